@@ -1,0 +1,207 @@
+//! Where a reader stands in the history of one service, and how it proves that to the store.
+
+use crate::{Error, ErrorKind, Result, ServiceName};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A point in the history of one service of one store.
+///
+/// Ordered; gaps are normal; there is no arithmetic. It may count more than this service's changes:
+/// etcd and the memory store number the whole store, Redis a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Wraps a store's own number.
+    pub const fn new(revision: u64) -> Self {
+        Self(revision)
+    }
+
+    /// The store's own number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where to resume a watch: a revision, and a proof that the history up to it is still the same one.
+///
+/// A number alone is not enough. After a failover Redis was seen to fall from revision 3913 to 1827
+/// and then climb over the old numbers with another history; a wiped etcd, or one restored from a
+/// backup, keeps its cluster id and does the same.
+///
+/// Opaque, and made to be kept: write it down with [`Display`](fmt::Display) or serde, read it back
+/// with [`FromStr`], across restarts of the process.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    origin: Origin,
+    revision: Revision,
+    proof: Arc<str>,
+}
+
+impl Cursor {
+    /// How far the reader has come.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+/// Which service of which store cursors belong to. For authors of stores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(Arc<OriginInner>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OriginInner {
+    store: String,
+    scope: String,
+    service: ServiceName,
+}
+
+impl Origin {
+    /// The `service` of the store of kind `store`, within `scope`: whatever else of the
+    /// configuration decides which data is read, such as a key prefix.
+    pub fn new(store: &str, scope: &str, service: &ServiceName) -> Self {
+        let (store, scope, service) = (store.to_owned(), scope.to_owned(), service.clone());
+        Self(Arc::new(OriginInner { store, scope, service }))
+    }
+
+    /// A cursor at `revision`, with what the store needs to recognise its history by.
+    pub fn cursor(&self, revision: Revision, proof: impl fmt::Display) -> Cursor {
+        Cursor { origin: self.clone(), revision, proof: proof.to_string().into() }
+    }
+
+    /// The proof in `cursor`, if it is a cursor of this origin.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if it belongs to another store, scope or service, or holds no proof of type `P`.
+    pub fn proof<P: FromStr>(&self, cursor: &Cursor) -> Result<P> {
+        if cursor.origin != *self {
+            let (ours, theirs) = (&self.0, &cursor.origin.0);
+            let message = format!(
+                "cursor is of another watch: load again, cursor=`{} {} {}`, watch=`{} {} {}`",
+                theirs.store, theirs.scope, theirs.service, ours.store, ours.scope, ours.service
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        cursor.proof.parse().map_err(|_| unparsable())
+    }
+}
+
+/// `1:store:scope:service:revision:proof`, each percent-encoded where it must be.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ESCAPED: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'/');
+        let escape = |text| utf8_percent_encode(text, ESCAPED);
+        let OriginInner { store, scope, service } = &*self.origin.0;
+        let (store, scope, service) = (escape(store), escape(scope), escape(service.as_str()));
+        write!(f, "1:{store}:{scope}:{service}:{}:{}", self.revision, escape(&self.proof))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fields: Vec<&str> = text.split(':').collect();
+        let ["1", store, scope, service, revision, proof] = fields[..] else {
+            return Err(unparsable());
+        };
+        let unescape = |field| percent_decode_str(field).decode_utf8().map_err(|_| unparsable());
+        let service = ServiceName::new(unescape(service)?).map_err(|_| unparsable())?;
+        let origin = Origin::new(&unescape(store)?, &unescape(scope)?, &service);
+        let revision = revision.parse().map_err(|_| unparsable())?;
+        Ok(origin.cursor(Revision::new(revision), unescape(proof)?))
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({self})")
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn unparsable() -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        "cursor cannot be read: load again, and keep the new one as it is",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn origin(scope: &str, service: &str) -> Origin {
+        Origin::new("mem", scope, &service.parse().unwrap())
+    }
+
+    #[test]
+    fn a_cursor_is_written_in_a_form_that_stays() {
+        let cursor = origin("/prod", "a:b/c").cursor(Revision::new(7), "9-x");
+        assert_eq!(cursor.to_string(), "1:mem:/prod:a%3Ab/c:7:9-x");
+        assert_eq!(serde_json::to_string(&cursor).unwrap(), "\"1:mem:/prod:a%3Ab/c:7:9-x\"");
+        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+    }
+
+    #[test]
+    fn a_cursor_serves_its_own_origin_only() {
+        let cursor = origin("s", "a").cursor(Revision::new(7), 9);
+        assert_eq!(origin("s", "a").proof::<u64>(&cursor).unwrap(), 9);
+        for other in [origin("s", "b"), origin("t", "a")] {
+            assert_eq!(other.proof::<u64>(&cursor).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        let cursor = origin("s", "a").cursor(Revision::new(7), "no number");
+        let error = origin("s", "a").proof::<u64>(&cursor).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_invalid() {
+        let bad = [
+            "",
+            "1",
+            "7",
+            "2:mem::a:7:9",
+            "1:mem::a:x:9",
+            "1:mem::a:7",
+            "1:mem:::7:9",
+            "1:m::%ff:7:9",
+        ];
+        for bad in bad {
+            assert_eq!(bad.parse::<Cursor>().unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_cursor_round_trips(store in ".*", scope in ".*", revision: u64, proof in ".*") {
+            let origin = Origin::new(&store, &scope, &"a/b".parse().unwrap());
+            let cursor = origin.cursor(Revision::new(revision), proof);
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        }
+    }
+}

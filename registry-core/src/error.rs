@@ -1,0 +1,113 @@
+//! One opaque error, whose kind says what the caller does next.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What an [`Error`] was caused by.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// A result whose error is a registry's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller of a failed operation does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request or the configuration is wrong. Nothing was changed; a retry cannot help.
+    Invalid,
+    /// The store refused the credentials. A retry cannot help.
+    Denied,
+    /// The lease expired, was revoked, was taken over, or its last acknowledged record is gone.
+    LeaseLost,
+    /// Another lease holds the instance id, and the claim may not take over.
+    Superseded,
+    /// The history after the cursor is no longer held.
+    Compacted,
+    /// The history that the cursor belongs to was rolled back or replaced.
+    Diverged,
+    /// The store did not answer in time: the outcome is unknown.
+    Unavailable,
+    /// The store, or this library, broke the contract.
+    Internal,
+}
+
+impl ErrorKind {
+    /// What to do about it, as one imperative sentence without a full stop.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Invalid => "correct the request or the configuration",
+            Self::Denied => "correct the credentials or the permissions",
+            Self::LeaseLost => "register again",
+            Self::Superseded => "stop, or take over on purpose: another incarnation holds the id",
+            Self::Compacted => "load again: the history is gone",
+            Self::Diverged => "load again: the history was rolled back",
+            Self::Unavailable => "retry with backoff: the outcome is unknown",
+            Self::Internal => "report it: the contract was broken",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::LeaseLost => "lease lost",
+            Self::Superseded => "superseded",
+            Self::Compacted => "compacted",
+            Self::Diverged => "diverged",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+/// An error of a registry.
+///
+/// [`kind`](Self::kind) is what a program decides by. The message is for people: it says what was
+/// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_its_kind_and_keeps_its_source_out_of_the_message() {
+        let cause = std::io::Error::other("connection reset");
+        let error = Error::new(ErrorKind::Unavailable, "cannot load").with_source(cause);
+        assert_eq!(error.to_string(), "cannot load");
+        assert_eq!(error.source().unwrap().to_string(), "connection reset");
+        assert!(error.is_retryable());
+    }
+}

@@ -1,0 +1,179 @@
+//! What is registered: one process that serves one service.
+
+use crate::{Address, Error, ErrorKind, InstanceId, Result, ServiceName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The largest metadata of one instance, in bytes of its JSON form.
+///
+/// With it every [record](crate::record) stays under 64 KiB, so that 1,000 of them (what etcd sends
+/// in one watch response) fit a bounded buffer.
+pub const MAX_METADATA_LEN: usize = 63 * 1024;
+
+/// The weight of an instance that states none.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
+/// Whether an instance wants new work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Status {
+    /// It serves.
+    #[default]
+    Up,
+    /// It finishes what it has and takes nothing new.
+    Draining,
+}
+
+/// One process that serves a service at an address.
+///
+/// A clone is a cheap handle to the same immutable data.
+///
+/// ```
+/// use registry_core::{Instance, Status};
+///
+/// # fn main() -> registry_core::Result<()> {
+/// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?)
+///     .with_weight(200)
+///     .with_metadata([("zone", "eu-1")])?;
+/// assert_eq!(instance.status(), Status::Up);
+/// assert_eq!(instance.metadata()["zone"], "eu-1");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Instance(Arc<Inner>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Inner {
+    service: ServiceName,
+    id: InstanceId,
+    address: Address,
+    weight: u32,
+    status: Status,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with no metadata.
+    pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
+        let (weight, status, metadata) = (DEFAULT_WEIGHT, Status::Up, BTreeMap::new());
+        Self(Arc::new(Inner { service, id, address, weight, status, metadata }))
+    }
+
+    /// Moves it to another address.
+    #[must_use]
+    pub fn with_address(mut self, address: Address) -> Self {
+        Arc::make_mut(&mut self.0).address = address;
+        self
+    }
+
+    /// Sets its share of the load, relative to the other instances of its service. 0 asks for none.
+    #[must_use]
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        Arc::make_mut(&mut self.0).weight = weight;
+        self
+    }
+
+    /// Sets its status.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        Arc::make_mut(&mut self.0).status = status;
+        self
+    }
+
+    /// Replaces its metadata.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the entries are larger than [`MAX_METADATA_LEN`].
+    pub fn with_metadata<K: Into<String>, V: Into<String>>(
+        mut self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self> {
+        let metadata = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let len = json_len(&metadata);
+        if len > MAX_METADATA_LEN {
+            let message =
+                format!("metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Arc::make_mut(&mut self.0).metadata = metadata;
+        Ok(self)
+    }
+
+    /// The service it serves.
+    pub fn service(&self) -> &ServiceName {
+        &self.0.service
+    }
+
+    /// Its id within the service.
+    pub fn id(&self) -> &InstanceId {
+        &self.0.id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Its share of the load, relative to the other instances of its service.
+    pub fn weight(&self) -> u32 {
+        self.0.weight
+    }
+
+    /// Whether it wants new work.
+    pub fn status(&self) -> Status {
+        self.0.status
+    }
+
+    /// What else it says of itself.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.0.metadata
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("service", self.service())
+            .field("id", self.id())
+            .field("address", self.address())
+            .field("weight", &self.weight())
+            .field("status", &self.status())
+            .field("metadata", self.metadata())
+            .finish()
+    }
+}
+
+fn json_len(metadata: &BTreeMap<String, String>) -> usize {
+    serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance() -> Instance {
+        let address = "10.0.0.1:80".parse().unwrap();
+        Instance::new("a".parse().unwrap(), "1".parse().unwrap(), address)
+    }
+
+    #[test]
+    fn changing_a_clone_leaves_the_original() {
+        let one = instance();
+        let two = one.clone().with_weight(7).with_status(Status::Draining);
+        assert_eq!((one.weight(), one.status()), (DEFAULT_WEIGHT, Status::Up));
+        assert_eq!((two.weight(), two.status()), (7, Status::Draining));
+    }
+
+    #[test]
+    fn metadata_is_bounded_by_its_encoded_size() {
+        assert!(instance().with_metadata([("k", "v".repeat(63 * 1024 - 8))]).is_ok());
+        // A control character takes six bytes of JSON.
+        let error = instance().with_metadata([("k", "\u{1}".repeat(11_000))]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+}

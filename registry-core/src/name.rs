@@ -1,0 +1,227 @@
+//! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
+
+use crate::{Error, ErrorKind, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Borrow;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest service name or instance id, in bytes.
+pub const MAX_NAME_LEN: usize = 255;
+
+/// Declares a checked, cheaply cloned piece of text.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and wraps `text`.
+            ///
+            /// # Errors
+            ///
+            /// `Invalid`, saying what is wrong and what is allowed.
+            pub fn new(text: impl AsRef<str>) -> Result<Self> {
+                let text = text.as_ref();
+                match $check(text) {
+                    Ok(()) => Ok(Self(text.into())),
+                    Err(why) => Err(Error::new(ErrorKind::Invalid, format!("{why}, got=`{}`", text.escape_debug()))),
+                }
+            }
+
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                Self::new(text)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+text! {
+    /// The name services are found under, such as `user.rpc` or `prod/order.rpc`.
+    ///
+    /// 1 to 255 bytes without control characters. It may contain `/` inside, though not at either
+    /// end; no service sees another's instances, whatever the names share.
+    ServiceName, check_service_name
+}
+
+text! {
+    /// The id of an instance, unique within its service.
+    ///
+    /// 1 to 255 bytes without control characters and without `/`.
+    InstanceId, check_instance_id
+}
+
+text! {
+    /// Where an instance listens: `host:port`.
+    ///
+    /// The host is an IPv4 address, an IPv6 address in brackets, or a host name; the port is 1 to
+    /// 65535. Addresses that nobody else can dial (`0.0.0.0`, `[::]`) are refused, since to publish
+    /// one is always a mistake.
+    Address, check_address
+}
+
+impl Address {
+    /// The host, without brackets.
+    pub fn host(&self) -> &str {
+        let host = self.0.rsplit_once(':').map_or(&*self.0, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        let port = self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.unwrap_or_else(|| unreachable!("an address is checked when it is made"))
+    }
+}
+
+fn check_service_name(name: &str) -> Result<(), &'static str> {
+    check_name(name)?;
+    if name.starts_with('/') || name.ends_with('/') {
+        return Err("a service name has `/` inside only, not at either end");
+    }
+    Ok(())
+}
+
+fn check_instance_id(id: &str) -> Result<(), &'static str> {
+    check_name(id)?;
+    if id.contains('/') {
+        return Err("an instance id has no `/`");
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("a name is not empty");
+    }
+    if name.len() > MAX_NAME_LEN {
+        return Err("a name has at most 255 bytes");
+    }
+    if name.chars().any(char::is_control) {
+        return Err("a name has no control characters");
+    }
+    Ok(())
+}
+
+fn check_address(address: &str) -> Result<(), &'static str> {
+    const FORM: &str = "an address is `host:port`, an IPv6 host in brackets, the port 1 to 65535";
+    const UNROUTABLE: &str = "an address is one that others can dial, not the unspecified one";
+    let (host, port) = address.rsplit_once(':').ok_or(FORM)?;
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    if !digits || !port.parse::<u16>().is_ok_and(|port| port != 0) {
+        return Err(FORM);
+    }
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let v6: Ipv6Addr = v6.parse().map_err(|_| FORM)?;
+        return if v6.is_unspecified() { Err(UNROUTABLE) } else { Ok(()) };
+    }
+    if let Ok(v4) = host.parse::<Ipv4Addr>() {
+        return if v4.is_unspecified() { Err(UNROUTABLE) } else { Ok(()) };
+    }
+    // RFC 1123 names, and the `_` that container networks allow.
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let named = (1..=253).contains(&host.len()) && host.bytes().all(legal);
+    if named { Ok(()) } else { Err(FORM) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_names_may_nest_and_ids_may_not() {
+        for good in ["user.rpc", "prod/order.rpc", "a", "a b", "\u{e9}", &"x".repeat(255)] {
+            assert_eq!(ServiceName::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "/a", "a/", "/", "a\n", "a\u{0}", "a\u{85}", &"x".repeat(256)] {
+            assert_eq!(ServiceName::new(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad:?}");
+        }
+        assert!(InstanceId::new("a/b").is_err());
+        assert!(InstanceId::new("7587862094070025734").is_ok());
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong_and_what_is_allowed() {
+        let error = InstanceId::new("a/b").unwrap_err();
+        assert_eq!(error.to_string(), "an instance id has no `/`, got=`a/b`");
+    }
+
+    #[test]
+    fn an_address_can_be_dialled() {
+        let good = ["10.0.0.1:80", "[::1]:65535", "db-1.prod:1", "localhost:8080", "my_host:1"];
+        for good in good {
+            assert_eq!(Address::new(good).unwrap().to_string(), good);
+        }
+        let bad = [
+            "",
+            "host",
+            ":80",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "::1:80",
+            "[::1]",
+            "0.0.0.0:80",
+            "[::]:80",
+            "[host]:80",
+            "a b:80",
+            "http://a:80",
+        ];
+        for bad in bad {
+            assert_eq!(Address::new(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad:?}");
+        }
+        let address = Address::new("[fe80::1]:81").unwrap();
+        assert_eq!((address.host(), address.port()), ("fe80::1", 81));
+    }
+
+    #[test]
+    fn names_are_checked_when_deserialized() {
+        assert!(serde_json::from_str::<ServiceName>("\"a/\"").is_err());
+        let name: ServiceName = serde_json::from_str("\"a/b\"").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"a/b\"");
+    }
+}

@@ -1,0 +1,145 @@
+//! A service as of one cursor, and the batches that lead on from there.
+
+use crate::{Cursor, Instance, InstanceId, Revision};
+use std::collections::BTreeMap;
+
+/// All changes that one revision made to a service.
+///
+/// They belong together: `etcdctl del --prefix` deletes two instances at one revision, and a reader
+/// that stopped between them would lose one when it resumes. Within a batch no id comes twice and
+/// order means nothing. A batch without changes is progress: it moves the cursor past changes that
+/// were not of this service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Where to resume once the changes are taken in.
+    pub cursor: Cursor,
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// The `changes` that lead to `cursor`.
+    pub fn new(cursor: Cursor, changes: Vec<Change>) -> Self {
+        Self { cursor, changes }
+    }
+
+    /// Progress up to `cursor`.
+    pub fn progress(cursor: Cursor) -> Self {
+        Self::new(cursor, Vec::new())
+    }
+
+    /// The revision that made the changes.
+    pub fn revision(&self) -> Revision {
+        self.cursor.revision()
+    }
+
+    /// Whether it changes nothing but the cursor.
+    pub fn is_progress(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A change to one instance of a service. Exhaustive, since to skip a kind is to diverge.
+///
+/// There is no reason given for a deletion: etcd does not tell an expiry from a withdrawal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Change {
+    /// The instance is registered, anew or with other data.
+    Put(Instance),
+    /// The instance is gone: withdrawn, expired, or overwritten by what cannot be decoded.
+    Delete(InstanceId),
+}
+
+impl Change {
+    /// The instance it is about.
+    pub fn id(&self) -> &InstanceId {
+        match self {
+            Self::Put(instance) => instance.id(),
+            Self::Delete(id) => id,
+        }
+    }
+}
+
+/// The instances of a service, all as of one cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    cursor: Cursor,
+    instances: BTreeMap<InstanceId, Instance>,
+    undecodable: usize,
+}
+
+impl Snapshot {
+    /// The `instances` as of `cursor`.
+    pub fn new(cursor: Cursor, instances: impl IntoIterator<Item = Instance>) -> Self {
+        let instances = instances.into_iter().map(|i| (i.id().clone(), i)).collect();
+        Self { cursor, instances, undecodable: 0 }
+    }
+
+    /// States how many records of the service were skipped because they cannot be decoded.
+    #[must_use]
+    pub fn with_undecodable(mut self, count: usize) -> Self {
+        self.undecodable = count;
+        self
+    }
+
+    /// What to [watch](crate::Registry::watch) after, to miss nothing.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The instances, by id.
+    pub fn instances(&self) -> &BTreeMap<InstanceId, Instance> {
+        &self.instances
+    }
+
+    /// How many records of the service were skipped at the load because they cannot be decoded.
+    pub fn undecodable(&self) -> usize {
+        self.undecodable
+    }
+
+    /// Moves on to the batch's revision. A batch it already covers changes nothing.
+    pub fn apply(&mut self, batch: Batch) {
+        if batch.revision() <= self.cursor.revision() {
+            return;
+        }
+        self.cursor = batch.cursor;
+        for change in batch.changes {
+            match change {
+                Change::Put(instance) => {
+                    self.instances.insert(instance.id().clone(), instance);
+                }
+                Change::Delete(id) => {
+                    self.instances.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Origin;
+
+    #[test]
+    fn applying_a_batch_twice_is_applying_it_once() {
+        let service = "a".parse().unwrap();
+        let origin = Origin::new("mem", "", &service);
+        let at = |revision| origin.cursor(Revision::new(revision), 0);
+        let one = Instance::new(service.clone(), "1".parse().unwrap(), "h:1".parse().unwrap());
+        let put = Batch::new(at(2), vec![Change::Put(one.clone())]);
+        let delete = Batch::new(at(3), vec![Change::Delete(one.id().clone())]);
+
+        let mut snapshot = Snapshot::new(at(1), []);
+        snapshot.apply(put.clone());
+        assert_eq!(snapshot.instances().values().collect::<Vec<_>>(), [&one]);
+        snapshot.apply(delete);
+        snapshot.apply(put);
+        assert!(snapshot.instances().is_empty(), "an old batch resurrects nothing");
+        assert_eq!(snapshot.cursor(), &at(3));
+        snapshot.apply(Batch::progress(at(9)));
+        assert_eq!(snapshot.cursor(), &at(9));
+    }
+}

@@ -1,0 +1,218 @@
+//! The stream of a watch, and the bounded channel that stores feed it by.
+
+use crate::{Batch, Cursor, Error, ErrorKind, Result};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many batches with changes a watch holds for a reader that does not read.
+///
+/// One more ends the watch with `Unavailable`; the reader still gets those held, and can resume
+/// after the last of them.
+pub const WATCH_CAPACITY: usize = 1024;
+
+/// The changes to one service after a cursor, in order and without a gap, up to the first error.
+///
+/// A stream of batches whose revisions strictly increase. After an error it has ended;
+/// [`cursor`](Self::cursor) says where to resume. To drop it is to end it.
+pub struct Watch {
+    cursor: Cursor,
+    batches: Option<BoxStream<'static, Result<Batch>>>,
+}
+
+impl Watch {
+    /// Wraps what a store has to say after `after`, and holds the store to the order law.
+    pub fn new(after: Cursor, batches: impl Stream<Item = Result<Batch>> + Send + 'static) -> Self {
+        Self { cursor: after, batches: Some(batches.boxed()) }
+    }
+
+    /// A watch that first gives the `backlog`, then what is published. It holds at most
+    /// [`WATCH_CAPACITY`] batches that nobody reads, the backlog apart.
+    pub fn channel(after: Cursor, backlog: Vec<Batch>) -> (Publisher, Self) {
+        let (batches, held) = mpsc::channel(WATCH_CAPACITY);
+        let (failure, why) = oneshot::channel();
+        let live = stream::unfold((held, why), |(mut held, mut why)| async move {
+            let item = match held.recv().await {
+                Some(batch) => Ok(batch),
+                None => Err(why.try_recv().unwrap_or_else(|_| ended())),
+            };
+            Some((item, (held, why)))
+        });
+        let watch = Self::new(after, stream::iter(backlog).map(Ok).chain(live));
+        (Publisher { batches, failure: Some(failure) }, watch)
+    }
+
+    /// Where the reader stands: after the last batch taken.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<Batch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(batches) = &mut self.batches else { return Poll::Ready(None) };
+            let item = ready!(batches.poll_next_unpin(cx)).unwrap_or_else(|| Err(ended()));
+            let item = match item {
+                Ok(batch) if batch.revision() > self.cursor.revision() => Ok(batch),
+                Ok(batch) if batch.is_progress() => continue, // it says nothing new
+                Ok(batch) => Err(disorder(&self.cursor, &batch)),
+                Err(error) => Err(error),
+            };
+            match &item {
+                Ok(batch) => self.cursor = batch.cursor.clone(),
+                Err(_) => self.batches = None,
+            }
+            return Poll::Ready(Some(item));
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
+}
+
+/// The store's end of a [`Watch::channel`]. To drop it ends the watch with `Unavailable`.
+#[derive(Debug)]
+pub struct Publisher {
+    batches: mpsc::Sender<Batch>,
+    failure: Option<oneshot::Sender<Error>>,
+}
+
+impl Publisher {
+    /// Hands `batch` to the reader without waiting. `false` means that the watch is over, because
+    /// nobody holds it any more or because it lagged: drop the publisher.
+    ///
+    /// Progress that finds the watch full is dropped, since the batches held say where the reader
+    /// stands; it never makes a watch lag.
+    #[must_use]
+    pub fn publish(&mut self, batch: Batch) -> bool {
+        match self.batches.try_send(batch) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(batch)) if batch.is_progress() => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.set_failure(lagged());
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Ends the watch with `error`, after what was published before.
+    pub fn fail(mut self, error: Error) {
+        self.set_failure(error);
+    }
+
+    /// Whether nobody holds the watch any more.
+    pub fn is_closed(&self) -> bool {
+        self.batches.is_closed()
+    }
+
+    /// Waits until nobody holds the watch any more.
+    pub async fn closed(&self) {
+        self.batches.closed().await;
+    }
+
+    fn set_failure(&mut self, error: Error) {
+        if let Some(failure) = self.failure.take() {
+            // It fails if nobody holds the watch, and then nobody asks why it ended.
+            let _ = failure.send(error);
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the watch was cut: watch again after its cursor")
+}
+
+fn lagged() -> Error {
+    let message = format!(
+        "the watch lagged: more than {WATCH_CAPACITY} batches were not read; read faster, and watch again after its cursor"
+    );
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn disorder(last: &Cursor, next: &Batch) -> Error {
+    let message =
+        format!("the store broke the order of a watch, last=`{last}`, next=`{}`", next.cursor);
+    Error::new(ErrorKind::Internal, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Origin, Revision};
+    use futures_util::FutureExt;
+
+    fn at(revision: u64) -> Cursor {
+        Origin::new("mem", "", &"a".parse().unwrap()).cursor(Revision::new(revision), 0)
+    }
+
+    fn batch(revision: u64) -> Batch {
+        Batch::new(at(revision), vec![Change::Delete("1".parse().unwrap())])
+    }
+
+    fn next(watch: &mut Watch) -> Option<Result<Batch>> {
+        watch.next().now_or_never().expect("the watch has something to say")
+    }
+
+    #[test]
+    fn a_store_that_goes_back_is_caught_and_old_progress_is_skipped() {
+        let items = [batch(2), Batch::progress(at(2)), Batch::progress(at(3)), batch(3)].map(Ok);
+        let mut watch = Watch::new(at(1), stream::iter(items));
+        assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2));
+        assert_eq!(next(&mut watch).unwrap().unwrap(), Batch::progress(at(3)));
+        assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Internal);
+        assert!(next(&mut watch).is_none());
+        assert_eq!(watch.cursor(), &at(3));
+    }
+
+    #[test]
+    fn a_bare_end_is_an_error() {
+        let mut watch = Watch::new(at(1), stream::empty());
+        assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(next(&mut watch).is_none());
+    }
+
+    #[test]
+    fn a_watch_nobody_reads_lags_after_its_capacity_and_loses_nothing_before() {
+        let (mut publisher, mut watch) = Watch::channel(at(0), vec![batch(1)]);
+        let capacity = WATCH_CAPACITY as u64;
+        for n in 0..capacity {
+            assert!(publisher.publish(batch(2 + n)));
+        }
+        assert!(publisher.publish(Batch::progress(at(9_999))), "progress is no lag");
+        assert!(!publisher.publish(batch(2 + capacity)));
+        drop(publisher);
+        for n in 0..=capacity {
+            assert_eq!(next(&mut watch).unwrap().unwrap(), batch(1 + n));
+        }
+        let error = next(&mut watch).unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("lagged"));
+        assert_eq!(watch.cursor(), &at(1 + capacity));
+    }
+
+    #[test]
+    fn a_publisher_learns_that_the_watch_was_dropped() {
+        let (mut publisher, watch) = Watch::channel(at(0), Vec::new());
+        drop(watch);
+        assert!(publisher.is_closed());
+        assert!(!publisher.publish(batch(1)));
+    }
+
+    #[test]
+    fn a_publisher_says_why_a_watch_ends() {
+        let (publisher, mut watch) = Watch::channel(at(0), Vec::new());
+        publisher.fail(Error::new(ErrorKind::Compacted, "gone"));
+        assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Compacted);
+        assert!(next(&mut watch).is_none());
+    }
+}
