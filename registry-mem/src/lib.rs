@@ -1,1 +1,274 @@
-//! .
+//! A service registry in memory: exact, in process, without a server.
+//!
+//! For unit tests, examples, and programs that are one process. It keeps the whole contract of
+//! [`Registry`], so that what is tested over it holds over etcd and Redis; and it runs on tokio's
+//! clock, so that a test that pauses the clock waits for no ttl.
+//!
+//! ```
+//! use registry_core::{Claim, Instance, Registry, ServiceName};
+//! use registry_mem::MemRegistry;
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> registry_core::Result<()> {
+//! let registry = MemRegistry::new();
+//! let service: ServiceName = "user.rpc".parse()?;
+//! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//!
+//! registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
+//! assert_eq!(registry.load(&service).await?.instances().len(), 1);
+//!
+//! tokio::time::sleep(Duration::from_secs(10)).await; // takes no time: the clock is paused
+//! assert!(registry.load(&service).await?.instances().is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The [`Model`] inside is the executable specification of the contract.
+
+mod lineage;
+mod model;
+
+pub use self::model::{DEFAULT_RETENTION, Model};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use registry_core::{
+    Batch, Claim, Cursor, Error, ErrorKind, Instance, Lease, LeaseId, Publisher, Registry, Result,
+    Revision, ServiceName, Snapshot, Target, Watch,
+};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// A registry that lives as long as its handles. A clone is another handle to the same registry.
+#[derive(Clone)]
+pub struct MemRegistry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    epoch: Instant,
+    // Held for a few map operations and never across an await, so a plain mutex serves best.
+    state: Mutex<State>,
+}
+
+struct State {
+    model: Model,
+    watches: Watches,
+    opened: u64,
+}
+
+/// The open watches of each service, by number.
+type Watches = HashMap<ServiceName, Vec<(u64, Publisher)>>;
+
+impl MemRegistry {
+    /// An empty registry, which holds the last [`DEFAULT_RETENTION`] batches of history.
+    pub fn new() -> Self {
+        Self::with_model(Model::new(random()))
+    }
+
+    /// An empty registry that holds the last `batches` of history for watches to resume from.
+    pub fn with_retention(batches: usize) -> Self {
+        Self::with_model(Model::new(random()).with_retention(batches))
+    }
+
+    /// The registry of a `mem://` URL: an empty one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the URL has more to it than the scheme and a ttl.
+    pub fn connect(target: &Target) -> Result<Self> {
+        target.allow_options(&[])?;
+        let bare = target.hosts().is_empty() && target.path().is_empty() && target.user().is_none();
+        if target.scheme() != "mem" || !bare {
+            let message =
+                format!("the memory store is `mem://` and takes no host or path, got=`{target}`");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(Self::new())
+    }
+
+    fn with_model(model: Model) -> Self {
+        let state = State { model, watches: HashMap::new(), opened: 0 };
+        Self { shared: Arc::new(Shared { epoch: Instant::now(), state: Mutex::new(state) }) }
+    }
+}
+
+/// What an operator, or an accident, does to a store.
+impl MemRegistry {
+    /// Forgets the history up to `revision`.
+    pub fn compact(&self, revision: Revision) {
+        self.shared.with(|_, model| model.compact(revision));
+    }
+
+    /// Ends a lease as if its time had run out.
+    pub fn revoke(&self, lease: LeaseId) {
+        self.shared.with(|now, model| model.revoke(now, lease));
+    }
+
+    /// Deletes all instances of `service` at one revision, as `etcdctl del --prefix` does.
+    pub fn evict(&self, service: &ServiceName) {
+        self.shared.with(|now, model| model.evict(now, service));
+    }
+
+    /// Ends every open watch with `Unavailable`, as a lost connection does.
+    pub fn cut(&self) {
+        let watches = self.shared.with_state(|_, state| std::mem::take(&mut state.watches));
+        end(watches, || Error::new(ErrorKind::Unavailable, "the connection was cut"));
+    }
+
+    /// What is registered now, to [restore](Self::restore) later.
+    pub fn backup(&self) -> Model {
+        self.shared.with(|_, model| model.clone())
+    }
+
+    /// Goes back to `backup`, as a failover to a lagging replica does. Open watches end with
+    /// `Diverged`, and so do later ones after a cursor that the backup does not know.
+    pub fn restore(&self, backup: Model) {
+        let watches = self.shared.with_state(|now, state| {
+            state.model.restore(now, backup, random());
+            std::mem::take(&mut state.watches)
+        });
+        end(watches, || Error::new(ErrorKind::Diverged, "the store was rolled back: load again"));
+    }
+}
+
+impl Default for MemRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let revision = self.shared.with(|_, model| model.revision());
+        f.debug_struct("MemRegistry").field("revision", &revision).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Registry for MemRegistry {
+    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        self.shared.with(|now, model| model.register(now, instance, claim))
+    }
+
+    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        self.shared.with(|now, model| model.keep_alive(now, lease))
+    }
+
+    async fn deregister(&self, lease: &Lease) -> Result<()> {
+        self.shared.with(|now, model| model.deregister(now, lease));
+        Ok(())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+        Ok(self.shared.with(|now, model| model.load(now, service)))
+    }
+
+    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+        let (watch, subscription) = Subscription::open(&self.shared, service, after)?;
+        let batches =
+            stream::unfold((watch, subscription), |(mut watch, subscription)| async move {
+                let item = subscription.next(&mut watch).await?;
+                Some((item, (watch, subscription)))
+            });
+        Ok(Watch::new(after.clone(), batches))
+    }
+
+    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
+        Ok(self.shared.with(|now, model| model.services(now)))
+    }
+}
+
+impl Shared {
+    /// Runs `f` on the model at the present time, and hands what it committed to the watches.
+    fn with<T>(&self, f: impl FnOnce(Duration, &mut Model) -> T) -> T {
+        self.with_state(|now, state| f(now, &mut state.model))
+    }
+
+    fn with_state<T>(&self, f: impl FnOnce(Duration, &mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.model.revision();
+        let output = f(self.epoch.elapsed(), &mut state);
+        state.publish_after(before);
+        output
+    }
+}
+
+impl State {
+    fn publish_after(&mut self, revision: Revision) {
+        for (service, batch) in self.model.committed_after(revision) {
+            if let Some(watches) = self.watches.get_mut(service) {
+                watches.retain_mut(|(_, publisher)| publisher.publish(batch.clone()));
+            }
+        }
+    }
+}
+
+/// An open watch's place in the store. Dropping it leaves nothing behind.
+struct Subscription {
+    shared: Arc<Shared>,
+    service: ServiceName,
+    id: u64,
+}
+
+impl Subscription {
+    fn open(shared: &Arc<Shared>, service: &ServiceName, after: &Cursor) -> Result<(Watch, Self)> {
+        // One critical section, so that no batch falls between the backlog and what is published.
+        shared.with_state(|now, state| {
+            let backlog = state.model.batches(now, service, after)?;
+            let (publisher, watch) = Watch::channel(after.clone(), backlog);
+            state.opened += 1;
+            state.watches.entry(service.clone()).or_default().push((state.opened, publisher));
+            let (shared, service, id) = (shared.clone(), service.clone(), state.opened);
+            Ok((watch, Self { shared, service, id }))
+        })
+    }
+
+    /// The next item of `watch`, while ending the leases of the service when they are due.
+    async fn next(&self, watch: &mut Watch) -> Option<Result<Batch>> {
+        loop {
+            let deadline = self.shared.with(|now, model| {
+                model.touch(now, &self.service);
+                model.next_deadline(&self.service)
+            });
+            let due = async {
+                match deadline {
+                    Some(at) => sleep_until(self.shared.epoch + at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                item = watch.next() => return item,
+                () = due => {}
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watches) = state.watches.get_mut(&self.service) {
+            watches.retain(|(id, _)| *id != self.id);
+            if watches.is_empty() {
+                state.watches.remove(&self.service);
+            }
+        }
+    }
+}
+
+fn end(watches: Watches, why: impl Fn() -> Error) {
+    for (_, publisher) in watches.into_values().flatten() {
+        publisher.fail(why());
+    }
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the operating system has a random source")
+}

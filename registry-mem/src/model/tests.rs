@@ -1,0 +1,101 @@
+use super::*;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn instance(service: &str, id: &str) -> Instance {
+    let (service, id) = (service.parse().unwrap(), id.parse().unwrap());
+    Instance::new(service, id, "10.0.0.1:80".parse().unwrap())
+}
+
+fn put(model: &mut Model, service: &str, id: &str) -> Lease {
+    model.register(Duration::ZERO, &instance(service, id), &Claim::new(TTL).unwrap()).unwrap()
+}
+
+fn load(model: &mut Model, service: &str) -> Snapshot {
+    model.load(Duration::ZERO, &service.parse().unwrap())
+}
+
+fn batches(model: &mut Model, service: &str, after: &Cursor) -> Result<usize, ErrorKind> {
+    let batches = model.batches(Duration::ZERO, &service.parse().unwrap(), after);
+    batches.map(|batches| batches.len()).map_err(|error| error.kind())
+}
+
+#[test]
+fn leases_end_in_the_order_of_their_renewed_deadlines() {
+    let mut model = Model::new(1);
+    let service = "a".parse().unwrap();
+    let before = load(&mut model, "a");
+    let (first, _) = (put(&mut model, "a", "1"), put(&mut model, "a", "2"));
+    model.keep_alive(Duration::from_secs(5), &first).unwrap();
+    assert_eq!(model.next_deadline(&service), Some(TTL), "it may be early, and never late");
+    model.touch(Duration::from_secs(14), &service);
+    assert_eq!(model.load(Duration::from_secs(14), &service).instances().len(), 1);
+    let all = model.batches(Duration::from_secs(15), &service, before.cursor()).unwrap();
+    let ids: Vec<_> = all.iter().skip(2).map(|batch| batch.changes[0].id().as_str()).collect();
+    assert_eq!(ids, ["2", "1"]);
+    assert_eq!(model.next_deadline(&service), None);
+    assert!(model.leases.is_empty());
+}
+
+#[test]
+fn a_cursor_stays_valid_iff_what_it_saw_is_still_there() {
+    let mut model = Model::new(1);
+    put(&mut model, "a", "1");
+    let kept = load(&mut model, "a");
+    let backup = model.clone();
+    put(&mut model, "a", "2");
+    let undone = load(&mut model, "a");
+    let old_primary = model.clone();
+
+    model.restore(Duration::ZERO, backup, 2);
+    assert_eq!(batches(&mut model, "a", undone.cursor()), Err(ErrorKind::Diverged));
+    put(&mut model, "a", "3");
+    let climbed = load(&mut model, "a");
+    assert_eq!(climbed.cursor().revision(), undone.cursor().revision());
+    assert_eq!(batches(&mut model, "a", undone.cursor()), Err(ErrorKind::Diverged));
+    assert_eq!(batches(&mut model, "a", kept.cursor()), Ok(1));
+
+    model.restore(Duration::ZERO, old_primary, 3);
+    put(&mut model, "a", "4");
+    assert_eq!(batches(&mut model, "a", climbed.cursor()), Err(ErrorKind::Diverged));
+    assert_eq!(batches(&mut model, "a", undone.cursor()), Ok(1), "it is there again");
+    assert_eq!(batches(&mut model, "a", kept.cursor()), Ok(2));
+}
+
+#[test]
+fn a_store_made_anew_knows_no_cursor_of_the_last_one() {
+    let after = load(&mut Model::new(1), "a");
+    assert_eq!(batches(&mut Model::new(2), "a", after.cursor()), Err(ErrorKind::Diverged));
+}
+
+#[test]
+fn history_is_bounded_and_a_service_that_is_forgotten_still_says_compacted() {
+    let mut model = Model::new(1).with_retention(3);
+    let before = load(&mut model, "a");
+    let lease = put(&mut model, "a", "1");
+    model.deregister(Duration::ZERO, &lease);
+    assert_eq!(batches(&mut model, "a", before.cursor()), Ok(2));
+    for n in 0..5 {
+        put(&mut model, "b", &n.to_string());
+    }
+    load(&mut model, "b");
+    assert_eq!(model.history.len(), 3);
+    assert!(!model.services.contains_key("a"));
+    assert_eq!(batches(&mut model, "a", before.cursor()), Err(ErrorKind::Compacted));
+    let after = load(&mut model, "a");
+    put(&mut model, "a", "1");
+    assert_eq!(batches(&mut model, "a", after.cursor()), Ok(1));
+    assert_eq!(batches(&mut model, "a", before.cursor()), Err(ErrorKind::Compacted));
+}
+
+#[test]
+fn a_renewal_moves_no_place_in_the_order_of_deadlines() {
+    let mut model = Model::new(1);
+    let lease = put(&mut model, "a", "1");
+    for second in 0..9 {
+        model.keep_alive(Duration::from_secs(second), &lease).unwrap();
+        assert_eq!(model.services["a"].due.len(), 1);
+    }
+    model.touch(TTL, lease.instance().service());
+    assert_eq!(model.next_deadline(lease.instance().service()), Some(Duration::from_secs(18)));
+}
