@@ -1,0 +1,203 @@
+//! What the scenarios have in common: short names, and a deadline on every await.
+
+use crate::{LostWrites, Subject, Traits};
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{
+    Batch, Change, Claim, Error, ErrorKind, Instance, InstanceId, Lease, Registry, Result,
+    ServiceName, Snapshot, Watch,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// How long anything may take that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A ttl that does not run out within a test.
+pub const LONG: Duration = Duration::from_secs(600);
+
+/// Waits for `future`, and panics rather than hangs.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// One scenario's view of the store.
+#[allow(missing_debug_implementations)]
+pub struct Case<'a> {
+    /// The store's operator.
+    pub subject: &'a dyn Subject,
+    /// What the store states of itself.
+    pub traits: Traits,
+    /// The registry.
+    pub registry: Arc<dyn Registry>,
+}
+
+impl<'a> Case<'a> {
+    /// A case over `subject`.
+    pub fn new(subject: &'a dyn Subject, traits: Traits) -> Self {
+        // Through the blanket impl, so that a handle's handle is tested too.
+        Self { subject, traits, registry: Arc::new(subject.registry()) }
+    }
+
+    /// Registers `instance` for long.
+    pub async fn register(&self, instance: &Instance) -> Lease {
+        self.claim(instance, &long()).await.unwrap()
+    }
+
+    /// Registers `instance` as `claim` says.
+    pub async fn claim(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        within(self.registry.register(instance, claim)).await
+    }
+
+    /// Renews `lease`.
+    pub async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        within(self.registry.keep_alive(lease)).await
+    }
+
+    /// Withdraws `lease`.
+    pub async fn deregister(&self, lease: &Lease) {
+        within(self.registry.deregister(lease)).await.unwrap();
+    }
+
+    /// Loads `service`.
+    pub async fn load(&self, service: &ServiceName) -> Snapshot {
+        within(self.registry.load(service)).await.unwrap()
+    }
+
+    /// The ids that a load of `service` shows.
+    pub async fn ids(&self, service: &ServiceName) -> Vec<String> {
+        self.load(service).await.instances().keys().map(ToString::to_string).collect()
+    }
+
+    /// Watches what `snapshot` is of, from there.
+    pub async fn watch(&self, service: &ServiceName, snapshot: &Snapshot) -> Watch {
+        within(self.registry.watch(service, snapshot.cursor())).await.unwrap()
+    }
+
+    /// A snapshot of `service`, and a watch from there.
+    pub async fn follow(&self, service: &ServiceName) -> (Snapshot, Watch) {
+        let snapshot = self.load(service).await;
+        let watch = self.watch(service, &snapshot).await;
+        (snapshot, watch)
+    }
+
+    /// The kind of the error that a watch after `snapshot` gives, at once or as its first item.
+    pub async fn refusal(&self, service: &ServiceName, snapshot: &Snapshot) -> Option<ErrorKind> {
+        let mut watch = match within(self.registry.watch(service, snapshot.cursor())).await {
+            Err(error) => return Some(error.kind()),
+            Ok(watch) => watch,
+        };
+        // A watch with nothing to say says nothing: what it says of this, it says before that.
+        let probe = self.register(&instance(service, "probe")).await;
+        let item = within(watch.next()).await.expect("a watch has no bare end");
+        self.deregister(&probe).await;
+        item.err().map(|error| error.kind())
+    }
+
+    /// Renews until it fails, as an owner does who renews every third of the ttl. The store has
+    /// until its next presence check.
+    pub async fn first_failure(&self, lease: &Lease) -> Option<ErrorKind> {
+        let tries = match self.traits.lost_writes {
+            LostWrites::NoticedAtOnce => 1,
+            LostWrites::NoticedOncePerTtl => 5,
+        };
+        for n in 0..tries {
+            if n > 0 {
+                pass(lease.ttl() / 3).await;
+            }
+            if let Err(error) = self.keep_alive(lease).await {
+                return Some(error.kind());
+            }
+        }
+        None
+    }
+}
+
+/// Lets time pass. For what depends on the time itself, never to wait for something to happen.
+pub async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// A service name.
+pub fn service(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+/// An instance id.
+pub fn id(id: &str) -> InstanceId {
+    id.parse().unwrap()
+}
+
+/// A plain instance.
+pub fn instance(service: &ServiceName, id: &str) -> Instance {
+    Instance::new(service.clone(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+}
+
+/// The `version`th form of an instance.
+pub fn version(service: &ServiceName, id: &str, version: usize) -> Instance {
+    instance(service, id).with_metadata([("version", version.to_string())]).unwrap()
+}
+
+/// A new claim for long.
+pub fn long() -> Claim {
+    Claim::new(LONG).unwrap()
+}
+
+/// The next batch that changes something. Progress is passed over.
+pub async fn next(watch: &mut Watch) -> Batch {
+    next_item(watch).await.unwrap()
+}
+
+/// The next batch that changes something, or why there is none.
+pub async fn next_item(watch: &mut Watch) -> Result<Batch> {
+    loop {
+        match within(watch.next()).await.expect("a watch has no bare end") {
+            Ok(batch) if batch.is_progress() => {}
+            item => return item,
+        }
+    }
+}
+
+/// Polls `watch` until it waits, so that a wake-up that is missing shows. It has nothing to say but
+/// progress.
+pub fn park(watch: &mut Watch) {
+    while let Some(item) = watch.next().now_or_never() {
+        let batch = item.expect("a watch has no bare end").unwrap();
+        assert!(batch.is_progress(), "out of nowhere: {batch:?}");
+    }
+}
+
+/// The error that ends `watch`, whatever it still says before.
+pub async fn end(watch: &mut Watch) -> Error {
+    loop {
+        if let Err(error) = next_item(watch).await {
+            return error;
+        }
+    }
+}
+
+/// The batches of `watch` up to the one that changes `last`.
+pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    loop {
+        let batch = next(watch).await;
+        let found = batch.changes.iter().any(|change| change.id() == last);
+        batches.push(batch);
+        if found {
+            return batches;
+        }
+    }
+}
+
+/// The one change of a batch.
+pub fn only(batch: Batch) -> Change {
+    let [change] = <[Change; 1]>::try_from(batch.changes).expect("one change");
+    change
+}
+
+/// How long `future` takes, by the clock that leases run on.
+pub async fn timed<F: Future>(future: F) -> (Duration, F::Output) {
+    let start = Instant::now();
+    let output = future.await;
+    (start.elapsed(), output)
+}

@@ -1,0 +1,244 @@
+//! Checks recorded histories against the laws, with no model: whatever ran concurrently, and whatever
+//! the outcome of a call that failed, these must hold.
+
+use registry_core::{Batch, Change, Instance, InstanceId, Lease, Revision, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen of one service.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// All of it, by a watch that was open from `start` to the end and never interrupted.
+    pub canonical: Vec<Batch>,
+    /// Readers that were interrupted and resumed.
+    pub readers: Vec<Reader>,
+    /// What writers were told: a put, acknowledged at the lease's revision.
+    pub acknowledged: Vec<Lease>,
+    /// Loads at any time.
+    pub loads: Vec<Snapshot>,
+    /// The last load, after all writers had stopped.
+    pub end: Option<Snapshot>,
+}
+
+/// One reader: where it began, and all it was given, over however many watches.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// The load it began with.
+    pub start: Snapshot,
+    /// All it was given, progress too.
+    pub batches: Vec<Batch>,
+}
+
+/// A law that does not hold, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The law.
+    pub law: &'static str,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// A check: nothing, or the first violation.
+pub type Verdict = Result<(), Violation>;
+
+/// Checks every law.
+///
+/// # Errors
+///
+/// The first [`Violation`].
+pub fn check(history: &History) -> Verdict {
+    let checks = [
+        ordered,
+        unique,
+        atomic,
+        reliable,
+        resumable,
+        bookmarkable,
+        acknowledged,
+        no_resurrection,
+        loads,
+        converges,
+    ];
+    checks.iter().try_for_each(|check| check(history))
+}
+
+/// Revisions strictly increase in every stream.
+pub fn ordered(history: &History) -> Verdict {
+    for batches in streams(history) {
+        if let Some(pair) = batches.windows(2).find(|pair| pair[0].revision() >= pair[1].revision())
+        {
+            return violation("ordered", &pair);
+        }
+    }
+    Ok(())
+}
+
+/// No change comes twice.
+pub fn unique(history: &History) -> Verdict {
+    for batches in streams(history) {
+        let mut seen = BTreeSet::new();
+        for batch in batches {
+            if let Some(change) =
+                batch.changes.iter().find(|change| !seen.insert((batch.revision(), change.id())))
+            {
+                return violation("unique", &(batch.revision(), change));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The changes of one revision are the same, and all there, for everyone.
+pub fn atomic(history: &History) -> Verdict {
+    let canonical = by_revision(&history.canonical);
+    for reader in &history.readers {
+        for batch in changing(&reader.batches) {
+            if canonical.get(&batch.revision()).is_some_and(|whole| by_id(whole) != by_id(batch)) {
+                return violation("atomic", batch);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A reader is given all that changed between its first and its last cursor, and nothing else.
+pub fn reliable(history: &History) -> Verdict {
+    for reader in &history.readers {
+        let Some(last) = reader.batches.last().map(Batch::revision) else { continue };
+        let first = reader.start.cursor().revision();
+        let want = changing(&history.canonical)
+            .filter(|batch| batch.revision() > first && batch.revision() <= last);
+        let (want, got): (Vec<_>, Vec<_>) = (
+            want.map(Batch::revision).collect(),
+            changing(&reader.batches).map(Batch::revision).collect(),
+        );
+        if want != got {
+            return violation("reliable", &(want, got));
+        }
+    }
+    Ok(())
+}
+
+/// A reader's snapshot and batches are, at each cursor, what the whole history gives there.
+pub fn resumable(history: &History) -> Verdict {
+    for reader in &history.readers {
+        let mut view = reader.start.clone();
+        for batch in &reader.batches {
+            view.apply(batch.clone());
+            if view.instances() != &state_at(history, view.cursor().revision()) {
+                return violation("resumable", batch);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Progress to a revision means that all up to it was given.
+pub fn bookmarkable(history: &History) -> Verdict {
+    for reader in &history.readers {
+        let mut given = reader.start.cursor().revision();
+        for batch in &reader.batches {
+            let missed = changing(&history.canonical)
+                .find(|missed| missed.revision() > given && missed.revision() < batch.revision());
+            let missed = missed.or_else(|| {
+                let at = changing(&history.canonical)
+                    .find(|missed| missed.revision() == batch.revision())?;
+                batch.is_progress().then_some(at)
+            });
+            if let Some(missed) = missed {
+                return violation("bookmarkable", &(missed, batch));
+            }
+            given = batch.revision();
+        }
+    }
+    Ok(())
+}
+
+/// What a writer was told is in the history, at that revision and as it was written.
+pub fn acknowledged(history: &History) -> Verdict {
+    let canonical = by_revision(&history.canonical);
+    for lease in &history.acknowledged {
+        let put = Change::Put(lease.instance().clone());
+        if !canonical.get(&lease.revision()).is_some_and(|batch| batch.changes.contains(&put)) {
+            return violation("acknowledged", lease);
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is seen to be put that was not put at that revision: what was deleted stays deleted.
+pub fn no_resurrection(history: &History) -> Verdict {
+    let canonical = by_revision(&history.canonical);
+    for batch in history.readers.iter().flat_map(|reader| changing(&reader.batches)) {
+        let known = canonical.get(&batch.revision()).map_or(&[][..], |known| &known.changes);
+        let puts = batch.changes.iter().filter(|change| matches!(change, Change::Put(_)));
+        if let Some(change) = puts.into_iter().find(|change| !known.contains(change)) {
+            return violation("no resurrection", &(batch.revision(), change));
+        }
+    }
+    Ok(())
+}
+
+/// Every load is the state at its cursor.
+pub fn loads(history: &History) -> Verdict {
+    for load in history.loads.iter().chain(&history.end) {
+        if load.instances() != &state_at(history, load.cursor().revision()) {
+            return violation("loads", load);
+        }
+    }
+    Ok(())
+}
+
+/// Every reader that read to the end holds what a load then gives.
+pub fn converges(history: &History) -> Verdict {
+    let Some(end) = &history.end else { return Ok(()) };
+    for reader in &history.readers {
+        let mut view = reader.start.clone();
+        for batch in &reader.batches {
+            view.apply(batch.clone());
+        }
+        if view.instances() != end.instances() {
+            return violation("converges", &(view, end));
+        }
+    }
+    Ok(())
+}
+
+fn streams(history: &History) -> impl Iterator<Item = &Vec<Batch>> {
+    [&history.canonical].into_iter().chain(history.readers.iter().map(|reader| &reader.batches))
+}
+
+fn changing(batches: &[Batch]) -> impl Iterator<Item = &Batch> {
+    batches.iter().filter(|batch| !batch.is_progress())
+}
+
+fn by_revision(batches: &[Batch]) -> BTreeMap<Revision, &Batch> {
+    changing(batches).map(|batch| (batch.revision(), batch)).collect()
+}
+
+fn by_id(batch: &Batch) -> BTreeMap<&InstanceId, &Change> {
+    batch.changes.iter().map(|change| (change.id(), change)).collect()
+}
+
+/// The state at `revision`, by the canonical history alone, which begins with nothing.
+fn state_at(history: &History, revision: Revision) -> BTreeMap<InstanceId, Instance> {
+    let mut state = BTreeMap::new();
+    for change in history
+        .canonical
+        .iter()
+        .take_while(|batch| batch.revision() <= revision)
+        .flat_map(|b| &b.changes)
+    {
+        match change {
+            Change::Put(instance) => state.insert(instance.id().clone(), instance.clone()),
+            Change::Delete(id) => state.remove(id),
+        };
+    }
+    state
+}
+
+fn violation(law: &'static str, seen: &dyn std::fmt::Debug) -> Verdict {
+    Err(Violation { law, seen: format!("{seen:?}") })
+}
+
+#[cfg(test)]
+mod tests;

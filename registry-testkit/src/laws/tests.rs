@@ -1,0 +1,77 @@
+//! Each checker notices what it is there for, and none objects to a good history.
+
+use super::*;
+use registry_core::{LeaseId, Origin};
+use std::time::Duration;
+
+fn at(revision: u64) -> registry_core::Cursor {
+    Origin::new("mem", "", &"a".parse().unwrap()).cursor(Revision::new(revision), 0)
+}
+
+fn one(id: &str, weight: u32) -> Instance {
+    let address = "h:1".parse().unwrap();
+    Instance::new("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
+}
+
+fn put(revision: u64, id: &str) -> Batch {
+    Batch::new(at(revision), vec![Change::Put(one(id, 0))])
+}
+
+fn delete(revision: u64, ids: &[&str]) -> Batch {
+    Batch::new(at(revision), ids.iter().map(|id| Change::Delete(id.parse().unwrap())).collect())
+}
+
+/// 1 and 2 are put, both are deleted at once, and 3 is put; a reader sees it all from 0, with progress.
+fn good() -> History {
+    let canonical = vec![put(1, "1"), put(3, "2"), delete(4, &["1", "2"]), put(7, "3")];
+    let mut batches = canonical.clone();
+    batches.insert(3, Batch::progress(at(6)));
+    let start = Snapshot::new(at(0), []);
+    let loads = vec![Snapshot::new(at(3), [one("1", 0), one("2", 0)]), Snapshot::new(at(5), [])];
+    let lease =
+        Lease::new(LeaseId::new(1).unwrap(), Duration::from_secs(1), one("3", 0), Revision::new(7));
+    let end = Some(Snapshot::new(at(7), [one("3", 0)]));
+    History {
+        canonical,
+        readers: vec![Reader { start, batches }],
+        acknowledged: vec![lease],
+        loads,
+        end,
+    }
+}
+
+#[track_caller]
+fn caught(law: &str, check: fn(&History) -> Verdict, spoil: impl FnOnce(&mut History)) {
+    let mut history = good();
+    spoil(&mut history);
+    assert_eq!(check(&history).unwrap_err().law, law);
+    assert!(super::check(&history).is_err());
+}
+
+#[test]
+fn a_good_history_keeps_every_law() {
+    assert_eq!(check(&good()), Ok(()));
+}
+
+#[test]
+fn every_law_is_seen_to_be_broken() {
+    caught("ordered", ordered, |h| h.readers[0].batches.swap(0, 1));
+    caught("unique", unique, |h| {
+        let again = h.readers[0].batches[0].clone();
+        h.readers[0].batches.insert(1, again);
+    });
+    caught("atomic", atomic, |h| h.readers[0].batches[2] = delete(4, &["1"]));
+    caught("reliable", reliable, |h| drop(h.readers[0].batches.remove(1)));
+    caught("reliable", reliable, |h| h.readers[0].batches.insert(3, put(5, "1")));
+    caught("resumable", resumable, |h| h.readers[0].start = Snapshot::new(at(0), [one("9", 0)]));
+    caught("bookmarkable", bookmarkable, |h| h.readers[0].batches[2] = Batch::progress(at(4)));
+    caught("bookmarkable", bookmarkable, |h| drop(h.readers[0].batches.remove(0)));
+    caught("acknowledged", acknowledged, |h| {
+        h.canonical[3] = Batch::new(at(7), vec![Change::Put(one("3", 9))]);
+    });
+    caught("no resurrection", no_resurrection, |h| {
+        h.readers[0].batches.insert(4, Batch::new(at(6), vec![Change::Put(one("1", 0))]));
+    });
+    caught("loads", loads, |h| h.loads[0] = Snapshot::new(at(3), [one("1", 0)]));
+    caught("converges", converges, |h| drop(h.readers[0].batches.pop()));
+}

@@ -1,0 +1,23 @@
+//! What every registry store must do, as tests that any store can run.
+//!
+//! * [`conformance`] runs every [`Scenario`], one for each clause of each law of
+//!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
+//!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
+//! * [`laws`] checks recorded histories, whatever ran concurrently.
+//! * [`servers`] finds or starts the real servers to test against.
+//!
+//! Functions here panic where a store does not do what it must: that is how a test fails.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod case;
+mod harness;
+pub mod laws;
+pub mod lockstep;
+pub mod scenarios;
+pub mod servers;
+mod subject;
+
+pub use self::case::Case;
+pub use self::harness::{Scenario, conformance};
+pub use self::subject::{LostWrites, Subject, Traits};

@@ -1,0 +1,380 @@
+//! Runs a store beside the model, and compares all that a caller can see but the numbers.
+//!
+//! Leases are long, so that none expires within a run. Every operation is legal in every state: a
+//! number that names a lease, a load or a watch is taken modulo what there is, so that a failing run
+//! shrinks to a short one.
+
+use crate::case::{LONG, next_item, park, service, version, within};
+use crate::{LostWrites, Subject, Traits};
+use proptest::prelude::*;
+use registry_core::{
+    Batch, Change, Claim, Cursor, ErrorKind, Lease, LeaseId, Registry, Result, Revision,
+    ServiceName, Snapshot, Watch,
+};
+use registry_mem::Model;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many operations one run has at most.
+pub const MAX_OPS: usize = 60;
+
+/// One operation on a store, drawn at random. Names are few, so that operations collide.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Op {
+    /// Registers an instance under one of a few leases of its service.
+    #[allow(missing_docs)]
+    Register { service: u8, id: u8, version: u8, lease: u8, takeover: bool, other_ttl: bool },
+    /// Renews a lease that was once granted.
+    KeepAlive(u8),
+    /// Withdraws one.
+    Deregister(u8),
+    /// Ends one as an operator.
+    Revoke(u8),
+    /// Loads a service.
+    Load(u8),
+    /// Makes the store forget the history of a service.
+    Compact(u8),
+    /// Opens a watch of a service from here on, and leaves it open.
+    Watch(u8),
+    /// Reads all that an open watch has to say.
+    Drain(u8),
+    /// Watches again from an earlier load.
+    Replay(u8),
+    /// Cuts all connections.
+    Cut,
+}
+
+/// Any operation.
+pub fn op() -> impl Strategy<Value = Op> {
+    let register = (0..2u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>(), proptest::bool::weighted(0.1));
+    prop_oneof![
+        8 => register.prop_map(|(service, id, version, lease, takeover, other_ttl)| {
+            Op::Register { service, id, version, lease, takeover, other_ttl }
+        }),
+        3 => any::<u8>().prop_map(Op::KeepAlive),
+        3 => any::<u8>().prop_map(Op::Deregister),
+        1 => any::<u8>().prop_map(Op::Revoke),
+        3 => (0..2u8).prop_map(Op::Load),
+        1 => (0..2u8).prop_map(Op::Compact),
+        2 => (0..2u8).prop_map(Op::Watch),
+        4 => any::<u8>().prop_map(Op::Drain),
+        4 => any::<u8>().prop_map(Op::Replay),
+        1 => Just(Op::Cut),
+    ]
+}
+
+/// Runs `ops` on both, and panics where they part. `run` makes names that no other run uses.
+///
+/// # Panics
+///
+/// Where the store does not do as the model does.
+pub async fn check(subject: &dyn Subject, traits: Traits, run: &str, ops: &[Op]) {
+    let mut both = Both::new(subject, traits, run);
+    for op in ops {
+        both.step(*op).await;
+    }
+    for n in 0..both.watches.len() {
+        both.drain(n).await;
+    }
+    for service in both.services.clone() {
+        both.load(&service).await;
+    }
+}
+
+/// A store and the model, in the same state but for the numbers.
+struct Both<'a> {
+    subject: &'a dyn Subject,
+    traits: Traits,
+    store: Arc<dyn Registry>,
+    model: Model,
+    /// Where each service was compacted last, and where any was, in the model's revisions.
+    compacted: HashMap<ServiceName, Revision>,
+    services: [ServiceName; 2],
+    claims: HashMap<(u8, u8), LeaseId>,
+    leases: Vec<(Lease, Lease)>,
+    loads: Vec<(Snapshot, Snapshot)>,
+    watches: Vec<Open>,
+}
+
+/// An open watch of the store, and where the model's reader stands.
+struct Open {
+    service: ServiceName,
+    watch: Option<Watch>,
+    after: Cursor,
+}
+
+/// What compactions allow a store to say of a cursor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// All that came after is held.
+    Yes,
+    /// Stores differ, since they number and drop history in different units.
+    Maybe,
+    /// A change of the service itself was dropped.
+    No,
+}
+
+const NOW: Duration = Duration::ZERO;
+
+impl<'a> Both<'a> {
+    fn new(subject: &'a dyn Subject, traits: Traits, run: &str) -> Self {
+        Self {
+            subject,
+            traits,
+            store: subject.registry(),
+            // It is never compacted: what may be missing is worked out apart.
+            model: Model::new(1),
+            compacted: HashMap::new(),
+            services: [format!("{run}/a"), format!("{run}/a/b")].map(|name| service(&name)),
+            claims: HashMap::new(),
+            leases: Vec::new(),
+            loads: Vec::new(),
+            watches: Vec::new(),
+        }
+    }
+
+    async fn step(&mut self, op: Op) {
+        match op {
+            Op::Register { service, id, version: n, lease, takeover, other_ttl } => {
+                let instance =
+                    version(&self.services[usize::from(service)], &id.to_string(), n.into());
+                let ttl = if other_ttl { LONG + Duration::from_secs(60) } else { LONG };
+                let lease = *self.claims.entry((service, lease)).or_insert_with(LeaseId::random);
+                let claim = Claim::new(ttl).unwrap().with_lease(lease).with_takeover(takeover);
+                let got = self.retry(|store| {
+                    let instance = instance.clone();
+                    async move { store.register(&instance, &claim).await }
+                });
+                match (got.await, self.model.register(NOW, &instance, &claim)) {
+                    (Ok(got), Ok(want)) => {
+                        assert_eq!(
+                            (got.id(), got.ttl(), got.instance()),
+                            (want.id(), want.ttl(), &instance)
+                        );
+                        self.leases.push((got, want));
+                    }
+                    (got, want) => assert_eq!(kind(&got), kind(&want)),
+                }
+            }
+            Op::KeepAlive(n) => {
+                let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
+                let got = self.retry(|store| {
+                    let lease = lease.clone();
+                    async move { store.keep_alive(&lease).await }
+                });
+                let got = got.await;
+                let want = self.model.keep_alive(NOW, &want);
+                // A store that checks the record now and then renews a lease that stands for another.
+                let may_renew = self.traits.lost_writes != LostWrites::NoticedAtOnce
+                    && self.model.holds(lease.id());
+                if !(got.is_ok() && want.is_err() && may_renew) {
+                    assert_eq!(kind(&got), kind(&want));
+                }
+            }
+            Op::Deregister(n) => {
+                let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
+                let got = self.retry(|store| {
+                    let lease = lease.clone();
+                    async move { store.deregister(&lease).await }
+                });
+                got.await.unwrap();
+                self.model.deregister(NOW, &want);
+            }
+            Op::Revoke(n) => {
+                let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
+                self.subject.revoke(&lease).await;
+                self.model.revoke(NOW, want.id());
+            }
+            Op::Load(n) => {
+                let service = self.services[usize::from(n)].clone();
+                self.load(&service).await;
+            }
+            Op::Compact(n) => {
+                let service = self.services[usize::from(n)].clone();
+                self.subject.compact(&service).await;
+                self.compacted.insert(service, self.model.revision());
+            }
+            Op::Watch(n) => {
+                let service = self.services[usize::from(n)].clone();
+                let (got, want) = self.load(&service).await;
+                let mut watch = self.watch(&service, got.cursor()).await.unwrap();
+                park(&mut watch);
+                self.watches.push(Open {
+                    service,
+                    watch: Some(watch),
+                    after: want.cursor().clone(),
+                });
+            }
+            Op::Drain(n) if !self.watches.is_empty() => {
+                self.drain(usize::from(n) % self.watches.len()).await;
+            }
+            Op::Drain(_) => {}
+            Op::Replay(n) => {
+                let Some((got, want)) = pick(&self.loads, n).cloned() else { return };
+                self.replay(got, &want).await;
+            }
+            Op::Cut => self.subject.cut().await,
+        }
+    }
+
+    async fn load(&mut self, service: &ServiceName) -> (Snapshot, Snapshot) {
+        let got = self.retry(|store| {
+            let service = service.clone();
+            async move { store.load(&service).await }
+        });
+        let loaded = (got.await.unwrap(), self.model.load(NOW, service));
+        assert_eq!(loaded.0.instances(), loaded.1.instances());
+        let last = self.loads.iter().rev().find(|(_, want)| of(want) == of(&loaded.1));
+        assert!(
+            last.is_none_or(|(got, _)| got.cursor().revision() <= loaded.0.cursor().revision())
+        );
+        self.loads.push(loaded.clone());
+        loaded
+    }
+
+    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+        let watch = self.retry(|store| {
+            let (service, after) = (service.clone(), after.clone());
+            async move { store.watch(&service, &after).await }
+        });
+        watch.await
+    }
+
+    /// Reads what an open watch has to say: all, or all up to a cut, from where it is opened again, or
+    /// up to a point after which history was dropped.
+    async fn drain(&mut self, n: usize) {
+        let mut open =
+            std::mem::replace(&mut self.watches[n], Open::over(&self.services[0], &self.model));
+        for want in self.rest(&open.service, &open.after) {
+            let Some(got) = self.next_of(&mut open).await else { break };
+            assert_eq!(sorted(got.changes), sorted(want.changes));
+            open.after = want.cursor;
+        }
+        self.watches[n] = open;
+    }
+
+    /// The next batch of an open watch, which is opened again after a cut. `None` if it is over.
+    async fn next_of(&self, open: &mut Open) -> Option<Batch> {
+        loop {
+            let watch = open.watch.as_mut()?;
+            let error = match next_item(watch).await {
+                Ok(batch) => return Some(batch),
+                Err(error) => error,
+            };
+            let reopened = match error.kind() {
+                ErrorKind::Unavailable => self.watch(&open.service, watch.cursor()).await,
+                _ => Err(error),
+            };
+            open.watch = match reopened {
+                Ok(watch) => Some(watch),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
+                    assert!(
+                        self.held(&open.service, &open.after) != Held::Yes,
+                        "nothing was dropped"
+                    );
+                    None
+                }
+            };
+        }
+    }
+
+    /// Watches from an earlier load: exactly the rest, or what compactions allow. And the fold law.
+    async fn replay(&mut self, mut got: Snapshot, want: &Snapshot) {
+        let service =
+            self.services.iter().find(|name| self.origin(name) == of(want)).unwrap().clone();
+        let held = self.held(&service, want.cursor());
+        let rest = self.rest(&service, want.cursor());
+        if rest.is_empty() && held != Held::No {
+            return; // a watch with nothing to say would be waited for in vain
+        }
+        let mut watch = match self.watch(&service, got.cursor()).await {
+            Ok(watch) => watch,
+            Err(error) => return assert_compacted(&error, held),
+        };
+        for want in rest {
+            match next_item(&mut watch).await {
+                Ok(batch) => {
+                    assert!(held != Held::No, "dropped history was given: {batch:?}");
+                    assert_eq!(sorted(batch.changes.clone()), sorted(want.changes));
+                    got.apply(batch);
+                }
+                Err(error) => return assert_compacted(&error, held),
+            }
+        }
+        let now = self.load(&service).await.0;
+        assert_eq!(got.instances(), now.instances(), "the fold law");
+    }
+
+    fn rest(&mut self, service: &ServiceName, after: &Cursor) -> Vec<Batch> {
+        self.model.batches(NOW, service, after).unwrap()
+    }
+
+    fn held(&self, service: &ServiceName, after: &Cursor) -> Held {
+        let newer = |at: Option<&Revision>| at.is_some_and(|at| *at > after.revision());
+        if newer(self.compacted.get(service)) {
+            let compacted = self.compacted[service];
+            let changed = self.model.committed_after(after.revision());
+            let dropped = changed
+                .filter(|(name, _)| *name == service)
+                .any(|(_, batch)| batch.revision() <= compacted);
+            return if dropped { Held::No } else { Held::Maybe };
+        }
+        if newer(self.compacted.values().max()) { Held::Maybe } else { Held::Yes }
+    }
+
+    fn origin(&self, service: &ServiceName) -> String {
+        of(&self.model.clone().load(NOW, service))
+    }
+
+    /// Makes a call again that a cut connection failed, as the repeat law allows.
+    async fn retry<T, F: Future<Output = Result<T>>>(
+        &self,
+        call: impl Fn(Arc<dyn Registry>) -> F,
+    ) -> Result<T> {
+        within(async {
+            loop {
+                match call(self.store.clone()).await {
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {
+                        tokio::task::yield_now().await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Open {
+    fn over(service: &ServiceName, model: &Model) -> Self {
+        let after = model.clone().load(NOW, service).cursor().clone();
+        Self { service: service.clone(), watch: None, after }
+    }
+}
+
+fn assert_compacted(error: &registry_core::Error, held: Held) {
+    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
+    assert!(held != Held::Yes, "nothing was dropped: {error}");
+}
+
+/// Which service a snapshot of the model is of.
+fn of(snapshot: &Snapshot) -> String {
+    let cursor = snapshot.cursor().to_string();
+    cursor.split(':').nth(3).unwrap_or_default().to_owned()
+}
+
+fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort_by(|a, b| a.id().cmp(b.id()));
+    changes
+}
+
+fn pick<T>(items: &[T], n: u8) -> Option<&T> {
+    items.get(usize::from(n) % items.len().max(1))
+}
+
+fn kind<T>(result: &Result<T>) -> Option<ErrorKind> {
+    result.as_ref().err().map(registry_core::Error::kind)
+}

@@ -1,0 +1,63 @@
+//! A service sees its own.
+
+use crate::case::{Case, id, instance, next, only, service, until};
+use registry_core::Change;
+
+pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>) {
+    let names = ["user", "user2", "user/a", "user/a/b", "use", "user.", "User"].map(service);
+    let mut watches = Vec::new();
+    for name in &names {
+        watches.push(case.follow(name).await.1);
+    }
+    for name in &names {
+        case.register(&instance(name, "a")).await;
+        case.register(&instance(name, &name.as_str().replace('/', "-"))).await;
+        case.register(&instance(name, "last")).await;
+    }
+    for (name, watch) in names.iter().zip(&mut watches) {
+        let seen: Vec<_> = until(watch, &id("last")).await.into_iter().map(only).collect();
+        let own =
+            |change: &Change| matches!(change, Change::Put(instance) if instance.service() == name);
+        assert!(seen.len() == 3 && seen.iter().all(own), "{name}: {seen:?}");
+        let snapshot = case.load(name).await;
+        assert_eq!(snapshot.instances().len(), 3);
+        assert!(snapshot.instances().values().all(|instance| instance.service() == name));
+    }
+    case.subject.evict(&names[0]).await;
+    for name in &names[1..] {
+        assert_eq!(case.load(name).await.instances().len(), 3, "{name}");
+    }
+}
+
+pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
+    let long = "n".repeat(255);
+    let odd = [
+        "%",
+        "%2F",
+        "a%2Fb",
+        "a b",
+        "\u{e9}\u{1F980}",
+        "a:b",
+        "{a}",
+        "a*?[x]",
+        "..",
+        "~meta",
+        "\\",
+        "'\"",
+        &long,
+    ];
+    for name in odd {
+        let name = service(name);
+        let (_, mut watch) = case.follow(&name).await;
+        for id in odd {
+            let instance = instance(&name, id);
+            case.register(&instance).await;
+            assert_eq!(only(next(&mut watch).await), Change::Put(instance));
+        }
+        let mut expected = odd.map(String::from);
+        expected.sort();
+        assert_eq!(case.ids(&name).await, expected, "{name}");
+    }
+    let listed = crate::case::within(case.registry.services()).await.unwrap();
+    assert_eq!(listed, odd.map(service).into());
+}

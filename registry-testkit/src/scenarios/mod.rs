@@ -1,0 +1,108 @@
+//! One scenario for each clause of each law, as plain functions over a [`Case`].
+
+mod cancel;
+mod expiry;
+mod fold;
+mod history;
+mod isolation;
+mod lost_write;
+mod order;
+mod poison;
+mod repeat;
+mod resume;
+mod takeover;
+mod visibility;
+
+use crate::harness::Scenario;
+use crate::{Case, Traits};
+use futures_util::FutureExt;
+
+/// Names the scenarios of a law, each a function of its module: `law { clause, clause if applies }`.
+macro_rules! scenarios {
+    ($($law:ident { $($clause:ident $(if $applies:expr)?),* $(,)? })*) => {
+        const ALL: &[Scenario] = &[$($(Scenario {
+            name: concat!(stringify!($law), "::", stringify!($clause)),
+            applies: { #[allow(unused_variables)] let applies: fn(&Traits) -> bool = |_| true; $(let applies: fn(&Traits) -> bool = $applies;)? applies },
+            run: |case: Case<'_>| $law::$clause(case).boxed(),
+        }),*),*];
+    };
+}
+
+scenarios! {
+    fold {
+        a_load_shows_every_instance_with_all_its_fields,
+        an_unknown_service_loads_empty_and_can_be_watched,
+        a_snapshot_and_the_batches_after_it_are_the_later_load,
+        a_change_between_load_and_watch_is_not_missed,
+    }
+    order {
+        revisions_strictly_increase,
+        changes_of_one_revision_come_together if |traits| traits.evicts_at_one_revision,
+        every_watch_of_a_service_sees_the_same,
+    }
+    resume {
+        a_watch_resumes_after_every_cursor_it_gave,
+        a_cursor_survives_being_written_down,
+        a_cursor_older_than_a_compaction_is_compacted,
+        a_cursor_as_new_as_a_compaction_resumes,
+        a_watch_that_has_read_all_survives_a_compaction,
+        a_cursor_that_was_rolled_back_has_diverged,
+        a_cursor_from_before_a_rollback_resumes,
+        a_cursor_of_another_service_is_invalid,
+        a_cut_watch_says_so_and_resumes,
+    }
+    visibility {
+        a_registered_instance_is_seen_by_the_next_load,
+        an_update_replaces_the_record_in_place,
+        a_withdrawn_instance_is_gone_with_one_delete,
+        a_renewed_instance_outlives_its_ttl,
+        services_lists_the_names_with_live_instances,
+    }
+    expiry {
+        an_unrenewed_instance_is_gone_with_one_delete_on_time,
+        an_instance_nobody_watches_expires_as_well,
+        an_expired_lease_is_lost_and_resurrects_nothing,
+        a_revoked_lease_is_lost_and_its_instance_deleted,
+        many_leases_that_end_together_end_once_each,
+    }
+    takeover {
+        without_leave_to_take_over_it_is_superseded,
+        the_last_claim_that_takes_over_wins,
+        a_superseded_lease_is_lost_and_harmless,
+        two_holders_of_one_id_do_not_fight,
+        a_vacant_id_is_free_for_all,
+        of_many_claims_at_once_one_wins,
+    }
+    lost_write {
+        a_record_lost_in_a_rollback_is_noticed,
+        an_update_lost_in_a_rollback_is_noticed,
+        a_record_deleted_behind_the_owners_back_is_noticed_and_repaired,
+    }
+    isolation {
+        names_that_share_a_prefix_see_their_own_only,
+        odd_names_are_stored_and_found,
+    }
+    poison {
+        an_undecodable_record_is_skipped_and_counted if |traits| traits.holds_bytes,
+        an_undecodable_record_over_a_good_one_is_a_delete if |traits| traits.holds_bytes,
+    }
+    repeat {
+        a_repeated_registration_changes_nothing,
+        a_registration_is_refreshed_by_repeating_it,
+        a_lease_keeps_its_ttl_and_its_instance,
+        a_withdrawn_claim_may_be_made_again,
+    }
+    cancel {
+        a_dropped_registration_leaves_at_most_one_record,
+        a_dropped_watch_disturbs_no_other,
+        a_watch_nobody_reads_lags_and_blocks_no_other,
+    }
+    history {
+        concurrent_writers_and_readers_keep_every_law,
+    }
+}
+
+/// Every scenario, whether it applies to a store or not.
+pub fn all() -> impl Iterator<Item = Scenario> {
+    ALL.iter().copied()
+}

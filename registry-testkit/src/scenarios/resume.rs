@@ -1,0 +1,161 @@
+//! From any cursor exactly the rest, or a plain word that it is gone.
+
+use crate::case::{Case, end, id, instance, next, only, park, service, until, version, within};
+use registry_core::{Batch, Change, Cursor, ErrorKind, Snapshot};
+
+pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
+    let user = service("user.rpc");
+    let other = service("other");
+    let (start, mut watch) = case.follow(&user).await;
+    for n in 0..10 {
+        case.register(&instance(&other, &n.to_string())).await;
+        let lease = case.register(&version(&user, "one", n)).await;
+        if n < 9 {
+            case.deregister(&lease).await;
+        }
+    }
+    case.register(&instance(&user, "last")).await;
+    let all = until(&mut watch, &id("last")).await;
+    assert_eq!(all.len(), 20);
+
+    let cursors =
+        [start.cursor().clone()].into_iter().chain(all.iter().map(|batch| batch.cursor.clone()));
+    for (n, cursor) in cursors.enumerate().take(20) {
+        let mut watch = within(case.registry.watch(&user, &cursor)).await.unwrap();
+        assert_eq!(changes(&until(&mut watch, &id("last")).await), changes(&all[n..]));
+    }
+}
+
+pub(super) async fn a_cursor_survives_being_written_down(case: Case<'_>) {
+    let user = service("prod/user:rpc %");
+    let (_, mut watch) = case.follow(&user).await;
+    case.register(&instance(&user, "1")).await;
+    let written = next(&mut watch).await.cursor.to_string();
+    drop(watch);
+    case.register(&instance(&user, "2")).await;
+    let cursor: Cursor = written.parse().unwrap();
+    let mut watch = within(case.registry.watch(&user, &cursor)).await.unwrap();
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+pub(super) async fn a_cursor_older_than_a_compaction_is_compacted(case: Case<'_>) {
+    let user = service("user.rpc");
+    let old = case.load(&user).await;
+    for n in 0..3 {
+        case.register(&version(&user, &n.to_string(), n)).await;
+    }
+    case.subject.compact(&user).await;
+    assert_eq!(case.refusal(&user, &old).await, Some(ErrorKind::Compacted));
+    assert_eq!(case.ids(&user).await, ["0", "1", "2"]);
+}
+
+pub(super) async fn a_cursor_as_new_as_a_compaction_resumes(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "1")).await;
+    let snapshot = case.load(&user).await;
+    case.subject.compact(&user).await;
+    case.register(&instance(&user, "2")).await;
+    let mut watch = case.watch(&user, &snapshot).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+pub(super) async fn a_watch_that_has_read_all_survives_a_compaction(case: Case<'_>) {
+    let (user, other) = (service("user.rpc"), service("other"));
+    case.register(&instance(&user, "1")).await;
+    let (_, mut watch) = case.follow(&user).await;
+    park(&mut watch); // it waits for what is to come, while others move the store on
+    for n in 0..10 {
+        case.register(&instance(&other, &n.to_string())).await;
+    }
+    case.subject.compact(&user).await;
+    case.subject.compact(&other).await;
+    case.register(&instance(&user, "2")).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "kept")).await;
+    case.subject.backup().await;
+    case.register(&instance(&user, "lost-1")).await;
+    case.register(&instance(&user, "lost-2")).await;
+    let (lost, mut watch) = case.follow(&user).await;
+    case.subject.restore().await;
+    let kind = end(&mut watch).await.kind();
+    assert!([ErrorKind::Diverged, ErrorKind::Unavailable].contains(&kind), "{kind:?}");
+
+    settle(&case, &user).await;
+    assert_eq!(case.ids(&user).await, ["kept"]);
+    assert_eq!(
+        case.refusal(&user, &lost).await,
+        Some(ErrorKind::Diverged),
+        "behind the old revision"
+    );
+    let mut climbed = case.load(&user).await;
+    for n in 0.. {
+        if climbed.cursor().revision() > lost.cursor().revision() {
+            break;
+        }
+        case.register(&version(&user, &format!("new-{}", n % 3), n)).await;
+        climbed = case.load(&user).await;
+    }
+    assert_eq!(
+        case.refusal(&user, &lost).await,
+        Some(ErrorKind::Diverged),
+        "past the old revision"
+    );
+}
+
+pub(super) async fn a_cursor_from_before_a_rollback_resumes(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "kept")).await;
+    let kept = case.load(&user).await;
+    case.subject.backup().await;
+    case.register(&instance(&user, "lost")).await;
+    case.subject.restore().await;
+    settle(&case, &user).await;
+    case.register(&instance(&user, "new")).await;
+    let mut watch = case.watch(&user, &kept).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "new")));
+}
+
+pub(super) async fn a_cursor_of_another_service_is_invalid(case: Case<'_>) {
+    let (user, other) = (service("user.rpc"), service("other"));
+    let snapshot = case.load(&other).await;
+    let error = within(case.registry.watch(&user, snapshot.cursor())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let elsewhere: Cursor = "1:elsewhere::user.rpc:1:0".parse().unwrap();
+    let error = within(case.registry.watch(&user, &elsewhere)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
+    let user = service("user.rpc");
+    let (_, mut watch) = case.follow(&user).await;
+    case.register(&instance(&user, "1")).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "1")));
+    case.subject.cut().await;
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+    settle(&case, &user).await;
+    case.register(&instance(&user, "2")).await;
+    let mut watch = within(case.registry.watch(&user, watch.cursor())).await.unwrap();
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+fn changes(batches: &[Batch]) -> Vec<&[Change]> {
+    batches.iter().map(|batch| &batch.changes[..]).collect()
+}
+
+/// Loads until the store answers again: a connection that was cut may fail the first call.
+async fn settle(case: &Case<'_>, service: &registry_core::ServiceName) -> Snapshot {
+    within(async {
+        loop {
+            match case.registry.load(service).await {
+                Ok(snapshot) => return snapshot,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}

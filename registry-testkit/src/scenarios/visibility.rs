@@ -1,0 +1,77 @@
+//! What was acknowledged is seen.
+
+use crate::case::{Case, instance, next, only, pass, service, version};
+use registry_core::{Change, Claim, Status};
+use std::collections::BTreeSet;
+
+pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_>) {
+    let user = service("user.rpc");
+    for n in 0..20 {
+        let one = version(&user, "one", n);
+        let lease = case.register(&one).await;
+        assert_eq!(lease.instance(), &one);
+        assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+        case.deregister(&lease).await;
+        assert!(case.load(&user).await.instances().is_empty());
+    }
+}
+
+pub(super) async fn an_update_replaces_the_record_in_place(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = crate::case::long();
+    let one = instance(&user, "1");
+    let first = case.claim(&one, &claim).await.unwrap();
+    let (_, mut watch) = case.follow(&user).await;
+    let drains = one.clone().with_status(Status::Draining).with_weight(1);
+    let second = case.claim(&drains, &claim).await.unwrap();
+    assert_eq!(only(next(&mut watch).await), Change::Put(drains.clone()));
+    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&drains]);
+    assert!(second.revision() > first.revision());
+    case.keep_alive(&second).await.unwrap();
+    case.deregister(&second).await;
+    assert_eq!(only(next(&mut watch).await), Change::Delete(one.id().clone()));
+}
+
+pub(super) async fn a_withdrawn_instance_is_gone_with_one_delete(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&instance(&user, "1")).await;
+    let (_, mut watch) = case.follow(&user).await;
+    case.deregister(&lease).await;
+    case.deregister(&lease).await; // nothing to withdraw is fine
+    assert!(case.load(&user).await.instances().is_empty());
+    case.register(&instance(&user, "2")).await;
+    assert_eq!(only(next(&mut watch).await), Change::Delete(lease.instance().id().clone()));
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    assert_eq!(lease.ttl(), case.traits.ttl, "the store states the shortest ttl it grants");
+    let (_, mut watch) = case.follow(&user).await;
+    for _ in 0..8 {
+        pass(lease.ttl() / 3).await;
+        case.keep_alive(&lease).await.unwrap();
+        assert_eq!(case.ids(&user).await, ["1"]);
+    }
+    case.register(&instance(&user, "2")).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "it never left");
+}
+
+pub(super) async fn services_lists_the_names_with_live_instances(case: Case<'_>) {
+    let names = ["user", "user2", "user/a", "prod/order.rpc"].map(service);
+    let list = || async { crate::case::within(case.registry.services()).await.unwrap() };
+    assert_eq!(list().await, BTreeSet::new());
+    let mut leases = Vec::new();
+    for name in &names {
+        leases.push(case.register(&instance(name, "1")).await);
+    }
+    let second = case.register(&instance(&names[0], "2")).await;
+    assert_eq!(list().await, BTreeSet::from(names.clone()));
+    case.deregister(&leases[0]).await;
+    case.deregister(&leases[1]).await;
+    assert_eq!(list().await, [0, 2, 3].map(|n| names[n].clone()).into());
+    case.deregister(&second).await;
+    assert_eq!(list().await, [2, 3].map(|n| names[n].clone()).into());
+}
