@@ -121,7 +121,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// last acknowledged: register again.
     async fn keep_alive(&self, lease: &Lease) -> Result<()>;
 
-    /// Withdraws what is registered under `lease`. If there is nothing to withdraw, that is `Ok`.
+    /// Withdraws what is registered under the id of `lease`. If that is nothing, it is `Ok`.
     async fn deregister(&self, lease: &Lease) -> Result<()>;
 
     /// Reads all instances of `service` as of one cursor. None at all is an empty snapshot.

@@ -272,3 +272,37 @@ fn end(watches: Watches, why: impl Fn() -> Error) {
 fn random() -> u64 {
     getrandom::u64().expect("the operating system has a random source")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_dropped_watch_leaves_nothing_behind() {
+        let registry = MemRegistry::new();
+        let (one, two) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let mut open = Vec::new();
+        for service in [&one, &two] {
+            let snapshot = registry.load(service).await.unwrap();
+            for polled in [false, true] {
+                let mut watch = registry.watch(service, snapshot.cursor()).await.unwrap();
+                if polled {
+                    assert!(watch.next().now_or_never().is_none());
+                }
+                open.push(watch);
+            }
+        }
+        let held = || {
+            registry
+                .shared
+                .with_state(|_, state| state.watches.values().map(Vec::len).sum::<usize>())
+        };
+        assert_eq!(held(), 4);
+        open.pop();
+        assert_eq!(held(), 3);
+        drop(open);
+        assert_eq!(held(), 0);
+        assert!(registry.shared.with_state(|_, state| state.watches.is_empty()));
+    }
+}

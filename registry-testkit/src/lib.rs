@@ -4,6 +4,7 @@
 //!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
 //!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
 //! * [`laws`] checks recorded histories, whatever ran concurrently.
+//! * [`proxy`] loses replies and cuts connections between a registry and its server.
 //! * [`servers`] finds or starts the real servers to test against.
 //!
 //! Functions here panic where a store does not do what it must: that is how a test fails.
@@ -14,6 +15,7 @@ pub mod case;
 mod harness;
 pub mod laws;
 pub mod lockstep;
+pub mod proxy;
 pub mod scenarios;
 pub mod servers;
 mod subject;

@@ -99,3 +99,15 @@ fn a_renewal_moves_no_place_in_the_order_of_deadlines() {
     model.touch(TTL, lease.instance().service());
     assert_eq!(model.next_deadline(lease.instance().service()), Some(Duration::from_secs(18)));
 }
+
+#[test]
+fn an_outage_longer_than_every_ttl_expires_nobody() {
+    let mut model = Model::new(1);
+    let lease = put(&mut model, "a", "1");
+    let backup = model.clone();
+    let hour = Duration::from_secs(3600);
+    model.restore(hour, backup, 2);
+    assert_eq!(model.load(hour, lease.instance().service()).instances().len(), 1);
+    model.keep_alive(hour + TTL / 3, &lease).unwrap();
+    assert!(model.load(hour + TTL * 2, lease.instance().service()).instances().is_empty());
+}

@@ -1,0 +1,51 @@
+//! Folders for servers, removed on drop, and the ones that killed tests left behind.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::{env, fs, io, process};
+
+use rustix::fs::statvfs;
+use tempfile::{Builder, TempDir};
+
+/// What the names of all folders begin with; the id of the process that made it follows.
+const PREFIX: &str = "registry-test-";
+
+/// A new, empty folder: in memory where there is room, since etcd waits for the disk at every write.
+pub(super) fn create() -> io::Result<TempDir> {
+    static SWEPT: Once = Once::new();
+    let root = root();
+    SWEPT.call_once(|| sweep(&root));
+    Builder::new().prefix(&format!("{PREFIX}{}-", process::id())).tempdir_in(root)
+}
+
+/// The file system in memory, or else the usual place for temporary files.
+fn root() -> PathBuf {
+    /// An etcd takes 128 MiB before its first write; containers often have 64 MiB in all.
+    const ROOM: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let room = statvfs(memory).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    let fits = room >= ROOM && tempfile::tempdir_in(memory).is_ok();
+    if fits { memory.to_owned() } else { env::temp_dir() }
+}
+
+/// Removes the folders of processes that are gone: a test that is killed drops nothing, and what it
+/// left in memory would stay there until the next boot.
+fn sweep(root: &Path) {
+    let processes = Path::new("/proc");
+    let Ok(entries) = fs::read_dir(root) else { return };
+    if !processes.join("self").exists() {
+        return;
+    }
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !processes.join(pid.to_string()).exists()) {
+            // Another process may be sweeping too; whoever comes second finds nothing.
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Servers for tests and benches: found where there is one, started where there is none.
+//!
+//! [`Etcd::start`] and [`Redis::start`] take the first of
+//!
+//! 1. the server whose URL is in `REGISTRY_TEST_ETCD_URL` or `REGISTRY_TEST_REDIS_URL`: one that
+//!    tests may compact, pause and wipe;
+//! 2. a server of our own, run from a binary on `PATH` with its own port and folder, killed on drop;
+//! 3. with the feature `docker`, a container from the image in `REGISTRY_TEST_ETCD_IMAGE` or
+//!    `REGISTRY_TEST_REDIS_IMAGE`, by default the official one, removed on drop.
+//!
+//! Where there is none of them the answer is an error that says how to get one. A test fails with
+//! it; it is never a reason to skip.
+//!
+//! The fixtures wait on real processes: use them with a real clock, not with a paused one.
+
+#[cfg(feature = "docker")]
+mod docker;
+mod error;
+mod etcd;
+mod folder;
+mod probe;
+mod process;
+mod redis;
+mod spawn;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use self::error::ServerError;
+pub use self::etcd::Etcd;
+pub use self::process::Process;
+pub use self::redis::Redis;
+
+/// Where to look for a server, and what to start it with.
+///
+/// [`Etcd::options`] and [`Redis::options`] read the defaults from the environment; change a field
+/// to look elsewhere.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// A running server to use as it is. It is passed over when `arguments` asks for anything,
+    /// since it cannot be given them any more.
+    pub url: Option<String>,
+    /// The folders to look for the server's binary in, written as `PATH` is; `None` looks nowhere.
+    pub path: Option<OsString>,
+    /// The image to start a container from, `name:tag`. Used with the feature `docker` only.
+    pub image: String,
+    /// Arguments to add to the defaults of the server's command line; the last of a kind wins.
+    pub arguments: Vec<String>,
+}
+
+impl ServerOptions {
+    /// What the environment says of `kind`.
+    fn from_env(kind: &Kind) -> Self {
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            url: variable(kind.url_variable),
+            path: env::var_os("PATH"),
+            image: variable(kind.image_variable).unwrap_or_else(|| kind.image.to_owned()),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    /// Leaves out what may hold a password: the URL and the arguments.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("path", &self.path)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the search, the start and the probe need to know of a kind of server.
+#[derive(Debug)]
+struct Kind {
+    /// What people call it, and the scheme of its URLs.
+    name: &'static str,
+    /// Its binary, on `PATH` here and in its images.
+    program: &'static str,
+    /// The environment variable with the URL of a running one.
+    url_variable: &'static str,
+    /// The environment variable with the image to use instead of `image`.
+    image_variable: &'static str,
+    /// The image of the official release.
+    image: &'static str,
+    /// The port it is usually found at, and listens on in a container.
+    port: u16,
+    /// Its command line for a place.
+    arguments: fn(&Place<'_>) -> Result<Vec<String>, ServerError>,
+    /// A request that one in working order answers and then hangs up.
+    request: &'static str,
+    /// Whether that is the answer of one in working order.
+    ready: fn(&str) -> bool,
+}
+
+/// Where a server is to run.
+#[derive(Debug)]
+struct Place<'a> {
+    /// The binary, unless it is one in a container.
+    program: Option<&'a Path>,
+    /// The address to listen on.
+    host: &'a str,
+    /// The port to listen on.
+    port: u16,
+    /// The folder for its data.
+    data: &'a Path,
+}
+
+/// A server that answered its probe.
+struct Server {
+    /// Its URL, in the form the stores take.
+    url: String,
+    /// `host:port`.
+    address: String,
+    /// What keeps it alive.
+    backing: Backing,
+}
+
+/// Where a server came from.
+#[derive(Debug)]
+enum Backing {
+    /// Somebody else runs it.
+    Url,
+    /// A child process.
+    Process(Process),
+    /// A container, removed when this is dropped.
+    #[cfg(feature = "docker")]
+    Docker { _container: Box<docker::Container> },
+}
+
+impl Server {
+    /// Takes the first server there is, in the order of the module's documentation.
+    async fn start(kind: &'static Kind, options: ServerOptions) -> Result<Self, ServerError> {
+        if let Some(url) = options.url
+            && options.arguments.is_empty()
+        {
+            return Self::given(kind, url).await;
+        }
+        if let Some(program) = find(kind.program, options.path.as_deref()) {
+            let process = Process::start(kind, program, options.arguments).await?;
+            return Ok(Self::local(kind, process.address(), Backing::Process(process)));
+        }
+        #[cfg(feature = "docker")]
+        {
+            let (container, address) =
+                docker::start(kind, &options.image, options.arguments).await?;
+            Ok(Self::local(kind, address, Backing::Docker { _container: Box::new(container) }))
+        }
+        #[cfg(not(feature = "docker"))]
+        Err(ServerError::Missing {
+            server: kind.name,
+            program: kind.program,
+            variable: kind.url_variable,
+        })
+    }
+
+    /// A server somebody else runs.
+    async fn given(kind: &Kind, url: String) -> Result<Self, ServerError> {
+        let address = address_of(kind, &url)
+            .ok_or(ServerError::Url { variable: kind.url_variable, scheme: kind.name })?;
+        probe::until_ready(kind, &address, || Ok(()))
+            .await
+            .map_err(|reason| ServerError::NotReady { server: kind.name, reason })?;
+        Ok(Self { url, address, backing: Backing::Url })
+    }
+
+    /// A server this fixture started.
+    fn local(kind: &Kind, address: String, backing: Backing) -> Self {
+        Self { url: format!("{}://{address}", kind.name), address, backing }
+    }
+
+    /// The powers of an operator, which only a child process gives.
+    fn process(&mut self) -> Result<&mut Process, ServerError> {
+        match &mut self.backing {
+            Backing::Process(process) => Ok(process),
+            Backing::Url => Err(ServerError::NotSupported { backing: "a URL" }),
+            #[cfg(feature = "docker")]
+            Backing::Docker { .. } => Err(ServerError::NotSupported { backing: "Docker" }),
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    /// Leaves out the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("backing", &self.backing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first `host:port` of a URL, or nothing when it is not a plain URL of this kind of server.
+fn address_of(kind: &Kind, url: &str) -> Option<String> {
+    let rest = url.strip_prefix(kind.name)?.strip_prefix("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let first = hosts.split(',').next().filter(|host| !host.is_empty())?;
+    let has_port = first.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port { first.to_owned() } else { format!("{first}:{}", kind.port) })
+}
+
+/// The first file called `program` in the folders of `path`.
+fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    env::split_paths(path?)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static KIND: Kind = Kind {
+        name: "redis",
+        program: "redis-server",
+        url_variable: "",
+        image_variable: "",
+        image: "",
+        port: 6379,
+        arguments: |_| Ok(Vec::new()),
+        request: "",
+        ready: |_| true,
+    };
+
+    #[test]
+    fn an_address_is_the_first_of_a_url() {
+        let address = |url| address_of(&KIND, url);
+        assert_eq!(address("redis://h:1").as_deref(), Some("h:1"));
+        assert_eq!(address("redis://me:pw@h:1,i:2/0?prefix=p").as_deref(), Some("h:1"));
+        assert_eq!(address("redis://h").as_deref(), Some("h:6379"));
+        assert_eq!(address("redis://[::1]/0").as_deref(), Some("[::1]:6379"));
+        assert_eq!(address("redis:///0"), None);
+        assert_eq!(address("redis+sentinel://h:1/name"), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether a server is in working order, asked in its own language over a bare TCP stream.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Kind;
+
+/// How long a server may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long one probe may take.
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The pause between two probes.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Probes until the server answers and `still_there`, and says what it saw last when that is not
+/// before the deadline.
+pub(super) async fn until_ready(
+    kind: &Kind,
+    address: &str,
+    mut still_there: impl FnMut() -> Result<(), String>,
+) -> Result<(), String> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let answer = probe(kind, address).await;
+        // Asked after the probe: the answer may be that of a stranger who took the port.
+        still_there()?;
+        match answer {
+            Ok(()) => return Ok(()),
+            Err(reason) if Instant::now() >= deadline => return Err(reason),
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Asks once.
+async fn probe(kind: &Kind, address: &str) -> Result<(), String> {
+    let reply = timeout(PROBE_WITHIN, exchange(address, kind.request))
+        .await
+        .map_err(|_| format!("{address} did not answer within {PROBE_WITHIN:?}"))?
+        .map_err(|error| format!("{address}: {error}"))?;
+    if (kind.ready)(&reply) {
+        return Ok(());
+    }
+    Err(format!("{address} answered {reply:?}"))
+}
+
+/// Sends a request and reads until the server hangs up.
+async fn exchange(address: &str, request: &str) -> io::Result<String> {
+    const LIMIT: u64 = 64 * 1024;
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut reply = Vec::new();
+    stream.take(LIMIT).read_to_end(&mut reply).await?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
+}

@@ -1,0 +1,189 @@
+//! A server that is our child: its own port, its own folder, and the powers of an operator.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use tempfile::TempDir;
+
+use super::{Kind, Place, ServerError, folder, probe, spawn};
+
+/// How often another port is tried when somebody took ours between the choice and the start.
+const PORT_TRIES: usize = 5;
+
+/// A server started from a binary on this machine, and what its operator can do to it.
+///
+/// Killed, and its folder removed, on drop.
+#[derive(Debug)]
+pub struct Process {
+    kind: &'static Kind,
+    program: PathBuf,
+    arguments: Vec<String>,
+    port: u16,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts a server and waits until it answers.
+    pub(super) async fn start(
+        kind: &'static Kind,
+        program: PathBuf,
+        extra: Vec<String>,
+    ) -> Result<Self, ServerError> {
+        let mut tries = 1;
+        loop {
+            let mut process = Self::prepare(kind, &program, &extra)?;
+            match process.launch().await {
+                Ok(()) => return Ok(process),
+                Err(error) if error.is_address_in_use() && tries < PORT_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The folder its data is in. It stays the same over restarts.
+    pub fn data_dir(&self) -> PathBuf {
+        data_in(self.folder.path())
+    }
+
+    /// Stops it where it stands (`SIGSTOP`): its connections stay open and nothing answers.
+    ///
+    /// It stands still when this returns.
+    pub fn pause(&self) -> Result<(), ServerError> {
+        let pid = self.signal(Signal::STOP)?;
+        // `NOWAIT` leaves the child to be waited for by whoever kills it.
+        let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), until)
+            .map_err(|error| ServerError::io("wait for a server to stop")(error.into()))?;
+        Ok(())
+    }
+
+    /// Lets it go on after [`pause`](Self::pause) (`SIGCONT`).
+    pub fn resume(&self) -> Result<(), ServerError> {
+        self.signal(Signal::CONT).map(drop)
+    }
+
+    /// Kills it (`SIGKILL`) and waits until it is gone. Its port and data stay its own for
+    /// [`restart`](Self::restart). One that is already gone is fine.
+    pub fn kill(&mut self) -> Result<(), ServerError> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().and_then(|()| child.wait()).map(drop).map_err(ServerError::io("kill a server"))
+    }
+
+    /// Kills it if it runs, and starts it with the same port, data and command line.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.kill()?;
+        self.launch().await
+    }
+
+    /// Kills it if it runs, and loses all of its data.
+    pub fn wipe(&mut self) -> Result<(), ServerError> {
+        self.kill()?;
+        let data = self.data_dir();
+        fs::remove_dir_all(&data)
+            .and_then(|()| fs::create_dir(&data))
+            .map_err(ServerError::io("empty a server's data folder"))
+    }
+
+    /// Chooses a port, a folder and with them the command line.
+    fn prepare(kind: &'static Kind, program: &Path, extra: &[String]) -> Result<Self, ServerError> {
+        let folder = folder::create().map_err(ServerError::io("make a folder for a server"))?;
+        let data = data_in(folder.path());
+        fs::create_dir(&data).map_err(ServerError::io("make a folder for a server's data"))?;
+        let port = free_port();
+        let place = Place { program: Some(program), host: "127.0.0.1", port, data: &data };
+        let mut arguments = (kind.arguments)(&place)?;
+        arguments.extend_from_slice(extra);
+        Ok(Self { kind, program: program.to_owned(), arguments, port, folder, child: None })
+    }
+
+    /// Starts the child and waits until it answers.
+    async fn launch(&mut self) -> Result<(), ServerError> {
+        let log = File::create(self.log()).map_err(ServerError::io("write a server's log"))?;
+        let child = spawn::spawn(&self.program, &self.arguments, log)
+            .map_err(ServerError::io("start a server"))?;
+        let address = self.address();
+        let child = self.child.insert(child);
+        let outcome = probe::until_ready(self.kind, &address, || match child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(format!("it ended, {status}")),
+            Err(error) => Err(error.to_string()),
+        });
+        let Err(reason) = outcome.await else { return Ok(()) };
+        self.kill()?;
+        let reason = format!("{reason}; the end of its log:\n{}", tail(&self.log()));
+        Err(ServerError::NotReady { server: self.kind.name, reason })
+    }
+
+    /// Sends a signal to the child, which is not reaped yet: the id is no stranger's.
+    fn signal(&self, signal: Signal) -> Result<Pid, ServerError> {
+        let child =
+            self.child.as_ref().ok_or(ServerError::NotRunning { server: self.kind.name })?;
+        let pid = Pid::from_child(child);
+        kill_process(pid, signal)
+            .map_err(|error| ServerError::io("send a signal to a server")(error.into()))?;
+        Ok(pid)
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The file with what it says.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Process {
+    /// Kills the child. Nobody is left to tell when that fails.
+    fn drop(&mut self) {
+        self.kill().ok();
+    }
+}
+
+/// The data folder within a server's folder.
+fn data_in(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+/// A port on 127.0.0.1 that nobody listens on.
+///
+/// It lies below the range the kernel gives to outgoing connections: they cannot take it while a
+/// server is down, and a client that keeps calling a dead server cannot connect to itself. Processes
+/// start their search at different places, so that two tests rarely choose the same.
+fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    const PER_PROCESS: u32 = 16;
+    static CHOSEN: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let chosen = u32::from(CHOSEN.fetch_add(1, Ordering::Relaxed));
+        let offset = process::id().wrapping_mul(PER_PROCESS).wrapping_add(chosen) % COUNT;
+        let Ok(port) = u16::try_from(FIRST + offset) else { continue };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    const LINES: usize = 30;
+    let text = match fs::read(log) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => format!("its log cannot be read: {error}"),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,74 @@
+//! A standalone Redis.
+
+use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
+
+/// A running standalone Redis, or Valkey under the same name.
+///
+/// One of our own keeps nothing on disk unless its arguments say so, as in
+/// `["--appendonly", "yes"]`.
+#[derive(Debug)]
+pub struct Redis(Server);
+
+impl Redis {
+    /// Where [`start`](Self::start) looks, as the environment says.
+    pub fn options() -> ServerOptions {
+        ServerOptions::from_env(&REDIS)
+    }
+
+    /// Finds or starts a server.
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(Self::options()).await
+    }
+
+    /// Finds or starts a server where `options` say.
+    pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        Server::start(&REDIS, options).await.map(Self)
+    }
+
+    /// The URL for a store: `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// Where it listens: `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// What an operator can do to a server that was started from a binary.
+    pub fn process(&mut self) -> Result<&mut Process, ServerError> {
+        self.0.process()
+    }
+}
+
+/// How Redis is found, run and recognised.
+static REDIS: Kind = Kind {
+    name: "redis",
+    program: "redis-server",
+    url_variable: "REGISTRY_TEST_REDIS_URL",
+    image_variable: "REGISTRY_TEST_REDIS_IMAGE",
+    image: "redis:8.0",
+    port: 6379,
+    arguments,
+    request: "PING\r\nQUIT\r\n",
+    // One that wants a password is in working order too. One that is loading is not yet.
+    ready: |reply| reply.starts_with("+PONG") || reply.starts_with("-NOAUTH"),
+};
+
+/// The command line of a standalone server.
+#[expect(clippy::unnecessary_wraps, reason = "etcd's can fail, and both stand in a `Kind`")]
+fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
+    let Place { host, port, data, .. } = place;
+    let port = port.to_string();
+    let data = data.display().to_string();
+    let arguments = [
+        ["--port", &port],
+        ["--bind", host],
+        ["--dir", &data],
+        // In a container it is reached from outside its own loopback interface.
+        ["--protected-mode", "no"],
+        ["--save", ""],
+        ["--appendonly", "no"],
+    ];
+    Ok(arguments.concat().into_iter().map(str::to_owned).collect())
+}

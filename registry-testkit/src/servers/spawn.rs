@@ -1,0 +1,51 @@
+//! Child processes that do not outlive this process, however it ends.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::thread;
+
+/// A program to start, and where to send the child.
+type Job = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts a program that writes to `log` and dies with this process.
+pub(super) fn spawn(program: &Path, arguments: &[String], log: File) -> io::Result<Child> {
+    static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(spawner);
+    let mut command = guarded(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let (reply, child) = mpsc::channel();
+    let gone = || io::Error::other("the thread that starts servers is gone");
+    SPAWNER.send((command, reply)).map_err(|_| gone())?;
+    child.recv().map_err(|_| gone())?
+}
+
+/// A command for `program` that the kernel kills when its parent ends, where `setpriv` can ask for
+/// that. A drop kills a server too, but a test that is killed drops nothing.
+fn guarded(program: &Path) -> Command {
+    static GUARD: LazyLock<bool> = LazyLock::new(|| {
+        let probe = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).output();
+        probe.is_ok_and(|output| output.status.success())
+    });
+    if !*GUARD {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// The one thread that starts all children. The parent whose end kills them is a *thread*: a test's
+/// own ends with the test, this one with the process.
+fn spawner() -> mpsc::Sender<Job> {
+    let (sender, jobs) = mpsc::channel::<Job>();
+    thread::spawn(move || {
+        for (mut command, reply) in jobs {
+            if let Err(mpsc::SendError(Ok(mut orphan))) = reply.send(command.spawn()) {
+                orphan.kill().ok();
+            }
+        }
+    });
+    sender
+}

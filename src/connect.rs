@@ -1,0 +1,46 @@
+//! From a URL to a registry: one match.
+
+use crate::{Error, ErrorKind, Registry, Result, Target};
+use std::sync::Arc;
+
+/// The schemes there are, each with the feature that builds it in, and whether it is.
+const SCHEMES: [(&str, &str, bool); 3] = [
+    ("mem", "mem", cfg!(feature = "mem")),
+    ("etcd", "etcd", cfg!(feature = "etcd")),
+    ("redis", "redis", cfg!(feature = "redis")),
+];
+
+/// Connects to the registry that `url` names.
+///
+/// `mem://` makes a new registry each time; the others are shared with whoever names the same servers
+/// and prefix. Parts and options of a URL are those of [`Target`] and of the store's own `connect`.
+///
+/// # Errors
+///
+/// `Invalid` if the URL is wrong, its scheme is unknown (the error lists those there are) or was not
+/// built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if it
+/// refuses the credentials.
+pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
+    let target: Target = url.parse()?;
+    match target.scheme() {
+        #[cfg(feature = "mem")]
+        "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(&target)?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
+        #[cfg(feature = "redis")]
+        "redis" => Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?)),
+        scheme => Err(not_built_in(scheme)),
+    }
+}
+
+fn not_built_in(scheme: &str) -> Error {
+    let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
+    let message = if let Some((scheme, feature, _)) = known {
+        format!("`{scheme}://` is not built in: add the feature `{feature}` of service-registry")
+    } else {
+        let built_in = SCHEMES.iter().filter(|(.., built_in)| *built_in);
+        let built_in: Vec<_> = built_in.map(|(scheme, ..)| format!("{scheme}://")).collect();
+        format!("unknown scheme `{scheme}://`, built in are: {}", built_in.join(", "))
+    };
+    Error::new(ErrorKind::Invalid, message)
+}

@@ -1,0 +1,48 @@
+//! URLs, and what an error says of them.
+
+use service_registry::{ErrorKind, Registry, connect};
+
+async fn refusal(url: &str) -> String {
+    let error = connect(url).await.expect_err(url);
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn an_unknown_scheme_lists_what_is_built_in() {
+    let message = refusal("consul://h").await;
+    assert!(message.starts_with("unknown scheme `consul://`, built in are: "), "{message}");
+    assert_eq!(message.contains("mem://"), cfg!(feature = "mem"), "{message}");
+    assert_eq!(message.contains("etcd://"), cfg!(feature = "etcd"), "{message}");
+    assert_eq!(message.contains("redis://"), cfg!(feature = "redis"), "{message}");
+}
+
+#[cfg(not(feature = "etcd"))]
+#[tokio::test]
+async fn a_scheme_that_is_not_built_in_names_the_feature_to_add() {
+    let message = refusal("etcd://127.0.0.1:2379").await;
+    assert_eq!(message, "`etcd://` is not built in: add the feature `etcd` of service-registry");
+}
+
+#[cfg(feature = "mem")]
+#[tokio::test]
+async fn memory_is_a_registry_of_its_own_each_time() {
+    let (one, two) = (connect("mem://").await.unwrap(), connect("mem://?ttl=5s").await.unwrap());
+    let service = "a".parse().unwrap();
+    let cursor = one.load(&service).await.unwrap().cursor().clone();
+    assert_eq!(two.watch(&service, &cursor).await.unwrap_err().kind(), ErrorKind::Diverged);
+    assert!(refusal("mem://host").await.contains("takes no host"));
+    assert!(refusal("mem://?prefix=a").await.contains("unknown option `prefix`"));
+}
+
+#[cfg(all(feature = "etcd", feature = "redis"))]
+#[tokio::test]
+async fn no_error_shows_a_password() {
+    // Port 1 on loopback: nobody listens, so that connecting fails for an outer reason.
+    for url in
+        ["redis://app:s3cret@127.0.0.1:1", "etcd://app:s3cret@127.0.0.1:1", "redis://app:s3cret@"]
+    {
+        let error = connect(url).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The quickstart tells the same story on every store, but for the numbers.
+
+use std::time::Duration;
+
+#[allow(dead_code)] // its `main` is for people
+#[path = "../examples/quickstart.rs"]
+mod quickstart;
+
+const STORY: [&str; 5] =
+    [r#"loaded ["alice"]"#, "bob is Up", "alice is Draining", "bob is gone", "alice is gone"];
+
+#[allow(dead_code)] // by the features there may be no store to tell it on
+async fn tell(url: &str) {
+    let mut told = Vec::new();
+    let story = quickstart::story(url, |line| told.push(line));
+    tokio::time::timeout(Duration::from_secs(20), story)
+        .await
+        .expect("it ends")
+        .expect("it is told");
+    let told: Vec<_> = told.iter().map(|line| line.rsplit(": ").next()).collect();
+    assert_eq!(told, STORY.map(Some));
+}
+#[cfg(feature = "mem")]
+#[tokio::test(start_paused = true)]
+async fn on_memory() {
+    tell("mem://").await;
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn on_etcd() {
+    let server = registry_testkit::servers::Etcd::start().await.expect("a server");
+    tell(&server.url()).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn on_redis() {
+    let server = registry_testkit::servers::Redis::start().await.expect("a server");
+    tell(&server.url()).await;
+}
