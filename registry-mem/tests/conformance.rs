@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_mem::{MemRegistry, Model};
+use registry_testkit::proxy::Proxy;
 use registry_testkit::{Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -37,7 +38,11 @@ impl Subject for Memory {
     }
 
     async fn poison(&self, _: &ServiceName, _: &InstanceId) {
-        unreachable!("the memory store holds no bytes");
+        unreachable!("the memory store is not remote");
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        None
     }
 
     async fn cut(&self) {

@@ -21,6 +21,26 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
+/// Repeats what fails `Unavailable`, as the law allows: a connection that was cut fails a call or two.
+pub async fn retry<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
+    try_again(call).await.unwrap()
+}
+
+/// Repeats what fails `Unavailable`, until it ends otherwise.
+pub async fn try_again<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    within(async {
+        loop {
+            match call().await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    tokio::task::yield_now().await;
+                }
+                outcome => return outcome,
+            }
+        }
+    })
+    .await
+}
+
 /// One scenario's view of the store.
 #[allow(missing_debug_implementations)]
 pub struct Case<'a> {

@@ -4,7 +4,7 @@
 //! number that names a lease, a load or a watch is taken modulo what there is, so that a failing run
 //! shrinks to a short one.
 
-use crate::case::{LONG, next_item, park, service, version, within};
+use crate::case::{LONG, next_item, park, service, try_again, version};
 use crate::{LostWrites, Subject, Traits};
 use proptest::prelude::*;
 use registry_core::{
@@ -143,10 +143,7 @@ impl<'a> Both<'a> {
                 let ttl = if other_ttl { LONG + Duration::from_secs(60) } else { LONG };
                 let lease = *self.claims.entry((service, lease)).or_insert_with(LeaseId::random);
                 let claim = Claim::new(ttl).unwrap().with_lease(lease).with_takeover(takeover);
-                let got = self.retry(|store| {
-                    let instance = instance.clone();
-                    async move { store.register(&instance, &claim).await }
-                });
+                let got = try_again(|| self.store.register(&instance, &claim));
                 match (got.await, self.model.register(NOW, &instance, &claim)) {
                     (Ok(got), Ok(want)) => {
                         assert_eq!(
@@ -160,10 +157,7 @@ impl<'a> Both<'a> {
             }
             Op::KeepAlive(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
-                let got = self.retry(|store| {
-                    let lease = lease.clone();
-                    async move { store.keep_alive(&lease).await }
-                });
+                let got = try_again(|| self.store.keep_alive(&lease));
                 let got = got.await;
                 let want = self.model.keep_alive(NOW, &want);
                 // A store that checks the record now and then renews a lease that stands for another.
@@ -175,10 +169,7 @@ impl<'a> Both<'a> {
             }
             Op::Deregister(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
-                let got = self.retry(|store| {
-                    let lease = lease.clone();
-                    async move { store.deregister(&lease).await }
-                });
+                let got = try_again(|| self.store.deregister(&lease));
                 got.await.unwrap();
                 self.model.deregister(NOW, &want);
             }
@@ -220,10 +211,7 @@ impl<'a> Both<'a> {
     }
 
     async fn load(&mut self, service: &ServiceName) -> (Snapshot, Snapshot) {
-        let got = self.retry(|store| {
-            let service = service.clone();
-            async move { store.load(&service).await }
-        });
+        let got = try_again(|| self.store.load(service));
         let loaded = (got.await.unwrap(), self.model.load(NOW, service));
         assert_eq!(loaded.0.instances(), loaded.1.instances());
         let last = self.loads.iter().rev().find(|(_, want)| of(want) == of(&loaded.1));
@@ -235,11 +223,7 @@ impl<'a> Both<'a> {
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        let watch = self.retry(|store| {
-            let (service, after) = (service.clone(), after.clone());
-            async move { store.watch(&service, &after).await }
-        });
-        watch.await
+        try_again(|| self.store.watch(service, after)).await
     }
 
     /// Reads what an open watch has to say: all, or all up to a cut, from where it is opened again, or
@@ -327,24 +311,6 @@ impl<'a> Both<'a> {
 
     fn origin(&self, service: &ServiceName) -> String {
         of(&self.model.clone().load(NOW, service))
-    }
-
-    /// Makes a call again that a cut connection failed, as the repeat law allows.
-    async fn retry<T, F: Future<Output = Result<T>>>(
-        &self,
-        call: impl Fn(Arc<dyn Registry>) -> F,
-    ) -> Result<T> {
-        within(async {
-            loop {
-                match call(self.store.clone()).await {
-                    Err(error) if error.kind() == ErrorKind::Unavailable => {
-                        tokio::task::yield_now().await;
-                    }
-                    outcome => return outcome,
-                }
-            }
-        })
-        .await
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,12 +17,14 @@ pub struct Proxy {
 }
 
 /// What happens to the connections.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Control {
     /// Counted up to end all those that stand.
     cuts: u64,
     /// Whether what the server says is thrown away.
     deaf: bool,
+    /// What makes it so, in a request.
+    trigger: Option<Vec<u8>>,
 }
 
 impl Proxy {
@@ -54,46 +57,69 @@ impl Proxy {
         self.control.send_modify(|control| control.deaf = true);
     }
 
+    /// Loses all replies from the first request on that contains `text`.
+    pub fn lose_replies_from(&self, text: &str) {
+        self.control.send_modify(|control| control.trigger = Some(text.into()));
+    }
+
+    /// Whether replies are being lost.
+    pub fn loses_replies(&self) -> bool {
+        self.control.borrow().deaf
+    }
+
     /// Passes replies on again. Those lost stay lost, so that the connections are cut.
     pub fn heal(&self) {
-        self.control
-            .send_modify(|control| *control = Control { cuts: control.cuts + 1, deaf: false });
+        let healed = |control: &mut Control| {
+            *control = Control { cuts: control.cuts + 1, ..Control::default() }
+        };
+        self.control.send_modify(healed);
     }
 }
 
 async fn accept(listener: TcpListener, server: SocketAddr, control: watch::Sender<Control>) {
     let mut relays = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        relays.spawn(relay(client, server, control.subscribe()));
+        relays.spawn(relay(client, server, control.clone()));
         while relays.try_join_next().is_some() {}
     }
 }
 
 /// Passes one connection on until either side ends it or it is cut.
-async fn relay(client: TcpStream, server: SocketAddr, mut control: watch::Receiver<Control>) {
-    let cuts = control.borrow().cuts;
+async fn relay(client: TcpStream, server: SocketAddr, control: watch::Sender<Control>) {
+    let mut ends = control.subscribe();
+    let cuts = ends.borrow().cuts;
     let Ok(server) = TcpStream::connect(server).await else { return };
     // Both ends answer small messages at once, and so must what is between them.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
     }
-    let ((mut requests, mut to_client), (mut replies, mut to_server)) =
-        (client.into_split(), server.into_split());
-    let faults = control.clone();
+    let ((requests, to_client), (replies, to_server)) = (client.into_split(), server.into_split());
     tokio::select! {
-        _ = copy(&mut requests, &mut to_server) => {}
-        () = async {
-            let mut buffer = vec![0; 64 * 1024];
-            while let Ok(n @ 1..) = replies.read(&mut buffer).await {
-                // One that is cut passes nothing more, whatever is healed meanwhile.
-                let Control { cuts: now, deaf } = *faults.borrow();
-                let lost = deaf || now != cuts;
-                if !lost && to_client.write_all(&buffer[..n]).await.is_err() {
-                    return;
-                }
-            }
-        } => {}
-        _ = control.wait_for(|control| control.cuts != cuts) => {}
+        () = pass(requests, to_server, |bytes| {
+            control.send_if_modified(|control| {
+                let found = |text: &Vec<u8>| bytes.windows(text.len()).any(|window| window == text);
+                let loses = control.trigger.as_ref().is_some_and(found);
+                control.deaf |= loses;
+                loses
+            });
+            true
+        }) => {}
+        () = pass(replies, to_client, |_| {
+            // One that is cut passes nothing more, whatever is healed meanwhile.
+            let control = control.borrow();
+            !control.deaf && control.cuts == cuts
+        }) => {}
+        _ = ends.wait_for(|control| control.cuts != cuts) => {}
+    }
+}
+
+/// Passes on what comes one way, but for what `is_passed` looks at and refuses.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_passed: impl Fn(&[u8]) -> bool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if is_passed(&buffer[..n]) && to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -116,10 +142,12 @@ mod tests {
         within(client.read_exact(&mut byte)).await.unwrap();
         assert_eq!(&byte, b"b");
 
-        proxy.lose_replies();
+        proxy.lose_replies_from("c");
+        assert!(!proxy.loses_replies());
         client.write_all(b"c").await.unwrap();
         within(server.read_exact(&mut byte)).await.unwrap();
         assert_eq!(&byte, b"c", "requests arrive");
+        assert!(proxy.loses_replies());
         server.write_all(b"d").await.unwrap();
         proxy.heal();
         assert_eq!(

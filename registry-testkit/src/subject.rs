@@ -1,5 +1,6 @@
 //! A store under test, and what its operator can do to it.
 
+use crate::proxy::Proxy;
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ pub struct Traits {
     pub lost_writes: LostWrites,
     /// Whether [`Subject::evict`] deletes all instances at one revision.
     pub evicts_at_one_revision: bool,
-    /// Whether the store holds bytes that may be undecodable.
-    pub holds_bytes: bool,
+    /// Whether it is a server: what it holds are bytes, and the way to it is a proxy.
+    pub remote: bool,
     /// Random runs of the lockstep test.
     pub lockstep_runs: u32,
 }
@@ -34,21 +35,14 @@ impl Traits {
             paused_clock: true,
             lost_writes: LostWrites::NoticedAtOnce,
             evicts_at_one_revision: true,
-            holds_bytes: false,
+            remote: false,
             lockstep_runs: 256,
         }
     }
 
     /// A server on a real clock, with the shortest `ttl` it grants and its stated `grace`.
     pub fn server(ttl: Duration, grace: Duration) -> Self {
-        Self {
-            ttl,
-            grace,
-            paused_clock: false,
-            holds_bytes: true,
-            lockstep_runs: 24,
-            ..Self::memory()
-        }
+        Self { ttl, grace, paused_clock: false, remote: true, lockstep_runs: 24, ..Self::memory() }
     }
 
     /// Sets when lost and foreign records are noticed.
@@ -93,8 +87,11 @@ pub trait Subject: Send + Sync {
     /// Deletes all instances of `service`, behind their owners' backs.
     async fn evict(&self, service: &ServiceName);
 
-    /// Writes what cannot be decoded under `id`, over whatever is there. Called only if the store
-    /// [holds bytes](Traits::holds_bytes).
+    /// The proxy that the registry goes through, if it is [remote](Traits::remote).
+    fn proxy(&self) -> Option<&Proxy>;
+
+    /// Writes what cannot be decoded under `id`, over whatever is there, if it is
+    /// [remote](Traits::remote).
     async fn poison(&self, service: &ServiceName, id: &InstanceId);
 
     /// Cuts all connections of the registry. New ones can be made at once.

@@ -1,6 +1,6 @@
 //! What was acknowledged and is gone is noticed by its owner.
 
-use crate::case::{Case, instance, long, next, only, service, version, within};
+use crate::case::{Case, instance, long, next, only, retry, service, version};
 use registry_core::{Change, Claim, ErrorKind};
 
 pub(super) async fn a_record_lost_in_a_rollback_is_noticed(case: Case<'_>) {
@@ -9,7 +9,7 @@ pub(super) async fn a_record_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     case.subject.backup().await;
     let lost = case.register(&instance(&user, "lost")).await;
     case.subject.restore().await;
-    reconnect(&case).await;
+    retry(|| case.registry.services()).await;
     case.keep_alive(&kept).await.unwrap();
     assert_eq!(case.keep_alive(&lost).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     let again = case.claim(lost.instance(), &long()).await.unwrap();
@@ -24,7 +24,7 @@ pub(super) async fn an_update_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     case.subject.backup().await;
     let updated = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
     case.subject.restore().await;
-    reconnect(&case).await;
+    retry(|| case.registry.services()).await;
     assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [old.instance()]);
     assert_eq!(case.first_failure(&updated).await, Some(ErrorKind::LeaseLost));
     let repaired = case.claim(updated.instance(), &claim).await.unwrap();
@@ -49,15 +49,4 @@ pub(super) async fn a_record_deleted_behind_the_owners_back_is_noticed_and_repai
     assert_eq!(only(next(&mut watch).await), Change::Put(lease.instance().clone()));
     case.keep_alive(&again).await.unwrap();
     assert_eq!(case.ids(&user).await, ["1"]);
-}
-
-/// Asks until the store answers: a restarted server has cut the registry's connection.
-async fn reconnect(case: &Case<'_>) {
-    within(async {
-        while let Err(error) = case.registry.services().await {
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }

@@ -83,14 +83,18 @@ scenarios! {
         odd_names_are_stored_and_found,
     }
     poison {
-        an_undecodable_record_is_skipped_and_counted if |traits| traits.holds_bytes,
-        an_undecodable_record_over_a_good_one_is_a_delete if |traits| traits.holds_bytes,
+        an_undecodable_record_is_skipped_and_counted if |traits| traits.remote,
+        an_undecodable_record_over_a_good_one_is_a_delete if |traits| traits.remote,
     }
     repeat {
         a_repeated_registration_changes_nothing,
         a_registration_is_refreshed_by_repeating_it,
         a_lease_keeps_its_ttl_and_its_instance,
         a_withdrawn_claim_may_be_made_again,
+        a_registration_whose_reply_was_lost_leaves_one_record if |traits| traits.remote,
+        a_takeover_whose_reply_was_lost_is_a_takeover if |traits| traits.remote,
+        a_withdrawal_whose_reply_was_lost_may_be_repeated if |traits| traits.remote,
+        no_call_waits_for_ever_for_a_reply if |traits| traits.remote,
     }
     cancel {
         a_dropped_registration_leaves_at_most_one_record,

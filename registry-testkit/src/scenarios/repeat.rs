@@ -1,7 +1,9 @@
 //! What is made twice ends as if made once.
 
-use crate::case::{Case, LONG, instance, long, next, only, pass, service, version};
-use registry_core::{Change, Claim, ErrorKind};
+use crate::case::{
+    Case, LONG, end, instance, long, next, only, pass, retry, service, version, within,
+};
+use registry_core::{Change, Claim, ErrorKind, Instance};
 use std::time::Duration;
 
 pub(super) async fn a_repeated_registration_changes_nothing(case: Case<'_>) {
@@ -55,4 +57,99 @@ pub(super) async fn a_withdrawn_claim_may_be_made_again(case: Case<'_>) {
         case.deregister(&lease).await;
         assert!(case.load(&user).await.instances().is_empty());
     }
+}
+
+pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    // The request that carries the record is the last one of a registration, on any store.
+    let one = instance(&user, "1").with_address("10.9.8.7:6543".parse().unwrap());
+    let before = case.load(&user).await;
+    lose_the_reply(&case, &one, &claim).await;
+    let lease = retry(|| case.claim(&one, &claim)).await;
+    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+    let mut watch = case.watch(&user, &before).await;
+    assert_eq!(only(next(&mut watch).await), Change::Put(one));
+    case.keep_alive(&lease).await.unwrap();
+    case.deregister(&lease).await;
+    assert!(matches!(only(next(&mut watch).await), Change::Delete(_)), "it was put once");
+}
+
+pub(super) async fn a_takeover_whose_reply_was_lost_is_a_takeover(case: Case<'_>) {
+    let user = service("user.rpc");
+    let old = Claim::new(case.traits.ttl).unwrap();
+    let old = case.claim(&instance(&user, "1"), &old).await.unwrap();
+    let claim = Claim::new(case.traits.ttl * 10).unwrap().with_takeover(true);
+    let one = instance(&user, "1").with_address("10.9.8.7:6543".parse().unwrap());
+    lose_the_reply(&case, &one, &claim).await;
+    let lease = retry(|| case.claim(&one, &claim)).await;
+    assert_eq!(case.first_failure(&old).await, Some(ErrorKind::LeaseLost));
+    case.keep_alive(&lease).await.unwrap();
+    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+}
+
+pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&instance(&user, "1")).await;
+    let (_, mut watch) = case.follow(&user).await;
+    let proxy = case.subject.proxy().expect("the store is remote");
+    proxy.lose_replies();
+    let error = within(case.registry.deregister(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    proxy.heal();
+    retry(|| case.registry.deregister(&lease)).await;
+    assert!(case.load(&user).await.instances().is_empty());
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable, "it went with the connection");
+    let mut watch = within(case.registry.watch(&user, watch.cursor())).await.unwrap();
+    case.register(&instance(&user, "2")).await;
+    let deleted = only(next(&mut watch).await);
+    assert_eq!(deleted, Change::Delete(lease.instance().id().clone()));
+    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+}
+
+pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let snapshot = case.load(&user).await;
+    let proxy = case.subject.proxy().expect("the store is remote");
+    proxy.lose_replies();
+    let registry = &case.registry;
+    let other = instance(&user, "2");
+    let other_claim = long();
+    // All at once, since each may take its whole deadline.
+    let (registered, renewed, withdrawn, loaded, watched, listed) = within(async {
+        tokio::join!(
+            registry.register(&other, &other_claim),
+            registry.keep_alive(&lease),
+            registry.deregister(&lease),
+            registry.load(&user),
+            registry.watch(&user, snapshot.cursor()),
+            registry.services(),
+        )
+    })
+    .await;
+    let errors = [
+        registered.err(),
+        renewed.err(),
+        withdrawn.err(),
+        loaded.err(),
+        watched.err(),
+        listed.err(),
+    ];
+    for error in errors {
+        assert_eq!(error.expect("no reply came").kind(), ErrorKind::Unavailable);
+    }
+    proxy.heal();
+    retry(|| registry.load(&user)).await;
+}
+
+/// Has `instance` registered, and loses what the store answers to the request that carries it.
+async fn lose_the_reply(case: &Case<'_>, instance: &Instance, claim: &Claim) {
+    let proxy = case.subject.proxy().expect("the store is remote");
+    proxy.lose_replies_from(instance.address().as_str());
+    let error = case.claim(instance, claim).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(proxy.loses_replies(), "the request that carries the record was never sent");
+    proxy.heal();
 }

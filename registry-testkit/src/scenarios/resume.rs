@@ -1,7 +1,9 @@
 //! From any cursor exactly the rest, or a plain word that it is gone.
 
-use crate::case::{Case, end, id, instance, next, only, park, service, until, version, within};
-use registry_core::{Batch, Change, Cursor, ErrorKind, Snapshot};
+use crate::case::{
+    Case, end, id, instance, next, only, park, retry, service, until, version, within,
+};
+use registry_core::{Batch, Change, Cursor, ErrorKind};
 
 pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
     let user = service("user.rpc");
@@ -84,7 +86,7 @@ pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
     let kind = end(&mut watch).await.kind();
     assert!([ErrorKind::Diverged, ErrorKind::Unavailable].contains(&kind), "{kind:?}");
 
-    settle(&case, &user).await;
+    retry(|| case.registry.load(&user)).await;
     assert_eq!(case.ids(&user).await, ["kept"]);
     assert_eq!(
         case.refusal(&user, &lost).await,
@@ -113,7 +115,7 @@ pub(super) async fn a_cursor_from_before_a_rollback_resumes(case: Case<'_>) {
     case.subject.backup().await;
     case.register(&instance(&user, "lost")).await;
     case.subject.restore().await;
-    settle(&case, &user).await;
+    retry(|| case.registry.load(&user)).await;
     case.register(&instance(&user, "new")).await;
     let mut watch = case.watch(&user, &kept).await;
     assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "new")));
@@ -136,7 +138,7 @@ pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
     assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "1")));
     case.subject.cut().await;
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
-    settle(&case, &user).await;
+    retry(|| case.registry.load(&user)).await;
     case.register(&instance(&user, "2")).await;
     let mut watch = within(case.registry.watch(&user, watch.cursor())).await.unwrap();
     assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
@@ -144,18 +146,4 @@ pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
 
 fn changes(batches: &[Batch]) -> Vec<&[Change]> {
     batches.iter().map(|batch| &batch.changes[..]).collect()
-}
-
-/// Loads until the store answers again: a connection that was cut may fail the first call.
-async fn settle(case: &Case<'_>, service: &registry_core::ServiceName) -> Snapshot {
-    within(async {
-        loop {
-            match case.registry.load(service).await {
-                Ok(snapshot) => return snapshot,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
 }

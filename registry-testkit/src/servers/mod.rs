@@ -64,11 +64,12 @@ impl ServerOptions {
 }
 
 impl fmt::Debug for ServerOptions {
-    /// Leaves out what may hold a password: the URL and the arguments.
+    /// Leaves out the URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerOptions")
             .field("path", &self.path)
             .field("image", &self.image)
+            .field("arguments", &self.arguments)
             .finish_non_exhaustive()
     }
 }

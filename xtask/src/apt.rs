@@ -1,0 +1,163 @@
+//! Packages on Debian-likes, and the mirror this machine gets them from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{as_root, execute, step};
+
+/// Installs packages without starting `units`, the services they bring: a test runs servers of its
+/// own, and nobody asked for one on its usual port.
+pub(crate) fn install(packages: &[&str], units: &[&str]) -> Result<()> {
+    if execute(as_root("apt-get")?.args(["update", "-q"])).is_err() {
+        step("some package lists could not be updated; trying with the ones there are");
+    }
+    // Packages start services by way of systemd, which leaves a masked one alone, or of the
+    // init scripts, which start nothing in runlevel 1.
+    let systemd = !units.is_empty() && Path::new("/run/systemd/system").is_dir();
+    if systemd {
+        execute(as_root("systemctl")?.args(["mask", "--runtime"]).args(units))?;
+    }
+    let mut apt = as_root("env")?;
+    apt.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "install", "-q", "-y"]);
+    let installed = execute(apt.arg("--no-install-recommends").args(packages));
+    if systemd {
+        execute(as_root("systemctl")?.args(["unmask", "--runtime"]).args(units))?;
+    }
+    installed?;
+    if systemd {
+        execute(as_root("systemctl")?.arg("disable").args(units))?;
+    }
+    Ok(())
+}
+
+/// The mirror that this Debian gets its own release from.
+pub(crate) fn debian_mirror() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let field = |name: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches('"')
+    };
+    if field("ID") != "debian" {
+        bail!("images are built on Debian only; elsewhere they must be pulled");
+    }
+    let codename = field("VERSION_CODENAME");
+    for file in source_files()? {
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mirror = if file.extension().is_some_and(|extension| extension == "sources") {
+            mirror_in_stanzas(&text, codename)
+        } else {
+            mirror_in_lines(&text, codename)
+        };
+        if let Some(mirror) = mirror {
+            return first_mirror(mirror);
+        }
+    }
+    bail!("apt's sources name no mirror of {codename}")
+}
+
+/// The mirror itself, where apt is given a file with a list of them as cloud images are.
+fn first_mirror(mirror: &str) -> Result<String> {
+    let Some(file) = mirror.strip_prefix("mirror+file:") else { return Ok(mirror.to_owned()) };
+    let list = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let first = list.split_whitespace().next();
+    first.map(str::to_owned).with_context(|| format!("{file} names no mirror"))
+}
+
+/// The files that apt reads.
+fn source_files() -> Result<Vec<PathBuf>> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    files.retain(|file| file.is_file());
+    if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
+        for entry in entries {
+            let file = entry?.path();
+            let extension = file.extension().unwrap_or_default();
+            if extension == "list" || extension == "sources" {
+                files.push(file);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Finds `deb [options] MIRROR SUITE main`.
+fn mirror_in_lines<'a>(text: &'a str, codename: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let rest = line.trim().strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
+        let rest = match rest.strip_prefix('[') {
+            Some(options) => options.split_once(']')?.1,
+            None => rest,
+        };
+        let mut words = rest.split_whitespace();
+        let mirror = words.next()?;
+        (words.next()? == codename && words.any(|word| word == "main")).then_some(mirror)
+    })
+}
+
+/// Finds a stanza with `Types: deb`, `URIs: MIRROR`, `Suites: SUITE` and `Components: main`.
+fn mirror_in_stanzas<'a>(text: &'a str, codename: &str) -> Option<&'a str> {
+    let stanzas = text.split("\n\n");
+    stanzas
+        .filter(|stanza| !words(stanza, "Enabled").any(|word| word == "no"))
+        .filter(|stanza| words(stanza, "Types").any(|word| word == "deb"))
+        .filter(|stanza| words(stanza, "Suites").any(|word| word == codename))
+        .filter(|stanza| words(stanza, "Components").any(|word| word == "main"))
+        .find_map(|stanza| words(stanza, "URIs").next())
+}
+
+/// The words of a field of a stanza, on its line and on the indented ones that continue it.
+fn words<'a>(stanza: &'a str, field: &str) -> impl Iterator<Item = &'a str> {
+    let mut lines = stanza.lines().filter(|line| !line.starts_with('#'));
+    let first = lines.by_ref().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(field).then_some(value)
+    });
+    let more = first.is_some().then(|| lines.take_while(|line| line.starts_with([' ', '\t'])));
+    first.into_iter().chain(more.into_iter().flatten()).flat_map(str::split_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_mirror_in_lines() {
+        let text = "\
+# deb http://old.example/debian bookworm main
+deb-src http://src.example/debian bookworm main
+deb http://security.example/debian bookworm-security main
+deb http://other.example/tools bookworm extra
+deb [arch=amd64 signed-by=/usr/share/keyrings/k.gpg] http://mirror.example/debian bookworm main
+";
+        assert_eq!(mirror_in_lines(text, "bookworm"), Some("http://mirror.example/debian"));
+        assert_eq!(mirror_in_lines(text, "trixie"), None);
+    }
+
+    #[test]
+    fn finds_the_mirror_in_stanzas() {
+        let text = "\
+Types: deb
+URIs: http://off.example/debian
+Suites: bookworm
+Components: main
+Enabled: no
+
+Types: deb
+# a comment
+URIs: http://mirror.example/debian
+ http://second.example/debian
+Suites: bookworm-updates
+ bookworm
+Components: main
+";
+        assert_eq!(mirror_in_stanzas(text, "bookworm"), Some("http://mirror.example/debian"));
+        assert_eq!(
+            mirror_in_stanzas(text, "bookworm-updates"),
+            Some("http://mirror.example/debian")
+        );
+        assert_eq!(mirror_in_stanzas(text, "trixie"), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! Other programs: found, announced and run.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, iter};
+
+use anyhow::{Context, Result, bail};
+
+/// Says what is being done.
+pub(crate) fn step(text: &str) {
+    println!("step: {text}");
+}
+
+/// Announces a command, runs it to its end and fails unless it succeeds.
+pub(crate) fn execute(command: &mut Command) -> Result<()> {
+    step(&line(command));
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed, {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Whether a command can be run and succeeds. What it prints is not of interest.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// A command run by root: as it is, or with sudo.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    let id = Command::new("id").arg("-u").output().context("cannot run id")?;
+    if id.stdout == b"0\n" {
+        return Ok(Command::new(program));
+    }
+    if find("sudo").is_none() {
+        bail!("{program} needs root, and there is no sudo: run this once as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    Ok(command)
+}
+
+/// The first file of that name on `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// A command as one would type it: the program without its folder.
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = iter::once(program).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}

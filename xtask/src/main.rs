@@ -1,0 +1,40 @@
+//! The chores of this workspace: `cargo xtask --help`.
+
+mod apt;
+mod command;
+mod images;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The chores of this workspace.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+/// One of them.
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install what the build and the tests need and this machine lacks.
+    Setup,
+    /// Set up, then run every test of the workspace.
+    Test {
+        /// Run the server fixtures in Docker as well.
+        #[arg(long)]
+        docker: bool,
+    },
+    /// Provide the images for the tests in Docker: pulled, or built from Debian packages.
+    Images,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Setup => setup::run(),
+        Chore::Test { docker } => test::run(docker),
+        Chore::Images => images::run(),
+    }
+}
