@@ -1,0 +1,306 @@
+//! What a cursor remembers of the history it was read from, to recognise it by.
+//!
+//! Neither the cluster id nor a revision tells that: an etcd that was wiped, or restored from a
+//! backup, keeps its id and climbs past the old revision with another history. So a cursor also
+//! says what one sorted Range of the service, at its revision, must show.
+
+use crate::error::EtcdError;
+use etcd_client::{EventType, KeyValue};
+use std::fmt;
+use std::str::FromStr;
+
+/// What stood in a service at the revision of a cursor.
+///
+/// It recognises every history in which, at that revision, the service has another number of keys
+/// or another newest one. It is fooled by one that agrees in both; and once the newest key was
+/// deleted, by one that agrees in the number, if no key is newer than the deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    cluster: u64,
+    count: u64,
+    newest: Newest,
+}
+
+/// What is known of the key that was put last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Newest {
+    /// It was put at this revision under this lease, which is 63 random bits. Revision 0: there is
+    /// no key. Lease 0: it is not known, or there are several such keys.
+    Put { revision: u64, lease: i64 },
+    /// It was put before this revision, at which a newer one was deleted.
+    Before(u64),
+}
+
+/// What etcd says of a key, its value apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) created: u64,
+    pub(crate) modified: u64,
+    pub(crate) lease: i64,
+}
+
+impl<'a> From<&'a KeyValue> for Stamp<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        Self {
+            key: kv.key(),
+            created: kv.create_revision().cast_unsigned(),
+            modified: kv.mod_revision().cast_unsigned(),
+            lease: kv.lease(),
+        }
+    }
+}
+
+impl Proof {
+    /// The proof of a service without keys.
+    pub(crate) fn new(cluster: u64) -> Self {
+        Self { cluster, count: 0, newest: Newest::Put { revision: 0, lease: 0 } }
+    }
+
+    /// Adds a key that stands there.
+    pub(crate) fn add(&mut self, key: Stamp<'_>) {
+        self.count += 1;
+        self.newest.put(key);
+    }
+
+    /// Holds it against the number of keys found, and the newest of them.
+    pub(crate) fn check(&self, count: u64, newest: Option<Stamp<'_>>) -> Result<(), EtcdError> {
+        let (put, under) = newest.map_or((0, 0), |key| (key.modified, key.lease));
+        let agrees = match self.newest {
+            Newest::Put { revision, lease } => revision == put && (lease == 0 || lease == under),
+            Newest::Before(deletion) => put < deletion,
+        };
+        if count == self.count && agrees {
+            return Ok(());
+        }
+        Err(EtcdError::Diverged(format!(
+            "the service has another past, proof=`{self}`, keys=`{count}`, newest=`{put}`"
+        )))
+    }
+
+    /// Holds it against the cluster that answered.
+    pub(crate) fn check_cluster(&self, cluster: u64) -> Result<(), EtcdError> {
+        if cluster == self.cluster {
+            return Ok(());
+        }
+        let ours = self.cluster;
+        Err(EtcdError::Diverged(format!(
+            "another cluster answers, expected=`{ours:x}`, got=`{cluster:x}`"
+        )))
+    }
+}
+
+impl Newest {
+    fn put(&mut self, key: Stamp<'_>) {
+        match self {
+            Self::Put { revision, .. } if *revision > key.modified => {}
+            Self::Put { revision, lease } if *revision == key.modified => *lease = 0,
+            _ => *self = Self::Put { revision: key.modified, lease: key.lease },
+        }
+    }
+
+    /// Whether it was put at `now`.
+    fn is_of(self, now: u64) -> bool {
+        matches!(self, Self::Put { revision, .. } if revision == now)
+    }
+
+    fn is_one_key(self) -> bool {
+        matches!(self, Self::Put { lease, .. } if lease != 0)
+    }
+}
+
+/// `CLUSTER.COUNT.pREVISION.LEASE` or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{}.", self.cluster, self.count)?;
+        match self.newest {
+            Newest::Put { revision, lease } => write!(f, "p{revision}.{lease:x}"),
+            Newest::Before(revision) => write!(f, "d{revision}"),
+        }
+    }
+}
+
+impl FromStr for Proof {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        parse(text).ok_or(())
+    }
+}
+
+fn parse(text: &str) -> Option<Proof> {
+    let (cluster, rest) = text.split_once('.')?;
+    let (count, newest) = rest.split_once('.')?;
+    let newest = match newest.strip_prefix('p').and_then(|put| put.split_once('.')) {
+        Some((revision, lease)) => Newest::Put {
+            revision: revision.parse().ok()?,
+            lease: i64::from_str_radix(lease, 16).ok()?,
+        },
+        None => Newest::Before(newest.strip_prefix('d')?.parse().ok()?),
+    };
+    let cluster = u64::from_str_radix(cluster, 16).ok()?;
+    Some(Proof { cluster, count: count.parse().ok()?, newest })
+}
+
+/// The proof of a history, carried on event by event.
+#[derive(Debug)]
+pub(crate) struct History {
+    proof: Proof,
+    /// The newest key, if its deletion can be told from that of others.
+    newest: Option<Vec<u8>>,
+}
+
+impl History {
+    /// Goes on from `proof`, and from the newest key that it was held against.
+    pub(crate) fn new(proof: Proof, newest: Option<Stamp<'_>>) -> Self {
+        let mut history = Self { proof, newest: None };
+        history.remember(newest);
+        history
+    }
+
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Takes in an event. Those of one revision may come in any order.
+    pub(crate) fn advance(&mut self, kind: EventType, key: Stamp<'_>) {
+        match kind {
+            EventType::Put => {
+                self.proof.count += u64::from(key.created == key.modified);
+                self.proof.newest.put(key);
+                self.remember(Some(key));
+            }
+            EventType::Delete => {
+                // It may be 0 already if etcd lost an event. Then the next check finds out.
+                self.proof.count = self.proof.count.saturating_sub(1);
+                let another = self.newest.as_deref().is_some_and(|newest| newest != key.key);
+                if !another && !self.proof.newest.is_of(key.modified) {
+                    self.proof.newest = Newest::Before(key.modified);
+                    self.newest = None;
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, newest: Option<Stamp<'_>>) {
+        let newest = newest.filter(|_| self.proof.newest.is_one_key());
+        self.newest = newest.map(|key| key.key.to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const NAMES: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+
+    fn stamp(name: usize, modified: u64, lease: i64) -> Stamp<'static> {
+        Stamp { key: NAMES[name], created: modified, modified, lease }
+    }
+
+    /// The proof of these keys, as a load gives it.
+    fn proof_of(keys: &[Stamp<'_>]) -> Proof {
+        let mut proof = Proof::new(0xab);
+        for key in keys {
+            proof.add(*key);
+        }
+        proof
+    }
+
+    #[test]
+    fn a_proof_is_written_in_a_form_that_stays() {
+        let one = proof_of(&[stamp(0, 3, 0x1f), stamp(1, 2, 5)]);
+        assert_eq!(one.to_string(), "ab.2.p3.1f");
+        let mut history = History::new(one.clone(), Some(stamp(0, 3, 0x1f)));
+        history.advance(EventType::Delete, stamp(0, 7, 0));
+        assert_eq!(history.proof().to_string(), "ab.1.d7");
+        for proof in [&one, history.proof(), &Proof::new(u64::MAX)] {
+            assert_eq!(proof.to_string().parse(), Ok(proof.clone()));
+        }
+        for bad in [
+            "",
+            "ab",
+            "ab.2",
+            "ab.2.3",
+            "ab.2.p3",
+            "ab.2.d3.1",
+            "x.2.d3",
+            "ab.-2.d3",
+            "ab.2.p3.1.1",
+        ] {
+            assert_eq!(bad.parse::<Proof>(), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn another_history_is_told_by_its_count_its_newest_key_or_its_cluster() {
+        let keys = [stamp(0, 2, 5), stamp(1, 3, 6)];
+        let proof = proof_of(&keys);
+        assert!(proof.check(2, Some(keys[1])).is_ok() && proof.check_cluster(0xab).is_ok());
+        assert!(proof.check(3, Some(keys[1])).is_err());
+        assert!(proof.check(2, Some(stamp(1, 2, 6))).is_err(), "put earlier");
+        assert!(proof.check(2, Some(stamp(1, 3, 7))).is_err(), "put by another lease");
+        assert!(proof.check(0, None).is_err());
+        assert!(proof.check_cluster(1).is_err());
+        assert!(Proof::new(0xab).check(0, None).is_ok());
+        assert!(Proof::new(0xab).check(1, Some(keys[0])).is_err());
+    }
+
+    #[test]
+    fn the_newest_key_stays_known_while_others_go() {
+        let keys = [stamp(0, 2, 5), stamp(1, 3, 6)];
+        let mut history = History::new(proof_of(&keys), Some(keys[1]));
+        history.advance(EventType::Delete, stamp(0, 4, 0));
+        assert_eq!(history.proof(), &proof_of(&keys[1..]));
+        history.advance(EventType::Delete, stamp(1, 5, 0));
+        assert!(history.proof().check(0, None).is_ok());
+        assert!(history.proof().check(0, Some(stamp(1, 5, 6))).is_err(), "newer than the deletion");
+    }
+
+    proptest! {
+        /// Each revision puts some keys, under a lease of 0 to 2, and deletes others. At each, the
+        /// proof carried on, also by one who resumes there, and that of a load must all hold.
+        #[test]
+        fn a_proof_holds_wherever_its_history_went(
+            revisions in vec(vec(proptest::option::of(proptest::option::of(0_i64..3)), 4), 1..20),
+            resumes: u32,
+        ) {
+            let mut keys: Vec<Option<Stamp<'_>>> = vec![None; 4];
+            let mut history = History::new(Proof::new(0xab), None);
+            for (n, events) in revisions.iter().enumerate() {
+                let revision = 2 + n as u64;
+                for (name, event) in events.iter().enumerate() {
+                    match event {
+                        Some(Some(lease)) => {
+                            let created = keys[name].map_or(revision, |old| old.created);
+                            let key = Stamp { created, ..stamp(name, revision, *lease) };
+                            keys[name] = Some(key);
+                            history.advance(EventType::Put, key);
+                        }
+                        Some(None) if keys[name].take().is_some() => {
+                            history.advance(EventType::Delete, stamp(name, revision, 0));
+                        }
+                        _ => {}
+                    }
+                }
+                let standing: Vec<Stamp<'_>> = keys.iter().copied().flatten().collect();
+                let last = standing.iter().map(|key| key.modified).max();
+                // Of keys put by one revision, etcd may answer with any.
+                let newest = standing.iter().filter(|key| Some(key.modified) == last).copied();
+                let loaded = proof_of(&standing);
+                for newest in newest.clone().map(Some).chain(last.is_none().then_some(None)) {
+                    let count = standing.len() as u64;
+                    prop_assert!(history.proof().check(count, newest).is_ok(), "{:?}", history);
+                    prop_assert!(loaded.check(count, newest).is_ok(), "{:?}", loaded);
+                }
+                match resumes >> (n % 16 * 2) & 3 {
+                    0 => history = History::new(loaded, newest.last()),
+                    1 => history = History::new(history.proof, newest.last()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What can go wrong with a call to etcd, and what that means to the caller of a registry.
+
+use registry_core::{Error, ErrorKind};
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// Why a call to etcd failed. The source of this crate's errors.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EtcdError {
+    /// etcd, or the way to it, gave an error.
+    #[error(transparent)]
+    Client(#[from] etcd_client::Error),
+    /// Nothing was heard in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// The stream of a watch ended without an error.
+    #[error("the stream ended")]
+    Ended,
+    /// A watch was canceled, since the history it was to read is compacted.
+    #[error("the history is compacted up to revision {0}")]
+    Compacted(i64),
+    /// A watch was canceled for another reason.
+    #[error("the watch was canceled, reason=`{0}`")]
+    Canceled(String),
+    /// The data are not those that a cursor was made from.
+    #[error("{0}")]
+    Diverged(String),
+    /// An answer is not what etcd promises.
+    #[error("an answer lacks {0}")]
+    Malformed(&'static str),
+}
+
+impl EtcdError {
+    /// What it means.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Client(error) => reason_of_client(error),
+            Self::Canceled(text) => reason_of_cancel(text),
+            Self::Deadline(_) | Self::Ended => Reason::Unavailable,
+            Self::Compacted(_) => Reason::Compacted,
+            Self::Diverged(_) => Reason::Diverged,
+            Self::Malformed(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<EtcdError> for Error {
+    fn from(error: EtcdError) -> Self {
+        let reason = error.reason();
+        Self::new(reason.kind(), reason.message()).with_source(error)
+    }
+}
+
+/// What the errors of etcd mean, as far as this crate tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    LeaseExists,
+    LeaseNotFound,
+    Compacted,
+    Diverged,
+    Invalid,
+    Denied,
+    Unavailable,
+    Internal,
+}
+
+impl Reason {
+    pub(crate) fn kind(self) -> ErrorKind {
+        match self {
+            // It is not there when asked for and there when granted: it is just being revoked.
+            Self::LeaseExists | Self::Unavailable => ErrorKind::Unavailable,
+            Self::LeaseNotFound => ErrorKind::LeaseLost,
+            Self::Compacted => ErrorKind::Compacted,
+            Self::Diverged => ErrorKind::Diverged,
+            Self::Invalid => ErrorKind::Invalid,
+            Self::Denied => ErrorKind::Denied,
+            Self::Internal => ErrorKind::Internal,
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::LeaseExists => "etcd is about to revoke the lease: repeat",
+            Self::LeaseNotFound => "etcd does not know the lease: it expired or was revoked",
+            Self::Compacted => "etcd has dropped the history after the cursor",
+            Self::Diverged => "the cursor is not from the history that etcd holds",
+            Self::Invalid => "etcd refused the request",
+            Self::Denied => "etcd refused the credentials",
+            Self::Unavailable => "etcd did not answer, or not in time",
+            Self::Internal => "etcd answered what it should not",
+        }
+    }
+}
+
+fn reason_of_client(error: &etcd_client::Error) -> Reason {
+    use etcd_client::Error as E;
+    match error {
+        E::GRpcStatus(status) => reason_of_status(status),
+        // The one text that etcd-client makes of a renewal's answer; the others say that the stream
+        // was cut.
+        E::LeaseKeepAliveError(text) if text == "lease not found" => Reason::LeaseNotFound,
+        E::LeaseKeepAliveError(_) | E::WatchError(_) | E::TransportError(_) | E::IoError(_) => {
+            Reason::Unavailable
+        }
+        E::InvalidArgs(_) | E::InvalidUri(_) => Reason::Invalid,
+        _ => Reason::Internal,
+    }
+}
+
+/// By the code, and by the text where a code means several things. The texts are those of etcd's
+/// `api/v3rpc/rpctypes/error.go`, as in 3.4 and 3.5, and of tonic's `codec/decode.rs`.
+fn reason_of_status(status: &Status) -> Reason {
+    let text = status.message();
+    match status.code() {
+        Code::OutOfRange if text.contains("has been compacted") => Reason::Compacted,
+        Code::OutOfRange if text.contains("is a future revision") => Reason::Diverged,
+        // Not history: tonic says so of an answer that is larger than it may be.
+        Code::OutOfRange if text.contains("message length too large") => Reason::Internal,
+        Code::NotFound if text.contains("requested lease not found") => Reason::LeaseNotFound,
+        Code::FailedPrecondition if text.contains("lease already exists") => Reason::LeaseExists,
+        Code::FailedPrecondition if text.contains("not leader") => Reason::Unavailable,
+        Code::Unauthenticated | Code::PermissionDenied => Reason::Denied,
+        // Among others, "user name is empty": what a server with authentication says to who has
+        // none.
+        Code::InvalidArgument | Code::FailedPrecondition if is_about_credentials(text) => {
+            Reason::Denied
+        }
+        // Unimplemented: it speaks gRPC but is no etcd.
+        Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented => Reason::Invalid,
+        // tonic says so of a connection that breaks in mid-answer, by the reason it breaks for.
+        Code::Internal if text.contains("h2 protocol error") => Reason::Unavailable,
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::Aborted
+        | Code::ResourceExhausted => Reason::Unavailable,
+        _ => Reason::Internal,
+    }
+}
+
+/// A watch is refused inside its stream, where there are texts only.
+fn reason_of_cancel(text: &str) -> Reason {
+    if is_about_credentials(text) { Reason::Denied } else { Reason::Unavailable }
+}
+
+fn is_about_credentials(text: &str) -> bool {
+    const TEXTS: [&str; 5] = [
+        "permission denied",
+        "invalid auth token",
+        "revision of auth store is old",
+        "user name is empty",
+        "authentication failed",
+    ];
+    TEXTS.iter().any(|known| text.contains(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn every_status_has_its_meaning() {
+        let table = [
+            (Code::NotFound, "etcdserver: requested lease not found", Reason::LeaseNotFound),
+            (Code::NotFound, "etcdserver: member not found", Reason::Internal),
+            (Code::FailedPrecondition, "etcdserver: lease already exists", Reason::LeaseExists),
+            (Code::FailedPrecondition, "etcdserver: not leader", Reason::Unavailable),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: authentication is not enabled",
+                Reason::Invalid,
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                Reason::Compacted,
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+                Reason::Diverged,
+            ),
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
+                Reason::Internal,
+            ),
+            (Code::OutOfRange, "etcdserver: too large lease TTL", Reason::Invalid),
+            (Code::InvalidArgument, "etcdserver: request is too large", Reason::Invalid),
+            (Code::InvalidArgument, "etcdserver: user name is empty", Reason::Denied),
+            (Code::InvalidArgument, "etcdserver: revision of auth store is old", Reason::Denied),
+            (Code::Unauthenticated, "etcdserver: invalid auth token", Reason::Denied),
+            (Code::PermissionDenied, "etcdserver: permission denied", Reason::Denied),
+            (Code::Unimplemented, "unknown service etcdserverpb.KV", Reason::Invalid),
+            (Code::Unavailable, "etcdserver: no leader", Reason::Unavailable),
+            (Code::DeadlineExceeded, "context deadline exceeded", Reason::Unavailable),
+            (Code::Cancelled, "Timeout expired", Reason::Unavailable),
+            (Code::Unknown, "h2 protocol error: broken pipe", Reason::Unavailable),
+            (Code::Internal, "h2 protocol error: http2 error", Reason::Unavailable),
+            (Code::Internal, "etcdserver: panic", Reason::Internal),
+            (Code::ResourceExhausted, "etcdserver: too many requests", Reason::Unavailable),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                Reason::Unavailable,
+            ),
+            (Code::DataLoss, "etcdserver: corrupt cluster", Reason::Internal),
+        ];
+        for (code, text, reason) in table {
+            assert_eq!(reason_of_status(&Status::new(code, text)), reason, "{code:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_cut_renewal_is_no_lost_lease() {
+        let of = |text: &str| {
+            EtcdError::from(etcd_client::Error::LeaseKeepAliveError(text.to_owned())).reason()
+        };
+        assert_eq!(of("lease not found"), Reason::LeaseNotFound);
+        assert_eq!(of("channel closed"), Reason::Unavailable);
+    }
+
+    #[test]
+    fn a_watch_refused_in_its_stream_is_denied() {
+        let of = |text: &str| EtcdError::Canceled(text.to_owned()).reason();
+        let refused = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(of(refused), Reason::Denied);
+        assert_eq!(of("etcdserver: invalid auth token"), Reason::Denied);
+        assert_eq!(of(""), Reason::Unavailable);
+    }
+
+    #[test]
+    fn the_error_of_a_registry_keeps_that_of_etcd_as_its_source() {
+        let error = Error::from(EtcdError::Deadline(Duration::from_secs(5)));
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "etcd did not answer, or not in time");
+        assert_eq!(error.source().unwrap().to_string(), "no answer within 5s");
+    }
+}

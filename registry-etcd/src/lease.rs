@@ -1,0 +1,115 @@
+//! The lease an instance hangs on: granted under the id of its claim, renewed, revoked.
+
+use crate::client::Client;
+use crate::error::Reason;
+use crate::layout::Layout;
+use crate::presence;
+use futures_util::future;
+use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
+use std::time::Duration;
+
+/// Grants the lease of `claim`, or renews the one that an earlier call was granted. Gives its ttl.
+///
+/// # Errors
+///
+/// `Invalid` if the lease has another ttl, or holds another key than `key`.
+pub(crate) async fn hold(client: &Client, claim: &Claim, key: &str) -> Result<Duration> {
+    let asked = whole_seconds(claim.ttl());
+    let granted = match client.grant(claim.lease(), asked).await {
+        // The claim is repeated, or this is an update.
+        Err(error) if error.reason() == Reason::LeaseExists => {
+            match renew_existing(client, claim.lease(), asked, key).await? {
+                Some(granted) => granted,
+                // It expired meanwhile, so that this is no longer a repeat.
+                None => client.grant(claim.lease(), asked).await?,
+            }
+        }
+        granted => granted?,
+    };
+    Ok(Duration::from_secs(granted.unsigned_abs()))
+}
+
+/// Renews `lease`, if it is still there and is what `asked` and `key` say. Gives its ttl.
+async fn renew_existing(
+    client: &Client,
+    lease: LeaseId,
+    asked: i64,
+    key: &str,
+) -> Result<Option<i64>> {
+    let Some(existing) = client.describe(lease).await? else { return Ok(None) };
+    if existing.keys().iter().any(|attached| attached != key.as_bytes()) {
+        return Err(invalid("the lease id is in use for another instance"));
+    }
+    let granted = existing.granted_ttl();
+    if granted != asked && (granted < asked || granted != would_be_granted(client, asked).await?) {
+        let message = format!("the lease id is in use with another ttl, ttl=`{granted}s`");
+        return Err(invalid(message));
+    }
+    match client.renew(lease).await {
+        Ok(()) => Ok(Some(granted)),
+        Err(error) if error.reason() == Reason::LeaseNotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What etcd grants who asks for `asked`: that, or its minimum if that is longer.
+///
+/// The minimum hangs on the server's election timeout and is told nowhere, so it is tried out, with
+/// a lease that holds nothing. That is needed only to repeat a claim whose ttl was raised. Of two
+/// claims whose ttls are both raised to the minimum it cannot be told which one was first: they
+/// count as the same.
+async fn would_be_granted(client: &Client, asked: i64) -> Result<i64> {
+    let trial = LeaseId::random();
+    let granted = client.grant(trial, asked).await?;
+    revoke_quietly(client, trial).await;
+    Ok(granted)
+}
+
+/// Renews `lease` for its whole ttl.
+pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<()> {
+    Ok(client.renew(lease.id()).await?)
+}
+
+/// Renews `lease`, and looks at the same time whether its record is still in its place.
+///
+/// # Errors
+///
+/// `LeaseLost` if either says so, whatever becomes of the other.
+pub(crate) async fn renew_and_verify(
+    client: &Client,
+    layout: &Layout,
+    lease: &Lease,
+) -> Result<()> {
+    let (renewed, verified) =
+        future::join(renew(client, lease), presence::verify(client, layout, lease)).await;
+    match (renewed, verified) {
+        (Err(_), Err(error)) if error.kind() == ErrorKind::LeaseLost => Err(error),
+        (renewed, verified) => renewed.and(verified),
+    }
+}
+
+/// Revokes `lease`, and with it the key that hangs on it. One that is gone is fine.
+pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
+    match client.revoke(lease).await {
+        Err(error) if error.reason() != Reason::LeaseNotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Revokes a lease that nothing hangs on any more, or nothing that counts. If that fails it goes by
+/// its ttl.
+pub(crate) async fn revoke_quietly(client: &Client, lease: LeaseId) {
+    if let Err(error) = withdraw(client, lease).await {
+        tracing::debug!(%lease, %error, "a lease without a purpose is left to expire");
+    }
+}
+
+/// etcd counts ttls in seconds; a lease is never shorter than was asked.
+fn whole_seconds(ttl: Duration) -> i64 {
+    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}

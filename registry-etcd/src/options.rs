@@ -1,0 +1,52 @@
+//! How long to wait for etcd.
+
+use std::time::Duration;
+
+/// How long an [`EtcdRegistry`](crate::EtcdRegistry) waits for etcd.
+///
+/// ```
+/// use registry_etcd::EtcdOptions;
+/// use std::time::Duration;
+///
+/// let request_timeout = Duration::from_secs(10);
+/// let patient = EtcdOptions { request_timeout, ..EtcdOptions::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdOptions {
+    /// How long each request may take, from the call to the whole answer. 5 s by default.
+    ///
+    /// An operation is a few requests: `register` makes two to eight, `load` one for every 1,000
+    /// instances. Shorter than a commit takes (a disk under load: 100 ms and more), every
+    /// registration is `Unavailable` though it was made. Longer than a third of a lease's ttl, one
+    /// lost renewal is noticed too late to repeat it.
+    pub request_timeout: Duration,
+
+    /// How long a connection may take to be made, part of `request_timeout`. 2 s by default.
+    ///
+    /// Shorter than a round trip, no connection is ever made.
+    pub connect_timeout: Duration,
+
+    /// How long a connection may be silent, while something is waited for, until it is pinged. 10 s
+    /// by default.
+    ///
+    /// This and `ping_timeout` are what ends a quiet watch whose server is gone without a word.
+    /// Below 5 s etcd closes the connection for pinging too often (`--grpc-keepalive-min-time`, 5 s
+    /// by default); the longer it is, the longer a watch may be out of date and not know it.
+    pub ping_interval: Duration,
+
+    /// How long a ping may go unanswered until the connection is given up. 5 s by default.
+    ///
+    /// Shorter than the longest pause of the network or the server, every pause cuts all watches.
+    pub ping_timeout: Duration,
+}
+
+impl Default for EtcdOptions {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Registration: one transaction that a repeat passes without a trace.
+
+use crate::client::{Client, cluster_and_revision};
+use crate::error::{EtcdError, Reason};
+use crate::layout::Layout;
+use crate::lease;
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision, record};
+
+/// Puts the record of `instance` under the lease of `claim`, unless it is there already or another
+/// lease holds the id.
+pub(crate) async fn register(
+    client: &Client,
+    layout: &Layout,
+    instance: &Instance,
+    claim: &Claim,
+) -> Result<Lease> {
+    let key = layout.key(instance);
+    let ttl = lease::hold(client, claim, &key).await?;
+    let answer = client.txn(transaction(&key, &record::encode(instance), claim)).await;
+    let answer = answer.map_err(|error| match error.reason() {
+        // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
+        // was written, and a repeat is granted the lease anew.
+        Reason::LeaseNotFound => {
+            let message = "the lease expired before the record was written: repeat";
+            Error::new(ErrorKind::Unavailable, message).with_source(error)
+        }
+        _ => error.into(),
+    })?;
+    let written = match outcome(&answer, claim.lease())? {
+        Outcome::Stands(revision) => revision,
+        Outcome::TakenFrom(previous, revision) => {
+            // So that its holder hears `LeaseLost` from its next renewal, not only from its next
+            // presence check. It is that check which the takeover relies on: this may fail, and
+            // a takeover whose answer was lost is repeated as one that has been made. Should the
+            // holder take the id back under the same lease just now, that goes too; it hears
+            // `LeaseLost` and registers anew.
+            lease::revoke_quietly(client, previous).await;
+            revision
+        }
+        Outcome::Superseded => {
+            // The key is another's, and no other key was on our lease: nothing goes with it.
+            lease::revoke_quietly(client, claim.lease()).await;
+            let (service, id) = (instance.service(), instance.id());
+            let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
+            return Err(Error::new(ErrorKind::Superseded, message));
+        }
+    };
+    Ok(Lease::new(claim.lease(), ttl, instance.clone(), Revision::new(written)))
+}
+
+/// ```text
+/// if it is there as claimed: read it
+/// else, a claim that takes over: put it
+/// else if it is ours, or if nothing is there: put it
+/// else: read it
+/// ```
+fn transaction(key: &str, record: &[u8], claim: &Claim) -> Txn {
+    let lease = claim.lease().get();
+    let ours = || Compare::lease(key, CompareOp::Equal, lease);
+    let same = Compare::value(key, CompareOp::Equal, record);
+    let vacant = Compare::create_revision(key, CompareOp::Equal, 0);
+    let read = || TxnOp::get(key, None);
+    let put = || {
+        let options = PutOptions::new().with_lease(lease).with_prev_key();
+        TxnOp::put(key, record, Some(options))
+    };
+    let change = if claim.takeover() {
+        put()
+    } else {
+        let unless_held = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
+        let unless_ours = Txn::new().when([ours()]).and_then([put()]);
+        TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]))
+    };
+    Txn::new().when([ours(), same]).and_then([read()]).or_else([change])
+}
+
+/// What a transaction found or made.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The record stands, written at this revision.
+    Stands(u64),
+    /// The record stands, written at this revision over that of another lease.
+    TakenFrom(LeaseId, u64),
+    /// The record of another lease stands.
+    Superseded,
+}
+
+fn outcome(answer: &TxnResponse, ours: LeaseId) -> Result<Outcome, EtcdError> {
+    let (_, written) = cluster_and_revision(answer.header())?;
+    let mut operations = answer.op_responses();
+    loop {
+        return match operations.pop() {
+            Some(TxnOpResponse::Txn(inner)) => {
+                operations = inner.op_responses();
+                continue;
+            }
+            Some(TxnOpResponse::Put(put)) => {
+                // Lease 0 is no lease: someone put the key by hand.
+                let previous = put.prev_key().and_then(|kv| LeaseId::new(kv.lease()).ok());
+                Ok(match previous.filter(|previous| *previous != ours) {
+                    Some(previous) => Outcome::TakenFrom(previous, written),
+                    None => Outcome::Stands(written),
+                })
+            }
+            Some(TxnOpResponse::Get(get)) => match get.kvs().first() {
+                Some(kv) if kv.lease() == ours.get() => {
+                    Ok(Outcome::Stands(kv.mod_revision().cast_unsigned()))
+                }
+                Some(_) => Ok(Outcome::Superseded),
+                None => Err(EtcdError::Malformed("the record that a transaction found")),
+            },
+            _ => Err(EtcdError::Malformed("the outcome of a transaction")),
+        };
+    }
+}

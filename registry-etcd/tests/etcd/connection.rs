@@ -1,0 +1,119 @@
+//! Servers that are not there, do not answer, or refuse.
+
+use crate::support::{Fixture, claim, end, instance, name, within};
+use registry_core::{ErrorKind, Registry};
+use registry_etcd::{EtcdOptions, EtcdRegistry};
+use std::error::Error as _;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+/// Gives up soon, and notices a dead connection soon.
+fn impatient() -> EtcdOptions {
+    EtcdOptions {
+        request_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_millis(500),
+        ping_interval: Duration::from_secs(1),
+        ping_timeout: Duration::from_secs(1),
+    }
+}
+
+#[tokio::test]
+async fn connecting_where_nobody_listens_is_unavailable_and_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let target = format!("etcd://{address}").parse().unwrap();
+    let error = within(EtcdRegistry::connect(&target)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.to_string(), format!("cannot connect to etcd, endpoint=`{address}`"));
+    let why = error.source().unwrap().to_string();
+    assert!(why.contains("onnection refused"), "{why}");
+}
+
+#[tokio::test]
+async fn connecting_to_one_that_says_nothing_is_unavailable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("etcd://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let error = within(EtcdRegistry::connect_with(&target, impatient())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.source().unwrap().to_string(), "no answer within 500ms");
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_makes_every_call_unavailable_in_time() {
+    let mut etcd = Fixture::start().await;
+    let target = etcd.server.url().parse().unwrap();
+    let registry = within(EtcdRegistry::connect_with(&target, impatient())).await.unwrap();
+    let (one, user, claim) = (instance("user", "1"), name("user"), claim(60));
+    let lease = within(registry.register(&one, &claim)).await.unwrap();
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut quiet = within(registry.watch(&user, now.cursor())).await.unwrap();
+
+    etcd.server.process().unwrap().pause().unwrap();
+    let before = Instant::now();
+    let failures = [
+        within(registry.register(&one, &claim)).await.map(drop),
+        within(registry.keep_alive(&lease)).await,
+        within(registry.deregister(&lease)).await,
+        within(registry.load(&user)).await.map(drop),
+        within(registry.watch(&user, now.cursor())).await.map(drop),
+        within(registry.services()).await.map(drop),
+    ];
+    let took = before.elapsed();
+    for failure in failures {
+        assert_eq!(failure.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert!(took < Duration::from_secs(4), "six calls of half a second took {took:?}");
+    assert_eq!(end(&mut quiet).await, ErrorKind::Unavailable);
+
+    etcd.server.process().unwrap().resume().unwrap();
+    // What was sent before the pause ended may still be served: the revocation, too.
+    within(async { while registry.register(&one, &claim).await.is_err() {} }).await;
+    assert_eq!(etcd.load("user").await.instances()["1"], one);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_makes_calls_unavailable_until_it_is_back() {
+    let mut etcd = Fixture::start().await;
+    let mut watch = etcd.watch("user").await;
+    etcd.server.process().unwrap().kill().unwrap();
+    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+    let error = within(etcd.registry.load(&name("user"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    within(etcd.server.process().unwrap().restart()).await.unwrap();
+    etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_wants_credentials_denies() {
+    let etcd = Fixture::start().await;
+    let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    let now = etcd.load("user").await;
+    let mut auth = etcd.raw.auth_client();
+    within(auth.user_add("root", "s3cret", None)).await.unwrap();
+    within(auth.user_grant_role("root", "root")).await.unwrap();
+    within(auth.auth_enable()).await.unwrap();
+
+    let (one, user, other) = (instance("user", "1"), name("user"), claim(10));
+    let failures = [
+        etcd.register(&one, &other).await.map(drop),
+        etcd.deregister(&lease).await,
+        within(etcd.registry.load(&user)).await.map(drop),
+        within(etcd.registry.services()).await.map(drop),
+        within(EtcdRegistry::connect(&etcd.server.url().parse().unwrap())).await.map(drop),
+    ];
+    for failure in failures {
+        assert_eq!(failure.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    assert_eq!(etcd.refusal("user", now.cursor()).await, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_registry_shows_where_it_is() {
+    let etcd = Fixture::start().await;
+    let shown = format!("{:?}", etcd.registry);
+    let endpoint = etcd.server.endpoint();
+    let address = endpoint.strip_prefix("http://").unwrap();
+    assert!(shown.contains(address) && shown.contains("registry/"), "{shown}");
+}

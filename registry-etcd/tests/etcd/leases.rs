@@ -1,0 +1,105 @@
+//! Renewal, the presence check, expiry and withdrawal.
+
+use crate::support::{Fixture, claim, connect, gone, instance, next, put, within};
+use etcd_client::PutOptions;
+use registry_core::{Claim, ErrorKind, Registry};
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn the_presence_check_finds_a_key_deleted_behind_our_back() {
+    let etcd = Fixture::start().await;
+    let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    etcd.delete("registry/user/1").await;
+    etcd.keep_alive(&lease).await.expect("within a ttl of the registration nobody looks");
+    // Another registry knows nothing of the lease, so it looks at once.
+    let other = connect(&etcd.server).await;
+    let error = within(other.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn the_presence_check_is_made_once_a_ttl() {
+    let etcd = Fixture::start().await;
+    let lease = etcd.register(&instance("user", "1"), &claim(2)).await.unwrap();
+    let registered = Instant::now();
+    etcd.delete("registry/user/1").await;
+    let lost = loop {
+        if let Err(error) = etcd.keep_alive(&lease).await {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(lost.kind(), ErrorKind::LeaseLost);
+    assert!(registered.elapsed() < Duration::from_secs(3), "{:?}", registered.elapsed());
+}
+
+#[tokio::test]
+async fn the_presence_check_finds_a_key_overwritten() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let lease = etcd.register(&one, &claim(10)).await.unwrap();
+    let record = registry_core::record::encode(&one);
+    // Even with the same record under the same lease: it is not the one acknowledged.
+    for under in [0, lease.id().get()] {
+        let options = PutOptions::new().with_lease(under);
+        let mut raw = etcd.raw.kv_client();
+        within(raw.put("registry/user/1", record.clone(), Some(options))).await.unwrap();
+        let other = connect(&etcd.server).await;
+        let error = within(other.keep_alive(&lease)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "under lease {under}");
+    }
+}
+
+#[tokio::test]
+async fn the_lease_of_an_earlier_registration_counts_as_lost() {
+    let etcd = Fixture::start().await;
+    let (one, claim) = (instance("user", "1"), claim(10));
+    let earlier = etcd.register(&one, &claim).await.unwrap();
+    let later = etcd.register(&one.with_weight(1), &claim).await.unwrap();
+    let other = connect(&etcd.server).await;
+    within(other.keep_alive(&later)).await.unwrap();
+    let other = connect(&etcd.server).await;
+    let error = within(other.keep_alive(&earlier)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_revoked_is_lost_and_withdrawing_it_is_fine() {
+    let etcd = Fixture::start().await;
+    let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    within(etcd.raw.lease_client().revoke(lease.id().get())).await.unwrap();
+    assert_eq!(etcd.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    etcd.deregister(&lease).await.unwrap();
+}
+
+#[tokio::test]
+async fn deregistration_takes_the_record_and_the_lease_away() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let mut watch = etcd.watch("user").await;
+    let lease = etcd.register(&one, &claim(10)).await.unwrap();
+    for _ in 0..2 {
+        etcd.deregister(&lease).await.unwrap();
+    }
+    assert!(etcd.load("user").await.instances().is_empty());
+    assert!(etcd.leases().await.is_empty());
+    assert_eq!(next(&mut watch).await.changes, [put(&one)]);
+    assert_eq!(next(&mut watch).await.changes, [gone("1")]);
+}
+
+#[tokio::test]
+async fn what_is_not_renewed_goes_within_its_ttl_and_a_second() {
+    let etcd = Fixture::start().await;
+    let mut watch = etcd.watch("user").await;
+    let claim = Claim::new(Duration::from_secs(2)).unwrap();
+    let before = Instant::now();
+    let lease = etcd.register(&instance("user", "1"), &claim).await.unwrap();
+    let registered = Instant::now();
+    next(&mut watch).await;
+    assert_eq!(next(&mut watch).await.changes, [gone("1")]);
+    assert!(before.elapsed() >= lease.ttl(), "{:?}", before.elapsed());
+    let late = Duration::from_secs(1);
+    assert!(registered.elapsed() <= lease.ttl() + late, "{:?}", registered.elapsed());
+    assert_eq!(etcd.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+}

@@ -1,0 +1,102 @@
+//! Loads and lists.
+
+use crate::support::{Fixture, claim, instance, name, next, within};
+use etcd_client::TxnOp;
+use registry_core::{Registry, record};
+
+#[tokio::test]
+async fn a_service_is_what_stands_under_its_own_name_only() {
+    let etcd = Fixture::start().await;
+    let names = ["user", "user2", "user/a", "us", "u%73er", "\u{fc}ser", "a b"];
+    for name in names {
+        etcd.register(&instance(name, "a%2Fb"), &claim(10)).await.unwrap();
+    }
+    for name in names {
+        let found = etcd.load(name).await;
+        let found: Vec<_> = found.instances().values().collect();
+        assert_eq!(found, [&instance(name, "a%2Fb")]);
+    }
+    let listed = within(etcd.registry.services()).await.unwrap();
+    assert_eq!(listed, names.iter().map(|each| name(each)).collect());
+}
+
+#[tokio::test]
+async fn a_list_skips_what_is_no_instance() {
+    let etcd = Fixture::start().await;
+    etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    for foreign in
+        ["registry/x", "registry/x/y/z", "registry//x", "registry/%78/1", "registryx/y/1"]
+    {
+        etcd.put(foreign, "").await;
+    }
+    let listed = within(etcd.registry.services()).await.unwrap();
+    assert_eq!(listed, [name("user")].into());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_decoded_is_skipped_and_counted() {
+    let etcd = Fixture::start().await;
+    let good = instance("user", "good");
+    etcd.register(&good, &claim(10)).await.unwrap();
+    etcd.put("registry/user/bad", "10.0.0.1:80").await;
+    etcd.put("registry/user/newer", r#"{"v":2}"#).await;
+    etcd.put("registry/user/nested/1", record::encode(&good)).await;
+    etcd.put("registry/user/%61", record::encode(&good)).await;
+    let found = etcd.load("user").await;
+    assert_eq!(found.instances().values().collect::<Vec<_>>(), [&good]);
+    assert_eq!(found.undecodable(), 4);
+    etcd.watch_after("user", found.cursor()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_load_of_many_pages_is_as_of_one_revision() {
+    let etcd = Fixture::start().await;
+    let record = record::encode(&instance("user", "0"));
+    let puts = |from: usize| -> Vec<TxnOp> {
+        let ids = from..from + 125;
+        ids.map(|id| TxnOp::put(format!("registry/user/{id}"), record.clone(), None)).collect()
+    };
+    for from in (0..2_500).step_by(125) {
+        etcd.change(puts(from)).await;
+    }
+    etcd.put("registry/user2/0", record.clone()).await;
+    let writes = async {
+        loop {
+            etcd.change(puts(2_500)).await;
+            let deletes =
+                (2_500..2_625).map(|id| TxnOp::delete(format!("registry/user/{id}"), None));
+            etcd.change(deletes.collect::<Vec<_>>()).await;
+        }
+    };
+    let reads = async {
+        for _ in 0..20 {
+            let found = etcd.load("user").await.instances().len();
+            assert!(found == 2_500 || found == 2_625, "{found}");
+        }
+    };
+    tokio::select! {
+        () = writes => {}
+        () = reads => {}
+    }
+}
+
+/// etcd-client's own limit is 4 MiB.
+#[tokio::test]
+async fn a_page_and_a_backlog_of_large_records_are_read() {
+    let etcd = Fixture::start().await;
+    let before = etcd.load("user").await;
+    for id in 0..150 {
+        let large = instance("user", &id.to_string());
+        let large = large.with_metadata([("k", "v".repeat(60_000))]).unwrap();
+        etcd.put(&format!("registry/user/{id}"), record::encode(&large)).await;
+    }
+    let found = etcd.load("user").await;
+    assert_eq!(found.instances().len(), 150);
+
+    let mut watch = etcd.watch_after("user", before.cursor()).await.unwrap();
+    let mut folded = before;
+    while folded.instances().len() < 150 {
+        folded.apply(next(&mut watch).await);
+    }
+    assert_eq!(folded.instances(), found.instances());
+}

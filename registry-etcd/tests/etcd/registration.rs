@@ -1,0 +1,201 @@
+//! The transaction of a registration, and the lease below it.
+
+use crate::support::{Fixture, claim, instance, within};
+use etcd_client::LeaseGrantOptions;
+use futures_util::future;
+use registry_core::{Claim, ErrorKind, LeaseId};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_repeat_makes_no_revision() {
+    let etcd = Fixture::start().await;
+    let (one, claim) = (instance("user", "1"), claim(10));
+    let first = etcd.register(&one, &claim).await.unwrap();
+    let before = etcd.revision().await;
+    let second = etcd.register(&one, &claim).await.unwrap();
+    assert_eq!(first, second);
+    assert_eq!(etcd.revision().await, before);
+
+    let stored = etcd.stored("registry/user/1").await.unwrap();
+    assert_eq!(stored.mod_revision().cast_unsigned(), first.revision().get());
+    assert_eq!((stored.lease(), stored.version()), (claim.lease().get(), 1));
+}
+
+#[tokio::test]
+async fn a_repeat_with_takeover_makes_no_revision_either() {
+    let etcd = Fixture::start().await;
+    let (one, claim) = (instance("user", "1"), claim(10).with_takeover(true));
+    let first = etcd.register(&one, &claim).await.unwrap();
+    let second = etcd.register(&one, &claim).await.unwrap();
+    assert_eq!(first, second);
+    assert_eq!(etcd.stored("registry/user/1").await.unwrap().version(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_record_is_updated_in_place() {
+    let etcd = Fixture::start().await;
+    let (one, claim) = (instance("user", "1"), claim(10));
+    let first = etcd.register(&one, &claim).await.unwrap();
+    let heavy = one.with_weight(900);
+    let second = etcd.register(&heavy, &claim).await.unwrap();
+    assert!(second.revision() > first.revision());
+    assert_eq!(second.instance(), &heavy);
+    assert_eq!(etcd.stored("registry/user/1").await.unwrap().version(), 2);
+    assert_eq!(etcd.leases().await, [claim.lease().get()]);
+}
+
+#[tokio::test]
+async fn a_reply_lost_after_the_grant_leaves_one_record_and_one_lease() {
+    let etcd = Fixture::start().await;
+    let claim = claim(10);
+    let id = LeaseGrantOptions::new().with_id(claim.lease().get());
+    within(etcd.raw.lease_client().grant(10, Some(id))).await.unwrap();
+
+    let lease = etcd.register(&instance("user", "1"), &claim).await.unwrap();
+    etcd.keep_alive(&lease).await.unwrap();
+    assert_eq!(etcd.load("user").await.instances().len(), 1);
+    assert_eq!(etcd.leases().await, [claim.lease().get()]);
+}
+
+#[tokio::test]
+async fn a_claim_whose_lease_was_revoked_registers_anew() {
+    let etcd = Fixture::start().await;
+    let (one, claim) = (instance("user", "1"), claim(10));
+    let first = etcd.register(&one, &claim).await.unwrap();
+    within(etcd.raw.lease_client().revoke(claim.lease().get())).await.unwrap();
+    let second = etcd.register(&one, &claim).await.unwrap();
+    assert!(second.revision() > first.revision());
+    assert_eq!(etcd.load("user").await.instances().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lease_serves_one_instance_with_one_ttl() {
+    let etcd = Fixture::start().await;
+    let held = claim(10);
+    etcd.register(&instance("user", "1"), &held).await.unwrap();
+    let before = etcd.revision().await;
+    for (id, ttl) in [("2", 10), ("1", 11), ("1", 9), ("1", 1)] {
+        let other = claim(ttl).with_lease(held.lease()).with_takeover(true);
+        let outcome = etcd.register(&instance("user", id), &other).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "id {id}, ttl {ttl}");
+    }
+    assert_eq!(etcd.revision().await, before);
+    assert_eq!(etcd.leases().await, [held.lease().get()], "trials leave no lease");
+}
+
+#[tokio::test]
+async fn a_ttl_is_granted_in_whole_seconds_and_not_below_the_minimum_of_etcd() {
+    let etcd = Fixture::start().await;
+    for (n, asked, granted) in [(1, 100, 2), (2, 1_001, 2), (3, 2_000, 2), (4, 2_001, 3)] {
+        let one = instance("user", &n.to_string());
+        let claim = Claim::new(Duration::from_millis(asked)).unwrap();
+        let lease = etcd.register(&one, &claim).await.unwrap();
+        assert_eq!(lease.ttl(), Duration::from_secs(granted), "{asked} ms");
+        let again = etcd.register(&one, &claim).await.unwrap();
+        assert_eq!(lease, again, "{asked} ms");
+        let longer = Claim::new(Duration::from_secs(5)).unwrap().with_lease(claim.lease());
+        let outcome = etcd.register(&one, &longer).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "{asked} ms");
+    }
+    assert_eq!(etcd.leases().await.len(), 4, "trials leave no lease");
+}
+
+#[tokio::test]
+async fn a_takeover_revokes_the_lease_it_displaces() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let (old, new) = (claim(10), claim(10).with_takeover(true));
+    let first = etcd.register(&one, &old).await.unwrap();
+    let moved = one.with_address("10.0.0.2:8080".parse().unwrap());
+    let second = etcd.register(&moved, &new).await.unwrap();
+
+    assert_eq!(etcd.leases().await, [new.lease().get()]);
+    assert_eq!(etcd.keep_alive(&first).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    etcd.deregister(&first).await.unwrap();
+    etcd.keep_alive(&second).await.unwrap();
+    assert_eq!(etcd.load("user").await.instances()["1"], moved);
+}
+
+#[tokio::test]
+async fn a_takeover_of_a_vacant_id_revokes_nothing() {
+    let etcd = Fixture::start().await;
+    let other = claim(10);
+    etcd.register(&instance("user", "2"), &other).await.unwrap();
+    let new = claim(10).with_takeover(true);
+    etcd.register(&instance("user", "1"), &new).await.unwrap();
+    assert_eq!(etcd.leases().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_superseded_claim_leaves_no_lease_behind_and_changes_nothing() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let held = claim(10);
+    let lease = etcd.register(&one, &held).await.unwrap();
+    let before = etcd.revision().await;
+    for _ in 0..2 {
+        let late = one.clone().with_weight(7);
+        let outcome = etcd.register(&late, &claim(10)).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
+    }
+    assert_eq!(etcd.leases().await, [held.lease().get()]);
+    assert_eq!(etcd.revision().await, before);
+    etcd.keep_alive(&lease).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_put_by_hand_is_held_until_it_is_taken_over() {
+    let etcd = Fixture::start().await;
+    etcd.put("registry/user/1", "by hand").await;
+    let one = instance("user", "1");
+    let outcome = etcd.register(&one, &claim(10)).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
+    etcd.register(&one, &claim(10).with_takeover(true)).await.unwrap();
+    assert_eq!(etcd.load("user").await.instances()["1"], one);
+}
+
+#[tokio::test]
+async fn the_largest_record_is_registered_and_found() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1").with_metadata([("k", "v".repeat(63 * 1024 - 8))]).unwrap();
+    let claim = claim(10).with_lease(LeaseId::new(i64::MAX).unwrap());
+    etcd.register(&one, &claim).await.unwrap();
+    etcd.register(&one.clone().with_weight(1), &claim).await.unwrap();
+    assert_eq!(etcd.load("user").await.instances()["1"], one.with_weight(1));
+}
+
+#[tokio::test]
+async fn a_registration_given_up_anywhere_is_repeated_as_if_made_once() {
+    let etcd = Fixture::start().await;
+    for turns in 0..100 {
+        let (one, claim) = (instance("user", &turns.to_string()), claim(60));
+        let giving_up = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = etcd.register(&one, &claim) => {}
+            () = giving_up => {}
+        }
+        let lease = etcd.register(&one, &claim).await.unwrap();
+        etcd.keep_alive(&lease).await.unwrap();
+        let stored = etcd.stored(&format!("registry/user/{turns}")).await.unwrap();
+        assert_eq!(stored.version(), 1, "given up after {turns} turns");
+    }
+    assert_eq!(etcd.leases().await.len(), 100);
+}
+
+/// A lease that has expired is there for up to half a second more, until etcd revokes it.
+#[tokio::test]
+async fn a_repeat_at_the_moment_of_expiry_is_registered() {
+    let etcd = Fixture::start().await;
+    let repeat = async |n: u64| {
+        let (one, claim) = (instance("user", &n.to_string()), claim(2));
+        etcd.register(&one, &claim).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_800 + 70 * n)).await;
+        etcd.register(&one, &claim).await.unwrap();
+    };
+    future::join_all((0..12).map(repeat)).await;
+    assert_eq!(etcd.load("user").await.instances().len(), 12);
+}

@@ -1,0 +1,152 @@
+//! A server, a registry on it, and a plain client to see and to do what a registry does not.
+
+use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp};
+use futures_util::StreamExt;
+use registry_core::{
+    Batch, Change, Claim, Cursor, ErrorKind, Instance, Lease, Registry, Result, ServiceName,
+    Snapshot, Watch,
+};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::servers::Etcd;
+use std::future::Future;
+use std::time::Duration;
+
+/// Waits for what must happen soon.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens in time")
+}
+
+pub(crate) struct Fixture {
+    pub(crate) server: Etcd,
+    pub(crate) registry: EtcdRegistry,
+    pub(crate) raw: Box<Client>,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        let server = within(Etcd::start()).await.unwrap();
+        let registry = connect(&server).await;
+        let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
+        Self { server, registry, raw: Box::new(raw) }
+    }
+
+    /// Puts `value` under `key` by hand.
+    pub(crate) async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
+        let answer = within(self.raw.kv_client().put(key, value, None)).await.unwrap();
+        answer.header().unwrap().revision()
+    }
+
+    /// Makes several changes in one revision.
+    pub(crate) async fn change(&self, changes: impl Into<Vec<TxnOp>>) -> i64 {
+        let always = Compare::version("none", CompareOp::Equal, 0);
+        let txn = Txn::new().when([always]).and_then(changes);
+        within(self.raw.kv_client().txn(txn)).await.unwrap().header().unwrap().revision()
+    }
+
+    /// Deletes `key` by hand.
+    pub(crate) async fn delete(&self, key: &str) {
+        let answer = within(self.raw.kv_client().delete(key, None)).await.unwrap();
+        assert_eq!(answer.deleted(), 1, "{key}");
+    }
+
+    /// What stands under `key`.
+    pub(crate) async fn stored(&self, key: &str) -> Option<KeyValue> {
+        within(self.raw.kv_client().get(key, None)).await.unwrap().take_kvs().pop()
+    }
+
+    /// The revision of the whole store.
+    pub(crate) async fn revision(&self) -> i64 {
+        let any = GetOptions::new().with_count_only();
+        let answer = within(self.raw.kv_client().get("none", Some(any))).await.unwrap();
+        answer.header().unwrap().revision()
+    }
+
+    pub(crate) async fn compact(&self, revision: u64) {
+        let revision = revision.cast_signed();
+        within(self.raw.kv_client().compact(revision, None)).await.unwrap();
+    }
+
+    /// The ids of all leases.
+    pub(crate) async fn leases(&self) -> Vec<i64> {
+        let answer = within(self.raw.lease_client().leases()).await.unwrap();
+        answer.leases().iter().map(etcd_client::LeaseStatus::id).collect()
+    }
+
+    pub(crate) async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        within(self.registry.register(instance, claim)).await
+    }
+
+    pub(crate) async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        within(self.registry.keep_alive(lease)).await
+    }
+
+    pub(crate) async fn deregister(&self, lease: &Lease) -> Result<()> {
+        within(self.registry.deregister(lease)).await
+    }
+
+    pub(crate) async fn load(&self, service: &str) -> Snapshot {
+        within(self.registry.load(&name(service))).await.unwrap()
+    }
+
+    /// A watch from now on.
+    pub(crate) async fn watch(&self, service: &str) -> Watch {
+        let now = self.load(service).await;
+        self.watch_after(service, now.cursor()).await.unwrap()
+    }
+
+    pub(crate) async fn watch_after(&self, service: &str, after: &Cursor) -> Result<Watch> {
+        within(self.registry.watch(&name(service), after)).await
+    }
+
+    /// How a watch after a cursor that is of no use fails: at once, or as its first item.
+    pub(crate) async fn refusal(&self, service: &str, after: &Cursor) -> ErrorKind {
+        match self.watch_after(service, after).await {
+            Ok(mut watch) => within(watch.next()).await.unwrap().unwrap_err().kind(),
+            Err(error) => error.kind(),
+        }
+    }
+}
+
+pub(crate) async fn connect(server: &Etcd) -> EtcdRegistry {
+    within(EtcdRegistry::connect(&server.url().parse().unwrap())).await.unwrap()
+}
+
+pub(crate) fn name(service: &str) -> ServiceName {
+    service.parse().unwrap()
+}
+
+pub(crate) fn instance(service: &str, id: &str) -> Instance {
+    Instance::new(name(service), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+}
+
+pub(crate) fn claim(seconds: u64) -> Claim {
+    Claim::new(Duration::from_secs(seconds)).unwrap()
+}
+
+/// The next batch with changes.
+pub(crate) async fn next(watch: &mut Watch) -> Batch {
+    loop {
+        let batch = within(watch.next()).await.unwrap().unwrap();
+        if !batch.is_progress() {
+            return batch;
+        }
+    }
+}
+
+/// The error that a watch ends with.
+pub(crate) async fn end(watch: &mut Watch) -> ErrorKind {
+    loop {
+        if let Err(error) = within(watch.next()).await.expect("a watch ends with an error") {
+            assert!(within(watch.next()).await.is_none());
+            return error.kind();
+        }
+    }
+}
+
+pub(crate) fn put(instance: &Instance) -> Change {
+    Change::Put(instance.clone())
+}
+
+pub(crate) fn gone(id: &str) -> Change {
+    Change::Delete(id.parse().unwrap())
+}
