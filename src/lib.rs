@@ -81,3 +81,8 @@ pub use registry_etcd as etcd;
 /// The Redis store, for its options.
 #[cfg(feature = "redis")]
 pub use registry_redis as redis;
+
+/// The README's example is a test like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,12 +1,13 @@
 //! Unrenewed it is gone: once, not too soon, and not too late.
 
-use crate::case::{Case, PATIENCE, instance, next, only, pass, service, timed};
+use crate::case::{Case, instance, next, only, pass, service, timed};
 use registry_core::{Change, Claim, ErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What the test machine may add to a real store's grace: a scheduler's delay, not a store's.
-const NOISE: Duration = Duration::from_millis(500);
+/// What a busy test machine may add to a real store's grace: a scheduler's delay, not a store's. How
+/// late stores really are is for benches to say.
+const NOISE: Duration = Duration::from_secs(5);
 
 pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: Case<'_>) {
     let user = service("user.rpc");
@@ -22,8 +23,7 @@ pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: 
     .await;
     assert_eq!(delete, Change::Delete(lease.instance().id().clone()));
     assert!(calling + waited >= lease.ttl(), "gone after {:?}", calling + waited);
-    let noise = if case.traits.paused_clock { Duration::ZERO } else { NOISE };
-    assert!(waited <= lease.ttl() + case.traits.grace + noise, "there for {waited:?}");
+    assert!(waited <= lease.ttl() + grace(&case), "there for {waited:?}");
     assert!(case.load(&user).await.instances().is_empty());
     case.register(&instance(&user, "2")).await;
     assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "one delete only");
@@ -34,9 +34,13 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&user, "1"), &claim).await.unwrap();
-    assert!(case.traits.ttl + case.traits.grace < PATIENCE);
-    pass(case.traits.ttl + case.traits.grace).await;
-    assert!(case.load(&user).await.instances().is_empty());
+    pass(case.traits.ttl).await;
+    let gone = async {
+        while !case.load(&user).await.instances().is_empty() {
+            pass(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timed(gone).await.0 <= grace(&case));
     let listed = crate::case::within(case.registry.services()).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
     let mut watch = case.watch(&user, &before).await;
@@ -48,7 +52,8 @@ pub(super) async fn an_expired_lease_is_lost_and_resurrects_nothing(case: Case<'
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
-    pass(lease.ttl() + case.traits.grace).await;
+    let (_, mut watch) = case.follow(&user).await;
+    assert!(matches!(only(next(&mut watch).await), Change::Delete(_)));
     assert_eq!(case.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert!(case.load(&user).await.instances().is_empty());
     case.deregister(&lease).await;
@@ -89,4 +94,10 @@ pub(super) async fn many_leases_that_end_together_end_once_each(case: Case<'_>) 
         }
     }
     assert!(case.load(&user).await.instances().is_empty());
+}
+
+/// How long after its ttl an instance may be seen here.
+fn grace(case: &Case<'_>) -> Duration {
+    let noise = if case.traits.paused_clock { Duration::ZERO } else { NOISE };
+    case.traits.grace + noise
 }

@@ -24,9 +24,9 @@ pub(super) async fn a_repeated_registration_changes_nothing(case: Case<'_>) {
 pub(super) async fn a_registration_is_refreshed_by_repeating_it(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = Claim::new(case.traits.ttl).unwrap();
-    for n in 0..6 {
-        case.claim(&version(&user, "1", n / 3), &claim).await.unwrap();
-        pass(case.traits.ttl / 2).await;
+    for n in 0..8 {
+        case.claim(&version(&user, "1", n / 4), &claim).await.unwrap();
+        pass(case.traits.ttl / 4).await;
         assert_eq!(case.ids(&user).await, ["1"]);
     }
 }

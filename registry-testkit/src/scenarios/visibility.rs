@@ -51,7 +51,7 @@ pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
     assert_eq!(lease.ttl(), case.traits.ttl, "the store states the shortest ttl it grants");
     let (_, mut watch) = case.follow(&user).await;
     for _ in 0..8 {
-        pass(lease.ttl() / 3).await;
+        pass(lease.ttl() / 4).await;
         case.keep_alive(&lease).await.unwrap();
         assert_eq!(case.ids(&user).await, ["1"]);
     }
