@@ -1,1 +1,230 @@
-//! .
+//! The service registry over Redis: one server, with the guarantees of the
+//! [contract](registry_core::Registry).
+//!
+//! Redis has no leases, no revisions and no watch that can be resumed. Here Lua scripts make them of
+//! its plain types: a script is atomic, so a change, its revision and its entry in a stream are one.
+//! Watches read the stream. There are no keys with a ttl, no keyspace notifications and no pub/sub:
+//! the first expire late, the others lose what is sent while nobody listens.
+//!
+//! ```no_run
+//! use registry_core::{Registry, ServiceName};
+//! use registry_redis::RedisRegistry;
+//!
+//! # async fn example() -> registry_core::Result<()> {
+//! let registry = RedisRegistry::connect(&"redis://127.0.0.1:6379/0?prefix=prod".parse()?).await?;
+//! let service: ServiceName = "user.rpc".parse()?;
+//! let snapshot = registry.load(&service).await?;
+//! let watch = registry.watch(&service, snapshot.cursor()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises beyond the contract
+//!
+//! * **Expiry** runs on a clock of its own that a restart or a failover sets back: it costs no lease
+//!   more than 3 s, however long it took. Whoever touches a shard lets expire what is due, and every
+//!   process that watches in it does so on time: within 100 ms and a round trip, for up to 100 leases
+//!   at once, and some 25 ms more for each further 1,000.
+//! * **Every rollback is noticed**, by a chain of digests: a restart from an old file, a failover to a
+//!   replica that lagged, a wipe. A cursor from before it still resumes; one from beyond is `Diverged`.
+//!   An open watch learns it within 6 s at the latest, even if nothing happens.
+//! * **A server that is not the one to ask** any more is noticed: one that was made a replica, and one
+//!   that was left behind when its address moved. To readers, too, it is `Unavailable` within seconds.
+//! * **Cost**: a handle has one connection for commands, and a second one while there are watches.
+//!
+//! # What it cannot promise
+//!
+//! * Redis loses acknowledged writes, by default at every crash and at every failover. That is found
+//!   out, and mended by who registers again: see the law *Lost write*.
+//! * A server that refuses writes, for want of memory, disk or replicas, is `Unavailable` to readers
+//!   too: nobody can renew there, so that what it shows is soon untrue.
+//! * A server clock set forward looks like time passing: leases expire early by as much.
+//! * A policy of `maxmemory` that evicts keys without a ttl (`allkeys-*`) destroys shards. That, too,
+//!   is found out. Use `noeviction` or a `volatile-*` policy.
+//!
+//! # Rights
+//!
+//! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
+//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +hsetnx +hmget +hget +hset
+//! +hdel +hexists +hincrby +hkeys +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +xadd
+//! +xread +xrange +time +evalsha +script|load`.
+//!
+//! It runs on one server, without TLS. How it lies there is said in `shard.rs` and `history.rs`.
+
+mod error;
+mod feed;
+mod history;
+mod link;
+mod options;
+mod scripts;
+mod shard;
+mod store;
+mod watch;
+
+pub use self::options::RedisOptions;
+
+use crate::feed::Feed;
+use crate::link::{Link, Server};
+use crate::store::Store;
+use async_trait::async_trait;
+use registry_core::{
+    Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot,
+    Target, Watch,
+};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// The port of a Redis that names none.
+const DEFAULT_PORT: u16 = 6379;
+
+/// The prefix of a URL that names none.
+const DEFAULT_PREFIX: &str = "registry";
+
+/// A registry in a standalone Redis.
+///
+/// A clone is a handle to the same connections.
+#[derive(Clone)]
+pub struct RedisRegistry {
+    store: Arc<Store>,
+}
+
+impl RedisRegistry {
+    /// Connects to the server of a URL, `redis://[user:password@]host[:port][/database][?prefix=...]`.
+    ///
+    /// Everything lies under the prefix, `registry` by default. Users of one prefix share a registry;
+    /// those of different prefixes know nothing of each other.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the URL is not of that form, or the prefix is used by something else;
+    /// `Denied`, `Unavailable`.
+    pub async fn connect(target: &Target) -> Result<Self> {
+        Self::connect_with(target, RedisOptions::default()).await
+    }
+
+    /// Connects with other options than the default ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and `Invalid` for options that cannot work.
+    pub async fn connect_with(target: &Target, options: RedisOptions) -> Result<Self> {
+        options.check()?;
+        let (server, prefix) = parse(target)?;
+        let link = Link::connect(server, &prefix, options).await?;
+        Ok(Self { store: Arc::new(Store { link, feed: Feed::default() }) })
+    }
+}
+
+#[async_trait]
+impl Registry for RedisRegistry {
+    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        Ok(self.store.register(instance, claim).await?)
+    }
+
+    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        Ok(self.store.keep_alive(lease).await?)
+    }
+
+    async fn deregister(&self, lease: &Lease) -> Result<()> {
+        Ok(self.store.deregister(lease).await?)
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+        Ok(self.store.load(service).await?)
+    }
+
+    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+        watch::watch(&self.store, service, after).await
+    }
+
+    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
+        Ok(self.store.services().await?)
+    }
+}
+
+impl fmt::Debug for RedisRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisRegistry").field(&self.store.link).finish()
+    }
+}
+
+/// Which server a URL means, and which prefix on it.
+fn parse(target: &Target) -> Result<(Server, String)> {
+    if target.scheme() != "redis" {
+        let message = format!("a Redis is named by redis://, got=`{}://`", target.scheme());
+        return Err(invalid(message));
+    }
+    target.allow_options(&["prefix"])?;
+    let [host] = target.hosts() else {
+        return Err(invalid(
+            "redis:// names exactly one host: replicas and clusters are not known",
+        ));
+    };
+    let database = match target.path() {
+        "" => 0,
+        path => path.parse().map_err(|_| {
+            invalid(format!("the path of redis:// is a database number or empty, got=`{path}`"))
+        })?,
+    };
+    let prefix = target.option("prefix").unwrap_or(DEFAULT_PREFIX);
+    let legal = |c: char| !c.is_control() && c != '{' && c != '}';
+    if prefix.is_empty() || !prefix.chars().all(legal) {
+        return Err(invalid(
+            "a prefix is not empty, and has no `{`, no `}` and no control characters",
+        ));
+    }
+    let server = Server {
+        host: host.name().to_owned(),
+        port: host.port().unwrap_or(DEFAULT_PORT),
+        user: target.user().map(str::to_owned),
+        password: target.password().cloned(),
+        database,
+    };
+    Ok((server, prefix.to_owned()))
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> Result<(Server, String)> {
+        parse(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_url_names_a_server_and_a_prefix() {
+        let (server, prefix) = parsed("redis://app:s3cret@[::1]:7000/2?prefix=prod%2Feu").unwrap();
+        assert_eq!((server.host.as_str(), server.port, server.database), ("::1", 7000, 2));
+        assert_eq!(server.user.as_deref(), Some("app"));
+        assert_eq!(server.password.as_ref().unwrap().reveal(), "s3cret");
+        assert_eq!(prefix, "prod/eu");
+        assert!(!format!("{server:?}").contains("s3cret"));
+
+        let (server, prefix) = parsed("redis://h").unwrap();
+        assert_eq!((server.port, server.database, prefix.as_str()), (6379, 0, "registry"));
+    }
+
+    #[test]
+    fn what_it_cannot_serve_is_refused() {
+        let bad = [
+            "rediss://h",
+            "redis://",
+            "redis://h1,h2",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h/0/1",
+            "redis://h?prefix=",
+            "redis://h?prefix=a%7Bb",
+            "redis://h?prefix=a%0A",
+            "redis://h?prefx=a",
+        ];
+        for bad in bad {
+            assert_eq!(parsed(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+}

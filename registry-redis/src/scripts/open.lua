@@ -1,0 +1,31 @@
+-- Checks that a position is still in the history of a shard, and reads on from there.
+-- O(log N + P) for a page of P entries.
+--
+-- ARGV: 3 rev, 4 digest, 5 the page's length.
+-- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease is due or -1, rev, entries after the position }
+--
+-- Where entries follow, the first of them holds the digest before it: the caller compares.
+-- Like all scripts it lets due leases expire first: it is what a watching process calls when one is.
+
+if fresh then
+  return { 'DIVERGED', '-1', '0', {} }
+end
+reap()
+
+local at, proof = tonumber(ARGV[3]), ARGV[4]
+local status, entries = 'OK', {}
+if at > rev or (at == rev and proof ~= dig) then
+  status = 'DIVERGED'
+elseif at < rev then
+  local next_id = num(at + 1) .. '-0'
+  entries = redis.call('XRANGE', LOG, next_id, '+', 'COUNT', ARGV[5])
+  if not entries[1] or entries[1][1] ~= next_id then
+    status, entries = 'COMPACTED', {}
+  end
+end
+
+local first, due = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
+if first[2] then
+  due = math.max(0, tonumber(first[2]) - vt + 1)
+end
+return { status, num(due), num(rev), entries }

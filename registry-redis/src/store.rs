@@ -1,0 +1,186 @@
+//! The operations: each is one call of one script.
+
+use crate::error::Fault;
+use crate::feed::Feed;
+use crate::history::{Digest, Entry, Gap, Position, RawEntry, decode};
+use crate::link::Link;
+use crate::scripts;
+use crate::shard::{Shard, member, member_id};
+use futures_util::future::try_join_all;
+use registry_core::{Claim, Instance, Lease, Origin, Revision, ServiceName, Snapshot, record};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A prefix on a server: what a registry and its feed share.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) link: Link,
+    pub(crate) feed: Feed,
+}
+
+/// A part of a shard's log.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// What follows the position asked for, checked to do so without a gap.
+    pub(crate) entries: Vec<Entry>,
+    /// The shard's last revision.
+    pub(crate) end: u64,
+    /// When the shard's next lease falls due, if it has any.
+    pub(crate) due: Option<Duration>,
+}
+
+impl Store {
+    pub(crate) async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+    ) -> Result<Lease, Fault> {
+        let ttl = millis(claim.ttl());
+        let (status, detail): (String, String) = self
+            .link
+            .run(
+                &scripts::REGISTER,
+                self.link.keyspace().shard_of(instance.service()),
+                &[
+                    member(instance).as_bytes(),
+                    claim.lease().to_string().as_bytes(),
+                    ttl.to_string().as_bytes(),
+                    if claim.takeover() { b"1" } else { b"0" },
+                    &record::encode(instance),
+                    Digest::random().to_string().as_bytes(),
+                ],
+            )
+            .await?;
+        match (status.as_str(), detail.as_str()) {
+            ("OK", revision) => {
+                let revision = revision.parse().map_err(|_| Fault::Reply(detail))?;
+                let (id, ttl) = (claim.lease(), Duration::from_millis(ttl));
+                Ok(Lease::new(id, ttl, instance.clone(), Revision::new(revision)))
+            }
+            ("SUPERSEDED", _) => Err(Fault::Superseded),
+            ("INVALID", "ttl") => Err(Fault::OtherTtl),
+            ("INVALID", "instance") => Err(Fault::OtherInstance),
+            _ => Err(Fault::Reply(status)),
+        }
+    }
+
+    pub(crate) async fn keep_alive(&self, lease: &Lease) -> Result<(), Fault> {
+        let instance = lease.instance();
+        let (status,): (String,) = self
+            .link
+            .run(
+                &scripts::KEEP_ALIVE,
+                self.link.keyspace().shard_of(instance.service()),
+                &[
+                    member(instance).as_bytes(),
+                    lease.id().to_string().as_bytes(),
+                    lease.revision().to_string().as_bytes(),
+                ],
+            )
+            .await?;
+        match status.as_str() {
+            "OK" => Ok(()),
+            "LOST" => Err(Fault::LeaseLost),
+            _ => Err(Fault::Reply(status)),
+        }
+    }
+
+    pub(crate) async fn deregister(&self, lease: &Lease) -> Result<(), Fault> {
+        let shard = self.link.keyspace().shard_of(lease.instance().service());
+        let id = lease.id().to_string();
+        let status: String = self.link.run(&scripts::DEREGISTER, shard, &[id.as_bytes()]).await?;
+        if status == "OK" { Ok(()) } else { Err(Fault::Reply(status)) }
+    }
+
+    /// Reads a service in one piece. That is good for some 10,000 instances: with records of 500
+    /// bytes, 1,000 take the server 1.5 ms and 10,000 take it 27 ms, in which it serves nobody else.
+    pub(crate) async fn load(&self, service: &ServiceName) -> Result<Snapshot, Fault> {
+        type Reply = (String, u64, String, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        let shard = self.link.keyspace().shard_of(service);
+        let (revision, digest, members, values) = loop {
+            let seed = Digest::random().to_string();
+            let args: &[&[u8]] = &[service.as_str().as_bytes(), seed.as_bytes()];
+            let (status, revision, digest, members, values): Reply =
+                self.link.run(&scripts::LOAD, shard, args).await?;
+            match status.as_str() {
+                "OK" => break (revision, digest, members, values),
+                "DUE" => {}
+                _ => return Err(Fault::Reply(status)),
+            }
+        };
+        let digest = digest.parse().map_err(|_| Fault::Reply(digest))?;
+        let cursor = Position { revision, digest }.cursor(&self.origin(service));
+        let instances: Vec<Instance> = members
+            .iter()
+            .zip(&values)
+            .filter_map(|(member, value)| read(service, member, value.as_deref()?))
+            .collect();
+        let undecodable = members.len() - instances.len();
+        Ok(Snapshot::new(cursor, instances).with_undecodable(undecodable))
+    }
+
+    pub(crate) async fn services(&self) -> Result<BTreeSet<ServiceName>, Fault> {
+        let names = self.link.keyspace().shards().map(|shard| self.services_in(shard));
+        let names = try_join_all(names).await?;
+        Ok(names.into_iter().flatten().filter_map(|name| ServiceName::new(name).ok()).collect())
+    }
+
+    async fn services_in(&self, shard: Shard) -> Result<Vec<String>, Fault> {
+        loop {
+            let (status, names): (String, Vec<String>) =
+                self.link.run(&scripts::SERVICES, shard, &[]).await?;
+            match status.as_str() {
+                "OK" => return Ok(names),
+                "DUE" => {}
+                _ => return Err(Fault::Reply(status)),
+            }
+        }
+    }
+
+    /// Checks that the history of `shard` goes through `at`, and reads up to `len` entries after it.
+    /// Leases that are due expire at that.
+    pub(crate) async fn open(&self, shard: Shard, at: Position, len: usize) -> Result<Page, Fault> {
+        let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
+        let args = [revision.as_bytes(), digest.as_bytes(), &len.to_string().into_bytes()];
+        let (status, due, end, entries): (String, i64, u64, Vec<RawEntry>) =
+            self.link.run(&scripts::OPEN, shard, &args).await?;
+        match status.as_str() {
+            "OK" => Ok(Page {
+                entries: follow(at, entries)?,
+                end,
+                due: u64::try_from(due).ok().map(Duration::from_millis),
+            }),
+            "COMPACTED" => Err(Fault::Compacted),
+            "DIVERGED" => Err(Fault::Diverged),
+            _ => Err(Fault::Reply(status)),
+        }
+    }
+
+    /// What the cursors of `service` belong to.
+    pub(crate) fn origin(&self, service: &ServiceName) -> Origin {
+        Origin::new("redis", self.link.keyspace().prefix(), service)
+    }
+}
+
+/// A ttl in milliseconds, never shorter than what was asked for.
+fn millis(ttl: Duration) -> u64 {
+    let millis = ttl.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).unwrap_or_else(|_| unreachable!("a ttl is at most a day"))
+}
+
+/// Reads entries, each of which must lead on from the one before.
+fn follow(mut at: Position, entries: Vec<RawEntry>) -> Result<Vec<Entry>, Gap> {
+    let read = |raw| {
+        let entry = Entry::parse(raw)?;
+        at.step(&entry)?;
+        Ok(entry)
+    };
+    entries.into_iter().map(read).collect()
+}
+
+/// Reads a value of `inst`: `<mrev> <lease> <ttl> <record>`.
+fn read(service: &ServiceName, member: &[u8], value: &[u8]) -> Option<Instance> {
+    let id = member_id(service, member)?;
+    let record = value.splitn(4, |byte| *byte == b' ').nth(3).unwrap_or_default();
+    decode(service, &id, record)
+}

@@ -1,0 +1,186 @@
+//! Leases that are not renewed, and the clock they run on.
+
+use crate::support::{
+    Operator, claim, claim_for, failure, ids, instance, load, next_change, one_shard, register,
+    server, service, watch, watch_from_now, within,
+};
+use futures_util::future::join_all;
+use registry_core::{ErrorKind, Lease, Registry};
+use registry_redis::RedisRegistry;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+#[tokio::test]
+async fn with_a_watcher_alone_a_lease_expires_within_100_ms() {
+    // What a busy machine may add to a round trip, in front of and behind each timer.
+    const SLACK: Duration = Duration::from_millis(150);
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    for n in 0..5 {
+        let ttl = Duration::from_millis(400 + 100 * n);
+        let id = n.to_string();
+        let sent = Instant::now();
+        within(registry.register(&instance("user.rpc", &id), &claim_for(ttl))).await.unwrap();
+        let acknowledged = Instant::now();
+        assert_eq!(next_change(&mut watch).await, format!("+{n}"));
+        assert_eq!(next_change(&mut watch).await, format!("-{n}"));
+        assert!(sent.elapsed() >= ttl, "not before its ttl");
+        let late = acknowledged.elapsed().saturating_sub(ttl);
+        assert!(late <= Duration::from_millis(100) + SLACK, "late by {late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_opens_late_still_sees_old_leases_expire_in_time() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let ttl = Duration::from_secs(1);
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+    sleep(ttl / 2).await;
+    within(registry.keep_alive(&lease)).await.unwrap();
+    let renewed = Instant::now();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    assert_eq!(next_change(&mut watch).await, "-1");
+    let late = renewed.elapsed().saturating_sub(ttl);
+    assert!(late <= Duration::from_millis(250), "late by {late:?}");
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+}
+
+/// Has more leases run out than one call lets expire, and nobody look.
+async fn overdue(registry: &RedisRegistry, count: usize) -> Vec<Lease> {
+    let ttl = Duration::from_millis(1500);
+    let leases = register_many(registry, count, ttl).await;
+    sleep(ttl + Duration::from_millis(2)).await;
+    leases
+}
+
+async fn register_many(registry: &RedisRegistry, count: usize, ttl: Duration) -> Vec<Lease> {
+    let register = async |n: usize| {
+        let instance = instance("user.rpc", &n.to_string());
+        registry.register(&instance, &claim_for(ttl)).await.unwrap()
+    };
+    within(join_all((0..count).map(register))).await
+}
+
+#[tokio::test]
+async fn what_is_due_is_never_shown_nor_in_the_way_however_much_of_it_there_is() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let start = load(&registry, "user.rpc").await;
+    let count = 450;
+    let leases = overdue(&registry, count).await;
+    let error = within(registry.keep_alive(&leases[count - 1])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    register(&registry, "user.rpc", &(count - 2).to_string()).await;
+    let other = claim().with_lease(leases[count - 3].id());
+    within(registry.register(&instance("user.rpc", "other"), &other)).await.unwrap();
+    let left = [(count - 2).to_string(), "other".to_owned()];
+    assert_eq!(ids(&registry, "user.rpc").await, left);
+
+    let mut watch = watch(&registry, "user.rpc", start.cursor()).await;
+    let mut deleted = BTreeSet::new();
+    while deleted.len() < count {
+        if let Some(id) = next_change(&mut watch).await.strip_prefix('-') {
+            assert!(deleted.insert(id.to_owned()), "{id} expired twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_which_all_is_due_is_not_listed_however_much_that_is() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    overdue(&registry, 450).await;
+    register(&registry, "other", "1").await;
+    assert_eq!(within(registry.services()).await.unwrap(), [service("other")].into());
+}
+
+#[tokio::test]
+async fn a_mass_expiry_goes_on_without_waiting_between_its_steps() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    let (ttl, count) = (Duration::from_millis(1500), 900);
+    register_many(&registry, count, ttl).await;
+    let last = Instant::now();
+    for _ in 0..count {
+        assert!(next_change(&mut watch).await.starts_with('+'));
+    }
+    for _ in 0..count {
+        assert!(next_change(&mut watch).await.starts_with('-'));
+    }
+    let late = last.elapsed().saturating_sub(ttl);
+    assert!(late < Duration::from_millis(600), "{count} leases took {late:?}");
+}
+
+#[tokio::test]
+async fn a_restart_longer_than_the_ttl_costs_no_lease() {
+    let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let registry = one_shard(&server).await;
+    let ttl = Duration::from_millis(4500);
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    server.process().unwrap().kill().unwrap();
+    assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
+    sleep(ttl + Duration::from_millis(500)).await;
+    within(server.process().unwrap().restart()).await.unwrap();
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the connection of old");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
+    within(registry.keep_alive(&lease)).await.unwrap();
+    // And the clock runs on: a lease that nobody renews is gone in time.
+    let renewed = Instant::now();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    assert_eq!(next_change(&mut watch).await, "-1");
+    assert!(renewed.elapsed() < ttl + Duration::from_millis(300), "{:?}", renewed.elapsed());
+}
+
+#[tokio::test]
+async fn a_restart_in_which_nothing_is_written_does_not_stop_the_clock() {
+    let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let registry = one_shard(&server).await;
+    let ttl = Duration::from_millis(4500);
+    within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+    within(server.process().unwrap().restart()).await.unwrap();
+    let restarted = Instant::now();
+    assert!(within(registry.load(&service("user.rpc"))).await.is_err(), "the connection of old");
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    assert_eq!(next_change(&mut watch).await, "-1");
+    let since = restarted.elapsed();
+    assert!(since < ttl + Duration::from_millis(300), "{since:?}");
+}
+
+#[tokio::test]
+async fn an_idle_shard_keeps_time_without_being_touched() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    // Longer than the step that a restart may cost.
+    let ttl = Duration::from_millis(3500);
+    within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+    within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap();
+    sleep(ttl + Duration::from_millis(50)).await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["2"]);
+}
+
+#[tokio::test]
+async fn leases_are_the_same_to_a_server_whose_clock_was_set_back() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let ttl = Duration::from_secs(2);
+    let claim = claim_for(ttl);
+    within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+    let registered = Instant::now();
+    // The real clock cannot be set in a test: what it was when last seen can.
+    let mut operator = Operator::of(&server).await;
+    let rt: u64 = operator.run("HGET {registry/00}:meta rt").await;
+    operator.run::<()>(&format!("HSET {{registry/00}}:meta rt {}", rt + 3_600_000)).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    assert_eq!(next_change(&mut watch).await, "-1");
+    let took = registered.elapsed();
+    assert!(took >= ttl && took < ttl + Duration::from_millis(500), "{took:?}");
+}

@@ -1,0 +1,252 @@
+//! Servers and connections that fail, and servers that refuse.
+
+use crate::support::{
+    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, register,
+    registry, server, service, watch, watch_from_now, within,
+};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use registry_core::{ErrorKind, Registry};
+use registry_redis::RedisOptions;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+#[tokio::test]
+async fn a_server_that_stands_still_ends_calls_within_the_deadline() {
+    let mut server = server(&[]).await;
+    let deadline = Duration::from_millis(300);
+    let options = RedisOptions::default()
+        .with_shards(1)
+        .with_request_deadline(deadline)
+        .with_connect_deadline(deadline);
+    let registry = connect(server.url(), options).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    server.process().unwrap().pause().unwrap();
+
+    // The first ones wait for an answer, the later ones for a connection; none for those before it.
+    for _ in 0..2 {
+        let start = Instant::now();
+        for outcome in within(join_all((0..20).map(|_| registry.keep_alive(&lease)))).await {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        let took = start.elapsed();
+        assert!(took >= deadline && took < 2 * deadline + Duration::from_millis(200), "{took:?}");
+    }
+    assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
+    server.process().unwrap().resume().unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_call_that_failed_is_repeated_and_ends_as_if_made_once() {
+    let mut server = server(&[]).await;
+    let options =
+        RedisOptions::default().with_shards(1).with_request_deadline(Duration::from_millis(200));
+    let registry = connect(server.url(), options).await.unwrap();
+    let (one, claim) = (instance("user.rpc", "1"), claim());
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    server.process().unwrap().pause().unwrap();
+    let error = within(registry.register(&one, &claim)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    server.process().unwrap().resume().unwrap();
+    let lease = within(registry.register(&one, &claim)).await.unwrap();
+    assert_eq!(lease.revision().get(), 1, "the call of before, or this one, but not both");
+    assert_eq!(next_change(&mut watch).await, "+1");
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut watch).await, "+2");
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_breaks_nothing_for_others() {
+    let mut server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    server.process().unwrap().pause().unwrap();
+    let name = service("user.rpc");
+    let mut calls: Vec<_> = (0..10).map(|_| registry.load(&name)).collect();
+    for call in &mut calls {
+        assert!(call.now_or_never().is_none());
+    }
+    calls.truncate(1);
+    server.process().unwrap().resume().unwrap();
+    let last = within(calls.remove(0)).await.unwrap();
+    assert_eq!(last.instances().len(), 1, "an answer is nobody else's");
+}
+
+#[tokio::test]
+async fn a_cut_feed_ends_its_watches_and_the_next_one_works() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let mut one = watch_from_now(&registry, "user.rpc").await;
+    let mut two = watch_from_now(&registry, "a").await;
+    register(&registry, "user.rpc", "1").await;
+    register(&registry, "a", "1").await;
+    assert_eq!(next_change(&mut one).await, "+1");
+    assert_eq!(next_change(&mut two).await, "+1");
+    let cursor = one.cursor().clone();
+    operator.cut("registry-feed").await;
+    assert_eq!(failure(&mut one).await, ErrorKind::Unavailable);
+    assert_eq!(failure(&mut two).await, ErrorKind::Unavailable);
+    register(&registry, "user.rpc", "2").await;
+    let mut resumed = watch(&registry, "user.rpc", &cursor).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
+    register(&registry, "user.rpc", "3").await;
+    assert_eq!(next_change(&mut resumed).await, "+3");
+}
+
+#[tokio::test]
+async fn a_cut_command_connection_costs_one_call_and_no_watch() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    Operator::of(&server).await.cut("registry").await;
+    let error = within(registry.load(&service("user.rpc"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(next_change(&mut watch).await, "+1");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable() {
+    let mut server = server(&[]).await;
+    server.process().unwrap().kill().unwrap();
+    let error = connect(server.url(), RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn who_may_not_is_denied() {
+    let server = server(&["--requirepass", "s3cret"]).await;
+    let with = |userinfo: &str| server.url().replace("redis://", &format!("redis://{userinfo}"));
+    for userinfo in ["", ":wrong@", "default:wrong@", "nobody:s3cret@"] {
+        let error = connect(&with(userinfo), RedisOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{userinfo}: {error:?}");
+        assert!(!format!("{error:?}").contains("s3cret"));
+    }
+    let registry = connect(&with("default:s3cret@"), RedisOptions::default()).await.unwrap();
+    assert!(!format!("{registry:?}").contains("s3cret"));
+    register(&registry, "user.rpc", "1").await;
+}
+
+#[tokio::test]
+async fn a_user_needs_no_more_rights_than_its_own_prefix() {
+    const RIGHTS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
+        +@connection +info +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hkeys +del +zadd +zrem \
+        +zrange +zrangebylex +zrangebyscore +zscore +xadd +xread +xrange +time +evalsha +script|load";
+    let server = server(&[]).await;
+    let mut operator = Operator::of(&server).await;
+    let words: Vec<&str> = RIGHTS.split_whitespace().collect();
+    operator.run_words::<()>(&words).await;
+    let url = server.url().replace("redis://", "redis://app:pw@");
+    let registry = connect(&url, RedisOptions::default()).await.unwrap();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.services()).await.unwrap();
+    within(registry.deregister(&lease)).await.unwrap();
+    assert_eq!(next_change(&mut watch).await, "+1");
+    assert_eq!(next_change(&mut watch).await, "-1");
+
+    let error = connect(&format!("{url}?prefix=other"), RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    // Rights that are taken away are missed inside a script too.
+    operator.run::<()>("ACL SETUSER app -xadd").await;
+    let error = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_full_server_is_unavailable_and_nothing_is_changed() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let before = load(&registry, "user.rpc").await;
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("CONFIG SET maxmemory 1").await;
+    let error = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    operator.run::<()>("CONFIG SET maxmemory 0").await;
+    assert_eq!(load(&registry, "user.rpc").await, before);
+    within(registry.keep_alive(&lease)).await.unwrap();
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients_is_unavailable_and_not_denied() {
+    let server = server(&["--requirepass", "pw", "--maxclients", "1"]).await;
+    let url = server.url().replace("redis://", "redis://:pw@");
+    let registry = connect(&url, RedisOptions::default()).await.unwrap();
+    let error = connect(&url, RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    drop(registry);
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_given_up() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut blocked = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut blocked).await, "+2");
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("REPLICAOF 127.0.0.1 1").await;
+    let error = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(failure(&mut blocked).await, ErrorKind::Unavailable);
+    operator.run::<()>("REPLICAOF NO ONE").await;
+    register(&registry, "user.rpc", "3").await;
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_told_from_a_live_one_by_readers_too() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut opening = watch_from_now(&registry, "user.rpc").await;
+    // The feed is still on its way, and finds a replica.
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("REPLICAOF 127.0.0.1 1").await;
+    assert_eq!(failure(&mut opening).await, ErrorKind::Unavailable);
+    // Soon the replica may be stale, and does not pass for the registry any more.
+    let error = within(async {
+        loop {
+            if let Err(error) = registry.load(&service("user.rpc")).await {
+                return error;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(error.await.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_feed_that_was_left_behind_on_an_old_primary_is_noticed() {
+    let primary = server(&[]).await;
+    let port = primary.address().rsplit(':').next().unwrap().to_owned();
+    let successor = server(&["--replicaof", "127.0.0.1", &port]).await;
+    let registry = one_shard(&primary).await;
+    let mut at_primary = Operator::of(&primary).await;
+    let mut at_successor = Operator::of(&successor).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(next_change(&mut watch).await, "+1");
+    assert_eq!(at_primary.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
+
+    // The address moves to the successor. The primary lives on, and keeps the feed's connection.
+    at_successor.run::<()>("REPLICAOF NO ONE").await;
+    at_primary.run::<()>("CONFIG SET port 0").await;
+    at_successor.run::<()>(&format!("CONFIG SET port {port}")).await;
+    at_primary.cut("registry").await;
+    let error = within(registry.load(&service("user.rpc"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the connection of old");
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
+    let cursor = watch.cursor().clone();
+    let mut resumed = crate::support::watch(&registry, "user.rpc", &cursor).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
+}

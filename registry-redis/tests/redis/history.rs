@@ -1,0 +1,175 @@
+//! Cursors and the log: what is trimmed, wiped, or written by others.
+
+use crate::support::{
+    Operator, failure, ids, load, next, next_change, one_shard, refusal, register, registry,
+    server, watch, watch_from_now, within,
+};
+use registry_core::{Change, ErrorKind, Registry};
+
+const LOG: &str = "{registry/00}:log";
+
+#[tokio::test]
+async fn the_cursor_of_a_shard_nobody_used_is_good_to_watch_from() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let empty = load(&registry, "user.rpc").await;
+    assert!(empty.instances().is_empty());
+    register(&registry, "user.rpc", "1").await;
+    let mut watch = watch(&registry, "user.rpc", empty.cursor()).await;
+    assert_eq!(next_change(&mut watch).await, "+1");
+}
+
+#[tokio::test]
+async fn a_trimmed_log_is_compacted_for_an_old_cursor_and_nothing_to_who_has_read_it() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let old = load(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "1").await;
+    let mut caught_up = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut caught_up).await, "+2");
+    let current = caught_up.cursor().clone();
+
+    Operator::of(&server).await.run::<()>(&format!("XTRIM {LOG} MAXLEN 0")).await;
+    assert_eq!(refusal(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
+    let mut resumed = watch(&registry, "user.rpc", &current).await;
+    register(&registry, "user.rpc", "3").await;
+    assert_eq!(next_change(&mut caught_up).await, "+3");
+    assert_eq!(next_change(&mut resumed).await, "+3");
+}
+
+#[tokio::test]
+async fn a_log_that_was_deleted_is_no_more_than_a_trimmed_one() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let old = load(&registry, "user.rpc").await;
+    let mut caught_up = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(next_change(&mut caught_up).await, "+1");
+    Operator::of(&server).await.run::<()>(&format!("DEL {LOG}")).await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut caught_up).await, "+2");
+    assert_eq!(refusal(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
+}
+
+#[tokio::test]
+async fn a_long_log_is_kept_to_its_cap_and_read_in_pages() {
+    let server = server(&[]).await;
+    let options = registry_redis::RedisOptions::default().with_shards(1).with_log_cap(1000);
+    let registry = crate::support::connect(server.url(), options).await.unwrap();
+    let first = load(&registry, "user.rpc").await;
+    for n in 0..900 {
+        register(&registry, "user.rpc", &n.to_string()).await;
+    }
+    let mut watch = watch(&registry, "user.rpc", first.cursor()).await;
+    for n in 0..900 {
+        assert_eq!(next_change(&mut watch).await, format!("+{n}"));
+    }
+    for n in 900..2000 {
+        register(&registry, "user.rpc", &n.to_string()).await;
+        assert_eq!(next_change(&mut watch).await, format!("+{n}"));
+    }
+    assert_eq!(refusal(&registry, "user.rpc", first.cursor()).await, ErrorKind::Compacted);
+    let len: u64 = Operator::of(&server).await.run(&format!("XLEN {LOG}")).await;
+    assert!((1000..1200).contains(&len), "{len}");
+}
+
+#[tokio::test]
+async fn a_wipe_is_told_to_open_watches_and_kept_cursors() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let kept = load(&registry, "user.rpc").await.cursor().clone();
+    let mut open = watch_from_now(&registry, "user.rpc").await;
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("FLUSHALL").await;
+    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(failure(&mut open).await, ErrorKind::Diverged);
+    // The same steps again make another history.
+    assert!(ids(&registry, "user.rpc").await.is_empty());
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+}
+
+#[tokio::test]
+async fn a_wipe_is_told_even_where_other_shards_are_busy() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut quiet = watch_from_now(&registry, "user.rpc").await;
+    let mut busy = watch_from_now(&registry, "a").await;
+    let mut operator = Operator::of(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(next_change(&mut quiet).await, "+1");
+    let keys: Vec<String> = operator.run("KEYS {registry/15}:*").await;
+    assert!(!keys.is_empty(), "user.rpc lies in shard 15");
+    for key in keys {
+        operator.run::<()>(&format!("DEL {key}")).await;
+    }
+    let noise = async {
+        for n in 0.. {
+            register(&registry, "a", &n.to_string()).await;
+            assert_eq!(next_change(&mut busy).await, format!("+{n}"));
+        }
+    };
+    tokio::select! {
+        () = noise => {}
+        kind = failure(&mut quiet) => assert_eq!(kind, ErrorKind::Diverged),
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_somebody_else_wrote_ends_the_watches_of_its_shard() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut touched = watch_from_now(&registry, "user.rpc").await;
+    let mut apart = watch_from_now(&registry, "a").await;
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("XADD {registry/15}:log 2-0 t D m x v x x 0 p 0000000000000000 d 00").await;
+    assert_eq!(failure(&mut touched).await, ErrorKind::Diverged);
+    register(&registry, "a", "1").await;
+    assert_eq!(next_change(&mut apart).await, "+1", "other shards go on");
+}
+
+#[tokio::test]
+async fn a_put_that_cannot_be_decoded_is_a_deletion_to_a_watch() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    let proof = watch.cursor().to_string();
+    let digest = proof.rsplit(':').next().unwrap();
+    // As a later version of this library would write it.
+    let add = format!(
+        "XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v {{\"v\":9}} x 600000 p {digest} d 00000000000000aa"
+    );
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("HSET {registry/00}:meta rev 2 dig 00000000000000aa").await;
+    operator.run::<()>(&add).await;
+    let batch = next(&mut watch).await;
+    assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut watch).await, "+2", "and the watch goes on");
+}
+
+#[tokio::test]
+async fn a_shard_whose_meta_was_evicted_begins_anew() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let old = load(&registry, "user.rpc").await.cursor().clone();
+    let lease = within(
+        registry.register(&crate::support::instance("user.rpc", "2"), &crate::support::claim()),
+    )
+    .await
+    .unwrap();
+    Operator::of(&server).await.run::<()>("DEL {registry/00}:meta").await;
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    assert!(within(registry.services()).await.unwrap().is_empty());
+    assert_eq!(refusal(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
+    register(&registry, "user.rpc", "3").await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
+}

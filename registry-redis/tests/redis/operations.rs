@@ -1,0 +1,232 @@
+//! What single calls do to a shard.
+
+use crate::support::{
+    Operator, claim, claim_for, connect, ids, instance, load, next_change, one_shard, register,
+    registry, server, service, watch_from_now, within,
+};
+use registry_core::{ErrorKind, InstanceId, LeaseId, Registry, Revision};
+use registry_redis::RedisOptions;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_repeat_makes_no_revision() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let (instance, claim) = (instance("user.rpc", "1"), claim());
+    let first = within(registry.register(&instance, &claim)).await.unwrap();
+    let again = within(registry.register(&instance, &claim)).await.unwrap();
+    assert_eq!(first, again);
+    assert_eq!(load(&registry, "user.rpc").await.cursor().revision(), first.revision());
+    within(registry.keep_alive(&first)).await.unwrap();
+    assert_eq!(Operator::of(&server).await.run::<u64>("XLEN {registry/00}:log").await, 1);
+}
+
+#[tokio::test]
+async fn the_lease_decides_what_a_registration_means() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let (one, claim) = (instance("user.rpc", "1"), claim());
+    let old = within(registry.register(&one, &claim)).await.unwrap();
+
+    let heavier = one.clone().with_weight(200);
+    let updated = within(registry.register(&heavier, &claim)).await.unwrap();
+    assert!(updated.revision() > old.revision());
+    let error = within(registry.keep_alive(&old)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "the older value of a lease counts as lost");
+    within(registry.keep_alive(&updated)).await.unwrap();
+
+    let rival = crate::support::claim();
+    let error = within(registry.register(&one, &rival)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded);
+    let taken = within(registry.register(&one, &rival.with_takeover(true))).await.unwrap();
+    let error = within(registry.keep_alive(&updated)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    within(registry.deregister(&updated)).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "a successor is left alone");
+    within(registry.keep_alive(&taken)).await.unwrap();
+    within(registry.deregister(&taken)).await.unwrap();
+    within(registry.deregister(&taken)).await.unwrap();
+    assert!(ids(&registry, "user.rpc").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_is_for_one_instance_and_one_ttl_and_a_wrong_use_changes_nothing() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let claim = claim_for(Duration::from_secs(60));
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+    register(&registry, "user.rpc", "2").await;
+    let before = load(&registry, "user.rpc").await;
+
+    let other_ttl = claim_for(Duration::from_secs(61)).with_lease(claim.lease());
+    let other_record = instance("user.rpc", "1").with_weight(1);
+    for (instance, claim) in [
+        (other_record, other_ttl),
+        (instance("user.rpc", "3"), claim),
+        (instance("user.rpc", "2"), claim.with_takeover(true)),
+    ] {
+        let error = within(registry.register(&instance, &claim)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{instance:?} {claim:?}");
+    }
+    assert_eq!(load(&registry, "user.rpc").await, before);
+    within(registry.keep_alive(&lease)).await.unwrap();
+}
+
+#[tokio::test]
+async fn lease_ids_of_63_bits_are_told_apart() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let [last, one_less] = [i64::MAX, i64::MAX - 1].map(|id| LeaseId::new(id).unwrap());
+    let one = instance("user.rpc", "1");
+    within(registry.register(&one, &claim().with_lease(last))).await.unwrap();
+    let error = within(registry.register(&one, &claim().with_lease(one_less))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded);
+}
+
+#[tokio::test]
+async fn a_ttl_is_never_granted_shorter_than_asked() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let claim = claim_for(Duration::from_micros(100_001));
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+    assert_eq!(lease.ttl(), Duration::from_millis(101));
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_scripts_is_told_them_again() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    for n in 0..3 {
+        let claim = claim();
+        let instance = instance("user.rpc", &n.to_string());
+        operator.run::<()>("SCRIPT FLUSH").await;
+        let lease = within(registry.register(&instance, &claim)).await.unwrap();
+        operator.run::<()>("SCRIPT FLUSH").await;
+        within(registry.keep_alive(&lease)).await.unwrap();
+        operator.run::<()>("SCRIPT FLUSH").await;
+        assert_eq!(load(&registry, "user.rpc").await.instances().len(), n + 1);
+        assert_eq!(next_change(&mut watch).await, format!("+{n}"));
+    }
+}
+
+#[tokio::test]
+async fn services_see_their_own_instances_whatever_the_names_share() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let names = ["user", "user2", "user/a", "user a", "us", "user\u{e9}", "User"];
+    for name in names {
+        register(&registry, name, "1").await;
+        register(&registry, name, name.strip_prefix("user/").unwrap_or("2")).await;
+    }
+    for name in names {
+        let snapshot = load(&registry, name).await;
+        assert_eq!(snapshot.instances().len(), 2, "{name}");
+        assert!(snapshot.instances().values().all(|instance| *instance.service() == service(name)));
+    }
+}
+
+#[tokio::test]
+async fn services_lists_exactly_those_with_an_instance() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    assert!(within(registry.services()).await.unwrap().is_empty());
+    let names: BTreeSet<_> = (0..40).map(|n| service(&format!("service-{n}"))).collect();
+    let mut leases = Vec::new();
+    for name in &names {
+        for id in ["1", "2"] {
+            let instance = instance(name.as_str(), id);
+            leases.push(within(registry.register(&instance, &claim())).await.unwrap());
+        }
+    }
+    assert_eq!(within(registry.services()).await.unwrap(), names);
+    let first = leases[0].instance().service().clone();
+    within(registry.deregister(&leases[0])).await.unwrap();
+    assert!(within(registry.services()).await.unwrap().contains(&first));
+    within(registry.deregister(&leases[1])).await.unwrap();
+    assert!(!within(registry.services()).await.unwrap().contains(&first));
+}
+
+#[tokio::test]
+async fn prefixes_and_databases_know_nothing_of_each_other() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let cursor = load(&registry, "user.rpc").await.cursor().clone();
+    for url in [format!("{}/1", server.url()), format!("{}?prefix=registry2", server.url())] {
+        let other = connect(&url, RedisOptions::default()).await.unwrap();
+        assert!(ids(&other, "user.rpc").await.is_empty());
+        let refusal = crate::support::refusal(&other, "user.rpc", &cursor).await;
+        assert!(matches!(refusal, ErrorKind::Invalid | ErrorKind::Diverged), "{refusal:?}");
+    }
+    let error = within(registry.watch(&service("other"), &cursor)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "a cursor serves its own service");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_decoded_is_counted_and_passed_over() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut operator = Operator::of(&server).await;
+    for id in ["1", "2", "3"] {
+        register(&registry, "user.rpc", id).await;
+    }
+    // One of a later version, and one that somebody damaged.
+    let newer = r#"2 9 600000 {"v":9}"#;
+    let inst = "{registry/00}:inst";
+    operator.run_words::<()>(&["HSET", inst, "user.rpc\u{1f}2", newer]).await;
+    operator.run_words::<()>(&["HSET", inst, "user.rpc\u{1f}3", "junk"]).await;
+    let snapshot = load(&registry, "user.rpc").await;
+    assert_eq!(snapshot.instances().keys().map(InstanceId::as_str).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(snapshot.undecodable(), 2);
+    // Both are still in the way of those who may not take over.
+    let error = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded);
+    let taken = claim().with_takeover(true);
+    within(registry.register(&instance("user.rpc", "3"), &taken)).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_service_of_10_000_instances_is_loaded_in_one_piece() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let ids: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
+    for chunk in ids.chunks(500) {
+        let all = chunk.iter().map(|id| register(&registry, "user.rpc", id));
+        futures_util::future::join_all(all).await;
+    }
+    let snapshot = load(&registry, "user.rpc").await;
+    assert_eq!(snapshot.instances().len(), 10_000);
+    assert_eq!(snapshot.cursor().revision(), Revision::new(10_000));
+}
+
+#[tokio::test]
+async fn a_prefix_keeps_the_layout_it_was_first_used_with() {
+    let server = server(&[]).await;
+    registry(&server).await;
+    let error = connect(server.url(), RedisOptions::default().with_shards(8)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("shards=`16`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_prefix_that_something_else_uses_is_invalid() {
+    let server = server(&[]).await;
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("SET {taken}:layout x").await;
+    let url = format!("{}?prefix=taken", server.url());
+    let error = connect(&url, RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+
+    operator.run::<()>("SET {registry/00}:inst x").await;
+    let registry = one_shard(&server).await;
+    let error = within(registry.load(&service("a"))).await;
+    assert!(error.is_ok(), "remains are cleared when a shard begins: {error:?}");
+    operator.run::<()>("DEL {registry/00}:idx").await;
+    operator.run::<()>("SET {registry/00}:idx x").await;
+    let error = within(registry.load(&service("a"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}

@@ -1,0 +1,165 @@
+//! A server, a registry on it, and the powers of an operator.
+
+use futures_util::StreamExt;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue};
+use registry_core::{
+    Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, Registry, ServiceName, Watch,
+};
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testkit::servers::Redis;
+use std::time::Duration;
+
+/// No await of a test lasts longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
+}
+
+/// A server of our own, run with more `arguments`.
+pub(crate) async fn server(arguments: &[&str]) -> Redis {
+    let mut options = Redis::options();
+    options.url = None;
+    options.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    within(Redis::start_with(options)).await.unwrap()
+}
+
+pub(crate) async fn registry(server: &Redis) -> RedisRegistry {
+    connect(server.url(), RedisOptions::default()).await.unwrap()
+}
+
+/// A registry in which all services share one shard, `{registry/00}`.
+pub(crate) async fn one_shard(server: &Redis) -> RedisRegistry {
+    connect(server.url(), RedisOptions::default().with_shards(1)).await.unwrap()
+}
+
+pub(crate) async fn connect(url: &str, options: RedisOptions) -> Result<RedisRegistry, Error> {
+    within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
+}
+
+/// A connection that does what an operator, or another program, might do.
+#[derive(Clone)]
+pub(crate) struct Operator(MultiplexedConnection);
+
+impl Operator {
+    pub(crate) async fn of(server: &Redis) -> Self {
+        let client = Client::open(server.url()).unwrap();
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        Self(within(connection).await.unwrap())
+    }
+
+    /// Runs a command, its words separated by blanks.
+    pub(crate) async fn run<T: FromRedisValue>(&mut self, command: &str) -> T {
+        let words: Vec<&str> = command.split(' ').collect();
+        self.run_words(&words).await
+    }
+
+    pub(crate) async fn run_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        within(command.query_async(&mut self.0)).await.unwrap()
+    }
+
+    /// How many connections have the name.
+    pub(crate) async fn connections(&mut self, name: &str) -> usize {
+        let list: String = self.run("CLIENT LIST").await;
+        list.lines()
+            .filter(|line| line.split(' ').any(|word| word == format!("name={name}")))
+            .count()
+    }
+
+    /// Cuts all connections of the name.
+    pub(crate) async fn cut(&mut self, name: &str) {
+        let list: String = self.run("CLIENT LIST").await;
+        let named = |line: &&str| line.split(' ').any(|word| word == format!("name={name}"));
+        let mut cut = 0;
+        for line in list.lines().filter(named) {
+            let id = line.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
+            cut += self.run::<usize>(&format!("CLIENT KILL ID {id}")).await;
+        }
+        assert_ne!(cut, 0, "there was no connection `{name}` to cut:\n{list}");
+    }
+}
+
+pub(crate) fn service(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn instance(service: &str, id: &str) -> Instance {
+    let address = "10.0.0.1:8080".parse().unwrap();
+    Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
+}
+
+/// A claim for longer than any test takes.
+pub(crate) fn claim() -> Claim {
+    claim_for(Duration::from_secs(600))
+}
+
+pub(crate) fn claim_for(ttl: Duration) -> Claim {
+    Claim::new(ttl).unwrap()
+}
+
+pub(crate) async fn load(registry: &RedisRegistry, name: &str) -> registry_core::Snapshot {
+    within(registry.load(&service(name))).await.unwrap()
+}
+
+/// The ids of the instances that a load shows.
+pub(crate) async fn ids(registry: &RedisRegistry, name: &str) -> Vec<String> {
+    let snapshot = load(registry, name).await;
+    snapshot.instances().keys().map(ToString::to_string).collect()
+}
+
+pub(crate) async fn register(registry: &RedisRegistry, service: &str, id: &str) {
+    within(registry.register(&instance(service, id), &claim())).await.unwrap();
+}
+
+pub(crate) async fn watch(registry: &RedisRegistry, name: &str, after: &Cursor) -> Watch {
+    within(registry.watch(&service(name), after)).await.unwrap()
+}
+
+/// A watch from now on.
+pub(crate) async fn watch_from_now(registry: &RedisRegistry, name: &str) -> Watch {
+    let cursor = load(registry, name).await.cursor().clone();
+    watch(registry, name, &cursor).await
+}
+
+/// The kind of error that a watch after `cursor` ends with, at once or in time.
+pub(crate) async fn refusal(registry: &RedisRegistry, name: &str, after: &Cursor) -> ErrorKind {
+    match within(registry.watch(&service(name), after)).await {
+        Err(error) => error.kind(),
+        Ok(mut watch) => failure(&mut watch).await,
+    }
+}
+
+/// The next batch with changes.
+pub(crate) async fn next(watch: &mut Watch) -> Batch {
+    loop {
+        let batch = within(watch.next()).await.expect("a watch goes on").unwrap();
+        if !batch.is_progress() {
+            return batch;
+        }
+    }
+}
+
+/// The next change as text: `+id` put, `-id` deleted.
+pub(crate) async fn next_change(watch: &mut Watch) -> String {
+    let batch = next(watch).await;
+    let [change] = &batch.changes[..] else { panic!("one change a batch: {batch:?}") };
+    match change {
+        Change::Put(instance) => format!("+{}", instance.id()),
+        Change::Delete(id) => format!("-{id}"),
+    }
+}
+
+/// What ends the watch. It may still have progress to say, and nothing else.
+pub(crate) async fn failure(watch: &mut Watch) -> ErrorKind {
+    loop {
+        match within(watch.next()).await.expect("a watch ends with an error") {
+            Ok(batch) => assert!(batch.is_progress(), "unexpected {batch:?}"),
+            Err(error) => return error.kind(),
+        }
+    }
+}
