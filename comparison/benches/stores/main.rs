@@ -1,0 +1,48 @@
+//! `cargo bench`: every operation on every store, through the registry and through the raw client; and
+//! a table of the ratios.
+//!
+//! `BENCH_STORES=mem,redis` chooses stores. Servers are found or started once, and end with the process.
+
+#![allow(clippy::unwrap_used)]
+
+mod session;
+mod summary;
+
+use self::session::Session;
+use comparison::facts::Stolen;
+use criterion::Criterion;
+use std::env;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .without_plots()
+        .configure_from_args();
+    let before = Stolen::now();
+    // What only lists must print nothing else, and needs no server.
+    let session = if given("--list") { Session::listing() } else { Session::open() };
+    let ended = session.and_then(|mut session| {
+        session.benchmark(&mut criterion);
+        criterion.final_summary();
+        // Without `--bench`, as in `cargo test --benches`, criterion only makes a test run.
+        if given("--bench") && !given("--test") && !given("--profile-time") {
+            summary::print(&session, before)?;
+        }
+        Ok(())
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn given(option: &str) -> bool {
+    env::args().any(|argument| argument.split('=').next() == Some(option))
+}

@@ -1,0 +1,134 @@
+//! The stores that take part, and criterion's benchmarks of them.
+
+use anyhow::{Result, bail};
+use comparison::arms::ours::Ours;
+use comparison::stores::{Stand, Store, VARIABLE, Where};
+use comparison::work::{Contender, Lane, Work, crowd};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use registry_mem::MemRegistry;
+use std::collections::BTreeSet;
+use std::env;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// What is measured on every store, each a group of benchmarks.
+pub(crate) const WORKS: [Work; 7] = [
+    Work::Register,
+    Work::KeepAlive,
+    Work::Load(10),
+    Work::Load(100),
+    Work::Load(1000),
+    Work::RegisterToWatch,
+    Work::Resume(100),
+];
+
+/// What is measured in memory beside other services.
+pub(crate) const CROWDED: [Work; 3] = [Work::RegisterDeregister, Work::KeepAlive, Work::Load(10)];
+
+/// Beside how many of them.
+pub(crate) const OTHERS: [usize; 2] = [0, 10_000];
+
+/// A run: who takes part, and what was asked of them.
+pub(crate) struct Session {
+    /// One thread, which drives the clients' own tasks too: a hop to another thread costs as much as
+    /// a request to Redis, and would be all that is measured.
+    pub(crate) runtime: Runtime,
+    stores: Vec<Store>,
+    /// One for each store, unless the benchmarks are only listed.
+    pub(crate) stands: Vec<Stand>,
+    /// Memory beside so many other services, if it takes part.
+    pub(crate) crowds: Vec<Ours>,
+    /// The stores a work was done on: all that the filter left.
+    pub(crate) done: BTreeSet<(Work, Store)>,
+    /// The works that were done beside other services.
+    pub(crate) done_crowded: BTreeSet<Work>,
+}
+
+impl Session {
+    /// One that knows what there is to measure, and can measure nothing.
+    pub(crate) fn listing() -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let stores = Store::chosen(env::var(VARIABLE).ok().as_deref())?;
+        let (stands, crowds) = (Vec::new(), Vec::new());
+        let (done, done_crowded) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { runtime, stores, stands, crowds, done, done_crowded })
+    }
+
+    /// Finds or starts the servers of the stores that the environment chooses.
+    pub(crate) fn open() -> Result<Self> {
+        let mut session = Self::listing()?;
+        let mut missing = Vec::new();
+        for store in &session.stores {
+            match session.runtime.block_on(Stand::open(*store, &Where::default())) {
+                Ok(stand) => session.stands.push(stand),
+                Err(error) => missing.push(format!("{error:#}")),
+            }
+        }
+        if !missing.is_empty() {
+            bail!(missing.join("\n"));
+        }
+        for others in OTHERS {
+            let mem = Ours::new(MemRegistry::new());
+            session.runtime.block_on(crowd(&mem, others))?;
+            session.crowds.push(mem);
+        }
+        Ok(session)
+    }
+
+    /// Runs, tests or lists the benchmarks, as criterion was told.
+    pub(crate) fn benchmark(&mut self, criterion: &mut Criterion) {
+        for work in WORKS {
+            let mut group = criterion.benchmark_group(work.to_string());
+            if matches!(work, Work::Resume(_)) {
+                // etcd takes a tenth of a second for each, so that is one for each sample.
+                group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(3));
+            }
+            for (n, store) in self.stores.iter().enumerate() {
+                let (name, stand) = (store.name(), self.stands.get(n));
+                let ours = stand.map(|stand| &*stand.ours);
+                if bench(&mut group, &self.runtime, name, ours, work) {
+                    self.done.insert((work, *store));
+                }
+                if store.has_raw() {
+                    let raw = stand.and_then(|stand| stand.raw.as_deref());
+                    bench(&mut group, &self.runtime, &format!("{name}_raw"), raw, work);
+                }
+            }
+        }
+        if !self.stores.contains(&Store::Mem) {
+            return;
+        }
+        for (n, others) in OTHERS.into_iter().enumerate() {
+            let mut group = criterion.benchmark_group(format!("mem_with_others/{others}"));
+            for work in CROWDED {
+                let mem = self.crowds.get(n).map(|mem| mem as &dyn Contender);
+                if bench(&mut group, &self.runtime, &work.to_string(), mem, work) {
+                    self.done_crowded.insert(work);
+                }
+            }
+        }
+    }
+}
+
+/// One benchmark. Whether it was run, and neither filtered out nor only listed.
+fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    name: &str,
+    contender: Option<&dyn Contender>,
+    work: Work,
+) -> bool {
+    let mut lane = None;
+    group.bench_function(name, |bencher| {
+        // Criterion calls this for each sample, but not at all if the benchmark is not to run.
+        let lane = lane.get_or_insert_with(|| {
+            let contender = contender.unwrap_or_else(|| unreachable!("a list runs nothing"));
+            runtime.block_on(Lane::prepare(name, contender, work)).unwrap()
+        });
+        bencher.iter_custom(|n| runtime.block_on(lane.time(n)).unwrap());
+    });
+    let Some(lane) = lane else { return false };
+    runtime.block_on(lane.finish()).unwrap();
+    true
+}

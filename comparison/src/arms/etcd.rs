@@ -1,0 +1,135 @@
+//! etcd by its raw client.
+
+use super::{Arm, Request};
+use anyhow::{Context, Result, bail};
+use etcd_client::{
+    Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, PutOptions, WatchOptions,
+    WatchStream,
+};
+use registry_core::{Change, InstanceId, ServiceName, record};
+use std::fmt;
+use std::time::Duration;
+
+/// What a user of `etcd-client` writes by hand, on a connection set up as the registry's is.
+///
+/// | operation | requests | what it does not guarantee |
+/// | --- | --- | --- |
+/// | register | `LeaseGrant` with a chosen id, then `Put` under it | a repeat is another revision; whoever holds the id is overwritten |
+/// | `keep_alive` | one `LeaseKeepAlive`, on a stream opened for it | that the record is still there |
+/// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
+/// | watch | one stream, read by who consumes it | that the history is the same one; a bound on what is not read |
+///
+/// `LeaseKeepAlive` on a stream held open for each lease would be cheaper still; the registry, too,
+/// opens one for each renewal.
+#[derive(Clone)]
+pub struct RawEtcd(Client);
+
+/// A stream of events, and the prefix of the keys they are about.
+#[derive(Debug)]
+pub struct KeyWatch {
+    service: ServiceName,
+    prefix: String,
+    stream: WatchStream,
+}
+
+impl RawEtcd {
+    /// Connects to an endpoint, `http://host:port`.
+    pub async fn connect(endpoint: &str) -> Result<Self> {
+        let options = ConnectOptions::new()
+            .with_connect_timeout(Duration::from_secs(2))
+            .with_timeout(Duration::from_secs(5))
+            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
+            .with_keep_alive_while_idle(false)
+            .with_require_leader(true);
+        Ok(Self(Client::connect([endpoint], Some(options)).await?))
+    }
+
+    /// What the server says its version is.
+    pub async fn version(&self) -> Result<String> {
+        Ok(self.0.maintenance_client().status().await?.version().to_owned())
+    }
+}
+
+impl fmt::Debug for RawEtcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RawEtcd").finish_non_exhaustive()
+    }
+}
+
+impl Arm for RawEtcd {
+    type Held = i64;
+    type Mark = i64;
+    type Watch = KeyWatch;
+
+    async fn register(&self, request: &Request) -> Result<i64> {
+        let (instance, claim) = (&request.instance, &request.claim);
+        let lease = claim.lease().get();
+        let ttl = i64::try_from(claim.ttl().as_secs())?;
+        let with_id = LeaseGrantOptions::new().with_id(lease);
+        self.0.lease_client().grant(ttl, Some(with_id)).await?;
+        let key = format!("{}{}", prefix(instance.service()), instance.id());
+        let under = PutOptions::new().with_lease(lease);
+        self.0.kv_client().put(key, record::encode(instance), Some(under)).await?;
+        Ok(lease)
+    }
+
+    async fn keep_alive(&self, lease: &i64) -> Result<()> {
+        // It sends one request on a stream of its own, and waits for the answer.
+        self.0.lease_client().keep_alive(*lease).await?;
+        Ok(())
+    }
+
+    async fn deregister(&self, lease: i64) -> Result<()> {
+        self.0.lease_client().revoke(lease).await?;
+        Ok(())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<usize> {
+        let prefix = prefix(service);
+        let whole = GetOptions::new().with_prefix();
+        let found = self.0.kv_client().get(prefix.as_str(), Some(whole)).await?;
+        let mut instances = Vec::with_capacity(found.kvs().len());
+        for kv in found.kvs() {
+            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
+        }
+        Ok(instances.len())
+    }
+
+    async fn mark(&self, service: &ServiceName) -> Result<i64> {
+        let found = self.0.kv_client().get(prefix(service), None).await?;
+        Ok(found.header().context("an answer without a header")?.revision())
+    }
+
+    async fn watch(&self, service: &ServiceName, revision: &i64) -> Result<KeyWatch> {
+        let prefix = prefix(service);
+        let after = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
+        let stream = self.0.watch_client().watch(prefix.as_str(), Some(after)).await?;
+        Ok(KeyWatch { service: service.clone(), prefix, stream })
+    }
+
+    async fn next(&self, watch: &mut KeyWatch) -> Result<Vec<Change>> {
+        let answer = watch.stream.message().await?.context("the watch ended")?;
+        if answer.canceled() {
+            bail!("the watch was canceled: {}", answer.cancel_reason());
+        }
+        let mut changes = Vec::with_capacity(answer.events().len());
+        for event in answer.events() {
+            let kv = event.kv().context("an event without a key")?;
+            let id = id(&watch.prefix, kv.key())?;
+            changes.push(match event.event_type() {
+                EventType::Put => Change::Put(record::decode(&watch.service, &id, kv.value())?),
+                EventType::Delete => Change::Delete(id),
+            });
+        }
+        Ok(changes)
+    }
+}
+
+fn prefix(service: &ServiceName) -> String {
+    format!("comparison-raw/{service}/")
+}
+
+fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
+    let id = key.strip_prefix(prefix.as_bytes()).context("a key of another service")?;
+    Ok(InstanceId::new(str::from_utf8(id)?)?)
+}

@@ -1,0 +1,191 @@
+//! Redis by its raw client.
+
+use super::{Arm, Request};
+use anyhow::{Context, Result};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+use registry_core::{Change, InstanceId, ServiceName, record};
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What a user of the `redis` crate writes by hand: a key with a ttl for each lease, a hash with the
+/// records of a service, a stream with its changes.
+///
+/// | operation | requests | what it does not guarantee |
+/// | --- | --- | --- |
+/// | register | one pipeline: `SET PX`, `HSET`, `XADD` | that all three happen, or none; a repeat is another change; whoever holds the id is overwritten |
+/// | `keep_alive` | one `PEXPIRE` | that the record is still there |
+/// | load | one `HGETALL`, decoded | that what it shows is alive: who dies stays in the hash, and no event tells |
+/// | watch | `XREAD BLOCK` again and again, read by who consumes it | that nothing was trimmed, lost or rolled back in between |
+///
+/// It has two connections, one for commands and one for blocking reads, as the registry has. The second
+/// serves one watch at a time.
+#[derive(Clone)]
+pub struct RawRedis {
+    commands: MultiplexedConnection,
+    reads: MultiplexedConnection,
+}
+
+/// A lease: the key that its ttl hangs on, and what to take away with it.
+#[derive(Debug)]
+pub struct HeldEntry {
+    key: String,
+    service: ServiceName,
+    id: InstanceId,
+}
+
+/// A stream, and how far it was read.
+#[derive(Debug)]
+pub struct LogWatch {
+    service: ServiceName,
+    log: String,
+    last: String,
+}
+
+/// The streams of a read, each with its entries: an id, and pairs of an instance id and its record.
+type Logs = Vec<(String, Vec<LogEntry>)>;
+type LogEntry = (String, Vec<(String, Vec<u8>)>);
+
+/// How many changes a stream keeps: what the registry keeps by default.
+const LOG_CAP: usize = 10_000;
+
+/// How long a read blocks.
+const BLOCK: Duration = Duration::from_secs(5);
+
+impl RawRedis {
+    /// Connects to a server, `redis://[user:password@]host[:port][/database]`.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let client = Client::open(url)?;
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(2 * BLOCK));
+        Ok(Self {
+            commands: client.get_multiplexed_async_connection().await?,
+            reads: client.get_multiplexed_async_connection_with_config(&patient).await?,
+        })
+    }
+
+    /// What the server says of itself: its version, and what it does with a write.
+    pub async fn describe(&self) -> Result<String> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("INFO").arg("server");
+        pipe.cmd("CONFIG").arg("GET").arg("append*");
+        pipe.cmd("CONFIG").arg("GET").arg("save");
+        let (info, append, save): (String, HashMap<String, String>, HashMap<String, String>) =
+            pipe.query_async(&mut self.commands.clone()).await?;
+        let of = |name| info.lines().find_map(|line| line.strip_prefix(name));
+        let version = match of("valkey_version:") {
+            Some(version) => format!("valkey {version}"),
+            None => format!("redis {}", of("redis_version:").unwrap_or("of unknown version")),
+        };
+        let setting = |of: &HashMap<_, String>, name| of.get(name).cloned().unwrap_or_default();
+        let log = match setting(&append, "appendonly").as_str() {
+            "yes" => format!("append-only file, fsync {}", setting(&append, "appendfsync")),
+            _ => "no append-only file".to_owned(),
+        };
+        let snapshots =
+            if setting(&save, "save").is_empty() { "no snapshots" } else { "snapshots" };
+        Ok(format!("{version}, {log}, {snapshots}"))
+    }
+}
+
+impl fmt::Debug for RawRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRedis").finish_non_exhaustive()
+    }
+}
+
+impl Arm for RawRedis {
+    type Held = HeldEntry;
+    type Mark = String;
+    type Watch = LogWatch;
+
+    async fn register(&self, request: &Request) -> Result<HeldEntry> {
+        let (instance, claim) = (&request.instance, &request.claim);
+        let (service, id) = (instance.service(), instance.id());
+        let record = record::encode(instance);
+        let key = key(service, &format!("lease:{}", claim.lease()));
+        let ttl = u64::try_from(claim.ttl().as_millis())?;
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET").arg(&key).arg(id.as_str()).arg("PX").arg(ttl).ignore();
+        pipe.cmd("HSET").arg(hash(service)).arg(id.as_str()).arg(&record).ignore();
+        append(&mut pipe, service, id, &record);
+        pipe.exec_async(&mut self.commands.clone()).await?;
+        Ok(HeldEntry { key, service: service.clone(), id: id.clone() })
+    }
+
+    async fn keep_alive(&self, held: &HeldEntry) -> Result<()> {
+        let mut expire = redis::cmd("PEXPIRE");
+        expire.arg(&held.key).arg(u64::try_from(super::TTL.as_millis())?);
+        let there: bool = expire.query_async(&mut self.commands.clone()).await?;
+        there.then_some(()).context("the lease is gone")
+    }
+
+    async fn deregister(&self, held: HeldEntry) -> Result<()> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("DEL").arg(&held.key).ignore();
+        pipe.cmd("HDEL").arg(hash(&held.service)).arg(held.id.as_str()).ignore();
+        append(&mut pipe, &held.service, &held.id, b"");
+        Ok(pipe.exec_async(&mut self.commands.clone()).await?)
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<usize> {
+        let mut all = redis::cmd("HGETALL");
+        let found: Vec<(String, Vec<u8>)> =
+            all.arg(hash(service)).query_async(&mut self.commands.clone()).await?;
+        let mut instances = Vec::with_capacity(found.len());
+        for (id, record) in found {
+            instances.push(record::decode(service, &InstanceId::new(id)?, &record)?);
+        }
+        Ok(instances.len())
+    }
+
+    async fn mark(&self, service: &ServiceName) -> Result<String> {
+        let mut last = redis::cmd("XREVRANGE");
+        last.arg(log(service)).arg("+").arg("-").arg("COUNT").arg(1);
+        let last: Vec<LogEntry> = last.query_async(&mut self.commands.clone()).await?;
+        Ok(last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
+    }
+
+    /// Only remembers where to read on: a stream needs no opening.
+    async fn watch(&self, service: &ServiceName, last: &String) -> Result<LogWatch> {
+        Ok(LogWatch { service: service.clone(), log: log(service), last: last.clone() })
+    }
+
+    async fn next(&self, watch: &mut LogWatch) -> Result<Vec<Change>> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(256).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
+        read.arg("STREAMS").arg(&watch.log).arg(&watch.last);
+        let read: RedisResult<Option<Logs>> = read.query_async(&mut self.reads.clone()).await;
+        let mut changes = Vec::new();
+        for (last, pairs) in read?.into_iter().flatten().flat_map(|(_, entries)| entries) {
+            watch.last = last;
+            for (id, record) in pairs {
+                let id = InstanceId::new(id)?;
+                changes.push(if record.is_empty() {
+                    Change::Delete(id)
+                } else {
+                    Change::Put(record::decode(&watch.service, &id, &record)?)
+                });
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// Adds the record of an instance to the stream, or that it is gone.
+fn append(pipe: &mut redis::Pipeline, service: &ServiceName, id: &InstanceId, record: &[u8]) {
+    let add = pipe.cmd("XADD").arg(log(service)).arg("MAXLEN").arg("~").arg(LOG_CAP);
+    add.arg("*").arg(id.as_str()).arg(record).ignore();
+}
+
+fn log(service: &ServiceName) -> String {
+    key(service, "log")
+}
+
+fn hash(service: &ServiceName) -> String {
+    key(service, "records")
+}
+
+fn key(service: &ServiceName, what: &str) -> String {
+    format!("comparison-raw:{service}:{what}")
+}

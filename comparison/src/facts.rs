@@ -1,0 +1,60 @@
+//! What else a reader of the figures must know: the machine, and how busy others kept it.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
+/// The machine, in one line.
+pub fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let (kernel, load) = (known(kernel.trim()), load.split(' ').next().unwrap_or_default());
+    let cores = available_parallelism().map_or(0, NonZeroUsize::get);
+    format!("{cores} cores, kernel {kernel}, load {}", known(load))
+}
+
+fn known(text: &str) -> &str {
+    if text.is_empty() { "unknown" } else { text }
+}
+
+/// The time the cores had until now, and how much of it other virtual machines took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stolen {
+    total: u64,
+    stolen: u64,
+}
+
+impl Stolen {
+    /// Reads the kernel's counters, where there are some.
+    pub fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "it is printed with one digit")]
+    /// The share of the time since `earlier`, in percent.
+    pub fn since(self, earlier: Self) -> f64 {
+        let (total, stolen) = (self.total - earlier.total, self.stolen - earlier.stolen);
+        100.0 * stolen as f64 / total.max(1) as f64
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        // user nice system idle iowait irq softirq steal; guest time is part of user's.
+        let times = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let times: Vec<u64> = times.map_while(|time| time.parse().ok()).collect();
+        Some(Self { total: times.iter().sum(), stolen: *times.get(7)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_a_share_of_all() {
+        let before = Stolen::parse("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1").unwrap();
+        let after = Stolen::parse("cpu  60 0 20 90 0 0 0 30 9 0\n").unwrap();
+        assert!((after.since(before) - 20.0).abs() < 1e-9);
+        assert!(Stolen::parse("cpu  1 2 3").is_none());
+        assert!(Stolen::parse("").is_none());
+    }
+}

@@ -1,0 +1,218 @@
+//! Two ways to do the same, compared so that the machine's mood cancels out.
+//!
+//! Absolute times drift by more than the difference that is looked for, so the ways take turns at every
+//! single operation, and each round gives a ratio of its own. One of them then takes turns with itself: what
+//! that shows is the floor, below which a difference means nothing.
+
+use crate::work::Lane;
+use anyhow::Result;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Plan {
+    /// How many rounds, each giving a ratio. An odd number has a median that was measured.
+    pub rounds: usize,
+    /// How long a round lasts, half of it for the two and half of it for the one with itself.
+    pub round: Duration,
+    /// How many turns each half has at least, however long they take.
+    pub turns: usize,
+    /// How many operations a turn is: more than one where the clock would weigh.
+    pub batch: u32,
+}
+
+/// What one round measured: the seconds per operation, turn by turn.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Round {
+    /// Of the first and the second in turns.
+    pub pair: [Vec<f64>; 2],
+    /// Of the second and the second again in turns.
+    pub same: [Vec<f64>; 2],
+}
+
+/// The median of a number of rounds, with the least and the most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
+}
+
+/// What a paired run shows of one against the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Comparison {
+    /// The first, in seconds per operation: the median over the rounds' medians, as all here.
+    pub first: f64,
+    /// The second.
+    pub second: f64,
+    /// The first as a multiple of the second.
+    pub ratio: Spread,
+    /// The second as a multiple of itself.
+    pub floor: Spread,
+}
+
+impl Comparison {
+    /// Sums up rounds.
+    ///
+    /// # Panics
+    ///
+    /// If there is no round, or one without a turn.
+    pub fn new(rounds: &[Round]) -> Self {
+        let pairs: Vec<_> = rounds.iter().map(|round| medians(&round.pair)).collect();
+        let same = rounds.iter().map(|round| medians(&round.same));
+        Self {
+            first: spread(pairs.iter().map(|[first, _]| *first)).median,
+            second: spread(pairs.iter().map(|[_, second]| *second)).median,
+            ratio: spread(pairs.iter().map(|[first, second]| first / second)),
+            floor: spread(same.map(|[second, again]| again / second)),
+        }
+    }
+
+    /// Whether the machine was quiet enough: what is the same looked the same, within 2 %.
+    pub fn is_sound(&self) -> bool {
+        (0.98..=1.02).contains(&self.floor.median)
+    }
+}
+
+/// Compares two lanes. The third does what the second does.
+pub async fn compare(
+    first: &mut Lane,
+    second: &mut Lane,
+    again: &mut Lane,
+    plan: Plan,
+) -> Result<Comparison> {
+    let mut rounds = Vec::with_capacity(plan.rounds);
+    for _ in 0..plan.rounds {
+        let pair = turns([first, second], plan).await?;
+        let same = turns([second, again], plan).await?;
+        rounds.push(Round { pair, same });
+    }
+    Ok(Comparison::new(&rounds))
+}
+
+/// The seconds that an operation takes where there is nothing to compare with: the median over the
+/// rounds' medians.
+pub async fn measure(only: &mut Lane, plan: Plan) -> Result<f64> {
+    let mut rounds = Vec::with_capacity(plan.rounds);
+    for _ in 0..plan.rounds {
+        rounds.push(medians(&turns([only], plan).await?));
+    }
+    Ok(spread(rounds.iter().map(|[median]| *median)).median)
+}
+
+/// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
+/// itself: what was done last is still in the caches.
+async fn turns<const LANES: usize>(
+    lanes: [&mut Lane; LANES],
+    plan: Plan,
+) -> Result<[Vec<f64>; LANES]> {
+    let mut samples = [const { Vec::new() }; LANES];
+    let end = Instant::now() + plan.round / 2;
+    let mut turn = 0;
+    while turn < plan.turns || Instant::now() < end {
+        for place in 0..LANES {
+            let lane = (turn + place) % LANES;
+            let took = lanes[lane].time(plan.batch.into()).await?;
+            samples[lane].push(took.as_secs_f64() / f64::from(plan.batch));
+        }
+        turn += 1;
+    }
+    Ok(samples)
+}
+
+fn medians<const LANES: usize>(samples: &[Vec<f64>; LANES]) -> [f64; LANES] {
+    samples.each_ref().map(|samples| spread(samples.iter().copied()).median)
+}
+
+/// Sorts; of an even number the median is the mean of the two in the middle.
+fn spread(values: impl Iterator<Item = f64>) -> Spread {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let (last, half) = (sorted.len() - 1, sorted.len() / 2);
+    Spread {
+        median: f64::midpoint(sorted[half], sorted[last - half]),
+        min: sorted[0],
+        max: sorted[last],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::Timed;
+    use async_trait::async_trait;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn a_median_is_the_middle_or_between_the_two() {
+        let odd = spread([3.0, 1.0, 9.0].into_iter());
+        assert_eq!(odd, Spread { median: 3.0, min: 1.0, max: 9.0 });
+        assert!(close(spread([4.0, 1.0, 2.0, 9.0].into_iter()).median, 3.0));
+        assert!(close(spread([5.0].into_iter()).median, 5.0));
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_rounds_and_drift_cancels_out() {
+        // Each round is ten times slower than the last: the ratio of all medians would say nothing.
+        let round = |slow: f64, ratio: f64, floor: f64| Round {
+            pair: [vec![slow * ratio, slow * ratio * 9.0, 0.0], vec![slow; 4]],
+            same: [vec![slow; 3], vec![slow * floor; 2]],
+        };
+        let rounds = [round(1.0, 1.5, 1.01), round(10.0, 1.2, 0.97), round(100.0, 1.3, 1.0)];
+        let figures = Comparison::new(&rounds);
+        assert!(close(figures.first, 12.0) && close(figures.second, 10.0), "{figures:?}");
+        let Spread { median, min, max } = figures.ratio;
+        assert!(close(median, 1.3) && close(min, 1.2) && close(max, 1.5), "{figures:?}");
+        let Spread { median, min, max } = figures.floor;
+        assert!(close(median, 1.0) && close(min, 0.97) && close(max, 1.01), "{figures:?}");
+        assert!(figures.is_sound());
+        assert!(!Comparison::new(&[round(1.0, 1.0, 1.1)]).is_sound());
+    }
+
+    /// Work that takes as long as it says, and notes who did it.
+    struct Fake {
+        name: char,
+        seconds: u32,
+        diary: Rc<RefCell<String>>,
+    }
+
+    #[async_trait(?Send)]
+    impl Timed for Fake {
+        async fn time(&mut self, n: u64) -> Result<Duration> {
+            self.diary.borrow_mut().push(self.name);
+            Ok(Duration::from_secs(u64::from(self.seconds) * n))
+        }
+
+        async fn finish(self: Box<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn lanes_take_turns_and_who_starts_rotates() {
+        let diary = Rc::default();
+        let lane = |name, seconds| {
+            Lane::new(name, Box::new(Fake { name, seconds, diary: Rc::clone(&diary) }))
+        };
+        let (mut a, mut b, mut c) = (lane('a', 3), lane('b', 2), lane('c', 2));
+        let plan = Plan { rounds: 2, round: Duration::ZERO, turns: 3, batch: 10 };
+        let figures = compare(&mut a, &mut b, &mut c, plan).await.unwrap();
+        assert_eq!(*diary.borrow(), "abbaabbccbbcabbaabbccbbc");
+        assert!(close(figures.first, 3.0) && close(figures.ratio.median, 1.5), "{figures:?}");
+        assert!(close(figures.floor.max, 1.0) && figures.is_sound(), "{figures:?}");
+        assert!(close(measure(&mut a, plan).await.unwrap(), 3.0));
+    }
+}

@@ -1,0 +1,215 @@
+//! Which stores are compared, and the servers they run on.
+
+use crate::arms::etcd::RawEtcd;
+use crate::arms::ours::Ours;
+use crate::arms::redis::RawRedis;
+use crate::work::Contender;
+use anyhow::{Context, Error, Result};
+use registry_etcd::EtcdRegistry;
+use registry_mem::MemRegistry;
+use registry_redis::RedisRegistry;
+use registry_testkit::servers::{Etcd, Process, Redis, ServerError, ServerOptions};
+use std::collections::BTreeSet;
+use std::{fmt, fs};
+
+/// The environment variable that names the stores to compare, separated by commas.
+pub const VARIABLE: &str = "BENCH_STORES";
+
+/// A kind of store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Store {
+    /// The memory of this process.
+    Mem,
+    /// One etcd.
+    Etcd,
+    /// One Redis.
+    Redis,
+}
+
+impl Store {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Mem, Self::Etcd, Self::Redis];
+
+    /// What [`VARIABLE`] calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mem => "mem",
+            Self::Etcd => "etcd",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// Whether there is a raw client to compare with.
+    pub fn has_raw(self) -> bool {
+        self != Self::Mem
+    }
+
+    /// The stores that a value of [`VARIABLE`] names; without one, all.
+    ///
+    /// # Errors
+    ///
+    /// If it names what there is not.
+    pub fn chosen(value: Option<&str>) -> Result<Vec<Self>> {
+        let Some(names) = value.filter(|value| !value.is_empty()) else {
+            return Ok(Self::ALL.to_vec());
+        };
+        let store = |name: &str| {
+            let store = Self::ALL.into_iter().find(|store| store.name() == name.trim());
+            store
+                .with_context(|| format!("{VARIABLE} lists some of mem, etcd, redis, got `{name}`"))
+        };
+        let names: BTreeSet<Self> = names.split(',').map(store).collect::<Result<_>>()?;
+        Ok(names.into_iter().collect())
+    }
+}
+
+/// Where to look for the servers.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Where {
+    /// For etcd.
+    pub etcd: ServerOptions,
+    /// For Redis.
+    pub redis: ServerOptions,
+}
+
+impl Default for Where {
+    /// Where the environment says.
+    fn default() -> Self {
+        Self { etcd: Etcd::options(), redis: Redis::options() }
+    }
+}
+
+/// A store that is there, and who uses it. The server ends with it.
+pub struct Stand {
+    /// Which one.
+    pub store: Store,
+    /// The server: its version, and what it does with a write.
+    pub server: String,
+    /// Through the registry.
+    pub ours: Box<dyn Contender>,
+    /// Through the raw client.
+    pub raw: Option<Box<dyn Contender>>,
+    _running: Option<Running>,
+}
+
+enum Running {
+    Etcd { _server: Etcd },
+    Redis { _server: Redis },
+}
+
+impl Stand {
+    /// Finds or starts a server, and connects to it twice.
+    ///
+    /// # Errors
+    ///
+    /// In one line if there is none: which, how to get one, and how to do without.
+    pub async fn open(store: Store, servers: &Where) -> Result<Self> {
+        match store {
+            Store::Mem => Ok(Self::mem()),
+            Store::Etcd => Self::etcd(servers.etcd.clone()).await,
+            Store::Redis => Self::redis(servers.redis.clone()).await,
+        }
+    }
+
+    fn mem() -> Self {
+        Self {
+            store: Store::Mem,
+            server: "in this process".to_owned(),
+            ours: Box::new(Ours::new(MemRegistry::new())),
+            raw: None,
+            _running: None,
+        }
+    }
+
+    async fn etcd(options: ServerOptions) -> Result<Self> {
+        let mut etcd =
+            Etcd::start_with(options).await.map_err(|error| absent(Store::Etcd, error))?;
+        let ours = EtcdRegistry::connect(&etcd.url().parse()?).await?;
+        let raw = RawEtcd::connect(&etcd.endpoint()).await?;
+        let version = raw.version().await?;
+        let server = match etcd.process() {
+            Ok(process) => format!("etcd {version}, {}", durability(process)),
+            Err(_) => format!("etcd {version}, not ours: look there whether it writes to a disk"),
+        };
+        Ok(Self {
+            store: Store::Etcd,
+            server,
+            ours: Box::new(Ours::new(ours)),
+            raw: Some(Box::new(raw)),
+            _running: Some(Running::Etcd { _server: etcd }),
+        })
+    }
+
+    async fn redis(options: ServerOptions) -> Result<Self> {
+        let redis =
+            Redis::start_with(options).await.map_err(|error| absent(Store::Redis, error))?;
+        let ours = RedisRegistry::connect(&redis.url().parse()?).await?;
+        let bare = redis.url().split('?').next().unwrap_or_default();
+        let raw = RawRedis::connect(bare).await?;
+        Ok(Self {
+            store: Store::Redis,
+            server: raw.describe().await?,
+            ours: Box::new(Ours::new(ours)),
+            raw: Some(Box::new(raw)),
+            _running: Some(Running::Redis { _server: redis }),
+        })
+    }
+}
+
+impl fmt::Debug for Stand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stand").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// Says how to do without a store that is not there.
+fn absent(store: Store, error: ServerError) -> Error {
+    let others: Vec<_> = Store::ALL.into_iter().filter(|other| *other != store).collect();
+    let others = others.iter().map(|other| other.name()).collect::<Vec<_>>().join(",");
+    let without = format!("{} is missing (to go on without it: {VARIABLE}={others})", store.name());
+    Error::new(error).context(without)
+}
+
+/// What an etcd of our own does with a write.
+fn durability(process: &Process) -> String {
+    let line =
+        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
+    let syncs = match line {
+        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
+        Some(_) => "fsync at every commit",
+        None => "fsync unknown",
+    };
+    let data = process.data_dir();
+    let kept = if data.starts_with("/dev/shm") { "memory" } else { "files" };
+    format!("{syncs}, data in {kept} ({})", data.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_are_chosen_by_name() {
+        assert_eq!(Store::chosen(None).unwrap(), Store::ALL);
+        assert_eq!(Store::chosen(Some("")).unwrap(), Store::ALL);
+        assert_eq!(Store::chosen(Some("redis, mem,redis")).unwrap(), [Store::Mem, Store::Redis]);
+        let error = Store::chosen(Some("mem,zookeeper")).unwrap_err().to_string();
+        assert!(error.contains("zookeeper") && error.contains("mem, etcd, redis"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_missing_is_named_in_one_line() {
+        let nowhere = |options| ServerOptions { url: None, path: None, ..options };
+        let nowhere = Where { etcd: nowhere(Etcd::options()), redis: nowhere(Redis::options()) };
+        for (store, others) in [(Store::Etcd, "mem,redis"), (Store::Redis, "mem,etcd")] {
+            let error = Stand::open(store, &nowhere).await.unwrap_err();
+            let line = format!("{error:#}");
+            assert!(line.starts_with(&format!("{} is missing", store.name())), "{line}");
+            assert!(line.contains(&format!("BENCH_STORES={others}")), "{line}");
+            assert!(line.contains("PATH") && !line.contains('\n'), "{line}");
+        }
+        assert!(Stand::open(Store::Mem, &nowhere).await.is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+//! Work that is one request each: register, renew, load.
+
+use super::{Names, Timed, deregister};
+use crate::arms::Arm;
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many registrations are timed in one go and then withdrawn. Few, so that a service never gets
+/// large; more than one, since the clock costs as much as a tenth of a registration in memory.
+const CHUNK: u64 = 50;
+
+pub(super) struct Register<A> {
+    pub(super) arm: A,
+    pub(super) names: Names,
+    pub(super) and_deregister: bool,
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for Register<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        let mut left = n;
+        while left > 0 {
+            let chunk = left.min(CHUNK);
+            left -= chunk;
+            let requests = (0..chunk).map(|_| self.names.request()).collect::<Result<Vec<_>>>()?;
+            let mut held = Vec::with_capacity(requests.len());
+            let start = Instant::now();
+            for request in &requests {
+                let registered = self.arm.register(request).await?;
+                if self.and_deregister {
+                    self.arm.deregister(registered).await?;
+                } else {
+                    held.push(registered);
+                }
+            }
+            total += start.elapsed();
+            deregister(&self.arm, held).await?;
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) struct KeepAlive<A: Arm> {
+    arm: A,
+    held: Vec<A::Held>,
+}
+
+impl<A: Arm> KeepAlive<A> {
+    pub(super) async fn prepare(arm: A, mut names: Names) -> Result<Self> {
+        let held = names.register(&arm, 1).await?;
+        Ok(Self { arm, held })
+    }
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for KeepAlive<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let held = &self.held[0];
+        let start = Instant::now();
+        for _ in 0..n {
+            self.arm.keep_alive(held).await?;
+        }
+        Ok(start.elapsed())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        deregister(&self.arm, self.held).await
+    }
+}
+
+pub(super) struct Load<A: Arm> {
+    arm: A,
+    names: Names,
+    held: Vec<A::Held>,
+}
+
+impl<A: Arm> Load<A> {
+    pub(super) async fn prepare(arm: A, mut names: Names, count: usize) -> Result<Self> {
+        let held = names.register(&arm, count).await?;
+        Ok(Self { arm, names, held })
+    }
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for Load<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut loaded = self.held.len();
+        let start = Instant::now();
+        for _ in 0..n {
+            loaded = loaded.min(self.arm.load(&self.names.service).await?);
+        }
+        let elapsed = start.elapsed();
+        ensure!(loaded == self.held.len(), "a load showed {loaded} of {}", self.held.len());
+        Ok(elapsed)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        deregister(&self.arm, self.held).await
+    }
+}
