@@ -30,12 +30,12 @@ async fn on_memory() {
 #[tokio::test]
 async fn on_etcd() {
     let server = registry_testkit::servers::Etcd::start().await.expect("a server");
-    tell(&server.url()).await;
+    tell(server.url()).await;
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn on_redis() {
     let server = registry_testkit::servers::Redis::start().await.expect("a server");
-    tell(&server.url()).await;
+    tell(server.url()).await;
 }

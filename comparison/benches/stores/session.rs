@@ -1,12 +1,10 @@
 //! The stores that take part, and criterion's benchmarks of them.
 
-use anyhow::{Result, bail};
-use comparison::arms::ours::Ours;
+use anyhow::{Context, Result, bail};
 use comparison::stores::{Stand, Store, VARIABLE, Where};
-use comparison::work::{Contender, Lane, Work, crowd};
+use comparison::work::{Lane, Work, mem_with_others};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
-use registry_mem::MemRegistry;
 use std::collections::BTreeSet;
 use std::env;
 use std::time::Duration;
@@ -23,7 +21,8 @@ pub(crate) const WORKS: [Work; 7] = [
     Work::Resume(100),
 ];
 
-/// What is measured in memory beside other services.
+/// What is measured in memory beside other services, each time in a registry made for it: what one
+/// leaves in the history may hide what the others cost the next.
 pub(crate) const CROWDED: [Work; 3] = [Work::RegisterDeregister, Work::KeepAlive, Work::Load(10)];
 
 /// Beside how many of them.
@@ -37,8 +36,6 @@ pub(crate) struct Session {
     stores: Vec<Store>,
     /// One for each store, unless the benchmarks are only listed.
     pub(crate) stands: Vec<Stand>,
-    /// Memory beside so many other services, if it takes part.
-    pub(crate) crowds: Vec<Ours>,
     /// The stores a work was done on: all that the filter left.
     pub(crate) done: BTreeSet<(Work, Store)>,
     /// The works that were done beside other services.
@@ -50,9 +47,8 @@ impl Session {
     pub(crate) fn listing() -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let stores = Store::chosen(env::var(VARIABLE).ok().as_deref())?;
-        let (stands, crowds) = (Vec::new(), Vec::new());
         let (done, done_crowded) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { runtime, stores, stands, crowds, done, done_crowded })
+        Ok(Self { runtime, stores, stands: Vec::new(), done, done_crowded })
     }
 
     /// Finds or starts the servers of the stores that the environment chooses.
@@ -65,15 +61,7 @@ impl Session {
                 Err(error) => missing.push(format!("{error:#}")),
             }
         }
-        if !missing.is_empty() {
-            bail!(missing.join("\n"));
-        }
-        for others in OTHERS {
-            let mem = Ours::new(MemRegistry::new());
-            session.runtime.block_on(crowd(&mem, others))?;
-            session.crowds.push(mem);
-        }
-        Ok(session)
+        if missing.is_empty() { Ok(session) } else { bail!(missing.join("\n")) }
     }
 
     /// Runs, tests or lists the benchmarks, as criterion was told.
@@ -85,25 +73,28 @@ impl Session {
                 group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(3));
             }
             for (n, store) in self.stores.iter().enumerate() {
-                let (name, stand) = (store.name(), self.stands.get(n));
-                let ours = stand.map(|stand| &*stand.ours);
-                if bench(&mut group, &self.runtime, name, ours, work) {
+                let ours =
+                    async |name: &str| Lane::prepare(name, &*self.stands[n].ours, work).await;
+                if bench(&mut group, &self.runtime, store.name(), ours) {
                     self.done.insert((work, *store));
                 }
                 if store.has_raw() {
-                    let raw = stand.and_then(|stand| stand.raw.as_deref());
-                    bench(&mut group, &self.runtime, &format!("{name}_raw"), raw, work);
+                    let raw = async |name: &str| {
+                        let raw =
+                            self.stands[n].raw.as_deref().context("there is no raw client")?;
+                        Lane::prepare(name, raw, work).await
+                    };
+                    bench(&mut group, &self.runtime, &format!("{}_raw", store.name()), raw);
                 }
             }
         }
-        if !self.stores.contains(&Store::Mem) {
-            return;
-        }
-        for (n, others) in OTHERS.into_iter().enumerate() {
+        for others in OTHERS.into_iter().filter(|_| self.stores.contains(&Store::Mem)) {
             let mut group = criterion.benchmark_group(format!("mem_with_others/{others}"));
             for work in CROWDED {
-                let mem = self.crowds.get(n).map(|mem| mem as &dyn Contender);
-                if bench(&mut group, &self.runtime, &work.to_string(), mem, work) {
+                let mem = async |name: &str| {
+                    Lane::prepare(name, &mem_with_others(others).await?, work).await
+                };
+                if bench(&mut group, &self.runtime, &work.to_string(), mem) {
                     self.done_crowded.insert(work);
                 }
             }
@@ -116,16 +107,12 @@ fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
     name: &str,
-    contender: Option<&dyn Contender>,
-    work: Work,
+    prepare: impl AsyncFn(&str) -> Result<Lane>,
 ) -> bool {
     let mut lane = None;
     group.bench_function(name, |bencher| {
         // Criterion calls this for each sample, but not at all if the benchmark is not to run.
-        let lane = lane.get_or_insert_with(|| {
-            let contender = contender.unwrap_or_else(|| unreachable!("a list runs nothing"));
-            runtime.block_on(Lane::prepare(name, contender, work)).unwrap()
-        });
+        let lane = lane.get_or_insert_with(|| runtime.block_on(prepare(name)).unwrap());
         bencher.iter_custom(|n| runtime.block_on(lane.time(n)).unwrap());
     });
     let Some(lane) = lane else { return false };

@@ -6,7 +6,7 @@ use comparison::facts::{Stolen, machine};
 use comparison::paired::{self, Comparison, Plan};
 use comparison::stores::Store;
 use comparison::table::Table;
-use comparison::work::{Contender, Lane, Work, record_len};
+use comparison::work::{Contender, Lane, Work, mem_with_others, record_len};
 use std::time::Duration;
 
 /// How long a row takes.
@@ -65,10 +65,9 @@ async fn stores(session: &Session) -> Result<Table> {
 async fn crowds(session: &Session) -> Result<Table> {
     let [none, many] = OTHERS;
     let mut table = Table::new(&format!("{many} others"), &format!("{none} others"));
-    if let [without, within] = session.crowds.as_slice() {
-        for work in CROWDED.into_iter().filter(|work| session.done_crowded.contains(work)) {
-            table.add(work, "mem", &compare(within, without, work, IN_MEMORY).await?);
-        }
+    for work in CROWDED.into_iter().filter(|work| session.done_crowded.contains(work)) {
+        let (within, without) = (mem_with_others(many).await?, mem_with_others(none).await?);
+        table.add(work, "mem", &compare(&within, &without, work, IN_MEMORY).await?);
     }
     Ok(table)
 }

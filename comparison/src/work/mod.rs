@@ -5,11 +5,13 @@ mod leases;
 
 use self::changes::{RegisterToWatch, Resume};
 use self::leases::{KeepAlive, Load, Register};
+use crate::arms::ours::Ours;
 use crate::arms::{Arm, Request, TTL};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{Claim, Instance, LeaseId, ServiceName};
+use registry_mem::MemRegistry;
 use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,13 +125,15 @@ impl fmt::Debug for Lane {
     }
 }
 
-/// Registers an instance of each of so many other services, for good.
-pub async fn crowd(arm: &impl Arm, services: usize) -> Result<()> {
+/// A registry in memory that nothing was done with yet, but for registering an instance of each of so
+/// many services.
+pub async fn mem_with_others(services: usize) -> Result<Ours> {
+    let mem = Ours::new(MemRegistry::new());
     for n in 0..services {
         let service = ServiceName::new(format!("other-{n}"))?;
-        arm.register(&Names { service, drawn: 0 }.request()?).await?;
+        mem.register(&Names { service, drawn: 0 }.request()?).await?;
     }
-    Ok(())
+    Ok(mem)
 }
 
 /// The length of the records that are registered, in bytes.
