@@ -32,8 +32,8 @@
 //! | URL | feature | what it is |
 //! | --- | --- | --- |
 //! | `mem://` | `mem` (default) | in this process: tests, examples, single processes |
-//! | `etcd://host:2379/prefix` | `etcd` | etcd 3.4 and later; its build needs protoc |
-//! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis 6.2 and later |
+//! | `etcd://host:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
+//! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
 //!
 //! The laws that hold on all of them are on [`Registry`].
 //!

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Plan {
-    /// How many rounds, each giving a ratio. An odd number has a median that was measured.
+    /// How many rounds, each giving a ratio, after one to warm up. An odd number has a median that was
+    /// measured.
     pub rounds: usize,
     /// How long a round lasts, half of it for the two and half of it for the one with itself.
     pub round: Duration,
@@ -89,23 +90,23 @@ pub async fn compare(
     again: &mut Lane,
     plan: Plan,
 ) -> Result<Comparison> {
-    let mut rounds = Vec::with_capacity(plan.rounds);
-    for _ in 0..plan.rounds {
+    let mut rounds = Vec::with_capacity(plan.rounds + 1);
+    for _ in 0..=plan.rounds {
         let pair = turns([first, second], plan).await?;
         let same = turns([second, again], plan).await?;
         rounds.push(Round { pair, same });
     }
-    Ok(Comparison::new(&rounds))
+    Ok(Comparison::new(&rounds[1..])) // the first one warmed up
 }
 
 /// The seconds that an operation takes where there is nothing to compare with: the median over the
 /// rounds' medians.
 pub async fn measure(only: &mut Lane, plan: Plan) -> Result<f64> {
-    let mut rounds = Vec::with_capacity(plan.rounds);
-    for _ in 0..plan.rounds {
+    let mut rounds = Vec::with_capacity(plan.rounds + 1);
+    for _ in 0..=plan.rounds {
         rounds.push(medians(&turns([only], plan).await?));
     }
-    Ok(spread(rounds.iter().map(|[median]| *median)).median)
+    Ok(spread(rounds[1..].iter().map(|[median]| *median)).median)
 }
 
 /// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
@@ -208,7 +209,7 @@ mod tests {
             Lane::new(name, Box::new(Fake { name, seconds, diary: Rc::clone(&diary) }))
         };
         let (mut a, mut b, mut c) = (lane('a', 3), lane('b', 2), lane('c', 2));
-        let plan = Plan { rounds: 2, round: Duration::ZERO, turns: 3, batch: 10 };
+        let plan = Plan { rounds: 1, round: Duration::ZERO, turns: 3, batch: 10 };
         let figures = compare(&mut a, &mut b, &mut c, plan).await.unwrap();
         assert_eq!(*diary.borrow(), "abbaabbccbbcabbaabbccbbc");
         assert!(close(figures.first, 3.0) && close(figures.ratio.median, 1.5), "{figures:?}");

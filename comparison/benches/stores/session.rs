@@ -75,7 +75,7 @@ impl Session {
             for (n, store) in self.stores.iter().enumerate() {
                 let ours =
                     async |name: &str| Lane::prepare(name, &*self.stands[n].ours, work).await;
-                if bench(&mut group, &self.runtime, store.name(), ours) {
+                if bench(&mut group, &self.runtime, store.name(), &ours) {
                     self.done.insert((work, *store));
                 }
                 if store.has_raw() {
@@ -84,7 +84,7 @@ impl Session {
                             self.stands[n].raw.as_deref().context("there is no raw client")?;
                         Lane::prepare(name, raw, work).await
                     };
-                    bench(&mut group, &self.runtime, &format!("{}_raw", store.name()), raw);
+                    bench(&mut group, &self.runtime, &format!("{}_raw", store.name()), &raw);
                 }
             }
         }
@@ -94,7 +94,7 @@ impl Session {
                 let mem = async |name: &str| {
                     Lane::prepare(name, &mem_with_others(others).await?, work).await
                 };
-                if bench(&mut group, &self.runtime, &work.to_string(), mem) {
+                if bench(&mut group, &self.runtime, &work.to_string(), &mem) {
                     self.done_crowded.insert(work);
                 }
             }
@@ -107,7 +107,7 @@ fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     runtime: &Runtime,
     name: &str,
-    prepare: impl AsyncFn(&str) -> Result<Lane>,
+    prepare: &impl AsyncFn(&str) -> Result<Lane>,
 ) -> bool {
     let mut lane = None;
     group.bench_function(name, |bencher| {
