@@ -194,7 +194,10 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.model.revision();
         let output = f(self.epoch.elapsed(), &mut state);
-        state.publish_after(before);
+        // A renewal or a read commits nothing, and then does not even look into the history.
+        if state.model.revision() > before {
+            state.publish_after(before);
+        }
         output
     }
 }
