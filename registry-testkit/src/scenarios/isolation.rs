@@ -61,3 +61,19 @@ pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
     let listed = crate::case::within(case.registry.services()).await.unwrap();
     assert_eq!(listed, odd.map(service).into());
 }
+
+/// More names than a store has places to put them, so that some share one.
+pub(super) async fn services_that_lie_together_do_not_mix(case: Case<'_>) {
+    let names: Vec<_> = (0..40).map(|n| service(&format!("service-{n}"))).collect();
+    for name in &names {
+        case.register(&instance(name, name.as_str())).await;
+    }
+    for name in &names {
+        let snapshot = case.load(name).await;
+        assert_eq!(
+            snapshot.instances().values().collect::<Vec<_>>(),
+            [&instance(name, name.as_str())]
+        );
+        assert_eq!(snapshot.undecodable(), 0, "{name}");
+    }
+}

@@ -81,6 +81,7 @@ scenarios! {
     isolation {
         names_that_share_a_prefix_see_their_own_only,
         odd_names_are_stored_and_found,
+        services_that_lie_together_do_not_mix,
     }
     poison {
         an_undecodable_record_is_skipped_and_counted if |traits| traits.remote,
