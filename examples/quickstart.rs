@@ -30,7 +30,7 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
 
     registry.register(&alice, &claim).await?;
     let snapshot = registry.load(&service).await?;
-    say(format!("loaded {:?}", snapshot.instances().keys().collect::<Vec<_>>()));
+    say(format!("loaded {:?}", snapshot.instances().ids().collect::<Vec<_>>()));
     let mut watch = registry.watch(&service, snapshot.cursor()).await?;
 
     registry.register(&bob, &Claim::new(Duration::from_secs(2))?).await?; // and never renewed

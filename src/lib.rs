@@ -48,7 +48,7 @@
 //! /// What is under test: picks someone to call.
 //! async fn pick(registry: &dyn Registry, service: &ServiceName) -> Result<Option<String>> {
 //!     let snapshot = registry.load(service).await?;
-//!     Ok(snapshot.instances().values().next().map(|instance| instance.address().to_string()))
+//!     Ok(snapshot.instances().iter().next().map(|instance| instance.address().to_string()))
 //! }
 //!
 //! #[tokio::main(flavor = "current_thread", start_paused = true)] // in a test: #[tokio::test(start_paused = true)]

@@ -33,6 +33,7 @@
 mod cursor;
 mod error;
 mod instance;
+mod instances;
 mod lease;
 mod name;
 pub mod record;
@@ -44,6 +45,7 @@ mod watch;
 pub use self::cursor::{Cursor, Origin, Revision};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
 pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};
+pub use self::instances::Instances;
 pub use self::lease::{Claim, Lease, LeaseId, MAX_TTL, MIN_TTL};
 pub use self::name::{Address, InstanceId, MAX_NAME_LEN, ServiceName};
 pub use self::registry::Registry;

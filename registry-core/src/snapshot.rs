@@ -1,7 +1,6 @@
 //! A service as of one cursor, and the batches that lead on from there.
 
-use crate::{Cursor, Instance, InstanceId, Revision};
-use std::collections::BTreeMap;
+use crate::{Cursor, Instance, InstanceId, Instances, Revision};
 
 /// All changes that one revision made to a service.
 ///
@@ -62,19 +61,18 @@ impl Change {
     }
 }
 
-/// The instances of a service, all as of one cursor.
+/// The instances of a service, all as of one cursor. A clone shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     cursor: Cursor,
-    instances: BTreeMap<InstanceId, Instance>,
+    instances: Instances,
     undecodable: usize,
 }
 
 impl Snapshot {
     /// The `instances` as of `cursor`.
     pub fn new(cursor: Cursor, instances: impl IntoIterator<Item = Instance>) -> Self {
-        let instances = instances.into_iter().map(|i| (i.id().clone(), i)).collect();
-        Self { cursor, instances, undecodable: 0 }
+        Self { cursor, instances: instances.into_iter().collect(), undecodable: 0 }
     }
 
     /// States how many records of the service were skipped because they cannot be decoded.
@@ -89,8 +87,8 @@ impl Snapshot {
         &self.cursor
     }
 
-    /// The instances, by id.
-    pub fn instances(&self) -> &BTreeMap<InstanceId, Instance> {
+    /// The instances, in order of id.
+    pub fn instances(&self) -> &Instances {
         &self.instances
     }
 
@@ -105,16 +103,7 @@ impl Snapshot {
             return;
         }
         self.cursor = batch.cursor;
-        for change in batch.changes {
-            match change {
-                Change::Put(instance) => {
-                    self.instances.insert(instance.id().clone(), instance);
-                }
-                Change::Delete(id) => {
-                    self.instances.remove(&id);
-                }
-            }
-        }
+        self.instances.apply(batch.changes.into_iter());
     }
 }
 
@@ -134,7 +123,7 @@ mod tests {
 
         let mut snapshot = Snapshot::new(at(1), []);
         snapshot.apply(put.clone());
-        assert_eq!(snapshot.instances().values().collect::<Vec<_>>(), [&one]);
+        assert_eq!(snapshot.instances()[..], [one]);
         snapshot.apply(delete);
         snapshot.apply(put);
         assert!(snapshot.instances().is_empty(), "an old batch resurrects nothing");

@@ -86,7 +86,7 @@ impl<'a> Case<'a> {
 
     /// The ids that a load of `service` shows.
     pub async fn ids(&self, service: &ServiceName) -> Vec<String> {
-        self.load(service).await.instances().keys().map(ToString::to_string).collect()
+        self.load(service).await.instances().ids().map(ToString::to_string).collect()
     }
 
     /// Watches what `snapshot` is of, from there.

@@ -1,7 +1,7 @@
 //! Checks recorded histories against the laws, with no model: whatever ran concurrently, and whatever
 //! the outcome of a call that failed, these must hold.
 
-use registry_core::{Batch, Change, Instance, InstanceId, Lease, Revision, Snapshot};
+use registry_core::{Batch, Change, InstanceId, Instances, Lease, Revision, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen of one service.
@@ -124,7 +124,7 @@ pub fn resumable(history: &History) -> Verdict {
         let mut view = reader.start.clone();
         for batch in &reader.batches {
             view.apply(batch.clone());
-            if view.instances() != &state_at(history, view.cursor().revision()) {
+            if *view.instances() != state_at(history, view.cursor().revision()) {
                 return violation("resumable", batch);
             }
         }
@@ -181,7 +181,7 @@ pub fn no_resurrection(history: &History) -> Verdict {
 /// Every load is the state at its cursor.
 pub fn loads(history: &History) -> Verdict {
     for load in history.loads.iter().chain(&history.end) {
-        if load.instances() != &state_at(history, load.cursor().revision()) {
+        if *load.instances() != state_at(history, load.cursor().revision()) {
             return violation("loads", load);
         }
     }
@@ -220,8 +220,8 @@ fn by_id(batch: &Batch) -> BTreeMap<&InstanceId, &Change> {
 }
 
 /// The state at `revision`, by the canonical history alone, which begins with nothing.
-fn state_at(history: &History, revision: Revision) -> BTreeMap<InstanceId, Instance> {
-    let mut state = BTreeMap::new();
+fn state_at(history: &History, revision: Revision) -> Instances {
+    let mut state = BTreeMap::<InstanceId, _>::new();
     for change in history
         .canonical
         .iter()
@@ -233,7 +233,7 @@ fn state_at(history: &History, revision: Revision) -> BTreeMap<InstanceId, Insta
             Change::Delete(id) => state.remove(id),
         };
     }
-    state
+    state.into_values().collect()
 }
 
 fn violation(law: &'static str, seen: &dyn std::fmt::Debug) -> Verdict {

@@ -109,7 +109,7 @@ pub(crate) async fn load(registry: &RedisRegistry, name: &str) -> registry_core:
 /// The ids of the instances that a load shows.
 pub(crate) async fn ids(registry: &RedisRegistry, name: &str) -> Vec<String> {
     let snapshot = load(registry, name).await;
-    snapshot.instances().keys().map(ToString::to_string).collect()
+    snapshot.instances().ids().map(ToString::to_string).collect()
 }
 
 pub(crate) async fn register(registry: &RedisRegistry, service: &str, id: &str) {

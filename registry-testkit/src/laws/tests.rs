@@ -1,7 +1,7 @@
 //! Each checker notices what it is there for, and none objects to a good history.
 
 use super::*;
-use registry_core::{LeaseId, Origin};
+use registry_core::{Instance, LeaseId, Origin};
 use std::time::Duration;
 
 fn at(revision: u64) -> registry_core::Cursor {

@@ -17,7 +17,7 @@ pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'
         case.register(instance).await;
     }
     let snapshot = case.load(&user).await;
-    assert_eq!(snapshot.instances().values().collect::<Vec<_>>(), [&full, &heavy, &plain]);
+    assert_eq!(snapshot.instances().iter().collect::<Vec<_>>(), [&full, &heavy, &plain]);
     assert_eq!(snapshot.undecodable(), 0);
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>)
         assert!(seen.len() == 3 && seen.iter().all(own), "{name}: {seen:?}");
         let snapshot = case.load(name).await;
         assert_eq!(snapshot.instances().len(), 3);
-        assert!(snapshot.instances().values().all(|instance| instance.service() == name));
+        assert!(snapshot.instances().iter().all(|instance| instance.service() == name));
     }
     case.subject.evict(&names[0]).await;
     for name in &names[1..] {
@@ -71,7 +71,7 @@ pub(super) async fn services_that_lie_together_do_not_mix(case: Case<'_>) {
     for name in &names {
         let snapshot = case.load(name).await;
         assert_eq!(
-            snapshot.instances().values().collect::<Vec<_>>(),
+            snapshot.instances().iter().collect::<Vec<_>>(),
             [&instance(name, name.as_str())]
         );
         assert_eq!(snapshot.undecodable(), 0, "{name}");

@@ -25,13 +25,10 @@ pub(super) async fn an_update_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     let updated = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
     case.subject.restore().await;
     retry(|| case.registry.services()).await;
-    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [old.instance()]);
+    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [old.instance()]);
     assert_eq!(case.first_failure(&updated).await, Some(ErrorKind::LeaseLost));
     let repaired = case.claim(updated.instance(), &claim).await.unwrap();
-    assert_eq!(
-        case.load(&user).await.instances().values().collect::<Vec<_>>(),
-        [updated.instance()]
-    );
+    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [updated.instance()]);
     case.keep_alive(&repaired).await.unwrap();
 }
 

@@ -18,7 +18,7 @@ pub(super) async fn an_undecodable_record_is_skipped_and_counted(case: Case<'_>)
     assert_eq!(change, Change::Put(later));
     let snapshot = case.load(&user).await;
     assert_eq!(
-        snapshot.instances().keys().map(registry_core::InstanceId::as_str).collect::<Vec<_>>(),
+        snapshot.instances().ids().map(registry_core::InstanceId::as_str).collect::<Vec<_>>(),
         ["good", "later"]
     );
     assert_eq!(snapshot.undecodable(), 1);

@@ -67,7 +67,7 @@ pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: 
     let before = case.load(&user).await;
     lose_the_reply(&case, &one, &claim).await;
     let lease = retry(|| case.claim(&one, &claim)).await;
-    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
     let mut watch = case.watch(&user, &before).await;
     assert_eq!(only(next(&mut watch).await), Change::Put(one));
     case.keep_alive(&lease).await.unwrap();
@@ -85,7 +85,7 @@ pub(super) async fn a_takeover_whose_reply_was_lost_is_a_takeover(case: Case<'_>
     let lease = retry(|| case.claim(&one, &claim)).await;
     assert_eq!(case.first_failure(&old).await, Some(ErrorKind::LeaseLost));
     case.keep_alive(&lease).await.unwrap();
-    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
 }
 
 pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case<'_>) {

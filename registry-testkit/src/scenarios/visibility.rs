@@ -10,7 +10,7 @@ pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_
         let one = version(&user, "one", n);
         let lease = case.register(&one).await;
         assert_eq!(lease.instance(), &one);
-        assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&one]);
+        assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
         case.deregister(&lease).await;
         assert!(case.load(&user).await.instances().is_empty());
     }
@@ -25,7 +25,7 @@ pub(super) async fn an_update_replaces_the_record_in_place(case: Case<'_>) {
     let drains = one.clone().with_status(Status::Draining).with_weight(1);
     let second = case.claim(&drains, &claim).await.unwrap();
     assert_eq!(only(next(&mut watch).await), Change::Put(drains.clone()));
-    assert_eq!(case.load(&user).await.instances().values().collect::<Vec<_>>(), [&drains]);
+    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&drains]);
     assert!(second.revision() > first.revision());
     case.keep_alive(&second).await.unwrap();
     case.deregister(&second).await;
