@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// What an [`Error`] was caused by.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -66,12 +67,12 @@ impl fmt::Display for ErrorKind {
 ///
 /// [`kind`](Self::kind) is what a program decides by. The message is for people: it says what was
 /// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -83,13 +84,21 @@ impl Error {
     /// Adds the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The message, and those of what caused it: for a log, in one line.
+    pub fn chain(&self) -> impl fmt::Display {
+        std::iter::successors(Some(self as &dyn StdError), |error| (*error).source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
     }
 
     /// Whether the same call may succeed later, unchanged.

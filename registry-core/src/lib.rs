@@ -31,6 +31,7 @@
 //! ```
 
 mod cursor;
+mod engine;
 mod error;
 mod instance;
 mod instances;
@@ -43,6 +44,11 @@ mod target;
 mod watch;
 
 pub use self::cursor::{Cursor, Origin, Revision};
+pub use self::engine::{
+    Backoff, Discovery, DiscoveryOptions, Picture, PictureRef, Reader, Registration,
+    RegistrationOptions, RegistrationState, Retained, Start, Update, Updates, View, ViewState,
+    metrics,
+};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
 pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};
 pub use self::instances::Instances;
