@@ -1,14 +1,10 @@
-//! The life of a service, on any store:
-//!
-//! ```text
-//! cargo run --example quickstart
-//! cargo run --example quickstart --features etcd -- etcd://127.0.0.1:2379
-//! cargo run --example quickstart --features redis -- redis://127.0.0.1:6379
-//! ```
+//! The life of a service, in memory, or on a store:
+//! `cargo run --example quickstart --features etcd -- etcd://127.0.0.1:2379`
 
 use futures_util::StreamExt;
 use service_registry::{
-    Batch, Change, Claim, Instance, InstanceId, Registry, Result, ServiceName, Status, connect,
+    Change, Claim, Discovery, DiscoveryOptions, Instance, Registration, RegistrationOptions,
+    Registry, Result, ServiceName, Update, connect,
 };
 use std::time::Duration;
 
@@ -16,7 +12,7 @@ use std::time::Duration;
 async fn main() {
     let url = std::env::args().nth(1).unwrap_or_else(|| "mem://".into());
     if let Err(error) = story(&url, |line| println!("{line}")).await {
-        eprintln!("{error}\n{}", error.kind().advice());
+        eprintln!("{}\n{}", error.chain(), error.kind().advice());
         std::process::exit(1);
     }
 }
@@ -24,42 +20,40 @@ async fn main() {
 pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> {
     let registry = connect(url).await?;
     let service: ServiceName = "user.rpc".parse()?;
+    let ttl = Duration::from_secs(2);
+
+    // A caller: its view is kept up to date, and always there to be read.
+    let view = Discovery::new(registry.clone(), DiscoveryOptions::default()).view(&service);
+    view.ready(Duration::from_secs(5)).await?;
+    let mut updates = view.updates();
+    let mut heard = async || told(&updates.next().await.expect("it has no end"));
+    say(heard().await);
+
+    // Alice serves, and stays registered whatever happens to the store. Bob dies at once.
     let alice = Instance::new(service.clone(), "alice".parse()?, "10.0.0.1:8080".parse()?);
-    let bob = Instance::new(service.clone(), "bob".parse()?, "10.0.0.2:8080".parse()?);
-    let claim = Claim::new(Duration::from_secs(2))?; // drawn once, so that register can be repeated
-
-    registry.register(&alice, &claim).await?;
-    let snapshot = registry.load(&service).await?;
-    say(format!("loaded {:?}", snapshot.instances().ids().collect::<Vec<_>>()));
-    let mut watch = registry.watch(&service, snapshot.cursor()).await?;
-
-    registry.register(&bob, &Claim::new(Duration::from_secs(2))?).await?; // and never renewed
-    let lease = registry.register(&alice.with_status(Status::Draining), &claim).await?;
-    let mut renewals = tokio::time::interval(lease.ttl() / 3);
-    loop {
-        tokio::select! {
-            _ = renewals.tick() => registry.keep_alive(&lease).await?,
-            batch = watch.next() => {
-                let gone = told(&batch.expect("a watch goes on")?, &mut say);
-                if gone.as_ref() == Some(bob.id()) {
-                    break;
-                }
-            }
-        }
+    let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+    let alice = Registration::start(registry.clone(), alice, options).await?;
+    let bob = Instance::new(service, "bob".parse()?, "10.0.0.2:8080".parse()?);
+    registry.register(&bob, &Claim::new(ttl)?).await?; // never renewed
+    for _ in ["alice is Up", "bob is Up", "bob is gone"] {
+        say(heard().await);
     }
-    registry.deregister(&lease).await?;
-    while told(&watch.next().await.expect("a watch goes on")?, &mut say).is_none() {}
+    say(format!("left is {}", view.picture().instances()[0].address()));
+
+    // Alice leaves: callers first learn that she takes nothing new, then that she is gone.
+    alice.drain(Duration::from_millis(500)).await?;
+    for _ in ["alice is Draining", "alice is gone"] {
+        say(heard().await);
+    }
     Ok(())
 }
 
-/// Says what a batch changed. The id, if one is gone.
-fn told(batch: &Batch, say: &mut impl FnMut(String)) -> Option<InstanceId> {
-    let change = batch.changes.first()?; // none: progress
-    say(match change {
-        Change::Put(instance) => {
-            format!("revision {}: {} is {:?}", batch.revision(), change.id(), instance.status())
-        }
-        Change::Delete(id) => format!("revision {}: {id} is gone", batch.revision()),
-    });
-    matches!(change, Change::Delete(_)).then(|| change.id().clone())
+fn told(update: &Update) -> String {
+    match update {
+        Update::Reset(snapshot) => format!("there are {}", snapshot.instances().len()),
+        Update::Batch(batch) => match &batch.changes[0] {
+            Change::Put(instance) => format!("{} is {:?}", instance.id(), instance.status()),
+            Change::Delete(id) => format!("{id} is gone"),
+        },
+    }
 }

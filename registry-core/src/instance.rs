@@ -4,7 +4,7 @@ use crate::{Address, Error, ErrorKind, InstanceId, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The largest metadata of one instance, in bytes of its JSON form.
 ///
@@ -53,13 +53,21 @@ struct Inner {
     address: Address,
     weight: u32,
     status: Status,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
+}
+
+/// The metadata in its JSON form, and as a map from when it is first asked for: a map of one entry
+/// takes over 500 bytes, and most of who hold an instance never look.
+#[derive(Clone, Default)]
+struct Metadata {
+    json: Box<str>,
+    map: OnceLock<BTreeMap<String, String>>,
 }
 
 impl Instance {
     /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with no metadata.
     pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
-        let (weight, status, metadata) = (DEFAULT_WEIGHT, Status::Up, BTreeMap::new());
+        let (weight, status, metadata) = (DEFAULT_WEIGHT, Status::Up, Metadata::default());
         Self(Arc::new(Inner { service, id, address, weight, status, metadata }))
     }
 
@@ -93,8 +101,10 @@ impl Instance {
         mut self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self> {
-        let metadata = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        let len = json_len(&metadata);
+        let map: BTreeMap<String, String> =
+            entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let metadata = Metadata::new(&map);
+        let len = metadata.json.len();
         if len > MAX_METADATA_LEN {
             let message =
                 format!("metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`");
@@ -131,7 +141,7 @@ impl Instance {
 
     /// What else it says of itself.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.0.metadata
+        self.0.metadata.map()
     }
 }
 
@@ -148,9 +158,36 @@ impl fmt::Debug for Instance {
     }
 }
 
-fn json_len(metadata: &BTreeMap<String, String>) -> usize {
-    serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len())
+impl Metadata {
+    fn new(map: &BTreeMap<String, String>) -> Self {
+        if map.is_empty() {
+            return Self::default();
+        }
+        let json = serde_json::to_string(map)
+            .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
+        Self { json: json.into(), map: OnceLock::new() }
+    }
+
+    fn map(&self) -> &BTreeMap<String, String> {
+        static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+        if self.json.is_empty() {
+            return &EMPTY;
+        }
+        self.map.get_or_init(|| {
+            serde_json::from_str(&self.json)
+                .unwrap_or_else(|error| unreachable!("it was written here: {error}"))
+        })
+    }
 }
+
+/// A map has one JSON form, whoever asked for the map or not.
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Metadata {}
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +204,19 @@ mod tests {
         let two = one.clone().with_weight(7).with_status(Status::Draining);
         assert_eq!((one.weight(), one.status()), (DEFAULT_WEIGHT, Status::Up));
         assert_eq!((two.weight(), two.status()), (7, Status::Draining));
+    }
+
+    #[test]
+    fn metadata_is_the_same_whether_it_was_looked_at_or_not() {
+        let entries = [("b", "\u{7f}\n\"x"), ("a", "")];
+        let (one, two) = (instance().with_metadata(entries), instance().with_metadata(entries));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(one.metadata()["b"], "\u{7f}\n\"x");
+        assert_eq!(one, two);
+        assert_eq!(one.clone(), one);
+        let none: [(&str, &str); 0] = [];
+        assert_eq!(two.with_metadata(none).unwrap(), instance());
+        assert!(instance().metadata().is_empty());
     }
 
     #[test]
