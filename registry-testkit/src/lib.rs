@@ -4,7 +4,7 @@
 //!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
 //!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
 //! * [`laws`] checks recorded histories, whatever ran concurrently.
-//! * [`proxy`] loses replies and cuts connections between a registry and its server.
+//! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
 //! * [`servers`] finds or starts the real servers to test against.
 //!
 //! Functions here panic where a store does not do what it must: that is how a test fails.

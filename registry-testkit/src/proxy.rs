@@ -1,30 +1,50 @@
-//! A TCP proxy between a registry and its server, to lose what should not be lost.
+//! A TCP proxy between a registry and its server, for all that a network does to them.
+//!
+//! A [`Fault`] stands until it is healed or replaced, and is for the connections that stand and for
+//! new ones. [`Proxy::cut`] and [`Proxy::reset`] happen once. Replies are lost beside either. A
+//! [`Script`] is a schedule of them all. A fault that did not take effect proves nothing: see
+//! [`Proxy::hits`].
 
+mod control;
+mod door;
+mod fault;
+mod hits;
+mod relay;
+mod script;
+#[cfg(test)]
+mod tests;
+mod way;
+
+pub use self::fault::Fault;
+pub use self::hits::Hits;
+pub use self::script::{Script, Step};
+
+use self::control::{Control, End};
+use self::door::Door;
+use self::hits::Tally;
+use self::relay::{Link, close, relay};
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How long to wait when the system gives no connection, as when it is out of file descriptors.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// A listener on loopback that passes every connection on to a server. Dropping it ends them all.
+///
+/// When [`inject`](Self::inject), [`heal`](Self::heal), [`cut`](Self::cut) and
+/// [`reset`](Self::reset) return, they hold for whatever a client does next.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    door: Arc<Door>,
     control: watch::Sender<Control>,
+    tally: Arc<Tally>,
     _relays: JoinSet<()>,
-}
-
-/// What happens to the connections.
-#[derive(Clone, Debug, Default)]
-struct Control {
-    /// Counted up to end all those that stand.
-    cuts: u64,
-    /// Whether what the server says is thrown away.
-    deaf: bool,
-    /// What makes it so, in a request.
-    trigger: Option<Vec<u8>>,
 }
 
 impl Proxy {
@@ -34,12 +54,12 @@ impl Proxy {
     ///
     /// If no port on loopback is free.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
+        let (door, address) = Door::open().await?;
+        let (door, tally) = (Arc::new(door), Arc::new(Tally::default()));
         let control = watch::Sender::new(Control::default());
         let mut relays = JoinSet::new();
-        relays.spawn(accept(listener, server, control.clone()));
-        Ok(Self { address, control, _relays: relays })
+        relays.spawn(accept(door.clone(), server, control.clone(), tally.clone()));
+        Ok(Self { address, door, control, tally, _relays: relays })
     }
 
     /// Where to connect to instead of the server.
@@ -47,114 +67,129 @@ impl Proxy {
         self.address
     }
 
-    /// Closes all connections. New ones are passed on.
+    /// From now on, until it is healed or replaced, there is this fault. Must be called in a
+    /// runtime.
+    pub fn inject(&self, fault: Fault) {
+        let mut entry = self.door.lock();
+        match fault {
+            Fault::Refuse if entry.shut() => self.tally.add(|hits| hits.closed_listeners += 1),
+            Fault::Refuse => {}
+            _ => entry.open(),
+        }
+        self.control.send_modify(|control| {
+            control.fault = fault;
+            control.injections += 1;
+        });
+    }
+
+    /// Passes everything on again, at once and in order. Replies that were lost stay lost, so that
+    /// the connections are cut if there may be any; otherwise those that stand go on.
+    pub fn heal(&self) {
+        // Held to the end, so that no connection comes in between.
+        let mut entry = self.door.lock();
+        entry.open();
+        self.control.send_modify(Control::heal);
+    }
+
+    /// Closes all connections, those too that the proxy has not yet seen. New ones are passed on.
+    ///
+    /// Both sides read the end of the stream (FIN): a server that shuts down, or an idle timeout.
     pub fn cut(&self) {
-        self.control.send_modify(|control| control.cuts += 1);
+        self.end_all(End::Cut);
+    }
+
+    /// Resets all connections, those too that the proxy has not yet seen. New ones are passed on.
+    ///
+    /// Both sides fail with `ConnectionReset` (RST): a server that was killed with a request
+    /// unread, a firewall that forgot the connection.
+    pub fn reset(&self) {
+        self.end_all(End::Reset);
     }
 
     /// From now on requests reach the server, and its replies reach nobody.
     pub fn lose_replies(&self) {
-        self.control.send_modify(|control| control.deaf = true);
+        self.control.send_modify(|control| control.is_deaf = true);
     }
 
     /// Loses all replies from the first request on that contains `text`.
     pub fn lose_replies_from(&self, text: &str) {
-        self.control.send_modify(|control| control.trigger = Some(text.into()));
+        self.control.send_modify(|control| control.trigger = Some(text.as_bytes().into()));
     }
 
     /// Whether replies are being lost.
     pub fn loses_replies(&self) -> bool {
-        self.control.borrow().deaf
+        self.control.borrow().is_deaf
     }
 
-    /// Passes replies on again. Those lost stay lost, so that the connections are cut.
-    pub fn heal(&self) {
-        let healed = |control: &mut Control| {
-            *control = Control { cuts: control.cuts + 1, ..Control::default() }
-        };
-        self.control.send_modify(healed);
+    /// What the faults did so far. What a client has noticed is in it.
+    pub fn hits(&self) -> Hits {
+        self.tally.hits()
     }
-}
 
-async fn accept(listener: TcpListener, server: SocketAddr, control: watch::Sender<Control>) {
-    let mut relays = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        relays.spawn(relay(client, server, control.clone()));
-        while relays.try_join_next().is_some() {}
-    }
-}
-
-/// Passes one connection on until either side ends it or it is cut.
-async fn relay(client: TcpStream, server: SocketAddr, control: watch::Sender<Control>) {
-    let mut ends = control.subscribe();
-    let cuts = ends.borrow().cuts;
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    // Both ends answer small messages at once, and so must what is between them.
-    if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
-        return;
-    }
-    let ((requests, to_client), (replies, to_server)) = (client.into_split(), server.into_split());
-    tokio::select! {
-        () = pass(requests, to_server, |bytes| {
-            control.send_if_modified(|control| {
-                let found = |text: &Vec<u8>| bytes.windows(text.len()).any(|window| window == text);
-                let loses = control.trigger.as_ref().is_some_and(found);
-                control.deaf |= loses;
-                loses
-            });
-            true
-        }) => {}
-        () = pass(replies, to_client, |_| {
-            // One that is cut passes nothing more, whatever is healed meanwhile.
-            let control = control.borrow();
-            !control.deaf && control.cuts == cuts
-        }) => {}
-        _ = ends.wait_for(|control| control.cuts != cuts) => {}
-    }
-}
-
-/// Passes on what comes one way, but for what `is_passed` looks at and refuses.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_passed: impl Fn(&[u8]) -> bool) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        if is_passed(&buffer[..n]) && to.write_all(&buffer[..n]).await.is_err() {
-            return;
+    /// Does what `script` says when it says so, counted from now. Returns with the last step.
+    ///
+    /// If it is dropped meanwhile, the last fault stands.
+    pub async fn play(&self, script: &Script) {
+        let start = Instant::now();
+        for (at, step) in script.steps() {
+            sleep_until(start + *at).await;
+            match step {
+                Step::Inject(fault) => self.inject(*fault),
+                Step::LoseReplies => self.lose_replies(),
+                Step::Cut => self.cut(),
+                Step::Reset => self.reset(),
+                Step::Heal => self.heal(),
+            }
         }
     }
+
+    fn end_all(&self, end: End) {
+        let entry = self.door.lock();
+        for waiting in entry.waiting() {
+            self.tally.count(end);
+            close(waiting, end);
+        }
+        self.control.send_modify(|control| {
+            control.ends += 1;
+            control.end = end;
+        });
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::case::within;
-
-    #[tokio::test]
-    async fn a_proxy_passes_loses_and_cuts() {
-        let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::start(echo.local_addr().unwrap()).await.unwrap();
-        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-        let (mut server, _) = within(echo.accept()).await.unwrap();
-        let mut byte = [0];
-
-        client.write_all(b"a").await.unwrap();
-        within(server.read_exact(&mut byte)).await.unwrap();
-        server.write_all(b"b").await.unwrap();
-        within(client.read_exact(&mut byte)).await.unwrap();
-        assert_eq!(&byte, b"b");
-
-        proxy.lose_replies_from("c");
-        assert!(!proxy.loses_replies());
-        client.write_all(b"c").await.unwrap();
-        within(server.read_exact(&mut byte)).await.unwrap();
-        assert_eq!(&byte, b"c", "requests arrive");
-        assert!(proxy.loses_replies());
-        server.write_all(b"d").await.unwrap();
-        proxy.heal();
-        assert_eq!(
-            within(client.read(&mut byte)).await.unwrap_or(0),
-            0,
-            "the reply is lost, and it is cut"
-        );
-        assert!(within(TcpStream::connect(proxy.address())).await.is_ok());
+/// Lets connections in, for as long as the proxy is there.
+async fn accept(
+    door: Arc<Door>,
+    server: SocketAddr,
+    control: watch::Sender<Control>,
+    tally: Arc<Tally>,
+) {
+    let mut changes = control.subscribe();
+    let mut relays = JoinSet::new();
+    let mut number = 0;
+    loop {
+        // With the door locked, so that what was injected before it came in is for it, and what was
+        // cut before it came in is not.
+        let now = || {
+            let control = control.borrow();
+            (control.fault, control.ends)
+        };
+        let accepted = tokio::select! {
+            // A door that was opened has a listener that is not yet waited for.
+            _ = changes.changed() => continue,
+            accepted = door.accept(now) => accepted,
+        };
+        match accepted {
+            Ok((client, (Fault::AcceptThenReset, _))) => {
+                tally.add(|hits| hits.rejected += 1);
+                close(client, End::Reset);
+            }
+            Ok((client, (_, ends))) => {
+                number += 1;
+                let link = Link { control: control.clone(), tally: tally.clone(), ends, number };
+                relays.spawn(relay(client, server, link));
+            }
+            Err(_) => sleep(BREATH).await,
+        }
+        while relays.try_join_next().is_some() {}
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Keeper {
     /// How many requests in a row failed, and how the last of them did.
     failures: u32,
     failure: Option<Error>,
+    /// Whether the store may hold something of this: it acknowledged it, or did not answer.
+    exists: bool,
     /// Who waits for what is wanted to be registered.
     waiting: Vec<Answer>,
     commands: mpsc::Receiver<Command>,
@@ -65,6 +67,7 @@ impl Keeper {
             due: now,
             failures: 0,
             failure: None,
+            exists: false,
             waiting: vec![registered],
             commands,
         }
@@ -82,7 +85,7 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let answer = loop {
             // No command interrupts a request: what it would leave behind, nobody knows.
-            if self.due <= Instant::now() {
+            if self.due <= Instant::now() && !self.commands.is_closed() {
                 self.step().await;
             }
             tokio::select! {
@@ -169,6 +172,7 @@ impl Keeper {
         let answer = timeout(limit, self.registry.register(&instance, &self.claim)).await;
         let error = match answer.unwrap_or_else(|_| Err(late(limit))) {
             Ok(lease) => {
+                self.exists = true;
                 self.claim = self.claim.with_takeover(false);
                 self.acknowledged(sent, lease);
                 self.answer(&Ok(()));
@@ -193,7 +197,10 @@ impl Keeper {
                 self.answer(&Err(error.clone()));
                 self.failed(error);
             }
-            _ => self.failed(error),
+            _ => {
+                self.exists = true; // for all that is known
+                self.failed(error);
+            }
         }
     }
 
@@ -222,7 +229,13 @@ impl Keeper {
 
     /// The instance may not be listed any more.
     fn lapsed(&mut self) {
-        let Some(why) = self.failure.clone() else { return };
+        let why = match (&self.failure, &self.lease) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(_)) => {
+                Error::new(ErrorKind::Unavailable, "the process stood still for a ttl")
+            }
+            (None, None) => return, // it never was
+        };
         let since = match *self.state.borrow() {
             RegistrationState::Superseded => return, // and still it may
             RegistrationState::Retrying { since, .. } => since,
@@ -249,6 +262,9 @@ impl Keeper {
 
     /// Withdraws what may be registered, for as long as it is let.
     async fn withdraw(&mut self) -> Result<()> {
+        if !self.exists {
+            return Ok(());
+        }
         let lease = self.lease.clone().unwrap_or_else(|| {
             // Nothing was acknowledged, but something may have been done.
             let instance = self.wanted.borrow().clone();

@@ -1,0 +1,110 @@
+//! One connection, from its client to its server.
+
+use super::control::{Control, End};
+use super::fault::Fault;
+use super::hits::Tally;
+use super::way::{Way, pass};
+use rustix::net::{RecvFlags, recv, sockopt};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// How much may be thrown away when a connection is closed: more than a kernel holds by default.
+const UNREAD: usize = 1024;
+
+/// What a connection knows of its proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) control: watch::Sender<Control>,
+    pub(super) tally: Arc<Tally>,
+    /// The ends that it came after.
+    pub(super) ends: u64,
+    /// The how manieth it is.
+    pub(super) number: u64,
+}
+
+/// Passes one connection on until either side ends it, or a fault does. A side that says that it
+/// has no more to send ends it whole.
+pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link) {
+    let mut connected = None;
+    let end = tokio::select! {
+        biased;
+        end = link.ended() => end,
+        end = pass_both(&mut client, server, &mut connected, &link) => end,
+        never = link.count_freezes() => match never {},
+    };
+    link.tally.count(end);
+    close(client, end);
+    if let Some(server) = connected {
+        close(server, end);
+    }
+}
+
+/// Closes one side: with RST if it is reset, and with FIN otherwise.
+pub(super) fn close(socket: impl AsFd, end: End) {
+    if end == End::Reset {
+        // If it fails the other side is gone already.
+        let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        return;
+    }
+    // The kernel sends RST if there is something unread.
+    let mut buffer = [0; 16 * 1024];
+    for _ in 0..UNREAD {
+        let Ok((_, 1..)) = recv(&socket, &mut buffer, RecvFlags::DONTWAIT) else { return };
+    }
+}
+
+/// Connects to the server, and passes on both ways.
+async fn pass_both(
+    client: &mut TcpStream,
+    server: SocketAddr,
+    connected: &mut Option<TcpStream>,
+    link: &Link,
+) -> End {
+    wait_until_thawed(&mut link.control.subscribe()).await;
+    let Ok(server) = TcpStream::connect(server).await else { return End::Over };
+    let server = connected.insert(server);
+    // Both ends answer small messages at once, and so must what is between them.
+    if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
+        return End::Over;
+    }
+    // Not into owned halves, which say FIN when they are dropped, before a reset can.
+    let ((requests, to_client), (replies, to_server)) = (client.split(), server.split());
+    tokio::select! {
+        end = pass(requests, to_server, link, Way::Requests) => end,
+        end = pass(replies, to_client, link, Way::Replies) => end,
+    }
+}
+
+/// Waits until there is no blackhole.
+pub(super) async fn wait_until_thawed(control: &mut watch::Receiver<Control>) {
+    let thawed = control.wait_for(|control| control.fault != Fault::Blackhole).await;
+    drop(thawed.expect("a link has a sender"));
+}
+
+impl Link {
+    /// Waits until it is cut or reset.
+    async fn ended(&self) -> End {
+        let mut control = self.control.subscribe();
+        let ended = control.wait_for(|control| control.ends != self.ends).await;
+        ended.expect("a link has a sender").end
+    }
+
+    async fn count_freezes(&self) -> Infallible {
+        let mut control = self.control.subscribe();
+        let mut counted = None;
+        loop {
+            // By injection, since it may be healed and there again before this is polled.
+            let is_new = |control: &Control| {
+                control.fault == Fault::Blackhole && counted != Some(control.injections)
+            };
+            let frozen = control.wait_for(is_new).await;
+            counted = Some(frozen.expect("a link has a sender").injections);
+            self.tally.add(|hits| hits.frozen_connections += 1);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One direction of a connection: a reader, a queue of what is on its way, and a writer.
+
+use super::control::{Control, End};
+use super::fault::Fault;
+use super::relay::{Link, wait_until_thawed};
+use fastrand::Rng;
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How much is read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// How many chunks may be on their way: 4 MiB.
+const QUEUE: usize = 256;
+
+/// How often a second a throttled connection passes something on.
+const BEATS: u32 = 50;
+
+/// How many pieces of a chunk are apart, and how far.
+const APART: (usize, Duration) = (32, Duration::from_millis(1));
+
+/// Which way it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Requests,
+    Replies,
+}
+
+/// What was read at once. The end of the stream is an empty one.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// When it arrives, if not at once, and as of which injection.
+    due: Option<(Instant, u64)>,
+}
+
+/// Passes on what comes one way, until its end has arrived or it cannot be written.
+pub(super) async fn pass(from: ReadHalf<'_>, to: WriteHalf<'_>, link: &Link, way: Way) -> End {
+    let (queue, chunks) = mpsc::channel(QUEUE);
+    let mut reading = pin!(Reader::new(from, link, way).run(queue));
+    let mut writing = pin!(Writer::new(to, link, way).run(chunks));
+    tokio::select! {
+        end = &mut writing => return end,
+        () = &mut reading => {}
+    }
+    writing.await
+}
+
+struct Reader<'a> {
+    from: ReadHalf<'a>,
+    link: &'a Link,
+    control: watch::Receiver<Control>,
+    random: Rng,
+}
+
+impl<'a> Reader<'a> {
+    fn new(from: ReadHalf<'a>, link: &'a Link, way: Way) -> Self {
+        let random = Rng::with_seed(link.number * 2 + u64::from(way == Way::Replies));
+        Self { from, link, control: link.control.subscribe(), random }
+    }
+
+    async fn run(mut self, queue: mpsc::Sender<Chunk>) {
+        let mut buffer = vec![0; CHUNK];
+        // A place first: what is read must be passed on.
+        while let Ok(place) = queue.reserve().await {
+            let n = self.read(&mut buffer).await;
+            place.send(Chunk { bytes: buffer[..n].to_vec(), due: self.due(n) });
+            if n == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Reads, unless there is a blackhole.
+    async fn read(&mut self, buffer: &mut [u8]) -> usize {
+        loop {
+            if self.control.borrow_and_update().fault == Fault::Blackhole {
+                tokio::select! {
+                    () = wait_until_thawed(&mut self.control) => {}
+                    never = count_held(&mut self.from, self.link) => match never {},
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = self.control.changed() => {}
+                n = self.from.read(buffer) => return n.unwrap_or(0), // an error ends it too
+            }
+        }
+    }
+
+    fn due(&mut self, n: usize) -> Option<(Instant, u64)> {
+        let control = self.control.borrow();
+        let Fault::Delay { each, jitter } = control.fault else { return None };
+        if n > 0 {
+            self.link.tally.add(|hits| {
+                hits.delayed_chunks += 1;
+                hits.delayed_bytes += n as u64;
+            });
+        }
+        let delay = each + jitter.mul_f64(self.random.f64());
+        Some((Instant::now() + delay, control.injections))
+    }
+}
+
+/// Counts this way once there is something to read.
+async fn count_held(from: &mut ReadHalf<'_>, link: &Link) -> Infallible {
+    if let Ok(1..) = from.peek(&mut [0]).await {
+        link.tally.add(|hits| hits.held_ways += 1);
+    }
+    pending().await
+}
+
+struct Writer<'a> {
+    to: WriteHalf<'a>,
+    link: &'a Link,
+    way: Way,
+    control: watch::Receiver<Control>,
+    /// Until when a throttled connection is busy.
+    busy_until: Instant,
+    /// How many bytes an injection still lets pass.
+    left: Option<(u64, usize)>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(to: WriteHalf<'a>, link: &'a Link, way: Way) -> Self {
+        let control = link.control.subscribe();
+        Self { to, link, way, control, busy_until: Instant::now(), left: None }
+    }
+
+    async fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> End {
+        while let Some(chunk) = chunks.recv().await {
+            self.wait_until_due(chunk.due).await;
+            if let Err(end) = self.write(&chunk.bytes).await {
+                return end;
+            }
+        }
+        End::Over
+    }
+
+    async fn wait_until_due(&mut self, due: Option<(Instant, u64)>) {
+        if let Some((due, injection)) = due {
+            tokio::select! {
+                _ = self.control.wait_for(|control| control.injections != injection) => {}
+                () = sleep_until(due) => {}
+            }
+        }
+        // The end of a stream is not written, and must be held up too.
+        wait_until_thawed(&mut self.control).await;
+    }
+
+    /// Writes a chunk, as the fault of the moment has it. Fails if that ends the connection.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if self.way == Way::Requests {
+            self.link.control.send_if_modified(|control| control.look_at(bytes));
+        }
+        let (mut rest, mut pieces) = (bytes, 0);
+        while !rest.is_empty() {
+            let now = self.control.borrow_and_update().clone();
+            // One that is cut passes nothing more, whatever is healed meanwhile.
+            if self.way == Way::Replies && (now.is_deaf || now.ends != self.link.ends) {
+                self.link.tally.add(|hits| hits.lost_bytes += rest.len() as u64);
+                return Ok(());
+            }
+            let piece = &rest[..self.piece(&now, rest.len())?];
+            if !self.is_time(now.fault, piece).await {
+                continue;
+            }
+            if pieces == 0 && matches!(now.fault, Fault::Slice { .. }) && piece.len() < rest.len() {
+                self.link.tally.add(|hits| hits.sliced_chunks += 1);
+            }
+            let n = tokio::select! {
+                biased;
+                _ = self.control.changed() => continue,
+                written = self.to.write(piece) => written.map_err(|_| End::Over)?,
+            };
+            (rest, pieces) = (&rest[n..], pieces + 1);
+            self.after(now.fault, n, pieces).await?;
+        }
+        Ok(())
+    }
+
+    /// How many of `rest` bytes are to be written at once.
+    fn piece(&mut self, now: &Control, rest: usize) -> Result<usize, End> {
+        let most = match now.fault {
+            Fault::Throttle { bytes_per_second } => (bytes_per_second / BEATS).max(1) as usize,
+            Fault::Slice { bytes } => bytes.max(1),
+            Fault::CutAfter { bytes } if self.way == Way::Replies => {
+                let left = self.left.filter(|(injection, _)| *injection == now.injections);
+                let (_, left) = *self.left.insert(left.unwrap_or((now.injections, bytes)));
+                if left == 0 {
+                    return Err(End::HalfReply);
+                }
+                left
+            }
+            _ => rest,
+        };
+        Ok(rest.min(most))
+    }
+
+    /// Waits until a piece may be written. There may be another fault then: false.
+    async fn is_time(&mut self, fault: Fault, piece: &[u8]) -> bool {
+        match fault {
+            Fault::Blackhole => {
+                wait_until_thawed(&mut self.control).await;
+                false
+            }
+            Fault::Throttle { bytes_per_second } => {
+                let n = u32::try_from(piece.len()).expect("it is a part of a chunk");
+                let takes = Duration::from_secs(1) * n / bytes_per_second.max(1);
+                let until = self.busy_until.max(Instant::now()) + takes;
+                tokio::select! {
+                    biased;
+                    _ = self.control.changed() => return false,
+                    () = sleep_until(until) => {}
+                }
+                self.busy_until = until;
+                self.link.tally.add(|hits| hits.throttled_bytes += u64::from(n));
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// What follows a piece of `n` bytes, the how manieth of its chunk it was.
+    async fn after(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
+        let (many, apart) = APART;
+        match (fault, &mut self.left) {
+            (Fault::Slice { .. }, _) if pieces <= many => sleep(apart).await,
+            (Fault::Slice { .. }, _) => yield_now().await,
+            (Fault::CutAfter { .. }, Some((_, left))) if self.way == Way::Replies => {
+                *left -= n;
+                if *left == 0 {
+                    return Err(End::HalfReply);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
