@@ -23,7 +23,7 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
     let ttl = Duration::from_secs(2);
 
     // A caller: its view is kept up to date, and always there to be read.
-    let view = Discovery::new(registry.clone(), DiscoveryOptions::default()).view(&service);
+    let mut view = Discovery::new(registry.clone(), DiscoveryOptions::default()).view(&service);
     view.ready(Duration::from_secs(5)).await?;
     let mut updates = view.updates();
     let mut heard = async || told(&updates.next().await.expect("it has no end"));

@@ -24,11 +24,21 @@
 //! # }
 //! ```
 //!
+//! # Faults
+//!
+//! What does your program do when the store is down, or silent, or answers late? A
+//! [`FaultyRegistry`] is one client's connection to a memory store, on which a test scripts such
+//! [faults]: one client is cut off while another is not.
+//!
+//! # Specification
+//!
 //! The [`Model`] inside is the executable specification of the contract.
 
+pub mod faults;
 mod lineage;
 mod model;
 
+pub use self::faults::{Fault, FaultyRegistry, Hits, Script};
 pub use self::model::{DEFAULT_RETENTION, Model};
 
 use async_trait::async_trait;

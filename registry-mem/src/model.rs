@@ -238,6 +238,17 @@ impl Model {
         self.forget(self.history.partition_point(|(at, _)| *at <= revision.get()));
     }
 
+    /// What stands under a lease, with its lease, in order. It looks at all services.
+    pub(crate) fn held(&mut self, now: Duration) -> BTreeMap<(ServiceName, InstanceId), LeaseId> {
+        self.services(now);
+        self.leases.iter().map(|(lease, held)| (held.clone(), *lease)).collect()
+    }
+
+    /// A model in which nothing ever happened, that holds as much history as this one.
+    pub(crate) fn blank(&self, branch: u64) -> Self {
+        Self::new(branch).with_retention(self.retention)
+    }
+
     /// Goes back to an earlier state of this or another model, as a failover to a lagging replica or
     /// a restored backup does. What is done from here on is told from all else by `branch`.
     ///

@@ -1,9 +1,10 @@
 //! How long to wait before the next try.
 
+use crate::MAX_TTL;
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: before the nth try in a row, anything from nothing to
-/// `base * 2^n`, at most `max`.
+/// Exponential backoff with full jitter: after the nth failure in a row, anything from nothing to
+/// `base * 2^(n-1)`, at most `max`.
 ///
 /// Full jitter spreads the clients of a store that comes back evenly, where half of it would let them
 /// come in waves (figures: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
@@ -14,13 +15,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff between `base` and `max`, each at least a millisecond.
+    /// A backoff between `base` and `max`, each at least a millisecond and at most a day.
     ///
     /// A `base` below the round trip of the store makes the first tries useless; a `max` above the ttl
     /// keeps an instance away, or a view stale, for longer than the outage took.
     pub fn new(base: Duration, max: Duration) -> Self {
-        let base = base.max(Duration::from_millis(1));
-        Self { base, max: max.max(base) }
+        let base = base.clamp(Duration::from_millis(1), MAX_TTL);
+        Self { base, max: max.clamp(base, MAX_TTL) }
     }
 
     /// The longest wait.
@@ -28,10 +29,15 @@ impl Backoff {
         self.max
     }
 
-    /// The wait before a try that `failures` others went before.
+    /// The longest wait after so many `failures` in a row.
+    pub(crate) fn ceiling(&self, failures: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        self.base.saturating_mul(doubled).min(self.max)
+    }
+
+    /// The wait after so many `failures` in a row.
     pub(crate) fn delay(&self, failures: u32) -> Duration {
-        let ceiling = self.base.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-        ceiling.min(self.max).mul_f64(fastrand::f64())
+        self.ceiling(failures).mul_f64(fastrand::f64())
     }
 }
 
@@ -62,5 +68,10 @@ mod tests {
     fn no_backoff_is_a_hot_loop() {
         let backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
         assert!((0..100).any(|_| backoff.delay(9) > Duration::ZERO));
+    }
+
+    #[test]
+    fn no_backoff_is_for_ever() {
+        assert!(Backoff::new(Duration::MAX, Duration::MAX).delay(u32::MAX) <= MAX_TTL);
     }
 }

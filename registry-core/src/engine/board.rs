@@ -102,7 +102,12 @@ impl Board {
 
     /// Ends what [`attend`](Self::attend) began.
     pub(crate) fn leave(&self) {
-        lock(&self.log).readers -= 1;
+        let mut log = lock(&self.log);
+        log.readers -= 1;
+        if log.readers == 0 {
+            log.first += log.batches.len() as u64;
+            log.batches.clear();
+        }
     }
 
     /// What comes at `next`, which is moved on; `None` if that is still to come.
@@ -110,10 +115,12 @@ impl Board {
         let log = lock(&self.log);
         if *next < log.first {
             let truth = log.truth.clone()?;
-            if *next >= log.restarted && *next > 0 {
+            let lagged = *next >= log.restarted && *next > 0;
+            *next = log.first + log.batches.len() as u64;
+            drop(log); // the recorder is foreign code
+            if lagged {
                 self.coalesced.increment(1);
             }
-            *next = log.first + log.batches.len() as u64;
             return Some(News::State(truth));
         }
         let n = usize::try_from(*next - log.first).ok()?;

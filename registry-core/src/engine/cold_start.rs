@@ -3,18 +3,16 @@
 //! The first line says what the file is, the others hold an instance each:
 //!
 //! ```text
-//! {"format":"service-registry snapshot","v":1,"cursor":"1:etcd:...","crc32":2774352312}
+//! {"format":"service-registry snapshot","v":1,"service":"user.rpc","cursor":"1:etcd:...","crc32":2774352312}
 //! {"id":"node-1","record":"{\"v\":1,\"address\":\"10.0.0.1:8080\",...}"}
 //! ```
 
-use crate::{Cursor, InstanceId, ServiceName, Snapshot, record};
+use crate::{Cursor, InstanceId, LeaseId, ServiceName, Snapshot, record};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
@@ -32,8 +30,9 @@ const MAX_STEM: usize = 150;
 struct Head {
     format: String,
     v: u32,
+    service: ServiceName,
     cursor: Cursor,
-    /// Of all bytes after this line.
+    /// Of the service, the cursor and all that follows this line.
     crc32: u32,
 }
 
@@ -92,9 +91,9 @@ impl ColdStart {
             self.outdate(); // a slow disk: later, with what is new then
             return;
         }
-        let path = self.path.clone();
+        let (path, service) = (self.path.clone(), self.service.clone());
         self.writing = Some(spawn_blocking(move || {
-            if let Err(error) = replace(&path, &encode(&snapshot)) {
+            if let Err(error) = replace(&path, &encode(&service, &snapshot)) {
                 tracing::warn!(path = %path.display(), %error, "a snapshot file cannot be written");
             }
         }));
@@ -112,18 +111,27 @@ fn file_name(service: &ServiceName) -> String {
     format!("{stem}.snapshot")
 }
 
-fn encode(snapshot: &Snapshot) -> Vec<u8> {
+fn encode(service: &ServiceName, snapshot: &Snapshot) -> Vec<u8> {
     let mut lines = Vec::new();
     for instance in snapshot.instances() {
         let record = String::from_utf8_lossy(&record::encode(instance)).into_owned();
         push_line(&mut lines, &Line { id: instance.id().clone(), record });
     }
-    let cursor = snapshot.cursor().clone();
-    let head = Head { format: FORMAT.into(), v: VERSION, cursor, crc32: crc32fast::hash(&lines) };
+    let (service, cursor) = (service.clone(), snapshot.cursor().clone());
+    let crc32 = checksum(&service, &cursor, &lines);
+    let head = Head { format: FORMAT.into(), v: VERSION, service, cursor, crc32 };
     let mut file = Vec::new();
     push_line(&mut file, &head);
     file.append(&mut lines);
     file
+}
+
+fn checksum(service: &ServiceName, cursor: &Cursor, lines: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(service.as_str().as_bytes());
+    hasher.update(cursor.to_string().as_bytes());
+    hasher.update(lines);
+    hasher.finalize()
 }
 
 fn push_line(to: &mut Vec<u8>, line: &impl Serialize) {
@@ -140,8 +148,11 @@ fn decode(service: &ServiceName, file: &[u8]) -> Result<Snapshot, String> {
     if head.format != FORMAT || head.v != VERSION {
         return Err(format!("it is of another format, format=`{}`, v=`{}`", head.format, head.v));
     }
-    if head.crc32 != crc32fast::hash(lines) {
+    if head.crc32 != checksum(&head.service, &head.cursor, lines) {
         return Err("its checksum is wrong".into());
+    }
+    if head.service != *service {
+        return Err(format!("it is of another service, service=`{}`", head.service));
     }
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let instances = lines.map(|line| {
@@ -153,23 +164,22 @@ fn decode(service: &ServiceName, file: &[u8]) -> Result<Snapshot, String> {
     Ok(Snapshot::new(head.cursor, instances))
 }
 
-/// Puts `bytes` in the place of the file, all or nothing, whatever happens meanwhile.
+/// Puts `bytes` in the place of the file, all or nothing, whatever others do meanwhile.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    let draft = path.with_extension(format!("draft-{}-{n}", process::id()));
-    let written = write(&draft, bytes).and_then(|()| fs::rename(&draft, path));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Drawn, since processes in containers share folders and have the same ids.
+    let draft = path.with_extension(format!("draft-{}", LeaseId::random()));
+    let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         fs::remove_file(&draft).ok(); // it may not even have been made
     }
     written
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut file = File::create(path)?;
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -197,21 +207,28 @@ mod tests {
 
     #[test]
     fn a_file_round_trips() {
-        assert_eq!(decode(&service(), &encode(&snapshot())).unwrap(), snapshot());
+        assert_eq!(decode(&service(), &encode(&service(), &snapshot())).unwrap(), snapshot());
     }
 
     #[test]
     fn a_file_that_was_cut_or_changed_anywhere_is_refused() {
-        let file = encode(&snapshot());
+        let file = encode(&service(), &snapshot());
         for end in 0..file.len() {
             assert!(decode(&service(), &file[..end]).is_err(), "cut at {end}");
         }
-        let head = file.iter().position(|byte| *byte == b'\n').unwrap();
-        for n in head + 1..file.len() {
+        for n in 0..file.len() {
             let mut file = file.clone();
             file[n] ^= 1;
-            assert!(decode(&service(), &file).is_err(), "changed at {n}");
+            let changed = decode(&service(), &file);
+            // A key of the first line that is not known is nobody's; all else is checked.
+            assert!(changed.is_err(), "changed at {n}");
         }
+    }
+
+    #[test]
+    fn the_file_of_another_service_is_refused() {
+        let error = decode(&"User.rpc".parse().unwrap(), &encode(&service(), &snapshot()));
+        assert!(error.unwrap_err().contains("another service"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Backoff;
 use super::board::Board;
 use super::view::View;
 use super::viewer::Viewer;
-use crate::{Registry, ServiceName, Target};
+use crate::{MAX_TTL, MIN_TTL, Registry, ServiceName, Target};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 /// How views are kept.
 #[derive(Clone, Debug)]
 pub struct DiscoveryOptions {
-    /// The ttl that the services register with: 10 s unless set. Records carry none.
+    /// The ttl that the services register with: 10 s unless set, 100 ms to a day. Records carry none.
     ///
     /// It decides what [`retain`](Self::retain) does. Too short, and a living instance is dropped
     /// before its owner could register it anew; too long, and a dead one is called for longer.
@@ -34,7 +34,11 @@ pub struct DiscoveryOptions {
     /// longer is never live; one that went silent is noticed that much later.
     pub timeout: Duration,
     /// A folder to keep the last snapshot of each service in, for a start while the store is away.
-    /// None unless set. Processes may share it.
+    /// None unless set.
+    ///
+    /// A file is named after its service: processes may share a folder, stores may not. It is written a
+    /// second after a change. What was read from one is shown until the store has answered, and no
+    /// longer if it answers at once: see [`View::ready`].
     pub snapshots: Option<PathBuf>,
 }
 
@@ -72,21 +76,26 @@ struct Inner {
 
 impl Discovery {
     /// Finds services in `registry`.
-    pub fn new(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
+    pub fn new(registry: Arc<dyn Registry>, mut options: DiscoveryOptions) -> Self {
+        options.ttl = options.ttl.clamp(MIN_TTL, MAX_TTL);
         Self { inner: Arc::new(Inner { registry, options, open: Mutex::default() }) }
     }
 
     /// A view of `service`. The first of a service opens its watch, the others share it.
     ///
-    /// It is empty until the store has answered: see [`View::ready`].
+    /// It is empty until the store has answered: see [`View::ready`]. It is kept up to date on the
+    /// runtime of whoever opened it first.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub fn view(&self, service: &ServiceName) -> View {
+        // Declared before the lock, so that it is dropped after: what it drops may need the lock.
+        let found;
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = open.get(service).and_then(Weak::upgrade) {
-            return View::new(shared);
+        found = open.get(service).and_then(Weak::upgrade);
+        if let Some(shared) = found.as_ref().filter(|shared| !shared.task.is_finished()) {
+            return View::new(shared.clone());
         }
         let Inner { registry, options, .. } = &*self.inner;
         let viewer = Viewer::new(registry.clone(), service.clone(), options.clone());

@@ -38,17 +38,15 @@ enum State {
     Watching(Watch, Instant),
 }
 
-/// Follows `service` for ever, from `cursor` on if there is one. The stream has no end.
+/// Follows `service` for ever. The stream begins with a reset, after trouble or not, and has no end.
 pub(crate) fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
-    cursor: Option<Cursor>,
     pace: Pace,
 ) -> impl Stream<Item = Step> + Send {
-    let state = cursor.map_or(State::Start, State::Known);
     let follow =
         Follow { registry, service, pace, failures: 0, delay: Duration::ZERO, restarted: None };
-    stream::unfold((follow, state), |(mut follow, state)| async move {
+    stream::unfold((follow, State::Start), |(mut follow, state)| async move {
         let (step, state) = follow.step(state).await;
         Some((step, (follow, state)))
     })
@@ -58,7 +56,7 @@ struct Follow {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     pace: Pace,
-    /// How many steps in a row failed, with nothing gained in between.
+    /// How many steps in a row failed, with no watch that stood in between.
     failures: u32,
     /// How long to wait before the next step.
     delay: Duration,
@@ -86,14 +84,11 @@ impl Follow {
             State::Watching(mut watch, since) => {
                 let item = watch.next().await;
                 match item.unwrap_or_else(|| Err(bare_end())) {
-                    Ok(batch) => {
-                        self.failures = 0;
-                        (Step::Batch(batch), State::Watching(watch, since))
-                    }
+                    Ok(batch) => (Step::Batch(batch), State::Watching(watch, since)),
                     Err(error) => {
-                        // A watch that opens and breaks at once is a failure like any other; one
-                        // that stood for a while was none.
-                        if since.elapsed() >= self.pace.backoff.max() {
+                        // A watch that breaks at once, whatever it said before, is a failure like any
+                        // other; one that stood for longer than it may take to open it was none.
+                        if since.elapsed() > self.pace.backoff.ceiling(self.failures) {
                             self.failures = 0;
                         }
                         let known = State::Known(watch.cursor().clone());
@@ -124,7 +119,7 @@ impl Follow {
     fn restarts_often(&mut self) -> bool {
         let now = Instant::now();
         let last = self.restarted.replace(now);
-        last.is_some_and(|last| now < last + self.pace.backoff.max())
+        last.is_some_and(|last| now - last < self.pace.backoff.max())
     }
 
     async fn load(&self) -> Result<Snapshot> {

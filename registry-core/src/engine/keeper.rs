@@ -28,6 +28,10 @@ pub(crate) struct Keeper {
     state: watch::Sender<RegistrationState>,
     /// What the store granted last, unless it said that it is lost.
     lease: Option<Lease>,
+    /// What the store acknowledged last, for when it refuses what came after.
+    accepted: Option<Instance>,
+    /// Whether the store may hold something else than what is wanted.
+    unsettled: bool,
     /// When the last request was sent that the store acknowledged the lease by.
     renewed: Instant,
     /// When to send the next request.
@@ -63,6 +67,8 @@ impl Keeper {
             wanted: watch::Sender::new(instance),
             state: watch::Sender::new(state),
             lease: None,
+            accepted: None,
+            unsettled: true,
             renewed: now,
             due: now,
             failures: 0,
@@ -84,29 +90,25 @@ impl Keeper {
     /// Runs until it is stopped, or its handle dropped.
     pub(crate) async fn run(mut self) {
         let answer = loop {
-            // No command interrupts a request: what it would leave behind, nobody knows.
-            if self.due <= Instant::now() && !self.commands.is_closed() {
-                self.step().await;
-            }
+            // Commands come first, but none interrupts a request: what that would leave behind,
+            // nobody knows.
             tokio::select! {
+                biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Update { instance, answer }) => self.want(instance, answer),
                     Some(Command::Stop { answer }) => break Some(answer),
                     None => break None,
                 },
-                () = sleep_until(self.due) => {}
+                () = sleep_until(self.due) => self.step().await,
             }
         };
         let limit = self.options.stop_timeout;
         let outcome = timeout(limit, self.withdraw()).await;
-        self.meters.active(false);
-        self.state.send_replace(RegistrationState::Stopped);
-        match (answer, outcome.unwrap_or_else(|_| Err(not_withdrawn(limit)))) {
-            (Some(answer), outcome) => drop(answer.send(outcome)), // who asked may not wait any more
-            (None, Ok(())) => {}
-            (None, Err(error)) => {
-                self.tell("a dropped registration could not be withdrawn", &error);
-            }
+        let outcome = outcome.unwrap_or_else(|_| Err(not_withdrawn(limit)));
+        self.turn(RegistrationState::Stopped);
+        let unheard = answer.map_or(Err(outcome.clone()), |answer| answer.send(outcome));
+        if let Err(Err(error)) = unheard {
+            self.tell("a registration could not be withdrawn", &error);
         }
     }
 
@@ -122,20 +124,26 @@ impl Keeper {
             return;
         }
         self.wanted.send_replace(instance);
+        self.unsettled = true;
+        self.waiting.retain(|answer| !answer.is_closed());
         self.waiting.push(answer);
         self.due = Instant::now();
     }
 
     /// Sends the request that is due, and says when the next one is.
     async fn step(&mut self) {
-        let standing = self.lease.clone().filter(|lease| Instant::now() < self.lapse(lease));
-        match standing {
-            Some(lease) if *lease.instance() == *self.wanted.borrow() => self.renew(lease).await,
-            Some(_) => self.register().await,
+        match self.standing() {
+            Some(lease) if !self.unsettled => self.renew(lease).await,
+            Some(lease) => {
+                self.register(Some(self.lapse(&lease))).await;
+                if self.unsettled {
+                    self.sustain(&lease).await;
+                }
+            }
             // What may be over is not renewed: another may have the id by now.
             None => {
                 self.lapsed();
-                self.register().await;
+                self.register(None).await;
             }
         }
     }
@@ -143,45 +151,58 @@ impl Keeper {
     async fn renew(&mut self, lease: Lease) {
         let sent = Instant::now();
         let lapse = self.lapse(&lease);
-        let limit = self.options.timeout.min(lease.ttl() / 3).min(lapse - sent);
-        let answer = timeout(limit, self.registry.keep_alive(&lease)).await;
-        match answer.unwrap_or_else(|_| Err(late(limit))) {
-            Ok(()) => {
-                self.meters.renewed();
-                self.acknowledged(sent, lease);
-            }
+        match self.keep_alive(&lease).await {
+            Ok(()) => self.acknowledged(sent, lease),
             Err(error) if error.kind() == ErrorKind::LeaseLost => {
-                self.meters.renewal_failed(error.kind());
-                self.tell("a registration is lost, and made anew", &error);
                 self.lease = None;
                 self.failure = Some(error);
                 self.due = Instant::now();
             }
             Err(error) => {
-                self.meters.renewal_failed(error.kind());
                 self.failed(error);
                 self.due = self.due.min(lapse);
             }
         }
     }
 
-    async fn register(&mut self) {
+    /// Renews what stands while the store takes nothing new: an etcd that is out of space still
+    /// renews. That the lease is lost may be due to what was sent meanwhile, so it is not believed.
+    async fn sustain(&mut self, lease: &Lease) {
+        let sent = Instant::now();
+        let is_due = self.renewed + lease.ttl() / 3 <= sent && sent < self.lapse(lease);
+        if is_due && self.keep_alive(lease).await.is_ok() {
+            self.renewed = sent;
+        }
+    }
+
+    async fn keep_alive(&mut self, lease: &Lease) -> Result<()> {
+        let left = self.lapse(lease) - Instant::now();
+        let limit = self.options.timeout.min(lease.ttl() / 3).min(left);
+        let answer = timeout(limit, self.registry.keep_alive(lease)).await;
+        let outcome = answer.unwrap_or_else(|_| Err(late(limit)));
+        match &outcome {
+            Ok(()) => self.meters.renewed(),
+            Err(error) => self.meters.renewal_failed(error.kind()),
+        }
+        outcome
+    }
+
+    /// Registers what is wanted. What stands until `lapse` is to be seen lapsing then, not later.
+    async fn register(&mut self, lapse: Option<Instant>) {
         let sent = Instant::now();
         let instance = self.wanted.borrow().clone();
-        let limit = self.options.timeout;
+        let limit = self.options.timeout.min(lapse.map_or(Duration::MAX, |lapse| lapse - sent));
         let answer = timeout(limit, self.registry.register(&instance, &self.claim)).await;
-        let error = match answer.unwrap_or_else(|_| Err(late(limit))) {
+        match answer.unwrap_or_else(|_| Err(late(limit))) {
             Ok(lease) => {
                 self.exists = true;
+                self.unsettled = false;
+                self.accepted = Some(instance);
                 self.claim = self.claim.with_takeover(false);
                 self.acknowledged(sent, lease);
                 self.answer(&Ok(()));
-                return;
             }
-            Err(error) => error,
-        };
-        match error.kind() {
-            ErrorKind::Superseded => {
+            Err(error) if error.kind() == ErrorKind::Superseded => {
                 self.tell("another incarnation holds the id of a registration", &error);
                 self.claim = self.claim.with_takeover(false);
                 self.lease = None;
@@ -189,17 +210,20 @@ impl Keeper {
                 self.due = Instant::now() + jittered(self.claim.ttl());
                 self.answer(&Err(error));
             }
-            ErrorKind::Invalid | ErrorKind::Denied => {
-                // What the store refuses is not wanted any more, if there is something to go back to.
-                if let Some(lease) = &self.lease {
-                    self.wanted.send_replace(lease.instance().clone());
+            Err(error) => {
+                let refused = matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied);
+                if refused {
+                    // What the store refuses is not wanted any more, if there is something to go
+                    // back to.
+                    if let Some(accepted) = self.accepted.clone() {
+                        self.wanted.send_replace(accepted);
+                    }
+                    self.answer(&Err(error.clone()));
+                } else {
+                    self.exists = true; // for all that is known
                 }
-                self.answer(&Err(error.clone()));
                 self.failed(error);
-            }
-            _ => {
-                self.exists = true; // for all that is known
-                self.failed(error);
+                self.due = lapse.map_or(self.due, |lapse| self.due.min(lapse));
             }
         }
     }
@@ -282,6 +306,11 @@ impl Keeper {
         }
     }
 
+    /// The lease, unless it is presumed lost.
+    fn standing(&self) -> Option<Lease> {
+        self.lease.clone().filter(|lease| Instant::now() < self.lapse(lease))
+    }
+
     /// When `lease` is presumed lost.
     fn lapse(&self, lease: &Lease) -> Instant {
         self.renewed + lease.ttl()
@@ -295,6 +324,15 @@ impl Keeper {
     fn tell(&self, what: &str, error: &Error) {
         let (service, id) = self.names();
         tracing::warn!(%service, %id, error = %error.chain(), "{what}");
+    }
+}
+
+impl Drop for Keeper {
+    /// Whoever ended the task, nothing is kept any more.
+    fn drop(&mut self) {
+        if !matches!(*self.state.borrow(), RegistrationState::Stopped) {
+            self.turn(RegistrationState::Stopped);
+        }
     }
 }
 

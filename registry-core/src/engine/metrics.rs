@@ -1,5 +1,6 @@
 //! What the engine tells the [`metrics`](::metrics) facade. Install a recorder before the first
-//! registration or view, or these are told to nobody.
+//! registration or view, or these are told to nobody. Gauges of a service are of the view that was
+//! opened last, if a process has several [`Discovery`](super::Discovery)s.
 //!
 //! | name | kind, unit | labels | what it is |
 //! | --- | --- | --- | --- |
@@ -10,9 +11,9 @@
 //! | `registry_view_instances` | gauge | `service` | instances shown, those retained among them |
 //! | `registry_view_retained` | gauge | `service` | instances shown that the store does not list |
 //! | `registry_view_staleness_seconds` | gauge, seconds | `service` | how long the view has been stale, as of its last try to mend that; 0 when live |
-//! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the view had to load anew, and why; the first load is none |
+//! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the service was loaded anew, and the kind of the error that led to it; the first load is none |
 //! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch broke or a try to mend it failed; the reason is the kind of the error |
-//! | `registry_view_lag_batches` | histogram | `service` | how many batches were waiting when the view came to read |
+//! | `registry_view_lag_batches` | histogram | `service` | how many batches, or other news, were waiting when the view came to read; 256 is the most it takes at once |
 //! | `registry_view_coalesced_total` | counter | `service` | times a subscriber was so slow that it got the state in place of the changes |
 //! | `registry_view_undecodable` | gauge | `service` | records that could not be decoded at the last load |
 
@@ -102,13 +103,16 @@ impl ViewMeters {
         self.lag.record(as_f64(batches));
     }
 
-    /// The watch broke, or could not be mended. Some kinds need a new load.
-    pub(super) fn disrupted(&self, kind: ErrorKind, reload: bool) {
-        let labels = [("service", self.service.to_string()), ("reason", kind.to_string())];
-        counter!("registry_view_disruptions_total", &labels).increment(1);
-        if reload {
-            counter!("registry_view_resyncs_total", &labels).increment(1);
-        }
+    /// The watch broke, or could not be mended.
+    pub(super) fn disrupted(&self, kind: ErrorKind) {
+        counter!("registry_view_disruptions_total", "service" => self.service.to_string(), "reason" => kind.to_string())
+            .increment(1);
+    }
+
+    /// The service was loaded anew.
+    pub(super) fn resynced(&self, reason: ErrorKind) {
+        counter!("registry_view_resyncs_total", "service" => self.service.to_string(), "reason" => reason.to_string())
+            .increment(1);
     }
 
     /// A load skipped so many records.
@@ -134,6 +138,7 @@ impl ViewMeters {
     /// The view is closed, and shows nothing to anybody.
     pub(super) fn close(&self) {
         self.shown(0, 0);
+        self.undecodable(0);
         self.staleness.set(0.0);
     }
 }

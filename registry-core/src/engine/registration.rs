@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How to keep a registration.
 #[derive(Clone, Debug)]
@@ -190,13 +190,15 @@ impl Registration {
 
     /// Registers it with other data: address, weight, status, metadata.
     ///
-    /// It waits for the store to acknowledge that, for as long as that takes. To drop the future takes
-    /// nothing back: the registration goes on trying.
+    /// It waits for the store to acknowledge that, for as long as that takes. To drop the future then
+    /// takes nothing back: the registration goes on trying. Of several updates under way the last
+    /// counts, and what becomes of it is the answer to all.
     ///
     /// # Errors
     ///
-    /// `Invalid` if it is of another service or id, or if the store refuses the data: all stays as it
-    /// was. `Superseded` if another incarnation holds the id: the data counts once that is gone.
+    /// `Invalid` if it is of another service or id, or if the store refuses the data, `Denied` if it
+    /// refuses the credentials: what was acknowledged last stays. `Superseded` if another incarnation
+    /// holds the id: the data counts once that is gone.
     pub async fn update(&self, instance: Instance) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         let command = Command::Update { instance, answer };
@@ -210,12 +212,12 @@ impl Registration {
     ///
     /// As of [`stop`](Self::stop). A store that cannot be told of the draining does not hold it up.
     pub async fn drain(self, grace: Duration) -> Result<()> {
-        let end = Instant::now() + grace;
+        let start = Instant::now();
         let draining = self.instance().with_status(Status::Draining);
-        if let Ok(Err(error)) = timeout_at(end, self.update(draining)).await {
+        if let Ok(Err(error)) = timeout(grace, self.update(draining)).await {
             tracing::debug!(error = %error.chain(), "the draining could not be announced");
         }
-        sleep_until(end).await;
+        sleep(grace.saturating_sub(start.elapsed())).await;
         self.stop().await
     }
 
@@ -255,7 +257,10 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// The task has ended before its handle: only a runtime that shuts down does that.
+/// The task has ended before its handle: the runtime shut down, or the store panicked.
 fn over() -> Error {
-    Error::new(ErrorKind::Unavailable, "the runtime of the registration has shut down")
+    Error::new(
+        ErrorKind::Unavailable,
+        "the task of the registration has ended: its runtime was shut down, or the store panicked",
+    )
 }

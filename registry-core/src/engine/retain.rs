@@ -46,7 +46,7 @@ struct Kept {
 struct Suspicion {
     /// One ttl after the recovery; unknown before it.
     until: Option<Instant>,
-    /// How many instances there were when the trouble began.
+    /// How many instances there were when the trouble began, or later if that were more.
     size: usize,
     /// What was deleted since, while it is too little to suspect.
     deleted: BTreeMap<InstanceId, Retained>,
@@ -59,11 +59,15 @@ impl Retention {
         Self { ttl, kept: BTreeMap::new(), suspicion: None, loaded: None }
     }
 
-    /// The store is in trouble, from now on, while a view shows `size` instances.
+    /// The store is in trouble, from now on, while it lists `size` instances.
     pub(crate) fn trouble(&mut self, now: Instant, size: usize) {
         self.expire_suspicion(now);
         let new = || Suspicion { until: None, size, deleted: BTreeMap::new(), mass: false };
-        self.suspicion.get_or_insert_with(new).until = None;
+        let suspicion = self.suspicion.get_or_insert_with(new);
+        if suspicion.until.take().is_some() {
+            suspicion.mass = false; // what it was about is kept; this is another trouble
+            suspicion.size = size + suspicion.deleted.len();
+        }
         // A loss is confirmed by loads after the recovery.
         self.loaded = None;
         for kept in self.kept.values_mut() {
@@ -87,10 +91,13 @@ impl Retention {
         self.kept.remove(id);
     }
 
-    /// A watch said that `instance` is gone.
-    pub(crate) fn deleted(&mut self, now: Instant, instance: Instance) {
+    /// A watch said that `instance` is gone, one of `listed`.
+    pub(crate) fn deleted(&mut self, now: Instant, instance: Instance, listed: usize) {
         self.expire_suspicion(now);
+        let limit = self.limit();
         let (Some(_), Some(suspicion)) = (self.ttl, &mut self.suspicion) else { return };
+        suspicion.deleted.retain(|_, retained| now < retained.since + limit);
+        suspicion.size = suspicion.size.max(listed + suspicion.deleted.len());
         let retained = Retained { instance, since: now };
         suspicion.deleted.insert(retained.instance.id().clone(), retained);
         let deleted = suspicion.deleted.len();
@@ -120,8 +127,9 @@ impl Retention {
     }
 
     /// A load listed `loaded`: what two loads a ttl apart do not list is gone.
-    pub(crate) fn confirm(&mut self, now: Instant, loaded: &Instances) {
-        let ttl = self.ttl.unwrap_or_default();
+    /// Whether that let any go.
+    pub(crate) fn confirm(&mut self, now: Instant, loaded: &Instances) -> bool {
+        let (ttl, before) = (self.ttl.unwrap_or_default(), self.kept.len());
         self.loaded = Some(now);
         self.kept.retain(|id, kept| {
             if loaded.find(id.as_str()).is_some() {
@@ -130,6 +138,7 @@ impl Retention {
             }
             now < *kept.missed.get_or_insert(now) + ttl
         });
+        self.kept.len() < before
     }
 
     /// A load that was to confirm a loss failed: the next is due a ttl after it.
@@ -137,10 +146,11 @@ impl Retention {
         self.loaded = Some(now);
     }
 
-    /// Lets go of what was kept for too long.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        let limit = self.limit();
+    /// Lets go of what was kept for too long. Whether that was any.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let (limit, before) = (self.limit(), self.kept.len());
         self.kept.retain(|_, kept| now < kept.retained.since + limit);
+        self.kept.len() < before
     }
 
     /// When to [expire](Self::expire) next.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// What a store said of a service: the bare truth, whatever the view retains.
+/// What a store said of a service: the bare truth, whatever the view retains or read from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)] // to skip a kind is to diverge
 pub enum Update {

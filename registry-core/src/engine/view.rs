@@ -97,13 +97,13 @@ impl View {
     ///
     /// When there is no picture at all: what the store refused it with (`Denied`, `Invalid`), at once;
     /// `Unavailable` after `within`, with the last error as its source. The view goes on trying.
-    pub async fn ready(&self, within: Duration) -> Result<()> {
+    pub async fn ready(&mut self, within: Duration) -> Result<()> {
         let listener = self.shared.board().listen();
         let settled = poll_fn(|cx| {
             listener.register(cx);
             let picture = self.picture();
             match &picture.state {
-                ViewState::Live => Poll::Ready(Ok(())),
+                ViewState::Live => Poll::Ready(Ok(picture.version)),
                 ViewState::Stale { why, .. } if picture.truth.is_none() && !mends(why) => {
                     Poll::Ready(Err(
                         Error::new(why.kind(), "cannot load the service").with_source(why.clone())
@@ -113,10 +113,12 @@ impl View {
             }
         });
         if let Ok(settled) = timeout(within, settled).await {
-            return settled;
+            self.seen = settled?;
+            return Ok(());
         }
         let picture = self.picture();
         if picture.truth.is_some() {
+            self.seen = picture.version;
             return Ok(());
         }
         let message = format!(
@@ -130,8 +132,9 @@ impl View {
         })
     }
 
-    /// Waits for the picture to be another than when this last returned, or than when this handle was
-    /// made: other instances, or another [state](ViewState). Changes in between are told as one.
+    /// Waits for the picture to be another than when this or [`ready`](Self::ready) last returned, or
+    /// than when the handle was made: other instances, or another [state](ViewState). Changes in
+    /// between are told as one. A clone has seen what the handle had seen that it was made of.
     pub async fn changed(&mut self) {
         let listener = self.shared.board().listen();
         self.seen = poll_fn(|cx| {

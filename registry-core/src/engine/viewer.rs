@@ -30,8 +30,12 @@ pub(crate) struct Viewer {
     options: DiscoveryOptions,
     board: Arc<Board>,
     meters: ViewMeters,
-    /// What the store said last, and what of it is not published yet.
+    /// What the store said last, to this process or, if not [confirmed](Self::confirmed), to an
+    /// earlier one.
     truth: Option<Snapshot>,
+    confirmed: bool,
+    /// What the watch was lost by, until it stands again.
+    trouble: Option<ErrorKind>,
     state: ViewState,
     retention: Retention,
     confirmation: Option<BoxFuture<'static, Confirmation>>,
@@ -67,6 +71,8 @@ impl Viewer {
             service,
             options,
             truth: None,
+            confirmed: false,
+            trouble: None,
             state,
             confirmation: None,
             cold_start,
@@ -85,9 +91,8 @@ impl Viewer {
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         self.start_cold().await;
-        let cursor = self.truth.as_ref().map(|truth| truth.cursor().clone());
         let pace = Pace { backoff: self.options.backoff, timeout: self.options.timeout };
-        let mut steps = pin!(follow(self.registry.clone(), self.service.clone(), cursor, pace));
+        let mut steps = pin!(follow(self.registry.clone(), self.service.clone(), pace));
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);
             let doubt = self.doubt().map(sleep_until);
@@ -104,12 +109,11 @@ impl Viewer {
         }
     }
 
-    /// Shows what an earlier process saw last, if it left a file.
+    /// Shows what an earlier process saw last, if it left a file and the disk answers.
     async fn start_cold(&mut self) {
         let Some(cold_start) = &self.cold_start else { return };
-        self.truth = cold_start.read().await;
-        self.restarted = self.truth.is_some();
-        self.dirty = self.restarted;
+        self.truth = timeout(self.options.timeout, cold_start.read()).await.unwrap_or_default();
+        self.dirty = self.truth.is_some();
         self.publish();
     }
 
@@ -140,15 +144,21 @@ impl Viewer {
 
     fn reset(&mut self, snapshot: Snapshot) {
         let now = Instant::now();
-        if let Some(before) = &self.truth {
+        // What a file said long ago is not missed when a store that was never away says otherwise.
+        let is_missed = self.confirmed || self.trouble.is_some();
+        if let Some(before) = self.truth.as_ref().filter(|_| is_missed) {
             let gone = missing(before.instances(), snapshot.instances());
             if !gone.is_empty() {
                 tracing::info!(service = %self.service, gone = gone.len(), "instances are gone after a reload");
             }
             self.retention.reset(now, snapshot.instances(), gone);
         }
+        if let Some(reason) = self.trouble.take().filter(|_| self.confirmed) {
+            self.meters.resynced(reason);
+        }
         self.meters.undecodable(snapshot.undecodable());
         self.truth = Some(snapshot);
+        self.confirmed = true;
         self.restarted = true;
         self.said();
     }
@@ -159,14 +169,14 @@ impl Viewer {
             truth.apply(batch); // nothing that anybody sees
             return;
         }
+        let (now, listed) = (Instant::now(), truth.instances());
         for change in &batch.changes {
-            match change {
-                Change::Put(instance) => self.retention.listed(instance.id()),
-                Change::Delete(id) => {
-                    if let Some(instance) = truth.instances().find(id.as_str()) {
-                        self.retention.deleted(Instant::now(), instance.clone());
-                    }
+            match (change, listed.find(change.id().as_str())) {
+                (Change::Put(instance), _) => self.retention.listed(instance.id()),
+                (Change::Delete(_), Some(gone)) => {
+                    self.retention.deleted(now, gone.clone(), listed.len());
                 }
+                (Change::Delete(_), None) => {}
             }
         }
         self.unsaid.push(Arc::new(batch.clone()));
@@ -185,37 +195,35 @@ impl Viewer {
     fn trouble(&mut self, error: Error) {
         // A store that forgot history is not in trouble: nothing is wrong with what it says.
         if error.kind() != ErrorKind::Compacted {
-            self.retention.trouble(Instant::now(), self.board.picture().instances.len());
+            let listed = self.truth.as_ref().map_or(0, |truth| truth.instances().len());
+            self.retention.trouble(Instant::now(), listed);
         }
-        let reload = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied);
-        self.meters.disrupted(error.kind(), reload && self.truth.is_some());
-        let since = match self.state {
-            ViewState::Live => Instant::now(),
-            ViewState::Loading { since } | ViewState::Stale { since, .. } => since,
-        };
+        self.meters.disrupted(error.kind());
         if self.state.is_live() {
             tracing::warn!(service = %self.service, error = %error.chain(), "a view lost its watch");
         } else {
-            tracing::debug!(service = %self.service, error = %error.chain(), "a view is still stale");
+            tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
         }
         self.confirmation = None; // what was asked before says nothing of the time after
-        self.turn(ViewState::Stale { since, why: error });
+        self.trouble = Some(error.kind());
+        self.turn(ViewState::Stale { since: self.stale_since(), why: error });
+    }
+
+    fn stale_since(&self) -> Instant {
+        match self.state {
+            ViewState::Live => Instant::now(),
+            ViewState::Loading { since } | ViewState::Stale { since, .. } => since,
+        }
     }
 
     fn turn(&mut self, state: ViewState) {
-        let same = match (&self.state, &state) {
-            (ViewState::Live, ViewState::Live) => true,
-            (ViewState::Stale { why: before, .. }, ViewState::Stale { why, .. }) => {
-                before.kind() == why.kind()
-            }
-            _ => false,
-        };
-        if !same && state.is_live() {
+        if state.is_live() {
             tracing::info!(service = %self.service, "a view is live");
+            self.trouble = None;
         }
-        self.dirty |= !same;
         self.meters.staleness(&state);
         self.state = state;
+        self.dirty = true;
     }
 
     /// When to ask the store once more whether what is retained is lost.
@@ -235,8 +243,7 @@ impl Viewer {
     fn confirmed(&mut self, (asked, loaded): Confirmation) {
         self.confirmation = None;
         if let Ok(Ok(loaded)) = loaded {
-            self.retention.confirm(asked, loaded.instances());
-            self.dirty = true;
+            self.dirty |= self.retention.confirm(asked, loaded.instances());
         } else {
             tracing::debug!(service = %self.service, "a loss could not be confirmed yet");
             self.retention.postpone(asked);
@@ -244,8 +251,7 @@ impl Viewer {
     }
 
     fn expire(&mut self) {
-        self.retention.expire(Instant::now());
-        self.dirty = true;
+        self.dirty |= self.retention.expire(Instant::now());
     }
 
     fn save(&mut self) {
@@ -273,8 +279,8 @@ impl Viewer {
                 self.unsaid.clear();
                 self.board.restart(truth.clone());
             }
-            Some(truth) => self.board.append(truth.clone(), &mut self.unsaid),
-            None => {}
+            Some(truth) if self.confirmed => self.board.append(truth.clone(), &mut self.unsaid),
+            _ => {}
         }
         self.board.take_wakers(&mut self.wakers);
         self.wakers.drain(..).for_each(Waker::wake);
@@ -285,7 +291,7 @@ impl Drop for Viewer {
     /// The last handle is gone; or the runtime is, and the handles that are left must not seem live.
     fn drop(&mut self) {
         let why = Error::new(ErrorKind::Internal, "the runtime of the view has shut down");
-        self.turn(ViewState::Stale { since: Instant::now(), why });
+        self.turn(ViewState::Stale { since: self.stale_since(), why });
         self.publish();
         self.meters.close();
     }

@@ -1,0 +1,369 @@
+//! What each fault does to its own client, and what it leaves alone.
+#![allow(clippy::unwrap_used)]
+
+mod scripts;
+
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{
+    Batch, Claim, Error, ErrorKind, Instance, Registry, ServiceName, Snapshot, WATCH_CAPACITY,
+    Watch,
+};
+use registry_mem::{Fault, FaultyRegistry, Hits, MemRegistry};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_refuses_calls_and_ends_watches_of_its_own_client_only() {
+    let (store, flaky) = connect();
+    let other = FaultyRegistry::new(store.clone());
+    let mut watch = follow(&flaky).await;
+    let mut others = follow(&other).await;
+
+    flaky.inject(Fault::Outage);
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+    let error = within(flaky.register(&instance("1"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(within(flaky.watch(&service(), watch.cursor())).await.is_err());
+    assert!(load(&store).await.instances().is_empty(), "the store did not see it");
+
+    within(other.register(&instance("2"), &claim())).await.unwrap();
+    assert_eq!(ids(&next(&mut others).await), ["2"]);
+    flaky.heal();
+    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    assert_eq!(ids(&next(&mut watch).await), ["2"], "nothing is lost");
+    let hits = flaky.hits();
+    assert_eq!((hits.calls_refused, hits.watches_ended, hits.calls_cut), (2, 1, 0));
+    assert_eq!(other.hits(), Hits::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn latency_is_half_on_the_way_there_and_half_on_the_way_back() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    flaky.inject(latency(40, 40));
+    let start = Instant::now();
+    let registered = async {
+        within(flaky.register(&instance("1"), &claim())).await.unwrap();
+        start.elapsed()
+    };
+    let seen = async {
+        next(&mut watch).await;
+        start.elapsed()
+    };
+    let committed = async {
+        sleep(ms(19)).await;
+        assert!(load(&store).await.instances().is_empty());
+        sleep(ms(2)).await;
+        assert_eq!(load(&store).await.instances().len(), 1);
+    };
+    let (registered, seen, ()) = tokio::join!(registered, seen, committed);
+    assert_eq!((registered, seen), (ms(40), ms(40)));
+    assert_eq!((flaky.hits().calls_delayed, flaky.hits().items_delayed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn latency_keeps_the_order_and_items_travel_side_by_side() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    flaky.inject(latency(2, 400));
+    let mut lengths = Vec::new();
+    for n in 0..20 {
+        let start = Instant::now();
+        load(&flaky).await;
+        lengths.push(start.elapsed());
+        within(store.register(&instance(&n.to_string()), &claim())).await.unwrap();
+    }
+    assert!(lengths.iter().all(|length| (ms(2)..=ms(402)).contains(length)), "{lengths:?}");
+    lengths.sort_unstable();
+    assert!(lengths[0] < ms(100) && lengths[19] > ms(300), "they differ: {lengths:?}");
+
+    let start = Instant::now();
+    for n in 0..20 {
+        assert_eq!(ids(&next(&mut watch).await), [n.to_string()]);
+    }
+    assert!(start.elapsed() <= ms(201), "{:?}", start.elapsed());
+    assert_eq!(flaky.hits().calls_delayed, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_draws_the_same_latencies() {
+    let mut lengths = Vec::new();
+    for seed in [1, 1, 2] {
+        let flaky = FaultyRegistry::with_seed(MemRegistry::new(), seed);
+        flaky.inject(latency(1, 10_000));
+        let start = Instant::now();
+        load(&flaky).await;
+        lengths.push(start.elapsed());
+    }
+    assert_eq!(lengths[0], lengths[1]);
+    assert_ne!(lengths[0], lengths[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_says_nothing_then_ends_and_resumes_with_nothing_lost() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    within(store.register(&instance("before"), &claim())).await.unwrap();
+    assert_eq!(ids(&next(&mut watch).await), ["before"]);
+
+    flaky.inject(Fault::Silence);
+    within(store.register(&instance("during"), &claim())).await.unwrap();
+    let call = tokio::spawn({
+        let flaky = flaky.clone();
+        async move { flaky.register(&instance("hung"), &claim()).await }
+    });
+    assert!(timeout(ms(3_600_000), watch.next()).await.is_err(), "it says nothing");
+    assert!(timeout(ms(1_000), flaky.load(&service())).await.is_err(), "it hangs, is dropped");
+    assert!(!call.is_finished());
+    assert_eq!(load(&store).await.instances().len(), 2, "the store sees no call");
+
+    flaky.heal();
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+    let error = within(call).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    assert_eq!(ids(&next(&mut watch).await), ["during"]);
+    assert_eq!(load(&flaky).await.instances().len(), 2, "what hung is not done later");
+    let hits = flaky.hits();
+    assert_eq!((hits.calls_silenced, hits.calls_cut), (2, 0));
+    assert_eq!((hits.watches_silenced, hits.watches_ended), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_when_a_silence_begins_does_not_arrive() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    flaky.inject(latency(200, 200));
+    within(store.register(&instance("1"), &claim())).await.unwrap();
+    let (two, claim) = (instance("2"), claim());
+    let mut call = flaky.register(&two, &claim);
+    assert!(timeout(ms(150), &mut call).await.is_err(), "it is on its way back");
+    assert!(timeout(ms(40), watch.next()).await.is_err(), "it is on its way");
+    flaky.inject(Fault::Silence);
+    assert!(timeout(ms(1_000), watch.next()).await.is_err());
+    assert!(timeout(ms(1_000), &mut call).await.is_err());
+    assert_eq!(load(&store).await.instances().len(), 2, "the store saw the call");
+    flaky.heal();
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+    assert!(within(call).await.is_err());
+    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    assert_eq!(ids(&next(&mut watch).await), ["1"]);
+    assert_eq!((flaky.hits().calls_silenced, flaky.hits().calls_cut), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_does_not_even_say_that_it_was_lost() {
+    let (_, flaky) = connect();
+    for fault in [Fault::Cut, Fault::Outage] {
+        let mut watch = follow(&flaky).await;
+        flaky.inject(Fault::Silence);
+        let call = tokio::spawn({
+            let flaky = flaky.clone();
+            async move { flaky.services().await }
+        });
+        sleep(ms(10)).await;
+        flaky.inject(fault);
+        assert!(timeout(ms(1_000), watch.next()).await.is_err());
+        assert!(timeout(ms(1_000), flaky.services()).await.is_err());
+        assert!(!call.is_finished());
+        flaky.heal();
+        assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+        assert!(within(call).await.unwrap().is_err());
+        assert!(load(&flaky).await.instances().is_empty());
+    }
+    assert_eq!(flaky.hits().watches_ended, 2, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_is_committed_and_its_repetition_changes_nothing() {
+    let (store, flaky) = connect();
+    let (one, claim) = (instance("1"), claim());
+    let mut watch = follow(&flaky).await;
+    flaky.inject(Fault::LostReplies);
+    let error = within(flaky.register(&one, &claim)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let committed = load(&store).await;
+    assert_eq!(committed.instances().len(), 1);
+    assert_eq!(ids(&next(&mut watch).await), ["1"], "open watches are no replies");
+
+    flaky.heal();
+    let lease = within(flaky.register(&one, &claim)).await.unwrap();
+    let again = load(&store).await;
+    assert_eq!(again, committed, "one record, and no further revision");
+    flaky.inject(Fault::LostReplies);
+    assert!(within(flaky.deregister(&lease)).await.is_err());
+    assert!(load(&store).await.instances().is_empty());
+    assert_eq!(flaky.hits().replies_lost, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_watch_hands_on_at_its_pace_and_lags_at_the_capacity_of_the_store() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    flaky.inject(Fault::SlowWatch { delay: ms(100) });
+    let claim = claim();
+    let write = async |n: usize| {
+        let one = instance("1").with_metadata([("n", n.to_string())]).unwrap();
+        within(store.register(&one, &claim)).await.unwrap();
+    };
+    write(0).await;
+    next(&mut watch).await;
+    let start = Instant::now();
+    for n in 1..=3 {
+        write(n).await;
+        next(&mut watch).await;
+        assert_eq!(start.elapsed(), ms(100) * u32::try_from(n).unwrap());
+    }
+    assert_eq!(flaky.hits().items_delayed, 3);
+    for n in 0..5 {
+        write(10 + n).await;
+    }
+    assert!(watch.next().now_or_never().is_none(), "one is taken, four wait in the store");
+    for n in 4..=WATCH_CAPACITY {
+        write(20 + n).await;
+    }
+    let mut count = 0;
+    let error = loop {
+        match within(watch.next()).await.unwrap() {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.kind(), count), (ErrorKind::Unavailable, 1 + WATCH_CAPACITY));
+    assert!(error.to_string().contains("lagged"), "{error}");
+    assert_eq!(flaky.hits().watches_ended, 0, "the store ended it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_ends_what_is_open_of_its_own_connection_and_the_next_call_works() {
+    let (store, flaky) = connect();
+    let mut watch = follow(&flaky).await;
+    let mut others = follow(&store).await;
+    flaky.inject(latency(100, 100));
+    let call = tokio::spawn({
+        let flaky = flaky.clone();
+        async move { flaky.register(&instance("1"), &claim()).await }
+    });
+    sleep(ms(10)).await;
+    flaky.inject(Fault::Cut);
+    assert_eq!(within(call).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
+    assert!(others.next().now_or_never().is_none(), "it goes on");
+    assert!(load(&flaky).await.instances().is_empty(), "it was cut on its way there");
+    assert_eq!((flaky.hits().calls_cut, flaky.hits().watches_ended), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_drawn_by_the_seed_and_its_owner_hears_of_it() {
+    let mut lost = Vec::new();
+    for seed in [5, 5, 6, 7, 8] {
+        let store = MemRegistry::new();
+        let flaky = FaultyRegistry::with_seed(store.clone(), seed);
+        flaky.inject(Fault::LeaseLost);
+        assert_eq!(flaky.hits().leases_ended, 0, "there is none");
+        let mut leases = Vec::new();
+        for n in 0..10 {
+            leases.push(store.register(&instance(&n.to_string()), &claim()).await.unwrap());
+        }
+        let mut watch = follow(&store).await;
+        flaky.inject(Fault::LeaseLost);
+        assert_eq!(flaky.hits().leases_ended, 1);
+        let gone = ids(&next(&mut watch).await).concat();
+        for lease in &leases {
+            let outcome = within(flaky.keep_alive(lease)).await.map_err(|error| error.kind());
+            let is_lost = lease.instance().id().as_str() == gone;
+            assert_eq!(outcome, if is_lost { Err(ErrorKind::LeaseLost) } else { Ok(()) });
+        }
+        lost.push(gone);
+    }
+    assert_eq!(lost[0], lost[1]);
+    assert!(lost.iter().any(|gone| *gone != lost[0]), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_forgets_the_history_up_to_now() {
+    let (store, flaky) = connect();
+    let old = load(&flaky).await;
+    flaky.inject(Fault::Compaction);
+    assert_eq!(flaky.hits().compactions, 0, "there was nothing to forget");
+    within(store.register(&instance("1"), &claim())).await.unwrap();
+    let new = load(&flaky).await;
+    flaky.inject(Fault::Compaction);
+    assert_eq!(flaky.hits().compactions, 1);
+    let error = within(flaky.watch(&service(), old.cursor())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Compacted);
+    assert!(within(flaky.watch(&service(), new.cursor())).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_goes_back_to_the_checkpoint_or_to_nothing() {
+    let (store, flaky) = connect();
+    let empty = load(&flaky).await;
+    for (checkpoint, left) in [(false, 0), (true, 1), (true, 1)] {
+        within(store.register(&instance("kept"), &claim().with_takeover(true))).await.unwrap();
+        if checkpoint {
+            flaky.inject(Fault::Checkpoint);
+        }
+        let lost = within(store.register(&instance("lost"), &claim())).await.unwrap();
+        let mut watch = follow(&store).await;
+        flaky.inject(Fault::Rollback);
+        assert_eq!(end(&mut watch).await.kind(), ErrorKind::Diverged);
+        assert_eq!(load(&flaky).await.instances().len(), left);
+        let error = within(flaky.keep_alive(&lost)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseLost);
+        let error = within(flaky.watch(&service(), empty.cursor())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Diverged, "the first one left nothing");
+    }
+    assert_eq!(flaky.hits().rollbacks, 3);
+}
+
+fn connect() -> (MemRegistry, FaultyRegistry) {
+    let store = MemRegistry::new();
+    (store.clone(), FaultyRegistry::new(store))
+}
+
+fn service() -> ServiceName {
+    "user.rpc".parse().unwrap()
+}
+
+fn instance(id: &str) -> Instance {
+    Instance::new(service(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+}
+
+fn claim() -> Claim {
+    Claim::new(Duration::from_secs(24 * 3600)).unwrap()
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn latency(min: u64, max: u64) -> Fault {
+    Fault::Latency { min: ms(min), max: ms(max) }
+}
+
+async fn load(registry: &impl Registry) -> Snapshot {
+    within(registry.load(&service())).await.unwrap()
+}
+
+async fn follow(registry: &impl Registry) -> Watch {
+    let snapshot = load(registry).await;
+    within(registry.watch(&service(), snapshot.cursor())).await.unwrap()
+}
+
+async fn next(watch: &mut Watch) -> Batch {
+    within(watch.next()).await.expect("a watch has no bare end").unwrap()
+}
+
+async fn end(watch: &mut Watch) -> Error {
+    within(watch.next()).await.expect("a watch has no bare end").unwrap_err()
+}
+
+fn ids(batch: &Batch) -> Vec<String> {
+    batch.changes.iter().map(|change| change.id().to_string()).collect()
+}
+
+/// A deadline on every await. The clock is paused, so it takes no time to see that something hangs.
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(60), future).await.expect("it takes too long")
+}
