@@ -1,31 +1,37 @@
 //! A service registry for Rust teams: one contract over etcd, Redis and memory.
 //!
-//! Services register under a name with a lease and keep it alive. Callers load the name and watch it
-//! from there, as a versioned stream of changes that can be resumed, and that says so when history is
-//! gone. The store is a URL; the contract, and what your tests prove, is the same on each.
+//! A service registers under a name and stays registered until it stops, whatever happens to the
+//! store. Callers hold a [`View`] of the name that is always there to be read, and says how good it is.
+//! The store is a URL; the contract, and what your tests prove, is the same on each.
 //!
 //! ```
-//! use futures_util::StreamExt;
-//! use service_registry::{Change, Claim, Instance, Registry, ServiceName, connect};
+//! use service_registry::{
+//!     Discovery, DiscoveryOptions, Instance, Registration, RegistrationOptions, connect,
+//! };
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> service_registry::Result<()> {
 //! let registry = connect("mem://").await?;
-//! let service: ServiceName = "user.rpc".parse()?;
-//! let snapshot = registry.load(&service).await?;
-//! let mut watch = registry.watch(&service, snapshot.cursor()).await?;
+//! let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+//! let mut view = discovery.view(&"user.rpc".parse()?);
+//! view.ready(Duration::from_secs(5)).await?;
 //!
-//! let instance = Instance::new(service, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! let lease = registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
-//! let batch = watch.next().await.expect("a watch goes on")?;
-//! assert_eq!(batch.changes, [Change::Put(instance)]);
+//! let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//! let options = RegistrationOptions::default();
+//! let registration = Registration::start(registry, node, options).await?;
+//! view.changed().await;
+//! assert_eq!(view.picture().instances()[0].address().to_string(), "10.0.0.1:8080");
 //!
-//! registry.keep_alive(&lease).await?;
-//! registry.deregister(&lease).await?;
+//! registration.stop().await?;
+//! view.changed().await;
+//! assert!(view.picture().instances().is_empty());
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Registration`] and [`Discovery`] are what a service needs. Below them is the [`Registry`]: leases,
+//! snapshots, and a versioned stream of changes that can be resumed.
 //!
 //! # Stores
 //!

@@ -1,11 +1,14 @@
 //! The contract of a service registry, the same over etcd, Redis and memory.
 //!
-//! A service [registers](Registry::register) an [`Instance`] under a name with a lease, and renews it.
-//! Callers [load](Registry::load) the name and [watch](Registry::watch) it from there: a versioned
-//! stream of changes that can be resumed, and that says so when history is gone.
+//! A service keeps a [`Registration`]; callers hold a [`View`]. These are the engine, which renews,
+//! retries and resumes over any store. A store is a [`Registry`]: it [registers](Registry::register) an
+//! [`Instance`] under a name with a lease, [loads](Registry::load) the name and
+//! [watches](Registry::watch) it from there, as a versioned stream of changes that can be resumed, and
+//! that says so when history is gone.
 //!
-//! This crate holds what all stores share: the model, the trait with its laws, and the stored form of
-//! an instance. It contains no client of any store. A test or a single process uses the memory store:
+//! This crate holds what all stores share: the model, the trait with its laws, the stored form of
+//! an instance, and the engine. It contains no client of any store. A test or a single process uses the
+//! memory store:
 //!
 //! ```
 //! use futures_util::StreamExt;
