@@ -5,7 +5,7 @@ use super::registration::{RegistrationOptions, RegistrationState};
 use crate::{
     Claim, Error, ErrorKind, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -13,18 +13,54 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Update { instance: Instance, answer: Answer },
-    Stop { answer: Answer },
+    /// What is wanted has changed.
+    Update {
+        answer: Answer,
+    },
+    Stop {
+        answer: Answer,
+    },
 }
 
 pub(crate) type Answer = oneshot::Sender<Result<()>>;
+
+/// What is to be registered. The handle changes it, and the task too when the store refuses it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted(Arc<Mutex<Instance>>);
+
+impl Wanted {
+    pub(crate) fn new(instance: Instance) -> Self {
+        Self(Arc::new(Mutex::new(instance)))
+    }
+
+    pub(crate) fn now(&self) -> Instance {
+        self.lock().clone()
+    }
+
+    pub(crate) fn set(&self, instance: Instance) {
+        *self.lock() = instance;
+    }
+
+    /// Goes back from what was `refused`, unless something else is wanted by now.
+    fn revert(&self, refused: &Instance, accepted: &Instance) {
+        let mut wanted = self.lock();
+        if *wanted == *refused {
+            *wanted = accepted.clone();
+        }
+    }
+
+    /// Held for an assignment, and nothing panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Instance> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 pub(crate) struct Keeper {
     registry: Arc<dyn Registry>,
     options: RegistrationOptions,
     /// Drawn once. It may take over until the store first answered.
     claim: Claim,
-    wanted: watch::Sender<Instance>,
+    wanted: Wanted,
     state: watch::Sender<RegistrationState>,
     /// What the store granted last, unless it said that it is lost.
     lease: Option<Lease>,
@@ -64,7 +100,7 @@ impl Keeper {
             registry,
             options,
             claim,
-            wanted: watch::Sender::new(instance),
+            wanted: Wanted::new(instance),
             state: watch::Sender::new(state),
             lease: None,
             accepted: None,
@@ -79,8 +115,8 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn instance(&self) -> watch::Receiver<Instance> {
-        self.wanted.subscribe()
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<RegistrationState> {
@@ -95,7 +131,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Command::Update { instance, answer }) => self.want(instance, answer),
+                    Some(Command::Update { answer }) => self.update(answer),
                     Some(Command::Stop { answer }) => break Some(answer),
                     None => break None,
                 },
@@ -112,18 +148,7 @@ impl Keeper {
         }
     }
 
-    fn want(&mut self, instance: Instance, answer: Answer) {
-        let wanted = self.wanted.borrow().clone();
-        if (instance.service(), instance.id()) != (wanted.service(), wanted.id()) {
-            let message = format!(
-                "a registration keeps its service and id, service=`{}`, id=`{}`",
-                wanted.service(),
-                wanted.id()
-            );
-            drop(answer.send(Err(Error::new(ErrorKind::Invalid, message))));
-            return;
-        }
-        self.wanted.send_replace(instance);
+    fn update(&mut self, answer: Answer) {
         self.unsettled = true;
         self.waiting.retain(|answer| !answer.is_closed());
         self.waiting.push(answer);
@@ -133,7 +158,9 @@ impl Keeper {
     /// Sends the request that is due, and says when the next one is.
     async fn step(&mut self) {
         match self.standing() {
-            Some(lease) if !self.unsettled => self.renew(lease).await,
+            Some(lease) if !self.unsettled && *lease.instance() == self.wanted.now() => {
+                self.renew(lease).await;
+            }
             Some(lease) => {
                 self.register(Some(self.lapse(&lease))).await;
                 if self.unsettled {
@@ -160,7 +187,7 @@ impl Keeper {
             }
             Err(error) => {
                 self.failed(error);
-                self.due = self.due.min(lapse);
+                self.hasten(Some(lapse));
             }
         }
     }
@@ -190,7 +217,7 @@ impl Keeper {
     /// Registers what is wanted. What stands until `lapse` is to be seen lapsing then, not later.
     async fn register(&mut self, lapse: Option<Instant>) {
         let sent = Instant::now();
-        let instance = self.wanted.borrow().clone();
+        let instance = self.wanted.now();
         let limit = self.options.timeout.min(lapse.map_or(Duration::MAX, |lapse| lapse - sent));
         let answer = timeout(limit, self.registry.register(&instance, &self.claim)).await;
         match answer.unwrap_or_else(|_| Err(late(limit))) {
@@ -215,15 +242,15 @@ impl Keeper {
                 if refused {
                     // What the store refuses is not wanted any more, if there is something to go
                     // back to.
-                    if let Some(accepted) = self.accepted.clone() {
-                        self.wanted.send_replace(accepted);
+                    if let Some(accepted) = &self.accepted {
+                        self.wanted.revert(&instance, accepted);
                     }
                     self.answer(&Err(error.clone()));
                 } else {
                     self.exists = true; // for all that is known
                 }
                 self.failed(error);
-                self.due = lapse.map_or(self.due, |lapse| self.due.min(lapse));
+                self.hasten(lapse);
             }
         }
     }
@@ -249,6 +276,16 @@ impl Keeper {
         self.failures = self.failures.saturating_add(1);
         self.due = Instant::now() + self.options.backoff.delay(self.failures);
         self.failure = Some(error);
+    }
+
+    /// Tries again before what stands lapses, however long the backoff has grown: a store that is back
+    /// in time must find the lease alive. Half of the time that is left, again and again, is six more
+    /// tries at most.
+    fn hasten(&mut self, lapse: Option<Instant>) {
+        let (Some(lapse), now) = (lapse, Instant::now()) else { return };
+        let left = lapse - now;
+        let last = left < self.claim.ttl() / 50;
+        self.due = self.due.min(if last { lapse } else { now + left / 2 });
     }
 
     /// The instance may not be listed any more.
@@ -291,7 +328,7 @@ impl Keeper {
         }
         let lease = self.lease.clone().unwrap_or_else(|| {
             // Nothing was acknowledged, but something may have been done.
-            let instance = self.wanted.borrow().clone();
+            let instance = self.wanted.now();
             Lease::new(self.claim.lease(), self.claim.ttl(), instance, Revision::new(0))
         });
         self.failures = 0;
@@ -317,7 +354,7 @@ impl Keeper {
     }
 
     fn names(&self) -> (ServiceName, InstanceId) {
-        let wanted = self.wanted.borrow();
+        let wanted = self.wanted.now();
         (wanted.service().clone(), wanted.id().clone())
     }
 

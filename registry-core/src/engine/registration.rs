@@ -1,7 +1,7 @@
 //! An instance that stays registered.
 
 use super::Backoff;
-use super::keeper::{Command, Keeper, not_withdrawn};
+use super::keeper::{Command, Keeper, Wanted, not_withdrawn};
 use crate::{Claim, Error, ErrorKind, Instance, Registry, Result, Status, Target};
 use futures_util::{Stream, stream};
 use std::fmt;
@@ -123,7 +123,7 @@ impl RegistrationState {
 /// A dropped registration is withdrawn in the background, if the runtime lives long enough: prefer
 /// [`stop`](Self::stop), which says whether that worked.
 pub struct Registration {
-    instance: watch::Receiver<Instance>,
+    wanted: Wanted,
     state: watch::Receiver<RegistrationState>,
     commands: mpsc::Sender<Command>,
     stop_timeout: Duration,
@@ -151,9 +151,9 @@ impl Registration {
         let (commands, received) = mpsc::channel(1);
         let (registered, first) = oneshot::channel();
         let keeper = Keeper::new(registry, instance, claim, options, received, registered);
-        let (instance, state) = (keeper.instance(), keeper.state());
+        let (wanted, state) = (keeper.wanted(), keeper.state());
         tokio::spawn(keeper.run());
-        let registration = Self { instance, state, commands, stop_timeout };
+        let registration = Self { wanted, state, commands, stop_timeout };
         match start {
             Start::InBackground => Ok(registration),
             Start::Within(limit) => {
@@ -168,7 +168,7 @@ impl Registration {
 
     /// What is to be registered: as started with, or as last updated.
     pub fn instance(&self) -> Instance {
-        self.instance.borrow().clone()
+        self.wanted.now()
     }
 
     /// Its state now.
@@ -190,8 +190,8 @@ impl Registration {
 
     /// Registers it with other data: address, weight, status, metadata.
     ///
-    /// It waits for the store to acknowledge that, for as long as that takes. To drop the future then
-    /// takes nothing back: the registration goes on trying. Of several updates under way the last
+    /// It waits for the store to acknowledge that, for as long as that takes. To drop the future takes
+    /// nothing back: the registration goes on trying. Of several updates under way the last
     /// counts, and what becomes of it is the answer to all.
     ///
     /// # Errors
@@ -200,9 +200,17 @@ impl Registration {
     /// refuses the credentials: what was acknowledged last stays. `Superseded` if another incarnation
     /// holds the id: the data counts once that is gone.
     pub async fn update(&self, instance: Instance) -> Result<()> {
+        let wanted = self.instance();
+        let (service, id) = (wanted.service(), wanted.id());
+        if (instance.service(), instance.id()) != (service, id) {
+            let message =
+                format!("a registration keeps its service and id, service=`{service}`, id=`{id}`");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        // At the first poll: if the task is busy, what it is busy with makes it look at this next.
+        self.wanted.set(instance);
         let (answer, answered) = oneshot::channel();
-        let command = Command::Update { instance, answer };
-        self.commands.send(command).await.map_err(|_| over())?;
+        self.commands.send(Command::Update { answer }).await.map_err(|_| over())?;
         answered.await.unwrap_or_else(|_| Err(over()))
     }
 

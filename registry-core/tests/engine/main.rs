@@ -1,0 +1,21 @@
+//! The engine over the memory store: days of outages in milliseconds of a paused clock.
+
+#![allow(clippy::unwrap_used)]
+
+mod cold_start;
+mod go_zero;
+mod hot_loops;
+mod leaks;
+mod monitor;
+mod peers;
+mod races;
+mod registration;
+mod retained;
+mod scripts;
+mod spy;
+mod starting;
+mod stopping;
+mod subscribers;
+mod support;
+mod updating;
+mod view;

@@ -1,0 +1,222 @@
+//! A registry that writes down what it is asked for, and does something to some of it.
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use registry_core::{
+    Batch, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName,
+    Snapshot, Watch,
+};
+use registry_mem::FaultyRegistry;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What a caller asked a registry for.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Register(Instance, Claim),
+    KeepAlive(Lease),
+    Deregister,
+    Load,
+    Watch(Cursor),
+}
+
+/// What to do about a call, other than to pass it on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Twist {
+    /// The store does not see it.
+    Refuse(ErrorKind),
+    /// The store does it at once, and answers so much later.
+    Late(Duration),
+    /// There is never an answer.
+    Hang,
+    /// The store grants another ttl, as it says.
+    Grant(Duration),
+    /// A watch that opens, and ends at once.
+    EndAtOnce(ErrorKind),
+    /// A watch that moves the cursor, and then ends.
+    ProgressAndEnd(ErrorKind),
+}
+
+type Twister = Box<dyn FnMut(&Call) -> Option<Twist> + Send>;
+
+/// Writes down every call, and does something to some.
+pub(crate) struct Spy {
+    inner: FaultyRegistry,
+    calls: Mutex<Vec<(Instant, Call)>>,
+    twister: Mutex<Twister>,
+    open: Arc<AtomicUsize>,
+    /// When the last register or renewal was sent that succeeded.
+    acknowledged: Mutex<Option<Instant>>,
+}
+
+impl Spy {
+    pub(crate) fn new(inner: FaultyRegistry) -> Self {
+        let (calls, twister) = (Mutex::default(), Mutex::new(Box::new(|_: &Call| None) as Twister));
+        Self { inner, calls, twister, open: Arc::default(), acknowledged: Mutex::default() }
+    }
+
+    /// From now on, `twister` decides what happens to a call.
+    pub(crate) fn twist(&self, twister: impl FnMut(&Call) -> Option<Twist> + Send + 'static) {
+        *self.twister.lock().unwrap() = Box::new(twister);
+    }
+
+    pub(crate) fn untwist(&self) {
+        self.twist(|_| None);
+    }
+
+    /// When what was asked for, so far.
+    pub(crate) fn calls(&self) -> Vec<(Instant, Call)> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn times(&self, of: impl Fn(&Call) -> bool) -> Vec<Instant> {
+        self.calls().iter().filter(|(_, call)| of(call)).map(|(at, _)| *at).collect()
+    }
+
+    pub(crate) fn renewals(&self) -> Vec<Instant> {
+        self.times(|call| matches!(call, Call::KeepAlive(_)))
+    }
+
+    pub(crate) fn withdrawals(&self) -> Vec<Instant> {
+        self.times(|call| matches!(call, Call::Deregister))
+    }
+
+    pub(crate) fn loads(&self) -> usize {
+        self.times(|call| matches!(call, Call::Load)).len()
+    }
+
+    pub(crate) fn claims(&self) -> Vec<(Instant, Claim)> {
+        let claim = |(at, call)| match call {
+            Call::Register(_, claim) => Some((at, claim)),
+            _ => None,
+        };
+        self.calls().into_iter().filter_map(claim).collect()
+    }
+
+    /// Where watches began.
+    pub(crate) fn watches(&self) -> Vec<Cursor> {
+        let cursor = |(_, call)| match call {
+            Call::Watch(cursor) => Some(cursor),
+            _ => None,
+        };
+        self.calls().into_iter().filter_map(cursor).collect()
+    }
+
+    /// When the last register or renewal was sent that was acknowledged.
+    pub(crate) fn acknowledged(&self) -> Option<Instant> {
+        *self.acknowledged.lock().unwrap()
+    }
+
+    /// How many watches are open: opened, and not dropped.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    fn note(&self, call: Call) -> Option<Twist> {
+        let twist = (self.twister.lock().unwrap())(&call);
+        self.calls.lock().unwrap().push((Instant::now(), call));
+        twist
+    }
+
+    async fn pass<T>(&self, call: Call, on: impl Future<Output = Result<T>>) -> Result<T> {
+        let twist = self.note(call);
+        Self::twisted(twist, on).await
+    }
+
+    async fn twisted<T>(twist: Option<Twist>, on: impl Future<Output = Result<T>>) -> Result<T> {
+        match twist {
+            Some(Twist::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
+            Some(Twist::Hang) => std::future::pending().await,
+            Some(Twist::Late(delay)) => {
+                let answer = on.await;
+                sleep(delay).await;
+                answer
+            }
+            _ => on.await,
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for Spy {
+    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        let sent = Instant::now();
+        let twist = self.note(Call::Register(instance.clone(), *claim));
+        let lease = Self::twisted(twist, self.inner.register(instance, claim)).await?;
+        *self.acknowledged.lock().unwrap() = Some(sent);
+        let Some(Twist::Grant(ttl)) = twist else { return Ok(lease) };
+        Ok(Lease::new(lease.id(), ttl, lease.instance().clone(), lease.revision()))
+    }
+
+    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        let sent = Instant::now();
+        self.pass(Call::KeepAlive(lease.clone()), self.inner.keep_alive(lease)).await?;
+        *self.acknowledged.lock().unwrap() = Some(sent);
+        Ok(())
+    }
+
+    async fn deregister(&self, lease: &Lease) -> Result<()> {
+        self.pass(Call::Deregister, self.inner.deregister(lease)).await
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+        self.pass(Call::Load, self.inner.load(service)).await
+    }
+
+    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+        let twist = self.note(Call::Watch(after.clone()));
+        let watch = match twist {
+            Some(Twist::Refuse(kind)) => return Err(Error::new(kind, "refused by the spy")),
+            Some(Twist::Hang) => std::future::pending().await,
+            Some(Twist::EndAtOnce(kind)) => {
+                let end = Err(Error::new(kind, "ended by the spy"));
+                Watch::new(after.clone(), stream::iter([end]))
+            }
+            Some(Twist::ProgressAndEnd(kind)) => {
+                // The memory store proves a cursor by its branch: a later one of that will do.
+                let next = after.revision().get() + 1;
+                let text = after.to_string();
+                let text = text.replacen(&format!(":{}:", next - 1), &format!(":{next}:"), 1);
+                let progress = Ok(Batch::progress(text.parse()?));
+                let end = Err(Error::new(kind, "ended by the spy"));
+                Watch::new(after.clone(), stream::iter([progress, end]))
+            }
+            _ => self.inner.watch(service, after).await?,
+        };
+        let open = Open::new(&self.open);
+        let items = stream::unfold((watch, open), |(mut watch, open)| async move {
+            Some((watch.next().await?, (watch, open)))
+        });
+        Ok(Watch::new(after.clone(), items))
+    }
+
+    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
+        self.inner.services().await
+    }
+}
+
+impl fmt::Debug for Spy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spy").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// Counts a watch for as long as it is held.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
