@@ -3,6 +3,7 @@
 //! * [`conformance`] runs every [`Scenario`], one for each clause of each law of
 //!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
 //!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
+//! * [`engine`] holds registrations and views over a store to what they promise, under faults.
 //! * [`laws`] checks recorded histories, whatever ran concurrently.
 //! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
 //! * [`servers`] finds or starts the real servers to test against.
@@ -12,6 +13,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod case;
+pub mod engine;
 mod harness;
 pub mod laws;
 pub mod lockstep;

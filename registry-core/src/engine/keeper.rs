@@ -7,6 +7,7 @@ use crate::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -127,15 +128,21 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let answer = loop {
             // Commands come first, but none interrupts a request: what that would leave behind,
-            // nobody knows.
-            tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(Command::Update { answer }) => self.update(answer),
-                    Some(Command::Stop { answer }) => break Some(answer),
-                    None => break None,
-                },
-                () = sleep_until(self.due) => self.step().await,
+            // nobody knows. What is due is not slept for: a timer is a millisecond late.
+            let command = if Instant::now() < self.due {
+                tokio::select! {
+                    biased;
+                    command = self.commands.recv() => command.ok_or(TryRecvError::Disconnected),
+                    () = sleep_until(self.due) => Err(TryRecvError::Empty),
+                }
+            } else {
+                self.commands.try_recv()
+            };
+            match command {
+                Ok(Command::Update { answer }) => self.update(answer),
+                Ok(Command::Stop { answer }) => break Some(answer),
+                Err(TryRecvError::Empty) => self.step().await,
+                Err(TryRecvError::Disconnected) => break None,
             }
         };
         let limit = self.options.stop_timeout;

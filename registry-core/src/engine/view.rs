@@ -1,6 +1,6 @@
 //! A picture of one service that is always there, and says how good it is.
 
-use super::board::Board;
+use super::board::{Board, Listener};
 use super::discovery::Shared;
 use super::retain::Retained;
 use super::updates::Updates;
@@ -41,17 +41,18 @@ use tokio::time::{Instant, timeout};
 /// # registration.stop().await
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct View {
     shared: Arc<Shared>,
     /// The version of the picture that [`changed`](Self::changed) last told of.
     seen: u64,
+    /// Where it waits. Who only reads needs none.
+    listener: Option<Listener>,
 }
 
 impl View {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = shared.board().picture().version;
-        Self { shared, seen }
+        Self { shared, seen, listener: None }
     }
 
     /// The service.
@@ -136,11 +137,12 @@ impl View {
     /// than when the handle was made: other instances, or another [state](ViewState). Changes in
     /// between are told as one. A clone has seen what the handle had seen that it was made of.
     pub async fn changed(&mut self) {
-        let listener = self.shared.board().listen();
-        self.seen = poll_fn(|cx| {
+        let Self { shared, seen, listener } = self;
+        let listener = listener.get_or_insert_with(|| shared.board().listen());
+        *seen = poll_fn(|cx| {
             listener.register(cx);
-            let version = self.picture().version;
-            if version == self.seen { Poll::Pending } else { Poll::Ready(version) }
+            let version = shared.board().picture().version;
+            if version == *seen { Poll::Pending } else { Poll::Ready(version) }
         })
         .await;
     }
@@ -148,6 +150,12 @@ impl View {
     /// Every change that the store makes, after its state now.
     pub fn updates(&self) -> Updates {
         Updates::new(self.clone(), self.shared.board())
+    }
+}
+
+impl Clone for View {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), seen: self.seen, listener: None }
     }
 }
 

@@ -1,0 +1,267 @@
+//! One change, to all who subscribe: how long until the last has it, and what that takes.
+
+use crate::meter::{Heap, as_f64};
+use crate::report::{Figure, Report};
+use crate::world::{World, one_thread, two_threads};
+use anyhow::{Context, Result, ensure};
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Batch, Cursor, Origin, Revision, View};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+const MANY: usize = 10_000;
+
+pub(crate) fn report(quick: bool) -> Result<Report> {
+    let mut report = Report::default();
+    let rounds = if quick { 11 } else { 101 };
+    compare(&mut report, "1 thread", &one_thread()?, rounds)?;
+    compare(&mut report, "2 threads", &two_threads()?, rounds)?;
+    copies(&mut report)?;
+    footprint(&mut report)?;
+    report.note("from before the call of `register`, or before the first send, to the last task that has it");
+    report.note("raw: a tokio mpsc channel for each task, and an `Arc` sent into each");
+    Ok(report)
+}
+
+/// How a subscriber learns of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Updates,
+    Changed,
+}
+
+const WAYS: [(Way, &str); 2] = [(Way::Updates, "updates()"), (Way::Changed, "changed()")];
+
+/// Times, in turns.
+fn compare(report: &mut Report, told: &str, runtime: &Runtime, rounds: usize) -> Result<()> {
+    runtime.block_on(async {
+        let mut updates = Ours::new(100, Way::Updates, MANY).await?;
+        let mut changed = Ours::new(100, Way::Changed, MANY).await?;
+        let raw = Raw::new(MANY)?;
+        let mut times: [Vec<f64>; 4] = Default::default();
+        for round in 0..=rounds {
+            for place in 0..times.len() {
+                let arm = (round + place) % times.len();
+                let took = match arm {
+                    1 => updates.change().await?,
+                    2 => changed.change().await?,
+                    _ => raw.change().await?,
+                };
+                if round > 0 {
+                    times[arm].push(took); // the first warmed up
+                }
+            }
+        }
+        let [raw, updates, changed, again] = times;
+        let ratio = |times: &[f64]| -> Vec<f64> {
+            times.iter().zip(&raw).map(|(time, raw)| time / raw).collect()
+        };
+        let target = |figure: Figure| figure.at_most(1.3);
+        report.add(Figure::median(format!("{told}: raw mpsc"), &raw, "ms"));
+        report.add(Figure::median(format!("{told}: updates()"), &updates, "ms").aim(1.0));
+        report.add(Figure::median(format!("{told}: changed()"), &changed, "ms").aim(1.0));
+        report.add(target(Figure::median(
+            format!("{told}: updates() / raw"),
+            &ratio(&updates),
+            "x",
+        )));
+        report.add(target(Figure::median(
+            format!("{told}: changed() / raw"),
+            &ratio(&changed),
+            "x",
+        )));
+        report.add(Figure::median(format!("{told}: A/A: raw / raw"), &ratio(&again), "x"));
+        Ok(())
+    })
+}
+
+/// What is allocated in a change: one copy of the snapshot, whoever looks.
+fn copies(report: &mut Report) -> Result<()> {
+    let runtime = one_thread()?;
+    let cost = |way, instances, subscribers| {
+        runtime.block_on(async { Ours::new(instances, way, subscribers).await?.cost().await })
+    };
+    for (way, name) in WAYS {
+        let (few, many, larger) =
+            (cost(way, 100, 100)?, cost(way, 100, MANY)?, cost(way, 1_100, MANY)?);
+        let bytes = |figure: &str, value, target| {
+            Figure::counted(format!("{name}: {figure}"), value, "B").exactly(target)
+        };
+        let per_subscriber = (many - few) / as_f64(MANY as u64 - 100);
+        report.add(Figure::counted(format!("{name}: a change, 100 instances, in all"), many, "B"));
+        report.add(bytes("a change, for each instance", (larger - many) / 1_000.0, 8.0));
+        report.add(bytes("a change, for each subscriber", per_subscriber, 0.0));
+    }
+    Ok(())
+}
+
+/// What a subscriber holds.
+fn footprint(report: &mut Report) -> Result<()> {
+    let runtime = one_thread()?;
+    let each = |grown: f64| grown / as_f64(MANY as u64);
+    runtime.block_on(async {
+        let world = World::new(100).await?;
+        let mut streams = Vec::with_capacity(MANY);
+        let heap = Heap::now();
+        for _ in 0..MANY {
+            let mut updates = world.view.updates();
+            ensure!(updates.next().now_or_never().is_some(), "it begins with the state");
+            ensure!(updates.next().now_or_never().is_none(), "nothing else happened");
+            streams.push(updates);
+        }
+        let size = as_f64(size_of_val(&streams[0]) as u64);
+        let figure = Figure::counted("updates(): a subscriber", each(heap.grown()) + size, "B");
+        report.add(figure.at_most(1023.0));
+        anyhow::Ok(())
+    })?;
+    for (way, name) in WAYS {
+        runtime.block_on(async {
+            let world = World::new(100).await?;
+            let arrivals = Arc::new(Arrivals::default());
+            let heap = Heap::now();
+            let tasks = subscribe(&world.view, way, MANY, &arrivals).await;
+            let figure = format!("{name}: a subscriber and its task");
+            report.add(Figure::counted(figure, each(heap.grown()), "B").at_most(1023.0));
+            drop(tasks);
+            anyhow::Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Counts who has it.
+#[derive(Default)]
+struct Arrivals {
+    left: AtomicUsize,
+    last: Mutex<Option<Instant>>,
+    all: Notify,
+}
+
+impl Arrivals {
+    fn expect(&self, many: usize) {
+        self.left.store(many, Ordering::SeqCst);
+    }
+
+    fn one(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.all.notify_one();
+        }
+    }
+
+    /// Milliseconds from `start` until the last had it.
+    async fn after(&self, start: Instant) -> Result<f64> {
+        self.all.notified().await;
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((last.context("nobody came")? - start).as_secs_f64() * 1e3)
+    }
+}
+
+/// Starts subscribers, and waits until they all wait.
+async fn subscribe(
+    view: &View,
+    way: Way,
+    subscribers: usize,
+    arrivals: &Arc<Arrivals>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    arrivals.expect(subscribers);
+    for _ in 0..subscribers {
+        let (mut view, arrivals) = (view.clone(), arrivals.clone());
+        match way {
+            Way::Updates => drop(tasks.spawn(async move {
+                let mut updates = view.updates();
+                drop(view);
+                while updates.next().await.is_some() {
+                    arrivals.one(); // the first is the state
+                }
+            })),
+            Way::Changed => drop(tasks.spawn(async move {
+                loop {
+                    arrivals.one();
+                    view.changed().await;
+                }
+            })),
+        }
+    }
+    arrivals.all.notified().await;
+    tasks
+}
+
+/// A service, and who subscribes to it.
+struct Ours {
+    world: World,
+    arrivals: Arc<Arrivals>,
+    tasks: JoinSet<()>,
+}
+
+impl Ours {
+    async fn new(instances: usize, way: Way, subscribers: usize) -> Result<Self> {
+        let world = World::new(instances).await?;
+        let arrivals = Arc::new(Arrivals::default());
+        let tasks = subscribe(&world.view, way, subscribers, &arrivals).await;
+        Ok(Self { world, arrivals, tasks })
+    }
+
+    async fn change(&mut self) -> Result<f64> {
+        self.arrivals.expect(self.tasks.len());
+        let start = Instant::now();
+        self.world.change().await?;
+        self.arrivals.after(start).await
+    }
+
+    /// The bytes allocated in a change. The least of several, since now and then a queue grows.
+    async fn cost(&mut self) -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..40 {
+            let heap = Heap::now();
+            self.change().await?;
+            least = least.min(as_f64(heap.allocated()));
+        }
+        Ok(least)
+    }
+}
+
+/// The same without a registry.
+struct Raw {
+    senders: Vec<mpsc::Sender<Arc<Batch>>>,
+    batch: Arc<Batch>,
+    arrivals: Arc<Arrivals>,
+    _tasks: JoinSet<()>,
+}
+
+impl Raw {
+    fn new(subscribers: usize) -> Result<Self> {
+        let arrivals = Arc::new(Arrivals::default());
+        let (mut senders, mut tasks) = (Vec::new(), JoinSet::new());
+        for _ in 0..subscribers {
+            let (sender, mut receiver) = mpsc::channel::<Arc<Batch>>(16);
+            let arrivals = arrivals.clone();
+            senders.push(sender);
+            tasks.spawn(async move {
+                while receiver.recv().await.is_some() {
+                    arrivals.one();
+                }
+            });
+        }
+        let batch = Arc::new(Batch::progress(cursor()?));
+        Ok(Self { senders, batch, arrivals, _tasks: tasks })
+    }
+
+    async fn change(&self) -> Result<f64> {
+        self.arrivals.expect(self.senders.len());
+        let start = Instant::now();
+        for sender in &self.senders {
+            sender.try_send(self.batch.clone())?;
+        }
+        self.arrivals.after(start).await
+    }
+}
+
+fn cursor() -> Result<Cursor> {
+    Ok(Origin::new("raw", "", &"raw".parse()?).cursor(Revision::new(1), 0))
+}

@@ -1,0 +1,39 @@
+//! What a subscriber that never reads costs: so much and no more.
+
+use crate::meter::{Heap, as_f64};
+use crate::report::{Figure, Report};
+use crate::world::{World, one_thread};
+use anyhow::{Result, ensure};
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::yield_now;
+
+/// How many batches a view holds for those who do not read.
+const BACKLOG: u64 = 1024;
+
+/// Makes changes that one subscriber does not read, and looks whether memory grows without end.
+pub(crate) fn bounded(report: &mut Report) -> Result<()> {
+    let grown = one_thread()?.block_on(async {
+        let mut world = World::new(10).await?;
+        for _ in 0..BACKLOG {
+            world.change().await?; // nobody subscribes yet: nothing is held
+            yield_now().await;
+        }
+        let mut stuck = world.view.updates();
+        ensure!(stuck.next().now_or_never().is_some(), "it begins with the state");
+        let heap = Heap::now();
+        let mut grown = Vec::new();
+        for _ in 0..4 {
+            for _ in 0..BACKLOG {
+                world.change().await?;
+                yield_now().await;
+            }
+            grown.push(heap.grown());
+        }
+        anyhow::Ok(grown)
+    })?;
+    let each = grown[0] / as_f64(BACKLOG);
+    report.add(Figure::counted("stuck: held for each of 1,024 unread changes", each, "B"));
+    let more = (grown[3] - grown[1]) / as_f64(2 * BACKLOG);
+    report.add(Figure::counted("stuck: held for each change after that", more, "B").at_most(1.0));
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! One of 100 instances: through a handle, and by index from the bare slice.
+
+use crate::callgrind::instructions;
+use crate::contention;
+use crate::meter::{Heap, as_f64, thread_time};
+use crate::report::{Figure, Report};
+use crate::world::{World, one_thread};
+use anyhow::Result;
+use clap::ValueEnum;
+use fastrand::Rng;
+use registry_core::{Instance, Instances, View};
+use std::hint::black_box;
+
+const INSTANCES: usize = 100;
+
+/// A way to pick.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arm {
+    /// Only the random number.
+    Empty,
+    /// From a slice that never changes.
+    Slice,
+    /// Through `View::picture`.
+    Picture,
+    /// Through `View::reader`.
+    Reader,
+}
+
+impl Arm {
+    /// Picks so many times.
+    pub(crate) fn run(self, view: &View, slice: &Instances, iterations: u64) {
+        let mut rng = Rng::with_seed(7);
+        match self {
+            Self::Empty => {
+                let len = black_box(slice.len());
+                repeat(iterations, || {
+                    black_box(rng.usize(..len));
+                });
+            }
+            Self::Slice => {
+                let slice: &[Instance] = black_box(slice);
+                repeat(iterations, || choose(slice, &mut rng));
+            }
+            Self::Picture => repeat(iterations, || choose(view.picture().instances(), &mut rng)),
+            Self::Reader => {
+                let mut reader = view.reader();
+                repeat(iterations, || choose(reader.picture().instances(), &mut rng));
+            }
+        }
+    }
+
+    /// Nanoseconds for each of so many, of this thread's own time.
+    pub(crate) fn time(self, view: &View, slice: &Instances, iterations: u64) -> f64 {
+        let start = thread_time();
+        self.run(view, slice, iterations);
+        (thread_time() - start) * 1e9 / as_f64(iterations)
+    }
+}
+
+#[inline]
+fn repeat(iterations: u64, mut pick: impl FnMut()) {
+    for _ in 0..iterations {
+        pick();
+    }
+}
+
+#[inline]
+fn choose(instances: &[Instance], rng: &mut Rng) {
+    black_box(&instances[rng.usize(..instances.len())]);
+}
+
+/// One arm, and nothing measured: for callgrind.
+pub(crate) fn alone(arm: Arm, iterations: u64) -> Result<()> {
+    let world = one_thread()?.block_on(World::new(INSTANCES))?;
+    let slice = world.view.picture().instances().clone();
+    arm.run(&world.view, &slice, iterations);
+    Ok(())
+}
+
+pub(crate) fn report(quick: bool) -> Result<Report> {
+    let mut report = Report::default();
+    count(&mut report, if quick { 50_000 } else { 1_000_000 })?;
+    compare(&mut report, if quick { 5 } else { 51 })?;
+    contention::readers(&mut report, quick)?;
+    contention::writer(&mut report, quick)?;
+    report
+        .note("all but `alone` with the loop and the random number, which are part of every pick");
+    report.note("ns are of the reading threads' own time: others on the machine do not count");
+    Ok(report)
+}
+
+/// Instructions and allocations.
+fn count(report: &mut Report, iterations: u64) -> Result<()> {
+    let mut counted = Vec::new();
+    for arm in [Arm::Empty, Arm::Slice, Arm::Picture, Arm::Reader] {
+        counted.push(instructions(arm, iterations)?);
+    }
+    if let [Some(empty), Some(slice), Some(picture), Some(reader)] = counted[..] {
+        let unit = "instructions";
+        let target = |figure: Figure| figure.at_most(100.0).aim(40.0);
+        report.add(Figure::counted("loop and random number alone", empty, unit));
+        report.add(Figure::counted("slice index", slice, unit));
+        report.add(target(Figure::counted("pick, picture()", picture, unit)));
+        report.add(target(Figure::counted("pick, reader()", reader, unit)));
+        report.add(Figure::counted("picture() alone", picture - slice, unit));
+        report.add(Figure::counted("reader() alone", reader - slice, unit));
+    } else {
+        report.note("instructions are not counted: there is no valgrind on the PATH");
+    }
+    let world = one_thread()?.block_on(World::new(INSTANCES))?;
+    let slice = world.view.picture().instances().clone();
+    for (arm, name) in [(Arm::Picture, "picture()"), (Arm::Reader, "reader()")] {
+        arm.run(&world.view, &slice, 1); // a thread's first load makes its place
+        let heap = Heap::now();
+        arm.run(&world.view, &slice, iterations);
+        let made = as_f64(heap.allocations());
+        let name = format!("{name}, {iterations} picks");
+        report.add(Figure::counted(name, made, "allocations").exactly(0.0));
+    }
+    Ok(())
+}
+
+/// Times, against the slice, in turns.
+fn compare(report: &mut Report, rounds: usize) -> Result<()> {
+    const PICKS: u64 = 200_000;
+    let world = one_thread()?.block_on(World::new(INSTANCES))?;
+    let slice = world.view.picture().instances().clone();
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for round in 0..rounds {
+        let arms = [Arm::Slice, Arm::Picture, Arm::Reader, Arm::Slice];
+        for place in 0..arms.len() {
+            let n = (round + place) % arms.len();
+            times[n].push(arms[n].time(&world.view, &slice, PICKS));
+        }
+    }
+    let [slices, pictures, readers, again] = times;
+    let ratio = |times: &[f64]| -> Vec<f64> {
+        times.iter().zip(&slices).map(|(time, slice)| time / slice).collect()
+    };
+    let target = |figure: Figure| figure.at_most(4.0).aim(1.25);
+    report.add(Figure::median("slice index", &slices, "ns"));
+    report.add(Figure::median("pick, picture()", &pictures, "ns"));
+    report.add(Figure::median("pick, reader()", &readers, "ns"));
+    report.add(target(Figure::median("picture() / slice index", &ratio(&pictures), "x")));
+    report.add(target(Figure::median("reader() / slice index", &ratio(&readers), "x")));
+    report.add(Figure::median("A/A: slice index / slice index", &ratio(&again), "x"));
+    Ok(())
+}

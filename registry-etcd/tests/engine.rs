@@ -1,0 +1,158 @@
+//! Registrations and views over a real etcd, under faults.
+#![allow(clippy::unwrap_used)]
+
+use async_trait::async_trait;
+use etcd_client::{Client, DeleteOptions};
+use registry_core::{Registry, ServiceName};
+use registry_etcd::{EtcdOptions, EtcdRegistry};
+use registry_testkit::Traits;
+use registry_testkit::engine::{Arena, Fault, Side, Terms, Ways, suite};
+use registry_testkit::servers::{Etcd, ServerOptions};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// One more than etcd grants at least, so that a busy machine loses no lease.
+const TTL: Duration = Duration::from_secs(3);
+
+const CALL: Duration = Duration::from_secs(2);
+
+/// etcd allows no less between two pings.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
+const BOTH: &[Side] = &[Side::Both];
+
+const FAULTS: &[(Fault, &[Side])] = &[
+    (Fault::Cut, BOTH),
+    (Fault::Reset, BOTH),
+    (Fault::Silence, EACH),
+    (Fault::LostReplies, BOTH),
+    (Fault::Outage, EACH),
+    (Fault::Delay, BOTH),
+    (Fault::Slice, BOTH),
+    (Fault::Throttle, BOTH),
+    (Fault::Pause, BOTH),
+    (Fault::Kill, BOTH),
+    (Fault::Compaction, BOTH),
+    (Fault::Rollback, BOTH),
+    (Fault::Revocation, BOTH),
+    (Fault::Deletion, BOTH),
+];
+
+fn main() -> ExitCode {
+    let traits = Traits::server(TTL, Duration::from_secs(1));
+    let terms = Terms::new(traits, CALL, PING_INTERVAL + PING_TIMEOUT, FAULTS);
+    suite(&terms.with_random_runs(0..3, Duration::from_secs(6)), || async {
+        Ok(Arc::new(Server::start().await?) as Arc<dyn Arena>)
+    })
+}
+
+/// One server, a way to it for each side, and one for the operator.
+struct Server {
+    etcd: Mutex<Etcd>,
+    ways: Ways,
+    client: Client,
+    publisher: EtcdRegistry,
+    subscriber: EtcdRegistry,
+    direct: EtcdRegistry,
+    struck: Mutex<Option<Fault>>,
+}
+
+impl Server {
+    async fn start() -> Result<Self, String> {
+        let own = ServerOptions { url: None, ..Etcd::options() };
+        let etcd = Etcd::start_with(own).await.map_err(|error| error.to_string())?;
+        let address = etcd.endpoint().trim_start_matches("http://").to_owned();
+        let ways = Ways::to(address.parse().unwrap(), TTL / 30).await.unwrap();
+        let client = Client::connect([etcd.endpoint()], None).await.unwrap();
+        let publisher = connect(&ways.address(Side::Publisher).to_string()).await;
+        let subscriber = connect(&ways.address(Side::Subscriber).to_string()).await;
+        let (direct, struck) = (connect(&address).await, Mutex::new(None));
+        Ok(Self { etcd: Mutex::new(etcd), ways, client, publisher, subscriber, direct, struck })
+    }
+
+    /// Nobody gets an answer.
+    async fn assert_away(&self, service: &ServiceName) {
+        let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "the server is there");
+    }
+}
+
+async fn connect(address: &str) -> EtcdRegistry {
+    let options = EtcdOptions {
+        request_timeout: CALL,
+        ping_interval: PING_INTERVAL,
+        ping_timeout: PING_TIMEOUT,
+        ..EtcdOptions::default()
+    };
+    let url = format!("etcd://{address}/test").parse().unwrap();
+    EtcdRegistry::connect_with(&url, options).await.unwrap()
+}
+
+#[async_trait]
+impl Arena for Server {
+    fn registry(&self, side: Side) -> Arc<dyn Registry> {
+        Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
+    }
+
+    fn direct(&self) -> Arc<dyn Registry> {
+        Arc::new(self.direct.clone())
+    }
+
+    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+        let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
+        let process = etcd.process().unwrap();
+        match fault {
+            Fault::Pause => {
+                process.pause().unwrap();
+                self.assert_away(service).await;
+            }
+            Fault::Kill => {
+                process.kill().unwrap();
+                self.assert_away(service).await;
+            }
+            Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
+            Fault::Rollback => {
+                process.wipe().unwrap();
+                process.restart().await.unwrap();
+            }
+            Fault::Revocation => {
+                let leases = client.leases().await.unwrap();
+                assert!(!leases.leases().is_empty(), "no lease was there");
+                for lease in leases.leases() {
+                    client.lease_revoke(lease.id()).await.unwrap();
+                }
+            }
+            Fault::Deletion => {
+                let all = DeleteOptions::new().with_prefix();
+                let deleted = client.delete("test/", Some(all)).await.unwrap();
+                assert!(deleted.deleted() > 0, "nothing was deleted");
+            }
+            _ => self.ways.strike(fault, side),
+        }
+        *self.struck.lock().await = Some(fault);
+    }
+
+    async fn heal(&self) {
+        let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
+        let process = etcd.process().unwrap();
+        match self.struck.lock().await.take() {
+            Some(Fault::Pause) => process.resume().unwrap(),
+            Some(Fault::Kill) => process.restart().await.unwrap(),
+            Some(Fault::Compaction) => {
+                let now = client.get("any", None).await.unwrap().header().unwrap().revision();
+                client.compact(now, None).await.unwrap();
+            }
+            _ => {}
+        }
+        self.ways.heal();
+    }
+
+    async fn play(&self, seed: u64, length: Duration) {
+        self.ways.play(seed, length).await;
+    }
+}

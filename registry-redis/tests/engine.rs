@@ -1,0 +1,164 @@
+//! Registrations and views over a real Redis, under faults.
+#![allow(clippy::unwrap_used)]
+
+use async_trait::async_trait;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use registry_core::{Registry, ServiceName};
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testkit::Traits;
+use registry_testkit::engine::{Arena, Fault, Side, Terms, Ways, suite};
+use registry_testkit::servers::{Redis, ServerOptions};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// So long that a busy machine loses no lease.
+const TTL: Duration = Duration::from_secs(3);
+
+const CALL: Duration = Duration::from_secs(2);
+
+/// A read of the feed waits so long for news, and as long as a call on top of that.
+const BLOCK: Duration = Duration::from_secs(5);
+
+const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
+const BOTH: &[Side] = &[Side::Both];
+
+const FAULTS: &[(Fault, &[Side])] = &[
+    (Fault::Cut, BOTH),
+    (Fault::Reset, BOTH),
+    (Fault::Silence, EACH),
+    (Fault::LostReplies, BOTH),
+    (Fault::Outage, EACH),
+    (Fault::Delay, BOTH),
+    (Fault::Slice, BOTH),
+    (Fault::Throttle, BOTH),
+    (Fault::Pause, BOTH),
+    (Fault::Kill, BOTH),
+    (Fault::Compaction, BOTH),
+    (Fault::Rollback, BOTH),
+    // What an operator can delete here is what is due.
+    (Fault::Revocation, BOTH),
+];
+
+fn main() -> ExitCode {
+    let traits = Traits::server(TTL, Duration::from_millis(100));
+    let terms = Terms::new(traits, CALL, BLOCK + CALL, FAULTS);
+    suite(&terms.with_random_runs(0..3, Duration::from_secs(6)), || async {
+        Ok(Arc::new(Server::start().await?) as Arc<dyn Arena>)
+    })
+}
+
+/// One server, a way to it for each side, and one for the operator.
+struct Server {
+    redis: Mutex<Redis>,
+    ways: Ways,
+    publisher: RedisRegistry,
+    subscriber: RedisRegistry,
+    direct: RedisRegistry,
+    struck: Mutex<Option<(Fault, ServiceName)>>,
+}
+
+impl Server {
+    async fn start() -> Result<Self, String> {
+        // What is killed comes back with its data.
+        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+        let arguments = durable.map(str::to_owned).to_vec();
+        let own = ServerOptions { url: None, arguments, ..Redis::options() };
+        let redis = Redis::start_with(own).await.map_err(|error| error.to_string())?;
+        let ways = Ways::to(redis.address().parse().unwrap(), TTL / 30).await.unwrap();
+        let publisher = connect(&ways.address(Side::Publisher).to_string()).await;
+        let subscriber = connect(&ways.address(Side::Subscriber).to_string()).await;
+        let (direct, struck) = (connect(redis.address()).await, Mutex::new(None));
+        Ok(Self { redis: Mutex::new(redis), ways, publisher, subscriber, direct, struck })
+    }
+
+    /// Nobody gets an answer.
+    async fn assert_away(&self, service: &ServiceName) {
+        let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "the server is there");
+    }
+}
+
+async fn connect(address: &str) -> RedisRegistry {
+    let url = format!("redis://{address}?prefix=test").parse().unwrap();
+    let options = RedisOptions::default().with_request_deadline(CALL);
+    RedisRegistry::connect_with(&url, options).await.unwrap()
+}
+
+async fn operator(redis: &Redis) -> MultiplexedConnection {
+    let client = redis::Client::open(redis.url()).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+#[async_trait]
+impl Arena for Server {
+    fn registry(&self, side: Side) -> Arc<dyn Registry> {
+        Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
+    }
+
+    fn direct(&self) -> Arc<dyn Registry> {
+        Arc::new(self.direct.clone())
+    }
+
+    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+        let mut redis = self.redis.lock().await;
+        match fault {
+            Fault::Pause => {
+                redis.process().unwrap().pause().unwrap();
+                self.assert_away(service).await;
+            }
+            Fault::Kill => {
+                redis.process().unwrap().kill().unwrap();
+                self.assert_away(service).await;
+            }
+            Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
+            Fault::Rollback => {
+                let process = redis.process().unwrap();
+                process.wipe().unwrap();
+                process.restart().await.unwrap();
+            }
+            Fault::Revocation => {
+                let (mut operator, due) = (operator(&redis).await, key(service, "exp"));
+                let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
+                assert!(!members.is_empty(), "no lease was there");
+                for member in members {
+                    let _: usize = operator.zadd(&due, member, 0).await.unwrap();
+                }
+                self.direct.load(service).await.unwrap(); // whoever touches it finds them due
+            }
+            _ => self.ways.strike(fault, side),
+        }
+        *self.struck.lock().await = Some((fault, service.clone()));
+    }
+
+    async fn heal(&self) {
+        let mut redis = self.redis.lock().await;
+        match self.struck.lock().await.take() {
+            Some((Fault::Pause, _)) => redis.process().unwrap().resume().unwrap(),
+            Some((Fault::Kill, _)) => redis.process().unwrap().restart().await.unwrap(),
+            Some((Fault::Compaction, service)) => {
+                let trim =
+                    redis::cmd("XTRIM").arg(key(&service, "log")).arg("MAXLEN").arg(0).to_owned();
+                let trimmed: usize = trim.query_async(&mut operator(&redis).await).await.unwrap();
+                assert!(trimmed > 0, "nothing was forgotten");
+            }
+            _ => {}
+        }
+        self.ways.heal();
+    }
+
+    async fn play(&self, seed: u64, length: Duration) {
+        self.ways.play(seed, length).await;
+    }
+}
+
+/// A key of the shard of `service`: FNV-1a of its name, modulo 16, as the layout says.
+fn key(service: &ServiceName, name: &str) -> String {
+    let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{{test/{:02}}}:{name}", hash % 16)
+}

@@ -1,0 +1,125 @@
+//! How long things may take, in one place. All follow from the terms of the store.
+
+use super::{Fault, Side};
+use crate::Traits;
+use registry_core::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
+use std::ops::Range;
+use std::time::Duration;
+
+/// On what terms the engine runs over a store in the suite.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Terms {
+    /// What the store states of itself. Its ttl is that of all registrations and views.
+    pub traits: Traits,
+    /// How long a request may take: the deadline of the store, and the engine's.
+    pub call: Duration,
+    /// How long a watch may stand over a dead connection without an end. Nothing, if such a watch ends
+    /// no later than the connection is mended.
+    pub notice: Duration,
+    /// The faults that the store can suffer, each on the sides on which it hits something.
+    pub faults: &'static [(Fault, &'static [Side])],
+    /// The seeds of the random runs, each a run.
+    pub seeds: Range<u64>,
+    /// How long a random run is.
+    pub run: Duration,
+}
+
+impl Terms {
+    /// The terms of a store, with the faults that it can suffer. There are no random runs.
+    pub fn new(
+        traits: Traits,
+        call: Duration,
+        notice: Duration,
+        faults: &'static [(Fault, &'static [Side])],
+    ) -> Self {
+        Self { traits, call, notice, faults, seeds: 0..0, run: Duration::ZERO }
+    }
+
+    /// Sets the random runs: a seed for each, and how long they are.
+    #[must_use]
+    pub fn with_random_runs(mut self, seeds: Range<u64>, run: Duration) -> Self {
+        (self.seeds, self.run) = (seeds, run);
+        self
+    }
+
+    /// The ttl of everything.
+    pub fn ttl(&self) -> Duration {
+        self.traits.ttl
+    }
+
+    /// A backoff that leaves a third of a ttl for several tries.
+    pub fn backoff(&self) -> Backoff {
+        Backoff::new(self.ttl() / 100, self.ttl() / 10)
+    }
+
+    /// How long a short fault lasts. A registration that was last renewed `1.1 * ttl / 3` before it, and
+    /// tries again `ttl / 10` after it, is still in time by a sixth of the ttl.
+    pub fn short(&self) -> Duration {
+        self.ttl() * 2 / 5
+    }
+
+    /// How long to give what happens once, and how long a server is away that is started again quickly.
+    pub fn quick(&self) -> Duration {
+        self.ttl() / 10
+    }
+
+    /// How long a long fault lasts: leases that nobody renews are over, and a view that is hit knows.
+    pub fn long(&self, fault: Fault) -> Duration {
+        let dead = self.ttl() * 3 / 2 + self.traits.grace;
+        if fault.is_silent() { dead.max(self.notice + self.ttl()) } else { dead }
+    }
+
+    /// How long after a fault everything is as it was.
+    ///
+    /// For a registration: a call that hangs from before, the wait for the next, a presence check (made
+    /// once per ttl by a renewal, a third of a ttl apart), and a call. For a view: a call that hangs
+    /// and the wait for the next, two tries to resume and to load, the owners' return, and two loads a
+    /// ttl apart, for what does not return. The later of the two is the view.
+    pub fn settled(&self) -> Duration {
+        3 * self.call
+            + 3 * self.backoff().max()
+            + 2 * self.ttl()
+            + self.ttl() / 2
+            + self.traits.grace
+    }
+
+    /// How long it takes on a healthy store from one side to the other: a call, and a watch.
+    pub fn at_once(&self) -> Duration {
+        self.ttl() / 3
+    }
+
+    /// How long after the last renewal was acknowledged an instance may be listed: its ttl, the store's
+    /// grace, and the way of the news.
+    pub fn dead(&self) -> Duration {
+        self.ttl() + self.traits.grace + self.at_once()
+    }
+
+    /// How long until one of two holders of an id knows that it is superseded, or that it is alone: the
+    /// presence check, or the question once per ttl, each a tenth more at most, and a call.
+    pub fn answered(&self) -> Duration {
+        self.ttl() * 3 / 2 + self.call
+    }
+
+    /// How the registrations of the suite are kept.
+    pub fn registration(&self) -> RegistrationOptions {
+        RegistrationOptions {
+            ttl: self.ttl(),
+            start: Start::Within(self.settled()),
+            backoff: self.backoff(),
+            timeout: self.call,
+            stop_timeout: self.settled(),
+            ..RegistrationOptions::default()
+        }
+    }
+
+    /// How the views of the suite are kept.
+    pub fn discovery(&self) -> DiscoveryOptions {
+        DiscoveryOptions {
+            ttl: self.ttl(),
+            backoff: self.backoff(),
+            timeout: self.call,
+            ..DiscoveryOptions::default()
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What can go wrong, by the same names for every store.
+
+use std::fmt;
+
+/// Something that goes wrong on the way to a store, or in it. Which of them a store can suffer, its
+/// [`Terms`](super::Terms) say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The connections are closed, once (FIN).
+    Cut,
+    /// The connections are reset, once (RST).
+    Reset,
+    /// Connections stand, and nothing comes through.
+    Silence,
+    /// Requests arrive, and replies do not.
+    LostReplies,
+    /// Connections are closed, and no new ones can be made.
+    Outage,
+    /// Everything takes longer, but less than a renewal may take.
+    Delay,
+    /// Messages arrive in small pieces.
+    Slice,
+    /// There is little bandwidth, but enough for what is needed.
+    Throttle,
+    /// The server stands still (`SIGSTOP`), and goes on when it is healed.
+    Pause,
+    /// The server is killed (`SIGKILL`), and starts again with its data when it is healed.
+    Kill,
+    /// While the subscribers are cut off, the store forgets its history.
+    Compaction,
+    /// The store loses everything it ever stored.
+    Rollback,
+    /// The leases of a service are ended, behind their owners' backs.
+    Revocation,
+    /// The records of a service are deleted, behind their owners' backs.
+    Deletion,
+}
+
+/// Whose way to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Side {
+    /// That of those who register.
+    Publisher,
+    /// That of those who look.
+    Subscriber,
+    /// Both.
+    Both,
+}
+
+impl Fault {
+    /// Whether it is one of a way, and not one of the store.
+    pub fn is_on_a_way(self) -> bool {
+        match self {
+            Self::Cut
+            | Self::Reset
+            | Self::Silence
+            | Self::LostReplies
+            | Self::Outage
+            | Self::Delay
+            | Self::Slice
+            | Self::Throttle => true,
+            Self::Pause
+            | Self::Kill
+            | Self::Compaction
+            | Self::Rollback
+            | Self::Revocation
+            | Self::Deletion => false,
+        }
+    }
+
+    /// Whether it is over as soon as it has happened.
+    pub(super) fn is_momentary(self) -> bool {
+        matches!(self, Self::Cut | Self::Reset | Self::Rollback | Self::Revocation | Self::Deletion)
+    }
+
+    /// Whether everything works in it, if not as fast as before.
+    pub(super) fn is_mild(self) -> bool {
+        matches!(self, Self::Delay | Self::Slice | Self::Throttle)
+    }
+
+    /// Whether nobody reaches the store by any way, not even directly.
+    pub(super) fn takes_the_store_away(self) -> bool {
+        matches!(self, Self::Pause | Self::Kill)
+    }
+
+    /// Whether, lasting longer than a ttl, it keeps renewals from the store.
+    pub(super) fn starves_leases(self) -> bool {
+        matches!(self, Self::Silence | Self::Outage | Self::Pause | Self::Kill)
+    }
+
+    /// Whether whoever it hits takes a while to find out.
+    pub(super) fn is_silent(self) -> bool {
+        matches!(self, Self::Silence | Self::LostReplies | Self::Pause)
+    }
+}
+
+impl Side {
+    /// Whether it is that of those who register, too.
+    pub fn has_publisher(self) -> bool {
+        matches!(self, Self::Publisher | Self::Both)
+    }
+
+    /// Whether it is that of those who look, too.
+    pub fn has_subscriber(self) -> bool {
+        matches!(self, Self::Subscriber | Self::Both)
+    }
+}
+
+/// As it stands in the name of a trial.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cut => "cut",
+            Self::Reset => "reset",
+            Self::Silence => "silence",
+            Self::LostReplies => "lost_replies",
+            Self::Outage => "outage",
+            Self::Delay => "delay",
+            Self::Slice => "slice",
+            Self::Throttle => "throttle",
+            Self::Pause => "pause",
+            Self::Kill => "kill",
+            Self::Compaction => "compaction",
+            Self::Rollback => "rollback",
+            Self::Revocation => "revocation",
+            Self::Deletion => "deletion",
+        })
+    }
+}
+
+/// As it stands in the name of a trial.
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publisher => "the_publisher",
+            Self::Subscriber => "the_subscriber",
+            Self::Both => "both",
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! The ways to a server: a proxy for each side.
+
+use super::{Fault, Side};
+use crate::proxy::{self, Hits, Proxy, Script};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// How each connection is throttled: enough for a few renewals a second.
+const BYTES_PER_SECOND: u32 = 8_000;
+
+/// How small the pieces of messages are.
+const PIECE: usize = 7;
+
+/// A proxy on the way of the publishers, and one on that of the subscribers.
+#[derive(Debug)]
+pub struct Ways {
+    publisher: Proxy,
+    subscriber: Proxy,
+    /// How long everything is delayed in a delay.
+    delay: Duration,
+    /// What holds now.
+    struck: Mutex<Option<Struck>>,
+}
+
+#[derive(Debug)]
+struct Struck {
+    fault: Fault,
+    side: Side,
+    before: [Hits; 2],
+}
+
+impl Ways {
+    /// Makes both, with a delay for [`Fault::Delay`].
+    ///
+    /// # Errors
+    ///
+    /// If no port on loopback is free.
+    pub async fn to(server: SocketAddr, delay: Duration) -> io::Result<Self> {
+        let publisher = Proxy::start(server).await?;
+        let subscriber = Proxy::start(server).await?;
+        Ok(Self { publisher, subscriber, delay, struck: Mutex::new(None) })
+    }
+
+    /// Where a side connects to.
+    pub fn address(&self, side: Side) -> SocketAddr {
+        match side {
+            Side::Subscriber => self.subscriber.address(),
+            _ => self.publisher.address(),
+        }
+    }
+
+    /// Begins a fault of a way.
+    ///
+    /// # Panics
+    ///
+    /// If it is one of the store.
+    pub fn strike(&self, fault: Fault, side: Side) {
+        let before = [self.publisher.hits(), self.subscriber.hits()];
+        for proxy in self.of(side) {
+            self.begin(fault, proxy);
+        }
+        *self.struck.lock().unwrap() = Some(Struck { fault, side, before });
+    }
+
+    /// Ends what was struck.
+    ///
+    /// # Panics
+    ///
+    /// If it took no effect on a way that it was struck on.
+    pub fn heal(&self) {
+        let Some(Struck { fault, side, before }) = self.struck.lock().unwrap().take() else {
+            return;
+        };
+        for proxy in self.of(side) {
+            proxy.heal();
+            let before = before[usize::from(std::ptr::eq(proxy, &raw const self.subscriber))];
+            let (now, whose) = (proxy.hits(), side);
+            assert!(count(fault, now) > count(fault, before), "{fault:?} of {whose:?} hit nothing");
+        }
+    }
+
+    /// Plays a random script on each.
+    ///
+    /// # Panics
+    ///
+    /// If none of what they do took effect.
+    pub async fn play(&self, seed: u64, length: Duration) {
+        let scripts = [2 * seed, 2 * seed + 1].map(|seed| Script::random(seed, length));
+        tokio::join!(self.publisher.play(&scripts[0]), self.subscriber.play(&scripts[1]));
+        for (proxy, script) in [&self.publisher, &self.subscriber].into_iter().zip(scripts) {
+            assert_ne!(proxy.hits(), Hits::default(), "nothing was hit by\n{script}");
+        }
+    }
+
+    fn of(&self, side: Side) -> impl Iterator<Item = &Proxy> {
+        let publisher = side.has_publisher().then_some(&self.publisher);
+        publisher.into_iter().chain(side.has_subscriber().then_some(&self.subscriber))
+    }
+
+    fn begin(&self, fault: Fault, proxy: &Proxy) {
+        match fault {
+            Fault::Cut => proxy.cut(),
+            Fault::Reset => proxy.reset(),
+            Fault::Silence => proxy.inject(proxy::Fault::Blackhole),
+            Fault::LostReplies => proxy.lose_replies(),
+            Fault::Outage => {
+                proxy.inject(proxy::Fault::Refuse);
+                proxy.cut();
+            }
+            Fault::Delay => {
+                let (each, jitter) = (self.delay / 2, self.delay / 2);
+                proxy.inject(proxy::Fault::Delay { each, jitter });
+            }
+            Fault::Slice => proxy.inject(proxy::Fault::Slice { bytes: PIECE }),
+            Fault::Throttle => {
+                proxy.inject(proxy::Fault::Throttle { bytes_per_second: BYTES_PER_SECOND });
+            }
+            _ => panic!("{fault:?} is none of a way"),
+        }
+    }
+}
+
+/// How often a fault took effect.
+fn count(fault: Fault, hits: Hits) -> u64 {
+    match fault {
+        Fault::Cut => hits.cut,
+        Fault::Reset => hits.reset,
+        Fault::Silence => hits.held_ways,
+        Fault::LostReplies => hits.lost_bytes,
+        Fault::Outage => hits.closed_listeners.min(hits.cut),
+        Fault::Delay => hits.delayed_chunks,
+        Fault::Slice => hits.sliced_chunks,
+        Fault::Throttle => hits.throttled_bytes,
+        _ => 0,
+    }
+}
