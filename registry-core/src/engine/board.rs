@@ -14,6 +14,9 @@ use std::task::{Context, Waker};
 /// How many batches are held for subscribers that do not read; then they get the state instead.
 pub(crate) const BACKLOG: usize = 1024;
 
+/// How many are held before it is looked at all what every subscriber has read.
+const FEW: usize = 16;
+
 /// One writer, any number of readers.
 pub(crate) struct Board {
     picture: ArcSwap<Picture>,
@@ -23,7 +26,7 @@ pub(crate) struct Board {
 }
 
 /// The last changes, numbered from 1. Who stands before the first of them begins with the state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     /// The store's truth after the last batch.
     truth: Option<Snapshot>,
@@ -32,8 +35,10 @@ struct Log {
     first: u64,
     /// The number of the first batch since the last restart.
     restarted: u64,
-    /// How many read this. Nothing is held for nobody.
-    readers: usize,
+    /// The number of the batch that each reader takes next. Nothing is held for nobody.
+    readers: Slab<u64>,
+    /// At how many batches held to look what all have read.
+    full: usize,
 }
 
 /// What a subscriber is to be told next.
@@ -46,7 +51,14 @@ pub(crate) enum News {
 
 impl Board {
     pub(crate) fn new(picture: Picture, coalesced: Counter) -> Self {
-        let log = Log { first: 1, ..Log::default() };
+        let log = Log {
+            truth: None,
+            batches: VecDeque::new(),
+            first: 1,
+            restarted: 0,
+            readers: Slab::new(),
+            full: FEW,
+        };
         Self {
             picture: ArcSwap::from_pointee(picture),
             log: Mutex::new(log),
@@ -83,49 +95,41 @@ impl Board {
     pub(crate) fn append(&self, truth: Snapshot, batches: &mut Vec<Arc<Batch>>) {
         let mut log = lock(&self.log);
         log.truth = Some(truth);
-        if log.readers == 0 {
-            log.first += (log.batches.len() + batches.len()) as u64;
-            log.batches.clear();
-            batches.clear();
-            return;
-        }
         log.batches.extend(batches.drain(..));
-        let excess = log.batches.len().saturating_sub(BACKLOG);
-        log.batches.drain(..excess);
-        log.first += excess as u64;
+        log.trim();
     }
 
-    /// Begins to hold changes, for a reader more.
-    pub(crate) fn attend(&self) {
-        lock(&self.log).readers += 1;
+    /// Begins to hold changes, for a reader more, who is known by the number returned.
+    pub(crate) fn attend(&self) -> usize {
+        lock(&self.log).readers.insert(0)
     }
 
     /// Ends what [`attend`](Self::attend) began.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, reader: usize) {
         let mut log = lock(&self.log);
-        log.readers -= 1;
-        if log.readers == 0 {
-            log.first += log.batches.len() as u64;
-            log.batches.clear();
+        log.readers.remove(reader);
+        if log.readers.is_empty() {
+            log.trim();
         }
     }
 
-    /// What comes at `next`, which is moved on; `None` if that is still to come.
-    pub(crate) fn news(&self, next: &mut u64) -> Option<News> {
-        let log = lock(&self.log);
-        if *next < log.first {
+    /// What comes next for `reader`; `None` if that is still to come.
+    pub(crate) fn news(&self, reader: usize) -> Option<News> {
+        let mut log = lock(&self.log);
+        let next = log.readers[reader];
+        if next < log.first {
             let truth = log.truth.clone()?;
-            let lagged = *next >= log.restarted && *next > 0;
-            *next = log.first + log.batches.len() as u64;
+            let lagged = next >= log.restarted && next > 0;
+            log.readers[reader] = log.first + log.batches.len() as u64;
             drop(log); // the recorder is foreign code
             if lagged {
                 self.coalesced.increment(1);
             }
             return Some(News::State(truth));
         }
-        let n = usize::try_from(*next - log.first).ok()?;
+        let n = usize::try_from(next - log.first).ok()?;
         let batch = log.batches.get(n)?.clone();
-        *next += 1;
+        log.readers[reader] += 1;
         Some(News::Batch(batch))
     }
 
@@ -140,6 +144,26 @@ impl Board {
         let waker = Arc::new(AtomicWaker::new());
         let place = lock(&self.waiting).insert(waker.clone());
         Listener { board: self.clone(), waker, place }
+    }
+}
+
+impl Log {
+    /// Drops what all have read, what nobody reads, and what is too much. It looks at the readers only
+    /// when there is twice as much as the last time.
+    fn trim(&mut self) {
+        let held = self.batches.len();
+        if held < self.full && !self.readers.is_empty() {
+            return;
+        }
+        // Who stands before the first gets the state, and needs none of these.
+        let waits = self.readers.iter().map(|(_, next)| *next).filter(|next| *next >= self.first);
+        let read = waits
+            .min()
+            .map_or(held, |slowest| usize::try_from(slowest - self.first).unwrap_or(held));
+        let drop = read.max(held.saturating_sub(BACKLOG)).min(held);
+        self.batches.drain(..drop);
+        self.first += drop as u64;
+        self.full = (self.batches.len() * 2).clamp(FEW, BACKLOG + 1);
     }
 }
 
@@ -177,4 +201,73 @@ impl Drop for Listener {
 /// Nothing panics while one of these is held, so that none is ever poisoned.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::ViewState;
+    use super::*;
+    use crate::{Change, Cursor, Instances, Origin, Revision};
+    use tokio::time::Instant;
+
+    fn at(revision: u64) -> Cursor {
+        Origin::new("mem", "", &"a".parse().unwrap()).cursor(Revision::new(revision), 0)
+    }
+
+    fn board() -> Board {
+        let state = ViewState::Loading { since: Instant::now() };
+        let (instances, retained) = (Instances::default(), Box::default());
+        let board = Board::new(
+            Picture { instances, retained, truth: None, state, version: 0 },
+            Counter::noop(),
+        );
+        board.restart(Snapshot::new(at(0), []));
+        board
+    }
+
+    fn append(board: &Board, revision: u64) {
+        let change = Change::Delete("1".parse().unwrap());
+        let batch = Arc::new(Batch::new(at(revision), vec![change]));
+        board.append(Snapshot::new(at(revision), []), &mut vec![batch]);
+    }
+
+    fn held(board: &Board) -> usize {
+        lock(&board.log).batches.len()
+    }
+
+    #[test]
+    fn what_all_have_read_is_not_held() {
+        let board = board();
+        let reader = board.attend();
+        assert!(matches!(board.news(reader), Some(News::State(_))));
+        for revision in 1..5_000 {
+            append(&board, revision);
+            let Some(News::Batch(batch)) = board.news(reader) else { panic!("a batch") };
+            assert_eq!(batch.revision(), Revision::new(revision));
+            assert!(held(&board) <= 2 * FEW, "{}", held(&board));
+        }
+        board.leave(reader);
+        assert_eq!(held(&board), 0, "nothing is held for nobody");
+    }
+
+    #[test]
+    fn one_that_does_not_read_has_a_backlog_held_and_no_more_after_it() {
+        let board = board();
+        let (reader, stuck) = (board.attend(), board.attend());
+        assert!(board.news(reader).is_some() && board.news(stuck).is_some());
+        let backlog = BACKLOG as u64;
+        for revision in 1..=backlog {
+            append(&board, revision);
+            assert!(matches!(board.news(reader), Some(News::Batch(_))));
+        }
+        assert_eq!(held(&board), BACKLOG);
+        for revision in backlog + 1..backlog * 3 {
+            append(&board, revision);
+            assert!(matches!(board.news(reader), Some(News::Batch(_))));
+            assert!(held(&board) <= BACKLOG);
+        }
+        assert!(held(&board) <= 2 * FEW, "it gets the state now: {}", held(&board));
+        assert!(matches!(board.news(stuck), Some(News::State(_))));
+        assert!(board.news(stuck).is_none());
+    }
 }

@@ -28,17 +28,17 @@ pub struct Updates {
     /// What keeps the watch open.
     _view: View,
     listener: Listener,
-    next: u64,
+    /// By which the board knows this reader.
+    reader: usize,
 }
 
 impl Updates {
     pub(crate) fn new(view: View, board: &Arc<Board>) -> Self {
-        board.attend();
-        Self { _view: view, listener: board.listen(), next: 0 }
+        Self { _view: view, listener: board.listen(), reader: board.attend() }
     }
 
-    fn news(&mut self) -> Option<Update> {
-        let news = self.listener.board().news(&mut self.next)?;
+    fn news(&self) -> Option<Update> {
+        let news = self.listener.board().news(self.reader)?;
         Some(match news {
             News::State(truth) => Update::Reset(truth),
             News::Batch(batch) => Update::Batch(batch),
@@ -49,7 +49,7 @@ impl Updates {
 impl Stream for Updates {
     type Item = Update;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
         if let Some(update) = self.news() {
             return Poll::Ready(Some(update));
         }
@@ -60,6 +60,6 @@ impl Stream for Updates {
 
 impl Drop for Updates {
     fn drop(&mut self) {
-        self.listener.board().leave();
+        self.listener.board().leave(self.reader);
     }
 }
