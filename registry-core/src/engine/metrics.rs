@@ -1,4 +1,4 @@
-//! What the engine tells the [`metrics`](::metrics) facade. Install a recorder before the first
+//! What the engine tells the facade of the crate `metrics`. Install a recorder before the first
 //! registration or view, or these are told to nobody. Gauges of a service are of the view that was
 //! opened last, if a process has several [`Discovery`](super::Discovery)s.
 //!
