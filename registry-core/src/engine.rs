@@ -10,6 +10,7 @@ mod discovery;
 mod follow;
 mod keeper;
 pub mod metrics;
+mod orders;
 mod registration;
 mod retain;
 mod updates;

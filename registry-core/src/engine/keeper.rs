@@ -1,67 +1,22 @@
 //! The task behind a registration: claims, renews, and claims anew.
 
 use super::metrics::RegistrationMeters;
+use super::orders::{Answer, Order, Orders};
 use super::registration::{RegistrationOptions, RegistrationState};
 use crate::{
     Claim, Error, ErrorKind, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-
-/// What a handle asks of the task.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// What is wanted has changed.
-    Update {
-        answer: Answer,
-    },
-    Stop {
-        answer: Answer,
-    },
-}
-
-pub(crate) type Answer = oneshot::Sender<Result<()>>;
-
-/// What is to be registered. The handle changes it, and the task too when the store refuses it.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted(Arc<Mutex<Instance>>);
-
-impl Wanted {
-    pub(crate) fn new(instance: Instance) -> Self {
-        Self(Arc::new(Mutex::new(instance)))
-    }
-
-    pub(crate) fn now(&self) -> Instance {
-        self.lock().clone()
-    }
-
-    pub(crate) fn set(&self, instance: Instance) {
-        *self.lock() = instance;
-    }
-
-    /// Goes back from what was `refused`, unless something else is wanted by now.
-    fn revert(&self, refused: &Instance, accepted: &Instance) {
-        let mut wanted = self.lock();
-        if *wanted == *refused {
-            *wanted = accepted.clone();
-        }
-    }
-
-    /// Held for an assignment, and nothing panics meanwhile.
-    fn lock(&self) -> MutexGuard<'_, Instance> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 pub(crate) struct Keeper {
     registry: Arc<dyn Registry>,
     options: RegistrationOptions,
     /// Drawn once. It may take over until the store first answered.
     claim: Claim,
-    wanted: Wanted,
+    orders: Arc<Orders>,
     state: watch::Sender<RegistrationState>,
     /// What the store granted last, unless it said that it is lost.
     lease: Option<Lease>,
@@ -80,7 +35,6 @@ pub(crate) struct Keeper {
     exists: bool,
     /// Who waits for what is wanted to be registered.
     waiting: Vec<Answer>,
-    commands: mpsc::Receiver<Command>,
     meters: RegistrationMeters,
 }
 
@@ -90,7 +44,6 @@ impl Keeper {
         instance: Instance,
         claim: Claim,
         options: RegistrationOptions,
-        commands: mpsc::Receiver<Command>,
         registered: Answer,
     ) -> Self {
         let now = Instant::now();
@@ -101,7 +54,7 @@ impl Keeper {
             registry,
             options,
             claim,
-            wanted: Wanted::new(instance),
+            orders: Arc::new(Orders::new(instance)),
             state: watch::Sender::new(state),
             lease: None,
             accepted: None,
@@ -112,12 +65,11 @@ impl Keeper {
             failure: None,
             exists: false,
             waiting: vec![registered],
-            commands,
         }
     }
 
-    pub(crate) fn wanted(&self) -> Wanted {
-        self.wanted.clone()
+    pub(crate) fn orders(&self) -> Arc<Orders> {
+        self.orders.clone()
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<RegistrationState> {
@@ -127,22 +79,21 @@ impl Keeper {
     /// Runs until it is stopped, or its handle dropped.
     pub(crate) async fn run(mut self) {
         let answer = loop {
-            // Commands come first, but none interrupts a request: what that would leave behind,
-            // nobody knows. What is due is not slept for: a timer is a millisecond late.
-            let command = if Instant::now() < self.due {
+            // Orders come first, but none interrupts a request: what that would leave behind, nobody
+            // knows. What is due is not slept for: a timer is a millisecond late.
+            let order = if Instant::now() < self.due {
                 tokio::select! {
                     biased;
-                    command = self.commands.recv() => command.ok_or(TryRecvError::Disconnected),
-                    () = sleep_until(self.due) => Err(TryRecvError::Empty),
+                    order = self.orders.next() => Some(order),
+                    () = sleep_until(self.due) => None,
                 }
             } else {
-                self.commands.try_recv()
+                self.orders.take()
             };
-            match command {
-                Ok(Command::Update { answer }) => self.update(answer),
-                Ok(Command::Stop { answer }) => break Some(answer),
-                Err(TryRecvError::Empty) => self.step().await,
-                Err(TryRecvError::Disconnected) => break None,
+            match order {
+                Some(Order::Update(answers)) => self.update(answers),
+                Some(Order::Stop(answer)) => break answer,
+                None => self.step().await,
             }
         };
         let limit = self.options.stop_timeout;
@@ -155,19 +106,17 @@ impl Keeper {
         }
     }
 
-    fn update(&mut self, answer: Answer) {
+    fn update(&mut self, answers: Vec<Answer>) {
         self.unsettled = true;
         self.waiting.retain(|answer| !answer.is_closed());
-        self.waiting.push(answer);
+        self.waiting.extend(answers);
         self.due = Instant::now();
     }
 
     /// Sends the request that is due, and says when the next one is.
     async fn step(&mut self) {
         match self.standing() {
-            Some(lease) if !self.unsettled && *lease.instance() == self.wanted.now() => {
-                self.renew(lease).await;
-            }
+            Some(lease) if !self.unsettled => self.renew(lease).await,
             Some(lease) => {
                 self.register(Some(self.lapse(&lease))).await;
                 if self.unsettled {
@@ -224,7 +173,7 @@ impl Keeper {
     /// Registers what is wanted. What stands until `lapse` is to be seen lapsing then, not later.
     async fn register(&mut self, lapse: Option<Instant>) {
         let sent = Instant::now();
-        let instance = self.wanted.now();
+        let instance = self.orders.wanted();
         let limit = self.options.timeout.min(lapse.map_or(Duration::MAX, |lapse| lapse - sent));
         let answer = timeout(limit, self.registry.register(&instance, &self.claim)).await;
         match answer.unwrap_or_else(|_| Err(late(limit))) {
@@ -250,7 +199,7 @@ impl Keeper {
                     // What the store refuses is not wanted any more, if there is something to go
                     // back to.
                     if let Some(accepted) = &self.accepted {
-                        self.wanted.revert(&instance, accepted);
+                        self.orders.revert(&instance, accepted);
                     }
                     self.answer(&Err(error.clone()));
                 } else {
@@ -336,7 +285,7 @@ impl Keeper {
         }
         let lease = self.lease.clone().unwrap_or_else(|| {
             // Nothing was acknowledged, but something may have been done.
-            let instance = self.wanted.now();
+            let instance = self.orders.wanted();
             Lease::new(self.claim.lease(), self.claim.ttl(), instance, Revision::new(0))
         });
         self.failures = 0;
@@ -362,7 +311,7 @@ impl Keeper {
     }
 
     fn names(&self) -> (ServiceName, InstanceId) {
-        let wanted = self.wanted.now();
+        let wanted = self.orders.wanted();
         (wanted.service().clone(), wanted.id().clone())
     }
 
@@ -375,6 +324,7 @@ impl Keeper {
 impl Drop for Keeper {
     /// Whoever ended the task, nothing is kept any more.
     fn drop(&mut self) {
+        self.orders.close();
         if !matches!(*self.state.borrow(), RegistrationState::Stopped) {
             self.turn(RegistrationState::Stopped);
         }

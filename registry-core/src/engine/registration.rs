@@ -1,13 +1,14 @@
 //! An instance that stays registered.
 
 use super::Backoff;
-use super::keeper::{Command, Keeper, Wanted, not_withdrawn};
+use super::keeper::{Keeper, not_withdrawn};
+use super::orders::Orders;
 use crate::{Claim, Error, ErrorKind, Instance, Registry, Result, Status, Target};
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt, Stream, stream};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How to keep a registration.
@@ -123,9 +124,8 @@ impl RegistrationState {
 /// A dropped registration is withdrawn in the background, if the runtime lives long enough: prefer
 /// [`stop`](Self::stop), which says whether that worked.
 pub struct Registration {
-    wanted: Wanted,
+    orders: Arc<Orders>,
     state: watch::Receiver<RegistrationState>,
-    commands: mpsc::Sender<Command>,
     stop_timeout: Duration,
 }
 
@@ -148,12 +148,11 @@ impl Registration {
     ) -> Result<Self> {
         let claim = Claim::new(options.ttl)?.with_takeover(options.takeover);
         let (start, stop_timeout) = (options.start, options.stop_timeout);
-        let (commands, received) = mpsc::channel(1);
         let (registered, first) = oneshot::channel();
-        let keeper = Keeper::new(registry, instance, claim, options, received, registered);
-        let (wanted, state) = (keeper.wanted(), keeper.state());
+        let keeper = Keeper::new(registry, instance, claim, options, registered);
+        let (orders, state) = (keeper.orders(), keeper.state());
         tokio::spawn(keeper.run());
-        let registration = Self { wanted, state, commands, stop_timeout };
+        let registration = Self { orders, state, stop_timeout };
         match start {
             Start::InBackground => Ok(registration),
             Start::Within(limit) => {
@@ -168,7 +167,7 @@ impl Registration {
 
     /// What is to be registered: as started with, or as last updated.
     pub fn instance(&self) -> Instance {
-        self.wanted.now()
+        self.orders.wanted()
     }
 
     /// Its state now.
@@ -207,10 +206,8 @@ impl Registration {
                 format!("a registration keeps its service and id, service=`{service}`, id=`{id}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        // At the first poll: if the task is busy, what it is busy with makes it look at this next.
-        self.wanted.set(instance);
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Update { answer }).await.map_err(|_| over())?;
+        self.orders.update(instance, answer);
         answered.await.unwrap_or_else(|_| Err(over()))
     }
 
@@ -238,10 +235,8 @@ impl Registration {
     /// listed until its ttl has passed. Or what the store refuses the withdrawal with.
     pub async fn stop(self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        let stopped = async {
-            self.commands.send(Command::Stop { answer }).await.map_err(|_| over())?;
-            answered.await.unwrap_or_else(|_| Err(over()))
-        };
+        self.orders.stop(answer);
+        let stopped = answered.map(|answer| answer.unwrap_or_else(|_| Err(over())));
         let limit = self.stop_timeout;
         timeout(limit, stopped).await.unwrap_or_else(|_| Err(not_withdrawn(limit)))
     }
@@ -253,6 +248,12 @@ impl Registration {
             RegistrationState::Retrying { why, .. } => error.with_source(why),
             _ => error,
         }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.orders.abandon();
     }
 }
 
