@@ -115,27 +115,31 @@ impl Keeper {
 
     /// Sends the request that is due, and says when the next one is.
     async fn step(&mut self) {
-        match self.standing() {
-            Some(lease) if !self.unsettled => self.renew(lease).await,
-            Some(lease) => {
-                self.register(Some(self.lapse(&lease))).await;
+        let now = Instant::now();
+        match self.lapse().filter(|lapse| now < *lapse) {
+            Some(lapse) if !self.unsettled => self.renew(now, lapse).await,
+            Some(lapse) => {
+                self.register(now, Some(lapse)).await;
                 if self.unsettled {
-                    self.sustain(&lease).await;
+                    self.sustain().await;
                 }
             }
             // What may be over is not renewed: another may have the id by now.
             None => {
                 self.lapsed();
-                self.register(None).await;
+                self.register(now, None).await;
             }
         }
     }
 
-    async fn renew(&mut self, lease: Lease) {
-        let sent = Instant::now();
-        let lapse = self.lapse(&lease);
-        match self.keep_alive(&lease).await {
-            Ok(()) => self.acknowledged(sent, lease),
+    /// Renews what stands until `lapse`, now.
+    async fn renew(&mut self, now: Instant, lapse: Instant) {
+        let Some(lease) = &self.lease else { return };
+        match self.keep_alive(lease, lapse - now).await {
+            Ok(()) => {
+                let wait = jittered(lease.ttl() / 3);
+                self.acknowledged(now, wait);
+            }
             Err(error) if error.kind() == ErrorKind::LeaseLost => {
                 self.lease = None;
                 self.failure = Some(error);
@@ -150,16 +154,17 @@ impl Keeper {
 
     /// Renews what stands while the store takes nothing new: an etcd that is out of space still
     /// renews. That the lease is lost may be due to what was sent meanwhile, so it is not believed.
-    async fn sustain(&mut self, lease: &Lease) {
-        let sent = Instant::now();
-        let is_due = self.renewed + lease.ttl() / 3 <= sent && sent < self.lapse(lease);
-        if is_due && self.keep_alive(lease).await.is_ok() {
-            self.renewed = sent;
+    async fn sustain(&mut self) {
+        let now = Instant::now();
+        let (Some(lease), Some(lapse)) = (&self.lease, self.lapse()) else { return };
+        let is_due = self.renewed + lease.ttl() / 3 <= now && now < lapse;
+        if is_due && self.keep_alive(lease, lapse - now).await.is_ok() {
+            self.renewed = now;
         }
     }
 
-    async fn keep_alive(&mut self, lease: &Lease) -> Result<()> {
-        let left = self.lapse(lease) - Instant::now();
+    /// Renews `lease`, which stands for what is `left`.
+    async fn keep_alive(&self, lease: &Lease, left: Duration) -> Result<()> {
         let limit = self.options.timeout.min(lease.ttl() / 3).min(left);
         let answer = timeout(limit, self.registry.keep_alive(lease)).await;
         let outcome = answer.unwrap_or_else(|_| Err(late(limit)));
@@ -171,10 +176,9 @@ impl Keeper {
     }
 
     /// Registers what is wanted. What stands until `lapse` is to be seen lapsing then, not later.
-    async fn register(&mut self, lapse: Option<Instant>) {
-        let sent = Instant::now();
+    async fn register(&mut self, now: Instant, lapse: Option<Instant>) {
         let instance = self.orders.wanted();
-        let limit = self.options.timeout.min(lapse.map_or(Duration::MAX, |lapse| lapse - sent));
+        let limit = self.options.timeout.min(lapse.map_or(Duration::MAX, |lapse| lapse - now));
         let answer = timeout(limit, self.registry.register(&instance, &self.claim)).await;
         match answer.unwrap_or_else(|_| Err(late(limit))) {
             Ok(lease) => {
@@ -182,7 +186,11 @@ impl Keeper {
                 self.unsettled = false;
                 self.accepted = Some(instance);
                 self.claim = self.claim.with_takeover(false);
-                self.acknowledged(sent, lease);
+                // Those that start together are not to renew together for ever.
+                let third = lease.ttl() / 3;
+                let is_first = self.lease.replace(lease).is_none();
+                let wait = if is_first { third.mul_f64(fastrand::f64()) } else { jittered(third) };
+                self.acknowledged(now, wait);
                 self.answer(&Ok(()));
             }
             Err(error) if error.kind() == ErrorKind::Superseded => {
@@ -211,17 +219,13 @@ impl Keeper {
         }
     }
 
-    /// The store acknowledged `lease`, in answer to what was sent at `sent`.
-    fn acknowledged(&mut self, sent: Instant, lease: Lease) {
-        let third = lease.ttl() / 3;
-        let first = self.lease.is_none();
-        self.lease = Some(lease);
+    /// The store acknowledged the lease, in answer to what was sent at `sent`. The next renewal is due
+    /// after the wait, or a little before it, when many others are.
+    fn acknowledged(&mut self, sent: Instant, wait: Duration) {
         self.renewed = sent;
         self.failures = 0;
         self.failure = None;
-        // Those that start together are not to renew together for ever; but a great many share wake-ups.
-        let wait = if first { third.mul_f64(fastrand::f64()) } else { jittered(third) };
-        self.due = in_step(sent + wait, third / 128);
+        self.due = in_step(sent + wait, self.claim.ttl() / 384);
         if !self.state.borrow().is_active() {
             self.turn(RegistrationState::Active);
         }
@@ -300,14 +304,9 @@ impl Keeper {
         }
     }
 
-    /// The lease, unless it is presumed lost.
-    fn standing(&self) -> Option<Lease> {
-        self.lease.clone().filter(|lease| Instant::now() < self.lapse(lease))
-    }
-
-    /// When `lease` is presumed lost.
-    fn lapse(&self, lease: &Lease) -> Instant {
-        self.renewed + lease.ttl()
+    /// When the lease is presumed lost.
+    fn lapse(&self) -> Option<Instant> {
+        Some(self.renewed + self.lease.as_ref()?.ttl())
     }
 
     fn names(&self) -> (ServiceName, InstanceId) {
