@@ -226,7 +226,7 @@ impl Keeper {
         self.failures = 0;
         self.failure = None;
         self.due = in_step(sent + wait, self.claim.ttl() / 384);
-        if !self.state.borrow().is_active() {
+        if !self.meters.is_active() {
             self.turn(RegistrationState::Active);
         }
     }

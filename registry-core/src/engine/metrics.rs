@@ -54,6 +54,11 @@ impl RegistrationMeters {
             .increment(1);
     }
 
+    /// Whether the registration counts as active: cheaper to ask than its state, which others read.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active
+    }
+
     pub(super) fn active(&mut self, active: bool) {
         match (self.is_active, active) {
             (false, true) => self.active.increment(1.0),
