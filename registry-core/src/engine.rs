@@ -11,6 +11,7 @@ mod follow;
 mod keeper;
 pub mod metrics;
 mod orders;
+mod pulse;
 mod registration;
 mod retain;
 mod updates;

@@ -2,6 +2,7 @@
 
 use super::Backoff;
 use super::board::Board;
+use super::pulse::Pulse;
 use super::view::View;
 use super::viewer::Viewer;
 use crate::{MAX_TTL, MIN_TTL, Registry, ServiceName, Target};
@@ -17,7 +18,8 @@ use tokio::task::AbortHandle;
 pub struct DiscoveryOptions {
     /// The ttl that the services register with: 10 s unless set, 100 ms to a day. Records carry none.
     ///
-    /// It decides what [`retain`](Self::retain) does. Too short, and a living instance is dropped
+    /// It decides what [`retain`](Self::retain) does, and how soon a store that fell silent is noticed:
+    /// it is asked every third of it, once for all views, and has as long to answer. Too short, and a living instance is dropped
     /// before its owner could register it anew; too long, and a dead one is called for longer.
     pub ttl: Duration,
     /// Whether instances are kept for a while that disappear under suspicious circumstances: found
@@ -71,7 +73,14 @@ pub struct Discovery {
 struct Inner {
     registry: Arc<dyn Registry>,
     options: DiscoveryOptions,
-    open: Mutex<HashMap<ServiceName, Weak<Shared>>>,
+    open: Mutex<Open>,
+}
+
+/// What views there are, and what they share.
+#[derive(Default)]
+struct Open {
+    views: HashMap<ServiceName, Weak<Shared>>,
+    pulse: Weak<Pulse>,
 }
 
 impl Discovery {
@@ -93,17 +102,24 @@ impl Discovery {
         // Declared before the lock, so that it is dropped after: what it drops may need the lock.
         let found;
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        found = open.get(service).and_then(Weak::upgrade);
+        found = open.views.get(service).and_then(Weak::upgrade);
         if let Some(shared) = found.as_ref().filter(|shared| !shared.task.is_finished()) {
             return View::new(shared.clone());
         }
         let Inner { registry, options, .. } = &*self.inner;
-        let viewer = Viewer::new(registry.clone(), service.clone(), options.clone());
+        let pulse = open.pulse.upgrade().filter(|pulse| !pulse.is_over()).unwrap_or_else(|| {
+            let pulse = Arc::new(Pulse::start(registry.clone(), options.ttl));
+            open.pulse = Arc::downgrade(&pulse);
+            pulse
+        });
+        let (registry, silence) = (registry.clone(), pulse.silence());
+        let viewer = Viewer::new(registry, service.clone(), options.clone(), silence);
         let board = viewer.board().clone();
         let task = tokio::spawn(viewer.run()).abort_handle();
         let (discovery, service) = (Arc::downgrade(&self.inner), service.clone());
-        let shared = Arc::new(Shared { service: service.clone(), board, task, discovery });
-        open.insert(service, Arc::downgrade(&shared));
+        let shared =
+            Arc::new(Shared { service: service.clone(), board, task, discovery, _pulse: pulse });
+        open.views.insert(service, Arc::downgrade(&shared));
         View::new(shared)
     }
 }
@@ -120,6 +136,7 @@ pub(crate) struct Shared {
     board: Arc<Board>,
     task: AbortHandle,
     discovery: Weak<Inner>,
+    _pulse: Arc<Pulse>,
 }
 
 impl Shared {
@@ -139,8 +156,8 @@ impl Drop for Shared {
         let Some(discovery) = self.discovery.upgrade() else { return };
         let mut open = discovery.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Another view may have been opened since the last handle of this one went.
-        if open.get(&self.service).is_some_and(|shared| shared.strong_count() == 0) {
-            open.remove(&self.service);
+        if open.views.get(&self.service).is_some_and(|shared| shared.strong_count() == 0) {
+            open.views.remove(&self.service);
         }
     }
 }

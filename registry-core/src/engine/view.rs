@@ -212,7 +212,7 @@ pub enum ViewState {
         /// Since when the store is being asked.
         since: Instant,
     },
-    /// The store confirms it: a watch stands, and brings every change.
+    /// The store confirms it: it answers, and a watch stands that brings every change.
     Live,
     /// Changes may be missing. It is being mended.
     Stale {

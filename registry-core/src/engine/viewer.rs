@@ -5,6 +5,7 @@ use super::cold_start::ColdStart;
 use super::discovery::DiscoveryOptions;
 use super::follow::{Pace, Step, follow};
 use super::metrics::ViewMeters;
+use super::pulse::Silence;
 use super::retain::Retention;
 use super::view::{Picture, ViewState};
 use crate::{
@@ -15,6 +16,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
+use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -30,18 +32,21 @@ pub(crate) struct Viewer {
     options: DiscoveryOptions,
     board: Arc<Board>,
     meters: ViewMeters,
+    silence: watch::Receiver<Silence>,
     /// What the store said last, to this process or, if not [confirmed](Self::confirmed), to an
     /// earlier one.
     truth: Option<Snapshot>,
     confirmed: bool,
+    /// Whether there is a watch, as far as can be seen.
+    watching: bool,
     /// What the watch was lost by, until it stands again.
     trouble: Option<ErrorKind>,
     state: ViewState,
     retention: Retention,
     confirmation: Option<BoxFuture<'static, Confirmation>>,
     cold_start: Option<ColdStart>,
-    unsaid: Vec<Arc<Batch>>,
-    restarted: bool,
+    /// The batches that are not published yet; `None` if a reset is not, which is all of them.
+    unsaid: Option<Vec<Arc<Batch>>>,
     dirty: bool,
     version: u64,
     wakers: Vec<Waker>,
@@ -52,6 +57,7 @@ impl Viewer {
         registry: Arc<dyn Registry>,
         service: ServiceName,
         options: DiscoveryOptions,
+        silence: watch::Receiver<Silence>,
     ) -> Self {
         let state = ViewState::Loading { since: Instant::now() };
         let blank = Picture {
@@ -67,17 +73,18 @@ impl Viewer {
             retention: Retention::new(options.retain.then_some(options.ttl)),
             board: Arc::new(Board::new(blank, meters.coalesced())),
             meters,
+            silence,
             registry,
             service,
             options,
             truth: None,
             confirmed: false,
+            watching: false,
             trouble: None,
             state,
             confirmation: None,
             cold_start,
-            unsaid: Vec::new(),
-            restarted: false,
+            unsaid: Some(Vec::new()),
             dirty: false,
             version: 0,
             wakers: Vec::new(),
@@ -99,6 +106,7 @@ impl Viewer {
             let save = self.cold_start.as_ref().and_then(ColdStart::due).map(sleep_until);
             tokio::select! {
                 Some(step) = steps.next() => self.take_burst(step, steps.as_mut()),
+                Ok(()) = self.silence.changed() => self.listen(),
                 Some(()) = OptionFuture::from(expiry) => self.expire(),
                 Some(()) = OptionFuture::from(doubt) => self.confirm(),
                 Some(loaded) = OptionFuture::from(self.confirmation.as_mut()) => self.confirmed(loaded),
@@ -134,8 +142,8 @@ impl Viewer {
         match step {
             Step::Reset(snapshot) => self.reset(snapshot),
             Step::Live => {
-                self.retention.recovered(Instant::now());
-                self.turn(ViewState::Live);
+                self.watching = true;
+                self.recovered();
             }
             Step::Batch(batch) => self.apply(batch),
             Step::Trouble(error) => self.trouble(error),
@@ -159,7 +167,7 @@ impl Viewer {
         self.meters.undecodable(snapshot.undecodable());
         self.truth = Some(snapshot);
         self.confirmed = true;
-        self.restarted = true;
+        self.unsaid = None;
         self.said();
     }
 
@@ -179,7 +187,9 @@ impl Viewer {
                 (Change::Delete(_), None) => {}
             }
         }
-        self.unsaid.push(Arc::new(batch.clone()));
+        if let Some(unsaid) = &mut self.unsaid {
+            unsaid.push(Arc::new(batch.clone()));
+        }
         truth.apply(batch);
         self.said();
     }
@@ -195,18 +205,44 @@ impl Viewer {
     fn trouble(&mut self, error: Error) {
         // A store that forgot history is not in trouble: nothing is wrong with what it says.
         if error.kind() != ErrorKind::Compacted {
-            let listed = self.truth.as_ref().map_or(0, |truth| truth.instances().len());
-            self.retention.trouble(Instant::now(), listed);
+            self.suspect();
         }
+        self.watching = false;
         self.meters.disrupted(error.kind());
         if self.state.is_live() {
             tracing::warn!(service = %self.service, error = %error.chain(), "a view lost its watch");
         } else {
             tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
         }
-        self.confirmation = None; // what was asked before says nothing of the time after
+        self.confirmation = None;
         self.trouble = Some(error.kind());
         self.turn(ViewState::Stale { since: self.stale_since(), why: error });
+    }
+
+    /// The store is silent on a watch that stands, or answers again.
+    fn listen(&mut self) {
+        let silence = self.silence.borrow_and_update().clone();
+        match silence {
+            Some(error) if self.state.is_live() => {
+                tracing::warn!(service = %self.service, error = %error.chain(), "a view's store is silent");
+                self.meters.disrupted(error.kind());
+                self.suspect();
+                self.turn(ViewState::Stale { since: Instant::now(), why: error });
+            }
+            None if self.watching && !self.state.is_live() => self.recovered(),
+            _ => {}
+        }
+    }
+
+    fn suspect(&mut self) {
+        let listed = self.truth.as_ref().map_or(0, |truth| truth.instances().len());
+        self.retention.trouble(Instant::now(), listed);
+        self.confirmation = None; // what was asked before says nothing of the time after
+    }
+
+    fn recovered(&mut self) {
+        self.retention.recovered(Instant::now());
+        self.turn(ViewState::Live);
     }
 
     fn stale_since(&self) -> Instant {
@@ -274,13 +310,13 @@ impl Viewer {
         self.meters.shown(instances.len(), retained.len());
         let (truth, state, version) = (self.truth.clone(), self.state.clone(), self.version);
         self.board.show(Picture { instances, retained, truth, state, version });
-        match &self.truth {
-            Some(truth) if std::mem::take(&mut self.restarted) => {
-                self.unsaid.clear();
+        if let Some(truth) = self.truth.as_ref().filter(|_| self.confirmed) {
+            if let Some(batches) = &mut self.unsaid {
+                self.board.append(truth.clone(), batches);
+            } else {
                 self.board.restart(truth.clone());
+                self.unsaid = Some(Vec::new());
             }
-            Some(truth) if self.confirmed => self.board.append(truth.clone(), &mut self.unsaid),
-            _ => {}
         }
         self.board.take_wakers(&mut self.wakers);
         self.wakers.drain(..).for_each(Waker::wake);

@@ -8,6 +8,7 @@ mod hot_loops;
 mod leaks;
 mod monitor;
 mod peers;
+mod pulse;
 mod races;
 mod registration;
 mod retained;

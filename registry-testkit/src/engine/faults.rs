@@ -23,10 +23,10 @@ pub(super) struct Strike {
 enum Length {
     /// Shorter than a ttl.
     Short,
-    /// Longer than a ttl, and than it takes a view to notice.
+    /// Longer than a ttl, and than it takes the store's connection to be found dead.
     Long,
-    /// Longer than a ttl, and shorter than it takes a view to notice.
-    Unnoticed,
+    /// Longer than a ttl, and shorter than that: the watch outlives the leases.
+    Stall,
 }
 
 impl Strike {
@@ -40,7 +40,7 @@ impl Strike {
                 // They do nothing to those who wait long enough.
                 _ if fault.is_mild() => &[Length::Long],
                 Fault::Pause if terms.notice > terms.dead() => {
-                    &[Length::Short, Length::Long, Length::Unnoticed]
+                    &[Length::Short, Length::Long, Length::Stall]
                 }
                 _ => &[Length::Short, Length::Long],
             };
@@ -57,18 +57,12 @@ impl Strike {
         let length = match self.length {
             Length::Short => "short",
             Length::Long => "long",
-            Length::Unnoticed => "unnoticed",
+            Length::Stall => "stall",
         };
         if self.fault.is_on_a_way() {
             return format!("{length}::{}_of_{}", self.fault, self.side);
         }
         format!("{length}::{}_of_the_store", self.fault)
-    }
-
-    /// Whether it is beyond what the engine can do: a store that stood still for longer than a ttl ends
-    /// all leases, and to a view that noticed nothing these are deletions on a healthy watch.
-    pub(super) fn is_beyond(self) -> bool {
-        self.length == Length::Unnoticed
     }
 
     /// Lets it happen to a service with owners and views, and ends as every scenario ends.
@@ -110,7 +104,7 @@ impl Strike {
     fn lasts(self, terms: &Terms) -> Duration {
         match self.length {
             Length::Long => terms.long(self.fault),
-            Length::Unnoticed => terms.dead(),
+            Length::Stall => terms.dead(),
             Length::Short if self.fault.is_momentary() || self.fault == Fault::Kill => {
                 terms.quick()
             }
@@ -135,7 +129,7 @@ impl Strike {
         match self.fault {
             Fault::Cut | Fault::Reset | Fault::Outage => self.side.has_subscriber(),
             Fault::Silence | Fault::LostReplies => long && self.side.has_subscriber(),
-            Fault::Pause => long,
+            Fault::Pause => self.length != Length::Short,
             Fault::Kill => true,
             _ => false,
         }
