@@ -2,21 +2,22 @@
 
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::Arc;
 
 /// The longest service name or instance id, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
 
-/// Declares a checked, cheaply cloned piece of text.
+/// Declares a checked, cheaply cloned piece of text. Most are short: those lie in place, so that to
+/// compare two, as every ordered map does, follows no pointer.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks and wraps `text`.
