@@ -13,6 +13,7 @@ pub mod metrics;
 mod orders;
 mod pulse;
 mod registration;
+mod renewals;
 mod retain;
 mod updates;
 mod view;

@@ -3,10 +3,11 @@
 use super::metrics::RegistrationMeters;
 use super::orders::{Answer, Order, Orders};
 use super::registration::{RegistrationOptions, RegistrationState};
+use super::renewals::{Charge, End, Kept, Times, jittered, late, renew};
 use crate::{
     Claim, Error, ErrorKind, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,10 +25,7 @@ pub(crate) struct Keeper {
     accepted: Option<Instance>,
     /// Whether the store may hold something else than what is wanted.
     unsettled: bool,
-    /// When the last request was sent that the store acknowledged the lease by.
-    renewed: Instant,
-    /// When to send the next request.
-    due: Instant,
+    times: Times,
     /// How many requests in a row failed, and how the last of them did.
     failures: u32,
     failure: Option<Error>,
@@ -59,8 +57,7 @@ impl Keeper {
             lease: None,
             accepted: None,
             unsettled: true,
-            renewed: now,
-            due: now,
+            times: Times { renewed: now, due: now },
             failures: 0,
             failure: None,
             exists: false,
@@ -80,19 +77,15 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let answer = loop {
             // Orders come first, but none interrupts a request: what that would leave behind, nobody
-            // knows. What is due is not slept for: a timer is a millisecond late.
-            let order = if Instant::now() < self.due {
-                tokio::select! {
-                    biased;
-                    order = self.orders.next() => Some(order),
-                    () = sleep_until(self.due) => None,
-                }
-            } else {
-                self.orders.take()
+            // knows.
+            let order = match self.charge() {
+                Some(charge) => self.rest(charge).await,
+                None => self.wait().await,
             };
             match order {
                 Some(Order::Update(answers)) => self.update(answers),
                 Some(Order::Stop(answer)) => break answer,
+                None if Instant::now() < self.times.due => {}
                 None => self.step().await,
             }
         };
@@ -106,11 +99,53 @@ impl Keeper {
         }
     }
 
+    /// What to renew, if a lease stands and that is all there is to do.
+    fn charge(&self) -> Option<Charge> {
+        let is_calm = !self.unsettled && self.failures == 0;
+        self.lease.as_ref().filter(|_| is_calm).map(|lease| self.charge_of(lease))
+    }
+
+    fn charge_of(&self, lease: &Lease) -> Charge {
+        let (registry, timeout) = (self.registry.clone(), self.options.timeout);
+        Charge { registry, lease: lease.clone(), timeout, count: self.meters.renewals() }
+    }
+
+    /// Has the lease renewed with all others, until there is an order or something goes wrong.
+    async fn rest(&mut self, charge: Charge) -> Option<Order> {
+        let kept = Kept::enter(charge, self.times);
+        let order = tokio::select! {
+            biased;
+            order = self.orders.next() => Some(order),
+            () = kept.ended() => None,
+        };
+        let end;
+        (self.times, end) = kept.leave().await;
+        match end {
+            None => {}
+            Some(End::Failed(error)) => self.not_renewed(error),
+            Some(End::Lapsed) => self.times.due = Instant::now(),
+        }
+        order
+    }
+
+    /// Waits until there is an order or the next request is due. What is due is not slept for: a timer
+    /// is a millisecond late.
+    async fn wait(&self) -> Option<Order> {
+        if self.times.due <= Instant::now() {
+            return self.orders.take();
+        }
+        tokio::select! {
+            biased;
+            order = self.orders.next() => Some(order),
+            () = sleep_until(self.times.due) => None,
+        }
+    }
+
     fn update(&mut self, answers: Vec<Answer>) {
         self.unsettled = true;
         self.waiting.retain(|answer| !answer.is_closed());
         self.waiting.extend(answers);
-        self.due = Instant::now();
+        self.times.due = Instant::now();
     }
 
     /// Sends the request that is due, and says when the next one is.
@@ -135,21 +170,23 @@ impl Keeper {
     /// Renews what stands until `lapse`, now.
     async fn renew(&mut self, now: Instant, lapse: Instant) {
         let Some(lease) = &self.lease else { return };
-        match self.keep_alive(lease, lapse - now).await {
-            Ok(()) => {
-                let wait = jittered(lease.ttl() / 3);
-                self.acknowledged(now, wait);
-            }
-            Err(error) if error.kind() == ErrorKind::LeaseLost => {
-                self.lease = None;
-                self.failure = Some(error);
-                self.due = Instant::now();
-            }
-            Err(error) => {
-                self.failed(error);
-                self.hasten(Some(lapse));
-            }
+        let ttl = lease.ttl();
+        match renew(&self.charge_of(lease), lapse - now).await {
+            Ok(()) => self.acknowledged(now, jittered(ttl / 3)),
+            Err(error) => self.not_renewed(error),
         }
+    }
+
+    fn not_renewed(&mut self, error: Error) {
+        self.meters.renewal_failed(error.kind());
+        if error.kind() == ErrorKind::LeaseLost {
+            self.lease = None;
+            self.failure = Some(error);
+            self.times.due = Instant::now();
+            return;
+        }
+        self.failed(error);
+        self.hasten(self.lapse());
     }
 
     /// Renews what stands while the store takes nothing new: an etcd that is out of space still
@@ -157,22 +194,14 @@ impl Keeper {
     async fn sustain(&mut self) {
         let now = Instant::now();
         let (Some(lease), Some(lapse)) = (&self.lease, self.lapse()) else { return };
-        let is_due = self.renewed + lease.ttl() / 3 <= now && now < lapse;
-        if is_due && self.keep_alive(lease, lapse - now).await.is_ok() {
-            self.renewed = now;
+        let is_due = self.times.renewed + lease.ttl() / 3 <= now && now < lapse;
+        if !is_due {
+            return;
         }
-    }
-
-    /// Renews `lease`, which stands for what is `left`.
-    async fn keep_alive(&self, lease: &Lease, left: Duration) -> Result<()> {
-        let limit = self.options.timeout.min(lease.ttl() / 3).min(left);
-        let answer = timeout(limit, self.registry.keep_alive(lease)).await;
-        let outcome = answer.unwrap_or_else(|_| Err(late(limit)));
-        match &outcome {
-            Ok(()) => self.meters.renewed(),
+        match renew(&self.charge_of(lease), lapse - now).await {
+            Ok(()) => self.times.renewed = now,
             Err(error) => self.meters.renewal_failed(error.kind()),
         }
-        outcome
     }
 
     /// Registers what is wanted. What stands until `lapse` is to be seen lapsing then, not later.
@@ -198,7 +227,7 @@ impl Keeper {
                 self.claim = self.claim.with_takeover(false);
                 self.lease = None;
                 self.turn(RegistrationState::Superseded);
-                self.due = Instant::now() + jittered(self.claim.ttl());
+                self.times.due = Instant::now() + jittered(self.claim.ttl());
                 self.answer(&Err(error));
             }
             Err(error) => {
@@ -220,12 +249,11 @@ impl Keeper {
     }
 
     /// The store acknowledged the lease, in answer to what was sent at `sent`. The next renewal is due
-    /// after the wait, or a little before it, when many others are.
+    /// after the wait.
     fn acknowledged(&mut self, sent: Instant, wait: Duration) {
-        self.renewed = sent;
         self.failures = 0;
         self.failure = None;
-        self.due = in_step(sent + wait, self.claim.ttl() / 384);
+        self.times = Times::after(sent, wait, self.claim.ttl());
         if !self.meters.is_active() {
             self.turn(RegistrationState::Active);
         }
@@ -235,7 +263,7 @@ impl Keeper {
         let (service, id) = self.names();
         tracing::debug!(%service, %id, error = %error.chain(), "a registration could not be kept yet");
         self.failures = self.failures.saturating_add(1);
-        self.due = Instant::now() + self.options.backoff.delay(self.failures);
+        self.times.due = Instant::now() + self.options.backoff.delay(self.failures);
         self.failure = Some(error);
     }
 
@@ -246,7 +274,7 @@ impl Keeper {
         let (Some(lapse), now) = (lapse, Instant::now()) else { return };
         let left = lapse - now;
         let last = left < self.claim.ttl() / 50;
-        self.due = self.due.min(if last { lapse } else { now + left / 2 });
+        self.times.due = self.times.due.min(if last { lapse } else { now + left / 2 });
     }
 
     /// The instance may not be listed any more.
@@ -300,13 +328,13 @@ impl Keeper {
                 Err(error) if error.is_retryable() => self.failed(error),
                 outcome => return outcome,
             }
-            sleep_until(self.due).await;
+            sleep_until(self.times.due).await;
         }
     }
 
     /// When the lease is presumed lost.
     fn lapse(&self) -> Option<Instant> {
-        Some(self.renewed + self.lease.as_ref()?.ttl())
+        Some(self.times.renewed + self.lease.as_ref()?.ttl())
     }
 
     fn names(&self) -> (ServiceName, InstanceId) {
@@ -336,23 +364,4 @@ pub(crate) fn not_withdrawn(limit: Duration) -> Error {
         "the withdrawal was not acknowledged: the instance is listed until its ttl has passed, timeout=`{limit:?}`"
     );
     Error::new(ErrorKind::Unavailable, message)
-}
-
-fn late(limit: Duration) -> Error {
-    let message = format!("the store did not answer in time, timeout=`{limit:?}`");
-    Error::new(ErrorKind::Unavailable, message)
-}
-
-/// The last tick of a clock of the whole process before `due`. A timer that fires costs several times as
-/// much as a renewal on top of it: measured at 100,000 registrations, a third of all work.
-fn in_step(due: Instant, tick: Duration) -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
-    let (age, tick) = (due.saturating_duration_since(start).as_nanos(), tick.as_nanos().max(1));
-    due - Duration::from_nanos(u64::try_from(age % tick).unwrap_or_default())
-}
-
-/// A tenth more or less, so that what happens together spreads out.
-fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(0.91 + fastrand::f64() * 0.19) // a tick may be taken off it
 }

@@ -40,8 +40,9 @@ impl RegistrationMeters {
         }
     }
 
-    pub(super) fn renewed(&self) {
-        self.renewals.increment(1);
+    /// The counter of renewals that succeeded.
+    pub(super) fn renewals(&self) -> Counter {
+        self.renewals.clone()
     }
 
     pub(super) fn renewal_failed(&self, kind: ErrorKind) {

@@ -11,6 +11,7 @@ mod peers;
 mod pulse;
 mod races;
 mod registration;
+mod renewals;
 mod retained;
 mod scripts;
 mod spy;

@@ -33,6 +33,8 @@ pub(crate) enum Twist {
     Late(Duration),
     /// There is never an answer.
     Hang,
+    /// The client itself fails.
+    Panic,
     /// The store grants another ttl, as it says.
     Grant(Duration),
     /// A watch that opens, and ends at once.
@@ -152,6 +154,7 @@ impl Spy {
         match twist {
             Some(Twist::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
             Some(Twist::Hang) => std::future::pending().await,
+            Some(Twist::Panic) => std::panic::resume_unwind(Box::new("planted")),
             Some(Twist::Late(delay)) => {
                 let answer = on.await;
                 sleep(delay).await;
