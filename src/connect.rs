@@ -4,9 +4,10 @@ use crate::{Error, ErrorKind, Registry, Result, Target};
 use std::sync::Arc;
 
 /// The schemes there are, each with the feature that builds it in, and whether it is.
-const SCHEMES: [(&str, &str, bool); 3] = [
+const SCHEMES: [(&str, &str, bool); 4] = [
     ("mem", "mem", cfg!(feature = "mem")),
     ("etcd", "etcd", cfg!(feature = "etcd")),
+    ("etcds", "etcd-tls", cfg!(feature = "etcd-tls")),
     ("redis", "redis", cfg!(feature = "redis")),
 ];
 
@@ -27,6 +28,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
         "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(&target)?)),
         #[cfg(feature = "etcd")]
         "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
+        #[cfg(feature = "etcd-tls")]
+        "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
         #[cfg(feature = "redis")]
         "redis" => Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?)),
         scheme => Err(not_built_in(scheme)),

@@ -38,7 +38,8 @@
 //! | URL | feature | what it is |
 //! | --- | --- | --- |
 //! | `mem://` | `mem` (default) | in this process: tests, examples, single processes |
-//! | `etcd://host:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
+//! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
+//! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd-tls` | the same over TLS |
 //! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
 //!
 //! The laws that hold on all of them are on [`Registry`].

@@ -24,6 +24,14 @@ async fn a_scheme_that_is_not_built_in_names_the_feature_to_add() {
     assert_eq!(message, "`etcd://` is not built in: add the feature `etcd` of service-registry");
 }
 
+#[cfg(not(feature = "etcd-tls"))]
+#[tokio::test]
+async fn tls_that_is_not_built_in_names_the_feature_to_add() {
+    let message = refusal("etcds://127.0.0.1:2379").await;
+    let expected = "`etcds://` is not built in: add the feature `etcd-tls` of service-registry";
+    assert_eq!(message, expected);
+}
+
 #[cfg(feature = "mem")]
 #[tokio::test]
 async fn memory_is_a_registry_of_its_own_each_time() {

@@ -3,6 +3,7 @@
 use crate::{Batch, Cursor, Error, ErrorKind, Result};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,12 +22,20 @@ pub const WATCH_CAPACITY: usize = 1024;
 pub struct Watch {
     cursor: Cursor,
     batches: Option<BoxStream<'static, Result<Batch>>>,
+    /// What goes with it.
+    held: Option<Box<dyn Any + Send>>,
 }
 
 impl Watch {
     /// Wraps what a store has to say after `after`, and holds the store to the order law.
     pub fn new(after: Cursor, batches: impl Stream<Item = Result<Batch>> + Send + 'static) -> Self {
-        Self { cursor: after, batches: Some(batches.boxed()) }
+        Self { cursor: after, batches: Some(batches.boxed()), held: None }
+    }
+
+    /// Holds on to `what` until it has ended or is dropped: a store's means to hear of that.
+    #[must_use]
+    pub fn holding(self, what: impl Any + Send) -> Self {
+        Self { held: Some(Box::new(what)), ..self }
     }
 
     /// A watch that first gives the `backlog`, then what is published. It holds at most
@@ -64,9 +73,10 @@ impl Stream for Watch {
                 Ok(batch) => Err(disorder(&self.cursor, &batch)),
                 Err(error) => Err(error),
             };
-            match &item {
-                Ok(batch) => self.cursor = batch.cursor.clone(),
-                Err(_) => self.batches = None,
+            if let Ok(batch) = &item {
+                self.cursor = batch.cursor.clone();
+            } else {
+                (self.batches, self.held) = (None, None);
             }
             return Poll::Ready(Some(item));
         }
@@ -206,6 +216,20 @@ mod tests {
         drop(watch);
         assert!(publisher.is_closed());
         assert!(!publisher.publish(batch(1)));
+    }
+
+    #[test]
+    fn what_a_watch_holds_goes_with_its_end() {
+        let held = std::sync::Arc::new(());
+        let (publisher, watch) = Watch::channel(at(0), Vec::new());
+        let mut watch = watch.holding(held.clone());
+        assert_eq!(std::sync::Arc::strong_count(&held), 2);
+        drop(publisher);
+        assert!(next(&mut watch).unwrap().is_err());
+        assert_eq!(std::sync::Arc::strong_count(&held), 1, "it has ended");
+        let watch = Watch::new(at(0), stream::empty()).holding(held.clone());
+        drop(watch);
+        assert_eq!(std::sync::Arc::strong_count(&held), 1, "it was dropped");
     }
 
     #[test]

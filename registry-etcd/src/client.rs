@@ -1,66 +1,64 @@
-//! The connection to one etcd: each request once, and under a deadline.
+//! The requests that are made of an etcd: each once, and under a deadline.
 
 use crate::EtcdOptions;
+use crate::cluster::{Cluster, Endpoint};
 use crate::error::{EtcdError, Reason};
+use crate::renewals::Renewals;
 use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
-    LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse, WatchOptions, WatchResponse,
-    WatchStream,
+    LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
 };
 use registry_core::{Error, LeaseId, Result};
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB.
 ///
-/// A page holds up to 1,000 records of up to 64 KiB, and so does a watch response (etcd's
-/// `watchBatchMaxRevs`, in `mvcc/watcher_group.go`). Keys add up to 1.5 KiB each, and what others
-/// put there may be larger than a record: so twice the records' 63 MiB.
+/// A page holds up to 1,000 records of up to 64 KiB. Keys add up to 1.5 KiB each, and what others put
+/// there may be larger than a record: so twice the records' 63 MiB.
 const MAX_ANSWER_LEN: usize = 128 * 1024 * 1024;
 
-/// One etcd, as this crate talks to it.
+/// An etcd, as this crate talks to it.
 #[derive(Clone)]
 pub(crate) struct Client {
-    etcd: Arc<etcd_client::Client>,
-    endpoint: Arc<str>,
-    deadline: Duration,
+    cluster: Cluster,
+    renewals: Renewals,
+    audit_interval: Option<Duration>,
 }
 
 impl Client {
-    /// Connects to `endpoint`, `host:port`, and makes the cheapest read that needs what later calls
-    /// need: an etcd, a quorum, and leave to read under `prefix`.
+    /// Makes the cheapest read that needs what later calls need: an etcd, a quorum, and leave to read
+    /// `key`. A member that does not give it is passed over.
     pub(crate) async fn connect(
-        endpoint: &str,
-        options: EtcdOptions,
-        prefix: &str,
+        endpoints: Vec<Endpoint>,
+        dial: ConnectOptions,
+        options: &EtcdOptions,
+        key: &str,
     ) -> Result<Self> {
-        let connect_options = ConnectOptions::new()
-            .with_connect_timeout(options.connect_timeout)
-            .with_keep_alive(options.ping_interval, options.ping_timeout)
-            // etcd takes pings without a stream for abuse, and closes the connection.
-            .with_keep_alive_while_idle(false)
-            // A member that lost its quorum refuses calls at once, and ends watches that it could
-            // not serve.
-            .with_require_leader(true);
-        let failed = |error: EtcdError| {
-            let message = format!("cannot connect to etcd, endpoint=`{endpoint}`");
-            Error::new(error.reason().kind(), message).with_source(error)
-        };
-        let url = [format!("http://{endpoint}")];
-        // Boxed, since a client and the future that makes it take several KiB.
-        let etcd = Box::pin(etcd_client::Client::connect(url, Some(connect_options))).await;
-        let etcd = Arc::new(etcd.map_err(|error| failed(error.into()))?);
-        let client = Self { etcd, endpoint: endpoint.into(), deadline: options.request_timeout };
+        let members = endpoints.len();
+        let cluster = Cluster::new(endpoints, dial, options);
+        let (renewals, audit_interval) = (Renewals::default(), options.audit_interval);
+        let client = Self { cluster, renewals, audit_interval };
         let read = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
-        client.range(prefix, read).await.map_err(failed)?;
-        Ok(client)
+        let mut tries = 1;
+        loop {
+            match client.range(key, read.clone()).await {
+                Ok(_) => return Ok(client),
+                Err(error) if error.is_about_the_member() && tries < members => tries += 1,
+                Err(error) => {
+                    let message =
+                        format!("cannot connect to etcd, endpoints=`{:?}`", client.cluster);
+                    return Err(Error::new(error.reason().kind(), message).with_source(error));
+                }
+            }
+        }
     }
 
-    /// Where it is: `host:port`.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn audit_interval(&self) -> Option<Duration> {
+        self.audit_interval
     }
 
     /// A read, linearizable unless `options` say otherwise.
@@ -69,32 +67,47 @@ impl Client {
         key: impl Into<Vec<u8>>,
         options: GetOptions,
     ) -> Result<GetResponse, EtcdError> {
-        let mut kv = self.etcd.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
-        self.within(kv.get(key, Some(options))).await
+        let key = key.into();
+        let read = self.cluster.call(|connection| {
+            let (key, options) = (key.clone(), options.clone());
+            async move {
+                let kv = connection.client().kv_client();
+                Ok(kv.max_decoding_message_size(MAX_ANSWER_LEN).get(key, Some(options)).await?)
+            }
+        });
+        read.await
     }
 
     /// A transaction.
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
-        self.within(self.etcd.kv_client().txn(txn)).await
+        let change = self.cluster.call(|connection| {
+            let txn = txn.clone();
+            async move { Ok(connection.client().kv_client().txn(txn).await?) }
+        });
+        change.await
     }
 
     /// Grants a lease for at least `seconds`; gives the seconds granted.
     pub(crate) async fn grant(&self, lease: LeaseId, seconds: i64) -> Result<i64, EtcdError> {
-        let id = LeaseGrantOptions::new().with_id(lease.get());
-        let granted = self.within(self.etcd.lease_client().grant(seconds, Some(id))).await?;
-        Ok(granted.ttl())
+        let grant = self.cluster.call(|connection| async move {
+            let id = LeaseGrantOptions::new().with_id(lease.get());
+            Ok(connection.client().lease_client().grant(seconds, Some(id)).await?.ttl())
+        });
+        grant.await
     }
 
     /// Renews a lease for its whole ttl.
     pub(crate) async fn renew(&self, lease: LeaseId) -> Result<(), EtcdError> {
-        // It sends one request on a stream of its own and waits for the answer; to drop the stream
-        // is to close it.
-        self.within(self.etcd.lease_client().keep_alive(lease.get())).await.map(drop)
+        self.renewals.renew(&self.cluster, lease).await
     }
 
     /// Revokes a lease, whose keys go with it.
     pub(crate) async fn revoke(&self, lease: LeaseId) -> Result<(), EtcdError> {
-        self.within(self.etcd.lease_client().revoke(lease.get())).await.map(drop)
+        let revoke = self.cluster.call(|connection| async move {
+            connection.client().lease_client().revoke(lease.get()).await?;
+            Ok(())
+        });
+        revoke.await
     }
 
     /// What a lease was granted for and which keys hang on it, if there is such a lease.
@@ -102,44 +115,16 @@ impl Client {
         &self,
         lease: LeaseId,
     ) -> Result<Option<LeaseTimeToLiveResponse>, EtcdError> {
-        let keys = LeaseTimeToLiveOptions::new().with_keys();
-        let mut leases = self.etcd.lease_client();
-        match self.within(leases.time_to_live(lease.get(), Some(keys))).await {
+        let describe = self.cluster.call(|connection| async move {
+            let keys = LeaseTimeToLiveOptions::new().with_keys();
+            Ok(connection.client().lease_client().time_to_live(lease.get(), Some(keys)).await?)
+        });
+        match describe.await {
             // No lease was granted for nothing. What remains of its ttl would not tell: it is -1
             // for a lease that does not exist, and for one that is late to be revoked.
             Ok(answer) => Ok(Some(answer).filter(|answer| answer.granted_ttl() > 0)),
             Err(error) if error.reason() == Reason::LeaseNotFound => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Opens a watch of all keys under `prefix` from revision `start` on, on a stream of its own,
-    /// and waits for the first answer.
-    pub(crate) async fn watch(
-        &self,
-        prefix: &str,
-        start: i64,
-    ) -> Result<(WatchStream, WatchResponse), EtcdError> {
-        let options =
-            WatchOptions::new().with_prefix().with_start_revision(start).with_progress_notify();
-        let mut watches = self.etcd.watch_client().max_decoding_message_size(MAX_ANSWER_LEN);
-        let opening = async {
-            let mut stream = watches.watch(prefix, Some(options)).await?;
-            let first = stream.message().await?;
-            Ok((stream, first))
-        };
-        let (stream, first) = self.within(opening).await?;
-        Ok((stream, first.ok_or(EtcdError::Ended)?))
-    }
-
-    /// Waits for an answer no longer than the deadline.
-    async fn within<T>(
-        &self,
-        answer: impl Future<Output = Result<T, etcd_client::Error>>,
-    ) -> Result<T, EtcdError> {
-        match timeout(self.deadline, answer).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(EtcdError::Deadline(self.deadline)),
         }
     }
 }

@@ -151,8 +151,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Goes on from `proof`, and from the newest key that it was held against.
-    pub(crate) fn new(proof: Proof, newest: Option<Stamp<'_>>) -> Self {
+    /// Goes on from `proof`, and from the name of the newest key, if that is known.
+    pub(crate) fn new(proof: Proof, newest: Option<&[u8]>) -> Self {
         let mut history = Self { proof, newest: None };
         history.remember(newest);
         history
@@ -168,7 +168,7 @@ impl History {
             EventType::Put => {
                 self.proof.count += u64::from(key.created == key.modified);
                 self.proof.newest.put(key);
-                self.remember(Some(key));
+                self.remember(Some(key.key));
             }
             EventType::Delete => {
                 // It may be 0 already if etcd lost an event. Then the next check finds out.
@@ -182,9 +182,8 @@ impl History {
         }
     }
 
-    fn remember(&mut self, newest: Option<Stamp<'_>>) {
-        let newest = newest.filter(|_| self.proof.newest.is_one_key());
-        self.newest = newest.map(|key| key.key.to_vec());
+    fn remember(&mut self, newest: Option<&[u8]>) {
+        self.newest = newest.filter(|_| self.proof.newest.is_one_key()).map(<[u8]>::to_vec);
     }
 }
 
@@ -213,7 +212,7 @@ mod tests {
     fn a_proof_is_written_in_a_form_that_stays() {
         let one = proof_of(&[stamp(0, 3, 0x1f), stamp(1, 2, 5)]);
         assert_eq!(one.to_string(), "ab.2.p3.1f");
-        let mut history = History::new(one.clone(), Some(stamp(0, 3, 0x1f)));
+        let mut history = History::new(one.clone(), Some(stamp(0, 3, 0x1f).key));
         history.advance(EventType::Delete, stamp(0, 7, 0));
         assert_eq!(history.proof().to_string(), "ab.1.d7");
         for proof in [&one, history.proof(), &Proof::new(u64::MAX)] {
@@ -251,7 +250,7 @@ mod tests {
     #[test]
     fn the_newest_key_stays_known_while_others_go() {
         let keys = [stamp(0, 2, 5), stamp(1, 3, 6)];
-        let mut history = History::new(proof_of(&keys), Some(keys[1]));
+        let mut history = History::new(proof_of(&keys), Some(keys[1].key));
         history.advance(EventType::Delete, stamp(0, 4, 0));
         assert_eq!(history.proof(), &proof_of(&keys[1..]));
         history.advance(EventType::Delete, stamp(1, 5, 0));
@@ -296,8 +295,8 @@ mod tests {
                     prop_assert!(loaded.check(count, newest).is_ok(), "{:?}", loaded);
                 }
                 match resumes >> (n % 16 * 2) & 3 {
-                    0 => history = History::new(loaded, newest.last()),
-                    1 => history = History::new(history.proof, newest.last()),
+                    0 => history = History::new(loaded, newest.last().map(|key| key.key)),
+                    1 => history = History::new(history.proof, newest.last().map(|key| key.key)),
                     _ => {}
                 }
             }

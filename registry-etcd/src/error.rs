@@ -22,6 +22,12 @@ pub(crate) enum EtcdError {
     /// A watch was canceled for another reason.
     #[error("the watch was canceled, reason=`{0}`")]
     Canceled(String),
+    /// A watch heard of a change that does not follow on the one before.
+    #[error("{0}")]
+    Hole(String),
+    /// The lease that was to be renewed is not there.
+    #[error("lease not found")]
+    NoLease,
     /// The data are not those that a cursor was made from.
     #[error("{0}")]
     Diverged(String),
@@ -37,10 +43,45 @@ impl EtcdError {
             Self::Client(error) => reason_of_client(error),
             Self::Canceled(text) => reason_of_cancel(text),
             Self::Deadline(_) | Self::Ended => Reason::Unavailable,
-            Self::Compacted(_) => Reason::Compacted,
+            // Either way there is history that it does not give.
+            Self::Compacted(_) | Self::Hole(_) => Reason::Compacted,
+            Self::NoLease => Reason::LeaseNotFound,
             Self::Diverged(_) => Reason::Diverged,
             Self::Malformed(_) => Reason::Internal,
         }
+    }
+}
+
+impl EtcdError {
+    /// Whether no member saw the request, since no connection could be made.
+    pub(crate) fn is_unsent(&self) -> bool {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = source {
+            if error.is::<tonic::ConnectError>() {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
+
+    /// Whether it was refused for a token that has run out, or is from before a change of users. The
+    /// texts are those of etcd's `api/v3rpc/rpctypes/error.go`.
+    pub(crate) fn is_about_a_token(&self) -> bool {
+        let text = match self {
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => status.message(),
+            Self::Canceled(text) => text,
+            _ => return false,
+        };
+        text.contains("invalid auth token") || text.contains("revision of auth store is old")
+    }
+
+    /// Whether another member may do better. One that is asked too much, or is out of space, is not
+    /// alone in that.
+    pub(crate) fn is_about_the_member(&self) -> bool {
+        let is_exhausted = matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
+            if status.code() == Code::ResourceExhausted);
+        self.reason() == Reason::Unavailable && !is_exhausted
     }
 }
 

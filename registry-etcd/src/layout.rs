@@ -1,8 +1,9 @@
 //! Which key an instance has, and what a key and its value say.
 
+use etcd_client::{EventType, KeyValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 use registry_core::record::{self, RecordError};
-use registry_core::{Instance, InstanceId, Origin, ServiceName};
+use registry_core::{Change, Instance, InstanceId, Origin, ServiceName};
 use std::fmt;
 use std::sync::Arc;
 
@@ -61,9 +62,14 @@ pub(crate) struct ServiceKeys {
 }
 
 impl ServiceKeys {
-    /// `<root><service>/`
-    pub(crate) fn prefix(&self) -> &str {
+    /// The first key: `<root><service>/`.
+    pub(crate) fn start(&self) -> &str {
         &self.prefix
+    }
+
+    /// What follows the last key. `0` is the byte after `/`.
+    pub(crate) fn end(&self) -> String {
+        format!("{}0", self.prefix.trim_end_matches('/'))
     }
 
     /// What the cursors of this service belong to.
@@ -81,6 +87,45 @@ impl ServiceKeys {
     pub(crate) fn read(&self, key: &[u8], value: &[u8]) -> Result<Instance, Skipped> {
         let id = self.id_of(key).ok_or(Skipped::Foreign)?;
         record::decode(&self.service, &id, value).map_err(|why| Skipped::Undecodable(id, why))
+    }
+}
+
+/// What the events of a service mean, one revision after another.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    keys: ServiceKeys,
+    /// Whether a record that cannot be decoded was reported.
+    warned: bool,
+}
+
+impl Decoder {
+    pub(crate) fn new(keys: ServiceKeys) -> Self {
+        Self { keys, warned: false }
+    }
+
+    /// What the events of one revision mean.
+    pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
+        events.iter().filter_map(|(kind, kv)| self.change(*kind, kv)).collect()
+    }
+
+    /// What an event means; nothing, if it is about a key that is not an instance's.
+    fn change(&mut self, kind: EventType, kv: &KeyValue) -> Option<Change> {
+        if kind == EventType::Delete {
+            return self.keys.id_of(kv.key()).map(Change::Delete);
+        }
+        let why = match self.keys.read(kv.key(), kv.value()) {
+            Ok(instance) => return Some(Change::Put(instance)),
+            Err(why) => why,
+        };
+        if !self.warned {
+            self.warned = true;
+            let key = kv.key().escape_ascii();
+            tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
+        }
+        match why {
+            Skipped::Undecodable(id, _) => Some(Change::Delete(id)),
+            Skipped::Foreign => None,
+        }
     }
 }
 
@@ -128,7 +173,7 @@ mod tests {
         let layout = Layout::native("prod/eu/");
         assert_eq!(layout.key(&instance("a/b c", "1%2F")), "prod/eu/a%2Fb c/1%252F");
         assert_eq!(layout.key(&instance("\u{e9}~", ".")), "prod/eu/%C3%A9~/.");
-        assert_eq!(layout.service(&"a/b".parse().unwrap()).prefix(), "prod/eu/a%2Fb/");
+        assert_eq!(layout.service(&"a/b".parse().unwrap()).start(), "prod/eu/a%2Fb/");
     }
 
     #[test]

@@ -41,7 +41,9 @@
 //!   does, and the history grows without bound: see etcd's `--auto-compaction-retention`.
 
 mod client;
+mod cluster;
 mod cursor;
+mod dial;
 mod error;
 mod layout;
 mod lease;
@@ -49,6 +51,9 @@ mod load;
 mod options;
 mod presence;
 mod register;
+mod renewals;
+#[cfg(feature = "tls")]
+mod tls;
 mod watch;
 
 pub use self::options::EtcdOptions;
@@ -56,6 +61,7 @@ pub use self::options::EtcdOptions;
 use self::client::Client;
 use self::layout::Layout;
 use self::presence::Presence;
+use self::watch::Streams;
 use async_trait::async_trait;
 use registry_core::{
     Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot,
@@ -70,13 +76,20 @@ pub struct EtcdRegistry {
     client: Client,
     layout: Layout,
     presence: Presence,
+    streams: Streams,
 }
 
 impl EtcdRegistry {
-    /// Connects to `etcd://host[:port][/prefix][?layout=native]` with the default options.
+    /// Connects to `etcd://[user:password@]host[:port][,host[:port]...][/prefix]` with the default
+    /// options.
     ///
-    /// The port is 2379 unless stated, the key prefix `registry`. A `/` at the end of the prefix
-    /// does not count. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
+    /// The hosts are members of one cluster; the port is 2379 unless stated, the key prefix `registry`. A
+    /// `/` at the end of the prefix does not count. A `ttl` in the URL is for the caller to claim by; it
+    /// changes nothing here.
+    ///
+    /// `etcds://` is the same over TLS, with the feature `tls`. Its options name files in PEM: `ca` whom to
+    /// trust (unless stated, whom the system trusts), `cert` and `key` who we are; and `server_name` is
+    /// the name in the server's certificate (unless stated, the host's).
     ///
     /// # Errors
     ///
@@ -89,27 +102,19 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store or asks for what it cannot do yet: several
-    /// hosts, a user or a password. `Unavailable` if nothing answers in time, or what answers has
-    /// no quorum; `Denied` if the server wants credentials.
+    /// `Invalid` if `target` is no URL of this store or names a file that cannot be read. `Unavailable` if
+    /// no member answers in time, or none that answers has a quorum; `Denied` if the server wants other
+    /// credentials.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
-        check_scheme(target)?;
-        target.allow_options(&["layout"])?;
-        let [host] = target.hosts() else {
-            return Err(invalid(format!(
-                "etcd:// names one host, got=`{}`; several endpoints are not supported yet",
-                target.hosts().len()
-            )));
-        };
-        if target.user().is_some() || target.password().is_some() {
-            return Err(invalid("etcd:// takes no user and no password yet"));
-        }
+        let endpoints = dial::endpoints(target)?;
+        target.allow_options(dial::allowed(target))?;
         if let Some(layout) = target.option("layout").filter(|layout| *layout != "native") {
             return Err(invalid(format!("layout is `native`, got=`{layout}`")));
         }
         let layout = Layout::native(target.path());
-        let client = Client::connect(&host.authority(2379), options, layout.root()).await?;
-        Ok(Self { client, layout, presence: Presence::default() })
+        let dial = dial::options(target, &options)?;
+        let client = Client::connect(endpoints, dial, &options, layout.root()).await?;
+        Ok(Self { client, layout, presence: Presence::default(), streams: Streams::default() })
     }
 }
 
@@ -143,11 +148,17 @@ impl Registry for EtcdRegistry {
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        load::load(&self.client, &self.layout.service(service)).await
+        let witness = self.streams.witness();
+        let keys = self.layout.service(service);
+        let (snapshot, newest) = load::load(&self.client, &keys).await?;
+        if let Some(witness) = witness {
+            witness.saw(&self.client, snapshot.cursor(), newest.as_deref());
+        }
+        Ok(snapshot)
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        watch::watch(&self.client, self.layout.service(service), after).await
+        self.streams.watch(&self.client, self.layout.service(service), after).await
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
@@ -158,17 +169,9 @@ impl Registry for EtcdRegistry {
 impl fmt::Debug for EtcdRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdRegistry")
-            .field("endpoint", &self.client.endpoint())
+            .field("endpoints", self.client.cluster())
             .field("prefix", &self.layout.root())
             .finish_non_exhaustive()
-    }
-}
-
-fn check_scheme(target: &Target) -> Result<()> {
-    match target.scheme() {
-        "etcd" => Ok(()),
-        "etcds" => Err(invalid("etcds:// is not supported yet: there is no TLS")),
-        other => Err(invalid(format!("the URL of an etcd is etcd://host, got=`{other}://`"))),
     }
 }
 
@@ -181,14 +184,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_not_supported_is_said_and_not_ignored() {
+    async fn what_is_wrong_with_a_url_is_said_and_not_ignored() {
         let cases = [
             ("redis://h", "etcd://host"),
-            ("etcds://h", "no TLS"),
-            ("etcd://", "one host"),
-            ("etcd://a,b", "several endpoints"),
-            ("etcd://app@h", "no user"),
-            ("etcd://:s3cret@h", "no password"),
+            ("etcd://", "has a host"),
+            ("etcd://app@h", "a user and a password"),
+            ("etcd://:s3cret@h", "a user and a password"),
+            ("etcd://h?ca=/x.pem", "unknown option"),
             ("etcd://h?layout=go-zero", "`native`"),
             ("etcd://h?layouts=native", "unknown option"),
         ];

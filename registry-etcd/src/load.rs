@@ -11,9 +11,12 @@ use std::collections::BTreeSet;
 /// How many keys are read at once.
 const PAGE_LEN: i64 = 1000;
 
-/// All instances of a service.
-pub(crate) async fn load(client: &Client, keys: &ServiceKeys) -> Result<Snapshot> {
-    let listing = list(client, keys.prefix(), GetOptions::new()).await?;
+/// All instances of a service, and the key that was put last.
+pub(crate) async fn load(
+    client: &Client,
+    keys: &ServiceKeys,
+) -> Result<(Snapshot, Option<Vec<u8>>)> {
+    let listing = list(client, keys.start(), GetOptions::new()).await?;
     let mut proof = Proof::new(listing.cluster);
     let mut instances = Vec::with_capacity(listing.kvs.len());
     let mut skipped = None;
@@ -30,7 +33,9 @@ pub(crate) async fn load(client: &Client, keys: &ServiceKeys) -> Result<Snapshot
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
     let cursor = keys.origin().cursor(Revision::new(listing.revision), proof);
-    Ok(Snapshot::new(cursor, instances).with_undecodable(undecodable))
+    let newest = listing.kvs.iter().max_by_key(|kv| kv.mod_revision());
+    let newest = newest.map(|kv| kv.key().to_vec());
+    Ok((Snapshot::new(cursor, instances).with_undecodable(undecodable), newest))
 }
 
 /// The names under which an instance has a key; whether its record can be decoded is not looked at.

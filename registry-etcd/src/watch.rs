@@ -1,59 +1,197 @@
-//! A watch: one stream from etcd, read by a task of its own.
+//! Watches: many on one stream of a process.
 
+mod chain;
+mod feed;
+mod stream;
+
+use self::feed::Feed;
+use self::stream::{Asked, Stream, Ticket};
 use crate::client::{Client, cluster_and_revision};
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
-use crate::layout::{ServiceKeys, Skipped};
-use etcd_client::{
-    EventType, GetOptions, GetResponse, KeyValue, SortOrder, SortTarget, WatchResponse, WatchStream,
-};
+use crate::layout::{Decoder, ServiceKeys};
+use etcd_client::{GetOptions, SortOrder, SortTarget, WatchResponse};
 use futures_util::future;
-use registry_core::{Batch, Change, Cursor, Publisher, Result, Revision, Watch};
+use registry_core::{Cursor, Result, Watch};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Watches the keys of a service from after a cursor on.
+/// The stream that new watches go to. A clone shares it.
+#[derive(Clone, Default)]
+pub(crate) struct Streams(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    current: Mutex<Option<Arc<Stream>>>,
+    /// Held by whoever opens a stream.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// A watcher that etcd has made.
+struct Opened {
+    ticket: Ticket,
+    /// The cluster that answered, and the revision of its store by then.
+    cluster: u64,
+    revision: u64,
+}
+
+impl Streams {
+    /// Watches the keys of a service from after a cursor on.
+    ///
+    /// The watcher is made and the cursor's proof is checked at the same time, and nothing is delivered
+    /// before both went well. A cursor that the stream [vouches](Self::witness) for is not checked.
+    pub(crate) async fn watch(
+        &self,
+        client: &Client,
+        keys: ServiceKeys,
+        after: &Cursor,
+    ) -> Result<Watch> {
+        let proof: Proof = keys.origin().proof(after)?;
+        let revision = after.revision().get();
+        // No etcd gets as far as i64::MAX, so it answers that this is the future.
+        let at = i64::try_from(revision).unwrap_or(i64::MAX);
+        let vouched = self.open_vouched(client, &keys, after).await;
+        let (opened, newest) = if let Some(vouched) = vouched {
+            vouched?
+        } else {
+            let checked = check(client, &keys, &proof, at);
+            future::try_join(self.open(client, &keys, at), checked).await?
+        };
+        proof.check_cluster(opened.cluster)?;
+        // A watch of the future is silent until the future comes. Either the member lags, and this
+        // waits for it; or the store was rolled back, and then the check that ran beside may be from
+        // before.
+        if opened.revision < revision {
+            check(client, &keys, &proof, at).await?;
+        }
+        let history = History::new(proof, newest.as_deref());
+        let (publisher, watch) = Watch::channel(after.clone(), Vec::new());
+        let decoder = Decoder::new(keys.clone());
+        opened.ticket.start(Feed::new(keys, decoder, history, revision, publisher));
+        Ok(watch.holding(opened.ticket))
+    }
+
+    /// The stream that stands, to vouch for what is loaded from now on.
+    pub(crate) fn witness(&self) -> Option<Witness> {
+        self.current().map(Witness)
+    }
+
+    /// Makes a watcher on the stream that stands, if that vouches for the cursor.
+    async fn open_vouched(
+        &self,
+        client: &Client,
+        keys: &ServiceKeys,
+        after: &Cursor,
+    ) -> Option<Result<(Opened, Option<Vec<u8>>), EtcdError>> {
+        let stream = self.current()?;
+        let vouched = stream.vouched(after)?;
+        let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
+        let asked = stream.ask(keys, start)?;
+        match client.cluster().within(opened(client, asked)).await {
+            Err(error) if error.is_about_a_token() => None,
+            outcome => Some(outcome.map(|opened| (opened, vouched.newest))),
+        }
+    }
+
+    /// Makes a watcher that starts after a revision.
+    async fn open(
+        &self,
+        client: &Client,
+        keys: &ServiceKeys,
+        after: i64,
+    ) -> Result<Opened, EtcdError> {
+        let start = after.saturating_add(1);
+        let mut is_renewed = false;
+        let opening = async {
+            loop {
+                let (stream, asked) = self.ask(client, keys, start).await?;
+                let token = stream.token();
+                match opened(client, asked).await {
+                    // The token of a stream is that of its opening. What is on it goes on.
+                    Err(error) if error.is_about_a_token() && !is_renewed => {
+                        is_renewed = true;
+                        self.retire(&stream);
+                        stream.connection().renew_token(token).await?;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        client.cluster().within(opening).await
+    }
+
+    /// Asks for a watcher, on the stream that stands or on a new one.
+    async fn ask(
+        &self,
+        client: &Client,
+        keys: &ServiceKeys,
+        start: i64,
+    ) -> Result<(Arc<Stream>, Asked), EtcdError> {
+        let on_current = || {
+            let stream = self.current()?;
+            let asked = stream.ask(keys, start)?;
+            Some((stream, asked))
+        };
+        if let Some(asked) = on_current() {
+            return Ok(asked);
+        }
+        let _turn = self.0.opening.lock().await;
+        if let Some(asked) = on_current() {
+            return Ok(asked); // on the one that was opened meanwhile
+        }
+        let (stream, asked) = Stream::open(client, keys, start).await?;
+        *self.place() = Some(stream.clone());
+        Ok((stream, asked))
+    }
+
+    fn current(&self) -> Option<Arc<Stream>> {
+        let mut place = self.place();
+        place.take_if(|stream| stream.is_over());
+        place.clone()
+    }
+
+    /// Puts no new watches on `stream`.
+    fn retire(&self, stream: &Arc<Stream>) {
+        self.place().take_if(|current| Arc::ptr_eq(current, stream));
+    }
+
+    /// Held for an assignment, and nothing panics meanwhile.
+    fn place(&self) -> std::sync::MutexGuard<'_, Option<Arc<Stream>>> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream that stood when a load was begun.
 ///
-/// The stream is opened and the cursor's proof is checked at the same time, and nothing is
-/// delivered before both went well.
-pub(crate) async fn watch(client: &Client, keys: ServiceKeys, after: &Cursor) -> Result<Watch> {
-    let proof: Proof = keys.origin().proof(after)?;
-    let revision = after.revision().get();
-    // No etcd gets as far as i64::MAX, so it answers that this is the future.
-    let at = i64::try_from(revision).unwrap_or(i64::MAX);
-    let (stream, standing) =
-        future::try_join(open(client, &keys, &proof, at), check(client, &keys, &proof, at)).await?;
-    let history = History::new(proof, standing.kvs().first().map(Stamp::from));
-    let (publisher, watch) = Watch::channel(after.clone(), Vec::new());
-    let feed = Feed { keys, history, revision, warned: false };
-    tokio::spawn(feed.run(stream, publisher));
-    Ok(watch)
+/// A stream that stands shows that the connection stood too, and so that the same process answered all
+/// the time: a store is wiped, restored or replaced by starting another. So a cursor of a load that was
+/// made on that connection meanwhile needs no proof, for as long as the stream stands.
+pub(crate) struct Witness(Arc<Stream>);
+
+impl Witness {
+    /// A load on the connection in use gave `cursor`, and `newest` is the key that was put last.
+    pub(crate) fn saw(&self, client: &Client, cursor: &Cursor, newest: Option<&[u8]>) {
+        if client.cluster().uses(self.0.connection()) {
+            self.0.vouch(cursor.clone(), newest.map(<[u8]>::to_vec));
+        }
+    }
 }
 
-/// Opens the stream.
-async fn open(
-    client: &Client,
-    keys: &ServiceKeys,
-    proof: &Proof,
-    after: i64,
-) -> Result<WatchStream, EtcdError> {
-    let (stream, first) = client.watch(keys.prefix(), after.saturating_add(1)).await?;
-    if first.canceled() {
-        return Err(cancellation(&first));
+/// Waits for etcd to make the watcher that was asked for.
+async fn opened(client: &Client, asked: Asked) -> Result<Opened, EtcdError> {
+    let Asked { ticket, created } = asked;
+    let attempt = client.cluster().attempt(ticket.connection());
+    let created = created.await.map_err(|_| EtcdError::Ended);
+    attempt.ended();
+    let created = created?;
+    if created.canceled() {
+        return Err(cancellation(&created));
     }
-    if !first.created() {
-        return Err(EtcdError::Malformed("the creation of a watch"));
-    }
-    // A watch of the future is silent until the future comes. Either the member lags, and this
-    // waits for it; or the store was rolled back, and then the check that runs beside may be from
-    // before.
-    let (cluster, revision) = cluster_and_revision(first.header())?;
-    proof.check_cluster(cluster)?;
-    if revision < after.unsigned_abs() {
-        check(client, keys, proof, after).await?;
-    }
-    Ok(stream)
+    let (cluster, revision) = cluster_and_revision(created.header())?;
+    Ok(Opened { ticket, cluster, revision })
 }
 
-/// Holds the cursor's proof against the service as it stood at the cursor's revision.
+/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key
+/// that was put last by then.
 ///
 /// etcd reads down to the revision it was compacted at, and including it. So does this, though a
 /// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues
@@ -63,121 +201,20 @@ async fn check(
     keys: &ServiceKeys,
     proof: &Proof,
     at: i64,
-) -> Result<GetResponse, EtcdError> {
+) -> Result<Option<Vec<u8>>, EtcdError> {
     let newest = GetOptions::new()
-        .with_prefix()
+        .with_range(keys.end())
         // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
         .with_revision(at.max(1))
         .with_sort(SortTarget::Mod, SortOrder::Descend)
         .with_keys_only()
         .with_limit(1);
-    let standing = client.range(keys.prefix(), newest).await?;
+    let standing = client.range(keys.start(), newest).await?;
     let (cluster, _) = cluster_and_revision(standing.header())?;
     proof.check_cluster(cluster)?;
-    proof.check(standing.count().unsigned_abs(), standing.kvs().first().map(Stamp::from))?;
-    Ok(standing)
-}
-
-/// Turns what etcd says into batches, without ever waiting for the reader: the streams of one
-/// connection share its flow control, so one that nobody drains would stall all others.
-struct Feed {
-    keys: ServiceKeys,
-    history: History,
-    /// How far the watch has come.
-    revision: u64,
-    /// Whether a record that cannot be decoded was reported.
-    warned: bool,
-}
-
-impl Feed {
-    /// Runs until nobody holds the watch any more, or it fails. To drop the stream is to cancel it.
-    async fn run(mut self, mut stream: WatchStream, mut publisher: Publisher) {
-        loop {
-            let answer = tokio::select! {
-                biased;
-                () = publisher.closed() => return,
-                answer = stream.message() => answer,
-            };
-            let read = match answer {
-                Ok(Some(response)) => self.read(&response),
-                Ok(None) => Err(EtcdError::Ended),
-                Err(error) => Err(error.into()),
-            };
-            match read {
-                Ok(batches) => {
-                    if !batches.into_iter().all(|batch| publisher.publish(batch)) {
-                        return;
-                    }
-                }
-                Err(error) => return publisher.fail(error.into()),
-            }
-            // After a standstill of the process, responses wait in thousands. A reader on this
-            // thread gets its turn between them, or it would lag through no fault of its own.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// The batches of one response.
-    ///
-    /// etcd never splits a revision over two responses, unless asked to fragment them.
-    fn read(&mut self, response: &WatchResponse) -> Result<Vec<Batch>, EtcdError> {
-        if response.canceled() {
-            return Err(cancellation(response));
-        }
-        if response.events().is_empty() {
-            // Only the notification of this watch tells how far it has come. The reply to a request
-            // for progress, id -1, overtakes events (etcd issue 15220).
-            let (_, revision) = cluster_and_revision(response.header())?;
-            let moves = response.watch_id() >= 0 && revision > self.revision;
-            return Ok(if moves { vec![self.move_to(revision, Vec::new())] } else { Vec::new() });
-        }
-        // The header's revision may be ahead of a backlog's events: theirs are what counts.
-        let mut events = Vec::with_capacity(response.events().len());
-        for event in response.events() {
-            events.push((event.event_type(), event.kv().ok_or(EtcdError::Malformed("a key"))?));
-        }
-        let revisions = events.chunk_by(|(_, a), (_, b)| a.mod_revision() == b.mod_revision());
-        Ok(revisions.filter_map(|events| self.batch(events)).collect())
-    }
-
-    /// The batch of one revision, unless it was read before: etcd issues 15275 and 20221.
-    fn batch(&mut self, events: &[(EventType, &KeyValue)]) -> Option<Batch> {
-        let revision = Stamp::from(events[0].1).modified;
-        if revision <= self.revision {
-            return None;
-        }
-        for (kind, kv) in events {
-            self.history.advance(*kind, (*kv).into());
-        }
-        let changes = events.iter().filter_map(|(kind, kv)| self.change(*kind, kv)).collect();
-        Some(self.move_to(revision, changes))
-    }
-
-    /// What an event means; nothing, if it is about a key that is not an instance's.
-    fn change(&mut self, kind: EventType, kv: &KeyValue) -> Option<Change> {
-        if kind == EventType::Delete {
-            return self.keys.id_of(kv.key()).map(Change::Delete);
-        }
-        let why = match self.keys.read(kv.key(), kv.value()) {
-            Ok(instance) => return Some(Change::Put(instance)),
-            Err(why) => why,
-        };
-        if !self.warned {
-            self.warned = true;
-            let key = kv.key().escape_ascii();
-            tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
-        }
-        match why {
-            Skipped::Undecodable(id, _) => Some(Change::Delete(id)),
-            Skipped::Foreign => None,
-        }
-    }
-
-    fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
-        self.revision = revision;
-        let proof = self.history.proof();
-        Batch::new(self.keys.origin().cursor(Revision::new(revision), proof), changes)
-    }
+    let newest = standing.kvs().first();
+    proof.check(standing.count().unsigned_abs(), newest.map(Stamp::from))?;
+    Ok(newest.map(|kv| kv.key().to_vec()))
 }
 
 /// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.

@@ -106,6 +106,18 @@ impl Proxy {
         self.end_all(End::Reset);
     }
 
+    /// Strands all connections: from now on nothing flows on them either way, and neither side is told.
+    /// New ones are passed on, those too that the proxy has not yet seen. No heal brings them back.
+    ///
+    /// A firewall or a NAT that forgot the connection and drops its packets.
+    pub fn strand(&self) {
+        let _entry = self.door.lock();
+        self.control.send_modify(|control| {
+            control.ends += 1;
+            control.end = End::Stranded;
+        });
+    }
+
     /// From now on requests reach the server, and its replies reach nobody.
     pub fn lose_replies(&self) {
         self.control.send_modify(|control| control.is_deaf = true);

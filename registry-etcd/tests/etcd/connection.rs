@@ -15,6 +15,7 @@ fn impatient() -> EtcdOptions {
         connect_timeout: Duration::from_millis(500),
         ping_interval: Duration::from_secs(1),
         ping_timeout: Duration::from_secs(1),
+        ..EtcdOptions::default()
     }
 }
 
@@ -26,7 +27,7 @@ async fn connecting_where_nobody_listens_is_unavailable_and_says_why() {
     let target = format!("etcd://{address}").parse().unwrap();
     let error = within(EtcdRegistry::connect(&target)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.to_string(), format!("cannot connect to etcd, endpoint=`{address}`"));
+    assert_eq!(error.to_string(), format!("cannot connect to etcd, endpoints=`[\"{address}\"]`"));
     let why = error.source().unwrap().to_string();
     assert!(why.contains("onnection refused"), "{why}");
 }

@@ -4,10 +4,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod auth;
 mod connection;
 mod history;
 mod leases;
+mod members;
 mod reads;
 mod registration;
+mod streams;
 mod support;
 mod watches;

@@ -10,6 +10,8 @@ use registry_etcd::EtcdRegistry;
 use registry_testkit::servers::Etcd;
 use std::future::Future;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Waits for what must happen soon.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -24,7 +26,10 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        let server = within(Etcd::start()).await.unwrap();
+        Self::over(within(Etcd::start()).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(server: Etcd) -> Self {
         let registry = connect(&server).await;
         let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
         Self { server, registry, raw: Box::new(raw) }
@@ -64,6 +69,34 @@ impl Fixture {
     pub(crate) async fn compact(&self, revision: u64) {
         let revision = revision.cast_signed();
         within(self.raw.kv_client().compact(revision, None)).await.unwrap();
+    }
+
+    /// What the server counts under a name, or 0.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let endpoint = self.server.endpoint();
+        let address = endpoint.strip_prefix("http://").unwrap();
+        let metrics = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let metrics = within(metrics).await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+
+    /// How many calls, or streams, of a method there were.
+    pub(crate) async fn calls(&self, method: &str) -> u64 {
+        let (service, kind) = match method {
+            "Range" => ("KV", "unary"),
+            _ => ("Lease", "bidi_stream"),
+        };
+        self.metric(&format!(
+            "grpc_server_started_total{{grpc_method=\"{method}\",grpc_service=\"etcdserverpb.{service}\",grpc_type=\"{kind}\"}}"
+        ))
+        .await
     }
 
     /// The ids of all leases.

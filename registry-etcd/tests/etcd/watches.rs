@@ -5,8 +5,6 @@ use etcd_client::{Client, DeleteOptions, TxnOp};
 use futures_util::{StreamExt, future};
 use registry_core::{Cursor, ErrorKind, WATCH_CAPACITY, record};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn all_that_one_revision_changed_is_one_batch() {
@@ -190,7 +188,7 @@ async fn a_watch_that_nobody_reads_lags_and_holds_up_no_other() {
 async fn a_dropped_watch_leaves_no_watcher_at_the_server() {
     let etcd = Fixture::start().await;
     let watches = [etcd.watch("a").await, etcd.watch("b").await];
-    assert_eq!(watchers(&etcd).await, "2");
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watcher_total").await, 2);
     drop(watches);
     // One that is given up on its way to be opened leaves nothing either, wherever it is by then.
     let now = etcd.load("c").await;
@@ -206,25 +204,9 @@ async fn a_dropped_watch_leaves_no_watcher_at_the_server() {
         }
     }
     within(async {
-        while watchers(&etcd).await != "0" {
+        while etcd.metric("etcd_debugging_mvcc_watcher_total").await != 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
-}
-
-/// How many watchers the server has.
-async fn watchers(etcd: &Fixture) -> String {
-    let endpoint = etcd.server.endpoint();
-    let address = endpoint.strip_prefix("http://").unwrap();
-    let metrics = async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    let metrics = within(metrics).await;
-    let line = metrics.lines().find_map(|l| l.strip_prefix("etcd_debugging_mvcc_watcher_total "));
-    line.expect("etcd counts its watchers").to_owned()
 }

@@ -28,6 +28,8 @@ pub(super) enum End {
     Cut,
     Reset,
     HalfReply,
+    /// Neither side hears of it.
+    Stranded,
 }
 
 impl Control {

@@ -34,6 +34,8 @@ pub struct Hits {
     pub cut: u64,
     /// Connections that were reset.
     pub reset: u64,
+    /// Connections that were stranded.
+    pub stranded: u64,
     /// Bytes of replies that were lost.
     pub lost_bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Tally {
             End::Cut => hits.cut += 1,
             End::Reset => hits.reset += 1,
             End::HalfReply => hits.half_replies += 1,
+            End::Stranded => hits.stranded += 1,
         });
     }
 }

@@ -6,6 +6,7 @@ use super::hits::Tally;
 use super::way::{Way, pass};
 use rustix::net::{RecvFlags, recv, sockopt};
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link)
         never = link.count_freezes() => match never {},
     };
     link.tally.count(end);
+    if end == End::Stranded {
+        return pending().await; // with both sockets open
+    }
     close(client, end);
     if let Some(server) = connected {
         close(server, end);
@@ -87,7 +91,7 @@ pub(super) async fn wait_until_thawed(control: &mut watch::Receiver<Control>) {
 }
 
 impl Link {
-    /// Waits until it is cut or reset.
+    /// Waits until it is cut, reset or stranded.
     async fn ended(&self) -> End {
         let mut control = self.control.subscribe();
         let ended = control.wait_for(|control| control.ends != self.ends).await;

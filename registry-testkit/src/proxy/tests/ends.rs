@@ -50,6 +50,19 @@ async fn lost_replies_are_counted_and_stay_lost_beside_a_fault() {
 }
 
 #[tokio::test]
+async fn what_is_stranded_stays_silent_and_new_connections_pass() {
+    let echo = Echo::start().await;
+    let mut standing = echo.connect_through().await;
+    echo.proxy.strand();
+    echo.until(|hits| hits.stranded == 1).await;
+    standing.write_all(b"is anybody there?").await.unwrap();
+    echo.proxy.heal();
+    let mut byte = [0];
+    assert!(timeout(SILENCE, standing.read(&mut byte)).await.is_err(), "not even an end");
+    talk(&mut echo.connect().await, b"here").await;
+}
+
+#[tokio::test]
 async fn a_reply_is_cut_after_so_many_bytes() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;

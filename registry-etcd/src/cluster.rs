@@ -1,0 +1,230 @@
+//! The members of an etcd, and which of them to ask.
+//!
+//! etcd-client can balance over several endpoints, but takes one that refuses connections for ready
+//! (tonic issue 2839): with two of three members dead, 181 of 300 puts failed. So a connection here is
+//! to one member, all requests go over the same one, and a member that cannot be reached, does not
+//! answer, or has no leader is left for the next.
+
+mod connection;
+
+pub(crate) use self::connection::{Connection, Token};
+
+use crate::EtcdOptions;
+use crate::error::EtcdError;
+use etcd_client::ConnectOptions;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// An etcd of one or more members. A clone is a handle to the same connection.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    dial: ConnectOptions,
+    deadline: Duration,
+    chosen: Mutex<Chosen>,
+    /// Held by whoever dials: with a user, that is a request.
+    dialing: tokio::sync::Mutex<()>,
+}
+
+/// Where a member is.
+pub(crate) struct Endpoint {
+    /// `host:port`
+    pub(crate) authority: String,
+    /// `http://host:port` or `https://host:port`
+    pub(crate) url: String,
+}
+
+/// The member in use.
+struct Chosen {
+    member: usize,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Cluster {
+    /// Connects to nobody yet. Which member comes first is drawn: a fleet spreads over all of them.
+    pub(crate) fn new(
+        endpoints: Vec<Endpoint>,
+        dial: ConnectOptions,
+        options: &EtcdOptions,
+    ) -> Self {
+        let chosen = Chosen { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
+        Self(Arc::new(Inner {
+            endpoints,
+            dial,
+            deadline: options.request_timeout,
+            chosen: Mutex::new(chosen),
+            dialing: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Makes one request of the member in use, within the deadline.
+    ///
+    /// A request that no member saw is made of the next: one whose connection could not be made. One
+    /// that was refused for its token is made once more with a new one. Any other outcome is the outcome.
+    pub(crate) async fn call<T, F>(
+        &self,
+        request: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, EtcdError>>,
+    {
+        self.within(async {
+            let (mut unreached, mut is_renewed) = (0, false);
+            loop {
+                let connection = match self.connection().await {
+                    Ok(connection) => connection,
+                    Err(error) if error.is_unsent() && unreached + 1 < self.0.endpoints.len() => {
+                        unreached += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let token = connection.token();
+                let attempt = Attempt::new(self, connection.clone());
+                // Boxed, since a request holds a client, of several KiB.
+                let outcome = Box::pin(request(connection.clone())).await;
+                attempt.ended();
+                let Err(error) = outcome else { return outcome };
+                if error.is_about_a_token() && !is_renewed {
+                    is_renewed = true;
+                    connection.renew_token(token).await?;
+                    continue;
+                }
+                if error.is_about_the_member() {
+                    self.leave(&connection);
+                }
+                unreached += 1;
+                if !error.is_unsent() || unreached >= self.0.endpoints.len() {
+                    return Err(error);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for an answer no longer than the deadline.
+    pub(crate) async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, EtcdError>>,
+    ) -> Result<T, EtcdError> {
+        let deadline = self.0.deadline;
+        timeout(deadline, answer).await.unwrap_or(Err(EtcdError::Deadline(deadline)))
+    }
+
+    /// Notes that something is waited for on `connection`, until [`Attempt::ended`].
+    pub(crate) fn attempt(&self, connection: &Arc<Connection>) -> Attempt {
+        Attempt::new(self, connection.clone())
+    }
+
+    /// Whether requests go over `connection`, and have done so since it was first in use.
+    pub(crate) fn uses(&self, connection: &Arc<Connection>) -> bool {
+        self.chosen().connection.as_ref().is_some_and(|chosen| Arc::ptr_eq(chosen, connection))
+    }
+
+    /// The connection in use, or one to the member whose turn it is.
+    async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
+        if let Some(connection) = self.chosen().connection.clone() {
+            return Ok(connection);
+        }
+        let _turn = self.0.dialing.lock().await;
+        let member = {
+            let chosen = self.chosen();
+            if let Some(connection) = chosen.connection.clone() {
+                return Ok(connection); // made by whose turn it was before
+            }
+            chosen.member
+        };
+        match Connection::open(&self.0.endpoints[member], &self.0.dial).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                self.chosen().connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                if error.is_about_the_member() {
+                    self.chosen().member = self.after(member);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks the next member from now on, if there is another. What is open on this one goes on.
+    pub(crate) fn leave(&self, connection: &Arc<Connection>) {
+        if self.0.endpoints.len() > 1 {
+            self.replace(connection); // a single one is connected to anew by the client
+        }
+    }
+
+    /// Gives up a connection that is silent, with all that is open on it.
+    fn abandon(&self, connection: &Arc<Connection>) {
+        self.replace(connection);
+        connection.end();
+    }
+
+    fn replace(&self, connection: &Arc<Connection>) {
+        let mut chosen = self.chosen();
+        let left = chosen.connection.take_if(|chosen| Arc::ptr_eq(chosen, connection));
+        if left.is_some() {
+            chosen.member = self.after(chosen.member);
+            drop(chosen);
+            tracing::info!(from = connection.endpoint(), "left an etcd member for the next");
+        }
+    }
+
+    fn after(&self, member: usize) -> usize {
+        (member + 1) % self.0.endpoints.len()
+    }
+
+    /// Held for a few assignments, and nothing panics meanwhile.
+    fn chosen(&self) -> MutexGuard<'_, Chosen> {
+        self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints = self.0.endpoints.iter().map(|endpoint| &endpoint.authority);
+        f.debug_list().entries(endpoints).finish()
+    }
+}
+
+/// Something that is waited for. Who gives up waiting, after a while in which nothing at all was heard
+/// on the connection, gives up the connection: a link that went silent, or a member that stands still.
+pub(crate) struct Attempt {
+    cluster: Cluster,
+    connection: Arc<Connection>,
+    start: tokio::time::Instant,
+    is_over: bool,
+}
+
+/// How long a connection may be silent that something is waited for on, until to give up waiting is
+/// to give it up. A healthy member answers within some milliseconds.
+const SILENCE: Duration = Duration::from_secs(1);
+
+impl Attempt {
+    fn new(cluster: &Cluster, connection: Arc<Connection>) -> Self {
+        let (cluster, start) = (cluster.clone(), tokio::time::Instant::now());
+        Self { cluster, connection, start, is_over: false }
+    }
+
+    /// There was an outcome.
+    pub(crate) fn ended(mut self) {
+        self.is_over = true;
+        self.connection.heard();
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let silent = self.start.max(self.connection.last_heard()).elapsed() >= SILENCE;
+        if !self.is_over && silent {
+            self.cluster.abandon(&self.connection);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Renewals of many leases over a few streams.
+//!
+//! etcd serves the renewals of a stream one after another, and one of a lease that has expired but is
+//! not revoked yet holds up those behind it: for 8.6 s, measured while thousands of leases expired. So
+//! there are several streams, and one with a renewal that waits takes no more: another takes its place.
+
+use crate::cluster::{Cluster, Connection};
+use crate::error::EtcdError;
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use registry_core::LeaseId;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+/// How many streams there are, while none is held up.
+const LANES: usize = 4;
+
+/// How long a renewal may wait on a stream until those after it take another.
+const HELD_UP: Duration = Duration::from_millis(500);
+
+/// How long a stream is kept that nobody uses.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The streams of a registry. A clone shares them.
+#[derive(Clone, Default)]
+pub(crate) struct Renewals(Arc<[Lane; LANES]>);
+
+/// The place of one stream.
+#[derive(Default)]
+struct Lane {
+    stream: Mutex<Option<Arc<Stream>>>,
+}
+
+impl Renewals {
+    /// Renews a lease for its whole ttl.
+    pub(crate) async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+        let lane = &self.0[usize::try_from(lease.get() & 0xff).unwrap_or_default() % LANES];
+        match lane.stream() {
+            Some(stream) => cluster.within(stream.renew(cluster, lease)).await,
+            None => lane.open(cluster, lease).await,
+        }
+    }
+}
+
+impl Lane {
+    /// The stream to use, unless it is over or held up.
+    fn stream(&self) -> Option<Arc<Stream>> {
+        let mut place = lock(&self.stream);
+        place.take_if(|stream| !stream.is_fit());
+        place.clone()
+    }
+
+    /// Opens a stream, which takes a renewal.
+    async fn open(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+        let opened = cluster.call(|connection| async move {
+            let mut leases = connection.client().lease_client();
+            let (keeper, answers) = leases.keep_alive(lease.get()).await?;
+            Ok((keeper, answers, connection))
+        });
+        let (keeper, answers, connection) = opened.await?;
+        let mut place = lock(&self.stream);
+        // Several may have opened one at once: the first stays, and the others have served their turn.
+        if place.as_ref().is_none_or(|stream| !stream.is_fit()) {
+            let stream = Arc::new(Stream::new(keeper, connection));
+            tokio::spawn(stream.clone().run(answers));
+            *place = Some(stream);
+        }
+        Ok(())
+    }
+}
+
+/// One stream, and those who wait for an answer on it.
+struct Stream {
+    connection: Arc<Connection>,
+    keeper: tokio::sync::Mutex<LeaseKeeper>,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Those who wait, in the order in which they asked: that of the answers.
+    waiting: VecDeque<Waiting>,
+    is_over: bool,
+}
+
+struct Waiting {
+    lease: LeaseId,
+    since: Instant,
+    answer: oneshot::Sender<Result<(), EtcdError>>,
+}
+
+impl Stream {
+    fn new(keeper: LeaseKeeper, connection: Arc<Connection>) -> Self {
+        let (keeper, asked) = (tokio::sync::Mutex::new(keeper), Mutex::default());
+        Self { connection, keeper, asked }
+    }
+
+    /// Whether it goes on, and nobody waits for long.
+    fn is_fit(&self) -> bool {
+        let asked = lock(&self.asked);
+        let oldest = asked.waiting.front();
+        !asked.is_over && oldest.is_none_or(|oldest| oldest.since.elapsed() < HELD_UP)
+    }
+
+    async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+        let attempt = cluster.attempt(&self.connection);
+        let answer = self.ask(lease).await?;
+        let answer = answer.await.unwrap_or(Err(EtcdError::Ended));
+        attempt.ended();
+        answer
+    }
+
+    /// Sends a renewal, and gives where its outcome comes.
+    async fn ask(
+        &self,
+        lease: LeaseId,
+    ) -> Result<oneshot::Receiver<Result<(), EtcdError>>, EtcdError> {
+        // One at a time, so that they are sent in the order in which they wait.
+        let mut keeper = self.keeper.lock().await;
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut asked = lock(&self.asked);
+            if asked.is_over {
+                return Err(EtcdError::Ended);
+            }
+            asked.waiting.push_back(Waiting { lease, since: Instant::now(), answer });
+        }
+        let unsent = Unsent(&self.asked);
+        keeper.id = lease.get();
+        keeper.keep_alive().await?;
+        unsent.sent();
+        Ok(answered)
+    }
+
+    /// Hands answers to those who wait, until the stream ends or nobody has used it for long.
+    async fn run(self: Arc<Self>, mut answers: LeaseKeepAliveStream) {
+        let end = loop {
+            let answer = tokio::select! {
+                answer = timeout(IDLE, answers.message()) => answer,
+                () = self.connection.ended() => break EtcdError::Ended,
+            };
+            match answer {
+                Ok(Ok(Some(answer))) => {
+                    self.connection.heard();
+                    let Some(waiting) = lock(&self.asked).waiting.pop_front() else {
+                        break EtcdError::Malformed("a renewal that it answers");
+                    };
+                    if waiting.lease.get() != answer.id() {
+                        drop(waiting.answer.send(Err(EtcdError::Ended)));
+                        break EtcdError::Malformed("the lease whose turn it is");
+                    }
+                    // A lease that is not there has no ttl.
+                    let outcome = if answer.ttl() > 0 { Ok(()) } else { Err(EtcdError::NoLease) };
+                    drop(waiting.answer.send(outcome)); // who asked may not wait any more
+                }
+                Ok(Ok(None)) => break EtcdError::Ended,
+                Ok(Err(error)) => break error.into(),
+                Err(_) if self.close_if_idle() => return,
+                Err(_) => {}
+            }
+        };
+        let waiting = {
+            let mut asked = lock(&self.asked);
+            asked.is_over = true;
+            std::mem::take(&mut asked.waiting)
+        };
+        tracing::debug!(error = %end, waiting = waiting.len(), "a stream of renewals ended");
+        // That nobody answers any more is what they all hear: they are dropped.
+    }
+
+    fn close_if_idle(&self) -> bool {
+        let mut asked = lock(&self.asked);
+        asked.is_over = asked.waiting.is_empty();
+        asked.is_over
+    }
+}
+
+/// The last who waits, until its renewal is sent. If that is given up, there will be no answer.
+struct Unsent<'a>(&'a Mutex<Asked>);
+
+impl Unsent<'_> {
+    fn sent(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        lock(self.0).waiting.pop_back();
+    }
+}
+
+/// Held for a few assignments, and nothing panics meanwhile.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

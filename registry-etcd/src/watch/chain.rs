@@ -1,0 +1,44 @@
+//! Whether the events of a key follow on each other.
+//!
+//! Some releases of etcd lose events in silence: a slow watcher in a compaction (issue 17529, before
+//! 3.4.31 and 3.5.13), a deletion at the revision of one (18089, 19179). Every key has a version, which
+//! is 1 when it is created and counts its changes, so that a hole shows when the key is heard of next.
+
+use crate::error::EtcdError;
+use etcd_client::{EventType, KeyValue};
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+
+/// The versions of the keys that a watch has heard of and that stand, by a hash of the key.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    versions: HashMap<u64, i64>,
+    hasher: RandomState,
+}
+
+impl Chain {
+    /// Takes in an event.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Hole`] if others were lost before it.
+    pub(super) fn advance(&mut self, kind: EventType, kv: &KeyValue) -> Result<(), EtcdError> {
+        let entry = self.versions.entry(self.hasher.hash_one(kv.key()));
+        match (kind, entry) {
+            (EventType::Delete, Entry::Occupied(known)) => drop(known.remove()),
+            (EventType::Delete, Entry::Vacant(_)) => {}
+            (EventType::Put, Entry::Vacant(unknown)) => drop(unknown.insert(kv.version())),
+            (EventType::Put, Entry::Occupied(mut known)) => {
+                let (before, now) = (known.insert(kv.version()), kv.version());
+                if now != before + 1 {
+                    let key = kv.key().escape_ascii().to_string();
+                    return Err(EtcdError::Hole(format!(
+                        "events are missing, key=`{key}`, version=`{now}`, before=`{before}`"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What etcd says to one watcher, as batches.
+
+use super::chain::Chain;
+use crate::client::cluster_and_revision;
+use crate::cursor::{History, Proof, Stamp};
+use crate::error::EtcdError;
+use crate::layout::{Decoder, ServiceKeys};
+use etcd_client::{EventType, KeyValue, WatchResponse};
+use registry_core::{Batch, Change, Error, Publisher, Revision};
+
+/// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
+/// a stream, so one that nobody drains would stall all others.
+pub(super) struct Feed {
+    keys: ServiceKeys,
+    decoder: Decoder,
+    history: History,
+    chain: Chain,
+    /// How far the watch has come.
+    revision: u64,
+    publisher: Option<Publisher>,
+}
+
+impl Feed {
+    /// Goes on from `revision`, up to which `history` leads.
+    pub(super) fn new(
+        keys: ServiceKeys,
+        decoder: Decoder,
+        history: History,
+        revision: u64,
+        publisher: Publisher,
+    ) -> Self {
+        let chain = Chain::default();
+        Self { keys, decoder, history, chain, revision, publisher: Some(publisher) }
+    }
+
+    /// Takes in a response. `false` means that the watch is over.
+    pub(super) fn take(&mut self, response: &WatchResponse) -> bool {
+        match self.read(response) {
+            Ok(batches) => {
+                let Some(publisher) = &mut self.publisher else { return false };
+                batches.into_iter().all(|batch| publisher.publish(batch))
+            }
+            Err(error) => {
+                self.fail(error.into());
+                false
+            }
+        }
+    }
+
+    /// Ends the watch.
+    pub(super) fn fail(&mut self, error: Error) {
+        if let Some(publisher) = self.publisher.take() {
+            publisher.fail(error);
+        }
+    }
+
+    /// What it stands at: the service, the proof of its history, and the revision that holds for.
+    pub(super) fn standing(&self) -> (&ServiceKeys, &Proof, u64) {
+        (&self.keys, self.history.proof(), self.revision)
+    }
+
+    /// The batches of one response. etcd never splits a revision over two.
+    fn read(&mut self, response: &WatchResponse) -> Result<Vec<Batch>, EtcdError> {
+        if response.canceled() {
+            return Err(super::cancellation(response));
+        }
+        if response.events().is_empty() {
+            // Only the notification of this watcher tells how far it has come. The reply to a request
+            // for progress, id -1, overtakes events (etcd issue 15220).
+            let (_, revision) = cluster_and_revision(response.header())?;
+            let moves = revision > self.revision;
+            return Ok(if moves { vec![self.move_to(revision, Vec::new())] } else { Vec::new() });
+        }
+        // The header's revision may be ahead of a backlog's events: theirs are what counts.
+        let mut events = Vec::with_capacity(response.events().len());
+        for event in response.events() {
+            events.push((event.event_type(), event.kv().ok_or(EtcdError::Malformed("a key"))?));
+        }
+        let revisions = events.chunk_by(|(_, a), (_, b)| a.mod_revision() == b.mod_revision());
+        revisions.filter_map(|events| self.batch(events).transpose()).collect()
+    }
+
+    /// The batch of one revision, unless it was read before: etcd issues 15275 and 20221.
+    fn batch(&mut self, events: &[(EventType, &KeyValue)]) -> Result<Option<Batch>, EtcdError> {
+        let revision = Stamp::from(events[0].1).modified;
+        if revision <= self.revision {
+            return Ok(None);
+        }
+        for (kind, kv) in events {
+            self.chain.advance(*kind, kv)?;
+            self.history.advance(*kind, (*kv).into());
+        }
+        let changes = self.decoder.changes(events);
+        Ok(Some(self.move_to(revision, changes)))
+    }
+
+    fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
+        self.revision = revision;
+        let proof = self.history.proof();
+        Batch::new(self.keys.origin().cursor(Revision::new(revision), proof), changes)
+    }
+}

@@ -1,0 +1,152 @@
+//! Users, passwords, and tokens that run out.
+
+use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
+use etcd_client::{Client, ConnectOptions};
+use registry_core::{ErrorKind, Registry, Result};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::servers::{Etcd, ServerOptions};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// A token that nobody uses lives for so long on the servers of these tests, in seconds.
+const TOKEN_TTL: u64 = 2;
+
+/// A server that wants credentials: `root`, and `app`, who may do all under `registry/`.
+struct Guarded {
+    etcd: Fixture,
+    root: Box<Client>,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let arguments = vec![format!("--auth-token-ttl={TOKEN_TTL}")];
+        let options = ServerOptions { url: None, arguments, ..Etcd::options() };
+        let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap()).await;
+        let mut auth = etcd.raw.auth_client();
+        within(auth.user_add("root", "s3cret", None)).await.unwrap();
+        within(auth.user_grant_role("root", "root")).await.unwrap();
+        within(auth.role_add("app")).await.unwrap();
+        let all = etcd_client::Permission::read_write("registry/").with_prefix();
+        within(auth.role_grant_permission("app", all)).await.unwrap();
+        within(auth.user_add("app", "pass word", None)).await.unwrap();
+        within(auth.user_grant_role("app", "app")).await.unwrap();
+        within(auth.auth_enable()).await.unwrap();
+        let root = ConnectOptions::new().with_user("root", "s3cret").with_auto_token_refresh(true);
+        let root = Client::connect([etcd.server.endpoint()], Some(root));
+        let root = Box::new(within(Box::pin(root)).await.unwrap());
+        Self { etcd, root }
+    }
+
+    async fn connect(&self, credentials: &str) -> Result<EtcdRegistry> {
+        let url = self.etcd.server.url().replace("etcd://", &format!("etcd://{credentials}@"));
+        within(EtcdRegistry::connect(&url.parse().unwrap())).await
+    }
+
+    /// How often somebody asked for a token.
+    async fn authentications(&self) -> u64 {
+        self.etcd
+            .metric("grpc_server_started_total{grpc_method=\"Authenticate\",grpc_service=\"etcdserverpb.Auth\",grpc_type=\"unary\"}")
+            .await
+    }
+
+    /// Lets every token run out. A token lives on while it is used, so this must be waited for.
+    async fn outlive_all_tokens() {
+        sleep(Duration::from_secs(TOKEN_TTL + 2)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_has_a_password_is_let_in_and_no_other() {
+    let guarded = Guarded::start().await;
+    let registry = guarded.connect("app:pass%20word").await.unwrap();
+    let one = instance("user", "1");
+    let lease = within(registry.register(&one, &claim(10))).await.unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+    assert_eq!(
+        within(registry.load(&name("user"))).await.unwrap().instances().find("1"),
+        Some(&one)
+    );
+    assert_eq!(within(registry.services()).await.unwrap().len(), 1);
+    within(registry.deregister(&lease)).await.unwrap();
+
+    for wrong in ["app:pass", "nobody:pass%20word", "root:"] {
+        let before = guarded.authentications().await;
+        let error = guarded.connect(wrong).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{wrong}: {error:?}");
+        assert!(!format!("{error:?} {error}").contains("pass word"));
+        assert_eq!(guarded.authentications().await, before + 1, "it asked once");
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_leave_for_the_prefix_is_denied() {
+    let guarded = Guarded::start().await;
+    let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
+    let url = format!("{url}/elsewhere").parse().unwrap();
+    let error = within(EtcdRegistry::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_token_that_ran_out_is_replaced_for_calls_and_for_watches() {
+    let guarded = Guarded::start().await;
+    let registry = guarded.connect("app:pass%20word").await.unwrap();
+    let (one, two, user) = (instance("user", "1"), instance("user", "2"), name("user"));
+    let lease = within(registry.register(&one, &claim(60))).await.unwrap();
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+
+    // First for a watch: a new one on the stream that stands, whose token has run out.
+    Guarded::outlive_all_tokens().await;
+    let mut second = within(registry.watch(&user, now.cursor())).await.unwrap();
+    // Then for each kind of call.
+    Guarded::outlive_all_tokens().await;
+    within(registry.keep_alive(&lease)).await.unwrap();
+    Guarded::outlive_all_tokens().await;
+    let other = within(registry.register(&two, &claim(60))).await.unwrap();
+    // Those that stood go on.
+    for watch in [&mut watch, &mut second] {
+        assert_eq!(next(watch).await.changes, [put(&two)]);
+    }
+    Guarded::outlive_all_tokens().await;
+    within(registry.deregister(&other)).await.unwrap();
+    Guarded::outlive_all_tokens().await;
+    assert_eq!(within(registry.load(&user)).await.unwrap().instances().len(), 1);
+    for watch in [&mut watch, &mut second] {
+        assert_eq!(next(watch).await.changes, [gone("2")]);
+    }
+}
+
+#[tokio::test]
+async fn calls_that_find_the_token_run_out_together_ask_for_one() {
+    let guarded = Guarded::start().await;
+    let registry = guarded.connect("app:pass%20word").await.unwrap();
+    Guarded::outlive_all_tokens().await;
+    let before = guarded.authentications().await;
+    let (registry, user) = (&registry, name("user"));
+    let loads = (0..20).map(|_| registry.load(&user));
+    for loaded in within(futures_util::future::join_all(loads)).await {
+        loaded.unwrap();
+    }
+    assert_eq!(guarded.authentications().await, before + 1);
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_denied_and_not_tried_for_ever() {
+    let guarded = Guarded::start().await;
+    let registry = guarded.connect("app:pass%20word").await.unwrap();
+    let user = name("user");
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut auth = guarded.root.auth_client();
+    within(auth.user_change_password("app", "another")).await.unwrap();
+    Guarded::outlive_all_tokens().await;
+    let before = guarded.authentications().await;
+    let error = within(registry.load(&user)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert_eq!(guarded.authentications().await, before + 1);
+    let error = within(registry.watch(&user, now.cursor())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    // It is let in again with the password it has, once that is right.
+    within(auth.user_change_password("app", "pass word")).await.unwrap();
+    within(registry.load(&user)).await.unwrap();
+}

@@ -1,0 +1,139 @@
+//! Several endpoints: which one is asked, and when it is left.
+
+use crate::support::{Fixture, claim, end, instance, name, next, put, within};
+use registry_core::{ErrorKind, Registry, Result};
+use registry_etcd::{EtcdOptions, EtcdRegistry};
+use registry_testkit::proxy::{Fault, Proxy};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+
+/// How long a caller of these tests waits: for longer than a silence counts as one.
+const PATIENCE: Duration = Duration::from_millis(1_200);
+
+async fn proxy(etcd: &Fixture) -> Proxy {
+    let endpoint = etcd.server.endpoint();
+    let address = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+    within(Proxy::start(address)).await.unwrap()
+}
+
+async fn connect(authorities: &str) -> Result<EtcdRegistry> {
+    within(EtcdRegistry::connect(&format!("etcd://{authorities}").parse().unwrap())).await
+}
+
+/// Where nobody listens.
+async fn dead() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn dead_endpoints_in_the_list_fail_no_call() {
+    let etcd = Fixture::start().await;
+    let endpoint = etcd.server.endpoint();
+    let live = endpoint.strip_prefix("http://").unwrap();
+    let (one, two) = (dead().await, dead().await);
+    // Which one comes first is drawn.
+    for _ in 0..10 {
+        let registry = connect(&format!("{one},{live},{two}")).await.unwrap();
+        for _ in 0..5 {
+            within(registry.load(&name("user"))).await.unwrap();
+        }
+    }
+    let error = connect(&format!("{one},{two}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&one) && error.to_string().contains(&two), "{error}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_says_nothing_is_passed_over_when_connecting() {
+    let etcd = Fixture::start().await;
+    let endpoint = etcd.server.endpoint();
+    let live = endpoint.strip_prefix("http://").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap();
+    let target = format!("etcd://{silent},{live}").parse().unwrap();
+    let request_timeout = PATIENCE;
+    let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
+    for _ in 0..4 {
+        let registry = EtcdRegistry::connect_with(&target, options.clone());
+        let registry = within(registry).await.unwrap();
+        within(registry.load(&name("user"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_goes_is_left_for_the_next_and_watches_resume_there() {
+    let etcd = Fixture::start().await;
+    let proxies = [proxy(&etcd).await, proxy(&etcd).await];
+    let [a, b] = [proxies[0].address(), proxies[1].address()];
+    let registry = connect(&format!("{a},{b}")).await.unwrap();
+    let user = name("user");
+    let mut watched = within(registry.load(&user)).await.unwrap();
+    // Down goes the one in use, whichever it is, and then the other.
+    for round in 0..4 {
+        let mut watch = within(registry.watch(&user, watched.cursor())).await.unwrap();
+        let (down, up) = (&proxies[round % 2], &proxies[1 - round % 2]);
+        up.heal();
+        down.inject(Fault::Refuse);
+        down.cut();
+        let mut failed = 0;
+        while within(registry.load(&user)).await.is_err() {
+            failed += 1;
+            assert!(failed < 3, "one call at most is lost with the connection");
+        }
+        let one = instance("user", &round.to_string());
+        within(registry.register(&one, &claim(60))).await.unwrap();
+        // If it was on that member the watch was cut, and resumes on the other.
+        let batch = match within(futures_util::StreamExt::next(&mut watch)).await.unwrap() {
+            Ok(batch) if !batch.is_progress() => batch,
+            _ => {
+                let mut resumed = within(registry.watch(&user, watch.cursor())).await.unwrap();
+                next(&mut resumed).await
+            }
+        };
+        assert_eq!(batch.changes, [put(&one)]);
+        watched = within(registry.load(&user)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_goes_silent_is_replaced_when_a_call_on_it_is_given_up() {
+    // go-zero B3: the sockets stay open, nothing flows, and new connections work.
+    let etcd = Fixture::start().await;
+    let proxy = proxy(&etcd).await;
+    let registry = connect(&proxy.address().to_string()).await.unwrap();
+    let (one, user) = (instance("user", "1"), name("user"));
+    let lease = within(registry.register(&one, &claim(60))).await.unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+
+    proxy.strand();
+    let start = Instant::now();
+    assert!(timeout(PATIENCE, registry.keep_alive(&lease)).await.is_err(), "it is silent");
+    assert!(proxy.hits().stranded >= 1);
+    within(registry.keep_alive(&lease)).await.expect("on a new connection");
+    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable, "so that its reader resumes");
+    let mut resumed = within(registry.watch(&user, watch.cursor())).await.unwrap();
+    let two = instance("user", "2");
+    within(registry.register(&two, &claim(60))).await.unwrap();
+    assert_eq!(next(&mut resumed).await.changes, [put(&two)]);
+    assert!(start.elapsed() < Duration::from_secs(5), "long before a ping would have told");
+}
+
+#[tokio::test]
+async fn a_call_given_up_at_once_says_nothing_of_the_link() {
+    let etcd = Fixture::start().await;
+    let proxy = proxy(&etcd).await;
+    let registry = connect(&proxy.address().to_string()).await.unwrap();
+    let user = name("user");
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+    for _ in 0..50 {
+        drop(timeout(Duration::from_micros(100), registry.load(&user)).await);
+    }
+    let one = instance("user", "1");
+    etcd.register(&one, &claim(60)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch stands");
+}

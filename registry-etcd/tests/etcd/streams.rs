@@ -1,0 +1,198 @@
+//! What watches and renewals share, and what they leave at the server.
+
+use crate::support::{Fixture, claim, instance, name, next, put, within};
+use etcd_client::TxnOp;
+use futures_util::{StreamExt, future};
+use registry_core::{Claim, Instance, Registry, record};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An instance whose record takes so many bytes, more or less.
+fn bulky(id: &str, bytes: usize) -> Instance {
+    let metadata = BTreeMap::from([("bulk".to_owned(), "x".repeat(bytes))]);
+    instance("user", id).with_metadata(metadata).unwrap()
+}
+
+#[tokio::test]
+async fn a_hundred_watches_are_one_stream() {
+    let etcd = Fixture::start().await;
+    let mut watches = Vec::new();
+    for n in 0..100 {
+        watches.push(etcd.watch(&format!("service-{n}")).await);
+    }
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watch_stream_total").await, 1);
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watcher_total").await, 100);
+    for (n, watch) in watches.iter_mut().enumerate() {
+        let one = instance(&format!("service-{n}"), "1");
+        etcd.register(&one, &claim(10)).await.unwrap();
+        assert_eq!(next(watch).await.changes, [put(&one)]);
+    }
+    drop(watches);
+    within(async {
+        while etcd.metric("etcd_debugging_mvcc_watch_stream_total").await != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    etcd.watch("user").await; // on a new one
+}
+
+#[tokio::test]
+async fn watches_opened_at_once_are_one_stream_too() {
+    let etcd = Fixture::start().await;
+    let names: Vec<String> = (0..50).map(|n| format!("service-{n}")).collect();
+    let opening = names.iter().map(|service| etcd.watch(service));
+    let watches = future::join_all(opening).await;
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watch_stream_total").await, 1);
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watcher_total").await, 50);
+    drop(watches);
+}
+
+#[tokio::test]
+async fn a_cursor_loaded_while_the_stream_stands_is_not_read_again() {
+    let etcd = Fixture::start().await;
+    let _anchor = etcd.watch("anchor").await;
+    etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    let now = etcd.load("user").await;
+    let before = etcd.calls("Range").await;
+    let mut watch = etcd.watch_after("user", now.cursor()).await.unwrap();
+    assert_eq!(etcd.calls("Range").await, before, "the stream vouches for it");
+    let two = instance("user", "2");
+    etcd.register(&two, &claim(10)).await.unwrap();
+    let batch = next(&mut watch).await;
+    assert_eq!(batch.changes, [put(&two)]);
+    // What the watch gives proves itself as ever.
+    let before = etcd.calls("Range").await;
+    etcd.watch_after("user", &batch.cursor).await.unwrap();
+    assert_eq!(etcd.calls("Range").await, before + 1);
+}
+
+#[tokio::test]
+async fn a_cursor_loaded_before_the_server_was_wiped_is_not_vouched_for() {
+    let mut etcd = Fixture::start().await;
+    let anchor = etcd.watch("anchor").await;
+    etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    let before = etcd.load("user").await;
+    let process = etcd.server.process().unwrap();
+    process.wipe().unwrap();
+    within(process.restart()).await.unwrap();
+    for id in ["2", "3", "4", "5"] {
+        etcd.register(&instance("user", id), &claim(10)).await.unwrap();
+    }
+    assert_eq!(etcd.refusal("user", before.cursor()).await, registry_core::ErrorKind::Diverged);
+    drop(anchor);
+}
+
+#[tokio::test]
+async fn a_backlog_of_many_mebibytes_arrives_whole() {
+    let etcd = Fixture::start().await;
+    let before = etcd.load("user").await;
+    // Two keys a revision, 100 KiB together: responses are split in the middle of some.
+    for n in 0..120 {
+        let puts = ["a", "b"].map(|half| {
+            let id = format!("{n}{half}");
+            TxnOp::put(format!("registry/user/{id}"), record::encode(&bulky(&id, 50_000)), None)
+        });
+        etcd.change(puts).await;
+    }
+    let mut watch = etcd.watch_after("user", before.cursor()).await.unwrap();
+    for n in 0..120 {
+        let ids: Vec<String> =
+            next(&mut watch).await.changes.iter().map(|change| change.id().to_string()).collect();
+        assert_eq!(ids, [format!("{n}a"), format!("{n}b")]);
+    }
+}
+
+#[tokio::test]
+async fn renewals_share_a_few_streams() {
+    let etcd = Fixture::start().await;
+    let mut leases = Vec::new();
+    for n in 0..40 {
+        leases.push(etcd.register(&instance("user", &n.to_string()), &claim(60)).await.unwrap());
+    }
+    for _ in 0..5 {
+        for lease in &leases {
+            etcd.keep_alive(lease).await.unwrap();
+        }
+    }
+    let all_at_once = leases.iter().map(|lease| etcd.keep_alive(lease));
+    for renewed in future::join_all(all_at_once).await {
+        renewed.unwrap();
+    }
+    let streams = etcd.calls("LeaseKeepAlive").await;
+    assert!((1..=4).contains(&streams), "{streams} streams for 240 renewals");
+}
+
+#[tokio::test]
+async fn a_lost_lease_is_told_to_its_owner_and_to_no_other() {
+    let etcd = Fixture::start().await;
+    let mut leases = Vec::new();
+    for n in 0..20 {
+        leases.push(etcd.register(&instance("user", &n.to_string()), &claim(60)).await.unwrap());
+    }
+    for lease in leases.iter().step_by(2) {
+        within(etcd.raw.lease_client().revoke(lease.id().get())).await.unwrap();
+    }
+    let renewals = future::join_all(leases.iter().map(|lease| etcd.keep_alive(lease))).await;
+    for (n, renewed) in renewals.into_iter().enumerate() {
+        let lost = renewed.is_err_and(|error| error.kind() == registry_core::ErrorKind::LeaseLost);
+        assert_eq!(lost, n % 2 == 0, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn renewals_that_are_given_up_leave_the_others_their_answers() {
+    let etcd = Fixture::start().await;
+    let one = etcd.register(&instance("user", "1"), &claim(60)).await.unwrap();
+    let gone = etcd.register(&instance("user", "2"), &claim(60)).await.unwrap();
+    etcd.keep_alive(&one).await.unwrap();
+    within(etcd.raw.lease_client().revoke(gone.id().get())).await.unwrap();
+    for turns in 0..200 {
+        let giving_up = async {
+            for _ in 0..turns % 8 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = etcd.registry.keep_alive(&gone) => {}
+            () = giving_up => {}
+        }
+        etcd.keep_alive(&one).await.expect("nobody else's answer");
+    }
+}
+
+#[tokio::test]
+async fn the_living_are_renewed_while_a_thousand_leases_expire() {
+    let etcd = Fixture::start().await;
+    let ttl = Duration::from_secs(4);
+    let mut living = Vec::new();
+    for n in 0..20 {
+        living.push(etcd.register(&instance("user", &n.to_string()), &claim(4)).await.unwrap());
+    }
+    let dying = (0..1_000).map(|n| {
+        let one = instance("crowd", &n.to_string());
+        let registry = &etcd.registry;
+        async move { registry.register(&one, &Claim::new(Duration::from_secs(2))?).await }
+    });
+    let mut dying: Vec<_> =
+        within(futures_util::stream::iter(dying).buffer_unordered(64).collect::<Vec<_>>()).await;
+    let dying: Vec<_> = dying.drain(..).map(Result::unwrap).collect();
+    let start = Instant::now();
+    // Renewals of the dead, too, which etcd does not answer before it has revoked them.
+    while start.elapsed() < ttl * 2 {
+        let dead = dying.iter().take(50).map(|lease| etcd.registry.keep_alive(lease));
+        let dead = tokio::time::timeout(Duration::from_millis(100), future::join_all(dead));
+        let alive = future::join_all(living.iter().map(|lease| etcd.keep_alive(lease)));
+        let ((), alive) = future::join(async { drop(dead.await) }, alive).await;
+        for renewed in alive {
+            renewed.expect("a living lease is renewed");
+        }
+        if etcd.load("crowd").await.instances().is_empty() {
+            break;
+        }
+    }
+    let left = etcd.load("user").await.instances().len();
+    assert_eq!(left, 20);
+    assert!(etcd.registry.services().await.unwrap().contains(&name("user")));
+}
