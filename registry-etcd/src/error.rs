@@ -25,6 +25,9 @@ pub(crate) enum EtcdError {
     /// A watch heard of a change that does not follow on the one before.
     #[error("{0}")]
     Hole(String),
+    /// A read of a revision before one that was heard of before it was made.
+    #[error("the member answered from the past, revision=`{0}`, known=`{1}`")]
+    Stale(u64, u64),
     /// The lease that was to be renewed is not there.
     #[error("lease not found")]
     NoLease,
@@ -42,7 +45,7 @@ impl EtcdError {
         match self {
             Self::Client(error) => reason_of_client(error),
             Self::Canceled(text) => reason_of_cancel(text),
-            Self::Deadline(_) | Self::Ended => Reason::Unavailable,
+            Self::Deadline(_) | Self::Ended | Self::Stale(..) => Reason::Unavailable,
             // Either way there is history that it does not give.
             Self::Compacted(_) | Self::Hole(_) => Reason::Compacted,
             Self::NoLease => Reason::LeaseNotFound,

@@ -34,9 +34,20 @@
 //!   when. A history that agrees in these at the cursor's revision is taken for the same.
 //! * [`services`](registry_core::Registry::services) goes by the keys: it names a service even if
 //!   none of its records can be decoded.
-//! * A watch is one gRPC stream and one task. Its cursors move with the service's changes and with
-//!   the progress notifications that etcd sends a quiet watch (by default every 10 minutes; see
-//!   etcd's `--experimental-watch-progress-notify-interval`).
+//! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor
+//!   that was loaded while that stood, on the same connection, is not checked: the same process answered
+//!   all the time. Cursors move with the service's changes and with the progress notifications that etcd
+//!   sends a quiet watch (by default every 10 minutes; see etcd's
+//!   `--experimental-watch-progress-notify-interval`).
+//! * Renewals go over four streams. One that is held up, by a lease that has expired and is not revoked
+//!   yet, takes no more: another takes its place.
+//! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
+//!   reached, does not answer, or has no leader. A request that no member saw is made of the next at once;
+//!   one that may have been seen fails `Unavailable`, and its repeat goes to the next.
+//! * A connection on which nothing is heard for a second, while something is waited for, is given up with
+//!   whoever gives up waiting; the watches on it end `Unavailable`, to be resumed on another.
+//! * A token that has run out is replaced, for calls and for watches, and the request is made once more;
+//!   a password that is refused is `Denied`, at once.
 //! * Where etcd compacts its history, cursors older than that are `Compacted`. By default it never
 //!   does, and the history grows without bound: see etcd's `--auto-compaction-retention`.
 
@@ -152,7 +163,7 @@ impl Registry for EtcdRegistry {
         let keys = self.layout.service(service);
         let (snapshot, newest) = load::load(&self.client, &keys).await?;
         if let Some(witness) = witness {
-            witness.saw(&self.client, snapshot.cursor(), newest.as_deref());
+            witness.saw(&self.client, snapshot.cursor(), newest.as_deref())?;
         }
         Ok(snapshot)
     }

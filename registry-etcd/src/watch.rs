@@ -72,7 +72,7 @@ impl Streams {
 
     /// The stream that stands, to vouch for what is loaded from now on.
     pub(crate) fn witness(&self) -> Option<Witness> {
-        self.current().map(Witness)
+        self.current().map(|stream| Witness { seen: stream.seen(), stream })
     }
 
     /// Makes a watcher on the stream that stands, if that vouches for the cursor.
@@ -165,14 +165,35 @@ impl Streams {
 /// A stream that stands shows that the connection stood too, and so that the same process answered all
 /// the time: a store is wiped, restored or replaced by starting another. So a cursor of a load that was
 /// made on that connection meanwhile needs no proof, for as long as the stream stands.
-pub(crate) struct Witness(Arc<Stream>);
+pub(crate) struct Witness {
+    stream: Arc<Stream>,
+    /// The highest revision that it had heard of by then.
+    seen: u64,
+}
 
 impl Witness {
     /// A load on the connection in use gave `cursor`, and `newest` is the key that was put last.
-    pub(crate) fn saw(&self, client: &Client, cursor: &Cursor, newest: Option<&[u8]>) {
-        if client.cluster().uses(self.0.connection()) {
-            self.0.vouch(cursor.clone(), newest.map(<[u8]>::to_vec));
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Stale`] if it is of before the load: a member that stood still may answer so, though
+    /// it should not (etcd issue 20418, before 3.4.42 and 3.5.28).
+    pub(crate) fn saw(
+        &self,
+        client: &Client,
+        cursor: &Cursor,
+        newest: Option<&[u8]>,
+    ) -> Result<(), EtcdError> {
+        let revision = cursor.revision().get();
+        if !client.cluster().uses(self.stream.connection()) || self.stream.is_over() {
+            return Ok(()); // another may have answered
         }
+        if revision < self.seen {
+            client.cluster().leave(self.stream.connection());
+            return Err(EtcdError::Stale(revision, self.seen));
+        }
+        self.stream.vouch(cursor.clone(), newest.map(<[u8]>::to_vec));
+        Ok(())
     }
 }
 

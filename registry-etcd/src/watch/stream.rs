@@ -6,9 +6,12 @@ use crate::cluster::{Connection, Token};
 use crate::cursor::Proof;
 use crate::error::EtcdError;
 use crate::layout::ServiceKeys;
-use etcd_client::{WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream};
+use etcd_client::{
+    ResponseHeader, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
+};
 use registry_core::{Cursor, Error};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
@@ -32,6 +35,8 @@ pub(super) struct Stream {
     book: Mutex<Book>,
     /// There is something to send, or nobody is left.
     news: Notify,
+    /// The highest revision that was heard of while it stood.
+    seen: AtomicU64,
 }
 
 #[derive(Default)]
@@ -104,7 +109,7 @@ impl Stream {
         let (stream, connection, token) = opened.await?;
         let (requests, responses) = stream.split();
         let (client, book, news) = (client.clone(), Mutex::default(), Notify::new());
-        let new = Arc::new(Self { client, connection, token, book, news });
+        let new = Arc::new(Self { client, connection, token, book, news, seen: AtomicU64::new(0) });
         let (id, created) = new.lock().add();
         debug_assert_eq!(id, FIRST);
         tokio::spawn(new.clone().run(requests, responses));
@@ -138,9 +143,15 @@ impl Stream {
         self.token
     }
 
+    /// The highest revision that was heard of while it stood.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
     /// Remembers that `cursor` was loaded while the stream stood. What is loaded and never watched is
     /// forgotten when there is too much of it.
     pub(super) fn vouch(&self, cursor: Cursor, newest: Option<Vec<u8>>) {
+        self.seen.fetch_max(cursor.revision().get(), Ordering::Relaxed);
         let mut book = self.lock();
         if book.vouched.len() >= MOST_VOUCHED {
             book.vouched.clear();
@@ -189,6 +200,9 @@ impl Stream {
             match responses.message().await {
                 Ok(Some(response)) => {
                     self.connection.heard();
+                    // That of a refusal is 0.
+                    let revision = response.header().map_or(0, ResponseHeader::revision);
+                    self.seen.fetch_max(revision.cast_unsigned(), Ordering::Relaxed);
                     if let Some(response) = reassemble(&mut fragments, response) {
                         self.take(response);
                     }
