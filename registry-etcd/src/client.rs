@@ -113,18 +113,21 @@ impl Client {
         }
     }
 
-    /// Opens a watch of all keys under `prefix` from revision `start` on, on a stream of its own,
-    /// and waits for the first answer.
+    /// Opens a watch of the keys from `start` up to `end`, from `revision` on, on a stream of its
+    /// own, and waits for the first answer.
     pub(crate) async fn watch(
         &self,
-        prefix: &str,
-        start: i64,
+        start: &str,
+        end: &str,
+        revision: i64,
     ) -> Result<(WatchStream, WatchResponse), EtcdError> {
-        let options =
-            WatchOptions::new().with_prefix().with_start_revision(start).with_progress_notify();
+        let options = WatchOptions::new()
+            .with_range(end)
+            .with_start_revision(revision)
+            .with_progress_notify();
         let mut watches = self.etcd.watch_client().max_decoding_message_size(MAX_ANSWER_LEN);
         let opening = async {
-            let mut stream = watches.watch(prefix, Some(options)).await?;
+            let mut stream = watches.watch(start, Some(options)).await?;
             let first = stream.message().await?;
             Ok((stream, first))
         };

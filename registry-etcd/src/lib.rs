@@ -104,10 +104,7 @@ impl EtcdRegistry {
         if target.user().is_some() || target.password().is_some() {
             return Err(invalid("etcd:// takes no user and no password yet"));
         }
-        if let Some(layout) = target.option("layout").filter(|layout| *layout != "native") {
-            return Err(invalid(format!("layout is `native`, got=`{layout}`")));
-        }
-        let layout = Layout::native(target.path());
+        let layout = Layout::of(target)?;
         let client = Client::connect(&host.authority(2379), options, layout.root()).await?;
         Ok(Self { client, layout, presence: Presence::default() })
     }
@@ -143,11 +140,11 @@ impl Registry for EtcdRegistry {
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        load::load(&self.client, &self.layout.service(service)).await
+        load::load(&self.client, &self.layout.service(service)?).await
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        watch::watch(&self.client, self.layout.service(service), after).await
+        watch::watch(&self.client, self.layout.service(service)?, after).await
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
@@ -189,7 +186,7 @@ mod tests {
             ("etcd://a,b", "several endpoints"),
             ("etcd://app@h", "no user"),
             ("etcd://:s3cret@h", "no password"),
-            ("etcd://h?layout=go-zero", "`native`"),
+            ("etcd://h?layout=gozero", "`native`, `go-zero` or `grpc`"),
             ("etcd://h?layouts=native", "unknown option"),
         ];
         for (url, hint) in cases {

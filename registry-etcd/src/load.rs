@@ -13,60 +13,103 @@ const PAGE_LEN: i64 = 1000;
 
 /// All instances of a service.
 pub(crate) async fn load(client: &Client, keys: &ServiceKeys) -> Result<Snapshot> {
-    let listing = list(client, keys.prefix(), GetOptions::new()).await?;
+    let listing = list(client, keys.start(), keys.end(), GetOptions::new()).await?;
     let mut proof = Proof::new(listing.cluster);
-    let mut instances = Vec::with_capacity(listing.kvs.len());
-    let mut skipped = None;
     for kv in &listing.kvs {
         proof.add(kv.into());
-        match keys.read(kv.key(), kv.value()) {
-            Ok(instance) => instances.push(instance),
-            Err(why) => skipped = Some((kv.key(), why)),
-        }
     }
-    let undecodable = listing.kvs.len() - instances.len();
-    if let Some((key, why)) = skipped {
-        let key = key.escape_ascii();
+    let reading = keys.read_all(&listing.kvs);
+    let undecodable = reading.skipped.undecodable;
+    if let Some((key, why)) = reading.skipped.example {
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
     let cursor = keys.origin().cursor(Revision::new(listing.revision), proof);
-    Ok(Snapshot::new(cursor, instances).with_undecodable(undecodable))
+    Ok(Snapshot::new(cursor, reading.instances).with_undecodable(undecodable))
 }
 
-/// The names under which an instance has a key; whether its record can be decoded is not looked at.
+/// The names under which an instance has a key. Where a key alone tells that it is an instance's, its
+/// value is not looked at.
 pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSet<ServiceName>> {
-    let listing = list(client, layout.root(), GetOptions::new().with_keys_only()).await?;
-    Ok(listing.kvs.iter().filter_map(|kv| layout.service_of(kv.key())).collect())
+    let mut options = GetOptions::new();
+    if layout.keys_suffice() {
+        options = options.with_keys_only();
+    }
+    let (start, end) = layout.range();
+    let mut names = BTreeSet::new();
+    // Page by page: it may be all that an etcd holds.
+    pages(client, &start, &end, options, None, |kvs| {
+        names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())));
+    })
+    .await?;
+    Ok(names)
 }
 
-/// All keys under a prefix, as of one revision.
-struct Listing {
-    cluster: u64,
-    revision: u64,
-    kvs: Vec<KeyValue>,
+/// All keys of a range, as of one revision.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) cluster: u64,
+    /// The store's own when it was read. What is listed is as of then, unless another was asked for.
+    pub(crate) revision: u64,
+    pub(crate) kvs: Vec<KeyValue>,
 }
 
-async fn list(client: &Client, prefix: &str, options: GetOptions) -> Result<Listing> {
-    let options = options.with_range(end_of(prefix)).with_limit(PAGE_LEN);
-    let mut page = client.range(prefix, options.clone()).await?;
+/// The keys from `start` up to `end`, as of now.
+pub(crate) async fn list(
+    client: &Client,
+    start: &str,
+    end: &str,
+    options: GetOptions,
+) -> Result<Listing> {
+    let mut kvs = Vec::new();
+    let (cluster, revision) =
+        pages(client, start, end, options, None, |mut page| kvs.append(&mut page)).await?;
+    Ok(Listing { cluster, revision, kvs })
+}
+
+/// The keys from `start` up to `end`, as of the revision `at`, 1 or later.
+///
+/// # Errors
+///
+/// `Compacted` if etcd no longer holds it, `Diverged` if it does not hold it yet.
+pub(crate) async fn list_at(
+    client: &Client,
+    start: &str,
+    end: &str,
+    options: GetOptions,
+    at: i64,
+) -> Result<Listing> {
+    let mut kvs = Vec::new();
+    let (cluster, revision) =
+        pages(client, start, end, options, Some(at), |mut page| kvs.append(&mut page)).await?;
+    Ok(Listing { cluster, revision, kvs })
+}
+
+/// Reads page by page, all as of the revision `at`, or else of the one that the first page shows.
+/// Gives the cluster, and its revision then.
+async fn pages(
+    client: &Client,
+    start: &str,
+    end: &str,
+    options: GetOptions,
+    at: Option<i64>,
+    mut read: impl FnMut(Vec<KeyValue>),
+) -> Result<(u64, u64)> {
+    let options = options.with_range(end).with_limit(PAGE_LEN);
+    let first = options.clone().with_revision(at.unwrap_or(0));
+    let mut page = client.range(start, first).await?;
     let (cluster, revision) = cluster_and_revision(page.header())?;
-    let mut kvs = page.take_kvs();
-    let options = options.with_revision(revision.cast_signed());
-    while let Some(last) = kvs.last().filter(|_| page.more()) {
-        let next = [last.key(), b"\0"].concat();
+    let options = options.with_revision(at.unwrap_or(revision.cast_signed()));
+    loop {
+        let (kvs, more) = (page.take_kvs(), page.more());
+        let next = kvs.last().filter(|_| more).map(|last| [last.key(), b"\0"].concat());
+        read(kvs);
+        let Some(next) = next else { return Ok((cluster, revision)) };
         page = client.range(next, options.clone()).await.map_err(|error| match error.reason() {
-            Reason::Compacted | Reason::Diverged => {
+            Reason::Compacted | Reason::Diverged if at.is_none() => {
                 let message = "the history was cut between two pages of a read: repeat";
                 Error::new(ErrorKind::Unavailable, message).with_source(error)
             }
             _ => error.into(),
         })?;
-        kvs.append(&mut page.take_kvs());
     }
-    Ok(Listing { cluster, revision, kvs })
-}
-
-/// What follows all keys under `prefix`, which ends with `/`. `0` is the byte after `/`.
-fn end_of(prefix: &str) -> String {
-    format!("{}0", prefix.trim_end_matches('/'))
 }

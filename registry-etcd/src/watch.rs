@@ -3,9 +3,10 @@
 use crate::client::{Client, cluster_and_revision};
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
-use crate::layout::{ServiceKeys, Skipped};
+use crate::layout::{Decoder, ServiceKeys};
+use crate::load;
 use etcd_client::{
-    EventType, GetOptions, GetResponse, KeyValue, SortOrder, SortTarget, WatchResponse, WatchStream,
+    EventType, GetOptions, KeyValue, SortOrder, SortTarget, WatchResponse, WatchStream,
 };
 use futures_util::future;
 use registry_core::{Batch, Change, Cursor, Publisher, Result, Revision, Watch};
@@ -21,9 +22,9 @@ pub(crate) async fn watch(client: &Client, keys: ServiceKeys, after: &Cursor) ->
     let at = i64::try_from(revision).unwrap_or(i64::MAX);
     let (stream, standing) =
         future::try_join(open(client, &keys, &proof, at), check(client, &keys, &proof, at)).await?;
-    let history = History::new(proof, standing.kvs().first().map(Stamp::from));
+    let history = History::new(proof, newest(&standing).map(Stamp::from));
     let (publisher, watch) = Watch::channel(after.clone(), Vec::new());
-    let feed = Feed { keys, history, revision, warned: false };
+    let feed = Feed { decoder: Decoder::new(keys, &standing), history, revision };
     tokio::spawn(feed.run(stream, publisher));
     Ok(watch)
 }
@@ -34,13 +35,13 @@ async fn open(
     keys: &ServiceKeys,
     proof: &Proof,
     after: i64,
-) -> Result<WatchStream, EtcdError> {
-    let (stream, first) = client.watch(keys.prefix(), after.saturating_add(1)).await?;
+) -> Result<WatchStream> {
+    let (stream, first) = client.watch(keys.start(), keys.end(), after.saturating_add(1)).await?;
     if first.canceled() {
-        return Err(cancellation(&first));
+        return Err(cancellation(&first).into());
     }
     if !first.created() {
-        return Err(EtcdError::Malformed("the creation of a watch"));
+        return Err(EtcdError::Malformed("the creation of a watch").into());
     }
     // A watch of the future is silent until the future comes. Either the member lags, and this
     // waits for it; or the store was rolled back, and then the check that runs beside may be from
@@ -53,7 +54,8 @@ async fn open(
     Ok(stream)
 }
 
-/// Holds the cursor's proof against the service as it stood at the cursor's revision.
+/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives all that
+/// stood there, or where events speak for themselves, the newest key.
 ///
 /// etcd reads down to the revision it was compacted at, and including it. So does this, though a
 /// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues
@@ -63,30 +65,41 @@ async fn check(
     keys: &ServiceKeys,
     proof: &Proof,
     at: i64,
-) -> Result<GetResponse, EtcdError> {
-    let newest = GetOptions::new()
-        .with_prefix()
-        // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
-        .with_revision(at.max(1))
-        .with_sort(SortTarget::Mod, SortOrder::Descend)
-        .with_keys_only()
-        .with_limit(1);
-    let standing = client.range(keys.prefix(), newest).await?;
-    let (cluster, _) = cluster_and_revision(standing.header())?;
+) -> Result<Vec<KeyValue>> {
+    // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
+    let at = at.max(1);
+    let (cluster, count, standing) = if keys.needs_state() {
+        let options = GetOptions::new();
+        let listing = load::list_at(client, keys.start(), keys.end(), options, at).await?;
+        (listing.cluster, listing.kvs.len() as u64, listing.kvs)
+    } else {
+        let newest = GetOptions::new()
+            .with_range(keys.end())
+            .with_revision(at)
+            .with_sort(SortTarget::Mod, SortOrder::Descend)
+            .with_keys_only()
+            .with_limit(1);
+        let mut standing = client.range(keys.start(), newest).await?;
+        let (cluster, _) = cluster_and_revision(standing.header())?;
+        (cluster, standing.count().unsigned_abs(), standing.take_kvs())
+    };
     proof.check_cluster(cluster)?;
-    proof.check(standing.count().unsigned_abs(), standing.kvs().first().map(Stamp::from))?;
+    proof.check(count, newest(&standing).map(Stamp::from))?;
     Ok(standing)
+}
+
+/// The key that was put last.
+fn newest(standing: &[KeyValue]) -> Option<&KeyValue> {
+    standing.iter().max_by_key(|kv| kv.mod_revision())
 }
 
 /// Turns what etcd says into batches, without ever waiting for the reader: the streams of one
 /// connection share its flow control, so one that nobody drains would stall all others.
 struct Feed {
-    keys: ServiceKeys,
+    decoder: Decoder,
     history: History,
     /// How far the watch has come.
     revision: u64,
-    /// Whether a record that cannot be decoded was reported.
-    warned: bool,
 }
 
 impl Feed {
@@ -149,34 +162,14 @@ impl Feed {
         for (kind, kv) in events {
             self.history.advance(*kind, (*kv).into());
         }
-        let changes = events.iter().filter_map(|(kind, kv)| self.change(*kind, kv)).collect();
+        let changes = self.decoder.changes(events);
         Some(self.move_to(revision, changes))
-    }
-
-    /// What an event means; nothing, if it is about a key that is not an instance's.
-    fn change(&mut self, kind: EventType, kv: &KeyValue) -> Option<Change> {
-        if kind == EventType::Delete {
-            return self.keys.id_of(kv.key()).map(Change::Delete);
-        }
-        let why = match self.keys.read(kv.key(), kv.value()) {
-            Ok(instance) => return Some(Change::Put(instance)),
-            Err(why) => why,
-        };
-        if !self.warned {
-            self.warned = true;
-            let key = kv.key().escape_ascii();
-            tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
-        }
-        match why {
-            Skipped::Undecodable(id, _) => Some(Change::Delete(id)),
-            Skipped::Foreign => None,
-        }
     }
 
     fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
         self.revision = revision;
         let proof = self.history.proof();
-        Batch::new(self.keys.origin().cursor(Revision::new(revision), proof), changes)
+        Batch::new(self.decoder.origin().cursor(Revision::new(revision), proof), changes)
     }
 }
 

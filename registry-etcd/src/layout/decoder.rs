@@ -1,0 +1,67 @@
+//! What events mean to a service.
+
+use super::go_zero::Pairs;
+use super::{ServiceKeys, Skipped};
+use etcd_client::{EventType, KeyValue};
+use registry_core::{Change, Origin};
+use std::fmt;
+
+/// Turns the events of a watch, revision by revision, into changes.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    keys: ServiceKeys,
+    /// What stands, in a layout that needs it.
+    pairs: Option<Pairs>,
+    /// Whether a value that cannot be decoded was reported.
+    warned: bool,
+}
+
+impl Decoder {
+    /// Goes on from the keys that stand in the range; none need be told unless
+    /// [`needs_state`](ServiceKeys::needs_state).
+    pub(crate) fn new(keys: ServiceKeys, standing: &[KeyValue]) -> Self {
+        let pairs = keys.needs_state().then(|| Pairs::new(&keys, standing));
+        Self { keys, pairs, warned: false }
+    }
+
+    /// What the cursors of the service belong to.
+    pub(crate) fn origin(&self) -> &Origin {
+        self.keys.origin()
+    }
+
+    /// What all the events of one revision mean: at most one change an instance.
+    pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
+        let warned = &mut self.warned;
+        if let Some(pairs) = &mut self.pairs {
+            return pairs.advance(events, |key, why| warn_once(warned, key, &why));
+        }
+        let keys = &self.keys;
+        events.iter().filter_map(|(kind, kv)| change(keys, *kind, kv, warned)).collect()
+    }
+}
+
+/// What an event means by itself; nothing, if it is about a key that is not an instance's.
+fn change(keys: &ServiceKeys, kind: EventType, kv: &KeyValue, warned: &mut bool) -> Option<Change> {
+    if kind == EventType::Delete {
+        return keys.id_of(kv.key()).map(Change::Delete);
+    }
+    match keys.read(kv.key(), kv.value()) {
+        Ok(instance) => Some(Change::Put(instance)),
+        Err(Skipped::Withdrawn(id)) => Some(Change::Delete(id)),
+        Err(why) => {
+            warn_once(warned, kv.key(), &why);
+            match why {
+                Skipped::Undecodable(id, _) | Skipped::Withdrawn(id) => Some(Change::Delete(id)),
+                Skipped::Foreign => None,
+            }
+        }
+    }
+}
+
+fn warn_once(warned: &mut bool, key: &[u8], why: &dyn fmt::Display) {
+    if !*warned {
+        *warned = true;
+        let key = key.escape_ascii();
+        tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
+    }
+}
