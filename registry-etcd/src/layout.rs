@@ -202,20 +202,24 @@ impl ServiceKeys {
 
     /// What all keys of the range, as they stand at one revision, say.
     pub(crate) fn read_all(&self, kvs: &[KeyValue]) -> Reading {
+        self.read_each(kvs.iter().map(Standing::from))
+    }
+
+    fn read_each<'a>(&self, standing: impl Iterator<Item = Standing<'a>>) -> Reading {
         let mut reading = Reading::default();
         if self.needs_state() {
-            let pairs = Pairs::new(self, kvs);
+            let pairs = Pairs::new(self, standing);
             reading.instances = pairs.instances(|key, why| reading.skipped.add(key, why));
             return reading;
         }
-        for kv in kvs {
-            match self.read(kv.key(), kv.value()) {
+        for Standing { key, value, .. } in standing {
+            match self.read(key, value) {
                 Ok(instance) => reading.instances.push(instance),
                 // Under a native prefix is nothing but what this library writes. Elsewhere it is
                 // another service's, or nobody's.
                 Err(Skipped::Foreign) if self.form != Form::Native => {}
                 Err(Skipped::Withdrawn(_)) => {}
-                Err(why) => reading.skipped.add(kv.key(), why),
+                Err(why) => reading.skipped.add(key, why),
             }
         }
         reading
@@ -242,6 +246,21 @@ impl ServiceKeys {
             Ok(None) => Err(Skipped::Withdrawn(id)),
             Err(why) => Err(Skipped::Undecodable(id, why)),
         }
+    }
+}
+
+/// What etcd says of a key, as far as its meaning hangs on it.
+#[derive(Clone, Copy, Debug)]
+struct Standing<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    /// 0 is none.
+    lease: i64,
+}
+
+impl<'a> From<&'a KeyValue> for Standing<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        Self { key: kv.key(), value: kv.value(), lease: kv.lease() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What events mean to a service.
 
 use super::go_zero::Pairs;
-use super::{ServiceKeys, Skipped};
+use super::{ServiceKeys, Skipped, Standing};
 use etcd_client::{EventType, KeyValue};
 use registry_core::{Change, Origin};
 use std::fmt;
@@ -20,6 +20,13 @@ impl Decoder {
     /// Goes on from the keys that stand in the range; none need be told unless
     /// [`needs_state`](ServiceKeys::needs_state).
     pub(crate) fn new(keys: ServiceKeys, standing: &[KeyValue]) -> Self {
+        Self::from_standing(keys, standing.iter().map(Standing::from))
+    }
+
+    pub(super) fn from_standing<'a>(
+        keys: ServiceKeys,
+        standing: impl Iterator<Item = Standing<'a>>,
+    ) -> Self {
         let pairs = keys.needs_state().then(|| Pairs::new(&keys, standing));
         Self { keys, pairs, warned: false }
     }
@@ -31,25 +38,37 @@ impl Decoder {
 
     /// What all the events of one revision mean: at most one change an instance.
     pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
+        self.advance(events.iter().map(|(kind, kv)| (*kind, Standing::from(*kv))))
+    }
+
+    pub(super) fn advance<'a>(
+        &mut self,
+        events: impl Iterator<Item = (EventType, Standing<'a>)>,
+    ) -> Vec<Change> {
         let warned = &mut self.warned;
         if let Some(pairs) = &mut self.pairs {
             return pairs.advance(events, |key, why| warn_once(warned, key, &why));
         }
         let keys = &self.keys;
-        events.iter().filter_map(|(kind, kv)| change(keys, *kind, kv, warned)).collect()
+        events.filter_map(|(kind, put)| change(keys, kind, put, warned)).collect()
     }
 }
 
 /// What an event means by itself; nothing, if it is about a key that is not an instance's.
-fn change(keys: &ServiceKeys, kind: EventType, kv: &KeyValue, warned: &mut bool) -> Option<Change> {
+fn change(
+    keys: &ServiceKeys,
+    kind: EventType,
+    put: Standing<'_>,
+    warned: &mut bool,
+) -> Option<Change> {
     if kind == EventType::Delete {
-        return keys.id_of(kv.key()).map(Change::Delete);
+        return keys.id_of(put.key).map(Change::Delete);
     }
-    match keys.read(kv.key(), kv.value()) {
+    match keys.read(put.key, put.value) {
         Ok(instance) => Some(Change::Put(instance)),
         Err(Skipped::Withdrawn(id)) => Some(Change::Delete(id)),
         Err(why) => {
-            warn_once(warned, kv.key(), &why);
+            warn_once(warned, put.key, &why);
             match why {
                 Skipped::Undecodable(id, _) | Skipped::Withdrawn(id) => Some(Change::Delete(id)),
                 Skipped::Foreign => None,

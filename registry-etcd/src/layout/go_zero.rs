@@ -5,8 +5,8 @@
 //! publisher in Go that takes a key over takes the address, and leaves the rest behind.
 
 use super::extras::Extras;
-use super::{Record, ServiceKeys, Side, Unreadable, bare_id, bare_names, invalid};
-use etcd_client::{EventType, KeyValue};
+use super::{Record, ServiceKeys, Side, Standing, Unreadable, bare_id, bare_names, invalid};
+use etcd_client::EventType;
 use registry_core::record::MAX_RECORD_LEN;
 use registry_core::{Address, Change, Instance, InstanceId, Result, ServiceName};
 use std::collections::BTreeMap;
@@ -95,12 +95,15 @@ enum Part {
 
 impl Pairs {
     /// The pairs that stand there.
-    pub(super) fn new(keys: &ServiceKeys, standing: &[KeyValue]) -> Self {
+    pub(super) fn new<'a>(
+        keys: &ServiceKeys,
+        standing: impl Iterator<Item = Standing<'a>>,
+    ) -> Self {
         let prefixes = [keys.prefix.clone(), keys.start.clone()];
         let mut pairs = Self { service: keys.service.clone(), prefixes, pairs: BTreeMap::new() };
-        for kv in standing {
-            if let Some((part, id)) = pairs.part_of(kv.key()) {
-                pairs.set(part, &id, Some(Held::new(part, kv)));
+        for standing in standing {
+            if let Some((part, id)) = pairs.part_of(standing.key) {
+                pairs.set(part, &id, Some(Held::new(part, standing)));
             }
         }
         pairs
@@ -112,15 +115,15 @@ impl Pairs {
     }
 
     /// Takes in all events of one revision, and says what they change.
-    pub(super) fn advance(
+    pub(super) fn advance<'a>(
         &mut self,
-        events: &[(EventType, &KeyValue)],
+        events: impl Iterator<Item = (EventType, Standing<'a>)>,
         mut report: impl FnMut(&[u8], Unreadable),
     ) -> Vec<Change> {
         let mut touched = Vec::<Touched>::new();
-        for (kind, kv) in events {
-            let Some((part, id)) = self.part_of(kv.key()) else { continue };
-            let is_put = *kind == EventType::Put;
+        for (kind, put) in events {
+            let Some((part, id)) = self.part_of(put.key) else { continue };
+            let is_put = kind == EventType::Put;
             let is_news = is_put && part == Part::Key;
             match touched.iter_mut().find(|touched| touched.id == id) {
                 Some(touched) => touched.is_news |= is_news,
@@ -130,7 +133,7 @@ impl Pairs {
                     is_news,
                 }),
             }
-            self.set(part, &id, is_put.then(|| Held::new(part, kv)));
+            self.set(part, &id, is_put.then(|| Held::new(part, put)));
         }
         touched.into_iter().filter_map(|touched| self.change(touched, &mut report)).collect()
     }
@@ -220,14 +223,13 @@ struct Touched {
 }
 
 impl Held {
-    fn new(part: Part, kv: &KeyValue) -> Self {
+    fn new(part: Part, Standing { value, lease, .. }: Standing<'_>) -> Self {
         // Of what is too large for its part, as much as shows that.
         let limit = match part {
             Part::Key => MAX_ADDRESS_LEN,
             Part::Side => MAX_RECORD_LEN,
         };
-        let len = kv.value().len().min(limit + 1);
-        Self { lease: kv.lease(), value: kv.value()[..len].into() }
+        Self { lease, value: value[..value.len().min(limit + 1)].into() }
     }
 }
 

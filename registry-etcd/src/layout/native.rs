@@ -142,7 +142,7 @@ mod tests {
             let layout = native("r");
             let key = [b"r/user/", id.as_slice()].concat();
             if let Some(id) = keys(&layout, "user").id_of(&key) {
-                let written = super::tests::key(&layout, &instance("user", id.as_str()));
+                let written = self::key(&layout, &instance("user", id.as_str()));
                 prop_assert_eq!(written.into_bytes(), key);
             }
         }
