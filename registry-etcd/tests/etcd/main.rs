@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod connection;
+mod go_zero;
+mod go_zero_pairs;
+mod grpc;
 mod history;
 mod leases;
 mod reads;
