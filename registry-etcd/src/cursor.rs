@@ -126,8 +126,8 @@ impl Newest {
     }
 }
 
-/// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together, or
-/// `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
+/// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together,
+/// or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.", self.cluster, self.count)?;

@@ -1,5 +1,5 @@
-//! Which keys an instance has, and what keys and their values say: in this library's own form, or in
-//! one that a fleet in Go reads and writes.
+//! Which keys an instance has, and what keys and their values say: in this library's own form, or
+//! in one that a fleet in Go reads and writes.
 
 mod decoder;
 mod extras;

@@ -14,10 +14,33 @@
 //! # }
 //! ```
 //!
-//! An instance is one key, `<prefix>/<service>/<id>`, that holds its
-//! [record](registry_core::record) and hangs on one etcd lease, whose id is the claim's. In names
-//! `/`, `%`, control characters and what is not ASCII are percent-encoded, so the keys of a service
-//! are exactly those under `<prefix>/<service>/`.
+//! An instance hangs on one etcd lease, whose id is the claim's. Which keys and values stand for it
+//! is the layout, chosen by the URL:
+//!
+//! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
+//! | --- | --- | --- |
+//! | `native` | its [record](registry_core::record) | `registry` |
+//! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
+//! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
+//!
+//! * **native**: in names `/`, `%`, control characters and what is not ASCII are percent-encoded,
+//!   so the keys of a service are exactly those under `<path>/<service>/`.
+//! * **go-zero**: what publishers of go-zero put and its subscribers read, byte for byte; the
+//!   service is their `Etcd.Key`. To register, an id is a decimal from 1 to 2^63-1, by their custom
+//!   that of the lease; to be read, it may be any. A weight, status or metadata other than the
+//!   defaults stands in a second key, `<path>/<service>.~meta/<id>`, put by the same transaction
+//!   under the same lease: `{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}`,
+//!   where a field that is missing or `null` means the default. It counts while its lease is that
+//!   of the first key, so what a publisher in Go takes over is its own. One that cannot be decoded
+//!   is counted and reported, and its instance listed without it. No service ends with `.~meta`.
+//! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. Weight,
+//!   status and metadata are `null`, or an object like that of go-zero's second key, as Go escapes
+//!   it. Of what Go programs put there, an object of strings is read as metadata; anything else is
+//!   theirs.
+//!
+//! In the last two, names are not escaped and other keys may lie among those of a service: only its
+//! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over.
+//! Two instances may have one address; to go-zero's readers these are one endpoint.
 //!
 //! What is particular to this store:
 //!
@@ -32,8 +55,12 @@
 //!   renewal. Where that fails, the presence check tells.
 //! * A cursor knows the cluster, the number of keys of its service, and which key was put last and
 //!   when. A history that agrees in these at the cursor's revision is taken for the same.
-//! * [`services`](registry_core::Registry::services) goes by the keys: it names a service even if
-//!   none of its records can be decoded.
+//! * [`services`](registry_core::Registry::services) goes by the keys in the native layout: it
+//!   names a service even if none of its records can be decoded. In the others it reads all that is
+//!   under the path, or in the whole of etcd, and names a service if one of its values can be
+//!   decoded.
+//! * In the go-zero layout a watch begins with a read of all that stood at its cursor, and keeps
+//!   it.
 //! * A watch is one gRPC stream and one task. Its cursors move with the service's changes and with
 //!   the progress notifications that etcd sends a quiet watch (by default every 10 minutes; see
 //!   etcd's `--experimental-watch-progress-notify-interval`).
@@ -73,10 +100,12 @@ pub struct EtcdRegistry {
 }
 
 impl EtcdRegistry {
-    /// Connects to `etcd://host[:port][/prefix][?layout=native]` with the default options.
+    /// Connects to `etcd://host[:port][/path][?layout=native|go-zero|grpc]` with the default
+    /// options.
     ///
-    /// The port is 2379 unless stated, the key prefix `registry`. A `/` at the end of the prefix
-    /// does not count. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
+    /// The port is 2379 unless stated, the layout `native`, whose path is `registry` unless stated.
+    /// A `/` at the end of the path does not count. A `ttl` in the URL is for the caller to claim
+    /// by; it changes nothing here.
     ///
     /// # Errors
     ///
@@ -90,8 +119,8 @@ impl EtcdRegistry {
     /// # Errors
     ///
     /// `Invalid` if `target` is no URL of this store or asks for what it cannot do yet: several
-    /// hosts, a user or a password. `Unavailable` if nothing answers in time, or what answers has
-    /// no quorum; `Denied` if the server wants credentials.
+    /// hosts, a user or a password; or if there is no such layout. `Unavailable` if nothing answers
+    /// in time, or what answers has no quorum; `Denied` if the server wants credentials.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         check_scheme(target)?;
         target.allow_options(&["layout"])?;

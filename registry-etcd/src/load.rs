@@ -27,8 +27,8 @@ pub(crate) async fn load(client: &Client, keys: &ServiceKeys) -> Result<Snapshot
     Ok(Snapshot::new(cursor, reading.instances).with_undecodable(undecodable))
 }
 
-/// The names under which an instance has a key. Where a key alone tells that it is an instance's, its
-/// value is not looked at.
+/// The names under which an instance has a key. Where a key alone tells that it is an instance's,
+/// its value is not looked at.
 pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSet<ServiceName>> {
     let mut options = GetOptions::new();
     if layout.keys_suffice() {
@@ -48,7 +48,8 @@ pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSe
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) cluster: u64,
-    /// The store's own when it was read. What is listed is as of then, unless another was asked for.
+    /// The store's own when it was read. What is listed is as of then, unless another was asked
+    /// for.
     pub(crate) revision: u64,
     pub(crate) kvs: Vec<KeyValue>,
 }
@@ -98,7 +99,7 @@ async fn pages(
     let first = options.clone().with_revision(at.unwrap_or(0));
     let mut page = client.range(start, first).await?;
     let (cluster, revision) = cluster_and_revision(page.header())?;
-    let options = options.with_revision(at.unwrap_or(revision.cast_signed()));
+    let options = options.with_revision(at.unwrap_or_else(|| revision.cast_signed()));
     loop {
         let (kvs, more) = (page.take_kvs(), page.more());
         let next = kvs.last().filter(|_| more).map(|last| [last.key(), b"\0"].concat());

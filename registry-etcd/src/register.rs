@@ -57,8 +57,8 @@ pub(crate) async fn register(
 /// else: read it
 /// ```
 ///
-/// With a side key, that is there as claimed too, and is put with it or deleted. The first operation
-/// of each branch is about the key itself.
+/// With a side key, that is there as claimed too, and is put with it or deleted. The first
+/// operation of each branch is about the key itself.
 fn transaction(record: &Record, claim: &Claim) -> Txn {
     let Record { key, value, side } = record;
     let lease = claim.lease().get();

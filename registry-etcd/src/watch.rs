@@ -54,8 +54,8 @@ async fn open(
     Ok(stream)
 }
 
-/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives all that
-/// stood there, or where events speak for themselves, the newest key.
+/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives all
+/// that stood there, or where events speak for themselves, the newest key.
 ///
 /// etcd reads down to the revision it was compacted at, and including it. So does this, though a
 /// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues

@@ -1,7 +1,7 @@
 //! The etcd store in go-zero's layout, held to the whole contract.
 //!
-//! The kit names its instances as it likes, and in this layout they have numbers: so what it sees is
-//! the store behind a list of which name has which number, and nothing else is between.
+//! The kit names its instances as it likes, and in this layout they have numbers: so what it sees
+//! is the store behind a list of which name has which number, and nothing else is between.
 #![allow(clippy::unwrap_used)]
 
 mod subject;

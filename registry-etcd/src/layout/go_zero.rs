@@ -1,8 +1,8 @@
 //! go-zero's layout: `<Key>/<id>` holds `host:port` and nothing else, byte for byte.
 //!
 //! What go-zero cannot say of an instance stands under `<Key>.~meta/<id>`, outside of what its
-//! subscribers read, and counts only while it hangs on the same lease as the key it belongs to: so a
-//! publisher in Go that takes a key over takes the address, and leaves the rest behind.
+//! subscribers read, and counts only while it hangs on the same lease as the key it belongs to: so
+//! a publisher in Go that takes a key over takes the address, and leaves the rest behind.
 
 use super::extras::Extras;
 use super::{Record, ServiceKeys, Side, Standing, Unreadable, bare_id, bare_names, invalid};
@@ -69,7 +69,7 @@ pub(super) struct Pairs {
     /// What is in front of the ids, in keys and in side keys.
     prefixes: [String; 2],
     /// None is empty.
-    pairs: BTreeMap<InstanceId, Pair>,
+    standing: BTreeMap<InstanceId, Pair>,
 }
 
 /// A key and its side key, as far as they stand.
@@ -100,7 +100,7 @@ impl Pairs {
         standing: impl Iterator<Item = Standing<'a>>,
     ) -> Self {
         let prefixes = [keys.prefix.clone(), keys.start.clone()];
-        let mut pairs = Self { service: keys.service.clone(), prefixes, pairs: BTreeMap::new() };
+        let mut pairs = Self { service: keys.service.clone(), prefixes, standing: BTreeMap::new() };
         for standing in standing {
             if let Some((part, id)) = pairs.part_of(standing.key) {
                 pairs.set(part, &id, Some(Held::new(part, standing)));
@@ -111,7 +111,7 @@ impl Pairs {
 
     /// The instances they describe. What cannot be decoded is told to `report`, with its key.
     pub(super) fn instances(&self, mut report: impl FnMut(&[u8], Unreadable)) -> Vec<Instance> {
-        self.pairs.keys().filter_map(|id| self.instance(id, &mut report)).collect()
+        self.standing.keys().filter_map(|id| self.instance(id, &mut report)).collect()
     }
 
     /// Takes in all events of one revision, and says what they change.
@@ -163,7 +163,7 @@ impl Pairs {
         id: &InstanceId,
         report: &mut impl FnMut(&[u8], Unreadable),
     ) -> Option<Instance> {
-        let Pair { key, side } = self.pairs.get(id)?;
+        let Pair { key, side } = self.standing.get(id)?;
         let key = key.as_ref()?;
         let address = match read_address(&key.value) {
             Ok(address) => address,
@@ -202,13 +202,13 @@ impl Pairs {
     }
 
     fn set(&mut self, part: Part, id: &InstanceId, held: Option<Held>) {
-        let pair = self.pairs.entry(id.clone()).or_default();
+        let pair = self.standing.entry(id.clone()).or_default();
         match part {
             Part::Key => pair.key = held,
             Part::Side => pair.side = held,
         }
         if pair.key.is_none() && pair.side.is_none() {
-            self.pairs.remove(id);
+            self.standing.remove(id);
         }
     }
 }

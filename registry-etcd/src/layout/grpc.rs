@@ -1,5 +1,5 @@
-//! The layout of etcd's own resolver for gRPC in Go, its package `naming/endpoints`: `<service>/<id>`
-//! holds a JSON record, written byte for byte as Go's `encoding/json` writes it.
+//! The layout of etcd's own resolver for gRPC in Go, its package `naming/endpoints`:
+//! `<service>/<id>` holds a JSON record, written byte for byte as Go's `encoding/json` writes it.
 //!
 //! ```text
 //! {"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}
@@ -107,7 +107,8 @@ fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     strings.and_then(|strings| plain.clone().with_metadata(strings).ok()).unwrap_or(plain)
 }
 
-/// What Go's decoder makes of an object: names in any case, the last of several, `null` for nothing.
+/// What Go's decoder makes of an object: names in any case, the last of several, `null` for
+/// nothing.
 #[derive(Default)]
 struct Read<'a> {
     op: u8,

@@ -141,14 +141,18 @@ fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
     let heavy = instance("1").with_weight(200);
     for (side, key, expected) in [(5, 5, &heavy), (0, 0, &heavy), (5, 6, &instance("1"))] {
         let reading = read(&[at("user.rpc.~meta/1", HEAVY, side), at("user.rpc/1", PLAIN, key)]);
-        assert_eq!(reading.instances, [expected.clone()], "side {side}, key {key}");
+        assert_eq!(
+            reading.instances.iter().collect::<Vec<_>>(),
+            [expected],
+            "side {side}, key {key}"
+        );
         assert_eq!(reading.skipped.undecodable, 0);
     }
 }
 
 #[test]
 fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
-    let huge = [HEAVY, &[b' '; MAX_RECORD_LEN]].concat();
+    let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
     for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
         let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
         let reading = read(&standing);
@@ -283,7 +287,8 @@ proptest! {
         let beside = side.value.as_ref().map(|value| at(&side.key, value, 9));
         let reading = keys.read_each(beside.into_iter().chain([key]));
         prop_assert_eq!(reading.instances, [instance]);
-        prop_assert_eq!(layout("p").service_of(record.key.as_bytes(), &record.value), Some(service));
+        let listed = layout("p").service_of(record.key.as_bytes(), &record.value);
+        prop_assert_eq!(listed, Some(service));
     }
 
     /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
@@ -294,7 +299,8 @@ proptest! {
             proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_i64), 1..5), 1..20),
         begin in 0..20_usize,
     ) {
-        const KEYS: [&str; 4] = ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
+        const KEYS: [&str; 4] =
+            ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
         const VALUES: [&[u8]; 3] = [PLAIN, HEAVY, b"x:1"];
         let mut standing = BTreeMap::<&str, (&[u8], i64)>::new();
         let shown = |standing: &BTreeMap<&'static str, (&'static [u8], i64)>| {
