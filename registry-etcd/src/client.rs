@@ -43,6 +43,8 @@ impl Client {
         loop {
             match client.range(key, read.clone()).await {
                 Ok(_) => return Ok(client),
+                // Who may read some services may not read all there is, and is answered all the same.
+                Err(error) if key.is_empty() && error.is_about_leave() => return Ok(client),
                 Err(error) if error.is_about_the_member() && tries < members => tries += 1,
                 Err(error) => {
                     let message =

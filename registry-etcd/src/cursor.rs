@@ -27,6 +27,8 @@ enum Newest {
     /// It was put at this revision under this lease, which is 63 random bits. Revision 0: there is
     /// no key. Lease 0: it is not known, or there are several such keys.
     Put { revision: u64, lease: i64 },
+    /// Several were put at this revision, all under this one lease, which is not 0.
+    Together { revision: u64, lease: i64 },
     /// It was put before this revision, at which a newer one was deleted.
     Before(u64),
 }
@@ -67,7 +69,9 @@ impl Proof {
     pub(crate) fn check(&self, count: u64, newest: Option<Stamp<'_>>) -> Result<(), EtcdError> {
         let (put, under) = newest.map_or((0, 0), |key| (key.modified, key.lease));
         let agrees = match self.newest {
-            Newest::Put { revision, lease } => revision == put && (lease == 0 || lease == under),
+            Newest::Put { revision, lease } | Newest::Together { revision, lease } => {
+                revision == put && (lease == 0 || lease == under)
+            }
             Newest::Before(deletion) => put < deletion,
         };
         if count == self.count && agrees {
@@ -93,15 +97,28 @@ impl Proof {
 impl Newest {
     fn put(&mut self, key: Stamp<'_>) {
         match self {
-            Self::Put { revision, .. } if *revision > key.modified => {}
-            Self::Put { revision, lease } if *revision == key.modified => *lease = 0,
+            Self::Put { revision, .. } | Self::Together { revision, .. }
+                if *revision > key.modified => {}
+            Self::Put { revision, lease } | Self::Together { revision, lease }
+                if *revision == key.modified =>
+            {
+                let (revision, lease) = (*revision, *lease);
+                *self = if lease != 0 && lease == key.lease {
+                    Self::Together { revision, lease }
+                } else {
+                    Self::Put { revision, lease: 0 }
+                };
+            }
             _ => *self = Self::Put { revision: key.modified, lease: key.lease },
         }
     }
 
     /// Whether it was put at `now`.
     fn is_of(self, now: u64) -> bool {
-        matches!(self, Self::Put { revision, .. } if revision == now)
+        match self {
+            Self::Put { revision, .. } | Self::Together { revision, .. } => revision == now,
+            Self::Before(_) => false,
+        }
     }
 
     fn is_one_key(self) -> bool {
@@ -109,12 +126,14 @@ impl Newest {
     }
 }
 
-/// `CLUSTER.COUNT.pREVISION.LEASE` or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
+/// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together,
+/// or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.", self.cluster, self.count)?;
         match self.newest {
             Newest::Put { revision, lease } => write!(f, "p{revision}.{lease:x}"),
+            Newest::Together { revision, lease } => write!(f, "t{revision}.{lease:x}"),
             Newest::Before(revision) => write!(f, "d{revision}"),
         }
     }
@@ -131,12 +150,18 @@ impl FromStr for Proof {
 fn parse(text: &str) -> Option<Proof> {
     let (cluster, rest) = text.split_once('.')?;
     let (count, newest) = rest.split_once('.')?;
-    let newest = match newest.strip_prefix('p').and_then(|put| put.split_once('.')) {
-        Some((revision, lease)) => Newest::Put {
-            revision: revision.parse().ok()?,
-            lease: i64::from_str_radix(lease, 16).ok()?,
-        },
-        None => Newest::Before(newest.strip_prefix('d')?.parse().ok()?),
+    let put = |put: &str| {
+        let (revision, lease) = put.split_once('.')?;
+        Some((revision.parse().ok()?, i64::from_str_radix(lease, 16).ok()?))
+    };
+    let newest = if let Some(one) = newest.strip_prefix('p') {
+        let (revision, lease) = put(one)?;
+        Newest::Put { revision, lease }
+    } else if let Some(several) = newest.strip_prefix('t') {
+        let (revision, lease) = put(several).filter(|(_, lease)| *lease != 0)?;
+        Newest::Together { revision, lease }
+    } else {
+        Newest::Before(newest.strip_prefix('d')?.parse().ok()?)
     };
     let cluster = u64::from_str_radix(cluster, 16).ok()?;
     Some(Proof { cluster, count: count.parse().ok()?, newest })
@@ -215,7 +240,9 @@ mod tests {
         let mut history = History::new(one.clone(), Some(stamp(0, 3, 0x1f).key));
         history.advance(EventType::Delete, stamp(0, 7, 0));
         assert_eq!(history.proof().to_string(), "ab.1.d7");
-        for proof in [&one, history.proof(), &Proof::new(u64::MAX)] {
+        let pair = proof_of(&[stamp(0, 3, 0x1f), stamp(1, 3, 0x1f)]);
+        assert_eq!(pair.to_string(), "ab.2.t3.1f");
+        for proof in [&one, &pair, history.proof(), &Proof::new(u64::MAX)] {
             assert_eq!(proof.to_string().parse(), Ok(proof.clone()));
         }
         for bad in [
@@ -228,6 +255,8 @@ mod tests {
             "x.2.d3",
             "ab.-2.d3",
             "ab.2.p3.1.1",
+            "ab.2.t3",
+            "ab.2.t3.0",
         ] {
             assert_eq!(bad.parse::<Proof>(), Err(()), "{bad}");
         }
@@ -245,6 +274,19 @@ mod tests {
         assert!(proof.check_cluster(1).is_err());
         assert!(Proof::new(0xab).check(0, None).is_ok());
         assert!(Proof::new(0xab).check(1, Some(keys[0])).is_err());
+    }
+
+    #[test]
+    fn keys_put_together_are_told_by_their_lease_if_it_is_one() {
+        let pair = proof_of(&[stamp(0, 3, 5), stamp(1, 3, 5)]);
+        assert!(pair.check(2, Some(stamp(0, 3, 5))).is_ok());
+        assert!(pair.check(2, Some(stamp(0, 3, 6))).is_err(), "put by another lease");
+        for others in [[stamp(1, 3, 6), stamp(2, 3, 5)], [stamp(1, 3, 0), stamp(2, 3, 0)]] {
+            let mixed = proof_of(&[&[stamp(0, 3, 5)], &others[..]].concat());
+            for under in [0, 5, 6] {
+                assert!(mixed.check(3, Some(stamp(0, 3, under))).is_ok(), "any may be shown");
+            }
+        }
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl EtcdError {
         text.contains("invalid auth token") || text.contains("revision of auth store is old")
     }
 
+    /// Whether the user is known, and may not do this.
+    pub(crate) fn is_about_leave(&self) -> bool {
+        matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
+            if status.code() == Code::PermissionDenied)
+    }
+
     /// Whether another member may do better. One that is asked too much, or is out of space, is not
     /// alone in that.
     pub(crate) fn is_about_the_member(&self) -> bool {

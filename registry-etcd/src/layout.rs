@@ -1,27 +1,45 @@
-//! Which key an instance has, and what a key and its value say.
+//! Which keys an instance has, and what keys and their values say: in this library's own form, or
+//! in one that a fleet in Go reads and writes.
 
-use etcd_client::{EventType, KeyValue};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+mod decoder;
+mod extras;
+mod go_zero;
+mod grpc;
+mod native;
+
+pub(crate) use self::decoder::Decoder;
+
+use self::go_zero::Pairs;
+use etcd_client::KeyValue;
 use registry_core::record::{self, RecordError};
-use registry_core::{Change, Instance, InstanceId, Origin, ServiceName};
+use registry_core::{Error, ErrorKind, Instance, InstanceId, Origin, Result, ServiceName, Target};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-/// Where the keys of a registry are: `<prefix>/<service>/<id>`, names escaped.
+/// The form of all keys of a registry, and what is in front of them. A clone is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// `<prefix>/`
+    form: Form,
+    /// `<prefix>/`, or nothing.
     root: Arc<str>,
 }
 
 impl Layout {
-    /// The layout of this library, under `prefix`, or `registry` if that is empty.
-    pub(crate) fn native(prefix: &str) -> Self {
-        let prefix = match prefix.trim_end_matches('/') {
-            "" => "registry",
-            prefix => prefix,
+    /// What a URL asks for: its option `layout`, native unless stated, under its path.
+    pub(crate) fn of(target: &Target) -> Result<Self> {
+        let form = target.option("layout").map_or(Ok(Form::Native), str::parse)?;
+        Ok(Self::new(form, target.path()))
+    }
+
+    fn new(form: Form, path: &str) -> Self {
+        let root = match (form, path.trim_end_matches('/')) {
+            (Form::Native, "") => "registry/".into(),
+            // Who shares its keys with others has them where the others look.
+            (Form::GoZero | Form::Grpc, "") => "".into(),
+            (_, path) => format!("{path}/").into(),
         };
-        Self { root: format!("{prefix}/").into() }
+        Self { form, root }
     }
 
     /// What all keys start with.
@@ -29,47 +47,147 @@ impl Layout {
         &self.root
     }
 
+    /// The range of all keys.
+    pub(crate) fn range(&self) -> (String, String) {
+        match self.root() {
+            // etcd's way to say all that there is.
+            "" => ("\0".to_owned(), "\0".to_owned()),
+            root => (root.to_owned(), end_of(root)),
+        }
+    }
+
     /// The keys of `service`.
-    pub(crate) fn service(&self, service: &ServiceName) -> ServiceKeys {
-        let prefix = format!("{}{}/", self.root, escape(service.as_str()));
-        // Another layout under the same prefix reads other data.
-        let origin = Origin::new("etcd", &format!("native:{}", self.root), service);
-        ServiceKeys { service: service.clone(), prefix, origin }
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if no service of this layout has that name.
+    pub(crate) fn service(&self, service: &ServiceName) -> Result<ServiceKeys> {
+        let (form, root) = (self.form, self.root());
+        let (prefix, start) = match form {
+            Form::Native => (native::prefix(root, service), None),
+            Form::GoZero => {
+                let (prefix, sides) = go_zero::prefixes(root, service)?;
+                (prefix, Some(sides))
+            }
+            Form::Grpc => (grpc::prefix(root, service), None),
+        };
+        let end = end_of(&prefix);
+        let start = start.unwrap_or_else(|| prefix.clone());
+        // Another layout, or another prefix, reads other data.
+        let origin = Origin::new("etcd", &format!("{form}:{root}"), service);
+        Ok(ServiceKeys { form, service: service.clone(), prefix, start, end, origin })
     }
 
-    /// The key of `instance`.
-    pub(crate) fn key(&self, instance: &Instance) -> String {
-        let (service, id) = (instance.service().as_str(), instance.id().as_str());
-        format!("{}{}/{}", self.root, escape(service), escape(id))
+    /// What stands for `instance`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if this layout cannot say it.
+    pub(crate) fn record(&self, instance: &Instance) -> Result<Record> {
+        let keys = self.service(instance.service())?;
+        match self.form {
+            Form::Native => Ok(native::record(&keys.prefix, instance)),
+            Form::GoZero => go_zero::record(&keys.prefix, &keys.start, instance),
+            Form::Grpc => grpc::record(&keys.prefix, instance),
+        }
     }
 
-    /// The service that a key belongs to, if it is the key of an instance.
-    pub(crate) fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+    /// Whether a key alone tells that it is an instance's.
+    pub(crate) fn keys_suffice(&self) -> bool {
+        self.form == Form::Native
+    }
+
+    /// The service that a key and its value belong to, if they are those of an instance.
+    pub(crate) fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName> {
         let names = key.strip_prefix(self.root.as_bytes())?;
-        let slash = names.iter().position(|byte| *byte == b'/')?;
-        let (service, id) = (&names[..slash], &names[slash + 1..]);
-        InstanceId::new(unescape(id)?).ok()?;
-        ServiceName::new(unescape(service)?).ok()
+        match self.form {
+            Form::Native => native::service_of(names),
+            Form::GoZero => go_zero::service_of(names, value),
+            Form::Grpc => grpc::service_of(names, value),
+        }
     }
 }
 
-/// The keys of one service: all that start with its prefix, and no others.
+/// Whose form it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// This library's own.
+    Native,
+    /// go-zero's, with a second key for what it cannot say.
+    GoZero,
+    /// That of etcd's own resolver for gRPC in Go, its package `naming/endpoints`.
+    Grpc,
+}
+
+impl FromStr for Form {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "native" => Ok(Self::Native),
+            "go-zero" => Ok(Self::GoZero),
+            "grpc" => Ok(Self::Grpc),
+            _ => Err(invalid(format!("layout is `native`, `go-zero` or `grpc`, got=`{name}`"))),
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::GoZero => "go-zero",
+            Self::Grpc => "grpc",
+        })
+    }
+}
+
+/// What stands for an instance: a key with its value, and in some layouts a second one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    /// `None`: there is no second key, whatever the instance.
+    pub(crate) side: Option<Side>,
+}
+
+impl Record {
+    /// Whether `key` is one of its keys.
+    pub(crate) fn has(&self, key: &[u8]) -> bool {
+        let side = self.side.as_ref().map(|side| side.key.as_bytes());
+        key == self.key.as_bytes() || Some(key) == side
+    }
+}
+
+/// A second key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Side {
+    pub(crate) key: String,
+    /// `None`: the key must not be there.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// The keys of one service: all in a range of keys that are of its form.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceKeys {
+    form: Form,
     service: ServiceName,
+    /// What is in front of the id in the key of an instance.
     prefix: String,
+    start: String,
+    end: String,
     origin: Origin,
 }
 
 impl ServiceKeys {
-    /// The first key: `<root><service>/`.
+    /// Where the range starts.
     pub(crate) fn start(&self) -> &str {
-        &self.prefix
+        &self.start
     }
 
-    /// What follows the last key. `0` is the byte after `/`.
-    pub(crate) fn end(&self) -> String {
-        format!("{}0", self.prefix.trim_end_matches('/'))
+    /// What follows the range.
+    pub(crate) fn end(&self) -> &str {
+        &self.end
     }
 
     /// What the cursors of this service belong to.
@@ -77,167 +195,149 @@ impl ServiceKeys {
         &self.origin
     }
 
+    /// Whether an event can be understood only together with what stood before it.
+    pub(crate) fn needs_state(&self) -> bool {
+        self.form == Form::GoZero
+    }
+
+    /// What all keys of the range, as they stand at one revision, say.
+    pub(crate) fn read_all(&self, kvs: &[KeyValue]) -> Reading {
+        self.read_each(kvs.iter().map(Standing::from))
+    }
+
+    fn read_each<'a>(&self, standing: impl Iterator<Item = Standing<'a>>) -> Reading {
+        let mut reading = Reading::default();
+        if self.needs_state() {
+            let pairs = Pairs::new(self, standing);
+            reading.instances = pairs.instances(|key, why| reading.skipped.add(key, why));
+            return reading;
+        }
+        for Standing { key, value, .. } in standing {
+            match self.read(key, value) {
+                Ok(instance) => reading.instances.push(instance),
+                // Under a native prefix is nothing but what this library writes. Elsewhere it is
+                // another service's, or nobody's.
+                Err(Skipped::Foreign) if self.form != Form::Native => {}
+                Err(Skipped::Withdrawn(_)) => {}
+                Err(why) => reading.skipped.add(key, why),
+            }
+        }
+        reading
+    }
+
     /// The instance that a key names, unless something else wrote the key.
-    pub(crate) fn id_of(&self, key: &[u8]) -> Option<InstanceId> {
+    fn id_of(&self, key: &[u8]) -> Option<InstanceId> {
         let id = key.strip_prefix(self.prefix.as_bytes())?;
-        InstanceId::new(unescape(id)?).ok()
+        match self.form {
+            Form::Native => native::id(id),
+            Form::GoZero | Form::Grpc => bare_id(id),
+        }
     }
 
-    /// The instance that a key and its value describe.
-    pub(crate) fn read(&self, key: &[u8], value: &[u8]) -> Result<Instance, Skipped> {
+    /// The instance that a key and its value describe, in a form of one key an instance.
+    fn read(&self, key: &[u8], value: &[u8]) -> Result<Instance, Skipped> {
         let id = self.id_of(key).ok_or(Skipped::Foreign)?;
-        record::decode(&self.service, &id, value).map_err(|why| Skipped::Undecodable(id, why))
-    }
-}
-
-/// What the events of a service mean, one revision after another.
-#[derive(Debug)]
-pub(crate) struct Decoder {
-    keys: ServiceKeys,
-    /// Whether a record that cannot be decoded was reported.
-    warned: bool,
-}
-
-impl Decoder {
-    pub(crate) fn new(keys: ServiceKeys) -> Self {
-        Self { keys, warned: false }
-    }
-
-    /// What the events of one revision mean.
-    pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
-        events.iter().filter_map(|(kind, kv)| self.change(*kind, kv)).collect()
-    }
-
-    /// What an event means; nothing, if it is about a key that is not an instance's.
-    fn change(&mut self, kind: EventType, kv: &KeyValue) -> Option<Change> {
-        if kind == EventType::Delete {
-            return self.keys.id_of(kv.key()).map(Change::Delete);
-        }
-        let why = match self.keys.read(kv.key(), kv.value()) {
-            Ok(instance) => return Some(Change::Put(instance)),
-            Err(why) => why,
+        let read = match self.form {
+            Form::Grpc => grpc::decode(&self.service, &id, value),
+            _ => record::decode(&self.service, &id, value).map(Some).map_err(Unreadable::from),
         };
-        if !self.warned {
-            self.warned = true;
-            let key = kv.key().escape_ascii();
-            tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
+        match read {
+            Ok(Some(instance)) => Ok(instance),
+            Ok(None) => Err(Skipped::Withdrawn(id)),
+            Err(why) => Err(Skipped::Undecodable(id, why)),
         }
-        match why {
-            Skipped::Undecodable(id, _) => Some(Change::Delete(id)),
-            Skipped::Foreign => None,
-        }
+    }
+}
+
+/// What etcd says of a key, as far as its meaning hangs on it.
+#[derive(Clone, Copy, Debug)]
+struct Standing<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    /// 0 is none.
+    lease: i64,
+}
+
+impl<'a> From<&'a KeyValue> for Standing<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        Self { key: kv.key(), value: kv.value(), lease: kv.lease() }
+    }
+}
+
+/// What the keys of a service say.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) skipped: Count,
+}
+
+/// How many values cannot be decoded, and one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) undecodable: usize,
+    /// A key and what is wrong with its value, printable.
+    pub(crate) example: Option<(String, String)>,
+}
+
+impl Count {
+    fn add(&mut self, key: &[u8], why: impl fmt::Display) {
+        self.undecodable += 1;
+        self.example = Some((key.escape_ascii().to_string(), why.to_string()));
     }
 }
 
 /// Why what stands under a key of a service is no instance.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Skipped {
+enum Skipped {
     /// The key is an instance's, the value is no record.
     #[error("{1}")]
-    Undecodable(InstanceId, RecordError),
+    Undecodable(InstanceId, Unreadable),
+    /// It says itself that the instance is gone.
+    #[error("the record says that it is deleted")]
+    Withdrawn(InstanceId),
     /// Somebody else wrote it.
     #[error("the key is none that this library writes")]
     Foreign,
 }
 
-/// What would end a name or be mistaken for an escape, and what does not print. All that is not
-/// ASCII is escaped in any case.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
-
-fn escape(name: &str) -> impl fmt::Display {
-    utf8_percent_encode(name, ESCAPED)
+/// What is wrong with a value.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("value has {0} bytes, more than an address can have")]
+    TooLong(usize),
+    #[error("value has {0} bytes, more than 65536")]
+    TooLarge(usize),
+    #[error("value is no text")]
+    Binary(#[from] std::str::Utf8Error),
+    #[error("value is not of the known form: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("value has version {0}, which is not 1")]
+    Version(u32),
+    #[error("value has the unknown operation {0}")]
+    Operation(u8),
+    #[error(transparent)]
+    Field(#[from] Error),
 }
 
-/// Undoes [`escape`]. Other spellings of the same name are refused, so that no two keys mean one
-/// instance.
-fn unescape(name: &[u8]) -> Option<String> {
-    let text = percent_decode(name).decode_utf8().ok()?;
-    let canonical = escape(&text).to_string();
-    (canonical.as_bytes() == name).then(|| text.into_owned())
+/// The id that stands in a key as it is.
+fn bare_id(id: &[u8]) -> Option<InstanceId> {
+    InstanceId::new(str::from_utf8(id).ok()?).ok()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// The service and the id that stand in a key as they are.
+fn bare_names(names: &[u8]) -> Option<(ServiceName, InstanceId)> {
+    let slash = names.iter().rposition(|byte| *byte == b'/')?;
+    let service = ServiceName::new(str::from_utf8(&names[..slash]).ok()?).ok()?;
+    Some((service, bare_id(&names[slash + 1..])?))
+}
 
-    fn instance(service: &str, id: &str) -> Instance {
-        let address = "10.0.0.1:80".parse().unwrap();
-        Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
-    }
+/// What follows all keys under `prefix`, which ends with `/`. `0` is the byte after `/`.
+fn end_of(prefix: &str) -> String {
+    format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix))
+}
 
-    #[test]
-    fn keys_are_written_in_a_form_that_stays() {
-        let layout = Layout::native("");
-        assert_eq!(layout.key(&instance("user.rpc", "node-1")), "registry/user.rpc/node-1");
-        let layout = Layout::native("prod/eu/");
-        assert_eq!(layout.key(&instance("a/b c", "1%2F")), "prod/eu/a%2Fb c/1%252F");
-        assert_eq!(layout.key(&instance("\u{e9}~", ".")), "prod/eu/%C3%A9~/.");
-        assert_eq!(layout.service(&"a/b".parse().unwrap()).start(), "prod/eu/a%2Fb/");
-    }
-
-    #[test]
-    fn no_service_has_the_keys_of_another() {
-        let layout = Layout::native("r");
-        let user = layout.service(&"user".parse().unwrap());
-        assert!(user.id_of(b"r/user/1").is_some());
-        for other in ["r/user2/1", "r/user", "r/use/1", "s/user/1"] {
-            assert_eq!(user.id_of(other.as_bytes()), None, "{other}");
-        }
-        let key = layout.key(&instance("user/a", "1"));
-        assert_eq!(user.id_of(key.as_bytes()), None);
-    }
-
-    #[test]
-    fn a_key_that_would_not_be_written_is_foreign() {
-        let layout = Layout::native("r");
-        let user = layout.service(&"user".parse().unwrap());
-        let foreign = [
-            "r/user/",
-            "r/user/a/b",
-            "r/user/%61",
-            "r/user/%2f",
-            "r/user/%",
-            "r/user/%FF",
-            "r/user/a%",
-            "r/user/\u{e9}",
-            "r/user/a\n",
-            "r/user/%0A",
-        ];
-        for key in foreign {
-            assert!(matches!(user.read(key.as_bytes(), b"{}"), Err(Skipped::Foreign)), "{key}");
-            assert_eq!(layout.service_of(key.as_bytes()), None, "{key}");
-        }
-        for key in ["r/", "r//1", "r/user", "r/%2Fuser/1", "x/user/1"] {
-            assert_eq!(layout.service_of(key.as_bytes()), None, "{key}");
-        }
-        assert!(matches!(user.read(b"r/user/a", b"{}"), Err(Skipped::Undecodable(..))));
-    }
-
-    proptest! {
-        #[test]
-        fn every_name_round_trips(prefix in "[a-z/]{0,8}", service in ".{1,40}", id in ".{1,40}") {
-            let (Ok(service), Ok(id)) = (ServiceName::new(service), InstanceId::new(id)) else {
-                return Ok(());
-            };
-            let layout = Layout::native(&prefix);
-            let address = "10.0.0.1:80".parse().unwrap();
-            let key = layout.key(&Instance::new(service.clone(), id.clone(), address));
-            prop_assert!(key.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", key);
-            prop_assert_eq!(layout.service(&service).id_of(key.as_bytes()), Some(id));
-            prop_assert_eq!(layout.service_of(key.as_bytes()), Some(service));
-        }
-
-        #[test]
-        fn no_two_keys_mean_one_instance(id: Vec<u8>) {
-            let layout = Layout::native("r");
-            let user = layout.service(&"user".parse().unwrap());
-            let key = [b"r/user/", id.as_slice()].concat();
-            if let Some(id) = user.id_of(&key) {
-                let address = "10.0.0.1:80".parse().unwrap();
-                let instance = Instance::new(user.service.clone(), id, address);
-                prop_assert_eq!(layout.key(&instance).into_bytes(), key);
-            }
-        }
-    }
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message)
 }

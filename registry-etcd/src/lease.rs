@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Reason;
-use crate::layout::Layout;
+use crate::layout::{Layout, Record};
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -12,13 +12,13 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// `Invalid` if the lease has another ttl, or holds another key than `key`.
-pub(crate) async fn hold(client: &Client, claim: &Claim, key: &str) -> Result<Duration> {
+/// `Invalid` if the lease has another ttl, or holds another key than those of `record`.
+pub(crate) async fn hold(client: &Client, claim: &Claim, record: &Record) -> Result<Duration> {
     let asked = whole_seconds(claim.ttl());
     let granted = match client.grant(claim.lease(), asked).await {
         // The claim is repeated, or this is an update.
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match renew_existing(client, claim.lease(), asked, key).await? {
+            match renew_existing(client, claim.lease(), asked, record).await? {
                 Some(granted) => granted,
                 // It expired meanwhile, so that this is no longer a repeat.
                 None => client.grant(claim.lease(), asked).await?,
@@ -29,15 +29,15 @@ pub(crate) async fn hold(client: &Client, claim: &Claim, key: &str) -> Result<Du
     Ok(Duration::from_secs(granted.unsigned_abs()))
 }
 
-/// Renews `lease`, if it is still there and is what `asked` and `key` say. Gives its ttl.
+/// Renews `lease`, if it is still there and is what `asked` and `record` say. Gives its ttl.
 async fn renew_existing(
     client: &Client,
     lease: LeaseId,
     asked: i64,
-    key: &str,
+    record: &Record,
 ) -> Result<Option<i64>> {
     let Some(existing) = client.describe(lease).await? else { return Ok(None) };
-    if existing.keys().iter().any(|attached| attached != key.as_bytes()) {
+    if existing.keys().iter().any(|attached| !record.has(attached)) {
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();
@@ -88,7 +88,7 @@ pub(crate) async fn renew_and_verify(
     }
 }
 
-/// Revokes `lease`, and with it the key that hangs on it. One that is gone is fine.
+/// Revokes `lease`, and with it the keys that hang on it. One that is gone is fine.
 pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
     match client.revoke(lease).await {
         Err(error) if error.reason() != Reason::LeaseNotFound => Err(error.into()),

@@ -14,10 +14,33 @@
 //! # }
 //! ```
 //!
-//! An instance is one key, `<prefix>/<service>/<id>`, that holds its
-//! [record](registry_core::record) and hangs on one etcd lease, whose id is the claim's. In names
-//! `/`, `%`, control characters and what is not ASCII are percent-encoded, so the keys of a service
-//! are exactly those under `<prefix>/<service>/`.
+//! An instance hangs on one etcd lease, whose id is the claim's. Which keys and values stand for it
+//! is the layout, chosen by the URL:
+//!
+//! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
+//! | --- | --- | --- |
+//! | `native` | its [record](registry_core::record) | `registry` |
+//! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
+//! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
+//!
+//! * **native**: in names `/`, `%`, control characters and what is not ASCII are percent-encoded,
+//!   so the keys of a service are exactly those under `<path>/<service>/`.
+//! * **go-zero**: what publishers of go-zero put and its subscribers read, byte for byte; the
+//!   service is their `Etcd.Key`. To register, an id is a decimal from 1 to 2^63-1, by their custom
+//!   that of the lease; to be read, it may be any. A weight, status or metadata other than the
+//!   defaults stands in a second key, `<path>/<service>.~meta/<id>`, put by the same transaction
+//!   under the same lease: `{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}`,
+//!   where a field that is missing or `null` means the default. It counts while its lease is that
+//!   of the first key, so what a publisher in Go takes over is its own. One that cannot be decoded
+//!   is counted and reported, and its instance listed without it. No service ends with `.~meta`.
+//! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. Weight,
+//!   status and metadata are `null`, or an object like that of go-zero's second key, as Go escapes
+//!   it. Of what Go programs put there, an object of strings is read as metadata; anything else is
+//!   theirs.
+//!
+//! In the last two, names are not escaped and other keys may lie among those of a service: only its
+//! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over.
+//! Two instances may have one address; to go-zero's readers these are one endpoint.
 //!
 //! What is particular to this store:
 //!
@@ -32,8 +55,12 @@
 //!   renewal. Where that fails, the presence check tells.
 //! * A cursor knows the cluster, the number of keys of its service, and which key was put last and
 //!   when. A history that agrees in these at the cursor's revision is taken for the same.
-//! * [`services`](registry_core::Registry::services) goes by the keys: it names a service even if
-//!   none of its records can be decoded.
+//! * [`services`](registry_core::Registry::services) goes by the keys in the native layout: it
+//!   names a service even if none of its records can be decoded. In the others it reads all that is
+//!   under the path, or in the whole of etcd, and names a service if one of its values can be
+//!   decoded.
+//! * In the go-zero layout a watch begins with a read of all that stood at its cursor, and keeps
+//!   it.
 //! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor
 //!   that was loaded while that stood, on the same connection, is not checked: the same process answered
 //!   all the time. Cursors move with the service's changes and with the progress notifications that etcd
@@ -75,8 +102,8 @@ use self::presence::Presence;
 use self::watch::Streams;
 use async_trait::async_trait;
 use registry_core::{
-    Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot,
-    Target, Watch,
+    Claim, Cursor, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot, Target,
+    Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -91,12 +118,12 @@ pub struct EtcdRegistry {
 }
 
 impl EtcdRegistry {
-    /// Connects to `etcd://[user:password@]host[:port][,host[:port]...][/prefix]` with the default
+    /// Connects to `etcd://[user:password@]host[:port][,host[:port]...][/path]` with the default
     /// options.
     ///
-    /// The hosts are members of one cluster; the port is 2379 unless stated, the key prefix `registry`. A
-    /// `/` at the end of the prefix does not count. A `ttl` in the URL is for the caller to claim by; it
-    /// changes nothing here.
+    /// The hosts are members of one cluster; the port is 2379 unless stated. The option `layout` is
+    /// `native`, whose path is `registry` unless stated, `go-zero` or `grpc`. A `/` at the end of the path
+    /// does not count. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
     ///
     /// `etcds://` is the same over TLS, with the feature `tls`. Its options name files in PEM: `ca` whom to
     /// trust (unless stated, whom the system trusts), `cert` and `key` who we are; and `server_name` is
@@ -113,16 +140,14 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store or names a file that cannot be read. `Unavailable` if
+    /// `Invalid` if `target` is no URL of this store or names a file that cannot be read, or a
+    /// layout that there is not. `Unavailable` if
     /// no member answers in time, or none that answers has a quorum; `Denied` if the server wants other
     /// credentials.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed(target))?;
-        if let Some(layout) = target.option("layout").filter(|layout| *layout != "native") {
-            return Err(invalid(format!("layout is `native`, got=`{layout}`")));
-        }
-        let layout = Layout::native(target.path());
+        let layout = Layout::of(target)?;
         let dial = dial::options(target, &options)?;
         let client = Client::connect(endpoints, dial, &options, layout.root()).await?;
         Ok(Self { client, layout, presence: Presence::default(), streams: Streams::default() })
@@ -160,7 +185,7 @@ impl Registry for EtcdRegistry {
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
         let witness = self.streams.witness();
-        let keys = self.layout.service(service);
+        let keys = self.layout.service(service)?;
         let (snapshot, newest) = load::load(&self.client, &keys).await?;
         if let Some(witness) = witness {
             witness.saw(&self.client, snapshot.cursor(), newest.as_deref())?;
@@ -169,7 +194,7 @@ impl Registry for EtcdRegistry {
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        self.streams.watch(&self.client, self.layout.service(service), after).await
+        self.streams.watch(&self.client, self.layout.service(service)?, after).await
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
@@ -186,10 +211,6 @@ impl fmt::Debug for EtcdRegistry {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +223,7 @@ mod tests {
             ("etcd://app@h", "a user and a password"),
             ("etcd://:s3cret@h", "a user and a password"),
             ("etcd://h?ca=/x.pem", "unknown option"),
-            ("etcd://h?layout=go-zero", "`native`"),
+            ("etcd://h?layout=gozero", "`native`, `go-zero` or `grpc`"),
             ("etcd://h?layouts=native", "unknown option"),
         ];
         for (url, hint) in cases {

@@ -4,30 +4,52 @@
 //! overwritten it, and etcd before 3.4.38 and 3.5.23 may renew a lease it has revoked.
 
 use crate::client::Client;
+use crate::error::EtcdError;
 use crate::layout::Layout;
-use etcd_client::GetOptions;
+use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use registry_core::{Error, ErrorKind, Lease, LeaseId, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Reads the key of `lease`.
+/// Reads the key of `lease`, and the second one where the layout has one.
 ///
 /// # Errors
 ///
 /// `LeaseLost` unless it holds the record last acknowledged to this lease.
 pub(crate) async fn verify(client: &Client, layout: &Layout, lease: &Lease) -> Result<()> {
-    let key = layout.key(lease.instance());
-    let found = client.range(key, GetOptions::new().with_keys_only()).await?;
-    let stands = found.kvs().first().is_some_and(|kv| {
-        kv.lease() == lease.id().get()
-            && kv.mod_revision().cast_unsigned() == lease.revision().get()
-    });
+    let record = layout.record(lease.instance())?;
+    let keys_only = || GetOptions::new().with_keys_only();
+    let stands = if let Some(side) = &record.side {
+        let reads = [&record.key, &side.key].map(|key| TxnOp::get(&**key, Some(keys_only())));
+        let answer = client.txn(Txn::new().and_then(reads)).await?.op_responses();
+        let [TxnOpResponse::Get(key), TxnOpResponse::Get(beside)] = &answer[..] else {
+            return Err(EtcdError::Malformed("one of two reads").into());
+        };
+        // Both were put by one transaction. A side key of another lease counts for nobody.
+        is_of(lease, key.kvs().first())
+            && match (&side.value, beside.kvs().first()) {
+                (Some(_), beside) => is_of(lease, beside),
+                (None, Some(beside)) => beside.lease() != lease.id().get(),
+                (None, None) => true,
+            }
+    } else {
+        let found = client.range(record.key, keys_only()).await?;
+        is_of(lease, found.kvs().first())
+    };
     if stands {
         return Ok(());
     }
     Err(Error::new(ErrorKind::LeaseLost, "the record is not the one last acknowledged"))
+}
+
+/// Whether a key is as it was acknowledged to `lease`.
+fn is_of(lease: &Lease, found: Option<&KeyValue>) -> bool {
+    found.is_some_and(|kv| {
+        kv.lease() == lease.id().get()
+            && kv.mod_revision().cast_unsigned() == lease.revision().get()
+    })
 }
 
 /// When the record of each lease was last seen in its place, shared by all clones of a registry.

@@ -2,10 +2,10 @@
 
 use crate::client::{Client, cluster_and_revision};
 use crate::error::{EtcdError, Reason};
-use crate::layout::Layout;
+use crate::layout::{Layout, Record, Side};
 use crate::lease;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
-use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision, record};
+use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision};
 
 /// Puts the record of `instance` under the lease of `claim`, unless it is there already or another
 /// lease holds the id.
@@ -15,9 +15,9 @@ pub(crate) async fn register(
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let key = layout.key(instance);
-    let ttl = lease::hold(client, claim, &key).await?;
-    let answer = client.txn(transaction(&key, &record::encode(instance), claim)).await;
+    let record = layout.record(instance)?;
+    let ttl = lease::hold(client, claim, &record).await?;
+    let answer = client.txn(transaction(&record, claim)).await;
     let answer = answer.map_err(|error| match error.reason() {
         // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
         // was written, and a repeat is granted the lease anew.
@@ -39,7 +39,8 @@ pub(crate) async fn register(
             revision
         }
         Outcome::Superseded => {
-            // The key is another's, and no other key was on our lease: nothing goes with it.
+            // The key is another's, and at most its side key, which counts for nobody, is on our
+            // lease: nothing goes with it.
             lease::revoke_quietly(client, claim.lease()).await;
             let (service, id) = (instance.service(), instance.id());
             let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
@@ -55,24 +56,36 @@ pub(crate) async fn register(
 /// else if it is ours, or if nothing is there: put it
 /// else: read it
 /// ```
-fn transaction(key: &str, record: &[u8], claim: &Claim) -> Txn {
+///
+/// With a side key, that is there as claimed too, and is put with it or deleted. The first
+/// operation of each branch is about the key itself.
+fn transaction(record: &Record, claim: &Claim) -> Txn {
+    let Record { key, value, side } = record;
     let lease = claim.lease().get();
-    let ours = || Compare::lease(key, CompareOp::Equal, lease);
-    let same = Compare::value(key, CompareOp::Equal, record);
-    let vacant = Compare::create_revision(key, CompareOp::Equal, 0);
-    let read = || TxnOp::get(key, None);
-    let put = || {
-        let options = PutOptions::new().with_lease(lease).with_prev_key();
-        TxnOp::put(key, record, Some(options))
-    };
+    let ours = || Compare::lease(&**key, CompareOp::Equal, lease);
+    let mut as_claimed = vec![ours(), Compare::value(&**key, CompareOp::Equal, &**value)];
+    let options = PutOptions::new().with_lease(lease);
+    let mut put = vec![TxnOp::put(&**key, &**value, Some(options.clone().with_prev_key()))];
+    if let Some(Side { key, value }) = side {
+        if let Some(value) = value {
+            as_claimed.push(Compare::lease(&**key, CompareOp::Equal, lease));
+            as_claimed.push(Compare::value(&**key, CompareOp::Equal, &**value));
+            put.push(TxnOp::put(&**key, &**value, Some(options)));
+        } else {
+            as_claimed.push(Compare::create_revision(&**key, CompareOp::Equal, 0));
+            put.push(TxnOp::delete(&**key, None));
+        }
+    }
+    let vacant = Compare::create_revision(&**key, CompareOp::Equal, 0);
+    let read = || TxnOp::get(&**key, None);
     let change = if claim.takeover() {
-        put()
+        put
     } else {
-        let unless_held = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
-        let unless_ours = Txn::new().when([ours()]).and_then([put()]);
-        TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]))
+        let unless_held = Txn::new().when([vacant]).and_then(put.clone()).or_else([read()]);
+        let unless_ours = Txn::new().when([ours()]).and_then(put);
+        vec![TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]))]
     };
-    Txn::new().when([ours(), same]).and_then([read()]).or_else([change])
+    Txn::new().when(as_claimed).and_then([read()]).or_else(change)
 }
 
 /// What a transaction found or made.
@@ -90,7 +103,7 @@ fn outcome(answer: &TxnResponse, ours: LeaseId) -> Result<Outcome, EtcdError> {
     let (_, written) = cluster_and_revision(answer.header())?;
     let mut operations = answer.op_responses();
     loop {
-        return match operations.pop() {
+        return match operations.into_iter().next() {
             Some(TxnOpResponse::Txn(inner)) => {
                 operations = inner.op_responses();
                 continue;

@@ -10,7 +10,8 @@ use crate::client::{Client, cluster_and_revision};
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
 use crate::layout::{Decoder, ServiceKeys};
-use etcd_client::{GetOptions, SortOrder, SortTarget, WatchResponse};
+use crate::load;
+use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, WatchResponse};
 use futures_util::future;
 use registry_core::{Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,11 +51,11 @@ impl Streams {
         // No etcd gets as far as i64::MAX, so it answers that this is the future.
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
         let vouched = self.open_vouched(client, &keys, after).await;
-        let (opened, newest) = if let Some(vouched) = vouched {
+        let (opened, past) = if let Some(vouched) = vouched {
             vouched?
         } else {
-            let checked = check(client, &keys, &proof, at);
-            future::try_join(self.open(client, &keys, at), checked).await?
+            let opening = self.open(client, &keys, at);
+            future::try_join(opening, Past::read(client, &keys, &proof, at)).await?
         };
         proof.check_cluster(opened.cluster)?;
         // A watch of the future is silent until the future comes. Either the member lags, and this
@@ -63,11 +64,10 @@ impl Streams {
         if opened.revision < revision {
             check(client, &keys, &proof, at).await?;
         }
-        let history = History::new(proof, newest.as_deref());
-        let (publisher, watch) = Watch::channel(after.clone(), Vec::new());
-        let decoder = Decoder::new(keys.clone());
-        opened.ticket.start(Feed::new(keys, decoder, history, revision, publisher));
-        Ok(watch.holding(opened.ticket))
+        let history = History::new(proof, past.newest.as_deref());
+        let decoder = Decoder::new(keys.clone(), &past.standing);
+        let feed = Feed::new(keys, decoder, history, revision);
+        Ok(opened.ticket.start(feed, after.clone()))
     }
 
     /// The stream that stands, to vouch for what is loaded from now on.
@@ -81,14 +81,17 @@ impl Streams {
         client: &Client,
         keys: &ServiceKeys,
         after: &Cursor,
-    ) -> Option<Result<(Opened, Option<Vec<u8>>), EtcdError>> {
-        let stream = self.current()?;
+    ) -> Option<Result<(Opened, Past), EtcdError>> {
+        let stream = self.current().filter(|_| !keys.needs_state())?;
         let vouched = stream.vouched(after)?;
         let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
         let asked = stream.ask(keys, start)?;
         match client.cluster().within(opened(client, asked)).await {
             Err(error) if error.is_about_a_token() => None,
-            outcome => Some(outcome.map(|opened| (opened, vouched.newest))),
+            outcome => {
+                let past = Past { newest: vouched.newest, standing: Vec::new() };
+                Some(outcome.map(|opened| (opened, past)))
+            }
         }
     }
 
@@ -209,6 +212,35 @@ async fn opened(client: &Client, asked: Asked) -> Result<Opened, EtcdError> {
     }
     let (cluster, revision) = cluster_and_revision(created.header())?;
     Ok(Opened { ticket, cluster, revision })
+}
+
+/// What stood in a service at a cursor.
+struct Past {
+    /// The key that was put last, if it is known.
+    newest: Option<Vec<u8>>,
+    /// All keys, where events do not speak for themselves.
+    standing: Vec<KeyValue>,
+}
+
+impl Past {
+    /// Reads it, and holds the cursor's proof against it.
+    async fn read(
+        client: &Client,
+        keys: &ServiceKeys,
+        proof: &Proof,
+        at: i64,
+    ) -> Result<Self, EtcdError> {
+        if !keys.needs_state() {
+            let newest = check(client, keys, proof, at).await?;
+            return Ok(Self { newest, standing: Vec::new() });
+        }
+        let listing = load::list_at(client, keys, at.max(1)).await?;
+        proof.check_cluster(listing.cluster)?;
+        let newest = listing.newest();
+        proof.check(listing.kvs.len() as u64, newest.map(Stamp::from))?;
+        let newest = newest.map(|kv| kv.key().to_vec());
+        Ok(Self { newest, standing: listing.kvs })
+    }
 }
 
 /// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key

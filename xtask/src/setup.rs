@@ -17,11 +17,13 @@ struct Need {
 }
 
 /// All of them. The build of etcd-client wants protoc and the well-known protos. The servers are
-/// needed even where the tests are given the URLs of others: some kill and wipe their own.
-const NEEDS: [Need; 4] = [
+/// needed even where the tests are given the URLs of others: some kill and wipe their own. What
+/// etcd's own client shows is compared byte for byte.
+const NEEDS: [Need; 5] = [
     Need { package: "protobuf-compiler", unit: None, is_met: || protoc().is_some() },
     Need { package: "libprotobuf-dev", unit: None, is_met: has_well_known_protos },
     Need { package: "etcd-server", unit: Some("etcd.service"), is_met: || find("etcd").is_some() },
+    Need { package: "etcd-client", unit: None, is_met: || find("etcdctl").is_some() },
     Need {
         package: "redis-server",
         unit: Some("redis-server.service"),
@@ -33,7 +35,7 @@ const NEEDS: [Need; 4] = [
 pub(crate) fn run() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_met)()).collect();
     if missing.is_empty() {
-        step("protoc with its protos, etcd and redis-server are here");
+        step("protoc with its protos, etcd, etcdctl and redis-server are here");
         return Ok(());
     }
     if find("apt-get").is_none() {

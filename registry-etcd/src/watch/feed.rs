@@ -6,7 +6,7 @@ use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
 use crate::layout::{Decoder, ServiceKeys};
 use etcd_client::{EventType, KeyValue, WatchResponse};
-use registry_core::{Batch, Change, Error, Publisher, Revision};
+use registry_core::{Batch, Change, Cursor, Error, Publisher, Revision, Watch};
 
 /// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
 /// a stream, so one that nobody drains would stall all others.
@@ -27,10 +27,32 @@ impl Feed {
         decoder: Decoder,
         history: History,
         revision: u64,
-        publisher: Publisher,
     ) -> Self {
         let chain = Chain::default();
-        Self { keys, decoder, history, chain, revision, publisher: Some(publisher) }
+        Self { keys, decoder, history, chain, revision, publisher: None }
+    }
+
+    /// A watch after `after`, of what was held for it and of what is to come. `false` means that it is
+    /// over already.
+    ///
+    /// What was held is no lag: nobody could have read it before.
+    pub(super) fn open(&mut self, after: Cursor, held: &[WatchResponse]) -> (Watch, bool) {
+        let (mut backlog, mut end) = (Vec::new(), None);
+        for response in held {
+            match self.read(response) {
+                Ok(mut batches) => backlog.append(&mut batches),
+                Err(error) => {
+                    end = Some(error);
+                    break;
+                }
+            }
+        }
+        let (publisher, watch) = Watch::channel(after, backlog);
+        match end {
+            Some(error) => publisher.fail(error.into()),
+            None => self.publisher = Some(publisher),
+        }
+        (watch, self.publisher.is_some())
     }
 
     /// Takes in a response. `false` means that the watch is over.

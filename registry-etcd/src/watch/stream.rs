@@ -9,7 +9,7 @@ use crate::layout::ServiceKeys;
 use etcd_client::{
     ResponseHeader, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
-use registry_core::{Cursor, Error};
+use registry_core::{Cursor, Error, Watch};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -329,16 +329,19 @@ impl Ticket {
     }
 
     /// Has what its watcher says read by `feed`, from the creation on.
-    pub(super) fn start(&self, feed: Feed) {
+    pub(super) fn start(self, feed: Feed, after: Cursor) -> Watch {
         let mut feed = Box::new(feed);
         let mut book = self.stream.lock();
-        let held = match book.watchers.remove(&self.id) {
-            Some(Watcher::Opening(opening)) => opening.held,
-            _ => Vec::new(), // the stream is over: so is the feed, by being dropped
+        let (held, stands) = match book.watchers.remove(&self.id) {
+            Some(Watcher::Opening(opening)) => (opening.held, true),
+            _ => (Vec::new(), false), // the stream is over: so is the feed, by being dropped
         };
-        if !book.is_over && held.iter().all(|response| feed.take(response)) {
+        let (watch, goes_on) = feed.open(after, &held);
+        if stands && goes_on {
             book.watchers.insert(self.id, Watcher::Live(feed));
         }
+        drop(book);
+        watch.holding(self)
     }
 }
 

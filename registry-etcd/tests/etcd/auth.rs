@@ -21,7 +21,7 @@ impl Guarded {
     async fn start() -> Self {
         let arguments = vec![format!("--auth-token-ttl={TOKEN_TTL}")];
         let options = ServerOptions { url: None, arguments, ..Etcd::options() };
-        let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap()).await;
+        let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap(), "").await;
         let mut auth = etcd.raw.auth_client();
         within(auth.user_add("root", "s3cret", None)).await.unwrap();
         within(auth.user_grant_role("root", "root")).await.unwrap();
@@ -84,6 +84,23 @@ async fn a_user_without_leave_for_the_prefix_is_denied() {
     let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
     let url = format!("{url}/elsewhere").parse().unwrap();
     let error = within(EtcdRegistry::connect(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn who_may_read_one_service_in_the_layout_of_go_zero_may_connect() {
+    let guarded = Guarded::start().await;
+    let mut auth = guarded.root.auth_client();
+    // Both of its keys: `0` is the byte after `/`.
+    let all = etcd_client::Permission::read_write("user.rpc.~meta/").with_range_end("user.rpc0");
+    within(auth.role_grant_permission("app", all)).await.unwrap();
+    let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
+    let url = format!("{url}?layout=go-zero").parse().unwrap();
+    let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+    let one = instance("user.rpc", "7");
+    within(registry.register(&one, &claim(10))).await.unwrap();
+    assert_eq!(within(registry.load(&name("user.rpc"))).await.unwrap().instances().len(), 1);
+    let error = within(registry.load(&name("order.rpc"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 }
 

@@ -6,6 +6,9 @@
 
 mod auth;
 mod connection;
+mod go_zero;
+mod go_zero_pairs;
+mod grpc;
 mod history;
 mod leases;
 mod members;

@@ -1,6 +1,6 @@
 //! A server, a registry on it, and a plain client to see and to do what a registry does not.
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use registry_core::{
     Batch, Change, Claim, Cursor, ErrorKind, Instance, Lease, Registry, Result, ServiceName,
@@ -26,11 +26,16 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        Self::over(within(Etcd::start()).await.unwrap()).await
+        Self::start_as("").await
     }
 
-    pub(crate) async fn over(server: Etcd) -> Self {
-        let registry = connect(&server).await;
+    /// `rest` is what the URL of the registry has after the address.
+    pub(crate) async fn start_as(rest: &str) -> Self {
+        Self::over(within(Etcd::start()).await.unwrap(), rest).await
+    }
+
+    pub(crate) async fn over(server: Etcd, rest: &str) -> Self {
+        let registry = connect_as(&server, rest).await;
         let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
         Self { server, registry, raw: Box::new(raw) }
     }
@@ -39,6 +44,29 @@ impl Fixture {
     pub(crate) async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
         let answer = within(self.raw.kv_client().put(key, value, None)).await.unwrap();
         answer.header().unwrap().revision()
+    }
+
+    /// Puts `value` under `key` as a publisher does who holds `lease`.
+    pub(crate) async fn put_under(&self, lease: i64, key: &str, value: &str) {
+        let options = Some(PutOptions::new().with_lease(lease));
+        within(self.raw.kv_client().put(key, value, options)).await.unwrap();
+    }
+
+    /// Is granted a lease by the server's choice.
+    pub(crate) async fn grant(&self, seconds: i64) -> i64 {
+        within(self.raw.lease_client().grant(seconds, None)).await.unwrap().id()
+    }
+
+    pub(crate) async fn revoke(&self, lease: i64) {
+        within(self.raw.lease_client().revoke(lease)).await.unwrap();
+    }
+
+    /// The keys from `start` up to `end`, as the whole of them is read by others.
+    pub(crate) async fn range(&self, start: &str, end: &str) -> Vec<(String, String)> {
+        let options = Some(GetOptions::new().with_range(end));
+        let found = within(self.raw.kv_client().get(start, options)).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        found.kvs().iter().map(|kv| (text(kv.key()), text(kv.value()))).collect()
     }
 
     /// Makes several changes in one revision.
@@ -141,7 +169,13 @@ impl Fixture {
 }
 
 pub(crate) async fn connect(server: &Etcd) -> EtcdRegistry {
-    within(EtcdRegistry::connect(&server.url().parse().unwrap())).await.unwrap()
+    connect_as(server, "").await
+}
+
+/// `rest` is what the URL has after the address.
+pub(crate) async fn connect_as(server: &Etcd, rest: &str) -> EtcdRegistry {
+    let url = format!("{}{rest}", server.url());
+    within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap()
 }
 
 pub(crate) fn name(service: &str) -> ServiceName {

@@ -1,0 +1,347 @@
+use super::*;
+use crate::layout::{Decoder, Form, Layout, Reading};
+use proptest::prelude::*;
+use registry_core::{ErrorKind, Status};
+
+const PLAIN: &[u8] = b"192.168.1.5:8081";
+const HEAVY: &[u8] = br#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
+
+fn layout(path: &str) -> Layout {
+    Layout::new(Form::GoZero, path)
+}
+
+fn keys() -> ServiceKeys {
+    layout("").service(&"user.rpc".parse().unwrap()).unwrap()
+}
+
+fn instance(id: &str) -> Instance {
+    let address = "192.168.1.5:8081".parse().unwrap();
+    Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
+}
+
+fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Standing<'a> {
+    Standing { key: key.as_bytes(), value, lease }
+}
+
+fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Standing<'a>) {
+    (EventType::Put, at(key, value, lease))
+}
+
+fn del(key: &str) -> (EventType, Standing<'_>) {
+    (EventType::Delete, at(key, b"", 0))
+}
+
+/// A watch of a service, of which some keys stand.
+fn decoder(standing: &[Standing<'_>]) -> Decoder {
+    Decoder::from_standing(keys(), standing.iter().copied())
+}
+
+fn read(standing: &[Standing<'_>]) -> Reading {
+    keys().read_each(standing.iter().copied())
+}
+
+fn step<'a>(
+    decoder: &mut Decoder,
+    events: impl IntoIterator<Item = (EventType, Standing<'a>)>,
+) -> Vec<Change> {
+    decoder.advance(events.into_iter())
+}
+
+fn gone(id: &str) -> Change {
+    Change::Delete(id.parse().unwrap())
+}
+
+#[test]
+fn a_plain_instance_is_written_as_go_zero_writes_it() {
+    let record = layout("").record(&instance("1418812021444581893")).unwrap();
+    assert_eq!(record.key, "user.rpc/1418812021444581893");
+    assert_eq!(record.value, b"192.168.1.5:8081");
+    let side = Side { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
+    assert_eq!(record.side, Some(side));
+    assert_eq!(layout("prod/").record(&instance("7")).unwrap().key, "prod/user.rpc/7");
+}
+
+#[test]
+fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
+    let full = instance("7").with_weight(200).with_status(Status::Draining);
+    let full = full.with_metadata([("zone", "eu-1")]).unwrap();
+    let record = layout("").record(&full).unwrap();
+    assert_eq!((&*record.key, &*record.value), ("user.rpc/7", PLAIN));
+    let side = record.side.unwrap();
+    assert_eq!(side.key, "user.rpc.~meta/7");
+    let golden = r#"{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}"#;
+    assert_eq!(str::from_utf8(&side.value.unwrap()).unwrap(), golden);
+}
+
+#[test]
+fn one_range_has_the_keys_of_a_service_and_their_side_keys() {
+    let keys = keys();
+    assert_eq!((keys.start(), keys.end()), ("user.rpc.~meta/", "user.rpc0"));
+    assert_eq!(layout("").range(), ("\0".into(), "\0".into()));
+    assert_eq!(layout("p/q/").range(), ("p/q/".into(), "p/q0".into()));
+    let under = layout("p").service(&"a/b".parse().unwrap()).unwrap();
+    assert_eq!((under.start(), under.end()), ("p/a/b.~meta/", "p/a/b0"));
+}
+
+#[test]
+fn an_id_to_register_is_a_decimal_as_go_prints_it() {
+    for good in ["1", "7", "9223372036854775807"] {
+        layout("").record(&instance(good)).unwrap();
+    }
+    for bad in ["0", "-1", "+1", "07", "9223372036854775808", "abc", "1 ", "\u{661}"] {
+        let error = layout("").record(&instance(bad)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+        assert!(error.to_string().contains("a decimal from 1 to 2^63-1"), "{error}");
+    }
+}
+
+#[test]
+fn a_service_named_like_side_keys_is_invalid() {
+    for bad in ["user.rpc.~meta", ".~meta", "a/b.~meta"] {
+        let error = layout("").service(&bad.parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+    }
+    for good in ["~meta", "user.~meta/a", "user.~metadata"] {
+        layout("").service(&good.parse().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn any_id_and_any_address_are_read_and_nothing_deeper() {
+    let standing = [
+        at("user.rpc.~meta/9", HEAVY, 0),
+        at("user.rpc.~meta/a/b", HEAVY, 0),
+        at("user.rpc.~other/1", PLAIN, 0),
+        at("user.rpc/", PLAIN, 0),
+        at("user.rpc/7", b"[fe80::1]:80", 5),
+        at("user.rpc/abc", b"db-1.prod:1", 0),
+        at("user.rpc/x/1", PLAIN, 0),
+    ];
+    let reading = read(&standing);
+    let found: Vec<_> =
+        reading.instances.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
+    assert_eq!(found, [("7", "[fe80::1]:80"), ("abc", "db-1.prod:1")]);
+    assert_eq!(reading.skipped.undecodable, 0);
+}
+
+#[test]
+fn what_is_no_address_is_skipped_counted_and_told() {
+    let long = "h".repeat(300);
+    let bad: [&[u8]; 6] = [b"", b"host", b" h:1", b"h:1\n", b"\xff:1", long.as_bytes()];
+    for bad in bad {
+        let reading = read(&[at("user.rpc/1", PLAIN, 0), at("user.rpc/2", bad, 0)]);
+        assert_eq!(reading.instances, [instance("1")]);
+        assert_eq!(reading.skipped.undecodable, 1);
+        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc/2");
+    }
+}
+
+#[test]
+fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
+    let heavy = instance("1").with_weight(200);
+    for (side, key, expected) in [(5, 5, &heavy), (0, 0, &heavy), (5, 6, &instance("1"))] {
+        let reading = read(&[at("user.rpc.~meta/1", HEAVY, side), at("user.rpc/1", PLAIN, key)]);
+        assert_eq!(
+            reading.instances.iter().collect::<Vec<_>>(),
+            [expected],
+            "side {side}, key {key}"
+        );
+        assert_eq!(reading.skipped.undecodable, 0);
+    }
+}
+
+#[test]
+fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
+    let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
+    for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
+        let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
+        let reading = read(&standing);
+        assert_eq!(reading.instances, [instance("1")]);
+        assert_eq!(reading.skipped.undecodable, 1);
+        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc.~meta/1");
+        let mut decoder = decoder(&[]);
+        let changes = step(&mut decoder, standing.map(|standing| (EventType::Put, standing)));
+        assert_eq!(changes, [Change::Put(instance("1"))]);
+    }
+}
+
+#[test]
+fn a_pair_of_one_revision_is_one_change() {
+    let heavy = instance("1").with_weight(200);
+    let pair = [put("user.rpc.~meta/1", HEAVY, 5), put("user.rpc/1", PLAIN, 5)];
+    for events in [pair, [pair[1], pair[0]]] {
+        let mut decoder = decoder(&[]);
+        assert_eq!(step(&mut decoder, events), [Change::Put(heavy.clone())]);
+        let back = [put("user.rpc/1", PLAIN, 5), del("user.rpc.~meta/1")];
+        assert_eq!(step(&mut decoder, back), [Change::Put(instance("1"))]);
+        step(&mut decoder, events);
+        let end = [del("user.rpc/1"), del("user.rpc.~meta/1")];
+        assert_eq!(step(&mut decoder, end), [gone("1")]);
+    }
+}
+
+#[test]
+fn a_side_key_that_changes_alone_is_a_put_of_the_whole_instance() {
+    let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
+    let heavy = [Change::Put(instance("1").with_weight(200))];
+    assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), heavy);
+    assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), [], "nothing new");
+    let plain = [Change::Put(instance("1"))];
+    assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), plain);
+}
+
+#[test]
+fn a_side_key_alone_is_nothing_until_its_key_comes() {
+    let mut decoder = decoder(&[]);
+    assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), []);
+    let heavy = [Change::Put(instance("1").with_weight(200))];
+    assert_eq!(step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]), heavy);
+    assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), []);
+}
+
+#[test]
+fn a_key_taken_over_by_a_go_publisher_leaves_its_side_key_behind() {
+    let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
+    let moved = instance("1").with_address("10.0.0.9:80".parse().unwrap());
+    let taken = step(&mut decoder, [put("user.rpc/1", b"10.0.0.9:80", 6)]);
+    assert_eq!(taken, [Change::Put(moved)], "a replacement is one step");
+    let late = [put("user.rpc.~meta/1", br#"{"v":1,"weight":3}"#, 5)];
+    assert_eq!(step(&mut decoder, late), []);
+    assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), [], "the old lease ends");
+}
+
+#[test]
+fn a_key_that_comes_again_without_its_side_key_has_nothing_of_the_old_one() {
+    let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
+    step(&mut decoder, [del("user.rpc/1"), del("user.rpc.~meta/1")]);
+    let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
+    assert_eq!(again, [Change::Put(instance("1"))]);
+}
+
+#[test]
+fn a_poisoned_key_is_a_deletion_once_and_comes_back_whole() {
+    let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
+    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"?", 0)]), []);
+    let back = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
+    assert_eq!(back, [Change::Put(instance("1").with_weight(200))]);
+    assert_eq!(step(&mut decoder, [put("user.rpc/2", b"?", 0)]), [], "it never was there");
+}
+
+#[test]
+fn a_key_put_again_as_it_was_is_told() {
+    let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
+    let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 6)]);
+    assert_eq!(again, [Change::Put(instance("1"))]);
+}
+
+#[test]
+fn foreign_keys_change_nothing() {
+    let mut decoder = decoder(&[]);
+    let foreign =
+        ["user.rpc/a/1", "user.rpc/", "user.rpc.~meta/a/1", "user.rpc.~x/1", "user.rpc/\n"];
+    for key in foreign {
+        assert_eq!(step(&mut decoder, [put(key, PLAIN, 5)]), [], "{key}");
+        assert_eq!(step(&mut decoder, [del(key)]), [], "{key}");
+    }
+}
+
+#[test]
+fn a_list_has_the_names_of_keys_that_hold_addresses() {
+    let of = |path, key: &str, value| layout(path).service_of(key.as_bytes(), value);
+    assert_eq!(of("", "prod/order.rpc/abc", PLAIN), Some("prod/order.rpc".parse().unwrap()));
+    assert_eq!(of("prod", "prod/order.rpc/7", PLAIN), Some("order.rpc".parse().unwrap()));
+    assert_eq!(of("", "a/1", b"no address"), None);
+    for key in ["a.~meta/1", "a", "/a/1", "/1", "a/", "prod/7\n"] {
+        assert_eq!(of("", key, PLAIN), None, "{key}");
+    }
+    assert_eq!(of("prod", "prodigy/1", PLAIN), None);
+    assert_eq!(of("prod", "prod/7", PLAIN), None);
+}
+
+proptest! {
+    #[test]
+    fn every_instance_round_trips(
+        service in ".{1,40}",
+        id in 1_i64..,
+        weight in prop_oneof![Just(100_u32), any::<u32>()],
+        drains: bool,
+        metadata in proptest::collection::btree_map(".*", ".*", 0..3),
+    ) {
+        let Ok(service) = ServiceName::new(service) else { return Ok(()) };
+        let status = if drains { Status::Draining } else { Status::Up };
+        let id = InstanceId::new(id.to_string()).unwrap();
+        let address = "[::1]:65535".parse().unwrap();
+        let instance = Instance::new(service.clone(), id, address)
+            .with_weight(weight)
+            .with_status(status)
+            .with_metadata(metadata)
+            .unwrap();
+        let record = layout("p").record(&instance).unwrap();
+        let keys = layout("p").service(&service).unwrap();
+        let side = record.side.as_ref().unwrap();
+        let inside = |key: &str| keys.start() <= key && key < keys.end();
+        prop_assert!(inside(&record.key) && inside(&side.key));
+        let key = at(&record.key, &record.value, 9);
+        let beside = side.value.as_ref().map(|value| at(&side.key, value, 9));
+        let reading = keys.read_each(beside.into_iter().chain([key]));
+        prop_assert_eq!(reading.instances, [instance]);
+        let listed = layout("p").service_of(record.key.as_bytes(), &record.value);
+        prop_assert_eq!(listed, Some(service));
+    }
+
+    /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
+    /// a load shows, and so does one that begins anywhere.
+    #[test]
+    fn a_watch_folds_into_what_a_load_shows(
+        revisions in proptest::collection::vec(
+            proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_i64), 1..5), 1..20),
+        begin in 0..20_usize,
+    ) {
+        const KEYS: [&str; 4] =
+            ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
+        const VALUES: [&[u8]; 3] = [PLAIN, HEAVY, b"x:1"];
+        let mut standing = BTreeMap::<&str, (&[u8], i64)>::new();
+        let shown = |standing: &BTreeMap<&'static str, (&'static [u8], i64)>| {
+            let keys = standing.iter().map(|(key, (value, lease))| at(key, value, *lease));
+            let keys: Vec<_> = keys.collect();
+            (read(&keys).instances, decoder(&keys))
+        };
+        let (mut folded, mut decoder) = (BTreeMap::new(), decoder(&[]));
+        for (n, events) in revisions.iter().enumerate() {
+            if n == begin {
+                decoder = shown(&standing).1;
+            }
+            let mut revision = BTreeMap::new();
+            for (key, value, lease) in events {
+                revision.insert(KEYS[*key], VALUES.get(*value).map(|value| (*value, *lease)));
+            }
+            let mut told = Vec::new();
+            for (key, event) in &revision {
+                match event {
+                    Some((value, lease)) => {
+                        standing.insert(key, (value, *lease));
+                        told.push(put(key, value, *lease));
+                    }
+                    None if standing.remove(key).is_some() => told.push(del(key)),
+                    None => {}
+                }
+            }
+            let changes = step(&mut decoder, told);
+            let mut ids: Vec<_> = changes.iter().map(Change::id).cloned().collect();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), changes.len(), "one change an id");
+            for change in changes {
+                match change {
+                    Change::Put(instance) => {
+                        folded.insert(instance.id().clone(), instance);
+                    }
+                    Change::Delete(id) => prop_assert!(folded.remove(&id).is_some()),
+                }
+            }
+            let folded: Vec<_> = folded.values().cloned().collect();
+            prop_assert_eq!(folded, shown(&standing).0);
+        }
+    }
+}

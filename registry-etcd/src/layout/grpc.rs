@@ -1,0 +1,152 @@
+//! The layout of etcd's own resolver for gRPC in Go, its package `naming/endpoints`:
+//! `<service>/<id>` holds a JSON record, written byte for byte as Go's `encoding/json` writes it.
+//!
+//! ```text
+//! {"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}
+//! ```
+//!
+//! By custom the id is the address, though readers take any.
+
+use super::extras::Extras;
+use super::{Record, Unreadable, bare_names, invalid};
+use registry_core::record::MAX_RECORD_LEN;
+use registry_core::{Address, Instance, InstanceId, Result, ServiceName};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What is in front of the ids of `service`.
+pub(super) fn prefix(root: &str, service: &ServiceName) -> String {
+    format!("{root}{service}/")
+}
+
+pub(super) fn record(prefix: &str, instance: &Instance) -> Result<Record> {
+    let value = encode(instance).into_bytes();
+    if value.len() > MAX_RECORD_LEN {
+        let len = value.len();
+        let message = "in the grpc layout a record is at most 65536 bytes, as Go escapes it";
+        return Err(invalid(format!("{message}, got=`{len}`")));
+    }
+    Ok(Record { key: format!("{prefix}{}", instance.id()), value, side: None })
+}
+
+/// The service of a key, of which `names` is what follows the root.
+pub(super) fn service_of(names: &[u8], value: &[u8]) -> Option<ServiceName> {
+    let (service, id) = bare_names(names)?;
+    decode(&service, &id, value).ok().flatten()?;
+    Some(service)
+}
+
+/// In the order of Go's struct.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(rename = "Op")]
+    op: u8,
+    #[serde(rename = "Addr")]
+    addr: &'a Address,
+    #[serde(rename = "Metadata")]
+    metadata: Option<Extras>,
+}
+
+fn encode(instance: &Instance) -> String {
+    let (addr, metadata) = (instance.address(), Extras::of(instance));
+    let json = serde_json::to_string(&Written { op: ADD, addr, metadata })
+        .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
+    // What Go escapes beyond that can stand inside strings only.
+    let mut escaped = String::with_capacity(json.len());
+    for char in json.chars() {
+        match char {
+            '<' => escaped.push_str("\\u003c"),
+            '>' => escaped.push_str("\\u003e"),
+            '&' => escaped.push_str("\\u0026"),
+            '\u{2028}' => escaped.push_str("\\u2028"),
+            '\u{2029}' => escaped.push_str("\\u2029"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// etcd's `naming/endpoints.Operation`.
+const ADD: u8 = 0;
+const DELETE: u8 = 1;
+
+/// The instance that a record describes; none, if the record says that it is deleted.
+pub(super) fn decode(
+    service: &ServiceName,
+    id: &InstanceId,
+    value: &[u8],
+) -> Result<Option<Instance>, Unreadable> {
+    if value.len() > MAX_RECORD_LEN {
+        return Err(Unreadable::TooLarge(value.len()));
+    }
+    // Go takes what is no UTF-8 for this as well.
+    let text = String::from_utf8_lossy(value);
+    let read: Read<'_> = serde_json::from_str(&text)?;
+    match read.op {
+        ADD => {
+            let plain = Instance::new(service.clone(), id.clone(), Address::new(&read.addr)?);
+            Ok(Some(with_metadata(plain, read.metadata)))
+        }
+        DELETE => Ok(None),
+        other => Err(Unreadable::Operation(other)),
+    }
+}
+
+/// What we wrote, and an object of strings, say something of an instance. All else that Go programs
+/// put there is theirs alone.
+fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
+    let Some(metadata) = metadata else { return plain };
+    let ours = Extras::from_json(metadata.get().as_bytes());
+    if let Ok(ours) = ours.and_then(|ours| ours.put_on(plain.clone())) {
+        return ours;
+    }
+    let strings: Option<BTreeMap<String, String>> = serde_json::from_str(metadata.get()).ok();
+    strings.and_then(|strings| plain.clone().with_metadata(strings).ok()).unwrap_or(plain)
+}
+
+/// What Go's decoder makes of an object: names in any case, the last of several, `null` for
+/// nothing.
+#[derive(Default)]
+struct Read<'a> {
+    op: u8,
+    addr: String,
+    metadata: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Read<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Read<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with Op, Addr and Metadata")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut read = Read::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if name.eq_ignore_ascii_case("Op") {
+                read.op = map.next_value::<Option<u8>>()?.unwrap_or(read.op);
+            } else if name.eq_ignore_ascii_case("Addr") {
+                read.addr = map.next_value::<Option<String>>()?.unwrap_or(read.addr);
+            } else if name.eq_ignore_ascii_case("Metadata") {
+                read.metadata = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+use super::*;
+use crate::layout::{Decoder, Form, Layout, Standing};
+use etcd_client::EventType;
+use proptest::prelude::*;
+use registry_core::{Change, ErrorKind, Status};
+
+fn layout() -> Layout {
+    Layout::new(Form::Grpc, "")
+}
+
+fn instance(id: &str) -> Instance {
+    let address = "10.0.0.1:8080".parse().unwrap();
+    Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
+}
+
+fn read(value: &str) -> Result<Option<Instance>, Unreadable> {
+    decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
+}
+
+#[test]
+fn a_record_is_written_as_go_writes_it() {
+    let record = layout().record(&instance("10.0.0.1:8080")).unwrap();
+    assert_eq!(record.key, "user.rpc/10.0.0.1:8080");
+    assert_eq!(record.value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
+    assert_eq!(record.value.len(), 47);
+    assert_eq!(record.side, None);
+    let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
+    assert_eq!((keys.start(), keys.end()), ("user.rpc/", "user.rpc0"));
+}
+
+#[test]
+fn what_go_escapes_is_escaped() {
+    let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
+    let full = instance("1").with_weight(0).with_status(Status::Draining);
+    let full = full.with_metadata(odd).unwrap();
+    let golden = concat!(
+        r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"metadata":{"#,
+        r#""\t":"\b\f\u0001\"\\/"#,
+        "\u{e9}",
+        r#"","\u003ca\u003e":"\u0026\u2028\u2029"#,
+        "\u{7f}",
+        r#""},"status":"draining","v":1,"weight":0}}"#
+    );
+    assert_eq!(encode(&full), golden);
+    assert_eq!(read(golden).unwrap(), Some(full));
+}
+
+#[test]
+fn a_record_is_read_as_go_reads_it() {
+    let forms = [
+        r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#,
+        r#"{"Addr":"10.0.0.1:8080"}"#,
+        r#" { "ADDR" : "10.0.0.1:8080", "op": null, "New": [{}] } "#,
+        r#"{"addr":"x","metadata":{"a":"b"},"Addr":"10.0.0.1:8080","Addr":null,"Metadata":null}"#,
+        r#"{"Addr":"10.0.0.1\u003a8080"}"#,
+    ];
+    for form in forms {
+        assert_eq!(read(form).unwrap(), Some(instance("1")), "{form}");
+    }
+}
+
+#[test]
+fn metadata_of_any_shape_is_read_and_an_object_of_strings_kept() {
+    let deep = format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000));
+    let shapes = [
+        "1",
+        "-1.5e300",
+        "1e999",
+        "\"text\"",
+        "true",
+        "[1,\"a\"]",
+        "{}",
+        r#"{"zone":"a","weight":7}"#,
+        r#"{"weight":7}"#,
+        r#"{"v":2,"weight":{}}"#,
+        r#"{"v":1,"weight":"7"}"#,
+        r#""\ud800""#,
+        r#"{"a":{"b":null}}"#,
+        &deep,
+    ];
+    for shape in shapes {
+        let record = format!(r#"{{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{shape}}}"#);
+        assert_eq!(read(&record).unwrap(), Some(instance("1")), "{shape}");
+    }
+    let strings = r#"{"Op":0,"Addr":"10.0.0.1:8080","metadata":{"v":"1","weight":"7"}}"#;
+    let kept = instance("1").with_metadata([("v", "1"), ("weight", "7")]).unwrap();
+    assert_eq!(read(strings).unwrap(), Some(kept));
+    let latin = b"{\"Addr\":\"10.0.0.1:8080\",\"Metadata\":{\"a\":\"\xe9\"}}";
+    let replaced = instance("1").with_metadata([("a", "\u{fffd}")]).unwrap();
+    let found = decode(replaced.service(), replaced.id(), latin).unwrap();
+    assert_eq!(found, Some(replaced));
+}
+
+#[test]
+fn what_is_no_record_is_refused() {
+    let bad = [
+        "",
+        "null",
+        "[]",
+        "10.0.0.1:8080",
+        "{}",
+        r#"{"Op":0}"#,
+        r#"{"Op":0,"Addr":""}"#,
+        r#"{"Op":"0","Addr":"10.0.0.1:8080"}"#,
+        r#"{"Op":2,"Addr":"10.0.0.1:8080"}"#,
+        r#"{"Op":256,"Addr":"10.0.0.1:8080"}"#,
+        r#"{"Addr":"10.0.0.1:8080"}x"#,
+        r#"{"Addr":"10.0.0.1:8080","Metadata":}"#,
+    ];
+    for bad in bad {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+    let huge = format!(r#"{{"Addr":"h:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
+    assert!(matches!(read(&huge), Err(Unreadable::TooLarge(_))));
+}
+
+#[test]
+fn a_record_that_says_it_is_deleted_is_not_there() {
+    let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
+    let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
+    let standing = Standing { key: b"user.rpc/1", value: deleted, lease: 0 };
+    let nested = Standing { key: b"user.rpc/a/1", value: b"?", lease: 0 };
+    let bad = Standing { key: b"user.rpc/2", value: b"?", lease: 0 };
+    let reading = keys.read_each([standing, nested, bad].into_iter());
+    assert_eq!((reading.instances, reading.skipped.undecodable), (vec![], 1));
+    assert_eq!(layout().service_of(b"user.rpc/1", deleted), None);
+    let mut decoder = Decoder::from_standing(keys, [].into_iter());
+    let changes = decoder.advance([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
+    let gone = |id: &str| Change::Delete(id.parse().unwrap());
+    assert_eq!(changes, [gone("1"), gone("2")]);
+}
+
+#[test]
+fn a_record_too_large_once_it_is_escaped_is_invalid() {
+    let large = instance("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
+    assert_eq!(layout().record(&large).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+proptest! {
+    #[test]
+    fn every_instance_round_trips(
+        service in ".{1,40}",
+        id in ".{1,40}",
+        weight in prop_oneof![Just(100_u32), any::<u32>()],
+        drains: bool,
+        metadata in proptest::collection::btree_map(".*", ".*", 0..3),
+    ) {
+        let (Ok(service), Ok(id)) = (ServiceName::new(service), InstanceId::new(id)) else {
+            return Ok(());
+        };
+        let status = if drains { Status::Draining } else { Status::Up };
+        let instance = Instance::new(service.clone(), id, "[::1]:65535".parse().unwrap())
+            .with_weight(weight)
+            .with_status(status)
+            .with_metadata(metadata)
+            .unwrap();
+        let record = layout().record(&instance).unwrap();
+        let keys = layout().service(&service).unwrap();
+        let standing = Standing { key: record.key.as_bytes(), value: &record.value, lease: 9 };
+        prop_assert_eq!(keys.read_each([standing].into_iter()).instances, [instance]);
+        prop_assert_eq!(layout().service_of(record.key.as_bytes(), &record.value), Some(service));
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes: Vec<u8>, metadata in ".*") {
+        let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
+        let _ = decode(&service, &id, &bytes);
+        let record = format!(r#"{{"Addr":"h:1","Metadata":{metadata}}}"#);
+        let _ = decode(&service, &id, record.as_bytes());
+    }
+}

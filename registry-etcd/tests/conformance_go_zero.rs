@@ -1,0 +1,141 @@
+//! The etcd store in go-zero's layout, held to the whole contract.
+//!
+//! The kit names its instances as it likes, and in this layout they have numbers: so what it sees
+//! is the store behind a list of which name has which number, and nothing else is between.
+#![allow(clippy::unwrap_used)]
+
+mod subject;
+
+use async_trait::async_trait;
+use etcd_client::{Client, GetOptions, Txn, TxnOp};
+use futures_util::StreamExt;
+use registry_core::{
+    Batch, Change, Claim, Cursor, Instance, InstanceId, Lease, Registry, Result, ServiceName,
+    Snapshot, Watch,
+};
+use registry_etcd::EtcdRegistry;
+use std::collections::{BTreeSet, HashMap};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use subject::Layout;
+
+fn main() -> ExitCode {
+    subject::run::<GoZero>("?layout=go-zero")
+}
+
+struct GoZero(Numbers);
+
+#[async_trait]
+impl Layout for GoZero {
+    fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>) {
+        let numbers = Numbers::default();
+        (Self(numbers.clone()), Arc::new(Numbered { registry, numbers }))
+    }
+
+    /// The keys alone, as who knows go-zero does it: what stands beside them is left to its lease.
+    async fn evict(&self, client: &mut Client, service: &ServiceName) -> i64 {
+        let prefix = format!("{service}/");
+        let all = GetOptions::new().with_prefix().with_keys_only();
+        let found = client.get(prefix.clone(), Some(all)).await.unwrap();
+        let own = found.kvs().iter().map(etcd_client::KeyValue::key);
+        let own: Vec<_> = own.filter(|key| !key[prefix.len()..].contains(&b'/')).collect();
+        let deletes: Vec<_> = own.iter().map(|key| TxnOp::delete(*key, None)).collect();
+        client.txn(Txn::new().and_then(deletes)).await.unwrap();
+        i64::try_from(own.len()).unwrap()
+    }
+
+    fn key(&self, service: &ServiceName, id: &InstanceId) -> String {
+        format!("{service}/{}", self.0.of(id))
+    }
+}
+
+/// Which name has which number.
+#[derive(Clone, Debug, Default)]
+struct Numbers(Arc<Mutex<HashMap<InstanceId, InstanceId>>>);
+
+impl Numbers {
+    /// The number of a name, given it when it is first asked for.
+    fn of(&self, name: &InstanceId) -> InstanceId {
+        let mut numbers = self.0.lock().unwrap();
+        let next = numbers.len() + 1;
+        numbers.entry(name.clone()).or_insert_with(|| next.to_string().parse().unwrap()).clone()
+    }
+
+    fn name(&self, number: &InstanceId) -> InstanceId {
+        let numbers = self.0.lock().unwrap();
+        let (name, _) = numbers.iter().find(|(_, each)| *each == number).expect("it has a name");
+        name.clone()
+    }
+
+    fn named(&self, instance: &Instance) -> Instance {
+        with_id(instance, self.name(instance.id()))
+    }
+
+    fn named_change(&self, change: &Change) -> Change {
+        match change {
+            Change::Put(instance) => Change::Put(self.named(instance)),
+            Change::Delete(number) => Change::Delete(self.name(number)),
+        }
+    }
+}
+
+fn with_id(instance: &Instance, id: InstanceId) -> Instance {
+    Instance::new(instance.service().clone(), id, instance.address().clone())
+        .with_weight(instance.weight())
+        .with_status(instance.status())
+        .with_metadata(instance.metadata().clone())
+        .unwrap()
+}
+
+fn with_instance(lease: &Lease, instance: Instance) -> Lease {
+    Lease::new(lease.id(), lease.ttl(), instance, lease.revision())
+}
+
+#[derive(Debug)]
+struct Numbered {
+    registry: EtcdRegistry,
+    numbers: Numbers,
+}
+
+impl Numbered {
+    fn numbered(&self, instance: &Instance) -> Instance {
+        with_id(instance, self.numbers.of(instance.id()))
+    }
+}
+
+#[async_trait]
+impl Registry for Numbered {
+    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        let lease = self.registry.register(&self.numbered(instance), claim).await?;
+        Ok(with_instance(&lease, self.numbers.named(lease.instance())))
+    }
+
+    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        self.registry.keep_alive(&with_instance(lease, self.numbered(lease.instance()))).await
+    }
+
+    async fn deregister(&self, lease: &Lease) -> Result<()> {
+        self.registry.deregister(&with_instance(lease, self.numbered(lease.instance()))).await
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+        let found = self.registry.load(service).await?;
+        let named = found.instances().iter().map(|instance| self.numbers.named(instance));
+        let snapshot = Snapshot::new(found.cursor().clone(), named);
+        Ok(snapshot.with_undecodable(found.undecodable()))
+    }
+
+    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+        let (watch, numbers) = (self.registry.watch(service, after).await?, self.numbers.clone());
+        let named = watch.map(move |item| {
+            let Batch { cursor, changes, .. } = item?;
+            let changes = changes.iter().map(|change| numbers.named_change(change)).collect();
+            Ok(Batch::new(cursor, changes))
+        });
+        Ok(Watch::new(after.clone(), named))
+    }
+
+    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
+        self.registry.services().await
+    }
+}

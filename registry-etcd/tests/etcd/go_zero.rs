@@ -1,0 +1,248 @@
+//! Beside a fleet of go-zero, whose side is played with the very operations it makes on etcd.
+
+use crate::support::{Fixture, claim, connect_as, gone, instance, name, next, put, within};
+use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
+use std::process::Command;
+use std::time::Duration;
+
+const GO_ZERO: &str = "?layout=go-zero";
+
+async fn start() -> Fixture {
+    Fixture::start_as(GO_ZERO).await
+}
+
+fn at(id: &str, address: &str) -> Instance {
+    instance("user.rpc", id).with_address(address.parse().unwrap())
+}
+
+/// A publisher as `core/discov` has it: a lease of the server's choice, and a blind put. Gives the
+/// lease and the id.
+async fn publish(etcd: &Fixture, id: Option<i64>, address: &str) -> (i64, String) {
+    let lease = etcd.grant(10).await;
+    let id = id.unwrap_or(lease).to_string();
+    etcd.put_under(lease, &format!("user.rpc/{id}"), address).await;
+    (lease, id)
+}
+
+/// What a subscriber in Go lists.
+async fn listed_in_go(etcd: &Fixture) -> Vec<(String, String)> {
+    etcd.range("user.rpc/", "user.rpc0").await
+}
+
+fn pair(key: &str, value: &str) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+#[tokio::test]
+async fn what_we_register_is_one_key_as_a_go_publisher_puts_it() {
+    let etcd = start().await;
+    let claim = claim(10);
+    let id = claim.lease().to_string();
+    let one = at(&id, "192.168.1.5:8081");
+    let lease = etcd.register(&one, &claim).await.unwrap();
+
+    let key = format!("user.rpc/{id}");
+    assert_eq!(listed_in_go(&etcd).await, [pair(&key, "192.168.1.5:8081")]);
+    let stored = etcd.stored(&key).await.unwrap();
+    assert_eq!((stored.lease().to_string(), stored.version()), (id, 1));
+    assert_eq!(stored.mod_revision().cast_unsigned(), lease.revision().get());
+    let ttl = within(etcd.raw.lease_client().time_to_live(stored.lease(), None)).await.unwrap();
+    assert_eq!(ttl.granted_ttl(), 10);
+    assert_eq!(etcd.range("\0", "\0").await.len(), 1, "and nothing else");
+}
+
+#[tokio::test]
+async fn etcdctl_shows_the_bytes_of_go_zero_and_puts_what_we_list() {
+    let etcd = start().await;
+    etcd.register(&at("7", "192.168.1.5:8081"), &claim(10)).await.unwrap();
+    let shown = etcdctl(&etcd, &["get", "user.rpc/", "--prefix"]).await;
+    assert_eq!(shown, "user.rpc/7\n192.168.1.5:8081\n");
+    let hex =
+        etcdctl(&etcd, &["get", "user.rpc/", "--prefix", "--hex", "--print-value-only"]).await;
+    let bytes = "31 39 32 2e 31 36 38 2e 31 2e 35 3a 38 30 38 31";
+    assert_eq!(hex.trim(), format!("\\x{}", bytes.replace(' ', "\\x")));
+
+    etcdctl(&etcd, &["put", "user.rpc/abc", "10.0.0.1:80"]).await;
+    assert_eq!(
+        etcd.load("user.rpc").await.instances().find("abc"),
+        Some(&at("abc", "10.0.0.1:80"))
+    );
+    assert_eq!(etcdctl(&etcd, &["del", "user.rpc/", "--prefix"]).await, "2\n");
+    assert!(etcd.load("user.rpc").await.instances().is_empty());
+}
+
+/// What etcdctl prints.
+async fn etcdctl(etcd: &Fixture, arguments: &[&str]) -> String {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.server.endpoint()]);
+    command.args(["--command-timeout", "10s"]).args(arguments);
+    let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap();
+    let output = output.expect("etcdctl is on PATH; Debian has it in etcd-client");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_restart_under_a_configured_id_overwrites_and_the_old_revoke_takes_nothing() {
+    let etcd = start().await;
+    let old = claim(10);
+    let lease = etcd.register(&at("7", "10.0.0.1:80"), &old).await.unwrap();
+    let mut watch = etcd.watch("user.rpc").await;
+    let (new, _) = publish(&etcd, Some(7), "10.0.0.2:80").await;
+    etcd.deregister(&lease).await.unwrap();
+    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/7", "10.0.0.2:80")]);
+
+    let ours = claim(10).with_takeover(true);
+    let moved = at("7", "10.0.0.3:80");
+    etcd.register(&moved, &ours).await.unwrap();
+    assert_eq!(etcd.leases().await, [ours.lease().get()], "the lease {new} is revoked");
+    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/7", "10.0.0.3:80")]);
+    // Never an empty step.
+    assert_eq!(next(&mut watch).await.changes, [put(&at("7", "10.0.0.2:80"))]);
+    assert_eq!(next(&mut watch).await.changes, [put(&moved)]);
+}
+
+#[tokio::test]
+async fn an_id_that_a_go_publisher_holds_is_not_taken_without_leave() {
+    let etcd = start().await;
+    let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
+    let outcome = etcd.register(&at(&id, "10.0.0.2:80"), &claim(10)).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
+    assert_eq!(etcd.leases().await, [lease]);
+}
+
+#[tokio::test]
+async fn what_others_put_is_listed_if_it_is_a_direct_child() {
+    let etcd = start().await;
+    etcd.put("user.rpc/abc", "10.0.0.1:80").await;
+    let (_, id) = publish(&etcd, None, "10.0.0.2:80").await;
+    for foreign in ["user.rpc2/1", "user.rpc", "user.rpc/x/1", "user.rpc/", "user.rpc.~x/1"] {
+        etcd.put(foreign, "10.0.0.9:80").await;
+    }
+    etcd.put("user.rpc/bad", "{\"addr\":1}").await;
+    let found = etcd.load("user.rpc").await;
+    let expected = [at(&id, "10.0.0.2:80"), at("abc", "10.0.0.1:80")];
+    assert_eq!(found.instances().iter().cloned().collect::<Vec<_>>(), expected);
+    assert_eq!(found.undecodable(), 1);
+    let nested = instance("user.rpc/x", "1").with_address("10.0.0.9:80".parse().unwrap());
+    assert_eq!(etcd.load("user.rpc/x").await.instances().find("1"), Some(&nested));
+    etcd.watch_after("user.rpc", found.cursor()).await.unwrap();
+}
+
+/// Of two keys with one value go-zero's readers make one endpoint; here that is the balancer's.
+#[tokio::test]
+async fn two_keys_with_one_value_are_two_instances_until_each_goes() {
+    let etcd = start().await;
+    let mut watch = etcd.watch("user.rpc").await;
+    let (_, first) = publish(&etcd, None, "10.0.0.1:80").await;
+    let (second_lease, second) = publish(&etcd, None, "10.0.0.1:80").await;
+    for id in [&first, &second] {
+        assert_eq!(next(&mut watch).await.changes, [put(&at(id, "10.0.0.1:80"))]);
+    }
+    etcd.delete(&format!("user.rpc/{first}")).await;
+    assert_eq!(next(&mut watch).await.changes, [gone(&first)]);
+    assert_eq!(etcd.load("user.rpc").await.instances().len(), 1);
+    etcd.revoke(second_lease).await;
+    assert_eq!(next(&mut watch).await.changes, [gone(&second)]);
+    assert!(etcd.load("user.rpc").await.instances().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_value_under_a_key_is_one_replacement() {
+    let etcd = start().await;
+    let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
+    let mut watch = etcd.watch("user.rpc").await;
+    etcd.put_under(lease, &format!("user.rpc/{id}"), "10.0.0.2:80").await;
+    assert_eq!(next(&mut watch).await.changes, [put(&at(&id, "10.0.0.2:80"))]);
+}
+
+#[tokio::test]
+async fn a_key_of_ours_that_was_deleted_or_revoked_is_noticed_and_comes_back() {
+    let etcd = start().await;
+    let (one, first) = (at("7", "10.0.0.1:80"), claim(10));
+    let lease = etcd.register(&one, &first).await.unwrap();
+    etcd.delete("user.rpc/7").await;
+    // Another registry knows nothing of the lease, so it looks at once.
+    let other = connect_as(&etcd.server, GO_ZERO).await;
+    let error = within(other.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    etcd.register(&one, &first).await.unwrap();
+    assert_eq!(etcd.stored("user.rpc/7").await.unwrap().lease(), first.lease().get());
+
+    etcd.revoke(first.lease().get()).await;
+    assert_eq!(etcd.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    let second = claim(10);
+    etcd.register(&one, &second).await.unwrap();
+    assert_eq!(etcd.stored("user.rpc/7").await.unwrap().lease(), second.lease().get());
+    assert_eq!(listed_in_go(&etcd).await.len(), 1);
+}
+
+#[tokio::test]
+async fn once_withdrawn_nothing_is_left() {
+    let etcd = start().await;
+    let lease = etcd.register(&at("7", "10.0.0.1:80").with_weight(7), &claim(10)).await.unwrap();
+    assert_eq!(etcd.range("\0", "\0").await.len(), 2);
+    etcd.deregister(&lease).await.unwrap();
+    assert_eq!(etcd.range("\0", "\0").await, []);
+    assert!(etcd.leases().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_this_layout_cannot_say_is_invalid_before_anything_is_sent() {
+    let etcd = start().await;
+    let before = etcd.revision().await;
+    let side = instance("user.rpc.~meta", "7");
+    for bad in [at("abc", "h:1"), at("0", "h:1"), at("9223372036854775808", "h:1"), side] {
+        let error = etcd.register(&bad, &claim(10)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}");
+    }
+    let error = within(etcd.registry.load(&name("a.~meta"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let now = etcd.load("a").await;
+    assert_eq!(etcd.refusal("a.~meta", now.cursor()).await, ErrorKind::Invalid);
+    assert_eq!((etcd.revision().await, etcd.leases().await), (before, vec![]));
+}
+
+#[tokio::test]
+async fn a_list_has_every_name_with_an_endpoint_and_no_side_key() {
+    let etcd = start().await;
+    publish(&etcd, None, "10.0.0.1:80").await;
+    for name in ["prod/order.rpc", "a"] {
+        etcd.register(&instance(name, "7").with_weight(7), &claim(10)).await.unwrap();
+    }
+    etcd.put("config/key", "no address").await;
+    etcd.put("b.~meta/7", "10.0.0.1:80").await;
+    etcd.put("/leading/7", "10.0.0.1:80").await;
+    let listed = within(etcd.registry.services()).await.unwrap();
+    assert_eq!(listed, ["a", "prod/order.rpc", "user.rpc"].map(name).into());
+}
+
+#[tokio::test]
+async fn a_path_in_the_url_is_in_front_of_every_key() {
+    let etcd = Fixture::start_as("/prod?layout=go-zero").await;
+    let one = at("7", "10.0.0.1:80").with_weight(7);
+    etcd.register(&one, &claim(10)).await.unwrap();
+    etcd.put("user.rpc/8", "10.0.0.2:80").await;
+    assert_eq!(etcd.load("user.rpc").await.instances().iter().collect::<Vec<_>>(), [&one]);
+    let keys = etcd.range("prod/", "prod0").await;
+    let keys: Vec<_> = keys.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["prod/user.rpc.~meta/7", "prod/user.rpc/7"]);
+    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("user.rpc")].into());
+
+    let whole = connect_as(&etcd.server, GO_ZERO).await;
+    let found = within(whole.load(&name("prod/user.rpc"))).await.unwrap();
+    assert_eq!(found.instances().len(), 1, "to go-zero the path is part of the key");
+    let error = within(whole.watch(&name("user.rpc"), etcd.load("user.rpc").await.cursor())).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid, "a cursor is of one path");
+}
+
+/// The ids of a Go publisher are its leases, and etcd draws them from all of `i64` above 0.
+#[tokio::test]
+async fn the_largest_lease_is_an_id_like_any_other() {
+    let etcd = start().await;
+    let claim = Claim::new(Duration::from_secs(10)).unwrap();
+    let claim = claim.with_lease(LeaseId::new(i64::MAX).unwrap());
+    let one = at(&i64::MAX.to_string(), "10.0.0.1:80");
+    etcd.register(&one, &claim).await.unwrap();
+    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/9223372036854775807", "10.0.0.1:80")]);
+}

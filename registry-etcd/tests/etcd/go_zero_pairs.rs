@@ -1,0 +1,286 @@
+//! Side keys of the go-zero layout: written, read and lost together with their keys.
+
+use crate::support::{Fixture, claim, connect_as, end, gone, instance, name, next, put, within};
+use etcd_client::{PutOptions, TxnOp};
+use futures_util::StreamExt;
+use registry_core::{Claim, Cursor, ErrorKind, Instance, Lease, Registry, Status};
+
+const GO_ZERO: &str = "?layout=go-zero";
+const KEY: &str = "user/7";
+const SIDE: &str = "user.~meta/7";
+const PLAIN: &str = "10.0.0.1:8080";
+const HEAVY: &str = r#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
+
+async fn start() -> Fixture {
+    Fixture::start_as(GO_ZERO).await
+}
+
+fn plain() -> Instance {
+    instance("user", "7")
+}
+
+fn heavy() -> Instance {
+    plain().with_weight(200)
+}
+
+/// Whether `lease` is lost to a registry that knows nothing of it, and so looks at once.
+async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
+    let other = connect_as(&etcd.server, GO_ZERO).await;
+    match within(other.keep_alive(lease)).await {
+        Ok(()) => false,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+            true
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
+    let etcd = start().await;
+    let full = heavy().with_status(Status::Draining).with_metadata([("zone", "eu-1")]).unwrap();
+    let claim = claim(10);
+    let lease = etcd.register(&full, &claim).await.unwrap();
+    assert_eq!(etcd.range("user/", "user0").await, [(KEY.to_owned(), PLAIN.to_owned())]);
+    let (key, side) = (etcd.stored(KEY).await.unwrap(), etcd.stored(SIDE).await.unwrap());
+    let golden = r#"{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}"#;
+    assert_eq!(side.value_str().unwrap(), golden);
+    assert_eq!((key.lease(), side.lease()), (claim.lease().get(), claim.lease().get()));
+    assert_eq!(key.mod_revision(), side.mod_revision());
+    assert_eq!(key.mod_revision().cast_unsigned(), lease.revision().get());
+    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&full));
+    etcd.revoke(claim.lease().get()).await;
+    assert_eq!(etcd.range("\0", "\0").await, []);
+}
+
+#[tokio::test]
+async fn a_repeat_makes_no_revision_with_a_side_key_or_without() {
+    let etcd = start().await;
+    let held = claim(10);
+    for one in [plain(), heavy()] {
+        for claim in [held, held.with_takeover(true)] {
+            let first = etcd.register(&one, &claim).await.unwrap();
+            let before = etcd.revision().await;
+            assert_eq!(etcd.register(&one, &claim).await.unwrap(), first);
+            assert_eq!(etcd.revision().await, before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_one_change_and_back_to_the_defaults_leaves_no_side_key() {
+    let etcd = start().await;
+    let claim = claim(10);
+    let mut watch = etcd.watch("user").await;
+    let other = heavy().with_metadata([("zone", "a")]).unwrap();
+    for update in [plain(), heavy(), other, plain()] {
+        let before = etcd.revision().await;
+        let lease = etcd.register(&update, &claim).await.unwrap();
+        assert_eq!(lease.revision().get(), before.unsigned_abs() + 1);
+        let batch = next(&mut watch).await;
+        assert_eq!((batch.revision(), batch.changes), (lease.revision(), vec![put(&update)]));
+        assert_eq!(etcd.load("user").await.instances().find("7"), Some(&update));
+        assert_eq!(etcd.stored(SIDE).await.is_some(), update != plain());
+        assert!(!is_lost(&etcd, &lease).await);
+    }
+    assert_eq!(etcd.leases().await, [claim.lease().get()]);
+}
+
+#[tokio::test]
+async fn a_lost_or_foreign_side_key_is_noticed_and_repaired() {
+    let etcd = start().await;
+    let claim = claim(10);
+    let (ours, other) = (claim.lease().get(), etcd.grant(60).await);
+    for under in [None, Some(0), Some(other), Some(ours)] {
+        let lease = etcd.register(&heavy(), &claim).await.unwrap();
+        assert!(!is_lost(&etcd, &lease).await);
+        match under {
+            None => etcd.delete(SIDE).await,
+            // Even with the same value under the same lease: it is not the one acknowledged.
+            Some(under) => etcd.put_under(under, SIDE, HEAVY).await,
+        }
+        assert!(is_lost(&etcd, &lease).await, "{under:?}");
+        etcd.register(&heavy(), &claim).await.unwrap();
+        assert_eq!(etcd.load("user").await.instances().find("7"), Some(&heavy()));
+        assert_eq!(etcd.stored(SIDE).await.unwrap().lease(), ours, "{under:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_side_key_put_beside_a_plain_record_is_noticed_if_it_counts() {
+    let etcd = start().await;
+    let claim = claim(10);
+    let lease = etcd.register(&plain(), &claim).await.unwrap();
+    etcd.put(SIDE, HEAVY).await;
+    assert!(!is_lost(&etcd, &lease).await, "it hangs on no lease, so nobody heeds it");
+    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&plain()));
+    etcd.put_under(claim.lease().get(), SIDE, HEAVY).await;
+    assert!(is_lost(&etcd, &lease).await);
+    let repaired = etcd.register(&plain(), &claim).await.unwrap();
+    assert!(etcd.stored(SIDE).await.is_none());
+    assert!(!is_lost(&etcd, &repaired).await);
+}
+
+#[tokio::test]
+async fn a_go_publisher_that_takes_a_key_leaves_the_rest_behind() {
+    let etcd = start().await;
+    let lease = etcd.register(&heavy(), &claim(10)).await.unwrap();
+    let mut watch = etcd.watch("user").await;
+    let theirs = etcd.grant(10).await;
+    etcd.put_under(theirs, KEY, PLAIN).await;
+    assert_eq!(next(&mut watch).await.changes, [put(&plain())]);
+    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&plain()));
+    assert!(is_lost(&etcd, &lease).await);
+    // The side key goes with our lease, and nobody sees it go.
+    etcd.deregister(&lease).await.unwrap();
+    assert!(etcd.stored(SIDE).await.is_none());
+    etcd.revoke(theirs).await;
+    assert_eq!(next(&mut watch).await.changes, [gone("7")]);
+}
+
+#[tokio::test]
+async fn a_takeover_replaces_the_pair_in_one_step() {
+    let etcd = start().await;
+    for next_owner in [heavy().with_weight(3), plain(), heavy()] {
+        let mut watch = etcd.watch("user").await;
+        let claim = claim(10).with_takeover(true);
+        let lease = etcd.register(&next_owner, &claim).await.unwrap();
+        assert_eq!(next(&mut watch).await.changes, [put(&next_owner)]);
+        assert!(!is_lost(&etcd, &lease).await);
+        assert_eq!(etcd.leases().await, [claim.lease().get()]);
+        let now = etcd.load("user").await;
+        assert_eq!(now.instances().find("7"), Some(&next_owner));
+        assert_eq!(watch.cursor().revision(), lease.revision());
+    }
+}
+
+#[tokio::test]
+async fn a_superseded_claim_changes_neither_key() {
+    let etcd = start().await;
+    let held = etcd.register(&heavy(), &claim(10)).await.unwrap();
+    let before = etcd.revision().await;
+    for late in [plain(), heavy().with_weight(1)] {
+        let outcome = etcd.register(&late, &claim(10)).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
+    }
+    assert_eq!(etcd.revision().await, before);
+    assert!(!is_lost(&etcd, &held).await);
+}
+
+#[tokio::test]
+async fn a_lease_that_holds_other_keys_serves_no_other_instance() {
+    let etcd = start().await;
+    let held = claim(10);
+    etcd.register(&heavy(), &held).await.unwrap();
+    for other in [instance("user", "8"), instance("user2", "7")] {
+        let outcome = etcd.register(&other, &held.with_takeover(true)).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn every_cursor_of_a_watch_gives_exactly_the_rest() {
+    let etcd = start().await;
+    let key = |id: &str| format!("user/{id}");
+    let side = |id: &str| format!("user.~meta/{id}");
+    let before = etcd.load("user").await;
+    let mut live = etcd.watch_after("user", before.cursor()).await.unwrap();
+
+    let claims: [Claim; 2] = [claim(60), claim(60)];
+    let lease = etcd.register(&heavy(), &claims[0]).await.unwrap();
+    etcd.register(&instance("user", "2").with_weight(0), &claims[1]).await.unwrap();
+    etcd.put("user/nested/1", PLAIN).await;
+    etcd.register(&instance("user", "2"), &claims[1]).await.unwrap();
+    etcd.put_under(claims[1].lease().get(), &side("2"), HEAVY).await;
+    let theirs = etcd.grant(60).await;
+    etcd.put_under(theirs, KEY, "10.0.0.9:80").await;
+    etcd.deregister(&lease).await.unwrap();
+    let several = [
+        TxnOp::put(key("3"), PLAIN, None),
+        TxnOp::put(side("3"), HEAVY, None),
+        TxnOp::delete(key("2"), None),
+        TxnOp::put(side("4"), HEAVY, None),
+    ];
+    etcd.change(several).await;
+    etcd.put(&key("4"), PLAIN).await;
+    etcd.put(&side("4"), "?").await;
+    etcd.put(&key("3"), "no address").await;
+    etcd.delete(&side("3")).await;
+    etcd.put(&key("3"), PLAIN).await;
+    etcd.revoke(claims[1].lease().get()).await;
+    etcd.revoke(theirs).await;
+    etcd.delete("user/nested/1").await;
+    let last = etcd.put(&key("5"), PLAIN).await.unsigned_abs();
+
+    let mut batches = Vec::new();
+    while live.cursor().revision().get() < last {
+        batches.push(within(live.next()).await.unwrap().unwrap());
+    }
+    let after = etcd.load("user").await;
+    let cursors = batches.iter().map(|batch| batch.cursor.clone());
+    let cursors: Vec<Cursor> = [before.cursor().clone()].into_iter().chain(cursors).collect();
+    for (n, cursor) in cursors.iter().enumerate() {
+        let cursor = cursor.to_string().parse().unwrap();
+        let mut watch = etcd.watch_after("user", &cursor).await.unwrap();
+        for expected in batches[n..].iter().filter(|batch| !batch.is_progress()) {
+            assert_eq!(&next(&mut watch).await, expected, "after {cursor}");
+        }
+    }
+    let folded = batches.iter().cloned().fold(before, |mut folded, batch| {
+        folded.apply(batch);
+        folded
+    });
+    assert_eq!(folded.instances(), after.instances());
+}
+
+/// What stood at the cursor is read in pages, all of them from then and not from now.
+#[tokio::test]
+async fn a_watch_of_many_pages_begins_with_what_stood_at_its_cursor() {
+    let etcd = start().await;
+    let lease = etcd.grant(600).await;
+    let under = || Some(PutOptions::new().with_lease(lease));
+    let ids: Vec<usize> = (1..=1_500).collect();
+    for some in ids.chunks(60) {
+        let puts = some.iter().flat_map(|id| {
+            let side = TxnOp::put(format!("user.~meta/{id}"), HEAVY, under());
+            [TxnOp::put(format!("user/{id}"), PLAIN, under()), side]
+        });
+        etcd.change(puts.collect::<Vec<_>>()).await;
+    }
+    let then = etcd.load("user").await;
+    assert_eq!(then.instances().len(), 1_500);
+    // Now they are as they were but for one, which is told from its key alone.
+    for id in [1_500, 1] {
+        etcd.delete(&format!("user/{id}")).await;
+        etcd.put_under(lease, &format!("user/{id}"), PLAIN).await;
+    }
+    etcd.delete("user.~meta/7").await;
+    let mut watch = etcd.watch_after("user", then.cursor()).await.unwrap();
+    for id in ["1500", "1"] {
+        assert_eq!(next(&mut watch).await.changes, [gone(id)]);
+        let back = put(&instance("user", id).with_weight(200));
+        assert_eq!(next(&mut watch).await.changes, [back]);
+    }
+    assert_eq!(next(&mut watch).await.changes, [put(&plain())]);
+}
+
+#[tokio::test]
+async fn a_wiped_server_whose_pairs_hang_on_other_leases_has_diverged() {
+    let mut etcd = start().await;
+    etcd.register(&heavy(), &claim(10)).await.unwrap();
+    let mut watch = etcd.watch("user").await;
+    let loaded = etcd.load("user").await;
+    etcd.watch_after("user", loaded.cursor()).await.unwrap();
+    let process = etcd.server.process().unwrap();
+    process.wipe().unwrap();
+    within(process.restart()).await.unwrap();
+    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+
+    // As many keys, up to the same revision.
+    etcd.register(&heavy(), &claim(10)).await.unwrap();
+    let now = etcd.load("user").await;
+    assert_eq!(now.cursor().revision(), loaded.cursor().revision());
+    assert_eq!(etcd.refusal("user", loaded.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.refusal("user", watch.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("user")].into());
+}

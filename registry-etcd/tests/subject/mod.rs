@@ -1,0 +1,129 @@
+//! An etcd as the kit's subject, whatever the layout.
+
+use async_trait::async_trait;
+use etcd_client::Client;
+use registry_core::{InstanceId, Lease, Registry, ServiceName};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::Etcd;
+use registry_testkit::{LostWrites, Subject, Traits, conformance};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+/// Runs the kit over a layout; `rest` is what its URLs have after the address.
+pub(crate) fn run<L: Layout>(rest: &'static str) -> ExitCode {
+    // etcd grants 2 s at least, and looks for expired leases twice a second.
+    let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
+    let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
+    conformance(traits, move || Server::<L>::open(rest))
+}
+
+/// What an operator must know of a layout.
+#[async_trait]
+pub(crate) trait Layout: Send + Sync + Sized + 'static {
+    /// The layout over a new server, and the registry there as the kit is to see it.
+    fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>);
+
+    /// Deletes all instances of a service at one revision. Gives how many keys there were.
+    async fn evict(&self, client: &mut Client, service: &ServiceName) -> i64;
+
+    /// The key of an instance that the kit calls `id`.
+    fn key(&self, service: &ServiceName, id: &InstanceId) -> String;
+}
+
+struct Server<L> {
+    etcd: Mutex<Etcd>,
+    proxy: Proxy,
+    client: Client,
+    layout: L,
+    registry: Arc<dyn Registry>,
+    backup: TempDir,
+}
+
+impl<L: Layout> Server<L> {
+    async fn open(rest: &'static str) -> Result<Arc<dyn Subject>, String> {
+        let etcd = Etcd::start().await.map_err(|error| error.to_string())?;
+        let address = etcd.endpoint().trim_start_matches("http://").parse().unwrap();
+        let proxy = Proxy::start(address).await.unwrap();
+        let client = Client::connect([etcd.endpoint()], None).await.unwrap();
+        let url = format!("etcd://{}{rest}", proxy.address());
+        let registry = EtcdRegistry::connect(&url.parse().unwrap()).await.unwrap();
+        let (layout, registry) = L::over(registry);
+        let backup = TempDir::new().unwrap();
+        Ok(Arc::new(Self { etcd: Mutex::new(etcd), proxy, client, layout, registry, backup }))
+    }
+}
+
+#[async_trait]
+impl<L: Layout> Subject for Server<L> {
+    fn registry(&self) -> Arc<dyn Registry> {
+        self.registry.clone()
+    }
+
+    async fn compact(&self, _: &ServiceName) {
+        let mut client = self.client.clone();
+        let now = client.get("any", None).await.unwrap().header().unwrap().revision();
+        match client.compact(now, None).await {
+            Ok(_) => {}
+            Err(error) => assert!(error.to_string().contains("has been compacted"), "{error}"),
+        }
+    }
+
+    async fn revoke(&self, lease: &Lease) {
+        match self.client.clone().lease_revoke(lease.id().get()).await {
+            Ok(_) => {}
+            Err(error) => assert!(error.to_string().contains("lease not found"), "{error}"),
+        }
+    }
+
+    async fn evict(&self, service: &ServiceName) {
+        let deleted = self.layout.evict(&mut self.client.clone(), service).await;
+        assert!(deleted > 0, "nothing was evicted");
+    }
+
+    async fn poison(&self, service: &ServiceName, id: &InstanceId) {
+        let key = self.layout.key(service, id);
+        self.client.clone().put(key, "{\"v\":1,", None).await.unwrap();
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        Some(&self.proxy)
+    }
+
+    async fn cut(&self) {
+        self.proxy.cut();
+    }
+
+    async fn backup(&self) {
+        let mut etcd = self.etcd.lock().await;
+        let process = etcd.process().unwrap();
+        process.kill().unwrap();
+        copy(&process.data_dir(), self.backup.path());
+        process.restart().await.unwrap();
+    }
+
+    async fn restore(&self) {
+        let mut etcd = self.etcd.lock().await;
+        let process = etcd.process().unwrap();
+        process.kill().unwrap();
+        process.wipe().unwrap();
+        copy(self.backup.path(), &process.data_dir());
+        process.restart().await.unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
