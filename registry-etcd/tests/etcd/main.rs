@@ -6,6 +6,7 @@
 
 mod auth;
 mod connection;
+mod endurance;
 mod go_zero;
 mod go_zero_pairs;
 mod grpc;

@@ -1,0 +1,35 @@
+//! A long random run over connections that are cut all the time.
+
+use crate::support::{Fixture, within};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::Endurance;
+use registry_testkit::proxy::Proxy;
+use std::sync::Arc;
+
+/// How many changes to see, if not a few: the long form is `cargo xtask matrix etcd`.
+const CHANGES: &str = "REGISTRY_TEST_CHANGES";
+
+#[tokio::test]
+async fn no_law_is_broken_in_a_long_run_over_connections_that_are_cut() {
+    let changes = std::env::var(CHANGES).map_or(1_000, |count| count.parse().expect(CHANGES));
+    let etcd = Fixture::start().await;
+    let endpoint = etcd.server.endpoint();
+    let address = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+    let proxies = [Proxy::start(address).await.unwrap(), Proxy::start(address).await.unwrap()];
+    // Two ways to the one member, so that what is cut is left for the other.
+    let url = format!("etcd://{},{}", proxies[0].address(), proxies[1].address());
+    let disturbed = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}"); // of what is done; when it is done is not in our hands
+    let disturb = || {
+        for proxy in &proxies {
+            if fastrand::bool() { proxy.cut() } else { proxy.reset() }
+        }
+    };
+    let direct = Arc::new(etcd.registry.clone());
+    let run = Endurance { disturbed: Arc::new(disturbed), direct, disturb, changes, seed };
+    let endured = run.run().await;
+    println!("{endured:?}");
+    let struck = proxies.iter().map(|proxy| proxy.hits().cut + proxy.hits().reset).sum::<u64>();
+    assert!(struck > 0 && endured.failures > 0, "nothing was disturbed: {endured:?}");
+}

@@ -1,0 +1,224 @@
+//! A long random run on a store whose connections are disturbed, held against the laws.
+//!
+//! The scenarios of the kit ask one question each. This asks for everything at once and for long: writers
+//! that compete for few ids, readers that are cut and resume, and one reader beside them on a connection
+//! that nobody disturbs, whose history is what all others must have seen.
+
+use crate::case::{LONG, id, instance, next_item, service, try_again, version, within};
+use crate::laws::{History, Reader, check};
+use fastrand::Rng;
+use futures_util::future::{join_all, join3};
+use futures_util::{StreamExt, TryFutureExt};
+use registry_core::{
+    Batch, Change, Claim, ErrorKind, Lease, Registry, Result, ServiceName, Snapshot, Watch,
+};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
+
+const WRITERS: usize = 4;
+const READERS: usize = 4;
+
+/// How many operations each writer makes in a round. The checks take the square of it.
+const OPERATIONS: usize = 150;
+
+/// How long one round may take.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// What a run is made of.
+#[allow(missing_debug_implementations)]
+pub struct Endurance<D> {
+    /// The store, on a connection that is disturbed.
+    pub disturbed: Arc<dyn Registry>,
+    /// The same store, on one that is not.
+    pub direct: Arc<dyn Registry>,
+    /// Disturbs the connections, once.
+    pub disturb: D,
+    /// How many changes to see and check, at least.
+    pub changes: usize,
+    /// Decides what is done, and about when.
+    pub seed: u64,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Endured {
+    /// Changes that were seen by the undisturbed reader, and checked.
+    pub changes: usize,
+    /// How often the connections were disturbed.
+    pub disturbances: usize,
+    /// How often a call failed or a watch was cut by that.
+    pub failures: usize,
+}
+
+impl<D: Fn()> Endurance<D> {
+    /// Runs it, each round on a service of its own.
+    ///
+    /// # Panics
+    ///
+    /// If a law does not hold, an error is of a kind that a cut connection does not explain, or a round
+    /// takes too long. The message has the seed.
+    pub async fn run(&self) -> Endured {
+        let mut total = Endured::default();
+        for round in 0.. {
+            let run = tokio::time::timeout(ROUND, self.round(round)).await;
+            let seen = run.unwrap_or_else(|_| panic!("round {round} of {} hangs", self.seed));
+            total.changes += seen.changes;
+            total.disturbances += seen.disturbances;
+            total.failures += seen.failures;
+            if total.changes >= self.changes {
+                break;
+            }
+        }
+        total
+    }
+
+    async fn round(&self, round: u64) -> Endured {
+        let name = service(&format!("endurance-{round}"));
+        let mut random = Rng::with_seed(self.seed ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let failures = AtomicUsize::new(0);
+        let start = within(self.direct.load(&name)).await.unwrap();
+        let canonical = within(self.direct.watch(&name, start.cursor())).await.unwrap();
+
+        let seeds: Vec<u64> = (0..WRITERS + READERS).map(|_| random.u64(..)).collect();
+        let (writers, readers) = seeds.split_at(WRITERS);
+        let writing = async {
+            let writing = writers.iter().map(|seed| self.write(&name, *seed, &failures));
+            let acknowledged = join_all(writing).await.concat();
+            let end = Claim::new(LONG).unwrap();
+            within(self.direct.register(&instance(&name, "end"), &end)).await.unwrap();
+            (acknowledged, within(self.direct.load(&name)).await.unwrap())
+        };
+        let reading = readers.iter().map(|seed| self.read(&name, &start, *seed, &failures));
+        let mut work = pin!(join3(whole(canonical), writing, join_all(reading)));
+        let mut disturbances = 0;
+        let (canonical, (acknowledged, end), readers) = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                () = sleep(Duration::from_millis(random.u64(5..150))) => {
+                    (self.disturb)();
+                    disturbances += 1;
+                }
+            }
+        };
+        let changes = canonical.iter().map(|batch| batch.changes.len()).sum();
+        assert!(changes > OPERATIONS, "too little happened: {changes}");
+        let (loads, end) = (Vec::new(), Some(end));
+        let history = History { canonical, readers, acknowledged, loads, end };
+        if let Err(violation) = check(&history) {
+            panic!("round {round} of seed {}: {violation:?}", self.seed);
+        }
+        Endured { changes, disturbances, failures: failures.load(Ordering::Relaxed) }
+    }
+
+    /// Registers, updates, renews and withdraws at random, in competition for few ids. Gives what was
+    /// acknowledged.
+    async fn write(&self, name: &ServiceName, seed: u64, failures: &AtomicUsize) -> Vec<Lease> {
+        let (mut random, store) = (Rng::with_seed(seed), &self.disturbed);
+        let (mut held, mut acknowledged) = (Vec::<(Claim, Lease)>::new(), Vec::new());
+        for n in 0..OPERATIONS {
+            let one = version(name, &random.u8(0..8).to_string(), n);
+            match random.u8(0..10) {
+                0..=4 => {
+                    let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
+                    match again(failures, || store.register(&one, &claim)).await {
+                        Ok(lease) => {
+                            acknowledged.push(lease.clone());
+                            held.push((claim, lease));
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
+                    }
+                }
+                5..=6 if !held.is_empty() => {
+                    let n = random.usize(..held.len());
+                    let (claim, lease) = &mut held[n];
+                    let claim = claim.with_takeover(false);
+                    let update = lease.instance().clone().with_weight(random.u32(..));
+                    match again(failures, || store.register(&update, &claim)).await {
+                        Ok(updated) => {
+                            acknowledged.push(updated.clone());
+                            *lease = updated;
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
+                    }
+                }
+                7 if !held.is_empty() => {
+                    let (_, lease) = &held[random.usize(..held.len())];
+                    if let Err(error) = again(failures, || store.keep_alive(lease)).await {
+                        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+                    }
+                }
+                _ if !held.is_empty() => {
+                    let (_, lease) = held.swap_remove(random.usize(..held.len()));
+                    again(failures, || store.deregister(&lease)).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+        acknowledged
+    }
+
+    /// Reads to the end, over all cuts.
+    async fn read(
+        &self,
+        name: &ServiceName,
+        start: &Snapshot,
+        seed: u64,
+        failures: &AtomicUsize,
+    ) -> Reader {
+        let mut random = Rng::with_seed(seed);
+        let mut reader = Reader { start: start.clone(), batches: Vec::new() };
+        let mut cursor = start.cursor().clone();
+        loop {
+            let mut watch = again(failures, || self.disturbed.watch(name, &cursor)).await.unwrap();
+            for _ in 0..random.u16(1..300) {
+                match within(watch.next()).await.expect("a watch has no bare end") {
+                    Ok(batch) => {
+                        let over = is_end(&batch);
+                        reader.batches.push(batch);
+                        if over {
+                            return reader;
+                        }
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            }
+            cursor = watch.cursor().clone();
+        }
+    }
+}
+
+/// Repeats a call that a cut connection fails, and counts that.
+async fn again<T, F: Future<Output = Result<T>>>(
+    failures: &AtomicUsize,
+    call: impl Fn() -> F,
+) -> Result<T> {
+    try_again(|| {
+        call().inspect_err(|error| {
+            if error.kind() == ErrorKind::Unavailable {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    })
+    .await
+}
+
+/// All that comes, to the end.
+async fn whole(mut watch: Watch) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    while !batches.last().is_some_and(is_end) {
+        batches.push(next_item(&mut watch).await.unwrap());
+    }
+    batches
+}
+
+fn is_end(batch: &Batch) -> bool {
+    batch.changes.iter().any(|change| matches!(change, Change::Put(one) if one.id() == &id("end")))
+}
