@@ -3,7 +3,7 @@
 use super::Backoff;
 use super::keeper::{Keeper, not_withdrawn};
 use super::orders::Orders;
-use crate::{Claim, Error, ErrorKind, Instance, Registry, Result, Status, Target};
+use crate::{Claim, Error, ErrorKind, Instance, LeaseId, Registry, Result, Status, Target};
 use futures_util::{FutureExt, Stream, stream};
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +25,22 @@ pub struct RegistrationOptions {
     ///
     /// It counts for the start alone: displaced itself later, a registration displaces nobody.
     pub takeover: bool,
+    /// The lease id to register under: drawn unless set. No two registrations may share one.
+    ///
+    /// To set it is for those who name the instance after it, as is the custom of go-zero:
+    ///
+    /// ```
+    /// use registry_core::{Instance, LeaseId, RegistrationOptions};
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let lease = LeaseId::random();
+    /// let id = lease.to_string().parse()?;
+    /// let node = Instance::new("user.rpc".parse()?, id, "10.0.0.1:8080".parse()?);
+    /// let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub lease: Option<LeaseId>,
     /// Whether `start` waits for the store.
     pub start: Start,
     /// How long to wait between tries while the store does not answer.
@@ -60,6 +76,7 @@ impl Default for RegistrationOptions {
         Self {
             ttl: Duration::from_secs(10),
             takeover: true,
+            lease: None,
             start: Start::Within(Duration::from_secs(10)),
             backoff: Backoff::default(),
             timeout: Duration::from_secs(5),
@@ -146,7 +163,10 @@ impl Registration {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Self> {
-        let claim = Claim::new(options.ttl)?.with_takeover(options.takeover);
+        let mut claim = Claim::new(options.ttl)?.with_takeover(options.takeover);
+        if let Some(lease) = options.lease {
+            claim = claim.with_lease(lease);
+        }
         let (start, stop_timeout) = (options.start, options.stop_timeout);
         let (registered, first) = oneshot::channel();
         let keeper = Keeper::new(registry, instance, claim, options, registered);

@@ -1,7 +1,7 @@
 //! A registration begins: within a time, in the background, or not at all.
 
 use crate::support::*;
-use registry_core::{ErrorKind, RegistrationOptions, RegistrationState, Start};
+use registry_core::{ErrorKind, LeaseId, RegistrationOptions, RegistrationState, Start};
 use registry_mem::Fault;
 use std::error::Error as _;
 use std::time::Duration;
@@ -160,4 +160,17 @@ async fn a_start_in_the_background_goes_on_although_it_is_refused() {
     world.spy.untwist();
     until_active(&registration).await;
     assert_eq!(world.stored_ids().await, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_registers_under_the_lease_id_it_is_given() {
+    let (world, lease) = (World::new(), LeaseId::random());
+    let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    let _registration = world.try_start(node(&lease.to_string()), options).await.unwrap();
+    world.link.inject(Fault::LeaseLost);
+    pass(TTL).await;
+    let claims = world.spy.claims();
+    assert_eq!(claims.len(), 2);
+    assert!(claims.iter().all(|(_, claim)| claim.lease() == lease));
+    assert_eq!(world.stored_ids().await, lease.to_string());
 }

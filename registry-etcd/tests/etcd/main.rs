@@ -15,6 +15,7 @@ mod leases;
 mod members;
 mod reads;
 mod registration;
+mod space;
 mod streams;
 mod support;
 mod watches;

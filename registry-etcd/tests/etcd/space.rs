@@ -1,0 +1,48 @@
+//! An etcd that is out of space: it takes nothing new, and renews.
+
+use crate::support::{Fixture, claim, instance, next, put, within};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
+use registry_core::ErrorKind;
+use registry_testkit::servers::{Etcd, ServerOptions};
+
+#[tokio::test]
+async fn a_server_out_of_space_refuses_registrations_and_keeps_those_there_are() {
+    let arguments = vec!["--quota-backend-bytes=4194304".to_owned()];
+    let options = ServerOptions { url: None, arguments, ..Etcd::options() };
+    let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap(), "").await;
+    let (one, two) = (instance("user", "1"), instance("user", "2"));
+    let lease = etcd.register(&one, &claim(60)).await.unwrap();
+    let mut watch = etcd.watch("user").await;
+    let mut kv = etcd.raw.kv_client();
+    let mut n = 0;
+    let full = loop {
+        n += 1;
+        assert!(n < 100, "it took 100 times 500 kB");
+        let bulk = vec![b'x'; 500_000];
+        if let Err(error) = within(kv.put(format!("bulk/{n}"), bulk, None)).await {
+            break error;
+        }
+    };
+    assert!(full.to_string().contains("space exceeded"), "{full}");
+
+    let error = etcd.register(&two, &claim(60)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    etcd.keep_alive(&lease).await.expect("it renews what there is");
+    assert_eq!(etcd.load("user").await.instances()[..], *std::slice::from_ref(&one));
+
+    within(kv.delete("bulk/", Some(DeleteOptions::new().with_prefix()))).await.unwrap();
+    // Physically: what is not gone yet, no defragmentation frees.
+    let physical = Some(CompactionOptions::new().with_physical());
+    within(kv.compact(etcd.revision().await, physical)).await.unwrap();
+    let mut maintenance = etcd.raw.maintenance_client();
+    within(maintenance.defragment()).await.unwrap();
+    let raised = maintenance.alarm(AlarmAction::Get, AlarmType::None, None);
+    let member = within(raised).await.unwrap().alarms()[0].member_id();
+    let mut of_it = AlarmOptions::new();
+    of_it.with_member(member);
+    let of_it = Some(of_it);
+    within(maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, of_it)).await.unwrap();
+    etcd.register(&two, &claim(60)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&two)], "the watch stood all the time");
+    etcd.deregister(&lease).await.unwrap();
+}
