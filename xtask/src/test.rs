@@ -43,6 +43,6 @@ pub(crate) fn run(docker: bool) -> Result<()> {
 }
 
 /// The cargo that runs this.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -93,6 +93,7 @@ static ETCD: Kind = Kind {
     name: "etcd",
     program: "etcd",
     url_variable: "REGISTRY_TEST_ETCD_URL",
+    path_variable: "REGISTRY_TEST_ETCD_PATH",
     image_variable: "REGISTRY_TEST_ETCD_IMAGE",
     image: "quay.io/coreos/etcd:v3.5.16",
     port: 2379,

@@ -12,8 +12,9 @@
 //! it; it is never a reason to skip.
 //!
 //! [`EtcdCluster`] and servers with TLS (feature `tls`) are children of this process, so only the
-//! second will do. Another release than the usual is a matter of [`ServerOptions::path`], or of
-//! `PATH` for a whole run: `cargo xtask etcd-releases` provides one.
+//! second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
+//! whole run of `REGISTRY_TEST_ETCD_PATH`, which stands for `PATH`: `cargo xtask etcd-releases`
+//! provides one. Where that is empty there is no binary.
 //!
 //! The fixtures wait on real processes: use them with a real clock, not with a paused one.
 
@@ -65,7 +66,7 @@ impl ServerOptions {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             url: variable(kind.url_variable),
-            path: env::var_os("PATH"),
+            path: env::var_os(kind.path_variable).or_else(|| env::var_os("PATH")),
             image: variable(kind.image_variable).unwrap_or_else(|| kind.image.to_owned()),
             arguments: Vec::new(),
         }
@@ -92,6 +93,8 @@ struct Kind {
     program: &'static str,
     /// The environment variable with the URL of a running one.
     url_variable: &'static str,
+    /// The environment variable with the folders to look for the binary in instead of `PATH`.
+    path_variable: &'static str,
     /// The environment variable with the image to use instead of `image`.
     image_variable: &'static str,
     /// The image of the official release.
@@ -266,6 +269,7 @@ mod tests {
         name: "redis",
         program: "redis-server",
         url_variable: "",
+        path_variable: "",
         image_variable: "",
         image: "",
         port: 6379,

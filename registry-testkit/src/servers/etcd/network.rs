@@ -143,3 +143,93 @@ async fn read<const N: usize>(stream: &mut TcpStream) -> io::Result<[u8; N]> {
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::array;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// One member calls another, as etcd does.
+    struct Call {
+        from: usize,
+        to: usize,
+        stream: TcpStream,
+    }
+
+    impl Call {
+        async fn dial(network: &Network, from: usize, to: usize) -> Self {
+            let mut stream = TcpStream::connect(network.doors[from]).await.unwrap();
+            stream.write_all(&[5, 1, 0]).await.unwrap();
+            assert_eq!(read(&mut stream).await.unwrap(), [5, 0]);
+            stream.write_all(&[5, 1, 0, 1]).await.unwrap();
+            stream.write_all(&advertised(to).octets()).await.unwrap();
+            stream.write_all(&2380_u16.to_be_bytes()).await.unwrap();
+            assert_eq!(read(&mut stream).await.unwrap(), [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+            Self { from, to, stream }
+        }
+
+        async fn ask(&mut self) {
+            self.stream.write_all(b"?").await.unwrap();
+        }
+
+        /// Who answers: each says its own number.
+        async fn answer(&mut self, within: Duration) -> Option<usize> {
+            let answer = timeout(within, read::<1>(&mut self.stream)).await;
+            answer.ok().map(|byte| usize::from(byte.unwrap()[0]))
+        }
+    }
+
+    async fn member(number: u8, listener: TcpListener) {
+        let mut calls = JoinSet::new();
+        while let Ok((mut call, _)) = listener.accept().await {
+            calls.spawn(async move {
+                while read::<1>(&mut call).await.is_ok() {
+                    call.write_all(&[number]).await.unwrap();
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_cut_off_neither_calls_nor_is_called() {
+        let mut members = JoinSet::new();
+        let mut peers = [SocketAddr::from(([0; 4], 0)); MEMBERS];
+        for (number, peer) in (0..).zip(&mut peers) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            *peer = listener.local_addr().unwrap();
+            members.spawn(member(number, listener));
+        }
+        let network = Network::start(&peers).await.unwrap();
+        let mut calls = Vec::new();
+        for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            calls.push(timeout(SOON, Call::dial(&network, from, to)).await.unwrap());
+        }
+        for cut_off in [Some(0), Some(2), None] {
+            network.cut_off(cut_off);
+            for call in &mut calls {
+                call.ask().await;
+                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                    let answer = call.answer(Duration::from_millis(100)).await;
+                    assert_eq!(answer, None, "{} to {}", call.from, call.to);
+                } else {
+                    assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
+                }
+            }
+            network.cut_off(None);
+            // What was held up comes now.
+            for call in &mut calls {
+                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                    assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn members_are_at_addresses_for_documentation() {
+        let all: [Ipv4Addr; MEMBERS] = array::from_fn(advertised);
+        assert!(all.iter().all(Ipv4Addr::is_documentation));
+    }
+}
