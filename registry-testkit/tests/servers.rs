@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use std::{env, fs, future, thread};
+use std::{env, fs, future, iter, thread};
 
 use registry_testkit::servers::{Etcd, Redis, ServerError, ServerOptions};
 use tokio::net::TcpStream;
@@ -47,6 +47,28 @@ async fn etcd_answers() {
     wire::etcd(&etcd.endpoint(), "/v3/kv/put", PUT_K).await.unwrap();
     let answer = wire::etcd(&etcd.endpoint(), "/v3/kv/range", GET_K).await.unwrap();
     assert!(answer.contains(V), "{answer}");
+}
+
+/// Another release is a matter of the path: its folder stands before all others.
+#[tokio::test]
+async fn the_release_is_that_of_the_first_binary_on_the_path() {
+    let usual = own_etcd().await.release().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (program, usual_path) = (folder.path().join("etcd"), env::var_os("PATH").unwrap());
+    // It leaves a trace, so that it is known for the one in this folder.
+    let lines = [
+        "#!/bin/sh".to_owned(),
+        format!("touch '{}'", folder.path().join("trace").display()),
+        format!("PATH='{}' exec etcd \"$@\"", usual_path.display()),
+    ];
+    fs::write(&program, lines.join("\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let folders = iter::once(folder.path().to_owned()).chain(env::split_paths(&usual_path));
+    let path = Some(env::join_paths(folders).unwrap());
+    let options = ServerOptions { url: None, path, ..Etcd::options() };
+    let etcd = Etcd::start_with(options).await.unwrap();
+    assert!(folder.path().join("trace").exists());
+    assert_eq!(etcd.release().await.unwrap(), usual);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,6 +33,46 @@ pub(crate) fn install(packages: &[&str], units: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Unpacks the package of another Debian release into a folder, with nothing it depends on. This
+/// machine's own lists, packages and settings stay as they are, and nobody needs to be root.
+pub(crate) fn unpack(package: &str, release: &str, into: &Path) -> Result<()> {
+    /// Comes with every Debian, and knows the next release.
+    const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let mirror = debian_mirror()?;
+    let scratch = tempfile::tempdir().context("cannot make a folder for packages")?;
+    let scratch = scratch.path();
+    let sources = scratch.join("sources.list");
+    fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {release} main\n"))
+        .context("cannot write a list of sources")?;
+    for folder in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(scratch.join(folder)).context("cannot make a folder for packages")?;
+    }
+    let option = |name: &str, value: &str| format!("-o{name}={value}");
+    let path = |name: &str| scratch.join(name).display().to_string();
+    let apt_get = || {
+        let mut apt_get = Command::new("apt-get");
+        apt_get.current_dir(scratch).arg("-q").args([
+            option("Dir::Etc::SourceList", &path("sources.list")),
+            option("Dir::Etc::SourceParts", "-"),
+            option("Dir::State::Lists", &path("lists")),
+            option("Dir::Cache", &path("cache")),
+            // The user that apt downloads as may not enter the folder.
+            option("APT::Sandbox::User", "root"),
+            option("Acquire::Languages", "none"),
+        ]);
+        apt_get
+    };
+    execute(apt_get().arg("update"))?;
+    execute(apt_get().args(["download", package]))?;
+    let packages = fs::read_dir(scratch).context("cannot read a folder of packages")?;
+    let file = packages
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|file| file.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get brought no package {package} of {release}"))?;
+    fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
+    execute(Command::new("dpkg").arg("-x").arg(file).arg(into))
+}
+
 /// The mirror that this Debian gets its own release from.
 pub(crate) fn debian_mirror() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
@@ -40,7 +81,7 @@ pub(crate) fn debian_mirror() -> Result<String> {
         line.unwrap_or_default().trim_matches('"')
     };
     if field("ID") != "debian" {
-        bail!("images are built on Debian only; elsewhere they must be pulled");
+        bail!("the packages of another Debian can be had on a Debian only: this is none");
     }
     let codename = field("VERSION_CODENAME");
     for file in source_files()? {

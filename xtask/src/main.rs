@@ -3,7 +3,10 @@
 mod apt;
 mod command;
 mod images;
+mod matrix;
+mod releases;
 mod setup;
+mod table;
 mod test;
 
 use anyhow::Result;
@@ -29,6 +32,17 @@ enum Chore {
     },
     /// Provide the images for the tests in Docker: pulled, or built from Debian packages.
     Images,
+    /// Provide the releases of etcd that the matrix wants, side by side.
+    EtcdReleases,
+    /// Run the tests of a store against every release of its server, by binary and in Docker.
+    Matrix {
+        /// The kind of server.
+        #[arg(value_parser = matrix::kind)]
+        kind: &'static matrix::Kind,
+        /// Leave out what takes long, and Docker.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -36,5 +50,7 @@ fn main() -> Result<()> {
         Chore::Setup => setup::run(),
         Chore::Test { docker } => test::run(docker),
         Chore::Images => images::run(),
+        Chore::EtcdReleases => releases::run(&releases::ETCD),
+        Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

@@ -10,8 +10,11 @@ use crate::{images, setup};
 
 /// The workspace with every store. Not `--all-features`: the server fixtures' `docker` would go
 /// into every build.
-const EVERYTHING: [&str; 3] =
-    ["--workspace", "--features", "service-registry/etcd,service-registry/redis"];
+const EVERYTHING: [&str; 3] = [
+    "--workspace",
+    "--features",
+    "service-registry/etcd,service-registry/redis,registry-testkit/tls",
+];
 
 /// The server fixtures in containers.
 const IN_DOCKER: [&str; 6] =
@@ -40,6 +43,6 @@ pub(crate) fn run(docker: bool) -> Result<()> {
 }
 
 /// The cargo that runs this.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

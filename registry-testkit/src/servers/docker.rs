@@ -6,7 +6,7 @@ use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt, TestcontainersError};
 
-use super::{Kind, Place, ServerError, probe};
+use super::{Kind, Place, ServerError, Wire, probe};
 
 /// A running container, removed on drop.
 pub(super) type Container = ContainerAsync<GenericImage>;
@@ -20,7 +20,13 @@ pub(super) async fn start(
     image: &str,
     extra: Vec<String>,
 ) -> Result<(Container, String), ServerError> {
-    let place = Place { program: None, host: "0.0.0.0", port: kind.port, data: Path::new(DATA) };
+    let place = Place {
+        program: None,
+        scheme: "http",
+        host: "0.0.0.0",
+        port: kind.port,
+        data: Path::new(DATA),
+    };
     let mut command = vec![kind.program.to_owned()];
     command.extend((kind.arguments)(&place)?);
     command.extend(extra);
@@ -32,7 +38,7 @@ pub(super) async fn start(
             image: image.to_owned(),
             source: Box::new(source),
         })?;
-    let ready = probe::until_ready(kind, &address, || Ok(())).await;
+    let ready = probe::until_ready(kind, &Wire::Plain, &address, || Ok(())).await;
     if let Err(reason) = ready {
         let log = container.stderr_to_vec().await.unwrap_or_default();
         let log = String::from_utf8_lossy(&log);

@@ -1,6 +1,7 @@
 //! What can go wrong with a test's server.
 
 use std::io;
+use std::time::Duration;
 
 /// Why there is no server, or why it did not do what it was told.
 ///
@@ -49,11 +50,30 @@ pub enum ServerError {
         /// What was seen last, and the end of the log of a server of our own.
         reason: String,
     },
-    /// Only a server started from a binary can be paused, killed, restarted and wiped.
-    #[error("a server from {backing} cannot be paused, killed, restarted or wiped")]
+    /// Only a server started from a binary can be paused, killed, restarted and wiped. One that
+    /// somebody else runs cannot be given passwords either.
+    #[error("a server from {backing} cannot be paused, killed, restarted, wiped or locked")]
     NotSupported {
         /// Where the server came from.
         backing: &'static str,
+    },
+    /// What was asked for needs servers that are child processes.
+    #[error(
+        "this needs `{program}` on PATH: run `cargo xtask test`, which installs it on Debian-likes"
+    )]
+    NoProgram {
+        /// The server's binary.
+        program: &'static str,
+    },
+    /// The servers did not do what they were made to.
+    #[error("could not {action} within {within:?}: seen=`{seen}`")]
+    NoEffect {
+        /// What was tried.
+        action: &'static str,
+        /// How long.
+        within: Duration,
+        /// What stood in the way, or what the servers said at last.
+        seen: String,
     },
     /// The server was killed, or ended by itself, and has not been started again.
     #[error("{server} is not running")]

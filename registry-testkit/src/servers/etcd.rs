@@ -1,8 +1,22 @@
-//! A single-member etcd.
+//! etcd: of one member, and of three.
+
+mod auth;
+mod cluster;
+mod gateway;
+mod network;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use self::auth::EtcdTokens;
+pub use self::cluster::EtcdCluster;
+#[cfg(feature = "tls")]
+pub use self::tls::{Caller, EtcdTls};
 
 use std::path::Path;
 use std::process::Command;
 
+#[cfg(feature = "tls")]
+use super::{Extra, Wire, program};
 use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
 
 /// A running etcd of one member.
@@ -13,6 +27,9 @@ use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
 pub struct Etcd(Server);
 
 impl Etcd {
+    /// The password of the users that [`enable_auth`](Self::enable_auth) makes.
+    pub const PASSWORD: &str = auth::PASSWORD;
+
     /// Where [`start`](Self::start) looks, as the environment says.
     pub fn options() -> ServerOptions {
         ServerOptions::from_env(&ETCD)
@@ -28,14 +45,41 @@ impl Etcd {
         Server::start(&ETCD, options).await.map(Self)
     }
 
-    /// The URL for a store: `etcd://127.0.0.1:PORT`.
+    /// Starts a server that speaks TLS with its clients, from a binary where `options` say. Their
+    /// URL and their image are passed over.
+    #[cfg(feature = "tls")]
+    pub async fn start_tls(options: ServerOptions, tls: &EtcdTls) -> Result<Self, ServerError> {
+        let program = program(&ETCD, &options)?;
+        let arguments = [tls.arguments(), options.arguments].concat();
+        let extra = Extra { arguments, wire: Wire::Tls(tls.clone()), ..Extra::default() };
+        Server::run(&ETCD, program, extra).await.map(Self)
+    }
+
+    /// The URL for a store: `etcd://127.0.0.1:PORT`, with TLS `etcds`.
     pub fn url(&self) -> &str {
         &self.0.url
     }
 
-    /// The endpoint for a client or for `etcdctl`: `http://127.0.0.1:PORT`.
+    /// The endpoint for a client or for `etcdctl`: `http://127.0.0.1:PORT`, with TLS `https`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.0.address)
+        format!("{}://{}", self.0.wire.scheme(), self.0.address)
+    }
+
+    /// Its release, as `3.5.16`.
+    pub async fn release(&self) -> Result<String, ServerError> {
+        gateway::release(&self.0.wire, &self.0.address).await
+    }
+
+    /// Makes the users `root`, who may do everything, and `app`, who may read and write the keys
+    /// that begin with `prefix`, and turns authentication on. See [`EtcdTokens`] for what to start
+    /// it with.
+    ///
+    /// When this returns a caller without a name is refused.
+    pub async fn enable_auth(&self, prefix: &str) -> Result<(), ServerError> {
+        if self.0.is_given() {
+            return Err(ServerError::NotSupported { backing: "a URL" });
+        }
+        auth::enable(&self.0.wire, &self.0.address, prefix).await
     }
 
     /// What an operator can do to a server that was started from a binary.
@@ -49,6 +93,7 @@ static ETCD: Kind = Kind {
     name: "etcd",
     program: "etcd",
     url_variable: "REGISTRY_TEST_ETCD_URL",
+    path_variable: "REGISTRY_TEST_ETCD_PATH",
     image_variable: "REGISTRY_TEST_ETCD_IMAGE",
     image: "quay.io/coreos/etcd:v3.5.16",
     port: 2379,
@@ -62,14 +107,14 @@ const OLDEST: (u64, u64, u64) = (3, 4, 11);
 
 /// The command line of a single member.
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
-    let Place { program, host, port, data } = place;
+    let Place { program, scheme, host, port, data } = place;
     // A container's release is not known before it runs; what every 3.4 to 3.6 knows will do there.
     let release = program.map_or(Ok(OLDEST), release)?;
     let mut arguments = vec![
         "--name=registry-test".to_owned(),
         format!("--data-dir={}", data.display()),
-        format!("--listen-client-urls=http://{host}:{port}"),
-        format!("--advertise-client-urls=http://127.0.0.1:{port}"),
+        format!("--listen-client-urls={scheme}://{host}:{port}"),
+        format!("--advertise-client-urls={scheme}://127.0.0.1:{port}"),
         // Nobody calls a single member as a peer. What it advertises makes its cluster id, together
         // with the token: two servers differ, one that was wiped and restarted stays the same.
         "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
@@ -126,7 +171,8 @@ mod tests {
 
     #[test]
     fn flags_follow_the_release() {
-        let place = Place { program: None, host: "0.0.0.0", port: 2379, data: Path::new("/data") };
+        let (host, data) = ("0.0.0.0", Path::new("/data"));
+        let place = Place { program: None, scheme: "http", host, port: 2379, data };
         let flags = arguments(&place).unwrap().join(" ");
         assert!(flags.contains("--experimental-watch-progress-notify-interval=200ms"), "{flags}");
         assert!(!flags.contains("no-fsync"), "{flags}");

@@ -11,6 +11,11 @@
 //! Where there is none of them the answer is an error that says how to get one. A test fails with
 //! it; it is never a reason to skip.
 //!
+//! [`EtcdCluster`] and servers with TLS (feature `tls`) are children of this process, so only the
+//! second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
+//! whole run of `REGISTRY_TEST_ETCD_PATH`, which stands for `PATH`: `cargo xtask etcd-releases`
+//! provides one. Where that is empty there is no binary.
+//!
 //! The fixtures wait on real processes: use them with a real clock, not with a paused one.
 
 #[cfg(feature = "docker")]
@@ -22,6 +27,7 @@ mod probe;
 mod process;
 mod redis;
 mod spawn;
+mod wire;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -29,9 +35,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::error::ServerError;
-pub use self::etcd::Etcd;
+#[cfg(feature = "tls")]
+pub use self::etcd::{Caller, EtcdTls};
+pub use self::etcd::{Etcd, EtcdCluster, EtcdTokens};
 pub use self::process::Process;
 pub use self::redis::Redis;
+
+use self::wire::Wire;
 
 /// Where to look for a server, and what to start it with.
 ///
@@ -56,7 +66,7 @@ impl ServerOptions {
         let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             url: variable(kind.url_variable),
-            path: env::var_os("PATH"),
+            path: env::var_os(kind.path_variable).or_else(|| env::var_os("PATH")),
             image: variable(kind.image_variable).unwrap_or_else(|| kind.image.to_owned()),
             arguments: Vec::new(),
         }
@@ -83,6 +93,8 @@ struct Kind {
     program: &'static str,
     /// The environment variable with the URL of a running one.
     url_variable: &'static str,
+    /// The environment variable with the folders to look for the binary in instead of `PATH`.
+    path_variable: &'static str,
     /// The environment variable with the image to use instead of `image`.
     image_variable: &'static str,
     /// The image of the official release.
@@ -102,6 +114,8 @@ struct Kind {
 struct Place<'a> {
     /// The binary, unless it is one in a container.
     program: Option<&'a Path>,
+    /// `http`, or `https` where its clients speak TLS.
+    scheme: &'static str,
     /// The address to listen on.
     host: &'a str,
     /// The port to listen on.
@@ -110,12 +124,24 @@ struct Place<'a> {
     data: &'a Path,
 }
 
+/// What one server is started with beside what its kind says.
+#[derive(Clone, Debug, Default)]
+struct Extra {
+    /// The last of a kind wins.
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    /// How it is spoken to.
+    wire: Wire,
+}
+
 /// A server that answered its probe.
 struct Server {
     /// Its URL, in the form the stores take.
     url: String,
     /// `host:port`.
     address: String,
+    /// How it is spoken to.
+    wire: Wire,
     /// What keeps it alive.
     backing: Backing,
 }
@@ -141,14 +167,19 @@ impl Server {
             return Self::given(kind, url).await;
         }
         if let Some(program) = find(kind.program, options.path.as_deref()) {
-            let process = Process::start(kind, program, options.arguments).await?;
-            return Ok(Self::local(kind, process.address(), Backing::Process(process)));
+            let extra = Extra { arguments: options.arguments, ..Extra::default() };
+            return Self::run(kind, program, extra).await;
         }
         #[cfg(feature = "docker")]
         {
             let (container, address) =
                 docker::start(kind, &options.image, options.arguments).await?;
-            Ok(Self::local(kind, address, Backing::Docker { _container: Box::new(container) }))
+            Ok(Self::local(
+                kind,
+                address,
+                Wire::Plain,
+                Backing::Docker { _container: Box::new(container) },
+            ))
         }
         #[cfg(not(feature = "docker"))]
         Err(ServerError::Missing {
@@ -162,15 +193,27 @@ impl Server {
     async fn given(kind: &Kind, url: String) -> Result<Self, ServerError> {
         let address = address_of(kind, &url)
             .ok_or(ServerError::Url { variable: kind.url_variable, scheme: kind.name })?;
-        probe::until_ready(kind, &address, || Ok(()))
+        probe::until_ready(kind, &Wire::Plain, &address, || Ok(()))
             .await
             .map_err(|reason| ServerError::NotReady { server: kind.name, reason })?;
-        Ok(Self { url, address, backing: Backing::Url })
+        Ok(Self { url, address, wire: Wire::Plain, backing: Backing::Url })
+    }
+
+    /// A server of our own.
+    async fn run(kind: &'static Kind, program: PathBuf, extra: Extra) -> Result<Self, ServerError> {
+        let wire = extra.wire.clone();
+        let process = Process::start(kind, program, extra).await?;
+        Ok(Self::local(kind, process.address(), wire, Backing::Process(process)))
     }
 
     /// A server this fixture started.
-    fn local(kind: &Kind, address: String, backing: Backing) -> Self {
-        Self { url: format!("{}://{address}", kind.name), address, backing }
+    fn local(kind: &Kind, address: String, wire: Wire, backing: Backing) -> Self {
+        Self { url: wire.url(kind, &address), address, wire, backing }
+    }
+
+    /// Whether somebody else runs it.
+    fn is_given(&self) -> bool {
+        matches!(self.backing, Backing::Url)
     }
 
     /// The powers of an operator, which only a child process gives.
@@ -204,6 +247,12 @@ fn address_of(kind: &Kind, url: &str) -> Option<String> {
     Some(if has_port { first.to_owned() } else { format!("{first}:{}", kind.port) })
 }
 
+/// The binary that `options` lead to, for servers that must be children of ours.
+fn program(kind: &Kind, options: &ServerOptions) -> Result<PathBuf, ServerError> {
+    find(kind.program, options.path.as_deref())
+        .ok_or(ServerError::NoProgram { program: kind.program })
+}
+
 /// The first file called `program` in the folders of `path`.
 fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     env::split_paths(path?)
@@ -220,6 +269,7 @@ mod tests {
         name: "redis",
         program: "redis-server",
         url_variable: "",
+        path_variable: "",
         image_variable: "",
         image: "",
         port: 6379,

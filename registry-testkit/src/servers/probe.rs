@@ -1,13 +1,10 @@
-//! Whether a server is in working order, asked in its own language over a bare TCP stream.
+//! Whether a server is in working order, asked in its own language.
 
-use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Kind;
+use super::{Kind, Wire};
 
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(15);
@@ -22,12 +19,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// before the deadline.
 pub(super) async fn until_ready(
     kind: &Kind,
+    wire: &Wire,
     address: &str,
     mut still_there: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
-        let answer = probe(kind, address).await;
+        let answer = probe(kind, wire, address).await;
         // Asked after the probe: the answer may be that of a stranger who took the port.
         still_there()?;
         match answer {
@@ -39,8 +37,8 @@ pub(super) async fn until_ready(
 }
 
 /// Asks once.
-async fn probe(kind: &Kind, address: &str) -> Result<(), String> {
-    let reply = timeout(PROBE_WITHIN, exchange(address, kind.request))
+async fn probe(kind: &Kind, wire: &Wire, address: &str) -> Result<(), String> {
+    let reply = timeout(PROBE_WITHIN, wire.exchange(address, kind.request))
         .await
         .map_err(|_| format!("{address} did not answer within {PROBE_WITHIN:?}"))?
         .map_err(|error| format!("{address}: {error}"))?;
@@ -48,14 +46,4 @@ async fn probe(kind: &Kind, address: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{address} answered {reply:?}"))
-}
-
-/// Sends a request and reads until the server hangs up.
-async fn exchange(address: &str, request: &str) -> io::Result<String> {
-    const LIMIT: u64 = 64 * 1024;
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut reply = Vec::new();
-    stream.take(LIMIT).read_to_end(&mut reply).await?;
-    Ok(String::from_utf8_lossy(&reply).into_owned())
 }

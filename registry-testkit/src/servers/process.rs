@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
-use super::{Kind, Place, ServerError, folder, probe, spawn};
+use super::{Extra, Kind, Place, ServerError, folder, probe, spawn};
 
 /// How often another port is tried when somebody took ours between the choice and the start.
-const PORT_TRIES: usize = 5;
+pub(super) const PORT_TRIES: usize = 5;
 
 /// A server started from a binary on this machine, and what its operator can do to it.
 ///
@@ -22,6 +22,7 @@ pub struct Process {
     kind: &'static Kind,
     program: PathBuf,
     arguments: Vec<String>,
+    extra: Extra,
     port: u16,
     folder: TempDir,
     child: Option<Child>,
@@ -32,7 +33,7 @@ impl Process {
     pub(super) async fn start(
         kind: &'static Kind,
         program: PathBuf,
-        extra: Vec<String>,
+        extra: Extra,
     ) -> Result<Self, ServerError> {
         let mut tries = 1;
         loop {
@@ -95,29 +96,32 @@ impl Process {
     }
 
     /// Chooses a port, a folder and with them the command line.
-    fn prepare(kind: &'static Kind, program: &Path, extra: &[String]) -> Result<Self, ServerError> {
+    fn prepare(kind: &'static Kind, program: &Path, extra: &Extra) -> Result<Self, ServerError> {
         let folder = folder::create().map_err(ServerError::io("make a folder for a server"))?;
         let data = data_in(folder.path());
         fs::create_dir(&data).map_err(ServerError::io("make a folder for a server's data"))?;
         let port = free_port();
-        let place = Place { program: Some(program), host: "127.0.0.1", port, data: &data };
+        let scheme = extra.wire.scheme();
+        let place = Place { program: Some(program), scheme, host: "127.0.0.1", port, data: &data };
         let mut arguments = (kind.arguments)(&place)?;
-        arguments.extend_from_slice(extra);
-        Ok(Self { kind, program: program.to_owned(), arguments, port, folder, child: None })
+        arguments.extend_from_slice(&extra.arguments);
+        let (program, extra) = (program.to_owned(), extra.clone());
+        Ok(Self { kind, program, arguments, extra, port, folder, child: None })
     }
 
     /// Starts the child and waits until it answers.
     async fn launch(&mut self) -> Result<(), ServerError> {
         let log = File::create(self.log()).map_err(ServerError::io("write a server's log"))?;
-        let child = spawn::spawn(&self.program, &self.arguments, log)
+        let child = spawn::spawn(&self.program, &self.arguments, &self.extra.environment, log)
             .map_err(ServerError::io("start a server"))?;
         let address = self.address();
         let child = self.child.insert(child);
-        let outcome = probe::until_ready(self.kind, &address, || match child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("it ended, {status}")),
-            Err(error) => Err(error.to_string()),
-        });
+        let outcome =
+            probe::until_ready(self.kind, &self.extra.wire, &address, || match child.try_wait() {
+                Ok(None) => Ok(()),
+                Ok(Some(status)) => Err(format!("it ended, {status}")),
+                Err(error) => Err(error.to_string()),
+            });
         let Err(reason) = outcome.await else { return Ok(()) };
         self.kill()?;
         let reason = format!("{reason}; the end of its log:\n{}", tail(&self.log()));
@@ -162,7 +166,7 @@ fn data_in(folder: &Path) -> PathBuf {
 /// It lies below the range the kernel gives to outgoing connections: they cannot take it while a
 /// server is down, and a client that keeps calling a dead server cannot connect to itself. Processes
 /// start their search at different places, so that two tests rarely choose the same.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     const PER_PROCESS: u32 = 16;

@@ -46,6 +46,7 @@ static REDIS: Kind = Kind {
     name: "redis",
     program: "redis-server",
     url_variable: "REGISTRY_TEST_REDIS_URL",
+    path_variable: "REGISTRY_TEST_REDIS_PATH",
     image_variable: "REGISTRY_TEST_REDIS_IMAGE",
     image: "redis:8.0",
     port: 6379,

@@ -11,10 +11,16 @@ use std::thread;
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// Starts a program that writes to `log` and dies with this process.
-pub(super) fn spawn(program: &Path, arguments: &[String], log: File) -> io::Result<Child> {
+pub(super) fn spawn(
+    program: &Path,
+    arguments: &[String],
+    environment: &[(&str, String)],
+    log: File,
+) -> io::Result<Child> {
     static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(spawner);
     let mut command = guarded(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let (reply, child) = mpsc::channel();
     let gone = || io::Error::other("the thread that starts servers is gone");
     SPAWNER.send((command, reply)).map_err(|_| gone())?;

@@ -1,17 +1,25 @@
 //! The servers' own languages over a bare stream, so that no client stands between test and server.
 
+#![allow(dead_code, reason = "each test binary speaks to some of the servers only")]
+
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Sends a request and reads until the server hangs up.
 pub(crate) async fn exchange(address: &str, request: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).await?;
-    Ok(reply)
+    const WITHIN: Duration = Duration::from_secs(10);
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await?;
+        Ok(reply)
+    };
+    timeout(WITHIN, exchange).await?
 }
 
 /// One inline command to Redis.

@@ -1,0 +1,235 @@
+//! The network between the members of a cluster, in which a member can be cut off.
+//!
+//! A member advertises an address that does not exist, and its peers dial that through a SOCKS
+//! proxy of their own, which etcd takes from its environment. So it is known of every connection
+//! between members who dials and who is dialled, and each pair has a [`Proxy`] with its faults. A
+//! proxy in front of each member alone could not tell who comes.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::proxy::{Fault, Proxy};
+
+/// How many members there are.
+pub(super) const MEMBERS: usize = 3;
+
+/// The address that a member advertises: one for documentation (RFC 5737), since Go takes no proxy
+/// to addresses on loopback.
+pub(super) fn advertised(member: usize) -> Ipv4Addr {
+    let [a, b, c, _] = Ipv4Addr::new(192, 0, 2, 0).octets();
+    Ipv4Addr::new(a, b, c, u8::try_from(member + 1).expect("a cluster is small"))
+}
+
+/// The way of every member to every other. Dropping it ends them all.
+#[derive(Debug)]
+pub(super) struct Network {
+    doors: Vec<SocketAddr>,
+    ways: Vec<Way>,
+    _doors: JoinSet<()>,
+}
+
+/// What one member sends to another, and the answers.
+#[derive(Debug)]
+struct Way {
+    from: usize,
+    to: usize,
+    proxy: Proxy,
+}
+
+impl Network {
+    /// Connects members that listen for their peers at these addresses.
+    pub(super) async fn start(peers: &[SocketAddr; MEMBERS]) -> io::Result<Self> {
+        let (mut doors, mut ways, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        for from in 0..MEMBERS {
+            let mut map = Vec::new();
+            for (to, peer) in peers.iter().enumerate().filter(|(to, _)| *to != from) {
+                let proxy = Proxy::start(*peer).await?;
+                map.push((advertised(to), proxy.address()));
+                ways.push(Way { from, to, proxy });
+            }
+            let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            doors.push(door.local_addr()?);
+            tasks.spawn(accept(door, map));
+        }
+        Ok(Self { doors, ways, _doors: tasks })
+    }
+
+    /// What makes an etcd go through its door: Go's names for proxies, in capitals since those win.
+    pub(super) fn environment(&self, member: usize) -> Vec<(&'static str, String)> {
+        let door = format!("socks5://{}", self.doors[member]);
+        // An exception of the user's environment may hold for everything.
+        vec![("HTTP_PROXY", door.clone()), ("HTTPS_PROXY", door), ("NO_PROXY", "localhost".into())]
+    }
+
+    /// Lets packets between `member` and all others vanish, and no others.
+    pub(super) fn cut_off(&self, member: Option<usize>) {
+        for way in &self.ways {
+            if member.is_some_and(|member| way.from == member || way.to == member) {
+                way.proxy.inject(Fault::Blackhole);
+            } else {
+                way.proxy.heal();
+            }
+        }
+    }
+}
+
+/// Shows a member's connections the way.
+async fn accept(door: TcpListener, map: Vec<(Ipv4Addr, SocketAddr)>) {
+    /// How long to wait when the system gives no connection.
+    const BREATH: Duration = Duration::from_millis(10);
+    let mut guides = JoinSet::new();
+    loop {
+        match door.accept().await {
+            Ok((member, _)) => {
+                let map = map.clone();
+                guides.spawn(async move {
+                    // Whatever goes wrong is an end of both connections, which the members see.
+                    guide(member, &map).await.ok();
+                });
+            }
+            Err(_) => sleep(BREATH).await,
+        }
+        while guides.try_join_next().is_some() {}
+    }
+}
+
+/// Passes one connection on to the proxy of its pair.
+async fn guide(mut member: TcpStream, map: &[(Ipv4Addr, SocketAddr)]) -> io::Result<()> {
+    const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+    let mut way = timeout(HANDSHAKE_WITHIN, handshake(&mut member, map)).await??;
+    member.set_nodelay(true)?;
+    way.set_nodelay(true)?;
+    copy_bidirectional(&mut member, &mut way).await.map(drop)
+}
+
+/// The part of SOCKS 5 that Go speaks (RFC 1928): without a password, to an IPv4 address.
+async fn handshake(
+    member: &mut TcpStream,
+    map: &[(Ipv4Addr, SocketAddr)],
+) -> io::Result<TcpStream> {
+    const VERSION: u8 = 5;
+    const NO_PASSWORD: u8 = 0;
+    const CONNECT_TO_IPV4: [u8; 4] = [VERSION, 1, 0, 1];
+    const SUCCESS: u8 = 0;
+    let [version, methods] = read(member).await?;
+    let mut offered = vec![0; usize::from(methods)];
+    member.read_exact(&mut offered).await?;
+    if version != VERSION || !offered.contains(&NO_PASSWORD) {
+        return Err(io::Error::other("not SOCKS 5 without a password"));
+    }
+    member.write_all(&[VERSION, NO_PASSWORD]).await?;
+    let command: [u8; 4] = read(member).await?;
+    let address: [u8; 4] = read(member).await?;
+    let _port: [u8; 2] = read(member).await?;
+    let way = map.iter().find(|(advertised, _)| advertised.octets() == address);
+    let Some((_, proxy)) = way.filter(|_| command == CONNECT_TO_IPV4) else {
+        return Err(io::Error::other("not a connection to a peer"));
+    };
+    let way = TcpStream::connect(proxy).await?;
+    // Where it is bound is of no interest: an address of zeros.
+    member.write_all(&[VERSION, SUCCESS, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    Ok(way)
+}
+
+/// The next bytes.
+async fn read<const N: usize>(stream: &mut TcpStream) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::array;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// One member calls another, as etcd does.
+    struct Call {
+        from: usize,
+        to: usize,
+        stream: TcpStream,
+    }
+
+    impl Call {
+        async fn dial(network: &Network, from: usize, to: usize) -> Self {
+            let mut stream = TcpStream::connect(network.doors[from]).await.unwrap();
+            stream.write_all(&[5, 1, 0]).await.unwrap();
+            assert_eq!(read(&mut stream).await.unwrap(), [5, 0]);
+            stream.write_all(&[5, 1, 0, 1]).await.unwrap();
+            stream.write_all(&advertised(to).octets()).await.unwrap();
+            stream.write_all(&2380_u16.to_be_bytes()).await.unwrap();
+            assert_eq!(read(&mut stream).await.unwrap(), [5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+            Self { from, to, stream }
+        }
+
+        async fn ask(&mut self) {
+            self.stream.write_all(b"?").await.unwrap();
+        }
+
+        /// Who answers: each says its own number.
+        async fn answer(&mut self, within: Duration) -> Option<usize> {
+            let answer = timeout(within, read::<1>(&mut self.stream)).await;
+            answer.ok().map(|byte| usize::from(byte.unwrap()[0]))
+        }
+    }
+
+    async fn member(number: u8, listener: TcpListener) {
+        let mut calls = JoinSet::new();
+        while let Ok((mut call, _)) = listener.accept().await {
+            calls.spawn(async move {
+                while read::<1>(&mut call).await.is_ok() {
+                    call.write_all(&[number]).await.unwrap();
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_cut_off_neither_calls_nor_is_called() {
+        let mut members = JoinSet::new();
+        let mut peers = [SocketAddr::from(([0; 4], 0)); MEMBERS];
+        for (number, peer) in (0..).zip(&mut peers) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            *peer = listener.local_addr().unwrap();
+            members.spawn(member(number, listener));
+        }
+        let network = Network::start(&peers).await.unwrap();
+        let mut calls = Vec::new();
+        for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            calls.push(timeout(SOON, Call::dial(&network, from, to)).await.unwrap());
+        }
+        for cut_off in [Some(0), Some(2), None] {
+            network.cut_off(cut_off);
+            for call in &mut calls {
+                call.ask().await;
+                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                    let answer = call.answer(Duration::from_millis(100)).await;
+                    assert_eq!(answer, None, "{} to {}", call.from, call.to);
+                } else {
+                    assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
+                }
+            }
+            network.cut_off(None);
+            // What was held up comes now.
+            for call in &mut calls {
+                if cut_off.is_some_and(|member| [call.from, call.to].contains(&member)) {
+                    assert_eq!(call.answer(SOON).await, Some(call.to), "from {}", call.from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn members_are_at_addresses_for_documentation() {
+        let all: [Ipv4Addr; MEMBERS] = array::from_fn(advertised);
+        assert!(all.iter().all(Ipv4Addr::is_documentation));
+    }
+}

@@ -1,0 +1,119 @@
+//! The etcd cluster against real servers from `PATH`.
+
+#![allow(clippy::unwrap_used)]
+
+mod wire;
+
+use std::time::Duration;
+
+use registry_testkit::servers::EtcdCluster;
+use tokio::time::timeout;
+
+use self::wire::{GET_K, PUT_K, V};
+
+async fn cluster() -> EtcdCluster {
+    EtcdCluster::start().await.unwrap()
+}
+
+/// Calls a member. Without a leader it has no answer for a while.
+async fn call(cluster: &EtcdCluster, member: usize, path: &str, body: &str) -> Option<String> {
+    let endpoint = cluster.endpoint(member);
+    timeout(Duration::from_secs(2), wire::etcd(&endpoint, path, body)).await.ok()?.ok()
+}
+
+async fn writes(cluster: &EtcdCluster, member: usize) -> bool {
+    let answer = call(cluster, member, "/v3/kv/put", PUT_K).await;
+    answer.is_some_and(|answer| answer.contains("200 OK"))
+}
+
+async fn reads(cluster: &EtcdCluster, member: usize) -> bool {
+    let answer = call(cluster, member, "/v3/kv/range", GET_K).await;
+    answer.is_some_and(|answer| answer.contains(V))
+}
+
+#[tokio::test]
+async fn all_members_serve_the_same_store() {
+    let cluster = cluster().await;
+    let addresses: Vec<_> = (0..3).map(|member| cluster.endpoint(member)).collect();
+    let addresses = addresses.join(",").replace("http://", "");
+    assert_eq!(cluster.url(), format!("etcd://{addresses}"));
+    assert!(writes(&cluster, 0).await);
+    for member in 0..3 {
+        assert!(reads(&cluster, member).await, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn the_others_go_on_after_their_leader_is_killed() {
+    let mut cluster = cluster().await;
+    let killed = cluster.leader().await.unwrap();
+    cluster.process(killed).kill().unwrap();
+    let leader = cluster.leader().await.unwrap();
+    assert_ne!(leader, killed);
+    let other = 3 - killed - leader;
+    assert!(writes(&cluster, other).await);
+    cluster.process(killed).restart().await.unwrap();
+    assert!(reads(&cluster, killed).await);
+}
+
+#[tokio::test]
+async fn the_others_go_on_while_their_leader_is_paused() {
+    let mut cluster = cluster().await;
+    let paused = cluster.leader().await.unwrap();
+    cluster.process(paused).pause().unwrap();
+    let leader = cluster.leader().await.unwrap();
+    assert_ne!(leader, paused);
+    assert!(writes(&cluster, leader).await);
+    cluster.process(paused).resume().unwrap();
+    assert!(reads(&cluster, paused).await);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_refuses_writes_and_the_others_go_on() {
+    let mut cluster = cluster().await;
+    let alone = cluster.leader().await.unwrap();
+    cluster.partition(alone).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    assert_ne!(leader, alone);
+    assert!(!writes(&cluster, alone).await);
+    assert!(writes(&cluster, leader).await);
+    // It is not gone: it answers who does not ask for the latest.
+    let stale = call(&cluster, alone, "/v3/kv/range", r#"{"key": "aw==", "serializable": true}"#);
+    let stale = stale.await.unwrap();
+    assert!(stale.contains("200 OK") && !stale.contains(V), "{stale}");
+
+    cluster.heal().await.unwrap();
+    assert!(reads(&cluster, alone).await);
+}
+
+#[tokio::test]
+async fn a_follower_that_is_cut_off_refuses_writes_and_the_others_go_on() {
+    let mut cluster = cluster().await;
+    let leader = cluster.leader().await.unwrap();
+    let alone = (leader + 1) % 3;
+    cluster.partition(alone).await.unwrap();
+    assert_eq!(cluster.leader().await.unwrap(), leader);
+    assert!(!writes(&cluster, alone).await);
+    assert!(writes(&cluster, leader).await);
+
+    // Another one instead: the first is no longer alone.
+    cluster.partition(leader).await.unwrap();
+    assert!(!writes(&cluster, leader).await);
+    assert!(writes(&cluster, alone).await);
+    cluster.heal().await.unwrap();
+    assert!(reads(&cluster, leader).await);
+}
+
+#[tokio::test]
+async fn a_cluster_that_lost_everything_is_empty_and_comes_back() {
+    let mut cluster = cluster().await;
+    assert!(writes(&cluster, 0).await);
+    cluster.restart_all().await.unwrap();
+    assert!(reads(&cluster, 0).await);
+    for member in 0..3 {
+        cluster.process(member).wipe().unwrap();
+    }
+    cluster.restart_all().await.unwrap();
+    let answer = call(&cluster, 0, "/v3/kv/range", GET_K).await.unwrap();
+    assert!(answer.contains("200 OK") && !answer.contains(V), "{answer}");
+}

@@ -1,0 +1,63 @@
+//! Servers with TLS.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use registry_testkit::servers::{Caller, Etcd, EtcdCluster, EtcdTls};
+use tokio::time::timeout;
+
+/// What a caller is answered, or why it is not.
+async fn ask(tls: &EtcdTls, caller: Caller, endpoint: &str) -> Result<String, String> {
+    let address = endpoint.strip_prefix("https://").unwrap();
+    let answer = tls.exchange(caller, address, "GET /health HTTP/1.0\r\n\r\n");
+    let answer = timeout(Duration::from_secs(5), answer).await.unwrap();
+    answer.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
+    let tls = EtcdTls::generate().unwrap();
+    let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
+    assert_eq!(etcd.url(), etcd.endpoint().replace("https://", "etcds://"));
+    for caller in [Caller::Known, Caller::Anonymous] {
+        let answer = ask(&tls, caller, &etcd.endpoint()).await.unwrap();
+        assert!(answer.contains("200 OK"), "{answer}");
+    }
+    let refusal = ask(&tls, Caller::Distrustful, &etcd.endpoint()).await.unwrap_err();
+    assert!(refusal.contains("UnknownIssuer"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
+    let tls = EtcdTls::mutual().unwrap();
+    let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
+    let answer = ask(&tls, Caller::Known, &etcd.endpoint()).await.unwrap();
+    assert!(answer.contains("200 OK"), "{answer}");
+    for caller in [Caller::Anonymous, Caller::Stranger] {
+        let refusal = ask(&tls, caller, &etcd.endpoint()).await.unwrap_err();
+        assert!(refusal.contains("received fatal alert"), "{caller:?}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_tls_can_be_restarted_and_locked() {
+    let tls = EtcdTls::mutual().unwrap();
+    let mut etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
+    drop(tls);
+    etcd.process().unwrap().restart().await.unwrap();
+    etcd.enable_auth("test/").await.unwrap();
+    etcd.process().unwrap().restart().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_with_tls_has_a_leader_and_can_be_parted() {
+    let tls = EtcdTls::generate().unwrap();
+    let mut cluster = EtcdCluster::start_tls(Etcd::options(), &tls).await.unwrap();
+    assert!(cluster.url().starts_with("etcds://"), "{}", cluster.url());
+    let leader = cluster.leader().await.unwrap();
+    cluster.partition(leader).await.unwrap();
+    let answer = ask(&tls, Caller::Anonymous, &cluster.endpoint(leader)).await.unwrap();
+    assert!(answer.contains(r#""health":"false""#), "{answer}");
+    cluster.heal().await.unwrap();
+}

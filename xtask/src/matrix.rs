@@ -1,0 +1,228 @@
+//! The tests of a store against every release of its server, by binary and in Docker.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::command::{execute, step};
+use crate::releases::{self, Release, target};
+use crate::table::{Row, Tally, print};
+use crate::test::cargo;
+use crate::{images, setup};
+
+/// A kind of server, and the tests of what runs on it.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    name: &'static str,
+    /// What `cargo nextest run` is to build.
+    build: &'static [&'static str],
+    /// The variable that leads the tests to a running server, which none is to use.
+    url_variable: &'static str,
+    /// The variable with the folder of the binary; empty for none, which leaves Docker.
+    path_variable: &'static str,
+    image_variable: &'static str,
+    releases: &'static [Release],
+    images: &'static [&'static str],
+    suites: &'static [Suite],
+}
+
+/// Some of the tests.
+#[derive(Debug)]
+struct Suite {
+    name: &'static str,
+    /// Which, in nextest's language.
+    by_binary: Option<&'static str>,
+    /// Which against a container: none that kills, pauses or wipes its server, or gives it
+    /// arguments of which the release in the image knows nothing.
+    in_docker: Option<&'static str>,
+    takes_long: bool,
+}
+
+/// All kinds.
+static KINDS: [Kind; 1] = [Kind {
+    name: "etcd",
+    build: &[
+        "--package=registry-etcd",
+        "--package=registry-testkit",
+        "--features=registry-testkit/tls,registry-testkit/docker",
+    ],
+    url_variable: "REGISTRY_TEST_ETCD_URL",
+    path_variable: "REGISTRY_TEST_ETCD_PATH",
+    image_variable: "REGISTRY_TEST_ETCD_IMAGE",
+    releases: &releases::ETCD,
+    images: &["quay.io/coreos/etcd:v3.5.16"],
+    suites: &[
+        Suite {
+            name: "conformance",
+            by_binary: Some("package(registry-etcd) & binary(/^conformance/)"),
+            in_docker: Some("binary(/^conformance/) - test(/rollback|rolled_back/)"),
+            takes_long: false,
+        },
+        Suite {
+            name: "engine",
+            by_binary: Some("package(registry-etcd) & binary(engine)"),
+            in_docker: None,
+            takes_long: true,
+        },
+        Suite {
+            name: "tests",
+            by_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
+            in_docker: Some("binary(etcd) & test(/^(leases|reads|registration|watches)::/)"),
+            takes_long: false,
+        },
+        Suite {
+            name: "servers",
+            by_binary: Some("package(registry-testkit) & binary(/^(auth|cluster|tls)$/)"),
+            in_docker: Some("package(registry-testkit) & binary(docker) & test(etcd)"),
+            takes_long: false,
+        },
+    ],
+}];
+
+/// The kind of that name, for the command line.
+pub(crate) fn kind(name: &str) -> Result<&'static Kind, String> {
+    let names = || KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| format!("there is: {}", names()))
+}
+
+/// One run of a suite against one server.
+struct Cell {
+    kind: &'static Kind,
+    /// `etcd-3.4`, or the image.
+    release: &'static str,
+    place: &'static str,
+    suite: &'static str,
+    tests: &'static str,
+    variables: Vec<(&'static str, OsString)>,
+}
+
+/// Provides the servers, runs all cells one after the other and prints what came out.
+pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
+    setup::run()?;
+    if !quick {
+        images::run()?;
+    }
+    let cells = cells(kind, quick)?;
+    let logs = target().join("matrix");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    execute(cargo().args(["nextest", "run", "--no-run"]).args(kind.build))?;
+
+    let mut rows = Vec::new();
+    for (number, cell) in (1..).zip(&cells) {
+        let title =
+            format!("{number}/{}: {} {} {}", cells.len(), cell.release, cell.place, cell.suite);
+        let log = logs.join(cell.log());
+        let tally = cell.run(&title, &log)?;
+        let row = Row { release: cell.release, place: cell.place, suite: cell.suite, tally };
+        step(&format!("{title}: {}", if row.is_good() { "good" } else { "BAD" }));
+        rows.push(row);
+    }
+    println!();
+    print(&rows);
+    println!("\nlogs: {}", logs.display());
+    ensure!(rows.iter().all(Row::is_good), "something failed, or ran no test");
+    Ok(())
+}
+
+/// What there is to run.
+fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
+    let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.takes_long));
+    let mut cells = Vec::new();
+    for release in kind.releases {
+        let folder: OsString = release.provide()?.into();
+        cells.extend(suites().filter_map(|suite| {
+            let variables = vec![(kind.path_variable, folder.clone())];
+            let (release, place, suite, tests) =
+                (release.name, "binary", suite.name, suite.by_binary?);
+            Some(Cell { kind, release, place, suite, tests, variables })
+        }));
+    }
+    for release in kind.images.iter().filter(|_| !quick) {
+        cells.extend(suites().filter_map(|suite| {
+            let variables =
+                vec![(kind.path_variable, OsString::new()), (kind.image_variable, release.into())];
+            let (place, suite, tests) = ("docker", suite.name, suite.in_docker?);
+            Some(Cell { kind, release, place, suite, tests, variables })
+        }));
+    }
+    Ok(cells)
+}
+
+impl Cell {
+    /// The name of the file with what its run said.
+    fn log(&self) -> PathBuf {
+        let name = format!("{}-{}-{}", self.release, self.place, self.suite);
+        PathBuf::from(name.replace(['/', ':'], "_") + ".log")
+    }
+
+    /// Runs the tests, and shows which was the last.
+    fn run(&self, title: &str, log: &PathBuf) -> Result<Tally> {
+        let bar = progress(title);
+        let mut file =
+            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = cargo();
+        command.args(["nextest", "run", "--color=never", "--no-tests=fail"]).args(self.kind.build);
+        command.args(["-E", self.tests]).env_remove(self.kind.url_variable);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run cargo")?;
+        let lines = BufReader::new(child.stderr.take().context("cargo says nothing")?);
+        let mut tally = Tally::default();
+        for line in lines.lines() {
+            let line = line.context("cannot read what cargo says")?;
+            writeln!(file, "{line}").context("cannot write a log")?;
+            tally.read(&line);
+            if let Some(test) = line.trim_start().strip_prefix("PASS ") {
+                bar.set_message(test.to_owned());
+            }
+        }
+        tally.succeeded = child.wait().context("cannot wait for cargo")?.success();
+        bar.finish_and_clear();
+        Ok(tally)
+    }
+}
+
+/// What turns while a cell runs; elsewhere than on a terminal one line.
+fn progress(title: &str) -> ProgressBar {
+    const TICK: Duration = Duration::from_millis(100);
+    if !stderr().is_terminal() {
+        step(title);
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_prefix(title.to_owned());
+    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {prefix} {wide_msg}");
+    let bar = style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_there_is_refused_with_those_that_are() {
+        assert_eq!(kind("etcd").unwrap().name, "etcd");
+        assert_eq!(kind("zookeeper").unwrap_err(), "there is: etcd");
+    }
+
+    /// The fixtures listen to the same variables.
+    #[test]
+    fn these_are_the_variables_of_the_fixtures() {
+        let fixtures = [include_str!("../../registry-testkit/src/servers/etcd.rs")];
+        for (kind, fixture) in KINDS.iter().zip(fixtures) {
+            for variable in [kind.url_variable, kind.path_variable, kind.image_variable] {
+                assert!(fixture.contains(&format!("\"{variable}\"")), "{variable}");
+            }
+        }
+    }
+}
