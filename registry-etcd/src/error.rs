@@ -170,6 +170,8 @@ fn reason_of_status(status: &Status) -> Reason {
         Code::FailedPrecondition if text.contains("lease already exists") => Reason::LeaseExists,
         Code::FailedPrecondition if text.contains("not leader") => Reason::Unavailable,
         Code::Unauthenticated | Code::PermissionDenied => Reason::Denied,
+        // rustls says so of a server that is not whom it should be. To ask again does not help.
+        _ if text.contains("invalid peer certificate") => Reason::Denied,
         // Among others, "user name is empty": what a server with authentication says to who has
         // none.
         Code::InvalidArgument | Code::FailedPrecondition if is_about_credentials(text) => {
@@ -248,6 +250,7 @@ mod tests {
             (Code::PermissionDenied, "etcdserver: permission denied", Reason::Denied),
             (Code::Unimplemented, "unknown service etcdserverpb.KV", Reason::Invalid),
             (Code::Unavailable, "etcdserver: no leader", Reason::Unavailable),
+            (Code::Unavailable, "invalid peer certificate: UnknownIssuer", Reason::Denied),
             (Code::DeadlineExceeded, "context deadline exceeded", Reason::Unavailable),
             (Code::Cancelled, "Timeout expired", Reason::Unavailable),
             (Code::Unknown, "h2 protocol error: broken pipe", Reason::Unavailable),

@@ -140,10 +140,11 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store or names a file that cannot be read, or a
-    /// layout that there is not. `Unavailable` if
-    /// no member answers in time, or none that answers has a quorum; `Denied` if the server wants other
-    /// credentials.
+    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not or a file that
+    /// cannot be read. `Unavailable` if no member answers in time, or none that answers has a quorum.
+    /// `Denied` if the server wants other credentials, or is not who its certificate should say it is; a
+    /// server that takes no client without the right certificate may just hang up, which is
+    /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed(target))?;

@@ -50,7 +50,7 @@ static KINDS: [Kind; 1] = [Kind {
     build: &[
         "--package=registry-etcd",
         "--package=registry-testkit",
-        "--features=registry-testkit/tls,registry-testkit/docker",
+        "--features=registry-etcd/tls,registry-testkit/tls,registry-testkit/docker",
     ],
     url_variable: "REGISTRY_TEST_ETCD_URL",
     path_variable: "REGISTRY_TEST_ETCD_PATH",

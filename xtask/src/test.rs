@@ -13,7 +13,7 @@ use crate::{images, setup};
 const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
-    "service-registry/etcd,service-registry/redis,registry-testkit/tls",
+    "service-registry/etcd-tls,service-registry/redis,registry-testkit/tls",
 ];
 
 /// The server fixtures in containers.

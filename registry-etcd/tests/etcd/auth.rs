@@ -4,7 +4,7 @@ use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::{Etcd, ServerOptions};
+use registry_testkit::servers::{Etcd, EtcdTokens, ServerOptions};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -166,4 +166,34 @@ async fn a_password_that_was_changed_is_denied_and_not_tried_for_ever() {
     // It is let in again with the password it has, once that is right.
     within(auth.user_change_password("app", "pass word")).await.unwrap();
     within(registry.load(&user)).await.unwrap();
+}
+
+#[tokio::test]
+async fn signed_tokens_that_are_void_are_replaced() {
+    let options =
+        ServerOptions { url: None, arguments: EtcdTokens::Jwt.arguments(), ..Etcd::options() };
+    let etcd = within(Etcd::start_with(options)).await.unwrap();
+    within(etcd.enable_auth("registry/")).await.unwrap();
+    let url = etcd.url().replace("etcd://", &format!("etcd://app:{}@", Etcd::PASSWORD));
+    let registry = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap();
+    let (one, user) = (instance("user", "1"), name("user"));
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+
+    // They expire, used or not.
+    Guarded::outlive_all_tokens().await;
+    let lease = within(registry.register(&one, &claim(60))).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)]);
+    // And a change of users makes them void: "revision of auth store is old".
+    let root = ConnectOptions::new().with_user("root", Etcd::PASSWORD);
+    let root =
+        Box::new(within(Box::pin(Client::connect([etcd.endpoint()], Some(root)))).await.unwrap());
+    within(root.auth_client().user_add("another", "pw", None)).await.unwrap();
+    let old = within(root.kv_client().get("registry/", None)).await.unwrap_err();
+    assert!(old.to_string().contains("revision of auth store is old"), "{old}");
+    within(registry.keep_alive(&lease)).await.unwrap();
+    let now = within(registry.load(&user)).await.unwrap();
+    within(registry.watch(&user, now.cursor())).await.unwrap();
+    within(registry.deregister(&lease)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [gone("1")], "what stood goes on");
 }

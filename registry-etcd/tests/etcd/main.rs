@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod cluster;
 mod connection;
 mod endurance;
 mod go_zero;
@@ -18,4 +19,6 @@ mod registration;
 mod space;
 mod streams;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod watches;

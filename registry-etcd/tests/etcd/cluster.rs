@@ -1,0 +1,175 @@
+//! Three members, of which one goes: what is registered stays, and no view loses it.
+
+use crate::support::{instance, name, within};
+use registry_core::{
+    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Registry, Target, View,
+};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::servers::{EtcdCluster, Process};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+const TTL: Duration = Duration::from_secs(5);
+
+/// An election takes up to 2 s, and on a busy machine there may be several.
+const RECOVERED: Duration = Duration::from_secs(40);
+
+/// A cluster, and services on it that look at each other.
+struct Fleet {
+    cluster: EtcdCluster,
+    registry: Arc<EtcdRegistry>,
+    registrations: Vec<Registration>,
+    view: View,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let cluster = timeout(RECOVERED, EtcdCluster::start()).await.unwrap().unwrap();
+        let registry = Arc::new(connect(&cluster.url().parse().unwrap()).await);
+        let mut fleet =
+            Self { view: view(&registry), cluster, registry, registrations: Vec::new() };
+        for n in 0..10 {
+            // Half of them through members of their own drawing.
+            let own: Arc<dyn Registry> = match n % 2 {
+                0 => fleet.registry.clone(),
+                _ => Arc::new(connect(&fleet.cluster.url().parse().unwrap()).await),
+            };
+            fleet.add(own, n).await;
+        }
+        fleet.until_shown(10).await;
+        fleet
+    }
+
+    async fn add(&mut self, registry: Arc<dyn Registry>, n: usize) {
+        let options = RegistrationOptions { ttl: TTL, ..RegistrationOptions::default() };
+        let node = instance("user", &n.to_string());
+        let started = timeout(RECOVERED, Registration::start(registry, node, options));
+        self.registrations.push(started.await.unwrap().unwrap());
+    }
+
+    async fn until_shown(&mut self, count: usize) {
+        let shown = async {
+            while self.view.picture().instances().len() != count {
+                self.view.changed().await;
+            }
+        };
+        timeout(RECOVERED, shown).await.expect("the view shows all");
+    }
+
+    /// For so long, nobody leaves the view and all count themselves as registered at the end.
+    async fn assert_nobody_is_lost_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        let count = self.registrations.len();
+        loop {
+            assert_eq!(
+                self.view.picture().instances().len(),
+                count,
+                "{:?}",
+                self.view.picture().state()
+            );
+            if timeout(end.saturating_duration_since(Instant::now()), self.view.changed())
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        assert!(self.view.picture().state().is_live(), "{:?}", self.view.picture().state());
+        assert!(self.registrations.iter().all(|one| one.state().is_active()));
+        let stored = within(self.registry.load(&name("user"))).await.unwrap();
+        assert_eq!(stored.instances().len(), count, "the store has them too");
+    }
+
+    /// A new one is registered, and seen.
+    async fn assert_news_arrive(&mut self) {
+        let n = self.registrations.len();
+        self.add(self.registry.clone(), n).await;
+        self.until_shown(n + 1).await;
+    }
+}
+
+async fn connect(target: &Target) -> EtcdRegistry {
+    timeout(RECOVERED, EtcdRegistry::connect(target)).await.unwrap().unwrap()
+}
+
+fn view(registry: &Arc<EtcdRegistry>) -> View {
+    let options = DiscoveryOptions { ttl: TTL, ..DiscoveryOptions::default() };
+    Discovery::new(registry.clone(), options).view(&name("user"))
+}
+
+/// Does something to the leader, and sees that nobody is lost by it: for as long as leases live on
+/// when nobody renews them.
+async fn nobody_is_lost_when(strike: impl FnOnce(&mut Process)) -> Fleet {
+    let mut fleet = Fleet::start().await;
+    let leader = within(fleet.cluster.leader()).await.unwrap();
+    strike(fleet.cluster.process(leader));
+    fleet.assert_news_arrive().await;
+    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+    let successor = within(fleet.cluster.leader()).await.unwrap();
+    assert_ne!(successor, leader);
+    fleet
+}
+
+#[tokio::test]
+async fn a_killed_leader_costs_no_instance() {
+    nobody_is_lost_when(|leader| leader.kill().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stands_still_costs_no_instance() {
+    nobody_is_lost_when(|leader| leader.pause().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_with_its_clients_costs_no_instance() {
+    let mut fleet = Fleet::start().await;
+    let leader = within(fleet.cluster.leader()).await.unwrap();
+    timeout(RECOVERED, fleet.cluster.partition(leader)).await.unwrap().unwrap();
+    fleet.assert_news_arrive().await;
+    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+    timeout(RECOVERED, fleet.cluster.heal()).await.unwrap().unwrap();
+    fleet.assert_news_arrive().await;
+    fleet.assert_nobody_is_lost_for(TTL).await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_cut_off_does_not_answer_from_the_past() {
+    let mut cluster = timeout(RECOVERED, EtcdCluster::start()).await.unwrap().unwrap();
+    let cut_off = (within(cluster.leader()).await.unwrap() + 1) % 3;
+    let alone = cluster.endpoint(cut_off).replace("http://", "etcd://").parse().unwrap();
+    let alone = connect(&alone).await;
+    within(alone.load(&name("user"))).await.unwrap();
+    timeout(RECOVERED, cluster.partition(cut_off)).await.unwrap().unwrap();
+    let error = within(alone.load(&name("user"))).await.unwrap_err();
+    assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "it has no quorum");
+
+    // Who knows the others is served by them, whichever member is drawn first.
+    for _ in 0..5 {
+        let registry = connect(&cluster.url().parse().unwrap()).await;
+        within(registry.load(&name("user"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_wiped_has_diverged_and_is_filled_again() {
+    let mut fleet = Fleet::start().await;
+    let before = within(fleet.registry.load(&name("user"))).await.unwrap();
+    for member in 0..3 {
+        fleet.cluster.process(member).kill().unwrap();
+        fleet.cluster.process(member).wipe().unwrap();
+    }
+    timeout(RECOVERED, fleet.cluster.restart_all()).await.unwrap().unwrap();
+    let diverged = async {
+        loop {
+            match fleet.registry.watch(&name("user"), before.cursor()).await {
+                Err(error) if error.kind() == registry_core::ErrorKind::Unavailable => {}
+                other => return other.map(drop).unwrap_err().kind(),
+            }
+        }
+    };
+    let kind = timeout(RECOVERED, diverged).await.unwrap();
+    assert_eq!(kind, registry_core::ErrorKind::Diverged);
+    // All are back by their next renewal, and none ever left the view.
+    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+}

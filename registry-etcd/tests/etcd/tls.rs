@@ -1,0 +1,73 @@
+//! TLS: whom to trust, and who we are.
+
+use crate::support::{claim, instance, name, next, put, within};
+use registry_core::{Error, ErrorKind, Registry, Result};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::servers::{Etcd, EtcdTls};
+use std::path::PathBuf;
+
+async fn connect(etcd: &Etcd, options: &[(&str, PathBuf)]) -> Result<EtcdRegistry> {
+    let options: Vec<String> =
+        options.iter().map(|(name, path)| format!("{name}={}", path.display())).collect();
+    let url = format!("{}?{}", etcd.url(), options.join("&"));
+    within(EtcdRegistry::connect(&url.parse().unwrap())).await
+}
+
+/// All that went wrong, one in the other.
+fn chain(error: &Error) -> String {
+    error.chain().to_string()
+}
+
+async fn assert_works(registry: &EtcdRegistry) {
+    let (one, user) = (instance("user", "1"), name("user"));
+    let now = within(registry.load(&user)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+    let lease = within(registry.register(&one, &claim(10))).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)]);
+    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.deregister(&lease)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_its_ca_and_by_no_other() {
+    let tls = EtcdTls::generate().unwrap();
+    let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
+    assert_works(&connect(&etcd, &[("ca", tls.ca())]).await.unwrap()).await;
+
+    let error = connect(&etcd, &[("ca", tls.other_ca())]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+    assert!(chain(&error).contains("certificate"), "{}", chain(&error));
+    // Whom the system trusts did not sign it.
+    let error = connect(&etcd, &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+    // Without TLS nothing is understood.
+    let plain = etcd.url().replace("etcds://", "etcd://").parse().unwrap();
+    let error = within(EtcdRegistry::connect(&plain)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_takes_the_right_one_only() {
+    let tls = EtcdTls::mutual().unwrap();
+    let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
+    let with = |cert: PathBuf, key: PathBuf| [("ca", tls.ca()), ("cert", cert), ("key", key)];
+    let ours = with(tls.client_certificate(), tls.client_key());
+    assert_works(&connect(&etcd, &ours).await.unwrap()).await;
+
+    let others = with(tls.other_client_certificate(), tls.other_client_key());
+    for refused in [&others[..], &[("ca", tls.ca())]] {
+        // The server hangs up, and whether it gets to say why is a matter of chance.
+        let kind = connect(&etcd, refused).await.unwrap_err().kind();
+        assert!(matches!(kind, ErrorKind::Denied | ErrorKind::Unavailable), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn the_name_in_the_certificate_can_be_stated() {
+    let tls = EtcdTls::generate().unwrap();
+    let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
+    let named = |name: &str| [("ca", tls.ca()), ("server_name", PathBuf::from(name))];
+    assert_works(&connect(&etcd, &named("localhost")).await.unwrap()).await;
+    let error = connect(&etcd, &named("elsewhere.example")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+}
