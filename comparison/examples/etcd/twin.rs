@@ -14,11 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How many keys the registry reads at once.
-pub(crate) const PAGE_LEN: i64 = 1000;
+/// How many keys the registry reads at once: at first, and then.
+const PAGE_LEN: i64 = 1000;
+const NEXT_LEN: i64 = 5000;
 
 /// The largest answers that the registry takes: to a read, and of a watch.
-const MAX_ANSWER_LEN: usize = 128 << 20;
+const MAX_ANSWER_LEN: usize = 625 << 20;
 const MAX_EVENTS_LEN: usize = 64 << 20;
 
 /// The raw client, making the same requests in the same order over a connection set up the same; and
@@ -154,7 +155,7 @@ pub(crate) async fn pages(client: &Client, prefix: &str) -> Result<Vec<Vec<KeyVa
         let mut page = kv.get(key, Some(options.clone())).await?;
         if pages.is_empty() {
             let header = page.header().context("an answer without a header")?;
-            options = options.with_revision(header.revision());
+            options = options.with_revision(header.revision()).with_limit(NEXT_LEN);
         }
         let kvs = page.take_kvs();
         let next = kvs.last().filter(|_| page.more()).map(|last| [last.key(), b"\0"].concat());
