@@ -5,6 +5,8 @@
 
 pub mod arms;
 pub mod facts;
+pub mod figures;
+pub mod meter;
 pub mod paired;
 pub mod stores;
 pub mod table;

@@ -173,7 +173,7 @@ fn absent(store: Store, error: ServerError) -> Error {
 }
 
 /// What an etcd of our own does with a write.
-fn durability(process: &Process) -> String {
+pub fn durability(process: &Process) -> String {
     let line =
         process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
     let syncs = match line {

@@ -3,19 +3,22 @@
 use crate::EtcdOptions;
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::{EtcdError, Reason};
+use crate::load::MAX_PAGE_LEN;
 use crate::renewals::Renewals;
 use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
 };
+use registry_core::record::MAX_RECORD_LEN;
 use registry_core::{Error, LeaseId, Result};
 use std::time::Duration;
 
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB.
 ///
-/// A page holds up to 1,000 records of up to 64 KiB. Keys add up to 1.5 KiB each, and what others put
-/// there may be larger than a record: so twice the records' 63 MiB.
-const MAX_ANSWER_LEN: usize = 128 * 1024 * 1024;
+/// A page holds up to 5,000 records of up to 64 KiB, though it is asked for with 4 MiB in mind. Keys
+/// add up to 1.5 KiB each, and what others put there may be larger than a record: so twice the records'
+/// 313 MiB.
+const MAX_ANSWER_LEN: usize = 2 * MAX_PAGE_LEN * MAX_RECORD_LEN;
 
 /// An etcd, as this crate talks to it.
 #[derive(Clone)]

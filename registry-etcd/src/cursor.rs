@@ -21,6 +21,13 @@ pub(crate) struct Proof {
     newest: Newest,
 }
 
+impl Default for Proof {
+    /// The proof of a service without keys, of a cluster that is not known yet.
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 /// What is known of the key that was put last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Newest {
@@ -57,6 +64,11 @@ impl Proof {
     /// The proof of a service without keys.
     pub(crate) fn new(cluster: u64) -> Self {
         Self { cluster, count: 0, newest: Newest::Put { revision: 0, lease: 0 } }
+    }
+
+    /// The same of a cluster that was not known before.
+    pub(crate) fn of(self, cluster: u64) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Adds a key that stands there.

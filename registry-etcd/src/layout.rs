@@ -271,6 +271,15 @@ pub(crate) struct Reading {
     pub(crate) skipped: Count,
 }
 
+impl Reading {
+    /// Adds what other keys say.
+    pub(crate) fn add(&mut self, mut others: Self) {
+        self.instances.append(&mut others.instances);
+        self.skipped.undecodable += others.skipped.undecodable;
+        self.skipped.example = others.skipped.example.or_else(|| self.skipped.example.take());
+    }
+}
+
 /// How many values cannot be decoded, and one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Count {

@@ -3,35 +3,71 @@
 use crate::client::{Client, cluster_and_revision};
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
-use crate::layout::{Layout, ServiceKeys};
+use crate::layout::{Layout, Reading, ServiceKeys};
 use etcd_client::{GetOptions, KeyValue};
+use futures_util::future;
 use registry_core::{Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
 use std::collections::BTreeSet;
+use tokio::task::yield_now;
 
-/// How many keys are read at once.
-const PAGE_LEN: i64 = 1000;
+/// How many keys the first page holds, and any other at least.
+const PAGE_LEN: usize = 1000;
+
+/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
+/// large ones are cheaper.
+pub(crate) const MAX_PAGE_LEN: usize = 5000;
+
+/// How many bytes the pages after the first are to have.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many keys are read until others on the thread get their turn.
+const TURN: usize = 256;
 
 /// All instances of a service, and the key that was put last.
 pub(crate) async fn load(
     client: &Client,
     keys: &ServiceKeys,
 ) -> Result<(Snapshot, Option<Vec<u8>>)> {
-    let listing = list(client, keys, None).await.map_err(|error| match error.reason() {
-        Reason::Compacted | Reason::Diverged => cut(error),
-        _ => error.into(),
-    })?;
-    let mut proof = Proof::new(listing.cluster);
-    for kv in &listing.kvs {
-        proof.add(kv.into());
+    let (mut proof, mut newest) = (Proof::default(), Newest::default());
+    let (mut reading, mut kept) = (Reading::default(), Vec::new());
+    let options = GetOptions::new().with_range(keys.end());
+    let read = pages(client, keys.start(), options, None, |mut kvs| {
+        for kv in &kvs {
+            proof.add(kv.into());
+            newest.see(kv);
+        }
+        if keys.needs_state() {
+            kept.append(&mut kvs); // a key may belong to one of another page
+        } else {
+            reading.add(keys.read_all(&kvs));
+        }
+    });
+    let (cluster, revision) = read.await.map_err(cut)?;
+    if keys.needs_state() {
+        reading = keys.read_all(&kept);
     }
-    let reading = keys.read_all(&listing.kvs);
     let undecodable = reading.skipped.undecodable;
     if let Some((key, why)) = reading.skipped.example {
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
-    let cursor = keys.origin().cursor(Revision::new(listing.revision), proof);
-    let newest = listing.newest().map(|kv| kv.key().to_vec());
-    Ok((Snapshot::new(cursor, reading.instances).with_undecodable(undecodable), newest))
+    let cursor = keys.origin().cursor(Revision::new(revision), proof.of(cluster));
+    let snapshot = Snapshot::new(cursor, reading.instances).with_undecodable(undecodable);
+    Ok((snapshot, newest.key))
+}
+
+/// The key that was put last.
+#[derive(Default)]
+struct Newest {
+    revision: i64,
+    key: Option<Vec<u8>>,
+}
+
+impl Newest {
+    fn see(&mut self, kv: &KeyValue) {
+        if kv.mod_revision() > self.revision {
+            (self.revision, self.key) = (kv.mod_revision(), Some(kv.key().to_vec()));
+        }
+    }
 }
 
 /// The names under which an instance has a key. Where a key alone tells that it is an instance's,
@@ -47,22 +83,14 @@ pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSe
     let read = pages(client, &start, options.with_range(end), None, |kvs| {
         names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())));
     });
-    match read.await {
-        Ok(_) => Ok(names),
-        Err(error) if matches!(error.reason(), Reason::Compacted | Reason::Diverged) => {
-            Err(cut(error))
-        }
-        Err(error) => Err(error.into()),
-    }
+    read.await.map_err(cut)?;
+    Ok(names)
 }
 
 /// All keys of a service, as of one revision.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) cluster: u64,
-    /// The store's own when it was read. What is listed is as of then, unless another was asked
-    /// for.
-    pub(crate) revision: u64,
     pub(crate) kvs: Vec<KeyValue>,
 }
 
@@ -83,41 +111,72 @@ pub(crate) async fn list_at(
     keys: &ServiceKeys,
     at: i64,
 ) -> Result<Listing, EtcdError> {
-    list(client, keys, Some(at)).await
-}
-
-async fn list(client: &Client, keys: &ServiceKeys, at: Option<i64>) -> Result<Listing, EtcdError> {
     let (options, mut kvs) = (GetOptions::new().with_range(keys.end()), Vec::new());
-    let read = pages(client, keys.start(), options, at, |mut page| kvs.append(&mut page));
-    let (cluster, revision) = read.await?;
-    Ok(Listing { cluster, revision, kvs })
+    let read = pages(client, keys.start(), options, Some(at), |mut page| kvs.append(&mut page));
+    let (cluster, _) = read.await?;
+    Ok(Listing { cluster, kvs })
 }
 
-/// Reads page by page, all as of the revision `at`, or else of the one that the first page shows.
-/// Gives the cluster, and its revision then.
+/// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. What is
+/// on one page is given to `read` while etcd looks for the next. Gives the cluster, and its revision then.
 async fn pages(
     client: &Client,
     start: &str,
     options: GetOptions,
     at: Option<i64>,
-    mut read: impl FnMut(Vec<KeyValue>),
+    mut read: impl FnMut(Vec<KeyValue>) + Send,
 ) -> Result<(u64, u64), EtcdError> {
-    let options = options.with_limit(PAGE_LEN);
-    let first = options.clone().with_revision(at.unwrap_or(0));
+    let first = options.clone().with_limit(as_limit(PAGE_LEN)).with_revision(at.unwrap_or(0));
     let mut page = client.range(start, first).await?;
     let (cluster, revision) = cluster_and_revision(page.header())?;
     let options = options.with_revision(at.unwrap_or_else(|| revision.cast_signed()));
     loop {
-        let (kvs, more) = (page.take_kvs(), page.more());
-        let next = kvs.last().filter(|_| more).map(|last| [last.key(), b"\0"].concat());
-        read(kvs);
-        let Some(next) = next else { return Ok((cluster, revision)) };
-        page = client.range(next, options.clone()).await?;
+        let kvs = page.take_kvs();
+        let Some(last) = kvs.last().filter(|_| page.more()) else {
+            give(kvs, &mut read).await;
+            return Ok((cluster, revision));
+        };
+        let more = options.clone().with_limit(as_limit(len_after(&kvs)));
+        let next = client.range([last.key(), b"\0"].concat(), more);
+        let given = async {
+            yield_now().await; // so that the request is sent before
+            give(kvs, &mut read).await;
+        };
+        page = future::join(next, given).await.0?;
     }
 }
 
-/// The revision that the first page showed is not there any more.
+/// Gives some keys at a time, and between them the thread to others, such as the task that receives.
+async fn give(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
+    if kvs.len() <= TURN {
+        return read(kvs);
+    }
+    let mut rest = kvs.into_iter();
+    loop {
+        let turn: Vec<_> = rest.by_ref().take(TURN).collect();
+        if turn.is_empty() {
+            return;
+        }
+        read(turn);
+        yield_now().await;
+    }
+}
+
+/// How many keys to read next, if they are as large as these.
+fn len_after(kvs: &[KeyValue]) -> usize {
+    let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
+    (PAGE_BYTES * kvs.len() / bytes.max(1)).clamp(PAGE_LEN, MAX_PAGE_LEN)
+}
+
+fn as_limit(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+/// Where the revision that the first page showed is not there any more, a repeat shows another.
 fn cut(error: EtcdError) -> Error {
+    if !matches!(error.reason(), Reason::Compacted | Reason::Diverged) {
+        return error.into();
+    }
     let message = "the history was cut between two pages of a read: repeat";
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }

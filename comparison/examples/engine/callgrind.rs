@@ -1,9 +1,9 @@
 //! Instructions, as valgrind counts them: the same on every run of the same program.
 
-use crate::meter::as_f64;
 use crate::pick::Arm;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use comparison::meter::as_f64;
 use std::env;
 use std::io::ErrorKind;
 use std::process::{Command, Output};

@@ -1,10 +1,10 @@
 //! A pick beside others: a thousand that read too, and a store that writes all the time.
 
-use crate::meter::{as_f64, process_time};
 use crate::pick::Arm;
-use crate::report::{Figure, Report};
 use crate::world::{World, one_thread, two_threads};
 use anyhow::{Context, Result};
+use comparison::figures::{Figure, Report};
+use comparison::meter::{as_f64, process_time};
 use registry_core::{Instances, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

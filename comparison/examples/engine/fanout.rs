@@ -1,9 +1,10 @@
 //! One change, to all who subscribe: how long until the last has it, and what that takes.
 
-use crate::meter::{Heap, as_f64};
-use crate::report::{Figure, Report};
+use crate::heap::Heap;
 use crate::world::{World, one_thread, two_threads};
 use anyhow::{Context, Result, ensure};
+use comparison::figures::{Figure, Report};
+use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Batch, Cursor, Origin, Revision, View};
 use std::sync::atomic::{AtomicUsize, Ordering};

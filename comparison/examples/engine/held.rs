@@ -1,9 +1,10 @@
 //! What a subscriber that never reads costs: so much and no more.
 
-use crate::meter::{Heap, as_f64};
-use crate::report::{Figure, Report};
+use crate::heap::Heap;
 use crate::world::{World, one_thread};
 use anyhow::{Result, ensure};
+use comparison::figures::{Figure, Report};
+use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::yield_now;
 

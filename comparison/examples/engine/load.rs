@@ -1,11 +1,12 @@
 //! 10,000 changes a second over 1,000 services with ten subscribers each, some of which never read.
 
+use crate::heap::Heap;
 use crate::held;
-use crate::meter::{Heap, as_f64, process_time, resident};
-use crate::report::{Figure, Report};
 use crate::traffic::{Faults, Histogram, SERVICES, Schedule, Traffic, follow};
 use crate::world::two_threads;
 use anyhow::{Context, Result};
+use comparison::figures::{Figure, Report};
+use comparison::meter::{as_f64, process_time, resident};
 use futures_util::{FutureExt, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

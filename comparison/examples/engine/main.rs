@@ -12,21 +12,20 @@
 mod callgrind;
 mod contention;
 mod fanout;
+mod heap;
 mod held;
 mod load;
 mod memory;
-mod meter;
 mod pick;
 mod registrations;
-mod report;
 mod traffic;
 mod world;
 
 use self::pick::Arm;
-use self::report::Report;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::facts::{self, Stolen};
+use comparison::figures::Report;
 use std::process::ExitCode;
 
 /// The figures of the engine, and whether they hold.

@@ -1,10 +1,11 @@
 //! What an instance takes in a view, as a store decodes it.
 
-use crate::meter::{Heap, as_f64};
-use crate::report::{Figure, Report};
+use crate::heap::Heap;
 use crate::world::{instance, one_thread, service, view};
 use anyhow::Result;
 use async_trait::async_trait;
+use comparison::figures::{Figure, Report};
+use comparison::meter::as_f64;
 use futures_util::stream;
 use registry_core::{
     BoxError, Claim, Cursor, Error, ErrorKind, Instance, Lease, Origin, Registry, Revision,

@@ -2,11 +2,12 @@
 
 use crate::callgrind::instructions;
 use crate::contention;
-use crate::meter::{Heap, as_f64, thread_time};
-use crate::report::{Figure, Report};
+use crate::heap::Heap;
 use crate::world::{World, one_thread};
 use anyhow::Result;
 use clap::ValueEnum;
+use comparison::figures::{Figure, Report};
+use comparison::meter::{as_f64, thread_time};
 use fastrand::Rng;
 use registry_core::{Instance, Instances, View};
 use std::hint::black_box;

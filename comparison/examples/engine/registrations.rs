@@ -1,10 +1,11 @@
 //! Registrations kept alive by one process: the processor's time for that, and the memory.
 
-use crate::meter::{Heap, as_f64, process_time};
-use crate::report::{Figure, Report};
+use crate::heap::Heap;
 use crate::world::{LONG, instance, service, two_threads};
 use anyhow::Result;
 use async_trait::async_trait;
+use comparison::figures::{Figure, Report};
+use comparison::meter::{as_f64, process_time};
 use fastrand::f64 as random;
 use registry_core::{
     Claim, Cursor, Instance, Lease, Registration, RegistrationOptions, Registry, ServiceName,

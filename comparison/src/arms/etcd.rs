@@ -1,28 +1,36 @@
 //! etcd by its raw client.
 
 use super::{Arm, Request};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
-    Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, PutOptions, WatchOptions,
-    WatchStream,
+    Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, WatchOptions, WatchStream,
 };
 use registry_core::{Change, InstanceId, ServiceName, record};
 use std::fmt;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// What a user of `etcd-client` writes by hand, on a connection set up as the registry's is.
 ///
 /// | operation | requests | what it does not guarantee |
 /// | --- | --- | --- |
 /// | register | `LeaseGrant` with a chosen id, then `Put` under it | a repeat is another revision; whoever holds the id is overwritten |
-/// | `keep_alive` | one `LeaseKeepAlive`, on a stream opened for it | that the record is still there |
+/// | `keep_alive` | one `LeaseKeepAlive`, on a stream held open for the lease | that the record is still there; that a server without an answer is noticed |
 /// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
 /// | watch | one stream, read by who consumes it | that the history is the same one; a bound on what is not read |
 ///
-/// `LeaseKeepAlive` on a stream held open for each lease would be cheaper still; the registry, too,
-/// opens one for each renewal.
+/// A stream for each lease, read by who renews, is the cheapest there is while leases are few. The
+/// registry has four for all leases: 100,000 streams would cost the server more than the renewals.
 #[derive(Clone)]
 pub struct RawEtcd(Client);
+
+/// A lease, and the stream it is renewed on: opened by the first renewal.
+#[derive(Debug)]
+pub struct HeldLease {
+    id: i64,
+    stream: Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>,
+}
 
 /// A stream of events, and the prefix of the keys they are about.
 #[derive(Debug)]
@@ -57,11 +65,11 @@ impl fmt::Debug for RawEtcd {
 }
 
 impl Arm for RawEtcd {
-    type Held = i64;
+    type Held = HeldLease;
     type Mark = i64;
     type Watch = KeyWatch;
 
-    async fn register(&self, request: &Request) -> Result<i64> {
+    async fn register(&self, request: &Request) -> Result<HeldLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let lease = claim.lease().get();
         let ttl = i64::try_from(claim.ttl().as_secs())?;
@@ -70,17 +78,24 @@ impl Arm for RawEtcd {
         let key = format!("{}{}", prefix(instance.service()), instance.id());
         let under = PutOptions::new().with_lease(lease);
         self.0.kv_client().put(key, record::encode(instance), Some(under)).await?;
-        Ok(lease)
+        Ok(HeldLease { id: lease, stream: Mutex::default() })
     }
 
-    async fn keep_alive(&self, lease: &i64) -> Result<()> {
-        // It sends one request on a stream of its own, and waits for the answer.
-        self.0.lease_client().keep_alive(*lease).await?;
+    async fn keep_alive(&self, lease: &HeldLease) -> Result<()> {
+        let mut stream = lease.stream.lock().await;
+        let Some((keeper, answers)) = &mut *stream else {
+            // To open it renews the lease, too.
+            *stream = Some(self.0.lease_client().keep_alive(lease.id).await?);
+            return Ok(());
+        };
+        keeper.keep_alive().await?;
+        let answer = answers.message().await?.context("the stream ended")?;
+        ensure!(answer.ttl() > 0, "the lease is gone");
         Ok(())
     }
 
-    async fn deregister(&self, lease: i64) -> Result<()> {
-        self.0.lease_client().revoke(lease).await?;
+    async fn deregister(&self, lease: HeldLease) -> Result<()> {
+        self.0.lease_client().revoke(lease.id).await?;
         Ok(())
     }
 

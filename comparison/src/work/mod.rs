@@ -147,22 +147,27 @@ pub fn record_len() -> Result<usize> {
 
 /// A service that nothing else uses, and the instances to register in it.
 #[derive(Debug)]
-struct Names {
+pub struct Names {
     service: ServiceName,
     drawn: u64,
 }
 
 impl Names {
     /// The server may be one that earlier runs used, too.
-    fn new(work: Work) -> Result<Self> {
+    pub fn new(work: Work) -> Result<Self> {
         static RUN: LazyLock<LeaseId> = LazyLock::new(LeaseId::random);
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let (run, count) = (*RUN, COUNT.fetch_add(1, Ordering::Relaxed));
         Ok(Self { service: ServiceName::new(format!("{work}-{run}-{count}"))?, drawn: 0 })
     }
 
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
     /// The next instance, and a claim for it.
-    fn request(&mut self) -> Result<Request> {
+    pub fn request(&mut self) -> Result<Request> {
         self.drawn += 1;
         let [.., a, b, c] = self.drawn.to_be_bytes();
         let id = format!("node-{}", self.drawn).parse()?;

@@ -1,17 +1,19 @@
 //! Figures beside their targets, as plain text.
 
+use crate::paired::Spread;
 use std::fmt;
 use std::iter::once;
 
 /// The figures of one subject.
-#[derive(Default)]
-pub(crate) struct Report {
+#[derive(Debug, Default)]
+pub struct Report {
     figures: Vec<Figure>,
     notes: Vec<String>,
 }
 
 /// One figure, and what it has to be.
-pub(crate) struct Figure {
+#[derive(Debug)]
+pub struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
@@ -22,6 +24,7 @@ pub(crate) struct Figure {
     counted: bool,
 }
 
+#[derive(Debug)]
 enum Limit {
     AtMost(f64),
     Exactly(f64),
@@ -29,18 +32,18 @@ enum Limit {
 
 impl Figure {
     /// A figure that is counted: to miss its target is a failure.
-    pub(crate) fn counted(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub fn counted(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         let name = name.into();
         Self { name, value, unit, range: None, limit: None, aim: None, counted: true }
     }
 
     /// A figure that is timed: the machine has a say in it.
-    pub(crate) fn timed(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+    pub fn timed(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self { counted: false, ..Self::counted(name, value, unit) }
     }
 
     /// The median of `samples`, with the least and the most.
-    pub(crate) fn median(name: impl Into<String>, samples: &[f64], unit: &'static str) -> Self {
+    pub fn median(name: impl Into<String>, samples: &[f64], unit: &'static str) -> Self {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let value = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
@@ -48,20 +51,29 @@ impl Figure {
         Self { range, ..Self::timed(name, value, unit) }
     }
 
+    /// What the rounds of a paired run gave.
+    pub fn spread(name: impl Into<String>, spread: Spread, unit: &'static str) -> Self {
+        let range = Some((spread.min, spread.max));
+        Self { range, ..Self::timed(name, spread.median, unit) }
+    }
+
     /// Its target.
-    pub(crate) fn at_most(mut self, limit: f64) -> Self {
+    #[must_use]
+    pub fn at_most(mut self, limit: f64) -> Self {
         self.limit = Some(Limit::AtMost(limit));
         self
     }
 
     /// Its target, up to a hundredth.
-    pub(crate) fn exactly(mut self, limit: f64) -> Self {
+    #[must_use]
+    pub fn exactly(mut self, limit: f64) -> Self {
         self.limit = Some(Limit::Exactly(limit));
         self
     }
 
     /// What would be better than the target.
-    pub(crate) fn aim(mut self, aim: f64) -> Self {
+    #[must_use]
+    pub fn aim(mut self, aim: f64) -> Self {
         self.aim = Some(aim);
         self
     }
@@ -102,17 +114,17 @@ impl Figure {
 
 impl Report {
     /// Adds a figure.
-    pub(crate) fn add(&mut self, figure: Figure) {
+    pub fn add(&mut self, figure: Figure) {
         self.figures.push(figure);
     }
 
     /// Adds what a reader must know.
-    pub(crate) fn note(&mut self, note: impl Into<String>) {
+    pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
     /// Whether all that is counted holds.
-    pub(crate) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.figures.iter().all(|figure| !figure.counted || figure.holds())
     }
 }

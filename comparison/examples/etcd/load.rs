@@ -1,0 +1,193 @@
+//! A service of 100,000 instances: read, decoded and ready to pick.
+
+use crate::one_thread;
+use crate::server::{OURS, Server};
+use crate::twin::pages;
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+use comparison::figures::{Figure, Report};
+use comparison::paired::{self, Plan};
+use comparison::work::{Lane, Names, Timed, Work};
+use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use registry_core::{
+    Discovery, DiscoveryOptions, InstanceId, LeaseId, Registry, ServiceName, record,
+};
+use registry_etcd::EtcdRegistry;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) fn report(quick: bool) -> Result<Report> {
+    let (many, rounds) = if quick { (5_000, 3) } else { (100_000, 9) };
+    let plan = Plan { rounds, round: Duration::ZERO, turns: 1, batch: 1 };
+    one_thread()?.block_on(async {
+        let server = Server::start().await?;
+        let (client, registry) = (server.client().await?, server.registry().await?);
+        let service = fill(&client, many).await?;
+        let mut report = Report::default();
+        let raw = || Raw { client: client.clone(), prefix: prefix(&service), many };
+        let ours = Ours { registry: registry.clone(), service: service.clone(), many };
+        let view = Viewed { registry, service: service.clone(), many };
+
+        let mut again = Lane::new("raw, again", Box::new(raw()));
+        let mut raw = Lane::new("raw", Box::new(raw()));
+        let mut loaded = Lane::new("load", Box::new(ours.clone()));
+        let reads = [reads(&server, &mut raw).await?, reads(&server, &mut loaded).await?];
+        let arms: [(&str, Box<dyn Timed>); 2] =
+            [("loaded", Box::new(ours)), ("in a live view", Box::new(view))];
+        for (name, ours) in arms {
+            let mut ours = Lane::new(name, ours);
+            let figures = paired::compare(&mut ours, &mut raw, &mut again, plan).await?;
+            let name = format!("{many} {name}");
+            report.add(Figure::timed(format!("{name}: ours"), figures.first * 1e3, "ms"));
+            report.add(Figure::timed(format!("{name}: raw"), figures.second * 1e3, "ms"));
+            let ratio = Figure::spread(format!("{name}: ours / raw"), figures.ratio, "x");
+            report.add(ratio.at_most(1.25).aim(1.05));
+            report.add(Figure::spread(format!("{name}: A/A: raw / raw"), figures.floor, "x"));
+            if !figures.is_sound() {
+                report.note(format!(
+                    "{name}: void, A/A left 0.98..1.02; repeat it when the machine is quieter"
+                ));
+            }
+        }
+        let decoded = decoded(&client, &service).await?;
+        report.add(Figure::median("decoding alone", &decoded, "ms"));
+        let figure = Figure::counted(format!("requests (raw {})", reads[0]), reads[1], "");
+        report.add(figure.exactly(reads[0]));
+        report.note(&server.told);
+        report.note("raw reads the same pages at the same revision and decodes no record");
+        report.note("in a live view: from nothing, until it is ready; that also opens a watch");
+        Ok(report)
+    })
+}
+
+/// Puts so many instances under one lease.
+async fn fill(client: &Client, many: usize) -> Result<ServiceName> {
+    let mut names = Names::new(Work::Register)?;
+    let lease = LeaseId::random().get();
+    let with_id = LeaseGrantOptions::new().with_id(lease);
+    client.lease_client().grant(3600, Some(with_id)).await?;
+    let prefix = prefix(names.service());
+    let mut puts = Vec::with_capacity(many);
+    for _ in 0..many {
+        let instance = names.request()?.instance;
+        let under = PutOptions::new().with_lease(lease);
+        let key = format!("{prefix}{}", instance.id());
+        puts.push(TxnOp::put(key, record::encode(&instance), Some(under)));
+    }
+    let txns = stream::iter(puts.chunks(100))
+        .map(async |puts| client.kv_client().txn(Txn::new().and_then(puts)).await);
+    txns.buffer_unordered(16).try_for_each(async |_| Ok(())).await?;
+    Ok(names.service().clone())
+}
+
+fn prefix(service: &ServiceName) -> String {
+    format!("{OURS}/{service}/")
+}
+
+/// How many reads the server sees for one.
+async fn reads(server: &Server, lane: &mut Lane) -> Result<f64> {
+    let before = server.metrics().await?.requests(Some("Range")).unwrap_or_default();
+    lane.time(1).await?;
+    Ok(server.metrics().await?.requests(Some("Range"))? - before)
+}
+
+/// The milliseconds that it takes to decode what was read.
+async fn decoded(client: &Client, service: &ServiceName) -> Result<Vec<f64>> {
+    let prefix = prefix(service);
+    let pages = pages(client, &prefix).await?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let mut instances = Vec::new();
+        let start = Instant::now();
+        for kv in pages.iter().flatten() {
+            let id = kv.key().strip_prefix(prefix.as_bytes()).context("a key of another")?;
+            let id = InstanceId::new(str::from_utf8(id)?)?;
+            instances.push(record::decode(service, &id, kv.value())?);
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+        black_box(instances);
+    }
+    Ok(times)
+}
+
+/// The pages as they come.
+struct Raw {
+    client: Client,
+    prefix: String,
+    many: usize,
+}
+
+#[async_trait(?Send)]
+impl Timed for Raw {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            let start = Instant::now();
+            let pages = pages(&self.client, &self.prefix).await?;
+            total += start.elapsed();
+            ensure!(pages.iter().flatten().count() == self.many, "a read is short");
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A load.
+#[derive(Clone)]
+struct Ours {
+    registry: EtcdRegistry,
+    service: ServiceName,
+    many: usize,
+}
+
+#[async_trait(?Send)]
+impl Timed for Ours {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            let start = Instant::now();
+            let snapshot = self.registry.load(&self.service).await?;
+            total += start.elapsed();
+            ensure!(snapshot.instances().len() == self.many, "a load is short");
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A view, as a caller has it.
+struct Viewed {
+    registry: EtcdRegistry,
+    service: ServiceName,
+    many: usize,
+}
+
+#[async_trait(?Send)]
+impl Timed for Viewed {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            let registry = Arc::new(self.registry.clone());
+            let discovery = Discovery::new(registry, DiscoveryOptions::default());
+            let start = Instant::now();
+            let mut view = discovery.view(&self.service);
+            view.ready(Duration::from_secs(60)).await?;
+            total += start.elapsed();
+            ensure!(view.picture().instances().len() == self.many, "a view is short");
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

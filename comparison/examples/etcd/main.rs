@@ -1,0 +1,117 @@
+//! The figures of etcd as a store: what the registry costs over the raw client, and what it bears.
+//!
+//! ```sh
+//! cargo run --release -p comparison --example etcd -- all            # some ten minutes
+//! cargo run --release -p comparison --example etcd -- calls --quick  # one of them, a few seconds
+//! ```
+//!
+//! The server is the one in `REGISTRY_TEST_ETCD_URL`, or one started from `PATH`. Each figure stands
+//! beside its target. What is counted (requests, round trips, bytes, streams, leases) must hold, or the
+//! process fails; what is timed is measured in turns with what it is compared with, and only told.
+
+mod calls;
+mod cost;
+mod deaths;
+mod leases;
+mod load;
+mod registrant;
+mod relay;
+mod server;
+mod twin;
+mod watches;
+
+use self::registrant::Registrant;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use comparison::facts::{self, Stolen};
+use comparison::figures::Report;
+use comparison::work::record_len;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// The figures of etcd as a store, and whether they hold.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// A few seconds for each, as in CI: timings then say little.
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One call at a time, beside the raw client making the same requests.
+    Calls,
+    /// 10,000 watches of one process.
+    Watches,
+    /// A service of 100,000 instances, loaded.
+    Load,
+    /// 100,000 leases kept alive by one process, and 10,000 registrations at once.
+    Leases,
+    /// 1,000 instances whose process is killed.
+    Deaths,
+    /// All of these.
+    All,
+    /// The process that `deaths` kills.
+    #[command(hide = true)]
+    Registrant(Registrant),
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A name, and what measures it: for long, or quickly.
+type Section = (&'static str, fn(bool) -> Result<Report>);
+
+/// Whether all that is counted holds.
+fn run(args: &Args) -> Result<bool> {
+    if let Command::Registrant(registrant) = &args.command {
+        registrant.run()?;
+        return Ok(true);
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
+    }
+    let all: [Section; 5] = [
+        ("calls", calls::report),
+        ("watches", watches::report),
+        ("load", load::report),
+        ("leases", leases::report),
+        ("deaths", deaths::report),
+    ];
+    let chosen = match args.command {
+        Command::Calls => 0..1,
+        Command::Watches => 1..2,
+        Command::Load => 2..3,
+        Command::Leases => 3..4,
+        Command::Deaths => 4..5,
+        Command::All | Command::Registrant(_) => 0..5,
+    };
+    println!("{}; records of {} bytes", facts::machine(), record_len()?);
+    let before = Stolen::now();
+    let mut holds = true;
+    for (name, section) in &all[chosen] {
+        let report = section(args.quick)?;
+        println!("\n{name}\n{report}");
+        holds &= report.holds();
+    }
+    if let (Some(before), Some(now)) = (before, Stolen::now()) {
+        println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
+    }
+    Ok(holds)
+}
+
+/// A runtime on this thread alone, which drives the clients' own tasks too: a hop to another thread
+/// costs as much as some of what is measured.
+fn one_thread() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,253 @@
+//! The requests that the registry makes, made by the raw client.
+
+use crate::server::{self, RAW};
+use anyhow::{Context, Result, ensure};
+use comparison::arms::ours::Ours;
+use comparison::arms::{Arm, Request};
+use etcd_client::{
+    Client, Compare, CompareOp, EventType, GetOptions, KeyValue, LeaseGrantOptions,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponseStream,
+};
+use futures_util::future;
+use registry_core::{Change, Cursor, Instance, InstanceId, Lease, ServiceName, Watch, record};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How many keys the registry reads at once: at first, and then.
+const PAGE_LEN: i64 = 1000;
+const NEXT_LEN: i64 = 5000;
+
+/// The largest answers that the registry takes: to a read, and of a watch.
+const MAX_ANSWER_LEN: usize = 625 << 20;
+const MAX_EVENTS_LEN: usize = 64 << 20;
+
+/// The raw client, making the same requests in the same order over a connection set up the same; and
+/// nothing else. It has no deadlines, looks into no answer it need not, and knows one member only.
+#[derive(Clone)]
+pub(crate) struct Twin {
+    client: Client,
+    /// The stream of renewals, opened by the first.
+    renewals: Rc<Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>>,
+    /// Whether a renewal also looks whether the record is in its place.
+    looks: bool,
+}
+
+/// A registration.
+pub(crate) struct Held {
+    lease: i64,
+    key: String,
+    revision: i64,
+}
+
+/// An open watch.
+pub(crate) struct Events {
+    service: ServiceName,
+    prefix: String,
+    responses: WatchResponseStream,
+    /// What keeps the stream open.
+    _requests: etcd_client::WatchRequestSender,
+}
+
+impl Twin {
+    pub(crate) async fn connect(address: &str, looks: bool) -> Result<Self> {
+        let client = server::client(address).await?;
+        Ok(Self { client, renewals: Rc::default(), looks })
+    }
+
+    async fn renew(&self, lease: i64) -> Result<()> {
+        let mut renewals = self.renewals.lock().await;
+        let Some((keeper, answers)) = &mut *renewals else {
+            *renewals = Some(self.client.lease_client().keep_alive(lease).await?);
+            return Ok(());
+        };
+        keeper.id = lease;
+        keeper.keep_alive().await?;
+        let answer = answers.message().await?.context("the stream ended")?;
+        ensure!(answer.ttl() > 0, "the lease is gone");
+        Ok(())
+    }
+
+    async fn look(&self, held: &Held) -> Result<()> {
+        let keys_only = GetOptions::new().with_keys_only();
+        let mut kv = self.client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
+        let found = kv.get(held.key.as_str(), Some(keys_only)).await?;
+        let stands = |kv: &KeyValue| kv.lease() == held.lease && kv.mod_revision() == held.revision;
+        ensure!(found.kvs().first().is_some_and(stands), "the record is another");
+        Ok(())
+    }
+}
+
+impl Arm for Twin {
+    type Held = Held;
+    type Mark = i64;
+    type Watch = Events;
+
+    async fn register(&self, request: &Request) -> Result<Held> {
+        let (instance, claim) = (&request.instance, &request.claim);
+        let (lease, ttl) = (claim.lease().get(), i64::try_from(claim.ttl().as_secs())?);
+        let key = format!("{}{}", prefix(instance.service()), instance.id());
+        let with_id = LeaseGrantOptions::new().with_id(lease);
+        self.client.lease_client().grant(ttl, Some(with_id)).await?;
+        let txn = transaction(&key, &record::encode(instance), lease);
+        let answer = self.client.kv_client().txn(txn).await?;
+        let revision = answer.header().context("an answer without a header")?.revision();
+        Ok(Held { lease, key, revision })
+    }
+
+    async fn keep_alive(&self, held: &Held) -> Result<()> {
+        if self.looks {
+            future::try_join(self.renew(held.lease), self.look(held)).await?;
+            return Ok(());
+        }
+        self.renew(held.lease).await
+    }
+
+    async fn deregister(&self, held: Held) -> Result<()> {
+        self.client.lease_client().revoke(held.lease).await?;
+        Ok(())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<usize> {
+        let prefix = prefix(service);
+        let mut instances = Vec::new();
+        for kv in pages(&self.client, &prefix).await?.iter().flatten() {
+            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
+        }
+        Ok(instances.len())
+    }
+
+    async fn mark(&self, service: &ServiceName) -> Result<i64> {
+        let found = self.client.kv_client().get(prefix(service), None).await?;
+        Ok(found.header().context("an answer without a header")?.revision())
+    }
+
+    async fn watch(&self, service: &ServiceName, revision: &i64) -> Result<Events> {
+        let prefix = prefix(service);
+        let mut watches = self.client.watch_client().max_decoding_message_size(MAX_EVENTS_LEN);
+        let options = watch_options(&prefix, revision + 1, 1);
+        let (requests, responses) = watches.watch(prefix.as_str(), Some(options)).await?.split();
+        Ok(Events { service: service.clone(), prefix, responses, _requests: requests })
+    }
+
+    async fn next(&self, watch: &mut Events) -> Result<Vec<Change>> {
+        let answer = watch.responses.message().await?.context("the watch ended")?;
+        ensure!(!answer.canceled(), "the watch was canceled: {}", answer.cancel_reason());
+        let mut changes = Vec::with_capacity(answer.events().len());
+        for event in answer.events() {
+            let kv = event.kv().context("an event without a key")?;
+            let id = id(&watch.prefix, kv.key())?;
+            changes.push(match event.event_type() {
+                EventType::Put => Change::Put(record::decode(&watch.service, &id, kv.value())?),
+                EventType::Delete => Change::Delete(id),
+            });
+        }
+        Ok(changes)
+    }
+}
+
+/// All keys under a prefix, in pages that show one revision, as they come.
+pub(crate) async fn pages(client: &Client, prefix: &str) -> Result<Vec<Vec<KeyValue>>> {
+    let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
+    let mut options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_LEN);
+    let (mut key, mut pages) = (prefix.as_bytes().to_vec(), Vec::new());
+    loop {
+        let mut page = kv.get(key, Some(options.clone())).await?;
+        if pages.is_empty() {
+            let header = page.header().context("an answer without a header")?;
+            options = options.with_revision(header.revision()).with_limit(NEXT_LEN);
+        }
+        let kvs = page.take_kvs();
+        let next = kvs.last().filter(|_| page.more()).map(|last| [last.key(), b"\0"].concat());
+        pages.push(kvs);
+        match next {
+            Some(next) => key = next,
+            None => return Ok(pages),
+        }
+    }
+}
+
+/// What a watch of the registry asks for.
+pub(crate) fn watch_options(prefix: &str, start: i64, id: i64) -> WatchOptions {
+    WatchOptions::new()
+        .with_range(end_of(prefix))
+        .with_start_revision(start)
+        .with_watch_id(id)
+        .with_progress_notify()
+        .with_fragment()
+}
+
+/// The keys of a service.
+pub(crate) fn prefix(service: &ServiceName) -> String {
+    format!("{RAW}/{}/", service.as_str().replace('/', "%2F"))
+}
+
+fn end_of(prefix: &str) -> String {
+    format!("{}0", prefix.trim_end_matches('/'))
+}
+
+fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
+    let id = key.strip_prefix(prefix.as_bytes()).context("a key of another service")?;
+    Ok(InstanceId::new(str::from_utf8(id)?)?)
+}
+
+/// As a claim that takes nothing over.
+fn transaction(key: &str, record: &[u8], lease: i64) -> Txn {
+    let ours = || Compare::lease(key, CompareOp::Equal, lease);
+    let same = Compare::value(key, CompareOp::Equal, record);
+    let vacant = Compare::create_revision(key, CompareOp::Equal, 0);
+    let read = || TxnOp::get(key, None);
+    let put = || {
+        let options = PutOptions::new().with_lease(lease).with_prev_key();
+        TxnOp::put(key, record, Some(options))
+    };
+    let unless_held = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
+    let unless_ours = Txn::new().when([ours()]).and_then([put()]);
+    let change = TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]));
+    Txn::new().when([ours(), same]).and_then([read()]).or_else([change])
+}
+
+/// The registry, whose every renewal looks whether the record is in its place.
+#[derive(Clone)]
+pub(crate) struct Looking {
+    /// Who registers: of a lease from elsewhere nothing is known, so the first renewal looks.
+    pub(crate) elsewhere: Ours,
+    pub(crate) ours: Ours,
+}
+
+impl Arm for Looking {
+    type Held = Lease;
+    type Mark = Cursor;
+    type Watch = Watch;
+
+    async fn register(&self, request: &Request) -> Result<Lease> {
+        let lease = self.elsewhere.register(request).await?;
+        // And once a ttl: always, if that is as good as nothing.
+        let (at_once, instance) = (Duration::from_nanos(1), lease.instance());
+        Ok(Lease::new(lease.id(), at_once, Instance::clone(instance), lease.revision()))
+    }
+
+    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+        self.ours.keep_alive(lease).await
+    }
+
+    async fn deregister(&self, lease: Lease) -> Result<()> {
+        self.elsewhere.deregister(lease).await
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<usize> {
+        self.ours.load(service).await
+    }
+
+    async fn mark(&self, service: &ServiceName) -> Result<Cursor> {
+        self.ours.mark(service).await
+    }
+
+    async fn watch(&self, service: &ServiceName, cursor: &Cursor) -> Result<Watch> {
+        self.ours.watch(service, cursor).await
+    }
+
+    async fn next(&self, watch: &mut Watch) -> Result<Vec<Change>> {
+        self.ours.next(watch).await
+    }
+}
