@@ -1,10 +1,11 @@
 //! What is registered: one process that serves one service.
 
+use crate::metadata::Metadata;
 use crate::{Address, Error, ErrorKind, InstanceId, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The largest metadata of one instance, in bytes of its JSON form.
 ///
@@ -56,14 +57,6 @@ struct Inner {
     metadata: Metadata,
 }
 
-/// The metadata in its JSON form, and as a map from when it is first asked for: a map of one entry
-/// takes over 500 bytes, and most of who hold an instance never look.
-#[derive(Clone, Default)]
-struct Metadata {
-    json: Box<str>,
-    map: OnceLock<BTreeMap<String, String>>,
-}
-
 impl Instance {
     /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with no metadata.
     pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
@@ -98,13 +91,17 @@ impl Instance {
     ///
     /// `Invalid` if the entries are larger than [`MAX_METADATA_LEN`].
     pub fn with_metadata<K: Into<String>, V: Into<String>>(
-        mut self,
+        self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self> {
         let map: BTreeMap<String, String> =
             entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        let metadata = Metadata::new(&map);
-        let len = metadata.json.len();
+        self.with_encoded(Metadata::new(&map))
+    }
+
+    /// Replaces its metadata by what is encoded already.
+    pub(crate) fn with_encoded(mut self, metadata: Metadata) -> Result<Self> {
+        let len = metadata.len();
         if len > MAX_METADATA_LEN {
             let message =
                 format!("metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`");
@@ -157,37 +154,6 @@ impl fmt::Debug for Instance {
             .finish()
     }
 }
-
-impl Metadata {
-    fn new(map: &BTreeMap<String, String>) -> Self {
-        if map.is_empty() {
-            return Self::default();
-        }
-        let json = serde_json::to_string(map)
-            .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
-        Self { json: json.into(), map: OnceLock::new() }
-    }
-
-    fn map(&self) -> &BTreeMap<String, String> {
-        static EMPTY: BTreeMap<String, String> = BTreeMap::new();
-        if self.json.is_empty() {
-            return &EMPTY;
-        }
-        self.map.get_or_init(|| {
-            serde_json::from_str(&self.json)
-                .unwrap_or_else(|error| unreachable!("it was written here: {error}"))
-        })
-    }
-}
-
-/// A map has one JSON form, whoever asked for the map or not.
-impl PartialEq for Metadata {
-    fn eq(&self, other: &Self) -> bool {
-        self.json == other.json
-    }
-}
-
-impl Eq for Metadata {}
 
 #[cfg(test)]
 mod tests {

@@ -39,6 +39,7 @@ mod error;
 mod instance;
 mod instances;
 mod lease;
+mod metadata;
 mod name;
 pub mod record;
 mod registry;

@@ -8,6 +8,7 @@
 //! a missing or `null` weight, status or metadata as the default, and refuses a `v` it does not know.
 
 use crate::instance::{DEFAULT_WEIGHT, MAX_METADATA_LEN};
+use crate::metadata::Metadata;
 use crate::{Address, Instance, InstanceId, ServiceName, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ struct Read {
     address: Address,
     weight: Option<u32>,
     status: Option<Status>,
-    metadata: Option<BTreeMap<String, String>>,
+    metadata: Option<Metadata>,
 }
 
 /// The record of `instance`, at most [`MAX_RECORD_LEN`] bytes.
@@ -94,8 +95,8 @@ pub fn decode(
         .with_weight(read.weight.unwrap_or(DEFAULT_WEIGHT))
         .with_status(read.status.unwrap_or_default());
     match read.metadata {
-        Some(metadata) if !metadata.is_empty() => Ok(instance.with_metadata(metadata)?),
-        _ => Ok(instance),
+        Some(metadata) => Ok(instance.with_encoded(metadata)?),
+        None => Ok(instance),
     }
 }
 

@@ -1,0 +1,179 @@
+//! What an instance says of itself, in the one JSON form that it has.
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
+
+/// The metadata in its JSON form, and as a map from when it is first asked for: a map of one entry
+/// takes over 500 bytes, and most of who hold an instance never look.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metadata {
+    /// Keys in order, no spaces; empty if there are none.
+    json: Box<str>,
+    map: OnceLock<BTreeMap<String, String>>,
+}
+
+impl Metadata {
+    pub(crate) fn new(map: &BTreeMap<String, String>) -> Self {
+        if map.is_empty() {
+            return Self::default();
+        }
+        let json = serde_json::to_string(map)
+            .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
+        Self::of(json)
+    }
+
+    fn of(json: String) -> Self {
+        Self { json: json.into(), map: OnceLock::new() }
+    }
+
+    /// The length of its JSON form.
+    pub(crate) fn len(&self) -> usize {
+        self.json.len()
+    }
+
+    pub(crate) fn map(&self) -> &BTreeMap<String, String> {
+        static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+        if self.json.is_empty() {
+            return &EMPTY;
+        }
+        self.map.get_or_init(|| {
+            serde_json::from_str(&self.json)
+                .unwrap_or_else(|error| unreachable!("it was written here: {error}"))
+        })
+    }
+}
+
+/// A map has one JSON form, whoever asked for the map or not.
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Metadata {}
+
+/// Out of JSON only. What is written as it is here is taken over, without a map in between: that would
+/// be half of what it takes to read a record.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of text")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Metadata, A::Error> {
+        let (mut json, mut last) = (String::new(), None);
+        while let Some((Text(key), Text(value))) = entries.next_entry()? {
+            match (key, value) {
+                // JSON gives what it holds without escapes as it stands, so that needs none.
+                (Cow::Borrowed(key), Cow::Borrowed(value))
+                    if last.is_none_or(|last| last < key) =>
+                {
+                    if last.is_none() {
+                        json.reserve(128); // most are no larger
+                    }
+                    json.push(if last.is_none() { '{' } else { ',' });
+                    for part in ["\"", key, "\":\"", value, "\""] {
+                        json.push_str(part);
+                    }
+                    last = Some(key);
+                }
+                (key, value) => {
+                    let before = last.map(|_| Metadata::of(json + "}"));
+                    let mut map = before.map(|before| before.map().clone()).unwrap_or_default();
+                    map.insert(key.into_owned(), value.into_owned());
+                    while let Some((key, value)) = entries.next_entry()? {
+                        map.insert(key, value);
+                    }
+                    return Ok(Metadata::new(&map));
+                }
+            }
+        }
+        Ok(last.map(|_| Metadata::of(json + "}")).unwrap_or_default())
+    }
+}
+
+/// Text, as it stands if it does.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsItStands;
+
+        impl<'de> Visitor<'de> for AsItStands {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(AsItStands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    fn read(json: &str) -> Metadata {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_brought_into_the_one_form() {
+        let cases = [
+            ("{}", ""),
+            (r#"{ "a" : "1" , "b" : "2" }"#, r#"{"a":"1","b":"2"}"#),
+            (r#"{"b":"2","a":"1"}"#, r#"{"a":"1","b":"2"}"#),
+            (r#"{"a":"1","a":"2"}"#, r#"{"a":"2"}"#),
+            (r#"{"a":"1","\u0062":"\/","c":"3"}"#, r#"{"a":"1","b":"/","c":"3"}"#),
+            (r#"{"a":"\"","b":"\u007f"}"#, "{\"a\":\"\\\"\",\"b\":\"\u{7f}\"}"),
+        ];
+        for (written, form) in cases {
+            assert_eq!(&*read(written).json, form, "{written}");
+        }
+        assert!(serde_json::from_str::<Metadata>(r#"{"a":1}"#).is_err());
+        assert!(serde_json::from_str::<Metadata>("[]").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_read_as_a_map_is(map in btree_map(any::<String>(), any::<String>(), 0..6)) {
+            let metadata = read(&serde_json::to_string(&map).unwrap());
+            prop_assert_eq!(&metadata, &Metadata::new(&map));
+            prop_assert_eq!(metadata.map(), &map);
+        }
+
+        #[test]
+        fn order_and_repetition_make_no_difference(entries in vec(("[a-c\"]", ".{0,2}"), 0..6)) {
+            let text = |text: &str| serde_json::to_string(text).unwrap();
+            let written = entries.iter().map(|(k, v)| format!("{}:{}", text(k), text(v)));
+            let written = format!("{{{}}}", written.collect::<Vec<_>>().join(","));
+            let map: BTreeMap<String, String> = entries.into_iter().collect();
+            prop_assert_eq!(read(&written), Metadata::new(&map));
+        }
+    }
+}
