@@ -133,21 +133,25 @@ impl Cluster {
         }
         let _turn = self.0.dialing.lock().await;
         let member = {
-            let chosen = self.chosen();
+            let mut chosen = self.chosen();
             if let Some(connection) = chosen.connection.clone() {
                 return Ok(connection); // made by whose turn it was before
             }
-            chosen.member
+            let member = chosen.member;
+            chosen.member = self.after(member); // whoever gives up on this one has moved on
+            member
         };
-        match Connection::open(&self.0.endpoints[member], &self.0.dial).await {
+        let opened = Connection::open(&self.0.endpoints[member], &self.0.dial).await;
+        let mut chosen = self.chosen();
+        match opened {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                self.chosen().connection = Some(connection.clone());
+                *chosen = Chosen { member, connection: Some(connection.clone()) };
                 Ok(connection)
             }
             Err(error) => {
-                if error.is_about_the_member() {
-                    self.chosen().member = self.after(member);
+                if !error.is_about_the_member() {
+                    chosen.member = member;
                 }
                 Err(error)
             }

@@ -42,3 +42,35 @@ impl Chain {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcd_client::proto::PbKeyValue;
+
+    fn take(chain: &mut Chain, kind: EventType, key: &str, version: i64) -> bool {
+        let kv = PbKeyValue { key: key.into(), version, ..PbKeyValue::default() };
+        chain.advance(kind, &KeyValue(kv)).is_ok()
+    }
+
+    #[test]
+    fn what_follows_on_what_is_known_is_whole() {
+        let mut chain = Chain::default();
+        for (key, version) in [("a", 7), ("b", 1), ("a", 8), ("b", 2), ("a", 9)] {
+            assert!(take(&mut chain, EventType::Put, key, version), "{key} {version}");
+        }
+        assert!(take(&mut chain, EventType::Delete, "a", 0));
+        assert!(take(&mut chain, EventType::Put, "a", 1), "created anew");
+        assert!(take(&mut chain, EventType::Delete, "c", 0), "of a key that was never heard of");
+        assert_eq!(chain.versions.len(), 2, "what is gone takes no room");
+    }
+
+    #[test]
+    fn a_change_a_deletion_or_a_life_that_is_missing_is_a_hole() {
+        for version in [1, 3, 5] {
+            let mut chain = Chain::default();
+            assert!(take(&mut chain, EventType::Put, "a", 3));
+            assert!(!take(&mut chain, EventType::Put, "a", version), "{version} after 3");
+        }
+    }
+}

@@ -3,9 +3,10 @@
 use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{ErrorKind, Registry, Result};
-use registry_etcd::EtcdRegistry;
+use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testkit::servers::{Etcd, EtcdTokens, ServerOptions};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 /// A token that nobody uses lives for so long on the servers of these tests, in seconds.
@@ -102,6 +103,22 @@ async fn who_may_read_one_service_in_the_layout_of_go_zero_may_connect() {
     assert_eq!(within(registry.load(&name("user.rpc"))).await.unwrap().instances().len(), 1);
     let error = within(registry.load(&name("order.rpc"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_member_that_says_nothing_when_asked_for_a_token_is_passed_over() {
+    let guarded = Guarded::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap();
+    let url = guarded.etcd.server.url().replace("etcd://", "");
+    let target = format!("etcd://app:pass%20word@{silent},{url}").parse().unwrap();
+    let request_timeout = Duration::from_millis(500);
+    let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
+    // Which one comes first is drawn.
+    for _ in 0..6 {
+        let registry = within(EtcdRegistry::connect_with(&target, options.clone())).await.unwrap();
+        within(registry.load(&name("user"))).await.unwrap();
+    }
 }
 
 #[tokio::test]
