@@ -92,6 +92,8 @@ where
     F: Future<Output = Result<Arc<dyn Subject>, String>>,
 {
     let runtime = runtime(traits)?;
+    // The end of a subject may need a runtime too, as that of a server in a container does.
+    let _inside = runtime.enter();
     let subject = runtime.block_on(open())?;
     let mut runs = TestRunner::new(Config {
         cases: traits.lockstep_runs,
