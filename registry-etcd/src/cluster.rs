@@ -232,3 +232,51 @@ impl Drop for Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::net::TcpListener;
+
+    /// Where nobody listens.
+    fn dead() -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        Endpoint { url: format!("http://{authority}"), authority }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_no_member_saw_is_made_of_each_once() {
+        let endpoints: Vec<_> = (0..3).map(|_| dead()).collect();
+        let all: BTreeSet<_> = endpoints.iter().map(|one| one.authority.clone()).collect();
+        let cluster = Cluster::new(endpoints, ConnectOptions::new(), &EtcdOptions::default());
+        let tried = Mutex::new(Vec::new());
+        let outcome = cluster.call(|connection| {
+            tried.lock().unwrap().push(connection.endpoint().to_owned());
+            async move { Ok(connection.client().kv_client().get("key", None).await?) }
+        });
+        let error = outcome.await.unwrap_err();
+        assert!(error.is_unsent() && error.is_about_the_member(), "{error:?}");
+        let tried = tried.into_inner().unwrap();
+        assert_eq!(tried.len(), 3);
+        assert_eq!(tried.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_member_may_have_seen_is_made_once() {
+        let cluster =
+            Cluster::new(vec![dead(), dead()], ConnectOptions::new(), &EtcdOptions::default());
+        let tried = Mutex::new(Vec::new());
+        for _ in 0..2 {
+            let outcome = cluster.call(|connection| {
+                tried.lock().unwrap().push(connection.endpoint().to_owned());
+                async { Err::<(), _>(EtcdError::Ended) }
+            });
+            outcome.await.unwrap_err();
+        }
+        let tried = tried.into_inner().unwrap();
+        assert_eq!(tried.len(), 2);
+        assert_ne!(tried[0], tried[1], "the repeat goes to the next");
+    }
+}

@@ -58,7 +58,12 @@ impl EtcdError {
 impl EtcdError {
     /// Whether no member saw the request, since no connection could be made.
     pub(crate) fn is_unsent(&self) -> bool {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        // etcd-client's own error names no source, so this begins with what is in it.
+        let mut source: Option<&(dyn std::error::Error + 'static)> = match self {
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
+            Self::Client(etcd_client::Error::TransportError(error)) => Some(error),
+            _ => None,
+        };
         while let Some(error) = source {
             if error.is::<tonic::ConnectError>() {
                 return true;
@@ -89,7 +94,8 @@ impl EtcdError {
     /// alone in that.
     pub(crate) fn is_about_the_member(&self) -> bool {
         let is_exhausted = matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
-            if status.code() == Code::ResourceExhausted);
+            if status.code() == Code::ResourceExhausted
+                || status.message().contains("too many requests"));
         self.reason() == Reason::Unavailable && !is_exhausted
     }
 }
@@ -267,6 +273,44 @@ mod tests {
         for (code, text, reason) in table {
             assert_eq!(reason_of_status(&Status::new(code, text)), reason, "{code:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_member_is_left_for_what_another_may_do_better() {
+        let of = |code, text: &str| {
+            EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
+        };
+        assert!(of(Code::Unavailable, "etcdserver: no leader").is_about_the_member());
+        assert!(of(Code::Unknown, "h2 protocol error: broken pipe").is_about_the_member());
+        assert!(EtcdError::Ended.is_about_the_member());
+        for text in ["etcdserver: too many requests", "etcdserver: mvcc: database space exceeded"] {
+            assert!(!of(Code::ResourceExhausted, text).is_about_the_member(), "{text}");
+        }
+        assert!(!of(Code::Unknown, "etcdserver: too many requests").is_about_the_member());
+        assert!(!of(Code::OutOfRange, "has been compacted").is_about_the_member());
+    }
+
+    #[test]
+    fn a_request_is_unsent_if_no_connection_could_be_made() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let status = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
+        assert!(EtcdError::from(etcd_client::Error::GRpcStatus(status)).is_unsent());
+        let cut = Status::new(Code::Unavailable, "tcp connect error");
+        assert!(!EtcdError::from(etcd_client::Error::GRpcStatus(cut)).is_unsent());
+    }
+
+    #[test]
+    fn a_token_that_is_void_is_told_from_a_password_that_is_wrong() {
+        let of = |code, text: &str| {
+            EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
+        };
+        assert!(of(Code::Unauthenticated, "etcdserver: invalid auth token").is_about_a_token());
+        let old = "etcdserver: revision of auth store is old";
+        assert!(of(Code::InvalidArgument, old).is_about_a_token());
+        assert!(EtcdError::Canceled("etcdserver: invalid auth token".into()).is_about_a_token());
+        let wrong = "etcdserver: authentication failed, invalid user ID or password";
+        assert!(!of(Code::InvalidArgument, wrong).is_about_a_token());
+        assert!(!EtcdError::Canceled("etcdserver: permission denied".into()).is_about_a_token());
     }
 
     #[test]
