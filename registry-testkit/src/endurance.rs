@@ -4,14 +4,13 @@
 //! that compete for few ids, readers that are cut and resume, and one reader beside them on a connection
 //! that nobody disturbs, whose history is what all others must have seen.
 
-use crate::case::{LONG, id, instance, next_item, service, try_again, version, within};
+use crate::case::{LONG, id, instance, next_item, service, within};
 use crate::laws::{History, Reader, check};
+use crate::rival::{Rival, again};
 use fastrand::Rng;
+use futures_util::StreamExt;
 use futures_util::future::{join_all, join3};
-use futures_util::{StreamExt, TryFutureExt};
-use registry_core::{
-    Batch, Change, Claim, ErrorKind, Lease, Registry, Result, ServiceName, Snapshot, Watch,
-};
+use registry_core::{Batch, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +19,9 @@ use tokio::time::sleep;
 
 const WRITERS: usize = 4;
 const READERS: usize = 4;
+
+/// How many ids the writers compete for.
+const IDS: u8 = 8;
 
 /// How many operations each writer makes in a round. The checks take the square of it.
 const OPERATIONS: usize = 150;
@@ -86,7 +88,9 @@ impl<D: Fn()> Endurance<D> {
         let seeds: Vec<u64> = (0..WRITERS + READERS).map(|_| random.u64(..)).collect();
         let (writers, readers) = seeds.split_at(WRITERS);
         let writing = async {
-            let writing = writers.iter().map(|seed| self.write(&name, *seed, &failures));
+            let rival = |seed: &u64| Rival { ids: IDS, operations: OPERATIONS, seed: *seed };
+            let writing =
+                writers.iter().map(|seed| rival(seed).run(&*self.disturbed, &name, &failures));
             let acknowledged = join_all(writing).await.concat();
             let end = Claim::new(LONG).unwrap();
             within(self.direct.register(&instance(&name, "end"), &end)).await.unwrap();
@@ -112,53 +116,6 @@ impl<D: Fn()> Endurance<D> {
             panic!("round {round} of seed {}: {violation:?}", self.seed);
         }
         Endured { changes, disturbances, failures: failures.load(Ordering::Relaxed) }
-    }
-
-    /// Registers, updates, renews and withdraws at random, in competition for few ids. Gives what was
-    /// acknowledged.
-    async fn write(&self, name: &ServiceName, seed: u64, failures: &AtomicUsize) -> Vec<Lease> {
-        let (mut random, store) = (Rng::with_seed(seed), &self.disturbed);
-        let (mut held, mut acknowledged) = (Vec::<(Claim, Lease)>::new(), Vec::new());
-        for n in 0..OPERATIONS {
-            let one = version(name, &random.u8(0..8).to_string(), n);
-            match random.u8(0..10) {
-                0..=4 => {
-                    let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
-                    match again(failures, || store.register(&one, &claim)).await {
-                        Ok(lease) => {
-                            acknowledged.push(lease.clone());
-                            held.push((claim, lease));
-                        }
-                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
-                    }
-                }
-                5..=6 if !held.is_empty() => {
-                    let n = random.usize(..held.len());
-                    let (claim, lease) = &mut held[n];
-                    let claim = claim.with_takeover(false);
-                    let update = lease.instance().clone().with_weight(random.u32(..));
-                    match again(failures, || store.register(&update, &claim)).await {
-                        Ok(updated) => {
-                            acknowledged.push(updated.clone());
-                            *lease = updated;
-                        }
-                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
-                    }
-                }
-                7 if !held.is_empty() => {
-                    let (_, lease) = &held[random.usize(..held.len())];
-                    if let Err(error) = again(failures, || store.keep_alive(lease)).await {
-                        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
-                    }
-                }
-                _ if !held.is_empty() => {
-                    let (_, lease) = held.swap_remove(random.usize(..held.len()));
-                    again(failures, || store.deregister(&lease)).await.unwrap();
-                }
-                _ => {}
-            }
-        }
-        acknowledged
     }
 
     /// Reads to the end, over all cuts.
@@ -193,21 +150,6 @@ impl<D: Fn()> Endurance<D> {
             cursor = watch.cursor().clone();
         }
     }
-}
-
-/// Repeats a call that a cut connection fails, and counts that.
-async fn again<T, F: Future<Output = Result<T>>>(
-    failures: &AtomicUsize,
-    call: impl Fn() -> F,
-) -> Result<T> {
-    try_again(|| {
-        call().inspect_err(|error| {
-            if error.kind() == ErrorKind::Unavailable {
-                failures.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    })
-    .await
 }
 
 /// All that comes, to the end.

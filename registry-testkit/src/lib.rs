@@ -20,6 +20,7 @@ mod harness;
 pub mod laws;
 pub mod lockstep;
 pub mod proxy;
+mod rival;
 pub mod scenarios;
 pub mod servers;
 mod subject;

@@ -1,15 +1,16 @@
 //! Many writers and readers at once, and what they saw held against the laws.
 
-use crate::case::{Case, LONG, id, instance, next_item, service, version, within};
+use crate::case::{Case, id, instance, next_item, service, within};
 use crate::laws::{History, Reader, check};
+use crate::rival::Rival;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use registry_core::{
-    Batch, Change, Claim, ErrorKind, InstanceId, Lease, ServiceName, Snapshot, Watch,
-};
+use registry_core::{Batch, Change, InstanceId, ServiceName, Snapshot, Watch};
+use std::sync::atomic::AtomicUsize;
 
 const WRITERS: u64 = 4;
 const READERS: u64 = 4;
+const IDS: u8 = 5;
 const OPERATIONS: usize = 80;
 
 pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>) {
@@ -17,8 +18,11 @@ pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>
     println!("seed {seed}"); // of the schedule; the store's own timing is not in our hands
     let name = service("user.rpc");
     let (start, canonical) = case.follow(&name).await;
+    let failures = AtomicUsize::new(0);
     let writing = async {
-        let acknowledged = join_all((0..WRITERS).map(|n| write(&case, &name, seed ^ n))).await;
+        let rival = |n| Rival { ids: IDS, operations: OPERATIONS, seed: seed ^ n };
+        let rivals = (0..WRITERS).map(|n| rival(n).run(&*case.registry, &name, &failures));
+        let acknowledged = join_all(rivals).await;
         case.register(&instance(&name, "end")).await;
         (acknowledged.concat(), case.load(&name).await)
     };
@@ -28,58 +32,13 @@ pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>
         tokio::join!(to_the_end(canonical), writing, reading, loading);
 
     let history = History { canonical, readers, acknowledged, loads, end: Some(end) };
+    assert_eq!(failures.into_inner(), 0, "nothing is cut here");
     let changes: usize = history.canonical.iter().map(|batch| batch.changes.len()).sum();
     assert!(
         changes > OPERATIONS && history.acknowledged.len() > OPERATIONS / 2,
         "too little happened: {changes}"
     );
     check(&history).unwrap();
-}
-
-/// Registers, updates, renews and withdraws at random, in competition for few ids.
-async fn write(case: &Case<'_>, name: &ServiceName, seed: u64) -> Vec<Lease> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut held: Vec<(Claim, Lease)> = Vec::new();
-    let mut acknowledged = Vec::new();
-    for n in 0..OPERATIONS {
-        let instance = version(name, &random.u8(0..5).to_string(), n);
-        match random.u8(0..10) {
-            0..=4 => {
-                let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
-                match case.claim(&instance, &claim).await {
-                    Ok(lease) => {
-                        acknowledged.push(lease.clone());
-                        held.push((claim, lease));
-                    }
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
-                }
-            }
-            5..=6 if !held.is_empty() => {
-                let n = random.usize(..held.len());
-                let (claim, lease) = &mut held[n];
-                let update = lease.instance().clone().with_weight(random.u32(..));
-                match case.claim(&update, &claim.with_takeover(false)).await {
-                    Ok(updated) => {
-                        acknowledged.push(updated.clone());
-                        *lease = updated;
-                    }
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
-                }
-            }
-            7 if !held.is_empty() => {
-                if let Err(error) = case.keep_alive(&held[random.usize(..held.len())].1).await {
-                    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
-                }
-            }
-            _ if !held.is_empty() => {
-                let (_, lease) = held.swap_remove(random.usize(..held.len()));
-                case.deregister(&lease).await;
-            }
-            _ => {}
-        }
-        tokio::task::yield_now().await;
-    }
-    acknowledged
 }
 
 /// Reads to the end, over many watches that are dropped at random.

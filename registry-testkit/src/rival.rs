@@ -1,0 +1,84 @@
+//! A writer in competition with others.
+
+use crate::case::{LONG, try_again, version};
+use fastrand::Rng;
+use futures_util::TryFutureExt;
+use registry_core::{Claim, ErrorKind, Lease, Registry, Result, ServiceName};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::task::yield_now;
+
+/// One of several who register, update, renew and withdraw at random, in competition for few ids.
+pub(crate) struct Rival {
+    pub(crate) ids: u8,
+    pub(crate) operations: usize,
+    pub(crate) seed: u64,
+}
+
+impl Rival {
+    /// Does all it has to. Gives what was acknowledged, and counts what failed and was repeated.
+    pub(crate) async fn run(
+        self,
+        store: &dyn Registry,
+        name: &ServiceName,
+        failures: &AtomicUsize,
+    ) -> Vec<Lease> {
+        let mut random = Rng::with_seed(self.seed);
+        let (mut held, mut acknowledged) = (Vec::<(Claim, Lease)>::new(), Vec::new());
+        for n in 0..self.operations {
+            let one = version(name, &random.u8(0..self.ids).to_string(), n);
+            match random.u8(0..10) {
+                0..=4 => {
+                    let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
+                    match again(failures, || store.register(&one, &claim)).await {
+                        Ok(lease) => {
+                            acknowledged.push(lease.clone());
+                            held.push((claim, lease));
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
+                    }
+                }
+                5..=6 if !held.is_empty() => {
+                    let n = random.usize(..held.len());
+                    let (claim, lease) = &mut held[n];
+                    let claim = claim.with_takeover(false);
+                    let update = lease.instance().clone().with_weight(random.u32(..));
+                    match again(failures, || store.register(&update, &claim)).await {
+                        Ok(updated) => {
+                            acknowledged.push(updated.clone());
+                            *lease = updated;
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
+                    }
+                }
+                7 if !held.is_empty() => {
+                    let (_, lease) = &held[random.usize(..held.len())];
+                    if let Err(error) = again(failures, || store.keep_alive(lease)).await {
+                        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+                    }
+                }
+                _ if !held.is_empty() => {
+                    let (_, lease) = held.swap_remove(random.usize(..held.len()));
+                    again(failures, || store.deregister(&lease)).await.unwrap();
+                }
+                _ => {}
+            }
+            yield_now().await;
+        }
+        acknowledged
+    }
+}
+
+/// Repeats a call that a cut connection fails, and counts that.
+pub(crate) async fn again<T, F: Future<Output = Result<T>>>(
+    failures: &AtomicUsize,
+    call: impl Fn() -> F,
+) -> Result<T> {
+    try_again(|| {
+        call().inspect_err(|error| {
+            if error.kind() == ErrorKind::Unavailable {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    })
+    .await
+}
