@@ -6,6 +6,7 @@ use crate::twin::pages;
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
+use comparison::meter::process_time;
 use comparison::paired::{self, Plan};
 use comparison::work::{Lane, Names, Timed, Work};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp};
@@ -40,12 +41,19 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         for (name, ours) in arms {
             let mut ours = Lane::new(name, ours);
             let figures = paired::compare(&mut ours, &mut raw, &mut again, plan).await?;
+            let mut spent = Vec::new();
+            for _ in 0..rounds {
+                spent.push(spent_on(&mut ours).await? / spent_on(&mut raw).await?);
+            }
             let name = format!("{many} {name}");
             report.add(Figure::timed(format!("{name}: ours"), figures.first * 1e3, "ms"));
             report.add(Figure::timed(format!("{name}: raw"), figures.second * 1e3, "ms"));
             let ratio = Figure::spread(format!("{name}: ours / raw"), figures.ratio, "x");
             report.add(ratio.at_most(1.25).aim(1.05));
             report.add(Figure::spread(format!("{name}: A/A: raw / raw"), figures.floor, "x"));
+            let figure =
+                Figure::median(format!("{name}: of our processor, ours / raw"), &spent, "x");
+            report.add(figure);
             if !figures.is_sound() {
                 report.note(format!(
                     "{name}: void, A/A left 0.98..1.02; repeat it when the machine is quieter"
@@ -92,6 +100,13 @@ async fn reads(server: &Server, lane: &mut Lane) -> Result<f64> {
     let before = server.metrics().await?.requests(Some("Range")).unwrap_or_default();
     lane.time(1).await?;
     Ok(server.metrics().await?.requests(Some("Range"))? - before)
+}
+
+/// The seconds that this process runs for.
+async fn spent_on(lane: &mut Lane) -> Result<f64> {
+    let before = process_time();
+    lane.time(1).await?;
+    Ok(process_time() - before)
 }
 
 /// The milliseconds that it takes to decode what was read.
