@@ -51,6 +51,7 @@ impl Streams {
         // No etcd gets as far as i64::MAX, so it answers that this is the future.
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
         let vouched = self.open_vouched(client, &keys, after).await;
+        let is_vouched = vouched.is_some();
         let (opened, past) = if let Some(vouched) = vouched {
             vouched?
         } else {
@@ -63,8 +64,8 @@ impl Streams {
         proof.check_cluster(opened.cluster)?;
         // A watch of the future is silent until the future comes. Either the member lags, and this
         // waits for it; or the store was rolled back, and then the check that ran beside may be from
-        // before.
-        if opened.revision < revision {
+        // before. And of what came after a cursor that was not checked, the history may be dropped.
+        if opened.revision < revision || is_vouched && opened.revision > revision {
             Box::pin(check(client, &keys, &proof, at)).await?;
         }
         let history = History::new(proof, past.newest.as_deref());
@@ -86,7 +87,8 @@ impl Streams {
         after: &Cursor,
     ) -> Option<Result<(Opened, Past), EtcdError>> {
         let stream = self.current().filter(|_| !keys.needs_state())?;
-        let vouched = stream.vouched(after)?;
+        // What is older than what the stream has heard of may have been compacted away since.
+        let vouched = stream.vouched(after).filter(|_| stream.seen() <= after.revision().get())?;
         let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
         let asked = stream.ask(keys, start)?;
         match client.cluster().within(opened(client, asked)).await {
@@ -170,7 +172,8 @@ impl Streams {
 ///
 /// A stream that stands shows that the connection stood too, and so that the same process answered all
 /// the time: a store is wiped, restored or replaced by starting another. So a cursor of a load that was
-/// made on that connection meanwhile needs no proof, for as long as the stream stands.
+/// made on that connection meanwhile needs no proof, for as long as the stream stands and nothing has
+/// happened in the store since.
 pub(crate) struct Witness {
     stream: Arc<Stream>,
     /// The highest revision that it had heard of by then.

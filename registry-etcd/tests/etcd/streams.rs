@@ -69,6 +69,17 @@ async fn a_cursor_loaded_while_the_stream_stands_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn a_cursor_from_before_a_compaction_is_compacted_though_the_stream_stands() {
+    // etcd would start a watch at the compacted revision itself, where deletions are lost.
+    let etcd = Fixture::start().await;
+    let _anchor = etcd.watch("anchor").await;
+    let before = etcd.load("user").await;
+    etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
+    etcd.compact(before.cursor().revision().get() + 1).await;
+    assert_eq!(etcd.refusal("user", before.cursor()).await, registry_core::ErrorKind::Compacted);
+}
+
+#[tokio::test]
 async fn a_cursor_loaded_before_the_server_was_wiped_is_not_vouched_for() {
     let mut etcd = Fixture::start().await;
     let anchor = etcd.watch("anchor").await;
