@@ -56,8 +56,8 @@ impl PartialEq for Metadata {
 
 impl Eq for Metadata {}
 
-/// Out of JSON only. What is written as it is here is taken over, without a map in between: that would
-/// be half of what it takes to read a record.
+/// Out of JSON only. What is written as it is here is taken over: to make a map of it would be to write
+/// that out again at once.
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Entries)

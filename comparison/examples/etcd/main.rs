@@ -1,7 +1,7 @@
 //! The figures of etcd as a store: what the registry costs over the raw client, and what it bears.
 //!
 //! ```sh
-//! cargo run --release -p comparison --example etcd -- all            # some ten minutes
+//! cargo run --release -p comparison --example etcd -- all            # a quarter of an hour or more
 //! cargo run --release -p comparison --example etcd -- calls --quick  # one of them, a few seconds
 //! ```
 //!

@@ -20,8 +20,8 @@ use tokio::sync::Mutex;
 /// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
 /// | watch | one stream, read by who consumes it | that the history is the same one; a bound on what is not read |
 ///
-/// A stream for each lease, read by who renews, is the cheapest there is while leases are few. The
-/// registry has four for all leases: 100,000 streams would cost the server more than the renewals.
+/// A stream for each lease, read by who renews, needs the fewest steps. The registry has four for all
+/// leases, and hands each answer to who waits for it.
 #[derive(Clone)]
 pub struct RawEtcd(Client);
 
