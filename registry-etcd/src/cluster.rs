@@ -16,7 +16,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// An etcd of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
@@ -85,14 +85,17 @@ impl Cluster {
                     Err(error) => return Err(error),
                 };
                 let token = connection.token();
-                let attempt = Attempt::new(self, connection.clone());
+                let attempt = self.attempt(&connection);
                 // Boxed, since a request holds a client, of several KiB.
                 let outcome = Box::pin(request(connection.clone())).await;
                 attempt.ended();
                 let Err(error) = outcome else { return outcome };
                 if error.is_about_a_token() && !is_renewed {
                     is_renewed = true;
-                    connection.renew_token(token).await?;
+                    let attempt = self.attempt(&connection);
+                    let renewed = connection.renew_token(token).await;
+                    attempt.ended();
+                    renewed?;
                     continue;
                 }
                 if error.is_about_the_member() {
@@ -118,7 +121,8 @@ impl Cluster {
 
     /// Notes that something is waited for on `connection`, until [`Attempt::ended`].
     pub(crate) fn attempt(&self, connection: &Arc<Connection>) -> Attempt {
-        Attempt::new(self, connection.clone())
+        let (cluster, connection) = (self.clone(), connection.clone());
+        Attempt { cluster, connection, start: Instant::now(), is_over: false }
     }
 
     /// Whether requests go over `connection`, and have done so since it was first in use.
@@ -203,7 +207,7 @@ impl fmt::Debug for Cluster {
 pub(crate) struct Attempt {
     cluster: Cluster,
     connection: Arc<Connection>,
-    start: tokio::time::Instant,
+    start: Instant,
     is_over: bool,
 }
 
@@ -212,11 +216,6 @@ pub(crate) struct Attempt {
 const SILENCE: Duration = Duration::from_secs(1);
 
 impl Attempt {
-    fn new(cluster: &Cluster, connection: Arc<Connection>) -> Self {
-        let (cluster, start) = (cluster.clone(), tokio::time::Instant::now());
-        Self { cluster, connection, start, is_over: false }
-    }
-
     /// There was an outcome.
     pub(crate) fn ended(mut self) {
         self.is_over = true;
