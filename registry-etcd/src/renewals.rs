@@ -17,6 +17,10 @@ use tokio::time::{Instant, timeout};
 /// How many streams there are, while none is held up.
 const LANES: usize = 4;
 
+/// How many there are in place of one, while all are. A server that is slow with everything gets no
+/// more: it would be slower yet.
+const MOST: usize = 4;
+
 /// How long a renewal may wait on a stream until those after it take another.
 const HELD_UP: Duration = Duration::from_millis(500);
 
@@ -27,10 +31,10 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Clone, Default)]
 pub(crate) struct Renewals(Arc<[Lane; LANES]>);
 
-/// The place of one stream.
+/// The place of one stream, or of several where the first are held up.
 #[derive(Default)]
 struct Lane {
-    stream: Mutex<Option<Arc<Stream>>>,
+    streams: Mutex<Vec<Arc<Stream>>>,
 }
 
 impl Renewals {
@@ -45,11 +49,12 @@ impl Renewals {
 }
 
 impl Lane {
-    /// The stream to use, unless it is over or held up.
+    /// The first stream that is not held up; `None` if another should be opened.
     fn stream(&self) -> Option<Arc<Stream>> {
-        let mut place = lock(&self.stream);
-        place.take_if(|stream| !stream.is_fit());
-        place.clone()
+        let mut streams = lock(&self.streams);
+        streams.retain(|stream| !stream.is_over());
+        let fit = streams.iter().find(|stream| !stream.is_held_up());
+        fit.or_else(|| streams.last().filter(|_| streams.len() >= MOST)).cloned()
     }
 
     /// Opens a stream, which takes a renewal.
@@ -60,12 +65,11 @@ impl Lane {
             Ok((keeper, answers, connection))
         });
         let (keeper, answers, connection) = opened.await?;
-        let mut place = lock(&self.stream);
         // Several may have opened one at once: the first stays, and the others have served their turn.
-        if place.as_ref().is_none_or(|stream| !stream.is_fit()) {
+        if self.stream().is_none() {
             let stream = Arc::new(Stream::new(keeper, connection));
             tokio::spawn(stream.clone().run(answers));
-            *place = Some(stream);
+            lock(&self.streams).push(stream);
         }
         Ok(())
     }
@@ -97,11 +101,14 @@ impl Stream {
         Self { connection, keeper, asked }
     }
 
-    /// Whether it goes on, and nobody waits for long.
-    fn is_fit(&self) -> bool {
+    fn is_over(&self) -> bool {
+        lock(&self.asked).is_over
+    }
+
+    /// Whether somebody has waited for long.
+    fn is_held_up(&self) -> bool {
         let asked = lock(&self.asked);
-        let oldest = asked.waiting.front();
-        !asked.is_over && oldest.is_none_or(|oldest| oldest.since.elapsed() < HELD_UP)
+        asked.waiting.front().is_some_and(|oldest| oldest.since.elapsed() >= HELD_UP)
     }
 
     async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
