@@ -35,20 +35,44 @@ pub(crate) struct Renewals(Arc<[Lane; LANES]>);
 #[derive(Default)]
 struct Lane {
     streams: Mutex<Vec<Arc<Stream>>>,
+    /// Held by whoever opens another.
+    opening: tokio::sync::Mutex<()>,
 }
 
 impl Renewals {
     /// Renews a lease for its whole ttl.
     pub(crate) async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
         let lane = &self.0[usize::try_from(lease.get() & 0xff).unwrap_or_default() % LANES];
-        match lane.stream() {
-            Some(stream) => cluster.within(stream.renew(cluster, lease)).await,
-            None => lane.open(cluster, lease).await,
-        }
+        cluster.within(lane.renew(cluster, lease)).await
     }
 }
 
 impl Lane {
+    async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+        if let Some(stream) = self.stream() {
+            return stream.renew(cluster, lease).await;
+        }
+        let turn = self.opening.try_lock().ok();
+        if turn.is_none()
+            && let Some(stream) = self.last()
+        {
+            return stream.renew(cluster, lease).await; // held up as it is: another is on its way
+        }
+        // Whoever opens the first may be held up, too.
+        let _turn = match turn {
+            Some(turn) => Some(turn),
+            None => timeout(HELD_UP, self.opening.lock()).await.ok(),
+        };
+        match self.stream() {
+            Some(stream) => stream.renew(cluster, lease).await,
+            None => self.open(cluster, lease).await,
+        }
+    }
+
+    fn last(&self) -> Option<Arc<Stream>> {
+        lock(&self.streams).last().cloned()
+    }
+
     /// The first stream that is not held up; `None` if another should be opened.
     fn stream(&self) -> Option<Arc<Stream>> {
         let mut streams = lock(&self.streams);
@@ -65,7 +89,7 @@ impl Lane {
             Ok((keeper, answers, connection))
         });
         let (keeper, answers, connection) = opened.await?;
-        // Several may have opened one at once: the first stays, and the others have served their turn.
+        // Another may have been opened at once: the first stays, and this one has served its turn.
         if self.stream().is_none() {
             let stream = Arc::new(Stream::new(keeper, connection));
             tokio::spawn(stream.clone().run(answers));
