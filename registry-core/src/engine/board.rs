@@ -1,15 +1,15 @@
 //! What a view's task publishes and its handles read: the picture, the last changes, and who waits.
 
+use super::updates::Update;
 use super::view::Picture;
 use crate::{Batch, Snapshot};
 use arc_swap::{ArcSwap, Guard};
-use futures_util::task::AtomicWaker;
 use metrics::Counter;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// How many batches are held for subscribers that do not read; then they get the state instead.
 pub(crate) const BACKLOG: usize = 1024;
@@ -18,10 +18,15 @@ pub(crate) const BACKLOG: usize = 1024;
 const FEW: usize = 16;
 
 /// One writer, any number of readers.
+///
+/// A change is published before the wakers are taken, and who waits looks and leaves a waker under the
+/// lock that they are taken under: it sees the change, or is woken by it. A waker is foreign code, so
+/// it is cloned, woken and dropped with nothing locked.
 pub(crate) struct Board {
     picture: ArcSwap<Picture>,
     log: Mutex<Log>,
-    waiting: Mutex<Slab<Arc<AtomicWaker>>>,
+    /// Who waits for another picture.
+    waiting: Mutex<Slab<Option<Waker>>>,
     coalesced: Counter,
 }
 
@@ -35,17 +40,27 @@ struct Log {
     first: u64,
     /// The number of the first batch since the last restart.
     restarted: u64,
-    /// The number of the batch that each reader takes next. Nothing is held for nobody.
-    readers: Slab<u64>,
+    /// Nothing is held for nobody.
+    readers: Slab<Reader>,
     /// At how many batches held to look what all have read.
     full: usize,
 }
 
-/// What a subscriber is to be told next.
-#[derive(Debug)]
-pub(crate) enum News {
-    /// It missed what was no longer held, or all of it: this is the truth now.
-    State(Snapshot),
+/// Who is told each change.
+#[derive(Debug, Default)]
+struct Reader {
+    /// The number of the batch that it takes next.
+    next: u64,
+    /// Set while it waits for that.
+    waker: Option<Waker>,
+}
+
+/// What a reader is told next.
+enum Next {
+    /// It knew nothing, or what it knew is of no more use: this is the truth now.
+    Start(Snapshot),
+    /// It missed what is no longer held: this is the truth now.
+    Coalesced(Snapshot),
     Batch(Arc<Batch>),
 }
 
@@ -101,53 +116,71 @@ impl Board {
 
     /// Begins to hold changes, for a reader more, who is known by the number returned.
     pub(crate) fn attend(&self) -> usize {
-        lock(&self.log).readers.insert(0)
+        lock(&self.log).readers.insert(Reader::default())
     }
 
     /// Ends what [`attend`](Self::attend) began.
     pub(crate) fn leave(&self, reader: usize) {
         let mut log = lock(&self.log);
-        log.readers.remove(reader);
+        let reader = log.readers.remove(reader);
         if log.readers.is_empty() {
             log.trim();
         }
+        drop(log);
+        drop(reader);
     }
 
-    /// What comes next for `reader`; `None` if that is still to come.
-    pub(crate) fn news(&self, reader: usize) -> Option<News> {
+    /// What comes next for `reader`, whose task is woken when there is any.
+    pub(crate) fn poll_next(&self, reader: usize, cx: &Context<'_>) -> Poll<Update> {
+        let waker = cx.waker().clone();
         let mut log = lock(&self.log);
-        let next = log.readers[reader];
-        if next < log.first {
-            let truth = log.truth.clone()?;
-            let lagged = next >= log.restarted && next > 0;
-            log.readers[reader] = log.first + log.batches.len() as u64;
-            drop(log); // the recorder is foreign code
-            if lagged {
-                self.coalesced.increment(1);
+        let Some(next) = log.next(reader) else {
+            let replaced = log.readers[reader].waker.replace(waker);
+            drop(log);
+            drop(replaced);
+            return Poll::Pending;
+        };
+        drop(log);
+        Poll::Ready(match next {
+            Next::Start(truth) => Update::Reset(truth),
+            Next::Coalesced(truth) => {
+                self.coalesced.increment(1); // the recorder is foreign code
+                Update::Reset(truth)
             }
-            return Some(News::State(truth));
-        }
-        let n = usize::try_from(next - log.first).ok()?;
-        let batch = log.batches.get(n)?.clone();
-        log.readers[reader] += 1;
-        Some(News::Batch(batch))
+            Next::Batch(batch) => Update::Batch(batch),
+        })
     }
 
-    /// Moves all wakers of those who wait to `wakers`. To wake them is left to the caller, since
-    /// foreign code may run then, and must find nothing locked.
+    /// Moves all wakers of those who wait to `wakers`, for the caller to wake.
     pub(crate) fn take_wakers(&self, wakers: &mut Vec<Waker>) {
-        wakers.extend(lock(&self.waiting).iter().filter_map(|(_, waker)| waker.take()));
+        let mut log = lock(&self.log);
+        wakers.extend(log.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()));
+        drop(log);
+        wakers.extend(lock(&self.waiting).iter_mut().filter_map(|(_, waker)| waker.take()));
     }
 
     /// A place to wait at.
     pub(crate) fn listen(self: &Arc<Self>) -> Listener {
-        let waker = Arc::new(AtomicWaker::new());
-        let place = lock(&self.waiting).insert(waker.clone());
-        Listener { board: self.clone(), waker, place }
+        Listener { board: self.clone(), place: lock(&self.waiting).insert(None) }
     }
 }
 
 impl Log {
+    /// Takes what comes next for `reader`; `None` if that is still to come.
+    fn next(&mut self, reader: usize) -> Option<Next> {
+        let reader = &mut self.readers[reader];
+        if reader.next < self.first {
+            let truth = self.truth.clone()?;
+            let coalesced = reader.next >= self.restarted && reader.next > 0;
+            reader.next = self.first + self.batches.len() as u64;
+            return Some(if coalesced { Next::Coalesced(truth) } else { Next::Start(truth) });
+        }
+        let n = usize::try_from(reader.next - self.first).ok()?;
+        let batch = self.batches.get(n)?.clone();
+        reader.next += 1;
+        Some(Next::Batch(batch))
+    }
+
     /// Drops what all have read, what nobody reads, and what is too much. It looks at the readers only
     /// when there is twice as much as the last time.
     fn trim(&mut self) {
@@ -156,7 +189,8 @@ impl Log {
             return;
         }
         // Who stands before the first gets the state, and needs none of these.
-        let waits = self.readers.iter().map(|(_, next)| *next).filter(|next| *next >= self.first);
+        let waits =
+            self.readers.iter().map(|(_, reader)| reader.next).filter(|next| *next >= self.first);
         let read = waits
             .min()
             .map_or(held, |slowest| usize::try_from(slowest - self.first).unwrap_or(held));
@@ -173,28 +207,36 @@ impl fmt::Debug for Board {
     }
 }
 
-/// A place where one task at a time waits for something to be published.
+/// A place where one task at a time waits for another picture.
 #[derive(Debug)]
 pub(crate) struct Listener {
     board: Arc<Board>,
-    waker: Arc<AtomicWaker>,
     place: usize,
 }
 
 impl Listener {
-    pub(crate) fn board(&self) -> &Arc<Board> {
-        &self.board
-    }
-
-    /// Has the task woken by what is published from now on. Look once more after this, and only then wait.
-    pub(crate) fn register(&self, cx: &Context<'_>) {
-        self.waker.register(cx.waker());
+    /// What `look` finds in the picture; if that is nothing, the task is woken when there is another.
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        look: impl Fn(&Picture) -> Option<T>,
+    ) -> Poll<T> {
+        let waker = cx.waker().clone();
+        let mut waiting = lock(&self.board.waiting);
+        if let Some(found) = look(&self.board.picture()) {
+            return Poll::Ready(found);
+        }
+        let replaced = waiting[self.place].replace(waker);
+        drop(waiting);
+        drop(replaced);
+        Poll::Pending
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&self.board.waiting).remove(self.place);
+        let waker = lock(&self.board.waiting).remove(self.place);
+        drop(waker);
     }
 }
 
@@ -231,6 +273,14 @@ mod tests {
         board.append(Snapshot::new(at(revision), []), &mut vec![batch]);
     }
 
+    /// What `reader` is told, if anything.
+    fn told(board: &Board, reader: usize) -> Option<Update> {
+        match board.poll_next(reader, &Context::from_waker(Waker::noop())) {
+            Poll::Ready(update) => Some(update),
+            Poll::Pending => None,
+        }
+    }
+
     fn held(board: &Board) -> usize {
         lock(&board.log).batches.len()
     }
@@ -239,10 +289,10 @@ mod tests {
     fn what_all_have_read_is_not_held() {
         let board = board();
         let reader = board.attend();
-        assert!(matches!(board.news(reader), Some(News::State(_))));
+        assert!(matches!(told(&board, reader), Some(Update::Reset(_))));
         for revision in 1..5_000 {
             append(&board, revision);
-            let Some(News::Batch(batch)) = board.news(reader) else { panic!("a batch") };
+            let Some(Update::Batch(batch)) = told(&board, reader) else { panic!("a batch") };
             assert_eq!(batch.revision(), Revision::new(revision));
             assert!(held(&board) <= 2 * FEW, "{}", held(&board));
         }
@@ -254,20 +304,20 @@ mod tests {
     fn one_that_does_not_read_has_a_backlog_held_and_no_more_after_it() {
         let board = board();
         let (reader, stuck) = (board.attend(), board.attend());
-        assert!(board.news(reader).is_some() && board.news(stuck).is_some());
+        assert!(told(&board, reader).is_some() && told(&board, stuck).is_some());
         let backlog = BACKLOG as u64;
         for revision in 1..=backlog {
             append(&board, revision);
-            assert!(matches!(board.news(reader), Some(News::Batch(_))));
+            assert!(matches!(told(&board, reader), Some(Update::Batch(_))));
         }
         assert_eq!(held(&board), BACKLOG);
         for revision in backlog + 1..backlog * 3 {
             append(&board, revision);
-            assert!(matches!(board.news(reader), Some(News::Batch(_))));
+            assert!(matches!(told(&board, reader), Some(Update::Batch(_))));
             assert!(held(&board) <= BACKLOG);
         }
         assert!(held(&board) <= 2 * FEW, "it gets the state now: {}", held(&board));
-        assert!(matches!(board.news(stuck), Some(News::State(_))));
-        assert!(board.news(stuck).is_none());
+        assert!(matches!(told(&board, stuck), Some(Update::Reset(_))));
+        assert!(told(&board, stuck).is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! The changes of a service as a stream, for those who follow each.
 
-use super::board::{Board, Listener, News};
+use super::board::Board;
 use super::view::View;
 use crate::{Batch, Snapshot};
 use futures_util::Stream;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,26 +24,17 @@ pub enum Update {
 /// Every batch is given, in order, to who reads in time. Who falls more than 1024 batches behind gets
 /// the state instead, as a [`Reset`](Update::Reset), and goes on from there. The stream has no end; in
 /// an outage it says nothing.
-#[derive(Debug)]
 pub struct Updates {
-    /// What keeps the watch open.
-    _view: View,
-    listener: Listener,
+    board: Arc<Board>,
     /// By which the board knows this reader.
     reader: usize,
+    /// What keeps the watch open.
+    view: View,
 }
 
 impl Updates {
     pub(crate) fn new(view: View, board: &Arc<Board>) -> Self {
-        Self { _view: view, listener: board.listen(), reader: board.attend() }
-    }
-
-    fn news(&self) -> Option<Update> {
-        let news = self.listener.board().news(self.reader)?;
-        Some(match news {
-            News::State(truth) => Update::Reset(truth),
-            News::Batch(batch) => Update::Batch(batch),
-        })
+        Self { board: board.clone(), reader: board.attend(), view }
     }
 }
 
@@ -50,16 +42,18 @@ impl Stream for Updates {
     type Item = Update;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
-        if let Some(update) = self.news() {
-            return Poll::Ready(Some(update));
-        }
-        self.listener.register(cx);
-        self.news().map_or(Poll::Pending, |update| Poll::Ready(Some(update)))
+        self.board.poll_next(self.reader, cx).map(Some)
     }
 }
 
 impl Drop for Updates {
     fn drop(&mut self) {
-        self.listener.board().leave(self.reader);
+        self.board.leave(self.reader);
+    }
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updates").field("view", &self.view).finish_non_exhaustive()
     }
 }

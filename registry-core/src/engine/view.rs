@@ -10,7 +10,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -100,19 +99,15 @@ impl View {
     /// `Unavailable` after `within`, with the last error as its source. The view goes on trying.
     pub async fn ready(&mut self, within: Duration) -> Result<()> {
         let listener = self.shared.board().listen();
-        let settled = poll_fn(|cx| {
-            listener.register(cx);
-            let picture = self.picture();
-            match &picture.state {
-                ViewState::Live => Poll::Ready(Ok(picture.version)),
-                ViewState::Stale { why, .. } if picture.truth.is_none() && !mends(why) => {
-                    Poll::Ready(Err(
-                        Error::new(why.kind(), "cannot load the service").with_source(why.clone())
-                    ))
-                }
-                _ => Poll::Pending,
+        let settled = |picture: &Picture| match &picture.state {
+            ViewState::Live => Some(Ok(picture.version)),
+            ViewState::Stale { why, .. } if picture.truth.is_none() && !mends(why) => {
+                let error = Error::new(why.kind(), "cannot load the service");
+                Some(Err(error.with_source(why.clone())))
             }
-        });
+            _ => None,
+        };
+        let settled = poll_fn(|cx| listener.poll(cx, settled));
         if let Ok(settled) = timeout(within, settled).await {
             self.seen = settled?;
             return Ok(());
@@ -139,12 +134,8 @@ impl View {
     pub async fn changed(&mut self) {
         let Self { shared, seen, listener } = self;
         let listener = listener.get_or_insert_with(|| shared.board().listen());
-        *seen = poll_fn(|cx| {
-            listener.register(cx);
-            let version = shared.board().picture().version;
-            if version == *seen { Poll::Pending } else { Poll::Ready(version) }
-        })
-        .await;
+        let other = |picture: &Picture| Some(picture.version).filter(|version| version != seen);
+        *seen = poll_fn(|cx| listener.poll(cx, other)).await;
     }
 
     /// Every change that the store makes, after its state now.
