@@ -92,11 +92,21 @@ pub async fn compare(
 ) -> Result<Comparison> {
     let mut rounds = Vec::with_capacity(plan.rounds + 1);
     for _ in 0..=plan.rounds {
-        let pair = turns([first, second], plan).await?;
-        let same = turns([second, again], plan).await?;
-        rounds.push(Round { pair, same });
+        rounds.push(round(first, second, again, plan).await?);
     }
     Ok(Comparison::new(&rounds[1..])) // the first one warmed up
+}
+
+/// One round of a comparison.
+pub async fn round(
+    first: &mut Lane,
+    second: &mut Lane,
+    again: &mut Lane,
+    plan: Plan,
+) -> Result<Round> {
+    let pair = turns([first, second], plan).await?;
+    let same = turns([second, again], plan).await?;
+    Ok(Round { pair, same })
 }
 
 /// The seconds that an operation takes where there is nothing to compare with: the median over the

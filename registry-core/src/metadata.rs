@@ -105,8 +105,8 @@ impl<'de> Visitor<'de> for Entries {
     }
 }
 
-/// Text, as it stands if it does.
-struct Text<'de>(Cow<'de, str>);
+/// Text, borrowed if it stands in the JSON as it is.
+pub(crate) struct Text<'de>(pub(crate) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,5 +1,6 @@
 //! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
 
+use crate::metadata::Text;
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
@@ -73,7 +74,7 @@ macro_rules! text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+                let Text(text) = Text::deserialize(deserializer)?;
                 Self::new(text).map_err(serde::de::Error::custom)
             }
         }

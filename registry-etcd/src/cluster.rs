@@ -93,7 +93,7 @@ impl Cluster {
                 if error.is_about_a_token() && !is_renewed {
                     is_renewed = true;
                     let attempt = self.attempt(&connection);
-                    let renewed = connection.renew_token(token).await;
+                    let renewed = Box::pin(connection.renew_token(token)).await;
                     attempt.ended();
                     renewed?;
                     continue;
@@ -132,9 +132,14 @@ impl Cluster {
 
     /// The connection in use, or one to the member whose turn it is.
     async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
-        if let Some(connection) = self.chosen().connection.clone() {
-            return Ok(connection);
+        let chosen = self.chosen().connection.clone();
+        match chosen {
+            Some(connection) => Ok(connection),
+            None => Box::pin(self.dial()).await,
         }
+    }
+
+    async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
         let _turn = self.0.dialing.lock().await;
         let member = {
             let mut chosen = self.chosen();
@@ -217,9 +222,19 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 impl Attempt {
     /// There was an outcome.
-    pub(crate) fn ended(mut self) {
+    pub(crate) fn ended(self) {
+        self.connection.heard(Instant::now());
+        self.ended_as_heard();
+    }
+
+    /// There was an outcome, and whoever heard it noted that.
+    pub(crate) fn ended_as_heard(mut self) {
         self.is_over = true;
-        self.connection.heard();
+    }
+
+    /// Since when it is waited for.
+    pub(crate) fn start(&self) -> Instant {
+        self.start
     }
 }
 

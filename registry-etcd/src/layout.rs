@@ -23,6 +23,8 @@ pub(crate) struct Layout {
     form: Form,
     /// `<prefix>/`, or nothing.
     root: Arc<str>,
+    /// `<form>:<root>`, as its cursors say: another layout, or another prefix, reads other data.
+    scope: Arc<str>,
 }
 
 impl Layout {
@@ -33,13 +35,14 @@ impl Layout {
     }
 
     fn new(form: Form, path: &str) -> Self {
-        let root = match (form, path.trim_end_matches('/')) {
+        let root: Arc<str> = match (form, path.trim_end_matches('/')) {
             (Form::Native, "") => "registry/".into(),
             // Who shares its keys with others has them where the others look.
             (Form::GoZero | Form::Grpc, "") => "".into(),
             (_, path) => format!("{path}/").into(),
         };
-        Self { form, root }
+        let scope = format!("{form}:{root}").into();
+        Self { form, root, scope }
     }
 
     /// What all keys start with.
@@ -73,8 +76,7 @@ impl Layout {
         };
         let end = end_of(&prefix);
         let start = start.unwrap_or_else(|| prefix.clone());
-        // Another layout, or another prefix, reads other data.
-        let origin = Origin::new("etcd", &format!("{form}:{root}"), service);
+        let origin = Origin::new("etcd", &self.scope, service);
         Ok(ServiceKeys { form, service: service.clone(), prefix, start, end, origin })
     }
 
@@ -344,7 +346,7 @@ fn bare_names(names: &[u8]) -> Option<(ServiceName, InstanceId)> {
 
 /// What follows all keys under `prefix`, which ends with `/`. `0` is the byte after `/`.
 fn end_of(prefix: &str) -> String {
-    format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix))
+    [prefix.strip_suffix('/').unwrap_or(prefix), "0"].concat()
 }
 
 fn invalid(message: impl Into<String>) -> Error {

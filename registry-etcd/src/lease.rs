@@ -18,7 +18,7 @@ pub(crate) async fn hold(client: &Client, claim: &Claim, record: &Record) -> Res
     let granted = match client.grant(claim.lease(), asked).await {
         // The claim is repeated, or this is an update.
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match renew_existing(client, claim.lease(), asked, record).await? {
+            match Box::pin(renew_existing(client, claim.lease(), asked, record)).await? {
                 Some(granted) => granted,
                 // It expired meanwhile, so that this is no longer a repeat.
                 None => client.grant(claim.lease(), asked).await?,

@@ -167,7 +167,7 @@ impl Registry for EtcdRegistry {
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
         let due = self.presence.is_due(lease);
         let outcome = if due {
-            lease::renew_and_verify(&self.client, &self.layout, lease).await
+            Box::pin(lease::renew_and_verify(&self.client, &self.layout, lease)).await
         } else {
             lease::renew(&self.client, lease).await
         };

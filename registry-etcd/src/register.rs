@@ -35,13 +35,13 @@ pub(crate) async fn register(
             // a takeover whose answer was lost is repeated as one that has been made. Should the
             // holder take the id back under the same lease just now, that goes too; it hears
             // `LeaseLost` and registers anew.
-            lease::revoke_quietly(client, previous).await;
+            Box::pin(lease::revoke_quietly(client, previous)).await;
             revision
         }
         Outcome::Superseded => {
             // The key is another's, and at most its side key, which counts for nobody, is on our
             // lease: nothing goes with it.
-            lease::revoke_quietly(client, claim.lease()).await;
+            Box::pin(lease::revoke_quietly(client, claim.lease())).await;
             let (service, id) = (instance.service(), instance.id());
             let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
             return Err(Error::new(ErrorKind::Superseded, message));

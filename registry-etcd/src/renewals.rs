@@ -9,10 +9,11 @@ use crate::error::EtcdError;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use registry_core::LeaseId;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many streams there are, while none is held up.
 const LANES: usize = 4;
@@ -65,7 +66,7 @@ impl Lane {
         };
         match self.stream() {
             Some(stream) => stream.renew(cluster, lease).await,
-            None => self.open(cluster, lease).await,
+            None => Box::pin(self.open(cluster, lease)).await,
         }
     }
 
@@ -137,9 +138,9 @@ impl Stream {
 
     async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
         let attempt = cluster.attempt(&self.connection);
-        let answer = self.ask(lease).await?;
+        let answer = self.ask(lease, attempt.start()).await?;
         let answer = answer.await.unwrap_or(Err(EtcdError::Ended));
-        attempt.ended();
+        attempt.ended_as_heard();
         answer
     }
 
@@ -147,6 +148,7 @@ impl Stream {
     async fn ask(
         &self,
         lease: LeaseId,
+        since: Instant,
     ) -> Result<oneshot::Receiver<Result<(), EtcdError>>, EtcdError> {
         // One at a time, so that they are sent in the order in which they wait.
         let mut keeper = self.keeper.lock().await;
@@ -156,7 +158,7 @@ impl Stream {
             if asked.is_over {
                 return Err(EtcdError::Ended);
             }
-            asked.waiting.push_back(Waiting { lease, since: Instant::now(), answer });
+            asked.waiting.push_back(Waiting { lease, since, answer });
         }
         let unsent = Unsent(&self.asked);
         keeper.id = lease.get();
@@ -167,14 +169,29 @@ impl Stream {
 
     /// Hands answers to those who wait, until the stream ends or nobody has used it for long.
     async fn run(self: Arc<Self>, mut answers: LeaseKeepAliveStream) {
+        let mut ended = pin!(self.connection.ended());
+        let mut last = Instant::now();
+        let mut idle = pin!(sleep_until(last + IDLE));
         let end = loop {
             let answer = tokio::select! {
-                answer = timeout(IDLE, answers.message()) => answer,
-                () = self.connection.ended() => break EtcdError::Ended,
+                biased; // what waits for an answer costs nothing while there is one
+                answer = answers.message() => answer,
+                () = &mut ended => break EtcdError::Ended,
+                () = &mut idle => {
+                    if last.elapsed() >= IDLE {
+                        if self.close_if_idle() {
+                            return;
+                        }
+                        last = Instant::now();
+                    }
+                    idle.as_mut().reset(last + IDLE);
+                    continue;
+                }
             };
+            last = Instant::now();
             match answer {
-                Ok(Ok(Some(answer))) => {
-                    self.connection.heard();
+                Ok(Some(answer)) => {
+                    self.connection.heard(last);
                     let Some(waiting) = lock(&self.asked).waiting.pop_front() else {
                         break EtcdError::Malformed("a renewal that it answers");
                     };
@@ -186,10 +203,8 @@ impl Stream {
                     let outcome = if answer.ttl() > 0 { Ok(()) } else { Err(EtcdError::NoLease) };
                     drop(waiting.answer.send(outcome)); // who asked may not wait any more
                 }
-                Ok(Ok(None)) => break EtcdError::Ended,
-                Ok(Err(error)) => break error.into(),
-                Err(_) if self.close_if_idle() => return,
-                Err(_) => {}
+                Ok(None) => break EtcdError::Ended,
+                Err(error) => break error.into(),
             }
         };
         let waiting = {

@@ -42,7 +42,11 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// One call at a time, beside the raw client making the same requests.
-    Calls,
+    Calls {
+        /// Only those whose names begin so.
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+    },
     /// 10,000 watches of one process.
     Watches,
     /// A service of 100,000 instances, loaded.
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 /// A name, and what measures it: for long, or quickly.
-type Section = (&'static str, fn(bool) -> Result<Report>);
+type Section<'a> = (&'static str, &'a dyn Fn(bool) -> Result<Report>);
 
 /// Whether all that is counted holds.
 fn run(args: &Args) -> Result<bool> {
@@ -81,15 +85,19 @@ fn run(args: &Args) -> Result<bool> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
     }
-    let all: [Section; 5] = [
-        ("calls", calls::report),
-        ("watches", watches::report),
-        ("load", load::report),
-        ("leases", leases::report),
-        ("deaths", deaths::report),
+    let only = match &args.command {
+        Command::Calls { only: Some(only) } => only,
+        _ => "",
+    };
+    let all: [Section<'_>; 5] = [
+        ("calls", &|quick| calls::report(quick, only)),
+        ("watches", &watches::report),
+        ("load", &load::report),
+        ("leases", &leases::report),
+        ("deaths", &deaths::report),
     ];
     let chosen = match args.command {
-        Command::Calls => 0..1,
+        Command::Calls { .. } => 0..1,
         Command::Watches => 1..2,
         Command::Load => 2..3,
         Command::Leases => 3..4,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) fn report(quick: bool) -> Result<Report> {
-    let (many, rounds) = if quick { (500, 3) } else { (10_000, 7) };
+    let (many, rounds) = if quick { (500, 3) } else { (10_000, 21) };
     let mut report = Report::default();
     one_thread()?.block_on(open(&mut report, many, rounds))?;
     one_thread()?.block_on(events(&mut report, many, quick))?;

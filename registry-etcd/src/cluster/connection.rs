@@ -54,9 +54,9 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Something was heard on it just now.
-    pub(crate) fn heard(&self) {
-        let age = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Something was heard on it, at `now`.
+    pub(crate) fn heard(&self, now: Instant) {
+        let age = u64::try_from((now - self.start).as_millis()).unwrap_or(u64::MAX);
         self.heard.store(age, Ordering::Relaxed);
     }
 

@@ -19,7 +19,7 @@ use std::fmt;
 
 /// What is in front of the ids of `service`.
 pub(super) fn prefix(root: &str, service: &ServiceName) -> String {
-    format!("{root}{service}/")
+    [root, service.as_str(), "/"].concat()
 }
 
 pub(super) fn record(prefix: &str, instance: &Instance) -> Result<Record> {

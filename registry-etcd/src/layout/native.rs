@@ -3,15 +3,15 @@
 use super::Record;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 use registry_core::{Instance, InstanceId, ServiceName, record};
-use std::fmt;
+use std::borrow::Cow;
 
 /// What is in front of the ids of `service`.
 pub(super) fn prefix(root: &str, service: &ServiceName) -> String {
-    format!("{root}{}/", escape(service.as_str()))
+    [root, &escape(service.as_str()), "/"].concat()
 }
 
 pub(super) fn record(prefix: &str, instance: &Instance) -> Record {
-    let key = format!("{prefix}{}", escape(instance.id().as_str()));
+    let key = [prefix, &escape(instance.id().as_str())].concat();
     Record { key, value: record::encode(instance), side: None }
 }
 
@@ -31,16 +31,20 @@ pub(super) fn service_of(names: &[u8]) -> Option<ServiceName> {
 /// ASCII is escaped in any case.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 
-fn escape(name: &str) -> impl fmt::Display {
-    utf8_percent_encode(name, ESCAPED)
+fn escape(name: &str) -> Cow<'_, str> {
+    utf8_percent_encode(name, ESCAPED).into()
 }
 
 /// Undoes [`escape`]. Other spellings of the same name are refused, so that no two keys mean one
 /// instance.
-fn unescape(name: &[u8]) -> Option<String> {
+fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
+    let stands_as_it_is = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
+    if name.iter().all(stands_as_it_is) {
+        return str::from_utf8(name).ok().map(Cow::Borrowed); // as nearly all do
+    }
     let text = percent_decode(name).decode_utf8().ok()?;
-    let canonical = escape(&text).to_string();
-    (canonical.as_bytes() == name).then(|| text.into_owned())
+    let canonical = escape(&text).as_bytes() == name;
+    canonical.then_some(text)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB. A response is split
 /// when it is larger than a request may be, and holds one revision's changes at least.
@@ -199,20 +199,23 @@ impl Stream {
         loop {
             match responses.message().await {
                 Ok(Some(response)) => {
-                    self.connection.heard();
+                    self.connection.heard(Instant::now());
                     // That of a refusal is 0.
                     let revision = response.header().map_or(0, ResponseHeader::revision);
                     self.seen.fetch_max(revision.cast_unsigned(), Ordering::Relaxed);
-                    if let Some(response) = reassemble(&mut fragments, response) {
-                        self.take(response);
+                    let Some(response) = reassemble(&mut fragments, response) else { continue };
+                    let is_read = !response.events().is_empty();
+                    self.take(response);
+                    if is_read {
+                        // After a standstill of the process, responses wait in thousands. A reader on
+                        // this thread gets its turn between them, or it would lag through no fault of
+                        // its own.
+                        yield_now().await;
                     }
                 }
                 Ok(None) => return EtcdError::Ended,
                 Err(error) => return error.into(),
             }
-            // After a standstill of the process, responses wait in thousands. A reader on this
-            // thread gets its turn between them, or it would lag through no fault of its own.
-            yield_now().await;
         }
     }
 
