@@ -6,7 +6,8 @@ use comparison::arms::ours::Ours;
 use comparison::arms::{Arm, Request};
 use etcd_client::{
     Client, Compare, CompareOp, EventType, GetOptions, KeyValue, LeaseGrantOptions,
-    LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponseStream,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, SortOrder, SortTarget, Txn, TxnOp, WatchOptions,
+    WatchResponseStream,
 };
 use futures_util::future;
 use registry_core::{Change, Cursor, Instance, InstanceId, Lease, ServiceName, Watch, record};
@@ -111,7 +112,7 @@ impl Arm for Twin {
     async fn load(&self, service: &ServiceName) -> Result<usize> {
         let prefix = prefix(service);
         let mut instances = Vec::new();
-        for kv in pages(&self.client, &prefix).await?.iter().flatten() {
+        for kv in pages(&self.client, &prefix).await?.1.iter().flatten() {
             instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
         }
         Ok(instances.len())
@@ -146,23 +147,24 @@ impl Arm for Twin {
     }
 }
 
-/// All keys under a prefix, in pages that show one revision, as they come.
-pub(crate) async fn pages(client: &Client, prefix: &str) -> Result<Vec<Vec<KeyValue>>> {
+/// All keys under a prefix, in pages that show one revision, as they come; and that revision.
+pub(crate) async fn pages(client: &Client, prefix: &str) -> Result<(i64, Vec<Vec<KeyValue>>)> {
     let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
     let mut options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_LEN);
-    let (mut key, mut pages) = (prefix.as_bytes().to_vec(), Vec::new());
+    let (mut key, mut revision, mut pages) = (prefix.as_bytes().to_vec(), 0, Vec::new());
     loop {
         let mut page = kv.get(key, Some(options.clone())).await?;
         if pages.is_empty() {
             let header = page.header().context("an answer without a header")?;
-            options = options.with_revision(header.revision()).with_limit(NEXT_LEN);
+            revision = header.revision();
+            options = options.with_revision(revision).with_limit(NEXT_LEN);
         }
         let kvs = page.take_kvs();
         let next = kvs.last().filter(|_| page.more()).map(|last| [last.key(), b"\0"].concat());
         pages.push(kvs);
         match next {
             Some(next) => key = next,
-            None => return Ok(pages),
+            None => return Ok((revision, pages)),
         }
     }
 }
@@ -175,6 +177,16 @@ pub(crate) fn watch_options(prefix: &str, start: i64, id: i64) -> WatchOptions {
         .with_watch_id(id)
         .with_progress_notify()
         .with_fragment()
+}
+
+/// What a watch of the registry holds its cursor against.
+pub(crate) fn check_options(prefix: &str, at: i64) -> GetOptions {
+    GetOptions::new()
+        .with_range(end_of(prefix))
+        .with_revision(at)
+        .with_sort(SortTarget::Mod, SortOrder::Descend)
+        .with_keys_only()
+        .with_limit(1)
 }
 
 /// The keys of a service.
