@@ -18,7 +18,7 @@ pub(crate) fn report(quick: bool, only: &str) -> Result<Report> {
     let plan = if quick {
         Plan { rounds: 3, round: Duration::from_millis(100), turns: 3, batch: 1 }
     } else {
-        Plan { rounds: 21, round: Duration::from_millis(1000), turns: 3, batch: 1 }
+        Plan { rounds: 21, round: Duration::from_secs(1), turns: 3, batch: 1 }
     };
     one_thread()?.block_on(async {
         let server = Server::start().await?;

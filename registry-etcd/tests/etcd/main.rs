@@ -11,6 +11,7 @@ mod endurance;
 mod go_zero;
 mod go_zero_pairs;
 mod grpc;
+mod halves;
 mod history;
 mod leases;
 mod members;

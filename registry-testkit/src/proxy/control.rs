@@ -28,6 +28,7 @@ pub(super) enum End {
     Cut,
     Reset,
     HalfReply,
+    HalfRequest,
     /// Neither side hears of it.
     Stranded,
 }

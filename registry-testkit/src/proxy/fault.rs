@@ -54,6 +54,15 @@ pub enum Fault {
         /// How many bytes of replies pass.
         bytes: usize,
     },
+    /// Each connection is closed after so many more bytes of requests: a client that dies while it asks,
+    /// or a link that breaks under it. The server has a part of a request, and what it answers is lost.
+    ///
+    /// Connections that stand count from the injection. If it is zero, they are closed instead of
+    /// the first byte.
+    CutRequestsAfter {
+        /// How many bytes of requests pass.
+        bytes: usize,
+    },
     /// Nobody listens: a server that is down, or that starts. To connect fails with
     /// `ConnectionRefused`.
     ///

@@ -25,6 +25,8 @@ pub struct Hits {
     pub sliced_chunks: u64,
     /// Connections that [`Fault::CutAfter`](super::Fault::CutAfter) closed.
     pub half_replies: u64,
+    /// Connections that [`Fault::CutRequestsAfter`](super::Fault::CutRequestsAfter) closed.
+    pub half_requests: u64,
     /// Times that [`Fault::Refuse`](super::Fault::Refuse) closed the listener. Whom the kernel
     /// refuses meanwhile nobody counts: the test sees `ConnectionRefused`.
     pub closed_listeners: u64,
@@ -60,6 +62,7 @@ impl Tally {
             End::Cut => hits.cut += 1,
             End::Reset => hits.reset += 1,
             End::HalfReply => hits.half_replies += 1,
+            End::HalfRequest => hits.half_requests += 1,
             End::Stranded => hits.stranded += 1,
         });
     }

@@ -192,17 +192,28 @@ impl<'a> Writer<'a> {
         let most = match now.fault {
             Fault::Throttle { bytes_per_second } => (bytes_per_second / BEATS).max(1) as usize,
             Fault::Slice { bytes } => bytes.max(1),
-            Fault::CutAfter { bytes } if self.way == Way::Replies => {
-                let left = self.left.filter(|(injection, _)| *injection == now.injections);
-                let (_, left) = *self.left.insert(left.unwrap_or((now.injections, bytes)));
-                if left == 0 {
-                    return Err(End::HalfReply);
+            fault => match self.cut(fault) {
+                Some((bytes, end)) => {
+                    let left = self.left.filter(|(injection, _)| *injection == now.injections);
+                    let (_, left) = *self.left.insert(left.unwrap_or((now.injections, bytes)));
+                    if left == 0 {
+                        return Err(end);
+                    }
+                    left
                 }
-                left
-            }
-            _ => rest,
+                None => rest,
+            },
         };
         Ok(rest.min(most))
+    }
+
+    /// After how many bytes this way is cut by `fault`, if it is, and how that ends the connection.
+    fn cut(&self, fault: Fault) -> Option<(usize, End)> {
+        match (fault, self.way) {
+            (Fault::CutAfter { bytes }, Way::Replies) => Some((bytes, End::HalfReply)),
+            (Fault::CutRequestsAfter { bytes }, Way::Requests) => Some((bytes, End::HalfRequest)),
+            _ => None,
+        }
     }
 
     /// Waits until a piece may be written. There may be another fault then: false.
@@ -232,16 +243,17 @@ impl<'a> Writer<'a> {
     /// What follows a piece of `n` bytes, the how manieth of its chunk it was.
     async fn after(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
         let (many, apart) = APART;
-        match (fault, &mut self.left) {
-            (Fault::Slice { .. }, _) if pieces <= many => sleep(apart).await,
-            (Fault::Slice { .. }, _) => yield_now().await,
-            (Fault::CutAfter { .. }, Some((_, left))) if self.way == Way::Replies => {
-                *left -= n;
-                if *left == 0 {
-                    return Err(End::HalfReply);
+        match fault {
+            Fault::Slice { .. } if pieces <= many => sleep(apart).await,
+            Fault::Slice { .. } => yield_now().await,
+            _ => {
+                if let (Some((_, end)), Some((_, left))) = (self.cut(fault), &mut self.left) {
+                    *left -= n;
+                    if *left == 0 {
+                        return Err(end);
+                    }
                 }
             }
-            _ => {}
         }
         Ok(())
     }

@@ -85,6 +85,24 @@ async fn a_reply_is_cut_after_so_many_bytes() {
 }
 
 #[tokio::test]
+async fn a_request_is_cut_after_so_many_bytes() {
+    let echo = Echo::start().await;
+    let mut standing = echo.connect_through().await;
+    echo.proxy.inject(Fault::CutRequestsAfter { bytes: 12 });
+    talk(&mut standing, b"12345").await;
+    for (mut client, most) in [(standing, "abcdefg"), (echo.connect().await, "abcdefghijkl")] {
+        client.write_all(b"abcdefghijklmnop").await.unwrap();
+        let (bytes, end) = rest(&mut client).await;
+        assert!(most.as_bytes().starts_with(&bytes), "no more arrived: {bytes:?}");
+        assert_eq!(kind(end), None);
+    }
+    assert_eq!(echo.proxy.hits().half_requests, 2);
+    assert_eq!(echo.proxy.hits().half_replies, 0);
+    echo.proxy.heal();
+    echo.connect_through().await;
+}
+
+#[tokio::test]
 async fn a_cut_is_an_end_even_with_requests_unread() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
