@@ -3,6 +3,8 @@
 mod chain;
 mod feed;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use self::feed::Feed;
 use self::stream::{Asked, Stream, Ticket};

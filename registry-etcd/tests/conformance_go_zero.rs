@@ -17,10 +17,10 @@ use registry_etcd::EtcdRegistry;
 use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use subject::Layout;
+use subject::{Layout, Members};
 
 fn main() -> ExitCode {
-    subject::run::<GoZero>("?layout=go-zero")
+    subject::run::<GoZero>(Members::One, "?layout=go-zero")
 }
 
 struct GoZero(Numbers);

@@ -39,7 +39,7 @@ enum Chore {
         /// The kind of server.
         #[arg(value_parser = matrix::kind)]
         kind: &'static matrix::Kind,
-        /// Leave out what takes long, and Docker.
+        /// Leave out what takes long, Docker, and the release on `PATH`, which plain tests run against.
         #[arg(long)]
         quick: bool,
     },

@@ -13,14 +13,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::command::{execute, step};
 use crate::releases::{self, Release, target};
 use crate::table::{Row, Tally, print};
-use crate::test::cargo;
+use crate::test::{EVERYTHING, cargo};
 use crate::{images, setup};
 
 /// A kind of server, and the tests of what runs on it.
 #[derive(Debug)]
 pub(crate) struct Kind {
     name: &'static str,
-    /// What `cargo nextest run` is to build.
+    /// What `cargo nextest run` is to build; in the short form, what plain tests build.
     build: &'static [&'static str],
     /// The variable that leads the tests to a running server, which none is to use.
     url_variable: &'static str,
@@ -61,7 +61,9 @@ static KINDS: [Kind; 1] = [Kind {
         Suite {
             name: "conformance",
             by_binary: Some("package(registry-etcd) & binary(/^conformance/)"),
-            in_docker: Some("binary(/^conformance/) - test(/rollback|rolled_back/)"),
+            in_docker: Some(
+                "binary(/^conformance/) - binary(conformance_cluster) - test(/rollback|rolled_back/)",
+            ),
             takes_long: false,
         },
         Suite {
@@ -74,7 +76,7 @@ static KINDS: [Kind; 1] = [Kind {
             name: "tests",
             by_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
             in_docker: Some("binary(etcd) & test(/^(leases|reads|registration|watches)::/)"),
-            takes_long: false,
+            takes_long: true,
         },
         Suite {
             name: "servers",
@@ -94,6 +96,7 @@ pub(crate) fn kind(name: &str) -> Result<&'static Kind, String> {
 /// One run of a suite against one server.
 struct Cell {
     kind: &'static Kind,
+    build: &'static [&'static str],
     /// `etcd-3.4`, or the image.
     release: &'static str,
     place: &'static str,
@@ -111,7 +114,7 @@ pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
     let cells = cells(kind, quick)?;
     let logs = target().join("matrix");
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    execute(cargo().args(["nextest", "run", "--no-run"]).args(kind.build))?;
+    execute(cargo().args(["nextest", "run", "--no-run"]).args(built(kind, quick)))?;
 
     let mut rows = Vec::new();
     for (number, cell) in (1..).zip(&cells) {
@@ -130,17 +133,22 @@ pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
     Ok(())
 }
 
+fn built(kind: &'static Kind, quick: bool) -> &'static [&'static str] {
+    if quick { &EVERYTHING } else { kind.build }
+}
+
 /// What there is to run.
 fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
+    let build = built(kind, quick);
     let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.takes_long));
     let mut cells = Vec::new();
-    for release in kind.releases {
+    for release in kind.releases.iter().filter(|release| !(quick && release.is_usual())) {
         let folder: OsString = release.provide()?.into();
         cells.extend(suites().filter_map(|suite| {
             let variables = vec![(kind.path_variable, folder.clone())];
             let (release, place, suite, tests) =
                 (release.name, "binary", suite.name, suite.by_binary?);
-            Some(Cell { kind, release, place, suite, tests, variables })
+            Some(Cell { kind, build, release, place, suite, tests, variables })
         }));
     }
     for release in kind.images.iter().filter(|_| !quick) {
@@ -148,7 +156,7 @@ fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
             let variables =
                 vec![(kind.path_variable, OsString::new()), (kind.image_variable, release.into())];
             let (place, suite, tests) = ("docker", suite.name, suite.in_docker?);
-            Some(Cell { kind, release, place, suite, tests, variables })
+            Some(Cell { kind, build, release, place, suite, tests, variables })
         }));
     }
     Ok(cells)
@@ -167,7 +175,7 @@ impl Cell {
         let mut file =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = cargo();
-        command.args(["nextest", "run", "--color=never", "--no-tests=fail"]).args(self.kind.build);
+        command.args(["nextest", "run", "--color=never", "--no-tests=fail"]).args(self.build);
         command.args(["-E", self.tests]).env_remove(self.kind.url_variable);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut child = command

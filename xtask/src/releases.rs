@@ -63,6 +63,11 @@ impl Release {
         Ok(bin)
     }
 
+    /// Whether it is the one on `PATH`, which all tests run against anyway.
+    pub(crate) fn is_usual(&self) -> bool {
+        find(self.program).is_some_and(|file| file.parent().is_some_and(|bin| self.is_in(bin)))
+    }
+
     fn is_in(&self, folder: &Path) -> bool {
         let output = Command::new(folder.join(self.program)).arg("--version").output();
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(self.says))

@@ -10,7 +10,7 @@ use crate::{images, setup};
 
 /// The workspace with every store. Not `--all-features`: the server fixtures' `docker` would go
 /// into every build.
-const EVERYTHING: [&str; 3] = [
+pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
     "service-registry/etcd-tls,service-registry/redis,registry-testkit/tls",

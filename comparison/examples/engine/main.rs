@@ -33,7 +33,7 @@ use std::process::ExitCode;
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// A few seconds for each, as in CI: timings then say little.
+    /// A few seconds for each, to see that it works: timings then say little.
     #[arg(long, global = true)]
     quick: bool,
 }

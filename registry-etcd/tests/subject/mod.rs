@@ -1,13 +1,15 @@
-//! An etcd as the kit's subject, whatever the layout.
+//! An etcd as the kit's subject, whatever the layout, of one member or of three.
+
+mod members;
+
+pub(crate) use members::Members;
 
 use async_trait::async_trait;
 use etcd_client::Client;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
 use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::Etcd;
 use registry_testkit::{LostWrites, Subject, Traits, conformance};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +17,11 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// Runs the kit over a layout; `rest` is what its URLs have after the address.
-pub(crate) fn run<L: Layout>(rest: &'static str) -> ExitCode {
+pub(crate) fn run<L: Layout>(members: Members, rest: &'static str) -> ExitCode {
     // etcd grants 2 s at least, and looks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
-    conformance(traits, move || Server::<L>::open(rest))
+    conformance(traits, move || Server::<L>::open(members, rest))
 }
 
 /// What an operator must know of a layout.
@@ -36,7 +38,7 @@ pub(crate) trait Layout: Send + Sync + Sized + 'static {
 }
 
 struct Server<L> {
-    etcd: Mutex<Etcd>,
+    etcd: Mutex<members::Running>,
     proxy: Proxy,
     client: Client,
     layout: L,
@@ -45,11 +47,12 @@ struct Server<L> {
 }
 
 impl<L: Layout> Server<L> {
-    async fn open(rest: &'static str) -> Result<Arc<dyn Subject>, String> {
-        let etcd = Etcd::start().await.map_err(|error| error.to_string())?;
-        let address = etcd.endpoint().trim_start_matches("http://").parse().unwrap();
-        let proxy = Proxy::start(address).await.unwrap();
-        let client = Client::connect([etcd.endpoint()], None).await.unwrap();
+    async fn open(members: Members, rest: &'static str) -> Result<Arc<dyn Subject>, String> {
+        let etcd = members.start().await.map_err(|error| error.to_string())?;
+        let endpoint = etcd.endpoint();
+        let proxy = Proxy::start(endpoint.trim_start_matches("http://").parse().unwrap());
+        let proxy = proxy.await.unwrap();
+        let client = Client::connect([endpoint], None).await.unwrap();
         let url = format!("etcd://{}{rest}", proxy.address());
         let registry = EtcdRegistry::connect(&url.parse().unwrap()).await.unwrap();
         let (layout, registry) = L::over(registry);
@@ -99,31 +102,10 @@ impl<L: Layout> Subject for Server<L> {
     }
 
     async fn backup(&self) {
-        let mut etcd = self.etcd.lock().await;
-        let process = etcd.process().unwrap();
-        process.kill().unwrap();
-        copy(&process.data_dir(), self.backup.path());
-        process.restart().await.unwrap();
+        self.etcd.lock().await.back_up_to(self.backup.path()).await;
     }
 
     async fn restore(&self) {
-        let mut etcd = self.etcd.lock().await;
-        let process = etcd.process().unwrap();
-        process.kill().unwrap();
-        process.wipe().unwrap();
-        copy(self.backup.path(), &process.data_dir());
-        process.restart().await.unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
+        self.etcd.lock().await.restore_from(self.backup.path()).await;
     }
 }
