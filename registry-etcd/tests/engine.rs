@@ -1,8 +1,13 @@
-//! Registrations and views over a real etcd, under faults.
+//! Registrations and views over a real etcd, under faults: of one member, or of three that share their
+//! fate, if `REGISTRY_TEST_ETCD_MEMBERS` is 3.
 #![allow(clippy::unwrap_used)]
+
+#[path = "subject/members.rs"]
+mod members;
 
 use async_trait::async_trait;
 use etcd_client::{Client, DeleteOptions};
+use members::{Members, Running};
 use registry_core::{Registry, ServiceName};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testkit::Traits;
@@ -53,7 +58,7 @@ fn main() -> ExitCode {
 
 /// One server, a way to it for each side, and one for the operator.
 struct Server {
-    etcd: Mutex<Etcd>,
+    etcd: Mutex<Running>,
     ways: Ways,
     client: Client,
     publisher: EtcdRegistry,
@@ -65,7 +70,7 @@ struct Server {
 impl Server {
     async fn start() -> Result<Self, String> {
         let own = ServerOptions { url: None, ..Etcd::options() };
-        let etcd = Etcd::start_with(own).await.map_err(|error| error.to_string())?;
+        let etcd = Members::from_env().start(own).await.map_err(|error| error.to_string())?;
         let address = etcd.endpoint().trim_start_matches("http://").to_owned();
         let ways = Ways::to(address.parse().unwrap(), TTL / 30).await.unwrap();
         let client = Client::connect([etcd.endpoint()], None).await.unwrap();
@@ -105,20 +110,19 @@ impl Arena for Server {
 
     async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
-        let process = etcd.process().unwrap();
         match fault {
             Fault::Pause => {
-                process.pause().unwrap();
+                etcd.pause();
                 self.assert_away(service).await;
             }
             Fault::Kill => {
-                process.kill().unwrap();
+                etcd.kill();
                 self.assert_away(service).await;
             }
             Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
-                process.wipe().unwrap();
-                process.restart().await.unwrap();
+                etcd.wipe();
+                etcd.restart().await;
             }
             Fault::Revocation => {
                 let leases = client.leases().await.unwrap();
@@ -139,10 +143,9 @@ impl Arena for Server {
 
     async fn heal(&self) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
-        let process = etcd.process().unwrap();
         match self.struck.lock().await.take() {
-            Some(Fault::Pause) => process.resume().unwrap(),
-            Some(Fault::Kill) => process.restart().await.unwrap(),
+            Some(Fault::Pause) => etcd.resume(),
+            Some(Fault::Kill) => etcd.restart().await,
             Some(Fault::Compaction) => {
                 let now = client.get("any", None).await.unwrap().header().unwrap().revision();
                 client.compact(now, None).await.unwrap();

@@ -36,6 +36,8 @@ pub(crate) struct Kind {
 #[derive(Debug)]
 struct Suite {
     name: &'static str,
+    /// What the tests are told besides where the server is.
+    variables: &'static [(&'static str, &'static str)],
     /// Which, in nextest's language.
     by_binary: Option<&'static str>,
     /// Which against a container: none that kills, pauses or wipes its server, or gives it
@@ -60,26 +62,46 @@ static KINDS: [Kind; 1] = [Kind {
     suites: &[
         Suite {
             name: "conformance",
-            by_binary: Some("package(registry-etcd) & binary(/^conformance/)"),
+            variables: &[],
+            by_binary: Some(
+                "package(registry-etcd) & binary(/^conformance/) - binary(conformance_cluster)",
+            ),
             in_docker: Some(
                 "binary(/^conformance/) - binary(conformance_cluster) - test(/rollback|rolled_back/)",
             ),
             takes_long: false,
         },
         Suite {
+            name: "conformance, three members",
+            variables: &[],
+            by_binary: Some("package(registry-etcd) & binary(conformance_cluster)"),
+            in_docker: None,
+            takes_long: true,
+        },
+        Suite {
             name: "engine",
+            variables: &[],
+            by_binary: Some("package(registry-etcd) & binary(engine)"),
+            in_docker: None,
+            takes_long: true,
+        },
+        Suite {
+            name: "engine, three members",
+            variables: &[("REGISTRY_TEST_ETCD_MEMBERS", "3")],
             by_binary: Some("package(registry-etcd) & binary(engine)"),
             in_docker: None,
             takes_long: true,
         },
         Suite {
             name: "tests",
+            variables: &[],
             by_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
             in_docker: Some("binary(etcd) & test(/^(leases|reads|registration|watches)::/)"),
             takes_long: true,
         },
         Suite {
             name: "servers",
+            variables: &[],
             by_binary: Some("package(registry-testkit) & binary(/^(auth|cluster|tls)$/)"),
             in_docker: Some("package(registry-testkit) & binary(docker) & test(etcd)"),
             takes_long: false,
@@ -141,22 +163,24 @@ fn built(kind: &'static Kind, quick: bool) -> &'static [&'static str] {
 fn cells(kind: &'static Kind, quick: bool) -> Result<Vec<Cell>> {
     let build = built(kind, quick);
     let suites = || kind.suites.iter().filter(move |suite| !(quick && suite.takes_long));
+    let cell = |release, place, suite: &'static Suite, tests, server: Vec<(_, OsString)>| {
+        let own = suite.variables.iter().map(|(name, value)| (*name, value.into()));
+        let variables = server.into_iter().chain(own).collect();
+        Cell { kind, build, release, place, suite: suite.name, tests, variables }
+    };
     let mut cells = Vec::new();
     for release in kind.releases.iter().filter(|release| !(quick && release.is_usual())) {
         let folder: OsString = release.provide()?.into();
         cells.extend(suites().filter_map(|suite| {
-            let variables = vec![(kind.path_variable, folder.clone())];
-            let (release, place, suite, tests) =
-                (release.name, "binary", suite.name, suite.by_binary?);
-            Some(Cell { kind, build, release, place, suite, tests, variables })
+            let server = vec![(kind.path_variable, folder.clone())];
+            Some(cell(release.name, "binary", suite, suite.by_binary?, server))
         }));
     }
     for release in kind.images.iter().filter(|_| !quick) {
         cells.extend(suites().filter_map(|suite| {
-            let variables =
+            let server =
                 vec![(kind.path_variable, OsString::new()), (kind.image_variable, release.into())];
-            let (place, suite, tests) = ("docker", suite.name, suite.in_docker?);
-            Some(Cell { kind, build, release, place, suite, tests, variables })
+            Some(cell(release, "docker", suite, suite.in_docker?, server))
         }));
     }
     Ok(cells)
@@ -166,7 +190,7 @@ impl Cell {
     /// The name of the file with what its run said.
     fn log(&self) -> PathBuf {
         let name = format!("{}-{}-{}", self.release, self.place, self.suite);
-        PathBuf::from(name.replace(['/', ':'], "_") + ".log")
+        PathBuf::from(name.replace(['/', ':', ',', ' '], "_") + ".log")
     }
 
     /// Runs the tests, and shows which was the last.

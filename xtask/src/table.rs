@@ -54,7 +54,7 @@ impl Row<'_> {
 pub(crate) fn print(rows: &[Row<'_>]) {
     let line = |[release, place, suite, passed, failed, seconds, verdict]: [&str; 7]| {
         println!(
-            "{release:28} {place:7} {suite:12} {passed:>6} {failed:>6} {seconds:>8} {verdict}"
+            "{release:28} {place:7} {suite:26} {passed:>6} {failed:>6} {seconds:>8} {verdict}"
         );
     };
     line(["release", "where", "suite", "passed", "failed", "seconds", ""]);

@@ -1,11 +1,12 @@
 //! The servers, and what an operator does to all of them.
 
-use registry_testkit::servers::{Etcd, EtcdCluster, Process, ServerError};
+#![allow(dead_code)] // each binary uses a part of it
+
+use registry_testkit::servers::{Etcd, EtcdCluster, Process, ServerError, ServerOptions};
 use std::path::Path;
 
 /// How many members.
 #[derive(Clone, Copy)]
-#[allow(dead_code)] // each binary has one of them
 pub(crate) enum Members {
     One,
     Three,
@@ -17,10 +18,19 @@ pub(crate) enum Running {
 }
 
 impl Members {
-    pub(crate) async fn start(self) -> Result<Running, ServerError> {
+    /// As many as `REGISTRY_TEST_ETCD_MEMBERS` says; one unless it is set.
+    pub(crate) fn from_env() -> Self {
+        match std::env::var("REGISTRY_TEST_ETCD_MEMBERS").as_deref() {
+            Ok("3") => Self::Three,
+            Ok("1") | Err(_) => Self::One,
+            Ok(other) => panic!("REGISTRY_TEST_ETCD_MEMBERS is 1 or 3, got=`{other}`"),
+        }
+    }
+
+    pub(crate) async fn start(self, options: ServerOptions) -> Result<Running, ServerError> {
         match self {
-            Self::One => Etcd::start().await.map(Running::One),
-            Self::Three => EtcdCluster::start().await.map(Running::Three),
+            Self::One => Etcd::start_with(options).await.map(Running::One),
+            Self::Three => EtcdCluster::start_with(options).await.map(Running::Three),
         }
     }
 }
@@ -34,10 +44,33 @@ impl Running {
         }
     }
 
-    pub(crate) async fn back_up_to(&mut self, backup: &Path) {
-        for member in 0..self.members() {
-            self.process(member).kill().unwrap();
+    pub(crate) fn pause(&mut self) {
+        self.each(|member| member.pause().unwrap());
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.each(|member| member.resume().unwrap());
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.each(|member| member.kill().unwrap());
+    }
+
+    /// Kills them, and loses all of their data.
+    pub(crate) fn wipe(&mut self) {
+        self.kill();
+        self.each(|member| member.wipe().unwrap());
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        match self {
+            Self::One(etcd) => etcd.process().unwrap().restart().await.unwrap(),
+            Self::Three(cluster) => cluster.restart_all().await.unwrap(),
         }
+    }
+
+    pub(crate) async fn back_up_to(&mut self, backup: &Path) {
+        self.kill();
         for member in 0..self.members() {
             copy(&self.process(member).data_dir(), &backup.join(member.to_string()));
         }
@@ -45,9 +78,7 @@ impl Running {
     }
 
     pub(crate) async fn restore_from(&mut self, backup: &Path) {
-        for member in 0..self.members() {
-            self.process(member).wipe().unwrap();
-        }
+        self.wipe();
         for member in 0..self.members() {
             copy(&backup.join(member.to_string()), &self.process(member).data_dir());
         }
@@ -68,11 +99,8 @@ impl Running {
         }
     }
 
-    async fn restart(&mut self) {
-        match self {
-            Self::One(etcd) => etcd.process().unwrap().restart().await.unwrap(),
-            Self::Three(cluster) => cluster.restart_all().await.unwrap(),
-        }
+    fn each(&mut self, mut act: impl FnMut(&mut Process)) {
+        (0..self.members()).for_each(|member| act(self.process(member)));
     }
 }
 

@@ -9,6 +9,7 @@ use etcd_client::Client;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
 use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::Etcd;
 use registry_testkit::{LostWrites, Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Server<L> {
 
 impl<L: Layout> Server<L> {
     async fn open(members: Members, rest: &'static str) -> Result<Arc<dyn Subject>, String> {
-        let etcd = members.start().await.map_err(|error| error.to_string())?;
+        let etcd = members.start(Etcd::options()).await.map_err(|error| error.to_string())?;
         let endpoint = etcd.endpoint();
         let proxy = Proxy::start(endpoint.trim_start_matches("http://").parse().unwrap());
         let proxy = proxy.await.unwrap();
