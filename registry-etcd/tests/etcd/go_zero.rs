@@ -2,8 +2,11 @@
 
 use crate::support::{Fixture, claim, connect_as, gone, instance, name, next, put, within};
 use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 const GO_ZERO: &str = "?layout=go-zero";
 
@@ -71,12 +74,45 @@ async fn etcdctl_shows_the_bytes_of_go_zero_and_puts_what_we_list() {
     assert!(etcd.load("user.rpc").await.instances().is_empty());
 }
 
+#[tokio::test]
+async fn a_publisher_that_is_killed_is_gone_a_ttl_after_its_last_renewal_and_not_before() {
+    const TTL: Duration = Duration::from_secs(3);
+    let etcd = start().await;
+    let lease = etcd.grant(3).await;
+    etcd.put_under(lease, &format!("user.rpc/{lease}"), "10.0.0.1:80").await;
+    let mut watch = etcd.watch("user.rpc").await;
+    let mut publisher = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &etcd.server.endpoint()])
+        .args(["lease", "keep-alive", &format!("{lease:x}")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("etcdctl is on PATH; Debian has it in etcd-client");
+    // It says each renewal, which it makes three times in a ttl.
+    let renewals = BufReader::new(publisher.stdout.take().unwrap());
+    let renewed = spawn_blocking(|| renewals.lines().take(6).map(Result::unwrap).collect());
+    let renewed: Vec<String> = within(renewed).await.unwrap();
+    let last_renewal = Instant::now();
+    publisher.kill().and_then(|()| publisher.wait()).unwrap();
+    assert!(renewed.iter().all(|line| line.contains("keepalived")), "{renewed:?}");
+    assert_eq!(etcd.load("user.rpc").await.instances().len(), 1, "it outlived its first ttl");
+
+    assert_eq!(next(&mut watch).await.changes, [gone(&lease.to_string())]);
+    let gone_after = last_renewal.elapsed();
+    // A renewal is said some milliseconds after it was made; etcd looks twice a second.
+    let early = TTL.saturating_sub(gone_after);
+    let late = gone_after.saturating_sub(TTL);
+    assert!(early < Duration::from_millis(500), "{gone_after:?}");
+    assert!(late < Duration::from_millis(1500), "{gone_after:?}");
+    assert!(etcd.leases().await.is_empty());
+}
+
 /// What etcdctl prints.
 async fn etcdctl(etcd: &Fixture, arguments: &[&str]) -> String {
     let mut command = Command::new("etcdctl");
     command.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.server.endpoint()]);
     command.args(["--command-timeout", "10s"]).args(arguments);
-    let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap();
+    let output = within(spawn_blocking(move || command.output())).await.unwrap();
     let output = output.expect("etcdctl is on PATH; Debian has it in etcd-client");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
