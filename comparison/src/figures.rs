@@ -113,6 +113,11 @@ impl Figure {
 }
 
 impl Report {
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.figures.is_empty()
+    }
+
     /// Adds a figure.
     pub fn add(&mut self, figure: Figure) {
         self.figures.push(figure);

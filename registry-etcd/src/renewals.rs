@@ -174,7 +174,7 @@ impl Stream {
         let mut idle = pin!(sleep_until(last + IDLE));
         let end = loop {
             let answer = tokio::select! {
-                biased; // what waits for an answer costs nothing while there is one
+                biased; // the others are looked at while there is no answer, and only then
                 answer = answers.message() => answer,
                 () = &mut ended => break EtcdError::Ended,
                 () = &mut idle => {
@@ -241,4 +241,52 @@ impl Drop for Unsent<'_> {
 /// Held for a few assignments, and nothing panics meanwhile.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EtcdOptions, EtcdRegistry};
+    use registry_core::{Claim, Instance, Registry};
+    use registry_testkit::servers::Etcd;
+    use tokio::task::yield_now;
+    use tokio::time;
+
+    /// As if so much time had passed here; none has at the server.
+    async fn pass(duration: Duration) {
+        time::pause();
+        time::advance(duration).await;
+        time::resume();
+        for _ in 0..100 {
+            yield_now().await; // whoever was waiting for it has run
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_closed_once_nobody_has_used_it_for_long() {
+        let server = Etcd::start().await.unwrap();
+        // Nothing but the time of disuse is to pass.
+        let options = EtcdOptions { ping_interval: 100 * IDLE, ..EtcdOptions::default() };
+        let url = server.url().parse().unwrap();
+        let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
+        let address = "10.0.0.1:80".parse().unwrap();
+        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
+        let claim = Claim::new(10 * IDLE).unwrap();
+        registry.register(&one, &claim).await.unwrap();
+
+        let (renewals, cluster) = (Renewals::default(), registry.client.cluster());
+        renewals.renew(cluster, claim.lease()).await.unwrap();
+        let stream = renewals.0.iter().find_map(Lane::last).unwrap();
+        let most = IDLE.mul_f64(0.95);
+        for _ in 0..3 {
+            pass(most).await;
+            assert!(!stream.is_over(), "it was used less than that ago");
+            renewals.renew(cluster, claim.lease()).await.unwrap();
+            assert!(Arc::ptr_eq(&stream, &renewals.0.iter().find_map(Lane::last).unwrap()));
+        }
+        pass(IDLE).await;
+        assert!(stream.is_over());
+        renewals.renew(cluster, claim.lease()).await.unwrap();
+        assert!(!Arc::ptr_eq(&stream, &renewals.0.iter().find_map(Lane::last).unwrap()));
+    }
 }

@@ -5,7 +5,7 @@ use crate::one_thread;
 use crate::relay::Relay;
 use crate::server::{self, Server};
 use crate::twin::{Looking, Twin};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use comparison::arms::Arm;
 use comparison::arms::ours::Ours;
 use comparison::figures::{Figure, Report};
@@ -39,6 +39,7 @@ pub(crate) fn report(quick: bool, only: &str) -> Result<Report> {
         for (name, work) in called {
             Box::pin(calls.compare(&mut report, name, work, ours, alone)).await?;
         }
+        ensure!(!report.is_empty(), "no call begins with `{only}`: leave out --only to see them all");
         report.note(&server.told);
         report.note("p50, in turns at every call, each round over new connections; raw makes the same requests, without deadlines, checks of its answers, or other members");
         report.note("round trips: over a link that takes 25 ms each way; bytes: both ways, by a relay that counts; requests: by the server");

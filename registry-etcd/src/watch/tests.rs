@@ -3,7 +3,7 @@
 use super::*;
 use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
-use registry_core::{Claim, ErrorKind, Instance, Registry, Revision};
+use registry_core::{Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
 use registry_testkit::servers::Etcd;
 use std::future::Future;
 use std::time::Duration;
@@ -14,17 +14,25 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens in time")
 }
 
-async fn start() -> (Etcd, EtcdRegistry) {
+/// A server with one instance, and a watch on it from what was loaded.
+async fn start() -> (Etcd, EtcdRegistry, Cursor, Watch) {
     let server = within(Etcd::start()).await.unwrap();
     let options = EtcdOptions { audit_interval: Some(AUDIT), ..EtcdOptions::default() };
     let url = server.url().parse().unwrap();
     let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
-    (server, registry)
+    register(&registry, "1").await;
+    let now = within(registry.load(&service())).await.unwrap().cursor().clone();
+    let watch = within(registry.watch(&service(), &now)).await.unwrap();
+    (server, registry, now, watch)
+}
+
+fn service() -> ServiceName {
+    "user".parse().unwrap()
 }
 
 async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
     let address = "10.0.0.1:80".parse().unwrap();
-    let instance = Instance::new("user".parse().unwrap(), id.parse().unwrap(), address);
+    let instance = Instance::new(service(), id.parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
     within(registry.register(&instance, &claim)).await.unwrap();
     instance
@@ -32,7 +40,7 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
 
 /// A watch that believes to have read `more` than there is.
 async fn deceived(registry: &EtcdRegistry, after: &Cursor, more: &Stamp<'_>) -> Watch {
-    let keys = registry.layout.service(&"user".parse().unwrap()).unwrap();
+    let keys = registry.layout.service(&service()).unwrap();
     let at = after.revision().get();
     let opened = registry.streams.open(&registry.client, &keys, at.cast_signed());
     let opened = within(opened).await.unwrap();
@@ -45,14 +53,10 @@ async fn deceived(registry: &EtcdRegistry, after: &Cursor, more: &Stamp<'_>) -> 
 
 #[tokio::test]
 async fn a_watch_that_missed_a_deletion_in_silence_is_found_by_the_audit_and_no_other_is_ended() {
-    let (_server, registry) = start().await;
-    register(&registry, "1").await;
-    let service = "user".parse().unwrap();
-    let now = within(registry.load(&service)).await.unwrap();
-    let mut honest = within(registry.watch(&service, now.cursor())).await.unwrap();
-    let modified = now.cursor().revision().get();
+    let (_server, registry, now, mut honest) = start().await;
+    let modified = now.revision().get();
     let gone = Stamp { key: b"registry/user/2", created: modified, modified, lease: 7 };
-    let mut deceived = deceived(&registry, now.cursor(), &gone).await;
+    let mut deceived = deceived(&registry, &now, &gone).await;
 
     let error = within(deceived.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Compacted, "{error}: it is to be loaded anew");
@@ -66,21 +70,17 @@ async fn a_watch_that_missed_a_deletion_in_silence_is_found_by_the_audit_and_no_
 
 #[tokio::test]
 async fn a_load_from_before_what_a_watch_has_heard_of_is_refused() {
-    let (_server, registry) = start().await;
-    register(&registry, "1").await;
-    let service = "user".parse().unwrap();
-    let now = within(registry.load(&service)).await.unwrap();
-    let _watch = within(registry.watch(&service, now.cursor())).await.unwrap();
-    within(registry.load(&service)).await.expect("what is new is given");
+    let (_server, registry, now, _watch) = start().await;
+    within(registry.load(&service())).await.expect("what is new is given");
 
-    let keys = registry.layout.service(&service).unwrap();
-    let ahead = Revision::new(now.cursor().revision().get() + 1);
+    let keys = registry.layout.service(&service()).unwrap();
+    let ahead = Revision::new(now.revision().get() + 1);
     registry.streams.current().unwrap().vouch(keys.origin().cursor(ahead, "x"), None);
-    let error = within(registry.load(&service)).await.unwrap_err();
+    let error = within(registry.load(&service())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("from the past"), "{source}");
 
     register(&registry, "2").await;
-    within(registry.load(&service)).await.expect("the member has caught up");
+    within(registry.load(&service())).await.expect("the member has caught up");
 }

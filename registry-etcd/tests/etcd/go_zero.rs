@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, connect_as, gone, instance, name, next, put, within};
 use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -81,19 +81,13 @@ async fn a_publisher_that_is_killed_is_gone_a_ttl_after_its_last_renewal_and_not
     let lease = etcd.grant(3).await;
     etcd.put_under(lease, &format!("user.rpc/{lease}"), "10.0.0.1:80").await;
     let mut watch = etcd.watch("user.rpc").await;
-    let mut publisher = Command::new("etcdctl")
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", &etcd.server.endpoint()])
-        .args(["lease", "keep-alive", &format!("{lease:x}")])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("etcdctl is on PATH; Debian has it in etcd-client");
+    let mut publisher = Publisher::start(&etcd, lease);
     // It says each renewal, which it makes three times in a ttl.
-    let renewals = BufReader::new(publisher.stdout.take().unwrap());
+    let renewals = BufReader::new(publisher.0.stdout.take().unwrap());
     let renewed = spawn_blocking(|| renewals.lines().take(6).map(Result::unwrap).collect());
     let renewed: Vec<String> = within(renewed).await.unwrap();
     let last_renewal = Instant::now();
-    publisher.kill().and_then(|()| publisher.wait()).unwrap();
+    drop(publisher);
     assert!(renewed.iter().all(|line| line.contains("keepalived")), "{renewed:?}");
     assert_eq!(etcd.load("user.rpc").await.instances().len(), 1, "it outlived its first ttl");
 
@@ -105,6 +99,27 @@ async fn a_publisher_that_is_killed_is_gone_a_ttl_after_its_last_renewal_and_not
     assert!(early < Duration::from_millis(500), "{gone_after:?}");
     assert!(late < Duration::from_millis(1500), "{gone_after:?}");
     assert!(etcd.leases().await.is_empty());
+}
+
+/// etcdctl, renewing a lease. Killed on drop (SIGKILL), so that no test leaves one behind.
+struct Publisher(Child);
+
+impl Publisher {
+    fn start(etcd: &Fixture, lease: i64) -> Self {
+        let child = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &etcd.server.endpoint()])
+            .args(["lease", "keep-alive", &format!("{lease:x}")])
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.expect("etcdctl is on PATH; Debian has it in etcd-client"))
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("it is ours to kill");
+    }
 }
 
 /// What etcdctl prints.

@@ -28,16 +28,8 @@ async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {
         }
     }
     proxy.heal();
-    // The connection may be found broken only now, by as many requests as were on it.
-    let mut tries = 0;
-    let lease = loop {
-        match within(through.register(&one, &claim)).await {
-            Ok(lease) => break lease,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{fault:?}: {error}"),
-        }
-        tries += 1;
-        assert!(tries < 5, "{fault:?}: it heals");
-    };
+    let lease =
+        within(through.register(&one, &claim)).await.expect("a repeat is made on a new link");
     assert_eq!(lease.id(), claim.lease());
 
     // It was made at one revision, whatever was repeated.

@@ -194,6 +194,7 @@ async fn a_repeat_at_the_moment_of_expiry_is_registered() {
     let repeat = async |n: u64| {
         let (one, claim) = (instance("user", &n.to_string()), claim(2));
         etcd.register(&one, &claim).await.unwrap();
+        // Before, at and after the expiry: what is tested is the time.
         tokio::time::sleep(Duration::from_millis(1_800 + 70 * n)).await;
         // `Unavailable` says that the lease is just being revoked: it is repeated as the law allows.
         retry(|| etcd.register(&one, &claim)).await;

@@ -29,12 +29,7 @@ async fn a_hundred_watches_are_one_stream() {
         assert_eq!(next(watch).await.changes, [put(&one)]);
     }
     drop(watches);
-    within(async {
-        while etcd.metric("etcd_debugging_mvcc_watch_stream_total").await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    etcd.until_none("etcd_debugging_mvcc_watch_stream_total").await;
     etcd.watch("user").await; // on a new one
 }
 

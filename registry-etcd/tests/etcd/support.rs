@@ -115,6 +115,17 @@ impl Fixture {
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
 
+    /// Waits until the server counts none under a name. It tells nobody when that changes, so it is
+    /// asked again.
+    pub(crate) async fn until_none(&self, name: &str) {
+        within(async {
+            while self.metric(name).await != 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
     /// How many calls, or streams, of a method there were.
     pub(crate) async fn calls(&self, method: &str) -> u64 {
         let (service, kind) = match method {

@@ -4,7 +4,6 @@ use crate::support::{Fixture, claim, end, gone, instance, next, put, within};
 use etcd_client::{Client, DeleteOptions, TxnOp};
 use futures_util::{StreamExt, future};
 use registry_core::{Cursor, ErrorKind, WATCH_CAPACITY, record};
-use std::time::Duration;
 
 #[tokio::test]
 async fn all_that_one_revision_changed_is_one_batch() {
@@ -203,10 +202,5 @@ async fn a_dropped_watch_leaves_no_watcher_at_the_server() {
             () = giving_up => {}
         }
     }
-    within(async {
-        while etcd.metric("etcd_debugging_mvcc_watcher_total").await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    etcd.until_none("etcd_debugging_mvcc_watcher_total").await;
 }
