@@ -3,6 +3,7 @@
 //! etcd serves the renewals of a stream one after another, and one of a lease that has expired but is
 //! not revoked yet holds up those behind it: for 8.6 s, measured while thousands of leases expired. So
 //! there are several streams, and one with a renewal that waits takes no more: another takes its place.
+//! There are never many: who finds none waits for a turn to open one.
 
 use crate::cluster::{Cluster, Connection};
 use crate::error::EtcdError;
@@ -36,7 +37,7 @@ pub(crate) struct Renewals(Arc<[Lane; LANES]>);
 #[derive(Default)]
 struct Lane {
     streams: Mutex<Vec<Arc<Stream>>>,
-    /// Held by whoever opens another.
+    /// Held by whoever opens another, for as long as that is not held up.
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -53,20 +54,18 @@ impl Lane {
         if let Some(stream) = self.stream() {
             return stream.renew(cluster, lease).await;
         }
-        let turn = self.opening.try_lock().ok();
-        if turn.is_none()
-            && let Some(stream) = self.last()
-        {
-            return stream.renew(cluster, lease).await; // held up as it is: another is on its way
-        }
-        // Whoever opens the first may be held up, too.
-        let _turn = match turn {
-            Some(turn) => Some(turn),
-            None => timeout(HELD_UP, self.opening.lock()).await.ok(),
+        let turn = match (self.opening.try_lock(), self.last()) {
+            (Ok(turn), _) => turn,
+            // Held up as it is: another is on its way.
+            (Err(_), Some(stream)) => return stream.renew(cluster, lease).await,
+            (Err(_), None) => self.opening.lock().await,
         };
         match self.stream() {
-            Some(stream) => stream.renew(cluster, lease).await,
-            None => Box::pin(self.open(cluster, lease)).await,
+            Some(stream) => {
+                drop(turn);
+                stream.renew(cluster, lease).await
+            }
+            None => Box::pin(self.open(cluster, lease, turn)).await,
         }
     }
 
@@ -82,19 +81,31 @@ impl Lane {
         fit.or_else(|| streams.last().filter(|_| streams.len() >= MOST)).cloned()
     }
 
-    /// Opens a stream, which takes a renewal.
-    async fn open(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+    /// Opens a stream, which takes a renewal. That may be held up, too: then it is the turn of the next.
+    async fn open(
+        &self,
+        cluster: &Cluster,
+        lease: LeaseId,
+        turn: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), EtcdError> {
         let opened = cluster.call(|connection| async move {
             let mut leases = connection.client().lease_client();
             let (keeper, answers) = leases.keep_alive(lease.get()).await?;
             Ok((keeper, answers, connection))
         });
-        let (keeper, answers, connection) = opened.await?;
-        // Another may have been opened at once: the first stays, and this one has served its turn.
-        if self.stream().is_none() {
+        let mut opened = pin!(opened);
+        let opened = if let Ok(opened) = timeout(HELD_UP, &mut opened).await {
+            opened
+        } else {
+            drop(turn);
+            opened.await
+        };
+        let (keeper, answers, connection) = opened?;
+        let mut streams = lock(&self.streams);
+        if streams.len() < MOST {
             let stream = Arc::new(Stream::new(keeper, connection));
             tokio::spawn(stream.clone().run(answers));
-            lock(&self.streams).push(stream);
+            streams.push(stream);
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use crate::support::{Fixture, claim, instance, name, next, put, within};
 use etcd_client::TxnOp;
 use futures_util::{StreamExt, future};
 use registry_core::{Claim, Instance, Registry, record};
+use registry_etcd::EtcdRegistry;
+use registry_testkit::proxy::{Fault, Proxy};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -128,6 +130,33 @@ async fn renewals_share_a_few_streams() {
     }
     let streams = etcd.calls("LeaseKeepAlive").await;
     assert!((1..=4).contains(&streams), "{streams} streams for 240 renewals");
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_with_everything_gets_no_more_than_a_few_streams_for_each_lane() {
+    const LANES_AND_MOST: u64 = 4 * 4;
+    let etcd = Fixture::start().await;
+    let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(address).await.unwrap();
+    let url = format!("etcd://{}", proxy.address()).parse().unwrap();
+    let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+    let mut leases = Vec::new();
+    for n in 0..40 {
+        let one = instance("user", &n.to_string());
+        leases.push(within(registry.register(&one, &claim(60))).await.unwrap());
+    }
+    // Longer than a renewal may wait until those after it take another stream.
+    proxy.inject(Fault::Delay { each: Duration::from_millis(300), jitter: Duration::ZERO });
+    let start = Instant::now();
+    let renewals = leases.iter().map(|lease| async {
+        while start.elapsed() < Duration::from_secs(8) {
+            within(registry.keep_alive(lease)).await.unwrap();
+        }
+    });
+    future::join_all(renewals).await;
+    let streams = etcd.calls("LeaseKeepAlive").await;
+    assert!(streams > 4, "{streams}: none was held up, so that this shows nothing");
+    assert!(streams <= LANES_AND_MOST, "{streams} streams");
 }
 
 #[tokio::test]
