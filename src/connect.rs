@@ -4,11 +4,16 @@ use crate::{Error, ErrorKind, Registry, Result, Target};
 use std::sync::Arc;
 
 /// The schemes there are, each with the feature that builds it in, and whether it is.
-const SCHEMES: [(&str, &str, bool); 4] = [
+const SCHEMES: [(&str, &str, bool); 9] = [
     ("mem", "mem", cfg!(feature = "mem")),
     ("etcd", "etcd", cfg!(feature = "etcd")),
     ("etcds", "etcd-tls", cfg!(feature = "etcd-tls")),
     ("redis", "redis", cfg!(feature = "redis")),
+    ("redis+sentinel", "redis", cfg!(feature = "redis")),
+    ("redis+cluster", "redis", cfg!(feature = "redis")),
+    ("rediss", "redis-tls", cfg!(feature = "redis-tls")),
+    ("rediss+sentinel", "redis-tls", cfg!(feature = "redis-tls")),
+    ("rediss+cluster", "redis-tls", cfg!(feature = "redis-tls")),
 ];
 
 /// Connects to the registry that `url` names.
@@ -31,7 +36,13 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
         #[cfg(feature = "etcd-tls")]
         "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
         #[cfg(feature = "redis")]
-        "redis" => Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?)),
+        "redis" | "redis+sentinel" | "redis+cluster" => {
+            Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?))
+        }
+        #[cfg(feature = "redis-tls")]
+        "rediss" | "rediss+sentinel" | "rediss+cluster" => {
+            Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?))
+        }
         scheme => Err(not_built_in(scheme)),
     }
 }

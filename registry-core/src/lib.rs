@@ -45,6 +45,7 @@ pub mod record;
 mod registry;
 mod snapshot;
 mod target;
+mod tls;
 mod watch;
 
 pub use self::cursor::{Cursor, Origin, Revision};
@@ -61,4 +62,5 @@ pub use self::name::{Address, InstanceId, MAX_NAME_LEN, ServiceName};
 pub use self::registry::Registry;
 pub use self::snapshot::{Batch, Change, Snapshot};
 pub use self::target::{Host, Secret, Target};
+pub use self::tls::TlsFiles;
 pub use self::watch::{Publisher, WATCH_CAPACITY, Watch};

@@ -1,5 +1,6 @@
 //! Everything that goes wrong, and what kind of error each of it is.
 
+use crate::connect::Address;
 use redis::{ErrorKind as RedisKind, RedisError};
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
@@ -17,6 +18,20 @@ pub(crate) enum Fault {
         "the prefix was first used with another layout, format=`{format}`, shards=`{shards}`, ours=`{ours}`"
     )]
     Layout { format: String, shards: String, ours: String },
+    #[error("the server {0}: it is named by {1}://")]
+    Mode(&'static str, &'static str),
+    #[error("the server is a replica, or has become one")]
+    NotPrimary,
+    #[error(
+        "the server may evict any key, and with it the registry: set its maxmemory-policy to `noeviction` or a `volatile-*` one, policy=`{0}`"
+    )]
+    Evicts(String),
+    #[error(
+        "the write stands on the primary, and too few replicas have it: repeat it, wanted=`{wanted}`, had=`{had}`"
+    )]
+    Unreplicated { wanted: u32, had: u32 },
+    #[error("the write stands in the primary's memory, and is not on its disk yet: repeat it")]
+    Unsynced,
     #[error("a script replied what it never does, reply=`{0}`")]
     Reply(String),
     #[error("another lease holds the instance id: take over on purpose, or choose another id")]
@@ -37,6 +52,8 @@ pub(crate) enum Fault {
     Crowded,
     #[error("the feed ended: watch again")]
     FeedEnded,
+    #[error("the shard lies on another server now: watch again")]
+    Moved,
     #[error("the feed's server stands still while another one goes on: watch again")]
     Stranded,
 }
@@ -50,10 +67,17 @@ impl Fault {
             | Self::Unsettled
             | Self::Crowded
             | Self::FeedEnded
+            | Self::NotPrimary
+            | Self::Unreplicated { .. }
+            | Self::Unsynced
+            | Self::Moved
             | Self::Stranded => ErrorKind::Unavailable,
-            Self::NoRunId | Self::Layout { .. } | Self::OtherTtl | Self::OtherInstance => {
-                ErrorKind::Invalid
-            }
+            Self::NoRunId
+            | Self::Mode(..)
+            | Self::Evicts(_)
+            | Self::Layout { .. }
+            | Self::OtherTtl
+            | Self::OtherInstance => ErrorKind::Invalid,
             Self::Reply(_) => ErrorKind::Internal,
             Self::Superseded => ErrorKind::Superseded,
             Self::LeaseLost => ErrorKind::LeaseLost,
@@ -75,15 +99,45 @@ impl Fault {
         }
     }
 
+    /// Whether another server might do what this one did not.
+    pub(crate) fn is_about_the_server(&self) -> bool {
+        self.kind() == ErrorKind::Unavailable
+    }
+
+    /// Where a node of a Cluster sent us that `from` asked. It has done nothing itself.
+    pub(crate) fn redirect(&self, from: &Address) -> Option<Redirect> {
+        let Self::Redis(error) = self else { return None };
+        let errors = error.clone().into_server_errors()?;
+        errors.iter().find_map(|(_, error)| {
+            let (_slot, to) = error.details()?.split_once(' ')?;
+            let to = Address::redirected(to, from)?;
+            match error.code() {
+                "MOVED" => Some(Redirect::Moved(to)),
+                "ASK" => Some(Redirect::Asked(to)),
+                _ => None,
+            }
+        })
+    }
+
     /// Whether the server has become a replica. Another connection may lead to its successor.
     pub(crate) fn is_demotion(&self) -> bool {
         match self {
             Self::Redis(error) => {
                 matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "UNBLOCKED"))
             }
+            Self::NotPrimary => true,
             _ => false,
         }
     }
+}
+
+/// Where a call is to be made instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    /// From now on.
+    Moved(Address),
+    /// This once: the shard is on its way there.
+    Asked(Address),
 }
 
 impl From<RedisError> for Fault {
@@ -129,9 +183,12 @@ fn kind_of(error: &RedisError) -> ErrorKind {
         ("CLUSTERDOWN", ErrorKind::Unavailable),
         ("max number of clients", ErrorKind::Unavailable),
         ("WRONGTYPE", ErrorKind::Invalid),
-        ("MOVED", ErrorKind::Invalid),
+        ("MOVED", ErrorKind::Unavailable),
+        ("ASK ", ErrorKind::Unavailable),
         ("CROSSSLOT", ErrorKind::Invalid),
         ("DB index is out of range", ErrorKind::Invalid),
+        ("WAITAOF", ErrorKind::Invalid),
+        ("No such master", ErrorKind::Invalid),
     ];
     if error.kind() == RedisKind::Io {
         return ErrorKind::Unavailable;
@@ -153,7 +210,7 @@ fn refusal(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => "redis refused the credentials, or what they may do is too little",
         ErrorKind::Invalid => {
-            "redis cannot serve this: the prefix is used by something else, the database does not exist, or the server is a cluster"
+            "redis cannot serve this: the prefix is used by something else, the database does not exist, or the server is too old for `ack=fsync` or keeps no append-only file"
         }
         ErrorKind::Unavailable => "redis could not be reached, or is not able to serve now",
         _ => "redis refused a call that it should not",
@@ -215,7 +272,8 @@ mod tests {
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 ErrorKind::Invalid,
             ),
-            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Invalid),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Unavailable),
+            ("ASK 3999 127.0.0.1:6381", ErrorKind::Unavailable),
             ("ERR DB index is out of range", ErrorKind::Invalid),
             (
                 "ERR The ID specified in XADD is equal or smaller than the target stream top item",

@@ -158,6 +158,11 @@ impl Entry {
         &self.member
     }
 
+    /// Whether something is put, and not deleted.
+    pub(crate) fn is_put(&self) -> bool {
+        self.put.is_some()
+    }
+
     /// The ttl of what is put: within it, unless renewed, a lease falls due.
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.put.as_ref().map(|put| put.ttl)

@@ -51,35 +51,31 @@
 //!
 //! It runs on one server, without TLS. How it lies there is said in `shard.rs` and `history.rs`.
 
+mod connect;
 mod error;
 mod feed;
 mod history;
 mod link;
+mod load;
 mod options;
+mod renewals;
 mod scripts;
 mod shard;
 mod store;
 mod watch;
 
-pub use self::options::RedisOptions;
+pub use self::options::{Ack, RedisOptions};
 
-use crate::feed::Feed;
-use crate::link::{Link, Server};
+use crate::connect::Setup;
+use crate::link::Link;
 use crate::store::Store;
 use async_trait::async_trait;
 use registry_core::{
-    Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot,
-    Target, Watch,
+    Claim, Cursor, Instance, Lease, Registry, Result, ServiceName, Snapshot, Target, Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-
-/// The port of a Redis that names none.
-const DEFAULT_PORT: u16 = 6379;
-
-/// The prefix of a URL that names none.
-const DEFAULT_PREFIX: &str = "registry";
 
 /// A registry in a standalone Redis.
 ///
@@ -109,10 +105,8 @@ impl RedisRegistry {
     ///
     /// As [`connect`](Self::connect), and `Invalid` for options that cannot work.
     pub async fn connect_with(target: &Target, options: RedisOptions) -> Result<Self> {
-        options.check()?;
-        let (server, prefix) = parse(target)?;
-        let link = Link::connect(server, &prefix, options).await?;
-        Ok(Self { store: Arc::new(Store { link, feed: Feed::default() }) })
+        let link = Link::connect(Setup::new(target, options)?).await?;
+        Ok(Self { store: Arc::new(Store::new(link)) })
     }
 }
 
@@ -123,7 +117,7 @@ impl Registry for RedisRegistry {
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        Ok(self.store.keep_alive(lease).await?)
+        Ok(self.store.renewals.renew(&self.store, lease).await?)
     }
 
     async fn deregister(&self, lease: &Lease) -> Result<()> {
@@ -131,7 +125,7 @@ impl Registry for RedisRegistry {
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        Ok(self.store.load(service).await?)
+        Ok(load::load(&self.store, service).await?)
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
@@ -146,85 +140,5 @@ impl Registry for RedisRegistry {
 impl fmt::Debug for RedisRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RedisRegistry").field(&self.store.link).finish()
-    }
-}
-
-/// Which server a URL means, and which prefix on it.
-fn parse(target: &Target) -> Result<(Server, String)> {
-    if target.scheme() != "redis" {
-        let message = format!("a Redis is named by redis://, got=`{}://`", target.scheme());
-        return Err(invalid(message));
-    }
-    target.allow_options(&["prefix"])?;
-    let [host] = target.hosts() else {
-        return Err(invalid(
-            "redis:// names exactly one host: replicas and clusters are not known",
-        ));
-    };
-    let database = match target.path() {
-        "" => 0,
-        path => path.parse().map_err(|_| {
-            invalid(format!("the path of redis:// is a database number or empty, got=`{path}`"))
-        })?,
-    };
-    let prefix = target.option("prefix").unwrap_or(DEFAULT_PREFIX);
-    let legal = |c: char| !c.is_control() && c != '{' && c != '}';
-    if prefix.is_empty() || !prefix.chars().all(legal) {
-        return Err(invalid(
-            "a prefix is not empty, and has no `{`, no `}` and no control characters",
-        ));
-    }
-    let server = Server {
-        host: host.name().to_owned(),
-        port: host.port().unwrap_or(DEFAULT_PORT),
-        user: target.user().map(str::to_owned),
-        password: target.password().cloned(),
-        database,
-    };
-    Ok((server, prefix.to_owned()))
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(url: &str) -> Result<(Server, String)> {
-        parse(&url.parse().unwrap())
-    }
-
-    #[test]
-    fn a_url_names_a_server_and_a_prefix() {
-        let (server, prefix) = parsed("redis://app:s3cret@[::1]:7000/2?prefix=prod%2Feu").unwrap();
-        assert_eq!((server.host.as_str(), server.port, server.database), ("::1", 7000, 2));
-        assert_eq!(server.user.as_deref(), Some("app"));
-        assert_eq!(server.password.as_ref().unwrap().reveal(), "s3cret");
-        assert_eq!(prefix, "prod/eu");
-        assert!(!format!("{server:?}").contains("s3cret"));
-
-        let (server, prefix) = parsed("redis://h").unwrap();
-        assert_eq!((server.port, server.database, prefix.as_str()), (6379, 0, "registry"));
-    }
-
-    #[test]
-    fn what_it_cannot_serve_is_refused() {
-        let bad = [
-            "rediss://h",
-            "redis://",
-            "redis://h1,h2",
-            "redis://h/x",
-            "redis://h/-1",
-            "redis://h/0/1",
-            "redis://h?prefix=",
-            "redis://h?prefix=a%7Bb",
-            "redis://h?prefix=a%0A",
-            "redis://h?prefx=a",
-        ];
-        for bad in bad {
-            assert_eq!(parsed(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
-        }
     }
 }

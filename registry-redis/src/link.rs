@@ -1,68 +1,69 @@
-//! Connections to the server: one for commands, made when it is needed, and one for each feed.
+//! Connections to the servers: one for commands to each that is in use, made when it is needed, and one
+//! for each feed.
 //!
-//! No call is ever repeated here. A connection that failed is not used again; the next call makes
-//! another. The client's own reconnecting connection hides when that happens, and its shared
-//! connection never reconnects, so a slot of our own holds the latter.
+//! No call is ever repeated here whose outcome is unknown. A connection that failed is not used again;
+//! the next call makes another. The client's own reconnecting connection hides when that happens, and its
+//! shared connection never reconnects, so slots of our own hold the latter. What a node of a Cluster sends
+//! on to another, it has not done: that is followed.
 
-use crate::error::Fault;
-use crate::options::RedisOptions;
-use crate::shard::{FORMAT, Keyspace, Shard};
+mod session;
+
+use self::session::Session;
+use crate::connect::{Address, Dialer, Setup, Topology};
+use crate::error::{Fault, Redirect};
+use crate::history::RawEntry;
+use crate::options::{Ack, RedisOptions};
+use crate::scripts;
+use crate::shard::{FORMAT, Home, Keyspace, Shard};
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Script,
-};
-use registry_core::Secret;
+use redis::{FromRedisValue, Script};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Where the server is, and who we are to it.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<Secret>,
-    pub(crate) database: u32,
-}
+/// How often a call is sent on from node to node of a Cluster. In one that is in order, once.
+const MOST_HOPS: usize = 4;
 
-/// The way to a prefix on a server.
+/// The way to a prefix on its servers.
 pub(crate) struct Link {
-    server: Server,
+    topology: Topology,
+    dialer: Dialer,
     keyspace: Keyspace,
-    client: Client,
     options: RedisOptions,
-    session: Mutex<Option<Arc<Session>>>,
+    sessions: Mutex<HashMap<Way, Arc<Slot>>>,
+    /// Whether the layout of the prefix was looked at since the last connection was made.
+    is_verified: AtomicBool,
 }
 
-/// A connection that was greeted.
-struct Session {
-    connection: MultiplexedConnection,
-    run_id: String,
-    broken: AtomicBool,
+/// A connection that there may be.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Way {
+    address: Address,
+    /// Whether it is for writes that wait for replicas, which nothing else should wait for.
+    waits: bool,
+}
+
+type Slot = tokio::sync::Mutex<Option<Arc<Session>>>;
+
+/// A script, what it is given, and where.
+struct Call<'a> {
+    script: &'a Script,
+    home: Home,
+    args: &'a [&'a [u8]],
+    ack: Ack,
 }
 
 impl Link {
     /// Connects, so that what is wrong with the server or the options is said at once.
-    pub(crate) async fn connect(
-        server: Server,
-        prefix: &str,
-        options: RedisOptions,
-    ) -> Result<Self, Fault> {
-        let info = ConnectionAddr::Tcp(server.host.clone(), server.port).into_connection_info()?;
-        // The client leaves Nagle's algorithm on, which holds back calls made while one is under way.
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        // It would also log in on its own, and call every refusal a wrong password, even that the
-        // server has too many clients: `dial` logs in instead.
-        let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        let client = Client::open(info.set_redis_settings(settings))?;
-        let keyspace = Keyspace::new(prefix, options.shards);
-        let link = Self { server, keyspace, client, options, session: Mutex::new(None) };
-        link.session().await?;
+    pub(crate) async fn connect(setup: Setup) -> Result<Self, Fault> {
+        let Setup { topology, dialer, prefix, options } = setup;
+        let keyspace = Keyspace::new(&prefix, options.shards);
+        let (sessions, is_verified) = (Mutex::default(), AtomicBool::new(false));
+        let link = Self { topology, dialer, keyspace, options, sessions, is_verified };
+        link.verify().await?;
         Ok(link)
     }
 
@@ -74,101 +75,165 @@ impl Link {
         &self.options
     }
 
-    /// Runs `script` on `shard`: one call, but for a server that does not know the script yet.
+    /// Whether shards lie on different servers, so that no read goes to several.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.topology.is_cluster()
+    }
+
+    /// Runs `script` on `shard`: one call, but for a server that does not know the script yet, or a node
+    /// that the shard does not lie on.
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
         shard: Shard,
         args: &[&[u8]],
     ) -> Result<T, Fault> {
-        let session = self.session().await?;
-        let mut call = script.prepare_invoke();
-        call.key(self.keyspace.keys(shard));
-        call.arg(&session.run_id).arg(self.options.log_cap).arg(args);
-        let mut connection = session.connection.clone();
-        let deadline = self.options.request_deadline;
-        let outcome = within(deadline, call.invoke_async(&mut connection)).await;
-        if outcome.as_ref().is_err_and(Fault::breaks_connection) {
-            session.broken.store(true, Ordering::Relaxed);
+        self.verified().await?;
+        self.call(&Call { script, home: Home::Shard(shard), args, ack: Ack::Primary }).await
+    }
+
+    /// Runs a `script` that writes what is to be acknowledged, and waits for as many as the options say to
+    /// have it.
+    pub(crate) async fn write<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        shard: Shard,
+        args: &[&[u8]],
+    ) -> Result<T, Fault> {
+        self.verified().await?;
+        self.call(&Call { script, home: Home::Shard(shard), args, ack: self.options.ack }).await
+    }
+
+    /// A connection of its own that answers only when a log has grown: those of all shards, or in a
+    /// Cluster that of `shard`.
+    pub(crate) async fn feed(&self, shard: Shard) -> Result<FeedLink, Fault> {
+        let home = Home::Shard(shard);
+        let greeted = within(self.options.connect_deadline, async {
+            let address = self.topology.locate(home).await?;
+            let session = Session::greet(self, &address, "registry-feed").await?;
+            Ok::<_, Fault>((address, session.connection))
+        });
+        let (address, connection) = greeted.await?;
+        let patience = FeedLink::BLOCK + self.options.request_deadline;
+        Ok(FeedLink { address, connection, patience })
+    }
+
+    /// Whether `address` is still who is asked about `shard`, as far as is known.
+    pub(crate) fn leads_to(&self, address: &Address, shard: Shard) -> bool {
+        self.topology.is_at(Home::Shard(shard), address)
+    }
+
+    async fn verified(&self) -> Result<(), Fault> {
+        if self.is_verified.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        outcome
+        Box::pin(self.verify()).await
     }
 
-    /// A connection of its own that answers only when a log has grown.
-    pub(crate) async fn feed(&self) -> Result<FeedLink, Fault> {
-        let greeted = within(self.options.connect_deadline, self.greet("registry-feed")).await?;
-        let connection = greeted.connection;
-        Ok(FeedLink { connection, patience: FeedLink::BLOCK + self.options.request_deadline })
+    /// Makes sure that the prefix is laid out as we lay it out.
+    async fn verify(&self) -> Result<(), Fault> {
+        let ours = [FORMAT.to_string(), self.keyspace.len().to_string()];
+        let args = [ours[0].as_bytes(), ours[1].as_bytes()];
+        let call =
+            Call { script: &scripts::LAYOUT, home: Home::Layout, args: &args, ack: Ack::Primary };
+        let [format, shards]: [String; 2] = self.call(&call).await?;
+        if [&format, &shards] != [&ours[0], &ours[1]] {
+            return Err(Fault::Layout { format, shards, ours: ours.join(", ") });
+        }
+        self.is_verified.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// The command connection, made now if there is none.
+    async fn call<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, Fault> {
+        let (mut hops, mut asked) = (0, None);
+        loop {
+            let is_asked = asked.is_some();
+            let (address, session) = self.reach(call, asked.take()).await?;
+            let made = session.run(self, call, is_asked);
+            let outcome = within(self.options.request_deadline, made).await;
+            let Err(fault) = outcome else { return outcome };
+            if fault.breaks_connection() {
+                session.give_up();
+                self.topology.doubt(&address);
+            }
+            hops += 1;
+            match fault.redirect(&address) {
+                Some(redirect) if self.is_cluster() && hops <= MOST_HOPS => match redirect {
+                    Redirect::Moved(to) => self.topology.learn(call.home, to),
+                    Redirect::Asked(to) => asked = Some(to),
+                },
+                _ => return Err(fault),
+            }
+        }
+    }
+
+    /// A connection to whoever is to be asked, or to `asked`. One that cannot be reached was asked for
+    /// nothing yet, so that it is the turn of the next.
+    async fn reach(
+        &self,
+        call: &Call<'_>,
+        asked: Option<Address>,
+    ) -> Result<(Address, Arc<Session>), Fault> {
+        let waits = call.ack != Ack::Primary;
+        let mut tried = None;
+        let reached = within(self.options.connect_deadline, async {
+            let mut left = if asked.is_some() { 1 } else { self.topology.candidates() };
+            loop {
+                let address = match &asked {
+                    Some(asked) => asked.clone(),
+                    None => self.topology.locate(call.home).await?,
+                };
+                tried = Some(address.clone());
+                left -= 1;
+                let fault = match self.session(&Way { address: address.clone(), waits }).await {
+                    Ok(session) => return Ok((address, session)),
+                    Err(fault) => fault,
+                };
+                if !fault.is_about_the_server() || left == 0 {
+                    return Err(fault);
+                }
+                self.topology.doubt(&address);
+            }
+        });
+        let reached = reached.await;
+        if let (Err(fault), Some(tried)) = (&reached, &tried)
+            && fault.is_about_the_server()
+        {
+            self.topology.doubt(tried);
+        }
+        reached
+    }
+
+    /// The connection for commands, made now if there is none.
     ///
     /// Callers wait here for whoever is connecting, each no longer than the deadline.
-    async fn session(&self) -> Result<Arc<Session>, Fault> {
-        within(self.options.connect_deadline, async {
-            let mut slot = self.session.lock().await;
-            if let Some(session) = &*slot
-                && !session.broken.load(Ordering::Relaxed)
-            {
-                return Ok::<_, Fault>(session.clone());
+    async fn session(&self, way: &Way) -> Result<Arc<Session>, Fault> {
+        let slot = {
+            // Held for a moment, and nothing panics meanwhile.
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            match sessions.get(way) {
+                Some(slot) => slot.clone(),
+                None => sessions.entry(way.clone()).or_default().clone(),
             }
-            *slot = None;
-            let session = Arc::new(self.greet("registry").await?);
-            *slot = Some(session.clone());
-            Ok(session)
-        })
-        .await
-    }
-
-    /// Connects, and makes sure that the prefix is laid out as we lay it out. That is a write, so a
-    /// replica does not pass.
-    async fn greet(&self, name: &str) -> Result<Session, Fault> {
-        let mut connection = self.dial(name).await?;
-        let (layout, ours) = (self.keyspace.layout(), self.keyspace.len());
-        let mut greeting = redis::pipe();
-        greeting.cmd("INFO").arg("server");
-        greeting.cmd("HSETNX").arg(layout).arg("format").arg(FORMAT).ignore();
-        greeting.cmd("HSETNX").arg(layout).arg("shards").arg(ours).ignore();
-        greeting.cmd("HMGET").arg(layout).arg("format").arg("shards");
-        let (info, (format, shards)): (String, (String, String)) =
-            greeting.query_async(&mut connection).await?;
-        if format != FORMAT.to_string() || shards != ours.to_string() {
-            let ours = format!("{FORMAT}, {ours}");
-            return Err(Fault::Layout { format, shards, ours });
+        };
+        let mut slot = slot.lock().await;
+        if let Some(session) = &*slot
+            && !session.is_given_up()
+        {
+            return Ok(session.clone());
         }
-        let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let run_id = run_id.ok_or(Fault::NoRunId)?.trim_end().to_owned();
-        tracing::debug!(server = %self, %run_id, name, "connected");
-        Ok(Session { connection, run_id, broken: AtomicBool::new(false) })
-    }
-
-    /// Connects and logs in.
-    async fn dial(&self, name: &str) -> Result<MultiplexedConnection, Fault> {
-        // Deadlines are ours. The client's own, of 500 ms, would end every blocking read, and leave
-        // the connection to a server that still blocks.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut login = redis::pipe();
-        if self.server.user.is_some() || self.server.password.is_some() {
-            let password = self.server.password.as_ref().map_or("", Secret::reveal);
-            login.cmd("AUTH").arg(&self.server.user).arg(password).ignore();
-        }
-        if self.server.database != 0 {
-            login.cmd("SELECT").arg(self.server.database).ignore();
-        }
-        login.cmd("CLIENT").arg("SETNAME").arg(name).ignore();
-        login.exec_async(&mut connection).await?;
-        Ok(connection)
+        *slot = None;
+        let session = Arc::new(Session::greet(self, &way.address, "registry").await?);
+        self.is_verified.store(false, Ordering::Relaxed);
+        *slot = Some(session.clone());
+        Ok(session)
     }
 }
 
-/// The server as people know it: without the password.
+/// The servers as people know them: without the password.
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Server { host, port, database, .. } = &self.server;
-        write!(f, "{host}:{port}/{database}")
+        write!(f, "{}/{}", self.topology, self.dialer.database)
     }
 }
 
@@ -180,6 +245,7 @@ impl fmt::Debug for Link {
 
 /// A connection that reads logs as they grow. To drop it closes it, and ends a read under way.
 pub(crate) struct FeedLink {
+    address: Address,
     connection: MultiplexedConnection,
     patience: Duration,
 }
@@ -190,6 +256,11 @@ impl FeedLink {
     const BLOCK: Duration = Duration::from_secs(5);
     /// How many entries of each log come in one reply.
     const PAGE: usize = 256;
+
+    /// Where it leads.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
 
     /// Waits until one of the `logs` has entries after the revision given with it, and reads them.
     /// Nothing, if that takes long.
@@ -212,7 +283,7 @@ impl FeedLink {
 }
 
 /// What was read from one log: its key and the entries.
-pub(crate) type RawLog = (String, Vec<crate::history::RawEntry>);
+pub(crate) type RawLog = (String, Vec<RawEntry>);
 
 async fn within<T, E: Into<Fault>>(
     deadline: Duration,

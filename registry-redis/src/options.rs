@@ -1,7 +1,7 @@
 //! What can be tuned.
 
 use crate::shard::SHARDS;
-use registry_core::{Error, ErrorKind, Result};
+use registry_core::{Error, ErrorKind, Result, Secret};
 use std::time::Duration;
 
 /// How a [`RedisRegistry`](crate::RedisRegistry) uses its server. The defaults suit a server nearby.
@@ -11,6 +11,29 @@ pub struct RedisOptions {
     pub(crate) connect_deadline: Duration,
     pub(crate) log_cap: u32,
     pub(crate) shards: u8,
+    pub(crate) ack: Ack,
+    pub(crate) sentinel_login: Option<(Option<String>, Secret)>,
+}
+
+/// Who must have a write before it is acknowledged.
+///
+/// Redis acknowledges what its primary has in memory, so that a crash or a failover may lose what was
+/// acknowledged. The more is waited for, the less is lost, and never nothing: a failover may promote a
+/// replica that was not among those that answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ack {
+    /// The primary, in its memory.
+    #[default]
+    Primary,
+    /// So many replicas besides, in their memories (`WAIT`).
+    Replicas(u32),
+    /// The primary on its disk, and so many replicas on theirs (`WAITAOF`): with Redis 7.2 or later, and
+    /// `appendonly yes` everywhere.
+    Fsync {
+        /// How many replicas besides the primary.
+        replicas: u32,
+    },
 }
 
 impl RedisOptions {
@@ -48,6 +71,26 @@ impl RedisOptions {
         self
     }
 
+    /// Sets who must have a write before it is acknowledged: the primary alone by default. A URL says it
+    /// as `?ack=replicas:1`, `?ack=fsync` or `?ack=fsync:1`.
+    ///
+    /// A write that too few have in three quarters of the request deadline fails `Unavailable`: it stands
+    /// on the primary, and is to be repeated. Writes go one after another then, over a connection of their
+    /// own, each waiting for the replicas.
+    #[must_use]
+    pub fn with_ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    /// Sets who we are to the sentinels, where they ask for that. The user and the password of the URL
+    /// are for the primary.
+    #[must_use]
+    pub fn with_sentinel_login(mut self, user: Option<String>, password: Secret) -> Self {
+        self.sentinel_login = Some((user, password));
+        self
+    }
+
     /// Sets the number of shards, for tests. A prefix keeps the number it was first used with.
     #[doc(hidden)]
     #[must_use]
@@ -79,6 +122,8 @@ impl Default for RedisOptions {
             connect_deadline: Duration::from_secs(2),
             log_cap: 10_000,
             shards: SHARDS,
+            ack: Ack::Primary,
+            sentinel_login: None,
         }
     }
 }

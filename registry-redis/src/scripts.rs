@@ -18,3 +18,7 @@ pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua
 pub(crate) static LOAD: LazyLock<Script> = script!("scripts/load.lua");
 pub(crate) static OPEN: LazyLock<Script> = script!("scripts/open.lua");
 pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/services.lua");
+
+/// It is about no shard, so it is without the head.
+pub(crate) static LAYOUT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/layout.lua")));

@@ -30,8 +30,16 @@ pub(crate) const FORMAT: u32 = 1;
 const SEPARATOR: char = '\u{1f}';
 
 /// One of the shards of a prefix, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Shard(u8);
+
+/// What lies on one server as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Home {
+    /// The key that says how the prefix is laid out.
+    Layout,
+    Shard(Shard),
+}
 
 impl Shard {
     /// The shard that `service` lies in: FNV-1a (64 bits) of the name's bytes, modulo their number.
@@ -69,11 +77,6 @@ impl Keyspace {
         &self.prefix
     }
 
-    /// The key that says how the prefix is laid out.
-    pub(crate) fn layout(&self) -> &str {
-        &self.layout
-    }
-
     pub(crate) fn len(&self) -> u8 {
         u8::try_from(self.shards.len()).unwrap_or_else(|_| unreachable!("it was made from a u8"))
     }
@@ -86,9 +89,17 @@ impl Keyspace {
         Shard::of(service, self.len())
     }
 
-    /// The keys of `shard`, in the order in which scripts take them.
-    pub(crate) fn keys(&self, shard: Shard) -> &[String] {
-        &self.shards[usize::from(shard.0)]
+    /// The keys of `home`, in the order in which scripts take them.
+    pub(crate) fn keys(&self, home: Home) -> &[String] {
+        match home {
+            Home::Layout => std::slice::from_ref(&self.layout),
+            Home::Shard(shard) => &self.shards[usize::from(shard.0)],
+        }
+    }
+
+    /// The number of `shard`, below [`len`](Self::len).
+    pub(crate) fn index(&self, shard: Shard) -> usize {
+        usize::from(shard.0) % self.shards.len()
     }
 
     pub(crate) fn log(&self, shard: Shard) -> &str {
@@ -143,11 +154,12 @@ mod tests {
     fn all_keys_of_a_shard_share_a_hash_tag_and_no_two_are_the_same() {
         let keyspace = Keyspace::new("prod", 16);
         let shard = keyspace.shards().nth(7).unwrap();
-        assert!(keyspace.keys(shard).iter().all(|key| key.starts_with("{prod/07}:")));
+        let keys = keyspace.keys(Home::Shard(shard));
+        assert!(keys.iter().all(|key| key.starts_with("{prod/07}:")));
         assert_eq!(keyspace.log(shard), "{prod/07}:log");
         // A prefix may look like the shard of another one.
         let other = Keyspace::new("prod/07", 16);
-        assert!(!keyspace.keys(shard).contains(&other.layout().to_owned()));
+        assert!(!keys.contains(&other.keys(Home::Layout)[0]));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) async fn watch(
         due: due.map(|due| Instant::now() + due),
         publisher,
     };
-    let live_from = store.feed.join(store, join).await?;
+    let live_from = store.feed(shard).join(store, join).await?;
     reader.read_up_to(live_from).await?;
 
     Ok(Watch::new(after.clone(), stream::iter(reader.into_backlog()).map(Ok).chain(live)))

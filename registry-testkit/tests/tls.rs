@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use registry_testkit::servers::{Caller, Etcd, EtcdCluster, EtcdTls};
+use registry_testkit::servers::{Caller, Etcd, EtcdCluster, ServerTls};
 use tokio::time::timeout;
 
 /// What a caller is answered, or why it is not.
-async fn ask(tls: &EtcdTls, caller: Caller, endpoint: &str) -> Result<String, String> {
+async fn ask(tls: &ServerTls, caller: Caller, endpoint: &str) -> Result<String, String> {
     let address = endpoint.strip_prefix("https://").unwrap();
     let answer = tls.exchange(caller, address, "GET /health HTTP/1.0\r\n\r\n");
     let answer = timeout(Duration::from_secs(5), answer).await.unwrap();
@@ -17,7 +17,7 @@ async fn ask(tls: &EtcdTls, caller: Caller, endpoint: &str) -> Result<String, St
 
 #[tokio::test]
 async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
-    let tls = EtcdTls::generate().unwrap();
+    let tls = ServerTls::generate().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     assert_eq!(etcd.url(), etcd.endpoint().replace("https://", "etcds://"));
     for caller in [Caller::Known, Caller::Anonymous] {
@@ -30,7 +30,7 @@ async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
 
 #[tokio::test]
 async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
-    let tls = EtcdTls::mutual().unwrap();
+    let tls = ServerTls::mutual().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     let answer = ask(&tls, Caller::Known, &etcd.endpoint()).await.unwrap();
     assert!(answer.contains("200 OK"), "{answer}");
@@ -42,7 +42,7 @@ async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
 
 #[tokio::test]
 async fn a_server_with_tls_can_be_restarted_and_locked() {
-    let tls = EtcdTls::mutual().unwrap();
+    let tls = ServerTls::mutual().unwrap();
     let mut etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     drop(tls);
     etcd.process().unwrap().restart().await.unwrap();
@@ -52,7 +52,7 @@ async fn a_server_with_tls_can_be_restarted_and_locked() {
 
 #[tokio::test]
 async fn a_cluster_with_tls_has_a_leader_and_can_be_parted() {
-    let tls = EtcdTls::generate().unwrap();
+    let tls = ServerTls::generate().unwrap();
     let mut cluster = EtcdCluster::start_tls(Etcd::options(), &tls).await.unwrap();
     assert!(cluster.url().starts_with("etcds://"), "{}", cluster.url());
     let leader = cluster.leader().await.unwrap();

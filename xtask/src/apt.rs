@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{as_root, execute, step};
 
@@ -33,9 +33,9 @@ pub(crate) fn install(packages: &[&str], units: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks the package of another Debian release into a folder, with nothing it depends on. This
+/// Unpacks packages of another Debian release into a folder, with nothing they depend on. This
 /// machine's own lists, packages and settings stay as they are, and nobody needs to be root.
-pub(crate) fn unpack(package: &str, release: &str, into: &Path) -> Result<()> {
+pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()> {
     /// Comes with every Debian, and knows the next release.
     const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
     let mirror = debian_mirror()?;
@@ -63,14 +63,18 @@ pub(crate) fn unpack(package: &str, release: &str, into: &Path) -> Result<()> {
         apt_get
     };
     execute(apt_get().arg("update"))?;
-    execute(apt_get().args(["download", package]))?;
-    let packages = fs::read_dir(scratch).context("cannot read a folder of packages")?;
-    let file = packages
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|file| file.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get brought no package {package} of {release}"))?;
+    execute(apt_get().arg("download").args(packages))?;
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
-    execute(Command::new("dpkg").arg("-x").arg(file).arg(into))
+    let mut unpacked = 0;
+    for entry in fs::read_dir(scratch).context("cannot read a folder of packages")? {
+        let file = entry.context("cannot read a folder of packages")?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            execute(Command::new("dpkg").arg("-x").arg(file).arg(into))?;
+            unpacked += 1;
+        }
+    }
+    ensure!(unpacked == packages.len(), "apt-get brought {unpacked} packages of {packages:?}");
+    Ok(())
 }
 
 /// The mirror that this Debian gets its own release from.

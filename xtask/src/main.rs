@@ -34,6 +34,8 @@ enum Chore {
     Images,
     /// Provide the releases of etcd that the matrix wants, side by side.
     EtcdReleases,
+    /// Provide the releases of Redis and Valkey that the matrix wants, side by side.
+    RedisReleases,
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
         Chore::Test { docker } => test::run(docker),
         Chore::Images => images::run(),
         Chore::EtcdReleases => releases::run(&releases::ETCD),
+        Chore::RedisReleases => releases::run(&releases::REDIS),
         Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

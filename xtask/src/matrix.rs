@@ -1,5 +1,10 @@
 //! The tests of a store against every release of its server, by binary and in Docker.
 
+mod kinds;
+
+pub(crate) use self::kinds::Kind;
+
+use self::kinds::{KINDS, Suite};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
@@ -11,103 +16,10 @@ use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::command::{execute, step};
-use crate::releases::{self, Release, target};
+use crate::releases::target;
 use crate::table::{Row, Tally, print};
 use crate::test::{EVERYTHING, cargo};
 use crate::{images, setup};
-
-/// A kind of server, and the tests of what runs on it.
-#[derive(Debug)]
-pub(crate) struct Kind {
-    name: &'static str,
-    /// What `cargo nextest run` is to build; in the short form, what plain tests build.
-    build: &'static [&'static str],
-    /// The variable that leads the tests to a running server, which none is to use.
-    url_variable: &'static str,
-    /// The variable with the folder of the binary; empty for none, which leaves Docker.
-    path_variable: &'static str,
-    image_variable: &'static str,
-    releases: &'static [Release],
-    images: &'static [&'static str],
-    suites: &'static [Suite],
-}
-
-/// Some of the tests.
-#[derive(Debug)]
-struct Suite {
-    name: &'static str,
-    /// What the tests are told besides where the server is.
-    variables: &'static [(&'static str, &'static str)],
-    /// Which, in nextest's language.
-    by_binary: Option<&'static str>,
-    /// Which against a container: none that kills, pauses or wipes its server, or gives it
-    /// arguments of which the release in the image knows nothing.
-    in_docker: Option<&'static str>,
-    takes_long: bool,
-}
-
-/// All kinds.
-static KINDS: [Kind; 1] = [Kind {
-    name: "etcd",
-    build: &[
-        "--package=registry-etcd",
-        "--package=registry-testkit",
-        "--features=registry-etcd/tls,registry-testkit/tls,registry-testkit/docker",
-    ],
-    url_variable: "REGISTRY_TEST_ETCD_URL",
-    path_variable: "REGISTRY_TEST_ETCD_PATH",
-    image_variable: "REGISTRY_TEST_ETCD_IMAGE",
-    releases: &releases::ETCD,
-    images: &["quay.io/coreos/etcd:v3.5.16"],
-    suites: &[
-        Suite {
-            name: "conformance",
-            variables: &[],
-            by_binary: Some(
-                "package(registry-etcd) & binary(/^conformance/) - binary(conformance_cluster)",
-            ),
-            in_docker: Some(
-                "binary(/^conformance/) - binary(conformance_cluster) - test(/rollback|rolled_back/)",
-            ),
-            takes_long: false,
-        },
-        Suite {
-            name: "conformance, three members",
-            variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(conformance_cluster)"),
-            in_docker: None,
-            takes_long: true,
-        },
-        Suite {
-            name: "engine",
-            variables: &[],
-            by_binary: Some("package(registry-etcd) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
-        },
-        Suite {
-            name: "engine, three members",
-            variables: &[("REGISTRY_TEST_ETCD_MEMBERS", "3")],
-            by_binary: Some("package(registry-etcd) & binary(engine)"),
-            in_docker: None,
-            takes_long: true,
-        },
-        Suite {
-            name: "tests",
-            variables: &[],
-            by_binary: Some("package(registry-etcd) - binary(/^conformance|^engine/)"),
-            in_docker: Some("binary(etcd) & test(/^(leases|reads|registration|watches)::/)"),
-            takes_long: true,
-        },
-        Suite {
-            name: "servers",
-            variables: &[],
-            by_binary: Some("package(registry-testkit) & binary(/^(auth|cluster|tls)$/)"),
-            in_docker: Some("package(registry-testkit) & binary(docker) & test(etcd)"),
-            takes_long: false,
-        },
-    ],
-}];
 
 /// The kind of that name, for the command line.
 pub(crate) fn kind(name: &str) -> Result<&'static Kind, String> {
@@ -244,13 +156,16 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_there_is_refused_with_those_that_are() {
         assert_eq!(kind("etcd").unwrap().name, "etcd");
-        assert_eq!(kind("zookeeper").unwrap_err(), "there is: etcd");
+        assert_eq!(kind("zookeeper").unwrap_err(), "there is: etcd, redis");
     }
 
     /// The fixtures listen to the same variables.
     #[test]
     fn these_are_the_variables_of_the_fixtures() {
-        let fixtures = [include_str!("../../registry-testkit/src/servers/etcd.rs")];
+        let fixtures = [
+            include_str!("../../registry-testkit/src/servers/etcd.rs"),
+            include_str!("../../registry-testkit/src/servers/redis.rs"),
+        ];
         for (kind, fixture) in KINDS.iter().zip(fixtures) {
             for variable in [kind.url_variable, kind.path_variable, kind.image_variable] {
                 assert!(fixture.contains(&format!("\"{variable}\"")), "{variable}");

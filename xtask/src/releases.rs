@@ -1,6 +1,8 @@
 //! Releases of servers side by side, each in a folder of its own.
 
 use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +19,10 @@ pub(crate) struct Release {
     pub(crate) program: &'static str,
     /// What the program says of itself if it is of this release.
     says: &'static str,
-    package: &'static str,
+    /// The packages it comes in, with those of the libraries that it is linked to.
+    packages: &'static [&'static [&'static str]],
+    /// What the program is called in there, if it needs libraries of its own release.
+    linked: Option<&'static str>,
     debian: &'static str,
 }
 
@@ -27,14 +32,78 @@ pub(crate) static ETCD: [Release; 2] = [
         name: "etcd-3.4",
         program: "etcd",
         says: "etcd Version: 3.4.",
-        package: "etcd-server",
+        packages: &[&["etcd-server"]],
+        linked: None,
         debian: "bookworm",
     },
     Release {
         name: "etcd-3.5",
         program: "etcd",
         says: "etcd Version: 3.5.",
-        package: "etcd-server",
+        packages: &[&["etcd-server"]],
+        linked: None,
+        debian: "trixie",
+    },
+];
+
+/// What Redis and Valkey of Debian 13 are linked to.
+const LIBRARIES: [&str; 11] = [
+    "libatomic1",
+    "libc6",
+    "libcap2",
+    "libgcc-s1",
+    "libjemalloc2",
+    "liblzf1",
+    "libssl3t64",
+    "libstdc++6",
+    "libsystemd0",
+    "libzstd1",
+    "zlib1g",
+];
+
+/// What Redis of Debian 12 is linked to.
+const OLDER_LIBRARIES: [&str; 15] = [
+    "libatomic1",
+    "libc6",
+    "libcap2",
+    "libgcc-s1",
+    "libgcrypt20",
+    "libgpg-error0",
+    "libjemalloc2",
+    "liblua5.1-0",
+    "liblz4-1",
+    "liblzf1",
+    "liblzma5",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libzstd1",
+];
+
+/// The releases of Redis, and of what passes for it, that the tests run against.
+pub(crate) static REDIS: [Release; 3] = [
+    Release {
+        name: "redis-7.0",
+        program: "redis-server",
+        says: "Redis server v=7.0.",
+        packages: &[&["redis-server", "redis-tools"], &OLDER_LIBRARIES],
+        linked: Some("redis-server"),
+        debian: "bookworm",
+    },
+    Release {
+        name: "redis-8.0",
+        program: "redis-server",
+        says: "Redis server v=8.0.",
+        packages: &[&["redis-server", "redis-tools"], &LIBRARIES],
+        linked: Some("redis-server"),
+        debian: "trixie",
+    },
+    Release {
+        name: "valkey-8.1",
+        program: "redis-server",
+        says: "Valkey server v=8.1.",
+        packages: &[&["valkey-server", "valkey-tools"], &LIBRARIES],
+        linked: Some("valkey-server"),
         debian: "trixie",
     },
 ];
@@ -52,13 +121,15 @@ impl Release {
     /// The folder with the program: on `PATH` if that is of this release, or else one of our own,
     /// to which it is downloaded once.
     pub(crate) fn provide(&self) -> Result<PathBuf> {
-        let own = target().join("servers").join(self.name);
-        let bin = own.join("usr/bin");
+        let (own, bin) = (self.own(), self.bin());
         let usual = find(self.program).and_then(|file| Some(file.parent()?.to_owned()));
         if let Some(folder) = usual.into_iter().chain([bin.clone()]).find(|bin| self.is_in(bin)) {
             return Ok(folder);
         }
-        apt::unpack(self.package, self.debian, &own).with_context(|| self.hint())?;
+        apt::unpack(&self.packages.concat(), self.debian, &own).with_context(|| self.hint())?;
+        if let Some(program) = self.linked {
+            self.link(program).with_context(|| self.hint())?;
+        }
         ensure!(self.is_in(&bin), "{}: what came is of another release", self.hint());
         Ok(bin)
     }
@@ -73,16 +144,61 @@ impl Release {
         output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(self.says))
     }
 
+    /// Makes a program that runs `program` with the libraries beside it, whatever this machine has.
+    fn link(&self, program: &str) -> Result<()> {
+        let own = self.own();
+        // Debian 12 has the C library in one folder and most others in the other.
+        let folders = ["usr/lib", "lib"].map(|folder| own.join(folder));
+        let libraries: Vec<PathBuf> = folders
+            .iter()
+            .flat_map(|folder| entries(folder, |name| name.ends_with("-linux-gnu")))
+            .collect();
+        let mut loaders = libraries
+            .iter()
+            .flat_map(|folder| entries(folder, |name| name.starts_with("ld-linux")));
+        let loader = loaders.next().context("the packages lack a loader of programs")?;
+        let libraries: Vec<_> = libraries.iter().map(|one| one.display().to_string()).collect();
+        let script = format!(
+            "#!/bin/sh\nexec {} --library-path {} {} \"$@\"\n",
+            loader.display(),
+            libraries.join(":"),
+            own.join("usr/bin").join(program).display()
+        );
+        let file = self.bin().join(self.program);
+        fs::create_dir_all(self.bin())
+            .and_then(|()| fs::write(&file, script))
+            .and_then(|()| fs::set_permissions(&file, Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Where it is downloaded to.
+    fn own(&self) -> PathBuf {
+        target().join("servers").join(self.name)
+    }
+
+    /// Where its program is then.
+    fn bin(&self) -> PathBuf {
+        self.own().join(if self.linked.is_some() { "bin" } else { "usr/bin" })
+    }
+
     /// What to do where it cannot be provided.
     fn hint(&self) -> String {
-        let folder = target().join("servers").join(self.name).join("usr/bin");
         format!(
             "{} cannot be had from the packages of Debian {}; put it on PATH or in {}",
             self.name,
             self.debian,
-            folder.display()
+            self.bin().display()
         )
     }
+}
+
+/// The entries of a folder whose names are as they should be; none where it is not there.
+fn entries(folder: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let named =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(&is_it));
+    paths.filter(named).collect()
 }
 
 /// Where builds and what they need are kept.

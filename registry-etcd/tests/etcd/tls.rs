@@ -3,7 +3,7 @@
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{Error, ErrorKind, Registry, Result};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::{Etcd, EtcdTls};
+use registry_testkit::servers::{Etcd, ServerTls};
 use std::path::PathBuf;
 
 async fn connect(etcd: &Etcd, options: &[(&str, PathBuf)]) -> Result<EtcdRegistry> {
@@ -30,7 +30,7 @@ async fn assert_works(registry: &EtcdRegistry) {
 
 #[tokio::test]
 async fn a_server_is_trusted_by_its_ca_and_by_no_other() {
-    let tls = EtcdTls::generate().unwrap();
+    let tls = ServerTls::generate().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     assert_works(&connect(&etcd, &[("ca", tls.ca())]).await.unwrap()).await;
 
@@ -48,7 +48,7 @@ async fn a_server_is_trusted_by_its_ca_and_by_no_other() {
 
 #[tokio::test]
 async fn a_server_that_wants_a_certificate_takes_the_right_one_only() {
-    let tls = EtcdTls::mutual().unwrap();
+    let tls = ServerTls::mutual().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let with = |cert: PathBuf, key: PathBuf| [("ca", tls.ca()), ("cert", cert), ("key", key)];
     let ours = with(tls.client_certificate(), tls.client_key());
@@ -64,7 +64,7 @@ async fn a_server_that_wants_a_certificate_takes_the_right_one_only() {
 
 #[tokio::test]
 async fn the_name_in_the_certificate_can_be_stated() {
-    let tls = EtcdTls::generate().unwrap();
+    let tls = ServerTls::generate().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let named = |name: &str| [("ca", tls.ca()), ("server_name", PathBuf::from(name))];
     assert_works(&connect(&etcd, &named("localhost")).await.unwrap()).await;

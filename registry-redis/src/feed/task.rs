@@ -2,6 +2,7 @@
 
 use super::open_shard::OpenShard;
 use super::{Feed, Request};
+use crate::connect::Address;
 use crate::error::Fault;
 use crate::history::{Entry, Gap, Position};
 use crate::link::{FeedLink, RawLog};
@@ -36,6 +37,8 @@ pub(super) struct Task {
     /// What is being asked on the command connection.
     checks: FuturesUnordered<BoxFuture<'static, Check>>,
     jitter: Duration,
+    /// Where the read under way goes.
+    address: Option<Address>,
 }
 
 /// What was read, and from where on.
@@ -63,6 +66,7 @@ impl Task {
             opening: None,
             checks: FuturesUnordered::new(),
             jitter: random_below(JITTER),
+            address: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Task {
             let (shard, at) = (join.shard, join.at);
             let open = self.shards.entry(shard).or_insert_with(|| {
                 // The read under way knows nothing of it. It goes on until there is a new connection.
-                self.opening.get_or_insert_with(|| open(self.store.clone()));
+                self.opening.get_or_insert_with(|| open(self.store.clone(), shard));
                 OpenShard::new(at)
             });
             match open.join(join) {
@@ -128,6 +132,7 @@ impl Task {
     /// Reads all shards from where they are. A read under way is given up with its connection.
     fn read(&mut self, mut link: FeedLink) {
         self.opening = None;
+        self.address = Some(link.address().clone());
         let asked: Vec<_> = self.shards.iter().map(|(shard, open)| (*shard, open.at())).collect();
         let log = |(shard, at): &(Shard, Position)| {
             (self.store.link.keyspace().log(*shard).to_owned(), at.revision)
@@ -230,6 +235,11 @@ impl Task {
         if self.shards.values().any(OpenShard::is_stranded) {
             return Err(Fault::Stranded);
         }
+        if let Some(address) = &self.address
+            && !self.shards.keys().all(|shard| self.store.link.leads_to(address, *shard))
+        {
+            return Err(Fault::Moved);
+        }
         self.shards.retain(|_, open| {
             if open.unreported() > 0 {
                 open.report();
@@ -240,8 +250,8 @@ impl Task {
     }
 }
 
-fn open(store: Arc<Store>) -> BoxFuture<'static, Result<FeedLink, Fault>> {
-    async move { store.link.feed().await }.boxed()
+fn open(store: Arc<Store>, shard: Shard) -> BoxFuture<'static, Result<FeedLink, Fault>> {
+    async move { store.link.feed(shard).await }.boxed()
 }
 
 fn check(store: Arc<Store>, shard: Shard, open: &mut OpenShard) -> BoxFuture<'static, Check> {

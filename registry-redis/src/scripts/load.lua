@@ -1,25 +1,33 @@
--- Reads all records of a service as of one revision. O(log N + M) for M of them.
+-- Reads records of a service as of one revision, a page at a time. O(log N + M) for a page of M of them.
 --
--- ARGV: 3 service, 4 seed.
--- Reply: { OK, rev, digest, members, values } | { DUE, ... }: call again, since more leases are due
--- than one call lets expire, and what is due must not be shown.
+-- ARGV: 3 service, 4 seed, 5 the page's length, 6 the member before the page, or '' for the first.
+-- Reply: { OK, rev, digest, 1 if more follow or 0, members, values } | { DUE, ... }: call again, since
+-- more leases are due than one call lets expire, and what is due must not be shown.
+--
+-- Pages are of different revisions: the caller brings them to one by the log in between.
 
 if fresh then
   create(ARGV[4])
 end
 if not reap() then
-  return { 'DUE', '0', '', {}, {} }
+  return { 'DUE', '0', '', '0', {}, {} }
 end
 
-local service = ARGV[3]
+local service, len, after = ARGV[3], tonumber(ARGV[5]), ARGV[6]
+local start = after == '' and '[' .. service .. '\31' or '(' .. after
 local members =
-  redis.call('ZRANGEBYLEX', IDX, '[' .. service .. '\31', '(' .. service .. '\32')
+  redis.call('ZRANGEBYLEX', IDX, start, '(' .. service .. '\32', 'LIMIT', 0, len + 1)
+local more = '0'
+if #members > len then
+  members[#members] = nil
+  more = '1'
+end
 local values = {}
 for i = 1, #members, 1000 do -- Lua's stack does not take more than some 8,000
-  local page =
+  local part =
     redis.call('HMGET', INST, unpack(members, i, math.min(i + 999, #members)))
-  for j = 1, #page do
-    values[i + j - 1] = page[j]
+  for j = 1, #part do
+    values[i + j - 1] = part[j]
   end
 end
-return { 'OK', num(rev), dig, members, values }
+return { 'OK', num(rev), dig, more, members, values }

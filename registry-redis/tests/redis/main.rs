@@ -5,10 +5,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acks;
+mod cluster;
 mod expiry;
 mod faults;
 mod feed;
 mod history;
+mod loads;
 mod operations;
+mod renewals;
 mod rollback;
+mod sentinel;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

@@ -45,7 +45,11 @@ pub(crate) struct Operator(MultiplexedConnection);
 
 impl Operator {
     pub(crate) async fn of(server: &Redis) -> Self {
-        let client = Client::open(server.url()).unwrap();
+        Self::at(server.address()).await
+    }
+
+    pub(crate) async fn at(address: &str) -> Self {
+        let client = Client::open(format!("redis://{address}")).unwrap();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
         let connection = client.get_multiplexed_async_connection_with_config(&config);
         Self(within(connection).await.unwrap())
@@ -69,6 +73,22 @@ impl Operator {
         list.lines()
             .filter(|line| line.split(' ').any(|word| word == format!("name={name}")))
             .count()
+    }
+
+    /// Cuts all connections but its own, and those whose names begin with `spared`.
+    pub(crate) async fn cut_all_but(&mut self, spared: &str) {
+        let own: u64 = self.run("CLIENT ID").await;
+        let list: String = self.run("CLIENT LIST").await;
+        let word = |line: &str, name: &str| {
+            line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned()
+        };
+        for line in list.lines().filter(|line| !word(line, "name=").starts_with(spared)) {
+            let id = word(line, "id=");
+            if id != own.to_string() {
+                // It may be gone already.
+                let _: u64 = self.run(&format!("CLIENT KILL ID {id}")).await;
+            }
+        }
     }
 
     /// Cuts all connections of the name.
@@ -162,4 +182,21 @@ pub(crate) async fn failure(watch: &mut Watch) -> ErrorKind {
             Err(error) => return error.kind(),
         }
     }
+}
+
+/// Repeats what is `Unavailable` while servers agree on who serves, as an engine does.
+pub(crate) async fn until<T, F>(mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    within(async {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
 }

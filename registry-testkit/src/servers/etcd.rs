@@ -4,19 +4,15 @@ mod auth;
 mod cluster;
 mod gateway;
 mod network;
-#[cfg(feature = "tls")]
-mod tls;
 
 pub use self::auth::EtcdTokens;
 pub use self::cluster::EtcdCluster;
-#[cfg(feature = "tls")]
-pub use self::tls::{Caller, EtcdTls};
 
 use std::path::Path;
 use std::process::Command;
 
 #[cfg(feature = "tls")]
-use super::{Extra, Wire, program};
+use super::{Extra, ServerTls, Wire, program};
 use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
 
 /// A running etcd of one member.
@@ -48,9 +44,9 @@ impl Etcd {
     /// Starts a server that speaks TLS with its clients, from a binary where `options` say. Their
     /// URL and their image are passed over.
     #[cfg(feature = "tls")]
-    pub async fn start_tls(options: ServerOptions, tls: &EtcdTls) -> Result<Self, ServerError> {
+    pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
         let program = program(&ETCD, &options)?;
-        let arguments = [tls.arguments(), options.arguments].concat();
+        let arguments = [secured(tls), options.arguments].concat();
         let extra = Extra { arguments, wire: Wire::Tls(tls.clone()), ..Extra::default() };
         Server::run(&ETCD, program, extra).await.map(Self)
     }
@@ -131,6 +127,20 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let experimental = if release >= (3, 6, 0) { "" } else { "experimental-" };
     arguments.push(format!("--{experimental}watch-progress-notify-interval=200ms"));
     Ok(arguments)
+}
+
+/// What makes a server speak TLS with its clients.
+#[cfg(feature = "tls")]
+fn secured(tls: &ServerTls) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--cert-file={}", tls.server_certificate().display()),
+        format!("--key-file={}", tls.server_key().display()),
+    ];
+    if tls.checks_clients() {
+        arguments.push("--client-cert-auth".to_owned());
+        arguments.push(format!("--trusted-ca-file={}", tls.ca().display()));
+    }
+    arguments
 }
 
 /// The release of a binary, from its first line: `etcd Version: 3.4.23`.

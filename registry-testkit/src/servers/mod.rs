@@ -11,7 +11,7 @@
 //! Where there is none of them the answer is an error that says how to get one. A test fails with
 //! it; it is never a reason to skip.
 //!
-//! [`EtcdCluster`] and servers with TLS (feature `tls`) are children of this process, so only the
+//! [`EtcdCluster`], [`RedisCluster`], [`RedisSentinel`] and servers with TLS (feature `tls`) are children of this process, so only the
 //! second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
 //! whole run of `REGISTRY_TEST_ETCD_PATH`, which stands for `PATH`: `cargo xtask etcd-releases`
 //! provides one. Where that is empty there is no binary.
@@ -27,6 +27,8 @@ mod probe;
 mod process;
 mod redis;
 mod spawn;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 use std::env;
@@ -35,11 +37,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::error::ServerError;
-#[cfg(feature = "tls")]
-pub use self::etcd::{Caller, EtcdTls};
 pub use self::etcd::{Etcd, EtcdCluster, EtcdTokens};
 pub use self::process::Process;
-pub use self::redis::Redis;
+pub use self::redis::{Redis, RedisCluster, RedisSentinel};
+#[cfg(feature = "tls")]
+pub use self::tls::{Caller, ServerTls};
 
 use self::wire::Wire;
 

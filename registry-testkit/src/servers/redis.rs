@@ -1,5 +1,14 @@
-//! A standalone Redis.
+//! Redis: standalone, under Sentinel, and a Cluster.
 
+mod cluster;
+mod sentinel;
+mod talk;
+
+pub use self::cluster::RedisCluster;
+pub use self::sentinel::RedisSentinel;
+
+#[cfg(feature = "tls")]
+use super::{Extra, ServerTls, Wire, program};
 use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
 
 /// A running standalone Redis, or Valkey under the same name.
@@ -25,7 +34,17 @@ impl Redis {
         Server::start(&REDIS, options).await.map(Self)
     }
 
-    /// The URL for a store: `redis://127.0.0.1:PORT`.
+    /// Starts a server that speaks TLS, and nothing else, from a binary where `options` say. Their URL
+    /// and their image are passed over.
+    #[cfg(feature = "tls")]
+    pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
+        let program = program(&REDIS, &options)?;
+        let arguments = [secured(tls), options.arguments].concat();
+        let extra = Extra { arguments, wire: Wire::Tls(tls.clone()), ..Extra::default() };
+        Server::run(&REDIS, program, extra).await.map(Self)
+    }
+
+    /// The URL for a store: `redis://127.0.0.1:PORT`, with TLS `rediss`.
     pub fn url(&self) -> &str {
         &self.0.url
     }
@@ -59,11 +78,12 @@ static REDIS: Kind = Kind {
 /// The command line of a standalone server.
 #[expect(clippy::unnecessary_wraps, reason = "etcd's can fail, and both stand in a `Kind`")]
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
-    let Place { host, port, data, .. } = place;
+    let Place { scheme, host, port, data, .. } = place;
     let port = port.to_string();
     let data = data.display().to_string();
-    let arguments = [
-        ["--port", &port],
+    let (plain, secured) = if *scheme == "https" { ("0", &*port) } else { (&*port, "0") };
+    let mut arguments = vec![
+        ["--port", plain],
         ["--bind", host],
         ["--dir", &data],
         // In a container it is reached from outside its own loopback interface.
@@ -71,5 +91,24 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
         ["--save", ""],
         ["--appendonly", "no"],
     ];
+    if secured != "0" {
+        arguments.push(["--tls-port", secured]);
+    }
     Ok(arguments.concat().into_iter().map(str::to_owned).collect())
+}
+
+/// What makes a server speak TLS.
+#[cfg(feature = "tls")]
+fn secured(tls: &ServerTls) -> Vec<String> {
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let arguments = [
+        ["--tls-cert-file".to_owned(), path(tls.server_certificate())],
+        ["--tls-key-file".to_owned(), path(tls.server_key())],
+        ["--tls-ca-cert-file".to_owned(), path(tls.ca())],
+        [
+            "--tls-auth-clients".to_owned(),
+            if tls.checks_clients() { "yes" } else { "no" }.to_owned(),
+        ],
+    ];
+    arguments.concat()
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Kind;
 #[cfg(feature = "tls")]
-use super::etcd::{Caller, EtcdTls};
+use super::tls::{Caller, ServerTls};
 
 /// How a server is spoken to.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) enum Wire {
     #[default]
     Plain,
     #[cfg(feature = "tls")]
-    Tls(EtcdTls),
+    Tls(ServerTls),
 }
 
 impl Wire {

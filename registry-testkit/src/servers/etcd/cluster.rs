@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep, timeout};
 
+#[cfg(feature = "tls")]
+use super::super::ServerTls;
 use super::super::process::{PORT_TRIES, free_port};
 use super::super::{Extra, Process, ServerError, ServerOptions, Wire, program};
-#[cfg(feature = "tls")]
-use super::EtcdTls;
 use super::gateway::{call, field};
 use super::network::{MEMBERS, Network, advertised};
 use super::{ETCD, auth};
@@ -72,8 +72,11 @@ impl EtcdCluster {
     /// Like [`start_with`](Self::start_with), and the members speak TLS with clients, not with each
     /// other.
     #[cfg(feature = "tls")]
-    pub async fn start_tls(mut options: ServerOptions, tls: &EtcdTls) -> Result<Self, ServerError> {
-        options.arguments.splice(0..0, tls.arguments());
+    pub async fn start_tls(
+        mut options: ServerOptions,
+        tls: &ServerTls,
+    ) -> Result<Self, ServerError> {
+        options.arguments.splice(0..0, super::secured(tls));
         Self::launch(options, Wire::Tls(tls.clone())).await
     }
 

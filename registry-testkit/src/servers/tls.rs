@@ -1,4 +1,4 @@
-//! TLS for etcd's clients, with certificates made for one test.
+//! TLS for the clients of a server, with certificates made for one test.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::super::{ServerError, folder, wire};
+use super::{ServerError, folder, wire};
 
 /// What the certificates of a server hold for: where the fixtures listen.
 const SERVER_NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
@@ -26,7 +26,7 @@ const SERVER_NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 ///
 /// A clone is the same; the files are removed with the last one, servers that use them included.
 #[derive(Clone, Debug)]
-pub struct EtcdTls(Arc<Files>);
+pub struct ServerTls(Arc<Files>);
 
 #[derive(Debug)]
 struct Files {
@@ -49,13 +49,13 @@ pub enum Caller {
     Distrustful,
 }
 
-impl EtcdTls {
+impl ServerTls {
     /// For a server that takes any client.
     pub fn generate() -> Result<Self, ServerError> {
         Self::with(false)
     }
 
-    /// For a server that takes only clients with a certificate (`--client-cert-auth`).
+    /// For a server that takes only clients with a certificate.
     pub fn mutual() -> Result<Self, ServerError> {
         Self::with(true)
     }
@@ -109,18 +109,19 @@ impl EtcdTls {
         wire::talk(connector.connect(name, stream).await?, request).await
     }
 
-    /// The server's part of the command line.
-    pub(super) fn arguments(&self) -> Vec<String> {
-        let file = |name| self.file(name).display().to_string();
-        let mut arguments = vec![
-            format!("--cert-file={}", file("server.pem")),
-            format!("--key-file={}", file("server.key")),
-        ];
-        if self.0.checks_clients {
-            arguments.push("--client-cert-auth".to_owned());
-            arguments.push(format!("--trusted-ca-file={}", file("ca.pem")));
-        }
-        arguments
+    /// The server's own certificate.
+    pub(super) fn server_certificate(&self) -> PathBuf {
+        self.file("server.pem")
+    }
+
+    /// The key of the server's certificate.
+    pub(super) fn server_key(&self) -> PathBuf {
+        self.file("server.key")
+    }
+
+    /// Whether clients without a certificate are refused.
+    pub(super) fn checks_clients(&self) -> bool {
+        self.0.checks_clients
     }
 
     fn with(checks_clients: bool) -> Result<Self, ServerError> {
@@ -178,9 +179,7 @@ impl EtcdTls {
         let (certificate, key) = match caller {
             Caller::Anonymous => return Ok(config.with_no_client_auth()),
             Caller::Stranger => (self.other_client_certificate(), self.other_client_key()),
-            Caller::Known | Caller::Distrustful => {
-                (self.file("server.pem"), self.file("server.key"))
-            }
+            Caller::Known | Caller::Distrustful => (self.server_certificate(), self.server_key()),
         };
         let certificate = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;

@@ -1,0 +1,62 @@
+//! Writes that wait for replicas, or for a disk.
+
+use crate::support::{Operator, claim, connect, ids, instance, server, within};
+use registry_core::{ErrorKind, Registry};
+use registry_redis::{Ack, RedisOptions};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_write_that_too_few_replicas_have_is_unavailable_and_its_repeat_changes_nothing() {
+    let primary = server(&[]).await;
+    let port = primary.address().rsplit(':').next().unwrap().to_owned();
+    let mut replica = server(&["--replicaof", "127.0.0.1", &port]).await;
+    let mut operator = Operator::of(&primary).await;
+    assert_eq!(operator.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
+    let options = RedisOptions::default()
+        .with_request_deadline(Duration::from_millis(800))
+        .with_ack(Ack::Replicas(1));
+    let registry = connect(primary.url(), options).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+
+    replica.process().unwrap().pause().unwrap();
+    let (two, claim) = (instance("user.rpc", "2"), claim());
+    let error = within(registry.register(&two, &claim)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.to_string().contains("wanted=`1`, had=`0`"), "{error}");
+    // Readers do not wait behind writers.
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+
+    replica.process().unwrap().resume().unwrap();
+    let again = within(registry.register(&two, &claim)).await.unwrap();
+    assert_eq!(again.revision().get(), 2, "it was made once");
+    within(registry.deregister(&again)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_waits_for_the_disk_or_the_server_cannot_and_that_is_said() {
+    let durable = server(&["--appendonly", "yes", "--appendfsync", "no"]).await;
+    let in_memory = server(&[]).await;
+    let options = || RedisOptions::default().with_ack(Ack::Fsync { replicas: 0 });
+    let is_able = {
+        let commands: Vec<Option<Vec<redis::Value>>> =
+            Operator::of(&durable).await.run("COMMAND INFO WAITAOF").await;
+        commands.iter().any(Option::is_some)
+    };
+    let one = instance("user.rpc", "1");
+    let registry = connect(durable.url(), options()).await.unwrap();
+    let outcome = within(registry.register(&one, &claim())).await;
+    if is_able {
+        outcome.unwrap();
+        let info: String = Operator::of(&durable).await.run("INFO persistence").await;
+        assert!(info.contains("aof_enabled:1"), "{info}");
+    } else {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let registry = connect(in_memory.url(), options()).await.unwrap();
+    let error = within(registry.register(&one, &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("ack=fsync"), "{error}");
+}

@@ -1,0 +1,139 @@
+//! On a Cluster: shards on different nodes, a node that is replaced, slots that move.
+
+use crate::support::{
+    Operator, claim, failure, ids, instance, next_change, register, server, service, until, watch,
+    watch_from_now, within,
+};
+use futures_util::StreamExt;
+use registry_core::{ErrorKind, Registry};
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testkit::servers::RedisCluster;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A key of the shard of `user.rpc`.
+const USER_LOG: &str = "{registry/15}:log";
+
+async fn start() -> RedisCluster {
+    Box::pin(within_long(RedisCluster::start())).await.unwrap()
+}
+
+/// Six processes agree on something.
+async fn within_long<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("they agree in time")
+}
+
+async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
+    let options = RedisOptions::default()
+        .with_request_deadline(Duration::from_secs(1))
+        .with_connect_deadline(Duration::from_secs(1));
+    within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
+}
+
+#[tokio::test]
+async fn services_on_all_nodes_are_served_and_watched() {
+    let cluster = start().await;
+    let registry = connect(&cluster.url()).await.unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("service-{n}")).collect();
+    let mut watches = Vec::new();
+    for name in &names {
+        watches.push(watch_from_now(&registry, name).await);
+    }
+    for name in &names {
+        let lease = within(registry.register(&instance(name, "1"), &claim())).await.unwrap();
+        within(registry.keep_alive(&lease)).await.unwrap();
+    }
+    for live in &mut watches {
+        assert_eq!(next_change(live).await, "+1");
+    }
+    let found = within(registry.services()).await.unwrap();
+    assert_eq!(found, names.iter().map(|name| service(name)).collect::<BTreeSet<_>>());
+    let mut busy = 0;
+    for node in 0..3 {
+        let keys: usize = Operator::at(&cluster.address(node)).await.run("DBSIZE").await;
+        busy += usize::from(keys > 0);
+    }
+    assert_eq!(busy, 3, "every node has shards");
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_is_replaced_and_what_it_had_goes_on() {
+    let mut cluster = start().await;
+    let registry = connect(&cluster.url()).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    let owner = within_long(cluster.owner(USER_LOG)).await.unwrap();
+    let mut primary = Operator::at(&cluster.address(owner)).await;
+    assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in step");
+
+    cluster.process(owner).kill().unwrap();
+    assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
+    within_long(cluster.successor_of(owner, USER_LOG)).await.unwrap();
+    let two = instance("user.rpc", "2");
+    until(|| async { registry.register(&two, &claim()).await }).await;
+    within(registry.keep_alive(&lease)).await.expect("the lease moved too");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
+    let cursor = live.cursor().clone();
+    let mut resumed = watch(&registry, "user.rpc", &cursor).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_under_load_loses_nothing() {
+    let cluster = start().await;
+    let registry = connect(&cluster.url()).await.unwrap();
+    register(&registry, "user.rpc", "first").await;
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    let is_over = AtomicBool::new(false);
+    let writer = async {
+        let mut written = vec!["first".to_owned()];
+        while !is_over.load(Ordering::Relaxed) {
+            let id = written.len().to_string();
+            let (one, claim) = (instance("user.rpc", &id), claim());
+            until(|| async { registry.register(&one, &claim).await }).await;
+            written.push(id);
+        }
+        written
+    };
+    let owner = within_long(cluster.owner(USER_LOG)).await.unwrap();
+    let mover = async {
+        for to in [(owner + 1) % 3, (owner + 2) % 3, owner] {
+            within_long(cluster.move_slot(USER_LOG, to)).await.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let (mut written, ()) = tokio::join!(writer, mover);
+    assert!(written.len() > 20, "there was a load: {}", written.len());
+
+    // A reader that resumes whenever its watch ends has seen all of them, in order.
+    let mut seen = vec!["+first".to_owned()];
+    while seen.len() < written.len() {
+        match within(live.next()).await.expect("it ends with an error") {
+            Ok(batch) => {
+                seen.extend(batch.changes.iter().map(|change| format!("+{}", change.id())));
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                let cursor = live.cursor().clone();
+                live = watch(&registry, "user.rpc", &cursor).await;
+            }
+        }
+    }
+    assert_eq!(seen, written.iter().map(|id| format!("+{id}")).collect::<Vec<_>>());
+    written.sort();
+    assert_eq!(ids(&registry, "user.rpc").await, written);
+}
+
+#[tokio::test]
+async fn a_url_of_the_other_kind_is_told_which_to_use() {
+    let cluster = start().await;
+    let error = connect(&format!("redis://{}", cluster.address(0))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("redis+cluster://"), "{error}");
+    let standalone = server(&[]).await;
+    let url = standalone.url().replace("redis://", "redis+cluster://");
+    let error = connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("redis://"), "{error}");
+}

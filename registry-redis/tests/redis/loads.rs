@@ -1,0 +1,95 @@
+//! Large services: pages that are read at different revisions are one snapshot.
+
+use crate::support::{claim, instance, load, one_shard, server, watch, within};
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Change, Claim, Instance, Lease, Registry, Snapshot};
+use registry_redis::RedisRegistry;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// More than two pages.
+const MANY: usize = 2_500;
+
+async fn fill(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)> {
+    let mut all = Vec::new();
+    for chunk in (0..MANY).collect::<Vec<_>>().chunks(100) {
+        let registered = chunk.iter().map(|n| async move {
+            let (one, claim) = (instance("user.rpc", &format!("{n:05}")), claim());
+            let lease = within(registry.register(&one, &claim)).await.unwrap();
+            (one, claim, lease)
+        });
+        all.extend(join_all(registered).await);
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_service_of_many_pages_is_read_whole() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    fill(&registry).await;
+    // Neighbours in the order of names are not part of it.
+    for name in ["user.rpb", "user.rpc/a", "user.rpd"] {
+        within(registry.register(&instance(name, "1"), &claim())).await.unwrap();
+    }
+    let snapshot = load(&registry, "user.rpc").await;
+    let ids: Vec<String> = snapshot.instances().ids().map(ToString::to_string).collect();
+    assert_eq!(ids, (0..MANY).map(|n| format!("{n:05}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_load_under_writes_is_what_the_log_says_at_its_revision() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let start = load(&registry, "user.rpc").await;
+    let all = fill(&registry).await;
+    let is_over = AtomicBool::new(false);
+    let writer = async {
+        // All over the pages, and some come and go between two of them.
+        for (n, (one, claim, lease)) in (0..400).zip(all.iter().cycle().step_by(37)) {
+            if n % 3 == 0 {
+                within(registry.deregister(lease)).await.unwrap();
+            }
+            let one = one.clone().with_weight(n + 2);
+            within(registry.register(&one, claim)).await.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let reader = async {
+        let mut loads = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            loads.push(load(&registry, "user.rpc").await);
+        }
+        loads
+    };
+    let ((), loads) = tokio::join!(writer, reader);
+    assert!(loads.len() > 10, "{} loads were beside the writes", loads.len());
+
+    let mut log = watch(&registry, "user.rpc", start.cursor()).await;
+    let mut folded: BTreeMap<String, Instance> = BTreeMap::new();
+    let mut loads = loads.iter().peekable();
+    while let Some(batch) = log.next().now_or_never() {
+        let batch = batch.unwrap().unwrap();
+        while let Some(load) =
+            loads.next_if(|load| load.cursor().revision() < batch.cursor.revision())
+        {
+            assert_same(load, &folded);
+        }
+        for change in batch.changes {
+            match change {
+                Change::Put(one) => drop(folded.insert(one.id().to_string(), one)),
+                Change::Delete(id) => drop(folded.remove(id.as_str())),
+            }
+        }
+    }
+    for load in loads {
+        assert_same(load, &folded);
+    }
+}
+
+fn assert_same(load: &Snapshot, folded: &BTreeMap<String, Instance>) {
+    let loaded: Vec<&Instance> = load.instances().iter().collect();
+    let folded: Vec<&Instance> = folded.values().collect();
+    assert_eq!(loaded, folded, "at {}", load.cursor());
+}

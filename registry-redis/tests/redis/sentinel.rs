@@ -1,0 +1,142 @@
+//! Under Sentinel: failovers, with and without lost writes, and a primary that was cut off.
+
+use crate::support::{
+    Operator, claim, failure, ids, instance, next_change, refusal, register, service, until, watch,
+    watch_from_now, within,
+};
+use registry_core::{ErrorKind, Registry};
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testkit::servers::RedisSentinel;
+use std::time::Duration;
+
+async fn start() -> RedisSentinel {
+    Box::pin(within_long(RedisSentinel::start())).await.unwrap()
+}
+
+/// Three processes agree on something.
+async fn within_long<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("they agree in time")
+}
+
+async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
+    let options = RedisOptions::default()
+        .with_shards(1)
+        .with_request_deadline(Duration::from_secs(1))
+        .with_connect_deadline(Duration::from_secs(1));
+    within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
+}
+
+#[tokio::test]
+async fn a_failover_is_followed() {
+    let mut servers = start().await;
+    let registry = connect(&servers.url()).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    let mut primary = Operator::at(&servers.address(0)).await;
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+
+    servers.process(0).kill().unwrap();
+    assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
+    within_long(servers.successor_of(0)).await.unwrap();
+    let two = instance("user.rpc", "2");
+    until(|| async { registry.register(&two, &claim()).await }).await;
+    within(registry.keep_alive(&lease)).await.expect("the lease moved too");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
+    let cursor = live.cursor().clone();
+    let mut resumed = watch(&registry, "user.rpc", &cursor).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_that_a_failover_lost_is_noticed_and_made_again() {
+    let mut servers = start().await;
+    let registry = connect(&servers.url()).await.unwrap();
+    let kept = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let before = watch_from_now(&registry, "user.rpc").await.cursor().clone();
+    let mut primary = Operator::at(&servers.address(0)).await;
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+
+    // What follows reaches no replica, not even a buffer of one.
+    for replica in [1, 2] {
+        servers.process(replica).pause().unwrap();
+    }
+    assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
+    let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
+    let lost = within(registry.register(&two, &claim_of_two)).await.unwrap();
+    let beyond = watch_from_now(&registry, "user.rpc").await.cursor().clone();
+    servers.process(0).kill().unwrap();
+    for replica in [1, 2] {
+        servers.process(replica).resume().unwrap();
+    }
+    within_long(servers.successor_of(0)).await.unwrap();
+
+    until(|| async { registry.keep_alive(&kept).await }).await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second was not lost");
+    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    assert_eq!(refusal(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
+    let mut resumed = watch(&registry, "user.rpc", &before).await;
+    let again = within(registry.register(&two.with_weight(7), &claim_of_two)).await.unwrap();
+    assert_eq!(next_change(&mut resumed).await, "+2", "what is common is resumed from");
+    // The revision of the lost write is in use again, and is told apart.
+    assert_eq!(again.revision(), beyond.revision());
+    assert_eq!(refusal(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
+}
+
+#[tokio::test]
+async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
+    let mut servers = start().await;
+    let registry = connect(&servers.url()).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    let mut primary = Operator::at(&servers.address(0)).await;
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+
+    // It lets nobody in any more. Who is in stays: the registry, and not its peers.
+    primary.run::<()>("CONFIG SET requirepass away").await;
+    let _: u64 = primary.run("CLIENT KILL TYPE replica").await;
+    primary.cut_all_but("registry").await;
+    let successor = within_long(servers.successor_of(0)).await.unwrap();
+    let url = format!("redis://{}", servers.address(successor));
+    let beside = connect(&url).await.unwrap();
+    register(&beside, "user.rpc", "2").await;
+    assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
+    let name = service("user.rpc");
+    until(|| async {
+        let ids: Vec<_> = registry.load(&name).await?.instances().ids().cloned().collect();
+        if ids.len() == 2 { Ok(()) } else { Err(not_yet()) }
+    })
+    .await;
+    assert!(servers.process(0).pid().is_some(), "it was alive all along");
+}
+
+fn not_yet() -> registry_core::Error {
+    registry_core::Error::new(ErrorKind::Unavailable, "not yet")
+}
+
+#[tokio::test]
+async fn sentinels_that_are_gone_are_not_needed_while_others_are_there() {
+    let mut servers = start().await;
+    servers.sentinel(0).kill().unwrap();
+    let registry = connect(&servers.url()).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+    for sentinel in [1, 2] {
+        servers.sentinel(sentinel).kill().unwrap();
+    }
+    register(&registry, "user.rpc", "2").await;
+    let error = connect(&servers.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_name_of_the_primary_or_the_kind_of_url_is_said() {
+    let servers = start().await;
+    let url = servers.url().replace(RedisSentinel::NAME, "nobody");
+    let error = connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    let sentinel = servers.url().replace("redis+sentinel", "redis");
+    let (first, _) = sentinel.split_once(',').unwrap();
+    let error = connect(first).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("redis+sentinel://"), "{error}");
+}

@@ -1,0 +1,61 @@
+//! Servers that speak TLS.
+
+use crate::support::{connect, ids, next_change, register, watch_from_now, within};
+use registry_core::ErrorKind;
+use registry_redis::RedisOptions;
+use registry_testkit::servers::{Redis, ServerTls};
+
+async fn start(tls: &ServerTls) -> Redis {
+    let mut options = Redis::options();
+    options.url = None;
+    within(Redis::start_tls(options, tls)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_its_authority() {
+    let tls = ServerTls::generate().unwrap();
+    let server = start(&tls).await;
+    let url = format!("{}?ca={}", server.url(), tls.ca().display());
+    let registry = connect(&url, RedisOptions::default()).await.unwrap();
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "1").await;
+    assert_eq!(next_change(&mut watch).await, "+1");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
+
+    // The system's roots do not know it, and the wrong authority has not signed it.
+    for url in
+        [server.url().to_owned(), format!("{}?ca={}", server.url(), tls.other_ca().display())]
+    {
+        let error = connect(&url, RedisOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+    let plain = server.url().replace("rediss://", "redis://");
+    let error = connect(&plain, RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_checks_its_clients_takes_one_with_a_certificate() {
+    let tls = ServerTls::mutual().unwrap();
+    let server = start(&tls).await;
+    let with = |cert: std::path::PathBuf, key: std::path::PathBuf| {
+        let (ca, cert, key) = (tls.ca(), cert, key);
+        format!(
+            "{}?ca={}&cert={}&key={}",
+            server.url(),
+            ca.display(),
+            cert.display(),
+            key.display()
+        )
+    };
+    let known = with(tls.client_certificate(), tls.client_key());
+    let registry = connect(&known, RedisOptions::default()).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+
+    let anonymous = format!("{}?ca={}", server.url(), tls.ca().display());
+    let stranger = with(tls.other_client_certificate(), tls.other_client_key());
+    for url in [anonymous, stranger] {
+        let error = connect(&url, RedisOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+}

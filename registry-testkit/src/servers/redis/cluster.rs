@@ -1,0 +1,255 @@
+//! A Redis Cluster.
+
+use super::super::process::free_port;
+use super::super::{Extra, Process, ServerError, ServerOptions, program};
+use super::REDIS;
+use super::talk::{order, say, settle};
+use futures_util::future::{FutureExt, try_join_all};
+
+/// How many nodes have slots.
+const PRIMARIES: usize = 3;
+
+/// How many slots a cluster has.
+const SLOTS: usize = 16384;
+
+/// A Redis Cluster of three primaries and a replica of each, each a child process on loopback. Nodes are
+/// counted from 0: at first 0 to 2 are the primaries and 3 to 5 their replicas.
+///
+/// A primary that is silent for a second is replaced.
+///
+/// # Panics
+///
+/// Where a node is asked for that there is not.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Process>,
+}
+
+impl RedisCluster {
+    /// Starts a cluster from the binary on `PATH`.
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(super::Redis::options()).await
+    }
+
+    /// Starts a cluster from a binary where `options` say, with their arguments for each node. Their URL
+    /// and their image are passed over.
+    pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        let program = program(&REDIS, &options)?;
+        let nodes = (0..2 * PRIMARIES).map(|_| {
+            let bus = free_port().to_string();
+            let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+            let own = own.into_iter().chain(["--cluster-port", &bus]);
+            let own = own.chain(["--repl-diskless-sync-delay", "0"]).map(str::to_owned);
+            let arguments = own.chain(options.arguments.iter().cloned()).collect();
+            Process::start(&REDIS, program.clone(), Extra { arguments, ..Extra::default() })
+        });
+        let cluster = Self { nodes: try_join_all(nodes).await? };
+        cluster.introduce().await?;
+        Ok(cluster)
+    }
+
+    /// The URL for a store: `redis+cluster://` and the primaries of the beginning.
+    pub fn url(&self) -> String {
+        let primaries: Vec<_> = self.nodes[..PRIMARIES].iter().map(Process::address).collect();
+        format!("redis+cluster://{}", primaries.join(","))
+    }
+
+    /// Where a node listens.
+    pub fn address(&self, node: usize) -> String {
+        self.nodes[node].address()
+    }
+
+    /// What an operator can do to a node.
+    pub fn process(&mut self, node: usize) -> &mut Process {
+        &mut self.nodes[node]
+    }
+
+    /// Kills all nodes that run, and starts all of them with the ports, data and command lines they had.
+    /// When this returns they are a cluster again.
+    pub async fn restart_all(&mut self) -> Result<(), ServerError> {
+        try_join_all(self.nodes.iter_mut().map(Process::restart)).await?;
+        self.owner("any").await.map(drop)
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The node that has the slot of `key`, to all nodes that run, itself included. Waits for that
+    /// through a failover.
+    pub async fn owner(&self, key: &str) -> Result<usize, ServerError> {
+        settle("find the node that has a slot", || self.named(key).boxed()).await
+    }
+
+    /// Waits until a node other than `node` has the slot of `key`.
+    pub async fn successor_of(&self, node: usize, key: &str) -> Result<usize, ServerError> {
+        settle("see the cluster replace a node", || {
+            async move {
+                match self.named(key).await? {
+                    same if same == node => Err(format!("node {same} still has it")),
+                    other => Ok(other),
+                }
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Moves the slot of `key`, with all that is in it, to another node, as `redis-cli --cluster reshard`
+    /// does.
+    pub async fn move_slot(&self, key: &str, to: usize) -> Result<(), ServerError> {
+        let from = self.owner(key).await?;
+        let (source, target) = (self.address(from), self.address(to));
+        let slot = order(&source, &format!("CLUSTER KEYSLOT {key}")).await?;
+        let slot = slot.trim_start_matches(':').trim_end();
+        let (source_id, target_id) = (self.id(from).await?, self.id(to).await?);
+        order(&target, &format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}")).await?;
+        order(&source, &format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}")).await?;
+        let (host, port) = target.rsplit_once(':').unwrap_or((&target, ""));
+        loop {
+            let keys = order(&source, &format!("CLUSTER GETKEYSINSLOT {slot} 100")).await?;
+            // Each behind its length.
+            let keys: Vec<_> =
+                keys.lines().skip(2).step_by(2).map(|key| format!("\"{key}\"")).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let keys = keys.join(" ");
+            order(&source, &format!("MIGRATE {host} {port} \"\" 0 5000 KEYS {keys}")).await?;
+        }
+        for node in [&target, &source] {
+            order(node, &format!("CLUSTER SETSLOT {slot} NODE {target_id}")).await?;
+        }
+        let moved = || async move {
+            match self.named(key).await? {
+                owner if owner == to => Ok(()),
+                other => Err(format!("node {other} still has it")),
+            }
+        };
+        settle("see a slot moved", || moved().boxed()).await
+    }
+
+    async fn named(&self, key: &str) -> Result<usize, String> {
+        let running = || self.nodes.iter().filter(|node| node.pid().is_some());
+        let first = running().next().ok_or("no node runs")?;
+        let slot = say(&first.address(), &format!("CLUSTER KEYSLOT {key}")).await?;
+        let slot = slot.trim_start_matches(':').trim_end().to_owned();
+        let mut named = None;
+        for node in running() {
+            let info = say(&node.address(), "CLUSTER INFO").await?;
+            if !info.contains("cluster_state:ok") {
+                return Err(format!("{}: {info}", node.address()));
+            }
+            let seen = say(&node.address(), "CLUSTER NODES").await?;
+            let owner =
+                owner_in(&seen, &slot).ok_or_else(|| format!("nobody has {slot}: {seen}"))?;
+            if named.get_or_insert_with(|| owner.clone()) != &owner {
+                return Err("the nodes are not of one mind".to_owned());
+            }
+        }
+        let named = named.ok_or("no node runs")?;
+        let index = self.nodes.iter().position(|node| node.address() == named);
+        index.ok_or_else(|| format!("{named} is none of ours"))
+    }
+
+    async fn id(&self, node: usize) -> Result<String, ServerError> {
+        let answer = order(&self.address(node), "CLUSTER MYID").await?;
+        Ok(answer.lines().nth(1).unwrap_or_default().to_owned())
+    }
+
+    /// Makes a cluster of the nodes.
+    async fn introduce(&self) -> Result<(), ServerError> {
+        for (epoch, node) in (1..).zip(&self.nodes) {
+            order(&node.address(), &format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await?;
+        }
+        let first = self.address(0);
+        for node in &self.nodes[1..] {
+            let address = node.address();
+            let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
+            let bus = order(&address, "CONFIG GET cluster-port").await?;
+            let bus = bus.lines().nth(4).unwrap_or_default().to_owned();
+            order(&first, &format!("CLUSTER MEET {host} {port} {bus}")).await?;
+        }
+        for (n, node) in self.nodes[..PRIMARIES].iter().enumerate() {
+            let (start, end) = (n * SLOTS / PRIMARIES, (n + 1) * SLOTS / PRIMARIES - 1);
+            order(&node.address(), &format!("CLUSTER ADDSLOTSRANGE {start} {end}")).await?;
+        }
+        settle("see the nodes know of each other", || {
+            async {
+                for node in &self.nodes {
+                    let seen = say(&node.address(), "CLUSTER NODES").await?;
+                    if seen.matches(" connected").count() < self.nodes.len()
+                        || seen.contains("handshake")
+                    {
+                        return Err(seen);
+                    }
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await?;
+        for n in 0..PRIMARIES {
+            let (primary, replica) = (self.id(n).await?, self.address(PRIMARIES + n));
+            order(&replica, &format!("CLUSTER REPLICATE {primary}")).await?;
+        }
+        settle("see the replicas in step", || {
+            async {
+                for node in &self.nodes {
+                    let info = say(&node.address(), "CLUSTER INFO").await?;
+                    if !info.contains("cluster_state:ok") {
+                        return Err(info);
+                    }
+                }
+                for node in &self.nodes[..PRIMARIES] {
+                    let seen = say(&node.address(), "INFO replication").await?;
+                    if !seen.contains("state=online") {
+                        return Err(seen);
+                    }
+                }
+                for node in &self.nodes {
+                    let seen = say(&node.address(), "CLUSTER NODES").await?;
+                    let replicas = seen.lines().filter(|line| line.contains("slave")).count();
+                    if replicas != self.nodes.len() - PRIMARIES {
+                        return Err(seen);
+                    }
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+/// The address of the primary that has `slot`, in the answer to `CLUSTER NODES`.
+fn owner_in(nodes: &str, slot: &str) -> Option<String> {
+    let slot: u32 = slot.parse().ok()?;
+    let has = |range: &str| {
+        let (start, end) = range.split_once('-').unwrap_or((range, range));
+        matches!((start.parse::<u32>(), end.parse::<u32>()), (Ok(start), Ok(end)) if (start..=end).contains(&slot))
+    };
+    nodes.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let address = words.nth(1)?.split(['@', ',']).next()?;
+        let flags = words.next()?;
+        let is_primary = flags.contains("master") && !flags.contains("fail");
+        (is_primary && words.skip(5).any(has)).then(|| address.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_slot_is_a_primary_that_has_not_failed() {
+        let nodes = "a 127.0.0.1:1@2 master,fail - 0 0 1 connected 0-99\n\
+                     b 127.0.0.1:3@4,host slave a 0 0 1 connected\n\
+                     c 127.0.0.1:5@6 myself,master - 0 0 2 connected 7 50-60 [99->-d]\n";
+        assert_eq!(owner_in(nodes, "55").as_deref(), Some("127.0.0.1:5"));
+        assert_eq!(owner_in(nodes, "7").as_deref(), Some("127.0.0.1:5"));
+        assert_eq!(owner_in(nodes, "99"), None);
+    }
+}

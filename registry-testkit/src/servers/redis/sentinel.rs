@@ -1,0 +1,190 @@
+//! A primary, its replicas, and the sentinels that watch over them.
+
+use super::super::{Extra, Kind, Place, Process, ServerError, ServerOptions, program};
+use super::REDIS;
+use super::talk::{order, say, settle};
+use futures_util::future::{FutureExt, try_join_all};
+use std::fs;
+
+/// How many servers there are besides the primary.
+const REPLICAS: usize = 2;
+
+/// How many sentinels there are.
+const SENTINELS: usize = 3;
+
+/// Servers under Sentinel: a primary, two replicas and three sentinels, each a child process on loopback.
+/// The servers are counted from 0; at first 0 is the primary.
+///
+/// A primary that is silent for a second is replaced.
+///
+/// # Panics
+///
+/// Where a server is asked for that there is not.
+#[derive(Debug)]
+pub struct RedisSentinel {
+    servers: Vec<Process>,
+    sentinels: Vec<Process>,
+}
+
+impl RedisSentinel {
+    /// What the sentinels call the primary.
+    pub const NAME: &str = "mymaster";
+
+    /// Starts them from the binary on `PATH`.
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(super::Redis::options()).await
+    }
+
+    /// Starts them from a binary where `options` say, with their arguments for each server. Their URL and
+    /// their image are passed over.
+    pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        let program = program(&REDIS, &options)?;
+        let start = |kind: &'static Kind, arguments: &[String]| {
+            let extra = Extra { arguments: arguments.to_vec(), ..Extra::default() };
+            Process::start(kind, program.clone(), extra)
+        };
+        // A replica gets what it lacks at once, and not after waiting for others.
+        let server = [options.arguments, words("--repl-diskless-sync-delay 0")].concat();
+        let servers = (0..=REPLICAS).map(|_| start(&REDIS, &server));
+        let sentinels = (0..SENTINELS).map(|_| start(&SENTINEL, &[]));
+        let (servers, sentinels) = (try_join_all(servers).await?, try_join_all(sentinels).await?);
+        let all = Self { servers, sentinels };
+        all.introduce().await?;
+        Ok(all)
+    }
+
+    /// The URL for a store: `redis+sentinel://127.0.0.1:P,127.0.0.1:Q,127.0.0.1:R/mymaster`.
+    pub fn url(&self) -> String {
+        let sentinels: Vec<_> = self.sentinels.iter().map(Process::address).collect();
+        format!("redis+sentinel://{}/{}", sentinels.join(","), Self::NAME)
+    }
+
+    /// Where a server listens.
+    pub fn address(&self, server: usize) -> String {
+        self.servers[server].address()
+    }
+
+    /// What an operator can do to a server.
+    pub fn process(&mut self, server: usize) -> &mut Process {
+        &mut self.servers[server]
+    }
+
+    /// What an operator can do to a sentinel.
+    pub fn sentinel(&mut self, sentinel: usize) -> &mut Process {
+        &mut self.sentinels[sentinel]
+    }
+
+    /// The server that is the primary to all sentinels that run, and says so itself. Waits for that
+    /// through a failover.
+    pub async fn primary(&self) -> Result<usize, ServerError> {
+        settle("find the primary that the sentinels name", || self.named().boxed()).await
+    }
+
+    /// Waits until a server other than `server` is the primary.
+    pub async fn successor_of(&self, server: usize) -> Result<usize, ServerError> {
+        settle("see the sentinels replace a primary", || {
+            async move {
+                match self.named().await? {
+                    same if same == server => Err(format!("server {same} is still the primary")),
+                    other => Ok(other),
+                }
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    async fn named(&self) -> Result<usize, String> {
+        let mut named = None;
+        for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
+            let ask = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {}", Self::NAME);
+            let answer = say(&sentinel.address(), &ask).await?;
+            let words: Vec<&str> = answer.lines().collect();
+            // *2, $len, host, $len, port
+            let [_, _, host, _, port] = words[..] else { return Err(answer) };
+            let address = format!("{host}:{port}");
+            if named.get_or_insert_with(|| address.clone()) != &address {
+                return Err("the sentinels are not of one mind".to_owned());
+            }
+        }
+        let named = named.ok_or("no sentinel runs")?;
+        let role = say(&named, "INFO replication").await?;
+        if !role.contains("role:master") {
+            return Err(format!("{named} is not the primary yet"));
+        }
+        let index = self.servers.iter().position(|server| server.address() == named);
+        index.ok_or_else(|| format!("{named} is none of ours"))
+    }
+
+    /// Makes replicas of all but the first, and the sentinels watch over them.
+    async fn introduce(&self) -> Result<(), ServerError> {
+        let primary = self.address(0);
+        let (host, port) = primary.rsplit_once(':').unwrap_or((&primary, ""));
+        for replica in &self.servers[1..] {
+            order(&replica.address(), &format!("REPLICAOF {host} {port}")).await?;
+        }
+        settle("see the replicas in step", || {
+            async {
+                let seen = say(&primary, "INFO replication").await?;
+                let in_step = seen.matches("state=online").count();
+                if in_step == REPLICAS { Ok(()) } else { Err(seen) }
+            }
+            .boxed()
+        })
+        .await?;
+        let name = Self::NAME;
+        for sentinel in &self.sentinels {
+            let address = sentinel.address();
+            order(&address, &format!("SENTINEL MONITOR {name} {host} {port} 2")).await?;
+            for setting in
+                ["down-after-milliseconds 1000", "failover-timeout 5000", "parallel-syncs 2"]
+            {
+                order(&address, &format!("SENTINEL SET {name} {setting}")).await?;
+            }
+        }
+        settle("see the sentinels know of each other and of the replicas", || {
+            async {
+                for sentinel in &self.sentinels {
+                    let seen = say(&sentinel.address(), &format!("SENTINEL MASTER {name}")).await?;
+                    let others = field(&seen, "num-other-sentinels");
+                    let replicas = field(&seen, "num-slaves");
+                    if (others, replicas) != (Some(SENTINELS - 1), Some(REPLICAS)) {
+                        return Err(seen);
+                    }
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+/// A number in the answer to `SENTINEL MASTER`: names and values in turn, each behind its length.
+fn field(answer: &str, name: &str) -> Option<usize> {
+    let mut lines = answer.lines().skip_while(|line| *line != name);
+    lines.nth(2)?.parse().ok()
+}
+
+/// How a sentinel is run and recognised. It keeps what it knows in its configuration.
+static SENTINEL: Kind = Kind {
+    name: "redis sentinel",
+    port: 26379,
+    arguments,
+    request: "PING\r\n*x\r\n",
+    ready: |reply| reply.starts_with("+PONG"),
+    ..REDIS
+};
+
+fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
+    let Place { host, port, data, .. } = place;
+    let configuration = data.join("sentinel.conf");
+    let data = data.display();
+    let text = format!("port {port}\nbind {host}\ndir {data}\nprotected-mode no\n");
+    fs::write(&configuration, text).map_err(ServerError::io("write a sentinel's configuration"))?;
+    Ok(vec![configuration.display().to_string(), "--sentinel".to_owned()])
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}

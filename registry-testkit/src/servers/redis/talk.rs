@@ -1,0 +1,52 @@
+//! What the fixtures say to a Redis, in its inline form: one line a command.
+
+use super::super::{ServerError, Wire};
+use futures_util::future::BoxFuture;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long servers may take until they are of one mind.
+pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What ends a connection from this side: no command begins like this. A sentinel knows no `QUIT`.
+pub(super) const END: &str = "*x\r\n";
+
+/// Says `command`, and gives the answer as it came.
+pub(super) async fn say(address: &str, command: &str) -> Result<String, String> {
+    let request = format!("{command}\r\n{END}");
+    let answer = timeout(ANSWER_WITHIN, Wire::Plain.exchange(address, &request)).await;
+    let answer = answer.map_err(|_| format!("{address} did not answer `{command}`"))?;
+    let answer = answer.map_err(|error| format!("{address}: {error}"))?;
+    let answer = answer.rsplit_once("-ERR Protocol error").map_or(&*answer, |(answer, _)| answer);
+    if answer.starts_with('-') {
+        return Err(format!("{address} refused `{command}`: {}", answer.trim_end()));
+    }
+    Ok(answer.to_owned())
+}
+
+/// Says `command` where it must work.
+pub(super) async fn order(address: &str, command: &str) -> Result<String, ServerError> {
+    let outcome = say(address, command).await;
+    outcome.map_err(|reason| ServerError::NotReady { server: "redis", reason })
+}
+
+/// Looks until what is expected is seen, or else says what `action` failed.
+pub(super) async fn settle<'a, T>(
+    action: &'static str,
+    mut look: impl FnMut() -> BoxFuture<'a, Result<T, String>>,
+) -> Result<T, ServerError> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        match look().await {
+            Ok(found) => return Ok(found),
+            Err(seen) if Instant::now() >= deadline => {
+                return Err(ServerError::NoEffect { action, within: SETTLED_WITHIN, seen });
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
