@@ -41,6 +41,9 @@
 //! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
 //! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd-tls` | the same over TLS |
 //! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
+//! | `redis+sentinel://s1:26379,s2:26379/mymaster/0` | `redis` | the primary that the sentinels name |
+//! | `redis+cluster://h1:7000,h2:7001` | `redis` | a Cluster |
+//! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis-tls` | the same over TLS |
 //!
 //! The laws that hold on all of them are on [`Registry`].
 //!

@@ -4,10 +4,12 @@
 //! where absolute times do not. What is measured and what is not stands in the README.
 
 pub mod arms;
+pub mod calls;
 pub mod facts;
 pub mod figures;
 pub mod meter;
 pub mod paired;
+pub mod sections;
 pub mod stores;
 pub mod table;
 pub mod work;

@@ -1,5 +1,5 @@
-//! The service registry over Redis: one server, with the guarantees of the
-//! [contract](registry_core::Registry).
+//! The service registry over Redis: one server, a primary under Sentinel or a Cluster, with the guarantees
+//! of the [contract](registry_core::Registry).
 //!
 //! Redis has no leases, no revisions and no watch that can be resumed. Here Lua scripts make them of
 //! its plain types: a script is atomic, so a change, its revision and its entry in a stream are one.
@@ -28,9 +28,12 @@
 //! * **Every rollback is noticed**, by a chain of digests: a restart from an old file, a failover to a
 //!   replica that lagged, a wipe. A cursor from before it still resumes; one from beyond is `Diverged`.
 //!   An open watch learns it within 6 s at the latest, even if nothing happens.
-//! * **A server that is not the one to ask** any more is noticed: one that was made a replica, and one
-//!   that was left behind when its address moved. To readers, too, it is `Unavailable` within seconds.
-//! * **Cost**: a handle has one connection for commands, and a second one while there are watches.
+//! * **A server that is not the one to ask** any more is noticed: one that was made a replica, one that
+//!   was left behind when its address moved, and a primary that was cut off while Sentinel promoted
+//!   another (within some 10 s). To readers, too, it is `Unavailable`.
+//! * **Cost**: a handle has one connection for commands, and a second one while there are watches; on a
+//!   Cluster one for commands to each node in use, and one for each shard that is watched in. With
+//!   [`ack`](RedisOptions::with_ack) there is one more for writes.
 //!
 //! # What it cannot promise
 //!
@@ -39,8 +42,9 @@
 //! * A server that refuses writes, for want of memory, disk or replicas, is `Unavailable` to readers
 //!   too: nobody can renew there, so that what it shows is soon untrue.
 //! * A server clock set forward looks like time passing: leases expire early by as much.
-//! * A policy of `maxmemory` that evicts keys without a ttl (`allkeys-*`) destroys shards. That, too,
-//!   is found out. Use `noeviction` or a `volatile-*` policy.
+//! * A policy of `maxmemory` that evicts keys without a ttl (`allkeys-*`) destroys shards: such a server
+//!   is refused. Where it is set later, what it does is found out. Use `noeviction` or a `volatile-*` policy.
+//! * While a slot of a Cluster moves, what lies in it is `Unavailable` for moments.
 //!
 //! # Rights
 //!
@@ -49,7 +53,10 @@
 //! +hdel +hexists +hincrby +hkeys +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +xadd
 //! +xread +xrange +time +evalsha +script|load`.
 //!
-//! It runs on one server, without TLS. How it lies there is said in `shard.rs` and `history.rs`.
+//! With [`ack`](RedisOptions::with_ack) also `+wait` or `+waitaof`; in a Cluster `+asking` is part of
+//! `+@connection`. A sentinel is asked `SENTINEL MASTER`.
+//!
+//! How it lies there is said in `shard.rs` and `history.rs`.
 
 mod connect;
 mod error;
@@ -77,7 +84,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A registry in a standalone Redis.
+/// A registry in Redis.
 ///
 /// A clone is a handle to the same connections.
 #[derive(Clone)]
@@ -86,15 +93,25 @@ pub struct RedisRegistry {
 }
 
 impl RedisRegistry {
-    /// Connects to the server of a URL, `redis://[user:password@]host[:port][/database][?prefix=...]`.
+    /// Connects to the server, or the servers, of a URL:
     ///
-    /// Everything lies under the prefix, `registry` by default. Users of one prefix share a registry;
-    /// those of different prefixes know nothing of each other.
+    /// * `redis://[user:password@]host[:port][/database]`
+    /// * `redis+sentinel://[user:password@]sentinel[:port][,...]/primary[/database]`, where `primary` is what
+    ///   the sentinels call it, and the user is one of the primary;
+    /// * `redis+cluster://[user:password@]node[:port][,...]`, where the nodes are some of them.
+    ///
+    /// With the feature `tls` also `rediss://`, `rediss+sentinel://` and `rediss+cluster://`, with the options
+    /// `ca`, `cert` and `key`: files in PEM with the only authority to trust (or else those of the system
+    /// are), and with what we prove who we are by.
+    ///
+    /// Everything lies under the option `prefix`, `registry` by default. Users of one prefix share a
+    /// registry; those of different prefixes know nothing of each other. The option `ack` is said at
+    /// [`RedisOptions::with_ack`].
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL is not of that form, or the prefix is used by something else;
-    /// `Denied`, `Unavailable`.
+    /// `Invalid` if the URL is not of that form or names servers of another kind, the prefix is used by
+    /// something else, or the server evicts keys; `Denied`, `Unavailable`.
     pub async fn connect(target: &Target) -> Result<Self> {
         Self::connect_with(target, RedisOptions::default()).await
     }

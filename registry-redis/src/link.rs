@@ -88,7 +88,6 @@ impl Link {
         shard: Shard,
         args: &[&[u8]],
     ) -> Result<T, Fault> {
-        self.verified().await?;
         self.call(&Call { script, home: Home::Shard(shard), args, ack: Ack::Primary }).await
     }
 
@@ -100,7 +99,6 @@ impl Link {
         shard: Shard,
         args: &[&[u8]],
     ) -> Result<T, Fault> {
-        self.verified().await?;
         self.call(&Call { script, home: Home::Shard(shard), args, ack: self.options.ack }).await
     }
 
@@ -123,13 +121,6 @@ impl Link {
         self.topology.is_at(Home::Shard(shard), address)
     }
 
-    async fn verified(&self) -> Result<(), Fault> {
-        if self.is_verified.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        Box::pin(self.verify()).await
-    }
-
     /// Makes sure that the prefix is laid out as we lay it out.
     async fn verify(&self) -> Result<(), Fault> {
         let ours = [FORMAT.to_string(), self.keyspace.len().to_string()];
@@ -149,6 +140,10 @@ impl Link {
         loop {
             let is_asked = asked.is_some();
             let (address, session) = self.reach(call, asked.take()).await?;
+            // Over a new connection there may be another server than before.
+            if call.home != Home::Layout && !self.is_verified.load(Ordering::Relaxed) {
+                Box::pin(self.verify()).await?;
+            }
             let made = session.run(self, call, is_asked);
             let outcome = within(self.options.request_deadline, made).await;
             let Err(fault) = outcome else { return outcome };
@@ -211,9 +206,11 @@ impl Link {
         let slot = {
             // Held for a moment, and nothing panics meanwhile.
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            match sessions.get(way) {
-                Some(slot) => slot.clone(),
-                None => sessions.entry(way.clone()).or_default().clone(),
+            if let Some(slot) = sessions.get(way) {
+                slot.clone()
+            } else {
+                sessions.retain(|_, slot| is_in_use(slot));
+                sessions.entry(way.clone()).or_default().clone()
             }
         };
         let mut slot = slot.lock().await;
@@ -228,6 +225,12 @@ impl Link {
         *slot = Some(session.clone());
         Ok(session)
     }
+}
+
+/// Whether there is a connection, or one is being made. What is left are servers of long ago.
+fn is_in_use(slot: &Slot) -> bool {
+    let session = slot.try_lock();
+    session.map_or(true, |session| session.as_ref().is_some_and(|session| !session.is_given_up()))
 }
 
 /// The servers as people know them: without the password.

@@ -29,7 +29,8 @@ pub enum Ack {
     /// So many replicas besides, in their memories (`WAIT`).
     Replicas(u32),
     /// The primary on its disk, and so many replicas on theirs (`WAITAOF`): with Redis 7.2 or later, and
-    /// `appendonly yes` everywhere.
+    /// `appendonly yes` everywhere. With `appendfsync everysec` a write waits a second for that, with `no`
+    /// for longer than any deadline.
     Fsync {
         /// How many replicas besides the primary.
         replicas: u32,

@@ -24,8 +24,7 @@ mod world;
 use self::pick::Arm;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use comparison::facts::{self, Stolen};
-use comparison::figures::Report;
+use comparison::sections::{self, Section};
 use std::process::ExitCode;
 
 /// The figures of the engine, and whether they hold.
@@ -62,18 +61,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    sections::exit(run(&Args::parse()))
 }
-
-/// A name, and what measures it: for long, or quickly.
-type Section = (&'static str, fn(bool) -> Result<Report>);
 
 /// Whether all that is counted holds.
 fn run(args: &Args) -> Result<bool> {
@@ -81,15 +70,12 @@ fn run(args: &Args) -> Result<bool> {
         pick::alone(arm, iterations)?;
         return Ok(true);
     }
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
-    }
-    let all: [Section; 5] = [
-        ("pick", pick::report),
-        ("fanout", fanout::report),
-        ("registrations", registrations::report),
-        ("memory", memory::report),
-        ("load", load::report),
+    let all: [Section<'_>; 5] = [
+        ("pick", &pick::report),
+        ("fanout", &fanout::report),
+        ("registrations", &registrations::report),
+        ("memory", &memory::report),
+        ("load", &load::report),
     ];
     let chosen = match args.command {
         Command::Pick { .. } => 0..1,
@@ -99,16 +85,5 @@ fn run(args: &Args) -> Result<bool> {
         Command::Load => 4..5,
         Command::All => 0..5,
     };
-    println!("{}", facts::machine());
-    let before = Stolen::now();
-    let mut holds = true;
-    for (name, section) in &all[chosen] {
-        let report = section(args.quick)?;
-        println!("\n{name}\n{report}");
-        holds &= report.holds();
-    }
-    if let (Some(before), Some(now)) = (before, Stolen::now()) {
-        println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
-    }
-    Ok(holds)
+    sections::run(&all[chosen], args.quick)
 }

@@ -1,10 +1,10 @@
 //! A process with 1,000 instances is killed: when each is seen gone.
 
-use crate::one_thread;
 use crate::registrant::Running;
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use comparison::figures::{Figure, Report};
+use comparison::sections::one_thread;
 use futures_util::StreamExt;
 use registry_core::{Change, LeaseId, Registry, ServiceName, Watch};
 use std::time::Duration;

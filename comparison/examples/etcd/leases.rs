@@ -1,6 +1,5 @@
 //! 100,000 leases kept alive by one process, and how fast it registers.
 
-use crate::one_thread;
 use crate::server::{OURS, Server};
 use crate::twin::Twin;
 use anyhow::{Context, Result, ensure};
@@ -8,6 +7,7 @@ use comparison::arms::ours::Ours;
 use comparison::arms::{Arm, Request};
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
+use comparison::sections::one_thread;
 use comparison::work::{Names, Work};
 use etcd_client::GetOptions;
 use futures_util::stream::{self, StreamExt, TryStreamExt};

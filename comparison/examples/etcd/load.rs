@@ -1,6 +1,5 @@
 //! A service of 100,000 instances: read, decoded and ready to pick.
 
-use crate::one_thread;
 use crate::server::{OURS, Server};
 use crate::twin::{check_options, pages, watch_options};
 use anyhow::{Context, Result, ensure};
@@ -8,6 +7,7 @@ use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
 use comparison::meter::process_time;
 use comparison::paired::{self, Plan};
+use comparison::sections::one_thread;
 use comparison::work::{Lane, Names, Timed, Work};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchStream as Events};
 use futures_util::future::try_join;

@@ -23,11 +23,9 @@ mod watches;
 use self::registrant::Registrant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use comparison::facts::{self, Stolen};
-use comparison::figures::Report;
+use comparison::sections::{self, Section};
 use comparison::work::record_len;
 use std::process::ExitCode;
-use tokio::runtime::{Builder, Runtime};
 
 /// The figures of etcd as a store, and whether they hold.
 #[derive(Parser)]
@@ -63,27 +61,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    sections::exit(run(&Args::parse()))
 }
-
-/// A name, and what measures it: for long, or quickly.
-type Section<'a> = (&'static str, &'a dyn Fn(bool) -> Result<Report>);
 
 /// Whether all that is counted holds.
 fn run(args: &Args) -> Result<bool> {
     if let Command::Registrant(registrant) = &args.command {
         registrant.run()?;
         return Ok(true);
-    }
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
     }
     let only = match &args.command {
         Command::Calls { only: Some(only) } => only,
@@ -104,22 +89,6 @@ fn run(args: &Args) -> Result<bool> {
         Command::Deaths => 4..5,
         Command::All | Command::Registrant(_) => 0..5,
     };
-    println!("{}; records of {} bytes", facts::machine(), record_len()?);
-    let before = Stolen::now();
-    let mut holds = true;
-    for (name, section) in &all[chosen] {
-        let report = section(args.quick)?;
-        println!("\n{name}\n{report}");
-        holds &= report.holds();
-    }
-    if let (Some(before), Some(now)) = (before, Stolen::now()) {
-        println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
-    }
-    Ok(holds)
-}
-
-/// A runtime on this thread alone, which drives the clients' own tasks too: a hop to another thread
-/// costs as much as some of what is measured.
-fn one_thread() -> Result<Runtime> {
-    Ok(Builder::new_current_thread().enable_all().build()?)
+    println!("records of {} bytes", record_len()?);
+    sections::run(&all[chosen], args.quick)
 }

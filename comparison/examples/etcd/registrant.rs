@@ -1,9 +1,9 @@
 //! The process that is killed: it registers, renews, and says when.
 
-use crate::one_thread;
 use crate::server;
 use anyhow::{Context, Result};
 use clap::Args;
+use comparison::sections::one_thread;
 use comparison::work::{Names, Work};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};

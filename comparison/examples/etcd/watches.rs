@@ -1,12 +1,12 @@
 //! 10,000 watches of one process: to open them, and what they cost an event.
 
-use crate::one_thread;
 use crate::server::Server;
 use crate::twin::{prefix, watch_options};
 use anyhow::{Context, Result, ensure};
 use comparison::arms::ours::Ours;
 use comparison::figures::{Figure, Report};
 use comparison::paired::{self, Plan};
+use comparison::sections::one_thread;
 use comparison::work::{Lane, Work};
 use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_util::future::{try_join, try_join_all};

@@ -13,9 +13,17 @@ pub(crate) struct Dialer {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<redis::TlsCertificates>,
+    pub(crate) tls: Option<Certificates>,
 }
+
+/// Whom to trust, and who we are.
+#[cfg(feature = "tls")]
+pub(crate) type Certificates = redis::TlsCertificates;
+
+/// TLS is not built in, so there are none.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Certificates {}
 
 impl Dialer {
     /// Connects, logs in, and says who we are.
@@ -44,16 +52,25 @@ impl Dialer {
     }
 
     fn client(&self, address: &Address) -> Result<Client, Fault> {
-        #[cfg(feature = "tls")]
         if let Some(certificates) = &self.tls {
-            let (host, port) = (address.host().to_owned(), address.port());
-            let secured = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-            let info = settled(secured.into_connection_info()?);
-            return Ok(Client::build_with_tls(info, certificates.clone())?);
+            return secured(address, certificates);
         }
         let plain = ConnectionAddr::Tcp(address.host().to_owned(), address.port());
         Ok(Client::open(settled(plain.into_connection_info()?))?)
     }
+}
+
+#[cfg(feature = "tls")]
+fn secured(address: &Address, certificates: &Certificates) -> Result<Client, Fault> {
+    let (host, port) = (address.host().to_owned(), address.port());
+    let secured = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+    let info = settled(secured.into_connection_info()?);
+    Ok(Client::build_with_tls(info, certificates.clone())?)
+}
+
+#[cfg(not(feature = "tls"))]
+fn secured(_: &Address, certificates: &Certificates) -> Result<Client, Fault> {
+    match *certificates {}
 }
 
 fn settled(info: ConnectionInfo) -> ConnectionInfo {

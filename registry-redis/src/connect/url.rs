@@ -1,6 +1,7 @@
 //! From a URL to what is to be connected to.
 
 use super::cluster::Cluster;
+use super::dial::Certificates;
 use super::sentinel::Sentinel;
 use super::{Address, Dialer, Topology};
 use crate::options::{Ack, RedisOptions};
@@ -50,7 +51,6 @@ impl Setup {
             user: target.user().map(str::to_owned),
             password: target.password().cloned(),
             database: 0,
-            #[cfg(feature = "tls")]
             tls: scheme.is_secured.then(|| certificates(target)).transpose()?,
         };
         let topology = match scheme.kind {
@@ -75,7 +75,7 @@ impl Setup {
                 let sentinels = addresses(target, SENTINEL_PORT)?;
                 let (user, password) = options.sentinel_login.clone().unzip();
                 let asker =
-                    Dialer { user: user.flatten(), password, database: 0, ..dialer.clone() };
+                    Dialer { user: user.flatten(), password, database: 0, tls: dialer.tls.clone() };
                 let deadline = options.connect_deadline / 2;
                 let sentinel = Sentinel::new(sentinels, name.to_owned(), asker, deadline);
                 Topology::Sentinel(sentinel)
@@ -166,8 +166,14 @@ fn parse_ack(text: &str) -> Result<Ack> {
     })
 }
 
+/// [`Scheme::of`] has refused what needs them.
+#[cfg(not(feature = "tls"))]
+fn certificates(_: &Target) -> Result<Certificates> {
+    Err(invalid("TLS is not built in"))
+}
+
 #[cfg(feature = "tls")]
-fn certificates(target: &Target) -> Result<redis::TlsCertificates> {
+fn certificates(target: &Target) -> Result<Certificates> {
     use redis::{ClientTlsConfig, TlsCertificates};
     use rustls::crypto::{CryptoProvider, ring};
 

@@ -37,9 +37,11 @@ async fn a_write_that_too_few_replicas_have_is_unavailable_and_its_repeat_change
 
 #[tokio::test]
 async fn a_write_waits_for_the_disk_or_the_server_cannot_and_that_is_said() {
-    let durable = server(&["--appendonly", "yes", "--appendfsync", "no"]).await;
+    let durable = server(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
     let in_memory = server(&[]).await;
-    let options = || RedisOptions::default().with_ack(Ack::Fsync { replicas: 0 });
+    // A second until the disk is asked, and however long it takes.
+    let patient = RedisOptions::default().with_request_deadline(Duration::from_secs(10));
+    let options = || patient.clone().with_ack(Ack::Fsync { replicas: 0 });
     let is_able = {
         let commands: Vec<Option<Vec<redis::Value>>> =
             Operator::of(&durable).await.run("COMMAND INFO WAITAOF").await;
@@ -49,9 +51,14 @@ async fn a_write_waits_for_the_disk_or_the_server_cannot_and_that_is_said() {
     let registry = connect(durable.url(), options()).await.unwrap();
     let outcome = within(registry.register(&one, &claim())).await;
     if is_able {
-        outcome.unwrap();
-        let info: String = Operator::of(&durable).await.run("INFO persistence").await;
-        assert!(info.contains("aof_enabled:1"), "{info}");
+        let lease = outcome.unwrap();
+        Operator::of(&durable).await.run::<()>("CONFIG SET appendfsync no").await;
+        let hasty = patient.clone().with_request_deadline(Duration::from_secs(2));
+        let hasty = hasty.with_ack(Ack::Fsync { replicas: 0 });
+        let registry = connect(durable.url(), hasty).await.unwrap();
+        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(error.to_string().contains("not on its disk"), "{error}");
     } else {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }

@@ -159,6 +159,16 @@ async fn a_user_needs_no_more_rights_than_its_own_prefix() {
 }
 
 #[tokio::test]
+async fn a_server_that_evicts_keys_is_refused_with_what_to_do() {
+    let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
+    let error = connect(server.url(), RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("allkeys-lru"), "{error}");
+    Operator::of(&server).await.run::<()>("CONFIG SET maxmemory-policy volatile-lru").await;
+    connect(server.url(), RedisOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_server_is_unavailable_and_nothing_is_changed() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;

@@ -7,6 +7,7 @@
 
 mod acks;
 mod cluster;
+mod endurance;
 mod expiry;
 mod faults;
 mod feed;

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Operator, claim, failure, ids, instance, load, next_change, one_shard, refusal, register,
-    server, watch, watch_from_now, within,
+    server, until, watch, watch_from_now, within,
 };
 use registry_core::{ErrorKind, Registry};
 
@@ -46,6 +46,46 @@ async fn a_restart_from_an_older_file_is_told_to_whoever_saw_more() {
     for change in ["+2", "+two", "+4", "+5", "+6"] {
         assert_eq!(next_change(&mut resumed).await, change);
     }
+}
+
+/// Kills a server under a registration and a watch, and starts it again. What it acknowledged last.
+async fn killed(arguments: &[&str], is_kept: bool) {
+    let mut server = server(arguments).await;
+    let registry = one_shard(&server).await;
+    let (one, claim) = (instance("user.rpc", "1"), claim());
+    let lease = within(registry.register(&one, &claim)).await.unwrap();
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    server.process().unwrap().kill().unwrap();
+    assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
+    let cursor = live.cursor().clone();
+    within(server.process().unwrap().restart()).await.unwrap();
+
+    let renewed = until(|| async {
+        match registry.keep_alive(&lease).await {
+            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    });
+    assert_eq!(renewed.await, is_kept, "{arguments:?}");
+    if is_kept {
+        let mut resumed = watch(&registry, "user.rpc", &cursor).await;
+        register(&registry, "user.rpc", "2").await;
+        assert_eq!(next_change(&mut resumed).await, "+2");
+    } else {
+        within(registry.register(&one, &claim)).await.unwrap();
+        assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+    }
+    assert!(ids(&registry, "user.rpc").await.contains(&"1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_killed_server_keeps_what_its_log_has_and_what_it_lost_is_back_with_one_renewal() {
+    killed(&["--appendonly", "yes", "--appendfsync", "always"], true).await;
+    // What was written is in the system's memory, which a killed process leaves as it is.
+    killed(&["--appendonly", "yes", "--appendfsync", "everysec"], true).await;
+    // A snapshot that is never due.
+    killed(&["--save", "3600 1"], false).await;
+    killed(&[], false).await;
 }
 
 #[tokio::test]

@@ -4,9 +4,12 @@ use crate::support::{
     Operator, claim, failure, ids, instance, next_change, refusal, register, service, until, watch,
     watch_from_now, within,
 };
-use registry_core::{ErrorKind, Registry};
+use registry_core::{
+    Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry,
+};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::servers::RedisSentinel;
+use std::sync::Arc;
 use std::time::Duration;
 
 async fn start() -> RedisSentinel {
@@ -81,6 +84,58 @@ async fn an_acknowledged_write_that_a_failover_lost_is_noticed_and_made_again() 
     // The revision of the lost write is in use again, and is told apart.
     assert_eq!(again.revision(), beyond.revision());
     assert_eq!(refusal(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
+}
+
+#[tokio::test]
+async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
+    let mut servers = start().await;
+    let ours = Arc::new(connect(&servers.url()).await.unwrap());
+    let theirs = Arc::new(connect(&servers.url()).await.unwrap());
+    let options = RegistrationOptions { ttl: Duration::from_secs(6), ..Default::default() };
+    let register =
+        |id| within(Registration::start(ours.clone(), instance("user.rpc", id), options.clone()));
+    let _kept = register("1").await.unwrap();
+    let mut view =
+        Discovery::new(theirs.clone(), DiscoveryOptions::default()).view(&service("user.rpc"));
+    view.ready(Duration::from_secs(10)).await.unwrap();
+    let mut primary = Operator::at(&servers.address(0)).await;
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+
+    for replica in [1, 2] {
+        servers.process(replica).pause().unwrap();
+    }
+    assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
+    let _lost = register("2").await.unwrap();
+    within(async {
+        while view.picture().instances().len() < 2 {
+            view.changed().await;
+        }
+    })
+    .await;
+    servers.process(0).kill().unwrap();
+    for replica in [1, 2] {
+        servers.process(replica).resume().unwrap();
+    }
+
+    // All the while both are there to be called, and in the end in the store again, too.
+    let (mut was_lost, mut steps) = (false, 0);
+    within_long(async {
+        loop {
+            if let Ok(now) = theirs.load(&service("user.rpc")).await {
+                match now.instances().len() {
+                    2 if was_lost && view.state().is_live() => break,
+                    2 => {}
+                    _ => was_lost = true,
+                }
+            }
+            let ids: Vec<_> = view.picture().instances().ids().map(ToString::to_string).collect();
+            assert_eq!(ids, ["1", "2"], "{:?}", view.state());
+            steps += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(was_lost && steps > 10, "the write was not lost");
 }
 
 #[tokio::test]

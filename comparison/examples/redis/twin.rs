@@ -1,0 +1,182 @@
+//! The writes that the registry makes, made by the raw client.
+
+use crate::server::{RAW, Server};
+use anyhow::{Context, Result, ensure};
+use comparison::arms::{Arm, Request};
+use redis::Script;
+use redis::aio::MultiplexedConnection;
+use registry_core::{Change, InstanceId, ServiceName, record};
+use std::sync::LazyLock;
+
+/// The raw client, whose scripts write what the registry's write, in one call each, and do nothing else:
+/// they read nothing, check nothing, chain nothing, and let nothing expire. It has no deadlines.
+#[derive(Clone)]
+pub(crate) struct Twin {
+    commands: MultiplexedConnection,
+    reads: MultiplexedConnection,
+}
+
+/// A registration.
+pub(crate) struct Held {
+    service: ServiceName,
+    member: String,
+    lease: String,
+}
+
+/// A log, and how far it was read.
+pub(crate) struct Log {
+    service: ServiceName,
+    key: String,
+    last: String,
+}
+
+/// The logs of a read, each with its entries: an id, and names and values in turn.
+type Logs = Vec<(String, Vec<(String, Vec<Vec<u8>>)>)>;
+
+static REGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'P', 'm', ARGV[1], 'v', ARGV[4], 'x', ARGV[3], 'p', ARGV[5], 'd', ARGV[5])
+        redis.call('HSET', KEYS[1], 'rev', rev, 'dig', ARGV[5])
+        redis.call('HSET', KEYS[2], ARGV[1], rev .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+        redis.call('HSET', KEYS[4], ARGV[2], ARGV[1])
+        redis.call('ZADD', KEYS[3], 0, ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[6], 1)
+        redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
+        redis.call('HSET', KEYS[1], 'vt', ARGV[7], 'rt', ARGV[7], 'run', ARGV[5])
+        return { 'OK', rev }",
+    )
+});
+
+static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
+        redis.call('HSET', KEYS[1], 'vt', ARGV[2], 'rt', ARGV[2], 'run', ARGV[3])
+        return { 'OK' }",
+    )
+});
+
+static DEREGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'D', 'm', ARGV[1], 'v', '', 'x', '0', 'p', ARGV[3], 'd', ARGV[3])
+        redis.call('HDEL', KEYS[2], ARGV[1])
+        redis.call('HDEL', KEYS[4], ARGV[2])
+        redis.call('ZREM', KEYS[5], ARGV[1])
+        redis.call('ZREM', KEYS[3], ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[4], -1)
+        return 'OK'",
+    )
+});
+
+static LOAD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local members = redis.call('ZRANGEBYLEX', KEYS[3],
+          '[' .. ARGV[1] .. '\\31', '(' .. ARGV[1] .. '\\32', 'LIMIT', 0, 1000)
+        if not members[1] then return { members, {} } end
+        return { members, redis.call('HMGET', KEYS[2], unpack(members)) }",
+    )
+});
+
+const DIGEST: &str = "0123456789abcdef";
+const DEADLINE: &str = "1790000000000";
+
+impl Twin {
+    pub(crate) async fn connect(server: &Server) -> Result<Self> {
+        Ok(Self { commands: server.connection().await?, reads: server.connection().await? })
+    }
+}
+
+impl Arm for Twin {
+    type Held = Held;
+    type Mark = String;
+    type Watch = Log;
+
+    async fn register(&self, request: &Request) -> Result<Held> {
+        let (instance, claim) = (&request.instance, &request.claim);
+        let service = instance.service();
+        let member = format!("{service}\u{1f}{}", instance.id());
+        let lease = claim.lease().to_string();
+        let ttl = claim.ttl().as_millis().to_string();
+        let mut call = REGISTER.key(&keys()[..]);
+        call.arg(&member).arg(&lease).arg(&ttl).arg(record::encode(instance)).arg(DIGEST);
+        call.arg(service.as_str()).arg(DEADLINE);
+        let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(Held { service: service.clone(), member, lease })
+    }
+
+    async fn keep_alive(&self, held: &Held) -> Result<()> {
+        let mut call = KEEP_ALIVE.key(&keys()[..]);
+        call.arg(&held.member).arg(DEADLINE).arg(DIGEST);
+        let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
+    }
+
+    async fn deregister(&self, held: Held) -> Result<()> {
+        let mut call = DEREGISTER.key(&keys()[..]);
+        call.arg(&held.member).arg(&held.lease).arg(DIGEST).arg(held.service.as_str());
+        let status: String = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<usize> {
+        let mut call = LOAD.key(&keys()[..]);
+        call.arg(service.as_str());
+        let (members, values): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+            call.invoke_async(&mut self.commands.clone()).await?;
+        let mut instances = Vec::with_capacity(members.len());
+        for (member, value) in members.iter().zip(&values) {
+            let id = id(service, member)?;
+            let record = value.splitn(4, |byte| *byte == b' ').nth(3).context("no record")?;
+            instances.push(record::decode(service, &id, record)?);
+        }
+        Ok(instances.len())
+    }
+
+    async fn mark(&self, _: &ServiceName) -> Result<String> {
+        let mut last = redis::cmd("HGET");
+        last.arg(&keys()[0]).arg("rev");
+        let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
+        Ok(format!("{}-0", last.unwrap_or_default()))
+    }
+
+    async fn watch(&self, service: &ServiceName, last: &String) -> Result<Log> {
+        Ok(Log { service: service.clone(), key: keys()[6].clone(), last: last.clone() })
+    }
+
+    async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(256).arg("BLOCK").arg(5000).arg("STREAMS").arg(&log.key);
+        read.arg(&log.last);
+        let read: Option<Logs> = read.query_async(&mut self.reads.clone()).await?;
+        let mut changes = Vec::new();
+        for (last, fields) in read.into_iter().flatten().flat_map(|(_, entries)| entries) {
+            log.last = last;
+            let field = |n: usize| fields.get(n).context("an entry of another form");
+            let member = field(3)?;
+            let Ok(id) = id(&log.service, member) else { continue }; // of another service
+            changes.push(if field(1)? == b"P" {
+                Change::Put(record::decode(&log.service, &id, field(5)?)?)
+            } else {
+                Change::Delete(id)
+            });
+        }
+        Ok(changes)
+    }
+}
+
+fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
+    let id = member.strip_prefix(service.as_str().as_bytes());
+    let id = id.and_then(|id| id.strip_prefix(b"\x1f")).context("of another service")?;
+    Ok(InstanceId::new(str::from_utf8(id)?)?)
+}
+
+/// As those of a shard.
+fn keys() -> [String; 7] {
+    ["meta", "inst", "idx", "lease", "exp", "svc", "log"].map(|key| format!("{{{RAW}/00}}:{key}"))
+}
