@@ -5,9 +5,10 @@ use crate::support::{
     registry, server, service, watch, watch_from_now, within,
 };
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use registry_core::{ErrorKind, Registry};
 use registry_redis::RedisOptions;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -166,6 +167,37 @@ async fn a_server_that_evicts_keys_is_refused_with_what_to_do() {
     assert!(error.to_string().contains("allkeys-lru"), "{error}");
     Operator::of(&server).await.run::<()>("CONFIG SET maxmemory-policy volatile-lru").await;
     connect(server.url(), RedisOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_loads_its_data_is_unavailable_until_it_has() {
+    // Some 20 ms for each key.
+    let slowly = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
+    let slowly = [&slowly[..], &["--rdbcompression", "no"]].concat();
+    let mut server = server(&slowly).await;
+    let registry = one_shard(&server).await;
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut operator = Operator::of(&server).await;
+    for n in 0..50 {
+        operator.run::<()>(&format!("SET key-{n} {}", "x".repeat(2000))).await;
+    }
+    operator.run::<()>("SAVE").await;
+    let refused = AtomicUsize::new(0);
+    let is_back = async {
+        while let Err(error) = registry.keep_alive(&lease).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            if source.is_some_and(|source| source.contains("loading")) {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let process = server.process().unwrap();
+    process.kill().unwrap();
+    let (restarted, ()) = within(join(process.restart(), is_back)).await;
+    restarted.unwrap();
+    assert!(refused.into_inner() > 0, "it was never seen loading");
 }
 
 #[tokio::test]
