@@ -72,15 +72,15 @@ impl Running {
     pub(crate) async fn back_up_to(&mut self, backup: &Path) {
         self.kill();
         for member in 0..self.members() {
-            copy(&self.process(member).data_dir(), &backup.join(member.to_string()));
+            self.process(member).copy_data(&backup.join(member.to_string())).unwrap();
         }
         self.restart().await;
     }
 
     pub(crate) async fn restore_from(&mut self, backup: &Path) {
-        self.wipe();
+        self.kill();
         for member in 0..self.members() {
-            copy(&backup.join(member.to_string()), &self.process(member).data_dir());
+            self.process(member).replace_data(&backup.join(member.to_string())).unwrap();
         }
         self.restart().await;
     }
@@ -101,17 +101,5 @@ impl Running {
 
     fn each(&mut self, mut act: impl FnMut(&mut Process)) {
         (0..self.members()).for_each(|member| act(self.process(member)));
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
     }
 }

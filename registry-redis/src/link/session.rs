@@ -25,7 +25,8 @@ impl Session {
             value.map(str::trim_end)
         };
         let run_id = said("run_id").ok_or(Fault::NoRunId)?.to_owned();
-        match (said("redis_mode"), link.is_cluster()) {
+        let mode = said("redis_mode").or_else(|| said("server_mode")); // Valkey has a name of its own
+        match (mode, link.is_cluster()) {
             (Some("cluster"), false) => {
                 return Err(Fault::Mode("is a node of a cluster", "redis+cluster"));
             }

@@ -1,8 +1,8 @@
 //! On a Cluster: shards on different nodes, a node that is replaced, slots that move.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, next_change, register, server, service, until, watch,
-    watch_from_now, within,
+    Operator, agreed, claim, failure, hasty, ids, instance, next_change, register, server, service,
+    until, watch, watch_from_now, within,
 };
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, Registry};
@@ -10,25 +10,16 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::servers::RedisCluster;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// A key of the shard of `user.rpc`.
 const USER_LOG: &str = "{registry/15}:log";
 
 async fn start() -> RedisCluster {
-    Box::pin(within_long(RedisCluster::start())).await.unwrap()
-}
-
-/// Six processes agree on something.
-async fn within_long<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("they agree in time")
+    Box::pin(agreed(RedisCluster::start())).await.unwrap()
 }
 
 async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
-    let options = RedisOptions::default()
-        .with_request_deadline(Duration::from_secs(1))
-        .with_connect_deadline(Duration::from_secs(1));
-    within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
+    hasty(url, RedisOptions::default()).await
 }
 
 #[tokio::test]
@@ -63,13 +54,13 @@ async fn a_node_that_is_killed_is_replaced_and_what_it_had_goes_on() {
     let registry = connect(&cluster.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
-    let owner = within_long(cluster.owner(USER_LOG)).await.unwrap();
+    let owner = agreed(cluster.owner(USER_LOG)).await.unwrap();
     let mut primary = Operator::at(&cluster.address(owner)).await;
     assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in step");
 
     cluster.process(owner).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
-    within_long(cluster.successor_of(owner, USER_LOG)).await.unwrap();
+    agreed(cluster.successor_of(owner, USER_LOG)).await.unwrap();
     let two = instance("user.rpc", "2");
     until(|| async { registry.register(&two, &claim()).await }).await;
     within(registry.keep_alive(&lease)).await.expect("the lease moved too");
@@ -96,10 +87,10 @@ async fn a_slot_that_moves_under_load_loses_nothing() {
         }
         written
     };
-    let owner = within_long(cluster.owner(USER_LOG)).await.unwrap();
+    let owner = agreed(cluster.owner(USER_LOG)).await.unwrap();
     let mover = async {
         for to in [(owner + 1) % 3, (owner + 2) % 3, owner] {
-            within_long(cluster.move_slot(USER_LOG, to)).await.unwrap();
+            agreed(cluster.move_slot(USER_LOG, to)).await.unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
     };

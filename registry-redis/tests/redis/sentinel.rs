@@ -1,8 +1,8 @@
 //! Under Sentinel: failovers, with and without lost writes, and a primary that was cut off.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, next_change, refusal, register, service, until, watch,
-    watch_from_now, within,
+    Operator, agreed, claim, failure, hasty, ids, instance, next_change, refusal, register,
+    service, until, watch, watch_from_now, within,
 };
 use registry_core::{
     Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry,
@@ -13,20 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 async fn start() -> RedisSentinel {
-    Box::pin(within_long(RedisSentinel::start())).await.unwrap()
-}
-
-/// Three processes agree on something.
-async fn within_long<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("they agree in time")
+    Box::pin(agreed(RedisSentinel::start())).await.unwrap()
 }
 
 async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
-    let options = RedisOptions::default()
-        .with_shards(1)
-        .with_request_deadline(Duration::from_secs(1))
-        .with_connect_deadline(Duration::from_secs(1));
-    within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
+    hasty(url, RedisOptions::default().with_shards(1)).await
 }
 
 #[tokio::test]
@@ -40,7 +31,7 @@ async fn a_failover_is_followed() {
 
     servers.process(0).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
-    within_long(servers.successor_of(0)).await.unwrap();
+    agreed(servers.successor_of(0)).await.unwrap();
     let two = instance("user.rpc", "2");
     until(|| async { registry.register(&two, &claim()).await }).await;
     within(registry.keep_alive(&lease)).await.expect("the lease moved too");
@@ -71,7 +62,7 @@ async fn an_acknowledged_write_that_a_failover_lost_is_noticed_and_made_again() 
     for replica in [1, 2] {
         servers.process(replica).resume().unwrap();
     }
-    within_long(servers.successor_of(0)).await.unwrap();
+    agreed(servers.successor_of(0)).await.unwrap();
 
     until(|| async { registry.keep_alive(&kept).await }).await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second was not lost");
@@ -119,7 +110,7 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
 
     // All the while both are there to be called, and in the end in the store again, too.
     let (mut was_lost, mut steps) = (false, 0);
-    within_long(async {
+    agreed(async {
         loop {
             if let Ok(now) = theirs.load(&service("user.rpc")).await {
                 match now.instances().len() {
@@ -151,7 +142,7 @@ async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
     primary.run::<()>("CONFIG SET requirepass away").await;
     let _: u64 = primary.run("CLIENT KILL TYPE replica").await;
     primary.cut_all_but("registry").await;
-    let successor = within_long(servers.successor_of(0)).await.unwrap();
+    let successor = agreed(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
     let beside = connect(&url).await.unwrap();
     register(&beside, "user.rpc", "2").await;

@@ -18,6 +18,18 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
 }
 
+/// Waits for several processes to agree on something.
+pub(crate) async fn agreed<T>(future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(Duration::from_secs(60), future).await;
+    outcome.expect("they agree in time")
+}
+
+/// A registry that waits for nobody longer than a second.
+pub(crate) async fn hasty(url: &str, options: RedisOptions) -> Result<RedisRegistry, Error> {
+    let second = Duration::from_secs(1);
+    connect(url, options.with_request_deadline(second).with_connect_deadline(second)).await
+}
+
 /// A server of our own, run with more `arguments`.
 pub(crate) async fn server(arguments: &[&str]) -> Redis {
     let mut options = Redis::options();

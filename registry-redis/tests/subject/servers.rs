@@ -65,15 +65,13 @@ impl Servers {
         for (n, address) in self.addresses().into_iter().enumerate() {
             let mut operator = dial(&format!("redis://{address}")).await;
             let _: () = redis::cmd("SAVE").query_async(&mut operator).await.unwrap();
-            copy(&self.process(n).data_dir(), &backup.join(n.to_string()));
+            self.process(n).copy_data(&backup.join(n.to_string())).unwrap();
         }
     }
 
     pub(crate) async fn restore_from(&mut self, backup: &Path) {
         for n in 0..self.addresses().len() {
-            let process = self.process(n);
-            process.wipe().unwrap();
-            copy(&backup.join(n.to_string()), &process.data_dir());
+            self.process(n).replace_data(&backup.join(n.to_string())).unwrap();
         }
         match self {
             Self::Standalone(redis) => redis.process().unwrap().restart().await.unwrap(),
@@ -98,16 +96,4 @@ impl Servers {
 
 async fn dial(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! A server that is our child: its own port, its own folder, and the powers of an operator.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child};
@@ -95,6 +96,18 @@ impl Process {
             .map_err(ServerError::io("empty a server's data folder"))
     }
 
+    /// Copies its data into a folder, which is made. A server that runs must have written what is to be in
+    /// it.
+    pub fn copy_data(&self, to: &Path) -> Result<(), ServerError> {
+        copy(&self.data_dir(), to).map_err(ServerError::io("copy a server's data"))
+    }
+
+    /// Kills it if it runs, and puts what [`copy_data`](Self::copy_data) copied in place of its data.
+    pub fn replace_data(&mut self, from: &Path) -> Result<(), ServerError> {
+        self.wipe()?;
+        copy(from, &self.data_dir()).map_err(ServerError::io("put back a server's data"))
+    }
+
     /// Chooses a port, a folder and with them the command line.
     fn prepare(kind: &'static Kind, program: &Path, extra: &Extra) -> Result<Self, ServerError> {
         let folder = folder::create().map_err(ServerError::io("make a folder for a server"))?;
@@ -154,6 +167,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill().ok();
     }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// The data folder within a server's folder.
