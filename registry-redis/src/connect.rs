@@ -58,16 +58,12 @@ impl Topology {
         }
     }
 
-    /// Whether `address` is still who is asked about `home`, as far as is known.
-    pub(crate) fn is_at(&self, home: Home, address: &Address) -> bool {
+    /// Who is to be asked about `home`, if that is known without asking anybody.
+    pub(crate) fn known(&self, home: Home) -> Option<Address> {
         match self {
-            Self::Standalone(_) => true,
-            Self::Sentinel(sentinel) => {
-                sentinel.known_primary().is_none_or(|known| known == *address)
-            }
-            Self::Cluster(cluster) => {
-                cluster.known_owner(home).is_none_or(|known| known == *address)
-            }
+            Self::Standalone(address) => Some(address.clone()),
+            Self::Sentinel(sentinel) => sentinel.known_primary(),
+            Self::Cluster(cluster) => cluster.known_owner(home),
         }
     }
 

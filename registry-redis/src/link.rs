@@ -20,7 +20,7 @@ use redis::{FromRedisValue, Script};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -118,7 +118,7 @@ impl Link {
 
     /// Whether `address` is still who is asked about `shard`, as far as is known.
     pub(crate) fn leads_to(&self, address: &Address, shard: Shard) -> bool {
-        self.topology.is_at(Home::Shard(shard), address)
+        self.topology.known(Home::Shard(shard)).is_none_or(|known| known == *address)
     }
 
     /// Makes sure that the prefix is laid out as we lay it out.
@@ -139,7 +139,11 @@ impl Link {
         let (mut hops, mut asked) = (0, None);
         loop {
             let is_asked = asked.is_some();
-            let (address, session) = self.reach(call, asked.take()).await?;
+            let standing = if is_asked { None } else { self.standing(call) };
+            let (address, session) = match standing {
+                Some(standing) => standing,
+                None => Box::pin(self.reach(call, asked.take())).await?,
+            };
             // Over a new connection there may be another server than before.
             if call.home != Home::Layout && !self.is_verified.load(Ordering::Relaxed) {
                 Box::pin(self.verify()).await?;
@@ -160,6 +164,15 @@ impl Link {
                 _ => return Err(fault),
             }
         }
+    }
+
+    /// The connection that stands to whoever is to be asked, as far as is known.
+    fn standing(&self, call: &Call<'_>) -> Option<(Address, Arc<Session>)> {
+        let address = self.topology.known(call.home)?;
+        let way = Way { address: address.clone(), waits: call.ack != Ack::Primary };
+        let slot = self.sessions().get(&way)?.clone();
+        let session = slot.try_lock().ok()?.clone()?;
+        (!session.is_given_up()).then_some((address, session))
     }
 
     /// A connection to whoever is to be asked, or to `asked`. One that cannot be reached was asked for
@@ -204,8 +217,7 @@ impl Link {
     /// Callers wait here for whoever is connecting, each no longer than the deadline.
     async fn session(&self, way: &Way) -> Result<Arc<Session>, Fault> {
         let slot = {
-            // Held for a moment, and nothing panics meanwhile.
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sessions = self.sessions();
             if let Some(slot) = sessions.get(way) {
                 slot.clone()
             } else {
@@ -224,6 +236,11 @@ impl Link {
         self.is_verified.store(false, Ordering::Relaxed);
         *slot = Some(session.clone());
         Ok(session)
+    }
+
+    /// Held for a moment, and nothing panics meanwhile.
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Way, Arc<Slot>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

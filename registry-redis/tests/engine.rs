@@ -127,6 +127,7 @@ impl Arena for Server {
                 for member in members {
                     let _: usize = operator.zadd(&due, member, 0).await.unwrap();
                 }
+                let _: usize = operator.hdel(key(service, "meta"), "due").await.unwrap();
                 self.direct.load(service).await.unwrap(); // whoever touches it finds them due
             }
             _ => self.ways.strike(fault, side),

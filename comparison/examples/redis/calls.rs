@@ -27,9 +27,13 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
             calls::add_times(&mut report, name, &figures, limit, 1.02);
         }
         for (name, work) in [("register", Work::Register), ("keep_alive", Work::KeepAlive)] {
-            let scripts = [scripts(&server, &raw().await?, work).await?, scripts(&server, &ours().await?, work).await?];
-            let name = format!("{name}: scripts (raw {})", scripts[0]);
-            report.add(Figure::counted(name, scripts[1], "").exactly(scripts[0]));
+            let raw = scripts(&server, &raw().await?, work).await?;
+            let ours = scripts(&server, &ours().await?, work).await?;
+            let figure =
+                Figure::counted(format!("{name}: scripts (raw {})", raw.calls), ours.calls, "");
+            report.add(figure.exactly(raw.calls));
+            let name = format!("{name}: the server's time (raw {:.1})", raw.time);
+            report.add(Figure::timed(name, ours.time, "us"));
         }
         report.note(&server.told);
         report.note("p50, in turns at every call, each round over new connections; raw makes the same writes by one script, reads and checks nothing, and has no deadlines");
@@ -37,13 +41,22 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     })
 }
 
-/// How many scripts one call is, its undoing apart.
-async fn scripts<A: Arm>(server: &Server, arm: &A, work: Work) -> Result<f64> {
-    const CALLS: u32 = 100;
+/// The scripts of one call, and of its undoing where that is no call of its own.
+struct Scripts {
+    calls: f64,
+    /// Microseconds.
+    time: f64,
+}
+
+async fn scripts<A: Arm>(server: &Server, arm: &A, work: Work) -> Result<Scripts> {
+    const CALLS: u32 = 1000;
     let mut lane = Lane::prepare("counted", arm, work).await?;
-    let before = server.counts().await?.scripts()?;
+    let before = server.counts().await?;
     lane.time(CALLS.into()).await?;
-    let after = server.counts().await?.scripts()?;
+    let after = server.counts().await?;
     lane.finish().await?;
-    Ok((after - before) / f64::from(CALLS))
+    Ok(Scripts {
+        calls: (after.scripts()? - before.scripts()?) / f64::from(CALLS),
+        time: (after.script_time()? - before.script_time()?) / f64::from(CALLS),
+    })
 }

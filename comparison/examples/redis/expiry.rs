@@ -3,7 +3,6 @@
 use crate::server::Server;
 use anyhow::{Context, Result};
 use comparison::figures::{Figure, Report};
-use comparison::meter::as_f64;
 use comparison::sections::one_thread;
 use comparison::work::{Names, Work};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -115,7 +114,7 @@ async fn native(server: &Server, crowd: usize, patience: Duration) -> Result<Vec
                 left -= 1;
                 due.insert(key.clone(), Instant::now() + TTL);
                 end = Instant::now() + TTL + patience;
-                let ttl = as_f64(TTL.as_millis().try_into()?);
+                let ttl = u64::try_from(TTL.as_millis())?;
                 redis::cmd("SET").arg(key).arg("").arg("PX").arg(ttl).exec_async(&mut connection).await?;
             }
             event = timeout_at(end, events.next()) => {

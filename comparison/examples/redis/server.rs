@@ -74,6 +74,13 @@ impl Counts {
         Ok(calls.split(',').next().unwrap_or_default().parse()?)
     }
 
+    /// How many microseconds they took.
+    pub(crate) fn script_time(&self) -> Result<f64> {
+        let Some(calls) = self.field("cmdstat_evalsha:calls=") else { return Ok(0.0) };
+        let time = calls.split(',').find_map(|field| field.strip_prefix("usec="));
+        Ok(time.context("it counts no time of scripts")?.parse()?)
+    }
+
     /// The seconds that it ran for.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let mut sum = 0.0;

@@ -38,13 +38,13 @@ static REGISTER: LazyLock<Script> = LazyLock::new(|| {
         "local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
         redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
           't', 'P', 'm', ARGV[1], 'v', ARGV[4], 'x', ARGV[3], 'p', ARGV[5], 'd', ARGV[5])
-        redis.call('HSET', KEYS[1], 'rev', rev, 'dig', ARGV[5])
+        redis.call('HSET', KEYS[1], 'rev', rev, 'dig', ARGV[5],
+          'vt', ARGV[7], 'rt', ARGV[7], 'run', ARGV[5])
         redis.call('HSET', KEYS[2], ARGV[1], rev .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
         redis.call('HSET', KEYS[4], ARGV[2], ARGV[1])
         redis.call('ZADD', KEYS[3], 0, ARGV[1])
         redis.call('HINCRBY', KEYS[6], ARGV[6], 1)
         redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
-        redis.call('HSET', KEYS[1], 'vt', ARGV[7], 'rt', ARGV[7], 'run', ARGV[5])
         return { 'OK', rev }",
     )
 });

@@ -59,12 +59,8 @@ impl Sentinel {
 
     /// The primary: as last heard of, or as they say now.
     pub(super) async fn primary(&self) -> Result<Address, Fault> {
-        let known = self.known().clone();
-        if let Some(Known { primary, since }) = known {
-            if since.elapsed() >= ASK_AFTER {
-                self.ask_aside();
-            }
-            return Ok(primary);
+        if let Some(known) = self.known_primary() {
+            return Ok(known);
         }
         let _turn = self.0.asking.lock().await;
         if let Some(known) = &*self.known() {
@@ -73,9 +69,13 @@ impl Sentinel {
         self.ask().await
     }
 
-    /// The primary as last heard of.
+    /// The primary as last heard of. If that is long ago they are asked again, and nobody waits for it.
     pub(super) fn known_primary(&self) -> Option<Address> {
-        self.known().as_ref().map(|known| known.primary.clone())
+        let Known { primary, since } = self.known().clone()?;
+        if since.elapsed() >= ASK_AFTER {
+            self.ask_aside();
+        }
+        Some(primary)
     }
 
     /// Forgets `address`, if it is what they last named.

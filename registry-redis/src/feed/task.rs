@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 /// How often watches are told of progress, and those that were dropped are looked for.
@@ -93,7 +94,12 @@ impl Task {
             tokio::select! {
                 Some(request) = self.joins.recv() => self.join(request),
                 link = done(&mut self.opening) => self.read(link?),
-                read = done(&mut self.reading) => self.take(read?),
+                read = done(&mut self.reading) => {
+                    let link = self.take(read?);
+                    // Who was told something is not to wait until it is read on.
+                    yield_now().await;
+                    self.read(link);
+                }
                 Some(check) = self.checks.next() => self.judge(check)?,
                 () = at(next_check) => self.check_due(),
                 _ = tick.tick() => self.tick()?,
@@ -131,6 +137,9 @@ impl Task {
 
     /// Reads all shards from where they are. A read under way is given up with its connection.
     fn read(&mut self, mut link: FeedLink) {
+        if self.shards.is_empty() {
+            return;
+        }
         self.opening = None;
         self.address = Some(link.address().clone());
         let asked: Vec<_> = self.shards.iter().map(|(shard, open)| (*shard, open.at())).collect();
@@ -145,8 +154,8 @@ impl Task {
         self.reading = Some(read.boxed());
     }
 
-    /// Takes in what was read, and reads on.
-    fn take(&mut self, Read { link, asked, grown }: Read) {
+    /// Takes in what was read. Gives the connection to read on.
+    fn take(&mut self, Read { link, asked, grown }: Read) -> FeedLink {
         for (log, entries) in grown {
             let keyspace = self.store.link.keyspace();
             let asked = asked.iter().find(|(shard, _)| keyspace.log(*shard) == log);
@@ -167,9 +176,7 @@ impl Task {
                 self.close(shard, gap);
             }
         }
-        if !self.shards.is_empty() {
-            self.read(link);
-        }
+        link
     }
 
     /// Gives a shard up since its log does not lead on. The server says why; if it sees nothing wrong,

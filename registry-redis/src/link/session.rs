@@ -76,14 +76,14 @@ impl Session {
                     let mut connection = self.connection.clone();
                     command.query_async(&mut connection).await.map_err(Fault::from)
                 }
-                (ack, is_asked) => self.run_in_line(link, &command, ack, is_asked).await,
+                (ack, is_asked) => Box::pin(self.run_in_line(link, &command, ack, is_asked)).await,
             };
             match outcome {
                 Err(Fault::Redis(error))
                     if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
                         && !is_known =>
                 {
-                    call.script.load_async(&mut self.connection.clone()).await?;
+                    Box::pin(call.script.load_async(&mut self.connection.clone())).await?;
                     is_known = true;
                 }
                 outcome => return outcome,

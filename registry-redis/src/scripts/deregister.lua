@@ -8,6 +8,7 @@ if not fresh then
   reap()
   local member = redis.call('HGET', LEASE, ARGV[3])
   if member then
+    local _, drop = changes()
     drop(member)
   end
 end

@@ -14,11 +14,13 @@ local RUN, CAP = ARGV[1], ARGV[2]
 local BUDGET = 100    -- leases that one call lets expire: some 2 ms
 local MAX_STEP = 3000 -- ms that a lease may lose by a restart or a failover
 local SAVE_STEP = 1000 -- ms after which the clock is saved though nothing happens
+local IDLE_STEP = 3600000 -- ms after which an empty shard is looked at again
 local unpack = table.unpack or unpack
 
-local meta = redis.call('HMGET', META, 'rev', 'dig', 'vt', 'rt', 'run')
+local meta = redis.call('HMGET', META, 'rev', 'dig', 'vt', 'rt', 'run', 'due')
 local fresh = not meta[1] -- nobody used the shard yet, or it was wiped
 local rev, dig = tonumber(meta[1] or 0), meta[2]
+local due = tonumber(meta[6]) -- no lease falls due before, if it is known
 
 local function num(x)
   return string.format('%.0f', x)
@@ -35,9 +37,10 @@ if jumped then
 end
 vt = vt + step
 
--- Whoever sets a deadline saves the clock, so that a restart gives no lease more than its ttl again.
+-- Whoever sets a deadline saves the clock, so that a restart gives no lease more than its ttl again. Called
+-- once, at the end of a script: its time stands still.
 local function save_clock()
-  redis.call('HSET', META, 'vt', num(vt), 'rt', num(rt), 'run', RUN)
+  redis.call('HSET', META, 'vt', num(vt), 'rt', num(rt), 'run', RUN, 'due', due and num(due) or '')
 end
 
 -- Readers save it too, now and then. It fails where nothing can be written: on a server that was made a
@@ -50,24 +53,8 @@ end
 local function create(seed)
   redis.call('DEL', INST, IDX, LEASE, EXP, SVC, LOG)
   redis.call('HSET', META, 'rev', '0', 'dig', seed)
+  fresh, rev, dig, due = false, 0, seed, nil
   save_clock()
-  fresh, rev, dig = false, 0, seed
-end
-
--- Makes a revision: the only place that does. O(1), amortised over the trimming of the log.
-local function commit(kind, member, record, ttl)
-  local next_rev = num(rev + 1)
-  local chained = table.concat({ dig, next_rev, kind, member, record }, '\31')
-  local next_dig = string.sub(redis.sha1hex(chained), 1, 16)
-  redis.call('XADD', LOG, 'MAXLEN', '~', CAP, next_rev .. '-0',
-    't', kind, 'm', member, 'v', record, 'x', ttl, 'p', dig, 'd', next_dig)
-  redis.call('HSET', META, 'rev', next_rev, 'dig', next_dig)
-  rev, dig = rev + 1, next_dig
-  return next_rev
-end
-
-local function service_of(member)
-  return string.sub(member, 1, string.find(member, '\31', 1, true) - 1)
 end
 
 -- Takes a value of inst apart: mrev, lease, ttl, and the place where the record begins.
@@ -75,56 +62,95 @@ local function parse(value)
   return string.match(value or '', '^(%d+) (%d+) (%d+) ()')
 end
 
--- Puts a record under a lease. O(log N).
-local function put(member, lease, ttl, record)
-  local mrev = commit('P', member, record, ttl)
-  redis.call('HSET', INST, member, mrev .. ' ' .. lease .. ' ' .. ttl .. ' ' .. record)
-  redis.call('HSET', LEASE, lease, member)
-  if redis.call('ZADD', IDX, 0, member) == 1 then
-    redis.call('HINCRBY', SVC, service_of(member), 1)
+-- Starts the ttl of a record anew. The caller saves the clock. O(log N).
+local function renew(member, ttl)
+  local deadline = vt + tonumber(ttl)
+  redis.call('ZADD', EXP, num(deadline), member)
+  if due and deadline < due then
+    due = deadline
   end
-  return mrev
 end
 
--- Deletes a record with its lease. O(log N).
-local function drop(member)
-  local value = redis.call('HGET', INST, member)
-  if value then
-    commit('D', member, '', '0')
-    local _, lease = parse(value)
-    redis.call('HDEL', INST, member)
-    redis.call('HDEL', LEASE, lease or '')
+-- Gives what changes a shard, `put` and `drop`. They are made where they are needed: to make a function
+-- takes time, and few calls change anything.
+local function changes()
+  -- Makes a revision: the only place that does. O(1), amortised over the trimming of the log.
+  local function commit(kind, member, record, ttl)
+    local next_rev = num(rev + 1)
+    local chained = table.concat({ dig, next_rev, kind, member, record }, '\31')
+    local next_dig = string.sub(redis.sha1hex(chained), 1, 16)
+    redis.call('XADD', LOG, 'MAXLEN', '~', CAP, next_rev .. '-0',
+      't', kind, 'm', member, 'v', record, 'x', ttl, 'p', dig, 'd', next_dig)
+    redis.call('HSET', META, 'rev', next_rev, 'dig', next_dig)
+    rev, dig = rev + 1, next_dig
+    return next_rev
   end
-  redis.call('ZREM', EXP, member)
-  if redis.call('ZREM', IDX, member) == 1 then
-    local service = service_of(member)
-    if redis.call('HINCRBY', SVC, service, -1) <= 0 then
-      redis.call('HDEL', SVC, service)
+
+  local function service_of(member)
+    return string.sub(member, 1, string.find(member, '\31', 1, true) - 1)
+  end
+
+  -- Puts a record under a lease. O(log N).
+  local function put(member, lease, ttl, record)
+    local mrev = commit('P', member, record, ttl)
+    redis.call('HSET', INST, member, mrev .. ' ' .. lease .. ' ' .. ttl .. ' ' .. record)
+    redis.call('HSET', LEASE, lease, member)
+    if redis.call('ZADD', IDX, 0, member) == 1 then
+      redis.call('HINCRBY', SVC, service_of(member), 1)
+    end
+    return mrev
+  end
+
+  -- Deletes a record with its lease. O(log N).
+  local function drop(member)
+    local value = redis.call('HGET', INST, member)
+    if value then
+      commit('D', member, '', '0')
+      local _, lease = parse(value)
+      redis.call('HDEL', INST, member)
+      redis.call('HDEL', LEASE, lease or '')
+    end
+    redis.call('ZREM', EXP, member)
+    if redis.call('ZREM', IDX, member) == 1 then
+      local service = service_of(member)
+      if redis.call('HINCRBY', SVC, service, -1) <= 0 then
+        redis.call('HDEL', SVC, service)
+      end
     end
   end
+
+  return put, drop
 end
 
--- Starts the ttl of a record anew. O(log N).
-local function renew(member, ttl)
-  redis.call('ZADD', EXP, num(vt + tonumber(ttl)), member)
+-- Lets what is due expire, up to the budget. Whether nothing due is left. O(1) if nothing is due, and
+-- O(log N) now and then.
+local function reap()
+  if due and due >= vt then
+    return true
+  end
+  local dead = redis.call('ZRANGEBYSCORE', EXP, '-inf', '(' .. num(vt), 'LIMIT', 0, BUDGET)
+  if dead[1] then
+    local _, drop = changes()
+    for _, member in ipairs(dead) do
+      drop(member)
+    end
+  end
+  if #dead == BUDGET then
+    return false
+  end
+  local first = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES')
+  due = tonumber(first[2]) or vt + IDLE_STEP
   save_clock()
+  return true
 end
 
--- Lets one record expire if it is due. What a script decides by goes through here, since `reap` may
--- have more to do than its budget allows. O(log N).
+-- Lets one record expire if it is due. What a script decides by goes through here where `reap` had more
+-- to do than its budget allows. O(log N).
 local function settle(member)
   local deadline = redis.call('ZSCORE', EXP, member)
   if deadline and tonumber(deadline) < vt then
+    local _, drop = changes()
     drop(member)
   end
-end
-
--- Lets what is due expire, up to the budget. Whether nothing due is left. O(log N) if nothing is due.
-local function reap()
-  local due = redis.call('ZRANGEBYSCORE', EXP, '-inf', '(' .. num(vt), 'LIMIT', 0, BUDGET)
-  for _, member in ipairs(due) do
-    drop(member)
-  end
-  return #due < BUDGET
 end
 

@@ -6,21 +6,23 @@
 -- A lease whose record was written at another revision than the one last acknowledged is lost, though
 -- it may still stand: a rollback has undone the acknowledged write.
 
-if not fresh then
-  reap()
-end
-
-local replies = {}
+local reaped = fresh or reap()
+local replies, renewed = {}, false
 for i = 3, #ARGV, 3 do
   local member, reply = ARGV[i], 'LOST'
   if not fresh then
-    settle(member)
+    if not reaped then
+      settle(member)
+    end
     local mrev, holder, ttl = parse(redis.call('HGET', INST, member))
     if holder == ARGV[i + 1] and mrev == ARGV[i + 2] then
       renew(member, ttl)
-      reply = 'OK'
+      reply, renewed = 'OK', true
     end
   end
   replies[#replies + 1] = reply
+end
+if renewed then
+  save_clock()
 end
 return replies

@@ -24,8 +24,8 @@ elseif at < rev then
   end
 end
 
-local first, due = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
+local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
 if first[2] then
-  due = math.max(0, tonumber(first[2]) - vt + 1)
+  wait = math.max(0, tonumber(first[2]) - vt + 1)
 end
-return { status, num(due), num(rev), entries }
+return { status, num(wait), num(rev), entries }

@@ -11,12 +11,17 @@ local member, lease, ttl, takeover, record, seed =
 if fresh then
   create(seed)
 end
-reap()
-settle(member)
+local reaped = reap()
+local put = changes()
+if not reaped then
+  settle(member)
+end
 
 local other = redis.call('HGET', LEASE, lease)
 if other and other ~= member then
-  settle(other)
+  if not reaped then
+    settle(other)
+  end
   if redis.call('HEXISTS', LEASE, lease) == 1 then
     return { 'INVALID', 'instance' }
   end
@@ -41,4 +46,5 @@ else
   end
 end
 renew(member, ttl)
+save_clock()
 return { 'OK', mrev }

@@ -67,6 +67,7 @@ impl Server {
             let _: usize = redis.zadd(&due, member, 0).await.unwrap();
             expired += 1;
         }
+        let _: usize = redis.hdel(key(service, "meta"), "due").await.unwrap();
         // Whoever touches it finds them due. In a cluster a cut is one of the operator's too.
         while let Err(error) = self.operator.load(service).await {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
