@@ -138,7 +138,7 @@ const REDIS: Kind = Kind {
             variables: &[],
             by_binary: Some("package(registry-redis) - binary(/^conformance|^engine/)"),
             in_docker: Some("binary(redis) & test(/^(feed|loads|operations|renewals)::/)"),
-            takes_long: false,
+            takes_long: true,
         },
         Suite {
             name: "servers",
