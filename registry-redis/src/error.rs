@@ -46,7 +46,7 @@ pub(crate) enum Fault {
     Compacted,
     #[error("the history of the cursor was rolled back, wiped or replaced: load again")]
     Diverged,
-    #[error("the history changed while a watch was being opened: watch again")]
+    #[error("the history changed while it was being read: try again")]
     Unsettled,
     #[error("too many watches are being opened at once: watch again")]
     Crowded,

@@ -34,7 +34,7 @@ pub(crate) struct Link {
     keyspace: Keyspace,
     options: RedisOptions,
     sessions: Mutex<HashMap<Way, Arc<Slot>>>,
-    /// Whether the layout of the prefix was looked at since the last connection was made.
+    /// Whether the layout of the prefix was looked at, since the last connection was made.
     is_verified: AtomicBool,
 }
 
@@ -144,7 +144,6 @@ impl Link {
                 Some(standing) => standing,
                 None => Box::pin(self.reach(call, asked.take())).await?,
             };
-            // Over a new connection there may be another server than before.
             if call.home != Home::Layout && !self.is_verified.load(Ordering::Relaxed) {
                 Box::pin(self.verify()).await?;
             }
@@ -233,7 +232,11 @@ impl Link {
         }
         *slot = None;
         let session = Arc::new(Session::greet(self, &way.address, "registry").await?);
-        self.is_verified.store(false, Ordering::Relaxed);
+        if !self.is_cluster() {
+            // There may be another server than before. The nodes of a Cluster vouch for each other, and one
+            // that is down must not keep us from what lies on the others.
+            self.is_verified.store(false, Ordering::Relaxed);
+        }
         *slot = Some(session.clone());
         Ok(session)
     }

@@ -146,6 +146,9 @@ impl Loading<'_> {
                 self.note(&entry, &mut news);
             }
         }
+        if left.next().is_some() {
+            return Err(Gap::Forked.into()); // a page was further on than the last one
+        }
         merge(rows, news);
         Ok(at)
     }

@@ -51,7 +51,6 @@ impl Renewals {
         let answered = match self.enter(store, shard, arguments(lease)) {
             Entered::Next(answered) => answered,
             Entered::Now(mine) => {
-                // The next call is made however this one ends, or if nobody waits for it any more.
                 let turn = Turn { store, shard };
                 let outcome = call(store, shard, std::slice::from_ref(&mine)).await;
                 drop(turn);
@@ -94,7 +93,7 @@ impl Renewals {
     }
 }
 
-/// The call under way, made by one who waits for itself only.
+/// The call under way. However it ends, and if nobody waits for it any more, it is the next one's turn.
 struct Turn<'a> {
     store: &'a Arc<Store>,
     shard: Shard,
@@ -112,25 +111,18 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Makes calls until nobody waits.
-async fn serve(store: Arc<Store>, shard: Shard, first: Vec<Waiting>) {
-    let mut next = Some(first);
-    while let Some(waiting) = next {
-        let (leases, answers): (Vec<_>, Vec<_>) =
-            waiting.into_iter().map(|waiting| (waiting.lease, waiting.answer)).unzip();
-        match call(&store, shard, &leases).await {
-            Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    drop(answer.send(outcome)); // who asked may not wait any more
-                }
-            }
-            Err(fault) => {
-                for answer in answers {
-                    drop(answer.send(Err(fault.clone())));
-                }
-            }
-        }
-        next = store.renewals.next(&store, shard);
+/// Makes one call for several who wait.
+async fn serve(store: Arc<Store>, shard: Shard, waiting: Vec<Waiting>) {
+    let turn = Turn { store: &store, shard };
+    let (leases, answers): (Vec<_>, Vec<_>) =
+        waiting.into_iter().map(|waiting| (waiting.lease, waiting.answer)).unzip();
+    let outcomes = match call(&store, shard, &leases).await {
+        Ok(outcomes) => outcomes,
+        Err(fault) => answers.iter().map(|_| Err(fault.clone())).collect(),
+    };
+    drop(turn);
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        drop(answer.send(outcome)); // who asked may not wait any more
     }
 }
 

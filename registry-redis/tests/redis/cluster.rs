@@ -7,7 +7,7 @@ use crate::support::{
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testkit::servers::RedisCluster;
+use registry_testkit::servers::{Redis, RedisCluster};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -114,6 +114,33 @@ async fn a_slot_that_moves_under_load_loses_nothing() {
     assert_eq!(seen, written.iter().map(|id| format!("+{id}")).collect::<Vec<_>>());
     written.sort();
     assert_eq!(ids(&registry, "user.rpc").await, written);
+}
+
+#[tokio::test]
+async fn nodes_that_are_down_take_nothing_away_of_what_lies_on_others() {
+    let mut options = Redis::options();
+    options.url = None;
+    options.arguments = ["--cluster-require-full-coverage", "no"].map(str::to_owned).to_vec();
+    let mut cluster = Box::pin(agreed(RedisCluster::start_with(options))).await.unwrap();
+    let registry = connect(&cluster.url()).await.unwrap();
+    let layout = agreed(cluster.owner("{registry}:layout")).await.unwrap();
+    let mut elsewhere = None;
+    for (name, shard) in [("a", 12), ("prod/order.rpc", 10), ("user.rpc", 15)] {
+        let owner = agreed(cluster.owner(&format!("{{registry/{shard}}}:log"))).await.unwrap();
+        if owner != layout {
+            elsewhere = Some((name, owner));
+        }
+    }
+    let (name, owner) = elsewhere.expect("no shard of three lies on another node than the layout");
+    register(&registry, name, "1").await;
+    // With its replica, so that nobody takes over.
+    for node in [layout, layout + 3] {
+        cluster.process(node).kill().unwrap();
+    }
+    Operator::at(&cluster.address(owner)).await.cut("registry").await;
+    let two = instance(name, "2");
+    until(|| async { registry.register(&two, &claim()).await }).await;
+    assert_eq!(ids(&registry, name).await, ["1", "2"]);
 }
 
 #[tokio::test]
