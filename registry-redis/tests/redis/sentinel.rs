@@ -5,7 +5,7 @@ use crate::support::{
     service, until, watch, watch_from_now, within,
 };
 use registry_core::{
-    Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry,
+    Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry, Secret,
 };
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::servers::RedisSentinel;
@@ -172,6 +172,29 @@ async fn sentinels_that_are_gone_are_not_needed_while_others_are_there() {
     register(&registry, "user.rpc", "2").await;
     let error = connect(&servers.url()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn sentinels_that_want_a_password_get_their_own() {
+    let servers = start().await;
+    let url = servers.url();
+    let (_, hosts) = url.split_once("://").unwrap();
+    let (hosts, _) = hosts.split_once('/').unwrap();
+    for sentinel in hosts.split(',') {
+        let mut sentinel = Operator::at(sentinel).await;
+        sentinel.run::<()>("ACL SETUSER default resetpass >s3cret").await;
+    }
+    let error = connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    let with = |password| {
+        let options = RedisOptions::default().with_sentinel_login(None, Secret::new(password));
+        assert!(!format!("{options:?}").contains(password));
+        hasty(&url, options)
+    };
+    let error = with("wr0ng").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    let registry = with("s3cret").await.unwrap();
+    register(&registry, "user.rpc", "1").await;
 }
 
 #[tokio::test]
