@@ -1,8 +1,8 @@
 //! On a Cluster: shards on different nodes, a node that is replaced, slots that move.
 
 use crate::support::{
-    Operator, agreed, claim, failure, hasty, ids, instance, next_change, register, server, service,
-    until, watch, watch_from_now, within,
+    Operator, agreed, claim, failure, goes_on, hasty, ids, instance, next_change, register, server,
+    service, until, watch, watch_from_now, within,
 };
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, Registry};
@@ -61,13 +61,7 @@ async fn a_node_that_is_killed_is_replaced_and_what_it_had_goes_on() {
     cluster.process(owner).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     agreed(cluster.successor_of(owner, USER_LOG)).await.unwrap();
-    let two = instance("user.rpc", "2");
-    until(|| async { registry.register(&two, &claim()).await }).await;
-    within(registry.keep_alive(&lease)).await.expect("the lease moved too");
-    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
-    let cursor = live.cursor().clone();
-    let mut resumed = watch(&registry, "user.rpc", &cursor).await;
-    assert_eq!(next_change(&mut resumed).await, "+2");
+    goes_on(&registry, &lease, &live).await;
 }
 
 #[tokio::test]

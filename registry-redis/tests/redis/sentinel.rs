@@ -1,8 +1,8 @@
 //! Under Sentinel: failovers, with and without lost writes, and a primary that was cut off.
 
 use crate::support::{
-    Operator, agreed, claim, failure, hasty, ids, instance, next_change, refusal, register,
-    service, until, watch, watch_from_now, within,
+    Operator, agreed, claim, failure, goes_on, hasty, ids, instance, next_change, refusal,
+    register, service, until, watch, watch_from_now, within,
 };
 use registry_core::{
     Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry, Secret,
@@ -32,13 +32,7 @@ async fn a_failover_is_followed() {
     servers.process(0).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     agreed(servers.successor_of(0)).await.unwrap();
-    let two = instance("user.rpc", "2");
-    until(|| async { registry.register(&two, &claim()).await }).await;
-    within(registry.keep_alive(&lease)).await.expect("the lease moved too");
-    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
-    let cursor = live.cursor().clone();
-    let mut resumed = watch(&registry, "user.rpc", &cursor).await;
-    assert_eq!(next_change(&mut resumed).await, "+2");
+    goes_on(&registry, &lease, &live).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use registry_core::{
-    Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, Registry, ServiceName, Watch,
+    Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, ServiceName, Watch,
 };
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::servers::Redis;
@@ -211,4 +211,15 @@ where
         }
     })
     .await
+}
+
+/// Sees that the service `user.rpc`, of which `lease` is one, goes on after a failover that lost nothing,
+/// from where `cut` was cut.
+pub(crate) async fn goes_on(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {
+    let two = instance("user.rpc", "2");
+    until(|| async { registry.register(&two, &claim()).await }).await;
+    within(registry.keep_alive(lease)).await.expect("the lease moved too");
+    assert_eq!(ids(registry, "user.rpc").await, ["1", "2"]);
+    let mut resumed = watch(registry, "user.rpc", cut.cursor()).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
 }
