@@ -16,9 +16,6 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// The options that it reads.
-    pub const OPTIONS: [&str; 3] = ["ca", "cert", "key"];
-
     /// Reads what `target` names.
     ///
     /// # Errors

@@ -163,27 +163,14 @@ impl fmt::Debug for RedisRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use registry_testkit::call_sizes;
     use registry_testkit::servers::Redis;
-    use std::time::Duration;
 
-    /// A call is boxed and moved there, so that its size is paid for each time.
     #[tokio::test]
     async fn a_call_takes_no_room_for_what_rarely_happens() {
         let server = Redis::start().await.unwrap();
         let registry = RedisRegistry::connect(&server.url().parse().unwrap()).await.unwrap();
-        let address = "10.0.0.1:80".parse().unwrap();
-        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
-        let claim = Claim::new(Duration::from_secs(10)).unwrap();
-        let lease = registry.register(&one, &claim).await.unwrap();
-        let now = registry.load(one.service()).await.unwrap();
-        let sizes = [
-            ("register", size_of_val(&*registry.register(&one, &claim))),
-            ("keep_alive", size_of_val(&*registry.keep_alive(&lease))),
-            ("deregister", size_of_val(&*registry.deregister(&lease))),
-            ("load", size_of_val(&*registry.load(one.service()))),
-            ("watch", size_of_val(&*registry.watch(one.service(), now.cursor()))),
-            ("services", size_of_val(&*registry.services())),
-        ];
+        let sizes = call_sizes(&registry).await;
         assert!(sizes.iter().all(|(_, size)| *size <= 3 * 1024), "{sizes:?}");
     }
 }

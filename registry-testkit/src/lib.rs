@@ -23,9 +23,11 @@ pub mod proxy;
 mod rival;
 pub mod scenarios;
 pub mod servers;
+mod sizes;
 mod subject;
 
 pub use self::case::Case;
 pub use self::endurance::{Endurance, Endured};
 pub use self::harness::{Scenario, conformance};
+pub use self::sizes::call_sizes;
 pub use self::subject::{LostWrites, Subject, Traits};

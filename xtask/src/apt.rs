@@ -44,6 +44,7 @@ pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()
     let sources = scratch.join("sources.list");
     fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {release} main\n"))
         .context("cannot write a list of sources")?;
+    fs::write(scratch.join("status"), "").context("cannot write a list of no packages")?;
     for folder in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(scratch.join(folder)).context("cannot make a folder for packages")?;
     }
@@ -55,6 +56,8 @@ pub(crate) fn unpack(packages: &[&str], release: &str, into: &Path) -> Result<()
             option("Dir::Etc::SourceList", &path("sources.list")),
             option("Dir::Etc::SourceParts", "-"),
             option("Dir::State::Lists", &path("lists")),
+            // Or it would look for the very version that is installed here, which may be of elsewhere.
+            option("Dir::State::Status", &path("status")),
             option("Dir::Cache", &path("cache")),
             // The user that apt downloads as may not enter the folder.
             option("APT::Sandbox::User", "root"),

@@ -174,7 +174,7 @@ fn certificates(_: &Target) -> Result<Certificates> {
 
 #[cfg(feature = "tls")]
 fn certificates(target: &Target) -> Result<Certificates> {
-    use redis::{ClientTlsConfig, TlsCertificates};
+    use redis::{Client, ClientTlsConfig, TlsCertificates};
     use rustls::crypto::{CryptoProvider, ring};
 
     // Where the program has chosen no cryptography, the client could not choose either, and panics.
@@ -184,7 +184,12 @@ fn certificates(target: &Target) -> Result<Certificates> {
     let files = registry_core::TlsFiles::read(target)?;
     let client_tls =
         files.identity.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-    Ok(TlsCertificates { client_tls, root_cert: files.ca })
+    let certificates = TlsCertificates { client_tls, root_cert: files.ca };
+    // What is in them is read at each connection: what is wrong with that is no matter of a server.
+    Client::build_with_tls("rediss://localhost", certificates.clone()).map_err(|error| {
+        invalid("what the options `ca`, `cert` and `key` name is no such thing").with_source(error)
+    })?;
+    Ok(certificates)
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -263,6 +268,17 @@ mod tests {
         for bad in bad {
             assert_eq!(setup(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn what_looks_like_a_certificate_and_is_none_is_invalid_and_not_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n")
+            .unwrap();
+        let error = setup(&format!("rediss://h?ca={}", path.display())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     }
 
     #[cfg(not(feature = "tls"))]

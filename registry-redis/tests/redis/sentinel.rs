@@ -134,8 +134,11 @@ async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
 
     // It lets nobody in any more. Who is in stays: the registry, and not its peers.
     primary.run::<()>("CONFIG SET requirepass away").await;
-    let _: u64 = primary.run("CLIENT KILL TYPE replica").await;
+    assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
     primary.cut_all_but("registry").await;
+    let three = instance("user.rpc", "3");
+    let lost = within(registry.register(&three, &claim())).await.expect("it acknowledges still");
+    assert_eq!(next_change(&mut live).await, "+3");
     let successor = agreed(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
     let beside = connect(&url).await.unwrap();
@@ -143,10 +146,14 @@ async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     let name = service("user.rpc");
     until(|| async {
-        let ids: Vec<_> = registry.load(&name).await?.instances().ids().cloned().collect();
-        if ids.len() == 2 { Ok(()) } else { Err(not_yet()) }
+        let now = registry.load(&name).await?;
+        if now.instances().find("2").is_some() { Ok(()) } else { Err(not_yet()) }
     })
     .await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "nobody had the third");
+    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
+    assert_eq!(refusal(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
     assert!(servers.process(0).pid().is_some(), "it was alive all along");
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// Holds the store to the contract, on servers of its own for each scenario.
 pub(crate) fn run(topology: Topology) -> ExitCode {
@@ -69,9 +70,12 @@ impl Server {
         }
         let _: usize = redis.hdel(key(service, "meta"), "due").await.unwrap();
         // Whoever touches it finds them due. In a cluster a cut is one of the operator's too.
-        while let Err(error) = self.operator.load(service).await {
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-        }
+        let touched = async {
+            while let Err(error) = self.operator.load(service).await {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            }
+        };
+        timeout(Duration::from_secs(20), touched).await.expect("the operator gets through");
         expired
     }
 }

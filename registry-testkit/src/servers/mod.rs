@@ -11,8 +11,8 @@
 //! Where there is none of them the answer is an error that says how to get one. A test fails with
 //! it; it is never a reason to skip.
 //!
-//! [`EtcdCluster`], [`RedisCluster`], [`RedisSentinel`] and servers with TLS (feature `tls`) are children of this process, so only the
-//! second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
+//! [`EtcdCluster`], [`RedisCluster`], [`RedisSentinel`] and servers with TLS (feature `tls`) are
+//! children of this process, so only the second will do. Another release than the usual is a matter of [`ServerOptions::path`], or for a
 //! whole run of `REGISTRY_TEST_ETCD_PATH`, which stands for `PATH`: `cargo xtask etcd-releases`
 //! provides one. Where that is empty there is no binary.
 //!
