@@ -65,6 +65,7 @@ async fn the_others_go_on_while_their_leader_is_paused() {
     assert_ne!(leader, paused);
     assert!(writes(&cluster, leader).await);
     cluster.process(paused).resume().unwrap();
+    cluster.rejoined(paused).await.unwrap();
     assert!(reads(&cluster, paused).await);
 }
 

@@ -8,7 +8,7 @@ use self::kinds::{KINDS, Suite};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ pub(crate) fn run(kind: &'static Kind, quick: bool) -> Result<()> {
         let tally = cell.run(&title, &log)?;
         let row = Row { release: cell.release, place: cell.place, suite: cell.suite, tally };
         step(&format!("{title}: {}", if row.is_good() { "good" } else { "BAD" }));
+        if !row.is_good() {
+            show_failures(&log)?;
+        }
         rows.push(row);
     }
     println!();
@@ -106,7 +109,7 @@ impl Cell {
     }
 
     /// Runs the tests, and shows which was the last.
-    fn run(&self, title: &str, log: &PathBuf) -> Result<Tally> {
+    fn run(&self, title: &str, log: &Path) -> Result<Tally> {
         let bar = progress(title);
         let mut file =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -133,6 +136,15 @@ impl Cell {
         bar.finish_and_clear();
         Ok(tally)
     }
+}
+
+/// Prints what a run said but of tests that passed: on a machine of a CI nobody opens the log.
+fn show_failures(log: &Path) -> Result<()> {
+    let said = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+    for line in said.lines().filter(|line| !line.trim_start().starts_with("PASS ")) {
+        eprintln!("  {line}");
+    }
+    Ok(())
 }
 
 /// What turns while a cell runs; elsewhere than on a terminal one line.

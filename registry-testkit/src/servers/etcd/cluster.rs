@@ -126,14 +126,21 @@ impl EtcdCluster {
     pub async fn heal(&mut self) -> Result<(), ServerError> {
         self.network.cut_off(None);
         let Some(member) = self.cut_off.take() else { return Ok(()) };
-        let runs = self.members[member].process.pid().is_some();
+        if self.members[member].process.pid().is_some() {
+            self.rejoined(member).await
+        } else {
+            self.leader().await.map(drop)
+        }
+    }
+
+    /// Waits until a member that was away follows the leader of the others: one that was paused
+    /// still takes itself for what it was, and refuses what it is asked until it knows better.
+    pub async fn rejoined(&self, member: usize) -> Result<(), ServerError> {
         let is_back = |seen: &[Option<Status>]| {
             let leader = seen[self.leader_in(seen)?].as_ref()?;
-            let follows = |status: &Status| {
-                // It comes back with a term of its own, and the others then vote again.
-                status.leader == leader.leader && status.term == leader.term
-            };
-            (!runs || seen[member].as_ref().is_some_and(follows)).then_some(())
+            // It comes back with a term of its own, and the others may then vote again.
+            let status = seen[member].as_ref()?;
+            (status.leader == leader.leader && status.term == leader.term).then_some(())
         };
         self.settle("join a member of etcd to its peers again", is_back).await
     }
