@@ -183,6 +183,7 @@ fn kind_of(error: &RedisError) -> ErrorKind {
         ("CLUSTERDOWN", ErrorKind::Unavailable),
         ("max number of clients", ErrorKind::Unavailable),
         ("WRONGTYPE", ErrorKind::Invalid),
+        ("a key of the registry is damaged", ErrorKind::Invalid),
         ("MOVED", ErrorKind::Unavailable),
         ("ASK ", ErrorKind::Unavailable),
         ("CROSSSLOT", ErrorKind::Invalid),

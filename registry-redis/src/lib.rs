@@ -49,7 +49,7 @@
 //! # Rights
 //!
 //! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
-//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +hsetnx +hmget +hget +hset
+//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +get +set +hsetnx +hmget +hget +hset
 //! +hdel +hexists +hincrby +hkeys +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +xadd
 //! +xread +xrange +time +evalsha +script|load`.
 //!

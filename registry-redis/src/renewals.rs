@@ -6,7 +6,7 @@
 use crate::error::Fault;
 use crate::scripts;
 use crate::shard::{Shard, member};
-use crate::store::Store;
+use crate::store::{Store, millis};
 use registry_core::Lease;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
@@ -145,11 +145,12 @@ async fn call(
     Ok(statuses.into_iter().map(outcome).collect())
 }
 
-/// A lease as the script takes it: member, lease, mrev.
+/// A lease as the script takes it: member, how its value begins, ttl.
 fn arguments(lease: &Lease) -> [Vec<u8>; 3] {
+    let ttl = millis(lease.ttl());
     [
         member(lease.instance()).into_bytes(),
-        lease.id().to_string().into_bytes(),
-        lease.revision().to_string().into_bytes(),
+        format!("{} {} {ttl} ", lease.revision(), lease.id()).into_bytes(),
+        ttl.to_string().into_bytes(),
     ]
 }

@@ -130,7 +130,7 @@ impl Store {
 }
 
 /// A ttl in milliseconds, never shorter than what was asked for.
-fn millis(ttl: Duration) -> u64 {
+pub(crate) fn millis(ttl: Duration) -> u64 {
     let millis = ttl.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or_else(|_| unreachable!("a ttl is at most a day"))
 }

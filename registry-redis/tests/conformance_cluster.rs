@@ -1,6 +1,7 @@
 //! The same on a Cluster of six nodes of its own for each scenario.
 #![allow(clippy::unwrap_used)]
 
+mod shard;
 mod subject;
 
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! Registrations and views over a real Redis, under faults.
 #![allow(clippy::unwrap_used)]
 
+mod shard;
+
 use async_trait::async_trait;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
@@ -9,6 +11,7 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::Traits;
 use registry_testkit::engine::{Arena, Fault, Side, Terms, Ways, suite};
 use registry_testkit::servers::{Redis, ServerOptions};
+use shard::{key, make_due};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,10 +127,7 @@ impl Arena for Server {
                 let (mut operator, due) = (operator(&redis).await, key(service, "exp"));
                 let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
                 assert!(!members.is_empty(), "no lease was there");
-                for member in members {
-                    let _: usize = operator.zadd(&due, member, 0).await.unwrap();
-                }
-                let _: usize = operator.hdel(key(service, "meta"), "due").await.unwrap();
+                make_due(&mut operator, service, &members).await;
                 self.direct.load(service).await.unwrap(); // whoever touches it finds them due
             }
             _ => self.ways.strike(fault, side),
@@ -154,12 +154,4 @@ impl Arena for Server {
     async fn play(&self, seed: u64, length: Duration) {
         self.ways.play(seed, length).await;
     }
-}
-
-/// A key of the shard of `service`: FNV-1a of its name, modulo 16, as the layout says.
-fn key(service: &ServiceName, name: &str) -> String {
-    let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{{test/{:02}}}:{name}", hash % 16)
 }

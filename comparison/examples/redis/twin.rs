@@ -35,11 +35,9 @@ type Logs = Vec<(String, Vec<(String, Vec<Vec<u8>>)>)>;
 
 static REGISTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
+        "local rev = redis.call('INCR', KEYS[1])
         redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
           't', 'P', 'm', ARGV[1], 'v', ARGV[4], 'x', ARGV[3], 'p', ARGV[5], 'd', ARGV[5])
-        redis.call('HSET', KEYS[1], 'rev', rev, 'dig', ARGV[5],
-          'vt', ARGV[7], 'rt', ARGV[7], 'run', ARGV[5])
         redis.call('HSET', KEYS[2], ARGV[1], rev .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
         redis.call('HSET', KEYS[4], ARGV[2], ARGV[1])
         redis.call('ZADD', KEYS[3], 0, ARGV[1])
@@ -52,14 +50,13 @@ static REGISTER: LazyLock<Script> = LazyLock::new(|| {
 static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
-        redis.call('HSET', KEYS[1], 'vt', ARGV[2], 'rt', ARGV[2], 'run', ARGV[3])
         return { 'OK' }",
     )
 });
 
 static DEREGISTER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "local rev = redis.call('HINCRBY', KEYS[1], 'rev', 1)
+        "local rev = redis.call('INCR', KEYS[1])
         redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
           't', 'D', 'm', ARGV[1], 'v', '', 'x', '0', 'p', ARGV[3], 'd', ARGV[3])
         redis.call('HDEL', KEYS[2], ARGV[1])
@@ -110,7 +107,7 @@ impl Arm for Twin {
 
     async fn keep_alive(&self, held: &Held) -> Result<()> {
         let mut call = KEEP_ALIVE.key(&keys()[..]);
-        call.arg(&held.member).arg(DEADLINE).arg(DIGEST);
+        call.arg(&held.member).arg(DEADLINE);
         let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(())
@@ -139,8 +136,8 @@ impl Arm for Twin {
     }
 
     async fn mark(&self, _: &ServiceName) -> Result<String> {
-        let mut last = redis::cmd("HGET");
-        last.arg(&keys()[0]).arg("rev");
+        let mut last = redis::cmd("GET");
+        last.arg(&keys()[0]);
         let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
         Ok(format!("{}-0", last.unwrap_or_default()))
     }
@@ -176,7 +173,7 @@ fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// As those of a shard.
+/// As those of a shard; `meta` is no more than a counter.
 fn keys() -> [String; 7] {
     ["meta", "inst", "idx", "lease", "exp", "svc", "log"].map(|key| format!("{{{RAW}/00}}:{key}"))
 }

@@ -6,10 +6,9 @@
 
 if not fresh then
   reap()
-  local member = redis.call('HGET', LEASE, ARGV[3])
+  local member = redis.call('HGET', KEYS[4], ARGV[3])
   if member then
-    local _, drop = changes()
-    drop(member)
+    writer().drop(member)
   end
 end
 return 'OK'

@@ -8,53 +8,63 @@
 -- read once. Only what runs on Redis 6.2 and its relatives is used: Lua 5.1 that is also valid 5.4, no
 -- cjson, no functions, no undeclared keys. Replies are strings, since a Lua number is cut to 53 bits.
 
-local META, INST, IDX, LEASE, EXP, SVC, LOG =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local RUN, CAP = ARGV[1], ARGV[2]
-local BUDGET = 100    -- leases that one call lets expire: some 2 ms
-local MAX_STEP = 3000 -- ms that a lease may lose by a restart or a failover
-local SAVE_STEP = 1000 -- ms after which the clock is saved though nothing happens
+local META, EXP, RUN = KEYS[1], KEYS[5], ARGV[1]
+local BUDGET = 100     -- leases that one call lets expire: some 2 ms
+local MAX_STEP = 3000  -- ms that a lease may lose by a restart or a failover
+local RENEW_STEP = 10  -- ms after which who sets a deadline saves the clock
+local READ_STEP = 1000 -- ms after which who reads does
 local IDLE_STEP = 3600000 -- ms after which an empty shard is looked at again
-local unpack = table.unpack or unpack
 
-local meta = redis.call('HMGET', META, 'rev', 'dig', 'vt', 'rt', 'run', 'due')
-local fresh = not meta[1] -- nobody used the shard yet, or it was wiped
-local rev, dig = tonumber(meta[1] or 0), meta[2]
-local due = tonumber(meta[6]) -- no lease falls due before, if it is known
-
+-- Lua's own way would be `1.7952e+12`. It takes its time, so what was not changed stays a string.
 local function num(x)
   return string.format('%.0f', x)
 end
 
--- The lease clock. It runs with the server's, but for what no lease should pay for: time the server was
--- not there, and a clock set back. (A clock set forward looks like time passing, and is not told apart.)
+-- All of it is strings. Nothing falls due before `due`; `lag` and `rt` are the clock's, see below.
+local rev, dig, lag, due, rt, run = '0', '', '0', '0', nil, nil
+local meta = redis.call('GET', META)
+local fresh = not meta -- nobody used the shard yet, or it was wiped
+if meta then
+  rev, dig, lag, due, rt, run = string.match(meta, '^(%d+) (%x+) (%-?%d+) (%d+) (%d+) (.*)$')
+  if not rev then
+    return redis.error_reply('ERR a key of the registry is damaged: ' .. META)
+  end
+end
+
+-- The lease clock, `vt`. It runs with the server's, but for what no lease should pay for: time the server
+-- was not there, and a clock set back. It lags behind by those. (A clock set forward looks like time
+-- passing, and is not told apart.)
 local time = redis.call('TIME')
-local rt = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local vt, step = tonumber(meta[3] or rt), rt - tonumber(meta[4] or rt)
-local jumped = not fresh and (step < 0 or meta[5] ~= RUN)
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local step = now - (rt or now) -- since the clock was saved
+local jumped = meta and (step < 0 or run ~= RUN)
 if jumped then
-  step = math.max(0, math.min(step, MAX_STEP))
+  lag = num(lag + step - math.max(0, math.min(step, MAX_STEP)))
 end
-vt = vt + step
+local vt = now - lag
 
--- Whoever sets a deadline saves the clock, so that a restart gives no lease more than its ttl again. Called
--- once, at the end of a script: its time stands still.
-local function save_clock()
-  redis.call('HSET', META, 'vt', num(vt), 'rt', num(rt), 'run', RUN, 'due', due and num(due) or '')
-end
-
--- Readers save it too, now and then. It fails where nothing can be written: on a server that was made a
--- replica and may be stale, or that refuses renewals. Such a server must not look alive to them.
-if jumped or (not fresh and step >= SAVE_STEP) then
-  save_clock()
+local function save()
+  redis.call('SET', META, table.concat({ rev, dig, lag, due, num(now), RUN }, ' '))
+  step = 0
 end
 
--- Begins a history that no other can be taken for. Remains of a shard whose meta was lost go with it.
-local function create(seed)
-  redis.call('DEL', INST, IDX, LEASE, EXP, SVC, LOG)
-  redis.call('HSET', META, 'rev', '0', 'dig', seed)
-  fresh, rev, dig, due = false, 0, seed, nil
-  save_clock()
+-- Readers save the clock too, now and then. It fails where nothing can be written: on a server that was
+-- made a replica and may be stale, or that refuses renewals. Such a server must not look alive to them.
+if jumped or step >= READ_STEP then
+  save()
+end
+
+-- Starts the ttl of a record anew. A restart then gives it no more than its ttl again, and the step after
+-- which the clock is saved. O(log N).
+local function renew(member, ttl)
+  local deadline = num(vt + ttl)
+  redis.call('ZADD', EXP, deadline, member)
+  if vt + ttl < tonumber(due) then
+    due = deadline
+    save()
+  elseif step >= RENEW_STEP then
+    save()
+  end
 end
 
 -- Takes a value of inst apart: mrev, lease, ttl, and the place where the record begins.
@@ -62,18 +72,13 @@ local function parse(value)
   return string.match(value or '', '^(%d+) (%d+) (%d+) ()')
 end
 
--- Starts the ttl of a record anew. The caller saves the clock. O(log N).
-local function renew(member, ttl)
-  local deadline = vt + tonumber(ttl)
-  redis.call('ZADD', EXP, num(deadline), member)
-  if due and deadline < due then
-    due = deadline
-  end
-end
+-- What changes a shard. It is made where it is needed: to make a function takes time, and few calls
+-- change anything.
+local function writer()
+  local INST, IDX, LEASE, SVC, LOG = KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7]
+  local CAP = ARGV[2]
+  local shard = {}
 
--- Gives what changes a shard, `put` and `drop`. They are made where they are needed: to make a function
--- takes time, and few calls change anything.
-local function changes()
   -- Makes a revision: the only place that does. O(1), amortised over the trimming of the log.
   local function commit(kind, member, record, ttl)
     local next_rev = num(rev + 1)
@@ -81,28 +86,33 @@ local function changes()
     local next_dig = string.sub(redis.sha1hex(chained), 1, 16)
     redis.call('XADD', LOG, 'MAXLEN', '~', CAP, next_rev .. '-0',
       't', kind, 'm', member, 'v', record, 'x', ttl, 'p', dig, 'd', next_dig)
-    redis.call('HSET', META, 'rev', next_rev, 'dig', next_dig)
-    rev, dig = rev + 1, next_dig
-    return next_rev
+    rev, dig = next_rev, next_dig
+    save()
   end
 
   local function service_of(member)
     return string.sub(member, 1, string.find(member, '\31', 1, true) - 1)
   end
 
+  -- Begins a history that no other can be taken for. Remains of a shard whose meta was lost go with it.
+  function shard.create(seed)
+    redis.call('DEL', INST, IDX, LEASE, EXP, SVC, LOG)
+    fresh, dig = false, seed
+    save()
+  end
+
   -- Puts a record under a lease. O(log N).
-  local function put(member, lease, ttl, record)
-    local mrev = commit('P', member, record, ttl)
-    redis.call('HSET', INST, member, mrev .. ' ' .. lease .. ' ' .. ttl .. ' ' .. record)
+  function shard.put(member, lease, ttl, record)
+    commit('P', member, record, ttl)
+    redis.call('HSET', INST, member, rev .. ' ' .. lease .. ' ' .. ttl .. ' ' .. record)
     redis.call('HSET', LEASE, lease, member)
     if redis.call('ZADD', IDX, 0, member) == 1 then
       redis.call('HINCRBY', SVC, service_of(member), 1)
     end
-    return mrev
   end
 
   -- Deletes a record with its lease. O(log N).
-  local function drop(member)
+  function shard.drop(member)
     local value = redis.call('HGET', INST, member)
     if value then
       commit('D', member, '', '0')
@@ -119,38 +129,35 @@ local function changes()
     end
   end
 
-  return put, drop
-end
-
--- Lets what is due expire, up to the budget. Whether nothing due is left. O(1) if nothing is due, and
--- O(log N) now and then.
-local function reap()
-  if due and due >= vt then
+  -- Lets what is due expire, up to the budget. Whether nothing due is left. O(log N).
+  function shard.expire()
+    local dead = redis.call('ZRANGEBYSCORE', EXP, '-inf', '(' .. num(vt), 'LIMIT', 0, BUDGET)
+    for _, member in ipairs(dead) do
+      shard.drop(member)
+    end
+    if #dead == BUDGET then
+      return false
+    end
+    local first = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES')
+    due = num(first[2] or vt + IDLE_STEP)
+    save()
     return true
   end
-  local dead = redis.call('ZRANGEBYSCORE', EXP, '-inf', '(' .. num(vt), 'LIMIT', 0, BUDGET)
-  if dead[1] then
-    local _, drop = changes()
-    for _, member in ipairs(dead) do
-      drop(member)
+
+  -- Lets one record expire if it is due. What a script decides by goes through here where `reap` had
+  -- more to do than its budget allows. O(log N).
+  function shard.settle(member)
+    local deadline = redis.call('ZSCORE', EXP, member)
+    if deadline and tonumber(deadline) < vt then
+      shard.drop(member)
     end
   end
-  if #dead == BUDGET then
-    return false
-  end
-  local first = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES')
-  due = tonumber(first[2]) or vt + IDLE_STEP
-  save_clock()
-  return true
+
+  return shard
 end
 
--- Lets one record expire if it is due. What a script decides by goes through here where `reap` had more
--- to do than its budget allows. O(log N).
-local function settle(member)
-  local deadline = redis.call('ZSCORE', EXP, member)
-  if deadline and tonumber(deadline) < vt then
-    local _, drop = changes()
-    drop(member)
-  end
+-- Lets what is due expire, up to the budget. Whether nothing due is left. O(1) if nothing is due.
+local function reap()
+  return tonumber(due) >= vt or writer().expire()
 end
 

@@ -7,12 +7,13 @@
 -- Pages are of different revisions: the caller brings them to one by the log in between.
 
 if fresh then
-  create(ARGV[4])
+  writer().create(ARGV[4])
 end
 if not reap() then
   return { 'DUE', '0', '', '0', {}, {} }
 end
 
+local INST, IDX, unpack = KEYS[2], KEYS[3], table.unpack or unpack
 local service, len, after = ARGV[3], tonumber(ARGV[5]), ARGV[6]
 local start = after == '' and '[' .. service .. '\31' or '(' .. after
 local members =
@@ -30,4 +31,4 @@ for i = 1, #members, 1000 do -- Lua's stack does not take more than some 8,000
     values[i + j - 1] = part[j]
   end
 end
-return { 'OK', num(rev), dig, more, members, values }
+return { 'OK', rev, dig, more, members, values }

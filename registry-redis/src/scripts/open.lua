@@ -14,11 +14,12 @@ reap()
 
 local at, proof = tonumber(ARGV[3]), ARGV[4]
 local status, entries = 'OK', {}
-if at > rev or (at == rev and proof ~= dig) then
+local last = tonumber(rev)
+if at > last or (at == last and proof ~= dig) then
   status = 'DIVERGED'
-elseif at < rev then
+elseif at < last then
   local next_id = num(at + 1) .. '-0'
-  entries = redis.call('XRANGE', LOG, next_id, '+', 'COUNT', ARGV[5])
+  entries = redis.call('XRANGE', KEYS[7], next_id, '+', 'COUNT', ARGV[5])
   if not entries[1] or entries[1][1] ~= next_id then
     status, entries = 'COMPACTED', {}
   end
@@ -28,4 +29,4 @@ local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
 if first[2] then
   wait = math.max(0, tonumber(first[2]) - vt + 1)
 end
-return { status, num(wait), num(rev), entries }
+return { status, num(wait), rev, entries }

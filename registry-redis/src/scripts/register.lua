@@ -5,22 +5,23 @@
 --
 -- A repeat makes no revision: it finds the record as it wants it, and only starts its ttl anew.
 
+local INST, LEASE = KEYS[2], KEYS[4]
 local member, lease, ttl, takeover, record, seed =
   ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
+local shard = writer()
 if fresh then
-  create(seed)
+  shard.create(seed)
 end
 local reaped = reap()
-local put = changes()
 if not reaped then
-  settle(member)
+  shard.settle(member)
 end
 
 local other = redis.call('HGET', LEASE, lease)
 if other and other ~= member then
   if not reaped then
-    settle(other)
+    shard.settle(other)
   end
   if redis.call('HEXISTS', LEASE, lease) == 1 then
     return { 'INVALID', 'instance' }
@@ -34,17 +35,18 @@ if holder == lease then
     return { 'INVALID', 'ttl' }
   end
   if string.sub(held, start) ~= record then
-    mrev = put(member, lease, ttl, record)
+    shard.put(member, lease, ttl, record)
+    mrev = rev
   end
 else
   if held and takeover ~= '1' then
     return { 'SUPERSEDED', '' }
   end
-  mrev = put(member, lease, ttl, record)
+  shard.put(member, lease, ttl, record)
+  mrev = rev
   if holder then
     redis.call('HDEL', LEASE, holder)
   end
 end
 renew(member, ttl)
-save_clock()
 return { 'OK', mrev }

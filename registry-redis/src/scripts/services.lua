@@ -8,4 +8,4 @@ end
 if not reap() then
   return { 'DUE', {} }
 end
-return { 'OK', redis.call('HKEYS', SVC) }
+return { 'OK', redis.call('HKEYS', KEYS[6]) }

@@ -135,7 +135,7 @@ async fn who_may_not_is_denied() {
 #[tokio::test]
 async fn a_user_needs_no_more_rights_than_its_own_prefix() {
     const RIGHTS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
-        +@connection +info +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hkeys +del +zadd +zrem \
+        +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hkeys +del +zadd +zrem \
         +zrange +zrangebylex +zrangebyscore +zscore +xadd +xread +xrange +time +evalsha +script|load";
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;

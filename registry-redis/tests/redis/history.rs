@@ -146,7 +146,9 @@ async fn a_put_that_cannot_be_decoded_is_a_deletion_to_a_watch() {
         "XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v {{\"v\":9}} x 600000 p {digest} d 00000000000000aa"
     );
     let mut operator = Operator::of(&server).await;
-    operator.run::<()>("HSET {registry/00}:meta rev 2 dig 00000000000000aa").await;
+    operator
+        .edit_meta(|[rev, digest, ..]| (*rev, *digest) = ("2".into(), "00000000000000aa".into()))
+        .await;
     operator.run::<()>(&add).await;
     let batch = next(&mut watch).await;
     assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
@@ -172,4 +174,27 @@ async fn a_shard_whose_meta_was_evicted_begins_anew() {
     assert_eq!(refusal(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "3").await;
     assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_shard_whose_meta_was_overwritten_says_so_and_is_left_as_it_is() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut operator = Operator::of(&server).await;
+    for command in
+        ["SET {registry/00}:meta 7", "DEL {registry/00}:meta", "HSET {registry/00}:meta a b"]
+    {
+        operator.run::<redis::Value>(command).await;
+        if command.starts_with("DEL") {
+            continue; // to make room for what is of another kind
+        }
+        let error = within(registry.load(&"user.rpc".parse().unwrap())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
+        let claim = crate::support::claim();
+        let instance = crate::support::instance("user.rpc", "2");
+        let error = within(registry.register(&instance, &claim)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
+        assert_eq!(operator.run::<usize>("HLEN {registry/00}:inst").await, 1, "{command}");
+    }
 }

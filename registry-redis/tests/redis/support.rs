@@ -79,6 +79,15 @@ impl Operator {
         within(command.query_async(&mut self.0)).await.unwrap()
     }
 
+    /// Changes the words of the `meta` of the only shard: rev, digest, lag, due, rt, run id.
+    pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 6])) {
+        const META: &str = "{registry/00}:meta";
+        let meta: String = self.run_words(&["GET", META]).await;
+        let mut words: Vec<_> = meta.splitn(6, ' ').map(str::to_owned).collect();
+        edit(words.as_mut_slice().try_into().unwrap());
+        self.run_words::<()>(&["SET", META, &words.join(" ")]).await;
+    }
+
     /// How many connections have the name.
     pub(crate) async fn connections(&mut self, name: &str) -> usize {
         let list: String = self.run("CLIENT LIST").await;

@@ -7,6 +7,7 @@ mod servers;
 pub(crate) use self::servers::Topology;
 
 use self::servers::Servers;
+use crate::shard::{key, make_due};
 use async_trait::async_trait;
 use redis::AsyncCommands;
 use registry_core::{ErrorKind, InstanceId, Lease, LeaseId, Registry, ServiceName};
@@ -63,12 +64,9 @@ impl Server {
         let mut redis = self.servers.lock().await.connection(&due).await;
         let members: Vec<String> = redis.zrange(&due, 0, -1).await.unwrap();
         let own = format!("{service}\u{1f}");
-        let mut expired = 0;
-        for member in members.iter().filter(|member| member.starts_with(&own) && which(member)) {
-            let _: usize = redis.zadd(&due, member, 0).await.unwrap();
-            expired += 1;
-        }
-        let _: usize = redis.hdel(key(service, "meta"), "due").await.unwrap();
+        let picked = |member: &String| member.starts_with(&own) && which(member);
+        let members: Vec<_> = members.into_iter().filter(picked).collect();
+        make_due(&mut redis, service, &members).await;
         // Whoever touches it finds them due. In a cluster a cut is one of the operator's too.
         let touched = async {
             while let Err(error) = self.operator.load(service).await {
@@ -76,7 +74,7 @@ impl Server {
             }
         };
         timeout(Duration::from_secs(20), touched).await.expect("the operator gets through");
-        expired
+        members.len()
     }
 }
 
@@ -148,12 +146,4 @@ impl Subject for Server {
     async fn restore(&self) {
         self.servers.lock().await.restore_from(self.backup.path()).await;
     }
-}
-
-/// A key of the shard of `service`: FNV-1a of its name, modulo 16, as the layout says.
-fn key(service: &ServiceName, name: &str) -> String {
-    let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{{test/{:02}}}:{name}", hash % 16)
 }
