@@ -1,9 +1,14 @@
-//! Registrations and views over a real Redis, under faults.
+//! Registrations and views over a real Redis, under faults: over one server, or over several that stand in
+//! for each other, if `REGISTRY_TEST_REDIS_TOPOLOGY` is `sentinel` or `cluster`.
 #![allow(clippy::unwrap_used)]
 
+mod fleet;
+#[path = "subject/servers.rs"]
+mod servers;
 mod shard;
 
 use async_trait::async_trait;
+use fleet::Fleet;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use registry_core::{Registry, ServiceName};
@@ -11,6 +16,7 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::Traits;
 use registry_testkit::engine::{Arena, Fault, Side, Terms, Ways, suite};
 use registry_testkit::servers::{Redis, ServerOptions};
+use servers::Topology;
 use shard::{key, make_due};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,6 +53,12 @@ const FAULTS: &[(Fault, &[Side])] = &[
 ];
 
 fn main() -> ExitCode {
+    let topology = Topology::from_env();
+    if !matches!(topology, Topology::Standalone) {
+        return suite(&fleet::terms(topology), move || async move {
+            Ok(Arc::new(Fleet::start(topology).await?) as Arc<dyn Arena>)
+        });
+    }
     let traits = Traits::server(TTL, Duration::from_millis(100));
     let terms = Terms::new(traits, CALL, BLOCK + CALL, FAULTS);
     suite(&terms.with_random_runs(0..3, Duration::from_secs(6)), || async {

@@ -4,7 +4,7 @@
 //! that compete for few ids, readers that are cut and resume, and one reader beside them on a connection
 //! that nobody disturbs, whose history is what all others must have seen.
 
-use crate::case::{LONG, id, instance, next_item, service, within};
+use crate::case::{LONG, id, instance, service, within};
 use crate::laws::{History, Reader, check};
 use crate::rival::{Rival, again};
 use fastrand::Rng;
@@ -34,9 +34,9 @@ const ROUND: Duration = Duration::from_secs(60);
 pub struct Endurance<D> {
     /// The store, on a connection that is disturbed.
     pub disturbed: Arc<dyn Registry>,
-    /// The same store, on one that is not.
+    /// The same store, on one that is not, unless it is the store itself that is disturbed.
     pub direct: Arc<dyn Registry>,
-    /// Disturbs the connections, once.
+    /// Disturbs the connections, or the store, once.
     pub disturb: D,
     /// How many changes to see and check, at least.
     pub changes: usize,
@@ -54,6 +54,8 @@ pub struct Endured {
     pub disturbances: usize,
     /// How often a call failed or a watch was cut by that.
     pub failures: usize,
+    /// How often that happened to the undisturbed reader and its calls.
+    pub direct_failures: usize,
 }
 
 impl<D: Fn()> Endurance<D> {
@@ -71,6 +73,7 @@ impl<D: Fn()> Endurance<D> {
             total.changes += seen.changes;
             total.disturbances += seen.disturbances;
             total.failures += seen.failures;
+            total.direct_failures += seen.direct_failures;
             if total.changes >= self.changes {
                 break;
             }
@@ -81,9 +84,8 @@ impl<D: Fn()> Endurance<D> {
     async fn round(&self, round: u64) -> Endured {
         let name = service(&format!("endurance-{round}"));
         let mut random = Rng::with_seed(self.seed ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let failures = AtomicUsize::new(0);
-        let start = within(self.direct.load(&name)).await.unwrap();
-        let canonical = within(self.direct.watch(&name, start.cursor())).await.unwrap();
+        let (failures, direct_failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let start = again(&direct_failures, || self.direct.load(&name)).await.unwrap();
 
         let seeds: Vec<u64> = (0..WRITERS + READERS).map(|_| random.u64(..)).collect();
         let (writers, readers) = seeds.split_at(WRITERS);
@@ -93,11 +95,14 @@ impl<D: Fn()> Endurance<D> {
                 writers.iter().map(|seed| rival(seed).run(&*self.disturbed, &name, &failures));
             let acknowledged = join_all(writing).await.concat();
             let end = Claim::new(LONG).unwrap();
-            within(self.direct.register(&instance(&name, "end"), &end)).await.unwrap();
-            (acknowledged, within(self.direct.load(&name)).await.unwrap())
+            let last = instance(&name, "end");
+            again(&direct_failures, || self.direct.register(&last, &end)).await.unwrap();
+            let load = again(&direct_failures, || self.direct.load(&name));
+            (acknowledged, load.await.unwrap())
         };
+        let canonical = self.whole(&name, &start, &direct_failures);
         let reading = readers.iter().map(|seed| self.read(&name, &start, *seed, &failures));
-        let mut work = pin!(join3(whole(canonical), writing, join_all(reading)));
+        let mut work = pin!(join3(canonical, writing, join_all(reading)));
         let mut disturbances = 0;
         let (canonical, (acknowledged, end), readers) = loop {
             tokio::select! {
@@ -115,7 +120,28 @@ impl<D: Fn()> Endurance<D> {
         if let Err(violation) = check(&history) {
             panic!("round {round} of seed {}: {violation:?}", self.seed);
         }
-        Endured { changes, disturbances, failures: failures.load(Ordering::Relaxed) }
+        let [failures, direct_failures] =
+            [&failures, &direct_failures].map(|count| count.load(Ordering::Relaxed));
+        Endured { changes, disturbances, failures, direct_failures }
+    }
+
+    /// All that comes, to the end.
+    async fn whole(
+        &self,
+        name: &ServiceName,
+        start: &Snapshot,
+        failures: &AtomicUsize,
+    ) -> Vec<Batch> {
+        let (mut batches, mut cursor) = (Vec::new(), start.cursor().clone());
+        loop {
+            let mut watch = again(failures, || self.direct.watch(name, &cursor)).await.unwrap();
+            while read_one(&mut watch, &mut batches, failures).await {
+                if batches.last().is_some_and(is_end) {
+                    return batches;
+                }
+            }
+            cursor = watch.cursor().clone();
+        }
     }
 
     /// Reads to the end, over all cuts.
@@ -132,19 +158,11 @@ impl<D: Fn()> Endurance<D> {
         loop {
             let mut watch = again(failures, || self.disturbed.watch(name, &cursor)).await.unwrap();
             for _ in 0..random.u16(1..300) {
-                match within(watch.next()).await.expect("a watch has no bare end") {
-                    Ok(batch) => {
-                        let over = is_end(&batch);
-                        reader.batches.push(batch);
-                        if over {
-                            return reader;
-                        }
-                    }
-                    Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-                        failures.fetch_add(1, Ordering::Relaxed);
-                        break;
-                    }
+                if !read_one(&mut watch, &mut reader.batches, failures).await {
+                    break;
+                }
+                if reader.batches.last().is_some_and(is_end) {
+                    return reader;
                 }
             }
             cursor = watch.cursor().clone();
@@ -152,13 +170,19 @@ impl<D: Fn()> Endurance<D> {
     }
 }
 
-/// All that comes, to the end.
-async fn whole(mut watch: Watch) -> Vec<Batch> {
-    let mut batches = Vec::new();
-    while !batches.last().is_some_and(is_end) {
-        batches.push(next_item(&mut watch).await.unwrap());
+/// Reads one more batch. Not if the watch was cut, which is counted.
+async fn read_one(watch: &mut Watch, batches: &mut Vec<Batch>, failures: &AtomicUsize) -> bool {
+    match within(watch.next()).await.expect("a watch has no bare end") {
+        Ok(batch) => {
+            batches.push(batch);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            failures.fetch_add(1, Ordering::Relaxed);
+            false
+        }
     }
-    batches
 }
 
 fn is_end(batch: &Batch) -> bool {

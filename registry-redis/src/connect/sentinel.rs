@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// How long an answer counts while its primary serves.
-const ASK_AFTER: Duration = Duration::from_secs(10);
+/// How long an answer counts while its primary serves: who goes on renewing with an old primary has less than
+/// the rest of a ttl until the new one lets the lease expire.
+const ASK_AFTER: Duration = Duration::from_secs(3);
 
 /// A handle; a clone is the same.
 #[derive(Clone, Debug)]

@@ -1,17 +1,21 @@
-//! A long random run over connections that are cut all the time.
+//! Long random runs, over connections that are cut and on a Cluster that changes all the time.
 
-use crate::support::{connect, registry, server};
+use crate::support::{agreed, connect, registry, server};
 use registry_redis::RedisOptions;
 use registry_testkit::Endurance;
 use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::RedisCluster;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// How many changes to see, if not a few.
 const CHANGES: &str = "REGISTRY_TEST_CHANGES";
 
+/// A key of the only shard.
+const LOG: &str = "{registry/00}:log";
+
 #[tokio::test]
 async fn no_law_is_broken_in_a_long_run_over_connections_that_are_cut() {
-    let changes = std::env::var(CHANGES).map_or(1_000, |count| count.parse().expect(CHANGES));
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
     let url = format!("redis://{}", proxy.address());
@@ -20,8 +24,48 @@ async fn no_law_is_broken_in_a_long_run_over_connections_that_are_cut() {
     let seed = fastrand::u64(..);
     println!("seed {seed}"); // of what is done; when it is done is not in our hands
     let disturb = || if fastrand::bool() { proxy.cut() } else { proxy.reset() };
-    let endured = Endurance { disturbed, direct, disturb, changes, seed }.run().await;
+    let endured = Endurance { disturbed, direct, disturb, changes: changes(), seed }.run().await;
     println!("{endured:?}");
     let struck = proxy.hits().cut + proxy.hits().reset;
     assert!(struck > 0 && endured.failures > 0, "nothing was disturbed: {endured:?}");
+    assert_eq!(endured.direct_failures, 0, "who is not disturbed is not cut");
+}
+
+#[tokio::test]
+async fn no_law_is_broken_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() {
+    let cluster = Box::pin(agreed(RedisCluster::start())).await.unwrap();
+    // All changes are to the shard that moves.
+    let options = RedisOptions::default().with_shards(1);
+    let registry = async || Arc::new(connect(&cluster.url(), options.clone()).await.unwrap());
+    let (disturbed, direct) = (registry().await, registry().await);
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let (next, mut wanted) = mpsc::channel(1);
+    // What is asked for while something is under way is left out.
+    let disturb = || {
+        let _ = next.try_send(());
+    };
+    let (mut moves, mut failovers) = (0, 0);
+    let operator = async {
+        while wanted.recv().await.is_some() {
+            if fastrand::bool() {
+                cluster.move_on(LOG).await.unwrap();
+                moves += 1;
+            } else {
+                cluster.fail_over(LOG).await.unwrap();
+                failovers += 1;
+            }
+        }
+    };
+    let run = Endurance { disturbed, direct, disturb, changes: changes(), seed };
+    let endured = tokio::select! {
+        endured = run.run() => endured,
+        () = operator => unreachable!("`next` lives as long as this"),
+    };
+    println!("{endured:?}, {moves} moves, {failovers} failovers");
+    assert!(moves > 0 && failovers > 0, "nothing was disturbed: {endured:?}");
+}
+
+fn changes() -> usize {
+    std::env::var(CHANGES).map_or(1_000, |count| count.parse().expect(CHANGES))
 }

@@ -125,17 +125,14 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
 
 #[tokio::test]
 async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
-    let mut servers = start().await;
+    let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     register(&registry, "user.rpc", "1").await;
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
     assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
 
-    // It lets nobody in any more. Who is in stays: the registry, and not its peers.
-    primary.run::<()>("CONFIG SET requirepass away").await;
-    assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
-    primary.cut_all_but("registry").await;
+    servers.cut_off(0);
     let three = instance("user.rpc", "3");
     let lost = within(registry.register(&three, &claim())).await.expect("it acknowledges still");
     assert_eq!(next_change(&mut live).await, "+3");
@@ -157,7 +154,55 @@ async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
     let error = within(registry.keep_alive(&lost)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     assert_eq!(refusal(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
-    assert!(servers.process(0).pid().is_some(), "it was alive all along");
+    servers.heal();
+    until(|| async { registry.register(&three, &claim()).await }).await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_primary_that_wants_replicas_and_was_cut_off_acknowledges_nothing_that_is_lost() {
+    let servers = start().await;
+    for n in 0..3 {
+        let mut server = Operator::at(&servers.address(n)).await;
+        server.run::<()>("CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 1").await;
+    }
+    let registry = connect(&servers.url()).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+    servers.cut_off(0);
+    // It notices within two seconds that it is alone: the time that replicas may lag, and a look at them.
+    let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
+    let refused = within(async {
+        loop {
+            match registry.register(&two, &claim_of_two).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => break error,
+            }
+        }
+    });
+    assert_eq!(refused.await.kind(), ErrorKind::Unavailable);
+    agreed(servers.successor_of(0)).await.unwrap();
+    until(|| async { registry.register(&instance("user.rpc", "3"), &claim()).await }).await;
+    let listed = ids(&registry, "user.rpc").await;
+    assert!(listed.contains(&"1".to_owned()) && listed.contains(&"3".to_owned()), "{listed:?}");
+}
+
+/// A network that parts clients from the primary, and not the sentinels, is none that anybody heals for them.
+#[tokio::test]
+async fn clients_that_are_cut_off_from_the_primary_are_told_so_and_go_on_when_they_are_not() {
+    let servers = start().await;
+    let registry = connect(&servers.url()).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut live = watch_from_now(&registry, "user.rpc").await;
+    servers.cut_off_clients(0);
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
+    assert_eq!(agreed(servers.primary()).await.unwrap(), 0, "to its peers nothing is wrong");
+    servers.heal();
+    until(|| async { registry.keep_alive(&lease).await }).await;
+    let mut live = watch(&registry, "user.rpc", live.cursor()).await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut live).await, "+2");
 }
 
 fn not_yet() -> registry_core::Error {

@@ -96,22 +96,6 @@ impl Operator {
             .count()
     }
 
-    /// Cuts all connections but its own, and those whose names begin with `spared`.
-    pub(crate) async fn cut_all_but(&mut self, spared: &str) {
-        let own: u64 = self.run("CLIENT ID").await;
-        let list: String = self.run("CLIENT LIST").await;
-        let word = |line: &str, name: &str| {
-            line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned()
-        };
-        for line in list.lines().filter(|line| !word(line, "name=").starts_with(spared)) {
-            let id = word(line, "id=");
-            if id != own.to_string() {
-                // It may be gone already.
-                let _: u64 = self.run(&format!("CLIENT KILL ID {id}")).await;
-            }
-        }
-    }
-
     /// Cuts all connections of the name.
     pub(crate) async fn cut(&mut self, name: &str) {
         let list: String = self.run("CLIENT LIST").await;

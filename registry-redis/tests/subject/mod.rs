@@ -13,6 +13,7 @@ use redis::AsyncCommands;
 use registry_core::{ErrorKind, InstanceId, Lease, LeaseId, Registry, ServiceName};
 use registry_redis::RedisRegistry;
 use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::Redis;
 use registry_testkit::{Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ struct Server {
 }
 
 async fn open(topology: Topology) -> Result<Arc<dyn Subject>, String> {
-    let servers = topology.start().await.map_err(|error| error.to_string())?;
+    let servers = topology.start(Redis::options()).await.map_err(|error| error.to_string())?;
     let proxy = match servers.address() {
         Some(address) => Some(Proxy::start(address.parse().unwrap()).await.unwrap()),
         None => None,

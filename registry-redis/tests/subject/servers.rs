@@ -1,26 +1,45 @@
 //! The servers, and what an operator does to all of them.
 
+#![allow(dead_code)] // each binary uses a part of it
+
 use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::{Process, Redis, RedisCluster, ServerError};
+use registry_testkit::servers::{
+    Process, Redis, RedisCluster, RedisSentinel, ServerError, ServerOptions,
+};
 use std::path::Path;
 
 /// How the servers stand to each other.
 #[derive(Clone, Copy)]
 pub(crate) enum Topology {
     Standalone,
+    Sentinel,
     Cluster,
 }
 
 pub(crate) enum Servers {
     Standalone(Redis),
+    Sentinel(RedisSentinel),
     Cluster(RedisCluster),
 }
 
 impl Topology {
-    pub(crate) async fn start(self) -> Result<Servers, ServerError> {
+    /// What `REGISTRY_TEST_REDIS_TOPOLOGY` says; standalone unless it is set.
+    pub(crate) fn from_env() -> Self {
+        match std::env::var("REGISTRY_TEST_REDIS_TOPOLOGY").as_deref() {
+            Ok("standalone") | Err(_) => Self::Standalone,
+            Ok("sentinel") => Self::Sentinel,
+            Ok("cluster") => Self::Cluster,
+            Ok(other) => panic!(
+                "REGISTRY_TEST_REDIS_TOPOLOGY is standalone, sentinel or cluster, got=`{other}`"
+            ),
+        }
+    }
+
+    pub(crate) async fn start(self, options: ServerOptions) -> Result<Servers, ServerError> {
         match self {
-            Self::Standalone => Redis::start().await.map(Servers::Standalone),
-            Self::Cluster => RedisCluster::start().await.map(Servers::Cluster),
+            Self::Standalone => Redis::start_with(options).await.map(Servers::Standalone),
+            Self::Sentinel => RedisSentinel::start_with(options).await.map(Servers::Sentinel),
+            Self::Cluster => RedisCluster::start_with(options).await.map(Servers::Cluster),
         }
     }
 }
@@ -29,6 +48,7 @@ impl Servers {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Standalone(redis) => redis.url().to_owned(),
+            Self::Sentinel(servers) => servers.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
     }
@@ -37,19 +57,32 @@ impl Servers {
     pub(crate) fn address(&self) -> Option<&str> {
         match self {
             Self::Standalone(redis) => Some(redis.address()),
-            Self::Cluster(_) => None,
+            Self::Sentinel(_) | Self::Cluster(_) => None,
+        }
+    }
+
+    /// The server that has `key`. Waits for that through a failover.
+    pub(crate) async fn owner(&self, key: &str) -> usize {
+        match self {
+            Self::Standalone(_) => 0,
+            Self::Sentinel(servers) => servers.primary().await.unwrap(),
+            Self::Cluster(cluster) => cluster.owner(key).await.unwrap(),
+        }
+    }
+
+    /// Waits until a server other than `owner` has `key`, and says which.
+    pub(crate) async fn successor_of(&self, owner: usize, key: &str) -> usize {
+        match self {
+            Self::Standalone(_) => unreachable!("it is alone"),
+            Self::Sentinel(servers) => servers.successor_of(owner).await.unwrap(),
+            Self::Cluster(cluster) => cluster.successor_of(owner, key).await.unwrap(),
         }
     }
 
     /// An operator's connection to the server that has `key`.
     pub(crate) async fn connection(&self, key: &str) -> MultiplexedConnection {
-        match self {
-            Self::Standalone(redis) => dial(redis.url()).await,
-            Self::Cluster(cluster) => {
-                let owner = cluster.owner(key).await.unwrap();
-                dial(&format!("redis://{}", cluster.address(owner))).await
-            }
-        }
+        let owner = self.owner(key).await;
+        dial(&format!("redis://{}", self.addresses()[owner])).await
     }
 
     /// Cuts all connections of clients.
@@ -74,7 +107,7 @@ impl Servers {
             self.process(n).replace_data(&backup.join(n.to_string())).unwrap();
         }
         match self {
-            Self::Standalone(redis) => redis.process().unwrap().restart().await.unwrap(),
+            Self::Standalone(_) | Self::Sentinel(_) => self.process(0).restart().await.unwrap(),
             Self::Cluster(cluster) => cluster.restart_all().await.unwrap(),
         }
     }
@@ -82,14 +115,24 @@ impl Servers {
     fn addresses(&self) -> Vec<String> {
         match self {
             Self::Standalone(redis) => vec![redis.address().to_owned()],
+            Self::Sentinel(servers) => (0..3).map(|n| servers.address(n)).collect(),
             Self::Cluster(cluster) => (0..cluster.nodes()).map(|n| cluster.address(n)).collect(),
         }
     }
 
-    fn process(&mut self, n: usize) -> &mut Process {
+    /// What an operator can do to a server.
+    pub(crate) fn process(&mut self, n: usize) -> &mut Process {
         match self {
             Self::Standalone(redis) => redis.process().unwrap(),
+            Self::Sentinel(servers) => servers.process(n),
             Self::Cluster(cluster) => cluster.process(n),
+        }
+    }
+
+    /// What an operator can do to all servers.
+    pub(crate) fn each(&mut self, act: impl Fn(&mut Process)) {
+        for n in 0..self.addresses().len() {
+            act(self.process(n));
         }
     }
 }

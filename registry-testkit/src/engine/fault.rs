@@ -27,6 +27,9 @@ pub enum Fault {
     Pause,
     /// The server is killed (`SIGKILL`), and starts again with its data when it is healed.
     Kill,
+    /// The server is killed when others have all it has, and one of them takes over. It joins them again
+    /// when it is healed.
+    Failover,
     /// While the subscribers are cut off, the store forgets its history.
     Compaction,
     /// The store loses everything it ever stored.
@@ -63,6 +66,7 @@ impl Fault {
             | Self::Throttle => true,
             Self::Pause
             | Self::Kill
+            | Self::Failover
             | Self::Compaction
             | Self::Rollback
             | Self::Revocation
@@ -72,7 +76,15 @@ impl Fault {
 
     /// Whether it is over as soon as it has happened.
     pub(super) fn is_momentary(self) -> bool {
-        matches!(self, Self::Cut | Self::Reset | Self::Rollback | Self::Revocation | Self::Deletion)
+        matches!(
+            self,
+            Self::Cut
+                | Self::Reset
+                | Self::Failover
+                | Self::Rollback
+                | Self::Revocation
+                | Self::Deletion
+        )
     }
 
     /// Whether everything works in it, if not as fast as before.
@@ -122,6 +134,7 @@ impl fmt::Display for Fault {
             Self::Throttle => "throttle",
             Self::Pause => "pause",
             Self::Kill => "kill",
+            Self::Failover => "failover",
             Self::Compaction => "compaction",
             Self::Rollback => "rollback",
             Self::Revocation => "revocation",

@@ -130,7 +130,7 @@ impl Strike {
             Fault::Cut | Fault::Reset | Fault::Outage => self.side.has_subscriber(),
             Fault::Silence | Fault::LostReplies => long && self.side.has_subscriber(),
             Fault::Pause => self.length != Length::Short,
-            Fault::Kill => true,
+            Fault::Kill | Fault::Failover => true,
             _ => false,
         }
     }

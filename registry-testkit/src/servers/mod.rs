@@ -20,6 +20,7 @@
 
 #[cfg(feature = "docker")]
 mod docker;
+mod door;
 mod error;
 mod etcd;
 mod folder;

@@ -1,6 +1,7 @@
 //! Redis: standalone, under Sentinel, and a Cluster.
 
 mod cluster;
+mod network;
 mod sentinel;
 mod talk;
 

@@ -134,6 +134,20 @@ const REDIS: Kind = Kind {
             takes_long: true,
         },
         Suite {
+            name: "engine, sentinel",
+            variables: &[("REGISTRY_TEST_REDIS_TOPOLOGY", "sentinel")],
+            by_binary: Some("package(registry-redis) & binary(engine)"),
+            in_docker: None,
+            takes_long: true,
+        },
+        Suite {
+            name: "engine, cluster",
+            variables: &[("REGISTRY_TEST_REDIS_TOPOLOGY", "cluster")],
+            by_binary: Some("package(registry-redis) & binary(engine)"),
+            in_docker: None,
+            takes_long: true,
+        },
+        Suite {
             name: "tests",
             variables: &[],
             by_binary: Some("package(registry-redis) - binary(/^conformance|^engine/)"),

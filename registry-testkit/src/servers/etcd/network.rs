@@ -9,11 +9,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::super::door::{self, Guide};
 use crate::proxy::{Fault, Proxy};
 
 /// How many members there are.
@@ -55,7 +56,7 @@ impl Network {
             }
             let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             doors.push(door.local_addr()?);
-            tasks.spawn(accept(door, map));
+            tasks.spawn(door::keep(door, ByTarget(map)));
         }
         Ok(Self { doors, ways, _doors: tasks })
     }
@@ -79,33 +80,15 @@ impl Network {
     }
 }
 
-/// Shows a member's connections the way.
-async fn accept(door: TcpListener, map: Vec<(Ipv4Addr, SocketAddr)>) {
-    /// How long to wait when the system gives no connection.
-    const BREATH: Duration = Duration::from_millis(10);
-    let mut guides = JoinSet::new();
-    loop {
-        match door.accept().await {
-            Ok((member, _)) => {
-                let map = map.clone();
-                guides.spawn(async move {
-                    // Whatever goes wrong is an end of both connections, which the members see.
-                    guide(member, &map).await.ok();
-                });
-            }
-            Err(_) => sleep(BREATH).await,
-        }
-        while guides.try_join_next().is_some() {}
-    }
-}
+/// Where each address leads to that a member's peers advertise.
+#[derive(Clone)]
+struct ByTarget(Vec<(Ipv4Addr, SocketAddr)>);
 
-/// Passes one connection on to the proxy of its pair.
-async fn guide(mut member: TcpStream, map: &[(Ipv4Addr, SocketAddr)]) -> io::Result<()> {
-    const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-    let mut way = timeout(HANDSHAKE_WITHIN, handshake(&mut member, map)).await??;
-    member.set_nodelay(true)?;
-    way.set_nodelay(true)?;
-    copy_bidirectional(&mut member, &mut way).await.map(drop)
+impl Guide for ByTarget {
+    async fn connect(&self, member: &mut TcpStream, _: SocketAddr) -> io::Result<TcpStream> {
+        const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+        timeout(HANDSHAKE_WITHIN, handshake(member, &self.0)).await?
+    }
 }
 
 /// The part of SOCKS 5 that Go speaks (RFC 1928): without a password, to an IPv4 address.

@@ -5,9 +5,14 @@ use super::super::{Extra, Process, ServerError, ServerOptions, program};
 use super::REDIS;
 use super::talk::{order, say, settle};
 use futures_util::future::{FutureExt, try_join_all};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How many nodes have slots.
 const PRIMARIES: usize = 3;
+
+/// How long a manual failover may take, votes and all: twice the node timeout.
+const VOTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16384;
@@ -84,16 +89,57 @@ impl RedisCluster {
 
     /// Waits until a node other than `node` has the slot of `key`.
     pub async fn successor_of(&self, node: usize, key: &str) -> Result<usize, ServerError> {
-        settle("see the cluster replace a node", || {
+        settle("see the cluster replace a node", || self.named_but(node, key).boxed()).await
+    }
+
+    /// Has a replica take over from the node that has the slot of `key`, by agreement, so that nothing
+    /// acknowledged is lost. Says which node it is.
+    pub async fn fail_over(&self, key: &str) -> Result<usize, ServerError> {
+        let owner = self.owner(key).await?;
+        let replica = settle("find a replica that is in step", || {
             async move {
-                match self.named(key).await? {
-                    same if same == node => Err(format!("node {same} still has it")),
-                    other => Ok(other),
+                let seen = say(&self.address(owner), "INFO replication").await?;
+                replica_in(&seen).ok_or(seen)
+            }
+            .boxed()
+        });
+        let replica = replica.await?;
+        let mut asked_at = None::<Instant>;
+        settle("have a replica take over", || {
+            // Those who voted for another one a moment ago do not vote, of which nobody is told.
+            let asks = asked_at.is_none_or(|asked_at| asked_at.elapsed() > VOTED_WITHIN);
+            if asks {
+                asked_at = Some(Instant::now());
+            }
+            let replica = &replica;
+            async move {
+                if asks {
+                    say(replica, "CLUSTER FAILOVER").await?;
                 }
+                self.named_but(owner, key).await
             }
             .boxed()
         })
         .await
+    }
+
+    /// [Moves](Self::move_slot) the slot of `key` to another primary. Says to which node.
+    pub async fn move_on(&self, key: &str) -> Result<usize, ServerError> {
+        let owner = self.owner(key).await?;
+        let to = settle("find another primary", || self.primary_but(owner).boxed()).await?;
+        self.move_slot(key, to).await?;
+        Ok(to)
+    }
+
+    /// A node that says itself that it is a primary, and is not `node`.
+    async fn primary_but(&self, node: usize) -> Result<usize, String> {
+        for (other, process) in self.nodes.iter().enumerate().filter(|(other, _)| *other != node) {
+            let seen = say(&process.address(), "CLUSTER NODES").await?;
+            if seen.lines().any(|line| line.contains("myself,master")) {
+                return Ok(other);
+            }
+        }
+        Err("all others are replicas".to_owned())
     }
 
     /// Moves the slot of `key`, with all that is in it, to another node, as `redis-cli --cluster reshard`
@@ -151,6 +197,13 @@ impl RedisCluster {
         let named = named.ok_or("no node runs")?;
         let index = self.nodes.iter().position(|node| node.address() == named);
         index.ok_or_else(|| format!("{named} is none of ours"))
+    }
+
+    async fn named_but(&self, node: usize, key: &str) -> Result<usize, String> {
+        match self.named(key).await? {
+            same if same == node => Err(format!("node {same} still has it")),
+            other => Ok(other),
+        }
     }
 
     async fn id(&self, node: usize) -> Result<String, ServerError> {
@@ -239,6 +292,16 @@ fn owner_in(nodes: &str, slot: &str) -> Option<String> {
     })
 }
 
+/// The address of a replica that is in step, in the answer to `INFO replication`.
+fn replica_in(info: &str) -> Option<String> {
+    info.lines().find_map(|line| {
+        let (_, line) = line.strip_prefix("slave")?.split_once(':')?;
+        let field = |name: &str| line.split(',').find_map(|field| field.strip_prefix(name));
+        let (host, port) = (field("ip=")?, field("port=")?);
+        (field("state=")? == "online").then(|| format!("{host}:{port}"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,5 +314,14 @@ mod tests {
         assert_eq!(owner_in(nodes, "55").as_deref(), Some("127.0.0.1:5"));
         assert_eq!(owner_in(nodes, "7").as_deref(), Some("127.0.0.1:5"));
         assert_eq!(owner_in(nodes, "99"), None);
+    }
+
+    #[test]
+    fn a_replica_that_is_in_step_is_online() {
+        let info = "role:master\r\nconnected_slaves:2\r\n\
+            slave0:ip=127.0.0.1,port=6,state=wait_bgsave,offset=0,lag=0\r\n\
+            slave1:ip=127.0.0.1,port=7,state=online,offset=14,lag=0\r\n";
+        assert_eq!(replica_in(info).as_deref(), Some("127.0.0.1:7"));
+        assert_eq!(replica_in("role:master\r\nslave_read_only:1\r\n"), None);
     }
 }

@@ -2,11 +2,16 @@
 
 use super::super::{Extra, Kind, Place, Process, ServerError, ServerOptions, program};
 use super::REDIS;
+use super::network::{Doors, Network, Party};
 use super::talk::{order, say, settle};
 use futures_util::future::{FutureExt, try_join_all};
 use std::fs;
+use std::net::SocketAddr;
 
-/// How many servers there are besides the primary.
+/// How many servers there are: the primary, and its replicas.
+const SERVERS: u8 = 3;
+
+/// How many replicas there are.
 const REPLICAS: usize = 2;
 
 /// How many sentinels there are.
@@ -17,6 +22,9 @@ const SENTINELS: usize = 3;
 ///
 /// A primary that is silent for a second is replaced.
 ///
+/// The ways to the servers, as the sentinels name them, lead through tasks of the runtime that started
+/// this: they stand still while that is blocked.
+///
 /// # Panics
 ///
 /// Where a server is asked for that there is not.
@@ -24,6 +32,7 @@ const SENTINELS: usize = 3;
 pub struct RedisSentinel {
     servers: Vec<Process>,
     sentinels: Vec<Process>,
+    network: Network,
 }
 
 impl RedisSentinel {
@@ -43,12 +52,21 @@ impl RedisSentinel {
             let extra = Extra { arguments: arguments.to_vec(), ..Extra::default() };
             Process::start(kind, program.clone(), extra)
         };
-        // A replica gets what it lacks at once, and not after waiting for others.
-        let server = [options.arguments, words("--repl-diskless-sync-delay 0")].concat();
-        let servers = (0..=REPLICAS).map(|_| start(&REDIS, &server));
+        const CONNECT: &str = "connect servers with each other";
+        let doors = Doors::open(SERVERS).await.map_err(ServerError::io(CONNECT))?;
+        let mut servers = Vec::new();
+        for n in 0..SERVERS {
+            let own = doors.arguments(n).map_err(ServerError::io(CONNECT))?;
+            // A replica gets what it lacks at once, and not after waiting for others.
+            let at_once = words("--repl-diskless-sync-delay 0");
+            servers.push([&options.arguments[..], &at_once, &own].concat());
+        }
+        let servers = servers.iter().map(|arguments| start(&REDIS, arguments));
         let sentinels = (0..SENTINELS).map(|_| start(&SENTINEL, &[]));
         let (servers, sentinels) = (try_join_all(servers).await?, try_join_all(sentinels).await?);
-        let all = Self { servers, sentinels };
+        let addresses: Vec<_> = servers.iter().map(Process::socket_address).collect();
+        let network = doors.lead_to(&addresses).await.map_err(ServerError::io(CONNECT))?;
+        let all = Self { servers, sentinels, network };
         all.introduce().await?;
         Ok(all)
     }
@@ -59,7 +77,7 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{}", sentinels.join(","), Self::NAME)
     }
 
-    /// Where a server listens.
+    /// Where a server listens. It is named by another address, which leads to this one.
     pub fn address(&self, server: usize) -> String {
         self.servers[server].address()
     }
@@ -72,6 +90,23 @@ impl RedisSentinel {
     /// What an operator can do to a sentinel.
     pub fn sentinel(&mut self, sentinel: usize) -> &mut Process {
         &mut self.sentinels[sentinel]
+    }
+
+    /// Cuts a server off from its peers and from the sentinels, while clients still reach it: what is sent
+    /// between them vanishes, and their connections stand.
+    pub fn cut_off(&self, server: usize) {
+        self.network.cut_off(number(server), |with| with != Party::Client);
+    }
+
+    /// Cuts a server off from its clients, while its peers and the sentinels still reach it. Who goes to where
+    /// it [listens](Self::address) still gets there.
+    pub fn cut_off_clients(&self, server: usize) {
+        self.network.cut_off(number(server), |with| with == Party::Client);
+    }
+
+    /// Ends what was cut off.
+    pub fn heal(&self) {
+        self.network.heal();
     }
 
     /// The server that is the primary to all sentinels that run, and says so itself. Waits for that
@@ -102,30 +137,32 @@ impl RedisSentinel {
             let words: Vec<&str> = answer.lines().collect();
             // *2, $len, host, $len, port
             let [_, _, host, _, port] = words[..] else { return Err(answer) };
-            let address = format!("{host}:{port}");
-            if named.get_or_insert_with(|| address.clone()) != &address {
+            let address: SocketAddr =
+                format!("{host}:{port}").parse().map_err(|_| answer.clone())?;
+            if *named.get_or_insert(address) != address {
                 return Err("the sentinels are not of one mind".to_owned());
             }
         }
         let named = named.ok_or("no sentinel runs")?;
-        let role = say(&named, "INFO replication").await?;
+        let index = self.network.doors().iter().position(|door| *door == named);
+        let index = index.ok_or_else(|| format!("{named} is none of ours"))?;
+        let role = say(&self.address(index), "INFO replication").await?;
         if !role.contains("role:master") {
             return Err(format!("{named} is not the primary yet"));
         }
-        let index = self.servers.iter().position(|server| server.address() == named);
-        index.ok_or_else(|| format!("{named} is none of ours"))
+        Ok(index)
     }
 
     /// Makes replicas of all but the first, and the sentinels watch over them.
     async fn introduce(&self) -> Result<(), ServerError> {
-        let primary = self.address(0);
-        let (host, port) = primary.rsplit_once(':').unwrap_or((&primary, ""));
+        let door = self.network.doors()[0];
+        let (host, port) = (door.ip(), door.port());
         for replica in &self.servers[1..] {
             order(&replica.address(), &format!("REPLICAOF {host} {port}")).await?;
         }
         settle("see the replicas in step", || {
             async {
-                let seen = say(&primary, "INFO replication").await?;
+                let seen = say(&self.address(0), "INFO replication").await?;
                 let in_step = seen.matches("state=online").count();
                 if in_step == REPLICAS { Ok(()) } else { Err(seen) }
             }
@@ -180,9 +217,17 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let Place { host, port, data, .. } = place;
     let configuration = data.join("sentinel.conf");
     let data = data.display();
-    let text = format!("port {port}\nbind {host}\ndir {data}\nprotected-mode no\n");
+    let source = Party::Sentinel.source();
+    let text = format!(
+        "port {port}\nbind {host}\nbind-source-addr {source}\ndir {data}\nprotected-mode no\n\
+         sentinel announce-ip {host}\nsentinel announce-port {port}\n"
+    );
     fs::write(&configuration, text).map_err(ServerError::io("write a sentinel's configuration"))?;
     Ok(vec![configuration.display().to_string(), "--sentinel".to_owned()])
+}
+
+fn number(server: usize) -> u8 {
+    u8::try_from(server).unwrap_or_else(|_| panic!("there are {SERVERS} servers"))
 }
 
 fn words(text: &str) -> Vec<String> {

@@ -1,0 +1,165 @@
+//! Several servers that stand in for each other, as the engine's suite wants them.
+//!
+//! Nobody stands on the ways to them: servers are reached where they say, and not through a proxy.
+
+use crate::servers::{Servers, Topology};
+use crate::shard::{key, make_due};
+use async_trait::async_trait;
+use redis::AsyncCommands;
+use registry_core::{Registry, ServiceName};
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testkit::Traits;
+use registry_testkit::engine::{Arena, Fault, Side, Terms};
+use registry_testkit::servers::{Redis, ServerOptions};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// A failover takes a lease up to 3 s, besides what it had left, which is two thirds at least.
+const TTL: Duration = Duration::from_secs(8);
+
+const CALL: Duration = Duration::from_secs(2);
+
+/// A read of the feed waits so long for news, and as long as a call on top of that.
+const NOTICE: Duration = Duration::from_secs(7);
+
+const BOTH: &[Side] = &[Side::Both];
+
+const FAULTS: &[(Fault, &[Side])] = &[
+    (Fault::Cut, BOTH),
+    // Of all servers: of one it is no more than a failover.
+    (Fault::Pause, BOTH),
+    (Fault::Failover, BOTH),
+    (Fault::Rollback, BOTH),
+    // What an operator can delete here is what is due.
+    (Fault::Revocation, BOTH),
+];
+
+pub(crate) fn terms(topology: Topology) -> Terms {
+    let terms = Terms::new(Traits::server(TTL, Duration::from_millis(100)), CALL, NOTICE, FAULTS);
+    match topology {
+        // A failover that sentinels are asked for loses what was acknowledged last.
+        Topology::Standalone | Topology::Sentinel => terms,
+        Topology::Cluster => terms.with_random_runs(0..3, Duration::from_secs(15)),
+    }
+}
+
+/// The servers, and a registry for each side and for the operator.
+pub(crate) struct Fleet {
+    servers: Mutex<Servers>,
+    publisher: RedisRegistry,
+    subscriber: RedisRegistry,
+    direct: RedisRegistry,
+    struck: Mutex<Option<Struck>>,
+}
+
+/// What goes on until it is healed.
+enum Struck {
+    Pause,
+    /// Which server was killed.
+    Failover(usize),
+}
+
+impl Fleet {
+    pub(crate) async fn start(topology: Topology) -> Result<Self, String> {
+        // What is killed comes back with its data.
+        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+        let arguments = durable.map(str::to_owned).to_vec();
+        let own = ServerOptions { url: None, arguments, ..Redis::options() };
+        let servers = topology.start(own).await.map_err(|error| error.to_string())?;
+        let url = servers.url();
+        let (publisher, subscriber) = (connect(&url).await, connect(&url).await);
+        let (direct, struck) = (connect(&url).await, Mutex::new(None));
+        Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, struck })
+    }
+
+    /// Kills the server that `service` lies on, when its replicas have all it has. When this returns
+    /// another one has it. Says which was killed.
+    async fn fail_over(servers: &mut Servers, service: &ServiceName) -> usize {
+        let log = key(service, "log");
+        let owner = servers.owner(&log).await;
+        let replicas = if matches!(servers, Servers::Sentinel(_)) { 2 } else { 1 };
+        let wait = redis::cmd("WAIT").arg(replicas).arg(10_000).to_owned();
+        let in_step: u64 = wait.query_async(&mut servers.connection(&log).await).await.unwrap();
+        assert_eq!(in_step, replicas, "the replicas are not in step");
+        servers.process(owner).kill().unwrap();
+        let successor = servers.successor_of(owner, &log).await;
+        assert_ne!(successor, owner);
+        owner
+    }
+}
+
+async fn connect(url: &str) -> RedisRegistry {
+    let url = format!("{url}?prefix=test").parse().unwrap();
+    let options = RedisOptions::default().with_request_deadline(CALL);
+    RedisRegistry::connect_with(&url, options).await.unwrap()
+}
+
+#[async_trait]
+impl Arena for Fleet {
+    fn registry(&self, side: Side) -> Arc<dyn Registry> {
+        Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
+    }
+
+    fn direct(&self) -> Arc<dyn Registry> {
+        Arc::new(self.direct.clone())
+    }
+
+    async fn strike(&self, fault: Fault, _: Side, service: &ServiceName) {
+        let mut servers = self.servers.lock().await;
+        match fault {
+            Fault::Cut => servers.cut().await,
+            Fault::Pause => {
+                servers.each(|server| server.pause().unwrap());
+                *self.struck.lock().await = Some(Struck::Pause);
+                let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+                assert!(!matches!(answer, Ok(Ok(_))), "the servers are there");
+            }
+            Fault::Failover => {
+                let killed = Self::fail_over(&mut servers, service).await;
+                *self.struck.lock().await = Some(Struck::Failover(killed));
+            }
+            Fault::Rollback => {
+                let mut operator = servers.connection(&key(service, "log")).await;
+                let _: () = operator.flushall().await.unwrap();
+            }
+            Fault::Revocation => {
+                let due = key(service, "exp");
+                let mut operator = servers.connection(&due).await;
+                let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
+                assert!(!members.is_empty(), "no lease was there");
+                make_due(&mut operator, service, &members).await;
+                self.direct.load(service).await.unwrap(); // whoever touches it finds them due
+            }
+            _ => unreachable!("{fault} is none of FAULTS"),
+        }
+    }
+
+    async fn heal(&self) {
+        let mut servers = self.servers.lock().await;
+        match self.struck.lock().await.take() {
+            Some(Struck::Pause) => servers.each(|server| server.resume().unwrap()),
+            Some(Struck::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
+            None => {}
+        }
+    }
+
+    /// Of a Cluster: shards move, replicas take over by agreement, and connections are cut.
+    async fn play(&self, seed: u64, length: Duration) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let log = key(&"user.rpc".parse().unwrap(), "log");
+        let (end, mut done) = (Instant::now() + length, 0);
+        while Instant::now() < end {
+            let servers = self.servers.lock().await;
+            let Servers::Cluster(cluster) = &*servers else { unreachable!("there are no seeds") };
+            match random.u8(..3) {
+                0 => servers.cut().await,
+                1 => drop(cluster.fail_over(&log).await.unwrap()),
+                _ => drop(cluster.move_on(&log).await.unwrap()),
+            }
+            done += 1;
+        }
+        assert!(done > 0, "nothing happened");
+    }
+}
