@@ -26,7 +26,17 @@ const NOTICE: Duration = Duration::from_secs(7);
 
 const BOTH: &[Side] = &[Side::Both];
 
-const FAULTS: &[(Fault, &[Side])] = &[
+const UNDER_SENTINEL: &[(Fault, &[Side])] = &[
+    (Fault::Cut, BOTH),
+    (Fault::Pause, BOTH),
+    (Fault::Failover, BOTH),
+    (Fault::Partition, BOTH),
+    (Fault::Rollback, BOTH),
+    (Fault::Revocation, BOTH),
+];
+
+/// A node of a Cluster that is cut off refuses all, so that a partition is no more than a failover.
+const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
     (Fault::Cut, BOTH),
     // Of all servers: of one it is no more than a failover.
     (Fault::Pause, BOTH),
@@ -36,12 +46,15 @@ const FAULTS: &[(Fault, &[Side])] = &[
     (Fault::Revocation, BOTH),
 ];
 
+const SENTINEL_ONLY: &str = "only servers under Sentinel are parted";
+
 pub(crate) fn terms(topology: Topology) -> Terms {
-    let terms = Terms::new(Traits::server(TTL, Duration::from_millis(100)), CALL, NOTICE, FAULTS);
+    let traits = Traits::server(TTL, Duration::from_millis(100));
+    let terms = |faults| Terms::new(traits, CALL, NOTICE, faults);
     match topology {
-        // A failover that sentinels are asked for loses what was acknowledged last.
-        Topology::Standalone | Topology::Sentinel => terms,
-        Topology::Cluster => terms.with_random_runs(0..3, Duration::from_secs(15)),
+        // A failover that sentinels are asked for loses what was acknowledged last: no random runs.
+        Topology::Standalone | Topology::Sentinel => terms(UNDER_SENTINEL),
+        Topology::Cluster => terms(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
     }
 }
 
@@ -59,6 +72,8 @@ enum Struck {
     Pause,
     /// Which server was killed.
     Failover(usize),
+    /// Which server was cut off.
+    Partition(usize),
 }
 
 impl Fleet {
@@ -120,6 +135,14 @@ impl Arena for Fleet {
                 let killed = Self::fail_over(&mut servers, service).await;
                 *self.struck.lock().await = Some(Struck::Failover(killed));
             }
+            Fault::Partition => {
+                let Servers::Sentinel(sentinel) = &*servers else {
+                    unreachable!("{SENTINEL_ONLY}")
+                };
+                let cut_off = sentinel.primary().await.unwrap();
+                sentinel.cut_off(cut_off);
+                *self.struck.lock().await = Some(Struck::Partition(cut_off));
+            }
             Fault::Rollback => {
                 let mut operator = servers.connection(&key(service, "log")).await;
                 let _: () = operator.flushall().await.unwrap();
@@ -132,7 +155,7 @@ impl Arena for Fleet {
                 make_due(&mut operator, service, &members).await;
                 self.direct.load(service).await.unwrap(); // whoever touches it finds them due
             }
-            _ => unreachable!("{fault} is none of FAULTS"),
+            _ => unreachable!("{fault} is no fault of a fleet"),
         }
     }
 
@@ -141,6 +164,15 @@ impl Arena for Fleet {
         match self.struck.lock().await.take() {
             Some(Struck::Pause) => servers.each(|server| server.resume().unwrap()),
             Some(Struck::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
+            Some(Struck::Partition(cut_off)) => {
+                let Servers::Sentinel(sentinel) = &*servers else {
+                    unreachable!("{SENTINEL_ONLY}")
+                };
+                sentinel.successor_of(cut_off).await.unwrap();
+                sentinel.heal();
+                // Until then it acknowledges what it is about to lose, a deregistration too.
+                sentinel.rejoined(cut_off).await.unwrap();
+            }
             None => {}
         }
     }

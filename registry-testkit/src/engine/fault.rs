@@ -30,6 +30,9 @@ pub enum Fault {
     /// The server is killed when others have all it has, and one of them takes over. It joins them again
     /// when it is healed.
     Failover,
+    /// The server is cut off from the others, who replace it, while it is still reached by those who use it:
+    /// what it acknowledges is lost. It joins them again when it is healed.
+    Partition,
     /// While the subscribers are cut off, the store forgets its history.
     Compaction,
     /// The store loses everything it ever stored.
@@ -67,6 +70,7 @@ impl Fault {
             Self::Pause
             | Self::Kill
             | Self::Failover
+            | Self::Partition
             | Self::Compaction
             | Self::Rollback
             | Self::Revocation
@@ -95,6 +99,11 @@ impl Fault {
     /// Whether nobody reaches the store by any way, not even directly.
     pub(super) fn takes_the_store_away(self) -> bool {
         matches!(self, Self::Pause | Self::Kill)
+    }
+
+    /// Whether what the store acknowledged is undone by it.
+    pub(super) fn loses_history(self) -> bool {
+        matches!(self, Self::Rollback | Self::Partition)
     }
 
     /// Whether, lasting longer than a ttl, it keeps renewals from the store.
@@ -135,6 +144,7 @@ impl fmt::Display for Fault {
             Self::Pause => "pause",
             Self::Kill => "kill",
             Self::Failover => "failover",
+            Self::Partition => "partition",
             Self::Compaction => "compaction",
             Self::Rollback => "rollback",
             Self::Revocation => "revocation",

@@ -67,7 +67,7 @@ impl Strike {
 
     /// Lets it happen to a service with owners and views, and ends as every scenario ends.
     pub(super) async fn run(self, arena: Arc<dyn Arena>, terms: Terms) {
-        let keeps_history = self.fault != Fault::Rollback;
+        let keeps_history = !self.fault.loses_history();
         let mut scene = Scene::with_history(arena.clone(), terms.clone(), keeps_history).await;
         for n in 1..=OWNERS {
             scene.own(&format!("node-{n}")).await;

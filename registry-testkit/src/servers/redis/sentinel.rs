@@ -129,6 +129,19 @@ impl RedisSentinel {
         .await
     }
 
+    /// Waits until a server that was replaced follows its successor.
+    pub async fn rejoined(&self, server: usize) -> Result<(), ServerError> {
+        settle("see a server that was replaced follow its successor", || {
+            async move {
+                let seen = say(&self.address(server), "INFO replication").await?;
+                let follows = ["role:slave", "master_link_status:up"];
+                if follows.iter().all(|line| seen.contains(line)) { Ok(()) } else { Err(seen) }
+            }
+            .boxed()
+        })
+        .await
+    }
+
     async fn named(&self) -> Result<usize, String> {
         let mut named = None;
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
