@@ -50,7 +50,7 @@
 //!
 //! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
 //! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +get +set +hsetnx +hmget +hget +hset
-//! +hdel +hexists +hincrby +hkeys +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +xadd
+//! +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd
 //! +xread +xrange +time +evalsha +script|load`.
 //!
 //! With [`ack`](RedisOptions::with_ack) also `+wait` or `+waitaof`; in a Cluster `+asking` is part of

@@ -5,7 +5,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `{prefix/NN}:meta` | string | `<rev> <digest> <lag> <due> <rt> <run>`: the last revision and its digest; how far the lease clock lags behind the server's, what no lease falls due before, and when this was saved by the server's clock, in ms; the server's run id |
+//! | `{prefix/NN}:meta` | string | `<rev> <digest> <count> <lag> <due> <rt> <run>`: the last revision and its digest; how many records there are; how far the lease clock lags behind the server's, what no lease falls due before, and when this was saved by the server's clock, in ms; the server's run id |
 //! | `{prefix/NN}:inst` | hash | member -> `<mrev> <lease> <ttl> <record>`, the record being any bytes |
 //! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
 //! | `{prefix/NN}:lease` | hash | lease -> member |

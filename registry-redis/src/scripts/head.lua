@@ -20,12 +20,14 @@ local function num(x)
   return string.format('%.0f', x)
 end
 
--- All of it is strings. Nothing falls due before `due`; `lag` and `rt` are the clock's, see below.
-local rev, dig, lag, due, rt, run = '0', '', '0', '0', nil, nil
+-- All of it is strings. `count` is how many records there are; nothing falls due before `due`; `lag` and `rt` are
+-- the clock's, see below.
+local rev, dig, count, lag, due, rt, run = '0', '', '0', '0', '0', nil, nil
 local meta = redis.call('GET', META)
 local fresh = not meta -- nobody used the shard yet, or it was wiped
 if meta then
-  rev, dig, lag, due, rt, run = string.match(meta, '^(%d+) (%x+) (%-?%d+) (%d+) (%d+) (.*)$')
+  rev, dig, count, lag, due, rt, run =
+    string.match(meta, '^(%d+) (%x+) (%d+) (%-?%d+) (%d+) (%d+) (.*)$')
   if not rev then
     return redis.error_reply('ERR a key of the registry is damaged: ' .. META)
   end
@@ -44,7 +46,7 @@ end
 local vt = now - lag
 
 local function save()
-  redis.call('SET', META, table.concat({ rev, dig, lag, due, num(now), RUN }, ' '))
+  redis.call('SET', META, table.concat({ rev, dig, count, lag, due, num(now), RUN }, ' '))
   step = 0
 end
 
@@ -79,14 +81,15 @@ local function writer()
   local CAP = ARGV[2]
   local shard = {}
 
-  -- Makes a revision: the only place that does. O(1), amortised over the trimming of the log.
-  local function commit(kind, member, record, ttl)
+  -- Makes a revision: the only place that does. There are `more` records after it. O(1), amortised over the
+  -- trimming of the log.
+  local function commit(kind, member, record, ttl, more)
     local next_rev = num(rev + 1)
     local chained = table.concat({ dig, next_rev, kind, member, record }, '\31')
     local next_dig = string.sub(redis.sha1hex(chained), 1, 16)
     redis.call('XADD', LOG, 'MAXLEN', '~', CAP, next_rev .. '-0',
       't', kind, 'm', member, 'v', record, 'x', ttl, 'p', dig, 'd', next_dig)
-    rev, dig = next_rev, next_dig
+    rev, dig, count = next_rev, next_dig, num(count + more)
     save()
   end
 
@@ -97,13 +100,13 @@ local function writer()
   -- Begins a history that no other can be taken for. Remains of a shard whose meta was lost go with it.
   function shard.create(seed)
     redis.call('DEL', INST, IDX, LEASE, EXP, SVC, LOG)
-    fresh, dig = false, seed
+    fresh, rev, dig, count, due = false, '0', seed, '0', '0'
     save()
   end
 
-  -- Puts a record under a lease. O(log N).
-  function shard.put(member, lease, ttl, record)
-    commit('P', member, record, ttl)
+  -- Puts a record under a lease, in the place of one that is `held` or of none. O(log N).
+  function shard.put(member, lease, ttl, record, held)
+    commit('P', member, record, ttl, held and 0 or 1)
     redis.call('HSET', INST, member, rev .. ' ' .. lease .. ' ' .. ttl .. ' ' .. record)
     redis.call('HSET', LEASE, lease, member)
     if redis.call('ZADD', IDX, 0, member) == 1 then
@@ -115,7 +118,7 @@ local function writer()
   function shard.drop(member)
     local value = redis.call('HGET', INST, member)
     if value then
-      commit('D', member, '', '0')
+      commit('D', member, '', '0', -1)
       local _, lease = parse(value)
       redis.call('HDEL', INST, member)
       redis.call('HDEL', LEASE, lease or '')
@@ -154,6 +157,16 @@ local function writer()
   end
 
   return shard
+end
+
+-- Whether no key of the shard was lost: none has less than meta says. (A record that somebody overwrote leaves
+-- a lease too many.) O(1).
+local function is_whole()
+  local records = tonumber(count)
+  return redis.call('HLEN', KEYS[2]) >= records
+    and redis.call('ZCARD', KEYS[3]) >= records
+    and redis.call('HLEN', KEYS[4]) >= records
+    and redis.call('ZCARD', EXP) >= records
 end
 
 -- Lets what is due expire, up to the budget. Whether nothing due is left. O(1) if nothing is due.

@@ -4,9 +4,12 @@
 -- Reply: { OK, rev, digest, 1 if more follow or 0, members, values } | { DUE, ... }: call again, since
 -- more leases are due than one call lets expire, and what is due must not be shown.
 --
+-- A shard that lost a key, to eviction or to somebody's DEL, begins anew: its records are put again by those who
+-- renew them.
+--
 -- Pages are of different revisions: the caller brings them to one by the log in between.
 
-if fresh then
+if fresh or not is_whole() then
   writer().create(ARGV[4])
 end
 if not reap() then

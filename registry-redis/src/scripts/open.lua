@@ -4,10 +4,11 @@
 -- ARGV: 3 rev, 4 digest, 5 the page's length.
 -- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease is due or -1, rev, entries after the position }
 --
+-- A shard that lost a key is DIVERGED: what it lists is not what was put. Who loads it then begins anew.
 -- Where entries follow, the first of them holds the digest before it: the caller compares.
 -- Like all scripts it lets due leases expire first: it is what a watching process calls when one is.
 
-if fresh then
+if fresh or not is_whole() then
   return { 'DIVERGED', '-1', '0', {} }
 end
 reap()

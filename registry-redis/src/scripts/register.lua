@@ -35,14 +35,14 @@ if holder == lease then
     return { 'INVALID', 'ttl' }
   end
   if string.sub(held, start) ~= record then
-    shard.put(member, lease, ttl, record)
+    shard.put(member, lease, ttl, record, held)
     mrev = rev
   end
 else
   if held and takeover ~= '1' then
     return { 'SUPERSEDED', '' }
   end
-  shard.put(member, lease, ttl, record)
+  shard.put(member, lease, ttl, record, held)
   mrev = rev
   if holder then
     redis.call('HDEL', LEASE, holder)

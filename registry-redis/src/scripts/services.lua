@@ -1,5 +1,6 @@
 -- The names of a shard's services with at least one live instance. O(S) for S of them.
 --
+-- ARGV: 3 seed, for a shard that lost a key, see load.lua.
 -- Reply: { OK, names } | { DUE, ... }: call again, see load.lua.
 
 if fresh then
@@ -8,4 +9,15 @@ end
 if not reap() then
   return { 'DUE', {} }
 end
-return { 'OK', redis.call('HKEYS', KEYS[6]) }
+
+local names, records = {}, 0
+local counts = redis.call('HGETALL', KEYS[6])
+for i = 1, #counts, 2 do
+  names[#names + 1] = counts[i]
+  records = records + counts[i + 1]
+end
+if records ~= tonumber(count) or not is_whole() then
+  writer().create(ARGV[3])
+  names = {}
+end
+return { 'OK', names }

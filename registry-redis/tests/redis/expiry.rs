@@ -175,7 +175,7 @@ async fn leases_are_the_same_to_a_server_whose_clock_was_set_back() {
     // The real clock cannot be set in a test: what it was when last seen can.
     let mut operator = Operator::of(&server).await;
     let later = |ms: &str| (ms.parse::<i64>().unwrap() + 3_600_000).to_string();
-    operator.edit_meta(|[_, _, lag, _, rt, _]| (*lag, *rt) = (later(lag), later(rt))).await;
+    operator.edit_meta(|[.., lag, _, rt, _]| (*lag, *rt) = (later(lag), later(rt))).await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     assert_eq!(next_change(&mut watch).await, "-1");
     let took = registered.elapsed();

@@ -1,8 +1,8 @@
 //! Servers and connections that fail, and servers that refuse.
 
 use crate::support::{
-    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, register,
-    registry, server, service, watch, watch_from_now, within,
+    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, refusal,
+    register, registry, server, service, watch, watch_from_now, within,
 };
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
@@ -135,8 +135,8 @@ async fn who_may_not_is_denied() {
 #[tokio::test]
 async fn a_user_needs_no_more_rights_than_its_own_prefix() {
     const RIGHTS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
-        +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hkeys +del +zadd +zrem \
-        +zrange +zrangebylex +zrangebyscore +zscore +xadd +xread +xrange +time +evalsha +script|load";
+        +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem \
+        +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load";
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     let words: Vec<&str> = RIGHTS.split_whitespace().collect();
@@ -215,6 +215,60 @@ async fn a_full_server_is_unavailable_and_nothing_is_changed() {
     within(registry.keep_alive(&lease)).await.unwrap();
     register(&registry, "user.rpc", "2").await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
+}
+
+/// A policy that was set later is not refused: what it does is found out.
+#[tokio::test]
+async fn what_a_server_evicts_under_pressure_is_found_out_and_put_back() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let one = instance("user.rpc", "1");
+    let lease = within(registry.register(&one, &claim())).await.unwrap();
+    register(&registry, "user.rpc", "2").await;
+    let cursor = load(&registry, "user.rpc").await.cursor().clone();
+    let mut operator = Operator::of(&server).await;
+    let used: u64 = operator.info("used_memory").await.parse().unwrap();
+    let limit =
+        format!("CONFIG SET maxmemory-policy allkeys-random maxmemory {}", used + 1_000_000);
+    operator.run::<()>(&limit).await;
+    let ours = ["meta", "inst", "idx", "lease", "exp"].map(|key| format!("{{registry/00}}:{key}"));
+    let exist = format!("EXISTS {}", ours.join(" "));
+    let mut others = 0;
+    while operator.run::<usize>(&exist).await == ours.len() {
+        operator.run::<()>(&format!("SET other-{others} {}", "x".repeat(10_000))).await;
+        others += 1;
+    }
+    assert_ne!(operator.info("evicted_keys").await, "0");
+    operator.run::<()>("CONFIG SET maxmemory 0 maxmemory-policy noeviction").await;
+
+    assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+    assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new());
+    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    within(registry.register(&one, &claim())).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_save_is_unavailable_and_nothing_is_changed() {
+    let server = server(&["--enable-protected-configs", "yes"]).await;
+    let registry = one_shard(&server).await;
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let before = load(&registry, "user.rpc").await;
+    let mut operator = Operator::of(&server).await;
+    let gone = tempfile::tempdir().unwrap();
+    operator.run_words::<()>(&["CONFIG", "SET", "save", "3600 1"]).await;
+    operator.run::<()>(&format!("CONFIG SET dir {}", gone.path().display())).await;
+    gone.close().unwrap();
+    operator.run::<()>("BGSAVE").await;
+    within(async { while operator.info("rdb_last_bgsave_status").await != "err" {} }).await;
+    let error = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(source.contains("MISCONF"), "{error:?}");
+    operator.run::<()>("CONFIG SET stop-writes-on-bgsave-error no").await;
+    assert_eq!(load(&registry, "user.rpc").await, before);
+    within(registry.keep_alive(&lease)).await.unwrap();
 }
 
 #[tokio::test]

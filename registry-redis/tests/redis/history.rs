@@ -1,8 +1,8 @@
 //! Cursors and the log: what is trimmed, wiped, or written by others.
 
 use crate::support::{
-    Operator, failure, ids, load, next, next_change, one_shard, refusal, register, registry,
-    server, watch, watch_from_now, within,
+    Operator, claim, failure, ids, instance, load, next, next_change, one_shard, refusal, register,
+    registry, server, watch, watch_from_now, within,
 };
 use registry_core::{Change, ErrorKind, Registry};
 
@@ -162,11 +162,7 @@ async fn a_shard_whose_meta_was_evicted_begins_anew() {
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     let old = load(&registry, "user.rpc").await.cursor().clone();
-    let lease = within(
-        registry.register(&crate::support::instance("user.rpc", "2"), &crate::support::claim()),
-    )
-    .await
-    .unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap();
     Operator::of(&server).await.run::<()>("DEL {registry/00}:meta").await;
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
@@ -174,6 +170,46 @@ async fn a_shard_whose_meta_was_evicted_begins_anew() {
     assert_eq!(refusal(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "3").await;
     assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
+}
+
+/// What lists, holds and ends the records. Whoever renews them puts them back.
+#[tokio::test]
+async fn a_shard_that_lost_one_of_its_keys_says_so_and_begins_anew() {
+    for key in ["inst", "idx", "lease", "exp"] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        let one = instance("user.rpc", "1");
+        let lease = within(registry.register(&one, &claim())).await.unwrap();
+        register(&registry, "order.rpc", "1").await;
+        let cursor = load(&registry, "user.rpc").await.cursor().clone();
+        let mut operator = Operator::of(&server).await;
+        let deleted: usize = operator.run(&format!("DEL {{registry/00}}:{key}")).await;
+        assert_eq!(deleted, 1, "{key}");
+        // A lone registration mends nothing, and is no reason to take it for whole.
+        register(&registry, "user.rpc", "2").await;
+        assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged, "{key}");
+        assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new(), "{key}");
+        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{key}");
+        within(registry.register(&one, &claim())).await.unwrap();
+        assert_eq!(ids(&registry, "user.rpc").await, ["1"], "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_lost_the_names_of_its_services_begins_anew_when_they_are_asked_for() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    register(&registry, "user.rpc", "2").await;
+    let cursor = load(&registry, "user.rpc").await.cursor().clone();
+    Operator::of(&server).await.run::<()>("DEL {registry/00}:svc").await;
+    register(&registry, "order.rpc", "1").await;
+    assert!(within(registry.services()).await.unwrap().is_empty(), "not one of two");
+    assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+    register(&registry, "user.rpc", "1").await;
+    let names: Vec<_> = within(registry.services()).await.unwrap().into_iter().collect();
+    assert_eq!(names, ["user.rpc".parse().unwrap()]);
 }
 
 #[tokio::test]
@@ -191,8 +227,8 @@ async fn a_shard_whose_meta_was_overwritten_says_so_and_is_left_as_it_is() {
         }
         let error = within(registry.load(&"user.rpc".parse().unwrap())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
-        let claim = crate::support::claim();
-        let instance = crate::support::instance("user.rpc", "2");
+        let claim = claim();
+        let instance = instance("user.rpc", "2");
         let error = within(registry.register(&instance, &claim)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
         assert_eq!(operator.run::<usize>("HLEN {registry/00}:inst").await, 1, "{command}");

@@ -79,11 +79,18 @@ impl Operator {
         within(command.query_async(&mut self.0)).await.unwrap()
     }
 
-    /// Changes the words of the `meta` of the only shard: rev, digest, lag, due, rt, run id.
-    pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 6])) {
+    /// A value of `INFO`.
+    pub(crate) async fn info(&mut self, name: &str) -> String {
+        let info: String = self.run("INFO").await;
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(other, _)| *other == name).expect("there is one").1.to_owned()
+    }
+
+    /// Changes the words of the `meta` of the only shard: rev, digest, count, lag, due, rt, run id.
+    pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 7])) {
         const META: &str = "{registry/00}:meta";
         let meta: String = self.run_words(&["GET", META]).await;
-        let mut words: Vec<_> = meta.splitn(6, ' ').map(str::to_owned).collect();
+        let mut words: Vec<_> = meta.splitn(7, ' ').map(str::to_owned).collect();
         edit(words.as_mut_slice().try_into().unwrap());
         self.run_words::<()>(&["SET", META, &words.join(" ")]).await;
     }

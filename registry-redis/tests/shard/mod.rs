@@ -20,7 +20,7 @@ pub(crate) async fn make_due(
     let script = redis::Script::new(
         "for _, member in ipairs(ARGV) do redis.call('ZADD', KEYS[2], 'XX', 0, member) end
         local meta = redis.call('GET', KEYS[1])
-        local before, after = string.match(meta, '^(%S+ %S+ %S+ )%S+(.*)$')
+        local before, after = string.match(meta, '^(%S+ %S+ %S+ %S+ )%S+(.*)$')
         redis.call('SET', KEYS[1], before .. '0' .. after)",
     );
     let mut call = script.key(key(service, "meta"));
