@@ -85,7 +85,7 @@ impl RedisOptions {
     }
 
     /// Sets who we are to the sentinels, where they ask for that. The user and the password of the URL
-    /// are for the primary.
+    /// are for the primary; `?sentinel_login=same` in it says that they are for the sentinels, too.
     #[must_use]
     pub fn with_sentinel_login(mut self, user: Option<String>, password: Secret) -> Self {
         self.sentinel_login = Some((user, password));

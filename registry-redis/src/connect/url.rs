@@ -73,9 +73,18 @@ impl Setup {
                 }
                 dialer.database = parse_database(database)?;
                 let sentinels = addresses(target, SENTINEL_PORT)?;
-                let (user, password) = options.sentinel_login.clone().unzip();
-                let asker =
-                    Dialer { user: user.flatten(), password, database: 0, tls: dialer.tls.clone() };
+                let (user, password) = match target.option("sentinel_login") {
+                    Some("same") => (dialer.user.clone(), dialer.password.clone()),
+                    Some(other) => {
+                        let message = format!("option `sentinel_login` is `same`, got=`{other}`");
+                        return Err(invalid(message));
+                    }
+                    None => {
+                        let (user, password) = options.sentinel_login.clone().unzip();
+                        (user.flatten(), password)
+                    }
+                };
+                let asker = Dialer { user, password, database: 0, tls: dialer.tls.clone() };
                 let deadline = options.connect_deadline / 2;
                 let sentinel = Sentinel::new(sentinels, name.to_owned(), asker, deadline);
                 Topology::Sentinel(sentinel)
@@ -121,12 +130,14 @@ impl Scheme {
     }
 
     fn allow_options(self, target: &Target) -> Result<()> {
-        let known: &[&str] = if self.is_secured {
-            &["prefix", "ack", "ca", "cert", "key"]
-        } else {
-            &["prefix", "ack"]
-        };
-        target.allow_options(known)
+        let mut known = vec!["prefix", "ack"];
+        if self.is_secured {
+            known.extend(["ca", "cert", "key"]);
+        }
+        if self.kind == "redis+sentinel" {
+            known.push("sentinel_login");
+        }
+        target.allow_options(&known)
     }
 }
 
@@ -262,6 +273,8 @@ mod tests {
             "redis+sentinel:///mymaster",
             "redis+sentinel://s1,s2",
             "redis+sentinel://s1/mymaster/x",
+            "redis+sentinel://s1/mymaster?sentinel_login=other",
+            "redis://h?sentinel_login=same",
             "redis+cluster://",
             "redis+cluster://h/1",
         ];

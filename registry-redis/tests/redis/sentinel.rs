@@ -244,6 +244,17 @@ async fn sentinels_that_want_a_password_get_their_own() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     let registry = with("s3cret").await.unwrap();
     register(&registry, "user.rpc", "1").await;
+
+    for n in 0..3 {
+        let mut server = Operator::at(&servers.address(n)).await;
+        server.run::<()>("ACL SETUSER app allkeys allchannels allcommands on >s3cret").await;
+    }
+    for sentinel in hosts.split(',') {
+        let mut sentinel = Operator::of_url(&format!("redis://:s3cret@{sentinel}")).await;
+        sentinel.run::<()>("ACL SETUSER app allchannels allcommands on >s3cret").await;
+    }
+    let same = url.replace("://", "://app:s3cret@") + "?sentinel_login=same&prefix=other";
+    register(&connect(&same).await.unwrap(), "user.rpc", "2").await;
 }
 
 #[tokio::test]

@@ -61,7 +61,11 @@ impl Operator {
     }
 
     pub(crate) async fn at(address: &str) -> Self {
-        let client = Client::open(format!("redis://{address}")).unwrap();
+        Self::of_url(&format!("redis://{address}")).await
+    }
+
+    pub(crate) async fn of_url(url: &str) -> Self {
+        let client = Client::open(url).unwrap();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
         let connection = client.get_multiplexed_async_connection_with_config(&config);
         Self(within(connection).await.unwrap())
