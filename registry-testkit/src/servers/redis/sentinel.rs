@@ -47,12 +47,12 @@ impl RedisSentinel {
     /// Starts them from a binary where `options` say, with their arguments for each server. Their URL and
     /// their image are passed over.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        const CONNECT: &str = "connect servers with each other";
         let program = program(&REDIS, &options)?;
         let start = |kind: &'static Kind, arguments: &[String]| {
             let extra = Extra { arguments: arguments.to_vec(), ..Extra::default() };
             Process::start(kind, program.clone(), extra)
         };
-        const CONNECT: &str = "connect servers with each other";
         let doors = Doors::open(SERVERS).await.map_err(ServerError::io(CONNECT))?;
         let mut servers = Vec::new();
         for n in 0..SERVERS {
