@@ -21,8 +21,8 @@
 //!
 //! # What it promises beyond the contract
 //!
-//! * **Expiry** runs on a clock of its own that a restart or a failover sets back: it costs no lease
-//!   more than 3 s, however long it took. Whoever touches a shard lets expire what is due, and every
+//! * **Expiry** runs on a clock of its own that stands still in a restart or a failover: it costs no
+//!   lease any time, however long it took. Whoever touches a shard lets expire what is due, and every
 //!   process that watches in it does so on time: within 100 ms and a round trip, for up to 100 leases
 //!   at once, and some 25 ms more for each further 1,000.
 //! * **Every rollback is noticed**, by a chain of digests: a restart from an old file, a failover to a

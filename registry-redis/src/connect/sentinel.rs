@@ -1,8 +1,8 @@
 //! The primary, as Sentinel names it.
 //!
 //! All sentinels are asked at once. The answer of the highest epoch counts among those of a majority, or
-//! among all that came in time: a sentinel that was cut off still names the primary of before. It is asked
-//! again when the primary fails, and now and then while it does not: an old primary that was cut off
+//! among all that came in time: a sentinel that was cut off still names the primary of before. They are asked
+//! again when the primary fails, and all the time while it does not: an old primary that was cut off
 //! serves whoever reaches it.
 
 use super::{Address, Dialer, list};
@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-/// How long an answer counts while its primary serves: who goes on renewing with an old primary has less than
-/// the rest of a ttl until the new one lets the lease expire.
+/// How long an answer counts. Who goes on renewing with an old primary has the rest of a ttl until the new one
+/// lets the lease expire: this, and a third of a ttl until the next renewal, is less.
 const ASK_AFTER: Duration = Duration::from_secs(3);
 
 /// A handle; a clone is the same.
@@ -29,15 +30,11 @@ struct Inner {
     name: String,
     dialer: Dialer,
     deadline: Duration,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<Address>>,
     /// Held by whoever asks.
     asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone, Debug)]
-struct Known {
-    primary: Address,
-    since: Instant,
+    /// Asks again and again.
+    watching: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a sentinel says.
@@ -55,7 +52,8 @@ impl Sentinel {
         deadline: Duration,
     ) -> Self {
         let (known, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Inner { sentinels, name, dialer, deadline, known, asking }))
+        let watching = Mutex::default();
+        Self(Arc::new(Inner { sentinels, name, dialer, deadline, known, asking, watching }))
     }
 
     /// The primary: as last heard of, or as they say now.
@@ -64,39 +62,43 @@ impl Sentinel {
             return Ok(known);
         }
         let _turn = self.0.asking.lock().await;
-        if let Some(known) = &*self.known() {
-            return Ok(known.primary.clone()); // heard by whose turn it was before
+        if let Some(known) = self.known_primary() {
+            return Ok(known); // heard by whose turn it was before
         }
+        self.keep_asking();
         self.ask().await
     }
 
-    /// The primary as last heard of. If that is long ago they are asked again, and nobody waits for it.
+    /// The primary as last heard of.
     pub(super) fn known_primary(&self) -> Option<Address> {
-        let Known { primary, since } = self.known().clone()?;
-        if since.elapsed() >= ASK_AFTER {
-            self.ask_aside();
-        }
-        Some(primary)
+        lock(&self.0.known).clone()
     }
 
     /// Forgets `address`, if it is what they last named.
     pub(super) fn doubt(&self, address: &Address) {
-        self.known().take_if(|known| known.primary == *address);
+        lock(&self.0.known).take_if(|known| known == address);
     }
 
-    /// Asks again without making anybody wait, unless that is under way.
-    fn ask_aside(&self) {
-        let sentinel = self.clone();
-        tokio::spawn(async move {
-            let Ok(_turn) = sentinel.0.asking.try_lock() else { return };
-            // Where they do not answer, what they said before stands: they are not needed to serve.
-            if let Err(fault) = sentinel.ask().await {
-                tracing::debug!(%fault, "no sentinel says whether the primary is still the same");
-                if let Some(known) = &mut *sentinel.known() {
-                    known.since = Instant::now();
+    /// Asks again all the time, for as long as anybody holds this, on the runtime of whoever used it last.
+    fn keep_asking(&self) {
+        let mut watching = lock(&self.0.watching);
+        if watching.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        *watching = Some(tokio::spawn(async move {
+            loop {
+                sleep(ASK_AFTER).await;
+                let Some(inner) = inner.upgrade() else { return };
+                let sentinel = Self(inner);
+                // Whoever asks because the primary failed is waited for.
+                let _turn = sentinel.0.asking.lock().await;
+                if let Err(fault) = sentinel.ask().await {
+                    // What they said before stands: they are not needed to serve.
+                    tracing::debug!(%fault, "no sentinel says whether the primary is still the same");
                 }
             }
-        });
+        }));
     }
 
     async fn ask(&self) -> Result<Address, Fault> {
@@ -115,13 +117,12 @@ impl Sentinel {
         let Some(answer) = answers.into_iter().max_by_key(|answer| answer.epoch) else {
             return Err(worst(faults));
         };
-        let mut known = self.known();
-        if known.as_ref().is_some_and(|known| known.primary != answer.primary) {
+        let mut known = lock(&self.0.known);
+        if known.as_ref().is_some_and(|known| *known != answer.primary) {
             tracing::info!(primary = %answer.primary, "sentinel names another primary");
         }
-        let primary = answer.primary;
-        *known = Some(Known { primary: primary.clone(), since: Instant::now() });
-        Ok(primary)
+        *known = Some(answer.primary.clone());
+        Ok(answer.primary)
     }
 
     async fn ask_one(&self, sentinel: &Address) -> Result<Answer, Fault> {
@@ -135,11 +136,11 @@ impl Sentinel {
         };
         timeout(*deadline, asked).await.unwrap_or(Err(Fault::Deadline(*deadline)))
     }
+}
 
-    /// Held for a few assignments, and nothing panics meanwhile.
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Held for a few assignments, and nothing panics meanwhile.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Display for Sentinel {

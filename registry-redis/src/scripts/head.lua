@@ -10,7 +10,6 @@
 
 local META, EXP, RUN = KEYS[1], KEYS[5], ARGV[1]
 local BUDGET = 100     -- leases that one call lets expire: some 2 ms
-local MAX_STEP = 3000  -- ms that a lease may lose by a restart or a failover
 local RENEW_STEP = 10  -- ms after which who sets a deadline saves the clock
 local READ_STEP = 1000 -- ms after which who reads does
 local IDLE_STEP = 3600000 -- ms after which an empty shard is looked at again
@@ -33,15 +32,15 @@ if meta then
   end
 end
 
--- The lease clock, `vt`. It runs with the server's, but for what no lease should pay for: time the server
--- was not there, and a clock set back. It lags behind by those. (A clock set forward looks like time
--- passing, and is not told apart.)
+-- The lease clock, `vt`. It runs with the server's, but for what no lease should pay for: the time from when it
+-- was last saved to a restart or a failover, and a clock set back. It lags behind by those. (A clock set forward
+-- looks like time passing, and is not told apart.)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local step = now - (rt or now) -- since the clock was saved
 local jumped = meta and (step < 0 or run ~= RUN)
 if jumped then
-  lag = num(lag + step - math.max(0, math.min(step, MAX_STEP)))
+  lag = num(lag + step)
 end
 local vt = now - lag
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// A failover takes a lease up to 3 s, besides what it had left, which is two thirds at least.
+/// Two thirds of it are left when a primary is replaced, at least: time for all to hear of that, and to renew.
 const TTL: Duration = Duration::from_secs(8);
 
 const CALL: Duration = Duration::from_secs(2);
