@@ -5,10 +5,13 @@
 
 pub mod arms;
 pub mod calls;
+pub mod experiments;
 pub mod facts;
 pub mod figures;
 pub mod meter;
+pub mod observers;
 pub mod paired;
+pub mod report;
 pub mod sections;
 pub mod stores;
 pub mod table;

@@ -6,6 +6,7 @@
 
 use crate::work::Lane;
 use anyhow::Result;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -70,10 +71,10 @@ impl Comparison {
         let pairs: Vec<_> = rounds.iter().map(|round| medians(&round.pair)).collect();
         let same = rounds.iter().map(|round| medians(&round.same));
         Self {
-            first: spread(pairs.iter().map(|[first, _]| *first)).median,
-            second: spread(pairs.iter().map(|[_, second]| *second)).median,
-            ratio: spread(pairs.iter().map(|[first, second]| first / second)),
-            floor: spread(same.map(|[second, again]| again / second)),
+            first: Spread::of(pairs.iter().map(|[first, _]| *first)).median,
+            second: Spread::of(pairs.iter().map(|[_, second]| *second)).median,
+            ratio: Spread::of(pairs.iter().map(|[first, second]| first / second)),
+            floor: Spread::of(same.map(|[second, again]| again / second)),
         }
     }
 
@@ -116,7 +117,7 @@ pub async fn measure(only: &mut Lane, plan: Plan) -> Result<f64> {
     for _ in 0..=plan.rounds {
         rounds.push(medians(&turns([only], plan).await?));
     }
-    Ok(spread(rounds[1..].iter().map(|[median]| *median)).median)
+    Ok(Spread::of(rounds[1..].iter().map(|[median]| *median)).median)
 }
 
 /// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
@@ -140,18 +141,32 @@ async fn turns<const LANES: usize>(
 }
 
 fn medians<const LANES: usize>(samples: &[Vec<f64>; LANES]) -> [f64; LANES] {
-    samples.each_ref().map(|samples| spread(samples.iter().copied()).median)
+    samples.each_ref().map(|samples| Spread::of(samples.iter().copied()).median)
 }
 
-/// Sorts; of an even number the median is the mean of the two in the middle.
-fn spread(values: impl Iterator<Item = f64>) -> Spread {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let (last, half) = (sorted.len() - 1, sorted.len() / 2);
-    Spread {
-        median: f64::midpoint(sorted[half], sorted[last - half]),
-        min: sorted[0],
-        max: sorted[last],
+impl Spread {
+    /// Of several figures. Of an even number the median is the mean of the two in the middle.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (last, half) = (sorted.len() - 1, sorted.len() / 2);
+        Self {
+            median: f64::midpoint(sorted[half], sorted[last - half]),
+            min: sorted[0],
+            max: sorted[last],
+        }
+    }
+}
+
+/// `5 (3..9)`, or `5` where they are all the same.
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.median)?;
+        if self.min < self.max { write!(f, " ({}..{})", self.min, self.max) } else { Ok(()) }
     }
 }
 
@@ -169,10 +184,10 @@ mod tests {
 
     #[test]
     fn a_median_is_the_middle_or_between_the_two() {
-        let odd = spread([3.0, 1.0, 9.0].into_iter());
+        let odd = Spread::of([3.0, 1.0, 9.0]);
         assert_eq!(odd, Spread { median: 3.0, min: 1.0, max: 9.0 });
-        assert!(close(spread([4.0, 1.0, 2.0, 9.0].into_iter()).median, 3.0));
-        assert!(close(spread([5.0].into_iter()).median, 5.0));
+        assert!(close(Spread::of([4.0, 1.0, 2.0, 9.0].into_iter()).median, 3.0));
+        assert!(close(Spread::of([5.0].into_iter()).median, 5.0));
     }
 
     #[test]

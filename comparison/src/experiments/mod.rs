@@ -1,0 +1,79 @@
+//! The claims about Redis as a registry, each put to the test.
+
+pub mod delivery;
+pub mod persistence;
+pub mod score;
+pub mod versioning;
+
+use crate::report::finding::Finding;
+use crate::stores::Where;
+use anyhow::Result;
+
+/// How thorough to be.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Effort {
+    /// What the workload and the faults are drawn from.
+    pub seed: u64,
+    /// How often everything is done, each time in another order.
+    pub rounds: u32,
+    /// Whether to do less of everything.
+    pub quick: bool,
+}
+
+/// Told of how far an experiment is: a line, and a share from 0 to 1.
+pub type Progress<'a> = &'a dyn Fn(&str, f64);
+
+/// An experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Experiment {
+    /// Whether changes can be missed, and whether that is noticed.
+    Versioning,
+    /// What an observer misses that stands still.
+    Delivery,
+    /// What a killed server loses, and who is listed after an outage.
+    Persistence,
+}
+
+impl Experiment {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Versioning, Self::Delivery, Self::Persistence];
+
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Versioning => "versioning",
+            Self::Delivery => "delivery",
+            Self::Persistence => "persistence",
+        }
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    ///
+    /// If a server is missing, or a fault took no effect: then there is no finding.
+    pub async fn run(self, at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+        match self {
+            Self::Versioning => versioning::run(at, effort, progress).await,
+            Self::Delivery => delivery::run(at, effort, progress).await,
+            Self::Persistence => persistence::run(at, effort, progress).await,
+        }
+    }
+}
+
+/// The command that makes an experiment again.
+fn repeat(name: &str, effort: Effort) -> String {
+    let Effort { seed, rounds, quick } = effort;
+    let quick = if quick { " --quick" } else { "" };
+    format!(
+        "cargo run --release -p comparison -- report --only {name} --seed {seed} --rounds {rounds}{quick}"
+    )
+}
+
+/// A count, as a figure.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}

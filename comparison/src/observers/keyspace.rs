@@ -1,0 +1,100 @@
+//! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
+
+use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer, parse};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use redis::Client;
+use redis::aio::MultiplexedConnection;
+use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::Redis;
+use tokio::time::sleep;
+
+/// Longer than any run.
+const TTL_SECONDS: u32 = 3600;
+
+struct Setter {
+    redis: MultiplexedConnection,
+    place: String,
+    load: String,
+}
+
+struct Listener {
+    client: Client,
+    place: String,
+    diary: Diary,
+}
+
+pub(super) async fn open(redis: &Redis, place: &str, load: usize) -> Result<Stage> {
+    let place = format!("{place}:keys");
+    let mut direct = Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let notify = redis::cmd("CONFIG").arg(&["SET", "notify-keyspace-events", "KEA"]).to_owned();
+    notify.exec_async(&mut direct).await?;
+    let proxy = Proxy::start(redis.address().parse()?).await?;
+    let diary = Diary::default();
+    let client = Client::open(format!("redis://{}", proxy.address()))?;
+    let listener = Listener { client, place: place.clone(), diary: diary.clone() };
+    Ok(Stage {
+        writer: Box::new(Setter { redis: direct, place, load: "x".repeat(load) }),
+        observer: Box::pin(listener.follow()),
+        diary,
+        way: Way::Proxy(proxy),
+    })
+}
+
+#[async_trait(?Send)]
+impl Writer for Setter {
+    async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
+        let key = format!("{}:{id}", self.place);
+        let mut command = match value {
+            Some(value) => {
+                let text = format!("{value} {}", self.load);
+                redis::cmd("SET").arg(key).arg(text).arg("EX").arg(TTL_SECONDS).to_owned()
+            }
+            None => redis::cmd("DEL").arg(key).to_owned(),
+        };
+        Ok(command.take().exec_async(&mut self.redis).await?)
+    }
+}
+
+impl Listener {
+    async fn follow(self) {
+        loop {
+            // A listener of this kind has nothing to tell when it fails, and connects again.
+            drop(self.follow_once().await);
+            sleep(BREATH).await;
+        }
+    }
+
+    async fn follow_once(&self) -> Result<()> {
+        let mut channel = self.client.get_async_pubsub().await?;
+        channel.psubscribe(format!("__keyspace@0__:{}:*", self.place)).await?;
+        let mut redis = self.client.get_multiplexed_async_connection().await?;
+        let mut picture = Picture::new();
+        for id in 0..=u8::MAX {
+            if let Some(value) = self.read(&mut redis, id).await? {
+                picture.insert(id, value);
+            }
+        }
+        self.diary.note_all(picture, Seen::Reread);
+        let mut messages = channel.on_message();
+        while let Some(message) = messages.next().await {
+            let (_, id) = message.get_channel_name().rsplit_once(':').context("no key")?;
+            let (id, what): (u8, String) = (id.parse()?, message.get_payload()?);
+            // A notification says what was done, and not to what value.
+            let value = match what.as_str() {
+                "set" => self.read(&mut redis, id).await?,
+                "del" | "expired" => None,
+                _ => continue,
+            };
+            self.diary.note(Seen::Change(Change { id, value }));
+        }
+        Ok(())
+    }
+
+    async fn read(&self, redis: &mut MultiplexedConnection, id: u8) -> Result<Option<u32>> {
+        let read = redis::cmd("GET").arg(format!("{}:{id}", self.place)).to_owned();
+        let text: Option<String> = read.query_async(redis).await?;
+        Ok(text.as_deref().and_then(parse))
+    }
+}

@@ -1,0 +1,245 @@
+//! The ways to follow a store that are put to the test: what people build on plain Redis, and the registry.
+//!
+//! All follow the same workload on a way that is disturbed, and write down what they get to know.
+
+mod keyspace;
+mod pubsub;
+mod registry;
+
+use crate::stores::Where;
+use anyhow::Result;
+use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
+use registry_mem::{Fault as MemFault, FaultyRegistry};
+use registry_testkit::proxy::{Fault, Proxy};
+use registry_testkit::servers::{Etcd, Redis};
+use serde::Serialize;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long an observer waits before it connects again.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Who follows, and by which means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums)]
+pub enum Means {
+    /// `HSET` and `PUBLISH`, and a subscriber that connects again.
+    Publish,
+    /// The same, and all is read anew after each connect.
+    PublishAndReread,
+    /// Keys with a ttl and keyspace notifications; all is read anew after each connect.
+    Keyspace,
+    /// The registry on Redis.
+    OursOnRedis,
+    /// The registry on etcd.
+    OursOnEtcd,
+    /// The registry in memory.
+    OursInMemory,
+}
+
+/// What one instance is from now on: a value that is used once, or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Change {
+    /// Which instance.
+    pub id: u8,
+    /// What it holds; nothing if it is gone.
+    pub value: Option<u32>,
+}
+
+/// What each instance holds.
+pub type Picture = BTreeMap<u8, u32>;
+
+/// What an observer gets to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Seen {
+    /// All there is, where it begins.
+    Began(Picture),
+    /// A change, by itself.
+    Change(Change),
+    /// All there is, which it read because it cannot know whether it missed anything.
+    Reread(Picture),
+    /// All there is, which it read because the store said that changes are gone.
+    Resynced(Picture),
+}
+
+/// What an observer got to know, as it goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Diary(Rc<RefCell<Vec<Seen>>>);
+
+/// Changes the store.
+#[async_trait(?Send)]
+pub trait Writer {
+    /// Makes a change, and returns when it is acknowledged.
+    async fn write(&mut self, change: Change) -> Result<()>;
+
+    /// Has the store forget the history of its changes. Whether it has any.
+    async fn forget(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// One way to follow, opened.
+#[allow(missing_debug_implementations, clippy::exhaustive_structs)]
+pub struct Stage {
+    /// Who writes, on a way that nobody disturbs.
+    pub writer: Box<dyn Writer>,
+    /// Follows for ever, over all failures.
+    pub observer: LocalBoxFuture<'static, ()>,
+    /// What it has seen.
+    pub diary: Diary,
+    /// The way of the observer.
+    pub way: Way,
+}
+
+/// The way of an observer to its store, to disturb.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Way {
+    /// Through a proxy.
+    Proxy(Proxy),
+    /// A connection within this process.
+    Memory(FaultyRegistry),
+}
+
+/// The servers.
+#[derive(Debug)]
+pub struct Servers {
+    etcd: Etcd,
+    redis: Redis,
+}
+
+impl Means {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Publish,
+        Self::PublishAndReread,
+        Self::Keyspace,
+        Self::OursOnRedis,
+        Self::OursOnEtcd,
+        Self::OursInMemory,
+    ];
+
+    /// As a reader is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "Redis: HSET + PUBLISH",
+            Self::PublishAndReread => "Redis: the same, re-read on reconnect",
+            Self::Keyspace => "Redis: keys with a ttl + notifications",
+            Self::OursOnRedis => "registry on Redis",
+            Self::OursOnEtcd => "registry on etcd",
+            Self::OursInMemory => "registry in memory",
+        }
+    }
+
+    /// Whether it is what Redis gives by itself.
+    pub fn is_plain_redis(self) -> bool {
+        matches!(self, Self::Publish | Self::PublishAndReread | Self::Keyspace)
+    }
+
+    /// Opens it, on a place of its own. Each instance carries `load` bytes besides what it holds.
+    pub async fn open(self, servers: &Servers, place: &str, load: usize) -> Result<Stage> {
+        match self {
+            Self::Publish => pubsub::open(&servers.redis, place, load, false).await,
+            Self::PublishAndReread => pubsub::open(&servers.redis, place, load, true).await,
+            Self::Keyspace => keyspace::open(&servers.redis, place, load).await,
+            Self::OursOnRedis => registry::on_redis(&servers.redis, place, load).await,
+            Self::OursOnEtcd => registry::on_etcd(&servers.etcd, place, load).await,
+            Self::OursInMemory => registry::in_memory(place, load),
+        }
+    }
+}
+
+impl Servers {
+    /// Starts them, or connects to those that the environment names.
+    ///
+    /// # Errors
+    ///
+    /// If one is missing.
+    pub async fn start(at: Where) -> Result<Self> {
+        Ok(Self {
+            etcd: Etcd::start_with(at.etcd).await?,
+            redis: Redis::start_with(at.redis).await?,
+        })
+    }
+}
+
+impl Diary {
+    /// All there is: where it begins, or again, for the reason that `again` says.
+    fn note_all(&self, picture: Picture, again: fn(Picture) -> Seen) {
+        let seen = if self.is_empty() { Seen::Began(picture) } else { again(picture) };
+        self.note(seen);
+    }
+
+    fn note(&self, seen: Seen) {
+        self.0.borrow_mut().push(seen);
+    }
+
+    /// All of it.
+    pub fn read(&self) -> Vec<Seen> {
+        self.0.borrow().clone()
+    }
+
+    /// How much there is.
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+impl Way {
+    /// Cuts it: connections are reset, and none can be made until it is healed.
+    pub fn cut(&self) {
+        match self {
+            Self::Proxy(proxy) => {
+                proxy.inject(Fault::Refuse);
+                proxy.reset();
+            }
+            Self::Memory(registry) => registry.inject(MemFault::Outage),
+        }
+    }
+
+    /// Lets it stand still: connections stand, and nothing comes through until it is healed.
+    pub fn stall(&self) {
+        match self {
+            Self::Proxy(proxy) => proxy.inject(Fault::Blackhole),
+            Self::Memory(registry) => registry.inject(MemFault::Silence),
+        }
+    }
+
+    /// Ends what was done to it.
+    pub fn heal(&self) {
+        match self {
+            Self::Proxy(proxy) => proxy.heal(),
+            Self::Memory(registry) => registry.heal(),
+        }
+    }
+
+    /// How many connections, or calls and watches, were hit so far.
+    pub fn hits(&self) -> u64 {
+        match self {
+            Self::Proxy(proxy) => {
+                let hits = proxy.hits();
+                hits.reset + hits.held_ways
+            }
+            Self::Memory(registry) => {
+                let hits = registry.hits();
+                hits.watches_ended + hits.calls_cut + hits.calls_refused + hits.watches_silenced
+            }
+        }
+    }
+}
+
+/// The value of an instance, as it is written down in plain Redis with its load.
+fn parse(text: &str) -> Option<u32> {
+    text.split(' ').next()?.parse().ok()
+}

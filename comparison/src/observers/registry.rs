@@ -1,0 +1,185 @@
+//! The registry, whatever store it is over.
+
+use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use redis::aio::MultiplexedConnection;
+use registry_core::{
+    self as core, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
+};
+use registry_etcd::EtcdRegistry;
+use registry_mem::{FaultyRegistry, MemRegistry};
+use registry_redis::RedisRegistry;
+use registry_testkit::proxy::Proxy;
+use registry_testkit::servers::{Etcd, Redis};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::time::sleep;
+
+/// How many shards a prefix of the registry on Redis has.
+const SHARDS: u8 = 16;
+
+struct Registrant {
+    registry: Arc<dyn Registry>,
+    service: ServiceName,
+    held: HashMap<u8, Lease>,
+    operator: Operator,
+    load: String,
+}
+
+/// Who can have a store forget.
+enum Operator {
+    Redis(MultiplexedConnection),
+    Etcd(Box<etcd_client::Client>),
+    Memory(MemRegistry),
+}
+
+struct Watcher {
+    registry: Arc<dyn Registry>,
+    service: ServiceName,
+    diary: Diary,
+    cursor: Option<Cursor>,
+}
+
+pub(super) async fn on_redis(redis: &Redis, place: &str, load: usize) -> Result<Stage> {
+    let proxy = Proxy::start(redis.address().parse()?).await?;
+    let direct = RedisRegistry::connect(&redis.url().parse()?).await?;
+    let url = format!("redis://{}", proxy.address());
+    let disturbed = RedisRegistry::connect(&url.parse()?).await?;
+    let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    stage(direct, disturbed, (place, load), Way::Proxy(proxy), Operator::Redis(operator))
+}
+
+pub(super) async fn on_etcd(etcd: &Etcd, place: &str, load: usize) -> Result<Stage> {
+    let address = etcd.endpoint();
+    let (_, address) = address.split_once("://").context("an endpoint without a scheme")?;
+    let proxy = Proxy::start(address.parse()?).await?;
+    let direct = EtcdRegistry::connect(&etcd.url().parse()?).await?;
+    let url = format!("etcd://{}", proxy.address());
+    let disturbed = EtcdRegistry::connect(&url.parse()?).await?;
+    let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
+    stage(direct, disturbed, (place, load), Way::Proxy(proxy), Operator::Etcd(Box::new(operator)))
+}
+
+pub(super) fn in_memory(place: &str, load: usize) -> Result<Stage> {
+    let direct = MemRegistry::new();
+    let disturbed = FaultyRegistry::new(direct.clone());
+    let (way, operator) = (Way::Memory(disturbed.clone()), Operator::Memory(direct.clone()));
+    stage(direct, disturbed, (place, load), way, operator)
+}
+
+fn stage(
+    direct: impl Registry,
+    disturbed: impl Registry,
+    (place, load): (&str, usize),
+    way: Way,
+    operator: Operator,
+) -> Result<Stage> {
+    let (service, diary) = (ServiceName::new(place)?, Diary::default());
+    let (direct, disturbed) = (Arc::new(direct), Arc::new(disturbed));
+    let watcher = Watcher {
+        registry: disturbed,
+        service: service.clone(),
+        diary: diary.clone(),
+        cursor: None,
+    };
+    let writer = Registrant {
+        registry: direct,
+        service,
+        held: HashMap::new(),
+        operator,
+        load: "x".repeat(load),
+    };
+    Ok(Stage { writer: Box::new(writer), observer: Box::pin(watcher.follow()), diary, way })
+}
+
+#[async_trait(?Send)]
+impl Writer for Registrant {
+    async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
+        let Some(value) = value else {
+            let lease = self.held.remove(&id).context("it is not there")?;
+            return Ok(self.registry.deregister(&lease).await?);
+        };
+        let instance_id = InstanceId::new(id.to_string())?;
+        let instance = Instance::new(self.service.clone(), instance_id, "10.0.0.1:8080".parse()?);
+        let mut claim = Claim::new(crate::arms::TTL)?;
+        if let Some(held) = self.held.get(&id) {
+            claim = claim.with_lease(held.id());
+        }
+        let mut instance = instance.with_weight(value);
+        if !self.load.is_empty() {
+            instance = instance.with_metadata([("load", self.load.as_str())])?;
+        }
+        let lease = self.registry.register(&instance, &claim).await?;
+        self.held.insert(id, lease);
+        Ok(())
+    }
+
+    async fn forget(&mut self) -> Result<bool> {
+        match &mut self.operator {
+            Operator::Redis(redis) => {
+                let mut logs = redis::pipe();
+                for shard in 0..SHARDS {
+                    let log = format!("{{registry/{shard:02}}}:log");
+                    logs.cmd("XTRIM").arg(log).arg("MAXLEN").arg(0).ignore();
+                }
+                logs.exec_async(redis).await?;
+            }
+            Operator::Etcd(etcd) => {
+                let any = etcd.get("any", None).await?;
+                let now = any.header().context("an answer without a header")?.revision();
+                etcd.compact(now, None).await?;
+            }
+            Operator::Memory(registry) => {
+                let now = registry.load(&self.service).await?.cursor().revision();
+                registry.compact(now);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Watcher {
+    async fn follow(mut self) {
+        loop {
+            // It goes on from its cursor, unless the store says that it cannot.
+            if let Err(error) = self.follow_once().await
+                && matches!(error.kind(), core::ErrorKind::Compacted | core::ErrorKind::Diverged)
+            {
+                self.cursor = None;
+            }
+            sleep(BREATH).await;
+        }
+    }
+
+    async fn follow_once(&mut self) -> core::Result<()> {
+        let cursor = if let Some(cursor) = &self.cursor {
+            cursor.clone()
+        } else {
+            let snapshot = self.registry.load(&self.service).await?;
+            let held = snapshot.instances().iter().map(|one| (number(one.id()), one.weight()));
+            self.diary.note_all(held.collect::<Picture>(), Seen::Resynced);
+            snapshot.cursor().clone()
+        };
+        let mut watch = self.registry.watch(&self.service, &cursor).await?;
+        self.cursor = Some(cursor);
+        while let Some(batch) = watch.next().await {
+            for change in &batch?.changes {
+                let id = number(change.id());
+                let value = match change {
+                    core::Change::Put(instance) => Some(instance.weight()),
+                    core::Change::Delete(_) => None,
+                };
+                self.diary.note(Seen::Change(Change { id, value }));
+            }
+            self.cursor = Some(watch.cursor().clone());
+        }
+        Ok(())
+    }
+}
+
+/// All ids of the workload are numbers.
+fn number(id: &InstanceId) -> u8 {
+    id.as_str().parse().unwrap_or(u8::MAX)
+}
