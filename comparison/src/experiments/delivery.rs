@@ -143,9 +143,9 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         claim: "pub/sub is unsuitable for production",
         verdict,
         figure: format!(
-            "missed and unnoticed by a subscriber that stood still: of {} {}; by the registry on Redis {}, on etcd {}",
-            spread(Means::Publish, |score| score.written),
+            "who stood still missed without a word: a subscriber {} of {}, the registry on Redis {}, on etcd {}",
             published[0],
+            spread(Means::Publish, |score| score.written),
             unnoticed(Means::OursOnRedis),
             unnoticed(Means::OursOnEtcd),
         ),
@@ -165,7 +165,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         method: vec![
             format!("Updates of {IDS} instances of {LOAD} bytes are written one after the other, while nothing is read from the observer's connections, as of a process that stands still. They are 48 MB, which is more than Redis keeps for a subscriber (client-output-buffer-limit pubsub 32mb 8mb 60); on etcd 8 MB, since it takes longer for each."),
             "The registry on Redis keeps 10,000 changes of a shard: who comes back after more is told that history is gone, and reads what there is.".to_owned(),
-            "Subscribers that are disconnected are the matter of `versioning`. A failover under subscribers is not measured here.".to_owned(),
+            "Subscribers that are disconnected are the matter of the experiment versioning. A failover under subscribers is not measured here.".to_owned(),
             "Median of the rounds, with least and most. Verdict: confirmed if subscribers miss something unnoticed in every round, and the registry on Redis never; in part if it does, too; else refuted.".to_owned(),
         ],
         repeat: super::repeat("delivery", effort),

@@ -197,7 +197,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         claim: "Redis lacks versioning",
         verdict,
         figure: format!(
-            "of {written} changes, unnoticed and missed: plain Redis {}, registry on Redis {}, on etcd {}",
+            "who was cut off missed without a word, of {written} changes: on plain Redis {}, with the registry on Redis {}, on etcd {}",
             plain.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             unnoticed(Means::OursOnRedis),
             unnoticed(Means::OursOnEtcd),

@@ -1,14 +1,12 @@
 //! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
 
-use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer, parse};
+use super::{Change, Diary, Picture, Seen, Stage, Way, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::Client;
 use redis::aio::MultiplexedConnection;
-use registry_testkit::proxy::Proxy;
 use registry_testkit::servers::Redis;
-use tokio::time::sleep;
 
 /// Longer than any run.
 const TTL_SECONDS: u32 = 3600;
@@ -27,16 +25,14 @@ struct Listener {
 
 pub(super) async fn open(redis: &Redis, place: &str, load: usize) -> Result<Stage> {
     let place = format!("{place}:keys");
-    let mut direct = Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let Ways { mut writer, observer, proxy } = Ways::to(redis).await?;
     let notify = redis::cmd("CONFIG").arg(&["SET", "notify-keyspace-events", "KEA"]).to_owned();
-    notify.exec_async(&mut direct).await?;
-    let proxy = Proxy::start(redis.address().parse()?).await?;
+    notify.exec_async(&mut writer).await?;
     let diary = Diary::default();
-    let client = Client::open(format!("redis://{}", proxy.address()))?;
-    let listener = Listener { client, place: place.clone(), diary: diary.clone() };
+    let listener = Listener { client: observer, place: place.clone(), diary: diary.clone() };
     Ok(Stage {
-        writer: Box::new(Setter { redis: direct, place, load: "x".repeat(load) }),
-        observer: Box::pin(listener.follow()),
+        writer: Box::new(Setter { redis: writer, place, load: "x".repeat(load) }),
+        observer: Box::pin(async move { for_ever(async || listener.follow().await).await }),
         diary,
         way: Way::Proxy(proxy),
     })
@@ -58,15 +54,7 @@ impl Writer for Setter {
 }
 
 impl Listener {
-    async fn follow(self) {
-        loop {
-            // A listener of this kind has nothing to tell when it fails, and connects again.
-            drop(self.follow_once().await);
-            sleep(BREATH).await;
-        }
-    }
-
-    async fn follow_once(&self) -> Result<()> {
+    async fn follow(&self) -> Result<()> {
         let mut channel = self.client.get_async_pubsub().await?;
         channel.psubscribe(format!("__keyspace@0__:{}:*", self.place)).await?;
         let mut redis = self.client.get_multiplexed_async_connection().await?;

@@ -10,6 +10,8 @@ use crate::stores::Where;
 use anyhow::Result;
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
+use redis::Client;
+use redis::aio::MultiplexedConnection;
 use registry_mem::{Fault as MemFault, FaultyRegistry};
 use registry_testkit::proxy::{Fault, Proxy};
 use registry_testkit::servers::{Etcd, Redis};
@@ -18,6 +20,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// How long an observer waits before it connects again.
 const BREATH: Duration = Duration::from_millis(10);
@@ -236,6 +239,31 @@ impl Way {
                 hits.watches_ended + hits.calls_cut + hits.calls_refused + hits.watches_silenced
             }
         }
+    }
+}
+
+/// The two ways to a Redis that is used as it is.
+struct Ways {
+    writer: MultiplexedConnection,
+    /// Through the proxy.
+    observer: Client,
+    proxy: Proxy,
+}
+
+impl Ways {
+    async fn to(redis: &Redis) -> Result<Self> {
+        let writer = Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+        let proxy = Proxy::start(redis.address().parse()?).await?;
+        let observer = Client::open(format!("redis://{}", proxy.address()))?;
+        Ok(Self { writer, observer, proxy })
+    }
+}
+
+/// Follows again and again. An observer of a plain Redis has nothing to tell when it fails.
+async fn for_ever(once: impl AsyncFn() -> Result<()>) {
+    loop {
+        drop(once().await);
+        sleep(BREATH).await;
     }
 }
 

@@ -1,15 +1,13 @@
 //! A hash with what there is, and a channel on which changes are published.
 
-use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer, parse};
+use super::{Change, Diary, Picture, Seen, Stage, Way, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::Client;
 use redis::aio::MultiplexedConnection;
-use registry_testkit::proxy::Proxy;
 use registry_testkit::servers::Redis;
 use std::collections::HashMap;
-use tokio::time::sleep;
 
 struct Publisher {
     redis: MultiplexedConnection,
@@ -26,14 +24,13 @@ struct Subscriber {
 
 pub(super) async fn open(redis: &Redis, place: &str, load: usize, rereads: bool) -> Result<Stage> {
     let place = format!("{place}:{}", if rereads { "reread" } else { "published" });
-    let direct = Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    let proxy = Proxy::start(redis.address().parse()?).await?;
+    let Ways { writer, observer, proxy } = Ways::to(redis).await?;
     let diary = Diary::default();
-    let client = Client::open(format!("redis://{}", proxy.address()))?;
-    let subscriber = Subscriber { client, place: place.clone(), rereads, diary: diary.clone() };
+    let subscriber =
+        Subscriber { client: observer, place: place.clone(), rereads, diary: diary.clone() };
     Ok(Stage {
-        writer: Box::new(Publisher { redis: direct, place, load: "x".repeat(load) }),
-        observer: Box::pin(subscriber.follow()),
+        writer: Box::new(Publisher { redis: writer, place, load: "x".repeat(load) }),
+        observer: Box::pin(async move { for_ever(async || subscriber.follow().await).await }),
         diary,
         way: Way::Proxy(proxy),
     })
@@ -54,15 +51,7 @@ impl Writer for Publisher {
 }
 
 impl Subscriber {
-    async fn follow(self) {
-        loop {
-            // A subscriber of this kind has nothing to tell when it fails, and connects again.
-            drop(self.follow_once().await);
-            sleep(BREATH).await;
-        }
-    }
-
-    async fn follow_once(&self) -> Result<()> {
+    async fn follow(&self) -> Result<()> {
         let mut channel = self.client.get_async_pubsub().await?;
         channel.subscribe(&self.place).await?;
         if self.rereads {

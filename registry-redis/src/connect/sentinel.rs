@@ -58,6 +58,7 @@ impl Sentinel {
 
     /// The primary: as last heard of, or as they say now.
     pub(super) async fn primary(&self) -> Result<Address, Fault> {
+        self.keep_asking();
         if let Some(known) = self.known_primary() {
             return Ok(known);
         }
@@ -65,7 +66,6 @@ impl Sentinel {
         if let Some(known) = self.known_primary() {
             return Ok(known); // heard by whose turn it was before
         }
-        self.keep_asking();
         self.ask().await
     }
 

@@ -186,6 +186,26 @@ async fn a_primary_that_wants_replicas_and_was_cut_off_acknowledges_nothing_that
     assert!(listed.contains(&"1".to_owned()) && listed.contains(&"3".to_owned()), "{listed:?}");
 }
 
+/// Else a registration renews an old primary until the new one has let its lease expire.
+#[tokio::test]
+async fn an_idle_handle_hears_of_another_primary_before_it_is_used_again() {
+    const META: &str = "GET {registry/00}:meta";
+    let servers = start().await;
+    let registry = connect(&servers.url()).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let mut primary = Operator::at(&servers.address(0)).await;
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    servers.cut_off(0);
+    let successor = agreed(servers.successor_of(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await; // idle for longer than an answer counts
+    // A renewal saves the lease clock there, which has not run on since.
+    let mut successor = Operator::at(&servers.address(successor)).await;
+    let before: String = successor.run(META).await;
+    within(registry.keep_alive(&lease)).await.unwrap();
+    let after: String = successor.run(META).await;
+    assert_ne!(before, after, "the old primary was asked");
+}
+
 /// A network that parts clients from the primary, and not the sentinels, is none that anybody heals for them.
 #[tokio::test]
 async fn clients_that_are_cut_off_from_the_primary_are_told_so_and_go_on_when_they_are_not() {
