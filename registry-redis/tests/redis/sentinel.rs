@@ -197,7 +197,7 @@ async fn an_idle_handle_hears_of_another_primary_before_it_is_used_again() {
     assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
     servers.cut_off(0);
     let successor = agreed(servers.successor_of(0)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(4)).await; // idle for longer than an answer counts
+    tokio::time::sleep(Duration::from_secs(7)).await; // idle for twice as long as an answer counts
     // A renewal saves the lease clock there, which has not run on since.
     let mut successor = Operator::at(&servers.address(successor)).await;
     let before: String = successor.run(META).await;
