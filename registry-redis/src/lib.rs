@@ -54,7 +54,8 @@
 //! +xread +xrange +time +evalsha +script|load`.
 //!
 //! With [`ack`](RedisOptions::with_ack) also `+wait` or `+waitaof`; in a Cluster `+asking` is part of
-//! `+@connection`. A sentinel is asked `SENTINEL MASTER`.
+//! `+@connection`. A sentinel is asked `SENTINEL MASTER` and
+//! `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 //!
 //! How it lies there is said in `shard.rs` and `history.rs`.
 

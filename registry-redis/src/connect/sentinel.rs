@@ -10,6 +10,7 @@ use crate::error::Fault;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -31,6 +32,8 @@ struct Inner {
     dialer: Dialer,
     deadline: Duration,
     known: Mutex<Option<Address>>,
+    /// The highest epoch that was ever heard of.
+    epoch: AtomicU64,
     /// Held by whoever asks.
     asking: tokio::sync::Mutex<()>,
     /// Asks again and again.
@@ -52,8 +55,8 @@ impl Sentinel {
         deadline: Duration,
     ) -> Self {
         let (known, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        let watching = Mutex::default();
-        Self(Arc::new(Inner { sentinels, name, dialer, deadline, known, asking, watching }))
+        let (epoch, watching) = (AtomicU64::default(), Mutex::default());
+        Self(Arc::new(Inner { sentinels, name, dialer, deadline, known, epoch, asking, watching }))
     }
 
     /// The primary: as last heard of, or as they say now.
@@ -105,19 +108,30 @@ impl Sentinel {
         let mut asked: FuturesUnordered<_> =
             self.0.sentinels.iter().map(|one| self.ask_one(one)).collect();
         let majority = asked.len() / 2 + 1;
-        let (mut answers, mut faults) = (Vec::new(), Vec::new());
-        while answers.len() < majority
+        let seen = self.0.epoch.load(Ordering::Relaxed);
+        let (mut best, mut answers, mut faults) = (None::<Answer>, 0, Vec::new());
+        // Those that have not heard of a failover yet may be a majority: they say less than is known.
+        while (answers < majority || best.as_ref().is_none_or(|best| best.epoch < seen))
             && let Some(outcome) = asked.next().await
         {
             match outcome {
-                Ok(answer) => answers.push(answer),
+                Ok(answer) => {
+                    answers += 1;
+                    if best.as_ref().is_none_or(|best| best.epoch < answer.epoch) {
+                        best = Some(answer);
+                    }
+                }
                 Err(fault) => faults.push(fault),
             }
         }
-        let Some(answer) = answers.into_iter().max_by_key(|answer| answer.epoch) else {
-            return Err(worst(faults));
-        };
+        let Some(answer) = best else { return Err(worst(faults)) };
         let mut known = lock(&self.0.known);
+        if let Some(known) = &*known
+            && answer.epoch < seen
+        {
+            return Ok(known.clone());
+        }
+        self.0.epoch.store(answer.epoch, Ordering::Relaxed);
         if known.as_ref().is_some_and(|known| *known != answer.primary) {
             tracing::info!(primary = %answer.primary, "sentinel names another primary");
         }
@@ -129,10 +143,14 @@ impl Sentinel {
         let Inner { name, dialer, deadline, .. } = &*self.0;
         let asked = async {
             let mut connection = dialer.dial(sentinel, "registry-sentinel").await?;
-            let mut ask = redis::cmd("SENTINEL");
-            ask.arg("MASTER").arg(name);
-            let said: HashMap<String, String> = ask.query_async(&mut connection).await?;
-            parse(&said).ok_or_else(|| Fault::Reply(format!("{said:?}")))
+            // While it makes a failover a sentinel counts the epoch already, and tells the old address in
+            // all but the one question that is meant for clients.
+            let mut ask = redis::pipe();
+            ask.cmd("SENTINEL").arg("MASTER").arg(name);
+            ask.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+            let (said, address): (HashMap<String, String>, Option<(String, u16)>) =
+                ask.query_async(&mut connection).await?;
+            parse(&said, address).ok_or_else(|| Fault::Reply(format!("{said:?}")))
         };
         timeout(*deadline, asked).await.unwrap_or(Err(Fault::Deadline(*deadline)))
     }
@@ -150,10 +168,10 @@ impl fmt::Display for Sentinel {
     }
 }
 
-fn parse(said: &HashMap<String, String>) -> Option<Answer> {
-    let port = said.get("port")?.parse().ok()?;
+fn parse(said: &HashMap<String, String>, address: Option<(String, u16)>) -> Option<Answer> {
     let epoch = said.get("config-epoch")?.parse().ok()?;
-    Some(Answer { epoch, primary: Address::new(said.get("ip")?, port) })
+    let (host, port) = address?;
+    Some(Answer { epoch, primary: Address::new(&host, port) })
 }
 
 /// Which of several failures to tell: one that the caller must mend, if there is any.
