@@ -8,6 +8,7 @@ pub mod calls;
 pub mod experiments;
 pub mod facts;
 pub mod figures;
+pub mod levels;
 pub mod meter;
 pub mod observers;
 pub mod paired;

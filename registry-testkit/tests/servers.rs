@@ -304,3 +304,14 @@ async fn an_etcd_without_progress_notifications_is_too_old() {
     let error = error.unwrap_err().to_string();
     assert!(error.contains("3.3.25") && error.contains("3.4.11"), "{error}");
 }
+
+#[tokio::test]
+async fn a_server_with_a_disk_keeps_its_data_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Some(folder.path().to_owned());
+    let options = ServerOptions { disk, ..Redis::options() };
+    let mut redis = Redis::start_with(options).await.unwrap();
+    let data = redis.process().unwrap().data_dir();
+    assert!(data.starts_with(folder.path()), "{}", data.display());
+    assert!(data.join("appendonlydir").is_dir());
+}

@@ -26,6 +26,7 @@ pub(super) async fn start(
         host: "0.0.0.0",
         port: kind.port,
         data: Path::new(DATA),
+        durable: false,
     };
     let mut command = vec![kind.program.to_owned()];
     command.extend((kind.arguments)(&place)?);

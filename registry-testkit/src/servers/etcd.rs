@@ -46,8 +46,9 @@ impl Etcd {
     #[cfg(feature = "tls")]
     pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
         let program = program(&ETCD, &options)?;
-        let arguments = [secured(tls), options.arguments].concat();
-        let extra = Extra { arguments, wire: Wire::Tls(tls.clone()), ..Extra::default() };
+        let ServerOptions { arguments, disk, .. } = options;
+        let arguments = [secured(tls), arguments].concat();
+        let extra = Extra { arguments, disk, wire: Wire::Tls(tls.clone()), ..Extra::default() };
         Server::run(&ETCD, program, extra).await.map(Self)
     }
 
@@ -103,7 +104,7 @@ const OLDEST: (u64, u64, u64) = (3, 4, 11);
 
 /// The command line of a single member.
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
-    let Place { program, scheme, host, port, data } = place;
+    let Place { program, scheme, host, port, data, durable } = place;
     // A container's release is not known before it runs; what every 3.4 to 3.6 knows will do there.
     let release = program.map_or(Ok(OLDEST), release)?;
     let mut arguments = vec![
@@ -121,7 +122,7 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
         "--log-level=error".to_owned(),
         "--log-outputs=stderr".to_owned(),
     ];
-    if release >= (3, 5, 0) {
+    if release >= (3, 5, 0) && !durable {
         arguments.push("--unsafe-no-fsync".to_owned());
     }
     let experimental = if release >= (3, 6, 0) { "" } else { "experimental-" };
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn flags_follow_the_release() {
         let (host, data) = ("0.0.0.0", Path::new("/data"));
-        let place = Place { program: None, scheme: "http", host, port: 2379, data };
+        let place = Place { program: None, scheme: "http", host, port: 2379, data, durable: false };
         let flags = arguments(&place).unwrap().join(" ");
         assert!(flags.contains("--experimental-watch-progress-notify-interval=200ms"), "{flags}");
         assert!(!flags.contains("no-fsync"), "{flags}");

@@ -1,7 +1,8 @@
 //! Folders for servers, removed on drop, and the ones that killed tests left behind.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io, process};
 
 use rustix::fs::statvfs;
@@ -10,16 +11,20 @@ use tempfile::{Builder, TempDir};
 /// What the names of all folders begin with; the id of the process that made it follows.
 const PREFIX: &str = "registry-test-";
 
-/// A new, empty folder: in memory where there is room, since etcd waits for the disk at every write.
-pub(super) fn create() -> io::Result<TempDir> {
-    static SWEPT: Once = Once::new();
-    let root = root();
-    SWEPT.call_once(|| sweep(&root));
+/// A new, empty folder in `root`. Without one it is in memory where there is room, since etcd waits for the
+/// disk at every write.
+pub(super) fn create(root: Option<&Path>) -> io::Result<TempDir> {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let root = root.map_or_else(default_root, Path::to_owned);
+    let is_new = SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(root.clone());
+    if is_new {
+        sweep(&root);
+    }
     Builder::new().prefix(&format!("{PREFIX}{}-", process::id())).tempdir_in(root)
 }
 
 /// The file system in memory, or else the usual place for temporary files.
-fn root() -> PathBuf {
+fn default_root() -> PathBuf {
     /// An etcd takes 128 MiB before its first write; containers often have 64 MiB in all.
     const ROOM: u64 = 2 << 30;
     let memory = Path::new("/dev/shm");

@@ -52,8 +52,8 @@ use self::wire::Wire;
 /// to look elsewhere.
 #[derive(Clone)]
 pub struct ServerOptions {
-    /// A running server to use as it is. It is passed over when `arguments` asks for anything,
-    /// since it cannot be given them any more.
+    /// A running server to use as it is. It is passed over when `arguments` or `disk` ask for
+    /// anything, since it cannot be given them any more.
     pub url: Option<String>,
     /// The folders to look for the server's binary in, written as `PATH` is; `None` looks nowhere.
     pub path: Option<OsString>,
@@ -61,6 +61,10 @@ pub struct ServerOptions {
     pub image: String,
     /// Arguments to add to the defaults of the server's command line; the last of a kind wins.
     pub arguments: Vec<String>,
+    /// The folder under which a server of our own makes a folder for its data. With one it has each
+    /// write on disk before it acknowledges it. Without, its data is in memory where there is room,
+    /// and it syncs nothing if it can do without. A container has no such folder.
+    pub disk: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -72,6 +76,7 @@ impl ServerOptions {
             path: env::var_os(kind.path_variable).or_else(|| env::var_os("PATH")),
             image: variable(kind.image_variable).unwrap_or_else(|| kind.image.to_owned()),
             arguments: Vec::new(),
+            disk: None,
         }
     }
 }
@@ -83,6 +88,7 @@ impl fmt::Debug for ServerOptions {
             .field("path", &self.path)
             .field("image", &self.image)
             .field("arguments", &self.arguments)
+            .field("disk", &self.disk)
             .finish_non_exhaustive()
     }
 }
@@ -125,6 +131,8 @@ struct Place<'a> {
     port: u16,
     /// The folder for its data.
     data: &'a Path,
+    /// Whether a write is to be on disk before it is acknowledged.
+    durable: bool,
 }
 
 /// What one server is started with beside what its kind says.
@@ -133,6 +141,8 @@ struct Extra {
     /// The last of a kind wins.
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    /// As in [`ServerOptions`].
+    disk: Option<PathBuf>,
     /// How it is spoken to.
     wire: Wire,
 }
@@ -166,11 +176,13 @@ impl Server {
     async fn start(kind: &'static Kind, options: ServerOptions) -> Result<Self, ServerError> {
         if let Some(url) = options.url
             && options.arguments.is_empty()
+            && options.disk.is_none()
         {
             return Self::given(kind, url).await;
         }
         if let Some(program) = find(kind.program, options.path.as_deref()) {
-            let extra = Extra { arguments: options.arguments, ..Extra::default() };
+            let ServerOptions { arguments, disk, .. } = options;
+            let extra = Extra { arguments, disk, ..Extra::default() };
             return Self::run(kind, program, extra).await;
         }
         #[cfg(feature = "docker")]

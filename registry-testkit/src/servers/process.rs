@@ -110,12 +110,20 @@ impl Process {
 
     /// Chooses a port, a folder and with them the command line.
     fn prepare(kind: &'static Kind, program: &Path, extra: &Extra) -> Result<Self, ServerError> {
-        let folder = folder::create().map_err(ServerError::io("make a folder for a server"))?;
+        let folder = folder::create(extra.disk.as_deref())
+            .map_err(ServerError::io("make a folder for a server"))?;
         let data = data_in(folder.path());
         fs::create_dir(&data).map_err(ServerError::io("make a folder for a server's data"))?;
         let port = free_port();
         let scheme = extra.wire.scheme();
-        let place = Place { program: Some(program), scheme, host: "127.0.0.1", port, data: &data };
+        let place = Place {
+            program: Some(program),
+            scheme,
+            host: "127.0.0.1",
+            port,
+            data: &data,
+            durable: extra.disk.is_some(),
+        };
         let mut arguments = (kind.arguments)(&place)?;
         arguments.extend_from_slice(&extra.arguments);
         let (program, extra) = (program.to_owned(), extra.clone());

@@ -14,7 +14,7 @@ use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
 
 /// A running standalone Redis, or Valkey under the same name.
 ///
-/// One of our own keeps nothing on disk unless its arguments say so, as in
+/// One of our own keeps nothing on disk unless its options name one, or its arguments say so, as in
 /// `["--appendonly", "yes"]`.
 #[derive(Debug)]
 pub struct Redis(Server);
@@ -40,8 +40,9 @@ impl Redis {
     #[cfg(feature = "tls")]
     pub async fn start_tls(options: ServerOptions, tls: &ServerTls) -> Result<Self, ServerError> {
         let program = program(&REDIS, &options)?;
-        let arguments = [secured(tls), options.arguments].concat();
-        let extra = Extra { arguments, wire: Wire::Tls(tls.clone()), ..Extra::default() };
+        let ServerOptions { arguments, disk, .. } = options;
+        let arguments = [secured(tls), arguments].concat();
+        let extra = Extra { arguments, disk, wire: Wire::Tls(tls.clone()), ..Extra::default() };
         Server::run(&REDIS, program, extra).await.map(Self)
     }
 
@@ -79,7 +80,7 @@ static REDIS: Kind = Kind {
 /// The command line of a standalone server.
 #[expect(clippy::unnecessary_wraps, reason = "etcd's can fail, and both stand in a `Kind`")]
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
-    let Place { scheme, host, port, data, .. } = place;
+    let Place { scheme, host, port, data, durable, .. } = place;
     let port = port.to_string();
     let data = data.display().to_string();
     let (plain, secured) = if *scheme == "https" { ("0", &*port) } else { (&*port, "0") };
@@ -90,8 +91,11 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
         // In a container it is reached from outside its own loopback interface.
         ["--protected-mode", "no"],
         ["--save", ""],
-        ["--appendonly", "no"],
+        ["--appendonly", if *durable { "yes" } else { "no" }],
     ];
+    if *durable {
+        arguments.push(["--appendfsync", "always"]);
+    }
     if secured != "0" {
         arguments.push(["--tls-port", secured]);
     }

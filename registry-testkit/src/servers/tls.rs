@@ -126,7 +126,7 @@ impl ServerTls {
 
     fn with(checks_clients: bool) -> Result<Self, ServerError> {
         let made = || {
-            let folder = folder::create()?;
+            let folder = folder::create(None)?;
             let tls = Self(Arc::new(Files { folder, checks_clients }));
             tls.write().map_err(io::Error::other)?;
             Ok(tls)

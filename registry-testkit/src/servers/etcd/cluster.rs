@@ -156,7 +156,7 @@ impl EtcdCluster {
         let program = program(&ETCD, &options)?;
         let mut tries = 1;
         loop {
-            match Self::try_launch(&program, &options.arguments, &wire).await {
+            match Self::try_launch(&program, &options, &wire).await {
                 Err(error) if error.is_address_in_use() && tries < PORT_TRIES => tries += 1,
                 outcome => return outcome,
             }
@@ -166,7 +166,7 @@ impl EtcdCluster {
     /// Starts the members and asks for their ids.
     async fn try_launch(
         program: &Path,
-        arguments: &[String],
+        options: &ServerOptions,
         wire: &Wire,
     ) -> Result<Self, ServerError> {
         let peers: [SocketAddr; MEMBERS] =
@@ -176,9 +176,10 @@ impl EtcdCluster {
         let token = peers[0].port();
         let members = peers.iter().enumerate().map(|(member, listen)| {
             let mut own = in_cluster(member, *listen, token);
-            own.extend_from_slice(arguments);
+            own.extend_from_slice(&options.arguments);
             let environment = network.environment(member);
-            let extra = Extra { arguments: own, environment, wire: wire.clone() };
+            let (disk, wire) = (options.disk.clone(), wire.clone());
+            let extra = Extra { arguments: own, environment, disk, wire };
             Member::start(program.to_owned(), extra)
         });
         let members = try_join_all(members).await?;

@@ -46,7 +46,8 @@ impl RedisCluster {
             let own = own.into_iter().chain(["--cluster-port", &bus]);
             let own = own.chain(["--repl-diskless-sync-delay", "0"]).map(str::to_owned);
             let arguments = own.chain(options.arguments.iter().cloned()).collect();
-            Process::start(&REDIS, program.clone(), Extra { arguments, ..Extra::default() })
+            let extra = Extra { arguments, disk: options.disk.clone(), ..Extra::default() };
+            Process::start(&REDIS, program.clone(), extra)
         });
         let cluster = Self { nodes: try_join_all(nodes).await? };
         cluster.introduce().await?;

@@ -50,7 +50,8 @@ impl RedisSentinel {
         const CONNECT: &str = "connect servers with each other";
         let program = program(&REDIS, &options)?;
         let start = |kind: &'static Kind, arguments: &[String]| {
-            let extra = Extra { arguments: arguments.to_vec(), ..Extra::default() };
+            let (arguments, disk) = (arguments.to_vec(), options.disk.clone());
+            let extra = Extra { arguments, disk, ..Extra::default() };
             Process::start(kind, program.clone(), extra)
         };
         let doors = Doors::open(SERVERS).await.map_err(ServerError::io(CONNECT))?;

@@ -1,0 +1,143 @@
+//! What a store promises of a write that it acknowledged. etcd and Redis are compared only where they promise
+//! the same.
+
+use crate::stores::{Store, Where};
+use anyhow::{Context, Result};
+use registry_testkit::servers::ServerOptions;
+use rustix::fs::statfs;
+use serde::Serialize;
+use std::env;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums)]
+pub enum Level {
+    /// What is acknowledged is on disk.
+    OnDisk,
+    /// What is acknowledged is on disk a second later. etcd has no such setting.
+    WithinASecond,
+    /// Nothing, but what the process has in memory.
+    Nothing,
+    /// As on disk, with memory for a disk: what the protocol costs without the disk.
+    Protocol,
+}
+
+/// How long it takes to append a record to a file and have it on disk.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct SyncCost {
+    /// The median.
+    pub p50: Duration,
+    /// What one of a hundred exceeds.
+    pub p99: Duration,
+}
+
+impl Level {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::OnDisk, Self::WithinASecond, Self::Nothing, Self::Protocol];
+
+    /// As a reader is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnDisk => "durable when acknowledged",
+            Self::WithinASecond => "may lose a second",
+            Self::Nothing => "nothing durable",
+            Self::Protocol => "protocol cost, on tmpfs",
+        }
+    }
+
+    /// Where to find or start servers that promise this. Nothing for a store that has no such setting.
+    ///
+    /// # Errors
+    ///
+    /// If there is no disk, or no file system in memory.
+    pub fn servers(self, store: Store, at: &Where) -> Result<Option<Where>> {
+        if (self, store) == (Self::WithinASecond, Store::Etcd) {
+            return Ok(None);
+        }
+        let disk = match self {
+            Self::OnDisk | Self::WithinASecond => Some(disk()?),
+            Self::Protocol => Some(memory()?),
+            Self::Nothing => None,
+        };
+        let own = |options: &ServerOptions, arguments: &[&str]| ServerOptions {
+            url: None,
+            disk: disk.clone(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            ..options.clone()
+        };
+        let redis: &[&str] =
+            if self == Self::WithinASecond { &["--appendfsync", "everysec"] } else { &[] };
+        Ok(Some(Where { etcd: own(&at.etcd, &[]), redis: own(&at.redis, redis) }))
+    }
+}
+
+impl SyncCost {
+    /// Tries it on the disk, with records as long as those of a registry.
+    ///
+    /// # Errors
+    ///
+    /// If there is no disk, or it cannot be written.
+    pub fn of_disk() -> Result<Self> {
+        const RECORD: [u8; 300] = [b'x'; 300];
+        const TIMES: usize = 200;
+        let folder = tempfile::tempdir_in(disk()?)?;
+        let mut file = File::create(folder.path().join("log"))?;
+        let mut took = Vec::with_capacity(TIMES);
+        for _ in 0..TIMES {
+            let start = Instant::now();
+            file.write_all(&RECORD)?;
+            file.sync_data()?;
+            took.push(start.elapsed());
+        }
+        took.sort_unstable();
+        Ok(Self { p50: took[TIMES / 2], p99: took[TIMES * 99 / 100] })
+    }
+}
+
+/// The first of the usual folders that is not in memory.
+fn disk() -> Result<PathBuf> {
+    let folders = [env::temp_dir(), env::current_dir()?];
+    let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(false));
+    found.context("no disk: the folder for temporary files and this one are both in memory")
+}
+
+fn memory() -> Result<PathBuf> {
+    let folders = [PathBuf::from("/dev/shm"), env::temp_dir()];
+    let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(true));
+    found.context("no file system in memory: /dev/shm is not one")
+}
+
+/// Nothing if there is no such folder.
+fn is_in_memory(folder: &Path) -> Option<bool> {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    Some(IN_MEMORY.contains(&statfs(folder).ok()?.f_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_says_where_the_data_is_and_what_is_synced() {
+        let at = Where::default();
+        let redis = |level: Level| level.servers(Store::Redis, &at).unwrap().unwrap().redis;
+        assert_eq!(redis(Level::Nothing).disk, None);
+        assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
+        assert_eq!(redis(Level::WithinASecond).arguments, ["--appendfsync", "everysec"]);
+        assert!(Level::WithinASecond.servers(Store::Etcd, &at).unwrap().is_none());
+    }
+
+    #[test]
+    fn to_have_something_on_disk_takes_time() {
+        let cost = SyncCost::of_disk().unwrap();
+        assert!(Duration::ZERO < cost.p50 && cost.p50 <= cost.p99, "{cost:?}");
+    }
+}
