@@ -114,8 +114,8 @@ fn memory() -> Result<PathBuf> {
     found.context("no file system in memory: /dev/shm is not one")
 }
 
-/// Nothing if there is no such folder.
-fn is_in_memory(folder: &Path) -> Option<bool> {
+/// Whether a folder is in memory; nothing if there is no such folder.
+pub(crate) fn is_in_memory(folder: &Path) -> Option<bool> {
     /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     Some(IN_MEMORY.contains(&statfs(folder).ok()?.f_type))

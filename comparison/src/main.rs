@@ -142,6 +142,7 @@ impl ValueEnum for Chosen {
         const ALL: [Chosen; Experiment::ALL.len()] = [
             Chosen(Experiment::Versioning),
             Chosen(Experiment::Delivery),
+            Chosen(Experiment::Latency),
             Chosen(Experiment::Persistence),
         ];
         &ALL

@@ -3,6 +3,7 @@
 use crate::arms::etcd::RawEtcd;
 use crate::arms::ours::Ours;
 use crate::arms::redis::RawRedis;
+use crate::levels;
 use crate::work::Contender;
 use anyhow::{Context, Error, Result};
 use registry_etcd::EtcdRegistry;
@@ -128,11 +129,7 @@ impl Stand {
             Etcd::start_with(options).await.map_err(|error| absent(Store::Etcd, error))?;
         let ours = EtcdRegistry::connect(&etcd.url().parse()?).await?;
         let raw = RawEtcd::connect(&etcd.endpoint()).await?;
-        let version = raw.version().await?;
-        let server = match etcd.process() {
-            Ok(process) => format!("etcd {version}, {}", durability(process)),
-            Err(_) => format!("etcd {version}, not ours: look there whether it writes to a disk"),
-        };
+        let server = describe_etcd(&mut etcd).await?;
         Ok(Self {
             store: Store::Etcd,
             server,
@@ -143,14 +140,13 @@ impl Stand {
     }
 
     async fn redis(options: ServerOptions) -> Result<Self> {
-        let redis =
+        let mut redis =
             Redis::start_with(options).await.map_err(|error| absent(Store::Redis, error))?;
         let ours = RedisRegistry::connect(&redis.url().parse()?).await?;
-        let bare = redis.url().split('?').next().unwrap_or_default();
-        let raw = RawRedis::connect(bare).await?;
+        let raw = RawRedis::connect(bare(&redis)).await?;
         Ok(Self {
             store: Store::Redis,
-            server: raw.describe().await?,
+            server: describe_redis(&mut redis).await?,
             ours: Box::new(Ours::new(ours)),
             raw: Some(Box::new(raw)),
             _running: Some(Running::Redis { _server: redis }),
@@ -172,18 +168,54 @@ fn absent(store: Store, error: ServerError) -> Error {
     Error::new(error).context(without)
 }
 
-/// What an etcd of our own does with a write.
-pub fn durability(process: &Process) -> String {
+/// What a Redis says of itself: its version, and what it does with a write.
+///
+/// # Errors
+///
+/// If it does not answer.
+pub async fn describe_redis(redis: &mut Redis) -> Result<String> {
+    let told = RawRedis::connect(bare(redis)).await?.describe().await?;
+    Ok(match redis.process() {
+        Ok(process) => format!("{told}, {}", placement(process)),
+        Err(_) => told,
+    })
+}
+
+/// The version of an etcd, and what it does with a write.
+///
+/// # Errors
+///
+/// If it does not answer.
+pub async fn describe_etcd(etcd: &mut Etcd) -> Result<String> {
+    let version = RawEtcd::connect(&etcd.endpoint()).await?.version().await?;
+    Ok(match etcd.process() {
+        Ok(process) => format!("etcd {version}, {}", durability(process)),
+        Err(_) => format!("etcd {version}, not ours: look there whether it writes to a disk"),
+    })
+}
+
+/// The URL for the raw client, which knows none of our options.
+fn bare(redis: &Redis) -> &str {
+    redis.url().split('?').next().unwrap_or_default()
+}
+
+/// Whether an etcd of our own has its writes on disk before it acknowledges them.
+pub fn syncs(process: &Process) -> bool {
     let line =
         process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
-    let syncs = match line {
-        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
-        Some(_) => "fsync at every commit",
-        None => "fsync unknown",
-    };
-    let data = process.data_dir();
-    let kept = if data.starts_with("/dev/shm") { "memory" } else { "files" };
-    format!("{syncs}, data in {kept} ({})", data.display())
+    line.is_none_or(|line| !line.contains("--unsafe-no-fsync"))
+}
+
+/// What an etcd of our own does with a write.
+pub fn durability(process: &Process) -> String {
+    let syncs = if syncs(process) { "fsync at every commit" } else { "no fsync" };
+    format!("{syncs}, {}", placement(process))
+}
+
+/// Where a server of our own has its data.
+fn placement(process: &Process) -> &'static str {
+    let in_memory = levels::is_in_memory(&process.data_dir()) == Some(true);
+    if in_memory { "data in memory" } else { "data on a disk" }
 }
 
 #[cfg(test)]

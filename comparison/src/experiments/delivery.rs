@@ -3,10 +3,11 @@
 
 use super::score::{Score, score};
 use super::versioning::settle;
-use super::{Effort, Progress, as_f64};
-use crate::observers::{Change, Diary, Means, Servers, Stage, Way, Writer};
+use super::{Effort, Progress, as_f64, side_by_side};
+use crate::arms::TTL;
+use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Finding, Verdict};
+use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -51,19 +52,12 @@ pub type Runs = BTreeMap<Means, Vec<Run>>;
 /// If a server is missing or fails, or if nothing stood still.
 pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at).await?;
-    let mut runs = Runs::new();
-    let all = effort.rounds as usize * ALL.len();
-    for round in 0..effort.rounds as usize {
-        for turn in 0..ALL.len() {
-            let means = ALL[(turn + round) % ALL.len()];
-            let done = as_f64(round * ALL.len() + turn) / as_f64(all);
-            progress(&format!("round {}: {}", round + 1, means.name()), done);
-            let stage = means.open(&servers, &format!("delivery-{round}"), LOAD).await?;
-            let run = stand_still(stage, &workload(means)).await;
-            runs.entry(means).or_default().push(run.with_context(|| means.name())?);
-        }
-    }
-    finding(&runs, effort)
+    let once = async |means: Means, round: u32| {
+        let name = format!("delivery-{round}");
+        let stage = means.open(&servers, Place { name: &name, load: LOAD, ttl: TTL }).await?;
+        stand_still(stage, &workload(means)).await.with_context(|| means.name())
+    };
+    finding(&side_by_side(&ALL, effort, progress, once).await?, effort)
 }
 
 /// More than a server keeps for a subscriber (32 MB) and the kernel beside it. Updates only, each instance in
@@ -157,13 +151,16 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
             Verdict::Refuted => "Nothing that was published was missed.",
         }
         .to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.to_vec(),
-        bars: Bars {
+        exhibits: vec![Exhibit {
             title: "Changes missed by an observer that stood still, in percent".to_owned(),
-            parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
-            bars: bars.to_vec(),
-        },
+            notes: Vec::new(),
+            plot: Plot::Bars(Bars {
+                parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
+                bars: bars.to_vec(),
+            }),
+            head: head.map(str::to_owned).to_vec(),
+            rows: rows.to_vec(),
+        }],
         method: vec![
             format!("Updates of {IDS} instances of {LOAD} bytes are written one after the other, while nothing is read from the observer's connections, as of a process that stands still. They are 48 MB, which is more than Redis keeps for a subscriber (client-output-buffer-limit pubsub 32mb 8mb 60); on etcd 8 MB, since it takes longer for each."),
             "The registry on Redis keeps 10,000 changes of a shard: who comes back after more is told that history is gone, and reads what there is.".to_owned(),

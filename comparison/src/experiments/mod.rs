@@ -1,6 +1,7 @@
 //! The claims about Redis as a registry, each put to the test.
 
 pub mod delivery;
+pub mod latency;
 pub mod persistence;
 pub mod score;
 pub mod versioning;
@@ -8,6 +9,8 @@ pub mod versioning;
 use crate::report::finding::Finding;
 use crate::stores::Where;
 use anyhow::Result;
+use futures_util::future::try_join_all;
+use std::collections::BTreeMap;
 
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
@@ -32,19 +35,22 @@ pub enum Experiment {
     Versioning,
     /// What an observer misses that stands still.
     Delivery,
+    /// How soon a change and a death are seen.
+    Latency,
     /// What a killed server loses, and who is listed after an outage.
     Persistence,
 }
 
 impl Experiment {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Versioning, Self::Delivery, Self::Persistence];
+    pub const ALL: [Self; 4] = [Self::Versioning, Self::Delivery, Self::Latency, Self::Persistence];
 
     /// What it is called on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Versioning => "versioning",
             Self::Delivery => "delivery",
+            Self::Latency => "latency",
             Self::Persistence => "persistence",
         }
     }
@@ -58,9 +64,29 @@ impl Experiment {
         match self {
             Self::Versioning => versioning::run(at, effort, progress).await,
             Self::Delivery => delivery::run(at, effort, progress).await,
+            Self::Latency => latency::run(at, effort, progress).await,
             Self::Persistence => persistence::run(at, effort, progress).await,
         }
     }
+}
+
+/// Makes rounds of all arms. Those of a round run side by side: the machine is the same to each.
+async fn side_by_side<A: Copy + Ord, R>(
+    arms: &[A],
+    effort: Effort,
+    progress: Progress<'_>,
+    once: impl AsyncFn(A, u32) -> Result<R>,
+) -> Result<BTreeMap<A, Vec<R>>> {
+    let mut runs = BTreeMap::<_, Vec<_>>::new();
+    for round in 0..effort.rounds {
+        let share = f64::from(round) / f64::from(effort.rounds);
+        progress(&format!("round {} of {}", round + 1, effort.rounds), share);
+        let all = arms.iter().map(async |arm| anyhow::Ok((*arm, once(*arm, round).await?)));
+        for (arm, run) in try_join_all(all).await? {
+            runs.entry(arm).or_default().push(run);
+        }
+    }
+    Ok(runs)
 }
 
 /// The command that makes an experiment again.

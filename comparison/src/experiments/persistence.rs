@@ -1,9 +1,9 @@
 //! *Persistence differs*: a server is killed under writes, and started again. What of all it acknowledged is
 //! gone? And who is still listed after an outage that outlasts the leases?
 
-use super::{Effort, Progress, as_f64};
+use super::{Effort, Progress, as_f64, side_by_side};
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Finding, Verdict};
+use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use registry_core::{Claim, Instance, InstanceId, Registry, ServiceName};
@@ -68,18 +68,8 @@ pub type Runs = BTreeMap<Mode, Vec<Run>>;
 ///
 /// If a server is missing, fails, or survives.
 pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
-    let mut runs = Runs::new();
-    let all = effort.rounds as usize * Mode::ALL.len();
-    for round in 0..effort.rounds as usize {
-        for turn in 0..Mode::ALL.len() {
-            let mode = Mode::ALL[(turn + round) % Mode::ALL.len()];
-            let done = as_f64(round * Mode::ALL.len() + turn) / as_f64(all);
-            progress(&format!("round {}: {}", round + 1, mode.name()), done);
-            let run = once(mode, &at, effort).await.with_context(|| mode.name())?;
-            runs.entry(mode).or_default().push(run);
-        }
-    }
-    finding(&runs, effort)
+    let once = async |mode: Mode, _| once(mode, &at, effort).await.with_context(|| mode.name());
+    finding(&side_by_side(&Mode::ALL, effort, progress, once).await?, effort)
 }
 
 impl Mode {
@@ -325,13 +315,13 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
             Verdict::Refuted => "Nothing shows a difference.",
         }
         .to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.to_vec(),
-        bars: Bars {
+        exhibits: vec![Exhibit {
             title: "Acknowledged registrations that a killed server lost, in percent".to_owned(),
-            parts: vec!["lost".to_owned()],
-            bars: bars.to_vec(),
-        },
+            notes: Vec::new(),
+            plot: Plot::Bars(Bars { parts: vec!["lost".to_owned()], bars: bars.to_vec() }),
+            head: head.map(str::to_owned).to_vec(),
+            rows: rows.to_vec(),
+        }],
         method: vec![
             "Instances are registered one after the other, and the server is killed meanwhile (SIGKILL) and started again with its data. Lost is what was acknowledged and is not listed then.".to_owned(),
             "A kill leaves what the kernel was given: this is a crash of the server and not of the machine, so that `everysec` loses nothing here and up to a second of writes when the power fails.".to_owned(),

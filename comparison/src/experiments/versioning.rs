@@ -2,10 +2,11 @@
 //! did it miss, and can it know?
 
 use super::score::{Score, score};
-use super::{Effort, Progress, as_f64};
-use crate::observers::{Change, Diary, Means, Servers, Stage, Way, Writer};
+use super::{Effort, Progress, as_f64, side_by_side};
+use crate::arms::TTL;
+use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Finding, Verdict};
+use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -53,22 +54,13 @@ pub type Runs = BTreeMap<Means, Vec<Run>>;
 pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
-    let mut runs = Runs::new();
-    let all = effort.rounds as usize * Means::ALL.len();
-    for round in 0..effort.rounds {
+    let once = async |means: Means, round: u32| {
         let seed = effort.seed.wrapping_add(round.into());
-        let workload = workload(seed, changes);
-        for turn in 0..Means::ALL.len() {
-            // Who begins rotates, so that no one has the machine at its best each time.
-            let means = Means::ALL[(turn + round as usize) % Means::ALL.len()];
-            let done = round as usize * Means::ALL.len() + turn;
-            progress(&format!("round {}: {}", round + 1, means.name()), as_f64(done) / as_f64(all));
-            let stage = means.open(&servers, &format!("versioning-{round}"), 0).await?;
-            let run = follow(stage, &workload, seed).await;
-            runs.entry(means).or_default().push(run.with_context(|| means.name())?);
-        }
-    }
-    finding(&runs, effort)
+        let name = format!("versioning-{round}");
+        let stage = means.open(&servers, Place { name: &name, load: 0, ttl: TTL }).await?;
+        follow(stage, &workload(seed, changes), seed).await.with_context(|| means.name())
+    };
+    finding(&side_by_side(&Means::ALL, effort, progress, once).await?, effort)
 }
 
 /// Random registrations, updates and withdrawals, as many as that.
@@ -217,13 +209,16 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
             Verdict::Refuted => "Nothing was missed unnoticed by any means.",
         }
         .to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows,
-        bars: Bars {
+        exhibits: vec![Exhibit {
             title: format!("Changes missed, of {written}"),
-            parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
-            bars,
-        },
+            notes: Vec::new(),
+            plot: Plot::Bars(Bars {
+                parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
+                bars,
+            }),
+            head: head.map(str::to_owned).to_vec(),
+            rows,
+        }],
         method: vec![
             format!("{written} random registrations, updates and withdrawals of {IDS} instances, one each {} ms, by a writer that nobody disturbs.", EVERY.as_millis()),
             "The observer's connections are reset every 200 ms, and none can be made for 50 to 500 ms; the same schedule for all.".to_owned(),

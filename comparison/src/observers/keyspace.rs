@@ -1,6 +1,6 @@
 //! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
 
-use super::{Change, Diary, Picture, Seen, Stage, Way, Ways, Writer, for_ever, parse};
+use super::{Change, Diary, Picture, Place, Seen, Stage, Way, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -8,13 +8,14 @@ use redis::Client;
 use redis::aio::MultiplexedConnection;
 use registry_testkit::servers::Redis;
 
-/// Longer than any run.
-const TTL_SECONDS: u32 = 3600;
+/// How long others stay, in milliseconds: longer than any run.
+const LONG: u32 = 3_600_000;
 
 struct Setter {
     redis: MultiplexedConnection,
     place: String,
     load: String,
+    ttl: u64,
 }
 
 struct Listener {
@@ -23,15 +24,16 @@ struct Listener {
     diary: Diary,
 }
 
-pub(super) async fn open(redis: &Redis, place: &str, load: usize) -> Result<Stage> {
-    let place = format!("{place}:keys");
+pub(super) async fn open(redis: &Redis, place: Place<'_>) -> Result<Stage> {
+    let Place { name, load, ttl } = place;
+    let (place, ttl) = (format!("{name}:keys"), u64::try_from(ttl.as_millis())?);
     let Ways { mut writer, observer, proxy } = Ways::to(redis).await?;
     let notify = redis::cmd("CONFIG").arg(&["SET", "notify-keyspace-events", "KEA"]).to_owned();
     notify.exec_async(&mut writer).await?;
     let diary = Diary::default();
     let listener = Listener { client: observer, place: place.clone(), diary: diary.clone() };
     Ok(Stage {
-        writer: Box::new(Setter { redis: writer, place, load: "x".repeat(load) }),
+        writer: Box::new(Setter { redis: writer, place, load: "x".repeat(load), ttl }),
         observer: Box::pin(async move { for_ever(async || listener.follow().await).await }),
         diary,
         way: Way::Proxy(proxy),
@@ -45,11 +47,24 @@ impl Writer for Setter {
         let mut command = match value {
             Some(value) => {
                 let text = format!("{value} {}", self.load);
-                redis::cmd("SET").arg(key).arg(text).arg("EX").arg(TTL_SECONDS).to_owned()
+                redis::cmd("SET").arg(key).arg(text).arg("PX").arg(self.ttl).to_owned()
             }
             None => redis::cmd("DEL").arg(key).to_owned(),
         };
         Ok(command.take().exec_async(&mut self.redis).await?)
+    }
+
+    async fn crowd(&mut self, others: usize) -> Result<()> {
+        let others: Vec<usize> = (0..others).collect();
+        for some in others.chunks(1_000) {
+            let mut pipe = redis::pipe();
+            for other in some {
+                let key = format!("{}-other:{other}", self.place);
+                pipe.cmd("SET").arg(key).arg("1").arg("PX").arg(LONG).ignore();
+            }
+            pipe.exec_async(&mut self.redis).await?;
+        }
+        Ok(())
     }
 }
 

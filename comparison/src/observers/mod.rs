@@ -7,7 +7,7 @@ mod pubsub;
 mod registry;
 
 use crate::stores::Where;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
 use redis::Client;
@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How long an observer waits before it connects again.
 const BREATH: Duration = Duration::from_millis(10);
@@ -71,15 +71,32 @@ pub enum Seen {
     Resynced(Picture),
 }
 
-/// What an observer got to know, as it goes on.
+/// What an observer got to know, and when, as it goes on.
 #[derive(Clone, Debug, Default)]
-pub struct Diary(Rc<RefCell<Vec<Seen>>>);
+pub struct Diary(Rc<RefCell<Vec<(Instant, Seen)>>>);
+
+/// Where a stage is opened, and what is written there.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Place<'a> {
+    /// A name that nothing else on the servers has.
+    pub name: &'a str,
+    /// How many bytes each instance carries besides what it holds.
+    pub load: usize,
+    /// How long an instance stays that is not written again, where the means have such a thing.
+    pub ttl: Duration,
+}
 
 /// Changes the store.
 #[async_trait(?Send)]
 pub trait Writer {
     /// Makes a change, and returns when it is acknowledged.
     async fn write(&mut self, change: Change) -> Result<()>;
+
+    /// Registers so many others, elsewhere, that stay.
+    async fn crowd(&mut self, _others: usize) -> Result<()> {
+        bail!("nothing in it has a ttl")
+    }
 
     /// Has the store forget the history of its changes. Whether it has any.
     async fn forget(&mut self) -> Result<bool> {
@@ -112,9 +129,12 @@ pub enum Way {
 
 /// The servers.
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs)]
 pub struct Servers {
-    etcd: Etcd,
-    redis: Redis,
+    /// If it takes part.
+    pub etcd: Option<Etcd>,
+    /// Always there.
+    pub redis: Redis,
 }
 
 impl Means {
@@ -145,15 +165,22 @@ impl Means {
         matches!(self, Self::Publish | Self::PublishAndReread | Self::Keyspace)
     }
 
-    /// Opens it, on a place of its own. Each instance carries `load` bytes besides what it holds.
-    pub async fn open(self, servers: &Servers, place: &str, load: usize) -> Result<Stage> {
+    /// Opens it, on a place of its own.
+    ///
+    /// # Errors
+    ///
+    /// If a server fails, or etcd is meant and does not take part.
+    pub async fn open(self, servers: &Servers, place: Place<'_>) -> Result<Stage> {
         match self {
-            Self::Publish => pubsub::open(&servers.redis, place, load, false).await,
-            Self::PublishAndReread => pubsub::open(&servers.redis, place, load, true).await,
-            Self::Keyspace => keyspace::open(&servers.redis, place, load).await,
-            Self::OursOnRedis => registry::on_redis(&servers.redis, place, load).await,
-            Self::OursOnEtcd => registry::on_etcd(&servers.etcd, place, load).await,
-            Self::OursInMemory => registry::in_memory(place, load),
+            Self::Publish => pubsub::open(&servers.redis, place, false).await,
+            Self::PublishAndReread => pubsub::open(&servers.redis, place, true).await,
+            Self::Keyspace => keyspace::open(&servers.redis, place).await,
+            Self::OursOnRedis => registry::on_redis(&servers.redis, place).await,
+            Self::OursOnEtcd => {
+                let etcd = servers.etcd.as_ref().context("etcd does not take part")?;
+                registry::on_etcd(etcd, place).await
+            }
+            Self::OursInMemory => registry::in_memory(place),
         }
     }
 }
@@ -166,7 +193,7 @@ impl Servers {
     /// If one is missing.
     pub async fn start(at: Where) -> Result<Self> {
         Ok(Self {
-            etcd: Etcd::start_with(at.etcd).await?,
+            etcd: Some(Etcd::start_with(at.etcd).await?),
             redis: Redis::start_with(at.redis).await?,
         })
     }
@@ -180,12 +207,21 @@ impl Diary {
     }
 
     fn note(&self, seen: Seen) {
-        self.0.borrow_mut().push(seen);
+        self.0.borrow_mut().push((Instant::now(), seen));
     }
 
     /// All of it.
     pub fn read(&self) -> Vec<Seen> {
-        self.0.borrow().clone()
+        self.0.borrow().iter().map(|(_, seen)| seen.clone()).collect()
+    }
+
+    /// The changes that were seen by themselves, and when.
+    pub fn changes(&self) -> Vec<(Instant, Change)> {
+        let change = |(at, seen): &(Instant, Seen)| match seen {
+            Seen::Change(change) => Some((*at, *change)),
+            _ => None,
+        };
+        self.0.borrow().iter().filter_map(change).collect()
     }
 
     /// How much there is.

@@ -1,6 +1,6 @@
 //! A hash with what there is, and a channel on which changes are published.
 
-use super::{Change, Diary, Picture, Seen, Stage, Way, Ways, Writer, for_ever, parse};
+use super::{Change, Diary, Picture, Place, Seen, Stage, Way, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -22,8 +22,9 @@ struct Subscriber {
     diary: Diary,
 }
 
-pub(super) async fn open(redis: &Redis, place: &str, load: usize, rereads: bool) -> Result<Stage> {
-    let place = format!("{place}:{}", if rereads { "reread" } else { "published" });
+pub(super) async fn open(redis: &Redis, place: Place<'_>, rereads: bool) -> Result<Stage> {
+    let Place { name, load, .. } = place; // nothing in a hash expires
+    let place = format!("{name}:{}", if rereads { "reread" } else { "published" });
     let Ways { writer, observer, proxy } = Ways::to(redis).await?;
     let diary = Diary::default();
     let subscriber =

@@ -1,9 +1,9 @@
 //! The registry, whatever store it is over.
 
-use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer};
+use super::{BREATH, Change, Diary, Picture, Place, Seen, Stage, Way, Writer};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use redis::aio::MultiplexedConnection;
 use registry_core::{
     self as core, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
@@ -15,6 +15,7 @@ use registry_testkit::proxy::Proxy;
 use registry_testkit::servers::{Etcd, Redis};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::sleep;
 
 /// How many shards a prefix of the registry on Redis has.
@@ -26,6 +27,7 @@ struct Registrant {
     held: HashMap<u8, Lease>,
     operator: Operator,
     load: String,
+    ttl: Duration,
 }
 
 /// Who can have a store forget.
@@ -42,16 +44,16 @@ struct Watcher {
     cursor: Option<Cursor>,
 }
 
-pub(super) async fn on_redis(redis: &Redis, place: &str, load: usize) -> Result<Stage> {
+pub(super) async fn on_redis(redis: &Redis, place: Place<'_>) -> Result<Stage> {
     let proxy = Proxy::start(redis.address().parse()?).await?;
     let direct = RedisRegistry::connect(&redis.url().parse()?).await?;
     let url = format!("redis://{}", proxy.address());
     let disturbed = RedisRegistry::connect(&url.parse()?).await?;
     let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    stage(direct, disturbed, (place, load), Way::Proxy(proxy), Operator::Redis(operator))
+    stage(direct, disturbed, place, Way::Proxy(proxy), Operator::Redis(operator))
 }
 
-pub(super) async fn on_etcd(etcd: &Etcd, place: &str, load: usize) -> Result<Stage> {
+pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
     let address = etcd.endpoint();
     let (_, address) = address.split_once("://").context("an endpoint without a scheme")?;
     let proxy = Proxy::start(address.parse()?).await?;
@@ -59,24 +61,24 @@ pub(super) async fn on_etcd(etcd: &Etcd, place: &str, load: usize) -> Result<Sta
     let url = format!("etcd://{}", proxy.address());
     let disturbed = EtcdRegistry::connect(&url.parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
-    stage(direct, disturbed, (place, load), Way::Proxy(proxy), Operator::Etcd(Box::new(operator)))
+    stage(direct, disturbed, place, Way::Proxy(proxy), Operator::Etcd(Box::new(operator)))
 }
 
-pub(super) fn in_memory(place: &str, load: usize) -> Result<Stage> {
+pub(super) fn in_memory(place: Place<'_>) -> Result<Stage> {
     let direct = MemRegistry::new();
     let disturbed = FaultyRegistry::new(direct.clone());
     let (way, operator) = (Way::Memory(disturbed.clone()), Operator::Memory(direct.clone()));
-    stage(direct, disturbed, (place, load), way, operator)
+    stage(direct, disturbed, place, way, operator)
 }
 
 fn stage(
     direct: impl Registry,
     disturbed: impl Registry,
-    (place, load): (&str, usize),
+    Place { name, load, ttl }: Place<'_>,
     way: Way,
     operator: Operator,
 ) -> Result<Stage> {
-    let (service, diary) = (ServiceName::new(place)?, Diary::default());
+    let (service, diary) = (ServiceName::new(name)?, Diary::default());
     let (direct, disturbed) = (Arc::new(direct), Arc::new(disturbed));
     let watcher = Watcher {
         registry: disturbed,
@@ -90,6 +92,7 @@ fn stage(
         held: HashMap::new(),
         operator,
         load: "x".repeat(load),
+        ttl,
     };
     Ok(Stage { writer: Box::new(writer), observer: Box::pin(watcher.follow()), diary, way })
 }
@@ -103,7 +106,7 @@ impl Writer for Registrant {
         };
         let instance_id = InstanceId::new(id.to_string())?;
         let instance = Instance::new(self.service.clone(), instance_id, "10.0.0.1:8080".parse()?);
-        let mut claim = Claim::new(crate::arms::TTL)?;
+        let mut claim = Claim::new(self.ttl)?;
         if let Some(held) = self.held.get(&id) {
             claim = claim.with_lease(held.id());
         }
@@ -114,6 +117,19 @@ impl Writer for Registrant {
         let lease = self.registry.register(&instance, &claim).await?;
         self.held.insert(id, lease);
         Ok(())
+    }
+
+    async fn crowd(&mut self, others: usize) -> Result<()> {
+        const IN_FLIGHT: usize = 64;
+        let register = async |other: usize| {
+            let service = ServiceName::new(format!("{}-other-{}", self.service, other / 100))?;
+            let id = InstanceId::new(other.to_string())?;
+            let instance = Instance::new(service, id, "10.0.0.1:8080".parse()?);
+            self.registry.register(&instance, &Claim::new(crate::arms::TTL)?).await?;
+            anyhow::Ok(())
+        };
+        let others = stream::iter((0..others).map(Ok));
+        others.try_for_each_concurrent(IN_FLIGHT, register).await
     }
 
     async fn forget(&mut self) -> Result<bool> {

@@ -17,12 +17,8 @@ pub struct Finding {
     pub figure: String,
     /// Why, in words.
     pub reason: String,
-    /// The head of the table.
-    pub head: Vec<String>,
-    /// The rows of the table; the first cell names what the others are of.
-    pub rows: Vec<Vec<String>>,
-    /// The same as a plot.
-    pub bars: Bars,
+    /// The figures, each group with its plot.
+    pub exhibits: Vec<Exhibit>,
     /// What was done, and what decides.
     pub method: Vec<String>,
     /// The command that does it again.
@@ -44,12 +40,37 @@ pub enum Verdict {
     Refuted,
 }
 
+/// Figures as a plot and as a table.
+#[derive(Clone, Debug, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Exhibit {
+    /// What they show.
+    pub title: String,
+    /// On what they were taken, where it is not the same for all of the report.
+    pub notes: Vec<String>,
+    /// The plot.
+    pub plot: Plot,
+    /// The head of the table.
+    pub head: Vec<String>,
+    /// The rows of the table; the first cell names what the others are of.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// A plot.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums)]
+pub enum Plot {
+    /// One bar beside the other.
+    Bars(Bars),
+    /// Lines over an axis.
+    Lines(Lines),
+}
+
 /// Bars, each of parts on top of each other.
 #[derive(Clone, Debug, Serialize)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Bars {
-    /// What they show.
-    pub title: String,
     /// What each part is.
     pub parts: Vec<String>,
     /// The bars.
@@ -66,6 +87,106 @@ pub struct Bar {
     pub parts: Vec<f64>,
 }
 
+/// Lines over an axis.
+#[derive(Clone, Debug, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Lines {
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// The lines.
+    pub lines: Vec<Line>,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Line {
+    /// What it is of.
+    pub name: String,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// An axis, from its first tick to its last.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Axis {
+    /// What it measures, and in what.
+    pub name: String,
+    /// Whether equal steps are equal factors.
+    pub is_log: bool,
+    /// Where something is written, in order.
+    pub ticks: Vec<Tick>,
+}
+
+/// A place on an axis.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Tick {
+    /// Where it is.
+    pub at: f64,
+    /// What is written there.
+    pub label: String,
+}
+
+impl Axis {
+    /// From nothing to at least `most`, in some five steps of 1, 2 or 5 times a power of ten.
+    pub fn linear(name: &str, most: f64) -> Self {
+        let most = if most > 0.0 { most } else { 1.0 };
+        let rough = most / 5.0;
+        let ten = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * ten).into_iter().find(|step| *step >= rough);
+        let step = step.unwrap_or(rough);
+        let mut ticks = vec![Tick::number(0.0)];
+        for n in (1..).map(f64::from) {
+            ticks.push(Tick::number(n * step));
+            if n * step >= most {
+                break;
+            }
+        }
+        Self { name: name.to_owned(), is_log: false, ticks }
+    }
+
+    /// From a power of ten below `least` to one above `most`, both of which are more than nothing.
+    pub fn log(name: &str, least: f64, most: f64) -> Self {
+        let power = |n: f64| 10f64.powf(n);
+        let (first, last) = (least.log10().floor(), most.log10().ceil());
+        let mut ticks = vec![Tick::number(power(first))];
+        for n in (1..).map(f64::from) {
+            ticks.push(Tick::number(power(first + n)));
+            if first + n >= last {
+                break;
+            }
+        }
+        Self { name: name.to_owned(), is_log: true, ticks }
+    }
+
+    /// Of shares of all, with as much room between 90 and 99 percent as between 99 and 99.9: where a share
+    /// is stands in [`Tick::of_share`].
+    pub fn percentiles() -> Self {
+        let tick =
+            |share: f64, label: &str| Tick { at: Tick::of_share(share), label: label.into() };
+        let ticks = [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9")];
+        let ticks = ticks.map(|(share, label)| tick(share, label)).to_vec();
+        Self { name: "percentile".to_owned(), is_log: false, ticks }
+    }
+}
+
+impl Tick {
+    /// Where a share of all is on an axis of [percentiles](Axis::percentiles).
+    pub fn of_share(share: f64) -> f64 {
+        -(1.0 - share).log10()
+    }
+
+    fn number(at: f64) -> Self {
+        // 0.30000000000000004 is 0.3 to a reader.
+        let label = format!("{at:.6}");
+        Self { at, label: label.trim_end_matches('0').trim_end_matches('.').to_owned() }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -73,5 +194,32 @@ impl fmt::Display for Verdict {
             Self::InPart => "in part",
             Self::Refuted => "refuted",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|tick| &*tick.label).collect()
+    }
+
+    #[test]
+    fn an_axis_has_round_numbers_and_holds_all() {
+        assert_eq!(labels(&Axis::linear("s", 17.0)), ["0", "5", "10", "15", "20"]);
+        assert_eq!(labels(&Axis::linear("s", 0.9)), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(labels(&Axis::linear("s", 0.0)).first(), Some(&"0"));
+        assert_eq!(
+            labels(&Axis::log("ms", 0.03, 250.0)),
+            ["0.01", "0.1", "1", "10", "100", "1000"]
+        );
+        assert_eq!(labels(&Axis::log("ms", 1.0, 1.0)), ["1", "10"]);
+    }
+
+    #[test]
+    fn each_nine_takes_as_much_room() {
+        let at: Vec<f64> = Axis::percentiles().ticks.iter().map(|tick| tick.at).collect();
+        assert!((at[3] - at[2] - (at[4] - at[3])).abs() < 1e-9, "{at:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! The report as one page that needs nothing else.
 
 use super::Evidence;
-use super::finding::Finding;
-use super::svg::Plot;
+use super::finding::{Exhibit, Finding};
+use super::svg::Figure;
 use std::fmt::{self, Display, Formatter};
 
 const STYLE: &str = include_str!("page.css");
@@ -14,6 +14,8 @@ pub(super) struct Page<'a>(pub(super) &'a Evidence);
 pub(super) struct Plain<T>(pub(super) T);
 
 struct Section<'a>(&'a Finding);
+
+struct Shown<'a>(&'a Exhibit);
 
 struct List<'a>(&'a [String]);
 
@@ -41,17 +43,30 @@ impl Display for Page<'_> {
 
 impl Display for Section<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(Finding { name, claim, verdict, reason, bars, .. }) = self;
+        let Self(Finding { name, claim, verdict, reason, exhibits, .. }) = self;
         writeln!(f, "<section id=\"{name}\">\n<h2>{}: {verdict}</h2>", Plain(claim))?;
         writeln!(f, "<p>{}</p>", Plain(reason))?;
-        writeln!(f, "<figure>\n<figcaption>{}</figcaption>", Plain(&bars.title))?;
-        writeln!(f, "{}</figure>\n<div class=\"wide\"><table>", Plot(bars))?;
-        row(f, &self.0.head, "th")?;
-        for cells in &self.0.rows {
+        for exhibit in exhibits {
+            write!(f, "{}", Shown(exhibit))?;
+        }
+        writeln!(f, "<h3>How it was measured</h3>")?;
+        writeln!(f, "{}<pre>{}</pre>\n</section>", List(&self.0.method), Plain(&self.0.repeat))
+    }
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(Exhibit { title, notes, plot, head, rows }) = self;
+        writeln!(f, "<figure>\n<figcaption>{}</figcaption>", Plain(title))?;
+        if !notes.is_empty() {
+            write!(f, "{}", List(notes))?;
+        }
+        writeln!(f, "{}</figure>\n<div class=\"wide\"><table>", Figure { title, plot })?;
+        row(f, head, "th")?;
+        for cells in rows {
             row(f, cells, "td")?;
         }
-        writeln!(f, "</table></div>\n<h3>How it was measured</h3>")?;
-        writeln!(f, "{}<pre>{}</pre>\n</section>", List(&self.0.method), Plain(&self.0.repeat))
+        writeln!(f, "</table></div>")
     }
 }
 

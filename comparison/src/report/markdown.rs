@@ -1,7 +1,7 @@
 //! The report as Markdown.
 
 use super::Evidence;
-use super::finding::Finding;
+use super::finding::{Exhibit, Finding};
 use std::fmt::{self, Display, Formatter};
 
 /// All of it.
@@ -36,8 +36,16 @@ impl Display for Page<'_> {
 
 impl Display for Section<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(Finding { claim, verdict, reason, head, rows, method, repeat, .. }) = self;
-        writeln!(f, "## {claim}: {verdict}\n\n{reason}\n\n{}", Table { head, rows })?;
+        let Self(Finding { claim, verdict, reason, exhibits, method, repeat, .. }) = self;
+        writeln!(f, "## {claim}: {verdict}\n\n{reason}\n")?;
+        for Exhibit { title, notes, head, rows, .. } in exhibits {
+            writeln!(f, "**{title}**\n")?;
+            for note in notes {
+                writeln!(f, "* {note}")?;
+            }
+            let break_after_notes = if notes.is_empty() { "" } else { "\n" };
+            writeln!(f, "{break_after_notes}{}", Table { head, rows })?;
+        }
         for line in method {
             writeln!(f, "* {line}")?;
         }

@@ -61,7 +61,7 @@ impl Evidence {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::finding::{Bar, Bars, Verdict};
+    use super::finding::{Bar, Bars, Exhibit, Plot, Verdict};
     use super::*;
 
     /// Something to show, with characters that need care.
@@ -74,13 +74,16 @@ pub(crate) mod tests {
             verdict,
             figure: "5 (3..9) & <none>".to_owned(),
             reason: "Since.".to_owned(),
-            head: ["", "missed | found"].map(str::to_owned).to_vec(),
-            rows: vec![vec!["HSET + PUBLISH".to_owned(), "5 (3..9)".to_owned()]],
-            bars: Bars {
+            exhibits: vec![Exhibit {
                 title: "Missed".to_owned(),
-                parts: ["unnoticed", "told"].map(str::to_owned).to_vec(),
-                bars: vec![bar("a", [30.0, 10.0]), bar("b", [0.0, 0.0])],
-            },
+                notes: vec!["on a disk".to_owned()],
+                plot: Plot::Bars(Bars {
+                    parts: ["unnoticed", "told"].map(str::to_owned).to_vec(),
+                    bars: vec![bar("a", [30.0, 10.0]), bar("b", [0.0, 0.0])],
+                }),
+                head: ["", "missed | found"].map(str::to_owned).to_vec(),
+                rows: vec![vec!["HSET + PUBLISH".to_owned(), "5 (3..9)".to_owned()]],
+            }],
             method: vec!["So.".to_owned()],
             repeat: "cargo run".to_owned(),
             raw: serde_json::json!({ "a": [1] }),
@@ -106,7 +109,9 @@ pub(crate) mod tests {
         assert_eq!(json["findings"][0]["raw"]["a"][0], 1);
         for name in ["report.html", "report.md"] {
             let text = fs::read_to_string(path.join(name)).unwrap();
-            for part in ["Redis lacks versioning", "in part", "2 cores", "redis 7", "seed 7"] {
+            for part in
+                ["Redis lacks versioning", "in part", "2 cores", "redis 7", "seed 7", "on a disk"]
+            {
                 assert!(text.contains(part), "{name} has no `{part}`:\n{text}");
             }
         }

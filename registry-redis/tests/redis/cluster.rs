@@ -65,6 +65,29 @@ async fn a_node_that_is_killed_is_replaced_and_what_it_had_goes_on() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_cut_off_is_left_and_follows_its_successor_when_it_is_back() {
+    let parted = RedisCluster::start_to_part(Redis::options());
+    let mut cluster = Box::pin(agreed(parted)).await.unwrap();
+    let registry = connect(&cluster.url()).await.unwrap();
+    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let owner = agreed(cluster.owner(USER_LOG)).await.unwrap();
+    let mut primary = Operator::at(&cluster.address(owner)).await;
+    assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in step");
+
+    cluster.cut_off(owner);
+    agreed(cluster.successor_of(owner, USER_LOG)).await.unwrap();
+    let stops = async {
+        while !primary.run::<String>("CLUSTER INFO").await.contains("cluster_state:fail") {}
+    };
+    within(stops).await;
+    until(|| registry.keep_alive(&lease)).await;
+    cluster.heal();
+    agreed(cluster.rejoined(owner)).await.unwrap();
+    within(registry.keep_alive(&lease)).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
+}
+
+#[tokio::test]
 async fn a_slot_that_moves_under_load_loses_nothing() {
     let cluster = start().await;
     let registry = connect(&cluster.url()).await.unwrap();

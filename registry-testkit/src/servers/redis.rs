@@ -102,6 +102,11 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     Ok(arguments.concat().into_iter().map(str::to_owned).collect())
 }
 
+/// The words of a command line.
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
 /// What makes a server speak TLS.
 #[cfg(feature = "tls")]
 fn secured(tls: &ServerTls) -> Vec<String> {

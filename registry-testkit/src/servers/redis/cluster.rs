@@ -2,9 +2,12 @@
 
 use super::super::process::free_port;
 use super::super::{Extra, Process, ServerError, ServerOptions, program};
-use super::REDIS;
-use super::talk::{order, say, settle};
+use super::network::{Doors, Network};
+use super::talk::{follows, order, say, settle};
+use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,6 +20,9 @@ const VOTED_WITHIN: Duration = Duration::from_secs(2);
 /// How many slots a cluster has.
 const SLOTS: usize = 16384;
 
+/// How many nodes there are.
+const NODES: u8 = 6;
+
 /// A Redis Cluster of three primaries and a replica of each, each a child process on loopback. Nodes are
 /// counted from 0: at first 0 to 2 are the primaries and 3 to 5 their replicas.
 ///
@@ -28,6 +34,16 @@ const SLOTS: usize = 16384;
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Process>,
+    ways: Option<Ways>,
+    /// The node that is cut off.
+    alone: Option<usize>,
+}
+
+/// The ways to the nodes of a cluster in which one can be cut off: for clients, and between nodes.
+#[derive(Debug)]
+struct Ways {
+    clients: Network,
+    bus: Network,
 }
 
 impl RedisCluster {
@@ -39,30 +55,114 @@ impl RedisCluster {
     /// Starts a cluster from a binary where `options` say, with their arguments for each node. Their URL
     /// and their image are passed over.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        Self::launch(options, None).await
+    }
+
+    /// Starts a cluster of which a node can be [cut off](Self::cut_off): clients and nodes reach each other
+    /// through tasks of the runtime that starts this, and stand still while that is blocked.
+    pub async fn start_to_part(options: ServerOptions) -> Result<Self, ServerError> {
+        const OPEN: &str = "open the doors of a cluster";
+        let clients = Doors::open(NODES).await.map_err(ServerError::io(OPEN))?;
+        let bus = Doors::open(NODES).await.map_err(ServerError::io(OPEN))?;
+        Self::launch(options, Some((clients, bus))).await
+    }
+
+    async fn launch(
+        options: ServerOptions,
+        doors: Option<(Doors, Doors)>,
+    ) -> Result<Self, ServerError> {
+        const CONNECT: &str = "connect the nodes of a cluster";
         let program = program(&REDIS, &options)?;
-        let nodes = (0..2 * PRIMARIES).map(|_| {
-            let bus = free_port().to_string();
-            let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-            let own = own.into_iter().chain(["--cluster-port", &bus]);
-            let own = own.chain(["--repl-diskless-sync-delay", "0"]).map(str::to_owned);
-            let arguments = own.chain(options.arguments.iter().cloned()).collect();
+        let (mut buses, mut arguments) = (Vec::new(), Vec::new());
+        for node in 0..NODES {
+            let bus = free_port();
+            buses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, bus)));
+            let mut own = words(&format!(
+                "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-port {bus} \
+                 --repl-diskless-sync-delay 0"
+            ));
+            if let Some((clients, bus)) = &doors {
+                own.extend(announced(node, clients, bus).map_err(ServerError::io(CONNECT))?);
+            }
+            own.extend_from_slice(&options.arguments);
+            arguments.push(own);
+        }
+        let nodes = arguments.into_iter().map(|arguments| {
             let extra = Extra { arguments, disk: options.disk.clone(), ..Extra::default() };
             Process::start(&REDIS, program.clone(), extra)
         });
-        let cluster = Self { nodes: try_join_all(nodes).await? };
-        cluster.introduce().await?;
+        let nodes = try_join_all(nodes).await?;
+        let ways = match doors {
+            None => None,
+            Some((clients, bus)) => {
+                let addresses: Vec<_> = nodes.iter().map(Process::socket_address).collect();
+                let clients = clients.lead_to(&addresses).await;
+                let bus = bus.lead_to(&buses).await;
+                let (clients, bus) = (
+                    clients.map_err(ServerError::io(CONNECT))?,
+                    bus.map_err(ServerError::io(CONNECT))?,
+                );
+                Some(Ways { clients, bus })
+            }
+        };
+        let cluster = Self { nodes, ways, alone: None };
+        cluster.introduce(&buses).await?;
         Ok(cluster)
     }
 
     /// The URL for a store: `redis+cluster://` and the primaries of the beginning.
     pub fn url(&self) -> String {
-        let primaries: Vec<_> = self.nodes[..PRIMARIES].iter().map(Process::address).collect();
+        let primaries: Vec<_> = (0..PRIMARIES).map(|node| self.named_address(node)).collect();
         format!("redis+cluster://{}", primaries.join(","))
     }
 
-    /// Where a node listens.
+    /// Where a node listens. In a cluster that is [to part](Self::start_to_part) it is named by another
+    /// address, which leads to this one.
     pub fn address(&self, node: usize) -> String {
         self.nodes[node].address()
+    }
+
+    /// Cuts a node off from all others and from clients: what is sent between them vanishes, and their
+    /// connections stand. Who goes to where it [listens](Self::address) still gets there.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was not [started for it](Self::start_to_part).
+    pub fn cut_off(&mut self, node: usize) {
+        self.alone = Some(node);
+        let node = u8::try_from(node).unwrap_or_else(|_| panic!("there are {NODES} nodes"));
+        for network in self.networks() {
+            network.cut_off(node, |_| true);
+        }
+    }
+
+    /// Ends what was cut off.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster was not [started for it](Self::start_to_part).
+    pub fn heal(&mut self) {
+        self.alone = None;
+        self.networks().into_iter().for_each(Network::heal);
+    }
+
+    /// Waits until a node that was cut off follows the one that took over from it.
+    pub async fn rejoined(&self, node: usize) -> Result<(), ServerError> {
+        let address = self.address(node);
+        settle("see a node follow the one that took over", || follows(&address).boxed()).await
+    }
+
+    fn networks(&self) -> [&Network; 2] {
+        let Ways { clients, bus } = self.ways.as_ref().expect("the cluster is started to part");
+        [clients, bus]
+    }
+
+    /// Where others are told that a node is.
+    fn named_address(&self, node: usize) -> String {
+        match &self.ways {
+            Some(ways) => ways.clients.doors()[node].to_string(),
+            None => self.address(node),
+        }
     }
 
     /// What an operator can do to a node.
@@ -82,8 +182,8 @@ impl RedisCluster {
         self.nodes.len()
     }
 
-    /// The node that has the slot of `key`, to all nodes that run, itself included. Waits for that
-    /// through a failover.
+    /// The node that has the slot of `key`, to all nodes that run and are not cut off, itself included. Waits
+    /// for that through a failover.
     pub async fn owner(&self, key: &str) -> Result<usize, ServerError> {
         settle("find the node that has a slot", || self.named(key).boxed()).await
     }
@@ -178,7 +278,9 @@ impl RedisCluster {
     }
 
     async fn named(&self, key: &str) -> Result<usize, String> {
-        let running = || self.nodes.iter().filter(|node| node.pid().is_some());
+        let is_heard = |node: &usize| Some(*node) != self.alone;
+        let nodes = || self.nodes.iter().enumerate().filter(|(node, _)| is_heard(node));
+        let running = || nodes().map(|(_, node)| node).filter(|node| node.pid().is_some());
         let first = running().next().ok_or("no node runs")?;
         let slot = say(&first.address(), &format!("CLUSTER KEYSLOT {key}")).await?;
         let slot = slot.trim_start_matches(':').trim_end().to_owned();
@@ -196,7 +298,7 @@ impl RedisCluster {
             }
         }
         let named = named.ok_or("no node runs")?;
-        let index = self.nodes.iter().position(|node| node.address() == named);
+        let index = (0..self.nodes.len()).find(|node| self.named_address(*node) == named);
         index.ok_or_else(|| format!("{named} is none of ours"))
     }
 
@@ -213,16 +315,16 @@ impl RedisCluster {
     }
 
     /// Makes a cluster of the nodes.
-    async fn introduce(&self) -> Result<(), ServerError> {
+    async fn introduce(&self, buses: &[SocketAddr]) -> Result<(), ServerError> {
         for (epoch, node) in (1..).zip(&self.nodes) {
             order(&node.address(), &format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await?;
         }
         let first = self.address(0);
-        for node in &self.nodes[1..] {
-            let address = node.address();
+        let buses = self.ways.as_ref().map_or(buses, |ways| ways.bus.doors());
+        for (node, bus) in buses.iter().enumerate().skip(1) {
+            let address = self.named_address(node);
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
-            let bus = order(&address, "CONFIG GET cluster-port").await?;
-            let bus = bus.lines().nth(4).unwrap_or_default().to_owned();
+            let bus = bus.port();
             order(&first, &format!("CLUSTER MEET {host} {port} {bus}")).await?;
         }
         for (n, node) in self.nodes[..PRIMARIES].iter().enumerate() {
@@ -275,6 +377,17 @@ impl RedisCluster {
         })
         .await
     }
+}
+
+/// What a node is told, so that clients and other nodes come to its doors and it is known at theirs.
+fn announced(node: u8, clients: &Doors, bus: &Doors) -> io::Result<Vec<String>> {
+    let (door, bus) = (clients.door(node)?, bus.door(node)?.port());
+    let more = format!(
+        "--cluster-announce-ip {} --cluster-announce-port {} --cluster-announce-bus-port {bus}",
+        door.ip(),
+        door.port()
+    );
+    Ok([clients.arguments(node)?, words(&more)].concat())
 }
 
 /// The address of the primary that has `slot`, in the answer to `CLUSTER NODES`.

@@ -62,7 +62,7 @@ impl Doors {
 
     /// What a server is told, so that others come to its door and it is known at theirs.
     pub(super) fn arguments(&self, server: u8) -> io::Result<Vec<String>> {
-        let door = self.0[usize::from(server)].local_addr()?;
+        let door = self.door(server)?;
         let source = Party::Server(server).source();
         let words = [
             ("--bind-source-addr", source.to_string()),
@@ -70,6 +70,11 @@ impl Doors {
             ("--replica-announce-port", door.port().to_string()),
         ];
         Ok(words.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect())
+    }
+
+    /// Where others reach a server.
+    pub(super) fn door(&self, server: u8) -> io::Result<SocketAddr> {
+        self.0[usize::from(server)].local_addr()
     }
 
     /// Leads on to the servers, which listen at `addresses`.

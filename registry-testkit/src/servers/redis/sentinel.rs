@@ -1,9 +1,9 @@
 //! A primary, its replicas, and the sentinels that watch over them.
 
 use super::super::{Extra, Kind, Place, Process, ServerError, ServerOptions, program};
-use super::REDIS;
 use super::network::{Doors, Network, Party};
-use super::talk::{order, say, settle};
+use super::talk::{follows, order, say, settle};
+use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
 use std::fs;
 use std::net::SocketAddr;
@@ -132,15 +132,9 @@ impl RedisSentinel {
 
     /// Waits until a server that was replaced follows its successor.
     pub async fn rejoined(&self, server: usize) -> Result<(), ServerError> {
-        settle("see a server that was replaced follow its successor", || {
-            async move {
-                let seen = say(&self.address(server), "INFO replication").await?;
-                let follows = ["role:slave", "master_link_status:up"];
-                if follows.iter().all(|line| seen.contains(line)) { Ok(()) } else { Err(seen) }
-            }
-            .boxed()
-        })
-        .await
+        let address = self.address(server);
+        settle("see a server that was replaced follow its successor", || follows(&address).boxed())
+            .await
     }
 
     async fn named(&self) -> Result<usize, String> {
@@ -242,8 +236,4 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
 
 fn number(server: usize) -> u8 {
     u8::try_from(server).unwrap_or_else(|_| panic!("there are {SERVERS} servers"))
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(str::to_owned).collect()
 }

@@ -27,6 +27,13 @@ pub(super) async fn say(address: &str, command: &str) -> Result<String, String> 
     Ok(answer.to_owned())
 }
 
+/// Whether a server is a replica that is in step with its primary, or else what it says.
+pub(super) async fn follows(address: &str) -> Result<(), String> {
+    let seen = say(address, "INFO replication").await?;
+    let follows = ["role:slave", "master_link_status:up"];
+    if follows.iter().all(|line| seen.contains(line)) { Ok(()) } else { Err(seen) }
+}
+
 /// Says `command` where it must work.
 pub(super) async fn order(address: &str, command: &str) -> Result<String, ServerError> {
     let outcome = say(address, command).await;

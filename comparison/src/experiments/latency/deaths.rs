@@ -1,0 +1,110 @@
+//! How late an observer sees that an instance has died, beside so many others that live.
+
+use super::super::{Effort, Progress, as_f64};
+use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
+use crate::stores::Where;
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use registry_testkit::servers::Redis;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long an instance stays that is not renewed: the least that etcd grants.
+pub(super) const TTL: Duration = Duration::from_secs(2);
+
+/// How many die, one shortly after the other.
+pub(super) const DYING: u8 = 20;
+
+/// How long after its ttl a death may be seen. Redis looks at some 200 keys with a ttl in a second.
+const SEEN_WITHIN: Duration = Duration::from_secs(120);
+
+/// Who is compared. In a hash nothing expires, and so nobody is told.
+pub(super) const ARMS: [Means; 4] =
+    [Means::Keyspace, Means::OursOnRedis, Means::OursOnEtcd, Means::OursInMemory];
+
+/// What was measured of one arm in one round: how late each death was seen, in milliseconds, in order.
+pub(super) type Run = Vec<f64>;
+
+/// All rounds of each arm, beside so many others.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Deaths(pub(super) BTreeMap<usize, BTreeMap<Means, Vec<Run>>>);
+
+pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> Result<Deaths> {
+    let others: &[usize] = if effort.quick { &[0, 1_000] } else { &[0, 1_000, 10_000] };
+    let mut deaths = BTreeMap::<_, BTreeMap<_, Vec<_>>>::new();
+    for round in 0..effort.rounds as usize {
+        for (turn, others) in others.iter().copied().enumerate() {
+            let done = as_f64(round) / as_f64(effort.rounds as usize);
+            progress(&format!("deaths beside {others} others, round {}", round + 1), done);
+            let (round, turn) =
+                (format!("deaths-{round}-{turn}"), Servers::start(at.clone()).await?);
+            let notifying =
+                Servers { redis: Redis::start_with(at.redis.clone()).await?, etcd: None };
+            // Side by side: it is quiet but for the expiry.
+            let runs = ARMS.map(|arm| {
+                let servers = if arm == Means::Keyspace { &notifying } else { &turn };
+                let name = &*round;
+                async move {
+                    let place = Place { name, load: 0, ttl: TTL };
+                    let stage = arm.open(servers, place).await?;
+                    anyhow::Ok((arm, once(stage, others).await.with_context(|| arm.name())?))
+                }
+            });
+            for (arm, run) in try_join_all(runs).await? {
+                deaths.entry(others).or_default().entry(arm).or_default().push(run);
+            }
+        }
+    }
+    Ok(Deaths(deaths))
+}
+
+async fn once(stage: Stage, others: usize) -> Result<Run> {
+    let Stage { mut writer, observer, diary, way: _way } = stage;
+    let observing = LocalSet::new();
+    observing.spawn_local(observer);
+    observing.run_until(die(&mut *writer, &diary, others)).await
+}
+
+/// Registers instances and never again, and waits until all are seen to have gone.
+async fn die(writer: &mut dyn Writer, diary: &Diary, others: usize) -> Result<Run> {
+    writer.crowd(others).await?;
+    let mut due = Vec::new();
+    for id in 0..DYING {
+        due.push(Instant::now() + TTL);
+        writer.write(Change { id, value: Some(1) }).await?;
+        // Not all at the same place in whatever period a store has.
+        sleep(Duration::from_millis(53)).await;
+    }
+    let seen = async {
+        loop {
+            let gone = gone(diary);
+            if gone.len() == due.len() {
+                return gone;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let within = TTL + SEEN_WITHIN;
+    let gone = timeout(within, seen).await.with_context(|| {
+        format!("{} of {DYING} were not seen to die in {within:?}", due.len() - gone(diary).len())
+    })?;
+    let mut late = Vec::new();
+    for (id, due) in (0..).zip(due) {
+        let at = gone.get(&id).context("another one died")?;
+        // The ttl runs from when the server has the request, which is after it was sent.
+        ensure!(*at >= due, "{id} was gone {:?} before its time", due - *at);
+        late.push((*at - due).as_secs_f64() * 1e3);
+    }
+    late.sort_by(f64::total_cmp);
+    Ok(late)
+}
+
+/// Who is seen to have gone, and when.
+fn gone(diary: &Diary) -> BTreeMap<u8, Instant> {
+    let gone = |(at, change): (Instant, Change)| change.value.is_none().then_some((change.id, at));
+    diary.changes().into_iter().filter_map(gone).collect()
+}

@@ -1,0 +1,202 @@
+//! *The latency of Redis is higher than that of etcd's watch*: how long after a change was due an observer has it,
+//! and how late it sees that an instance has died.
+
+mod deaths;
+mod pushes;
+
+use self::deaths::Deaths;
+use self::pushes::{AtLevel, Pushes};
+use super::{Effort, Progress, as_f64};
+use crate::levels::{Level, SyncCost};
+use crate::observers::Means;
+use crate::paired::Spread;
+use crate::report::finding::{Axis, Exhibit, Finding, Line, Lines, Plot, Tick, Verdict};
+use crate::stores::Where;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::iter;
+
+/// Makes the experiment.
+///
+/// # Errors
+///
+/// If a server is missing or fails, or an observer does not see what was written.
+pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+    let pushes = pushes::run(&at, effort, &|what, share| progress(what, share * 0.6)).await?;
+    let deaths = deaths::run(&at, effort, &|what, share| progress(what, 0.6 + share * 0.4)).await?;
+    finding(&pushes, &deaths, effort)
+}
+
+/// What the figures say.
+fn finding(pushes: &Pushes, deaths: &Deaths, effort: Effort) -> Result<Finding> {
+    let ratios: Vec<(Level, Spread)> =
+        pushes.levels.iter().filter_map(|(level, at)| Some((*level, ratio(at)?))).collect();
+    let (others, most) = deaths.0.last_key_value().context("nobody died")?;
+    let median = |run: &Vec<f64>| run[run.len() / 2];
+    let late = |arm| Spread::of(most[&arm].iter().map(median));
+    let native = most[&Means::Keyspace].iter().zip(&most[&Means::OursOnEtcd]);
+    let native = Spread::of(native.map(|(redis, etcd)| median(redis) / median(etcd)));
+    let verdict = judge(&ratios.iter().map(|(_, ratio)| *ratio).collect::<Vec<_>>(), native);
+    let said: Vec<String> = ratios
+        .iter()
+        .map(|(level, ratio)| format!("{} {}", level.name(), rounded(*ratio, 2)))
+        .collect();
+    let levels = pushes.levels.iter().map(|(level, at)| of_level(*level, at, pushes.sync));
+    Ok(Finding {
+        name: "latency",
+        claim: "the latency of Redis is higher than that of etcd's watch",
+        verdict,
+        figure: format!(
+            "a pushed change, the registry on Redis as a multiple of the registry on etcd: {}; a death, beside {others} others: Redis' own expiry {} ms late, the registry on Redis {}, on etcd {}",
+            said.join(", "),
+            rounded(late(Means::Keyspace), 0),
+            rounded(late(Means::OursOnRedis), 0),
+            rounded(late(Means::OursOnEtcd), 0),
+        ),
+        reason: match verdict {
+            Verdict::Confirmed => "A change is seen later on Redis wherever the two promise the same.",
+            Verdict::InPart => "Not everything is later on Redis: what is pushed and what expires must be told apart, and so must be what each store promises of a write.",
+            Verdict::Refuted => "A change is seen sooner on Redis wherever the two promise the same, and so is a death.",
+        }
+        .to_owned(),
+        exhibits: levels.chain(iter::once(of_deaths(deaths))).collect(),
+        method: vec![
+            format!("Pushes: updates of 50 instances by one writer, each due {} ms after the one before, whatever that took (an open loop). Counted is from when it was due to when the observer has it decoded, in one process with one clock. The harness' own lateness stands beside it: it is part of the figures.", pushes::EVERY.as_millis()),
+            "Arms take turns, and who begins rotates. One member each, on this machine. Keys with notifications have a server of their own; the value is read after the notification, which does not carry it.".to_owned(),
+            format!("Deaths: {} instances with a ttl of {} s are registered over one second and never renewed, beside others that live. Counted is from when the ttl was over to when the observer is told. Servers in memory. With `HSET` and `PUBLISH` nobody ever is: nothing in a hash expires.", deaths::DYING, deaths::TTL.as_secs()),
+            "Median of the rounds, with least and most. Verdict: confirmed if a pushed change takes longer on Redis than on etcd at each level; in part if it does at some, or if Redis' own expiry is later than etcd's in every round; else refuted.".to_owned(),
+        ],
+        repeat: super::repeat("latency", effort),
+        raw: json!({ "pushes": pushes, "deaths": deaths }),
+    })
+}
+
+/// By the time that a pushed change takes on Redis as a multiple of etcd's at each level, and by how late Redis'
+/// own expiry is as a multiple of etcd's.
+fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
+    let slower = |ratio: &Spread| ratio.median > 1.0;
+    if !pushes.is_empty() && pushes.iter().all(slower) {
+        Verdict::Confirmed
+    } else if pushes.iter().any(slower) || expiry.min > 1.0 {
+        Verdict::InPart
+    } else {
+        Verdict::Refuted
+    }
+}
+
+/// The median of a pushed change on Redis as a multiple of that on etcd, round by round, where both promise this.
+fn ratio(at: &AtLevel) -> Option<Spread> {
+    let [redis, etcd] = [Means::OursOnRedis, Means::OursOnEtcd].map(|arm| at.runs.get(&arm));
+    let rounds = redis?.iter().zip(etcd?);
+    Some(Spread::of(rounds.map(|(redis, etcd)| redis.seen.p50 / etcd.seen.p50)))
+}
+
+fn of_level(level: Level, at: &AtLevel, SyncCost { p50, p99 }: SyncCost) -> Exhibit {
+    let mut notes = at.servers.clone();
+    let sync = "to append 300 bytes and have them on disk takes";
+    notes.push(format!(
+        "{sync} {} us here, one in a hundred {} us",
+        p50.as_micros(),
+        p99.as_micros()
+    ));
+    if let Some(ratio) = ratio(at) {
+        notes.push(format!("registry on Redis / on etcd, p50: {}", rounded(ratio, 2)));
+    }
+    let rows = at.runs.iter().map(|(arm, runs)| {
+        let cell = |figure: fn(&pushes::Run) -> f64| {
+            rounded(Spread::of(runs.iter().map(figure)), 0).to_string()
+        };
+        vec![
+            arm.name().to_owned(),
+            cell(|run| run.seen.p50),
+            cell(|run| run.seen.p90),
+            cell(|run| run.seen.p99),
+            cell(|run| run.acknowledged.p50),
+            cell(|run| run.harness.p50),
+        ]
+    });
+    let head = ["us", "seen, p50", "p90", "p99", "acknowledged, p50", "harness, p50"];
+    let lines = at.seen.iter().map(|(arm, seen)| {
+        let shares = (0..=75u32).map(|n| 1.0 - 10f64.powf(-f64::from(n) / 25.0));
+        let point = |share| {
+            let at = pushes::microseconds(seen.value_at_quantile(share));
+            (Tick::of_share(share), at)
+        };
+        Line { name: arm.name().to_owned(), points: shares.map(point).collect() }
+    });
+    let lines: Vec<Line> = lines.collect();
+    let heights = || lines.iter().flat_map(|line| &line.points).map(|(_, height)| *height);
+    let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(1.0, f64::max));
+    let y = Axis::log("microseconds", least.max(1.0), most);
+    Exhibit {
+        title: format!("From when a change is due to when it is seen: {}", level.name()),
+        notes,
+        plot: Plot::Lines(Lines { x: Axis::percentiles(), y, lines }),
+        head: head.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
+}
+
+fn of_deaths(Deaths(deaths): &Deaths) -> Exhibit {
+    let percentile = |run: &[f64], share: usize| run[(run.len() * share / 100).min(run.len() - 1)];
+    let spread = |others: usize, arm, share| {
+        Spread::of(deaths[&others][&arm].iter().map(|run| percentile(run, share)))
+    };
+    let mut head = vec!["ms".to_owned()];
+    for others in deaths.keys() {
+        head.push(format!("{others} others: p50"));
+        head.push("max".to_owned());
+    }
+    let mut rows = vec![vec![Means::Publish.name().to_owned()]];
+    rows[0].resize(head.len(), "never".to_owned());
+    let mut lines = Vec::new();
+    for arm in deaths::ARMS {
+        let mut row = vec![arm.name().to_owned()];
+        let mut points = Vec::new();
+        for (n, others) in deaths.keys().enumerate() {
+            let median = spread(*others, arm, 50);
+            row.extend(
+                [median, spread(*others, arm, 100)].map(|late| rounded(late, 1).to_string()),
+            );
+            points.push((as_f64(n), median.median.max(0.1)));
+        }
+        lines.push(Line { name: arm.name().to_owned(), points });
+        rows.push(row);
+    }
+    let ticks = deaths.keys().enumerate();
+    let ticks = ticks.map(|(n, others)| Tick { at: as_f64(n), label: others.to_string() });
+    let x = Axis { name: "others".to_owned(), is_log: false, ticks: ticks.collect() };
+    let most =
+        lines.iter().flat_map(|line| &line.points).map(|(_, late)| *late).fold(1.0, f64::max);
+    Exhibit {
+        title: "How late a death is seen: the median".to_owned(),
+        notes: Vec::new(),
+        plot: Plot::Lines(Lines { x, y: Axis::log("milliseconds", 0.1, most), lines }),
+        head,
+        rows,
+    }
+}
+
+/// To so many digits behind the point.
+fn rounded(Spread { median, min, max }: Spread, digits: i32) -> Spread {
+    let unit = 10f64.powi(digits);
+    let [median, min, max] = [median, min, max].map(|figure| (figure * unit).round() / unit);
+    Spread { median, min, max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_figures_lead_to_another_verdict() {
+        let spread = |min, median, max| Spread { median, min, max };
+        let (less, more) = (spread(0.4, 0.5, 0.6), spread(1.2, 1.5, 2.0));
+        assert_eq!(judge(&[less, less], less), Verdict::Refuted);
+        assert_eq!(judge(&[less, less], more), Verdict::InPart);
+        assert_eq!(judge(&[less, more], less), Verdict::InPart);
+        assert_eq!(judge(&[more, more], less), Verdict::Confirmed);
+        assert_eq!(judge(&[less], spread(0.9, 1.5, 2.0)), Verdict::Refuted, "not in every round");
+        assert_eq!(judge(&[], more), Verdict::InPart);
+    }
+}

@@ -1,0 +1,30 @@
+//! Plots, in colours that the page sets for light and dark.
+
+mod bars;
+mod lines;
+
+use super::finding::Plot;
+use std::fmt::{self, Display, Formatter};
+
+const WIDTH: f64 = 720.0;
+
+/// A plot, and what a reader is told who cannot see it.
+pub(super) struct Figure<'a> {
+    pub(super) title: &'a str,
+    pub(super) plot: &'a Plot,
+}
+
+impl Display for Figure<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.plot {
+            Plot::Bars(bars) => bars::draw(f, self.title, bars),
+            Plot::Lines(lines) => lines::draw(f, self.title, lines),
+        }
+    }
+}
+
+/// A count, as a coordinate.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
