@@ -143,6 +143,7 @@ impl ValueEnum for Chosen {
             Chosen(Experiment::Versioning),
             Chosen(Experiment::Delivery),
             Chosen(Experiment::Latency),
+            Chosen(Experiment::Partition),
             Chosen(Experiment::Persistence),
         ];
         &ALL

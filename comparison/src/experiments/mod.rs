@@ -2,6 +2,7 @@
 
 pub mod delivery;
 pub mod latency;
+pub mod partition;
 pub mod persistence;
 pub mod score;
 pub mod versioning;
@@ -37,13 +38,16 @@ pub enum Experiment {
     Delivery,
     /// How soon a change and a death are seen.
     Latency,
+    /// What is lost when the one that takes writes is cut off.
+    Partition,
     /// What a killed server loses, and who is listed after an outage.
     Persistence,
 }
 
 impl Experiment {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Versioning, Self::Delivery, Self::Latency, Self::Persistence];
+    pub const ALL: [Self; 5] =
+        [Self::Versioning, Self::Delivery, Self::Latency, Self::Partition, Self::Persistence];
 
     /// What it is called on the command line.
     pub fn name(self) -> &'static str {
@@ -51,6 +55,7 @@ impl Experiment {
             Self::Versioning => "versioning",
             Self::Delivery => "delivery",
             Self::Latency => "latency",
+            Self::Partition => "partition",
             Self::Persistence => "persistence",
         }
     }
@@ -65,6 +70,7 @@ impl Experiment {
             Self::Versioning => versioning::run(at, effort, progress).await,
             Self::Delivery => delivery::run(at, effort, progress).await,
             Self::Latency => latency::run(at, effort, progress).await,
+            Self::Partition => partition::run(at, effort, progress).await,
             Self::Persistence => persistence::run(at, effort, progress).await,
         }
     }

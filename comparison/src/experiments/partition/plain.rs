@@ -1,0 +1,184 @@
+//! What people write by hand over a Redis that may fail over, with the clients that the `redis` crate has for it.
+
+use super::clients::{Client, TTL};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelServerType};
+use redis::{Cmd, FromRedisValue, RedisResult};
+use registry_testkit::servers::RedisSentinel;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How long a server may take to be reached and to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often who wants to know reads everything.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How instances are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// In a hash, once.
+    Hash,
+    /// As keys with a ttl that are set again and again.
+    Keys,
+}
+
+/// A client of a plain Redis.
+pub(super) struct Plain {
+    kind: Kind,
+    way: Way,
+    /// Where to go once that is so.
+    later: Option<(Arc<AtomicBool>, Way)>,
+    connection: RefCell<Option<Connection>>,
+}
+
+enum Way {
+    Straight(redis::Client),
+    Sentinels(Vec<String>),
+    Cluster(ClusterClient),
+}
+
+#[derive(Clone)]
+enum Connection {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Plain {
+    /// With the servers that a URL names.
+    pub(super) fn open(kind: Kind, url: &str) -> Result<Self> {
+        Ok(Self { kind, way: Way::parse(url)?, later: None, connection: RefCell::default() })
+    }
+
+    /// With others later.
+    pub(super) fn and_later(self, is_later: Arc<AtomicBool>, url: &str) -> Result<Self> {
+        Ok(Self { later: Some((is_later, Way::parse(url)?)), ..self })
+    }
+
+    /// A connection that failed is not used again.
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        let open = self.connection.borrow_mut().take();
+        let answer = async {
+            let mut connection = match open {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            let answer = connection.query(command).await?;
+            *self.connection.borrow_mut() = Some(connection);
+            anyhow::Ok(answer)
+        };
+        timeout(ANSWER_WITHIN, answer).await.context("no answer")?
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let later = self.later.as_ref().filter(|(is_later, _)| is_later.load(Ordering::Relaxed));
+        Ok(match later.map_or(&self.way, |(_, way)| way) {
+            Way::Straight(client) => {
+                Connection::Single(client.get_multiplexed_async_connection().await?)
+            }
+            Way::Sentinels(urls) => {
+                let (urls, name) = (urls.clone(), RedisSentinel::NAME.to_owned());
+                let mut client =
+                    SentinelClient::build(urls, name, None, SentinelServerType::Master)?;
+                Connection::Single(client.get_async_connection().await?)
+            }
+            Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+        })
+    }
+
+    /// Where the registry's shard is, so that both are hit.
+    fn key(id: &str) -> String {
+        format!("{{registry/15}}:plain:{id}")
+    }
+}
+
+#[async_trait(?Send)]
+impl Client for Plain {
+    async fn register(&self, id: &str) -> Result<()> {
+        let command = match self.kind {
+            Kind::Hash => redis::cmd("HSET").arg(Self::key("all")).arg(id).arg("here").to_owned(),
+            Kind::Keys => redis::cmd("SET").arg(Self::key(id)).arg("here").to_owned(),
+        };
+        self.run(&command).await
+    }
+
+    async fn listed(&self) -> Result<BTreeSet<String>> {
+        match self.kind {
+            Kind::Hash => self.run(redis::cmd("HKEYS").arg(Self::key("all"))).await,
+            Kind::Keys => {
+                let keys: Vec<String> = self.run(redis::cmd("KEYS").arg(Self::key("*"))).await?;
+                let prefix = Self::key("");
+                Ok(keys.iter().map(|key| key.trim_start_matches(&prefix).to_owned()).collect())
+            }
+        }
+    }
+
+    async fn keep(&self, id: &str) {
+        match self.kind {
+            Kind::Hash => {
+                while self.register(id).await.is_err() {
+                    sleep(POLL).await;
+                }
+                pending().await
+            }
+            Kind::Keys => loop {
+                let mut set = redis::cmd("SET");
+                let ttl = u64::try_from(TTL.as_millis()).unwrap_or_default();
+                set.arg(Self::key(id)).arg("here").arg("PX").arg(ttl);
+                // The next time it may work.
+                drop(self.run::<()>(&set).await);
+                sleep(TTL / 3).await;
+            },
+        }
+    }
+
+    async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {
+        loop {
+            // Without an answer the last one stands.
+            if let Ok(listed) = self.listed().await {
+                *seen.borrow_mut() = listed;
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Way {
+    fn parse(url: &str) -> Result<Self> {
+        let addresses = |hosts: &str| {
+            let addresses = hosts.split(',').map(|address| format!("redis://{address}"));
+            addresses.collect::<Vec<_>>()
+        };
+        Ok(match url.split_once("://").context("a URL has a scheme")? {
+            ("redis+sentinel", rest) => {
+                let (hosts, _name) = rest.split_once('/').context("a primary has a name")?;
+                Self::Sentinels(addresses(hosts))
+            }
+            ("redis+cluster", hosts) => {
+                let client = ClusterClient::builder(addresses(hosts))
+                    .connection_timeout(ANSWER_WITHIN)
+                    .response_timeout(ANSWER_WITHIN);
+                Self::Cluster(client.build()?)
+            }
+            _ => Self::Straight(redis::Client::open(url)?),
+        })
+    }
+}
+
+impl Connection {
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Single(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+}
