@@ -25,7 +25,7 @@ const UNDISTURBED: usize = 100;
 const EVERY: Duration = Duration::from_millis(2);
 
 /// How long an observer may take to see the last change after the last cut.
-const SETTLED_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What one observer came to in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -89,7 +89,10 @@ async fn follow(stage: Stage, workload: &[Change], seed: u64) -> Result<Run> {
         for change in first {
             writer.write(*change).await?;
         }
-        ensure!(settle(first, &diary).await, "invalid: it does not follow when nobody disturbs it");
+        ensure!(
+            settle(first, &diary, SETTLED_WITHIN).await,
+            "invalid: it does not follow when nobody disturbs it"
+        );
         let mut cuts = (0, 0);
         let writing = async {
             let start = Instant::now();
@@ -117,7 +120,7 @@ async fn follow(stage: Stage, workload: &[Change], seed: u64) -> Result<Run> {
         }
         way.heal();
         // Some never see the end: that is a result.
-        let _held = settle(workload, &diary).await;
+        let _held = settle(workload, &diary, SETTLED_WITHIN).await;
         let score = score(workload, &diary.read());
         let told = forgetting(&mut *writer, &way, workload, &diary).await?;
         anyhow::Ok((cuts, score, told))
@@ -147,19 +150,19 @@ async fn forgetting(
     let has_history = writer.forget().await?;
     sleep(Duration::from_millis(100)).await; // it tries to come back meanwhile
     way.heal();
-    let _held = settle(&all, diary).await;
+    let _held = settle(&all, diary, SETTLED_WITHIN).await;
     ensure!(way.hits() > before.1, "invalid: the last cut took no effect");
     Ok(has_history.then(|| resyncs() - before.0))
 }
 
-/// Waits until the observer holds what there is, for a while. Whether it does.
-pub(super) async fn settle(written: &[Change], diary: &Diary) -> bool {
+/// Waits until the observer holds what there is, for so long at most. Whether it does.
+pub(super) async fn settle(written: &[Change], diary: &Diary, within: Duration) -> bool {
     let settled = async {
         while score(written, &diary.read()).wrong_at_the_end > 0 {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(SETTLED_WITHIN, settled).await.is_ok()
+    timeout(within, settled).await.is_ok()
 }
 
 /// What the figures say.

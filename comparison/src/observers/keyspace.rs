@@ -1,10 +1,10 @@
 //! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
 
-use super::{Change, Diary, Picture, Place, Seen, Stage, Way, Ways, Writer, for_ever, parse};
+use super::reach::Reach;
+use super::{Change, Diary, Picture, Place, Seen, Stage, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use redis::Client;
 use redis::aio::MultiplexedConnection;
 use registry_testkit::servers::Redis;
 
@@ -19,7 +19,7 @@ struct Setter {
 }
 
 struct Listener {
-    client: Client,
+    reach: Reach,
     place: String,
     diary: Diary,
 }
@@ -27,16 +27,17 @@ struct Listener {
 pub(super) async fn open(redis: &Redis, place: Place<'_>) -> Result<Stage> {
     let Place { name, load, ttl } = place;
     let (place, ttl) = (format!("{name}:keys"), u64::try_from(ttl.as_millis())?);
-    let Ways { mut writer, observer, proxy } = Ways::to(redis).await?;
+    let Ways { writer, observer, way } = Ways::to(redis).await?;
+    let mut writer = writer.patient().await?;
     let notify = redis::cmd("CONFIG").arg(&["SET", "notify-keyspace-events", "KEA"]).to_owned();
     notify.exec_async(&mut writer).await?;
     let diary = Diary::default();
-    let listener = Listener { client: observer, place: place.clone(), diary: diary.clone() };
+    let listener = Listener { reach: observer, place: place.clone(), diary: diary.clone() };
     Ok(Stage {
         writer: Box::new(Setter { redis: writer, place, load: "x".repeat(load), ttl }),
         observer: Box::pin(async move { for_ever(async || listener.follow().await).await }),
         diary,
-        way: Way::Proxy(proxy),
+        way,
     })
 }
 
@@ -70,9 +71,10 @@ impl Writer for Setter {
 
 impl Listener {
     async fn follow(&self) -> Result<()> {
-        let mut channel = self.client.get_async_pubsub().await?;
+        let client = self.reach.client().await?;
+        let mut channel = client.get_async_pubsub().await?;
         channel.psubscribe(format!("__keyspace@0__:{}:*", self.place)).await?;
-        let mut redis = self.client.get_multiplexed_async_connection().await?;
+        let mut redis = client.get_multiplexed_async_connection().await?;
         let mut picture = Picture::new();
         for id in 0..=u8::MAX {
             if let Some(value) = self.read(&mut redis, id).await? {

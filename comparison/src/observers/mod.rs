@@ -4,17 +4,18 @@
 
 mod keyspace;
 mod pubsub;
+pub(crate) mod reach;
 mod registry;
+
+use self::reach::Reach;
 
 use crate::stores::Where;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
-use redis::Client;
-use redis::aio::MultiplexedConnection;
 use registry_mem::{Fault as MemFault, FaultyRegistry};
 use registry_testkit::proxy::{Fault, Proxy};
-use registry_testkit::servers::{Etcd, Redis};
+use registry_testkit::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -125,6 +126,18 @@ pub enum Way {
     Proxy(Proxy),
     /// A connection within this process.
     Memory(FaultyRegistry),
+    /// Straight to the servers, of which one fails instead: there is nothing to disturb.
+    Straight,
+}
+
+/// Servers that stand in for each other.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Fleet {
+    /// Of three members.
+    pub etcd: EtcdCluster,
+    /// Under Sentinel.
+    pub redis: RedisSentinel,
 }
 
 /// The servers.
@@ -172,8 +185,10 @@ impl Means {
     /// If a server fails, or etcd is meant and does not take part.
     pub async fn open(self, servers: &Servers, place: Place<'_>) -> Result<Stage> {
         match self {
-            Self::Publish => pubsub::open(&servers.redis, place, false).await,
-            Self::PublishAndReread => pubsub::open(&servers.redis, place, true).await,
+            Self::Publish => Ok(pubsub::open(Ways::to(&servers.redis).await?, place, false)),
+            Self::PublishAndReread => {
+                Ok(pubsub::open(Ways::to(&servers.redis).await?, place, true))
+            }
             Self::Keyspace => keyspace::open(&servers.redis, place).await,
             Self::OursOnRedis => registry::on_redis(&servers.redis, place).await,
             Self::OursOnEtcd => {
@@ -181,6 +196,21 @@ impl Means {
                 registry::on_etcd(etcd, place).await
             }
             Self::OursInMemory => registry::in_memory(place),
+        }
+    }
+
+    /// Opens it on servers that stand in for each other.
+    ///
+    /// # Errors
+    ///
+    /// If a server fails, or the means is not put to that test.
+    pub async fn open_on_fleet(self, fleet: &Fleet, place: Place<'_>) -> Result<Stage> {
+        match self {
+            Self::Publish => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, false)),
+            Self::PublishAndReread => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, true)),
+            Self::OursOnRedis => registry::on_sentinel(&fleet.redis, place).await,
+            Self::OursOnEtcd => registry::on_cluster(&fleet.etcd, place).await,
+            Self::Keyspace | Self::OursInMemory => bail!("{} has no fleet", self.name()),
         }
     }
 }
@@ -244,6 +274,7 @@ impl Way {
                 proxy.reset();
             }
             Self::Memory(registry) => registry.inject(MemFault::Outage),
+            Self::Straight => {}
         }
     }
 
@@ -252,6 +283,7 @@ impl Way {
         match self {
             Self::Proxy(proxy) => proxy.inject(Fault::Blackhole),
             Self::Memory(registry) => registry.inject(MemFault::Silence),
+            Self::Straight => {}
         }
     }
 
@@ -260,6 +292,7 @@ impl Way {
         match self {
             Self::Proxy(proxy) => proxy.heal(),
             Self::Memory(registry) => registry.heal(),
+            Self::Straight => {}
         }
     }
 
@@ -274,24 +307,28 @@ impl Way {
                 let hits = registry.hits();
                 hits.watches_ended + hits.calls_cut + hits.calls_refused + hits.watches_silenced
             }
+            Self::Straight => 0,
         }
     }
 }
 
 /// The two ways to a Redis that is used as it is.
 struct Ways {
-    writer: MultiplexedConnection,
-    /// Through the proxy.
-    observer: Client,
-    proxy: Proxy,
+    writer: Reach,
+    observer: Reach,
+    way: Way,
 }
 
 impl Ways {
     async fn to(redis: &Redis) -> Result<Self> {
-        let writer = Client::open(redis.url())?.get_multiplexed_async_connection().await?;
         let proxy = Proxy::start(redis.address().parse()?).await?;
-        let observer = Client::open(format!("redis://{}", proxy.address()))?;
-        Ok(Self { writer, observer, proxy })
+        let observer = Reach::parse(&format!("redis://{}", proxy.address()))?;
+        Ok(Self { writer: Reach::parse(redis.url())?, observer, way: Way::Proxy(proxy) })
+    }
+
+    fn to_any_of(servers: &RedisSentinel) -> Result<Self> {
+        let reach = Reach::parse(&servers.url())?;
+        Ok(Self { writer: reach.clone(), observer: reach, way: Way::Straight })
     }
 }
 

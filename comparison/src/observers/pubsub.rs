@@ -1,40 +1,38 @@
 //! A hash with what there is, and a channel on which changes are published.
 
-use super::{Change, Diary, Picture, Place, Seen, Stage, Way, Ways, Writer, for_ever, parse};
+use super::reach::{Line, Reach};
+use super::{Change, Diary, Picture, Place, Seen, Stage, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use redis::Client;
-use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::Redis;
 use std::collections::HashMap;
 
 struct Publisher {
-    redis: MultiplexedConnection,
+    redis: Line,
     place: String,
     load: String,
 }
 
 struct Subscriber {
-    client: Client,
+    reach: Reach,
     place: String,
     rereads: bool,
     diary: Diary,
 }
 
-pub(super) async fn open(redis: &Redis, place: Place<'_>, rereads: bool) -> Result<Stage> {
+pub(super) fn open(ways: Ways, place: Place<'_>, rereads: bool) -> Stage {
     let Place { name, load, .. } = place; // nothing in a hash expires
     let place = format!("{name}:{}", if rereads { "reread" } else { "published" });
-    let Ways { writer, observer, proxy } = Ways::to(redis).await?;
+    let Ways { writer, observer, way } = ways;
     let diary = Diary::default();
     let subscriber =
-        Subscriber { client: observer, place: place.clone(), rereads, diary: diary.clone() };
-    Ok(Stage {
-        writer: Box::new(Publisher { redis: writer, place, load: "x".repeat(load) }),
+        Subscriber { reach: observer, place: place.clone(), rereads, diary: diary.clone() };
+    Stage {
+        writer: Box::new(Publisher { redis: Line::new(writer), place, load: "x".repeat(load) }),
         observer: Box::pin(async move { for_ever(async || subscriber.follow().await).await }),
         diary,
-        way: Way::Proxy(proxy),
-    })
+        way,
+    }
 }
 
 #[async_trait(?Send)]
@@ -47,16 +45,17 @@ impl Writer for Publisher {
             None => pipe.cmd("HDEL").arg(&self.place).arg(id).ignore(),
         };
         pipe.cmd("PUBLISH").arg(&self.place).arg(format!("{id} {text}")).ignore();
-        Ok(pipe.exec_async(&mut self.redis).await?)
+        self.redis.run(&pipe).await
     }
 }
 
 impl Subscriber {
     async fn follow(&self) -> Result<()> {
-        let mut channel = self.client.get_async_pubsub().await?;
+        let client = self.reach.client().await?;
+        let mut channel = client.get_async_pubsub().await?;
         channel.subscribe(&self.place).await?;
         if self.rereads {
-            let mut redis = self.client.get_multiplexed_async_connection().await?;
+            let mut redis = client.get_multiplexed_async_connection().await?;
             let all = redis::cmd("HGETALL").arg(&self.place).query_async(&mut redis).await;
             let all: HashMap<u8, String> = all?;
             let held = all.iter().filter_map(|(id, text)| Some((*id, parse(text)?)));

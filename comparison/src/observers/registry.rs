@@ -12,7 +12,7 @@ use registry_etcd::EtcdRegistry;
 use registry_mem::{FaultyRegistry, MemRegistry};
 use registry_redis::RedisRegistry;
 use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::{Etcd, Redis};
+use registry_testkit::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ enum Operator {
     Redis(MultiplexedConnection),
     Etcd(Box<etcd_client::Client>),
     Memory(MemRegistry),
+    Nobody,
 }
 
 struct Watcher {
@@ -62,6 +63,18 @@ pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
     let disturbed = EtcdRegistry::connect(&url.parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
     stage(direct, disturbed, place, Way::Proxy(proxy), Operator::Etcd(Box::new(operator)))
+}
+
+pub(super) async fn on_sentinel(servers: &RedisSentinel, place: Place<'_>) -> Result<Stage> {
+    let direct = RedisRegistry::connect(&servers.url().parse()?).await?;
+    let disturbed = RedisRegistry::connect(&servers.url().parse()?).await?;
+    stage(direct, disturbed, place, Way::Straight, Operator::Nobody)
+}
+
+pub(super) async fn on_cluster(members: &EtcdCluster, place: Place<'_>) -> Result<Stage> {
+    let direct = EtcdRegistry::connect(&members.url().parse()?).await?;
+    let disturbed = EtcdRegistry::connect(&members.url().parse()?).await?;
+    stage(direct, disturbed, place, Way::Straight, Operator::Nobody)
 }
 
 pub(super) fn in_memory(place: Place<'_>) -> Result<Stage> {
@@ -151,6 +164,7 @@ impl Writer for Registrant {
                 let now = registry.load(&self.service).await?.cursor().revision();
                 registry.compact(now);
             }
+            Operator::Nobody => return Ok(false),
         }
         Ok(true)
     }

@@ -1,14 +1,13 @@
 //! What people write by hand over a Redis that may fail over, with the clients that the `redis` crate has for it.
 
 use super::clients::{Client, TTL};
+use crate::observers::reach::Reach;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{Cmd, FromRedisValue, RedisResult};
-use registry_testkit::servers::RedisSentinel;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -42,8 +41,7 @@ pub(super) struct Plain {
 }
 
 enum Way {
-    Straight(redis::Client),
-    Sentinels(Vec<String>),
+    Reach(Reach),
     Cluster(ClusterClient),
 }
 
@@ -82,14 +80,9 @@ impl Plain {
     async fn connect(&self) -> Result<Connection> {
         let later = self.later.as_ref().filter(|(is_later, _)| is_later.load(Ordering::Relaxed));
         Ok(match later.map_or(&self.way, |(_, way)| way) {
-            Way::Straight(client) => {
+            Way::Reach(reach) => {
+                let client = reach.client().await?;
                 Connection::Single(client.get_multiplexed_async_connection().await?)
-            }
-            Way::Sentinels(urls) => {
-                let (urls, name) = (urls.clone(), RedisSentinel::NAME.to_owned());
-                let mut client =
-                    SentinelClient::build(urls, name, None, SentinelServerType::Master)?;
-                Connection::Single(client.get_async_connection().await?)
             }
             Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
         })
@@ -154,23 +147,13 @@ impl Client for Plain {
 
 impl Way {
     fn parse(url: &str) -> Result<Self> {
-        let addresses = |hosts: &str| {
-            let addresses = hosts.split(',').map(|address| format!("redis://{address}"));
-            addresses.collect::<Vec<_>>()
+        let Some(hosts) = url.strip_prefix("redis+cluster://") else {
+            return Ok(Self::Reach(Reach::parse(url)?));
         };
-        Ok(match url.split_once("://").context("a URL has a scheme")? {
-            ("redis+sentinel", rest) => {
-                let (hosts, _name) = rest.split_once('/').context("a primary has a name")?;
-                Self::Sentinels(addresses(hosts))
-            }
-            ("redis+cluster", hosts) => {
-                let client = ClusterClient::builder(addresses(hosts))
-                    .connection_timeout(ANSWER_WITHIN)
-                    .response_timeout(ANSWER_WITHIN);
-                Self::Cluster(client.build()?)
-            }
-            _ => Self::Straight(redis::Client::open(url)?),
-        })
+        let client = ClusterClient::builder(hosts.split(',').map(|host| format!("redis://{host}")))
+            .connection_timeout(ANSWER_WITHIN)
+            .response_timeout(ANSWER_WITHIN);
+        Ok(Self::Cluster(client.build()?))
     }
 }
 
