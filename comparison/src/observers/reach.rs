@@ -14,7 +14,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) enum Reach {
     /// Where it is.
-    Straight(Client),
+    Straight(Box<Client>),
     /// Where these sentinels say that the primary is.
     Sentinels(Vec<String>),
 }
@@ -29,7 +29,7 @@ impl Reach {
     /// By a URL, `redis://` or `redis+sentinel://`.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let Some(rest) = url.strip_prefix("redis+sentinel://") else {
-            return Ok(Self::Straight(Client::open(url)?));
+            return Ok(Self::Straight(Box::new(Client::open(url)?)));
         };
         let (hosts, _name) = rest.split_once('/').context("a primary has a name")?;
         Ok(Self::Sentinels(hosts.split(',').map(|host| format!("redis://{host}")).collect()))
@@ -38,7 +38,7 @@ impl Reach {
     /// A client of the server that it is now.
     pub(crate) async fn client(&self) -> Result<Client> {
         Ok(match self {
-            Self::Straight(client) => client.clone(),
+            Self::Straight(client) => Client::clone(client),
             Self::Sentinels(urls) => {
                 let (urls, name) = (urls.clone(), RedisSentinel::NAME.to_owned());
                 let primary = SentinelServerType::Master;

@@ -105,6 +105,8 @@ pub struct Lines {
 pub struct Line {
     /// What it is of.
     pub name: String,
+    /// Which of the looks that the page has, 0 to 6.
+    pub look: usize,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
@@ -152,11 +154,11 @@ impl Axis {
     /// From a power of ten below `least` to one above `most`, both of which are more than nothing.
     pub fn log(name: &str, least: f64, most: f64) -> Self {
         let power = |n: f64| 10f64.powf(n);
-        let (first, last) = (least.log10().floor(), most.log10().ceil());
-        let mut ticks = vec![Tick::number(power(first))];
+        let (from, to) = (least.log10().floor(), most.log10().ceil());
+        let mut ticks = vec![Tick::number(power(from))];
         for n in (1..).map(f64::from) {
-            ticks.push(Tick::number(power(first + n)));
-            if first + n >= last {
+            ticks.push(Tick::number(power(from + n)));
+            if from + n >= to {
                 break;
             }
         }

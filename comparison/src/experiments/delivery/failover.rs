@@ -48,7 +48,8 @@ pub(super) async fn once(at: &Where, changes: u32) -> Result<BTreeMap<Means, Sco
         let score = follow(stage, changes, &all_follow).await.with_context(|| means.name())?;
         anyhow::Ok((means, score))
     });
-    let (scores, ()) = tokio::try_join!(try_join_all(following), fail_over(&mut fleet, &all_follow))?;
+    let (scores, ()) =
+        tokio::try_join!(try_join_all(following), fail_over(&mut fleet, &all_follow))?;
     Ok(scores.into_iter().collect())
 }
 

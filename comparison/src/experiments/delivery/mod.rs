@@ -75,7 +75,7 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
             failovers.entry(means).or_default().push(score);
         }
     }
-    finding(&stalls, &failovers, effort)
+    Ok(finding(&stalls, &failovers, effort))
 }
 
 /// More than a server keeps for a subscriber (32 MB) and the kernel beside it. Updates only, each instance in
@@ -126,7 +126,7 @@ async fn write_meanwhile(
 }
 
 /// What the figures say.
-fn finding(stalls: &Runs, failovers: &Failovers, effort: Effort) -> Result<Finding> {
+fn finding(stalls: &Runs, failovers: &Failovers, effort: Effort) -> Finding {
     let stalls_of = |means: Means| stalls[&means].iter().map(|run| run.score).collect();
     let failovers_of = |means: Means| failovers[&means].clone();
     let unnoticed = |scores: Vec<Score>| spread(&scores, |score| score.unnoticed);
@@ -134,7 +134,7 @@ fn finding(stalls: &Runs, failovers: &Failovers, effort: Effort) -> Result<Findi
     let ours = unnoticed(stalls_of(Means::OursOnRedis));
     let ours_over = unnoticed(failovers_of(Means::OursOnRedis));
     let verdict = judge(&published, &[ours, ours_over]);
-    Ok(Finding {
+    Finding {
         name: "delivery",
         claim: "pub/sub is unsuitable for production",
         verdict,
@@ -165,7 +165,7 @@ fn finding(stalls: &Runs, failovers: &Failovers, effort: Effort) -> Result<Findi
         ],
         repeat: super::repeat("delivery", effort),
         raw: json!({ "stalls": stalls, "failovers": failovers }),
-    })
+    }
 }
 
 fn spread(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {

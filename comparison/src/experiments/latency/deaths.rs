@@ -43,7 +43,7 @@ pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> R
             let (round, turn) =
                 (format!("deaths-{round}-{turn}"), Servers::start(at.clone()).await?);
             let notifying =
-                Servers { redis: Redis::start_with(at.redis.clone()).await?, etcd: None };
+                Servers { etcd: None, redis: Redis::start_with(at.redis.clone()).await? };
             // Side by side: it is quiet but for the expiry.
             let runs = ARMS.map(|arm| {
                 let servers = if arm == Means::Keyspace { &notifying } else { &turn };

@@ -104,7 +104,7 @@ fn of_level(level: Level, at: &AtLevel, SyncCost { p50, p99 }: SyncCost) -> Exhi
     }
     let rows = at.runs.iter().map(|(arm, runs)| {
         let cell = |figure: fn(&pushes::Run) -> f64| {
-            rounded(Spread::of(runs.iter().map(figure)), 0).to_string()
+            rounded(Spread::of(runs.iter().map(|run| figure(run) / 1e3)), 2).to_string()
         };
         vec![
             arm.name().to_owned(),
@@ -115,19 +115,19 @@ fn of_level(level: Level, at: &AtLevel, SyncCost { p50, p99 }: SyncCost) -> Exhi
             cell(|run| run.harness.p50),
         ]
     });
-    let head = ["us", "seen, p50", "p90", "p99", "acknowledged, p50", "harness, p50"];
+    let head = ["ms", "seen, p50", "p90", "p99", "acknowledged, p50", "harness, p50"];
     let lines = at.seen.iter().map(|(arm, seen)| {
         let shares = (0..=75u32).map(|n| 1.0 - 10f64.powf(-f64::from(n) / 25.0));
         let point = |share| {
             let at = pushes::microseconds(seen.value_at_quantile(share));
-            (Tick::of_share(share), at)
+            (Tick::of_share(share), at / 1e3)
         };
-        Line { name: arm.name().to_owned(), points: shares.map(point).collect() }
+        line(*arm, shares.map(point).collect())
     });
     let lines: Vec<Line> = lines.collect();
     let heights = || lines.iter().flat_map(|line| &line.points).map(|(_, height)| *height);
-    let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(1.0, f64::max));
-    let y = Axis::log("microseconds", least.max(1.0), most);
+    let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(0.1, f64::max));
+    let y = Axis::log("milliseconds", least.max(0.001), most);
     Exhibit {
         title: format!("From when a change is due to when it is seen: {}", level.name()),
         notes,
@@ -160,7 +160,7 @@ fn of_deaths(Deaths(deaths): &Deaths) -> Exhibit {
             );
             points.push((as_f64(n), median.median.max(0.1)));
         }
-        lines.push(Line { name: arm.name().to_owned(), points });
+        lines.push(line(arm, points));
         rows.push(row);
     }
     let ticks = deaths.keys().enumerate();
@@ -175,6 +175,12 @@ fn of_deaths(Deaths(deaths): &Deaths) -> Exhibit {
         head,
         rows,
     }
+}
+
+/// The same arm looks the same in each plot.
+fn line(arm: Means, points: Vec<(f64, f64)>) -> Line {
+    let look = Means::ALL.iter().position(|other| *other == arm).unwrap_or_default();
+    Line { name: arm.name().to_owned(), look, points }
 }
 
 /// To so many digits behind the point.

@@ -129,8 +129,8 @@ impl Ground {
                 }
             }
         }
-        let notifying = Servers { redis: notifying, etcd: None };
-        Ok(Self { servers: Servers { redis, etcd }, notifying, told })
+        let notifying = Servers { etcd: None, redis: notifying };
+        Ok(Self { servers: Servers { etcd, redis }, notifying, told })
     }
 
     /// Whether an arm takes part at a level. What is in memory is the same at each.

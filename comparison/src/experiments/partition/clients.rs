@@ -174,7 +174,7 @@ impl Client for Ours {
         let Ok(instance) = Self::instance(id) else { return };
         let registry = Arc::clone(&self.registry);
         let _registration = Registration::start(registry, instance, options).await;
-        pending().await
+        pending::<()>().await;
     }
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {

@@ -32,11 +32,11 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
         trial::once(system, &at, length).await.with_context(|| system.name())
     };
     let runs = side_by_side(&System::ALL, effort, progress, once).await?;
-    finding(&runs, length, effort)
+    Ok(finding(&runs, length, effort))
 }
 
 /// What the figures say.
-fn finding(runs: &Runs, length: Duration, effort: Effort) -> Result<Finding> {
+fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
     let lost = |system, means| spread(runs, system, means, |run| as_f64(run.lost));
     let redis = [System::Sentinel, System::SentinelWithReplicas, System::Cluster];
     let plain = redis.map(|system| lost(system, Means::Hash));
@@ -46,7 +46,7 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Result<Finding> {
     let late = |system, means| {
         spread(runs, system, means, |run| as_f64(LATE - run.late.unwrap_or_default()))
     };
-    Ok(Finding {
+    Finding {
         name: "partition",
         claim: "Redis Sentinel and Cluster lose what they acknowledged, and Raft does not",
         verdict,
@@ -72,7 +72,7 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Result<Finding> {
         ],
         repeat: super::repeat("partition", effort),
         raw: json!(runs),
-    })
+    }
 }
 
 /// By what was lost: in each of the ways of Redis, and by etcd.
@@ -160,12 +160,12 @@ fn of_the_living(runs: &Runs) -> Exhibit {
     };
     // The first round, since a median of lines is none.
     let shown = arms().filter(|(system, _)| *system != System::SentinelWithReplicas);
-    let line = |arm: (System, Means)| {
+    let line = |(look, arm): (usize, (System, Means))| {
         let listed = &runs[&arm.0][0][&arm.1].listed;
         let points = listed.iter().map(|(at, listed)| (*at, as_f64(*listed))).collect();
-        Line { name: name(arm), points }
+        Line { name: name(arm), look, points }
     };
-    let lines: Vec<Line> = shown.map(line).collect();
+    let lines: Vec<Line> = shown.enumerate().map(line).collect();
     let last = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).fold(0.0, f64::max);
     Exhibit {
         title: format!("How many of the {} that live are listed, in the first round", LIVE + LATE),

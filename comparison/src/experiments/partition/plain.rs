@@ -42,7 +42,7 @@ pub(super) struct Plain {
 
 enum Way {
     Reach(Reach),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Clone)]
@@ -121,7 +121,7 @@ impl Client for Plain {
                 while self.register(id).await.is_err() {
                     sleep(POLL).await;
                 }
-                pending().await
+                pending::<()>().await;
             }
             Kind::Keys => loop {
                 let mut set = redis::cmd("SET");
@@ -153,7 +153,7 @@ impl Way {
         let client = ClusterClient::builder(hosts.split(',').map(|host| format!("redis://{host}")))
             .connection_timeout(ANSWER_WITHIN)
             .response_timeout(ANSWER_WITHIN);
-        Ok(Self::Cluster(client.build()?))
+        Ok(Self::Cluster(Box::new(client.build()?)))
     }
 }
 

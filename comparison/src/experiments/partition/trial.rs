@@ -202,7 +202,7 @@ impl Stand {
         let has_alone = self.sides.alone.is_some();
         // What callers saw last: nobody renews any more.
         let looks = self.looks.borrow();
-        let (_, last) = looks.last().context("nobody looked")?;
+        let (_, at_the_end) = looks.last().context("nobody looked")?;
         Ok(Run {
             alone: has_alone.then(|| alone.iter().filter(|(at, _)| *at >= cut).count()),
             lost: lost().count(),
@@ -211,7 +211,7 @@ impl Stand {
             silence: silence(&others, cut, healed).as_secs_f64(),
             vanished,
             absence: absence.as_secs_f64(),
-            late: has_alone.then(|| (0..LATE).filter(|n| last.contains(&late(*n))).count()),
+            late: has_alone.then(|| (0..LATE).filter(|n| at_the_end.contains(&late(*n))).count()),
             listed: looks
                 .iter()
                 .map(|(at, living)| ((*at - clock.start).as_secs_f64(), living.len()))

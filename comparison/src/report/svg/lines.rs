@@ -44,8 +44,8 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, lines: &Lines) -> fmt::Re
     writeln!(f, "<text x=\"4\" y=\"{}\">{}</text>", top - 10.0, Plain(&y.axis.name))?;
     write!(f, "<text class=\"name\" x=\"{}\" y=\"{}\">", WIDTH - RIGHT, bottom + 36.0)?;
     writeln!(f, "{}</text>", Plain(&x.axis.name))?;
-    for (n, line) in lines.iter().enumerate() {
-        write!(f, "<polyline class=\"line line{n}\" points=\"")?;
+    for line in lines {
+        write!(f, "<polyline class=\"line line{}\" points=\"", line.look)?;
         for (right, up) in &line.points {
             write!(f, "{:.1},{:.1} ", x.place(*right), y.place(*up))?;
         }
@@ -59,7 +59,8 @@ fn name(f: &mut Formatter<'_>, n: usize, line: &Line) -> fmt::Result {
     let half = (WIDTH - LEFT) / as_f64(COLUMNS);
     let x = LEFT + half * as_f64(n % COLUMNS);
     let y = 12.0 + NAME * as_f64(n / COLUMNS);
-    writeln!(f, "<polyline class=\"line line{n}\" points=\"{x},{y} {},{y}\"/>", x + 24.0)?;
+    let look = line.look;
+    writeln!(f, "<polyline class=\"line line{look}\" points=\"{x},{y} {},{y}\"/>", x + 24.0)?;
     writeln!(f, "<text x=\"{}\" y=\"{}\">{}</text>", x + 30.0, y + 4.0, Plain(&line.name))
 }
 
@@ -93,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_line_goes_from_corner_to_corner() {
-        let line = Line { name: "a < b".to_owned(), points: vec![(0.0, 1.0), (10.0, 1000.0)] };
+        let line =
+            Line { name: "a < b".to_owned(), look: 0, points: vec![(0.0, 1.0), (10.0, 1000.0)] };
         let lines = Lines {
             x: Axis::linear("s", 10.0),
             y: Axis::log("ms", 1.0, 1000.0),
