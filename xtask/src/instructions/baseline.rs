@@ -69,8 +69,8 @@ impl HotPath {
     }
 }
 
-/// What decides a count beside our code: who compiled it, who counted, and of which form of a copy or
-/// a comparison the C library makes use here.
+/// What decides a count beside our code: who compiled it, who counted, and which form of a copy or a
+/// comparison the C library chose for this processor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Means {
