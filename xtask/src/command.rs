@@ -12,9 +12,14 @@ pub(crate) fn step(text: &str) {
     println!("step: {text}");
 }
 
+/// Says what is about to be run.
+pub(crate) fn announce(command: &Command) {
+    step(&line(command));
+}
+
 /// Announces a command, runs it to its end and fails unless it succeeds.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
-    step(&line(command));
+    announce(command);
     let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
     if !status.success() {
         bail!("{} failed, {status}", line(command));
@@ -29,6 +34,15 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// What a command prints, without the white space around it. It fails unless it succeeds.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {}", line(command)))?;
+    if !output.status.success() {
+        bail!("{} failed, {}", line(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// A command run by root: as it is, or with sudo.

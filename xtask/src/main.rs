@@ -3,6 +3,7 @@
 mod apt;
 mod command;
 mod images;
+mod instructions;
 mod matrix;
 mod releases;
 mod setup;
@@ -36,6 +37,12 @@ enum Chore {
     EtcdReleases,
     /// Provide the releases of Redis and Valkey that the matrix wants, side by side.
     RedisReleases,
+    /// Count the instructions of the hot paths, and fail if they are not those of the baselines.
+    Instructions {
+        /// Make what is counted now the baselines.
+        #[arg(long)]
+        accept: bool,
+    },
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -54,6 +61,7 @@ fn main() -> Result<()> {
         Chore::Images => images::run(),
         Chore::EtcdReleases => releases::run(&releases::ETCD),
         Chore::RedisReleases => releases::run(&releases::REDIS),
+        Chore::Instructions { accept } => instructions::run(accept),
         Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }
