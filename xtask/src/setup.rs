@@ -18,8 +18,9 @@ struct Need {
 
 /// All of them. The build of etcd-client wants protoc and the well-known protos. The servers are
 /// needed even where the tests are given the URLs of others: some kill and wipe their own. What
-/// etcd's own client shows is compared byte for byte.
-const NEEDS: [Need; 5] = [
+/// etcd's own client shows is compared byte for byte, and what a server has on disk is told by strace,
+/// which is Linux' own.
+const NEEDS: [Need; 6] = [
     Need { package: "protobuf-compiler", unit: None, is_met: || protoc().is_some() },
     Need { package: "libprotobuf-dev", unit: None, is_met: has_well_known_protos },
     Need { package: "etcd-server", unit: Some("etcd.service"), is_met: || find("etcd").is_some() },
@@ -29,13 +30,18 @@ const NEEDS: [Need; 5] = [
         unit: Some("redis-server.service"),
         is_met: || find("redis-server").is_some(),
     },
+    Need {
+        package: "strace",
+        unit: None,
+        is_met: || cfg!(not(target_os = "linux")) || find("strace").is_some(),
+    },
 ];
 
 /// Installs what is missing, or says what to install where it cannot.
 pub(crate) fn run() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_met)()).collect();
     if missing.is_empty() {
-        step("protoc with its protos, etcd, etcdctl and redis-server are here");
+        step("protoc with its protos, etcd, etcdctl, redis-server and strace are here");
         return Ok(());
     }
     if find("apt-get").is_none() {
@@ -74,7 +80,7 @@ fn elsewhere(missing: &[&Need]) -> String {
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let hint = [
         ("brew", "brew install protobuf etcd redis"),
-        ("dnf", "dnf install protobuf-compiler protobuf-devel etcd redis"),
+        ("dnf", "dnf install protobuf-compiler protobuf-devel etcd redis strace"),
     ]
     .into_iter()
     .find(|(program, _)| find(program).is_some())

@@ -61,7 +61,7 @@ fn finding(pushes: &Pushes, deaths: &Deaths, effort: Effort) -> Result<Finding> 
         .to_owned(),
         exhibits: levels.chain(iter::once(of_deaths(deaths))).collect(),
         method: vec![
-            format!("Pushes: updates of 50 instances by one writer, each due {} ms after the one before, whatever that took (an open loop). Counted is from when it was due to when the observer has it decoded, in one process with one clock. The harness' own lateness stands beside it: it is part of the figures.", pushes::EVERY.as_millis()),
+            format!("Pushes: updates of 50 instances with {} bytes each by one writer, each due {} ms after the one before, whatever that took (an open loop). Counted is from when it was due to when the observer has it decoded, in one process with one clock. The harness' own lateness stands beside it: it is part of the figures.", pushes::LOAD, pushes::EVERY.as_millis()),
             "Arms take turns, and who begins rotates. One member each, on this machine. Keys with notifications have a server of their own; the value is read after the notification, which does not carry it.".to_owned(),
             format!("Deaths: {} instances with a ttl of {} s are registered over one second and never renewed, beside others that live. Counted is from when the ttl was over to when the observer is told. Servers in memory. With `HSET` and `PUBLISH` nobody ever is: nothing in a hash expires.", deaths::DYING, deaths::TTL.as_secs()),
             "Median of the rounds, with least and most. Verdict: confirmed if a pushed change takes longer on Redis than on etcd at each level; in part if it does at some, or if Redis' own expiry is later than etcd's in every round; else refuted.".to_owned(),

@@ -19,6 +19,9 @@ pub(super) const EVERY: Duration = Duration::from_millis(5);
 /// How many instances there are; each is changed in turn.
 const IDS: u8 = 50;
 
+/// How many bytes each carries besides.
+pub(super) const LOAD: usize = 256;
+
 /// How long an observer may take to follow, and to see the last change.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -145,7 +148,7 @@ impl Ground {
     async fn open(&self, arm: Means, round: usize) -> Result<Stage> {
         let servers = if arm == Means::Keyspace { &self.notifying } else { &self.servers };
         let name = format!("pushes-{round}");
-        arm.open(servers, Place { name: &name, load: 0, ttl: crate::arms::TTL }).await
+        arm.open(servers, Place { name: &name, load: LOAD, ttl: crate::arms::TTL }).await
     }
 }
 
