@@ -6,7 +6,7 @@ use super::{Effort, Progress, as_f64, side_by_side};
 use crate::arms::TTL;
 use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
+use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -212,16 +212,13 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
             Verdict::Refuted => "Nothing was missed unnoticed by any means.",
         }
         .to_owned(),
-        exhibits: vec![Exhibit {
-            title: format!("Changes missed, of {written}"),
-            notes: Vec::new(),
-            plot: Plot::Bars(Bars {
-                parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
-                bars,
-            }),
-            head: head.map(str::to_owned).to_vec(),
-            rows,
-        }],
+        exhibits: vec![
+            Exhibit::new(
+                format!("Changes missed, of {written}"),
+                Plot::bars(&["unnoticed", "told by the store"], bars),
+            )
+            .with_table(head, rows),
+        ],
         method: vec![
             format!("{written} random registrations, updates and withdrawals of {IDS} instances, one each {} ms, by a writer that nobody disturbs.", EVERY.as_millis()),
             "The observer's connections are reset every 200 ms, and none can be made for 50 to 500 ms; the same schedule for all.".to_owned(),

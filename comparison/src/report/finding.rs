@@ -133,6 +133,39 @@ pub struct Tick {
     pub label: String,
 }
 
+impl Exhibit {
+    /// With a plot, and no table yet.
+    pub fn new(title: impl Into<String>, plot: Plot) -> Self {
+        Self { title: title.into(), notes: Vec::new(), plot, head: Vec::new(), rows: Vec::new() }
+    }
+
+    /// The same with a table.
+    #[must_use]
+    pub fn with_table<S: ToString>(
+        mut self,
+        head: impl IntoIterator<Item = S>,
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Self {
+        self.head = head.into_iter().map(|cell| cell.to_string()).collect();
+        self.rows = rows.into_iter().collect();
+        self
+    }
+
+    /// The same with what it was taken on.
+    #[must_use]
+    pub fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+}
+
+impl Plot {
+    /// Bars of these parts.
+    pub fn bars(parts: &[&str], bars: impl IntoIterator<Item = Bar>) -> Self {
+        let parts = parts.iter().map(|part| (*part).to_owned()).collect();
+        Self::Bars(Bars { parts, bars: bars.into_iter().collect() })
+    }
+}
+
 impl Axis {
     /// From nothing to at least `most`, in some five steps of 1, 2 or 5 times a power of ten.
     pub fn linear(name: &str, most: f64) -> Self {

@@ -61,29 +61,26 @@ impl Evidence {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::finding::{Bar, Bars, Exhibit, Plot, Verdict};
+    use super::finding::{Bar, Exhibit, Plot, Verdict};
     use super::*;
 
     /// Something to show, with characters that need care.
     pub(crate) fn sample(verdict: Verdict) -> Evidence {
         let bar =
             |name: &str, parts: [f64; 2]| Bar { name: name.to_owned(), parts: parts.to_vec() };
+        let bars = [bar("a", [30.0, 10.0]), bar("b", [0.0, 0.0])];
+        let row = ["HSET + PUBLISH", "5 (3..9)"].map(str::to_owned).to_vec();
         let finding = Finding {
             name: "versioning",
             claim: "Redis lacks versioning",
             verdict,
             figure: "5 (3..9) & <none>".to_owned(),
             reason: "Since.".to_owned(),
-            exhibits: vec![Exhibit {
-                title: "Missed".to_owned(),
-                notes: vec!["on a disk".to_owned()],
-                plot: Plot::Bars(Bars {
-                    parts: ["unnoticed", "told"].map(str::to_owned).to_vec(),
-                    bars: vec![bar("a", [30.0, 10.0]), bar("b", [0.0, 0.0])],
-                }),
-                head: ["", "missed | found"].map(str::to_owned).to_vec(),
-                rows: vec![vec!["HSET + PUBLISH".to_owned(), "5 (3..9)".to_owned()]],
-            }],
+            exhibits: vec![
+                Exhibit::new("Missed", Plot::bars(&["unnoticed", "told"], bars))
+                    .with_notes(vec!["on a disk".to_owned()])
+                    .with_table(["", "missed | found"], [row]),
+            ],
             method: vec!["So.".to_owned()],
             repeat: "cargo run".to_owned(),
             raw: serde_json::json!({ "a": [1] }),

@@ -9,7 +9,7 @@ use super::{Effort, Progress, as_f64, side_by_side};
 use crate::arms::TTL;
 use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
+use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -190,16 +190,8 @@ fn exhibit(title: &str, all: &[Means], scores: impl Fn(Means) -> Vec<Score>) -> 
         Bar { name: means.name().to_owned(), parts: vec![of(|score| score.unnoticed), told] }
     };
     let head = ["", "written", "missed", "unnoticed", "told by the store", "wrong in the end"];
-    Exhibit {
-        title: title.to_owned(),
-        notes: Vec::new(),
-        plot: Plot::Bars(Bars {
-            parts: vec!["unnoticed".to_owned(), "told by the store".to_owned()],
-            bars: all.iter().map(bar).collect(),
-        }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: all.iter().map(row).collect(),
-    }
+    let plot = Plot::bars(&["unnoticed", "told by the store"], all.iter().map(bar));
+    Exhibit::new(title, plot).with_table(head, all.iter().map(row))
 }
 
 /// By what was missed unnoticed: by the subscribers that stood still, and by the registry on Redis at any time.

@@ -128,13 +128,9 @@ fn of_level(level: Level, at: &AtLevel, SyncCost { p50, p99 }: SyncCost) -> Exhi
     let heights = || lines.iter().flat_map(|line| &line.points).map(|(_, height)| *height);
     let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(0.1, f64::max));
     let y = Axis::log("milliseconds", least.max(0.001), most);
-    Exhibit {
-        title: format!("From when a change is due to when it is seen: {}", level.name()),
-        notes,
-        plot: Plot::Lines(Lines { x: Axis::percentiles(), y, lines }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.collect(),
-    }
+    let plot = Plot::Lines(Lines { x: Axis::percentiles(), y, lines });
+    let title = format!("From when a change is due to when it is seen: {}", level.name());
+    Exhibit::new(title, plot).with_notes(notes).with_table(head, rows)
 }
 
 fn of_deaths(Deaths(deaths): &Deaths) -> Exhibit {
@@ -168,13 +164,8 @@ fn of_deaths(Deaths(deaths): &Deaths) -> Exhibit {
     let x = Axis { name: "others".to_owned(), is_log: false, ticks: ticks.collect() };
     let most =
         lines.iter().flat_map(|line| &line.points).map(|(_, late)| *late).fold(1.0, f64::max);
-    Exhibit {
-        title: "How late a death is seen: the median".to_owned(),
-        notes: Vec::new(),
-        plot: Plot::Lines(Lines { x, y: Axis::log("milliseconds", 0.1, most), lines }),
-        head,
-        rows,
-    }
+    let plot = Plot::Lines(Lines { x, y: Axis::log("milliseconds", 0.1, most), lines });
+    Exhibit::new("How late a death is seen: the median", plot).with_table(head, rows)
 }
 
 /// The same arm looks the same in each plot.

@@ -11,7 +11,7 @@ use self::sites::System;
 use self::trial::{LATE, LIVE, Run};
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::paired::Spread;
-use crate::report::finding::{Axis, Bar, Bars, Exhibit, Finding, Line, Lines, Plot, Verdict};
+use crate::report::finding::{Axis, Bar, Exhibit, Finding, Line, Lines, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -128,16 +128,8 @@ fn of_writes(runs: &Runs) -> Exhibit {
         let before = of(|run| as_f64(run.lost_from_before));
         Bar { name: name(arm), parts: vec![of(|run| as_f64(run.lost)) - before, before] }
     };
-    Exhibit {
-        title: "Acknowledged and gone after a partition".to_owned(),
-        notes: Vec::new(),
-        plot: Plot::Bars(Bars {
-            parts: ["acknowledged alone", "before the cut"].map(str::to_owned).to_vec(),
-            bars: arms().map(bar).collect(),
-        }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: arms().map(row).collect(),
-    }
+    let plot = Plot::bars(&["acknowledged alone", "before the cut"], arms().map(bar));
+    Exhibit::new("Acknowledged and gone after a partition", plot).with_table(head, arms().map(row))
 }
 
 fn of_the_living(runs: &Runs) -> Exhibit {
@@ -167,17 +159,13 @@ fn of_the_living(runs: &Runs) -> Exhibit {
     };
     let lines: Vec<Line> = shown.enumerate().map(line).collect();
     let last = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).fold(0.0, f64::max);
-    Exhibit {
-        title: format!("How many of the {} that live are listed, in the first round", LIVE + LATE),
-        notes: Vec::new(),
-        plot: Plot::Lines(Lines {
-            x: Axis::linear("seconds; cut off at 1", last),
-            y: Axis::linear("listed", as_f64(LIVE + LATE)),
-            lines,
-        }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: arms().map(row).collect(),
-    }
+    let plot = Plot::Lines(Lines {
+        x: Axis::linear("seconds; cut off at 1", last),
+        y: Axis::linear("listed", as_f64(LIVE + LATE)),
+        lines,
+    });
+    let title = format!("How many of the {} that live are listed, in the first round", LIVE + LATE);
+    Exhibit::new(title, plot).with_table(head, arms().map(row))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use self::syncs::Synced;
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::levels::SyncCost;
 use crate::paired::Spread;
-use crate::report::finding::{Bar, Bars, Exhibit, Finding, Plot, Verdict};
+use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
 use crate::stores::Where;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -145,16 +145,14 @@ fn of_crashes(runs: &Runs) -> Result<Exhibit> {
         "acknowledged under strace",
         "not on disk by then",
     ];
-    Ok(Exhibit {
-        title: "Of what was acknowledged, lost by a crash of the server, and what one of the machine would lose, in percent".to_owned(),
-        notes: vec![format!("to append 300 bytes and have them on disk takes {} us here, one in a hundred {} us", p50.as_micros(), p99.as_micros())],
-        plot: Plot::Bars(Bars {
-            parts: ["lost when killed", "not on disk"].map(str::to_owned).to_vec(),
-            bars: Mode::ALL.map(bar).to_vec(),
-        }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: Mode::ALL.map(row).to_vec(),
-    })
+    let sync = format!(
+        "to append 300 bytes and have them on disk takes {} us here, one in a hundred {} us",
+        p50.as_micros(),
+        p99.as_micros()
+    );
+    let title = "Of what was acknowledged, lost by a crash of the server, and what one of the machine would lose, in percent";
+    let plot = Plot::bars(&["lost when killed", "not on disk"], Mode::ALL.map(bar));
+    Ok(Exhibit::new(title, plot).with_notes(vec![sync]).with_table(head, Mode::ALL.map(row)))
 }
 
 fn of_outages(runs: &Runs) -> Exhibit {
@@ -169,16 +167,9 @@ fn of_outages(runs: &Runs) -> Exhibit {
         parts: vec![spread(runs, mode, gone).median],
     };
     let head = ["", "alive before the outage", "listed after it"];
-    Exhibit {
-        title: format!("Vanished in an outage longer than the leases, of {INSTANCES}"),
-        notes: Vec::new(),
-        plot: Plot::Bars(Bars {
-            parts: vec!["vanished".to_owned()],
-            bars: Mode::ALL.map(bar).to_vec(),
-        }),
-        head: head.map(str::to_owned).to_vec(),
-        rows: Mode::ALL.map(row).to_vec(),
-    }
+    let title = format!("Vanished in an outage longer than the leases, of {INSTANCES}");
+    let plot = Plot::bars(&["vanished"], Mode::ALL.map(bar));
+    Exhibit::new(title, plot).with_table(head, Mode::ALL.map(row))
 }
 
 #[cfg(test)]
