@@ -3,6 +3,7 @@
 use crate::arms::etcd::RawEtcd;
 use crate::arms::ours::Ours;
 use crate::arms::redis::RawRedis;
+use crate::operator::Operator;
 use crate::work::Contender;
 use anyhow::{Context, Error, Result};
 use registry_etcd::EtcdRegistry;
@@ -114,10 +115,11 @@ impl Stand {
     }
 
     fn mem() -> Self {
+        let mem = MemRegistry::new();
         Self {
             store: Store::Mem,
             server: "in this process".to_owned(),
-            ours: Box::new(Ours::new(MemRegistry::new())),
+            ours: Box::new(Ours::new(mem.clone()).with_operator(Operator::Memory(mem))),
             raw: None,
             _running: None,
         }
@@ -128,6 +130,8 @@ impl Stand {
             Etcd::start_with(options).await.map_err(|error| absent(Store::Etcd, error))?;
         let ours = EtcdRegistry::connect(&etcd.url().parse()?).await?;
         let raw = RawEtcd::connect(&etcd.endpoint()).await?;
+        let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
+        let ours = Ours::new(ours).with_operator(Operator::Etcd(Box::new(operator)));
         let version = raw.version().await?;
         let server = match etcd.process() {
             Ok(process) => format!("etcd {version}, {}", durability(process)),
@@ -136,24 +140,26 @@ impl Stand {
         Ok(Self {
             store: Store::Etcd,
             server,
-            ours: Box::new(Ours::new(ours)),
+            ours: Box::new(ours),
             raw: Some(Box::new(raw)),
             _running: Some(Running::Etcd { _server: etcd }),
         })
     }
 
     async fn redis(options: ServerOptions) -> Result<Self> {
-        let redis =
+        let server =
             Redis::start_with(options).await.map_err(|error| absent(Store::Redis, error))?;
-        let ours = RedisRegistry::connect(&redis.url().parse()?).await?;
-        let bare = redis.url().split('?').next().unwrap_or_default();
+        let ours = RedisRegistry::connect(&server.url().parse()?).await?;
+        let bare = server.url().split('?').next().unwrap_or_default();
         let raw = RawRedis::connect(bare).await?;
+        let operator = redis::Client::open(bare)?.get_multiplexed_async_connection().await?;
+        let ours = Ours::new(ours).with_operator(Operator::Redis(operator));
         Ok(Self {
             store: Store::Redis,
             server: raw.describe().await?,
-            ours: Box::new(Ours::new(ours)),
+            ours: Box::new(ours),
             raw: Some(Box::new(raw)),
-            _running: Some(Running::Redis { _server: redis }),
+            _running: Some(Running::Redis { _server: server }),
         })
     }
 }

@@ -1,10 +1,10 @@
 //! The registry, whatever store it is over.
 
 use super::{BREATH, Change, Diary, Picture, Seen, Stage, Way, Writer};
+use crate::operator::Operator;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use redis::aio::MultiplexedConnection;
 use registry_core::{
     self as core, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
 };
@@ -17,22 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::sleep;
 
-/// How many shards a prefix of the registry on Redis has.
-const SHARDS: u8 = 16;
-
 struct Registrant {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     held: HashMap<u8, Lease>,
     operator: Operator,
     load: String,
-}
-
-/// Who can have a store forget.
-enum Operator {
-    Redis(MultiplexedConnection),
-    Etcd(Box<etcd_client::Client>),
-    Memory(MemRegistry),
 }
 
 struct Watcher {
@@ -117,25 +107,7 @@ impl Writer for Registrant {
     }
 
     async fn forget(&mut self) -> Result<bool> {
-        match &mut self.operator {
-            Operator::Redis(redis) => {
-                let mut logs = redis::pipe();
-                for shard in 0..SHARDS {
-                    let log = format!("{{registry/{shard:02}}}:log");
-                    logs.cmd("XTRIM").arg(log).arg("MAXLEN").arg(0).ignore();
-                }
-                logs.exec_async(redis).await?;
-            }
-            Operator::Etcd(etcd) => {
-                let any = etcd.get("any", None).await?;
-                let now = any.header().context("an answer without a header")?.revision();
-                etcd.compact(now, None).await?;
-            }
-            Operator::Memory(registry) => {
-                let now = registry.load(&self.service).await?.cursor().revision();
-                registry.compact(now);
-            }
-        }
+        self.operator.forget(&self.service).await?;
         Ok(true)
     }
 }
