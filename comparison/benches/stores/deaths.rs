@@ -49,6 +49,6 @@ pub(crate) async fn print(session: &Session) -> Result<()> {
     println!(
         "longer than its ttl of {ttl:?} each was there, from before the call to the event in hand.\n"
     );
-    println!("{table}");
+    print!("{table}");
     Ok(())
 }

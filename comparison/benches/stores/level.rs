@@ -4,6 +4,7 @@ use super::session::Session;
 use super::summary::{self, PLAN, Tables};
 use anyhow::{Context, Result};
 use comparison::levels::{Level, SyncCost};
+use comparison::paired::{Comparison, Plan};
 use comparison::stores::{Stand, Store, Where};
 use comparison::table::Table;
 use comparison::work::{Work, record_len};
@@ -22,6 +23,10 @@ pub(crate) struct Staged {
 impl Staged {
     fn new(level: Level, store: Store) -> Self {
         Self { store, level, stand: OnceCell::new() }
+    }
+
+    fn is_etcd(&self) -> bool {
+        self.store == Store::Etcd
     }
 
     /// The store.
@@ -81,17 +86,17 @@ async fn print_level(session: &Session, level: Level) -> Result<()> {
             stands.push(stand);
         }
     }
-    let asked = session.stores.contains(&Store::Etcd);
-    if let Some(why) = level.why_without_etcd().filter(|_| asked && !has(&stands, Store::Etcd)) {
-        println!("  {:<8} {why}", "etcd:");
+    let is_left_out = session.stores.contains(&Store::Etcd) && !staged.iter().any(Staged::is_etcd);
+    if let Some(why) = level.why_without_etcd().filter(|_| is_left_out) {
+        println!("  {:<8} not measured: {why}", "etcd:");
     }
     let mut tables = Tables::new("ours", "raw");
     for work in LEVELLED {
         for stand in stands.iter().filter(|stand| done(work, stand.store)) {
-            summary::add(&mut tables, stand, work, PLAN).await?;
+            summary::add(&mut tables, stand, work, plan(level)).await?;
         }
     }
-    println!("\n{tables}");
+    print!("\n{tables}");
     compare(level, &stands, &done).await
 }
 
@@ -111,16 +116,18 @@ async fn compare(
     for work in LEVELLED {
         if done(work, Store::Etcd) && done(work, Store::Redis) {
             let (etcd, redis) = (&*etcd.ours, &*redis.ours);
-            let rounds = summary::rounds(etcd, [redis, redis], work, PLAN).await?;
-            table.add(work, "ours", &comparison::paired::Comparison::new(&rounds));
+            let rounds = summary::rounds(etcd, [redis, redis], work, plan(level)).await?;
+            table.add(work, "ours", &Comparison::new(&rounds));
         }
     }
     if !table.is_empty() {
-        println!("\n{table}");
+        print!("\n{table}");
     }
     Ok(())
 }
 
-fn has(stands: &[&Stand], store: Store) -> bool {
-    stands.iter().any(|stand| stand.store == store)
+/// A disk takes a hundred times as long as memory, now and then.
+fn plan(level: Level) -> Plan {
+    let longer = if level == Level::OnDisk { 2 } else { 1 };
+    Plan { round: PLAN.round * longer, ..PLAN }
 }

@@ -42,15 +42,11 @@ pub(crate) fn print(session: &Session, before: Option<Stolen>) -> Result<()> {
         println!("{:<8} {}", format!("{}:", stand.store.name()), stand.server);
     }
     if !stores.is_empty() {
-        println!("\n{stores}");
-        if session.done.works.iter().any(|(_, store)| *store == Store::Mem) {
-            println!(
-                "In memory a look at the clock, some 50 ns, is part of each time of the second table."
-            );
-        }
+        print!("\n{stores}");
+        print_notes(session);
     }
     if !crowds.is_empty() {
-        println!("\n{crowds}");
+        print!("\n{crowds}");
     }
     session.runtime.block_on(level::print(session))?;
     if dying {
@@ -60,6 +56,20 @@ pub(crate) fn print(session: &Session, before: Option<Stolen>) -> Result<()> {
         println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
     }
     Ok(())
+}
+
+/// What would look absurd without a word.
+fn print_notes(session: &Session) {
+    if session.done.works.iter().any(|(_, store)| *store == Store::Mem) {
+        println!(
+            "mem: in the second table a look at the clock, some tens of ns, is part of each time"
+        );
+    }
+    if session.done.works.contains(&(Work::Resync(100), Store::Etcd)) {
+        println!(
+            "resync, etcd: raw is told when etcd looks after old watches, every 100 ms; ours asks"
+        );
+    }
 }
 
 /// The ratios, and the percentiles of the same operations.

@@ -65,17 +65,20 @@ async fn register<A: Arm>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arms::ours::Ours;
-    use crate::work::Work;
-    use registry_mem::MemRegistry;
-    use tokio::time::timeout;
+    use crate::stores::{Stand, Store, Where};
 
     #[tokio::test]
-    async fn each_death_is_seen_after_its_ttl() {
-        let ttl = Duration::from_millis(100);
-        let dying = Dying { count: 3, apart: Duration::from_millis(10), ttl };
-        let (arm, names) = (Ours::new(MemRegistry::new()), Names::new(Work::Register).unwrap());
-        let late = timeout(Duration::from_secs(10), see(&arm, names, dying)).await.unwrap();
-        assert_eq!(late.unwrap().len(), 3);
+    async fn on_every_store_each_death_is_seen_after_its_ttl() {
+        let (apart, ttl) = (Duration::from_millis(10), Duration::from_secs(2));
+        let dying = Dying { count: 2, apart, ttl };
+        for store in Store::ALL {
+            let stand = Stand::open(store, &Where::default()).await.unwrap();
+            let raw = stand.raw.as_ref().into_iter();
+            // Each has a deadline of its own.
+            let deaths = raw.chain([&stand.ours]).map(|contender| contender.deaths(dying));
+            for late in future::try_join_all(deaths).await.unwrap() {
+                assert_eq!(late.len(), 2, "{stand:?}");
+            }
+        }
     }
 }
