@@ -2,15 +2,16 @@
 //! the same.
 
 use crate::stores::{Store, Where};
+use crate::table::seconds;
 use anyhow::{Context, Result};
 use registry_testkit::servers::ServerOptions;
 use rustix::fs::statfs;
 use serde::Serialize;
-use std::env;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fmt};
 use tokio::time::Instant;
 
 /// A promise.
@@ -27,6 +28,9 @@ pub enum Level {
     /// As on disk, with memory for a disk: what the protocol costs without the disk.
     Protocol,
 }
+
+/// How long the record is that is appended: about as long as those of a registry.
+const RECORD_LEN: usize = 300;
 
 /// How long it takes to append a record to a file and have it on disk.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -49,6 +53,31 @@ impl Level {
             Self::WithinASecond => "may lose a second",
             Self::Nothing => "nothing durable",
             Self::Protocol => "protocol cost, on tmpfs",
+        }
+    }
+
+    /// In the name of a benchmark.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::OnDisk => "durable",
+            Self::WithinASecond => "within_a_second",
+            Self::Nothing => "nothing",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// Why a server that was asked for this promises something else, if what it says of itself shows that.
+    pub fn refused_by(self, server: &str) -> Option<&'static str> {
+        let syncs = server.starts_with("etcd") && server.contains("fsync at every commit");
+        if self == Self::Nothing && syncs { self.why_without_etcd() } else { None }
+    }
+
+    /// Why this level may be one without etcd.
+    pub fn why_without_etcd(self) -> Option<&'static str> {
+        match self {
+            Self::WithinASecond => Some("it has no such setting"),
+            Self::Nothing => Some("before 3.5 it syncs at every commit, and cannot be told not to"),
+            Self::OnDisk | Self::Protocol => None,
         }
     }
 
@@ -85,19 +114,26 @@ impl SyncCost {
     ///
     /// If there is no disk, or it cannot be written.
     pub fn of_disk() -> Result<Self> {
-        const RECORD: [u8; 300] = [b'x'; 300];
         const TIMES: usize = 200;
         let folder = tempfile::tempdir_in(disk()?)?;
         let mut file = File::create(folder.path().join("log"))?;
         let mut took = Vec::with_capacity(TIMES);
         for _ in 0..TIMES {
             let start = Instant::now();
-            file.write_all(&RECORD)?;
+            file.write_all(&[b'x'; RECORD_LEN])?;
             file.sync_data()?;
             took.push(start.elapsed());
         }
         took.sort_unstable();
         Ok(Self { p50: took[TIMES / 2], p99: took[TIMES * 99 / 100] })
+    }
+}
+
+/// As a reader is told.
+impl fmt::Display for SyncCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99] = [self.p50, self.p99].map(|time| seconds(time.as_secs_f64()));
+        write!(f, "to append {RECORD_LEN} bytes and sync takes p50 {p50}, p99 {p99}")
     }
 }
 
@@ -133,6 +169,16 @@ mod tests {
         assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
         assert_eq!(redis(Level::WithinASecond).arguments, ["--appendfsync", "everysec"]);
         assert!(Level::WithinASecond.servers(Store::Etcd, &at).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_etcd_that_cannot_do_without_fsync_is_not_at_the_level_of_nothing() {
+        let old = "etcd 3.4.23, fsync at every commit, data in memory (/dev/shm/1)";
+        assert!(Level::Nothing.refused_by(old).is_some());
+        assert!(Level::Protocol.refused_by(old).is_none());
+        assert!(Level::Nothing.refused_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none());
+        let redis = "redis 7.0.15, no append-only file, no snapshots";
+        assert!(Level::ALL.into_iter().all(|level| level.refused_by(redis).is_none()));
     }
 
     #[test]

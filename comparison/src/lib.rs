@@ -4,6 +4,7 @@
 //! where absolute times do not. What is measured and what is not stands in the README.
 
 pub mod arms;
+pub mod arrivals;
 pub mod calls;
 pub mod experiments;
 pub mod facts;
@@ -11,7 +12,9 @@ pub mod figures;
 pub mod levels;
 pub mod meter;
 pub mod observers;
+pub mod operator;
 pub mod paired;
+pub mod percentiles;
 pub mod report;
 pub mod sections;
 pub mod stores;

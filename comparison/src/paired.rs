@@ -91,11 +91,22 @@ pub async fn compare(
     again: &mut Lane,
     plan: Plan,
 ) -> Result<Comparison> {
-    let mut rounds = Vec::with_capacity(plan.rounds + 1);
-    for _ in 0..=plan.rounds {
+    Ok(Comparison::new(&rounds(first, second, again, plan).await?))
+}
+
+/// The rounds of a comparison, after one that warmed up.
+pub async fn rounds(
+    first: &mut Lane,
+    second: &mut Lane,
+    again: &mut Lane,
+    plan: Plan,
+) -> Result<Vec<Round>> {
+    let mut rounds = Vec::with_capacity(plan.rounds);
+    round(first, second, again, plan).await?;
+    for _ in 0..plan.rounds {
         rounds.push(round(first, second, again, plan).await?);
     }
-    Ok(Comparison::new(&rounds[1..])) // the first one warmed up
+    Ok(rounds)
 }
 
 /// One round of a comparison.
@@ -113,11 +124,20 @@ pub async fn round(
 /// The seconds that an operation takes where there is nothing to compare with: the median over the
 /// rounds' medians.
 pub async fn measure(only: &mut Lane, plan: Plan) -> Result<f64> {
-    let mut rounds = Vec::with_capacity(plan.rounds + 1);
-    for _ in 0..=plan.rounds {
-        rounds.push(medians(&turns([only], plan).await?));
+    let rounds = rounds_alone(only, plan).await?;
+    let medians = rounds.into_iter().map(|round| Spread::of(round).median);
+    Ok(Spread::of(medians).median)
+}
+
+/// The rounds of what is measured alone, after one that warmed up.
+pub async fn rounds_alone(only: &mut Lane, plan: Plan) -> Result<Vec<Vec<f64>>> {
+    let mut rounds = Vec::with_capacity(plan.rounds);
+    turns([only], plan).await?;
+    for _ in 0..plan.rounds {
+        let [round] = turns([only], plan).await?;
+        rounds.push(round);
     }
-    Ok(Spread::of(rounds[1..].iter().map(|[median]| *median)).median)
+    Ok(rounds)
 }
 
 /// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by

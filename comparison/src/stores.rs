@@ -4,6 +4,7 @@ use crate::arms::etcd::RawEtcd;
 use crate::arms::ours::Ours;
 use crate::arms::redis::RawRedis;
 use crate::levels;
+use crate::operator::Operator;
 use crate::work::Contender;
 use anyhow::{Context, Error, Result};
 use registry_etcd::EtcdRegistry;
@@ -115,10 +116,11 @@ impl Stand {
     }
 
     fn mem() -> Self {
+        let mem = MemRegistry::new();
         Self {
             store: Store::Mem,
             server: "in this process".to_owned(),
-            ours: Box::new(Ours::new(MemRegistry::new())),
+            ours: Box::new(Ours::new(mem.clone()).with_operator(Operator::Memory(mem))),
             raw: None,
             _running: None,
         }
@@ -129,27 +131,32 @@ impl Stand {
             Etcd::start_with(options).await.map_err(|error| absent(Store::Etcd, error))?;
         let ours = EtcdRegistry::connect(&etcd.url().parse()?).await?;
         let raw = RawEtcd::connect(&etcd.endpoint()).await?;
+        let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
+        let ours = Ours::new(ours).with_operator(Operator::Etcd(Box::new(operator)));
         let server = describe_etcd(&mut etcd).await?;
         Ok(Self {
             store: Store::Etcd,
             server,
-            ours: Box::new(Ours::new(ours)),
+            ours: Box::new(ours),
             raw: Some(Box::new(raw)),
             _running: Some(Running::Etcd { _server: etcd }),
         })
     }
 
     async fn redis(options: ServerOptions) -> Result<Self> {
-        let mut redis =
+        let mut server =
             Redis::start_with(options).await.map_err(|error| absent(Store::Redis, error))?;
-        let ours = RedisRegistry::connect(&redis.url().parse()?).await?;
-        let raw = RawRedis::connect(bare(&redis)).await?;
+        let ours = RedisRegistry::connect(&server.url().parse()?).await?;
+        let raw = RawRedis::connect(bare(&server)).await?;
+        let operator = redis::Client::open(bare(&server))?;
+        let operator = operator.get_multiplexed_async_connection().await?;
+        let ours = Ours::new(ours).with_operator(Operator::Redis(operator));
         Ok(Self {
             store: Store::Redis,
-            server: describe_redis(&mut redis).await?,
-            ours: Box::new(Ours::new(ours)),
+            server: describe_redis(&mut server).await?,
+            ours: Box::new(ours),
             raw: Some(Box::new(raw)),
-            _running: Some(Running::Redis { _server: redis }),
+            _running: Some(Running::Redis { _server: server }),
         })
     }
 }
@@ -199,16 +206,15 @@ fn bare(redis: &Redis) -> &str {
     redis.url().split('?').next().unwrap_or_default()
 }
 
-/// Whether an etcd of our own has its writes on disk before it acknowledges them.
-pub fn syncs(process: &Process) -> bool {
-    let line =
-        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
-    line.is_none_or(|line| !line.contains("--unsafe-no-fsync"))
-}
-
 /// What an etcd of our own does with a write.
 pub fn durability(process: &Process) -> String {
-    let syncs = if syncs(process) { "fsync at every commit" } else { "no fsync" };
+    let line =
+        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
+    let syncs = match line {
+        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
+        Some(_) => "fsync at every commit",
+        None => "fsync unknown",
+    };
     format!("{syncs}, {}", placement(process))
 }
 

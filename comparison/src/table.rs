@@ -29,8 +29,8 @@ impl Table {
         self.rows.push([
             operation.to_string(),
             store.to_owned(),
-            time(*first),
-            time(*second),
+            seconds(*first),
+            seconds(*second),
             format!("{:.2} {mark}", ratio.median),
             range(ratio),
             format!("{:.2} ({})", floor.median, range(floor)),
@@ -40,7 +40,15 @@ impl Table {
     /// Adds what there is nothing to compare with.
     pub fn add_alone(&mut self, operation: impl fmt::Display, store: &str, seconds: f64) {
         let [a, b, c, d] = ["-", "-  ", "-", "-"].map(str::to_owned);
-        self.rows.push([operation.to_string(), store.to_owned(), time(seconds), a, b, c, d]);
+        self.rows.push([
+            operation.to_string(),
+            store.to_owned(),
+            self::seconds(seconds),
+            a,
+            b,
+            c,
+            d,
+        ]);
     }
 
     /// Whether there is nothing in it.
@@ -51,18 +59,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = || once(&self.head).chain(&self.rows);
-        let mut widths = [0; COLUMNS];
-        for line in lines() {
-            widths = array::from_fn(|n| widths[n].max(line[n].len()));
-        }
-        for [operation, store, figures @ ..] in lines() {
-            write!(f, "{operation:<0$}  {store:<1$}", widths[0], widths[1])?;
-            for (figure, width) in figures.iter().zip(&widths[2..]) {
-                write!(f, "  {figure:>width$}")?;
-            }
-            writeln!(f)?;
-        }
+        write_aligned(f, &self.head, &self.rows, 2)?;
         if self.void {
             writeln!(f, "! void: A/A left 0.98..1.02; repeat it when the machine is quieter")?;
         }
@@ -70,11 +67,38 @@ impl fmt::Display for Table {
     }
 }
 
+/// Writes a line for the head and for each row. So many columns to the left are words, the others figures.
+pub(crate) fn write_aligned<const COLUMNS: usize>(
+    f: &mut fmt::Formatter<'_>,
+    head: &[String; COLUMNS],
+    rows: &[[String; COLUMNS]],
+    words: usize,
+) -> fmt::Result {
+    let lines = || once(head).chain(rows);
+    let mut widths = [0; COLUMNS];
+    for line in lines() {
+        widths = array::from_fn(|n| widths[n].max(line[n].len()));
+    }
+    for line in lines() {
+        for (n, (cell, width)) in line.iter().zip(widths).enumerate() {
+            let gap = if n == 0 { "" } else { "  " };
+            if n < words {
+                write!(f, "{gap}{cell:<width$}")?;
+            } else {
+                write!(f, "{gap}{cell:>width$}")?;
+            }
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
 fn range(spread: &Spread) -> String {
     format!("{:.2}..{:.2}", spread.min, spread.max)
 }
 
-fn time(seconds: f64) -> String {
+/// A time, in the unit that suits it.
+pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1e-6 {
         format!("{:.0} ns", seconds * 1e9)
     } else if seconds < 1e-3 {

@@ -1,10 +1,12 @@
 //! `cargo bench`: every operation on every store, through the registry and through the raw client; and
-//! a table of the ratios.
+//! tables of the ratios, of percentiles, and of what a level of durability costs.
 //!
 //! `BENCH_STORES=mem,redis` chooses stores. Servers are found or started once, and end with the process.
 
 #![allow(clippy::unwrap_used)]
 
+mod deaths;
+mod level;
 mod session;
 mod summary;
 
@@ -18,8 +20,8 @@ use std::time::Duration;
 fn main() -> ExitCode {
     let mut criterion = Criterion::default()
         .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1500))
         .without_plots()
         .configure_from_args();
     let before = Stolen::now();

@@ -2,15 +2,16 @@
 
 use crate::heap::Heap;
 use crate::world::{World, one_thread, two_threads};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use comparison::arrivals::Arrivals;
 use comparison::figures::{Figure, Report};
 use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Batch, Cursor, Origin, Revision, View};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -124,7 +125,7 @@ fn footprint(report: &mut Report) -> Result<()> {
             let world = World::new(100).await?;
             let arrivals = Arc::new(Arrivals::default());
             let heap = Heap::now();
-            let tasks = subscribe(&world.view, way, MANY, &arrivals).await;
+            let tasks = subscribe(&world.view, way, MANY, &arrivals).await?;
             let figure = format!("{name}: a subscriber and its task");
             report.add(Figure::counted(figure, each(heap.grown()), "B").at_most(1023.0));
             drop(tasks);
@@ -134,41 +135,13 @@ fn footprint(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Counts who has it.
-#[derive(Default)]
-struct Arrivals {
-    left: AtomicUsize,
-    last: Mutex<Option<Instant>>,
-    all: Notify,
-}
-
-impl Arrivals {
-    fn expect(&self, many: usize) {
-        self.left.store(many, Ordering::SeqCst);
-    }
-
-    fn one(&self) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            self.all.notify_one();
-        }
-    }
-
-    /// Milliseconds from `start` until the last had it.
-    async fn after(&self, start: Instant) -> Result<f64> {
-        self.all.notified().await;
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((last.context("nobody came")? - start).as_secs_f64() * 1e3)
-    }
-}
-
 /// Starts subscribers, and waits until they all wait.
 async fn subscribe(
     view: &View,
     way: Way,
     subscribers: usize,
     arrivals: &Arc<Arrivals>,
-) -> JoinSet<()> {
+) -> Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     arrivals.expect(subscribers);
     for _ in 0..subscribers {
@@ -189,8 +162,8 @@ async fn subscribe(
             })),
         }
     }
-    arrivals.all.notified().await;
-    tasks
+    arrivals.all().await?;
+    Ok(tasks)
 }
 
 /// A service, and who subscribes to it.
@@ -204,7 +177,7 @@ impl Ours {
     async fn new(instances: usize, way: Way, subscribers: usize) -> Result<Self> {
         let world = World::new(instances).await?;
         let arrivals = Arc::new(Arrivals::default());
-        let tasks = subscribe(&world.view, way, subscribers, &arrivals).await;
+        let tasks = subscribe(&world.view, way, subscribers, &arrivals).await?;
         Ok(Self { world, arrivals, tasks })
     }
 
@@ -212,7 +185,7 @@ impl Ours {
         self.arrivals.expect(self.tasks.len());
         let start = Instant::now();
         self.world.change().await?;
-        self.arrivals.after(start).await
+        Ok(milliseconds(self.arrivals.all().await? - start))
     }
 
     /// The bytes allocated in a change. The least of several, since now and then a queue grows.
@@ -259,8 +232,12 @@ impl Raw {
         for sender in &self.senders {
             sender.try_send(self.batch.clone())?;
         }
-        self.arrivals.after(start).await
+        Ok(milliseconds(self.arrivals.all().await? - start))
     }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn cursor() -> Result<Cursor> {

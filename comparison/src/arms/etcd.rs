@@ -1,6 +1,7 @@
 //! etcd by its raw client.
 
 use super::{Arm, Request};
+use crate::operator::compact;
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
     Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, LeaseKeepAliveStream,
@@ -19,6 +20,7 @@ use tokio::sync::Mutex;
 /// | `keep_alive` | one `LeaseKeepAlive`, on a stream held open for the lease | that the record is still there; that a server without an answer is noticed |
 /// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
 /// | watch | one stream, read by who consumes it | that the history is the same one; a bound on what is not read |
+/// | resync | a watch, which is canceled; one `Range`; a watch after its revision | as load and watch |
 ///
 /// A stream for each lease, read by who renews, needs the fewest steps. The registry has four for all
 /// leases, and hands each answer to who waits for it.
@@ -50,6 +52,19 @@ impl RawEtcd {
             .with_keep_alive_while_idle(false)
             .with_require_leader(true);
         Ok(Self(Client::connect([endpoint], Some(options)).await?))
+    }
+
+    /// Reads and decodes all instances of a service: how many there are, and the revision.
+    async fn range(&self, service: &ServiceName) -> Result<(usize, i64)> {
+        let prefix = prefix(service);
+        let whole = GetOptions::new().with_prefix();
+        let found = self.0.kv_client().get(prefix.as_str(), Some(whole)).await?;
+        let mut instances = Vec::with_capacity(found.kvs().len());
+        for kv in found.kvs() {
+            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
+        }
+        let header = found.header().context("an answer without a header")?;
+        Ok((instances.len(), header.revision()))
     }
 
     /// What the server says its version is.
@@ -100,14 +115,7 @@ impl Arm for RawEtcd {
     }
 
     async fn load(&self, service: &ServiceName) -> Result<usize> {
-        let prefix = prefix(service);
-        let whole = GetOptions::new().with_prefix();
-        let found = self.0.kv_client().get(prefix.as_str(), Some(whole)).await?;
-        let mut instances = Vec::with_capacity(found.kvs().len());
-        for kv in found.kvs() {
-            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
-        }
-        Ok(instances.len())
+        Ok(self.range(service).await?.0)
     }
 
     async fn mark(&self, service: &ServiceName) -> Result<i64> {
@@ -137,6 +145,27 @@ impl Arm for RawEtcd {
             });
         }
         Ok(changes)
+    }
+
+    async fn forget(&self, _: &ServiceName) -> Result<()> {
+        compact(&mut self.0.clone()).await
+    }
+
+    async fn resync(&self, service: &ServiceName, forgotten: &i64) -> Result<(usize, KeyWatch)> {
+        let mut watch = self.watch(service, forgotten).await?;
+        loop {
+            let answer = watch.stream.message().await?.context("the watch ended")?;
+            ensure!(answer.events().is_empty(), "a watch went on where the history is compacted");
+            if answer.compact_revision() > 0 {
+                break;
+            }
+            ensure!(!answer.canceled(), "the watch was canceled: {}", answer.cancel_reason());
+        }
+        let (count, revision) = self.range(service).await?;
+        let mut watch = self.watch(service, &revision).await?;
+        let answer = watch.stream.message().await?.context("the watch ended")?;
+        ensure!(answer.created() && !answer.canceled(), "there is no watch");
+        Ok((count, watch))
     }
 }
 

@@ -4,8 +4,9 @@ pub mod etcd;
 pub mod ours;
 pub mod redis;
 
-use anyhow::Result;
-use registry_core::{Change, Claim, Instance, ServiceName};
+use anyhow::{Result, bail};
+use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
+use registry_core::{Change, Claim, Instance, InstanceId, ServiceName, View};
 use std::time::Duration;
 
 /// How long leases are asked for: longer than any run, so that nothing is renewed and nothing expires
@@ -32,7 +33,7 @@ pub trait Arm: Clone + 'static {
     /// A point in the history of a service.
     type Mark;
     /// An open stream of changes.
-    type Watch;
+    type Watch: 'static;
 
     /// Registers an instance under a lease.
     async fn register(&self, request: &Request) -> Result<Self::Held>;
@@ -54,4 +55,37 @@ pub trait Arm: Clone + 'static {
 
     /// Waits for what comes next, decoded. It may be nothing, and it may be several changes.
     async fn next(&self, watch: &mut Self::Watch) -> Result<Vec<Change>>;
+
+    /// A view that many in this process can subscribe to. A raw client has none: who needs it hands a
+    /// watch on by himself.
+    fn view(&self, _: &ServiceName) -> Option<View> {
+        None
+    }
+
+    /// Has the store forget all changes of a service until now. What is registered stays.
+    async fn forget(&self, _: &ServiceName) -> Result<()> {
+        bail!("nobody can have this store forget")
+    }
+
+    /// Watches after a mark that the store has forgotten, is told so, reads and decodes all instances,
+    /// and watches from there. How many there are, and the watch.
+    async fn resync(&self, _: &ServiceName, _: &Self::Mark) -> Result<(usize, Self::Watch)> {
+        bail!("nobody is told here what was forgotten")
+    }
+
+    /// Opens a stream of who is gone since the lease was not renewed.
+    async fn deaths(&self, service: &ServiceName) -> Result<Deaths> {
+        let watch = self.watch(service, &self.mark(service).await?).await?;
+        let changes = stream::try_unfold((self.clone(), watch), async |(arm, mut watch)| {
+            let changes = arm.next(&mut watch).await?;
+            anyhow::Ok(Some((stream::iter(changes.into_iter().map(anyhow::Ok)), (arm, watch))))
+        });
+        let gone = changes.try_flatten().try_filter_map(async |change| {
+            Ok(if let Change::Delete(id) = change { Some(id) } else { None })
+        });
+        Ok(gone.boxed_local())
+    }
 }
+
+/// Who is gone, as it is seen.
+pub type Deaths = LocalBoxStream<'static, Result<InstanceId>>;

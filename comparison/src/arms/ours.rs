@@ -1,19 +1,35 @@
 //! The registry, whatever store it is over.
 
 use super::{Arm, Request};
-use anyhow::{Context, Result};
+use crate::operator::Operator;
+use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
-use registry_core::{Change, Cursor, Lease, Registry, ServiceName, Watch};
+use registry_core::{
+    Change, Cursor, Discovery, DiscoveryOptions, ErrorKind, Lease, Registry, ServiceName, View,
+    Watch,
+};
 use std::sync::Arc;
 
 /// A store through the trait, as users have it: dynamically dispatched, with every guarantee.
 #[derive(Clone, Debug)]
-pub struct Ours(Arc<dyn Registry>);
+pub struct Ours {
+    registry: Arc<dyn Registry>,
+    discovery: Discovery,
+    operator: Option<Operator>,
+}
 
 impl Ours {
     /// Uses `registry`.
     pub fn new(registry: impl Registry) -> Self {
-        Self(Arc::new(registry))
+        let registry: Arc<dyn Registry> = Arc::new(registry);
+        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        Self { registry, discovery, operator: None }
+    }
+
+    /// With somebody who can have the store forget.
+    #[must_use]
+    pub fn with_operator(self, operator: Operator) -> Self {
+        Self { operator: Some(operator), ..self }
     }
 }
 
@@ -23,30 +39,52 @@ impl Arm for Ours {
     type Watch = Watch;
 
     async fn register(&self, request: &Request) -> Result<Lease> {
-        Ok(self.0.register(&request.instance, &request.claim).await?)
+        Ok(self.registry.register(&request.instance, &request.claim).await?)
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        Ok(self.0.keep_alive(lease).await?)
+        Ok(self.registry.keep_alive(lease).await?)
     }
 
     async fn deregister(&self, lease: Lease) -> Result<()> {
-        Ok(self.0.deregister(&lease).await?)
+        Ok(self.registry.deregister(&lease).await?)
     }
 
     async fn load(&self, service: &ServiceName) -> Result<usize> {
-        Ok(self.0.load(service).await?.instances().len())
+        Ok(self.registry.load(service).await?.instances().len())
     }
 
     async fn mark(&self, service: &ServiceName) -> Result<Cursor> {
-        Ok(self.0.load(service).await?.cursor().clone())
+        Ok(self.registry.load(service).await?.cursor().clone())
     }
 
     async fn watch(&self, service: &ServiceName, cursor: &Cursor) -> Result<Watch> {
-        Ok(self.0.watch(service, cursor).await?)
+        Ok(self.registry.watch(service, cursor).await?)
     }
 
     async fn next(&self, watch: &mut Watch) -> Result<Vec<Change>> {
         Ok(watch.next().await.context("the watch ended")??.changes)
+    }
+
+    fn view(&self, service: &ServiceName) -> Option<View> {
+        Some(self.discovery.view(service))
+    }
+
+    async fn forget(&self, service: &ServiceName) -> Result<()> {
+        let operator = self.operator.clone();
+        operator.context("this store has no operator")?.forget(service).await
+    }
+
+    async fn resync(&self, service: &ServiceName, forgotten: &Cursor) -> Result<(usize, Watch)> {
+        // It says so at once, or as the first item.
+        let told = match self.registry.watch(service, forgotten).await {
+            Ok(mut watch) => watch.next().await.context("the watch ended")?.err(),
+            Err(error) => Some(error),
+        };
+        let error = told.context("a watch went on where the history is forgotten")?;
+        ensure!(error.kind() == ErrorKind::Compacted, "it should be compacted: {error}");
+        let snapshot = self.registry.load(service).await?;
+        let watch = self.registry.watch(service, snapshot.cursor()).await?;
+        Ok((snapshot.instances().len(), watch))
     }
 }

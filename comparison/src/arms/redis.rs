@@ -1,9 +1,11 @@
 //! Redis by its raw client.
 
-use super::{Arm, Request};
-use anyhow::{Context, Result};
+use super::{Arm, Deaths, Request};
+use crate::operator::trim;
+use anyhow::{Context, Result, ensure};
+use futures_util::stream::{StreamExt, TryStreamExt};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Value, from_redis_value};
 use registry_core::{Change, InstanceId, ServiceName, record};
 use std::collections::HashMap;
 use std::fmt;
@@ -19,10 +21,14 @@ use std::time::Duration;
 /// | load | one `HGETALL`, decoded | that what it shows is alive: who dies stays in the hash, and no event tells |
 /// | watch | `XREAD BLOCK` again and again, read by who consumes it | that nothing was trimmed, lost or rolled back in between |
 ///
+/// | resync | `XINFO STREAM` to see that something was trimmed, and where to read on; `HGETALL` | that anything was missed: it does not know what was read before it was trimmed |
+/// | deaths | the keys' own expiry, as the server notifies of it (`Ex`) | that anybody is told: to who does not listen at that moment, it is lost |
+///
 /// It has two connections, one for commands and one for blocking reads, as the registry has. The second
 /// serves one watch at a time.
 #[derive(Clone)]
 pub struct RawRedis {
+    client: Client,
     commands: MultiplexedConnection,
     reads: MultiplexedConnection,
 }
@@ -61,6 +67,7 @@ impl RawRedis {
         Ok(Self {
             commands: client.get_multiplexed_async_connection().await?,
             reads: client.get_multiplexed_async_connection_with_config(&patient).await?,
+            client,
         })
     }
 
@@ -103,7 +110,7 @@ impl Arm for RawRedis {
         let (instance, claim) = (&request.instance, &request.claim);
         let (service, id) = (instance.service(), instance.id());
         let record = record::encode(instance);
-        let key = key(service, &format!("lease:{}", claim.lease()));
+        let key = key(service, &format!("lease:{}:{id}", claim.lease()));
         let ttl = u64::try_from(claim.ttl().as_millis())?;
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(&key).arg(id.as_str()).arg("PX").arg(ttl).ignore();
@@ -170,12 +177,58 @@ impl Arm for RawRedis {
         }
         Ok(changes)
     }
+
+    async fn forget(&self, service: &ServiceName) -> Result<()> {
+        trim(&mut self.commands.clone(), [log(service)].into_iter()).await
+    }
+
+    /// A read after an entry that was trimmed goes on at the next, without a word. So it looks first.
+    async fn resync(&self, service: &ServiceName, forgotten: &String) -> Result<(usize, LogWatch)> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("STREAM").arg(log(service));
+        let info: HashMap<String, Value> = info.query_async(&mut self.commands.clone()).await?;
+        let newest = info.get("last-generated-id").context("a stream without a newest entry")?;
+        let newest: String = from_redis_value(newest.clone())?;
+        let first = match info.get("first-entry") {
+            None | Some(Value::Nil) => None,
+            Some(entry) => Some(from_redis_value::<(String, Value)>(entry.clone())?.0),
+        };
+        let at = position(forgotten)?;
+        let next = first.as_deref().map(position).transpose()?;
+        let is_trimmed = at < position(&newest)? && next.is_none_or(|next| at < next);
+        ensure!(is_trimmed, "nothing was trimmed");
+        Ok((self.load(service).await?, self.watch(service, &newest).await?))
+    }
+
+    async fn deaths(&self, service: &ServiceName) -> Result<Deaths> {
+        let mut notify = redis::cmd("CONFIG");
+        notify.arg("SET").arg("notify-keyspace-events").arg("Ex");
+        notify.exec_async(&mut self.commands.clone()).await?;
+        let mut events = self.client.get_async_pubsub().await?;
+        events.psubscribe("__keyevent@*__:expired").await?;
+        let prefix = key(service, "lease:");
+        let ids = events.into_on_message().map(Ok).try_filter_map(move |event| {
+            let key = event.get_payload::<String>();
+            let id = key.map(|key| {
+                let (_, id) = key.strip_prefix(&prefix)?.split_once(':')?;
+                Some(InstanceId::new(id))
+            });
+            async { Ok(id?.transpose()?) }
+        });
+        Ok(ids.boxed_local())
+    }
 }
 
 /// Adds the record of an instance to the stream, or that it is gone.
 fn append(pipe: &mut redis::Pipeline, service: &ServiceName, id: &InstanceId, record: &[u8]) {
     let add = pipe.cmd("XADD").arg(log(service)).arg("MAXLEN").arg("~").arg(LOG_CAP);
     add.arg("*").arg(id.as_str()).arg(record).ignore();
+}
+
+/// An id of a stream's entries, in the order that they are in.
+fn position(id: &str) -> Result<(u64, u64)> {
+    let (time, number) = id.split_once('-').context("not the id of an entry")?;
+    Ok((time.parse()?, number.parse()?))
 }
 
 fn log(service: &ServiceName) -> String {

@@ -1,10 +1,10 @@
 //! The registry, whatever store it is over.
 
 use super::{BREATH, Change, Diary, Picture, Place, Seen, Stage, Way, Writer};
+use crate::operator::Operator;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use redis::aio::MultiplexedConnection;
 use registry_core::{
     self as core, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
 };
@@ -18,24 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How many shards a prefix of the registry on Redis has.
-const SHARDS: u8 = 16;
-
 struct Registrant {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     held: HashMap<u8, Lease>,
-    operator: Operator,
+    operator: Option<Operator>,
     load: String,
     ttl: Duration,
-}
-
-/// Who can have a store forget.
-enum Operator {
-    Redis(MultiplexedConnection),
-    Etcd(Box<etcd_client::Client>),
-    Memory(MemRegistry),
-    Nobody,
 }
 
 struct Watcher {
@@ -51,7 +40,7 @@ pub(super) async fn on_redis(redis: &Redis, place: Place<'_>) -> Result<Stage> {
     let url = format!("redis://{}", proxy.address());
     let disturbed = RedisRegistry::connect(&url.parse()?).await?;
     let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    stage(direct, disturbed, place, Way::Proxy(proxy), Operator::Redis(operator))
+    stage(direct, disturbed, place, Way::Proxy(proxy), Some(Operator::Redis(operator)))
 }
 
 pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
@@ -62,25 +51,25 @@ pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
     let url = format!("etcd://{}", proxy.address());
     let disturbed = EtcdRegistry::connect(&url.parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
-    stage(direct, disturbed, place, Way::Proxy(proxy), Operator::Etcd(Box::new(operator)))
+    stage(direct, disturbed, place, Way::Proxy(proxy), Some(Operator::Etcd(Box::new(operator))))
 }
 
 pub(super) async fn on_sentinel(servers: &RedisSentinel, place: Place<'_>) -> Result<Stage> {
     let direct = RedisRegistry::connect(&servers.url().parse()?).await?;
     let disturbed = RedisRegistry::connect(&servers.url().parse()?).await?;
-    stage(direct, disturbed, place, Way::Straight, Operator::Nobody)
+    stage(direct, disturbed, place, Way::Straight, None)
 }
 
 pub(super) async fn on_cluster(members: &EtcdCluster, place: Place<'_>) -> Result<Stage> {
     let direct = EtcdRegistry::connect(&members.url().parse()?).await?;
     let disturbed = EtcdRegistry::connect(&members.url().parse()?).await?;
-    stage(direct, disturbed, place, Way::Straight, Operator::Nobody)
+    stage(direct, disturbed, place, Way::Straight, None)
 }
 
 pub(super) fn in_memory(place: Place<'_>) -> Result<Stage> {
     let direct = MemRegistry::new();
     let disturbed = FaultyRegistry::new(direct.clone());
-    let (way, operator) = (Way::Memory(disturbed.clone()), Operator::Memory(direct.clone()));
+    let (way, operator) = (Way::Memory(disturbed.clone()), Some(Operator::Memory(direct.clone())));
     stage(direct, disturbed, place, way, operator)
 }
 
@@ -89,7 +78,7 @@ fn stage(
     disturbed: impl Registry,
     Place { name, load, ttl }: Place<'_>,
     way: Way,
-    operator: Operator,
+    operator: Option<Operator>,
 ) -> Result<Stage> {
     let (service, diary) = (ServiceName::new(name)?, Diary::default());
     let (direct, disturbed) = (Arc::new(direct), Arc::new(disturbed));
@@ -146,26 +135,8 @@ impl Writer for Registrant {
     }
 
     async fn forget(&mut self) -> Result<bool> {
-        match &mut self.operator {
-            Operator::Redis(redis) => {
-                let mut logs = redis::pipe();
-                for shard in 0..SHARDS {
-                    let log = format!("{{registry/{shard:02}}}:log");
-                    logs.cmd("XTRIM").arg(log).arg("MAXLEN").arg(0).ignore();
-                }
-                logs.exec_async(redis).await?;
-            }
-            Operator::Etcd(etcd) => {
-                let any = etcd.get("any", None).await?;
-                let now = any.header().context("an answer without a header")?.revision();
-                etcd.compact(now, None).await?;
-            }
-            Operator::Memory(registry) => {
-                let now = registry.load(&self.service).await?.cursor().revision();
-                registry.compact(now);
-            }
-            Operator::Nobody => return Ok(false),
-        }
+        let Some(operator) = &mut self.operator else { return Ok(false) };
+        operator.forget(&self.service).await?;
         Ok(true)
     }
 }

@@ -47,7 +47,7 @@ impl<A: Arm> RegisterToWatch<A> {
 }
 
 /// Reads a watch up to the change that is waited for, which is the only one.
-async fn until<A: Arm>(arm: &A, watch: &mut A::Watch, change: &Change) -> Result<()> {
+pub(super) async fn until<A: Arm>(arm: &A, watch: &mut A::Watch, change: &Change) -> Result<()> {
     loop {
         let changes = arm.next(watch).await?;
         if !changes.is_empty() {
@@ -104,6 +104,47 @@ impl<A: Arm> Timed for Resume<A> {
             }
             total += start.elapsed();
             ensure!(read == self.held.len(), "resumed {read} changes of {}", self.held.len());
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        deregister(&self.arm, self.held).await
+    }
+}
+
+pub(super) struct Resync<A: Arm> {
+    arm: A,
+    names: Names,
+    /// From before the history begins.
+    forgotten: A::Mark,
+    held: Vec<A::Held>,
+    /// As in [`Resume`].
+    _other: A::Watch,
+}
+
+impl<A: Arm> Resync<A> {
+    pub(super) async fn prepare(arm: A, mut names: Names, count: usize) -> Result<Self> {
+        let forgotten = arm.mark(&names.service).await?;
+        let held = names.register(&arm, count).await?;
+        // Once will do: what is forgotten stays so, however often it is asked for.
+        arm.forget(&names.service).await?;
+        let now = arm.mark(&names.service).await?;
+        let other = arm.watch(&names.service, &now).await?;
+        Ok(Self { arm, names, forgotten, held, _other: other })
+    }
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for Resync<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            let start = Instant::now();
+            let (loaded, watch) = self.arm.resync(&self.names.service, &self.forgotten).await?;
+            total += start.elapsed();
+            drop(watch);
+            ensure!(loaded == self.held.len(), "a load showed {loaded} of {}", self.held.len());
         }
         Ok(total)
     }

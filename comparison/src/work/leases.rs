@@ -1,4 +1,4 @@
-//! Work that is one request each: register, renew, load.
+//! Work that is one request each: register, withdraw, renew, load.
 
 use super::{Names, Timed, deregister};
 use crate::arms::Arm;
@@ -38,6 +38,34 @@ impl<A: Arm> Timed for Register<A> {
             }
             total += start.elapsed();
             deregister(&self.arm, held).await?;
+        }
+        Ok(total)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) struct Deregister<A> {
+    pub(super) arm: A,
+    pub(super) names: Names,
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for Deregister<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        let mut left = n;
+        while left > 0 {
+            let chunk = left.min(CHUNK);
+            left -= chunk;
+            let held = self.names.register(&self.arm, usize::try_from(chunk)?).await?;
+            let start = Instant::now();
+            for held in held {
+                self.arm.deregister(held).await?;
+            }
+            total += start.elapsed();
         }
         Ok(total)
     }

@@ -1,10 +1,15 @@
 //! What is measured: the operations, each prepared for one arm and then timed as often as wanted.
 
 mod changes;
+mod deaths;
+mod fan_out;
 mod leases;
 
-use self::changes::{RegisterToWatch, Resume};
-use self::leases::{KeepAlive, Load, Register};
+pub use self::deaths::Dying;
+
+use self::changes::{RegisterToWatch, Resume, Resync};
+use self::fan_out::FanOut;
+use self::leases::{Deregister, KeepAlive, Load, Register};
 use crate::arms::ours::Ours;
 use crate::arms::{Arm, Request, TTL};
 use anyhow::{Context, Result};
@@ -27,6 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub enum Work {
     /// Register an instance that nobody registered before.
     Register,
+    /// Withdraw a registration.
+    Deregister,
     /// Register one and withdraw it.
     RegisterDeregister,
     /// Renew a registration.
@@ -35,8 +42,13 @@ pub enum Work {
     Load(usize),
     /// Register, until a watch that was open before has the event in hand.
     RegisterToWatch,
+    /// Register, until the last of so many subscribers in this process has the event in hand.
+    FanOut(usize),
     /// Open a watch so many changes back, until it has given them all.
     Resume(usize),
+    /// Open a watch where the store has forgotten the history, until it said so, all instances of the
+    /// service, so many, are read, and a watch is open again.
+    Resync(usize),
 }
 
 /// The name of its group of benchmarks.
@@ -44,11 +56,14 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Register => f.pad("register"),
+            Self::Deregister => f.pad("deregister"),
             Self::RegisterDeregister => f.pad("register_deregister"),
             Self::KeepAlive => f.pad("keep_alive"),
             Self::Load(count) => f.pad(&format!("load/{count}")),
             Self::RegisterToWatch => f.pad("register_to_watch"),
+            Self::FanOut(count) => f.pad(&format!("fan_out/{count}")),
             Self::Resume(count) => f.pad(&format!("resume/{count}")),
+            Self::Resync(count) => f.pad(&format!("resync/{count}")),
         }
     }
 }
@@ -68,6 +83,9 @@ pub trait Timed {
 pub trait Contender {
     /// Prepares `work`, under a service name used for nothing else.
     async fn prepare(&self, work: Work) -> Result<Box<dyn Timed>>;
+
+    /// Has instances die, and says of each by how much longer than its ttl it was seen.
+    async fn deaths(&self, dying: Dying) -> Result<Vec<Duration>>;
 }
 
 #[async_trait(?Send)]
@@ -76,12 +94,19 @@ impl<A: Arm> Contender for A {
         let (arm, names) = (self.clone(), Names::new(work)?);
         Ok(match work {
             Work::Register => Box::new(Register { arm, names, and_deregister: false }),
+            Work::Deregister => Box::new(Deregister { arm, names }),
             Work::RegisterDeregister => Box::new(Register { arm, names, and_deregister: true }),
             Work::KeepAlive => Box::new(KeepAlive::prepare(arm, names).await?),
             Work::Load(count) => Box::new(Load::prepare(arm, names, count).await?),
             Work::RegisterToWatch => Box::new(RegisterToWatch::prepare(arm, names).await?),
+            Work::FanOut(count) => Box::new(FanOut::prepare(arm, names, count).await?),
             Work::Resume(count) => Box::new(Resume::prepare(arm, names, count).await?),
+            Work::Resync(count) => Box::new(Resync::prepare(arm, names, count).await?),
         })
+    }
+
+    async fn deaths(&self, dying: Dying) -> Result<Vec<Duration>> {
+        within("deaths", deaths::see(self, Names::new(Work::Register)?, dying)).await
     }
 }
 

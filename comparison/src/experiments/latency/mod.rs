@@ -91,14 +91,9 @@ fn ratio(at: &AtLevel) -> Option<Spread> {
     Some(Spread::of(rounds.map(|(redis, etcd)| redis.seen.p50 / etcd.seen.p50)))
 }
 
-fn of_level(level: Level, at: &AtLevel, SyncCost { p50, p99 }: SyncCost) -> Exhibit {
+fn of_level(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
     let mut notes = at.servers.clone();
-    let sync = "to append 300 bytes and have them on disk takes";
-    notes.push(format!(
-        "{sync} {} us here, one in a hundred {} us",
-        p50.as_micros(),
-        p99.as_micros()
-    ));
+    notes.push(format!("disk: {sync}"));
     if let Some(ratio) = ratio(at) {
         notes.push(format!("registry on Redis / on etcd, p50: {}", rounded(ratio, 2)));
     }

@@ -123,11 +123,11 @@ impl Ground {
             None => None,
         };
         match &mut etcd {
-            None => told.push("etcd has no such setting".to_owned()),
+            None => told.extend(level.why_without_etcd().map(|why| format!("not on etcd: {why}"))),
             Some(server) => {
                 told.push(stores::describe_etcd(server).await?);
-                if level == Level::Nothing && stores::syncs(server.process()?) {
-                    told.push("it cannot do without, and does not take part".to_owned());
+                if let Some(why) = level.refused_by(&told[1]) {
+                    told.push(format!("not on etcd: {why}"));
                     etcd = None;
                 }
             }

@@ -119,7 +119,6 @@ fn unsynced(run: &Run) -> usize {
 }
 
 fn of_crashes(runs: &Runs) -> Result<Exhibit> {
-    let SyncCost { p50, p99 } = SyncCost::of_disk()?;
     let lost_share = |run: &Run| as_f64(run.killed.lost * 100 / run.killed.acknowledged);
     let open_share = |run: &Run| as_f64(unsynced(run) * 100 / acknowledged(run).max(1));
     let row = |mode: Mode| {
@@ -145,11 +144,7 @@ fn of_crashes(runs: &Runs) -> Result<Exhibit> {
         "acknowledged under strace",
         "not on disk by then",
     ];
-    let sync = format!(
-        "to append 300 bytes and have them on disk takes {} us here, one in a hundred {} us",
-        p50.as_micros(),
-        p99.as_micros()
-    );
+    let sync = format!("disk: {}", SyncCost::of_disk()?);
     let title = "Of what was acknowledged, lost by a crash of the server, and what one of the machine would lose, in percent";
     let plot = Plot::bars(&["lost when killed", "not on disk"], Mode::ALL.map(bar));
     Ok(Exhibit::new(title, plot).with_notes(vec![sync]).with_table(head, Mode::ALL.map(row)))

@@ -1,0 +1,71 @@
+//! Who runs a store: what clients cannot ask of it.
+
+use anyhow::{Context, Result};
+use redis::aio::MultiplexedConnection;
+use registry_core::{Registry, ServiceName};
+use registry_mem::MemRegistry;
+use std::fmt;
+
+/// How many shards a prefix of the registry on Redis has.
+const SHARDS: u8 = 16;
+
+/// Who can have the registry's store forget.
+#[derive(Clone)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Operator {
+    /// Of a Redis, where the registry has its usual prefix.
+    Redis(MultiplexedConnection),
+    /// Of an etcd.
+    Etcd(Box<etcd_client::Client>),
+    /// Of the memory of this process.
+    Memory(MemRegistry),
+}
+
+impl Operator {
+    /// Has the store forget all changes until now. What is registered stays. A store that forgets by
+    /// revision needs any service, to learn which is the newest.
+    pub async fn forget(&mut self, any: &ServiceName) -> Result<()> {
+        match self {
+            Self::Redis(redis) => {
+                let log = |shard| format!("{{registry/{shard:02}}}:log");
+                trim(redis, (0..SHARDS).map(log)).await
+            }
+            Self::Etcd(etcd) => compact(etcd).await,
+            Self::Memory(registry) => {
+                let now = registry.load(any).await?.cursor().revision();
+                registry.compact(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis(_) => "Redis",
+            Self::Etcd(_) => "Etcd",
+            Self::Memory(_) => "Memory",
+        })
+    }
+}
+
+/// Empties streams. What was added last stays known to them.
+pub(crate) async fn trim(
+    redis: &mut MultiplexedConnection,
+    logs: impl Iterator<Item = String>,
+) -> Result<()> {
+    let mut pipe = redis::pipe();
+    for log in logs {
+        pipe.cmd("XTRIM").arg(log).arg("MAXLEN").arg(0).ignore();
+    }
+    Ok(pipe.exec_async(redis).await?)
+}
+
+/// Compacts an etcd at its newest revision.
+pub(crate) async fn compact(etcd: &mut etcd_client::Client) -> Result<()> {
+    let any = etcd.get("any", None).await?;
+    let now = any.header().context("an answer without a header")?.revision();
+    etcd.compact(now, None).await?;
+    Ok(())
+}

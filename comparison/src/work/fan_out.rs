@@ -1,0 +1,134 @@
+//! One change, to many in this process.
+
+use super::{Names, Timed};
+use crate::arms::Arm;
+use crate::arrivals::Arrivals;
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt, future};
+use registry_core::{Change, Update, View};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How many changes a subscriber of a raw watch may be behind. They are waited for after each.
+const QUEUE: usize = 16;
+
+pub(super) struct FanOut<A: Arm> {
+    arm: A,
+    names: Names,
+    source: Source<A>,
+    arrivals: Arc<Arrivals>,
+    subscribers: JoinSet<()>,
+}
+
+/// Where the subscribers have it from.
+enum Source<A: Arm> {
+    /// The registry's own: a task of its own reads the watch. The view keeps it open.
+    View { _view: View },
+    /// A raw watch: who reads it hands each change to all, by a channel for each. To read it in a task of
+    /// its own would be one wake more.
+    Relay { watch: A::Watch, channels: Vec<mpsc::Sender<Arc<[Change]>>> },
+}
+
+impl<A: Arm> FanOut<A> {
+    pub(super) async fn prepare(arm: A, names: Names, count: usize) -> Result<Self> {
+        let (arrivals, mut subscribers) = (Arc::new(Arrivals::default()), JoinSet::new());
+        let source = if let Some(mut view) = arm.view(&names.service) {
+            view.ready(super::DEADLINE).await?;
+            arrivals.expect(count);
+            for _ in 0..count {
+                subscribers.spawn(follow(view.clone(), arrivals.clone()));
+            }
+            arrivals.all().await?; // the state, first
+            Source::View { _view: view }
+        } else {
+            let mark = arm.mark(&names.service).await?;
+            let watch = arm.watch(&names.service, &mark).await?;
+            let mut channels = Vec::with_capacity(count);
+            for _ in 0..count {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                channels.push(sender);
+                subscribers.spawn(receive(receiver, arrivals.clone()));
+            }
+            Source::Relay { watch, channels }
+        };
+        Ok(Self { arm, names, source, arrivals, subscribers })
+    }
+
+    /// Registers one instance and withdraws it. How long it took from before the call to the event in
+    /// the hand of the last.
+    async fn once(&mut self) -> Result<Duration> {
+        let Self { arm, names, source, arrivals, subscribers } = self;
+        let request = names.request()?;
+        arrivals.expect(subscribers.len());
+        let (held, elapsed) = {
+            let mut seen = pin!(source.spread(arm, arrivals));
+            // As for one watch: the reader waits already when the clock starts.
+            ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
+            arm.load(&names.service).await?;
+            let start = Instant::now();
+            let (held, last) = future::try_join(arm.register(&request), seen).await?;
+            (held, last - start)
+        };
+        arrivals.expect(subscribers.len());
+        arm.deregister(held).await?;
+        source.spread(arm, arrivals).await?;
+        Ok(elapsed)
+    }
+}
+
+impl<A: Arm> Source<A> {
+    /// Brings the next change to all, and says when the last had it.
+    async fn spread(&mut self, arm: &A, arrivals: &Arrivals) -> Result<Instant> {
+        if let Self::Relay { watch, channels } = self {
+            let mut changes = Vec::new();
+            while changes.is_empty() {
+                changes = arm.next(watch).await?;
+            }
+            let changes: Arc<[Change]> = changes.into();
+            for channel in channels {
+                channel.try_send(changes.clone()).ok().context("a subscriber is behind")?;
+            }
+        }
+        arrivals.all().await
+    }
+}
+
+async fn follow(view: View, arrivals: Arc<Arrivals>) {
+    let mut updates = view.updates();
+    drop(view); // the updates hold it
+    while let Some(update) = updates.next().await {
+        if let Update::Batch(batch) = update
+            && batch.is_progress()
+        {
+            continue;
+        }
+        arrivals.one();
+    }
+}
+
+async fn receive(mut changes: mpsc::Receiver<Arc<[Change]>>, arrivals: Arc<Arrivals>) {
+    while changes.recv().await.is_some() {
+        arrivals.one();
+    }
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Timed for FanOut<A> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            total += self.once().await?;
+        }
+        Ok(total)
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<()> {
+        self.subscribers.shutdown().await;
+        Ok(())
+    }
+}
