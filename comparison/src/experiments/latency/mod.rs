@@ -98,16 +98,16 @@ fn of_level(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
         notes.push(format!("registry on Redis / on etcd, p50: {}", rounded(ratio, 2)));
     }
     let rows = at.runs.iter().map(|(arm, runs)| {
-        let cell = |figure: fn(&pushes::Run) -> f64| {
-            rounded(Spread::of(runs.iter().map(|run| figure(run) / 1e3)), 2).to_string()
+        let cell = |digits, figure: fn(&pushes::Run) -> f64| {
+            rounded(Spread::of(runs.iter().map(|run| figure(run) / 1e3)), digits).to_string()
         };
         vec![
             arm.name().to_owned(),
-            cell(|run| run.seen.p50),
-            cell(|run| run.seen.p90),
-            cell(|run| run.seen.p99),
-            cell(|run| run.acknowledged.p50),
-            cell(|run| run.harness.p50),
+            cell(2, |run| run.seen.p50),
+            cell(2, |run| run.seen.p90),
+            cell(2, |run| run.seen.p99),
+            cell(2, |run| run.acknowledged.p50),
+            cell(3, |run| run.harness.p50),
         ]
     });
     let head = ["ms", "seen, p50", "p90", "p99", "acknowledged, p50", "harness, p50"];

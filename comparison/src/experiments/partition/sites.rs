@@ -33,7 +33,7 @@ impl System {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Sentinel => "Sentinel",
-            Self::SentinelWithReplicas => "Sentinel, min-replicas-to-write 1",
+            Self::SentinelWithReplicas => "Sentinel, min-replicas 1",
             Self::Cluster => "Redis Cluster",
             Self::Etcd => "etcd, three members",
         }
