@@ -212,10 +212,7 @@ impl Stand {
             vanished,
             absence: absence.as_secs_f64(),
             late: has_alone.then(|| (0..LATE).filter(|n| at_the_end.contains(&late(*n))).count()),
-            listed: looks
-                .iter()
-                .map(|(at, living)| ((*at - clock.start).as_secs_f64(), living.len()))
-                .collect(),
+            listed: steps(clock.start, &looks),
         })
     }
 }
@@ -249,6 +246,21 @@ fn silence(acknowledged: &[(Instant, String)], cut: Instant, healed: Instant) ->
         last = at;
     }
     longest
+}
+
+/// How many are listed, where that changes: seconds after the beginning, and how many.
+fn steps(start: Instant, looks: &[(Instant, BTreeSet<String>)]) -> Vec<(f64, usize)> {
+    let looks = looks.iter().map(|(at, living)| ((*at - start).as_secs_f64(), living.len()));
+    let (mut steps, mut last) = (Vec::<(f64, usize)>::new(), None);
+    for look in looks {
+        if steps.last().is_none_or(|(_, listed)| *listed != look.1) {
+            steps.extend(last); // up to here it was as before
+            steps.push(look);
+        }
+        last = Some(look);
+    }
+    steps.extend(last);
+    steps
 }
 
 /// How many of those who live with the others were missing at some time, and the longest time that one was.
@@ -290,6 +302,20 @@ mod tests {
         let acknowledged = [10, 120, 130, 900].map(|ms| (at(ms), String::new()));
         assert_eq!(silence(&acknowledged, at(100), at(1000)), Duration::from_millis(770));
         assert_eq!(silence(&acknowledged[..1], at(100), at(1000)), Duration::from_millis(900));
+    }
+
+    #[test]
+    fn a_line_has_points_where_it_turns() {
+        let start = Instant::now();
+        let ids = |count| (0..count).map(live).collect::<BTreeSet<_>>();
+        let looks: Vec<_> =
+            (0..).map(|n| start + LOOK * n).zip([3, 3, 3, 5, 5, 5].map(ids)).collect();
+        let steps = steps(start, &looks);
+        let expected = [(0.0, 3), (0.1, 3), (0.15, 5), (0.25, 5)];
+        assert_eq!(steps.len(), expected.len(), "{steps:?}");
+        for ((at, listed), (then, expected)) in steps.iter().zip(expected) {
+            assert!((at - then).abs() < 1e-9 && *listed == expected, "{steps:?}");
+        }
     }
 
     #[test]
