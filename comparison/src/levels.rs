@@ -1,7 +1,7 @@
 //! What a store promises of a write that it acknowledged. etcd and Redis are compared only where they promise
 //! the same.
 
-use crate::stores::{Store, Where};
+use crate::stores::{SYNCS, Store, Where};
 use crate::table::seconds;
 use anyhow::{Context, Result};
 use registry_testkit::servers::ServerOptions;
@@ -68,7 +68,7 @@ impl Level {
 
     /// Why a server that was asked for this promises something else, if what it says of itself shows that.
     pub fn refused_by(self, server: &str) -> Option<&'static str> {
-        let syncs = server.starts_with("etcd") && server.contains("fsync at every commit");
+        let syncs = server.starts_with("etcd") && server.contains(SYNCS);
         if self == Self::Nothing && syncs { self.why_without_etcd() } else { None }
     }
 
@@ -173,9 +173,9 @@ mod tests {
 
     #[test]
     fn an_etcd_that_cannot_do_without_fsync_is_not_at_the_level_of_nothing() {
-        let old = "etcd 3.4.23, fsync at every commit, data in memory (/dev/shm/1)";
-        assert!(Level::Nothing.refused_by(old).is_some());
-        assert!(Level::Protocol.refused_by(old).is_none());
+        let old = format!("etcd 3.4.23, {SYNCS}, data in memory");
+        assert!(Level::Nothing.refused_by(&old).is_some());
+        assert!(Level::Protocol.refused_by(&old).is_none());
         assert!(Level::Nothing.refused_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none());
         let redis = "redis 7.0.15, no append-only file, no snapshots";
         assert!(Level::ALL.into_iter().all(|level| level.refused_by(redis).is_none()));

@@ -206,13 +206,16 @@ fn bare(redis: &Redis) -> &str {
     redis.url().split('?').next().unwrap_or_default()
 }
 
+/// What is said of an etcd that has its writes on disk before it acknowledges them.
+pub(crate) const SYNCS: &str = "fsync at every commit";
+
 /// What an etcd of our own does with a write.
 pub fn durability(process: &Process) -> String {
     let line =
         process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
     let syncs = match line {
         Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
-        Some(_) => "fsync at every commit",
+        Some(_) => SYNCS,
         None => "fsync unknown",
     };
     format!("{syncs}, {}", placement(process))

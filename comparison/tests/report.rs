@@ -58,7 +58,7 @@ fn a_push_and_a_death_are_told_apart_and_each_level_of_durability_has_a_table_of
         let seen = &found["runs"]["ours-on-redis"][0]["seen"]["p50"];
         assert!(seen.as_f64().unwrap() > 0.0, "{level}: {seen}");
     }
-    let beside_many = &finding["raw"]["deaths"]["1000"];
+    let beside_many = &finding["raw"]["deaths"]["late"]["1000"];
     let last = |means: &str| beside_many[means][0].as_array().unwrap().last().unwrap().as_f64();
     assert!(last("keyspace") > last("ours-on-redis"), "{beside_many}");
 }

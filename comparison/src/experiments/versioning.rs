@@ -18,6 +18,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 /// How many instances there are at most.
 const IDS: u8 = 50;
 
+/// Who is compared.
+const ARMS: [Means; 6] = [
+    Means::Publish,
+    Means::PublishAndReread,
+    Means::Keyspace,
+    Means::OursOnRedis,
+    Means::OursOnEtcd,
+    Means::OursInMemory,
+];
+
 /// How many changes are made before the first cut.
 const UNDISTURBED: usize = 100;
 
@@ -57,10 +67,12 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
     let once = async |means: Means, round: u32| {
         let seed = effort.seed.wrapping_add(round.into());
         let name = format!("versioning-{round}");
-        let stage = means.open(&servers, Place { name: &name, load: 0, ttl: TTL }).await?;
+        let stage = means
+            .open(&servers, Place { name: &name, load: 0, ttl: TTL, is_disturbed: true })
+            .await?;
         follow(stage, &workload(seed, changes), seed).await.with_context(|| means.name())
     };
-    finding(&side_by_side(&Means::ALL, effort, progress, once).await?, effort)
+    finding(&side_by_side(&ARMS, effort, progress, once).await?, effort)
 }
 
 /// Random registrations, updates and withdrawals, as many as that.
@@ -175,7 +187,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         ["", "missed", "unnoticed", "full reads", "wrong in the end", "told that history is gone"];
     let mut rows = Vec::new();
     let mut bars = Vec::new();
-    for means in Means::ALL {
+    for means in ARMS {
         let missed = spread(means, |run| run.score.missed);
         let told = missed.median - unnoticed(means).median;
         rows.push(vec![
@@ -193,7 +205,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         bars.push(Bar { name: means.name().to_owned(), parts });
     }
     let written = runs[&Means::OursOnRedis][0].score.written;
-    let plain = Means::ALL.into_iter().filter(|means| means.is_plain_redis());
+    let plain = ARMS.into_iter().filter(|means| means.is_plain_redis());
     let plain: Vec<Spread> = plain.map(unnoticed).collect();
     let verdict = judge(&plain, unnoticed(Means::OursOnRedis));
     Ok(Finding {
@@ -209,7 +221,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         reason: match verdict {
             Verdict::Confirmed => "Changes are missed and nobody can know, on the registry too.",
             Verdict::InPart => "What Redis gives by itself has no number to tell a gap by: whoever was away reads everything, and still does not know what happened. A version can be built from scripts and streams, and then nothing is missed.",
-            Verdict::Refuted => "Nothing was missed unnoticed by any means.",
+            Verdict::Refuted => "The registry on Redis missed nothing, and what Redis gives by itself did not miss something unnoticed in every round by all its means.",
         }
         .to_owned(),
         exhibits: vec![

@@ -1,18 +1,20 @@
 //! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
 
-use super::reach::Reach;
+use super::reach::{Line, Reach};
 use super::{Change, Diary, Picture, Place, Seen, Stage, Ways, Writer, for_ever, parse};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::Redis;
+
+/// The setting of a server that tells of all that happens to keys.
+pub(crate) const NOTIFY: [&str; 2] = ["notify-keyspace-events", "KEA"];
 
 /// How long others stay, in milliseconds: longer than any run.
 const LONG: u32 = 3_600_000;
 
 struct Setter {
-    redis: MultiplexedConnection,
+    redis: Line,
     place: String,
     load: String,
     ttl: u64,
@@ -24,13 +26,14 @@ struct Listener {
     diary: Diary,
 }
 
-pub(super) async fn open(redis: &Redis, place: Place<'_>) -> Result<Stage> {
-    let Place { name, load, ttl } = place;
+pub(super) async fn open(ways: Ways, place: Place<'_>) -> Result<Stage> {
+    let Place { name, load, ttl, .. } = place;
     let (place, ttl) = (format!("{name}:keys"), u64::try_from(ttl.as_millis())?);
-    let Ways { writer, observer, way } = Ways::to(redis).await?;
-    let mut writer = writer.patient().await?;
-    let notify = redis::cmd("CONFIG").arg(&["SET", "notify-keyspace-events", "KEA"]).to_owned();
-    notify.exec_async(&mut writer).await?;
+    let Ways { writer, observer, way } = ways;
+    let mut writer = Line::new(writer);
+    let mut notify = redis::pipe();
+    notify.cmd("CONFIG").arg("SET").arg(NOTIFY[0]).arg(NOTIFY[1]).ignore();
+    writer.run(&notify).await?;
     let diary = Diary::default();
     let listener = Listener { reach: observer, place: place.clone(), diary: diary.clone() };
     Ok(Stage {
@@ -45,14 +48,15 @@ pub(super) async fn open(redis: &Redis, place: Place<'_>) -> Result<Stage> {
 impl Writer for Setter {
     async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
         let key = format!("{}:{id}", self.place);
-        let mut command = match value {
+        let mut pipe = redis::pipe();
+        match value {
             Some(value) => {
                 let text = format!("{value} {}", self.load);
-                redis::cmd("SET").arg(key).arg(text).arg("PX").arg(self.ttl).to_owned()
+                pipe.cmd("SET").arg(key).arg(text).arg("PX").arg(self.ttl).ignore();
             }
-            None => redis::cmd("DEL").arg(key).to_owned(),
-        };
-        Ok(command.take().exec_async(&mut self.redis).await?)
+            None => drop(pipe.cmd("DEL").arg(key).ignore()),
+        }
+        self.redis.run(&pipe).await
     }
 
     async fn crowd(&mut self, others: usize) -> Result<()> {
@@ -63,7 +67,7 @@ impl Writer for Setter {
                 let key = format!("{}-other:{other}", self.place);
                 pipe.cmd("SET").arg(key).arg("1").arg("PX").arg(LONG).ignore();
             }
-            pipe.exec_async(&mut self.redis).await?;
+            self.redis.run(&pipe).await?;
         }
         Ok(())
     }

@@ -2,14 +2,15 @@
 //!
 //! All follow the same workload on a way that is disturbed, and write down what they get to know.
 
-mod keyspace;
+mod etcd;
+pub(crate) mod keyspace;
 mod pubsub;
 pub(crate) mod reach;
 mod registry;
 
 use self::reach::Reach;
 
-use crate::stores::Where;
+use crate::stores::{Where, describe_etcd, describe_redis};
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
@@ -37,6 +38,8 @@ pub enum Means {
     PublishAndReread,
     /// Keys with a ttl and keyspace notifications; all is read anew after each connect.
     Keyspace,
+    /// A key under a lease, and etcd's watch.
+    PlainEtcd,
     /// The registry on Redis.
     OursOnRedis,
     /// The registry on etcd.
@@ -86,6 +89,8 @@ pub struct Place<'a> {
     pub load: usize,
     /// How long an instance stays that is not written again, where the means have such a thing.
     pub ttl: Duration,
+    /// Whether the way of the observer leads through a proxy, to be disturbed. It takes some time, too.
+    pub is_disturbed: bool,
 }
 
 /// Changes the store.
@@ -152,10 +157,11 @@ pub struct Servers {
 
 impl Means {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Publish,
         Self::PublishAndReread,
         Self::Keyspace,
+        Self::PlainEtcd,
         Self::OursOnRedis,
         Self::OursOnEtcd,
         Self::OursInMemory,
@@ -167,6 +173,7 @@ impl Means {
             Self::Publish => "Redis: HSET + PUBLISH",
             Self::PublishAndReread => "Redis: the same, re-read on reconnect",
             Self::Keyspace => "Redis: keys with a ttl + notifications",
+            Self::PlainEtcd => "etcd: put + watch",
             Self::OursOnRedis => "registry on Redis",
             Self::OursOnEtcd => "registry on etcd",
             Self::OursInMemory => "registry in memory",
@@ -184,17 +191,15 @@ impl Means {
     ///
     /// If a server fails, or etcd is meant and does not take part.
     pub async fn open(self, servers: &Servers, place: Place<'_>) -> Result<Stage> {
+        let redis = &servers.redis;
+        let etcd = || servers.etcd.as_ref().context("etcd does not take part");
         match self {
-            Self::Publish => Ok(pubsub::open(Ways::to(&servers.redis).await?, place, false)),
-            Self::PublishAndReread => {
-                Ok(pubsub::open(Ways::to(&servers.redis).await?, place, true))
-            }
-            Self::Keyspace => keyspace::open(&servers.redis, place).await,
-            Self::OursOnRedis => registry::on_redis(&servers.redis, place).await,
-            Self::OursOnEtcd => {
-                let etcd = servers.etcd.as_ref().context("etcd does not take part")?;
-                registry::on_etcd(etcd, place).await
-            }
+            Self::Publish => Ok(pubsub::open(Ways::to(redis, place).await?, place, false)),
+            Self::PublishAndReread => Ok(pubsub::open(Ways::to(redis, place).await?, place, true)),
+            Self::Keyspace => keyspace::open(Ways::to(redis, place).await?, place).await,
+            Self::PlainEtcd => etcd::open(etcd()?, place).await,
+            Self::OursOnRedis => registry::on_redis(redis, place).await,
+            Self::OursOnEtcd => registry::on_etcd(etcd()?, place).await,
             Self::OursInMemory => registry::in_memory(place),
         }
     }
@@ -206,11 +211,12 @@ impl Means {
     /// If a server fails, or the means is not put to that test.
     pub async fn open_on_fleet(self, fleet: &Fleet, place: Place<'_>) -> Result<Stage> {
         match self {
+            Self::Keyspace => keyspace::open(Ways::to_any_of(&fleet.redis)?, place).await,
             Self::Publish => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, false)),
             Self::PublishAndReread => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, true)),
             Self::OursOnRedis => registry::on_sentinel(&fleet.redis, place).await,
             Self::OursOnEtcd => registry::on_cluster(&fleet.etcd, place).await,
-            Self::Keyspace | Self::OursInMemory => bail!("{} has no fleet", self.name()),
+            Self::PlainEtcd | Self::OursInMemory => bail!("{} has no fleet", self.name()),
         }
     }
 }
@@ -226,6 +232,19 @@ impl Servers {
             etcd: Some(Etcd::start_with(at.etcd).await?),
             redis: Redis::start_with(at.redis).await?,
         })
+    }
+
+    /// What they say of themselves.
+    ///
+    /// # Errors
+    ///
+    /// If one does not answer.
+    pub async fn describe(&mut self) -> Result<Vec<String>> {
+        let mut told = vec![describe_redis(&mut self.redis).await?];
+        if let Some(etcd) = &mut self.etcd {
+            told.push(describe_etcd(etcd).await?);
+        }
+        Ok(told)
     }
 }
 
@@ -320,16 +339,25 @@ struct Ways {
 }
 
 impl Ways {
-    async fn to(redis: &Redis) -> Result<Self> {
-        let proxy = Proxy::start(redis.address().parse()?).await?;
-        let observer = Reach::parse(&format!("redis://{}", proxy.address()))?;
-        Ok(Self { writer: Reach::parse(redis.url())?, observer, way: Way::Proxy(proxy) })
+    async fn to(redis: &Redis, place: Place<'_>) -> Result<Self> {
+        let (address, way) = way_to(redis.address(), place).await?;
+        let observer = Reach::parse(&format!("redis://{address}"))?;
+        Ok(Self { writer: Reach::parse(redis.url())?, observer, way })
     }
 
     fn to_any_of(servers: &RedisSentinel) -> Result<Self> {
         let reach = Reach::parse(&servers.url())?;
         Ok(Self { writer: reach.clone(), observer: reach, way: Way::Straight })
     }
+}
+
+/// The way of an observer to a server, and where it begins.
+async fn way_to(address: &str, place: Place<'_>) -> Result<(String, Way)> {
+    if !place.is_disturbed {
+        return Ok((address.to_owned(), Way::Straight));
+    }
+    let proxy = Proxy::start(address.parse()?).await?;
+    Ok((proxy.address().to_string(), Way::Proxy(proxy)))
 }
 
 /// Follows again and again. An observer of a plain Redis has nothing to tell when it fails.

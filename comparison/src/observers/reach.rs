@@ -48,7 +48,7 @@ impl Reach {
     }
 
     /// A connection that waits for its answers.
-    pub(super) async fn patient(&self) -> Result<MultiplexedConnection> {
+    async fn patient(&self) -> Result<MultiplexedConnection> {
         let patient = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));
         let client = self.client().await?;
         Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)

@@ -1,6 +1,6 @@
 //! The registry, whatever store it is over.
 
-use super::{BREATH, Change, Diary, Picture, Place, Seen, Stage, Way, Writer};
+use super::{BREATH, Change, Diary, Picture, Place, Seen, Stage, Way, Writer, way_to};
 use crate::operator::Operator;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -11,7 +11,6 @@ use registry_core::{
 use registry_etcd::EtcdRegistry;
 use registry_mem::{FaultyRegistry, MemRegistry};
 use registry_redis::RedisRegistry;
-use registry_testkit::proxy::Proxy;
 use registry_testkit::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,23 +34,21 @@ struct Watcher {
 }
 
 pub(super) async fn on_redis(redis: &Redis, place: Place<'_>) -> Result<Stage> {
-    let proxy = Proxy::start(redis.address().parse()?).await?;
+    let (address, way) = way_to(redis.address(), place).await?;
     let direct = RedisRegistry::connect(&redis.url().parse()?).await?;
-    let url = format!("redis://{}", proxy.address());
-    let disturbed = RedisRegistry::connect(&url.parse()?).await?;
+    let disturbed = RedisRegistry::connect(&format!("redis://{address}").parse()?).await?;
     let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    stage(direct, disturbed, place, Way::Proxy(proxy), Some(Operator::Redis(operator)))
+    stage(direct, disturbed, place, way, Some(Operator::Redis(operator)))
 }
 
 pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
-    let address = etcd.endpoint();
-    let (_, address) = address.split_once("://").context("an endpoint without a scheme")?;
-    let proxy = Proxy::start(address.parse()?).await?;
+    let endpoint = etcd.endpoint();
+    let (_, address) = endpoint.split_once("://").context("an endpoint without a scheme")?;
+    let (address, way) = way_to(address, place).await?;
     let direct = EtcdRegistry::connect(&etcd.url().parse()?).await?;
-    let url = format!("etcd://{}", proxy.address());
-    let disturbed = EtcdRegistry::connect(&url.parse()?).await?;
+    let disturbed = EtcdRegistry::connect(&format!("etcd://{address}").parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
-    stage(direct, disturbed, place, Way::Proxy(proxy), Some(Operator::Etcd(Box::new(operator))))
+    stage(direct, disturbed, place, way, Some(Operator::Etcd(Box::new(operator))))
 }
 
 pub(super) async fn on_sentinel(servers: &RedisSentinel, place: Place<'_>) -> Result<Stage> {
@@ -76,7 +73,7 @@ pub(super) fn in_memory(place: Place<'_>) -> Result<Stage> {
 fn stage(
     direct: impl Registry,
     disturbed: impl Registry,
-    Place { name, load, ttl }: Place<'_>,
+    Place { name, load, ttl, .. }: Place<'_>,
     way: Way,
     operator: Option<Operator>,
 ) -> Result<Stage> {

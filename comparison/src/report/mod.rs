@@ -54,7 +54,7 @@ impl Evidence {
         let effort = if self.quick { "quick: less of everything" } else { "full" };
         let mut lines =
             vec![format!("{}, {effort}, seed {}", self.made, self.seed), self.machine.clone()];
-        lines.extend(self.servers.iter().cloned());
+        lines.push(format!("servers, where nothing else is said: {}", self.servers.join("; ")));
         lines
     }
 }

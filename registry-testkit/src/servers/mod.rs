@@ -63,7 +63,7 @@ pub struct ServerOptions {
     pub arguments: Vec<String>,
     /// The folder under which a server of our own makes a folder for its data. With one it has each
     /// write on disk before it acknowledges it. Without, its data is in memory where there is room,
-    /// and it syncs nothing if it can do without. A container has no such folder.
+    /// and it syncs nothing if it can do without. A container has no such folder: none is started then.
     pub disk: Option<PathBuf>,
 }
 
@@ -186,17 +186,12 @@ impl Server {
             return Self::run(kind, program, extra).await;
         }
         #[cfg(feature = "docker")]
-        {
+        if options.disk.is_none() {
             let (container, address) =
                 docker::start(kind, &options.image, options.arguments).await?;
-            Ok(Self::local(
-                kind,
-                address,
-                Wire::Plain,
-                Backing::Docker { _container: Box::new(container) },
-            ))
+            let backing = Backing::Docker { _container: Box::new(container) };
+            return Ok(Self::local(kind, address, Wire::Plain, backing));
         }
-        #[cfg(not(feature = "docker"))]
         Err(ServerError::Missing {
             server: kind.name,
             program: kind.program,

@@ -3,11 +3,12 @@
 use super::super::score::{Score, score};
 use super::super::versioning::settle;
 use crate::arms::TTL;
+use crate::observers::keyspace::NOTIFY;
 use crate::observers::{Change, Diary, Fleet, Means, Place, Stage, Writer};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use registry_testkit::servers::{EtcdCluster, RedisSentinel};
+use registry_testkit::servers::{EtcdCluster, RedisSentinel, ServerOptions};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -15,8 +16,13 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Who is compared. What is published goes through Sentinel's clients of the `redis` crate.
-pub(super) const ALL: [Means; 4] =
-    [Means::Publish, Means::PublishAndReread, Means::OursOnRedis, Means::OursOnEtcd];
+pub(super) const ALL: [Means; 5] = [
+    Means::Publish,
+    Means::PublishAndReread,
+    Means::Keyspace,
+    Means::OursOnRedis,
+    Means::OursOnEtcd,
+];
 
 /// How many instances there are; each is changed in turn.
 const IDS: u32 = 50;
@@ -35,12 +41,15 @@ const OVER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes it once, with all side by side over the same failovers.
 pub(super) async fn once(at: &Where, changes: u32) -> Result<BTreeMap<Means, Score>> {
-    let redis = RedisSentinel::start_with(at.redis.clone()).await?;
+    let [name, what] = NOTIFY;
+    let arguments = vec![format!("--{name}"), what.to_owned()];
+    let all = ServerOptions { arguments, ..at.redis.clone() };
+    let redis = RedisSentinel::start_with(all).await?;
     let etcd = EtcdCluster::start_with(at.etcd.clone()).await?;
     let mut fleet = Fleet { etcd, redis };
     let mut stages = Vec::new();
     for means in ALL {
-        let place = Place { name: "failover", load: 0, ttl: TTL };
+        let place = Place { name: "failover", load: 0, ttl: TTL, is_disturbed: false };
         stages.push((means, means.open_on_fleet(&fleet, place).await?));
     }
     let all_follow = Barrier::new(ALL.len() + 1);

@@ -5,10 +5,11 @@ use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use registry_testkit::servers::Redis;
+use registry_testkit::servers::{Redis, ServerOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::Barrier;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,50 +29,64 @@ pub(super) const ARMS: [Means; 4] =
 /// What was measured of one arm in one round: how late each death was seen, in milliseconds, in order.
 pub(super) type Run = Vec<f64>;
 
-/// All rounds of each arm, beside so many others.
+/// What was measured.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub(super) struct Deaths(pub(super) BTreeMap<usize, BTreeMap<Means, Vec<Run>>>);
+pub(super) struct Deaths {
+    /// The servers, and what they do with a write.
+    pub(super) servers: Vec<String>,
+    /// All rounds of each arm, beside so many others.
+    pub(super) late: BTreeMap<usize, BTreeMap<Means, Vec<Run>>>,
+}
 
 pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> Result<Deaths> {
-    let others: &[usize] = if effort.quick { &[0, 1_000] } else { &[0, 1_000, 10_000] };
-    let mut deaths = BTreeMap::<_, BTreeMap<_, Vec<_>>>::new();
+    let counts: &[usize] = if effort.quick { &[0, 1_000] } else { &[0, 1_000, 10_000] };
+    let own = |options: &ServerOptions| ServerOptions { url: None, ..options.clone() };
+    let at = Where { etcd: own(&at.etcd), redis: own(&at.redis) };
+    let mut deaths = Deaths { servers: Vec::new(), late: BTreeMap::new() };
     for round in 0..effort.rounds as usize {
-        for (turn, others) in others.iter().copied().enumerate() {
+        for others in counts.iter().copied() {
             let done = as_f64(round) / as_f64(effort.rounds as usize);
             progress(&format!("deaths beside {others} others, round {}", round + 1), done);
-            let (round, turn) =
-                (format!("deaths-{round}-{turn}"), Servers::start(at.clone()).await?);
-            let notifying =
-                Servers { etcd: None, redis: Redis::start_with(at.redis.clone()).await? };
-            // Side by side: it is quiet but for the expiry.
+            let mut servers = Servers::start(at.clone()).await?;
+            let redis = Redis::start_with(at.redis.clone()).await?;
+            deaths.servers = servers.describe().await?;
+            let notifying = Servers { etcd: None, redis };
+            let all_there = Barrier::new(ARMS.len());
+            // Side by side: once all others are there it is quiet but for the expiry.
             let runs = ARMS.map(|arm| {
-                let servers = if arm == Means::Keyspace { &notifying } else { &turn };
-                let name = &*round;
+                let servers = if arm == Means::Keyspace { &notifying } else { &servers };
+                let all_there = &all_there;
                 async move {
-                    let place = Place { name, load: 0, ttl: TTL };
+                    let place = Place { name: "deaths", load: 0, ttl: TTL, is_disturbed: false };
                     let stage = arm.open(servers, place).await?;
-                    anyhow::Ok((arm, once(stage, others).await.with_context(|| arm.name())?))
+                    let run = once(stage, others, all_there).await;
+                    anyhow::Ok((arm, run.with_context(|| arm.name())?))
                 }
             });
-            for (arm, run) in try_join_all(runs).await? {
-                deaths.entry(others).or_default().entry(arm).or_default().push(run);
+            let runs = try_join_all(runs).await?;
+            let late = deaths.late.entry(others).or_default();
+            for (arm, run) in runs {
+                late.entry(arm).or_default().push(run);
             }
         }
     }
-    Ok(Deaths(deaths))
+    Ok(deaths)
 }
 
-async fn once(stage: Stage, others: usize) -> Result<Run> {
+async fn once(stage: Stage, others: usize, all_there: &Barrier) -> Result<Run> {
     let Stage { mut writer, observer, diary, way: _way } = stage;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
-    observing.run_until(die(&mut *writer, &diary, others)).await
+    let work = async {
+        writer.crowd(others).await?;
+        all_there.wait().await;
+        die(&mut *writer, &diary).await
+    };
+    observing.run_until(work).await
 }
 
 /// Registers instances and never again, and waits until all are seen to have gone.
-async fn die(writer: &mut dyn Writer, diary: &Diary, others: usize) -> Result<Run> {
-    writer.crowd(others).await?;
+async fn die(writer: &mut dyn Writer, diary: &Diary) -> Result<Run> {
     let mut due = Vec::new();
     for id in 0..DYING {
         due.push(Instant::now() + TTL);

@@ -24,7 +24,7 @@ use tokio::time::sleep;
 pub(super) const TTL: Duration = Duration::from_secs(5);
 
 /// What is registered. Its shard is on the node that is cut off from a Cluster.
-const SERVICE: &str = "user.rpc";
+pub(super) const SERVICE: &str = "user.rpc";
 
 /// How instances are kept in the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -143,7 +143,8 @@ async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
 
 impl Ours {
     fn new(registry: Arc<dyn Registry>) -> Result<Self> {
-        let discovery = Discovery::new(Arc::clone(&registry), DiscoveryOptions::default());
+        let options = DiscoveryOptions { ttl: TTL, ..DiscoveryOptions::default() };
+        let discovery = Discovery::new(Arc::clone(&registry), options);
         Ok(Self { registry, view: discovery.view(&SERVICE.parse()?) })
     }
 

@@ -41,7 +41,7 @@ impl System {
 }
 
 impl Site {
-    /// A key of the registry's shard of [`SERVICE`](super::SERVICE).
+    /// A key of the shard of the [service](super::clients::SERVICE) that is registered.
     const KEY: &str = "{registry/15}:log";
 
     pub(super) async fn start(system: System, at: &Where) -> Result<Self> {

@@ -22,10 +22,13 @@ pub(super) const LATE: usize = 5;
 
 /// How long all is well at first, and how long after the end it is looked at.
 const BEFORE: Duration = Duration::from_secs(1);
-pub(super) const AFTER: Duration = Duration::from_secs(6);
+pub(super) const AFTER: Duration = Duration::from_secs(5);
 
 /// How long who writes waits between two writes, on each side.
 const EVERY: Duration = Duration::from_millis(10);
+
+/// How long the other side is without an acknowledgement at least: a second passes until one takes over.
+const NOTICED: Duration = Duration::from_millis(500);
 
 /// How often what callers see is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -36,7 +39,7 @@ const LISTED_WITHIN: Duration = Duration::from_secs(20);
 /// What one means came to in one partition.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Run {
-    /// Writes acknowledged from the cut to its end by the one that was cut off. None where nobody writes to it.
+    /// Writes that began after the cut, acknowledged by the one that was cut off. None where nobody writes to it.
     pub(super) alone: Option<usize>,
     /// Of these and of those acknowledged before the cut, how many are gone in the end.
     pub(super) lost: usize,
@@ -68,9 +71,16 @@ struct Clock {
 struct Stand {
     sides: Sides,
     seen: RefCell<BTreeSet<String>>,
-    alone: RefCell<Vec<(Instant, String)>>,
-    others: RefCell<Vec<(Instant, String)>>,
+    alone: RefCell<Vec<Write>>,
+    others: RefCell<Vec<Write>>,
     looks: RefCell<Vec<(Instant, BTreeSet<String>)>>,
+}
+
+/// A write that was acknowledged.
+struct Write {
+    begun: Instant,
+    at: Instant,
+    id: String,
 }
 
 /// Cuts off the one that takes writes for `length`, and looks at all means over it at once.
@@ -196,19 +206,24 @@ impl Stand {
         let cut = clock.cut.get().context("nothing was cut")?;
         let healed = clock.healed.get().context("nothing was healed")?;
         let (alone, others) = (self.alone.borrow(), self.others.borrow());
-        ensure!(others.iter().any(|(at, _)| *at < cut), "nothing was written before the cut");
-        let lost = || alone.iter().chain(&*others).filter(|(_, id)| !left.contains(id));
-        let (vanished, absence) = absences(&self.looks.borrow());
+        let is_early = |write: &Write| write.at < cut;
+        ensure!(others.iter().any(is_early), "invalid: nothing was written before the cut");
+        let silence = silence(&others, cut, healed);
+        ensure!(silence > NOTICED, "invalid: the cut was not noticed on the other side");
         let has_alone = self.sides.alone.is_some();
+        let never = has_alone && !alone.iter().any(is_early);
+        ensure!(!never, "invalid: nothing was written beside the one before it was cut off");
+        let lost = || alone.iter().chain(&*others).filter(|write| !left.contains(&write.id));
+        let (vanished, absence) = absences(&self.looks.borrow());
         // What callers saw last: nobody renews any more.
         let looks = self.looks.borrow();
         let (_, at_the_end) = looks.last().context("nobody looked")?;
         Ok(Run {
-            alone: has_alone.then(|| alone.iter().filter(|(at, _)| *at >= cut).count()),
+            alone: has_alone.then(|| alone.iter().filter(|write| write.begun >= cut).count()),
             lost: lost().count(),
-            lost_from_before: lost().filter(|(at, _)| *at < cut).count(),
+            lost_from_before: lost().filter(|write| is_early(write)).count(),
             others: others.len(),
-            silence: silence(&others, cut, healed).as_secs_f64(),
+            silence: silence.as_secs_f64(),
             vanished,
             absence: absence.as_secs_f64(),
             late: has_alone.then(|| (0..LATE).filter(|n| at_the_end.contains(&late(*n))).count()),
@@ -221,25 +236,25 @@ impl Stand {
 async fn write(
     client: &dyn Client,
     name: &str,
-    acknowledged: &RefCell<Vec<(Instant, String)>>,
+    acknowledged: &RefCell<Vec<Write>>,
     is_over: impl Fn() -> bool,
 ) {
     for n in 0u32.. {
         if is_over() {
             return;
         }
-        let id = format!("{name}-{n}");
+        let (id, begun) = (format!("{name}-{n}"), Instant::now());
         // One that failed may have been made all the same: nothing was promised of it.
         if let Ok(Ok(())) = timeout(Duration::from_secs(1), client.register(&id)).await {
-            acknowledged.borrow_mut().push((Instant::now(), id));
+            acknowledged.borrow_mut().push(Write { begun, at: Instant::now(), id });
         }
         sleep(EVERY).await;
     }
 }
 
 /// The longest time from one acknowledgement to the next, between the cut and its end.
-fn silence(acknowledged: &[(Instant, String)], cut: Instant, healed: Instant) -> Duration {
-    let times = acknowledged.iter().map(|(at, _)| *at).filter(|at| (cut..healed).contains(at));
+fn silence(acknowledged: &[Write], cut: Instant, healed: Instant) -> Duration {
+    let times = acknowledged.iter().map(|write| write.at).filter(|at| (cut..healed).contains(at));
     let (mut last, mut longest) = (cut, Duration::ZERO);
     for at in times.chain([healed]) {
         longest = longest.max(at - last);
@@ -299,7 +314,8 @@ mod tests {
     fn silence_is_from_one_acknowledgement_to_the_next() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let acknowledged = [10, 120, 130, 900].map(|ms| (at(ms), String::new()));
+        let write = |ms| Write { begun: at(ms), at: at(ms), id: String::new() };
+        let acknowledged = [10, 120, 130, 900].map(write);
         assert_eq!(silence(&acknowledged, at(100), at(1000)), Duration::from_millis(770));
         assert_eq!(silence(&acknowledged[..1], at(100), at(1000)), Duration::from_millis(900));
     }

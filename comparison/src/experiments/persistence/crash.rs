@@ -57,6 +57,7 @@ pub(super) async fn outlast(mode: Mode, at: &Where) -> Result<Outage> {
         keeper.register(id, SHORT).await?;
     }
     let there = keeper.listed().await?.len();
+    ensure!(there == INSTANCES, "invalid: only {there} were there when the outage began");
     if mode == Mode::RedisAsItComes {
         // What is not on disk is lost, which is shown already.
         if let Server::Redis(redis) = &server {

@@ -58,6 +58,11 @@ impl Mode {
         }
     }
 
+    /// How many writes a registration is, each of which has to be on disk: etcd grants the lease first.
+    pub(super) fn writes(self) -> usize {
+        if self == Self::Etcd { 2 } else { 1 }
+    }
+
     /// Where the server is found, and what it is told.
     fn servers(self, at: &Where) -> Result<Where> {
         let on = |level: Level, store| {

@@ -57,9 +57,11 @@ pub(super) async fn look(mode: Mode, at: &Where) -> Result<Synced> {
         calls.push(Span { start, end: now()? });
     }
     trace.end().await?;
-    let syncs = syncs(&fs::read_to_string(log)?);
-    let is_synced =
-        |call: &&Span| syncs.iter().any(|sync| call.start <= sync.start && sync.end <= call.end);
+    let syncs = syncs(&fs::read_to_string(log)?)?;
+    let is_synced = |call: &&Span| {
+        let within = |sync: &&Span| call.start <= sync.start && sync.end <= call.end;
+        syncs.iter().filter(within).count() >= mode.writes()
+    };
     let synced = calls.iter().filter(is_synced).count();
     Ok(Synced { acknowledged: calls.len(), unsynced: calls.len() - synced })
 }
@@ -123,16 +125,14 @@ fn is_traced(process: u32) -> Result<bool> {
 ///
 /// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal>) = 0 <0.0003>`, or in two lines where threads take turns:
 /// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal> <unfinished ...>`, and
-/// `7 1700000000.4 <... fdatasync resumed>) = 0 <0.3>`.
-fn syncs(lines: &str) -> Vec<Span> {
+/// `7 1700000000.4 <... fdatasync resumed>) = 0 <0.3>`. Short numbers of threads are filled up with spaces.
+fn syncs(lines: &str) -> Result<Vec<Span>> {
     let (mut begun, mut syncs) = (HashMap::new(), Vec::new());
     for line in lines.lines() {
-        let mut words = line.splitn(3, ' ').map(str::trim);
-        let (Some(thread), Some(at), Some(call)) = (words.next(), words.next(), words.next())
-        else {
-            continue;
-        };
-        let Ok(at) = at.parse::<f64>() else { continue };
+        let unknown = || format!("strace says `{line}`");
+        let (thread, rest) = line.trim_start().split_once(' ').with_context(unknown)?;
+        let (at, call) = rest.trim_start().split_once(' ').with_context(unknown)?;
+        let at: f64 = at.parse().with_context(unknown)?;
         // What else is synced is no promise: etcd's own database follows its log.
         let is_log = call.contains("/wal/") || call.contains(".aof");
         if call.contains(" resumed>") {
@@ -148,7 +148,7 @@ fn syncs(lines: &str) -> Vec<Span> {
             syncs.extend(took.map(|took: f64| Span { start: at, end: at + took }));
         }
     }
-    syncs
+    Ok(syncs)
 }
 
 #[expect(clippy::disallowed_methods, reason = "strace has no other clock")]
@@ -163,14 +163,16 @@ mod tests {
     #[test]
     fn a_sync_of_the_log_is_told_from_others_and_put_together_from_its_two_lines() {
         let lines = "\
-            7 100.5 fdatasync(5</d/member/wal/0.wal>) = 0 <0.25>\n\
+              7     100.5 fdatasync(5</d/member/wal/0.wal>) = 0 <0.25>\n\
             8 101.0 fdatasync(6</d/member/snap/db> <unfinished ...>\n\
             7 101.5 fdatasync(5</d/appendonlydir/a.1.incr.aof> <unfinished ...>\n\
             8 102.0 <... fdatasync resumed>) = 0 <1.0>\n\
             7 102.5 <... fdatasync resumed>) = 0 <1.0>\n\
             7 103.0 fdatasync(5</d/member/wal/0.wal>) = -1 EIO <0.1>\n\
-            7 104.0 fdatasync(5</d/member/wal/0.wal> <detached ...>\n";
+            7 104.0 fdatasync(5</d/member/wal/0.wal> <detached ...>\n\
+            8 105.0 +++ exited with 0 +++\n";
         let span = |start, end| Span { start, end };
-        assert_eq!(syncs(lines), [span(100.5, 100.75), span(101.5, 102.5)]);
+        assert_eq!(syncs(lines).unwrap(), [span(100.5, 100.75), span(101.5, 102.5)]);
+        assert!(syncs("strace: out of memory").is_err(), "not passed over");
     }
 }
