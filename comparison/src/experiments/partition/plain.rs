@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, FromRedisValue, RedisResult};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -16,8 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How long a server may take to be reached and to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long one server may take to be reached, and to answer.
+const STEP_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long all of it may take: to look for the right one among several of which one is silent, too.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often who wants to know reads everything.
 const POLL: Duration = Duration::from_millis(50);
@@ -82,7 +85,12 @@ impl Plain {
         Ok(match later.map_or(&self.way, |(_, way)| way) {
             Way::Reach(reach) => {
                 let client = reach.client().await?;
-                Connection::Single(client.get_multiplexed_async_connection().await?)
+                let hasty = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(STEP_WITHIN))
+                    .set_response_timeout(Some(STEP_WITHIN));
+                Connection::Single(
+                    client.get_multiplexed_async_connection_with_config(&hasty).await?,
+                )
             }
             Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
         })
@@ -151,8 +159,8 @@ impl Way {
             return Ok(Self::Reach(Reach::parse(url)?));
         };
         let client = ClusterClient::builder(hosts.split(',').map(|host| format!("redis://{host}")))
-            .connection_timeout(ANSWER_WITHIN)
-            .response_timeout(ANSWER_WITHIN);
+            .connection_timeout(STEP_WITHIN)
+            .response_timeout(STEP_WITHIN);
         Ok(Self::Cluster(Box::new(client.build()?)))
     }
 }

@@ -30,6 +30,9 @@ const EVERY: Duration = Duration::from_millis(10);
 /// How long the other side is without an acknowledgement at least: a second passes until one takes over.
 const NOTICED: Duration = Duration::from_millis(500);
 
+/// How long a client waits for a write, with all that it tries, before it makes another one.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often what callers see is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -245,7 +248,7 @@ async fn write(
         }
         let (id, begun) = (format!("{name}-{n}"), Instant::now());
         // One that failed may have been made all the same: nothing was promised of it.
-        if let Ok(Ok(())) = timeout(Duration::from_secs(1), client.register(&id)).await {
+        if let Ok(Ok(())) = timeout(WRITTEN_WITHIN, client.register(&id)).await {
             acknowledged.borrow_mut().push(Write { begun, at: Instant::now(), id });
         }
         sleep(EVERY).await;
