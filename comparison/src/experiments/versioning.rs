@@ -18,16 +18,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 /// How many instances there are at most.
 const IDS: u8 = 50;
 
-/// Who is compared.
-const ARMS: [Means; 6] = [
-    Means::Publish,
-    Means::PublishAndReread,
-    Means::Keyspace,
-    Means::OursOnRedis,
-    Means::OursOnEtcd,
-    Means::OursInMemory,
-];
-
 /// How many changes are made before the first cut.
 const UNDISTURBED: usize = 100;
 
@@ -72,7 +62,7 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
             .await?;
         follow(stage, &workload(seed, changes), seed).await.with_context(|| means.name())
     };
-    finding(&side_by_side(&ARMS, effort, progress, once).await?, effort)
+    finding(&side_by_side(&Means::DISTURBED, effort, progress, once).await?, effort)
 }
 
 /// Random registrations, updates and withdrawals, as many as that.
@@ -187,7 +177,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         ["", "missed", "unnoticed", "full reads", "wrong in the end", "told that history is gone"];
     let mut rows = Vec::new();
     let mut bars = Vec::new();
-    for means in ARMS {
+    for means in Means::DISTURBED {
         let missed = spread(means, |run| run.score.missed);
         let told = missed.median - unnoticed(means).median;
         rows.push(vec![
@@ -205,7 +195,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         bars.push(Bar { name: means.name().to_owned(), parts });
     }
     let written = runs[&Means::OursOnRedis][0].score.written;
-    let plain = ARMS.into_iter().filter(|means| means.is_plain_redis());
+    let plain = Means::DISTURBED.into_iter().filter(|means| means.is_plain_redis());
     let plain: Vec<Spread> = plain.map(unnoticed).collect();
     let verdict = judge(&plain, unnoticed(Means::OursOnRedis));
     Ok(Finding {

@@ -167,6 +167,16 @@ impl Means {
         Self::OursInMemory,
     ];
 
+    /// Those whose way is cut and stalled. etcd as it is forgets for all who use it.
+    pub const DISTURBED: [Self; 6] = [
+        Self::Publish,
+        Self::PublishAndReread,
+        Self::Keyspace,
+        Self::OursOnRedis,
+        Self::OursOnEtcd,
+        Self::OursInMemory,
+    ];
+
     /// As a reader is told.
     pub fn name(self) -> &'static str {
         match self {

@@ -11,6 +11,11 @@ use tokio::time::Instant;
 /// large; more than one, since the clock costs as much as a tenth of a registration in memory.
 const CHUNK: u64 = 50;
 
+fn chunks(n: u64) -> impl Iterator<Item = u64> {
+    let most = n.div_ceil(CHUNK);
+    (0..most).map(move |done| CHUNK.min(n - done * CHUNK))
+}
+
 pub(super) struct Register<A> {
     pub(super) arm: A,
     pub(super) names: Names,
@@ -21,10 +26,7 @@ pub(super) struct Register<A> {
 impl<A: Arm> Timed for Register<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
         let mut total = Duration::ZERO;
-        let mut left = n;
-        while left > 0 {
-            let chunk = left.min(CHUNK);
-            left -= chunk;
+        for chunk in chunks(n) {
             let requests = (0..chunk).map(|_| self.names.request()).collect::<Result<Vec<_>>>()?;
             let mut held = Vec::with_capacity(requests.len());
             let start = Instant::now();
@@ -56,10 +58,7 @@ pub(super) struct Deregister<A> {
 impl<A: Arm> Timed for Deregister<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
         let mut total = Duration::ZERO;
-        let mut left = n;
-        while left > 0 {
-            let chunk = left.min(CHUNK);
-            left -= chunk;
+        for chunk in chunks(n) {
             let held = self.names.register(&self.arm, usize::try_from(chunk)?).await?;
             let start = Instant::now();
             for held in held {
@@ -131,5 +130,17 @@ impl<A: Arm> Timed for Load<A> {
 
     async fn finish(self: Box<Self>) -> Result<()> {
         deregister(&self.arm, self.held).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_all_of_it() {
+        assert_eq!(chunks(120).collect::<Vec<_>>(), [50, 50, 20]);
+        assert_eq!(chunks(50).collect::<Vec<_>>(), [50]);
+        assert_eq!(chunks(0).count(), 0);
     }
 }
