@@ -9,9 +9,11 @@ pub mod versioning;
 
 use crate::report::finding::Finding;
 use crate::stores::Where;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,9 @@ pub struct Effort {
 
 /// Told of how far an experiment is: a line, and a share from 0 to 1.
 pub type Progress<'a> = &'a dyn Fn(&str, f64);
+
+/// How long one round of an experiment may take; most take less than one.
+const ROUND_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// An experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,12 +92,18 @@ async fn side_by_side<A: Copy + Ord, R>(
     for round in 0..effort.rounds {
         let share = f64::from(round) / f64::from(effort.rounds);
         progress(&format!("round {} of {}", round + 1, effort.rounds), share);
-        let all = arms.iter().map(async |arm| anyhow::Ok((*arm, once(*arm, round).await?)));
+        let all =
+            arms.iter().map(async |arm| anyhow::Ok((*arm, in_time(once(*arm, round)).await?)));
         for (arm, run) in try_join_all(all).await? {
             runs.entry(arm).or_default().push(run);
         }
     }
     Ok(runs)
+}
+
+/// A round, which does not stand still for ever because a server does.
+async fn in_time<R>(round: impl Future<Output = Result<R>>) -> Result<R> {
+    timeout(ROUND_WITHIN, round).await.with_context(|| format!("no end after {ROUND_WITHIN:?}"))?
 }
 
 /// The command that makes an experiment again.

@@ -156,17 +156,6 @@ pub struct Servers {
 }
 
 impl Means {
-    /// All there are.
-    pub const ALL: [Self; 7] = [
-        Self::Publish,
-        Self::PublishAndReread,
-        Self::Keyspace,
-        Self::PlainEtcd,
-        Self::OursOnRedis,
-        Self::OursOnEtcd,
-        Self::OursInMemory,
-    ];
-
     /// Those whose way is cut and stalled. etcd as it is forgets for all who use it.
     pub const DISTURBED: [Self; 6] = [
         Self::Publish,
@@ -255,6 +244,14 @@ impl Servers {
             told.push(describe_etcd(etcd).await?);
         }
         Ok(told)
+    }
+}
+
+impl Change {
+    /// The `n`th of changes to so many instances, each in turn. It holds `n`.
+    pub fn in_turn(n: u32, ids: u8) -> Self {
+        let [id, ..] = (n % u32::from(ids)).to_le_bytes(); // less than `ids`
+        Self { id, value: Some(n) }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const ALL: [Means; 5] = [
 ];
 
 /// How many instances there are; each is changed in turn.
-const IDS: u32 = 50;
+const IDS: u8 = 50;
 
 /// How many changes are made before.
 const UNDISTURBED: u32 = 100;
@@ -91,8 +91,7 @@ async fn write_all(
     changes: u32,
     all_follow: &Barrier,
 ) -> Result<Vec<Change>> {
-    let change = |n: u32| Change { id: u8::try_from(n % IDS).unwrap_or_default(), value: Some(n) };
-    let written: Vec<Change> = (1..=changes).map(change).collect();
+    let written: Vec<Change> = (1..=changes).map(|n| Change::in_turn(n, IDS)).collect();
     let (first, rest) = written.split_at(UNDISTURBED as usize);
     for change in first {
         writer.write(*change).await?;

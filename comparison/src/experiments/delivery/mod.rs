@@ -5,7 +5,7 @@ mod failover;
 
 use super::score::{Score, score};
 use super::versioning::{SETTLED_WITHIN, settle};
-use super::{Effort, Progress, as_f64, side_by_side};
+use super::{Effort, Progress, as_f64, in_time, side_by_side};
 use crate::arms::TTL;
 use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
 use crate::paired::Spread;
@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 /// How many instances there are.
-const IDS: u32 = 50;
+const IDS: u8 = 50;
 
 /// What each carries, in bytes.
 const LOAD: usize = 4_000;
@@ -65,7 +65,7 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
     for round in 0..effort.rounds {
         let share = 0.5 + f64::from(round) / f64::from(effort.rounds) / 2.0;
         progress(&format!("failover, round {} of {}", round + 1, effort.rounds), share);
-        for (means, score) in failover::once(&at, changes).await? {
+        for (means, score) in in_time(failover::once(&at, changes)).await? {
             failovers.entry(means).or_default().push(score);
         }
     }
@@ -77,11 +77,7 @@ pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Fi
 fn workload(means: Means) -> Vec<Change> {
     // etcd takes ten times as long for each, and keeps nothing for a watch that stands still.
     let changes = if means == Means::OursOnEtcd { 2_000 } else { 12_000 };
-    let change = |value: u32| {
-        let id = u8::try_from(value % IDS).unwrap_or_default();
-        Change { id, value: Some(value) }
-    };
-    (1..=changes).map(change).collect()
+    (1..=changes).map(|n| Change::in_turn(n, IDS)).collect()
 }
 
 async fn stand_still(stage: Stage, workload: &[Change]) -> Result<Run> {

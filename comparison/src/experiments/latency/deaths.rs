@@ -1,6 +1,6 @@
 //! How late an observer sees that an instance has died, beside so many others that live.
 
-use super::super::{Effort, Progress, as_f64};
+use super::super::{Effort, Progress, as_f64, in_time};
 use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
@@ -63,7 +63,7 @@ pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> R
                     anyhow::Ok((arm, run.with_context(|| arm.name())?))
                 }
             });
-            let runs = try_join_all(runs).await?;
+            let runs = in_time(try_join_all(runs)).await?;
             let late = deaths.late.entry(others).or_default();
             for (arm, run) in runs {
                 late.entry(arm).or_default().push(run);

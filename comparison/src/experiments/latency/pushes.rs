@@ -1,6 +1,6 @@
 //! How long after a change was due an observer has it in hand.
 
-use super::super::{Effort, Progress, as_f64};
+use super::super::{Effort, Progress, as_f64, in_time};
 use crate::arms::TTL;
 use crate::levels::{Level, SyncCost};
 use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
@@ -107,7 +107,7 @@ pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> R
             for turn in 0..arms.len() {
                 // Who begins rotates, so that no one has the machine at its best each time.
                 let arm = arms[(turn + round) % arms.len()];
-                let measured = once(ground.open(arm, round).await?, changes).await;
+                let measured = in_time(once(ground.open(arm, round).await?, changes)).await;
                 let Measured { seen, run } = measured.with_context(|| arm.name())?;
                 found.runs.entry(arm).or_default().push(run);
                 match found.seen.get_mut(&arm) {
@@ -175,10 +175,7 @@ async fn once(stage: Stage, changes: u32) -> Result<Measured> {
 
 /// Writes each change when it is due, however long the one before took.
 async fn push(writer: &mut dyn Writer, diary: &Diary, changes: u32) -> Result<Measured> {
-    let change = |n: u32| {
-        let id = u8::try_from(n % u32::from(IDS)).unwrap_or_default();
-        Change { id, value: Some(n) }
-    };
+    let change = |n: u32| Change::in_turn(n, IDS);
     let mut last = 0;
     let warm_up = async {
         // A subscriber says nothing when it begins: it follows once it sees what is written.

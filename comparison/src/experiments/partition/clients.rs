@@ -13,6 +13,7 @@ use registry_redis::RedisRegistry;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,8 +48,9 @@ pub(super) trait Client {
     /// All there are.
     async fn listed(&self) -> Result<BTreeSet<String>>;
 
-    /// Keeps an instance registered, as who runs it does, for as long as this is polled.
-    async fn keep(&self, id: &str);
+    /// Keeps an instance registered, as who runs it does, for as long as this is polled. It ends only with what
+    /// no patience helps against.
+    async fn keep(&self, id: &str) -> Result<Infallible>;
 
     /// Keeps up to date what who calls the service goes by, for as long as this is polled.
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>);
@@ -166,16 +168,15 @@ impl Client for Ours {
         Ok(snapshot.instances().ids().map(ToString::to_string).collect())
     }
 
-    async fn keep(&self, id: &str) {
+    async fn keep(&self, id: &str) -> Result<Infallible> {
         let options = RegistrationOptions {
             ttl: TTL,
             start: Start::InBackground,
             ..RegistrationOptions::default()
         };
-        let Ok(instance) = Self::instance(id) else { return };
         let registry = Arc::clone(&self.registry);
-        let _registration = Registration::start(registry, instance, options).await;
-        pending::<()>().await;
+        let _held = Registration::start(registry, Self::instance(id)?, options).await?;
+        pending().await
     }
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {

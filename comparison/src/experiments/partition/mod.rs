@@ -44,7 +44,7 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
     let verdict = judge(&plain, raft);
     let said = redis.iter().zip(plain).map(|(system, lost)| format!("{} {lost}", system.name()));
     let late = |system, means| {
-        spread(runs, system, means, |run| as_f64(LATE - run.late.unwrap_or_default()))
+        spread(runs, system, means, |run| as_f64(run.late.map_or(0, |late| LATE - late)))
     };
     Finding {
         name: "partition",

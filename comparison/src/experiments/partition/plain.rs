@@ -10,6 +10,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,18 +124,17 @@ impl Client for Plain {
         }
     }
 
-    async fn keep(&self, id: &str) {
+    async fn keep(&self, id: &str) -> Result<Infallible> {
         match self.kind {
             Kind::Hash => {
                 while self.register(id).await.is_err() {
                     sleep(POLL).await;
                 }
-                pending::<()>().await;
+                pending().await
             }
             Kind::Keys => loop {
                 let mut set = redis::cmd("SET");
-                let ttl = u64::try_from(TTL.as_millis()).unwrap_or_default();
-                set.arg(Self::key(id)).arg("here").arg("PX").arg(ttl);
+                set.arg(Self::key(id)).arg("here").arg("EX").arg(TTL.as_secs());
                 // The next time it may work.
                 drop(self.run::<()>(&set).await);
                 sleep(TTL / 3).await;

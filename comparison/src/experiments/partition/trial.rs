@@ -132,7 +132,7 @@ pub(super) async fn once(
         };
         tokio::select! {
             outcome = director => outcome?,
-            _ = join_all(running) => {}
+            outcome = try_join_all(running) => drop(outcome?),
         }
         let runs = stands.iter().map(async |(means, stand)| {
             let run = stand.judge(&clock).await.with_context(|| means.name())?;
@@ -142,7 +142,7 @@ pub(super) async fn once(
     };
     tokio::select! {
         outcome = acts => outcome,
-        _ = join_all(living) => unreachable!("they live for ever"),
+        outcome = try_join_all(living) => outcome.map(|_| unreachable!("they live for ever")),
         _ = join_all(following) => unreachable!("they follow for ever"),
     }
 }
@@ -171,18 +171,18 @@ impl Stand {
     }
 
     /// All that happens, for ever: both sides write, some begin to live, and callers look.
-    async fn run(&self, clock: &Clock) {
+    async fn run(&self, clock: &Clock) -> Result<()> {
         let alone = async {
             let Some(client) = &self.sides.alone else { return };
             write(&**client, "alone", &self.alone, || clock.healed.get().is_some()).await;
         };
         let others = write(&*self.sides.others, "others", &self.others, || false);
         let late = (0..LATE).map(async |n| {
-            let Some(client) = &self.sides.alone else { return };
+            let Some(client) = &self.sides.alone else { return Ok(()) };
             while clock.cut.get().is_none_or(|cut| cut.elapsed() < Duration::from_secs(1)) {
                 sleep(LOOK).await;
             }
-            client.keep(&late(n)).await;
+            client.keep(&late(n)).await.map(drop)
         });
         let looking = async {
             loop {
@@ -192,7 +192,11 @@ impl Stand {
                 sleep(LOOK).await;
             }
         };
-        tokio::join!(alone, others, join_all(late), looking);
+        let writing = async {
+            tokio::join!(alone, others, looking);
+            Ok(())
+        };
+        tokio::try_join!(writing, try_join_all(late)).map(drop)
     }
 
     /// What it came to.
