@@ -120,3 +120,15 @@ fn repeat(name: &str, effort: Effort) -> String {
 fn as_f64(count: usize) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_stands_still_ends_and_says_so() {
+        let error = in_time(pending::<Result<()>>()).await.unwrap_err();
+        assert!(error.to_string().contains("no end after 600s"), "{error}");
+    }
+}
