@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -216,8 +216,12 @@ impl Board {
             if let Some(call) = self.try_begin() {
                 return Ok(call);
             }
-            let why = match &self.scene.load().outlook {
-                Outlook::Hopeless(why) => return Err(Status::unavailable(why.clone())),
+            let why = match &self.scene.load_full().outlook {
+                Outlook::Hopeless(why) => {
+                    // Who tries again at once leaves the others a turn: one of them may bring hope.
+                    yield_now().await;
+                    return Err(Status::unavailable(why.clone()));
+                }
                 Outlook::Waiting(why) => why.clone(),
             };
             if timeout_at(until, changed).await.is_err() {

@@ -60,6 +60,20 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+impl Connection {
+    /// One that nobody has used.
+    pub(crate) fn untried(address: Address, now: crate::load::Ticks) -> Self {
+        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let (load, link) = (Arc::new(Load::new(None, now)), Arc::new(Link::new()));
+        Self { address, load, channel, link }
+    }
+
+    pub(crate) fn lose(&self) {
+        self.link.lose();
+    }
+}
+
 impl Endpoint {
     pub(crate) fn new(address: Address, load: Load) -> Self {
         Self { address, load: Arc::new(load), state: Mutex::new(State::Connecting) }
@@ -105,7 +119,7 @@ impl Endpoint {
     }
 
     async fn connect(&self, options: &ChannelOptions) -> Result<Arc<Connection>, Status> {
-        let endpoint = options.endpoint_of(&self.address)?;
+        let endpoint = options.endpoint.make(&self.address)?;
         let link = Arc::new(Link::new());
         let connector = ConnectOnce::new(&endpoint, link.clone());
         let limit = options.connect_timeout;

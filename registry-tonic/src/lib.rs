@@ -19,4 +19,4 @@ mod subset;
 pub use self::body::ResponseBody;
 pub use self::channel::Channel;
 pub use self::load::Ejection;
-pub use self::options::ChannelOptions;
+pub use self::options::{ChannelOptions, MakeEndpoint};

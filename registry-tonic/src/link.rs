@@ -44,7 +44,7 @@ impl Link {
         self.lost.notified().await;
     }
 
-    fn lose(&self) {
+    pub(crate) fn lose(&self) {
         self.is_open.store(false, Ordering::Relaxed);
         self.lost.notify_one();
     }

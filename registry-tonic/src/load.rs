@@ -12,6 +12,18 @@ use tokio::time::Instant;
 /// `p2c_ewma`), and Linkerd.
 const DECAY: Duration = Duration::from_secs(10);
 
+/// What a call takes on top of its latency, in microseconds: a scheduler on either side may take as long,
+/// so of two endpoints below it none is the slower.
+const NOISE: f32 = 500.0;
+
+/// An endpoint is asked again that was not asked for so many times as long as its calls take: what it costs
+/// to look is then a hundredth of what there is.
+const FORGOTTEN_AFTER: f32 = 100.0;
+
+/// And not before so long, as go-zero has it (`forcePick`): what is known of an endpoint for longer is
+/// replaced by its next call.
+const OLD: f32 = 1.0;
+
 /// What is expected of an endpoint before anything is known of any.
 const FIRST_GUESS: f32 = 1_000.0;
 
@@ -116,8 +128,15 @@ impl Load {
     /// is how much of the load a pending call stands for: 1 for an endpoint of average weight.
     pub(crate) fn cost(&self, now: Ticks, share: f32) -> f32 {
         #[allow(clippy::cast_precision_loss)]
-        let pending = self.pending.load(Ordering::Relaxed) as f32;
-        self.estimate().decayed(now) * pending.mul_add(share, 1.0)
+        let pending = self.pending() as f32;
+        (self.estimate().decayed(now) + NOISE) * pending.mul_add(share, 1.0)
+    }
+
+    /// Whether so little is known of how it is now that it is worth a call to find out.
+    pub(crate) fn is_forgotten(&self, now: Ticks) -> bool {
+        let Estimate { micros, at } = self.estimate();
+        let long = (micros.abs() * 1e-6 * FORGOTTEN_AFTER).max(OLD);
+        self.pending() == 0 && now.seconds_after(at) >= long
     }
 
     /// What is expected of it now, in microseconds. `None` before its first call has ended.
@@ -232,7 +251,7 @@ impl Estimate {
 
     /// With a call that took so long.
     fn with(self, micros: f32, now: Ticks) -> Self {
-        if self.micros < 0.0 || micros >= self.micros {
+        if self.micros < 0.0 || micros >= self.micros || now.seconds_after(self.at) >= OLD {
             return Self { micros, at: now };
         }
         let weight = weight(self.at, now);
@@ -296,37 +315,52 @@ mod tests {
         load.answered(MS, at(1));
         load.answered(50 * MS, at(2));
         assert!(close(load.latency(at(2)).unwrap(), 50_000.0));
-        load.answered(MS, at(10_002));
+        for tenth in 1..=100 {
+            load.answered(MS, at(2 + tenth * 100));
+        }
         let after = 50_000.0 / std::f32::consts::E + 1_000.0 * (1.0 - 1.0 / std::f32::consts::E);
         assert!(close(load.latency(at(10_002)).unwrap(), after), "{load:?}");
     }
 
     #[test]
-    fn a_slow_endpoint_that_is_not_asked_is_given_another_chance_in_time() {
+    fn a_slow_endpoint_is_asked_again_the_later_the_slower_it_is() {
+        let load = Load::new(None, at(0));
+        load.answered(MS, at(0));
+        assert!(!load.is_forgotten(at(999)) && load.is_forgotten(at(1_000)));
+        load.answered(50 * MS, at(0));
+        assert!(!load.is_forgotten(at(4_999)) && load.is_forgotten(at(5_000)));
+        load.begin();
+        assert!(!load.is_forgotten(at(5_000)), "one call is enough to find out");
+        load.end();
+        load.answered(MS, at(5_000));
+        assert!(close(load.latency(at(5_000)).unwrap(), 1_000.0), "what was known was old");
+    }
+
+    #[test]
+    fn what_was_known_fades() {
         let load = Load::new(None, at(0));
         load.answered(100 * MS, at(0));
-        let cost = |millis| load.cost(at(millis), 1.0);
-        assert!(close(cost(0), 100_000.0) && close(cost(10_000), 36_788.0));
-        assert!(cost(60_000) < 300.0, "{}", cost(60_000));
+        assert!(close(load.latency(at(10_000)).unwrap(), 36_788.0));
+        assert!(load.latency(at(60_000)).unwrap() < 300.0);
     }
 
     #[test]
     fn the_first_call_replaces_what_was_guessed() {
         let load = Load::new(Some(7_000.0), at(0));
-        assert_eq!((load.latency(at(5)), load.cost(at(5), 1.0)), (None, 7_000.0));
+        assert_eq!((load.latency(at(5)), load.cost(at(5), 1.0)), (None, 7_500.0));
         load.answered(MS, at(5));
         assert!(close(load.latency(at(5)).unwrap(), 1_000.0));
     }
 
     #[test]
     fn pending_calls_count_by_the_inverse_of_the_weight() {
-        let load = Load::new(Some(100.0), at(0));
+        let load = Load::new(Some(500.0), at(0));
         load.begin();
         load.begin();
-        assert_eq!(load.cost(at(0), 1.0), 300.0);
-        assert_eq!(load.cost(at(0), 0.5), 200.0);
+        assert_eq!(load.cost(at(0), 1.0), 3_000.0);
+        assert_eq!(load.cost(at(0), 0.5), 2_000.0);
         load.end();
-        assert_eq!((load.cost(at(0), 1.0), load.pending()), (200.0, 1));
+        assert_eq!((load.cost(at(0), 1.0), load.pending()), (2_000.0, 1));
     }
 
     #[test]

@@ -51,37 +51,51 @@ pub struct ChannelOptions {
     /// Sent with each call, unless the call says otherwise: such as go-zero's `app` and `token`. None
     /// unless set.
     pub metadata: MetadataMap,
-    endpoint: MakeEndpoint,
+    /// How an address is connected to.
+    pub endpoint: MakeEndpoint,
 }
 
-type MakeEndpoint = Arc<dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync>;
+/// How an address is connected to: TLS, timeouts, window sizes. Unless set it is `http://` and the
+/// address, with tonic's defaults.
+///
+/// A `connect_timeout` of the endpoint counts beside that of the options; a local address does not
+/// count.
+///
+/// ```
+/// use registry_tonic::{ChannelOptions, MakeEndpoint};
+/// use std::time::Duration;
+/// use tonic::transport::Endpoint;
+///
+/// let endpoint = MakeEndpoint::new(|address| {
+///     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+///     Ok(endpoint.timeout(Duration::from_secs(2)))
+/// });
+/// let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
+/// ```
+#[derive(Clone)]
+pub struct MakeEndpoint(Arc<dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync>);
 
-impl ChannelOptions {
-    /// Sets how an address is connected to: TLS, timeouts, window sizes. `http://` to the address, with
-    /// tonic's defaults, unless set. A `connect_timeout` of the endpoint counts beside the one here; a
-    /// local address does not count.
-    ///
-    /// ```
-    /// use registry_tonic::ChannelOptions;
-    /// use std::time::Duration;
-    /// use tonic::transport::Endpoint;
-    ///
-    /// let options = ChannelOptions::default().with_endpoint(|address| {
-    ///     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    ///     Ok(endpoint.timeout(Duration::from_secs(2)))
-    /// });
-    /// ```
-    #[must_use]
-    pub fn with_endpoint(
-        mut self,
-        make: impl Fn(&Address) -> Result<Endpoint, Error> + Send + Sync + 'static,
-    ) -> Self {
-        self.endpoint = Arc::new(make);
-        self
+impl MakeEndpoint {
+    /// Connects with what `make` makes of an address. An error counts as one to connect, and `make` is
+    /// called again for the next try.
+    pub fn new(make: impl Fn(&Address) -> Result<Endpoint, Error> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
     }
 
-    pub(crate) fn endpoint_of(&self, address: &Address) -> Result<Endpoint, Status> {
-        (self.endpoint)(address).map_err(|error| status::of(error.into()))
+    pub(crate) fn make(&self, address: &Address) -> Result<Endpoint, Status> {
+        (self.0)(address).map_err(|error| status::of(error.into()))
+    }
+}
+
+impl Default for MakeEndpoint {
+    fn default() -> Self {
+        Self::new(|address| Endpoint::from_shared(format!("http://{address}")))
+    }
+}
+
+impl fmt::Debug for MakeEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MakeEndpoint").finish_non_exhaustive()
     }
 }
 
@@ -96,7 +110,7 @@ impl Default for ChannelOptions {
             zone: None,
             ejection: Some(Ejection::default()),
             metadata: MetadataMap::new(),
-            endpoint: Arc::new(|address| Endpoint::from_shared(format!("http://{address}"))),
+            endpoint: MakeEndpoint::default(),
         }
     }
 }

@@ -7,6 +7,10 @@ use std::sync::Arc;
 /// So often a second one is drawn that is not the first, until its neighbour is taken.
 const TRIES: usize = 4;
 
+/// By how much another must be the better to be preferred to the one that was drawn first. Below it they
+/// share the calls by their weights: else the one that is ahead by a hair would get all of them.
+const BETTER: f32 = 1.5;
+
 /// Those who may take calls. It is made anew whenever that changes.
 #[derive(Debug, Default)]
 pub(crate) struct Picker {
@@ -75,7 +79,7 @@ impl Picker {
             _ => self.two(),
         };
         match (first.is_usable(now), second.is_usable(now)) {
-            (true, true) => Some(cheaper(first, second, now)),
+            (true, true) => Some(better(first, second, now)),
             (true, false) => Some(first),
             (false, true) => Some(second),
             (false, false) => self.any_usable(now),
@@ -123,6 +127,95 @@ impl Picker {
     }
 }
 
-fn cheaper<'a>(first: &'a Candidate, second: &'a Candidate, now: Ticks) -> &'a Candidate {
-    if second.cost(now) < first.cost(now) { second } else { first }
+/// The first, unless the second is clearly better, or was forgotten.
+fn better<'a>(first: &'a Candidate, second: &'a Candidate, now: Ticks) -> &'a Candidate {
+    let is_second =
+        second.cost(now) * BETTER < first.cost(now) || second.connection.load().is_forgotten(now);
+    if is_second { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Ejection, Load, Outcome};
+    use std::time::Duration;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn picker(weights: &[u32]) -> Picker {
+        let candidate = |(n, weight): (usize, &u32)| {
+            let connection = Connection::untried(format!("h{n}:1").parse().unwrap(), now());
+            Candidate::new(Arc::new(connection), *weight)
+        };
+        Picker::new(weights.iter().enumerate().map(candidate).collect())
+    }
+
+    fn now() -> Ticks {
+        Ticks::of(10 * MS)
+    }
+
+    fn load(picker: &Picker, n: usize) -> &Load {
+        picker.candidates()[n].connection.load()
+    }
+
+    /// How many of 12,000 calls each gets that are over at once.
+    fn shares(picker: &Picker) -> Vec<u32> {
+        let mut shares = vec![0; picker.candidates().len()];
+        for _ in 0..12_000 {
+            let picked = picker.pick(now()).unwrap().connection.address().host();
+            shares[picked[1..].parse::<usize>().unwrap()] += 1;
+        }
+        shares
+    }
+
+    #[tokio::test]
+    async fn equals_share_the_calls() {
+        let picker = picker(&[100, 100, 100]);
+        for n in 0..3 {
+            load(&picker, n).answered(MS + MS / 10 * u32::try_from(n).unwrap(), now());
+        }
+        assert!(shares(&picker).iter().all(|share| (3_600..4_400).contains(share)));
+    }
+
+    #[tokio::test]
+    async fn weights_are_kept_while_all_are_equally_good() {
+        let shares = shares(&picker(&[100, 100, 200, 400]));
+        let expected = [1_500, 1_500, 3_000, 6_000];
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!((expected * 9 / 10..expected * 11 / 10).contains(share), "{shares:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_one_is_taken_only_where_two_slow_ones_are_drawn() {
+        let picker = picker(&[100; 4]);
+        for (n, latency) in [(0, 1), (1, 1), (2, 50), (3, 50)] {
+            load(&picker, n).answered(latency * MS, now());
+        }
+        let shares = shares(&picker);
+        assert!(shares[2] + shares[3] < 2_400, "{shares:?}");
+    }
+
+    #[tokio::test]
+    async fn an_ejected_one_is_passed_over_and_half_of_them_stay() {
+        let picker = picker(&[100, 100, 300]);
+        let ejection = Ejection::default();
+        assert!(picker.may_eject(now()));
+        load(&picker, 2).judge(Outcome::Failure, 1, now());
+        load(&picker, 2).eject(&ejection, now());
+        assert!(!picker.may_eject(now()), "a second of three");
+        assert_eq!(shares(&picker)[2], 0);
+        load(&picker, 0).eject(&ejection, now());
+        load(&picker, 1).eject(&ejection, now());
+        assert!(picker.pick(now()).is_some(), "to try is better than to fail");
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_passed_over_at_once() {
+        let picker = picker(&[100, 100]);
+        picker.candidates()[0].connection.lose();
+        assert_eq!(shares(&picker)[0], 0);
+        picker.candidates()[1].connection.lose();
+        assert!(picker.pick(now()).is_none());
+    }
 }

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn one_instance_that_comes_or_goes_moves_one_connection_at_most() {
         let all = fleet(1_001);
-        for client in 0..20 {
+        for client in 0..3 {
             let before = chosen(client, &all[..1_000]);
             assert_eq!(before.len(), 32);
             let with_one_more = chosen(client, &all);
@@ -73,16 +73,17 @@ mod tests {
     fn clients_choose_differently_and_each_the_same_again() {
         let all = fleet(1_000);
         let mut served = vec![0_u32; all.len()];
-        for client in 0..1_000 {
+        for client in 0..250 {
             let chosen = chosen(client_of(&format!("client-{client}")), &all);
             for (n, address) in all.iter().enumerate() {
                 served[n] += u32::from(chosen.contains(address));
             }
         }
-        // 32 on average, with the spread of chance: a standard deviation of 5.6.
-        assert!(served.iter().all(|count| (8..64).contains(count)), "{served:?}");
+        // 8 on average, with the spread of chance: a standard deviation of 2.8.
+        assert!(served.iter().all(|count| *count < 24), "{served:?}");
+        assert!(served.iter().filter(|count| **count == 0).count() < 5, "{served:?}");
         assert_eq!(chosen(7, &all), chosen(7, &all));
-        assert_eq!(rank(1, "10.0.0.1:80"), 0x1d7e_6fb6_ef20_fc47, "clients agree on it");
+        assert_eq!(rank(1, "10.0.0.1:80"), 0x1ccf_f9a3_df8a_9952, "clients agree on it");
     }
 
     #[test]

@@ -1,0 +1,5 @@
+//! A channel over real sockets.
+
+mod choice;
+mod life;
+mod support;
