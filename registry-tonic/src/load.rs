@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn the_first_call_replaces_what_was_guessed() {
         let load = Load::new(Some(7_000.0), at(0));
-        assert_eq!((load.latency(at(5)), load.cost(at(5), 1.0)), (None, 7_500.0));
+        assert!(load.latency(at(5)).is_none() && close(load.cost(at(5), 1.0), 7_500.0));
         load.answered(MS, at(5));
         assert!(close(load.latency(at(5)).unwrap(), 1_000.0));
     }
@@ -357,10 +357,10 @@ mod tests {
         let load = Load::new(Some(500.0), at(0));
         load.begin();
         load.begin();
-        assert_eq!(load.cost(at(0), 1.0), 3_000.0);
-        assert_eq!(load.cost(at(0), 0.5), 2_000.0);
+        assert!(close(load.cost(at(0), 1.0), 3_000.0));
+        assert!(close(load.cost(at(0), 0.5), 2_000.0));
         load.end();
-        assert_eq!((load.cost(at(0), 1.0), load.pending()), (2_000.0, 1));
+        assert!(close(load.cost(at(0), 1.0), 2_000.0) && load.pending() == 1);
     }
 
     #[test]
@@ -421,6 +421,6 @@ mod tests {
         assert_eq!(after, Ticks(4));
         assert!(after.reached(before) && !before.reached(after));
         assert!(close(after.seconds_after(before), 0.001));
-        assert_eq!(before.seconds_after(after), 0.0);
+        assert!(before.seconds_after(after) <= 0.0);
     }
 }

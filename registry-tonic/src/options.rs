@@ -73,7 +73,9 @@ pub struct ChannelOptions {
 /// let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
 /// ```
 #[derive(Clone)]
-pub struct MakeEndpoint(Arc<dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync>);
+pub struct MakeEndpoint(Arc<Make>);
+
+type Make = dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync;
 
 impl MakeEndpoint {
     /// Connects with what `make` makes of an address. An error counts as one to connect, and `make` is

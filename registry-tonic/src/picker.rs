@@ -162,8 +162,8 @@ mod tests {
     fn shares(picker: &Picker) -> Vec<u32> {
         let mut shares = vec![0; picker.candidates().len()];
         for _ in 0..12_000 {
-            let picked = picker.pick(now()).unwrap().connection.address().host();
-            shares[picked[1..].parse::<usize>().unwrap()] += 1;
+            let host = picker.pick(now()).unwrap().connection.address().host();
+            shares[host[1..].parse::<usize>().unwrap()] += 1;
         }
         shares
     }
