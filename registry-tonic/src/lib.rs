@@ -1,1 +1,5 @@
 //! gRPC over the service registry.
+
+mod target;
+
+pub use self::target::ChannelTarget;
