@@ -1,0 +1,168 @@
+//! Who calls.
+
+use super::any_case::AnyCase;
+use super::etcd::EtcdSection;
+use super::{invalid, stated, wrong, yaml};
+use crate::tonic::ChannelTarget;
+use crate::{Result, Secret};
+use serde::{Deserialize, Deserializer};
+use std::path::Path;
+use std::time::Duration;
+
+/// The configuration of a client, as in go-zero's `RpcClientConf` (`zrpc/config.go`).
+///
+/// | field | default | meaning |
+/// | --- | --- | --- |
+/// | `Endpoints` | none | addresses to call, whatever else is set |
+/// | `Target` | none | a [`ChannelTarget`]; what follows is not looked at then |
+/// | `Registry`, `Key` | none, `Etcd.Key` | the URL of any registry, and the service there; go-zero has neither |
+/// | `Etcd` | none | [see there](super#etcd) |
+/// | `App`, `Token` | none | sent with every call as metadata `app` and `token`, if both are set |
+/// | `Timeout` | 2000 | how long a call may take, in milliseconds; 0 for as long as it takes |
+/// | `NonBlock` | `true` | whether to start although nobody can be reached yet |
+///
+/// In go-zero's own files it stands under a name, such as `UserRpc`. It implements `Deserialize`, and can be
+/// a field of your own:
+///
+/// ```
+/// use serde::Deserialize;
+/// use service_registry::config::ClientConfig;
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     #[serde(rename = "UserRpc")]
+///     user_rpc: ClientConfig,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config: Config = serde_saphyr::from_str(
+///     "
+/// Name: mall-api
+/// UserRpc:
+///   Timeout: 500
+///   Etcd:
+///     Hosts: [127.0.0.1:2379]
+///     Key: user.rpc
+/// ",
+/// )?;
+/// let target = config.user_rpc.target();
+/// assert_eq!(target.to_string(), "etcd:///127.0.0.1:2379?key=user.rpc");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    target: ChannelTarget,
+    credentials: Option<(String, Secret)>,
+    timeout: Option<Duration>,
+    non_block: bool,
+}
+
+/// go-zero's, in milliseconds.
+const DEFAULT_TIMEOUT: i64 = 2000;
+
+impl ClientConfig {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming what is wrong: [see there](super#errors).
+    pub fn from_yaml(yaml: &str) -> Result<Self> {
+        Self::new(yaml::parse(yaml)?)
+    }
+
+    /// Reads the configuration in a file.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        yaml::read(path.as_ref(), Self::from_yaml)
+    }
+
+    fn new(fields: Fields) -> Result<Self> {
+        let target = fields.target()?;
+        let timeout = fields.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
+        let app = fields.app.filter(|app| !app.is_empty());
+        let token = fields.token.filter(|token| !token.is_empty()).map(Secret::new);
+        Ok(Self {
+            target,
+            credentials: app.zip(token),
+            timeout: timeout.map(Duration::from_millis),
+            non_block: fields.non_block.unwrap_or(true),
+        })
+    }
+
+    /// Whom to call.
+    pub fn target(&self) -> &ChannelTarget {
+        &self.target
+    }
+
+    /// The values of the metadata `app` and `token` of every call.
+    pub fn credentials(&self) -> Option<(&str, &Secret)> {
+        self.credentials.as_ref().map(|(app, token)| (app.as_str(), token))
+    }
+
+    /// How long a call may take; `None` for as long as it takes.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Whether to start although nobody can be reached yet.
+    pub fn non_block(&self) -> bool {
+        self.non_block
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let AnyCase(fields) = AnyCase::deserialize(deserializer)?;
+        Self::new(fields).map_err(|error| serde::de::Error::custom(error.chain()))
+    }
+}
+
+/// What the YAML may have.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    endpoints: Option<Vec<String>>,
+    target: Option<String>,
+    registry: Option<String>,
+    key: Option<String>,
+    etcd: Option<AnyCase<EtcdSection>>,
+    app: Option<String>,
+    token: Option<String>,
+    timeout: Option<i64>,
+    #[serde(rename = "nonblock")]
+    non_block: Option<bool>,
+}
+
+impl Fields {
+    /// By go-zero's precedence.
+    fn target(&self) -> Result<ChannelTarget> {
+        if let Some(endpoints) = self.endpoints.as_deref().filter(|all| !all.is_empty()) {
+            let addresses = endpoints.iter().map(|endpoint| endpoint.parse()).collect();
+            let addresses: Result<_> = addresses;
+            return addresses
+                .map(ChannelTarget::Direct)
+                .map_err(|error| wrong("Endpoints", error));
+        }
+        if let Some(target) = stated(self.target.as_ref()) {
+            return target.parse().map_err(|error| wrong("Target", error));
+        }
+        let etcd = self.etcd.as_ref().map(|AnyCase(etcd)| etcd);
+        if let Some(url) = stated(self.registry.as_ref()) {
+            let registry = url.parse().map_err(|error| wrong("Registry", error))?;
+            let key = stated(self.key.as_ref()).or_else(|| etcd?.key());
+            let key = key.ok_or_else(|| invalid("a client has a `Key` where it has a `Registry`"))?;
+            let service = key.parse().map_err(|error| wrong("Key", error))?;
+            return Ok(ChannelTarget::Service { registry, service });
+        }
+        let service = etcd.map_or(Ok(None), EtcdSection::service)?;
+        let (registry, service) = service.ok_or_else(|| {
+            invalid("a client has one of `Endpoints`, `Target`, `Registry` and `Etcd`")
+        })?;
+        Ok(ChannelTarget::Service { registry, service })
+    }
+}
