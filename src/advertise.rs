@@ -173,21 +173,21 @@ impl Advertise {
     }
 
     fn nothing_to_publish(&self) -> Error {
-        let mut message = "no interface has an address that others can dial".to_owned();
+        let mut message = vec!["no interface has an address that others can dial".to_owned()];
         if self.is_picky() {
-            message.push_str(" and that is as `Interface` and `Cidr` say");
+            message.push(" and that is as `Interface` and `Cidr` say".to_owned());
         }
-        message.push_str(": set `AdvertiseOn` to `host:port`");
+        message.push(": set `AdvertiseOn` to `host:port`".to_owned());
         if matches!(self.listen_on.host, Host::Any(IpAddr::V4(_))) {
-            message.push_str(", or listen on `[::]` if IPv6 is meant");
+            message.push(", or listen on `[::]` if IPv6 is meant".to_owned());
         }
         if let Some(interface) = &self.interface {
-            message.push_str(&format!(", interface=`{}`", interface.escape_debug()));
+            message.push(format!(", interface=`{}`", interface.escape_debug()));
         }
         if let Some(cidr) = &self.cidr {
-            message.push_str(&format!(", cidr=`{cidr}`"));
+            message.push(format!(", cidr=`{cidr}`"));
         }
-        invalid(message)
+        invalid(message.concat())
     }
 }
 
@@ -328,7 +328,9 @@ fn publish(host: &str, port: u16) -> Result<Address> {
 fn is_dialable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         _ if ip.is_unspecified() || ip.is_multicast() => false,
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_link_local() || v4.is_broadcast() || v4.is_multicast()),
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_link_local() || v4.is_broadcast() || v4.is_multicast())
+        }
         IpAddr::V6(v6) => !v6.is_unicast_link_local(),
     }
 }

@@ -48,7 +48,27 @@ mod yaml;
 pub use self::client::ClientConfig;
 pub use self::server::ServerConfig;
 
-use crate::{Error, ErrorKind};
+use self::etcd::EtcdSection;
+use crate::{Error, ErrorKind, Result, ServiceName, Target};
+
+/// The registry that is configured, and the service there: in `Registry`, or else in `Etcd`.
+///
+/// The service in a `Registry` is the first of `Key`, `Etcd.Key` and `name` that is stated.
+fn service(
+    registry: Option<&String>,
+    key: Option<&String>,
+    etcd: &EtcdSection,
+    name: Option<&str>,
+) -> Result<Option<(Target, ServiceName)>> {
+    let Some(url) = stated(registry) else { return etcd.service() };
+    let registry = url.parse().map_err(|error| wrong("Registry", error))?;
+    let keys = [("Key", stated(key)), ("Etcd.Key", etcd.key()), ("Name", name)];
+    let key = keys.into_iter().find_map(|(field, key)| Some((field, key?)));
+    let (field, key) =
+        key.ok_or_else(|| invalid("there is a `Key` where there is a `Registry`"))?;
+    let service = key.parse().map_err(|error| wrong(field, error))?;
+    Ok(Some((registry, service)))
+}
 
 /// A text that says something: in go-zero, what is empty is not set.
 fn stated(text: Option<&String>) -> Option<&str> {

@@ -214,8 +214,7 @@ mod tests {
 
     #[test]
     fn a_key_is_slashes_and_a_name() {
-        for (key, slashes, name) in
-            [("a/b", "", "a/b"), ("/a", "/", "a"), ("//a//b", "//", "a//b")]
+        for (key, slashes, name) in [("a/b", "", "a/b"), ("/a", "/", "a"), ("//a//b", "//", "a//b")]
         {
             assert_eq!(ServiceName::from_key(key).unwrap(), (slashes, name.parse().unwrap()));
         }

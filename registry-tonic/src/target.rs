@@ -168,8 +168,7 @@ fn hosts_of_go_zero<'a>(registry: &Target, url: &'a str) -> Option<&'a str> {
 }
 
 /// What stands as it is in a key: what Go's `url.QueryEscape` leaves.
-const KEY: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// As Go's `url.QueryEscape` does.
 fn escape(key: &str) -> String {

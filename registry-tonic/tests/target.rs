@@ -11,9 +11,7 @@ fn parse(text: &str) -> ChannelTarget {
 /// The registry and the service of a target that has them.
 fn service(text: &str) -> (String, String) {
     match parse(text) {
-        ChannelTarget::Service { registry, service } => {
-            (registry.to_string(), service.to_string())
-        }
+        ChannelTarget::Service { registry, service } => (registry.to_string(), service.to_string()),
         ChannelTarget::Direct(_) => panic!("{text} names a service"),
     }
 }
@@ -137,7 +135,8 @@ fn a_password_is_passed_on_and_shows_nowhere() {
         let ChannelTarget::Service { registry, .. } = target else { panic!("{text}") };
         assert_eq!(registry.password().unwrap().reveal(), "s3cret");
     }
-    for text in ["etcd://app:p?s3cret@h/a", "redis://app:s3cret@h", "app:s3cret@h", "etcd://a:s3cret"]
+    for text in
+        ["etcd://app:p?s3cret@h/a", "redis://app:s3cret@h", "app:s3cret@h", "etcd://a:s3cret"]
     {
         assert!(!refusal(text).contains("s3cret"), "{text}");
     }

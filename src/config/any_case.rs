@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 /// A struct whose fields are named in lower case, from a map that names them in any.
 ///
 /// The values are deserialized as what they are wanted for, so that `Pass: 123` is a text.
+#[derive(Default)]
 pub(super) struct AnyCase<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for AnyCase<T> {

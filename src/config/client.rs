@@ -2,9 +2,9 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, stated, wrong, yaml};
+use super::{invalid, service, stated, wrong, yaml};
 use crate::tonic::ChannelTarget;
-use crate::{Result, Secret};
+use crate::{Address, Result, Secret};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
@@ -81,16 +81,15 @@ impl ClientConfig {
     }
 
     fn new(fields: Fields) -> Result<Self> {
-        let target = fields.target()?;
         let timeout = fields.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
-        let app = fields.app.filter(|app| !app.is_empty());
-        let token = fields.token.filter(|token| !token.is_empty()).map(Secret::new);
+        let app = stated(fields.app.as_ref()).map(str::to_owned);
+        let token = stated(fields.token.as_ref()).map(Secret::new);
         Ok(Self {
-            target,
             credentials: app.zip(token),
             timeout: timeout.map(Duration::from_millis),
             non_block: fields.non_block.unwrap_or(true),
+            target: fields.target()?,
         })
     }
 
@@ -140,27 +139,17 @@ struct Fields {
 
 impl Fields {
     /// By go-zero's precedence.
-    fn target(&self) -> Result<ChannelTarget> {
+    fn target(self) -> Result<ChannelTarget> {
         if let Some(endpoints) = self.endpoints.as_deref().filter(|all| !all.is_empty()) {
-            let addresses = endpoints.iter().map(|endpoint| endpoint.parse()).collect();
-            let addresses: Result<_> = addresses;
-            return addresses
-                .map(ChannelTarget::Direct)
-                .map_err(|error| wrong("Endpoints", error));
+            let addresses = endpoints.iter().map(Address::new).collect::<Result<_>>();
+            return addresses.map(ChannelTarget::Direct).map_err(|error| wrong("Endpoints", error));
         }
         if let Some(target) = stated(self.target.as_ref()) {
             return target.parse().map_err(|error| wrong("Target", error));
         }
-        let etcd = self.etcd.as_ref().map(|AnyCase(etcd)| etcd);
-        if let Some(url) = stated(self.registry.as_ref()) {
-            let registry = url.parse().map_err(|error| wrong("Registry", error))?;
-            let key = stated(self.key.as_ref()).or_else(|| etcd?.key());
-            let key = key.ok_or_else(|| invalid("a client has a `Key` where it has a `Registry`"))?;
-            let service = key.parse().map_err(|error| wrong("Key", error))?;
-            return Ok(ChannelTarget::Service { registry, service });
-        }
-        let service = etcd.map_or(Ok(None), EtcdSection::service)?;
-        let (registry, service) = service.ok_or_else(|| {
+        let AnyCase(etcd) = self.etcd.unwrap_or_default();
+        let place = service(self.registry.as_ref(), self.key.as_ref(), &etcd, None)?;
+        let (registry, service) = place.ok_or_else(|| {
             invalid("a client has one of `Endpoints`, `Target`, `Registry` and `Etcd`")
         })?;
         Ok(ChannelTarget::Service { registry, service })

@@ -75,10 +75,11 @@ impl EtcdSection {
         if cert.is_some() != key.is_some() {
             return Err(invalid("`Etcd` has both of `CertFile` and `CertKeyFile`, or neither"));
         }
-        let files = [("ca", stated(self.ca_cert_file.as_ref())), ("cert", cert), ("key", key)];
-        let files = files.into_iter().filter_map(|(option, path)| Some((option, path?)));
-        let options: String =
-            files.map(|(option, path)| format!("&{option}={}", encode(path))).collect();
+        let ca = stated(self.ca_cert_file.as_ref());
+        let options = [("ca", ca), ("cert", cert), ("key", key)].map(|(option, path)| {
+            path.map_or_else(String::new, |path| format!("&{option}={}", encode(path)))
+        });
+        let options = options.concat();
         Ok((if options.is_empty() { "etcd" } else { "etcds" }, options))
     }
 }

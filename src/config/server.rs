@@ -2,7 +2,7 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, stated, wrong, yaml};
+use super::{invalid, service, stated, wrong, yaml};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
@@ -94,21 +94,12 @@ impl ServerConfig {
     fn new(fields: Fields) -> Result<Self> {
         let name = stated(fields.name.as_ref()).ok_or_else(|| invalid("a server has a `Name`"))?;
         let advertise = fields.advertise()?;
-        let AnyCase(etcd) = fields.etcd.unwrap_or_else(|| AnyCase(EtcdSection::default()));
+        let AnyCase(etcd) = fields.etcd.unwrap_or_default();
         let id = etcd.id().map(|id| id.to_string().parse()).transpose()?;
-        let (registry, service) = match stated(fields.registry.as_ref()) {
-            Some(url) => {
-                let registry = url.parse().map_err(|error| wrong("Registry", error))?;
-                let key = stated(fields.key.as_ref()).or(etcd.key());
-                let service = key.map_or_else(|| named(name), |key| {
-                    key.parse().map_err(|error| wrong("Key", error))
-                })?;
-                (Some(registry), service)
-            }
-            None => match etcd.service()? {
-                Some((registry, service)) => (Some(registry), service),
-                None => (None, named(name)?),
-            },
+        let place = service(fields.registry.as_ref(), fields.key.as_ref(), &etcd, Some(name))?;
+        let (registry, service) = match place {
+            Some((registry, service)) => (Some(registry), service),
+            None => (None, name.parse().map_err(|error| wrong("Name", error))?),
         };
         Ok(Self {
             name: name.to_owned(),
@@ -222,8 +213,4 @@ impl Fields {
         }
         Ok(advertise)
     }
-}
-
-fn named(name: &str) -> Result<ServiceName> {
-    name.parse().map_err(|error| wrong("Name", error))
 }

@@ -30,12 +30,11 @@ fn explain(error: &serde_saphyr::Error) -> Error {
     use serde_saphyr::Error as Yaml;
     let what = match error.without_snippet() {
         Yaml::SerdeInvalidType { expected, .. } | Yaml::SerdeInvalidValue { expected, .. } => {
-            format!("a field is {expected}")
+            format!("what should stand here is {expected}")
         }
-        Yaml::Unexpected { expected, .. } => format!("what stands here is a {expected}"),
-        Yaml::InvalidScalar { ty, .. } => format!("a field is a {ty}"),
-        Yaml::DuplicateMappingKey { .. } => "a field is given once".to_owned(),
-        _ => "a configuration is YAML".to_owned(),
+        Yaml::Unexpected { expected, .. } => format!("what should stand here is a {expected}"),
+        Yaml::InvalidScalar { ty, .. } => format!("what should stand here is of the type {ty}"),
+        _ => "a configuration is YAML, with each field once".to_owned(),
     };
     match error.location() {
         None => invalid(what),
