@@ -32,7 +32,10 @@ fn explain(error: &serde_saphyr::Error) -> Error {
         Yaml::SerdeInvalidType { expected, .. } | Yaml::SerdeInvalidValue { expected, .. } => {
             format!("what should stand here is {expected}")
         }
-        Yaml::Unexpected { expected, .. } => format!("what should stand here is a {expected}"),
+        Yaml::Unexpected { expected, .. } => {
+            // It speaks of where a mapping or a sequence starts.
+            format!("what should stand here is a {}", expected.trim_end_matches(" start"))
+        }
         Yaml::InvalidScalar { ty, .. } => format!("what should stand here is of the type {ty}"),
         _ => "a configuration is YAML, with each field once".to_owned(),
     };
