@@ -84,10 +84,14 @@
 
 #[cfg(feature = "config")]
 pub mod advertise;
+#[cfg(feature = "tonic")]
+mod channel;
 #[cfg(feature = "config")]
 pub mod config;
 mod connect;
 
+#[cfg(feature = "tonic")]
+pub use self::channel::{connect_channel, connect_channel_target};
 pub use self::connect::{connect, connect_target};
 pub use registry_core::*;
 

@@ -40,6 +40,13 @@ fn a_file_of_go_zero_is_read_as_it_is() {
     assert_eq!(config.timeout(), Some(Duration::from_millis(500)));
     assert!(!config.non_block());
     assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    let options = config.channel_options().unwrap();
+    for (key, value) in [("app", "mall"), ("token", "s3cret")] {
+        assert_eq!(options.metadata.get(key).unwrap(), value);
+    }
+    let error = parse("{Target: 'direct:///a:1', App: mall, Token: \"s3cret\\n\"}");
+    let error = error.channel_options().unwrap_err();
+    assert!(error.to_string().contains("`Token`") && !error.to_string().contains("s3cret"));
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
 use super::{invalid, service, stated, wrong, yaml};
-use crate::tonic::ChannelTarget;
-use crate::{Address, Result, Secret};
+use crate::tonic::{Channel, ChannelOptions, ChannelTarget, MakeEndpoint};
+use crate::{Address, Result, Secret, connect_channel_target};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
+use tonic::transport::Endpoint;
 
 /// The configuration of a client, as in go-zero's `RpcClientConf` (`zrpc/config.go`).
 ///
@@ -112,6 +113,45 @@ impl ClientConfig {
     pub fn non_block(&self) -> bool {
         self.non_block
     }
+
+    /// The options of a channel that sends the credentials and keeps the timeout.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `App` or `Token` is no value of gRPC metadata: visible ASCII.
+    pub fn channel_options(&self) -> Result<ChannelOptions> {
+        let mut options = ChannelOptions::default();
+        if let Some((app, token)) = self.credentials() {
+            for (key, field, value) in [("app", "App", app), ("token", "Token", token.reveal())] {
+                let value = value.parse().map_err(|_| {
+                    invalid(format!("`{field}` is sent as gRPC metadata, which is visible ASCII"))
+                })?;
+                options.metadata.insert(key, value);
+            }
+        }
+        if let Some(timeout) = self.timeout {
+            options.endpoint = MakeEndpoint::new(move |address| {
+                let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+                Ok(endpoint.timeout(timeout))
+            });
+        }
+        Ok(options)
+    }
+
+    /// Connects a channel to the [target](Self::target), with [these options](Self::channel_options).
+    ///
+    /// It does not wait for an endpoint, whatever `NonBlock` says: a call does that by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn connect(&self) -> Result<Channel> {
+        connect_channel_target(&self.target, self.channel_options()?).await
+    }
 }
 
 impl<'de> Deserialize<'de> for ClientConfig {
@@ -155,3 +195,6 @@ impl Fields {
         Ok(ChannelTarget::Service { registry, service })
     }
 }
+
+#[cfg(test)]
+mod tests;
