@@ -10,13 +10,13 @@
 //! | `ListenOn: 0.0.0.0:8080`, `:8080` or `[::]:8080`, with `POD_IP` in the environment | `$POD_IP:8080`, as in go-zero |
 //! | the same without `POD_IP` | the first address of the first usable interface |
 //!
-//! A port of 0 is the port that was bound. An interface is usable if it is up, not loopback, and not a bridge
-//! that containers or virtual machines make (`docker0`, `br-*`, `veth*`, `virbr*`); `Interface` and `Cidr`
-//! may name those too. IPv4 comes first, as in go-zero; IPv6 counts where a server listens on `[::]`, since
+//! A port of 0 is the port that was bound. An interface is usable if it is up, not loopback, and not a
+//! bridge that containers or virtual machines make (`docker0`, `br-*`, `veth*`, `virbr*`); `Interface`
+//! and `Cidr` may name those too. IPv4 comes first, as in go-zero; IPv6 counts where a server listens on `[::]`, since
 //! one on `0.0.0.0` or `:8080` has IPv4 only.
 //!
-//! Refused, as nobody else can dial it, is whatever is unspecified (`0.0.0.0`, `[::]`), link-local (`169.254.*`,
-//! `[fe80::]`) or multicast. go-zero (`zrpc/internal/rpcpubserver.go`) publishes these, and for want of an
+//! Refused, as nobody else can dial it, is whatever is unspecified (`0.0.0.0`, `[::]`), link-local
+//! (`169.254.*`, `[fe80::]`) or multicast. go-zero (`zrpc/internal/rpcpubserver.go`) publishes these, and for want of an
 //! interface `0.0.0.0` itself.
 
 use crate::{Address, Error, ErrorKind, Result};
@@ -60,7 +60,8 @@ impl Advertise {
         Self { listen_on, stated: None, interface: None, cidr: None }
     }
 
-    /// Publishes `host[:port]`, whatever else is set. Without a port, or with port 0, it is that of the server.
+    /// Publishes `host[:port]`, whatever else is set. Without a port, or with port 0, it is that of the
+    /// server.
     ///
     /// # Errors
     ///
@@ -193,8 +194,8 @@ impl Advertise {
 
 /// Where a server listens: `host:port`.
 ///
-/// No host, as in `:8080`, is `0.0.0.0`; port 0 leaves the choice to the system. It is shown in the form that a
-/// listener of Rust's binds.
+/// No host, as in `:8080`, is `0.0.0.0`; port 0 leaves the choice to the system. It is shown in the form
+/// that a listener of Rust's binds.
 ///
 /// ```
 /// use service_registry::advertise::ListenOn;

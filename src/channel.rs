@@ -32,9 +32,9 @@ pub async fn connect_channel(target: &str, options: ChannelOptions) -> Result<Ch
 
 /// Connects a channel to a target.
 ///
-/// It waits for the registry, and not for an endpoint: for that a call waits by itself. Each call of it makes a
-/// [`Discovery`] of its own; who has several services in one registry, or one on `mem://`, shares a `Discovery`
-/// and makes each [`Channel`] from a view.
+/// It waits for the registry, and not for an endpoint: for that a call waits by itself. Each time it makes
+/// a [`Discovery`] of its own; who has several services in one registry, or one on `mem://`, shares a
+/// `Discovery` and makes each [`Channel`] from a view.
 ///
 /// # Errors
 ///

@@ -32,9 +32,9 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
 ///
 /// # Errors
 ///
-/// `Invalid` if a part of the URL is wrong, its scheme is unknown (the error lists those there are) or was not
-/// built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if it
-/// refuses the credentials.
+/// `Invalid` if a part of the URL is wrong, its scheme is unknown (the error lists those there are) or was
+/// not built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if
+/// it refuses the credentials.
 pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
     match target.scheme() {
         #[cfg(feature = "mem")]

@@ -98,19 +98,18 @@ fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(name_of);
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
-    let path = path.trim_matches('/');
     if authority.is_empty() {
         if names.any(|name| name != "key") {
             return Err(invalid("a go-zero target has no option but `key`"));
         }
         let key = option(rest, "key").ok_or_else(wrong_form)?;
         // As a query is escaped: a space is `+`.
-        return ChannelTarget::go_zero(path, &decode(&key.replace('+', " "))?);
+        return ChannelTarget::go_zero(path.trim_matches('/'), &decode(&key.replace('+', " "))?);
     }
     if names.next().is_some() {
         return Err(invalid("a go-zero target whose path is its key has no options"));
     }
-    ChannelTarget::go_zero(authority, &decode(path)?)
+    ChannelTarget::go_zero(authority, decode(path)?.trim_matches('/'))
 }
 
 fn parse_registry(url: &str) -> Result<ChannelTarget> {

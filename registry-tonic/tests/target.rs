@@ -58,8 +58,10 @@ fn a_leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
     let twice = "etcd:///h:2379?key=%2F%2Fsvc";
     assert_eq!(service(twice).0, "etcd://h:2379///?layout=go-zero");
     assert_eq!(parse(twice).to_string(), twice);
-    assert_eq!(service("etcd://h:2379//grpc/svc").1, "grpc/svc");
-    assert_eq!(service("etcd://h:2379//grpc/svc").0, "etcd://h:2379?layout=go-zero");
+    for trimmed in ["etcd://h:2379//grpc/svc", "discov://h:2379/%2Fgrpc/svc%2F"] {
+        let (registry, name) = service(trimmed);
+        assert_eq!((&*registry, &*name), ("etcd://h:2379?layout=go-zero", "grpc/svc"));
+    }
 }
 
 #[test]
