@@ -15,8 +15,10 @@ mod options;
 mod picker;
 mod status;
 mod subset;
+mod target;
 
 pub use self::body::ResponseBody;
 pub use self::channel::Channel;
 pub use self::load::Ejection;
 pub use self::options::{ChannelOptions, MakeEndpoint};
+pub use self::target::ChannelTarget;
