@@ -109,3 +109,14 @@ fn what_is_wrong_is_said_by_its_field() {
         assert!(message.contains(hint), "{yaml}: {message}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_would_rather_not_start_alone_waits_three_seconds_for_somebody_to_call() {
+    let connect = async |yaml: &str| parse(yaml).connect().await;
+    let begun = tokio::time::Instant::now();
+    connect("{Endpoints: ['127.0.0.1:1']}").await.unwrap();
+    assert!(begun.elapsed().is_zero(), "unless it says so, it starts");
+    let error = connect("{Endpoints: ['127.0.0.1:1'], NonBlock: false}").await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::Unavailable, 3));
+    assert!(error.chain().to_string().contains("cannot be reached"), "{}", error.chain());
+}

@@ -2,10 +2,11 @@
 
 use crate::body::ResponseBody;
 use crate::channel::Board;
+use crate::ejection::Probe;
 use crate::endpoint::Connection;
-use crate::status;
-use http::{HeaderMap, Response};
-use registry_core::Address;
+use crate::status::{self, Cause, Outcome};
+use http::{HeaderMap, Response, StatusCode};
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -21,81 +22,134 @@ pub(crate) struct Call {
     connection: Arc<Connection>,
     board: Arc<Board>,
     begun: Instant,
-    /// Whether its latency is known, or is none to be known.
+    /// The right to show whether an ejected endpoint serves again, until it was shown.
+    probe: Option<Probe>,
+    /// Whether it was answered, or there is no answer to wait for.
     is_answered: bool,
+    /// Whether it is known what came of it.
+    is_judged: bool,
 }
 
 impl Call {
-    pub(crate) fn begin(connection: Arc<Connection>, board: Arc<Board>, begun: Instant) -> Self {
+    pub(crate) fn begin(
+        connection: Arc<Connection>,
+        board: Arc<Board>,
+        begun: Instant,
+        probe: Option<Probe>,
+    ) -> Self {
         connection.load().begin();
-        Self { connection, board, begun, is_answered: false }
+        Self { connection, board, begun, probe, is_answered: false, is_judged: false }
     }
 
     pub(crate) fn channel(&self) -> Channel {
         self.connection.channel()
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        self.connection.address()
-    }
-
-    /// It was answered: its latency is known. It is over when the body of the answer is.
+    /// It was answered. It is over when the body of the answer is.
     pub(crate) fn answered(mut self, response: Response<Body>) -> Response<ResponseBody> {
         self.is_answered = true;
-        self.connection.load().answered(self.begun.elapsed(), self.board.now());
-        self.judge(response.headers());
+        if response.status() != StatusCode::OK && !response.headers().contains_key(GRPC_STATUS) {
+            // A proxy said so, or who does not speak gRPC.
+            self.conclude(Outcome::Failure);
+        } else {
+            self.connection.load().answered(self.begun.elapsed(), self.board.now());
+            if !self.judge(response.headers()) {
+                // It serves, whatever is to come: a stream may go on for hours.
+                if let Some(probe) = self.probe.take() {
+                    self.connection.standing().recover(probe);
+                }
+            }
+        }
         response.map(|body| ResponseBody::new(body, self))
     }
 
-    /// It failed: returns the status to fail with.
-    pub(crate) fn failed(mut self, status: Status) -> Status {
-        self.is_answered = true;
-        self.conclude(status.code());
-        status
-    }
-
-    /// It says nothing of the endpoint.
-    pub(crate) fn was_never_sent(mut self) {
-        self.is_answered = true;
-    }
-
-    /// Takes in what headers or trailers say came of it, if they do: headers only where nothing follows.
-    pub(crate) fn judge(&self, headers: &HeaderMap) {
-        if let Some(status) = headers.get(GRPC_STATUS) {
-            self.conclude(Code::from_bytes(status.as_bytes()));
+    /// Its answer has ended, with these trailers.
+    pub(crate) fn ended(mut self, trailers: Option<&HeaderMap>) {
+        let judged = trailers.is_some_and(|trailers| self.judge(trailers));
+        if !judged && !self.is_judged {
+            // Every call ends with a status: this one was cut off.
+            self.conclude(Outcome::Failure);
         }
+    }
+
+    /// The transport failed it: returns the status to fail with.
+    pub(crate) fn failed(mut self, cause: Cause, error: Box<dyn StdError + Send + Sync>) -> Status {
+        if cause != Cause::TimedOut {
+            self.is_answered = true; // how long it took says nothing
+        }
+        self.conclude(cause.outcome());
+        cause.status(error)
+    }
+
+    /// It goes to another endpoint, and says of this one but that its connection is gone.
+    pub(crate) fn moves_on(mut self, cause: Cause) {
+        self.is_answered = true;
+        if cause == Cause::NeverSent {
+            self.connection.lose();
+        }
+        let (address, service) = (self.connection.address(), &self.board.name);
+        tracing::debug!(%address, service, ?cause, "a call goes to another endpoint");
+        self.board.meters.replayed();
+    }
+
+    /// Takes in what headers or trailers say came of it. Whether they do: headers only where nothing follows.
+    fn judge(&mut self, headers: &HeaderMap) -> bool {
+        let Some(status) = headers.get(GRPC_STATUS) else { return false };
+        self.conclude(status::outcome(Code::from_bytes(status.as_bytes())));
+        true
     }
 
     /// Takes in what came of it.
-    pub(crate) fn conclude(&self, code: Code) {
+    fn conclude(&mut self, outcome: Outcome) {
+        self.is_judged = true;
+        let connection = self.connection.clone();
+        match outcome {
+            Outcome::Neither => {}
+            Outcome::Success => {
+                connection.load().succeeded();
+                if let Some(probe) = self.probe.take() {
+                    connection.standing().recover(probe);
+                }
+            }
+            Outcome::Failure => self.count_failure(),
+        }
+    }
+
+    fn count_failure(&mut self) {
         let now = self.board.now();
-        let (load, outcome) = (self.connection.load(), status::outcome(code));
-        let Some(ejection) = &self.board.options.ejection else {
-            load.judge(outcome, u32::MAX, now);
-            return;
-        };
-        if !load.judge(outcome, ejection.failures, now) || !self.board.may_eject(now) {
+        let failures = self.connection.load().failed(now);
+        let Some(ejection) = &self.board.options.ejection else { return };
+        // Of one on probation a single failure is enough, if it is that of its probe.
+        let is_enough = failures >= ejection.failures || self.probe.is_some();
+        if !is_enough || !self.board.may_eject(now) {
             return;
         }
-        if let Some(duration) = load.eject(ejection, now) {
-            let (address, service) = (self.address(), &self.board.name);
-            tracing::warn!(%address, service, ?code, ?duration, "it keeps failing: no calls for a while");
+        if let Some(duration) = self.connection.standing().eject(ejection, now) {
+            let (address, service) = (self.connection.address(), &self.board.name);
+            tracing::warn!(%address, service, failures, ?duration, "it keeps failing: no calls for a while");
+            self.board.meters.ejected();
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let load = self.connection.load();
         if !self.is_answered {
-            load.given_up(self.begun.elapsed(), self.board.now());
+            let now = self.board.now();
+            let is_failure = self.connection.load().given_up(self.begun.elapsed(), now);
+            if is_failure && !self.is_judged {
+                self.count_failure();
+            }
         }
-        load.end();
+        if let Some(probe) = self.probe.take() {
+            self.connection.standing().release(probe);
+        }
+        self.connection.load().end();
     }
 }
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("address", self.address()).finish_non_exhaustive()
+        f.debug_struct("Call").field("address", self.connection.address()).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,14 @@
 //! A channel to a service, wherever its instances are.
 
-use crate::body::{Lent, ResponseBody};
+use crate::body::ResponseBody;
 use crate::call::Call;
+use crate::clock::{Ticks, in_time};
 use crate::keeper::{Keeper, Outlook, Source};
-use crate::load::Ticks;
+use crate::metrics::Meters;
 use crate::options::ChannelOptions;
 use crate::picker::Picker;
-use crate::status;
+use crate::replay::Replay;
+use crate::status::Cause;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Request, Response};
 use registry_core::{Address, View};
@@ -23,8 +25,11 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-/// So often a call that was never sent is given to another endpoint.
-const MAX_TRIES: u32 = 5;
+/// So often a call that a server refused is given to another.
+const MAX_REFUSALS: u32 = 3;
+
+/// So often another endpoint is picked where somebody else was faster to probe it.
+const MAX_PICKS: u32 = 3;
 
 /// A channel to all instances of a service: use it in place of tonic's.
 ///
@@ -32,8 +37,9 @@ const MAX_TRIES: u32 = 5;
 /// calls they have. Endpoints are connected to as soon as they are listed, and lost connections made
 /// anew, without waiting for a call. Draining instances, and those of weight 0, get no new calls; calls
 /// under way go on. An endpoint that cannot be reached gets none, and one that keeps failing none for a while.
-/// A call that was never sent, because its connection was just lost, goes to another endpoint; what may
-/// have been sent is not repeated, since only its caller knows whether it may be.
+/// A call that no server has looked at, because its connection was just lost or the server says that it takes
+/// no more, goes to another endpoint. What a server may have looked at is not repeated, since only its
+/// caller knows whether it may be.
 ///
 /// A clone is a cheap handle to the same connections. They are closed with the last one.
 ///
@@ -79,6 +85,9 @@ pub(crate) struct Board {
     /// What is called, for messages.
     pub(crate) name: String,
     pub(crate) options: Arc<ChannelOptions>,
+    pub(crate) meters: Meters,
+    /// The metadata of the options.
+    headers: HeaderMap,
     start: Instant,
     scene: ArcSwap<Scene>,
     changed: Notify,
@@ -96,7 +105,8 @@ impl Channel {
     ///
     /// Outside of a tokio runtime.
     pub fn new(view: View, options: ChannelOptions) -> Self {
-        Self::of(format!("`{}`", view.service()), Source::View(view), options)
+        let meters = Meters::new(view.service().as_str());
+        Self::of(format!("`{}`", view.service()), meters, Source::View(view), options)
     }
 
     /// A channel to `addresses`, without a registry.
@@ -105,16 +115,43 @@ impl Channel {
     ///
     /// Outside of a tokio runtime.
     pub fn fixed(addresses: impl IntoIterator<Item = Address>, options: ChannelOptions) -> Self {
-        let addresses = Vec::from_iter(addresses);
-        Self::of("the given addresses".into(), Source::Fixed(addresses), options)
+        let source = Source::Fixed(Vec::from_iter(addresses));
+        Self::of("the given addresses".into(), Meters::new("direct"), source, options)
     }
 
-    fn of(name: String, source: Source, options: ChannelOptions) -> Self {
+    /// Waits until an endpoint is connected to, or for `within`.
+    ///
+    /// Nobody has to: a call waits by itself. It is for those who would rather not start than start without.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` after `within`, with the reason. The channel goes on trying.
+    pub async fn ready(&self, within: Duration) -> Result<(), Status> {
+        let board = &self.shared.board;
+        let until = in_time(within);
+        loop {
+            let mut changed = std::pin::pin!(board.changed.notified());
+            changed.as_mut().enable();
+            let scene = board.scene.load_full();
+            if scene.picker.pick(board.now()).is_some() {
+                return Ok(());
+            }
+            if timeout_at(until, changed).await.is_err() {
+                let (Outlook::Waiting(why) | Outlook::Hopeless(why)) = &scene.outlook;
+                return Err(Status::unavailable(why.clone()));
+            }
+        }
+    }
+
+    fn of(name: String, meters: Meters, source: Source, options: ChannelOptions) -> Self {
+        let headers = options.metadata.clone().into_headers();
         let options = Arc::new(options);
         let outlook = Outlook::Waiting(format!("no endpoint of {name} is connected yet"));
         let scene = ArcSwap::from_pointee(Scene { picker: Picker::default(), outlook });
         let (start, changed) = (Instant::now(), Notify::new());
-        let board = Arc::new(Board { name, options: options.clone(), start, scene, changed });
+        let board =
+            Board { name, options: options.clone(), meters, headers, start, scene, changed };
+        let board = Arc::new(board);
         let keeper = tokio::spawn(Keeper::new(source, board.clone(), options).run());
         Self { shared: Arc::new(Shared { board, keeper: keeper.abort_handle() }) }
     }
@@ -154,26 +191,64 @@ async fn send(
     board: &Arc<Board>,
     request: Request<Body>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let (mut head, body) = request.into_parts();
-    board.add_metadata(&mut head.headers);
-    let slot = Lent::slot(body);
-    let mut tries = 1;
+    let mut request = Replay::new(request);
+    request.add_headers(&board.headers);
+    let limit = match (request.timeout(), board.options.timeout) {
+        (None, Some(ours)) => {
+            request.set_timeout(ours);
+            Some(ours)
+        }
+        (stated, _) => stated,
+    };
+    let wait = Wait::new(limit, board.options.wait);
+    let mut refusals = 0;
     loop {
-        let call = board.begin(&head.headers).await?;
-        let request = Request::from_parts(head.clone(), Body::new(Lent::new(&slot)));
+        let (call, waited) = board.begin(&wait).await?;
+        if waited || refusals > 0 {
+            // What is left of it: the endpoint, and our own clock, begin to count now.
+            if let Some(deadline) = wait.deadline {
+                request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+        }
         let mut channel = call.channel();
         let answer = async {
             poll_fn(|cx| channel.poll_ready(cx)).await?;
-            channel.call(request).await
+            channel.call(request.request()).await
         };
-        match answer.await {
+        let error = match answer.await {
             Ok(response) => return Ok(call.answered(response)),
-            Err(error) if tries < MAX_TRIES && status::was_never_sent(&error) && slot.is_full() => {
-                tracing::debug!(address = %call.address(), "never sent: it goes to another");
-                call.was_never_sent();
-                tries += 1;
-            }
-            Err(error) => return Err(call.failed(status::of(error.into()))),
+            Err(error) => error,
+        };
+        let cause = Cause::of(&error);
+        refusals += u32::from(cause == Cause::Refused);
+        let is_unseen = matches!(cause, Cause::NeverSent | Cause::Refused);
+        let may_move = refusals < MAX_REFUSALS && Instant::now() < wait.until && request.is_whole();
+        if !is_unseen || !may_move {
+            return Err(call.failed(cause, error.into()));
+        }
+        call.moves_on(cause);
+    }
+}
+
+/// How long a call waits for an endpoint.
+struct Wait {
+    until: Instant,
+    /// When the call itself is over, if it says so.
+    deadline: Option<Instant>,
+}
+
+impl Wait {
+    fn new(limit: Option<Duration>, wait: Duration) -> Self {
+        let deadline = limit.map(in_time);
+        let until = in_time(wait);
+        Self { until: deadline.map_or(until, |deadline| deadline.min(until)), deadline }
+    }
+
+    /// It is over: the status to fail with.
+    fn status(&self, why: String) -> Status {
+        match self.deadline {
+            Some(deadline) if deadline <= self.until => Status::deadline_exceeded(why),
+            _ => Status::unavailable(why),
         }
     }
 }
@@ -194,27 +269,16 @@ impl Board {
         self.scene.load().picker.may_eject(now)
     }
 
-    fn add_metadata(&self, headers: &mut HeaderMap) {
-        if self.options.metadata.is_empty() {
-            return;
-        }
-        for (name, value) in &self.options.metadata.clone().into_headers() {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
-    }
-
-    /// Begins a call with whoever is to have it, as soon as there is one.
-    async fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Result<Call, Status> {
+    /// Begins a call with whoever is to have it, as soon as there is one. And whether it waited.
+    async fn begin(self: &Arc<Self>, wait: &Wait) -> Result<(Call, bool), Status> {
         if let Some(call) = self.try_begin() {
-            return Ok(call);
+            return Ok((call, false));
         }
-        let (start, limit) = (Instant::now(), deadline(headers));
-        let until = start + limit.unwrap_or(Duration::MAX).min(self.options.wait);
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(call) = self.try_begin() {
-                return Ok(call);
+                return Ok((call, true));
             }
             let why = match &self.scene.load_full().outlook {
                 Outlook::Hopeless(why) => {
@@ -224,11 +288,8 @@ impl Board {
                 }
                 Outlook::Waiting(why) => why.clone(),
             };
-            if timeout_at(until, changed).await.is_err() {
-                return Err(match limit {
-                    Some(limit) if limit <= self.options.wait => Status::deadline_exceeded(why),
-                    _ => Status::unavailable(why),
-                });
+            if timeout_at(wait.until, changed).await.is_err() {
+                return Err(wait.status(why));
             }
         }
     }
@@ -237,43 +298,15 @@ impl Board {
         let begun = Instant::now();
         let now = Ticks::of(begun.saturating_duration_since(self.start));
         let scene = self.scene.load();
-        let connection = scene.picker.pick(now)?.connection.clone();
-        Some(Call::begin(connection, self.clone(), begun))
-    }
-}
-
-/// How long the caller gives the call: the header `grpc-timeout`, a number of up to 8 digits and a unit
-/// (gRPC's `doc/PROTOCOL-HTTP2.md`).
-fn deadline(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = count.parse().ok().filter(|count| *count < 100_000_000)?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_deadline_of_a_call_is_read_from_its_header() {
-        let read = |text: &str| {
-            deadline(&HeaderMap::from_iter([("grpc-timeout".parse().ok()?, text.parse().ok()?)]))
-        };
-        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(read("150m"), Some(Duration::from_millis(150)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for wrong in ["", "S", "-1S", "1", "1x", "100000000S", "1.5S"] {
-            assert_eq!(read(wrong), None, "{wrong}");
+        let mut picks = 1;
+        loop {
+            let connection = &scene.picker.pick(now)?.connection;
+            let probe = connection.standing().probe(now);
+            // Where somebody else has just begun to probe it, it is not usable any more.
+            if probe.is_some() || connection.standing().is_usable(now) || picks == MAX_PICKS {
+                return Some(Call::begin(connection.clone(), self.clone(), begun, probe));
+            }
+            picks += 1;
         }
-        assert_eq!(deadline(&HeaderMap::new()), None);
     }
 }

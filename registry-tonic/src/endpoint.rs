@@ -1,5 +1,7 @@
 //! An address that is kept connected to.
 
+use crate::channel::Board;
+use crate::ejection::Standing;
 use crate::link::{ConnectOnce, Link};
 use crate::load::Load;
 use crate::options::ChannelOptions;
@@ -19,8 +21,15 @@ const SETTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: Address,
-    load: Arc<Load>,
+    knowledge: Arc<Knowledge>,
     state: Mutex<State>,
+}
+
+/// What is known of how an endpoint serves.
+#[derive(Debug)]
+struct Knowledge {
+    load: Load,
+    standing: Standing,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +45,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: Address,
-    load: Arc<Load>,
+    knowledge: Arc<Knowledge>,
     channel: Channel,
     link: Arc<Link>,
 }
@@ -47,8 +56,17 @@ impl Connection {
         self.link.is_open()
     }
 
+    /// It is known to be gone.
+    pub(crate) fn lose(&self) {
+        self.link.lose();
+    }
+
     pub(crate) fn load(&self) -> &Load {
-        &self.load
+        &self.knowledge.load
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.knowledge.standing
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -63,32 +81,35 @@ impl Connection {
 #[cfg(test)]
 impl Connection {
     /// One that nobody has used.
-    pub(crate) fn untried(address: Address, now: crate::load::Ticks) -> Self {
+    pub(crate) fn untried(address: Address, now: crate::clock::Ticks) -> Self {
         let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let (load, link) = (Arc::new(Load::new(None, now)), Arc::new(Link::new()));
-        Self { address, load, channel, link }
+        let (knowledge, link) = (Knowledge::of(Load::new(None, now)), Arc::new(Link::new()));
+        Self { address, knowledge, channel, link }
     }
+}
 
-    pub(crate) fn lose(&self) {
-        self.link.lose();
+impl Knowledge {
+    fn of(load: Load) -> Arc<Self> {
+        Arc::new(Self { load, standing: Standing::default() })
     }
 }
 
 impl Endpoint {
     pub(crate) fn new(address: Address, load: Load) -> Self {
-        Self { address, load: Arc::new(load), state: Mutex::new(State::Connecting) }
+        Self { address, knowledge: Knowledge::of(load), state: Mutex::new(State::Connecting) }
     }
 
     pub(crate) fn load(&self) -> &Load {
-        &self.load
+        &self.knowledge.load
     }
 
     pub(crate) fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps it connected. Whatever changes is told to `changed`.
-    pub(crate) async fn run(self: Arc<Self>, options: Arc<ChannelOptions>, changed: Arc<Notify>) {
+    /// Keeps it connected, for the channel of `board`. Whatever changes is told to `changed`.
+    pub(crate) async fn run(self: Arc<Self>, board: Arc<Board>, changed: Arc<Notify>) {
+        let options = board.options.clone();
         let enter = |state| {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
             changed.notify_one();
@@ -108,6 +129,7 @@ impl Endpoint {
                 }
                 Err(error) => {
                     failures += 1;
+                    board.meters.connect_failed();
                     tracing::debug!(address = %self.address, %error, failures, "cannot connect");
                     enter(State::Failing(error));
                 }
@@ -123,12 +145,16 @@ impl Endpoint {
         let link = Arc::new(Link::new());
         let connector = ConnectOnce::new(&endpoint, link.clone());
         let limit = options.connect_timeout;
-        let connecting = timeout(limit, endpoint.connect_with_connector(connector));
-        let Ok(connected) = connecting.await else {
-            return Err(Status::unavailable(format!("no connection in time, within=`{limit:?}`")));
+        let connecting = async {
+            let channel = endpoint.connect_with_connector(connector).await?;
+            link.heard().await;
+            Ok::<_, tonic::transport::Error>(channel)
         };
-        let channel = connected.map_err(|error| status::of(error.into()))?;
-        let (address, load) = (self.address.clone(), self.load.clone());
-        Ok(Arc::new(Connection { address, load, channel, link }))
+        let Ok(connected) = timeout(limit, connecting).await else {
+            return Err(Status::unavailable(format!("no answer in time, within=`{limit:?}`")));
+        };
+        let channel = connected.map_err(|error| status::unreachable(error.into()))?;
+        let (address, knowledge) = (self.address.clone(), self.knowledge.clone());
+        Ok(Arc::new(Connection { address, knowledge, channel, link }))
     }
 }

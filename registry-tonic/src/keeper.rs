@@ -1,8 +1,9 @@
 //! The task behind a channel: it follows the view, keeps the endpoints, and says who gets calls.
 
 use crate::channel::Board;
+use crate::clock::Ticks;
 use crate::endpoint::{Endpoint, State};
-use crate::load::{Load, Ticks};
+use crate::load::Load;
 use crate::options::ChannelOptions;
 use crate::picker::{Candidate, Picker};
 use crate::subset::{client_of, subset};
@@ -63,6 +64,14 @@ impl Drop for Kept {
     }
 }
 
+/// Calls that go on after the channel is gone hold what it published last.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let outlook = Outlook::Hopeless("the channel is closed".into());
+        self.board.publish(Picker::default(), outlook);
+    }
+}
+
 impl Keeper {
     pub(crate) fn new(source: Source, board: Arc<Board>, options: Arc<ChannelOptions>) -> Self {
         let client = options.client.as_deref().map_or_else(|| fastrand::u64(..), client_of);
@@ -102,7 +111,7 @@ impl Keeper {
                 continue;
             }
             let endpoint = Arc::new(Endpoint::new(address.clone(), Load::new(expected, now)));
-            let run = endpoint.clone().run(self.options.clone(), self.changed.clone());
+            let run = endpoint.clone().run(self.board.clone(), self.changed.clone());
             let task = tokio::spawn(run).abort_handle();
             self.endpoints.insert(address, Kept { endpoint, task, wanted });
         }
@@ -149,6 +158,7 @@ impl Keeper {
         if candidates.is_empty() || candidates.len() * 2 < near.len() {
             candidates = self.endpoints.values().filter_map(connected).collect();
         }
+        self.board.meters.endpoints(self.endpoints.len(), candidates.len());
         self.board.publish(Picker::new(candidates), self.outlook());
     }
 
@@ -184,13 +194,15 @@ fn nobody(service: &str, picture: &Picture) -> Outlook {
         (0, ViewState::Loading { .. }) => {
             Outlook::Waiting(format!("{service} was not loaded from the registry yet"))
         }
-        (0, ViewState::Stale { why, .. }) => Outlook::Hopeless(format!(
-            "no instance of {service} is known, and the registry cannot be asked: {}",
-            why.chain()
-        )),
+        (0, ViewState::Stale { why, .. }) => {
+            let what = format!("{service} cannot be loaded from the registry: {why}");
+            // One that was never loaded may be at any moment; of a refusal nothing comes by itself.
+            let is_awaited = picture.store_snapshot().is_none() && why.is_retryable();
+            if is_awaited { Outlook::Waiting(what) } else { Outlook::Hopeless(what) }
+        }
         (0, _) => Outlook::Hopeless(format!("no instance of {service} is registered")),
         (count, _) => Outlook::Hopeless(format!(
-            "all instances of {service} are draining, instances=`{count}`"
+            "all instances of {service} are draining, or have weight 0, instances=`{count}`"
         )),
     }
 }
@@ -200,12 +212,10 @@ fn serves(instance: &registry_core::Instance) -> bool {
     instance.status() == Status::Up && instance.weight() > 0
 }
 
-/// What the endpoints take on average, of those that were called.
+/// What an endpoint takes: the one in the middle of those that were called.
 fn typical<'a>(endpoints: impl Iterator<Item = &'a Kept>, now: Ticks) -> Option<f32> {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for latency in endpoints.filter_map(|kept| kept.endpoint.load().latency(now)) {
-        sum += latency;
-        count += 1.0;
-    }
-    (count > 0.0).then(|| sum / count)
+    let mut known: Vec<f32> =
+        endpoints.filter_map(|kept| kept.endpoint.load().latency(now)).collect();
+    known.sort_by(f32::total_cmp);
+    known.get(known.len() / 2).copied()
 }

@@ -7,18 +7,22 @@
 mod body;
 mod call;
 mod channel;
+mod clock;
+mod ejection;
 mod endpoint;
 mod keeper;
 mod link;
 mod load;
+pub mod metrics;
 mod options;
 mod picker;
+mod replay;
 mod status;
 mod subset;
 mod target;
 
 pub use self::body::ResponseBody;
 pub use self::channel::Channel;
-pub use self::load::Ejection;
+pub use self::ejection::Ejection;
 pub use self::options::{ChannelOptions, MakeEndpoint};
 pub use self::target::ChannelTarget;

@@ -28,11 +28,18 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 pub(crate) struct Link {
     is_open: AtomicBool,
     lost: Notify,
+    heard: Notify,
 }
 
 impl Link {
     pub(crate) fn new() -> Self {
-        Self { is_open: AtomicBool::new(true), lost: Notify::new() }
+        Self { is_open: AtomicBool::new(true), lost: Notify::new(), heard: Notify::new() }
+    }
+
+    /// Waits until the peer has said anything: every HTTP/2 server begins by stating its settings. A system
+    /// accepts connections for a process that stands still, too. For one task only.
+    pub(crate) async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -98,7 +105,7 @@ impl Service<Uri> for ConnectOnce {
         let (connecting, link) = (self.http.call(uri), self.link.clone());
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(Watched { stream, link }))
+            Ok(TokioIo::new(Watched { stream, link, is_heard: false }))
         })
     }
 }
@@ -108,6 +115,7 @@ impl Service<Uri> for ConnectOnce {
 pub(crate) struct Watched {
     stream: TcpStream,
     link: Arc<Link>,
+    is_heard: bool,
 }
 
 impl Drop for Watched {
@@ -122,7 +130,13 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if !self.is_heard && buffer.filled().len() > before {
+            self.is_heard = true;
+            self.link.heard.notify_one();
+        }
+        read
     }
 }
 

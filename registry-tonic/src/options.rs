@@ -1,6 +1,6 @@
 //! How a channel finds and treats its endpoints.
 
-use crate::load::Ejection;
+use crate::ejection::Ejection;
 use crate::status;
 use registry_core::{Address, Backoff};
 use std::fmt;
@@ -25,19 +25,27 @@ use tonic::transport::{Endpoint, Error};
 /// ```
 #[derive(Clone)]
 pub struct ChannelOptions {
+    /// How long a call may take that does not say so itself, with all that it waits for: as long as it
+    /// takes, unless set. The server is told, as `grpc-timeout`. After it the call fails `DeadlineExceeded`.
+    pub timeout: Option<Duration>,
     /// How long a call waits for an endpoint while the service is being loaded, or while the first
-    /// connections are being made: 5 s unless set, and never longer than the deadline of the call. Where
-    /// nobody is registered, or nobody can be reached, it fails at once.
+    /// connections are being made: 5 s unless set, and never longer than the call may take. Where nobody is
+    /// registered, or nobody can be reached, it fails `Unavailable` at once.
     pub wait: Duration,
-    /// How long a connection may take, with TLS: 2 s unless set. Shorter than two round trips, nobody is
-    /// ever connected to.
+    /// How long a connection may take, with TLS, and until the server has said its first word: 2 s unless
+    /// set. Shorter than three round trips, nobody is ever connected to.
+    ///
+    /// On Linux a connection on which nothing is acknowledged for 20 s is given up, as gRPC does; there are no
+    /// pings unless the [endpoint](Self::endpoint) has them, since servers in Go refuse those that come more
+    /// often than every five minutes.
     pub connect_timeout: Duration,
-    /// How long to wait between tries to connect to one endpoint.
+    /// How long to wait between tries to connect to one endpoint: 100 ms, doubled up to 5 s, unless set.
     pub backoff: Backoff,
-    /// To how many instances to connect; to all unless set. Which ones depends on
-    /// [`client`](Self::client) and their addresses alone: an instance that comes or goes moves one
-    /// connection at most. They are drawn by chance, so some serve more clients than others: with 32 of
-    /// each client, and as many clients as instances, most serve between 20 and 44.
+    /// To how many instances to connect, of our [`zone`](Self::zone) and of all others each; to all unless
+    /// set. Which ones depends on [`client`](Self::client) and their addresses alone: an instance that comes
+    /// or goes moves one connection at most. One that cannot be reached is not replaced. They are drawn by
+    /// chance, so some serve more clients than others: with 32 of each client, and as many clients as
+    /// instances, most serve between 20 and 44.
     pub subset: Option<NonZeroUsize>,
     /// What the subset is drawn from: a name that no other client has, such as the host's. Drawn anew for
     /// each channel unless set.
@@ -68,7 +76,7 @@ pub struct ChannelOptions {
 ///
 /// let endpoint = MakeEndpoint::new(|address| {
 ///     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-///     Ok(endpoint.timeout(Duration::from_secs(2)))
+///     Ok(endpoint.http2_keep_alive_interval(Duration::from_secs(300)))
 /// });
 /// let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
 /// ```
@@ -79,13 +87,13 @@ type Make = dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync;
 
 impl MakeEndpoint {
     /// Connects with what `make` makes of an address. An error counts as one to connect, and `make` is
-    /// called again for the next try.
+    /// called again for the next try. It must not block or panic; an endpoint of a Unix socket is not served.
     pub fn new(make: impl Fn(&Address) -> Result<Endpoint, Error> + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
 
     pub(crate) fn make(&self, address: &Address) -> Result<Endpoint, Status> {
-        (self.0)(address).map_err(|error| status::of(error.into()))
+        (self.0)(address).map_err(|error| status::unreachable(error.into()))
     }
 }
 
@@ -104,6 +112,7 @@ impl fmt::Debug for MakeEndpoint {
 impl Default for ChannelOptions {
     fn default() -> Self {
         Self {
+            timeout: None,
             wait: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             backoff: Backoff::default(),
@@ -121,6 +130,7 @@ impl Default for ChannelOptions {
 impl fmt::Debug for ChannelOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelOptions")
+            .field("timeout", &self.timeout)
             .field("wait", &self.wait)
             .field("connect_timeout", &self.connect_timeout)
             .field("backoff", &self.backoff)

@@ -1,10 +1,11 @@
 //! Who gets the next call: of two that are drawn, the better.
 
+use crate::clock::Ticks;
 use crate::endpoint::Connection;
-use crate::load::Ticks;
 use std::sync::Arc;
 
-/// So often a second one is drawn that is not the first, until its neighbour is taken.
+/// So often a second one is drawn, until it is another than the first. One that has nearly all of the weight has
+/// nearly all of the calls.
 const TRIES: usize = 4;
 
 /// By how much another must be the better to be preferred to the one that was drawn first. Below it they
@@ -34,11 +35,7 @@ impl Candidate {
     }
 
     fn is_usable(&self, now: Ticks) -> bool {
-        self.connection.is_open() && self.connection.load().is_usable(now)
-    }
-
-    fn cost(&self, now: Ticks) -> f32 {
-        self.connection.load().cost(now, self.share)
+        self.connection.is_open() && self.connection.standing().is_usable(now)
     }
 }
 
@@ -88,12 +85,12 @@ impl Picker {
 
     /// Whether one more may be ejected: half of all stay at least.
     pub(crate) fn may_eject(&self, now: Ticks) -> bool {
-        let ejected = |candidate: &&Candidate| candidate.connection.load().is_ejected(now);
+        let ejected = |candidate: &&Candidate| candidate.connection.standing().is_ejected(now);
         let out = self.candidates.iter().filter(ejected).count();
         (out + 1) * 2 <= self.candidates.len()
     }
 
-    /// Two different ones, each drawn by its weight.
+    /// Two, each drawn by its weight: different ones, if that can be.
     fn two(&self) -> (&Candidate, &Candidate) {
         let count = self.candidates.len();
         let first = self.draw();
@@ -103,7 +100,7 @@ impl Picker {
             let skip = fastrand::usize(..count - 1);
             if skip < first { skip } else { skip + 1 }
         } else {
-            (0..TRIES).find_map(|_| others()).unwrap_or((first + 1) % count)
+            (0..TRIES).find_map(|_| others()).unwrap_or(first)
         };
         (&self.candidates[first], &self.candidates[second])
     }
@@ -129,15 +126,18 @@ impl Picker {
 
 /// The first, unless the second is clearly better, or was forgotten.
 fn better<'a>(first: &'a Candidate, second: &'a Candidate, now: Ticks) -> &'a Candidate {
-    let is_second =
-        second.cost(now) * BETTER < first.cost(now) || second.connection.load().is_forgotten(now);
+    let (turn, other) = (first.connection.load(), second.connection.load());
+    let is_second = other.cost_out_of_turn(now, second.share) * BETTER
+        < turn.cost(now, first.share)
+        || other.is_forgotten(now);
     if is_second { second } else { first }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{Ejection, Load, Outcome};
+    use crate::ejection::Ejection;
+    use crate::load::Load;
     use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
@@ -197,16 +197,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_light_one_is_not_preferred_because_the_heavy_ones_have_calls() {
+        let picker = picker(&[100, 1]);
+        for _ in 0..4 {
+            load(&picker, 0).begin();
+        }
+        let shares = shares(&picker);
+        assert!((60..240).contains(&shares[1]), "a hundredth of them: {shares:?}");
+    }
+
+    #[tokio::test]
+    async fn of_equals_the_one_with_fewer_calls_is_preferred() {
+        let picker = picker(&[100, 100]);
+        load(&picker, 0).begin();
+        assert_eq!(shares(&picker)[0], 0);
+    }
+
+    #[tokio::test]
     async fn an_ejected_one_is_passed_over_and_half_of_them_stay() {
         let picker = picker(&[100, 100, 300]);
-        let ejection = Ejection::default();
+        let eject = |n: usize| {
+            let standing = picker.candidates()[n].connection.standing();
+            standing.eject(&Ejection::default(), now())
+        };
         assert!(picker.may_eject(now()));
-        load(&picker, 2).judge(Outcome::Failure, 1, now());
-        load(&picker, 2).eject(&ejection, now());
+        assert!(eject(2).is_some());
         assert!(!picker.may_eject(now()), "a second of three");
         assert_eq!(shares(&picker)[2], 0);
-        load(&picker, 0).eject(&ejection, now());
-        load(&picker, 1).eject(&ejection, now());
+        assert!(eject(0).is_some() && eject(1).is_some());
         assert!(picker.pick(now()).is_some(), "to try is better than to fail");
     }
 

@@ -3,12 +3,11 @@
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
 use super::{invalid, service, stated, wrong, yaml};
-use crate::tonic::{Channel, ChannelOptions, ChannelTarget, MakeEndpoint};
-use crate::{Address, Result, Secret, connect_channel_target};
+use crate::tonic::{Channel, ChannelOptions, ChannelTarget};
+use crate::{Address, Error, ErrorKind, Result, Secret, connect_channel_target};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
-use tonic::transport::Endpoint;
 
 /// The configuration of a client, as in go-zero's `RpcClientConf` (`zrpc/config.go`).
 ///
@@ -61,6 +60,9 @@ pub struct ClientConfig {
 
 /// go-zero's, in milliseconds.
 const DEFAULT_TIMEOUT: i64 = 2000;
+
+/// How long to wait for somebody to call, where that is wanted.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl ClientConfig {
     /// Reads a configuration.
@@ -120,7 +122,7 @@ impl ClientConfig {
     ///
     /// `Invalid` if `App` or `Token` is no value of gRPC metadata: visible ASCII.
     pub fn channel_options(&self) -> Result<ChannelOptions> {
-        let mut options = ChannelOptions::default();
+        let mut options = ChannelOptions { timeout: self.timeout, ..ChannelOptions::default() };
         if let Some((app, token)) = self.credentials() {
             for (key, field, value) in [("app", "App", app), ("token", "Token", token.reveal())] {
                 let value = value.parse().map_err(|_| {
@@ -129,28 +131,31 @@ impl ClientConfig {
                 options.metadata.insert(key, value);
             }
         }
-        if let Some(timeout) = self.timeout {
-            options.endpoint = MakeEndpoint::new(move |address| {
-                let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-                Ok(endpoint.timeout(timeout))
-            });
-        }
         Ok(options)
     }
 
     /// Connects a channel to the [target](Self::target), with [these options](Self::channel_options).
     ///
-    /// It does not wait for an endpoint, whatever `NonBlock` says: a call does that by itself.
+    /// With `NonBlock: false` it waits for an endpoint, for 3 s as in go-zero (`dialTimeout` of
+    /// `zrpc/internal/client.go`). Else a call does that by itself.
     ///
     /// # Errors
     ///
-    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target`].
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target`]; `Unavailable` if
+    /// there was no endpoint in time.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub async fn connect(&self) -> Result<Channel> {
-        connect_channel_target(&self.target, self.channel_options()?).await
+        let channel = connect_channel_target(&self.target, self.channel_options()?).await?;
+        if !self.non_block {
+            channel.ready(DIAL_TIMEOUT).await.map_err(|status| {
+                let message = format!("nobody could be reached in time, within=`{DIAL_TIMEOUT:?}`");
+                Error::new(ErrorKind::Unavailable, message).with_source(status)
+            })?;
+        }
+        Ok(channel)
     }
 }
 

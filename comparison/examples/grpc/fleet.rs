@@ -1,6 +1,6 @@
 //! Services that can be killed, drained and slowed.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, Status, View};
 use registry_mem::MemRegistry;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -67,11 +67,17 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gone at once, with its connections, and without a word to the registry. How many calls were under
-    /// way.
-    pub(crate) fn kill(&mut self, n: usize) -> Result<u64> {
+    /// Gone at once, with its connections, and without a word to the registry, as soon as it has a call
+    /// under way. How many these were.
+    pub(crate) async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
-        self.members[n].backend.kill()
+        let backend = &mut self.members[n].backend;
+        let start = Instant::now();
+        while backend.work.pending.load(Ordering::Relaxed) == 0 {
+            ensure!(start.elapsed() < Duration::from_secs(5), "it gets no calls: nothing to hit");
+            sleep(Duration::from_millis(1)).await;
+        }
+        backend.kill()
     }
 
     /// It says that it takes nothing new.

@@ -66,7 +66,7 @@ impl Schedule {
                 _ = renewals.tick() => fleet.keep_alive().await?,
                 () = sleep_until(start + next) => {
                     match faults.next().context("there is one")?.1 {
-                        Fault::Kill(n) => under_way = fleet.kill(n)?,
+                        Fault::Kill(n) => under_way = fleet.kill(n).await?,
                         Fault::Drain(n) => {
                             fleet.drain(n).await?;
                             drained = Some((n, fleet.calls()[n]));

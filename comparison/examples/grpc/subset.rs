@@ -57,8 +57,7 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
     let mut view = discovery.view(&service);
     view.ready(Duration::from_secs(5)).await?;
     let channel = channel(view.clone());
-    let mut before = open.settled().await?;
-    ensure!(before.len() == SUBSET, "{} are connected to", before.len());
+    let mut before = open.settled(SUBSET).await?;
 
     let mut moved = Vec::new();
     for change in 0..changes {
@@ -74,16 +73,15 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
             }
         }
         view.changed().await;
-        let after = open.settled().await?;
-        ensure!(after.len() == SUBSET, "{} are connected to", after.len());
+        let after = open.settled(SUBSET).await?;
         moved.push(u32::try_from(after.difference(&before).count())?.into());
         before = after;
     }
     // Whoever comes to it at once chooses the same: nothing was missed on the way.
     drop(channel);
-    ensure!(open.settled().await?.is_empty(), "a connection was left open");
+    open.settled(0).await?;
     let _anew = self::channel(view);
-    ensure!(open.settled().await? == before, "another subset than the changes led to");
+    ensure!(open.settled(SUBSET).await? == before, "another subset than the changes led to");
     Ok(moved)
 }
 
@@ -138,17 +136,18 @@ impl Open {
         connected.changed = Some(Instant::now());
     }
 
-    /// Who is connected to, once that has not changed for a while.
-    async fn settled(&self) -> Result<BTreeSet<SocketAddr>> {
-        let (start, end) = (Instant::now(), Instant::now() + PATIENCE);
+    /// Who is connected to, once they are so many and have been the same for a while.
+    async fn settled(&self, count: usize) -> Result<BTreeSet<SocketAddr>> {
+        let start = Instant::now();
         loop {
             sleep(QUIET).await;
             let connected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let quiet = connected.changed.map_or(start, |changed| changed.max(start)).elapsed();
-            if quiet >= QUIET {
+            if connected.addresses.len() == count && quiet >= QUIET {
                 return Ok(connected.addresses.clone());
             }
-            ensure!(Instant::now() < end, "connections go on changing");
+            let found = connected.addresses.len();
+            ensure!(start.elapsed() < PATIENCE, "{found} are connected to, and not {count}");
         }
     }
 }

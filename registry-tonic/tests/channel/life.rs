@@ -8,7 +8,10 @@ use registry_core::{Discovery, DiscoveryOptions, Instance, Registry, Status};
 use registry_mem::{Fault, FaultyRegistry};
 use registry_tonic::{Channel, ChannelOptions};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
@@ -73,7 +76,7 @@ async fn a_draining_instance_gets_no_new_calls_and_finishes_those_under_way() {
 async fn an_instance_that_cannot_be_reached_fails_nobodys_calls() {
     let backend = Backend::start();
     let world = World::new();
-    let address = nobody().await.to_string().parse().unwrap();
+    let (_held, address) = nobody();
     world.put(Instance::new(service(), "gone".parse().unwrap(), address)).await;
     world.put(instance(1, &backend)).await;
     let client = world.client(ChannelOptions::default());
@@ -91,29 +94,70 @@ async fn a_killed_instance_costs_the_calls_that_were_under_way_and_no_other() {
 
     // All calls to the first hang, until it is killed under them.
     backends[0].set(Mode::Hang);
-    let before = backends[0].calls();
-    let hanging = (0..20).map(|_| {
-        tokio::spawn({
-            let client = client.clone();
-            async move { call(&client).await }
+    let (before, answered) = (backends[0].calls(), Arc::new(AtomicU32::new(0)));
+    let callers = (0..20).map(|_| {
+        let (client, answered) = (client.clone(), answered.clone());
+        tokio::spawn(async move {
+            let outcome = call(&client).await;
+            answered.fetch_add(u32::from(outcome.is_ok()), Ordering::SeqCst);
+            outcome
         })
     });
-    let hanging: Vec<_> = hanging.collect();
-    let under_way = async {
-        while backends[0].calls() == before {
-            calls(&client, 1).await;
+    let callers: Vec<_> = callers.collect();
+    let all_are_there = async {
+        while answered.load(Ordering::SeqCst) + backends[0].calls() - before < 20 {
+            yield_now().await;
         }
     };
-    timeout(Duration::from_secs(1), under_way).await.ok();
+    timeout(LIMIT, all_are_there).await.unwrap();
     let under_way = backends[0].calls() - before;
     assert!(under_way > 0, "the fault has nothing to hit");
     backends[0].kill();
     calls(&client, 500).await;
 
-    let ended = join_all(hanging).await.into_iter().map(Result::unwrap);
+    let ended = join_all(callers).await.into_iter().map(Result::unwrap);
     let failed: Vec<_> = ended.filter_map(Result::err).collect();
-    assert!(failed.len() <= under_way as usize, "{} of {under_way}: {failed:?}", failed.len());
+    assert_eq!(failed.len(), under_way as usize, "{failed:?}");
     assert!(failed.iter().all(|status| status.code() == Code::Unavailable), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn under_many_threads_a_death_costs_no_more_than_was_under_way_and_a_goodbye_nothing() {
+    let mut backends = [Backend::start(), Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put_all(&backends).await;
+    let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+    let callers = (0..16).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut failed = 0;
+            for _ in 0..300 {
+                failed += u32::from(call(&client).await.is_err());
+            }
+            failed
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    backends[0].shut_down().await;
+    backends[1].kill();
+    let failed = join_all(callers).await.into_iter().map(Result::unwrap).sum::<u32>();
+    assert!(failed <= 16, "each caller has one call under way: {failed}");
+    until_calls_go_to(&client, &backends, |n| n == 2).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_says_nothing_is_not_connected_to() {
+    let backend = Backend::start();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string().parse().unwrap();
+    let world = World::new();
+    world.put(Instance::new(service(), "silent".parse().unwrap(), address)).await;
+    world.put(instance(1, &backend)).await;
+    let client = world.client(ChannelOptions::default());
+    calls(&client, 200).await;
+    assert_eq!(backend.calls(), 200);
+    timeout(LIMIT, silent.accept()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -182,12 +226,12 @@ async fn a_call_to_a_service_that_nobody_serves_fails_at_once_and_says_why() {
     };
     fails("no instance of `user.rpc` is registered").await;
     world.put(instance(1, &backend).with_status(Status::Draining)).await;
-    fails("all instances of `user.rpc` are draining, instances=`1`").await;
+    fails("all instances of `user.rpc` are draining, or have weight 0, instances=`1`").await;
     world.put(instance(1, &backend).with_weight(0)).await;
-    fails("all instances of `user.rpc` are draining").await;
-    let address = nobody().await.to_string().parse().unwrap();
+    fails("or have weight 0").await;
+    let (_held, address) = nobody();
     world.put(instance(1, &backend).with_address(address)).await;
-    fails("none of the 1 endpoints of `user.rpc` can be reached").await;
+    fails("none of the 1 endpoints of `user.rpc` can be reached: Connection refused").await;
     assert_eq!(backend.calls(), 0);
 }
 
@@ -213,18 +257,35 @@ async fn a_call_waits_no_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn with_the_last_handle_the_connections_are_closed_once_no_call_is_under_way() {
-    let backend = Backend::start();
+async fn with_the_last_handle_the_connections_are_closed_but_for_calls_under_way() {
+    let backends = [Backend::start(), Backend::start()];
     let world = World::new();
-    world.put(instance(1, &backend)).await;
+    world.put_all(&backends).await;
     let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+    let before = backends[0].calls();
     let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
     let mut stream = timeout(LIMIT, opened).await.unwrap().unwrap().into_inner();
-    drop(client);
     timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
-    backend.release();
+    let (busy, idle) = if backends[0].calls() > before { (0, 1) } else { (1, 0) };
+    drop(client);
+    backends[idle].left_alone().await;
+    backends[busy].release();
     timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
     drop(stream);
-    backend.left_alone().await;
+    backends[busy].left_alone().await;
     assert_eq!(world.registry.services().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_would_rather_not_start_alone_waits_for_an_endpoint() {
+    let backend = Backend::start();
+    let world = World::new();
+    let channel = world.channel(ChannelOptions::default());
+    let status = channel.ready(Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!(status.message(), "no instance of `user.rpc` is registered");
+    let (ready, _) =
+        tokio::join!(timeout(LIMIT, channel.ready(LIMIT)), world.put(instance(1, &backend)));
+    ready.unwrap().unwrap();
+    assert!(format!("{channel:?}").contains(&backend.address.to_string()), "{channel:?}");
 }

@@ -1,7 +1,9 @@
 //! Services that behave as told, and a client that counts.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName};
+use registry_core::{
+    Address, Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName,
+};
 use registry_mem::MemRegistry;
 use registry_tonic::{Channel, ChannelOptions};
 use std::net::SocketAddr;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -345,8 +347,10 @@ pub(crate) async fn until_calls_go_to(
     timeout(LIMIT, settled).await.expect("calls go where they should");
 }
 
-/// An address at which nobody listens.
-pub(crate) async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// An address at which nobody listens, for as long as the socket is held.
+pub(crate) fn nobody() -> (TcpSocket, Address) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string().parse().unwrap();
+    (socket, address)
 }
