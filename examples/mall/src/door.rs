@@ -13,7 +13,7 @@ const NAME: &str = "name";
 
 /// What ends a server.
 pub(crate) enum End {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT. It is told to whoever started it where it listens.
     BySignal,
     /// Whoever runs it within a process.
     ByOwner(oneshot::Receiver<()>),
@@ -48,7 +48,10 @@ impl Door {
             ..RegistrationOptions::default()
         };
         let (signals, shutdown) = match end {
-            End::BySignal => (true, None),
+            End::BySignal => {
+                println!("{name} listens at {}", instance.address());
+                (true, None)
+            }
             End::ByOwner(told) => (false, Some(told)),
         };
         let options = ServeOptions {
