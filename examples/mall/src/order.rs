@@ -10,12 +10,10 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use registry_tonic::serve;
+use registry_tonic::{Channel, ChannelOptions, serve};
 use serde::{Deserialize, Serialize};
-use service_registry::View;
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// The name that it is found under.
@@ -44,7 +42,9 @@ pub(crate) struct Receipt {
 
 /// Serves until the end.
 pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
-    let api = Api { users: users(store.view(user::SERVICE).await?) };
+    let view = store.view(user::SERVICE).await?;
+    let users = UserClient::new(Channel::new(view, ChannelOptions::default()));
+    let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
     serve(door.listener, door.registry, door.instance, door.options, |listener, shutdown| {
@@ -88,36 +88,4 @@ impl Api {
             }
         }
     }
-}
-
-/// The servers of `user.rpc`, as one.
-fn users(mut view: View) -> UserClient<Channel> {
-    use std::collections::BTreeMap;
-    use tonic::transport::channel::Change;
-    let (channel, changes) = Channel::balance_channel(64);
-    tokio::spawn(async move {
-        let mut open = BTreeMap::new();
-        loop {
-            let now: BTreeMap<_, _> = view
-                .picture()
-                .instances()
-                .iter()
-                .filter(|i| i.status() == service_registry::Status::Up)
-                .map(|i| (i.id().clone(), i.address().clone()))
-                .collect();
-            for (id, address) in &now {
-                if open.insert(id.clone(), address.clone()).is_none() {
-                    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-                    changes.send(Change::Insert(id.clone(), endpoint)).await.ok();
-                }
-            }
-            let gone: Vec<_> = open.keys().filter(|id| !now.contains_key(*id)).cloned().collect();
-            for id in gone {
-                open.remove(&id);
-                changes.send(Change::Remove(id)).await.ok();
-            }
-            view.changed().await;
-        }
-    });
-    UserClient::new(channel)
 }
