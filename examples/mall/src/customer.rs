@@ -28,7 +28,7 @@ pub(crate) async fn run(timeline: Timeline, url: &str, calls: u64) -> Result<Exi
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     tokio::select! {
         () = shop(url, 0..calls, interrupted, &tally) => {}
-        () = timeline.follow(tally.clone()) => {}
+        never = timeline.follow(&tally) => match never {},
     }
     Ok(timeline.end(&tally))
 }

@@ -66,5 +66,5 @@ impl Door {
 
 /// What a server is called: by its metadata, or else by its id.
 pub(crate) fn name(instance: &Instance) -> &str {
-    instance.metadata().get(NAME).map_or(instance.id().as_str(), String::as_str)
+    instance.metadata().get(NAME).map_or_else(|| instance.id().as_str(), String::as_str)
 }

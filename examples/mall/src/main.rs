@@ -91,7 +91,7 @@ async fn run(args: Args) -> Result<ExitCode> {
     let timeline = Timeline::start();
     match args.role {
         Some(Role::User { listen, name }) => {
-            user::run(&store, &listen, &name, End::BySignal).await?
+            user::run(&store, &listen, &name, End::BySignal).await?;
         }
         Some(Role::Order { listen }) => order::run(&store, &listen, End::BySignal).await?,
         Some(Role::Customer { url, calls }) => return customer::run(timeline, &url, calls).await,

@@ -82,7 +82,7 @@ impl Api {
             {
                 Ok(reply) => return Ok((reply.into_inner(), lookups)),
                 Err(status) if status.code() == Code::Unavailable && lookups < LOOKUPS => {
-                    lookups += 1
+                    lookups += 1;
                 }
                 Err(status) => return Err(status),
             }

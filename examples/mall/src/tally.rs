@@ -23,7 +23,9 @@ struct Counts {
 pub(crate) struct Totals {
     pub(crate) calls: u64,
     pub(crate) failed: u64,
-    /// Lookups that were made again.
+    /// Lookups that were made for those that did not fail.
+    pub(crate) lookups: u64,
+    /// How many of them were made again.
     pub(crate) repeated: u64,
 }
 
@@ -33,7 +35,8 @@ impl Tally {
         counts.total.calls += 1;
         match outcome {
             Ok(receipt) => {
-                counts.total.repeated += u64::from(receipt.lookups - 1);
+                counts.total.lookups += u64::from(receipt.lookups);
+                counts.total.repeated += u64::from(receipt.lookups.saturating_sub(1));
                 *counts.shares.entry(receipt.served_by).or_default() += 1;
             }
             Err(error) => {

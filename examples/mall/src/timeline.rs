@@ -3,10 +3,10 @@
 use crate::tally::{Tally, Totals};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, interval_at};
 
@@ -23,7 +23,10 @@ impl Timeline {
     pub(crate) fn start() -> Self {
         let progress = stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg}");
-            ProgressBar::new_spinner().with_style(style.expect("a template as above"))
+            let progress =
+                ProgressBar::new_spinner().with_style(style.expect("a template as above"));
+            progress.enable_steady_tick(SECOND / 10);
+            progress
         });
         Self { start: Instant::now(), progress }
     }
@@ -37,8 +40,8 @@ impl Timeline {
         }
     }
 
-    /// Tells every second who served what share of the calls, until it is dropped.
-    pub(crate) async fn follow(&self, tally: Arc<Tally>) {
+    /// Tells every second who served what share of the calls.
+    pub(crate) async fn follow(&self, tally: &Tally) -> Infallible {
         let mut seconds = interval_at(Instant::now() + SECOND, SECOND);
         loop {
             seconds.tick().await;
@@ -58,7 +61,7 @@ impl Timeline {
         if let Some(progress) = &self.progress {
             progress.finish_and_clear();
         }
-        println!("of which {} were repeated", totals.repeated);
+        println!("{} lookups, of which {} were repeated", totals.lookups, totals.repeated);
         println!("{totals}");
         if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -13,7 +13,8 @@ use tonic_health::server::HealthReporter;
 /// How a server is announced, and how it ends.
 pub struct ServeOptions {
     /// How its instance is registered. With [`Start::Within`](registry_core::Start::Within), the
-    /// default, a store that does not answer in time is an error, and the server is shut down.
+    /// default, a store that does not answer in time is an error, and the server is shut down. With
+    /// [`Start::InBackground`](registry_core::Start::InBackground) it counts as registered at once.
     pub registration: RegistrationOptions,
     /// The gRPC health service to keep in step: none unless set.
     pub health: Option<Health>,

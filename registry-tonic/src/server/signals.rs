@@ -17,9 +17,10 @@ impl Signals {
     /// Hears those to come, or none.
     pub(super) fn listen(heard: bool) -> io::Result<Self> {
         #[cfg(unix)]
-        let heard = match heard {
-            true => Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)),
-            false => None,
+        let heard = if heard {
+            Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        } else {
+            None
         };
         Ok(Self { heard })
     }
