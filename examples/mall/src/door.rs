@@ -2,8 +2,9 @@
 
 use crate::store::Store;
 use anyhow::{Context, Result};
+use futures_util::future::BoxFuture;
 use registry_tonic::ServeOptions;
-use service_registry::{Instance, LeaseId, RegistrationOptions, Registry};
+use service_registry::{BoxError, Instance, LeaseId, RegistrationOptions, Registry};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -13,7 +14,7 @@ const NAME: &str = "name";
 
 /// What ends a server.
 pub(crate) enum End {
-    /// SIGTERM or SIGINT. It is told to whoever started it where it listens.
+    /// SIGTERM or SIGINT. Whoever started it is told where it is called.
     BySignal,
     /// Whoever runs it within a process.
     ByOwner(oneshot::Receiver<()>),
@@ -48,10 +49,7 @@ impl Door {
             ..RegistrationOptions::default()
         };
         let (signals, shutdown) = match end {
-            End::BySignal => {
-                println!("{name} listens at {}", instance.address());
-                (true, None)
-            }
+            End::BySignal => (true, None),
             End::ByOwner(told) => (false, Some(told)),
         };
         let options = ServeOptions {
@@ -61,6 +59,22 @@ impl Door {
             ..ServeOptions::default()
         };
         Ok(Self { listener, registry: store.connect().await?, instance, options })
+    }
+
+    /// It is ready after `first`.
+    pub(crate) fn ready(
+        &self,
+        first: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
+        let line = format!("{} is called at {}", name(&self.instance), self.instance.address());
+        let is_told = self.options.signals;
+        Some(Box::pin(async move {
+            first.await;
+            if is_told {
+                println!("{line}");
+            }
+            Ok(())
+        }))
     }
 }
 

@@ -10,8 +10,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use registry_tonic::{Channel, ChannelOptions, serve};
+use registry_tonic::{Channel, ChannelOptions, ServeOptions, serve};
 use serde::{Deserialize, Serialize};
+use service_registry::View;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -43,15 +44,24 @@ pub(crate) struct Receipt {
 /// Serves until the end.
 pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let view = store.view(user::SERVICE).await?;
-    let users = UserClient::new(Channel::new(view, ChannelOptions::default()));
+    let users = UserClient::new(Channel::new(view.clone(), ChannelOptions::default()));
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    serve(door.listener, door.registry, door.instance, door.options, |listener, shutdown| {
+    let ready = door.ready(somebody_serves(view)); // or the first orders would fail
+    let options = ServeOptions { ready, ..door.options };
+    serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
         axum::serve(listener, app).with_graceful_shutdown(shutdown)
     })
     .await?;
     Ok(())
+}
+
+/// Waits for the first instance.
+async fn somebody_serves(mut view: View) {
+    while view.picture().instances().is_empty() {
+        view.changed().await;
+    }
 }
 
 #[derive(Clone)]

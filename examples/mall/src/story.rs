@@ -12,6 +12,8 @@ use futures_util::StreamExt;
 use futures_util::future::{join_all, select_all};
 use service_registry::{Change, Instance, InstanceId, Status, Update, Updates, View};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,10 +48,17 @@ pub(crate) async fn tell(timeline: Timeline, store: &Store, processes: bool) -> 
     timeline.say(format_args!("the mall opens, registry {}", store.target()));
     let tally = Arc::new(Tally::default());
     let mut mall = Mall::open(timeline.clone(), store, processes).await?;
-    let told = mall.day(interrupted, &tally).await;
-    timeline.say("the mall closes");
-    mall.close().await?;
-    told?;
+    let mut news = News::of(&mall.users, timeline.clone());
+    let from_open_to_close = async {
+        let told = mall.day(interrupted, &tally).await;
+        timeline.say("the mall closes");
+        mall.close().await.and(told)
+    };
+    tokio::select! {
+        biased; // news first: all that was seen from here on is told by then
+        never = news.follow() => match never {},
+        told = from_open_to_close => told?,
+    }
     Ok(timeline.end(&tally))
 }
 
@@ -66,7 +75,6 @@ impl Mall {
     async fn open(timeline: Timeline, store: &Store, processes: bool) -> Result<Self> {
         let hire = if processes { Worker::in_process } else { Worker::in_thread };
         let (users, apis) = (store.view(user::SERVICE).await?, store.view(order::SERVICE).await?);
-        tokio::spawn(announce(users.updates(), timeline.clone()));
         let mut staff = BTreeMap::from([(API, hire(Job::Order, store)?)]);
         for name in USERS {
             staff.insert(name, hire(Job::User(name), store)?);
@@ -143,11 +151,14 @@ impl Mall {
         Ok(())
     }
 
-    /// Asks all who are there to leave, and waits until they have.
+    /// Asks all who are there to leave, and waits until they have, as far as others can tell.
     async fn close(mut self) -> Result<()> {
         let left = join_all(self.staff.values_mut().map(Worker::leave));
         let left = timeout(LIMIT, left).await.context("not all servers have left in time")?;
-        left.into_iter().collect()
+        left.into_iter().collect::<Result<()>>()?;
+        let staff = self.staff;
+        let none = |names: &[&str]| !names.iter().any(|name| staff.contains_key(name));
+        until(LIMIT, &mut self.users, "all to be gone", none).await
     }
 }
 
@@ -175,23 +186,44 @@ async fn until(
     seen.with_context(|| format!("waited in vain for {what}, limit=`{limit:?}`"))
 }
 
-/// Tells of what the registry says.
-async fn announce(mut updates: Updates, timeline: Timeline) {
-    let mut listed: BTreeMap<InstanceId, Instance> = BTreeMap::new();
-    while let Some(update) = updates.next().await {
-        let Update::Batch(batch) = update else { continue };
+/// What the registry says of the user servers.
+struct News {
+    updates: Updates,
+    timeline: Timeline,
+    listed: BTreeMap<InstanceId, Instance>,
+}
+
+impl News {
+    fn of(users: &View, timeline: Timeline) -> Self {
+        Self { updates: users.updates(), timeline, listed: BTreeMap::new() }
+    }
+
+    /// Tells it as it comes.
+    async fn follow(&mut self) -> Infallible {
+        loop {
+            match self.updates.next().await {
+                Some(update) => self.tell(&update),
+                None => pending().await,
+            }
+        }
+    }
+
+    fn tell(&mut self, update: &Update) {
+        let Update::Batch(batch) = update else { return };
         for change in &batch.changes {
-            timeline.say(told(change, listed.get(change.id())));
+            self.timeline.say(meaning(change, self.listed.get(change.id())));
             match change {
-                Change::Put(instance) => listed.insert(instance.id().clone(), instance.clone()),
-                Change::Delete(id) => listed.remove(id),
-            };
+                Change::Put(instance) => {
+                    self.listed.insert(instance.id().clone(), instance.clone());
+                }
+                Change::Delete(id) => drop(self.listed.remove(id)),
+            }
         }
     }
 }
 
 /// What a change means for whoever was listed `before`.
-fn told(change: &Change, before: Option<&Instance>) -> String {
+fn meaning(change: &Change, before: Option<&Instance>) -> String {
     match (change, before) {
         (Change::Put(now), _) if now.status() == Status::Draining => {
             format!("{} drains, and gets no new calls", name(now))

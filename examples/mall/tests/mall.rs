@@ -107,9 +107,9 @@ async fn each_role_can_be_started_by_hand() {
     let redis = registry_testkit::servers::Redis::start().await.expect("a server");
     let registry = ["--registry", redis.url()];
     let mut user = Mall::start(&[&["user", "--name", "dora"], &registry[..]].concat());
-    user.until("dora listens at ").await;
+    user.until("dora is called at ").await;
     let mut order = Mall::start(&[&["order"], &registry[..]].concat());
-    let told = order.until("the order API listens at ").await;
+    let told = order.until("the order API is called at ").await;
     let (_, address) = told.last().unwrap().rsplit_once(' ').unwrap();
     let url = format!("http://{address}");
     let customer = ["customer", "--url", &url, "--calls", "120"];

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 /// What the story takes, three times over.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// A running mall, killed on drop.
+/// A running mall. Dropped before its end it is asked to end: killed, it could not end its own.
 pub(crate) struct Mall {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -31,9 +31,12 @@ impl Mall {
         self.told.clone()
     }
 
+    /// Sends SIGTERM, if it has not ended.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().expect("it runs").try_into().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        if let Some(pid) = self.child.id() {
+            let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+            kill_process(pid, Signal::TERM).expect("it is ours");
+        }
     }
 
     /// All that it told. It is a success.
@@ -41,13 +44,19 @@ impl Mall {
         while self.next().await.is_some() {}
         let status = within(self.child.wait()).await.unwrap();
         assert!(status.success(), "{status}: {:#?}", self.told);
-        self.told
+        std::mem::take(&mut self.told)
     }
 
     async fn next(&mut self) -> Option<String> {
         let line = within(self.lines.next_line()).await.unwrap()?;
         self.told.push(line.clone());
         Some(line)
+    }
+}
+
+impl Drop for Mall {
+    fn drop(&mut self) {
+        self.terminate();
     }
 }
 
@@ -63,6 +72,6 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 fn command(program: &str, arguments: &[&str]) -> Command {
     let program = if program == "mall" { env!("CARGO_BIN_EXE_mall") } else { program };
     let mut command = Command::new(program);
-    command.args(arguments).env("ETCDCTL_API", "3").stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).env("ETCDCTL_API", "3").stdin(Stdio::null());
     command
 }
