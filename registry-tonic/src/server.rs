@@ -35,7 +35,8 @@ use tokio::time::timeout;
 ///    [`grace`](ServeOptions::grace) for the requests under way.
 ///
 /// A server that ends by itself is withdrawn at once. A second signal ends it all at once, wherever it
-/// is; the instance is then listed until its ttl has passed.
+/// is; the instance is then listed until its ttl has passed. So it is if this future is dropped, unless
+/// the runtime lives on and withdraws it.
 ///
 /// With tonic:
 ///
@@ -85,29 +86,33 @@ pub async fn serve<S, E>(
 where
     S: IntoFuture<Output = Result<(), E>>,
 {
-    let ServeOptions { registration, health, ready, ready_timeout, updates, .. } = options;
-    let ServeOptions { drain, grace, shutdown, signals, .. } = options;
-    let mut signals = Signals::listen(signals).map_err(ServeError::Signals)?;
-    let health = health.unwrap_or_default();
-    health.serving(false).await;
+    let mut signals = Signals::listen(options.signals).map_err(ServeError::Signals)?;
+    let asked = options.shutdown.unwrap_or_else(|| Box::pin(pending()));
+    let ready = async move {
+        let Some(ready) = options.ready else { return Ok(()) };
+        timeout(options.ready_timeout, ready).await.unwrap_or_else(|late| Err(late.into()))
+    };
+    let announcement = Announcement {
+        registry,
+        instance,
+        options: options.registration,
+        health: options.health.unwrap_or_default(),
+        updates: options.updates,
+        drain: options.drain,
+    };
+    announcement.health.serving(false).await;
 
     let (stop, stopped) = oneshot::channel();
-    let mut server = pin!(server(listener, Shutdown(stopped)).into_future());
+    let server = server(listener, Shutdown(stopped)).into_future();
+    let mut server = pin!(async { server.await.map_err(ServeError::Server) });
     let (leave, left) = oneshot::channel();
-    let ready = async move {
-        let Some(ready) = ready else { return Ok(()) };
-        timeout(ready_timeout, ready).await.unwrap_or_else(|late| Err(late.into()))
-    };
-    let announcement =
-        Announcement { registry, instance, options: registration, health, updates, drain };
     let mut announced = pin!(announcement.run(ready, left));
 
-    let asked = async { shutdown.unwrap_or_else(|| Box::pin(pending())).await };
     let (failed, signalled) = tokio::select! {
         biased;
         ended = &mut server => {
-            let _ = leave.send(Leave::AtOnce); // it fails if the announcement has, and says so
-            return first(ended.map_err(ServeError::Server), announced.await);
+            let _ = leave.send(Leave::AtOnce); // it fails if that is over, which is as well
+            return first(ended, announced.await);
         }
         failed = &mut announced => (Some(failed), false),
         () = signals.next() => (None, true),
@@ -121,17 +126,13 @@ where
             let _ = leave.send(Leave::Draining); // it is received: the announcement is under way
             tokio::select! {
                 biased;
-                ended = &mut server => {
-                    return first(ended.map_err(ServeError::Server), announced.await);
-                }
+                ended = &mut server => return first(ended, announced.await),
                 withdrawn = &mut announced => withdrawn,
             }
         };
         let _ = stop.send(()); // it fails if the server does without
-        let ended = timeout(grace, &mut server).await;
-        let ended =
-            ended.map_or(Err(ServeError::CutOff(grace)), |end| end.map_err(ServeError::Server));
-        first(withdrawn, ended)
+        let ended = timeout(options.grace, &mut server).await;
+        first(withdrawn, ended.unwrap_or(Err(ServeError::CutOff(options.grace))))
     };
     let impatient = async {
         if !signalled {

@@ -188,6 +188,7 @@ async fn a_request_under_way_completes_after_the_withdrawal() {
     world.next_is(Status::Draining).await;
     assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it still serves");
     world.next_is_gone().await;
+    sleep(SHORT).await; // some of the grace
     let_go.notify_one();
     assert!(within(slow).await.unwrap().unwrap().ends_with("done"));
     within(server).await.unwrap().unwrap();

@@ -55,12 +55,16 @@ impl Announcement {
                 Err(_) => return withdrawn(Err(under_way(limit))),
             },
         };
+        let wanted = registration.instance();
+        let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
+        tracing::info!(%service, %id, %address, "a server is registered");
         health.serving(true).await;
         let leave = tokio::select! {
             biased;
             leave = leave => leave.unwrap_or(Leave::AtOnce),
             never = follow(&registration, updates) => match never {},
         };
+        tracing::info!(%service, %id, ?leave, "a server leaves");
         health.serving(false).await;
         withdrawn(match leave {
             Leave::Draining => registration.drain(drain).await,
