@@ -87,9 +87,9 @@ impl Api {
         loop {
             let mut users = self.users.clone();
             let lookup = timeout(LOOKUP_LIMIT, users.look_up(LookUpRequest { id })).await;
-            match lookup
-                .unwrap_or_else(|_| Err(Status::deadline_exceeded("a lookup took too long")))
-            {
+            let lookup =
+                lookup.unwrap_or_else(|_| Err(Status::deadline_exceeded("a lookup took too long")));
+            match lookup {
                 Ok(reply) => return Ok((reply.into_inner(), lookups)),
                 Err(status) if status.code() == Code::Unavailable && lookups < LOOKUPS => {
                     lookups += 1;
