@@ -65,16 +65,16 @@ impl Door {
     pub(crate) fn ready(
         &self,
         first: impl Future<Output = ()> + Send + 'static,
-    ) -> Option<BoxFuture<'static, Result<(), BoxError>>> {
+    ) -> BoxFuture<'static, Result<(), BoxError>> {
         let line = format!("{} is called at {}", name(&self.instance), self.instance.address());
         let is_told = self.options.signals;
-        Some(Box::pin(async move {
+        Box::pin(async move {
             first.await;
             if is_told {
                 println!("{line}");
             }
             Ok(())
-        }))
+        })
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    let ready = door.ready(somebody_serves(view)); // or the first orders would fail
+    let ready = Some(door.ready(somebody_serves(view))); // or the first orders would fail
     let options = ServeOptions { ready, ..door.options };
     serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
         axum::serve(listener, app).with_graceful_shutdown(shutdown)

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(30);
 pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Result<()> {
     let door = Door::open(store, SERVICE, listen, name, end).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let ready = door.ready(async {});
+    let ready = Some(door.ready(async {}));
     let health_of_user = Health::new(reporter).of::<UserServer<Desk>>();
     let options = ServeOptions { health: Some(health_of_user), ready, ..door.options };
     let desk = UserServer::new(Desk { name: name.to_owned() });
