@@ -9,9 +9,13 @@ use self::shell::{Mall, output, within};
 fn check(told: &[String]) {
     let told_all = told.join("\n");
     assert!(calls(told) > 100, "{told_all}");
-    for (name, event) in [("carol", "carol is killed"), ("bob", "bob is gone")] {
-        let at = told.iter().position(|line| line.contains(event)).expect(event);
-        let (before, after) = told.split_at(at);
+    let at = |event: &str| told.iter().position(|line| line.contains(event)).expect(event);
+    let time = |event| told[at(event)].split(" s ").next().unwrap().trim().parse::<f64>().unwrap();
+    // Of a ttl of 3 s a third has passed at most since the last renewal, and a little more.
+    let listed = time("carol is gone without a word") - time("carol is killed");
+    assert!(listed > 1.5, "she was withdrawn:\n{told_all}");
+    for (name, event) in [("carol", "carol is killed"), ("bob", "bob is gone, as announced")] {
+        let (before, after) = told.split_at(at(event));
         let shares = |lines: &[String]| -> Vec<bool> {
             let shares = lines.iter().filter(|line| line.contains("  alice "));
             shares.map(|line| line.contains(&format!("  {name} "))).collect()
