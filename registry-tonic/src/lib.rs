@@ -1,8 +1,9 @@
-//! gRPC over the service registry: a channel that goes where a service is, and servers that are found.
+//! gRPC over the service registry: a channel that goes where a service is, and servers that are
+//! found.
 //!
-//! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are the
-//! instances that a [`View`](registry_core::View) shows, kept connected, balanced, and left alone
-//! when they drain or fail.
+//! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are
+//! the instances that a [`View`](registry_core::View) shows, kept connected, balanced, and left
+//! alone when they drain or fail.
 //!
 //! [`serve`] runs a server, of tonic or axum, that is registered while it serves.
 

@@ -20,23 +20,23 @@ use tokio::time::timeout;
 /// Runs a tonic or axum server, and keeps its instance registered while it serves.
 ///
 /// The caller binds the listener, so that a port that is taken is an error before anything else.
-/// `server` makes the server out of it, and out of the future that tells it to shut down. Then, in this
-/// order:
+/// `server` makes the server out of it, and out of the future that tells it to shut down. Then, in
+/// this order:
 ///
 /// 1. the server runs, and its [health](ServeOptions::health) is `NOT_SERVING`;
 /// 2. it is [ready](ServeOptions::ready), if it was asked to say so;
 /// 3. the instance is registered, and then the health is `SERVING`. It stays so while the store is
 ///    away: what serves is not to be restarted for that;
-/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) ends it: the health is `NOT_SERVING`, and
-///    the instance is `Draining` for as long as [`drain`](ServeOptions::drain) says, in which callers
-///    turn away and the server still serves;
+/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) ends it: the health is `NOT_SERVING`,
+///    and the instance is `Draining` for as long as [`drain`](ServeOptions::drain) says, in which
+///    callers turn away and the server still serves;
 /// 5. the instance is withdrawn;
 /// 6. the server is told to shut down: it takes no new connections, and has
 ///    [`grace`](ServeOptions::grace) for the requests under way.
 ///
-/// A server that ends by itself is withdrawn at once. A second signal ends it all at once, wherever it
-/// is; the instance is then listed until its ttl has passed. So it is if this future is dropped, unless
-/// the runtime lives on and withdraws it.
+/// A server that ends by itself is withdrawn at once. A second signal ends it all at once, wherever
+/// it is; the instance is then listed until its ttl has passed. So it is if this future is dropped,
+/// unless the runtime lives on and withdraws it.
 ///
 /// With tonic:
 ///
@@ -70,8 +70,9 @@ use tokio::time::timeout;
 ///
 /// # Errors
 ///
-/// What went wrong first, as [`ServeError`] lists it; what goes wrong after that is logged. In each case
-/// the server was told to shut down, and what was registered was withdrawn, as far as the store let it.
+/// What went wrong first, as [`ServeError`] lists it; what goes wrong after that is logged. In each
+/// case the server was told to shut down, and what was registered was withdrawn, as far as the
+/// store let it.
 ///
 /// # Panics
 ///

@@ -1,5 +1,6 @@
-//! A small shop. Customers place orders with an API, which asks a gRPC service who they are, and finds its
-//! servers through the registry. While orders come in one server is killed and another one drained.
+//! A small shop. Customers place orders with an API, which asks a gRPC service who they are, and
+//! finds its servers through the registry. While orders come in one server is killed and another
+//! one drained.
 //!
 //! ```sh
 //! cargo run -p mall                                                       # all in one process
@@ -31,13 +32,13 @@ use std::process::ExitCode;
 
 /// A shop whose servers find each other through the registry.
 ///
-/// Alone it runs the whole story: three user servers, an order API and a customer, while one server is
-/// killed and one is drained.
+/// Alone it runs the whole story: three user servers, an order API and a customer, while one server
+/// is killed and one is drained.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The registry: `mem://`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`; with
-    /// `?ttl=5s`, how long a server that died is listed.
+    /// The registry: `mem://`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`;
+    /// with `?ttl=5s`, how long a server that died is listed.
     #[arg(long, env = "MALL_REGISTRY", default_value = "mem://", global = true)]
     registry: String,
     /// Run each server of the story as a process of its own. They cannot share `mem://`.

@@ -1,4 +1,5 @@
-//! The order API, over HTTP. It asks `user.rpc` who a customer is, and finds it through the registry.
+//! The order API, over HTTP. It asks `user.rpc` who a customer is, and finds it through the
+//! registry.
 
 use crate::door::{Door, End};
 use crate::proto::user_client::UserClient;

@@ -1,4 +1,5 @@
-//! The story: three user servers and an order API; one is killed, one is drained, and a customer shops.
+//! The story: three user servers and an order API; one is killed, one is drained, and a customer
+//! shops.
 
 use crate::customer::shop;
 use crate::door::name;
@@ -135,7 +136,7 @@ impl Mall {
         if let Some(worker) = staff.remove(TO_BE_KILLED) {
             worker.kill().await?;
             timeline.say(format_args!(
-                "{TO_BE_KILLED} is killed: nobody withdraws her, and she is listed for up to {ttl:?}"
+                "{TO_BE_KILLED} is killed: nobody withdraws her, she is listed for up to {ttl:?}"
             ));
         }
         let without = |name: &'static str| move |names: &[&str]| !names.contains(&name);

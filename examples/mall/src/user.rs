@@ -14,7 +14,8 @@ use tonic::{Request, Response, Status};
 /// The name that it is found under.
 pub(crate) const SERVICE: &str = "user.rpc";
 
-/// How long a look into the card index takes: at a hundred calls a second, each server has one under way.
+/// How long a look into the card index takes: at a hundred calls a second, each server has one
+/// under way.
 const LOOK: Duration = Duration::from_millis(30);
 
 /// Serves until the end.

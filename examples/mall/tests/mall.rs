@@ -67,8 +67,8 @@ async fn processes_do_not_share_memory() {
     );
 }
 
-/// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own writes:
-/// the lease in decimal under the name, and `host:port`, with not a byte more.
+/// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own
+/// writes: the lease in decimal under the name, and `host:port`, with not a byte more.
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {

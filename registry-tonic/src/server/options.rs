@@ -18,8 +18,8 @@ pub struct ServeOptions {
     pub registration: RegistrationOptions,
     /// The gRPC health service to keep in step: none unless set.
     pub health: Option<Health>,
-    /// What else to wait for before the instance is registered, such as a warm cache: nothing unless
-    /// set. The server runs meanwhile. An error of it ends all.
+    /// What else to wait for before the instance is registered, such as a warm cache: nothing
+    /// unless set. The server runs meanwhile. An error of it ends all.
     pub ready: Option<BoxFuture<'static, Result<(), BoxError>>>,
     /// How long that may take: 30 s unless set.
     pub ready_timeout: Duration,
@@ -28,13 +28,14 @@ pub struct ServeOptions {
     pub updates: Option<watch::Receiver<Instance>>,
     /// How long the instance is announced as draining before it is withdrawn: 1 s unless set.
     ///
-    /// Shorter than callers need to hear of it, and some still call when the server is gone; longer,
-    /// and every deployment takes that long.
+    /// Shorter than callers need to hear of it, and some still call when the server is gone;
+    /// longer, and every deployment takes that long.
     pub drain: Duration,
-    /// How long the server has for requests under way, once it is told to shut down: 5 s unless set.
+    /// How long the server has for requests under way, once it is told to shut down: 5 s unless
+    /// set.
     ///
-    /// After that its future is dropped. Connections that it gave to tasks of their own, as tonic and axum
-    /// do, are cut when the runtime ends.
+    /// After that its future is dropped. Connections that it gave to tasks of their own, as tonic
+    /// and axum do, are cut when the runtime ends.
     pub grace: Duration,
     /// What ends it beside the signals: nothing unless set.
     pub shutdown: Option<BoxFuture<'static, ()>>,
@@ -124,8 +125,6 @@ pub enum ServeError<E> {
     #[error("requests under way were cut off, grace=`{0:?}`")]
     CutOff(Duration),
     /// A second signal came before it had ended.
-    #[error(
-        "a second signal ended the server before it was drained: it may be listed until its ttl has passed"
-    )]
+    #[error("a second signal ended the server: it may be listed until its ttl has passed")]
     Impatient,
 }
