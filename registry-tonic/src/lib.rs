@@ -19,9 +19,11 @@ mod picker;
 mod server;
 mod status;
 mod subset;
+mod target;
 
 pub use self::body::ResponseBody;
 pub use self::channel::Channel;
 pub use self::load::Ejection;
 pub use self::options::{ChannelOptions, MakeEndpoint};
 pub use self::server::{Health, ServeError, ServeOptions, Shutdown, serve};
+pub use self::target::ChannelTarget;
