@@ -1,8 +1,13 @@
-//! gRPC over the service registry: a channel that goes where a service is.
+//! gRPC over the service registry: a channel that goes where a service is, and servers that are
+//! found.
 //!
-//! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are the
-//! instances that a [`View`](registry_core::View) shows, kept connected, balanced, and left alone
-//! when they drain or fail.
+//! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are
+//! the instances that a [`View`](registry_core::View) shows, kept connected, balanced, and left
+//! alone when they drain or fail.
+//!
+//! [`serve`] runs a server, of tonic or axum, that is registered while it serves.
+//!
+//! Types of [`tonic`] stand in signatures here, so this crate follows its major versions.
 
 mod body;
 mod call;
@@ -17,6 +22,7 @@ pub mod metrics;
 mod options;
 mod picker;
 mod replay;
+mod server;
 mod status;
 mod subset;
 mod target;
@@ -25,4 +31,5 @@ pub use self::body::ResponseBody;
 pub use self::channel::Channel;
 pub use self::ejection::Ejection;
 pub use self::options::{ChannelOptions, MakeEndpoint};
+pub use self::server::{Health, ServeError, ServeOptions, Shutdown, serve};
 pub use self::target::ChannelTarget;

@@ -14,7 +14,7 @@ pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
     "service-registry/etcd-tls,service-registry/redis-tls,service-registry/config,\
-     service-registry/tonic,registry-testkit/tls",
+     service-registry/tonic,registry-testkit/tls,mall/etcd,mall/redis",
 ];
 
 /// The server fixtures in containers.

@@ -1,0 +1,53 @@
+//! `user.rpc`: who our customers are, over gRPC.
+
+use crate::door::{Door, End};
+use crate::proto::user_server::{User, UserServer};
+use crate::proto::{LookUpReply, LookUpRequest};
+use crate::store::Store;
+use anyhow::Result;
+use registry_tonic::{Health, ServeOptions, serve};
+use std::time::Duration;
+use tokio::time::sleep;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{Request, Response, Status};
+
+/// The name that it is found under.
+pub(crate) const SERVICE: &str = "user.rpc";
+
+/// How long a look into the card index takes: at a hundred calls a second, each server has one
+/// under way.
+const LOOK: Duration = Duration::from_millis(30);
+
+/// Serves until the end.
+pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Result<()> {
+    let door = Door::open(store, SERVICE, listen, name, end).await?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let ready = Some(door.ready(async {}));
+    let health_of_user = Health::new(reporter).of::<UserServer<Desk>>();
+    let options = ServeOptions { health: Some(health_of_user), ready, ..door.options };
+    let desk = UserServer::new(Desk { name: name.to_owned() });
+    serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
+        Server::builder()
+            .add_service(health)
+            .add_service(desk)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+    })
+    .await?;
+    Ok(())
+}
+
+struct Desk {
+    name: String,
+}
+
+#[tonic::async_trait]
+impl User for Desk {
+    async fn look_up(
+        &self,
+        request: Request<LookUpRequest>,
+    ) -> Result<Response<LookUpReply>, Status> {
+        sleep(LOOK).await;
+        let name = format!("customer {}", request.into_inner().id);
+        Ok(Response::new(LookUpReply { name, served_by: self.name.clone() }))
+    }
+}

@@ -1,0 +1,128 @@
+//! The mall, as somebody at a shell sees it: in one process, and as processes on real stores.
+#![allow(clippy::unwrap_used)]
+
+mod shell;
+
+use self::shell::{Mall, output, within};
+
+/// Holds the story to what it promises.
+fn check(told: &[String]) {
+    let told_all = told.join("\n");
+    assert!(calls(told) > 100, "{told_all}");
+    let at = |event: &str| told.iter().position(|line| line.contains(event)).expect(event);
+    let time = |event| told[at(event)].split(" s ").next().unwrap().trim().parse::<f64>().unwrap();
+    // Of a ttl of 3 s a third has passed at most since the last renewal, and a little more.
+    let listed = time("carol is gone without a word") - time("carol is killed");
+    assert!(listed > 1.5, "she was withdrawn:\n{told_all}");
+    for (name, event) in [("carol", "carol is killed"), ("bob", "bob is gone, as announced")] {
+        let (before, after) = told.split_at(at(event));
+        let shares = |lines: &[String]| -> Vec<bool> {
+            let shares = lines.iter().filter(|line| line.contains("  alice "));
+            shares.map(|line| line.contains(&format!("  {name} "))).collect()
+        };
+        assert!(shares(before).contains(&true), "{name} was never called:\n{told_all}");
+        // The second in which it happened began before it.
+        let after = shares(after);
+        assert!(after.len() > 1, "nobody was called afterwards:\n{told_all}");
+        assert!(!after[1..].contains(&true), "{name} is still called:\n{told_all}");
+    }
+}
+
+/// How many calls were made, of which none failed: the last line says so.
+fn calls(told: &[String]) -> u64 {
+    let last = told.last().expect("a last line");
+    let calls = last.strip_suffix(" calls, 0 failed").and_then(|calls| calls.parse().ok());
+    calls.unwrap_or_else(|| panic!("some failed:\n{}", told.join("\n")))
+}
+
+#[tokio::test]
+async fn in_one_process_on_memory_no_call_fails() {
+    check(&Mall::start(&[]).end().await);
+}
+
+#[tokio::test]
+async fn asked_to_end_it_closes_early_and_no_call_fails() {
+    let mut mall = Mall::start(&[]);
+    mall.until("orders are taken").await;
+    mall.until("  alice ").await;
+    mall.terminate();
+    let told = mall.end().await;
+    assert!(calls(&told) > 50);
+    for name in ["alice", "bob", "carol"] {
+        assert!(
+            told.iter().any(|line| line.contains(&format!("{name} is gone, as announced"))),
+            "{told:?}"
+        );
+    }
+    assert!(!told.iter().any(|line| line.contains("killed")), "{told:?}");
+}
+
+#[tokio::test]
+async fn processes_do_not_share_memory() {
+    let output = within(output("mall", &["--processes"])).await;
+    assert!(!output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "processes cannot share memory: name an etcd or a Redis, registry=`mem://`\n"
+    );
+}
+
+/// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own
+/// writes: the lease in decimal under the name, and `host:port`, with not a byte more.
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {
+    let etcd = registry_testkit::servers::Etcd::start().await.expect("a server");
+    let url = format!("{}?layout=go-zero", etcd.url());
+    let mut mall = Mall::start(&["--processes", "--registry", &url]);
+    let taken = mall.until("orders are taken").await;
+    let endpoint = etcd.endpoint();
+    let query = ["--endpoints", &endpoint, "get", "--prefix", "user.rpc/"];
+    let stored = String::from_utf8(within(output("etcdctl", &query)).await.stdout).unwrap();
+
+    let lines: Vec<&str> = stored.lines().collect();
+    let mut values = Vec::new();
+    for pair in lines.chunks(2) {
+        let &[key, value] = pair else { panic!("{stored:?}") };
+        let lease = key.strip_prefix("user.rpc/").expect(key);
+        assert!(lease.parse::<i64>().is_ok_and(|id| id > 0 && id.to_string() == lease), "{key}");
+        values.push(value);
+    }
+    let mut told: Vec<_> =
+        taken.iter().filter_map(|line| Some(line.split_once("is registered at ")?.1)).collect();
+    values.sort_unstable();
+    told.sort_unstable();
+    assert_eq!((values.len(), values), (3, told), "{stored:?}");
+    check(&mall.end().await);
+    let left = within(output("etcdctl", &["--endpoints", &endpoint, "get", "--prefix", ""])).await;
+    assert_eq!(String::from_utf8(left.stdout).unwrap(), "", "nothing is left behind");
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn as_processes_on_redis_no_call_fails() {
+    let redis = registry_testkit::servers::Redis::start().await.expect("a server");
+    check(&Mall::start(&["--processes", "--registry", redis.url()]).end().await);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn each_role_can_be_started_by_hand() {
+    let redis = registry_testkit::servers::Redis::start().await.expect("a server");
+    let registry = ["--registry", redis.url()];
+    let mut user = Mall::start(&[&["user", "--name", "dora"], &registry[..]].concat());
+    user.until("dora is called at ").await;
+    let mut order = Mall::start(&[&["order"], &registry[..]].concat());
+    let told = order.until("the order API is called at ").await;
+    let (_, address) = told.last().unwrap().rsplit_once(' ').unwrap();
+    let url = format!("http://{address}");
+    let customer = ["customer", "--url", &url, "--calls", "120"];
+    let told = Mall::start(&customer).end().await;
+    assert_eq!(calls(&told), 120);
+    assert!(told.iter().any(|line| line.contains("  dora ")), "{told:?}");
+    for server in [&user, &order] {
+        server.terminate();
+    }
+    user.end().await;
+    order.end().await;
+}

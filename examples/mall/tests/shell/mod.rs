@@ -1,0 +1,77 @@
+//! A mall that was started at a shell.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// What the story takes, three times over.
+const LIMIT: Duration = Duration::from_secs(45);
+
+/// A running mall. Dropped before its end it is asked to end: killed, it could not end its own.
+pub(crate) struct Mall {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    told: Vec<String>,
+}
+
+impl Mall {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = command("mall", arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, lines, told: Vec::new() }
+    }
+
+    /// Reads up to a line with `text` in it, and gives all lines so far.
+    pub(crate) async fn until(&mut self, text: &str) -> Vec<String> {
+        while !self.next().await.expect(text).contains(text) {}
+        self.told.clone()
+    }
+
+    /// Sends SIGTERM, if it has not ended.
+    pub(crate) fn terminate(&self) {
+        if let Some(pid) = self.child.id() {
+            let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+            kill_process(pid, Signal::TERM).expect("it is ours");
+        }
+    }
+
+    /// All that it told. It is a success.
+    pub(crate) async fn end(mut self) -> Vec<String> {
+        while self.next().await.is_some() {}
+        let status = within(self.child.wait()).await.unwrap();
+        assert!(status.success(), "{status}: {:#?}", self.told);
+        std::mem::take(&mut self.told)
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        let line = within(self.lines.next_line()).await.unwrap()?;
+        self.told.push(line.clone());
+        Some(line)
+    }
+}
+
+impl Drop for Mall {
+    fn drop(&mut self) {
+        self.terminate();
+    }
+}
+
+/// What `program` says, once it has ended.
+pub(crate) async fn output(program: &str, arguments: &[&str]) -> Output {
+    command(program, arguments).output().await.unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.expect("it takes too long")
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let program = if program == "mall" { env!("CARGO_BIN_EXE_mall") } else { program };
+    let mut command = Command::new(program);
+    command.args(arguments).env("ETCDCTL_API", "3").stdin(Stdio::null());
+    command
+}

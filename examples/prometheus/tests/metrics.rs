@@ -1,0 +1,70 @@
+//! What is scraped is what the documentation names, in name and in kind.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// What only trouble brings about.
+const OF_TROUBLE: [&str; 4] = [
+    "registry_registrations_repeated_total",
+    "registry_renewals_failed_total",
+    "registry_view_disruptions_total",
+    "registry_view_resyncs_total",
+];
+
+/// The kinds of the metrics in the table of the documentation, by name.
+fn documented() -> BTreeMap<&'static str, &'static str> {
+    let table = include_str!("../../../registry-core/src/engine/metrics.rs").lines();
+    let rows = table.filter_map(|line| line.strip_prefix("//! | `registry_"));
+    let metrics = rows.map(|row| {
+        let (name, rest) = row.split_once("` | ").unwrap();
+        (name, rest.split([',', ' ']).next().unwrap())
+    });
+    metrics.collect()
+}
+
+#[tokio::test]
+async fn what_is_scraped_is_what_is_documented() {
+    let text = timeout(Duration::from_secs(20), scrape()).await.expect("it takes too long");
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE registry_"));
+    let scraped: BTreeMap<_, _> =
+        types.map(|line| line.split_once(' ').expect("a name and a kind")).collect();
+    let mut expected = documented();
+    for name in OF_TROUBLE {
+        expected.remove(name.strip_prefix("registry_").unwrap()).expect(name);
+    }
+    assert_eq!(scraped, expected, "{text}");
+    for line in [
+        r#"registry_registrations_active{service="user.rpc"} 1"#,
+        r#"registry_view_instances{service="user.rpc"} 1"#,
+        r#"registry_view_lag_batches_bucket{service="user.rpc",le="1"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+/// Starts the example, and reads its metrics.
+async fn scrape() -> String {
+    let mut example = Command::new(env!("CARGO_BIN_EXE_prometheus-example"))
+        .arg("127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(example.stdout.take().expect("it is piped")).lines();
+    let line = lines.next_line().await.unwrap().expect("it says where");
+    let url = line.strip_prefix("metrics are at http://").expect(&line);
+    let (address, path) = url.split_once('/').unwrap();
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}

@@ -1,0 +1,172 @@
+//! A server that is registered while it serves.
+
+mod announcement;
+mod options;
+mod signals;
+
+pub use self::options::{Health, ServeError, ServeOptions};
+
+use self::announcement::{Announcement, Leave};
+use self::signals::Signals;
+use registry_core::{Instance, Registry};
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// Runs a tonic or axum server, and keeps its instance registered while it serves.
+///
+/// The caller binds the listener, so that a port that is taken is an error before anything else.
+/// `server` makes the server out of it, and out of the future that tells it to shut down. Then, in
+/// this order:
+///
+/// 1. the server runs, and its [health](ServeOptions::health) is `NOT_SERVING`;
+/// 2. it is [ready](ServeOptions::ready), if it was asked to say so;
+/// 3. the instance is registered, and then the health is `SERVING`. It stays so while the store is
+///    away: what serves is not to be restarted for that;
+/// 4. SIGTERM, SIGINT or [`shutdown`](ServeOptions::shutdown) ends it: the health is `NOT_SERVING`,
+///    and the instance is `Draining` for as long as [`drain`](ServeOptions::drain) says, in which
+///    callers turn away and the server still serves;
+/// 5. the instance is withdrawn;
+/// 6. the server is told to shut down: it takes no new connections, and has
+///    [`grace`](ServeOptions::grace) for the requests under way.
+///
+/// A server that ends by itself is withdrawn at once. A second signal ends it all at once, wherever
+/// it is; the instance is then listed until its ttl has passed. So it is if this future is dropped,
+/// unless the runtime lives on and withdraws it.
+///
+/// With tonic:
+///
+/// ```no_run
+/// use registry_core::{Instance, Registry};
+/// use registry_mem::MemRegistry;
+/// use registry_tonic::{Health, ServeOptions, serve};
+/// use std::sync::Arc;
+/// use tokio::net::TcpListener;
+/// use tonic::transport::{Server, server::TcpIncoming};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let registry = Arc::new(MemRegistry::new());
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?.to_string().parse()?;
+/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, address);
+/// let (reporter, health) = tonic_health::server::health_reporter();
+/// let options = ServeOptions { health: Some(Health::new(reporter)), ..ServeOptions::default() };
+/// serve(listener, registry, node, options, |listener, shutdown| {
+///     Server::builder()
+///         .add_service(health) // and yours
+///         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// With axum the last argument is
+/// `|listener, shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown)`.
+///
+/// # Errors
+///
+/// What went wrong first, as [`ServeError`] lists it; what goes wrong after that is logged. In each
+/// case the server was told to shut down, and what was registered was withdrawn, as far as the
+/// store let it.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with I/O and time.
+pub async fn serve<S, E>(
+    listener: TcpListener,
+    registry: Arc<dyn Registry>,
+    instance: Instance,
+    options: ServeOptions,
+    server: impl FnOnce(TcpListener, Shutdown) -> S,
+) -> Result<(), ServeError<E>>
+where
+    S: IntoFuture<Output = Result<(), E>>,
+{
+    let mut signals = Signals::listen(options.signals).map_err(ServeError::Signals)?;
+    let asked = options.shutdown.unwrap_or_else(|| Box::pin(pending()));
+    let ready = async move {
+        let Some(ready) = options.ready else { return Ok(()) };
+        timeout(options.ready_timeout, ready).await.unwrap_or_else(|late| Err(late.into()))
+    };
+    let announcement = Announcement {
+        registry,
+        instance,
+        options: options.registration,
+        health: options.health.unwrap_or_default(),
+        updates: options.updates,
+        drain: options.drain,
+    };
+    announcement.health.serving(false).await;
+
+    let (stop, stopped) = oneshot::channel();
+    let server = server(listener, Shutdown(stopped)).into_future();
+    let mut server = pin!(async { server.await.map_err(ServeError::Server) });
+    let (leave, left) = oneshot::channel();
+    let mut announced = pin!(announcement.run(ready, left));
+
+    let (failed, signalled) = tokio::select! {
+        biased;
+        ended = &mut server => {
+            let _ = leave.send(Leave::AtOnce); // it fails if that is over, which is as well
+            return first(ended, announced.await);
+        }
+        failed = &mut announced => (Some(failed), false),
+        () = signals.next() => (None, true),
+        () = asked => (None, false),
+    };
+
+    let closed = async {
+        let withdrawn = if let Some(failed) = failed {
+            failed
+        } else {
+            let _ = leave.send(Leave::Draining); // it is received: the announcement is under way
+            tokio::select! {
+                biased;
+                ended = &mut server => return first(ended, announced.await),
+                withdrawn = &mut announced => withdrawn,
+            }
+        };
+        let _ = stop.send(()); // it fails if the server does without
+        let ended = timeout(options.grace, &mut server).await;
+        first(withdrawn, ended.unwrap_or(Err(ServeError::CutOff(options.grace))))
+    };
+    let impatient = async {
+        if !signalled {
+            signals.next().await; // it asks for what is under way
+        }
+        signals.next().await;
+    };
+    tokio::select! {
+        biased;
+        closed = closed => closed,
+        () = impatient => Err(ServeError::Impatient),
+    }
+}
+
+/// Tells a server to shut down, by being ready.
+#[derive(Debug)]
+pub struct Shutdown(oneshot::Receiver<()>);
+
+impl Future for Shutdown {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+/// What went wrong first. What went wrong after that is logged, since there is but one answer.
+fn first<E>(
+    one: Result<(), ServeError<E>>,
+    two: Result<(), ServeError<E>>,
+) -> Result<(), ServeError<E>> {
+    if let (Err(_), Err(two)) = (&one, &two) {
+        tracing::warn!(error = %two, "and then, when a server was closed");
+    }
+    one.and(two)
+}

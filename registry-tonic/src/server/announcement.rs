@@ -1,0 +1,98 @@
+//! What others are told of a server, from ready to gone.
+
+use super::{Health, ServeError};
+use registry_core::{
+    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry,
+};
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+pub(super) struct Announcement {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) instance: Instance,
+    pub(super) options: RegistrationOptions,
+    pub(super) health: Health,
+    pub(super) updates: Option<watch::Receiver<Instance>>,
+    pub(super) drain: Duration,
+}
+
+/// How an instance goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Leave {
+    /// Callers are told first, and have time to turn away.
+    Draining,
+    /// There is no server any more.
+    AtOnce,
+}
+
+impl Announcement {
+    /// Registers the instance once it is ready, and withdraws it when it is to leave.
+    pub(super) async fn run<E>(
+        self,
+        ready: impl Future<Output = Result<(), BoxError>>,
+        mut leave: oneshot::Receiver<Leave>,
+    ) -> Result<(), ServeError<E>> {
+        tokio::select! {
+            biased;
+            _ = &mut leave => return Ok(()), // there is nothing to withdraw
+            ready = ready => ready.map_err(ServeError::NotReady)?,
+        }
+        let Self { registry, instance, options, health, updates, drain } = self;
+        let limit = options.stop_timeout;
+        let mut start = pin!(Registration::start(registry, instance, options));
+        let registration = tokio::select! {
+            biased;
+            started = &mut start => started.map_err(ServeError::NotRegistered)?,
+            // What is under way may arrive yet: it is waited for, and then withdrawn.
+            _ = &mut leave => match timeout(limit, start).await {
+                Ok(Ok(registration)) => return withdrawn(registration.stop().await),
+                Ok(Err(_)) => return Ok(()),
+                Err(_) => return withdrawn(Err(under_way(limit))),
+            },
+        };
+        let wanted = registration.instance();
+        let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
+        tracing::info!(%service, %id, %address, "a server is registered");
+        health.serving(true).await;
+        let leave = tokio::select! {
+            biased;
+            leave = leave => leave.unwrap_or(Leave::AtOnce),
+            never = follow(&registration, updates) => match never {},
+        };
+        tracing::info!(%service, %id, ?leave, "a server leaves");
+        health.serving(false).await;
+        withdrawn(match leave {
+            Leave::Draining => registration.drain(drain).await,
+            Leave::AtOnce => registration.stop().await,
+        })
+    }
+}
+
+/// Registers what the owner of the instance makes of it, for ever.
+async fn follow(
+    registration: &Registration,
+    updates: Option<watch::Receiver<Instance>>,
+) -> Infallible {
+    let Some(mut updates) = updates else { return pending().await };
+    while updates.changed().await.is_ok() {
+        let instance = updates.borrow_and_update().clone();
+        if let Err(error) = registration.update(instance).await {
+            tracing::warn!(error = %error.chain(), "an update of a registered server was refused");
+        }
+    }
+    pending().await
+}
+
+fn withdrawn<E>(outcome: Result<(), Error>) -> Result<(), ServeError<E>> {
+    outcome.map_err(ServeError::NotWithdrawn)
+}
+
+fn under_way(limit: Duration) -> Error {
+    let message = format!("the registration under way did not come to an end, within=`{limit:?}`");
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,0 +1,130 @@
+//! How a server is announced, and what can go wrong.
+
+use futures_util::future::BoxFuture;
+use registry_core::{BoxError, Error, Instance, RegistrationOptions};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How a server is announced, and how it ends.
+pub struct ServeOptions {
+    /// How its instance is registered. With [`Start::Within`](registry_core::Start::Within), the
+    /// default, a store that does not answer in time is an error, and the server is shut down. With
+    /// [`Start::InBackground`](registry_core::Start::InBackground) it counts as registered at once.
+    pub registration: RegistrationOptions,
+    /// The gRPC health service to keep in step: none unless set.
+    pub health: Option<Health>,
+    /// What else to wait for before the instance is registered, such as a warm cache: nothing
+    /// unless set. The server runs meanwhile. An error of it ends all.
+    pub ready: Option<BoxFuture<'static, Result<(), BoxError>>>,
+    /// How long that may take: 30 s unless set.
+    pub ready_timeout: Duration,
+    /// The instance whenever it changes: its weight, its metadata. None unless set. What the store
+    /// refuses is logged, and what was registered before stays.
+    pub updates: Option<watch::Receiver<Instance>>,
+    /// How long the instance is announced as draining before it is withdrawn: 1 s unless set.
+    ///
+    /// Shorter than callers need to hear of it, and some still call when the server is gone;
+    /// longer, and every deployment takes that long.
+    pub drain: Duration,
+    /// How long the server has for requests under way, once it is told to shut down: 5 s unless
+    /// set.
+    ///
+    /// After that its future is dropped. Connections that it gave to tasks of their own, as tonic
+    /// and axum do, are cut when the runtime ends.
+    pub grace: Duration,
+    /// What ends it beside the signals: nothing unless set.
+    pub shutdown: Option<BoxFuture<'static, ()>>,
+    /// Whether SIGTERM and SIGINT end it. `true` unless set.
+    ///
+    /// Once heard, they do not end the process by themselves any more: it ends when `main` does.
+    pub signals: bool,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            registration: RegistrationOptions::default(),
+            health: None,
+            ready: None,
+            ready_timeout: Duration::from_secs(30),
+            updates: None,
+            drain: Duration::from_secs(1),
+            grace: Duration::from_secs(5),
+            shutdown: None,
+            signals: true,
+        }
+    }
+}
+
+impl fmt::Debug for ServeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeOptions")
+            .field("registration", &self.registration)
+            .field("health", &self.health)
+            .field("ready_timeout", &self.ready_timeout)
+            .field("drain", &self.drain)
+            .field("grace", &self.grace)
+            .field("signals", &self.signals)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The gRPC health of a server: `SERVING` from when it is registered until it drains.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    reporter: HealthReporter,
+    services: Vec<&'static str>,
+}
+
+impl Health {
+    /// The health of the server as a whole, which clients ask for by the empty name.
+    pub fn new(reporter: HealthReporter) -> Self {
+        Self { reporter, services: Vec::new() }
+    }
+
+    /// And of the service that `S` serves, for clients that ask by its name.
+    #[must_use]
+    pub fn of<S: NamedService>(mut self) -> Self {
+        self.services.push(S::NAME);
+        self
+    }
+
+    pub(super) async fn serving(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in [""].iter().chain(&self.services) {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// What went wrong with a server, or with its registration. `E` is the server's own error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError<E> {
+    /// The signals cannot be heard. Nothing was done.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// It did not become ready, or not in time. It was never registered.
+    #[error("the server is not ready")]
+    NotReady(#[source] BoxError),
+    /// The store refused the instance, or did not answer in time.
+    #[error("the server cannot be registered")]
+    NotRegistered(#[source] Error),
+    /// The server failed.
+    #[error("the server failed")]
+    Server(#[source] E),
+    /// The withdrawal failed: the instance may be listed until its ttl has passed.
+    #[error("the server may be listed until its ttl has passed")]
+    NotWithdrawn(#[source] Error),
+    /// Requests were still under way when the grace was over.
+    #[error("requests under way were cut off, grace=`{0:?}`")]
+    CutOff(Duration),
+    /// A second signal came before it had ended.
+    #[error("a second signal ended the server: it may be listed until its ttl has passed")]
+    Impatient,
+}

@@ -1,0 +1,137 @@
+//! What goes wrong leaves nothing registered.
+
+use crate::support::{
+    LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
+};
+use registry_core::{RegistrationOptions, Start, Status};
+use registry_mem::{Fault, FaultyRegistry};
+use registry_tonic::{ServeError, serve};
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+#[tokio::test]
+async fn a_server_that_fails_at_once_is_never_registered() {
+    let world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, _end) = until_told();
+    let outcome = within(serve(listener, world.registry(), node, options, |_, _| async {
+        Err(io::Error::other("broken"))
+    }));
+    let outcome: Outcome = outcome.await;
+    assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
+    world.nothing_ever_was().await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_later_is_withdrawn_before_the_error() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, _end) = until_told();
+    let (fail, failing) = oneshot::channel::<()>();
+    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
+        failing.await.unwrap();
+        Err(io::Error::other("broken"))
+    });
+    let server: JoinHandle<Outcome> = tokio::spawn(server);
+    world.next_is(Status::Up).await;
+    fail.send(()).unwrap();
+    let outcome = within(server).await.unwrap();
+    assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
+    world.nobody_is_listed().await;
+    world.next_is_gone().await; // and never was draining: there is nothing to drain
+}
+
+#[tokio::test]
+async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, _end) = until_told();
+    let slow = FaultyRegistry::new(world.store.clone());
+    slow.inject(Fault::Latency { min: SHORT * 4, max: SHORT * 4 });
+    let outcome = serve(listener, Arc::new(slow), node, options, |_listener, _| async {
+        sleep(SHORT).await;
+        Err(io::Error::other("broken"))
+    });
+    let outcome: Outcome = within(outcome).await;
+    assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
+    world.next_is(Status::Up).await; // the request was under way
+    world.nobody_is_listed().await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_registered_is_shut_down() {
+    let world = World::new().await;
+    let (listener, node) = listen().await;
+    let (mut options, _end) = until_told();
+    options.registration =
+        RegistrationOptions { start: Start::Within(SHORT), ..RegistrationOptions::default() };
+    let away = FaultyRegistry::new(world.store.clone());
+    away.inject(Fault::Outage);
+    let (mut told, was_told) = oneshot::channel::<()>();
+    let outcome =
+        serve(listener, Arc::new(away), node, options, |_listener, shutdown| async move {
+            shutdown.await;
+            drop(was_told);
+            Ok(())
+        });
+    let outcome: Outcome = within(outcome).await;
+    assert!(matches!(outcome, Err(ServeError::NotRegistered(_))), "{outcome:?}");
+    within(told.closed()).await;
+    world.nothing_ever_was().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_become_ready_is_never_registered() {
+    for (hangs, limit) in [(true, SHORT), (false, LIMIT)] {
+        let world = World::new().await;
+        let (listener, node) = listen().await;
+        let (mut options, _end) = until_told();
+        options.ready_timeout = limit;
+        options.ready = Some(Box::pin(async move {
+            if hangs {
+                pending::<()>().await;
+            }
+            Err("the cache is cold".into())
+        }));
+        let (server, ..) = serve_slowly(&world, listener, &node, options);
+        let outcome = within(server).await.unwrap();
+        assert!(matches!(outcome, Err(ServeError::NotReady(_))), "{outcome:?}");
+        world.nothing_ever_was().await;
+    }
+}
+
+#[tokio::test]
+async fn to_end_it_before_it_is_registered_is_no_error() {
+    let world = World::new().await;
+    let (listener, node) = listen().await;
+    let (mut options, end) = until_told();
+    options.ready = Some(Box::pin(pending()));
+    let (server, ..) = serve_slowly(&world, listener, &node, options);
+    assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it runs meanwhile");
+    end.send(()).unwrap();
+    within(server).await.unwrap().unwrap();
+    world.nothing_ever_was().await;
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_acknowledge_the_withdrawal_is_an_error() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (mut options, end) = until_told();
+    options.registration.stop_timeout = SHORT;
+    let link = FaultyRegistry::new(world.store.clone());
+    let server = serve(listener, Arc::new(link.clone()), node, options, |_l, shutdown| async {
+        shutdown.await;
+        io::Result::Ok(())
+    });
+    let server = tokio::spawn(server);
+    world.next_is(Status::Up).await;
+    link.inject(Fault::Silence);
+    end.send(()).unwrap();
+    let outcome = within(server).await.unwrap();
+    assert!(matches!(outcome, Err(ServeError::NotWithdrawn(_))), "{outcome:?}");
+}

@@ -1,0 +1,142 @@
+//! A store, a server, and whoever looks.
+
+use axum::Router;
+use axum::routing::get;
+use futures_util::StreamExt;
+use registry_core::{
+    Change, Claim, Discovery, DiscoveryOptions, Instance, Registry, ServiceName, Status, Update,
+    Updates,
+};
+use registry_mem::MemRegistry;
+use registry_tonic::{ServeError, ServeOptions, serve};
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub(crate) type Outcome = Result<(), ServeError<io::Error>>;
+
+/// A store, and what it says of one service.
+pub(crate) struct World {
+    pub(crate) store: MemRegistry,
+    updates: Updates,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let store = MemRegistry::new();
+        let discovery = Discovery::new(Arc::new(store.clone()), DiscoveryOptions::default());
+        let mut view = discovery.view(&service());
+        view.ready(LIMIT).await.unwrap();
+        let mut updates = view.updates();
+        assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+        Self { store, updates }
+    }
+
+    pub(crate) fn registry(&self) -> Arc<dyn Registry> {
+        Arc::new(self.store.clone())
+    }
+
+    pub(crate) async fn next(&mut self) -> Change {
+        loop {
+            match within(self.updates.next()).await.expect("it has no end") {
+                Update::Batch(batch) if batch.is_progress() => {}
+                Update::Batch(batch) => return batch.changes[0].clone(),
+                Update::Reset(reset) => panic!("the store was never away: {reset:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn next_is(&mut self, status: Status) -> Instance {
+        match self.next().await {
+            Change::Put(instance) if instance.status() == status => instance,
+            other => panic!("not {status:?}: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn next_is_gone(&mut self) {
+        let next = self.next().await;
+        assert!(matches!(next, Change::Delete(_)), "{next:?}");
+    }
+
+    pub(crate) async fn nobody_is_listed(&self) {
+        assert!(self.store.load(&service()).await.unwrap().instances().is_empty());
+    }
+
+    /// Whether anything was ever registered: it would have been heard by now.
+    pub(crate) async fn nothing_ever_was(mut self) {
+        let marker = Instance::new(service(), "marker".parse().unwrap(), "h:1".parse().unwrap());
+        let claim = Claim::new(LIMIT).unwrap();
+        self.store.register(&marker, &claim).await.unwrap();
+        assert_eq!(self.next().await, Change::Put(marker));
+    }
+}
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.expect("it takes too long")
+}
+
+pub(crate) fn service() -> ServiceName {
+    "user.rpc".parse().unwrap()
+}
+
+pub(crate) async fn listen() -> (TcpListener, Instance) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    (listener, Instance::new(service(), "node-1".parse().unwrap(), address))
+}
+
+/// Options, and what to send to end the server.
+pub(crate) fn until_told() -> (ServeOptions, oneshot::Sender<()>) {
+    let (end, told) = oneshot::channel();
+    let shutdown = async move {
+        if told.await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    let options = ServeOptions {
+        drain: SHORT,
+        shutdown: Some(Box::pin(shutdown)),
+        signals: false,
+        ..ServeOptions::default()
+    };
+    (options, end)
+}
+
+pub(crate) async fn request(instance: &Instance, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(instance.address().as_str()).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// An axum server with a slow page, that ends once it is let.
+pub(crate) fn serve_slowly(
+    world: &World,
+    listener: TcpListener,
+    node: &Instance,
+    options: ServeOptions,
+) -> (JoinHandle<Outcome>, Arc<Notify>, Arc<Notify>) {
+    let (asked, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (was_asked, go) = (asked.clone(), let_go.clone());
+    let slow = async move || {
+        was_asked.notify_one();
+        go.notified().await;
+        "done"
+    };
+    let app = Router::new().route("/", get(async || "hello")).route("/slow", get(slow));
+    let server = serve(listener, world.registry(), node.clone(), options, |listener, shutdown| {
+        axum::serve(listener, app).with_graceful_shutdown(shutdown)
+    });
+    (tokio::spawn(server), asked, let_go)
+}
