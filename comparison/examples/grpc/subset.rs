@@ -16,12 +16,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 const INSTANCES: usize = 1_000;
 const SUBSET: usize = 32;
+
+/// A frame of HTTP/2 with settings, of which there are none (RFC 9113, 6.5).
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// How long everything must have been quiet until a change counts as taken up.
 const QUIET: Duration = Duration::from_millis(5);
@@ -115,13 +118,14 @@ struct Connected {
 }
 
 impl Open {
-    /// Somebody who listens, hears what is said, and says nothing.
+    /// Somebody who listens, says the one word by which a channel knows a server, and hears the rest.
     async fn listen(&self) -> Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, open) = (listener.local_addr()?, self.clone());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 open.change(|addresses| addresses.insert(address));
+                let _ = stream.write_all(&SETTINGS).await; // who is gone is noticed below
                 let mut heard = [0; 1024];
                 while stream.read(&mut heard).await.is_ok_and(|count| count > 0) {}
                 open.change(|addresses| addresses.remove(&address));
