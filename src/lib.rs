@@ -76,8 +76,10 @@
 //! ```
 
 mod connect;
+mod diagnose;
 
 pub use self::connect::connect;
+pub use self::diagnose::diagnose;
 pub use registry_core::*;
 
 /// The in-memory store, for its operator's powers in tests: compaction, rollback, cut watches.

@@ -81,6 +81,7 @@
 mod client;
 mod cluster;
 mod cursor;
+mod diagnose;
 mod dial;
 mod error;
 mod layout;

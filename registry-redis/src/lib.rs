@@ -60,9 +60,11 @@
 //! How it lies there is said in `shard.rs` and `history.rs`.
 
 mod connect;
+mod diagnose;
 mod error;
 mod feed;
 mod history;
+mod info;
 mod link;
 mod load;
 mod options;
