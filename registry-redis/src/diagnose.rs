@@ -17,8 +17,8 @@ impl RedisRegistry {
         let shards = check("history", contents::shards(store)).await;
         let rehearsed = rehearse(self).await;
         let (records, servers) = tokio::join!(
-            check("records", contents::records(store)),
-            check("server", server::look(&store.link)),
+            Box::pin(check("records", contents::records(store))),
+            Box::pin(check("server", server::look(&store.link))),
         );
         [rehearsed, servers, shards, records].concat()
     }
