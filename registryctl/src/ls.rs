@@ -1,6 +1,7 @@
 //! `ls`: which services there are.
 
 use crate::Outcome;
+use crate::output::note;
 use crate::session::Session;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let registry = session.connect().await?;
     let names = session.in_time(registry.services()).await?;
     let output = session.output();
+    if names.is_empty() {
+        note("no service has an instance");
+    }
     if arguments.names {
         for service in &names {
             output.say(&Named { service }, service)?;
@@ -44,7 +48,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     }
     let counts = stream::iter(names).map(|service| count(session, &*registry, service));
     let counts: Vec<_> = counts.buffered(AT_ONCE).try_collect().await?;
-    if output.is_json() {
+    if output.is_json() || counts.is_empty() {
         for counted in counts {
             output.object(&counted)?;
         }

@@ -1,6 +1,6 @@
 //! `register`: holds a registration for somebody else.
 
-use crate::registrant::{self, Plan};
+use crate::registrant::{Plan, Registrant};
 use crate::session::Session;
 use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    registrant: registrant::Arguments,
+    registrant: Registrant,
 }
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Registrant {
     /// The service.
     service: ServiceName,
 
@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     drain: Duration,
 }
 
-impl Arguments {
+impl Registrant {
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }

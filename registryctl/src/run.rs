@@ -2,7 +2,7 @@
 
 use crate::child::Child;
 use crate::output::{Output, note};
-use crate::registrant::{self, Plan};
+use crate::registrant::{Plan, Registrant};
 use crate::session::Session;
 use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    registrant: registrant::Arguments,
+    registrant: Registrant,
 
     /// How long the command may take until it listens.
     #[arg(long, value_name = "DURATION", default_value = "30s")]

@@ -24,9 +24,10 @@ impl Signals {
     /// Waits for the next.
     pub(crate) async fn next(&mut self) -> Signal {
         poll_fn(|cx| {
-            let mut came = self.0.iter_mut().filter_map(|(kind, signals)| {
-                signals.poll_recv(cx).is_ready().then_some(*kind)
-            });
+            let mut came = self
+                .0
+                .iter_mut()
+                .filter_map(|(kind, signals)| signals.poll_recv(cx).is_ready().then_some(*kind));
             came.next().map_or(Poll::Pending, Poll::Ready)
         })
         .await
