@@ -138,7 +138,7 @@ fn raised(alarm: &str) -> Finding {
         }
         _ => "see `etcdctl endpoint status` and the log of the member",
     };
-    Finding::error("alarm", format!("etcd raised an alarm: {}", alarm.trim()), advice)
+    Finding::error("alarm", format!("a member reports: {}", alarm.trim()), advice)
 }
 
 fn told(error: EtcdError) -> String {

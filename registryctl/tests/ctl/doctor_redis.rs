@@ -3,7 +3,7 @@
 use crate::support::{Ended, instance, register, registry, run, within};
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::{Redis, ServerOptions};
+use registry_testkit::servers::{Redis, RedisCluster, ServerOptions};
 
 struct Patient {
     server: Redis,
@@ -95,9 +95,11 @@ async fn a_server_that_may_evict_the_registry_is_an_error() {
 #[tokio::test]
 async fn a_server_that_is_nearly_full_is_warned_of() {
     let mut patient = Patient::new().await;
+    // So much that a connection more or less does not count.
+    patient.run::<()>("SETRANGE bulk 50000000 x").await;
     let info: String = patient.run("INFO memory").await;
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
-    let limit = used.trim().parse::<u64>().unwrap() * 11 / 10;
+    let limit = used.trim().parse::<u64>().unwrap() / 10 * 11;
     patient.run::<()>(&format!("CONFIG SET maxmemory {limit}")).await;
     patient.examine().await.finding("warning", "memory");
 }
@@ -149,6 +151,16 @@ async fn wrong_credentials_and_those_that_may_not_ask_are_told_apart() {
     for check in ["register", "disk", "history", "records"] {
         ended.finding("ok", check);
     }
+}
+
+#[tokio::test]
+async fn each_node_of_a_cluster_is_looked_at() {
+    let cluster = within(RedisCluster::start()).await.expect("a cluster");
+    let ended = examine(cluster.url()).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let releases = ended.json().into_iter().filter(|one| one["check"] == "release").count();
+    assert!(releases > 1, "the shards of a prefix lie on several: {ended:?}");
+    ended.finding("ok", "register");
 }
 
 #[tokio::test]
