@@ -156,7 +156,7 @@ async fn wrong_credentials_and_those_that_may_not_ask_are_told_apart() {
 #[tokio::test]
 async fn each_node_of_a_cluster_is_looked_at() {
     let cluster = within(RedisCluster::start()).await.expect("a cluster");
-    let ended = examine(cluster.url()).await;
+    let ended = examine(&cluster.url()).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let releases = ended.json().into_iter().filter(|one| one["check"] == "release").count();
     assert!(releases > 1, "the shards of a prefix lie on several: {ended:?}");
