@@ -4,10 +4,11 @@ use crate::Failure;
 use crate::signals::Signals;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 pub(crate) struct Child(tokio::process::Child);
 
@@ -45,12 +46,12 @@ impl Child {
         signals: &mut Signals,
     ) -> Result<ExitCode, Failure> {
         self.send(signal);
-        let limit = Instant::now() + patience;
+        let mut patience = pin!(sleep(patience));
         loop {
             tokio::select! {
                 code = self.ended() => return code,
                 signal = signals.next() => self.send(signal),
-                () = sleep_until(limit) => break,
+                () = &mut patience => break,
             }
         }
         self.send(Signal::KILL);

@@ -18,6 +18,8 @@ use self::output::note;
 use self::session::Session;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use service_registry::Secret;
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +43,8 @@ struct Arguments {
     /// A URL with a password belongs in the environment: everybody on the machine sees the arguments of a
     /// command. It is never printed.
     #[arg(long, global = true, env = "REGISTRY_URL", hide_env_values = true, value_name = "URL")]
-    registry: Option<String>,
+    #[arg(value_parser = |url: &str| Ok::<_, Infallible>(Secret::new(url)))]
+    registry: Option<Secret>,
 
     /// Print JSON, one object a line.
     #[arg(long, global = true)]

@@ -106,7 +106,8 @@ impl Shown<'_> {
 
     /// What stands below the header.
     pub(crate) fn row(&self) -> [String; 5] {
-        let metadata = self.metadata.iter().map(|(key, value)| format!("{key}={value}"));
+        let metadata =
+            self.metadata.iter().map(|(key, value)| printable(&format!("{key}={value}")));
         [
             self.id.to_owned(),
             self.address.to_owned(),
@@ -114,5 +115,32 @@ impl Shown<'_> {
             format!("{:?}", self.status).to_lowercase(),
             metadata.collect::<Vec<_>>().join(" "),
         ]
+    }
+}
+
+/// What was read from a registry must not steer a terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_cannot_steer_a_terminal() {
+        let address = "10.0.0.1:80".parse().unwrap();
+        let instance = Instance::new("a".parse().unwrap(), "1".parse().unwrap(), address)
+            .with_metadata([("k", "a\n\u{1b}[2J\u{e9}")])
+            .unwrap();
+        assert_eq!(Shown::from(&instance).row()[4], "k=a\\n\\u{1b}[2J\u{e9}");
     }
 }

@@ -21,12 +21,12 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut stop = Signals::of(&STOP)?;
     let plan = arguments.registrant.plan(session, Start::Within(session.timeout()))?;
-    let registry = session.connect().await?;
-    let start = Registration::start(registry, plan.instance.clone(), plan.options.clone());
-    let registration = tokio::select! {
-        registration = start => registration?,
-        _ = stop.next() => return Ok(ExitCode::SUCCESS),
+    let start = async {
+        let registry = session.connect().await?;
+        Registration::start(registry, plan.instance.clone(), plan.options.clone()).await
     };
+    let Some(registration) = stop.or(start).await else { return Ok(ExitCode::SUCCESS) };
+    let registration = registration?;
     let held = hold(session, &plan, &registration, &mut stop).await;
     // Whoever read the states may be gone: that is no reason to stay registered.
     plan.retire(registration, session.output(), stop.next()).await?;

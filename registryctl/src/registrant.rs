@@ -9,7 +9,7 @@ use service_registry::{
     RegistrationState, Result, ServiceName, Start, Status,
 };
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Registrant {
@@ -80,7 +80,7 @@ impl Registrant {
 
 impl Plan {
     /// Announces that the instance takes no new calls, gives callers the time to hear of it, or until
-    /// `cut`, and withdraws it.
+    /// `cut`, and withdraws it. (A [`Registration::drain`] that is cut would withdraw it in the background.)
     pub(crate) async fn retire(
         &self,
         registration: Registration,
@@ -122,12 +122,12 @@ impl Plan {
 }
 
 async fn drained(registration: &Registration, grace: Duration) {
-    let end = Instant::now() + grace;
+    let start = Instant::now();
     let draining = registration.instance().with_status(Status::Draining);
     if let Ok(Err(error)) = timeout(grace, registration.update(draining)).await {
         note(format_args!("the draining could not be announced: {}", error.chain()));
     }
-    sleep_until(end).await;
+    sleep(grace.saturating_sub(start.elapsed())).await;
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use rustix::process::Signal;
 use service_registry::{Address, Error, Registration, Registry, Start};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -21,7 +22,9 @@ use tokio::time::{sleep, timeout};
 ///
 /// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a second one
 /// cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its states are printed to
-/// standard error. A registry that is away does not keep the command from running.
+/// standard error. A registry that is away keeps the command from running for no longer than --timeout.
+///
+/// The command has a process group of its own: what is typed at a terminal does not reach it, but by us.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -65,7 +68,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let sidecar = Sidecar { session, arguments, plan };
     let mut child = Child::start(&arguments.command)?;
     let started = {
-        let mut start = std::pin::pin!(sidecar.start(first));
+        let mut start = pin!(sidecar.start(first));
         loop {
             tokio::select! {
                 code = child.ended() => return code,
@@ -140,7 +143,7 @@ impl Sidecar<'_> {
         let signal = loop {
             tokio::select! {
                 code = child.ended() => {
-                    tell(self.plan.withdraw(registration, self.output()).await);
+                    report(self.plan.withdraw(registration, self.output()).await);
                     return code;
                 }
                 signal = signals.next() => {
@@ -149,7 +152,7 @@ impl Sidecar<'_> {
                     }
                     child.send(signal);
                 }
-                Some(state) = states.next() => tell(self.plan.tell(self.output(), &state)),
+                Some(state) = states.next() => report(self.plan.tell(self.output(), &state)),
             }
         };
         let cut = async {
@@ -158,7 +161,7 @@ impl Sidecar<'_> {
                 _ = signals.next() => {}
             }
         };
-        tell(self.plan.retire(registration, self.output(), cut).await);
+        report(self.plan.retire(registration, self.output(), cut).await);
         child.stop(signal, self.arguments.kill_after, signals).await
     }
 
@@ -169,7 +172,7 @@ impl Sidecar<'_> {
 }
 
 /// What goes wrong with the registration is no reason to end the command.
-fn tell(outcome: Result<(), Failure>) {
+fn report(outcome: Result<(), Failure>) {
     if let Err(failure) = outcome {
         note(format_args!("error: {failure}"));
     }

@@ -1,29 +1,29 @@
 //! What all verbs share: which registry, how long to wait for it, and how to print.
 
 use crate::output::Output;
-use service_registry::{Error, ErrorKind, Registry, Result, Target, connect};
+use service_registry::{Error, ErrorKind, Registry, Result, Secret, Target, connect};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) struct Session {
-    /// It may hold a password: it is not printed.
-    url: String,
+    /// It may hold a password.
+    url: Secret,
     timeout: Duration,
     output: Output,
 }
 
 impl Session {
-    pub(crate) fn new(url: String, timeout: Duration, json: bool) -> Self {
+    pub(crate) fn new(url: Secret, timeout: Duration, json: bool) -> Self {
         Self { url, timeout, output: Output::new(json) }
     }
 
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.url.reveal()
     }
 
     /// The parts of the URL.
     pub(crate) fn target(&self) -> Result<Target> {
-        self.url.parse()
+        self.url().parse()
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -35,7 +35,7 @@ impl Session {
     }
 
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
-        self.in_time(connect(&self.url)).await
+        self.in_time(connect(self.url())).await
     }
 
     /// Waits for an answer no longer than was asked for.

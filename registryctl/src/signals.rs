@@ -21,6 +21,14 @@ impl Signals {
         kinds.iter().map(listen).collect::<Result<_, _>>().map(Self).map_err(Failure::Signals)
     }
 
+    /// Does some work; nothing, if one of them comes before that is done.
+    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            _ = self.next() => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Waits for the next.
     pub(crate) async fn next(&mut self) -> Signal {
         poll_fn(|cx| {

@@ -43,10 +43,10 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&STOP)?;
-    let registry = session.connect().await?;
+    let Some(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
     let pace = Pace { backoff: Backoff::default(), timeout: session.timeout() };
-    let mut steps = pin!(follow(registry, service, cursor.clone(), pace));
+    let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));
     let mut printer = Printer { output: session.output(), is_troubled: false };
     let outcome = loop {
         let step = tokio::select! {
