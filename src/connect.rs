@@ -16,32 +16,40 @@ const SCHEMES: [(&str, &str, bool); 9] = [
     ("rediss+cluster", "redis-tls", cfg!(feature = "redis-tls")),
 ];
 
-/// Connects to the registry that `url` names.
+/// Connects to the registry that `url` names: [`connect_target`], from its text.
+///
+/// # Errors
+///
+/// `Invalid` if `url` is no URL, and as [`connect_target`].
+pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
+    connect_target(&url.parse()?).await
+}
+
+/// Connects to a registry.
 ///
 /// `mem://` makes a new registry each time; the others are shared with whoever names the same servers
 /// and prefix. Parts and options of a URL are those of [`Target`] and of the store's own `connect`.
 ///
 /// # Errors
 ///
-/// `Invalid` if the URL is wrong, its scheme is unknown (the error lists those there are) or was not
-/// built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if it
-/// refuses the credentials.
-pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
-    let target: Target = url.parse()?;
+/// `Invalid` if a part of the URL is wrong, its scheme is unknown (the error lists those there are) or was
+/// not built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if
+/// it refuses the credentials.
+pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
     match target.scheme() {
         #[cfg(feature = "mem")]
-        "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(&target)?)),
+        "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(target)?)),
         #[cfg(feature = "etcd")]
-        "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
+        "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
         #[cfg(feature = "etcd-tls")]
-        "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(&target).await?)),
+        "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
         #[cfg(feature = "redis")]
         "redis" | "redis+sentinel" | "redis+cluster" => {
-            Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?))
+            Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
         }
         #[cfg(feature = "redis-tls")]
         "rediss" | "rediss+sentinel" | "rediss+cluster" => {
-            Ok(Arc::new(registry_redis::RedisRegistry::connect(&target).await?))
+            Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
         }
         scheme => Err(not_built_in(scheme)),
     }

@@ -47,6 +47,13 @@
 //!
 //! The laws that hold on all of them are on [`Registry`].
 //!
+//! Beside the stores:
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `tonic` | gRPC (module `tonic`): channels that are balanced over a service, servers that announce themselves |
+//! | `config` | configuration files of go-zero, read as they are (module `config`), and the address that a server publishes (module `advertise`) |
+//!
 //! # Test your service without a server
 //!
 //! Over `mem://` on tokio's paused clock a test waits for no ttl, and needs nothing installed:
@@ -75,10 +82,18 @@
 //! }
 //! ```
 
+#[cfg(feature = "config")]
+pub mod advertise;
+#[cfg(feature = "tonic")]
+mod channel;
+#[cfg(feature = "config")]
+pub mod config;
 mod connect;
 mod diagnose;
 
-pub use self::connect::connect;
+#[cfg(feature = "tonic")]
+pub use self::channel::{connect_channel, connect_channel_target};
+pub use self::connect::{connect, connect_target};
 pub use self::diagnose::diagnose;
 pub use registry_core::*;
 
@@ -93,6 +108,10 @@ pub use registry_etcd as etcd;
 /// The Redis store, for its options.
 #[cfg(feature = "redis")]
 pub use registry_redis as redis;
+
+/// gRPC: channels that are balanced over a service, and servers that announce themselves.
+#[cfg(feature = "tonic")]
+pub use registry_tonic as tonic;
 
 /// The README's example is a test like any other.
 #[cfg(doctest)]

@@ -89,6 +89,33 @@ text! {
     ServiceName, check_service_name
 }
 
+impl ServiceName {
+    /// Reads a key of a store whose keys others name as they like, such as go-zero's `Etcd.Key`: the
+    /// slashes in front, which no name has, and the service.
+    ///
+    /// The slashes are the path of the store's URL: `/grpc/user.rpc` is the service `grpc/user.rpc` of
+    /// `etcd://host//?layout=go-zero`.
+    ///
+    /// ```
+    /// use registry_core::ServiceName;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let (slashes, service) = ServiceName::from_key("/grpc/user.rpc")?;
+    /// assert_eq!((slashes, service.as_str()), ("/", "grpc/user.rpc"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if what follows the slashes is no name of a service: the key is empty or ends with `/`.
+    pub fn from_key(key: &str) -> Result<(&str, Self)> {
+        let service = key.trim_start_matches('/');
+        let (slashes, _) = key.split_at(key.len() - service.len());
+        Ok((slashes, Self::new(service)?))
+    }
+}
+
 text! {
     /// The id of an instance, unique within its service.
     ///
@@ -183,6 +210,18 @@ mod tests {
         }
         assert!(InstanceId::new("a/b").is_err());
         assert!(InstanceId::new("7587862094070025734").is_ok());
+    }
+
+    #[test]
+    fn a_key_is_slashes_and_a_name() {
+        for (key, slashes, name) in [("a/b", "", "a/b"), ("/a", "/", "a"), ("//a//b", "//", "a//b")]
+        {
+            assert_eq!(ServiceName::from_key(key).unwrap(), (slashes, name.parse().unwrap()));
+        }
+        for bad in ["", "/", "a/", "/a/"] {
+            let error = ServiceName::from_key(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The URL of a store.
 
 use crate::{Error, ErrorKind, Result};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{
+    AsciiSet, CONTROLS, PercentEncode, percent_decode_str, utf8_percent_encode,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -124,6 +126,22 @@ impl Target {
         self.options.get(name).map(String::as_str)
     }
 
+    /// Takes an option out, decoded: for who understands one that the store does not.
+    ///
+    /// ```
+    /// use registry_core::Target;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let mut target: Target = "mem://?service=user.rpc".parse()?;
+    /// assert_eq!(target.take_option("service").as_deref(), Some("user.rpc"));
+    /// assert_eq!(target.to_string(), "mem://");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_option(&mut self, name: &str) -> Option<String> {
+        self.options.remove(name)
+    }
+
     /// Refuses options that the store does not know, so that a misspelt one is not ignored.
     ///
     /// # Errors
@@ -171,14 +189,14 @@ impl FromStr for Target {
     }
 }
 
-/// The URL, for people: the password is hidden.
+/// The URL, for people: the password is hidden. Without one, it parses to the same target.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
         match (&self.user, &self.password) {
             (None, None) => {}
-            (user, None) => write!(f, "{}@", user.as_deref().unwrap_or_default())?,
-            (user, Some(_)) => write!(f, "{}:***@", user.as_deref().unwrap_or_default())?,
+            (user, None) => write!(f, "{}@", encode(user.as_deref().unwrap_or_default()))?,
+            (user, Some(_)) => write!(f, "{}:***@", encode(user.as_deref().unwrap_or_default()))?,
         }
         for (n, host) in self.hosts.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
@@ -189,15 +207,28 @@ impl fmt::Display for Target {
             }
         }
         if !self.path.is_empty() {
-            write!(f, "/{}", self.path)?;
+            write!(f, "/{}", utf8_percent_encode(&self.path, PATH))?;
         }
         let ttl = self.ttl.map(|ttl| ("ttl", humantime::format_duration(ttl).to_string()));
         let options = self.options.iter().map(|(name, value)| (name.as_str(), value.clone()));
         for (n, (name, value)) in options.chain(ttl).enumerate() {
+            let (name, value) = (encode(name), utf8_percent_encode(&value, VALUE));
             write!(f, "{}{name}={value}", if n == 0 { '?' } else { '&' })?;
         }
         Ok(())
     }
+}
+
+/// What would be read as something else in a path.
+const PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
+
+/// What would be read as something else in the value of an option.
+const VALUE: &AsciiSet = &CONTROLS.add(b'%').add(b'&').add(b'#');
+
+/// Encodes a part that ends at the first delimiter of any kind: a user, or the name of an option.
+fn encode(text: &str) -> PercentEncode<'_> {
+    const PART: &AsciiSet = &PATH.add(b'/').add(b'@').add(b':').add(b'&').add(b'=');
+    utf8_percent_encode(text, PART)
 }
 
 fn parse_userinfo(userinfo: &str) -> Result<(Option<String>, Option<Secret>)> {
@@ -307,6 +338,28 @@ mod tests {
                 assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_shown_parses_to_the_same() {
+        for url in [
+            "mem://",
+            "etcd://h1:2379,[::1]/prod/eu?layout=go-zero&ttl=1m 5s",
+            "etcd://h//?layout=go-zero",
+            "redis://us%40%2Fer@h/a%3Fb%25?a%26b%3D=c%26d=e:/",
+        ] {
+            assert_eq!(parse(&parse(url).to_string()), parse(url), "{url}");
+        }
+        let shown = "etcds://h/prod/eu?ca=/etc/ca.pem&ttl=10s";
+        assert_eq!(parse(shown).to_string(), shown);
+    }
+
+    #[test]
+    fn an_option_is_taken_once() {
+        let mut target = parse("mem://?service=a%26b&x=1");
+        assert_eq!(target.take_option("service").as_deref(), Some("a&b"));
+        assert_eq!(target.take_option("service"), None);
+        assert_eq!(target, parse("mem://?x=1"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     form: Form,
-    /// `<prefix>/`, or nothing.
+    /// `<prefix>/`, nothing, or slashes alone.
     root: Arc<str>,
     /// `<form>:<root>`, as its cursors say: another layout, or another prefix, reads other data.
     scope: Arc<str>,
@@ -39,8 +39,9 @@ impl Layout {
     fn new(form: Form, path: &str) -> Self {
         let root: Arc<str> = match (form, path.trim_end_matches('/')) {
             (Form::Native, "") => "registry/".into(),
-            // Who shares its keys with others has them where the others look.
-            (Form::GoZero | Form::Grpc, "") => "".into(),
+            // Who shares its keys with others has them where the others look: at the top, or behind
+            // the slashes that their keys start with.
+            (Form::GoZero | Form::Grpc, "") => path.into(),
             (_, path) => format!("{path}/").into(),
         };
         let scope = format!("{form}:{root}").into();

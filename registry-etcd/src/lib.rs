@@ -39,7 +39,9 @@
 //!   theirs.
 //!
 //! In the last two, names are not escaped and other keys may lie among those of a service: only its
-//! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over.
+//! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over. A
+//! path of slashes alone is what keys start with: on `etcd://host//?layout=go-zero` the service
+//! `grpc/user.rpc` is go-zero's key `/grpc/user.rpc`.
 //! Two instances may have one address; to go-zero's readers these are one endpoint.
 //!
 //! What is particular to this store:
@@ -124,7 +126,7 @@ impl EtcdRegistry {
     ///
     /// The hosts are members of one cluster; the port is 2379 unless stated. The option `layout` is
     /// `native`, whose path is `registry` unless stated, `go-zero` or `grpc`. A `/` at the end of the path
-    /// does not count. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
+    /// does not count, unless the path of one of the last two has nothing else. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
     ///
     /// `etcds://` is the same over TLS, with the feature `tls`. Its options name files in PEM: `ca` whom to
     /// trust (unless stated, whom the system trusts), `cert` and `key` who we are; and `server_name` is

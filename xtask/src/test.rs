@@ -13,7 +13,8 @@ use crate::{images, setup};
 pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
-    "service-registry/etcd-tls,service-registry/redis-tls,registry-testkit/tls",
+    "service-registry/etcd-tls,service-registry/redis-tls,service-registry/config,\
+     service-registry/tonic,registry-testkit/tls",
 ];
 
 /// The server fixtures in containers.

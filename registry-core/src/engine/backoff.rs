@@ -35,8 +35,8 @@ impl Backoff {
         self.base.saturating_mul(doubled).min(self.max)
     }
 
-    /// The wait after so many `failures` in a row.
-    pub(crate) fn delay(&self, failures: u32) -> Duration {
+    /// How long to wait after so many `failures` in a row: drawn anew each time.
+    pub fn delay(&self, failures: u32) -> Duration {
         self.ceiling(failures).mul_f64(fastrand::f64())
     }
 }

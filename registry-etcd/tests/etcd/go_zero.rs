@@ -287,6 +287,24 @@ async fn a_path_in_the_url_is_in_front_of_every_key() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid, "a cursor is of one path");
 }
 
+#[tokio::test]
+async fn a_key_with_a_leading_slash_is_shared_both_ways() {
+    let etcd = Fixture::start_as("//?layout=go-zero").await;
+    let theirs = instance("grpc/svc", "1").with_address("10.0.0.1:80".parse().unwrap());
+    etcd.put("/grpc/svc/1", "10.0.0.1:80").await;
+    etcd.put("grpc/svc/2", "10.0.0.2:80").await;
+    let found = etcd.load("grpc/svc").await;
+    assert_eq!(found.instances().iter().collect::<Vec<_>>(), [&theirs]);
+    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("grpc/svc")].into());
+
+    let mut watch = etcd.watch_after("grpc/svc", found.cursor()).await.unwrap();
+    let ours = instance("grpc/svc", "7").with_address("10.0.0.7:80".parse().unwrap());
+    etcd.register(&ours, &claim(10)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&ours)]);
+    let expected = [pair("/grpc/svc/1", "10.0.0.1:80"), pair("/grpc/svc/7", "10.0.0.7:80")];
+    assert_eq!(etcd.range("/grpc/svc/", "/grpc/svc0").await, expected);
+}
+
 /// The ids of a Go publisher are its leases, and etcd draws them from all of `i64` above 0.
 #[tokio::test]
 async fn the_largest_lease_is_an_id_like_any_other() {

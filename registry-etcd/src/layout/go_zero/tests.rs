@@ -62,6 +62,26 @@ fn a_plain_instance_is_written_as_go_zero_writes_it() {
 }
 
 #[test]
+fn a_path_of_slashes_alone_is_what_keys_start_with() {
+    for (path, root, end) in [("/", "/", "0"), ("//", "//", "/0")] {
+        for form in [Form::GoZero, Form::Grpc] {
+            let layout = Layout::new(form, path);
+            assert_eq!(layout.range(), (root.into(), end.into()));
+            let key = layout.record(&instance("7")).unwrap().key;
+            assert_eq!(key, format!("{root}user.rpc/7"));
+            assert_eq!(layout.service_of(b"user.rpc/7", PLAIN), None);
+        }
+        let key = format!("{root}user.rpc/7");
+        let service = layout(path).service_of(key.as_bytes(), PLAIN);
+        assert_eq!(service.unwrap().as_str(), "user.rpc");
+        assert_eq!(Layout::new(Form::Native, path).root(), "registry/");
+    }
+    assert_eq!(layout("/prod/").root(), "/prod/");
+    let scopes = ["", "/", "//"].map(|path| layout(path).scope);
+    assert!(scopes[0] != scopes[1] && scopes[1] != scopes[2], "their cursors are not mixed up");
+}
+
+#[test]
 fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
     let full = instance("7").with_weight(200).with_status(Status::Draining);
     let full = full.with_metadata([("zone", "eu-1")]).unwrap();

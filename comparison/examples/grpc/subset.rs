@@ -1,0 +1,184 @@
+//! A client that connects to 32 of 1,000 instances: how many connections a change moves.
+//!
+//! go-zero shuffles the list anew at each change and takes the first 32 (`subset` in its
+//! `zrpc/resolver/internal`): that is counted beside, without connections.
+
+use anyhow::{Result, ensure};
+use comparison::figures::{Figure, Report};
+use comparison::sections::one_thread;
+use registry_core::{
+    Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName, View,
+};
+use registry_mem::MemRegistry;
+use registry_tonic::{Channel, ChannelOptions};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+const INSTANCES: usize = 1_000;
+const SUBSET: usize = 32;
+
+/// How long everything must have been quiet until a change counts as taken up.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn report(quick: bool) -> Result<Report> {
+    let changes = if quick { 20 } else { 300 };
+    let ours = one_thread()?.block_on(ours(changes))?;
+    let shuffled = shuffled(changes);
+    let mut report = Report::default();
+    let name = |who: &str| format!("{who}: connections moved per change");
+    report.add(Figure::median(name("ours, median"), &ours, ""));
+    report.add(Figure::counted(name("ours, mean"), mean(&ours), "").at_most(1.0));
+    report.add(Figure::median(name("a new shuffle, median"), &shuffled, ""));
+    report.add(Figure::counted(name("a new shuffle, mean"), mean(&shuffled), ""));
+    report.note(format!(
+        "{changes} changes to {INSTANCES} instances, one that comes or one that goes, every fourth one that is connected to goes; a connection that is closed and the one that replaces it are one that moved"
+    ));
+    Ok(report)
+}
+
+/// How many connections are opened anew at each change.
+async fn ours(changes: u32) -> Result<Vec<f64>> {
+    let registry = Arc::new(MemRegistry::new());
+    let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+    let (service, open) = ("user.rpc".parse()?, Open::default());
+    let mut listed = Vec::new();
+    for id in 0..INSTANCES {
+        listed.push(enlist(&registry, &service, &open, id.to_string()).await?);
+    }
+    let mut view = discovery.view(&service);
+    view.ready(Duration::from_secs(5)).await?;
+    let channel = channel(view.clone());
+    let mut before = open.settled().await?;
+    ensure!(before.len() == SUBSET, "{} are connected to", before.len());
+
+    let mut moved = Vec::new();
+    for change in 0..changes {
+        let leaves = match change % 4 {
+            0 => listed.iter().position(|(address, _)| before.contains(address)),
+            2 => Some(fastrand::usize(..listed.len())),
+            _ => None,
+        };
+        match leaves {
+            Some(at) => registry.deregister(&listed.swap_remove(at).1).await?,
+            None => {
+                listed.push(enlist(&registry, &service, &open, format!("new-{change}")).await?);
+            }
+        }
+        view.changed().await;
+        let after = open.settled().await?;
+        ensure!(after.len() == SUBSET, "{} are connected to", after.len());
+        moved.push(u32::try_from(after.difference(&before).count())?.into());
+        before = after;
+    }
+    // Whoever comes to it at once chooses the same: nothing was missed on the way.
+    drop(channel);
+    ensure!(open.settled().await?.is_empty(), "a connection was left open");
+    let _anew = self::channel(view);
+    ensure!(open.settled().await? == before, "another subset than the changes led to");
+    Ok(moved)
+}
+
+fn channel(view: View) -> Channel {
+    let (subset, client) = (NonZeroUsize::new(SUBSET), Some("one of many".to_owned()));
+    Channel::new(view, ChannelOptions { subset, client, ..ChannelOptions::default() })
+}
+
+/// Registers one that can be connected to.
+async fn enlist(
+    registry: &MemRegistry,
+    service: &ServiceName,
+    open: &Open,
+    id: String,
+) -> Result<(SocketAddr, Lease)> {
+    let address = open.listen().await?;
+    let instance = Instance::new(service.clone(), id.parse()?, address.to_string().parse()?);
+    let claim = Claim::new(Duration::from_secs(3600))?;
+    Ok((address, registry.register(&instance, &claim).await?))
+}
+
+/// Which addresses are connected to.
+#[derive(Clone, Default)]
+struct Open(Arc<Mutex<Connected>>);
+
+#[derive(Default)]
+struct Connected {
+    addresses: BTreeSet<SocketAddr>,
+    /// When that was another set.
+    changed: Option<Instant>,
+}
+
+impl Open {
+    /// Somebody who listens, hears what is said, and says nothing.
+    async fn listen(&self) -> Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, open) = (listener.local_addr()?, self.clone());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                open.change(|addresses| addresses.insert(address));
+                let mut heard = [0; 1024];
+                while stream.read(&mut heard).await.is_ok_and(|count| count > 0) {}
+                open.change(|addresses| addresses.remove(&address));
+            }
+        });
+        Ok(address)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<SocketAddr>) -> bool) {
+        let mut connected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut connected.addresses);
+        connected.changed = Some(Instant::now());
+    }
+
+    /// Who is connected to, once that has not changed for a while.
+    async fn settled(&self) -> Result<BTreeSet<SocketAddr>> {
+        let (start, end) = (Instant::now(), Instant::now() + PATIENCE);
+        loop {
+            sleep(QUIET).await;
+            let connected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let quiet = connected.changed.map_or(start, |changed| changed.max(start)).elapsed();
+            if quiet >= QUIET {
+                return Ok(connected.addresses.clone());
+            }
+            ensure!(Instant::now() < end, "connections go on changing");
+        }
+    }
+}
+
+/// The same changes to a list of which a new shuffle takes the first.
+fn shuffled(changes: u32) -> Vec<f64> {
+    let mut listed: Vec<usize> = (0..INSTANCES).collect();
+    let chosen = |listed: &mut Vec<usize>| -> BTreeSet<usize> {
+        fastrand::shuffle(listed);
+        listed.iter().take(SUBSET).copied().collect()
+    };
+    let mut before = chosen(&mut listed);
+    let mut moved = Vec::new();
+    for change in 0..changes {
+        match change % 2 {
+            0 => drop(listed.pop()),
+            _ => listed.push(INSTANCES + moved.len()),
+        }
+        let after = chosen(&mut listed);
+        moved.push(f64::from(u32::try_from(after.difference(&before).count()).unwrap_or(u32::MAX)));
+        before = after;
+    }
+    moved
+}
+
+fn mean(figures: &[f64]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for figure in figures {
+        sum += figure;
+        count += 1.0;
+    }
+    sum / count
+}

@@ -1,0 +1,133 @@
+//! How a channel finds and treats its endpoints.
+
+use crate::load::Ejection;
+use crate::status;
+use registry_core::{Address, Backoff};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Endpoint, Error};
+
+/// How a [`Channel`](crate::Channel) finds and treats its endpoints.
+///
+/// ```
+/// use registry_tonic::ChannelOptions;
+/// use std::num::NonZeroUsize;
+///
+/// let options = ChannelOptions {
+///     zone: Some("eu-1".into()),
+///     subset: NonZeroUsize::new(32),
+///     ..ChannelOptions::default()
+/// };
+/// ```
+#[derive(Clone)]
+pub struct ChannelOptions {
+    /// How long a call waits for an endpoint while the service is being loaded, or while the first
+    /// connections are being made: 5 s unless set, and never longer than the deadline of the call. Where
+    /// nobody is registered, or nobody can be reached, it fails at once.
+    pub wait: Duration,
+    /// How long a connection may take, with TLS: 2 s unless set. Shorter than two round trips, nobody is
+    /// ever connected to.
+    pub connect_timeout: Duration,
+    /// How long to wait between tries to connect to one endpoint.
+    pub backoff: Backoff,
+    /// To how many instances to connect; to all unless set. Which ones depends on
+    /// [`client`](Self::client) and their addresses alone: an instance that comes or goes moves one
+    /// connection at most. They are drawn by chance, so some serve more clients than others: with 32 of
+    /// each client, and as many clients as instances, most serve between 20 and 44.
+    pub subset: Option<NonZeroUsize>,
+    /// What the subset is drawn from: a name that no other client has, such as the host's. Drawn anew for
+    /// each channel unless set.
+    pub client: Option<String>,
+    /// Our zone. Instances whose metadata say `zone` likewise are preferred: they alone get calls while at
+    /// least half of them are connected, and all do otherwise. None unless set.
+    pub zone: Option<String>,
+    /// When an endpoint that fails gets no calls for a while; `None`: never. At least half of them always
+    /// get calls.
+    pub ejection: Option<Ejection>,
+    /// Sent with each call, unless the call says otherwise: such as go-zero's `app` and `token`. None
+    /// unless set.
+    pub metadata: MetadataMap,
+    /// How an address is connected to.
+    pub endpoint: MakeEndpoint,
+}
+
+/// How an address is connected to: TLS, timeouts, window sizes. Unless set it is `http://` and the
+/// address, with tonic's defaults.
+///
+/// A `connect_timeout` of the endpoint counts beside that of the options; a local address does not
+/// count.
+///
+/// ```
+/// use registry_tonic::{ChannelOptions, MakeEndpoint};
+/// use std::time::Duration;
+/// use tonic::transport::Endpoint;
+///
+/// let endpoint = MakeEndpoint::new(|address| {
+///     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+///     Ok(endpoint.timeout(Duration::from_secs(2)))
+/// });
+/// let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
+/// ```
+#[derive(Clone)]
+pub struct MakeEndpoint(Arc<Make>);
+
+type Make = dyn Fn(&Address) -> Result<Endpoint, Error> + Send + Sync;
+
+impl MakeEndpoint {
+    /// Connects with what `make` makes of an address. An error counts as one to connect, and `make` is
+    /// called again for the next try.
+    pub fn new(make: impl Fn(&Address) -> Result<Endpoint, Error> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub(crate) fn make(&self, address: &Address) -> Result<Endpoint, Status> {
+        (self.0)(address).map_err(|error| status::of(error.into()))
+    }
+}
+
+impl Default for MakeEndpoint {
+    fn default() -> Self {
+        Self::new(|address| Endpoint::from_shared(format!("http://{address}")))
+    }
+}
+
+impl fmt::Debug for MakeEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MakeEndpoint").finish_non_exhaustive()
+    }
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            backoff: Backoff::default(),
+            subset: None,
+            client: None,
+            zone: None,
+            ejection: Some(Ejection::default()),
+            metadata: MetadataMap::new(),
+            endpoint: MakeEndpoint::default(),
+        }
+    }
+}
+
+/// Leaves out the metadata, which may hold a token.
+impl fmt::Debug for ChannelOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelOptions")
+            .field("wait", &self.wait)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("backoff", &self.backoff)
+            .field("subset", &self.subset)
+            .field("client", &self.client)
+            .field("zone", &self.zone)
+            .field("ejection", &self.ejection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,221 @@
+//! Who gets the next call: of two that are drawn, the better.
+
+use crate::endpoint::Connection;
+use crate::load::Ticks;
+use std::sync::Arc;
+
+/// So often a second one is drawn that is not the first, until its neighbour is taken.
+const TRIES: usize = 4;
+
+/// By how much another must be the better to be preferred to the one that was drawn first. Below it they
+/// share the calls by their weights: else the one that is ahead by a hair would get all of them.
+const BETTER: f32 = 1.5;
+
+/// Those who may take calls. It is made anew whenever that changes.
+#[derive(Debug, Default)]
+pub(crate) struct Picker {
+    candidates: Box<[Candidate]>,
+    /// The sums of the weights up to each, unless all are the same.
+    sums: Box<[u64]>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) connection: Arc<Connection>,
+    /// Not 0.
+    pub(crate) weight: u32,
+    /// What a pending call counts for, 1 at the average weight.
+    share: f32,
+}
+
+impl Candidate {
+    pub(crate) fn new(connection: Arc<Connection>, weight: u32) -> Self {
+        Self { connection, weight, share: 1.0 }
+    }
+
+    fn is_usable(&self, now: Ticks) -> bool {
+        self.connection.is_open() && self.connection.load().is_usable(now)
+    }
+
+    fn cost(&self, now: Ticks) -> f32 {
+        self.connection.load().cost(now, self.share)
+    }
+}
+
+impl Picker {
+    pub(crate) fn new(mut candidates: Vec<Candidate>) -> Self {
+        let weights = || candidates.iter().map(|candidate| candidate.weight);
+        let first = weights().next();
+        if weights().all(|weight| Some(weight) == first) {
+            return Self { candidates: candidates.into(), sums: Box::default() };
+        }
+        let mut sum = 0;
+        let sums = weights().map(|weight| {
+            sum += u64::from(weight);
+            sum
+        });
+        let sums: Box<[u64]> = sums.collect();
+        #[allow(clippy::cast_precision_loss)]
+        let average = sum as f32 / candidates.len() as f32;
+        for candidate in &mut candidates {
+            #[allow(clippy::cast_precision_loss)]
+            let weight = candidate.weight as f32;
+            candidate.share = average / weight;
+        }
+        Self { candidates: candidates.into(), sums }
+    }
+
+    /// Who may take calls.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// The better of two. If both are ejected any other, and if all are the better all the same: to try is
+    /// better than to fail. `None` only if no connection is open.
+    pub(crate) fn pick(&self, now: Ticks) -> Option<&Candidate> {
+        let (first, second) = match &*self.candidates {
+            [] => return None,
+            [only] => return Some(only).filter(|only| only.connection.is_open()),
+            _ => self.two(),
+        };
+        match (first.is_usable(now), second.is_usable(now)) {
+            (true, true) => Some(better(first, second, now)),
+            (true, false) => Some(first),
+            (false, true) => Some(second),
+            (false, false) => self.any_usable(now),
+        }
+    }
+
+    /// Whether one more may be ejected: half of all stay at least.
+    pub(crate) fn may_eject(&self, now: Ticks) -> bool {
+        let ejected = |candidate: &&Candidate| candidate.connection.load().is_ejected(now);
+        let out = self.candidates.iter().filter(ejected).count();
+        (out + 1) * 2 <= self.candidates.len()
+    }
+
+    /// Two different ones, each drawn by its weight.
+    fn two(&self) -> (&Candidate, &Candidate) {
+        let count = self.candidates.len();
+        let first = self.draw();
+        let others = || Some(self.draw()).filter(|second| *second != first);
+        let second = if self.sums.is_empty() {
+            // Any of the others, without a second try.
+            let skip = fastrand::usize(..count - 1);
+            if skip < first { skip } else { skip + 1 }
+        } else {
+            (0..TRIES).find_map(|_| others()).unwrap_or((first + 1) % count)
+        };
+        (&self.candidates[first], &self.candidates[second])
+    }
+
+    fn draw(&self) -> usize {
+        match self.sums.last() {
+            None => fastrand::usize(..self.candidates.len()),
+            Some(total) => {
+                let drawn = fastrand::u64(..total);
+                self.sums.partition_point(|sum| *sum <= drawn)
+            }
+        }
+    }
+
+    fn any_usable(&self, now: Ticks) -> Option<&Candidate> {
+        let (before, from) = self.candidates.split_at(fastrand::usize(..self.candidates.len()));
+        let round = || from.iter().chain(before);
+        round()
+            .find(|candidate| candidate.is_usable(now))
+            .or_else(|| round().find(|candidate| candidate.connection.is_open()))
+    }
+}
+
+/// The first, unless the second is clearly better, or was forgotten.
+fn better<'a>(first: &'a Candidate, second: &'a Candidate, now: Ticks) -> &'a Candidate {
+    let is_second =
+        second.cost(now) * BETTER < first.cost(now) || second.connection.load().is_forgotten(now);
+    if is_second { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Ejection, Load, Outcome};
+    use std::time::Duration;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn picker(weights: &[u32]) -> Picker {
+        let candidate = |(n, weight): (usize, &u32)| {
+            let connection = Connection::untried(format!("h{n}:1").parse().unwrap(), now());
+            Candidate::new(Arc::new(connection), *weight)
+        };
+        Picker::new(weights.iter().enumerate().map(candidate).collect())
+    }
+
+    fn now() -> Ticks {
+        Ticks::of(10 * MS)
+    }
+
+    fn load(picker: &Picker, n: usize) -> &Load {
+        picker.candidates()[n].connection.load()
+    }
+
+    /// How many of 12,000 calls each gets that are over at once.
+    fn shares(picker: &Picker) -> Vec<u32> {
+        let mut shares = vec![0; picker.candidates().len()];
+        for _ in 0..12_000 {
+            let host = picker.pick(now()).unwrap().connection.address().host();
+            shares[host[1..].parse::<usize>().unwrap()] += 1;
+        }
+        shares
+    }
+
+    #[tokio::test]
+    async fn equals_share_the_calls() {
+        let picker = picker(&[100, 100, 100]);
+        for n in 0..3 {
+            load(&picker, n).answered(MS + MS / 10 * u32::try_from(n).unwrap(), now());
+        }
+        assert!(shares(&picker).iter().all(|share| (3_600..4_400).contains(share)));
+    }
+
+    #[tokio::test]
+    async fn weights_are_kept_while_all_are_equally_good() {
+        let shares = shares(&picker(&[100, 100, 200, 400]));
+        let expected = [1_500, 1_500, 3_000, 6_000];
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!((expected * 9 / 10..expected * 11 / 10).contains(share), "{shares:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_one_is_taken_only_where_two_slow_ones_are_drawn() {
+        let picker = picker(&[100; 4]);
+        for (n, latency) in [(0, 1), (1, 1), (2, 50), (3, 50)] {
+            load(&picker, n).answered(latency * MS, now());
+        }
+        let shares = shares(&picker);
+        assert!(shares[2] + shares[3] < 2_400, "{shares:?}");
+    }
+
+    #[tokio::test]
+    async fn an_ejected_one_is_passed_over_and_half_of_them_stay() {
+        let picker = picker(&[100, 100, 300]);
+        let ejection = Ejection::default();
+        assert!(picker.may_eject(now()));
+        load(&picker, 2).judge(Outcome::Failure, 1, now());
+        load(&picker, 2).eject(&ejection, now());
+        assert!(!picker.may_eject(now()), "a second of three");
+        assert_eq!(shares(&picker)[2], 0);
+        load(&picker, 0).eject(&ejection, now());
+        load(&picker, 1).eject(&ejection, now());
+        assert!(picker.pick(now()).is_some(), "to try is better than to fail");
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_passed_over_at_once() {
+        let picker = picker(&[100, 100]);
+        picker.candidates()[0].connection.lose();
+        assert_eq!(shares(&picker)[0], 0);
+        picker.candidates()[1].connection.lose();
+        assert!(picker.pick(now()).is_none());
+    }
+}

@@ -1,0 +1,230 @@
+//! Instances that come, go, drain, die and cannot be reached.
+
+use crate::support::{
+    Backend, LIMIT, Mode, World, call, calls, instance, nobody, service, until_calls_go_to,
+};
+use futures_util::future::join_all;
+use registry_core::{Discovery, DiscoveryOptions, Instance, Registry, Status};
+use registry_mem::{Fault, FaultyRegistry};
+use registry_tonic::{Channel, ChannelOptions};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+#[tokio::test]
+async fn calls_go_to_all_instances() {
+    let backends = [Backend::start(), Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put_all(&backends).await;
+    let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+}
+
+#[tokio::test]
+async fn addresses_without_a_registry_are_called_too() {
+    let backends = [Backend::start(), Backend::start()];
+    let addresses = backends.iter().map(|backend| backend.address.to_string().parse().unwrap());
+    let channel = Channel::fixed(addresses, ChannelOptions::default());
+    until_calls_go_to(&HealthClient::new(channel), &backends, |_| true).await;
+}
+
+#[tokio::test]
+async fn a_new_instance_is_connected_to_and_a_gone_one_hung_up_on_without_a_call() {
+    let (one, two) = (Backend::start(), Backend::start());
+    let world = World::new();
+    let _client = world.client(ChannelOptions::default());
+    world.put(instance(1, &one)).await;
+    one.connected(1).await;
+    world.put(instance(2, &two)).await;
+    two.connected(1).await;
+    world.put(instance(1, &one).with_status(Status::Draining)).await;
+    one.left_alone().await;
+    assert_eq!((one.calls(), two.calls()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_draining_instance_gets_no_new_calls_and_finishes_those_under_way() {
+    let backends = [Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put(instance(0, &backends[0])).await;
+    let client = world.client(ChannelOptions::default());
+    let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
+    let mut stream = timeout(LIMIT, opened).await.unwrap().unwrap().into_inner();
+    assert_eq!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap().status, 1);
+
+    world.put(instance(1, &backends[1])).await;
+    world.put(instance(0, &backends[0]).with_status(Status::Draining)).await;
+    until_calls_go_to(&client, &backends, |n| n == 1).await;
+    let before = backends[0].calls();
+    calls(&client, 100).await;
+    assert_eq!(backends[0].calls(), before);
+
+    backends[0].release();
+    assert_eq!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap().status, 2);
+    assert!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().is_none());
+    drop(stream);
+    backends[0].left_alone().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_be_reached_fails_nobodys_calls() {
+    let backend = Backend::start();
+    let world = World::new();
+    let address = nobody().await.to_string().parse().unwrap();
+    world.put(Instance::new(service(), "gone".parse().unwrap(), address)).await;
+    world.put(instance(1, &backend)).await;
+    let client = world.client(ChannelOptions::default());
+    calls(&client, 200).await;
+    assert_eq!(backend.calls(), 200);
+}
+
+#[tokio::test]
+async fn a_killed_instance_costs_the_calls_that_were_under_way_and_no_other() {
+    let mut backends = [Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put_all(&backends).await;
+    let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+
+    // All calls to the first hang, until it is killed under them.
+    backends[0].set(Mode::Hang);
+    let before = backends[0].calls();
+    let hanging = (0..20).map(|_| {
+        tokio::spawn({
+            let client = client.clone();
+            async move { call(&client).await }
+        })
+    });
+    let hanging: Vec<_> = hanging.collect();
+    let under_way = async {
+        while backends[0].calls() == before {
+            calls(&client, 1).await;
+        }
+    };
+    timeout(Duration::from_secs(1), under_way).await.ok();
+    let under_way = backends[0].calls() - before;
+    assert!(under_way > 0, "the fault has nothing to hit");
+    backends[0].kill();
+    calls(&client, 500).await;
+
+    let ended = join_all(hanging).await.into_iter().map(Result::unwrap);
+    let failed: Vec<_> = ended.filter_map(Result::err).collect();
+    assert!(failed.len() <= under_way as usize, "{} of {under_way}: {failed:?}", failed.len());
+    assert!(failed.iter().all(|status| status.code() == Code::Unavailable), "{failed:?}");
+}
+
+#[tokio::test]
+async fn an_instance_that_says_goodbye_unannounced_costs_no_call() {
+    let mut backends = [Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put_all(&backends).await;
+    let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+    let callers = (0..8).map(|_| {
+        tokio::spawn({
+            let client = client.clone();
+            async move { calls(&client, 500).await }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    backends[0].shut_down().await;
+    for caller in callers {
+        timeout(LIMIT, caller).await.unwrap().unwrap();
+    }
+    until_calls_go_to(&client, &backends, |n| n == 1).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_comes_back_at_its_address_is_called_again() {
+    let mut backends = vec![Backend::start(), Backend::start()];
+    let world = World::new();
+    world.put_all(&backends).await;
+    let client = world.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+    let address = backends[0].address;
+    backends[0].kill();
+    until_calls_go_to(&client, &backends, |n| n == 1).await;
+    backends[0] = Backend::start_at(address);
+    backends[0].connected(1).await;
+    until_calls_go_to(&client, &backends, |_| true).await;
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_first_answer_of_the_registry_and_the_first_connection() {
+    let backend = Backend::start();
+    let world = World::new();
+    world.put(instance(1, &backend)).await;
+    let client = world.client(ChannelOptions::default());
+    calls(&client, 1).await; // nothing was awaited before it
+}
+
+#[tokio::test]
+async fn a_call_to_a_service_that_nobody_serves_fails_at_once_and_says_why() {
+    let backend = Backend::start();
+    let world = World::new();
+    let client = world.client(ChannelOptions::default());
+    let fails = async |why: &str| {
+        let until_it_says_so = async {
+            loop {
+                let begun = Instant::now();
+                let status = call(&client).await.unwrap_err();
+                assert_eq!(status.code(), Code::Unavailable);
+                assert!(begun.elapsed() < Duration::from_secs(4), "it does not wait");
+                if status.message().contains(why) {
+                    return;
+                }
+            }
+        };
+        timeout(LIMIT, until_it_says_so).await.expect(why);
+    };
+    fails("no instance of `user.rpc` is registered").await;
+    world.put(instance(1, &backend).with_status(Status::Draining)).await;
+    fails("all instances of `user.rpc` are draining, instances=`1`").await;
+    world.put(instance(1, &backend).with_weight(0)).await;
+    fails("all instances of `user.rpc` are draining").await;
+    let address = nobody().await.to_string().parse().unwrap();
+    world.put(instance(1, &backend).with_address(address)).await;
+    fails("none of the 1 endpoints of `user.rpc` can be reached").await;
+    assert_eq!(backend.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_no_longer_than_it_may() {
+    let world = World::new();
+    // A store that never answers: the service is never loaded.
+    let silent = FaultyRegistry::new((*world.registry).clone());
+    silent.inject(Fault::Silence);
+    let discovery = Discovery::new(Arc::new(silent), DiscoveryOptions::default());
+    let channel = Channel::new(discovery.view(&service()), ChannelOptions::default());
+    let mut client = HealthClient::new(channel);
+
+    let begun = Instant::now();
+    let mut request = Request::new(HealthCheckRequest::default());
+    request.set_timeout(Duration::from_secs(1));
+    let status = client.check(request).await.unwrap_err();
+    assert_eq!((status.code(), begun.elapsed().as_secs()), (Code::DeadlineExceeded, 1));
+
+    let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!((status.code(), begun.elapsed().as_secs()), (Code::Unavailable, 6));
+    assert_eq!(status.message(), "`user.rpc` was not loaded from the registry yet");
+}
+
+#[tokio::test]
+async fn with_the_last_handle_the_connections_are_closed_once_no_call_is_under_way() {
+    let backend = Backend::start();
+    let world = World::new();
+    world.put(instance(1, &backend)).await;
+    let client = world.client(ChannelOptions::default());
+    let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
+    let mut stream = timeout(LIMIT, opened).await.unwrap().unwrap().into_inner();
+    drop(client);
+    timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
+    backend.release();
+    timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
+    drop(stream);
+    backend.left_alone().await;
+    assert_eq!(world.registry.services().await.unwrap().len(), 1);
+}

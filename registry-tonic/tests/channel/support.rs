@@ -1,0 +1,352 @@
+//! Services that behave as told, and a client that counts.
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName};
+use registry_mem::MemRegistry;
+use registry_tonic::{Channel, ChannelOptions};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+/// How long anything may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// What a service does with a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    Serve,
+    Fail(Code),
+    Take(Duration),
+    /// It never answers.
+    Hang,
+}
+
+/// A service in a runtime of its own, so that it can die with all its connections.
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    /// `true`: say goodbye and finish; dropped: be gone at once.
+    end: Option<oneshot::Sender<bool>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    mode: Mutex<Mode>,
+    /// The metadata of the last call.
+    heard: Mutex<MetadataMap>,
+    calls: AtomicU32,
+    connections: watch::Sender<u32>,
+    open: watch::Sender<i64>,
+    /// Lets open streams end.
+    release: Notify,
+}
+
+impl Backend {
+    pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let shared = Arc::new(Shared {
+            mode: Mutex::new(Mode::Serve),
+            heard: Mutex::default(),
+            calls: AtomicU32::new(0),
+            connections: watch::Sender::new(0),
+            open: watch::Sender::new(0),
+            release: Notify::new(),
+        });
+        let (end, ended) = oneshot::channel();
+        let (bound, address_of) = std::sync::mpsc::channel();
+        let service = shared.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind(address).await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                serve(listener, service, ended).await;
+            });
+            runtime.shutdown_background();
+        });
+        let address = address_of.recv_timeout(LIMIT).unwrap();
+        Self { address, shared, end: Some(end), thread: Some(thread) }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.shared.mode.lock().unwrap() = mode;
+    }
+
+    /// Calls so far.
+    pub(crate) fn calls(&self) -> u32 {
+        self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// The metadata of the last call.
+    pub(crate) fn heard(&self) -> MetadataMap {
+        self.shared.heard.lock().unwrap().clone()
+    }
+
+    /// Connections that were accepted so far.
+    pub(crate) fn connections(&self) -> u32 {
+        *self.shared.connections.borrow()
+    }
+
+    /// Waits until so many connections were accepted in all.
+    pub(crate) async fn connected(&self, count: u32) {
+        let mut connections = self.shared.connections.subscribe();
+        timeout(LIMIT, connections.wait_for(|seen| *seen >= count)).await.unwrap().unwrap();
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn left_alone(&self) {
+        let mut open = self.shared.open.subscribe();
+        timeout(LIMIT, open.wait_for(|open| *open == 0)).await.unwrap().unwrap();
+    }
+
+    /// Lets one open stream end.
+    pub(crate) fn release(&self) {
+        self.shared.release.notify_one();
+    }
+
+    /// It is gone, with its connections and the calls on them.
+    pub(crate) fn kill(&mut self) {
+        drop(self.end.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+
+    /// It says goodbye, finishes what it has, and ends.
+    pub(crate) async fn shut_down(&mut self) {
+        self.end.take().unwrap().send(true).unwrap();
+        let thread = self.thread.take().unwrap();
+        let joined = tokio::task::spawn_blocking(move || thread.join().unwrap());
+        timeout(LIMIT, joined).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.kill();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, ended: oneshot::Receiver<bool>) {
+    let counted = shared.clone();
+    let incoming = stream::unfold(listener, move |listener| {
+        let shared = counted.clone();
+        async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            shared.connections.send_modify(|count| *count += 1);
+            shared.open.send_modify(|open| *open += 1);
+            Some((Ok::<_, std::io::Error>(Counted { stream, shared }), listener))
+        }
+    });
+    let (goodbye, said) = oneshot::channel();
+    let service = HealthServer::new(Service(shared));
+    let server =
+        Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, async {
+            let _ = said.await;
+        });
+    let server = tokio::spawn(server);
+    if ended.await == Ok(true) {
+        goodbye.send(()).unwrap();
+        server.await.unwrap().unwrap();
+    }
+}
+
+struct Service(Arc<Shared>);
+
+impl Service {
+    async fn answer(&self) -> Result<HealthCheckResponse, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let mode = *self.0.mode.lock().unwrap();
+        match mode {
+            Mode::Serve => {}
+            Mode::Fail(code) => return Err(Status::new(code, "as told")),
+            Mode::Take(duration) => sleep(duration).await,
+            Mode::Hang => std::future::pending().await,
+        }
+        Ok(HealthCheckResponse { status: 1 })
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Service {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        *self.0.heard.lock().unwrap() = request.into_parts().0;
+        self.answer().await.map(Response::new)
+    }
+
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    /// Says one thing, and ends when it is released.
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let first = self.answer().await?;
+        let shared = self.0.clone();
+        let last = stream::once(async move {
+            shared.release.notified().await;
+            Ok(HealthCheckResponse { status: 2 })
+        });
+        Ok(Response::new(stream::iter([Ok(first)]).chain(last).boxed()))
+    }
+}
+
+/// A connection that is counted while it is open.
+#[derive(Debug)]
+struct Counted {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl tonic::transport::server::Connected for Counted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl tokio::io::AsyncRead for Counted {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Counted {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A registry, and a channel to what is registered in it.
+pub(crate) struct World {
+    pub(crate) registry: Arc<MemRegistry>,
+    discovery: Discovery,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let registry = Arc::new(MemRegistry::new());
+        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        Self { registry, discovery }
+    }
+
+    pub(crate) fn channel(&self, options: ChannelOptions) -> Channel {
+        Channel::new(self.discovery.view(&service()), options)
+    }
+
+    pub(crate) fn client(&self, options: ChannelOptions) -> HealthClient<Channel> {
+        HealthClient::new(self.channel(options))
+    }
+
+    /// Registers an instance that stays. Made again with other data, it is changed.
+    pub(crate) async fn put(&self, instance: Instance) -> Lease {
+        let claim = Claim::new(Duration::from_secs(600)).unwrap().with_takeover(true);
+        timeout(LIMIT, self.registry.register(&instance, &claim)).await.unwrap().unwrap()
+    }
+
+    /// Registers all of them, under the ids 0, 1, ...
+    pub(crate) async fn put_all(&self, backends: &[Backend]) {
+        for (id, backend) in backends.iter().enumerate() {
+            self.put(instance(id, backend)).await;
+        }
+    }
+}
+
+pub(crate) fn service() -> ServiceName {
+    "user.rpc".parse().unwrap()
+}
+
+pub(crate) fn instance(id: usize, backend: &Backend) -> Instance {
+    let address = backend.address.to_string().parse().unwrap();
+    Instance::new(service(), id.to_string().parse().unwrap(), address)
+}
+
+/// One call.
+pub(crate) async fn call(client: &HealthClient<Channel>) -> Result<(), Status> {
+    let check = async { client.clone().check(HealthCheckRequest::default()).await };
+    timeout(LIMIT, check).await.expect("a call ends").map(drop)
+}
+
+/// So many calls, one after the other, none of which fails.
+pub(crate) async fn calls(client: &HealthClient<Channel>, count: u32) {
+    for _ in 0..count {
+        call(client).await.unwrap();
+    }
+}
+
+/// Waits until calls go to exactly those backends for which `expected` says so, and none fails: of one that
+/// was just killed, the client may not know yet.
+///
+/// Nothing else tells when a change has arrived at a channel.
+pub(crate) async fn until_calls_go_to(
+    client: &HealthClient<Channel>,
+    backends: &[Backend],
+    expected: impl Fn(usize) -> bool,
+) {
+    let settled = async {
+        loop {
+            let before: Vec<u32> = backends.iter().map(Backend::calls).collect();
+            let mut failed = 0;
+            for _ in 0..40 {
+                failed += u32::from(call(client).await.is_err());
+            }
+            let called = backends.iter().zip(&before).map(|(backend, was)| backend.calls() > *was);
+            if failed == 0 && called.enumerate().all(|(n, called)| called == expected(n)) {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, settled).await.expect("calls go where they should");
+}
+
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}

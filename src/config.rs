@@ -1,0 +1,85 @@
+//! Configuration in go-zero's shape: the YAML of a go-zero service or client is read as it is.
+//!
+//! ```yaml
+//! Name: user.rpc
+//! ListenOn: 0.0.0.0:8081
+//! Etcd:
+//!   Hosts:
+//!     - 127.0.0.1:2379
+//!   Key: user.rpc
+//! ```
+//!
+//! [`ServerConfig`] is the configuration of who registers, `ClientConfig` (with the feature `tonic`) of who
+//! calls. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
+//! knows are passed over, be they go-zero's own (`Mode`, `Log`, `CpuThreshold`...) or the service's. A field
+//! that is empty or `null` is as good as absent. Not read are `${VARIABLE}` in values (go-zero's
+//! `conf.UseEnv`), TOML, and an `Etcd` that is inherited from an outer level.
+//!
+//! # Etcd
+//!
+//! The section that go-zero has in `core/discov/config.go`:
+//!
+//! | field | meaning |
+//! | --- | --- |
+//! | `Hosts` | `host:port` of the members of one cluster, the port 2379 unless stated |
+//! | `Key` | the service; what is under it is shared with the fleet in Go, in the layout `go-zero` |
+//! | `ID` | the id to register under, if above 0; else it is that of the lease |
+//! | `User`, `Pass` | credentials, used if both are set |
+//! | `CertFile`, `CertKeyFile` | our certificate and its key, in PEM, for TLS |
+//! | `CACertFile` | whom to trust, for TLS; it may stand alone, which go-zero does not allow |
+//! | `InsecureSkipVerify` | `true` is refused: name the authority in `CACertFile` instead |
+//!
+//! `Hosts` and `Key` go together: one without the other, for which go-zero silently does not register, is
+//! `Invalid`.
+//!
+//! # Errors
+//!
+//! All are `Invalid` and name the field, and the line where the YAML itself is at fault; those of `read` also
+//! name the path. No error and no `Debug` shows a password or a token.
+
+mod any_case;
+#[cfg(feature = "tonic")]
+mod client;
+mod etcd;
+mod server;
+mod yaml;
+
+#[cfg(feature = "tonic")]
+pub use self::client::ClientConfig;
+pub use self::server::ServerConfig;
+
+use self::etcd::EtcdSection;
+use crate::{Error, ErrorKind, Result, ServiceName, Target};
+
+/// The registry that is configured, and the service there: in `Registry`, or else in `Etcd`.
+///
+/// The service in a `Registry` is the first of `Key`, `Etcd.Key` and `name` that is stated.
+fn service(
+    registry: Option<&String>,
+    key: Option<&String>,
+    etcd: &EtcdSection,
+    name: Option<&str>,
+) -> Result<Option<(Target, ServiceName)>> {
+    let Some(url) = stated(registry) else { return etcd.service() };
+    let registry = url.parse().map_err(|error| wrong("Registry", error))?;
+    let keys = [("Key", stated(key)), ("Etcd.Key", etcd.key()), ("Name", name)];
+    let key = keys.into_iter().find_map(|(field, key)| Some((field, key?)));
+    let (field, key) =
+        key.ok_or_else(|| invalid("there is a `Key` where there is a `Registry`"))?;
+    let service = key.parse().map_err(|error| wrong(field, error))?;
+    Ok(Some((registry, service)))
+}
+
+/// A text that says something: in go-zero, what is empty is not set.
+fn stated(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// The field is wrong, by `error`.
+fn wrong(field: &str, error: Error) -> Error {
+    Error::new(error.kind(), format!("`{field}` cannot be used")).with_source(error)
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}

@@ -1,0 +1,200 @@
+//! Who calls.
+
+use super::any_case::AnyCase;
+use super::etcd::EtcdSection;
+use super::{invalid, service, stated, wrong, yaml};
+use crate::tonic::{Channel, ChannelOptions, ChannelTarget, MakeEndpoint};
+use crate::{Address, Result, Secret, connect_channel_target};
+use serde::{Deserialize, Deserializer};
+use std::path::Path;
+use std::time::Duration;
+use tonic::transport::Endpoint;
+
+/// The configuration of a client, as in go-zero's `RpcClientConf` (`zrpc/config.go`).
+///
+/// | field | default | meaning |
+/// | --- | --- | --- |
+/// | `Endpoints` | none | addresses to call, whatever else is set |
+/// | `Target` | none | a [`ChannelTarget`]; what follows is not looked at then |
+/// | `Registry`, `Key` | none, `Etcd.Key` | the URL of any registry, and the service there; go-zero has neither |
+/// | `Etcd` | none | [see there](super#etcd) |
+/// | `App`, `Token` | none | sent with every call as metadata `app` and `token`, if both are set |
+/// | `Timeout` | 2000 | how long a call may take, in milliseconds; 0 for as long as it takes |
+/// | `NonBlock` | `true` | whether to start although nobody can be reached yet |
+///
+/// In go-zero's own files it stands under a name, such as `UserRpc`. It implements `Deserialize`, and can be
+/// a field of your own:
+///
+/// ```
+/// use serde::Deserialize;
+/// use service_registry::config::ClientConfig;
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     #[serde(rename = "UserRpc")]
+///     user_rpc: ClientConfig,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config: Config = serde_saphyr::from_str(
+///     "
+/// Name: mall-api
+/// UserRpc:
+///   Timeout: 500
+///   Etcd:
+///     Hosts: [127.0.0.1:2379]
+///     Key: user.rpc
+/// ",
+/// )?;
+/// let target = config.user_rpc.target();
+/// assert_eq!(target.to_string(), "etcd:///127.0.0.1:2379?key=user.rpc");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    target: ChannelTarget,
+    credentials: Option<(String, Secret)>,
+    timeout: Option<Duration>,
+    non_block: bool,
+}
+
+/// go-zero's, in milliseconds.
+const DEFAULT_TIMEOUT: i64 = 2000;
+
+impl ClientConfig {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming what is wrong: [see there](super#errors).
+    pub fn from_yaml(yaml: &str) -> Result<Self> {
+        Self::new(yaml::parse(yaml)?)
+    }
+
+    /// Reads the configuration in a file.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        yaml::read(path.as_ref(), Self::from_yaml)
+    }
+
+    fn new(fields: Fields) -> Result<Self> {
+        let timeout = fields.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
+        let app = stated(fields.app.as_ref()).map(str::to_owned);
+        let token = stated(fields.token.as_ref()).map(Secret::new);
+        Ok(Self {
+            credentials: app.zip(token),
+            timeout: timeout.map(Duration::from_millis),
+            non_block: fields.non_block.unwrap_or(true),
+            target: fields.target()?,
+        })
+    }
+
+    /// Whom to call.
+    pub fn target(&self) -> &ChannelTarget {
+        &self.target
+    }
+
+    /// The values of the metadata `app` and `token` of every call.
+    pub fn credentials(&self) -> Option<(&str, &Secret)> {
+        self.credentials.as_ref().map(|(app, token)| (app.as_str(), token))
+    }
+
+    /// How long a call may take; `None` for as long as it takes.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Whether to start although nobody can be reached yet.
+    pub fn non_block(&self) -> bool {
+        self.non_block
+    }
+
+    /// The options of a channel that sends the credentials and keeps the timeout.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `App` or `Token` is no value of gRPC metadata: visible ASCII.
+    pub fn channel_options(&self) -> Result<ChannelOptions> {
+        let mut options = ChannelOptions::default();
+        if let Some((app, token)) = self.credentials() {
+            for (key, field, value) in [("app", "App", app), ("token", "Token", token.reveal())] {
+                let value = value.parse().map_err(|_| {
+                    invalid(format!("`{field}` is sent as gRPC metadata, which is visible ASCII"))
+                })?;
+                options.metadata.insert(key, value);
+            }
+        }
+        if let Some(timeout) = self.timeout {
+            options.endpoint = MakeEndpoint::new(move |address| {
+                let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+                Ok(endpoint.timeout(timeout))
+            });
+        }
+        Ok(options)
+    }
+
+    /// Connects a channel to the [target](Self::target), with [these options](Self::channel_options).
+    ///
+    /// It does not wait for an endpoint, whatever `NonBlock` says: a call does that by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn connect(&self) -> Result<Channel> {
+        connect_channel_target(&self.target, self.channel_options()?).await
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let AnyCase(fields) = AnyCase::deserialize(deserializer)?;
+        Self::new(fields).map_err(|error| serde::de::Error::custom(error.chain()))
+    }
+}
+
+/// What the YAML may have.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    endpoints: Option<Vec<String>>,
+    target: Option<String>,
+    registry: Option<String>,
+    key: Option<String>,
+    etcd: Option<AnyCase<EtcdSection>>,
+    app: Option<String>,
+    token: Option<String>,
+    timeout: Option<i64>,
+    #[serde(rename = "nonblock")]
+    non_block: Option<bool>,
+}
+
+impl Fields {
+    /// By go-zero's precedence.
+    fn target(self) -> Result<ChannelTarget> {
+        if let Some(endpoints) = self.endpoints.as_deref().filter(|all| !all.is_empty()) {
+            let addresses = endpoints.iter().map(Address::new).collect::<Result<_>>();
+            return addresses.map(ChannelTarget::Direct).map_err(|error| wrong("Endpoints", error));
+        }
+        if let Some(target) = stated(self.target.as_ref()) {
+            return target.parse().map_err(|error| wrong("Target", error));
+        }
+        let AnyCase(etcd) = self.etcd.unwrap_or_default();
+        let place = service(self.registry.as_ref(), self.key.as_ref(), &etcd, None)?;
+        let (registry, service) = place.ok_or_else(|| {
+            invalid("a client has one of `Endpoints`, `Target`, `Registry` and `Etcd`")
+        })?;
+        Ok(ChannelTarget::Service { registry, service })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use super::*;
+use tokio::net::TcpListener;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+
+/// Messages that say nothing.
+struct Nothing;
+
+impl Codec for Nothing {
+    type Encode = ();
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Nothing {
+    type Item = ();
+    type Error = Status;
+
+    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+impl Decoder for Nothing {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        Ok(Some(()))
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_answers_ends_by_the_timeout() {
+    // The system accepts the connection, and nobody reads it.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let yaml = format!("{{Endpoints: ['{address}'], Timeout: 50}}");
+    let channel = ClientConfig::from_yaml(&yaml).unwrap().connect().await.unwrap();
+    let path = "/user.User/Find".parse().unwrap();
+    let mut grpc = Grpc::new(channel);
+    let call = grpc.unary(Request::new(()), path, Nothing);
+    let outcome = tokio::time::timeout(Duration::from_secs(4), call).await.expect("it ends");
+    let status = outcome.unwrap_err();
+    assert!(status.message().to_lowercase().contains("timeout"), "{status:?}");
+}

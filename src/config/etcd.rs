@@ -1,0 +1,97 @@
+//! The section `Etcd`, for servers and clients.
+
+use super::{invalid, stated, wrong};
+use crate::{Result, ServiceName, Target};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use serde::Deserialize;
+
+/// go-zero's `EtcdConf`, from `core/discov/config.go`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EtcdSection {
+    hosts: Option<Vec<String>>,
+    key: Option<String>,
+    id: Option<i64>,
+    user: Option<String>,
+    pass: Option<String>,
+    #[serde(rename = "certfile")]
+    cert_file: Option<String>,
+    #[serde(rename = "certkeyfile")]
+    cert_key_file: Option<String>,
+    #[serde(rename = "cacertfile")]
+    ca_cert_file: Option<String>,
+    #[serde(rename = "insecureskipverify")]
+    insecure_skip_verify: Option<bool>,
+}
+
+impl EtcdSection {
+    /// The registry and the service, if the section names both.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if it names only one, or they or the way there cannot be used.
+    pub(super) fn service(&self) -> Result<Option<(Target, ServiceName)>> {
+        let hosts = self.hosts.as_deref().unwrap_or_default();
+        let key = match (hosts, self.key()) {
+            ([], None) => return Ok(None),
+            ([], Some(_)) => return Err(invalid("`Etcd` has `Hosts` where it has a `Key`")),
+            (_, None) => return Err(invalid("`Etcd` has a `Key` where it has `Hosts`")),
+            (_, Some(key)) => key,
+        };
+        let (slashes, service) =
+            ServiceName::from_key(key).map_err(|error| wrong("Etcd.Key", error))?;
+        let (scheme, files) = self.tls()?;
+        let (login, hosts) = (self.login(), joined(hosts)?);
+        let url = format!("{scheme}://{login}{hosts}/{slashes}?layout=go-zero{files}");
+        let target = url.parse().map_err(|error| wrong("Etcd.Hosts", error))?;
+        Ok(Some((target, service)))
+    }
+
+    pub(super) fn key(&self) -> Option<&str> {
+        stated(self.key.as_ref())
+    }
+
+    /// The id to register under, if one is configured.
+    pub(super) fn id(&self) -> Option<i64> {
+        self.id.filter(|id| *id > 0)
+    }
+
+    fn login(&self) -> String {
+        match (stated(self.user.as_ref()), stated(self.pass.as_ref())) {
+            (Some(user), Some(pass)) => format!("{}:{}@", encode(user), encode(pass)),
+            _ => String::new(),
+        }
+    }
+
+    /// The scheme, and the options that name the files for it.
+    fn tls(&self) -> Result<(&'static str, String)> {
+        if self.insecure_skip_verify == Some(true) {
+            return Err(invalid(
+                "`Etcd.InsecureSkipVerify` is not supported: name whom to trust in `CACertFile`",
+            ));
+        }
+        let cert = stated(self.cert_file.as_ref());
+        let key = stated(self.cert_key_file.as_ref());
+        if cert.is_some() != key.is_some() {
+            return Err(invalid("`Etcd` has both of `CertFile` and `CertKeyFile`, or neither"));
+        }
+        let ca = stated(self.ca_cert_file.as_ref());
+        let options = [("ca", ca), ("cert", cert), ("key", key)].map(|(option, path)| {
+            path.map_or_else(String::new, |path| format!("&{option}={}", encode(path)))
+        });
+        let options = options.concat();
+        Ok((if options.is_empty() { "etcd" } else { "etcds" }, options))
+    }
+}
+
+/// The hosts as a URL has them. One with a scheme or a path would be read as something else there.
+fn joined(hosts: &[String]) -> Result<String> {
+    if hosts.iter().any(|host| host.contains(['/', '?', '#', '@'])) {
+        return Err(invalid("`Etcd.Hosts` are each `host` or `host:port`, without `http://`"));
+    }
+    Ok(hosts.join(","))
+}
+
+fn encode(part: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(part, NON_ALPHANUMERIC)
+}

@@ -1,0 +1,111 @@
+//! Configuration of clients, as go-zero has it.
+#![cfg(all(feature = "config", feature = "tonic"))]
+
+use service_registry::ErrorKind;
+use service_registry::config::ClientConfig;
+use service_registry::tonic::ChannelTarget;
+use std::time::Duration;
+
+/// With what clients of go-zero have beside.
+const USER: &str = "\
+etcd:
+  Hosts:
+    - h1:2379
+    - h2:2379
+  KEY: prod/user.rpc
+APP: mall
+token: s3cret
+Timeout: 500
+nonblock: false
+KeepaliveTime: 20s
+BalancerName: p2c_ewma
+Middlewares: {Trace: true, Breaker: true}
+MethodTimeouts: [{FullMethod: /user.User/Find, Timeout: 1s}]
+";
+
+fn parse(yaml: &str) -> ClientConfig {
+    ClientConfig::from_yaml(yaml).unwrap_or_else(|error| panic!("{}: {yaml}", error.chain()))
+}
+
+fn target(yaml: &str) -> String {
+    parse(yaml).target().to_string()
+}
+
+#[test]
+fn a_file_of_go_zero_is_read_as_it_is() {
+    let config = parse(USER);
+    assert_eq!(config.target().to_string(), "etcd:///h1:2379,h2:2379?key=prod%2Fuser.rpc");
+    let (app, token) = config.credentials().unwrap();
+    assert_eq!((app, token.reveal()), ("mall", "s3cret"));
+    assert_eq!(config.timeout(), Some(Duration::from_millis(500)));
+    assert!(!config.non_block());
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    let options = config.channel_options().unwrap();
+    for (key, value) in [("app", "mall"), ("token", "s3cret")] {
+        assert_eq!(options.metadata.get(key).unwrap(), value);
+    }
+    let error = parse("{Target: 'direct:///a:1', App: mall, Token: \"s3cret\\n\"}");
+    let error = error.channel_options().unwrap_err();
+    assert!(error.to_string().contains("`Token`") && !error.to_string().contains("s3cret"));
+}
+
+#[test]
+fn the_defaults_are_those_of_go_zero() {
+    let config = parse("Target: direct:///a:1");
+    assert_eq!(config.timeout(), Some(Duration::from_secs(2)));
+    assert!(config.non_block());
+    assert!(config.credentials().is_none());
+    assert_eq!(parse("{Target: 'direct:///a:1', Timeout: 0}").timeout(), None);
+    assert_eq!(parse("{Target: 'direct:///a:1', Timeout: -1}").timeout(), None);
+    for half in ["App: mall", "Token: t", "App: mall, Token: ''"] {
+        assert!(parse(&format!("{{Target: 'direct:///a:1', {half}}}")).credentials().is_none());
+    }
+}
+
+#[test]
+fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
+    let etcd = "Etcd: {Hosts: [h], Key: e}";
+    let registry = "Registry: 'redis://r/0', Key: k";
+    let both = format!("{registry}, {etcd}");
+    assert_eq!(
+        target(&format!("{{Endpoints: ['a:1', 'b:2'], Target: 'k8s://x', {both}}}")),
+        "direct:///a:1,b:2"
+    );
+    assert_eq!(
+        target(&format!("{{Endpoints: [], Target: 'discov://t/user', {both}}}")),
+        "etcd:///t?key=user"
+    );
+    assert_eq!(target(&format!("{{Target: '', {both}}}")), "redis://r/0?service=k");
+    assert_eq!(target(&format!("{{Registry: 'redis://r/0', {etcd}}}")), "redis://r/0?service=e");
+    assert_eq!(target(&format!("{{{etcd}}}")), "etcd:///h?key=e");
+}
+
+#[test]
+fn the_way_to_etcd_is_that_of_a_server() {
+    let config = parse("Etcd: {Hosts: [h], Key: /a, User: u, Pass: s3cret, CACertFile: /ca.pem}");
+    let ChannelTarget::Service { registry, service } = config.target() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(registry.to_string(), "etcds://u:***@h//?ca=/ca.pem&layout=go-zero");
+    assert_eq!(service.as_str(), "a");
+}
+
+#[test]
+fn what_is_wrong_is_said_by_its_field() {
+    for (yaml, hint) in [
+        ("Timeout: 5", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
+        ("Etcd: {}", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
+        ("Etcd: {Hosts: [h]}", "a `Key` where it has `Hosts`"),
+        ("Endpoints: [a]", "`Endpoints` cannot be used"),
+        ("Target: k8s://ns/user:80", "`Target` cannot be used: targets of `k8s://` are not served"),
+        ("Registry: mem://", "a `Key` where there is a `Registry`"),
+        ("Registry: mem", "`Registry` cannot be used"),
+        ("{Registry: 'mem://', Key: /a}", "`Key` cannot be used"),
+        ("Timeout: 5s", "line=`1`"),
+    ] {
+        let error = ClientConfig::from_yaml(yaml).expect_err(yaml);
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{yaml}");
+        let message = error.chain().to_string();
+        assert!(message.contains(hint), "{yaml}: {message}");
+    }
+}
