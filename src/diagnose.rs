@@ -4,11 +4,11 @@ use crate::connect::not_built_in;
 use crate::diagnosis::Finding;
 use crate::{Result, Target};
 
-/// Looks for what is wrong with the registry that `url` names: whether it answers, what these credentials
-/// may do, how its servers are set up, and what lies there that no registry put there.
+/// Looks for what is wrong with the registry that `url` names: whether it answers, what these
+/// credentials may do, how its servers are set up, and what lies there that no registry put there.
 ///
-/// What cannot be connected to is a finding like any other. For a moment there is an instance of the
-/// service `~doctor`. All that is under the prefix is read.
+/// What cannot be connected to is a finding like any other. For a moment there is an instance of
+/// the service `~doctor`. All that is under the prefix is read.
 pub async fn diagnose(url: &str) -> Vec<Finding> {
     let findings = examine(url).await;
     findings.unwrap_or_else(|error| vec![Finding::failed("connect", &error)])

@@ -90,8 +90,8 @@ pub async fn check(
     in_time(findings).await.unwrap_or_else(|error| vec![Finding::unasked(name, &error)])
 }
 
-/// What to say of the records that were read. For authors of stores: `unreadable` are the names of those
-/// that cannot be decoded, and `advice` is what to do about them.
+/// What to say of the records that were read. For authors of stores: `unreadable` are the names of
+/// those that cannot be decoded, and `advice` is what to do about them.
 pub fn records(
     services: usize,
     instances: usize,
@@ -120,7 +120,8 @@ pub fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
     shown.join(", ")
 }
 
-/// What can be found out of any store: whether it answers, and whether these credentials may register.
+/// What can be found out of any store: whether it answers, and whether these credentials may
+/// register.
 ///
 /// For a moment there is an instance of the service `~doctor`, which has a ttl of its own.
 pub async fn rehearse(registry: &dyn Registry) -> Vec<Finding> {
@@ -189,8 +190,9 @@ async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -
     let lease = registry.register(&instance, &claim).await?;
     let renewed = registry.keep_alive(&lease).await;
     let loaded = registry.load(service).await;
-    // Whatever the others came to. Where not even that is allowed, it goes by its ttl: some releases of etcd
-    // forget to ask whether a nested transaction may write, and ask when its lease is revoked.
+    // Whatever the others came to. Where not even that is allowed, it goes by its ttl: some
+    // releases of etcd forget to ask whether a nested transaction may write, and ask when its lease
+    // is revoked.
     registry.deregister(&lease).await?;
     renewed?;
     match loaded?.instances().find(instance.id().as_str()) {

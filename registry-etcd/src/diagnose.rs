@@ -9,11 +9,11 @@ use crate::EtcdRegistry;
 use registry_core::diagnosis::{Finding, check, rehearse};
 
 impl EtcdRegistry {
-    /// Looks for what is wrong: with the members, their releases and their space, with the history that
-    /// they hold, with what lies under the path; and rehearses a registration.
+    /// Looks for what is wrong: with the members, their releases and their space, with the history
+    /// that they hold, with what lies under the path; and rehearses a registration.
     ///
-    /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the whole
-    /// etcd, for records in another layout. What these credentials may not ask is a warning.
+    /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
+    /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
     pub async fn diagnose(&self) -> Vec<Finding> {
         let Self { client, layout, .. } = self;
         let rehearsed = rehearse(self).await;

@@ -7,8 +7,8 @@ use crate::RedisRegistry;
 use registry_core::diagnosis::{Finding, check, rehearse};
 
 impl RedisRegistry {
-    /// Looks for what is wrong: with the shards and the records in them, with the servers that they lie on,
-    /// what these may evict and what they keep on disk; and rehearses a registration.
+    /// Looks for what is wrong: with the shards and the records in them, with the servers that they
+    /// lie on, what these may evict and what they keep on disk; and rehearses a registration.
     ///
     /// It reads all that is under the prefix. What these credentials may not ask is a warning.
     pub async fn diagnose(&self) -> Vec<Finding> {

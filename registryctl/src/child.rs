@@ -13,8 +13,8 @@ use tokio::time::sleep;
 pub(crate) struct Child(tokio::process::Child);
 
 impl Child {
-    /// Starts a program with its arguments, in a process group of its own: it gets the signals that we pass
-    /// on, and none of a terminal's before it was drained.
+    /// Starts a program with its arguments, in a process group of its own: it gets the signals that
+    /// we pass on, and none of a terminal's before it was drained.
     pub(crate) fn start(command: &[String]) -> Result<Self, Failure> {
         let (program, arguments) =
             command.split_first().unwrap_or_else(|| unreachable!("it is required"));
@@ -37,8 +37,8 @@ impl Child {
         }
     }
 
-    /// Sends it a signal and waits for its end; after `patience` it is killed. Further signals are passed
-    /// on.
+    /// Sends it a signal and waits for its end; after `patience` it is killed. Further signals are
+    /// passed on.
     pub(crate) async fn stop(
         &mut self,
         signal: Signal,

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 /// Look for what is wrong with the registry, and say what to do about it.
 ///
-/// It looks whether the servers answer and what these credentials may do, at releases, memory, disk and
-/// history, and at all records under the prefix: those that nobody can decode, that never expire, or that are in
-/// another layout. For a moment it registers an instance of the service `~doctor`. What it may not ask is
-/// a warning. No check takes longer than 10s.
+/// It looks whether the servers answer and what these credentials may do, at releases, memory, disk
+/// and history, and at all records under the prefix: those that nobody can decode, that never
+/// expire, or that are in another layout. For a moment it registers an instance of the service
+/// `~doctor`. What it may not ask is a warning. No check takes longer than 10s.
 ///
 /// It exits with 1 if there is an error.
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,8 @@ fn served(service: &ServiceName, instances: &Instances) -> Finding {
     Finding::warning("service", message, "start one: nobody can be called")
 }
 
-/// Two instances at one address: one of them is not what it says, or a leftover that still is renewed.
+/// Two instances at one address: one of them is not what it says, or a leftover that still is
+/// renewed.
 fn shared_addresses(instances: &Instances) -> Option<Finding> {
     let mut by_address = BTreeMap::<&str, Vec<&str>>::new();
     for instance in &**instances {

@@ -34,14 +34,15 @@ Data goes to standard output, notes and errors go to standard error.";
 
 /// The service registry from the shell.
 ///
-/// A registry is an etcd, a Redis or, within one process only and so for trials of this tool, memory: `mem://`.
+/// A registry is an etcd, a Redis or, within one process only and so for trials of this tool,
+/// memory: `mem://`.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     /// The registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`.
     ///
-    /// A URL with a password belongs in the environment: everybody on the machine sees the arguments of a
-    /// command. It is never printed.
+    /// A URL with a password belongs in the environment: everybody on the machine sees the
+    /// arguments of a command. It is never printed.
     #[arg(long, global = true, env = "REGISTRY_URL", hide_env_values = true, value_name = "URL")]
     #[arg(value_parser = |url: &str| Ok::<_, Infallible>(Secret::new(url)))]
     registry: Option<Secret>,

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 /// Hold a registration until SIGINT or SIGTERM, and print its states.
 ///
-/// Then the instance is drained and withdrawn; a second signal cuts the draining short. Register only what
-/// already listens. See `run` for a command that is registered while it runs.
+/// Then the instance is drained and withdrawn; a second signal cuts the draining short. Register
+/// only what already listens. See `run` for a command that is registered while it runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

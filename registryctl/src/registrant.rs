@@ -79,8 +79,9 @@ impl Registrant {
 }
 
 impl Plan {
-    /// Announces that the instance takes no new calls, gives callers the time to hear of it, or until
-    /// `cut`, and withdraws it. (A [`Registration::drain`] that is cut would withdraw it in the background.)
+    /// Announces that the instance takes no new calls, gives callers the time to hear of it, or
+    /// until `cut`, and withdraws it. (A [`Registration::drain`] that is cut would withdraw it in
+    /// the background.)
     pub(crate) async fn retire(
         &self,
         registration: Registration,

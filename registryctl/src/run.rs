@@ -17,14 +17,16 @@ use tokio::time::{sleep, timeout};
 
 /// Run a command, and keep it registered while it listens and runs.
 ///
-/// It is registered once its address accepts connections, and withdrawn at once when it ends, with whose
-/// code this ends. A command that ends before it listens is never registered.
+/// It is registered once its address accepts connections, and withdrawn at once when it ends, with
+/// whose code this ends. A command that ends before it listens is never registered.
 ///
-/// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a second one
-/// cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its states are printed to
-/// standard error. A registry that is away keeps the command from running for no longer than --timeout.
+/// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a
+/// second one cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its
+/// states are printed to standard error. A registry that is away keeps the command from running for
+/// no longer than --timeout.
 ///
-/// The command has a process group of its own: what is typed at a terminal does not reach it, but by us.
+/// The command has a process group of its own: what is typed at a terminal does not reach it, but
+/// by us.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -52,7 +54,8 @@ pub(crate) struct Arguments {
 /// All that are handled: those that stop, and those that only go to the command.
 const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
 
-/// How long to wait before it is looked again whether the command listens, or whether there is a registry.
+/// How long to wait before it is looked again whether the command listens, or whether there is a
+/// registry.
 const PAUSE: Duration = Duration::from_millis(50);
 const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 

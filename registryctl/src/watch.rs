@@ -15,20 +15,21 @@ use std::process::ExitCode;
 
 /// Print a service, then every change to it with its revision, until Ctrl-C.
 ///
-/// It goes on over outages: interruptions are told and mended. With --json each line is an object whose
-/// `type` is:
+/// It goes on over outages: interruptions are told and mended.
+/// With --json each line is an object, whose `type` is:
 ///
-/// `reset`: forget all before, these are the instances now;
-/// `live`: the watch stands;
-/// `put`, `delete`: one change;
-/// `progress`: nothing of this service changed up to the cursor;
-/// `trouble`: what follows may be late, `why` and `message` say more;
-/// `gone`: the history after the cursor is not held any more (`compacted`) or was rolled back (`diverged`), and
-/// a `reset` follows.
+///   reset        forget all before, these are the instances now
+///   live         the watch stands
+///   put, delete  one change
+///   progress     nothing of this service changed up to the cursor
+///   trouble      what follows may be late; `why` and `message` say more
+///   gone         the history after the cursor is not held any more (`compacted`),
+///                or was rolled back (`diverged`); a reset follows
 ///
-/// Where a revision makes several changes, only the last has a `cursor`: to resume between them would lose
-/// some.
+/// Where a revision makes several changes, only the last has a `cursor`: to resume
+/// between them would lose some.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// The service.
     service: ServiceName,

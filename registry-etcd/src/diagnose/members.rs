@@ -55,7 +55,8 @@ async fn members(client: &Client) -> Result<Vec<Member>, EtcdError> {
     list.await
 }
 
-/// Asks those of the `members` that are not known to be `healthy` where they say that they can be asked.
+/// Asks those of the `members` that are not known to be `healthy` where they say that they can be
+/// asked.
 async fn judge(
     members: &[Member],
     cluster: &Cluster,

@@ -1,5 +1,5 @@
-//! All that lies under a layout's root, for its operator: instances, and what should be none or is in
-//! another form.
+//! All that lies under a layout's root, for its operator: instances, and what should be none or is
+//! in another form.
 
 use super::{Form, Layout, Standing, bare_names, go_zero, grpc, native};
 use etcd_client::KeyValue;
@@ -64,7 +64,8 @@ impl<'a> Survey<'a> {
             let of = self.layout.service_of(kv.key(), kv.value());
             of.as_ref() == Some(service)
         });
-        // Where others may keep what they like, a name is a service if one of its values can be read.
+        // Where others may keep what they like, a name is a service if one of its values can be
+        // read.
         let Some(keys) = self.layout.service(service).ok().filter(|_| is_service) else { return };
         let standing = kvs.iter().map(Standing::from);
         let instances = keys.read_or_report(standing, |key, why| {

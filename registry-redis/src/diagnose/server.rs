@@ -122,7 +122,8 @@ async fn disk(link: &Link, connection: &mut MultiplexedConnection, info: &Info) 
     }
 }
 
-/// The server's clock is the one that leases run on. How far ours is from it only explains what logs say.
+/// The server's clock is the one that leases run on. How far ours is from it only explains what
+/// logs say.
 async fn clock(link: &Link, connection: &mut MultiplexedConnection) -> Finding {
     let before = now();
     let told: Result<(u64, u64), Error> =
