@@ -55,7 +55,7 @@ pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
     }
 }
 
-fn not_built_in(scheme: &str) -> Error {
+pub(crate) fn not_built_in(scheme: &str) -> Error {
     let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
     let message = if let Some((scheme, feature, _)) = known {
         format!("`{scheme}://` is not built in: add the feature `{feature}` of service-registry")

@@ -89,10 +89,12 @@ mod channel;
 #[cfg(feature = "config")]
 pub mod config;
 mod connect;
+mod diagnose;
 
 #[cfg(feature = "tonic")]
 pub use self::channel::{connect_channel, connect_channel_target};
 pub use self::connect::{connect, connect_target};
+pub use self::diagnose::diagnose;
 pub use registry_core::*;
 
 /// The in-memory store, for its operator's powers in tests: compaction, rollback, cut watches.

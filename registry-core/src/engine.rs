@@ -21,6 +21,7 @@ mod viewer;
 
 pub use self::backoff::Backoff;
 pub use self::discovery::{Discovery, DiscoveryOptions};
+pub use self::follow::{Pace, Step, follow};
 pub use self::registration::{Registration, RegistrationOptions, RegistrationState, Start};
 pub use self::retain::Retained;
 pub use self::updates::{Update, Updates};

@@ -34,6 +34,7 @@
 //! ```
 
 mod cursor;
+pub mod diagnosis;
 mod engine;
 mod error;
 mod instance;
@@ -50,9 +51,9 @@ mod watch;
 
 pub use self::cursor::{Cursor, Origin, Revision};
 pub use self::engine::{
-    Backoff, Discovery, DiscoveryOptions, Picture, PictureRef, Reader, Registration,
-    RegistrationOptions, RegistrationState, Retained, Start, Update, Updates, View, ViewState,
-    metrics,
+    Backoff, Discovery, DiscoveryOptions, Pace, Picture, PictureRef, Reader, Registration,
+    RegistrationOptions, RegistrationState, Retained, Start, Step, Update, Updates, View,
+    ViewState, follow, metrics,
 };
 pub use self::error::{BoxError, Error, ErrorKind, Result};
 pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};

@@ -11,7 +11,7 @@ pub(crate) use self::connection::{Connection, Token};
 
 use crate::EtcdOptions;
 use crate::error::EtcdError;
-use etcd_client::ConnectOptions;
+use etcd_client::{Client, ConnectOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,6 +108,20 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// The members that the URL names.
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    /// Asks one member, in use or not, how it is: over a connection of its own.
+    pub(crate) async fn status_of(&self, url: &str) -> Result<StatusResponse, EtcdError> {
+        let status = async {
+            let client = Box::pin(Client::connect([url], Some(self.0.dial.clone()))).await?;
+            Ok(client.maintenance_client().status().await?)
+        };
+        self.within(status).await
     }
 
     /// Waits for an answer no longer than the deadline.

@@ -6,8 +6,10 @@ mod extras;
 mod go_zero;
 mod grpc;
 mod native;
+mod survey;
 
 pub(crate) use self::decoder::Decoder;
+pub(crate) use self::survey::{Stranger, Survey, Surveyed};
 
 use self::go_zero::Pairs;
 use etcd_client::KeyValue;
@@ -209,23 +211,32 @@ impl ServiceKeys {
     }
 
     fn read_each<'a>(&self, standing: impl Iterator<Item = Standing<'a>>) -> Reading {
-        let mut reading = Reading::default();
+        let mut skipped = Count::default();
+        let instances = self.read_or_report(standing, |key, why| skipped.add(key, why));
+        Reading { instances, skipped }
+    }
+
+    /// The instances that keys describe. What cannot be decoded is told to `report`, with its key.
+    fn read_or_report<'a>(
+        &self,
+        standing: impl Iterator<Item = Standing<'a>>,
+        mut report: impl FnMut(&[u8], &dyn fmt::Display),
+    ) -> Vec<Instance> {
         if self.needs_state() {
-            let pairs = Pairs::new(self, standing);
-            reading.instances = pairs.instances(|key, why| reading.skipped.add(key, why));
-            return reading;
+            return Pairs::new(self, standing).instances(|key, why| report(key, &why));
         }
+        let mut instances = Vec::new();
         for Standing { key, value, .. } in standing {
             match self.read(key, value) {
-                Ok(instance) => reading.instances.push(instance),
+                Ok(instance) => instances.push(instance),
                 // Under a native prefix is nothing but what this library writes. Elsewhere it is
                 // another service's, or nobody's.
                 Err(Skipped::Foreign) if self.form != Form::Native => {}
                 Err(Skipped::Withdrawn(_)) => {}
-                Err(why) => reading.skipped.add(key, why),
+                Err(why) => report(key, &why),
             }
         }
-        reading
+        instances
     }
 
     /// The instance that a key names, unless something else wrote the key.

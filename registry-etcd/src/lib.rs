@@ -83,6 +83,7 @@
 mod client;
 mod cluster;
 mod cursor;
+mod diagnose;
 mod dial;
 mod error;
 mod layout;

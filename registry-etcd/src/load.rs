@@ -119,7 +119,7 @@ pub(crate) async fn list_at(
 
 /// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. What is
 /// on one page is given to `read` while etcd looks for the next. Gives the cluster, and its revision then.
-async fn pages(
+pub(crate) async fn pages(
     client: &Client,
     start: &str,
     options: GetOptions,

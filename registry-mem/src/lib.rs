@@ -34,6 +34,7 @@
 //!
 //! The [`Model`] inside is the executable specification of the contract.
 
+mod diagnose;
 pub mod faults;
 mod lineage;
 mod model;

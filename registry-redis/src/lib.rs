@@ -53,6 +53,7 @@
 //! +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd
 //! +xread +xrange +time +evalsha +script|load`.
 //!
+//! [`diagnose`](RedisRegistry::diagnose) would also ask `CONFIG GET appendfsync`, and does without.
 //! With [`ack`](RedisOptions::with_ack) also `+wait` or `+waitaof`; in a Cluster `+asking` is part of
 //! `+@connection`. A sentinel is asked `SENTINEL MASTER` and
 //! `SENTINEL GET-MASTER-ADDR-BY-NAME`.
@@ -60,9 +61,11 @@
 //! How it lies there is said in `shard.rs` and `history.rs`.
 
 mod connect;
+mod diagnose;
 mod error;
 mod feed;
 mod history;
+mod info;
 mod link;
 mod load;
 mod options;

@@ -12,11 +12,12 @@ use self::session::Session;
 use crate::connect::{Address, Dialer, Setup, Topology};
 use crate::error::{Fault, Redirect};
 use crate::history::RawEntry;
+use crate::info::Info;
 use crate::options::{Ack, RedisOptions};
 use crate::scripts;
 use crate::shard::{FORMAT, Home, Keyspace, Shard};
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, Script};
+use redis::{Cmd, FromRedisValue, Script};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +115,39 @@ impl Link {
         let (address, connection) = greeted.await?;
         let patience = FeedLink::BLOCK + self.options.request_deadline;
         Ok(FeedLink { address, connection, patience })
+    }
+
+    /// Who is asked about the shards, as far as is known.
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, Fault> {
+        let mut addresses = Vec::new();
+        for shard in self.keyspace.shards() {
+            let located = self.topology.locate(Home::Shard(shard));
+            let address = within(self.options.connect_deadline, located).await?;
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// A connection for questions about a server as a whole.
+    pub(crate) async fn dial(&self, address: &Address) -> Result<MultiplexedConnection, Fault> {
+        let dialled = self.dialer.dial(address, "registry-doctor");
+        within(self.options.connect_deadline, dialled).await
+    }
+
+    /// What the server at the other end of such a connection says of itself.
+    pub(crate) async fn info(&self, connection: &mut MultiplexedConnection) -> Result<Info, Fault> {
+        within(self.options.request_deadline, Info::ask(connection)).await
+    }
+
+    /// Asks a question over it.
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        question: &Cmd,
+    ) -> Result<T, Fault> {
+        within(self.options.request_deadline, question.query_async(connection)).await
     }
 
     /// Whether `address` is still who is asked about `shard`, as far as is known.

@@ -38,6 +38,33 @@ pub(crate) async fn load(store: &Store, service: &ServiceName) -> Result<Snapsho
     Err(Fault::Unsettled)
 }
 
+/// What a look at all records of a service comes to.
+pub(crate) struct Surveyed {
+    pub(crate) instances: usize,
+    /// The names of those that cannot be decoded: `service/id`.
+    pub(crate) unreadable: Vec<String>,
+}
+
+/// Looks at all records of a service, page by page.
+pub(crate) async fn survey(store: &Store, service: &ServiceName) -> Result<Surveyed, Fault> {
+    let loading = Loading { store, service, shard: store.link.keyspace().shard_of(service) };
+    let (mut rows, mut nameless, mut last) = (Vec::new(), 0, Vec::new());
+    loop {
+        let page = loading.page(&last).await?;
+        nameless += loading.decode(&page, &mut rows);
+        match page.members.last() {
+            Some(member) if !page.is_last => last.clone_from(member),
+            _ => break,
+        }
+    }
+    let unnamed = std::iter::repeat_n(format!("{service}/?"), nameless);
+    let unreadable = rows.iter().filter(|(_, row)| row.instance.is_none());
+    let unreadable: Vec<_> =
+        unreadable.map(|(id, _)| format!("{service}/{id}")).chain(unnamed).collect();
+    let instances = rows.len() + nameless - unreadable.len();
+    Ok(Surveyed { instances, unreadable })
+}
+
 struct Loading<'a> {
     store: &'a Store,
     service: &'a ServiceName,

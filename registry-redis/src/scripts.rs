@@ -17,6 +17,7 @@ pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/keep_alive.lua
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
 pub(crate) static LOAD: LazyLock<Script> = script!("scripts/load.lua");
 pub(crate) static OPEN: LazyLock<Script> = script!("scripts/open.lua");
+pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/inspect.lua");
 pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/services.lua");
 
 /// It is about no shard, so it is without the head.

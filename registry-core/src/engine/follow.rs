@@ -7,25 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What was learnt of a service.
+/// What was learnt of a service that is [followed](follow).
 #[derive(Debug)]
-pub(crate) enum Step {
+#[allow(clippy::exhaustive_enums)] // to skip a kind is to diverge
+pub enum Step {
     /// Forget all that came before: this is the service now.
     Reset(Snapshot),
     /// The watch stands: what was said last is true, until the next step.
     Live,
     /// One revision further.
     Batch(Batch),
-    /// Nothing more is known for now. It is being mended.
+    /// Nothing more is known for now. It is being mended: after `Compacted` or `Diverged`, and whatever
+    /// else a cursor was refused with, by a reset.
     Trouble(Error),
 }
 
-/// How to follow.
+/// How to [`follow`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) backoff: Backoff,
+pub struct Pace {
+    /// How long to wait between tries while the store does not answer.
+    pub backoff: Backoff,
     /// How long the store may take for a load, or to open a watch.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// Where the loop stands. Each state holds just what the next step needs.
@@ -38,15 +41,20 @@ enum State {
     Watching(Watch, Instant),
 }
 
-/// Follows `service` for ever. The stream begins with a reset, after trouble or not, and has no end.
-pub(crate) fn follow(
+/// Follows `service` for ever: what a view is made of, for those who want every step of it.
+///
+/// After a cursor the stream goes on with what came after it; without one, or where it is of no more
+/// use, it begins with a reset. It has no end.
+pub fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
+    after: Option<Cursor>,
     pace: Pace,
 ) -> impl Stream<Item = Step> + Send {
     let follow =
         Follow { registry, service, pace, failures: 0, delay: Duration::ZERO, restarted: None };
-    stream::unfold((follow, State::Start), |(mut follow, state)| async move {
+    let start = after.map_or(State::Start, State::Known);
+    stream::unfold((follow, start), |(mut follow, state)| async move {
         let (step, state) = follow.step(state).await;
         Some((step, (follow, state)))
     })

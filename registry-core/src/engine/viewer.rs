@@ -99,7 +99,7 @@ impl Viewer {
     pub(crate) async fn run(mut self) {
         self.start_cold().await;
         let pace = Pace { backoff: self.options.backoff, timeout: self.options.timeout };
-        let mut steps = pin!(follow(self.registry.clone(), self.service.clone(), pace));
+        let mut steps = pin!(follow(self.registry.clone(), self.service.clone(), None, pace));
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);
             let doubt = self.doubt().map(sleep_until);

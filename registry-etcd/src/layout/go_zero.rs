@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// What the side keys of a service have after its name. `.` < `/` < `0`: so one range, from the
 /// first side key to the end of the keys, has both.
-const SIDE: &str = ".~meta";
+pub(super) const SIDE: &str = ".~meta";
 
 /// The longest value that may be an address: a host name of 253 bytes, and a port.
 const MAX_ADDRESS_LEN: usize = 253 + ":65535".len();
@@ -29,9 +29,7 @@ pub(super) fn prefixes(root: &str, service: &ServiceName) -> Result<(String, Str
 
 pub(super) fn record(prefix: &str, sides: &str, instance: &Instance) -> Result<Record> {
     let id = instance.id().as_str();
-    // As Go prints an int64, so that nothing there stumbles over it.
-    let fits = id.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == id);
-    if !fits {
+    if !is_lease_id(id) {
         let message = "in the go-zero layout an id to register is a decimal from 1 to 2^63-1";
         return Err(invalid(format!("{message}, got=`{id}`")));
     }
@@ -41,6 +39,11 @@ pub(super) fn record(prefix: &str, sides: &str, instance: &Instance) -> Result<R
     Ok(Record { key: format!("{prefix}{id}"), value, side })
 }
 
+/// Whether `id` is as Go prints an int64, so that nothing there stumbles over it.
+pub(super) fn is_lease_id(id: &str) -> bool {
+    id.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == id)
+}
+
 /// The service of a key, of which `names` is what follows the root.
 pub(super) fn service_of(names: &[u8], value: &[u8]) -> Option<ServiceName> {
     let (service, _) = bare_names(names)?;
@@ -48,7 +51,7 @@ pub(super) fn service_of(names: &[u8], value: &[u8]) -> Option<ServiceName> {
     (!service.as_str().ends_with(SIDE)).then_some(service)
 }
 
-fn read_address(value: &[u8]) -> Result<Address, Unreadable> {
+pub(super) fn read_address(value: &[u8]) -> Result<Address, Unreadable> {
     if value.len() > MAX_ADDRESS_LEN {
         return Err(Unreadable::TooLong(value.len()));
     }

@@ -3,6 +3,7 @@
 use super::{Call, Link};
 use crate::connect::Address;
 use crate::error::Fault;
+use crate::info::Info;
 use crate::options::Ack;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
@@ -19,13 +20,10 @@ impl Session {
     /// keeps what it has.
     pub(super) async fn greet(link: &Link, address: &Address, name: &str) -> Result<Self, Fault> {
         let mut connection = link.dialer.dial(address, name).await?;
-        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-        let said = |field: &str| {
-            let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            value.map(str::trim_end)
-        };
-        let run_id = said("run_id").ok_or(Fault::NoRunId)?.to_owned();
-        let mode = said("redis_mode").or_else(|| said("server_mode")); // Valkey has a name of its own
+        let info = Info::ask(&mut connection).await?;
+        let run_id = info.said("run_id").ok_or(Fault::NoRunId)?.to_owned();
+        // Valkey has a name of its own.
+        let mode = info.said("redis_mode").or_else(|| info.said("server_mode"));
         match (mode, link.is_cluster()) {
             (Some("cluster"), false) => {
                 return Err(Fault::Mode("is a node of a cluster", "redis+cluster"));
@@ -37,11 +35,11 @@ impl Session {
             _ => {}
         }
         // A node of a cluster may be a replica: it says who has what is asked for.
-        if said("role") == Some("slave") && !link.is_cluster() {
+        if info.said("role") == Some("slave") && !link.is_cluster() {
             return Err(Fault::NotPrimary);
         }
         if let Some(policy) =
-            said("maxmemory_policy").filter(|policy| policy.starts_with("allkeys"))
+            info.said("maxmemory_policy").filter(|policy| policy.starts_with("allkeys"))
         {
             return Err(Fault::Evicts(policy.to_owned()));
         }

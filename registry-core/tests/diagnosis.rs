@@ -1,0 +1,33 @@
+//! What the checks of any store find.
+
+use registry_core::Registry;
+use registry_core::diagnosis::{Level, check, rehearse};
+use registry_mem::{Fault, FaultyRegistry, MemRegistry};
+use std::future::pending;
+
+#[tokio::test]
+async fn a_rehearsal_leaves_nothing_behind() {
+    let registry = MemRegistry::new();
+    let levels: Vec<_> =
+        rehearse(&registry).await.iter().map(|found| (found.check, found.level)).collect();
+    assert_eq!(levels, [("answer", Level::Ok), ("register", Level::Ok)]);
+    assert!(registry.services().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_an_error() {
+    for fault in [Fault::Outage, Fault::Silence] {
+        let registry = FaultyRegistry::new(MemRegistry::new());
+        registry.inject(fault);
+        let findings = rehearse(&registry).await;
+        let levels: Vec<_> = findings.iter().map(|found| found.level).collect();
+        assert_eq!(levels, [Level::Error, Level::Error], "{fault:?}: {findings:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_check_takes_for_ever() {
+    let found = check("slow", pending()).await;
+    assert_eq!((found[0].check, found[0].level), ("slow", Level::Warning));
+    assert!(found[0].message.contains("took too long"), "{found:?}");
+}

@@ -1,0 +1,31 @@
+//! What is wrong with an etcd, as its operator is told.
+
+mod history;
+mod members;
+mod records;
+mod release;
+
+use crate::EtcdRegistry;
+use registry_core::diagnosis::{Finding, check, rehearse};
+
+impl EtcdRegistry {
+    /// Looks for what is wrong: with the members, their releases and their space, with the history
+    /// that they hold, with what lies under the path; and rehearses a registration.
+    ///
+    /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
+    /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
+    pub async fn diagnose(&self) -> Vec<Finding> {
+        let Self { client, layout, .. } = self;
+        let rehearsed = rehearse(self).await;
+        let (members, history, records) = tokio::join!(
+            check("members", members::look(client)),
+            check("history", history::look(client, layout)),
+            check("records", records::look(client, layout)),
+        );
+        let clock = Finding::ok(
+            "clock",
+            "etcd tells no time: leases run on its leader's clock, and anew when the leader changes",
+        );
+        [rehearsed, members, history, records, vec![clock]].concat()
+    }
+}

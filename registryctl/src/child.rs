@@ -1,0 +1,66 @@
+//! The command that `run` runs.
+
+use crate::Failure;
+use crate::signals::Signals;
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+pub(crate) struct Child(tokio::process::Child);
+
+impl Child {
+    /// Starts a program with its arguments, in a process group of its own: it gets the signals that
+    /// we pass on, and none of a terminal's before it was drained.
+    pub(crate) fn start(command: &[String]) -> Result<Self, Failure> {
+        let (program, arguments) =
+            command.split_first().unwrap_or_else(|| unreachable!("it is required"));
+        let child =
+            Command::new(program).args(arguments).process_group(0).kill_on_drop(true).spawn();
+        child.map(Self).map_err(|error| Failure::Start(program.clone(), error))
+    }
+
+    /// Waits for its end. It may be asked again.
+    pub(crate) async fn ended(&mut self) -> Result<ExitCode, Failure> {
+        self.0.wait().await.map(code).map_err(Failure::Wait)
+    }
+
+    /// Sends it a signal, if it still runs.
+    pub(crate) fn send(&self, signal: Signal) {
+        let pid = self.0.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let Some(pid) = pid {
+            // It can only fail because it has just ended, which `ended` tells.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Sends it a signal and waits for its end; after `patience` it is killed. Further signals are
+    /// passed on.
+    pub(crate) async fn stop(
+        &mut self,
+        signal: Signal,
+        patience: Duration,
+        signals: &mut Signals,
+    ) -> Result<ExitCode, Failure> {
+        self.send(signal);
+        let mut patience = pin!(sleep(patience));
+        loop {
+            tokio::select! {
+                code = self.ended() => return code,
+                signal = signals.next() => self.send(signal),
+                () = &mut patience => break,
+            }
+        }
+        self.send(Signal::KILL);
+        self.ended().await
+    }
+}
+
+/// As shells have it: its own, or 128 and the signal that it died of.
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

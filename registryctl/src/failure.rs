@@ -1,0 +1,36 @@
+//! Why a verb failed.
+
+use std::io;
+use std::time::Duration;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{}", .0.chain())]
+    Registry(#[from] service_registry::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot start the command, command=`{0}`: {1}")]
+    Start(String, io::Error),
+    #[error("cannot wait for the command: {0}")]
+    Wait(io::Error),
+    #[error("nothing listens in time, address=`{0}`, ready-timeout=`{1:?}`")]
+    NotReady(String, Duration),
+}
+
+impl Failure {
+    /// What to do about it.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry(error) => Some(error.kind().advice()),
+            Self::NotReady(..) => Some("see why the command does not listen there, or set --probe"),
+            Self::Output(_) | Self::Signals(_) | Self::Start(..) | Self::Wait(_) => None,
+        }
+    }
+
+    /// Whether whoever read what we print has seen enough.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,51 @@
+//! `get`: who serves a service now.
+
+use crate::Outcome;
+use crate::output::{Shown, note};
+use crate::session::Session;
+use serde::Serialize;
+use service_registry::{Cursor, Revision, ServiceName};
+use std::process::ExitCode;
+
+/// Print the instances of a service.
+///
+/// With --json as one object, with the cursor that `watch --after` goes on from. A service without
+/// instances is none that failed: nothing is listed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The service.
+    service: ServiceName,
+}
+
+#[derive(Serialize)]
+struct Loaded<'a> {
+    service: &'a ServiceName,
+    revision: Revision,
+    cursor: &'a Cursor,
+    /// Records that cannot be decoded, and are not listed.
+    undecodable: usize,
+    instances: Vec<Shown<'a>>,
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let service = &arguments.service;
+    let registry = session.connect().await?;
+    let snapshot = session.in_time(registry.load(service)).await?;
+    let (cursor, undecodable) = (snapshot.cursor(), snapshot.undecodable());
+    let instances: Vec<_> = snapshot.instances().iter().map(Shown::from).collect();
+    let (output, revision) = (session.output(), cursor.revision());
+    if output.is_json() {
+        output.object(&Loaded { service, revision, cursor, undecodable, instances })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if instances.is_empty() {
+        note(format_args!("no instance is listed, service=`{service}`"));
+    } else {
+        output.table(Shown::HEADER, instances.iter().map(Shown::row))?;
+    }
+    if undecodable > 0 {
+        note(format_args!("records that cannot be decoded, and are not listed: {undecodable}"));
+    }
+    note(format_args!("revision {revision}, cursor {cursor}"));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,73 @@
+//! `ls`: which services there are.
+
+use crate::Outcome;
+use crate::output::note;
+use crate::session::Session;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use service_registry::{Registry, Result, ServiceName, Status};
+use std::process::ExitCode;
+
+/// List the services, with how many instances are up and draining.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The names only: one call, where the counts take a load of each service.
+    #[arg(long)]
+    names: bool,
+}
+
+/// How many services are loaded at a time.
+const AT_ONCE: usize = 16;
+
+#[derive(Serialize)]
+struct Named<'a> {
+    service: &'a ServiceName,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    service: ServiceName,
+    up: usize,
+    draining: usize,
+    /// Records that cannot be decoded.
+    undecodable: usize,
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let registry = session.connect().await?;
+    let names = session.in_time(registry.services()).await?;
+    let output = session.output();
+    if names.is_empty() {
+        note("no service has an instance");
+    }
+    if arguments.names {
+        for service in &names {
+            output.say(&Named { service }, service)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let counts = stream::iter(names).map(|service| count(session, &*registry, service));
+    let counts: Vec<_> = counts.buffered(AT_ONCE).try_collect().await?;
+    if output.is_json() || counts.is_empty() {
+        for counted in counts {
+            output.object(&counted)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = counts.into_iter().map(|Counted { service, up, draining, undecodable }| {
+        [service.to_string(), up.to_string(), draining.to_string(), undecodable.to_string()]
+    });
+    output.table(["SERVICE", "UP", "DRAINING", "UNDECODABLE"], rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn count(
+    session: &Session,
+    registry: &dyn Registry,
+    service: ServiceName,
+) -> Result<Counted> {
+    let snapshot = session.in_time(registry.load(&service)).await?;
+    let of = |status| snapshot.instances().iter().filter(|one| one.status() == status).count();
+    let (up, draining) = (of(Status::Up), of(Status::Draining));
+    Ok(Counted { service, up, draining, undecodable: snapshot.undecodable() })
+}

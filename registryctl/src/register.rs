@@ -1,0 +1,50 @@
+//! `register`: holds a registration for somebody else.
+
+use crate::registrant::{Plan, Registrant};
+use crate::session::Session;
+use crate::signals::{STOP, Signals};
+use crate::{Failure, Outcome};
+use futures_util::StreamExt;
+use service_registry::{Registration, Start};
+use std::process::ExitCode;
+
+/// Hold a registration until SIGINT or SIGTERM, and print its states.
+///
+/// Then the instance is drained and withdrawn; a second signal cuts the draining short. Register
+/// only what already listens. See `run` for a command that is registered while it runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    registrant: Registrant,
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let mut stop = Signals::of(&STOP)?;
+    let plan = arguments.registrant.plan(session, Start::Within(session.timeout()))?;
+    let start = async {
+        let registry = session.connect().await?;
+        Registration::start(registry, plan.instance.clone(), plan.options.clone()).await
+    };
+    let Some(registration) = stop.or(start).await else { return Ok(ExitCode::SUCCESS) };
+    let registration = registration?;
+    let held = hold(session, &plan, &registration, &mut stop).await;
+    // Whoever read the states may be gone: that is no reason to stay registered.
+    plan.retire(registration, session.output(), stop.next()).await?;
+    held.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells the states until there is a signal.
+async fn hold(
+    session: &Session,
+    plan: &Plan,
+    registration: &Registration,
+    stop: &mut Signals,
+) -> Result<(), Failure> {
+    let mut states = registration.states();
+    loop {
+        tokio::select! {
+            _ = stop.next() => return Ok(()),
+            Some(state) = states.next() => plan.tell(session.output(), &state)?,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What `register` and `run` share: an instance that is held, drained and withdrawn.
+
+use crate::Failure;
+use crate::output::{Output, note};
+use crate::session::Session;
+use serde::Serialize;
+use service_registry::{
+    Address, DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions,
+    RegistrationState, Result, ServiceName, Start, Status,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Registrant {
+    /// The service.
+    service: ServiceName,
+
+    /// Where callers find the instance: `HOST:PORT`.
+    address: Address,
+
+    /// The id of the instance. One that is registered under it is displaced.
+    ///
+    /// By default it is that of the lease: a random number, as the go-zero layout wants it.
+    #[arg(long)]
+    id: Option<InstanceId>,
+
+    /// Its share of the calls, relative to the others'.
+    #[arg(long, default_value_t = DEFAULT_WEIGHT)]
+    weight: u32,
+
+    /// What else it says of itself; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+
+    /// How long it stays listed when this process dies. [default: that of the URL, or 10s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+
+    /// How long to announce that it takes no new calls before it is withdrawn.
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    drain: Duration,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("metadata is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// What is to be registered, and how.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) instance: Instance,
+    pub(crate) options: RegistrationOptions,
+    drain: Duration,
+}
+
+impl Registrant {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Checks everything that can be checked before there is a registry.
+    pub(crate) fn plan(&self, session: &Session, start: Start) -> Result<Plan> {
+        let defaults = RegistrationOptions::of(&session.target()?);
+        let lease = LeaseId::random();
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => lease.to_string().parse()?,
+        };
+        let instance = Instance::new(self.service.clone(), id, self.address.clone())
+            .with_weight(self.weight)
+            .with_metadata(self.metadata.iter().cloned())?;
+        let ttl = self.ttl.unwrap_or(defaults.ttl);
+        let options = RegistrationOptions { ttl, lease: Some(lease), start, ..defaults };
+        Ok(Plan { instance, options, drain: self.drain })
+    }
+}
+
+impl Plan {
+    /// Announces that the instance takes no new calls, gives callers the time to hear of it, or
+    /// until `cut`, and withdraws it. (A [`Registration::drain`] that is cut would withdraw it in
+    /// the background.)
+    pub(crate) async fn retire(
+        &self,
+        registration: Registration,
+        output: Output,
+        cut: impl Future,
+    ) -> Result<(), Failure> {
+        if !self.drain.is_zero() {
+            let told = tell(output, "draining", &self.instance, None);
+            tokio::select! {
+                () = drained(&registration, self.drain) => {}
+                _ = cut => {}
+            }
+            self.withdraw(registration, output).await?;
+            return told;
+        }
+        self.withdraw(registration, output).await
+    }
+
+    pub(crate) async fn withdraw(
+        &self,
+        registration: Registration,
+        output: Output,
+    ) -> Result<(), Failure> {
+        registration.stop().await?;
+        tell(output, "withdrawn", &self.instance, None)
+    }
+
+    /// Tells in which state the registration is.
+    pub(crate) fn tell(&self, output: Output, state: &RegistrationState) -> Result<(), Failure> {
+        match state {
+            RegistrationState::Active => tell(output, "active", &self.instance, None),
+            RegistrationState::Retrying { why, .. } => {
+                tell(output, "retrying", &self.instance, Some(&why.chain().to_string()))
+            }
+            RegistrationState::Superseded => tell(output, "superseded", &self.instance, None),
+            _ => Ok(()), // it was stopped, by us
+        }
+    }
+}
+
+async fn drained(registration: &Registration, grace: Duration) {
+    let start = Instant::now();
+    let draining = registration.instance().with_status(Status::Draining);
+    if let Ok(Err(error)) = timeout(grace, registration.update(draining)).await {
+        note(format_args!("the draining could not be announced: {}", error.chain()));
+    }
+    sleep(grace.saturating_sub(start.elapsed())).await;
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    state: &'a str,
+    service: &'a ServiceName,
+    id: &'a InstanceId,
+    address: &'a Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+fn tell(
+    output: Output,
+    state: &str,
+    instance: &Instance,
+    why: Option<&str>,
+) -> Result<(), Failure> {
+    let (service, id, address) = (instance.service(), instance.id(), instance.address());
+    let because = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let line = format!("{state} {service} {id} {address}{because}");
+    output.say(&Told { state, service, id, address, why }, line)
+}

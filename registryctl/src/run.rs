@@ -1,0 +1,189 @@
+//! `run`: a command that is registered while it runs.
+
+use crate::child::Child;
+use crate::output::{Output, note};
+use crate::registrant::{Plan, Registrant};
+use crate::session::Session;
+use crate::signals::{STOP, Signals};
+use crate::{Failure, Outcome};
+use futures_util::StreamExt;
+use rustix::process::Signal;
+use service_registry::{Address, Error, Registration, Registry, Start};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Run a command, and keep it registered while it listens and runs.
+///
+/// It is registered once its address accepts connections, and withdrawn at once when it ends, with
+/// whose code this ends. A command that ends before it listens is never registered.
+///
+/// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a
+/// second one cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its
+/// states are printed to standard error. A registry that is away keeps the command from running for
+/// no longer than --timeout.
+///
+/// The command has a process group of its own: what is typed at a terminal does not reach it, but
+/// by us.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    registrant: Registrant,
+
+    /// How long the command may take until it listens.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    ready_timeout: Duration,
+
+    /// Where it is looked whether the command listens, if not at its address.
+    #[arg(long, value_name = "HOST:PORT")]
+    probe: Option<Address>,
+
+    /// How long the command may take to end after a signal, until it is killed.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    kill_after: Duration,
+
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// All that are handled: those that stop, and those that only go to the command.
+const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
+
+/// How long to wait before it is looked again whether the command listens, or whether there is a
+/// registry.
+const PAUSE: Duration = Duration::from_millis(50);
+const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let mut signals = Signals::of(&HANDLED)?;
+    let plan = arguments.registrant.plan(session, Start::InBackground)?;
+    let first = session.connect().await;
+    if let Err(error) = &first
+        && !error.is_retryable()
+    {
+        return Err(error.clone().into()); // before anything was started
+    }
+    let sidecar = Sidecar { session, arguments, plan };
+    let mut child = Child::start(&arguments.command)?;
+    let started = {
+        let mut start = pin!(sidecar.start(first));
+        loop {
+            tokio::select! {
+                code = child.ended() => return code,
+                signal = signals.next() => {
+                    if STOP.contains(&signal) {
+                        break Err(signal);
+                    }
+                    child.send(signal);
+                }
+                started = &mut start => break Ok(started),
+            }
+        }
+    };
+    match started {
+        Ok(Ok(registration)) => sidecar.serve(registration, &mut child, &mut signals).await,
+        Ok(Err(failure)) => {
+            child.stop(Signal::TERM, arguments.kill_after, &mut signals).await?;
+            Err(failure)
+        }
+        Err(signal) => child.stop(signal, arguments.kill_after, &mut signals).await,
+    }
+}
+
+struct Sidecar<'a> {
+    session: &'a Session,
+    arguments: &'a Arguments,
+    plan: Plan,
+}
+
+impl Sidecar<'_> {
+    /// Waits until the command listens and there is a registry, and begins to register it.
+    async fn start(
+        &self,
+        first: Result<Arc<dyn Registry>, Error>,
+    ) -> Result<Registration, Failure> {
+        let Arguments { registrant, probe, ready_timeout, .. } = self.arguments;
+        let probe = probe.as_ref().unwrap_or_else(|| registrant.address());
+        if timeout(*ready_timeout, listening(probe)).await.is_err() {
+            return Err(Failure::NotReady(probe.to_string(), *ready_timeout));
+        }
+        let registry = self.reach(first).await?;
+        let Plan { instance, options, .. } = self.plan.clone();
+        Ok(Registration::start(registry, instance, options).await?)
+    }
+
+    /// The registry, as soon as it answers.
+    async fn reach(
+        &self,
+        first: Result<Arc<dyn Registry>, Error>,
+    ) -> Result<Arc<dyn Registry>, Failure> {
+        let mut outcome = first;
+        loop {
+            match outcome {
+                Err(error) if error.is_retryable() => {
+                    note(format_args!("not registered yet: {}", error.chain()));
+                }
+                outcome => return Ok(outcome?),
+            }
+            sleep(REGISTRY_PAUSE).await;
+            outcome = self.session.connect().await;
+        }
+    }
+
+    /// Keeps the command registered until it ends or is to end.
+    async fn serve(
+        &self,
+        registration: Registration,
+        child: &mut Child,
+        signals: &mut Signals,
+    ) -> Outcome {
+        let mut states = registration.states();
+        let signal = loop {
+            tokio::select! {
+                code = child.ended() => {
+                    report(self.plan.withdraw(registration, self.output()).await);
+                    return code;
+                }
+                signal = signals.next() => {
+                    if STOP.contains(&signal) {
+                        break signal;
+                    }
+                    child.send(signal);
+                }
+                Some(state) = states.next() => report(self.plan.tell(self.output(), &state)),
+            }
+        };
+        let cut = async {
+            tokio::select! {
+                _ = child.ended() => {}
+                _ = signals.next() => {}
+            }
+        };
+        report(self.plan.retire(registration, self.output(), cut).await);
+        child.stop(signal, self.arguments.kill_after, signals).await
+    }
+
+    /// Standard output is the command's.
+    fn output(&self) -> Output {
+        self.session.output().on_stderr()
+    }
+}
+
+/// What goes wrong with the registration is no reason to end the command.
+fn report(outcome: Result<(), Failure>) {
+    if let Err(failure) = outcome {
+        note(format_args!("error: {failure}"));
+    }
+}
+
+/// Waits until somebody listens.
+async fn listening(address: &Address) {
+    while TcpStream::connect(address.as_str()).await.is_err() {
+        sleep(PAUSE).await;
+    }
+}

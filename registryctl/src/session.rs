@@ -1,0 +1,49 @@
+//! What all verbs share: which registry, how long to wait for it, and how to print.
+
+use crate::output::Output;
+use service_registry::{Error, ErrorKind, Registry, Result, Secret, Target, connect};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) struct Session {
+    /// It may hold a password.
+    url: Secret,
+    timeout: Duration,
+    output: Output,
+}
+
+impl Session {
+    pub(crate) fn new(url: Secret, timeout: Duration, json: bool) -> Self {
+        Self { url, timeout, output: Output::new(json) }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.url.reveal()
+    }
+
+    /// The parts of the URL.
+    pub(crate) fn target(&self) -> Result<Target> {
+        self.url().parse()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn output(&self) -> Output {
+        self.output
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
+        self.in_time(connect(self.url())).await
+    }
+
+    /// Waits for an answer no longer than was asked for.
+    pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.timeout;
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+            let message = format!("the registry did not answer in time, timeout=`{limit:?}`");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! `doctor`, on a Redis that has something.
+
+use crate::support::{Ended, instance, register, registry, run, within};
+use redis::FromRedisValue;
+use redis::aio::MultiplexedConnection;
+use registry_testkit::servers::{Redis, RedisCluster, ServerOptions};
+
+struct Patient {
+    server: Redis,
+    raw: MultiplexedConnection,
+}
+
+impl Patient {
+    async fn new() -> Self {
+        Self::started_with(&[]).await
+    }
+
+    async fn started_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let options = ServerOptions { url: None, arguments, ..Redis::options() };
+        let server = within(Redis::start_with(options)).await.expect("a server");
+        let client = redis::Client::open(server.url()).unwrap();
+        let raw = within(client.get_multiplexed_async_connection()).await.unwrap();
+        Self { server, raw }
+    }
+
+    /// Runs a command, its words separated by blanks.
+    async fn run<T: FromRedisValue>(&mut self, command: &str) -> T {
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        within(command.query_async(&mut self.raw)).await.unwrap()
+    }
+
+    /// The key of the shard that is in use.
+    async fn key(&mut self, kind: &str) -> String {
+        let keys: Vec<String> = self.run(&format!("KEYS *:{kind}")).await;
+        let [key] = &keys[..] else { panic!("it is one key: {keys:?}") };
+        key.clone()
+    }
+
+    async fn examine(&self) -> Ended {
+        examine(self.server.url()).await
+    }
+}
+
+async fn examine(url: &str) -> Ended {
+    run(url, &["doctor", "--json"]).await
+}
+
+#[tokio::test]
+async fn a_healthy_one_has_no_error_and_nothing_is_left_behind() {
+    let patient = Patient::started_with(&["--appendonly", "yes"]).await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.json().iter().all(|one| one["level"] == "ok"), "{ended:?}");
+    for check in ["answer", "register", "release", "replicas", "memory", "disk", "clock", "history"]
+    {
+        ended.finding("ok", check);
+    }
+    assert!(ended.finding("ok", "disk").contains("everysec"), "{ended:?}");
+    assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
+    assert_eq!(within(registry.services()).await.unwrap().len(), 1, "`~doctor` is gone");
+}
+
+#[tokio::test]
+async fn records_that_nobody_can_decode_are_named() {
+    let mut patient = Patient::new().await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    register(&*registry, &instance("2")).await;
+    let inst = patient.key("inst").await;
+    patient.run::<()>(&format!("HSET {inst} user.rpc\u{1f}2 junk")).await;
+    let ended = patient.examine().await;
+    let unreadable = ended.finding("warning", "records");
+    assert!(
+        unreadable.contains("user.rpc/2") && !unreadable.contains("user.rpc/1"),
+        "{unreadable}"
+    );
+    assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_the_registry_is_an_error() {
+    let mut patient = Patient::new().await;
+    patient.run::<()>("CONFIG SET maxmemory-policy allkeys-lru").await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 1);
+    let told = ended.finding("error", "connect");
+    assert!(told.contains("allkeys-lru") && told.contains("noeviction"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_nearly_full_is_warned_of() {
+    let mut patient = Patient::new().await;
+    // So much that a connection more or less does not count.
+    patient.run::<()>("SETRANGE bulk 50000000 x").await;
+    let info: String = patient.run("INFO memory").await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let limit = used.trim().parse::<u64>().unwrap() / 10 * 11;
+    patient.run::<()>(&format!("CONFIG SET maxmemory {limit}")).await;
+    patient.examine().await.finding("warning", "memory");
+}
+
+#[tokio::test]
+async fn a_shard_that_lost_a_key_is_an_error() {
+    let mut patient = Patient::new().await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    let index = patient.key("idx").await;
+    patient.run::<()>(&format!("DEL {index}")).await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let lost = ended.finding("error", "shards");
+    assert!(lost.contains(index.trim_end_matches(":idx")), "{lost}");
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_nothing_is_warned_of() {
+    let patient = Patient::new().await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.finding("warning", "disk").contains("appendonly"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_prefix_that_is_laid_out_otherwise_is_an_error() {
+    let mut patient = Patient::new().await;
+    patient.run::<()>("HSET {registry}:layout format 1 shards 4").await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 1);
+    assert!(ended.finding("error", "connect").contains("another layout"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn wrong_credentials_and_those_that_may_not_ask_are_told_apart() {
+    let mut patient = Patient::started_with(&["--appendonly", "yes"]).await;
+    // What the documentation of the store asks for, and no CONFIG.
+    patient
+        .run::<()>("ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load")
+        .await;
+    let url = |login: &str| patient.server.url().replace("redis://", &format!("redis://{login}@"));
+    let ended = examine(&url("app:wrong")).await;
+    assert_eq!(ended.code, 1);
+    assert!(ended.finding("error", "connect").contains("credentials"), "{ended:?}");
+    let ended = examine(&url("app:pw")).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.finding("warning", "appendfsync").contains("could not be asked"), "{ended:?}");
+    for check in ["register", "disk", "history", "records"] {
+        ended.finding("ok", check);
+    }
+}
+
+#[tokio::test]
+async fn each_node_of_a_cluster_is_looked_at() {
+    let cluster = within(RedisCluster::start()).await.expect("a cluster");
+    let ended = examine(&cluster.url()).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let releases = ended.json().into_iter().filter(|one| one["check"] == "release").count();
+    assert!(releases > 1, "the shards of a prefix lie on several: {ended:?}");
+    ended.finding("ok", "register");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_an_error() {
+    let ended = examine("redis://127.0.0.1:1").await;
+    assert_eq!(ended.code, 1);
+    ended.finding("error", "connect");
+}

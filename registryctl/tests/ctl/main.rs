@@ -1,0 +1,12 @@
+//! The tool as it is used: its real binary, on real servers.
+
+#![allow(clippy::unwrap_used)]
+
+mod doctor_etcd;
+mod doctor_redis;
+mod listing;
+mod registering;
+mod running;
+mod support;
+mod usage;
+mod watching;

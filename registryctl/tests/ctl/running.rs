@@ -1,0 +1,169 @@
+//! `run`.
+
+use crate::support::{
+    SERVICE, TOOL, free_address, listed, load, next, on_each_server, registry, run, start, watch,
+    within,
+};
+use registry_testkit::servers::Etcd;
+use rustix::process::Signal;
+use service_registry::{Change, Status};
+use std::net::TcpListener;
+
+on_each_server! {
+    a_command_is_registered_while_it_listens_and_runs: running;
+    a_signal_goes_to_the_command_after_it_was_withdrawn: stopping;
+    a_command_that_dies_is_withdrawn_at_once: dying;
+}
+
+/// The arguments for a script that is run, whose address is probed.
+fn arguments<'a>(address: &'a str, options: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    [&["run", SERVICE, address][..], options, &["--", "sh", "-c", script]].concat()
+}
+
+async fn running(url: &str) {
+    let address = free_address();
+    let script = "echo started; read line; exit 7";
+    let mut command = start(url, &arguments(&address, &[], script));
+    assert_eq!(command.line().await, "started");
+    assert!(listed(url).await.is_empty(), "nobody listens yet");
+    let _listener = TcpListener::bind(&address).unwrap();
+    let note = command.note("active ").await;
+    assert!(note.ends_with(&address), "{note}");
+    assert_eq!(listed(url).await.len(), 1);
+    command.write_line().await;
+    let ended = command.ended().await;
+    assert_eq!(ended.code, 7, "{ended:?}");
+    assert!(ended.err[0].starts_with("withdrawn "), "{ended:?}");
+    assert!(listed(url).await.is_empty());
+}
+
+async fn stopping(url: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut changes = watch(&*registry(url).await).await;
+    // By then nobody must find it any more.
+    let script =
+        format!("trap '{TOOL} get {SERVICE}; exit 3' TERM; while :; do read -r line; done");
+    let mut command = start(url, &arguments(&address, &["--drain", "100ms"], &script));
+    command.note("active ").await;
+    command.signal(Signal::TERM);
+    let ended = command.ended().await;
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.out.is_empty(), "it was still listed: {ended:?}");
+    let notes: Vec<_> = ended.err.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(notes[..3], ["draining", "withdrawn", "no"], "{ended:?}");
+    assert!(matches!(next(&mut changes).await, Change::Put(up) if up.status() == Status::Up));
+    let draining = next(&mut changes).await;
+    assert!(matches!(draining, Change::Put(one) if one.status() == Status::Draining));
+    assert!(matches!(next(&mut changes).await, Change::Delete(_)));
+}
+
+async fn dying(url: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Longer than a test may take, if anybody waited for that.
+    let options = ["--drain", "10m"];
+    let mut command = start(url, &arguments(&address, &options, "read line; kill -KILL $$"));
+    command.note("active ").await;
+    command.write_line().await;
+    let ended = command.ended().await;
+    assert_eq!(ended.code, 128 + 9, "{ended:?}");
+    assert!(listed(url).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_never_listens_is_ended_and_was_never_registered() {
+    let server = Etcd::start().await.expect("a server");
+    let registry = registry(server.url()).await;
+    let before = load(&*registry).await;
+    let address = free_address();
+    let options = ["--ready-timeout", "300ms", "--kill-after", "10m"];
+    let arguments = arguments(&address, &options, "echo started; exec sleep 600");
+    let ended = run(server.url(), &arguments).await;
+    assert_eq!((ended.code, &ended.out[..]), (1, &["started".to_owned()][..]), "{ended:?}");
+    assert!(ended.err[0].contains("nothing listens in time"), "{ended:?}");
+    assert_eq!(load(&*registry).await.cursor(), before.cursor(), "etcd was not written to");
+}
+
+#[tokio::test]
+async fn a_command_that_ends_before_it_listens_was_never_registered() {
+    let server = Etcd::start().await.expect("a server");
+    let registry = registry(server.url()).await;
+    let before = load(&*registry).await;
+    let ended = run(server.url(), &arguments(&free_address(), &[], "exit 5")).await;
+    assert_eq!((ended.code, ended.err.len()), (5, 0), "{ended:?}");
+    assert_eq!(load(&*registry).await.cursor(), before.cursor(), "etcd was not written to");
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_end_is_killed_and_a_second_signal_cuts_the_draining_short() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let options = ["--drain", "10m", "--kill-after", "100ms"];
+    let script = "trap '' TERM; echo deaf; while :; do read -r line; done";
+    let mut command = start(server.url(), &arguments(&address, &options, script));
+    assert_eq!(command.line().await, "deaf");
+    command.note("active ").await;
+    command.signal(Signal::TERM);
+    command.note("draining ").await;
+    command.signal(Signal::TERM);
+    let ended = command.ended().await;
+    assert_eq!(ended.code, 128 + 9, "{ended:?}");
+    assert!(listed(server.url()).await.is_empty());
+}
+
+#[tokio::test]
+async fn other_signals_go_to_the_command_and_change_nothing() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let script =
+        "trap 'echo hup' HUP; trap 'echo usr1' USR1; echo ready; while :; do read -r line; done";
+    let mut command = start(server.url(), &arguments(&address, &[], script));
+    assert_eq!(command.line().await, "ready");
+    command.note("active ").await;
+    for (signal, told) in [(Signal::HUP, "hup"), (Signal::USR1, "usr1")] {
+        command.signal(signal);
+        assert_eq!(command.line().await, told);
+    }
+    assert_eq!(listed(server.url()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_signal_before_it_listens_goes_to_the_command_at_once() {
+    let server = Etcd::start().await.expect("a server");
+    let script = "trap 'exit 4' INT; echo started; while :; do read -r line; done";
+    let address = free_address();
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], script));
+    assert_eq!(command.line().await, "started");
+    command.signal(Signal::INT);
+    assert_eq!(command.ended().await.code, 4);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_away_does_not_keep_a_command_from_running() {
+    let mut server = Etcd::start().await.expect("a server");
+    let url = server.url().to_owned();
+    server.process().unwrap().kill().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = start(&url, &arguments(&address, &[], "echo started; read line"));
+    assert_eq!(command.line().await, "started");
+    command.note("not registered yet: ").await;
+    within(server.process().unwrap().restart()).await.unwrap();
+    command.note("active ").await;
+    assert_eq!(listed(&url).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_registry_is_told_before_the_command_is_started() {
+    let server = Etcd::start().await.expect("a server");
+    let url = format!("{}?layout=mine", server.url());
+    let ended = run(&url, &arguments("127.0.0.1:1", &[], "echo started")).await;
+    assert_eq!((ended.code, ended.out.len()), (1, 0), "{ended:?}");
+    let missing = ["run", SERVICE, "127.0.0.1:1", "--", "/no/such/command"];
+    let ended = run(server.url(), &missing).await;
+    assert_eq!(ended.code, 1);
+    assert!(ended.err[0].contains("/no/such/command"), "{ended:?}");
+}

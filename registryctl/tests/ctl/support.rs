@@ -1,0 +1,230 @@
+//! The tool's process, and a registry to see and to do what it does not.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use service_registry::{Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_registryctl");
+
+/// The service of these tests.
+pub(crate) const SERVICE: &str = "user.rpc";
+
+/// No await of a test lasts longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
+}
+
+/// Starts the tool on a registry.
+pub(crate) fn start(url: &str, arguments: &[&str]) -> Running {
+    let child = Command::new(TOOL)
+        .args(arguments)
+        .env("REGISTRY_URL", url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = child.unwrap();
+    let out = Some(BufReader::new(child.stdout.take().unwrap()).lines());
+    let err = BufReader::new(child.stderr.take().unwrap()).lines();
+    Running { child, out, err }
+}
+
+/// Runs the tool to its end.
+pub(crate) async fn run(url: &str, arguments: &[&str]) -> Ended {
+    start(url, arguments).ended().await
+}
+
+/// Runs the tool with `--json` to its end, which must be a good one.
+pub(crate) async fn json(url: &str, arguments: &[&str]) -> Vec<Value> {
+    let ended = run(url, &[arguments, &["--json"]].concat()).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    ended.json()
+}
+
+/// The ids that `get` lists.
+pub(crate) async fn listed(url: &str) -> Vec<String> {
+    let loaded = json(url, &["get", SERVICE]).await;
+    let instances = loaded[0]["instances"].as_array().unwrap();
+    instances.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A process of the tool.
+pub(crate) struct Running {
+    child: Child,
+    out: Option<Lines<BufReader<ChildStdout>>>,
+    err: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// The next line on standard output.
+    pub(crate) async fn line(&mut self) -> String {
+        let out = self.out.as_mut().expect("it was not closed");
+        match within(out.next_line()).await.unwrap() {
+            Some(line) => line,
+            None => panic!("it printed no more: {:?}", self.rest_of_stderr().await),
+        }
+    }
+
+    /// The next line on standard output, as JSON.
+    pub(crate) async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line().await).unwrap()
+    }
+
+    /// The next line on standard output of a `type`. Those before it may be progress.
+    pub(crate) async fn event(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.json().await;
+            if event["type"] == kind {
+                return event;
+            }
+            assert_eq!(event["type"], "progress", "it is no `{kind}`: {event}");
+        }
+    }
+
+    /// Waits for a line on standard error that begins like this.
+    pub(crate) async fn note(&mut self, begin: &str) -> String {
+        let mut before = Vec::new();
+        while let Some(line) = within(self.err.next_line()).await.unwrap() {
+            if line.starts_with(begin) {
+                return line;
+            }
+            before.push(line);
+        }
+        panic!("there was no `{begin}`, but {before:?}");
+    }
+
+    /// Closes what reads its standard output.
+    pub(crate) fn close_stdout(&mut self) {
+        self.out = None;
+    }
+
+    /// Gives it, or its command, a line on standard input.
+    pub(crate) async fn write_line(&mut self) {
+        within(self.child.stdin.as_mut().unwrap().write_all(b"\n")).await.unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it runs").cast_signed();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while let Some(lines) = &mut self.out
+            && let Some(line) = within(lines.next_line()).await.unwrap()
+        {
+            out.push(line);
+        }
+        err.append(&mut self.rest_of_stderr().await);
+        let code = within(self.child.wait()).await.unwrap().code();
+        Ended { code: code.expect("it died of no signal"), out, err }
+    }
+
+    async fn rest_of_stderr(&mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        while let Some(line) = within(self.err.next_line()).await.unwrap() {
+            rest.push(line);
+        }
+        rest
+    }
+}
+
+/// What a process of the tool came to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    /// What it printed that was not read before.
+    pub(crate) out: Vec<String>,
+    pub(crate) err: Vec<String>,
+}
+
+impl Ended {
+    pub(crate) fn json(&self) -> Vec<Value> {
+        self.out.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The only finding of a check that is of a level, with its advice.
+    pub(crate) fn finding(&self, level: &str, check: &str) -> String {
+        let found: Vec<_> = self.json();
+        let mut like = found.iter().filter(|one| one["level"] == level && one["check"] == check);
+        let (Some(one), None) = (like.next(), like.next()) else {
+            panic!("it is not one finding `{level} {check}`: {found:#?}");
+        };
+        format!("{} -> {}", one["message"], one["advice"])
+    }
+}
+
+pub(crate) async fn registry(url: &str) -> Arc<dyn Registry> {
+    within(connect(url)).await.unwrap()
+}
+
+pub(crate) fn instance(id: &str) -> Instance {
+    let address = "10.0.0.1:8080".parse().unwrap();
+    Instance::new(SERVICE.parse().unwrap(), id.parse().unwrap(), address)
+}
+
+/// Registers for longer than any test takes.
+pub(crate) async fn register(registry: &dyn Registry, instance: &Instance) -> Lease {
+    let claim = Claim::new(Duration::from_secs(600)).unwrap();
+    within(registry.register(instance, &claim)).await.unwrap()
+}
+
+pub(crate) async fn load(registry: &dyn Registry) -> Snapshot {
+    within(registry.load(&SERVICE.parse().unwrap())).await.unwrap()
+}
+
+/// A watch from now on.
+pub(crate) async fn watch(registry: &dyn Registry) -> Watch {
+    let cursor = load(registry).await.cursor().clone();
+    within(registry.watch(&SERVICE.parse().unwrap(), &cursor)).await.unwrap()
+}
+
+/// The next change.
+pub(crate) async fn next(watch: &mut Watch) -> Change {
+    use futures_util::StreamExt;
+    loop {
+        let batch = within(watch.next()).await.unwrap().unwrap();
+        if let [change] = &batch.changes[..] {
+            return change.clone();
+        }
+        assert!(batch.is_progress(), "{batch:?}");
+    }
+}
+
+/// An address where nobody listens until the test does.
+pub(crate) fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Declares a test of the same story on each kind of server.
+macro_rules! on_each_server {
+    ($($name:ident: $story:ident;)*) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn on_etcd() {
+                let server = registry_testkit::servers::Etcd::start().await.expect("a server");
+                super::$story(server.url()).await;
+            }
+
+            #[tokio::test]
+            async fn on_redis() {
+                let server = registry_testkit::servers::Redis::start().await.expect("a server");
+                super::$story(server.url()).await;
+            }
+        }
+    )*};
+}
+
+pub(crate) use on_each_server;

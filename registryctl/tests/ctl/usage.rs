@@ -1,0 +1,68 @@
+//! How it is called, and what it says when that was wrong.
+
+use crate::support::{TOOL, run, within};
+use tokio::process::Command;
+
+#[tokio::test]
+async fn without_a_registry_it_says_what_to_set() {
+    let output = Command::new(TOOL).arg("ls").env_remove("REGISTRY_URL").output();
+    let output = within(output).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    for part in ["REGISTRY_URL", "--registry", "etcd://", "redis://"] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_right_is_refused_before_anything_is_done() {
+    let wrong: [&[&str]; 5] = [
+        &["get", ""],
+        &["watch", "user.rpc", "--after", "7"],
+        &["register", "user.rpc", "10.0.0.1"],
+        &["register", "user.rpc", "10.0.0.1:80", "--metadata", "zone"],
+        &["run", "user.rpc", "10.0.0.1:80"],
+    ];
+    for arguments in wrong {
+        let ended = run("mem://", arguments).await;
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_says_what_to_do_and_never_a_password() {
+    let verbs: [&[&str]; 6] = [
+        &["ls"],
+        &["get", "user.rpc"],
+        &["watch", "user.rpc"],
+        &["register", "user.rpc", "10.0.0.1:80"],
+        &["doctor"],
+        &["--help"],
+    ];
+    // Port 1 on loopback: nobody listens.
+    for url in ["redis://app:s3cret@127.0.0.1:1", "etcd://app:s3cret@127.0.0.1:1", "s3cret"] {
+        for arguments in verbs {
+            let ended = run(url, arguments).await;
+            assert!(!format!("{ended:?}").contains("s3cret"), "{ended:?}");
+            if arguments == ["--help"] {
+                continue;
+            }
+            assert_eq!(ended.code, 1, "{ended:?}");
+            let told = format!("{ended:?}");
+            assert!(told.contains("advice: ") || told.contains("-> "), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_option_says_what_it_is_for() {
+    for verb in ["ls", "get", "watch", "register", "run", "doctor"] {
+        let ended = run("mem://", &[verb, "-h"]).await;
+        assert_eq!(ended.code, 0);
+        let lines = ended.out.iter().map(|line| line.trim());
+        for option in lines.filter(|line| line.starts_with("--") || line.starts_with('<')) {
+            let told = option.split("  ").filter(|part| !part.trim().is_empty()).count();
+            assert!(told > 1, "{verb}: {option}");
+        }
+    }
+}
