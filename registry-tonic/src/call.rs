@@ -5,7 +5,8 @@ use crate::channel::Board;
 use crate::ejection::Probe;
 use crate::endpoint::Connection;
 use crate::status::{self, Cause, Outcome};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{HeaderMap, HeaderName};
+use http::{Response, StatusCode};
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// The header, or trailer, in which a server says what came of a call.
-const GRPC_STATUS: &str = "grpc-status";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A call under way. Dropped before anything came of it, it was given up.
 pub(crate) struct Call {
@@ -48,11 +49,13 @@ impl Call {
     /// It was answered. It is over when the body of the answer is.
     pub(crate) fn answered(mut self, response: Response<Body>) -> Response<ResponseBody> {
         self.is_answered = true;
-        if response.status() != StatusCode::OK && !response.headers().contains_key(GRPC_STATUS) {
+        if response.status() != StatusCode::OK && !response.headers().contains_key(&GRPC_STATUS) {
             // A proxy said so, or who does not speak gRPC.
             self.conclude(Outcome::Failure);
         } else {
-            self.connection.load().answered(self.begun.elapsed(), self.board.now());
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.begun);
+            self.connection.load().answered(took, self.board.ticks(now));
             if !self.judge(response.headers()) {
                 // It serves, whatever is to come: a stream may go on for hours.
                 if let Some(probe) = self.probe.take() {
@@ -94,7 +97,7 @@ impl Call {
 
     /// Takes in what headers or trailers say came of it. Whether they do: headers only where nothing follows.
     fn judge(&mut self, headers: &HeaderMap) -> bool {
-        let Some(status) = headers.get(GRPC_STATUS) else { return false };
+        let Some(status) = headers.get(&GRPC_STATUS) else { return false };
         self.conclude(status::outcome(Code::from_bytes(status.as_bytes())));
         true
     }

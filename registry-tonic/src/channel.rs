@@ -2,7 +2,7 @@
 
 use crate::body::ResponseBody;
 use crate::call::Call;
-use crate::clock::{Ticks, in_time};
+use crate::clock::{Ticks, after};
 use crate::keeper::{Keeper, Outlook, Source};
 use crate::metrics::Meters;
 use crate::options::ChannelOptions;
@@ -128,7 +128,7 @@ impl Channel {
     /// `Unavailable` after `within`, with the reason. The channel goes on trying.
     pub async fn ready(&self, within: Duration) -> Result<(), Status> {
         let board = &self.shared.board;
-        let until = in_time(within);
+        let until = after(Instant::now(), within);
         loop {
             let mut changed = std::pin::pin!(board.changed.notified());
             changed.as_mut().enable();
@@ -168,9 +168,7 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The handle: without it the connections would be closed under the call.
-        let shared = self.shared.clone();
-        Box::pin(async move { send(&shared.board, request).await })
+        Box::pin(send(self.shared.clone(), request))
     }
 }
 
@@ -186,13 +184,15 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Sends a call to whoever is to have it.
+/// Sends a call to whoever is to have it. It holds the handle: without it the connections would be closed
+/// while it waits.
 async fn send(
-    board: &Arc<Board>,
+    shared: Arc<Shared>,
     request: Request<Body>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let mut request = Replay::new(request);
-    request.add_headers(&board.headers);
+    let board = &shared.board;
+    let begun = Instant::now();
+    let mut request = Replay::new(request, &board.headers);
     let limit = match (request.timeout(), board.options.timeout) {
         (None, Some(ours)) => {
             request.set_timeout(ours);
@@ -200,16 +200,14 @@ async fn send(
         }
         (stated, _) => stated,
     };
-    let wait = Wait::new(limit, board.options.wait);
     let mut refusals = 0;
-    loop {
-        let (call, waited) = board.begin(&wait).await?;
-        if waited || refusals > 0 {
-            // What is left of it: the endpoint, and our own clock, begin to count now.
-            if let Some(deadline) = wait.deadline {
-                request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-            }
+    let mut call = match board.try_begin(begun) {
+        Some(call) => call,
+        None => {
+            Box::pin(board.begin(&mut request, Wait::new(begun, limit, board.options.wait))).await?
         }
+    };
+    loop {
         let mut channel = call.channel();
         let answer = async {
             poll_fn(|cx| channel.poll_ready(cx)).await?;
@@ -220,13 +218,15 @@ async fn send(
             Err(error) => error,
         };
         let cause = Cause::of(&error);
-        refusals += u32::from(cause == Cause::Refused);
         let is_unseen = matches!(cause, Cause::NeverSent | Cause::Refused);
+        refusals += u32::from(cause == Cause::Refused);
+        let wait = Wait::new(begun, limit, board.options.wait);
         let may_move = refusals < MAX_REFUSALS && Instant::now() < wait.until && request.is_whole();
         if !is_unseen || !may_move {
             return Err(call.failed(cause, error.into()));
         }
         call.moves_on(cause);
+        call = Box::pin(board.begin(&mut request, wait)).await?;
     }
 }
 
@@ -238,9 +238,10 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(limit: Option<Duration>, wait: Duration) -> Self {
-        let deadline = limit.map(in_time);
-        let until = in_time(wait);
+    /// Of a call that has so long since it was begun, of which it may spend so much.
+    fn new(begun: Instant, limit: Option<Duration>, wait: Duration) -> Self {
+        let deadline = limit.map(|limit| after(begun, limit));
+        let until = after(begun, wait);
         Self { until: deadline.map_or(until, |deadline| deadline.min(until)), deadline }
     }
 
@@ -256,7 +257,11 @@ impl Wait {
 impl Board {
     /// The time, as loads count it.
     pub(crate) fn now(&self) -> Ticks {
-        Ticks::since(self.start)
+        self.ticks(Instant::now())
+    }
+
+    pub(crate) fn ticks(&self, now: Instant) -> Ticks {
+        Ticks::of(now.saturating_duration_since(self.start))
     }
 
     pub(crate) fn publish(&self, picker: Picker, outlook: Outlook) {
@@ -269,16 +274,18 @@ impl Board {
         self.scene.load().picker.may_eject(now)
     }
 
-    /// Begins a call with whoever is to have it, as soon as there is one. And whether it waited.
-    async fn begin(self: &Arc<Self>, wait: &Wait) -> Result<(Call, bool), Status> {
-        if let Some(call) = self.try_begin() {
-            return Ok((call, false));
-        }
+    /// Begins a call with whoever is to have it, as soon as there is one, and says in the request what is left
+    /// of its time.
+    async fn begin(self: &Arc<Self>, request: &mut Replay, wait: Wait) -> Result<Call, Status> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(call) = self.try_begin() {
-                return Ok((call, true));
+            let now = Instant::now();
+            if let Some(call) = self.try_begin(now) {
+                if let Some(deadline) = wait.deadline {
+                    request.set_timeout(deadline.saturating_duration_since(now));
+                }
+                return Ok(call);
             }
             let why = match &self.scene.load_full().outlook {
                 Outlook::Hopeless(why) => {
@@ -294,9 +301,8 @@ impl Board {
         }
     }
 
-    fn try_begin(self: &Arc<Self>) -> Option<Call> {
-        let begun = Instant::now();
-        let now = Ticks::of(begun.saturating_duration_since(self.start));
+    fn try_begin(self: &Arc<Self>, begun: Instant) -> Option<Call> {
+        let now = self.ticks(begun);
         let scene = self.scene.load();
         let mut picks = 1;
         loop {

@@ -8,14 +8,10 @@ use tokio::time::Instant;
 pub(crate) struct Ticks(u64);
 
 impl Ticks {
-    /// The time now, for a channel made at `start`.
-    pub(crate) fn since(start: Instant) -> Self {
-        Self::of(Instant::now().saturating_duration_since(start))
-    }
-
     /// So long after the start.
     pub(crate) fn of(elapsed: Duration) -> Self {
-        Self(u64::try_from(elapsed.as_micros() / 100).unwrap_or(u64::MAX))
+        // Without the 128 bits that Duration would count in.
+        Self(elapsed.as_secs().saturating_mul(10_000) + u64::from(elapsed.subsec_micros() / 100))
     }
 
     pub(crate) fn new(ticks: u64) -> Self {
@@ -37,9 +33,8 @@ impl Ticks {
     }
 }
 
-/// So long from now; where that is beyond what can be counted, long enough.
-pub(crate) fn in_time(duration: Duration) -> Instant {
+/// So long after `begun`; where that is beyond what can be counted, long enough.
+pub(crate) fn after(begun: Instant, duration: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    let now = Instant::now();
-    now.checked_add(duration).unwrap_or_else(|| now + LONG)
+    begun.checked_add(duration).unwrap_or_else(|| begun + LONG)
 }

@@ -1,7 +1,8 @@
 //! A request that can be sent once more, for as long as no server has looked at it.
 
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderValue, Request};
+use http::{Method, Request, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,25 +12,28 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// What was sent of a request is kept up to so many bytes: enough for most that are not streams, and little
-/// beside what a connection buffers.
+/// What was sent of a request is kept if it is one frame of so many bytes: a call with one message, which
+/// most are. It is little beside what a connection buffers.
 const KEPT: usize = 64 * 1024;
 
 /// The header in which a caller says how long the call has.
-const TIMEOUT: &str = "grpc-timeout";
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A request, and what was read of its body.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    head: Parts,
+    /// As it came, until it is handed out.
+    head: Option<Parts>,
+    /// What is needed of it to hand it out again.
+    uri: Uri,
+    headers: HeaderMap,
     body: Arc<Mutex<Kept>>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    /// What was read, if that is all there was to read.
-    sent: Vec<Bytes>,
-    len: usize,
+    /// The frame that was read.
+    sent: Option<Bytes>,
     /// More was read than is kept.
     is_lost: bool,
     rest: Body,
@@ -38,21 +42,38 @@ struct Kept {
 }
 
 impl Replay {
-    pub(crate) fn new(request: Request<Body>) -> Self {
-        let (head, rest) = request.into_parts();
-        let kept = Kept { sent: Vec::new(), len: 0, is_lost: false, rest, times: 0 };
-        Self { head, body: Arc::new(Mutex::new(kept)) }
+    /// Of a call, with these headers where it has none of their names.
+    pub(crate) fn new(request: Request<Body>, headers: &HeaderMap) -> Self {
+        let (mut head, rest) = request.into_parts();
+        for name in headers.keys() {
+            if !head.headers.contains_key(name) {
+                for value in headers.get_all(name) {
+                    head.headers.append(name, value.clone());
+                }
+            }
+        }
+        let (uri, headers) = (head.uri.clone(), head.headers.clone());
+        let kept = Kept { sent: None, is_lost: false, rest, times: 0 };
+        Self { head: Some(head), uri, headers, body: Arc::new(Mutex::new(kept)) }
     }
 
     /// The request, from its beginning.
-    pub(crate) fn request(&self) -> Request<Body> {
+    pub(crate) fn request(&mut self) -> Request<Body> {
         let times = {
             let mut kept = lock(&self.body);
             kept.times += 1;
             kept.times
         };
-        let lent = Lent { body: self.body.clone(), times, at: 0 };
-        Request::from_parts(self.head.clone(), Body::new(lent))
+        let body = Body::new(Lent { body: self.body.clone(), times, has_read: false });
+        if let Some(head) = self.head.take() {
+            return Request::from_parts(head, body);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST; // as every call of gRPC
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
     }
 
     /// Whether all that was sent of it can be sent again.
@@ -63,7 +84,7 @@ impl Replay {
     /// How long the call has, as its caller says: a number of up to 8 digits and a unit (gRPC's
     /// `doc/PROTOCOL-HTTP2.md`).
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let text = self.head.headers.get(TIMEOUT)?.to_str().ok()?;
+        let text = self.headers.get(&TIMEOUT)?.to_str().ok()?;
         let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         let count: u64 = count.parse().ok().filter(|count| *count < 100_000_000)?;
         match unit {
@@ -88,18 +109,10 @@ impl Replay {
         let (count, unit) =
             counts.into_iter().find(|(count, _)| *count <= MOST).unwrap_or((MOST, 'S'));
         if let Ok(value) = HeaderValue::try_from(format!("{count}{unit}")) {
-            self.head.headers.insert(TIMEOUT, value);
-        }
-    }
-
-    /// Adds headers of names that it has none of.
-    pub(crate) fn add_headers(&mut self, headers: &http::HeaderMap) {
-        for name in headers.keys() {
-            if !self.head.headers.contains_key(name) {
-                for value in headers.get_all(name) {
-                    self.head.headers.append(name, value.clone());
-                }
+            if let Some(head) = &mut self.head {
+                head.headers.insert(TIMEOUT, value.clone());
             }
+            self.headers.insert(TIMEOUT, value);
         }
     }
 }
@@ -109,8 +122,8 @@ struct Lent {
     body: Arc<Mutex<Kept>>,
     /// Which time that was.
     times: u32,
-    /// How much of what is kept it has read.
-    at: usize,
+    /// Whether it has read the frame that is kept.
+    has_read: bool,
 }
 
 impl HttpBody for Lent {
@@ -118,36 +131,30 @@ impl HttpBody for Lent {
     type Error = Status;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let (body, at) = (self.body.clone(), self.at);
-        let mut kept = lock(&body);
-        if kept.times != self.times {
+        let Self { body, times, has_read } = self.get_mut();
+        let mut kept = lock(body);
+        if kept.times != *times {
             return Poll::Ready(Some(Err(Status::cancelled("it was given to another endpoint"))));
         }
-        if let Some(bytes) = kept.sent.get(at) {
-            self.at += 1;
+        if let Some(bytes) = kept.sent.as_ref().filter(|_| !*has_read) {
+            *has_read = true;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
         let frame = ready!(Pin::new(&mut kept.rest).poll_frame(cx));
         if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            kept.len = kept.len.saturating_add(bytes.len());
-            if kept.len > KEPT {
-                kept.is_lost = true;
-                kept.sent.clear();
-                self.at = 0;
-            } else {
-                kept.sent.push(bytes.clone());
-                self.at += 1;
-            }
+            kept.is_lost |= *has_read || bytes.len() > KEPT;
+            kept.sent = (!kept.is_lost).then(|| bytes.clone());
+            *has_read = true;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let kept = lock(&self.body);
-        self.at == kept.sent.len() && kept.rest.is_end_stream()
+        (self.has_read || kept.sent.is_none()) && kept.rest.is_end_stream()
     }
 
     /// As tonic's own: a message says its length itself.
@@ -169,7 +176,7 @@ mod tests {
     fn replay(frames: &[&'static [u8]]) -> Replay {
         let frames: Vec<_> = frames.iter().map(|frame| Bytes::from_static(frame)).collect();
         let frames = stream::iter(frames).map(|bytes| Ok::<_, Status>(Frame::data(bytes)));
-        Replay::new(Request::new(Body::new(Framed(frames.boxed()))))
+        Replay::new(Request::new(Body::new(Framed(frames.boxed()))), &HeaderMap::new())
     }
 
     struct Framed(stream::BoxStream<'static, Result<Frame<Bytes>, Status>>);
@@ -196,31 +203,52 @@ mod tests {
     }
 
     #[test]
-    fn a_request_can_be_read_again_wherever_its_reader_had_come_to() {
-        let replay = replay(&[b"a", b"b", b"c"]);
+    fn a_request_of_one_message_can_be_read_again_wherever_its_reader_had_come_to() {
+        let mut replay = replay(&[b"a"]);
         let mut first = replay.request();
         assert_eq!(next(&mut first).unwrap().unwrap(), "a");
         let mut second = replay.request();
         assert!(next(&mut first).unwrap().is_err(), "the older one is over");
-        assert_eq!(next(&mut second).unwrap().unwrap(), "a");
-        assert_eq!(rest(&mut second), b"bc");
-        assert_eq!(rest(&mut replay.request()), b"abc");
+        assert_eq!(rest(&mut second), b"a");
+        assert_eq!(rest(&mut replay.request()), b"a");
         assert!(replay.is_whole());
     }
 
     #[test]
-    fn what_is_too_long_to_keep_is_read_once() {
-        static LONG: [u8; 40 * 1024] = [7; 40 * 1024];
-        let replay = replay(&[&LONG, &LONG, b"end"]);
-        assert_eq!(rest(&mut replay.request()).len(), 2 * LONG.len() + 3);
-        assert!(!replay.is_whole());
+    fn what_is_handed_out_again_is_the_same_request() {
+        let request = Request::builder().method("POST").version(Version::HTTP_2);
+        let request = request.uri("http://h/a.B/C?d").header("x", "1").header("x", "2");
+        let request = request.body(Body::empty()).unwrap();
+        let ours = HeaderMap::from_iter([("x", "3"), ("y", "4")].map(|(name, value)| {
+            (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+        }));
+        let mut replay = Replay::new(request, &ours);
+        let (first, second) = (replay.request(), replay.request());
+        for request in [&first, &second] {
+            let values = |name| Vec::from_iter(request.headers().get_all(name));
+            assert_eq!(values("x"), ["1", "2"]);
+            assert_eq!(values("y"), ["4"]);
+        }
+        assert_eq!(first.uri(), second.uri());
+        assert_eq!((first.method(), first.version()), (second.method(), second.version()));
+    }
+
+    #[test]
+    fn what_is_too_long_to_keep_or_a_stream_is_read_once() {
+        static LONG: [u8; 70 * 1024] = [7; 70 * 1024];
+        let frames: [&[&'static [u8]]; 2] = [&[&LONG], &[b"a", b"b", b"c"]];
+        for frames in frames {
+            let mut replay = replay(frames);
+            assert_eq!(rest(&mut replay.request()), frames.concat());
+            assert!(!replay.is_whole());
+        }
     }
 
     #[test]
     fn the_time_of_a_call_is_read_from_its_header_and_written_to_it() {
         let with = |text: &str| {
             let request = Request::builder().header(TIMEOUT, text);
-            Replay::new(request.body(Body::empty()).unwrap())
+            Replay::new(request.body(Body::empty()).unwrap(), &HeaderMap::new())
         };
         assert_eq!(with("2S").timeout(), Some(Duration::from_secs(2)));
         assert_eq!(with("150m").timeout(), Some(Duration::from_millis(150)));
@@ -228,7 +256,7 @@ mod tests {
         for wrong in ["", "S", "-1S", "1", "1x", "100000000S", "1.5S"] {
             assert_eq!(with(wrong).timeout(), None, "{wrong}");
         }
-        let mut request = Replay::new(Request::new(Body::empty()));
+        let mut request = Replay::new(Request::new(Body::empty()), &HeaderMap::new());
         assert_eq!(request.timeout(), None);
         for (duration, read) in [
             (Duration::from_nanos(1_999), Duration::from_micros(1)),

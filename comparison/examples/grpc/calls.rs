@@ -33,6 +33,16 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     })
 }
 
+/// The calls of one contender, for a profiler.
+pub(crate) fn alone(contender: Contender, iterations: u32) -> Result<()> {
+    one_thread()?.block_on(async {
+        let fleet = Fleet::start(ENDPOINTS, Duration::ZERO, LONG).await?;
+        let mut lane = lane(&fleet, contender).await?;
+        lane.time(iterations.into()).await?;
+        Ok(())
+    })
+}
+
 async fn compare(plan: Plan, fleet: &Fleet, other: Contender) -> Result<Comparison> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     for _ in 0..plan.rounds {

@@ -15,6 +15,7 @@ mod fleet;
 mod schedule;
 mod subset;
 
+use self::contenders::Contender;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::sections::{self, Section};
@@ -33,7 +34,14 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// One call at a time, to three endpoints.
-    Calls,
+    Calls {
+        /// Make these alone, `--iterations` times, and measure nothing: for a profiler.
+        #[arg(long, requires = "iterations")]
+        arm: Option<Contender>,
+        /// How often.
+        #[arg(long, requires = "arm")]
+        iterations: Option<u32>,
+    },
     /// Calls at fixed times to ten instances, of which one is killed, one drained and one slowed.
     Faults,
     /// 1,000 instances, of which a client connects to 32: connections that a change moves.
@@ -48,10 +56,14 @@ fn main() -> ExitCode {
 
 /// Whether all that is counted holds.
 fn run(args: &Args) -> Result<bool> {
+    if let Command::Calls { arm: Some(arm), iterations: Some(iterations) } = args.command {
+        calls::alone(arm, iterations)?;
+        return Ok(true);
+    }
     let all: [Section<'_>; 3] =
         [("calls", &calls::report), ("faults", &faults::report), ("subset", &subset::report)];
     let chosen = match args.command {
-        Command::Calls => 0..1,
+        Command::Calls { .. } => 0..1,
         Command::Faults => 1..2,
         Command::Subset => 2..3,
         Command::All => 0..3,
