@@ -7,6 +7,7 @@ use crate::endpoint::Connection;
 use crate::status::{self, Cause, Outcome};
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
+use http_body::Body as _;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ impl Call {
     /// It was answered. It is over when the body of the answer is.
     pub(crate) fn answered(mut self, response: Response<Body>) -> Response<ResponseBody> {
         self.is_answered = true;
+        let is_all = response.body().is_end_stream();
         if response.status() != StatusCode::OK && !response.headers().contains_key(&GRPC_STATUS) {
             // A proxy said so, or who does not speak gRPC.
             self.conclude(Outcome::Failure);
@@ -56,11 +58,13 @@ impl Call {
             let now = Instant::now();
             let took = now.saturating_duration_since(self.begun);
             self.connection.load().answered(took, self.board.ticks(now));
-            if !self.judge(response.headers()) {
-                // It serves, whatever is to come: a stream may go on for hours.
-                if let Some(probe) = self.probe.take() {
-                    self.connection.standing().recover(probe);
-                }
+            // Headers alone say what came of it where nothing follows.
+            if is_all && self.judge(response.headers()) {
+                return response.map(|body| ResponseBody::new(body, self));
+            }
+            // It serves, whatever is to come: a stream may go on for hours.
+            if let Some(probe) = self.probe.take() {
+                self.connection.standing().recover(probe);
             }
         }
         response.map(|body| ResponseBody::new(body, self))
@@ -95,7 +99,7 @@ impl Call {
         self.board.meters.replayed();
     }
 
-    /// Takes in what headers or trailers say came of it. Whether they do: headers only where nothing follows.
+    /// Takes in what headers or trailers say came of it. Whether they do.
     fn judge(&mut self, headers: &HeaderMap) -> bool {
         let Some(status) = headers.get(&GRPC_STATUS) else { return false };
         self.conclude(status::outcome(Code::from_bytes(status.as_bytes())));
