@@ -5,3 +5,4 @@
 mod choice;
 mod life;
 mod support;
+mod tls;
