@@ -21,11 +21,11 @@
 //!
 //! | field | meaning |
 //! | --- | --- |
-//! | `Hosts` | `host:port` of the members of one cluster, the port 2379 unless stated |
+//! | `Hosts` | `host:port` of the members of one cluster, the port 2379 unless stated; `http://` in front does not count |
 //! | `Key` | the service; what is under it is shared with the fleet in Go, in the layout `go-zero` |
 //! | `ID` | the id to register under, if above 0; else it is that of the lease |
 //! | `User`, `Pass` | credentials, used if both are set |
-//! | `CertFile`, `CertKeyFile` | our certificate and its key, in PEM, for TLS |
+//! | `CertFile`, `CertKeyFile` | our certificate and its key, in PEM, for TLS. Without `CACertFile` the system's authorities are trusted; go-zero would go without TLS |
 //! | `CACertFile` | whom to trust, for TLS; it may stand alone, which go-zero does not allow |
 //! | `InsecureSkipVerify` | `true` is refused: name the authority in `CACertFile` instead |
 //!
@@ -35,7 +35,8 @@
 //! # Errors
 //!
 //! All are `Invalid` and name the field, and the line where the YAML itself is at fault; those of `read` also
-//! name the path. No error and no `Debug` shows a password or a token.
+//! name the path. No error and no `Debug` shows a password or a token. Where a configuration of your own has one
+//! of these in it, that is so if it is read by [`from_yaml`] or [`read`]: a YAML library may quote the text.
 
 mod any_case;
 #[cfg(feature = "tonic")]
@@ -47,6 +48,7 @@ mod yaml;
 #[cfg(feature = "tonic")]
 pub use self::client::ClientConfig;
 pub use self::server::ServerConfig;
+pub use self::yaml::{from_yaml, read};
 
 use self::etcd::EtcdSection;
 use crate::{Error, ErrorKind, Result, ServiceName, Target};

@@ -202,7 +202,10 @@ fn what_is_wrong_is_said_by_its_field() {
         ("{Name: a, ListenOn: ':80', Etcd: {Key: a}}", "`Hosts` where it has a `Key`"),
         ("{Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a/}}", "`Etcd.Key` cannot be used"),
         ("{Name: a, ListenOn: ':80', Etcd: {Hosts: ['h:x'], Key: a}}", "`Etcd.Hosts` cannot"),
-        ("{Name: a, ListenOn: ':80', Etcd: {Hosts: ['http://h'], Key: a}}", "without `http://`"),
+        (
+            "{Name: a, ListenOn: ':80', Etcd: {Hosts: ['https://h'], Key: a}}",
+            "each `host` or `host:port`",
+        ),
         ("{Name: a, ListenOn: ':80', Registry: redis}", "`Registry` cannot be used"),
         ("{Name: a, ListenOn: ':80', Registry: 'mem://', Key: a/}", "`Key` cannot be used"),
         ("{Name: a/, ListenOn: ':80', Registry: 'mem://'}", "`Name` cannot be used"),

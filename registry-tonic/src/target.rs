@@ -88,8 +88,12 @@ impl FromStr for ChannelTarget {
 }
 
 fn parse_direct(rest: &str) -> Result<ChannelTarget> {
-    let addresses = rest.trim_matches('/');
-    let addresses = addresses.split(',').map(Address::new).collect::<Result<_>>()?;
+    // As in go-zero, what is empty between commas does not count.
+    let addresses = rest.trim_matches('/').split(',').filter(|address| !address.is_empty());
+    let addresses: Vec<_> = addresses.map(Address::new).collect::<Result<_>>()?;
+    if addresses.is_empty() {
+        return Err(wrong_form());
+    }
     Ok(ChannelTarget::Direct(addresses))
 }
 

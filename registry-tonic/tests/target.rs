@@ -70,7 +70,7 @@ fn addresses_are_taken_as_they_are() {
     for text in ["direct:///a:1,[::1]:2,10.0.0.1:3", "direct://a:1,[::1]:2,10.0.0.1:3"] {
         assert_eq!(parse(text), ChannelTarget::Direct(expected.to_vec()));
     }
-    assert_eq!(parse("direct://a:1,b:2").to_string(), "direct:///a:1,b:2");
+    assert_eq!(parse("direct://a:1,,b:2,").to_string(), "direct:///a:1,b:2");
 }
 
 #[test]
@@ -115,7 +115,8 @@ fn what_is_no_target_is_refused_with_what_is() {
         ("etcd://h:2379", "a key is"),
         ("etcd://h:x/a", "hosts are"),
         ("etcd:///h:2379?key=%FF", "UTF-8"),
-        ("direct:///", "host:port"),
+        ("direct:///", "a channel's target is"),
+        ("direct:///,", "a channel's target is"),
         ("direct:///a:1,b", "host:port"),
         ("direct:///0.0.0.0:1", "others can dial"),
         ("k8s://default/user:8080", "`k8s://` are not served"),

@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use service_registry::config::ClientConfig;
+/// use service_registry::config::{self, ClientConfig};
 ///
 /// #[derive(Deserialize)]
 /// struct Config {
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config: Config = serde_saphyr::from_str(
+/// let config: Config = config::from_yaml(
 ///     "
 /// Name: mall-api
 /// UserRpc:
@@ -71,7 +71,8 @@ impl ClientConfig {
     ///
     /// `Invalid`, naming what is wrong: [see there](super#errors).
     pub fn from_yaml(yaml: &str) -> Result<Self> {
-        Self::new(yaml::parse(yaml)?)
+        let AnyCase(fields) = yaml::from_yaml(yaml)?;
+        Self::new(fields)
     }
 
     /// Reads the configuration in a file.
@@ -80,7 +81,7 @@ impl ClientConfig {
     ///
     /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        yaml::read(path.as_ref(), Self::from_yaml)
+        yaml::read_with(path.as_ref(), Self::from_yaml)
     }
 
     fn new(fields: Fields) -> Result<Self> {

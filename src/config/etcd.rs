@@ -84,10 +84,15 @@ impl EtcdSection {
     }
 }
 
-/// The hosts as a URL has them. One with a scheme or a path would be read as something else there.
+/// The hosts as a URL has them. One with a path would be read as something else there.
 fn joined(hosts: &[String]) -> Result<String> {
+    // etcd's client in Go takes them with a scheme, too.
+    let hosts = hosts.iter().map(|host| host.strip_prefix("http://").unwrap_or(host));
+    let hosts: Vec<&str> = hosts.collect();
     if hosts.iter().any(|host| host.contains(['/', '?', '#', '@'])) {
-        return Err(invalid("`Etcd.Hosts` are each `host` or `host:port`, without `http://`"));
+        return Err(invalid(
+            "`Etcd.Hosts` are each `host` or `host:port`; TLS comes by `CACertFile`",
+        ));
     }
     Ok(hosts.join(","))
 }

@@ -79,7 +79,8 @@ impl ServerConfig {
     /// assert_eq!(error.to_string(), "`Etcd` has a `Key` where it has `Hosts`");
     /// ```
     pub fn from_yaml(yaml: &str) -> Result<Self> {
-        Self::new(yaml::parse(yaml)?)
+        let AnyCase(fields) = yaml::from_yaml(yaml)?;
+        Self::new(fields)
     }
 
     /// Reads the configuration in a file.
@@ -88,7 +89,7 @@ impl ServerConfig {
     ///
     /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        yaml::read(path.as_ref(), Self::from_yaml)
+        yaml::read_with(path.as_ref(), Self::from_yaml)
     }
 
     fn new(fields: Fields) -> Result<Self> {
