@@ -26,7 +26,8 @@ use tokio::time::{sleep, timeout};
 /// no longer than --timeout.
 ///
 /// The command has a process group of its own: what is typed at a terminal does not reach it, but
-/// by us.
+/// by us, and where standard input is a terminal it reads from /dev/null. Signals go to all of the
+/// group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
