@@ -71,8 +71,17 @@ impl Drop for Child {
     }
 }
 
+/// As shells have it for who died of a signal.
+pub(crate) fn died_of(signal: i32) -> ExitCode {
+    u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 /// As shells have it: its own, or 128 and the signal that it died of.
 fn code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    match (status.code(), status.signal()) {
+        (None, Some(signal)) => died_of(signal),
+        (code, _) => {
+            code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+    }
 }

@@ -151,6 +151,51 @@ async fn a_signal_and_the_kill_after_it_go_to_all_that_the_command_started() {
 }
 
 #[tokio::test]
+async fn other_signals_go_to_the_command_while_it_is_drained_and_do_not_cut_that_short() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], TOLD));
+    assert_eq!(command.line().await, "ready");
+    command.note("active ").await;
+    command.signal(Signal::TERM);
+    command.note("draining ").await;
+    for (signal, told) in [(Signal::HUP, "hup"), (Signal::USR1, "usr1")] {
+        command.signal(signal);
+        assert_eq!(command.line().await, told);
+    }
+    assert_eq!(listed(server.url()).await.len(), 1, "it is still drained");
+    command.signal(Signal::TERM);
+    assert_eq!(command.ended().await.code, 128 + 15);
+    assert!(listed(server.url()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_signal_while_it_connects_is_heard_and_no_command_is_started() {
+    for scheme in ["etcd", "redis"] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        let address = free_address();
+        let arguments = arguments(&address, &["--timeout", "10m"], "echo started");
+        let command = start(&url, &arguments);
+        let _connection = within(silent.accept()).await.unwrap();
+        command.signal(Signal::TERM);
+        let ended = command.ended().await;
+        assert_eq!((ended.code, ended.out.len()), (128 + 15, 0), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_listens_before_the_command_was_started_is_warned_of() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ended = run(server.url(), &arguments(&address, &[], "exit 5")).await;
+    assert_eq!(ended.code, 5);
+    assert!(ended.err[0].contains(&format!("listens at {address} already")), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_command_has_no_terminal_to_read_from() {
     let server = Etcd::start().await.expect("a server");
     // Nobody types there.
