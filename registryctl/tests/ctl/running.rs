@@ -176,12 +176,13 @@ async fn a_signal_while_it_connects_is_heard_and_no_command_is_started() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}", silent.local_addr().unwrap());
         let address = free_address();
-        let arguments = arguments(&address, &["--timeout", "10m"], "echo started");
+        // To start it would fail, and be told.
+        let arguments = ["run", SERVICE, &address, "--timeout", "10m", "--", "/no/such/command"];
         let command = start(&url, &arguments);
         let _connection = within(silent.accept()).await.unwrap();
         command.signal(Signal::TERM);
         let ended = command.ended().await;
-        assert_eq!((ended.code, ended.out.len()), (128 + 15, 0), "{ended:?}");
+        assert_eq!((ended.code, ended.err.len()), (128 + 15, 0), "{ended:?}");
     }
 }
 
