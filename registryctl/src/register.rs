@@ -27,17 +27,15 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let (instance, options) = (plan.instance.clone(), plan.options.clone());
     let patience = options.stop_timeout;
     let mut start = pin!(Registration::start(registry?, instance, options));
-    let registration = match stop.or(&mut start).await {
-        Ok(registration) => registration?,
-        Err(_) => {
-            // The registry may have heard of it: what is given up in the middle would stay listed.
-            let Ok(started) = timeout(patience, start).await else {
-                return Err(Failure::NotWithdrawn(patience));
-            };
-            plan.withdraw(started?, session.output()).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
+    let Ok(registration) = stop.or(&mut start).await else {
+        // The registry may have heard of it: what is given up in the middle would stay listed.
+        let Ok(started) = timeout(patience, start).await else {
+            return Err(Failure::NotWithdrawn(patience));
+        };
+        plan.withdraw(started?, session.output()).await?;
+        return Ok(ExitCode::SUCCESS);
     };
+    let registration = registration?;
     let held = hold(session, &plan, &registration, &mut stop).await;
     // Whoever read the states may be gone: that is no reason to stay registered.
     plan.retire(registration, session.output(), stop.next()).await?;
