@@ -67,6 +67,21 @@ impl Finding {
     pub fn failed(check: &'static str, why: &Error) -> Self {
         Self::error(check, why.chain().to_string(), why.kind().advice())
     }
+
+    /// What to say of a question that got no answer: these credentials may not ask it, or the store
+    /// failed.
+    pub fn unanswered(check: &'static str, why: &Error) -> Self {
+        match why.kind() {
+            ErrorKind::Denied => Self::unasked(check, why),
+            _ => Self::failed(check, why),
+        }
+    }
+
+    /// Says of what it is.
+    #[must_use]
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Self { message: format!("{subject}: {}", self.message), ..self }
+    }
 }
 
 impl fmt::Display for Level {
@@ -82,12 +97,13 @@ impl fmt::Display for Level {
 /// No check takes longer.
 pub const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Makes a check. For authors of stores.
+/// Makes a check, which may find that these credentials may not ask, or that the store fails. For
+/// authors of stores.
 pub async fn check(
     name: &'static str,
     findings: impl Future<Output = Result<Vec<Finding>>>,
 ) -> Vec<Finding> {
-    in_time(findings).await.unwrap_or_else(|error| vec![Finding::unasked(name, &error)])
+    in_time(findings).await.unwrap_or_else(|error| vec![Finding::unanswered(name, &error)])
 }
 
 /// What to say of the records that were read. For authors of stores: `unreadable` are the names of
@@ -206,4 +222,18 @@ async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         let message = format!("the check took too long, deadline=`{CHECK_DEADLINE:?}`");
         Err(Error::new(ErrorKind::Unavailable, message))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_fails_is_an_error_and_one_that_is_denied_a_warning() {
+        for kind in [ErrorKind::Denied, ErrorKind::Unavailable, ErrorKind::Internal] {
+            let found = check("it", async move { Err(Error::new(kind, "no")) }).await;
+            let expected = if kind == ErrorKind::Denied { Level::Warning } else { Level::Error };
+            assert_eq!(found[0].level, expected, "{kind}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::info::Info;
 use crate::options::{Ack, RedisOptions};
 use crate::scripts;
 use crate::shard::{FORMAT, Home, Keyspace, Shard};
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, Script};
 use std::collections::HashMap;
@@ -117,17 +118,21 @@ impl Link {
         Ok(FeedLink { address, connection, patience })
     }
 
-    /// Who is asked about the shards, as far as is known.
-    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, Fault> {
-        let mut addresses = Vec::new();
-        for shard in self.keyspace.shards() {
-            let located = self.topology.locate(Home::Shard(shard));
-            let address = within(self.options.connect_deadline, located).await?;
-            if !addresses.contains(&address) {
-                addresses.push(address);
+    /// Who is asked about the shards, as far as is known; and why that is not known of one of them,
+    /// if so.
+    pub(crate) async fn addresses(&self) -> (Vec<Address>, Option<Fault>) {
+        let located = self.keyspace.shards().map(|shard| {
+            within(self.options.connect_deadline, self.topology.locate(Home::Shard(shard)))
+        });
+        let (mut addresses, mut lost) = (Vec::new(), None);
+        for located in join_all(located).await {
+            match located {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(fault) => lost = Some(fault),
             }
         }
-        Ok(addresses)
+        (addresses, lost)
     }
 
     /// A connection for questions about a server as a whole.

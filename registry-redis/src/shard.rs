@@ -102,6 +102,12 @@ impl Keyspace {
         usize::from(shard.0) % self.shards.len()
     }
 
+    /// What the keys of `shard` begin with.
+    pub(crate) fn name(&self, shard: Shard) -> &str {
+        let [meta, ..] = &self.shards[usize::from(shard.0)];
+        meta.trim_end_matches(":meta")
+    }
+
     pub(crate) fn log(&self, shard: Shard) -> &str {
         let [.., log] = &self.shards[usize::from(shard.0)];
         log

@@ -92,7 +92,7 @@ impl Store {
         Ok(names.into_iter().flatten().filter_map(|name| ServiceName::new(name).ok()).collect())
     }
 
-    async fn services_in(&self, shard: Shard) -> Result<Vec<String>, Fault> {
+    pub(crate) async fn services_in(&self, shard: Shard) -> Result<Vec<String>, Fault> {
         let seed = Digest::random().to_string();
         loop {
             let (status, names): (String, Vec<String>) =

@@ -2,10 +2,11 @@
 
 use crate::Failure;
 use crate::signals::Signals;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::{IsTerminal, stdin};
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
-use std::process::{ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::sleep;
@@ -15,12 +16,15 @@ pub(crate) struct Child(tokio::process::Child);
 impl Child {
     /// Starts a program with its arguments, in a process group of its own: it gets the signals that
     /// we pass on, and none of a terminal's before it was drained.
+    ///
+    /// A terminal stops a group in the background that reads from it: it gets no terminal to read.
     pub(crate) fn start(command: &[String]) -> Result<Self, Failure> {
         let (program, arguments) =
             command.split_first().unwrap_or_else(|| unreachable!("it is required"));
-        let child =
-            Command::new(program).args(arguments).process_group(0).kill_on_drop(true).spawn();
-        child.map(Self).map_err(|error| Failure::Start(program.clone(), error))
+        let input = if stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(input).process_group(0).kill_on_drop(true);
+        command.spawn().map(Self).map_err(|error| Failure::Start(program.clone(), error))
     }
 
     /// Waits for its end. It may be asked again.
@@ -28,12 +32,13 @@ impl Child {
         self.0.wait().await.map(code).map_err(Failure::Wait)
     }
 
-    /// Sends it a signal, if it still runs.
+    /// Sends it, and all that it started in its group, a signal, if it still runs.
     pub(crate) fn send(&self, signal: Signal) {
-        let pid = self.0.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let Some(pid) = pid {
+        // Until its end was waited for, nobody else can get its id.
+        let group = self.0.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let Some(group) = group {
             // It can only fail because it has just ended, which `ended` tells.
-            let _ = kill_process(pid, signal);
+            let _ = kill_process_group(group, signal);
         }
     }
 
@@ -59,8 +64,24 @@ impl Child {
     }
 }
 
+impl Drop for Child {
+    /// Whoever gives it up leaves nothing of its group behind.
+    fn drop(&mut self) {
+        self.send(Signal::KILL);
+    }
+}
+
+/// As shells have it for who died of a signal.
+pub(crate) fn died_of(signal: i32) -> ExitCode {
+    u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 /// As shells have it: its own, or 128 and the signal that it died of.
 fn code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    match (status.code(), status.signal()) {
+        (None, Some(signal)) => died_of(signal),
+        (code, _) => {
+            code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+    }
 }

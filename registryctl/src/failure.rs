@@ -1,5 +1,6 @@
 //! Why a verb failed.
 
+use service_registry::ErrorKind;
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ pub(crate) enum Failure {
     Wait(io::Error),
     #[error("nothing listens in time, address=`{0}`, ready-timeout=`{1:?}`")]
     NotReady(String, Duration),
+    #[error(
+        "it may be listed until its ttl has passed: the registry did not answer, within=`{0:?}`"
+    )]
+    NotWithdrawn(Duration),
 }
 
 impl Failure {
@@ -25,6 +30,7 @@ impl Failure {
         match self {
             Self::Registry(error) => Some(error.kind().advice()),
             Self::NotReady(..) => Some("see why the command does not listen there, or set --probe"),
+            Self::NotWithdrawn(_) => Some(ErrorKind::Unavailable.advice()),
             Self::Output(_) | Self::Signals(_) | Self::Start(..) | Self::Wait(_) => None,
         }
     }

@@ -6,7 +6,9 @@ use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use service_registry::{Registration, Start};
+use std::pin::pin;
 use std::process::ExitCode;
+use tokio::time::timeout;
 
 /// Hold a registration until SIGINT or SIGTERM, and print its states.
 ///
@@ -21,11 +23,18 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut stop = Signals::of(&STOP)?;
     let plan = arguments.registrant.plan(session, Start::Within(session.timeout()))?;
-    let start = async {
-        let registry = session.connect().await?;
-        Registration::start(registry, plan.instance.clone(), plan.options.clone()).await
+    let Ok(registry) = stop.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
+    let (instance, options) = (plan.instance.clone(), plan.options.clone());
+    let patience = options.stop_timeout;
+    let mut start = pin!(Registration::start(registry?, instance, options));
+    let Ok(registration) = stop.or(&mut start).await else {
+        // The registry may have heard of it: what is given up in the middle would stay listed.
+        let Ok(started) = timeout(patience, start).await else {
+            return Err(Failure::NotWithdrawn(patience));
+        };
+        plan.withdraw(started?, session.output()).await?;
+        return Ok(ExitCode::SUCCESS);
     };
-    let Some(registration) = stop.or(start).await else { return Ok(ExitCode::SUCCESS) };
     let registration = registration?;
     let held = hold(session, &plan, &registration, &mut stop).await;
     // Whoever read the states may be gone: that is no reason to stay registered.

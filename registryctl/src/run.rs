@@ -1,6 +1,6 @@
 //! `run`: a command that is registered while it runs.
 
-use crate::child::Child;
+use crate::child::{Child, died_of};
 use crate::output::{Output, note};
 use crate::registrant::{Plan, Registrant};
 use crate::session::Session;
@@ -18,15 +18,18 @@ use tokio::time::{sleep, timeout};
 /// Run a command, and keep it registered while it listens and runs.
 ///
 /// It is registered once its address accepts connections, and withdrawn at once when it ends, with
-/// whose code this ends. A command that ends before it listens is never registered.
+/// whose code this ends. A command that ends before it listens is never registered. What listens
+/// there before it was started is warned of, and cannot be told from it.
 ///
-/// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a
+/// A signal before the command is started ends this with 128 and its number. After that, SIGTERM,
+/// SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a
 /// second one cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its
 /// states are printed to standard error. A registry that is away keeps the command from running for
 /// no longer than --timeout.
 ///
 /// The command has a process group of its own: what is typed at a terminal does not reach it, but
-/// by us.
+/// by us, and where standard input is a terminal it reads from /dev/null. Signals go to all of the
+/// group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -51,6 +54,13 @@ pub(crate) struct Arguments {
     command: Vec<String>,
 }
 
+impl Arguments {
+    /// Where the command is to listen.
+    fn probe(&self) -> &Address {
+        self.probe.as_ref().unwrap_or_else(|| self.registrant.address())
+    }
+}
+
 /// All that are handled: those that stop, and those that only go to the command.
 const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
 
@@ -59,14 +69,26 @@ const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::US
 const PAUSE: Duration = Duration::from_millis(50);
 const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long one look whether somebody listens may take. Packets that a firewall drops are repeated
+/// for minutes, and the command may listen by then.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&HANDLED)?;
     let plan = arguments.registrant.plan(session, Start::InBackground)?;
-    let first = session.connect().await;
+    let probe = arguments.probe();
+    let first = async { tokio::join!(session.connect(), listens(probe)) };
+    let (first, is_taken) = match signals.or(first).await {
+        Ok(found) => found,
+        Err(signal) => return Ok(died_of(signal.as_raw())), // before anything was started
+    };
     if let Err(error) = &first
         && !error.is_retryable()
     {
-        return Err(error.clone().into()); // before anything was started
+        return Err(error.clone().into()); // likewise
+    }
+    if is_taken {
+        note(format_args!("warning: something listens at {probe} already, before the command"));
     }
     let sidecar = Sidecar { session, arguments, plan };
     let mut child = Child::start(&arguments.command)?;
@@ -107,10 +129,9 @@ impl Sidecar<'_> {
         &self,
         first: Result<Arc<dyn Registry>, Error>,
     ) -> Result<Registration, Failure> {
-        let Arguments { registrant, probe, ready_timeout, .. } = self.arguments;
-        let probe = probe.as_ref().unwrap_or_else(|| registrant.address());
-        if timeout(*ready_timeout, listening(probe)).await.is_err() {
-            return Err(Failure::NotReady(probe.to_string(), *ready_timeout));
+        let (probe, limit) = (self.arguments.probe(), self.arguments.ready_timeout);
+        if timeout(limit, listening(probe)).await.is_err() {
+            return Err(Failure::NotReady(probe.to_string(), limit));
         }
         let registry = self.reach(first).await?;
         let Plan { instance, options, .. } = self.plan.clone();
@@ -159,9 +180,16 @@ impl Sidecar<'_> {
             }
         };
         let cut = async {
-            tokio::select! {
-                _ = child.ended() => {}
-                _ = signals.next() => {}
+            loop {
+                tokio::select! {
+                    _ = child.ended() => break,
+                    signal = signals.next() => {
+                        if STOP.contains(&signal) {
+                            break;
+                        }
+                        child.send(signal);
+                    }
+                }
             }
         };
         report(self.plan.retire(registration, self.output(), cut).await);
@@ -183,7 +211,12 @@ fn report(outcome: Result<(), Failure>) {
 
 /// Waits until somebody listens.
 async fn listening(address: &Address) {
-    while TcpStream::connect(address.as_str()).await.is_err() {
+    while !listens(address).await {
         sleep(PAUSE).await;
     }
+}
+
+/// Whether somebody listens.
+async fn listens(address: &Address) -> bool {
+    matches!(timeout(LOOK, TcpStream::connect(address.as_str())).await, Ok(Ok(_)))
 }

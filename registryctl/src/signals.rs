@@ -21,11 +21,11 @@ impl Signals {
         kinds.iter().map(listen).collect::<Result<_, _>>().map(Self).map_err(Failure::Signals)
     }
 
-    /// Does some work; nothing, if one of them comes before that is done.
-    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    /// Does some work; the signal, if one of them comes before that is done.
+    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
         tokio::select! {
-            _ = self.next() => None,
-            done = work => Some(done),
+            signal = self.next() => Err(signal),
+            done = work => Ok(done),
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&STOP)?;
-    let Some(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
+    let Ok(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
     let pace = Pace { backoff: Backoff::default(), timeout: session.timeout() };
     let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));

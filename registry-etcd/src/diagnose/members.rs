@@ -1,8 +1,7 @@
-//! How the members are: those that the URL names, and those that they know of.
+//! How the members are that the URL names, and which others they know of.
 
 use super::release;
-use crate::client::Client;
-use crate::cluster::Cluster;
+use crate::client::{Client, cluster_and_revision};
 use crate::error::EtcdError;
 use etcd_client::{Member, StatusResponse};
 use futures_util::future::join_all;
@@ -22,84 +21,137 @@ pub(super) async fn look(client: &Client) -> Result<Vec<Finding>> {
         (endpoint.authority.as_str(), cluster.status_of(&endpoint.url).await)
     });
     let mut findings = Vec::new();
-    let mut healthy = BTreeMap::new();
+    let (mut answers, mut silent) = (Vec::new(), BTreeMap::new());
     for (authority, status) in join_all(asked).await {
         match status {
-            Ok(status) => {
-                healthy.insert(member_of(&status), status);
-            }
+            Ok(status) => answers.push((authority, status)),
             Err(error) => {
-                let message = format!("{authority} does not answer: {}", told(error));
+                let why = told(error);
+                let message = format!("{authority} does not answer: {why}");
                 let advice = "start it, or take it out of the URL";
                 findings.push(Finding::warning("endpoint", message, advice));
+                silent.insert(authority, why);
             }
         }
     }
-    findings.push(match members(client).await {
-        Ok(members) => judge(&members, cluster, &mut healthy).await,
-        Err(error) => Finding::unasked("members", &error.into()),
-    });
-    let versions: BTreeSet<_> = healthy.values().map(StatusResponse::version).collect();
+    match members(client).await {
+        Ok(listed) => {
+            findings.extend(answers.iter().filter_map(|answer| stranger(&listed, answer)));
+            findings.extend(judge(&listed, &answers, &silent));
+        }
+        Err(error) => findings.push(Finding::unanswered("members", &error.into())),
+    }
+    // A member may have several names.
+    let healthy: BTreeMap<_, _> =
+        answers.iter().map(|(_, status)| (member_of(status), status)).collect();
+    let versions: BTreeSet<_> = healthy.values().map(|status| status.version()).collect();
     findings.extend(versions.into_iter().map(release::judge));
-    findings.extend(healthy.values().map(space));
+    findings.extend(healthy.values().map(|status| space(status)));
     // Each member tells the alarms of all.
-    let alarms: BTreeSet<_> = healthy.values().flat_map(StatusResponse::errors).collect();
+    let alarms: BTreeSet<_> = healthy.values().flat_map(|status| status.errors()).collect();
     findings.extend(alarms.into_iter().map(|alarm| raised(alarm)));
     Ok(findings)
 }
 
-async fn members(client: &Client) -> Result<Vec<Member>, EtcdError> {
+/// What the cluster knows of itself.
+struct Listed {
+    cluster: u64,
+    members: Vec<Member>,
+}
+
+async fn members(client: &Client) -> Result<Listed, EtcdError> {
     let list = client.cluster().call(|connection| async move {
-        Ok(connection.client().cluster_client().member_list().await?.members().to_vec())
+        let answer = connection.client().cluster_client().member_list().await?;
+        let (cluster, _) = cluster_and_revision(answer.header())?;
+        Ok(Listed { cluster, members: answer.members().to_vec() })
     });
     list.await
 }
 
-/// Asks those of the `members` that are not known to be `healthy` where they say that they can be
-/// asked.
-async fn judge(
-    members: &[Member],
-    cluster: &Cluster,
-    healthy: &mut BTreeMap<u64, StatusResponse>,
-) -> Finding {
-    let others = members.iter().filter(|member| !healthy.contains_key(&member.id()));
-    let asked = others.map(|member| async move {
-        match member.client_urls().first() {
-            Some(url) => (member, cluster.status_of(url).await.map_err(told)),
-            None => (member, Err("it has not started yet".to_owned())),
-        }
-    });
-    let mut missing = Vec::new();
-    for (member, status) in join_all(asked).await {
-        match status {
-            Ok(status) => {
-                healthy.insert(member.id(), status);
-            }
-            Err(why) => missing.push(format!("{} ({}): {why}", name(member), urls(member))),
+/// Who answers at an authority, and what.
+type Answer<'a> = (&'a str, StatusResponse);
+
+/// Whoever answers where the URL says, and is none of the members.
+fn stranger(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding> {
+    let (cluster, member) = (cluster_of(status), member_of(status));
+    let message = if cluster != listed.cluster {
+        format!("{authority} is of another cluster, got=`{cluster:x}`, want=`{:x}`", listed.cluster)
+    } else if listed.members.iter().all(|one| one.id() != member) {
+        format!("{authority} is a member that the cluster does not list, member=`{member:x}`")
+    } else {
+        return None;
+    };
+    Some(Finding::error("endpoint", message, "take it out of the URL"))
+}
+
+/// What became of the members. Only those that the URL names were asked: what a member advertises
+/// is somebody else's word, and is not given our password.
+fn judge(
+    Listed { cluster, members }: &Listed,
+    answers: &[Answer<'_>],
+    silent: &BTreeMap<&str, String>,
+) -> Vec<Finding> {
+    let count = members.len();
+    let healthy: BTreeMap<_, _> = answers
+        .iter()
+        .filter(|(_, status)| cluster_of(status) == *cluster)
+        .map(|(_, status)| (member_of(status), status))
+        .collect();
+    let (mut missing, mut unasked) = (Vec::new(), Vec::new());
+    for member in members.iter().filter(|member| !healthy.contains_key(&member.id())) {
+        let of_it = format!("{} ({})", name(member), urls(member));
+        let mut advertised = member.client_urls().iter().map(|url| authority_of(url));
+        if member.client_urls().is_empty() {
+            missing.push(format!("{of_it}: it has not started yet"));
+        } else if let Some(why) = advertised.clone().find_map(|authority| silent.get(&*authority)) {
+            missing.push(format!("{of_it}: {why}"));
+        } else if advertised.any(|one| answers.iter().any(|(authority, _)| *authority == one)) {
+            missing.push(format!("{of_it}: another answers there"));
+        } else {
+            unasked.push(of_it);
         }
     }
-    let count = members.len();
+    let mut findings = Vec::new();
+    if !unasked.is_empty() {
+        let message = format!(
+            "{} of {count} members advertise what is not in the URL, and were not asked: {}",
+            unasked.len(),
+            unasked.join("; ")
+        );
+        let advice = "name them in the URL, unless a host in it stands for all: no other is asked";
+        findings.push(Finding::warning("members", message, advice));
+    }
     if !missing.is_empty() {
         let message =
             format!("{} of {count} members do not answer: {}", missing.len(), missing.join("; "));
         let advice = "start them; without a majority nothing can be registered";
-        return Finding::warning("members", message, advice);
+        findings.push(Finding::warning("members", message, advice));
+        return findings;
     }
-    let leader = healthy.values().map(StatusResponse::leader).find(|leader| *leader != 0);
+    let leader = healthy.values().map(|status| status.leader()).find(|leader| *leader != 0);
     let leader = members.iter().find(|member| Some(member.id()) == leader);
-    match leader {
+    findings.push(match leader {
         Some(leader) if count == 1 => {
             Finding::ok("members", format!("1 member, `{}`: it has no stand-in", leader.name()))
         }
         Some(leader) => {
-            let message = format!("{count} members, all answer, the leader is `{}`", leader.name());
+            let asked = if unasked.is_empty() { "all" } else { "all that were asked" };
+            let leader = leader.name();
+            let message = format!("{count} members, {asked} answer, the leader is `{leader}`");
             Finding::ok("members", message)
         }
         None => {
             let advice = "start enough members for a majority";
             Finding::error("members", format!("{count} members, and no leader"), advice)
         }
-    }
+    });
+    findings
+}
+
+/// The host and port of a URL that a member advertises, as ours are written.
+fn authority_of(url: &str) -> String {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    rest.trim_end_matches('/').to_ascii_lowercase()
 }
 
 fn name(member: &Member) -> String {
@@ -113,6 +165,10 @@ fn urls(member: &Member) -> String {
 
 fn member_of(status: &StatusResponse) -> u64 {
     status.header().map_or(0, etcd_client::ResponseHeader::member_id)
+}
+
+fn cluster_of(status: &StatusResponse) -> u64 {
+    status.header().map_or(0, etcd_client::ResponseHeader::cluster_id)
 }
 
 fn space(status: &StatusResponse) -> Finding {

@@ -3,30 +3,42 @@
 use crate::error::Fault;
 use crate::load;
 use crate::scripts;
-use crate::shard::{Home, Shard};
+use crate::shard::Shard;
 use crate::store::Store;
-use futures_util::future::try_join_all;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use registry_core::Result;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use registry_core::diagnosis::{self, Finding};
+use registry_core::{Error, Result, ServiceName};
+use std::collections::BTreeSet;
 
 /// How many services are read at a time.
 const AT_ONCE: usize = 16;
 
 pub(super) async fn shards(store: &Store) -> Result<Vec<Finding>> {
-    let shards = store.link.keyspace().shards();
-    let states = try_join_all(shards.map(|shard| Inspected::of(store, shard))).await?;
-    let used = states.iter().filter(|state| state.status != Status::Fresh).count();
-    let longest = states.iter().map(|state| state.log_len).max().unwrap_or_default();
-    let (all, cap) = (states.len(), store.link.options().log_cap);
-    let mut findings = vec![Finding::ok(
-        "history",
-        format!(
-            "shards in use: {used} of {all}, the longest log has {longest} changes, and about {cap} are kept"
-        ),
-    )];
-    let damaged = states.into_iter().filter(|state| state.status == Status::Damaged);
-    let damaged: Vec<_> = damaged.map(|state| state.name).collect();
+    let keyspace = store.link.keyspace();
+    let inspected =
+        keyspace.shards().map(|shard| async move { (shard, Inspected::of(store, shard).await) });
+    let (mut states, mut lost) = (Vec::new(), Lost::default());
+    for (shard, inspected) in join_all(inspected).await {
+        match inspected {
+            Ok(state) => states.push((keyspace.name(shard), state)),
+            Err(fault) => lost.add(keyspace.name(shard), fault),
+        }
+    }
+    let used = states.iter().filter(|(_, state)| state.status != Status::Fresh).count();
+    let longest = states.iter().map(|(_, state)| state.log_len).max().unwrap_or_default();
+    let (all, cap) = (keyspace.len(), store.link.options().log_cap);
+    let mut findings = Vec::new();
+    if !states.is_empty() {
+        findings.push(Finding::ok(
+            "history",
+            format!(
+                "shards in use: {used} of {all}, the longest log has {longest} changes, and about {cap} are kept"
+            ),
+        ));
+    }
+    let damaged = states.iter().filter(|(_, state)| state.status == Status::Damaged);
+    let damaged: Vec<_> = damaged.map(|(name, _)| *name).collect();
     if !damaged.is_empty() {
         let message = format!(
             "shards that lost a key, by eviction or by somebody's hand: {}",
@@ -35,13 +47,35 @@ pub(super) async fn shards(store: &Store) -> Result<Vec<Finding>> {
         let advice = "find out who deletes keys; who is alive registers again by itself";
         findings.push(Finding::error("shards", message, advice));
     }
+    findings.extend(lost.findings("shards"));
     Ok(findings)
+}
+
+/// The shards that could not be looked at. One of them hides none of the others.
+#[derive(Default)]
+struct Lost<'a>(Vec<(Error, BTreeSet<&'a str>)>);
+
+impl<'a> Lost<'a> {
+    fn add(&mut self, name: &'a str, why: impl Into<Error>) {
+        let why = why.into();
+        let told = why.chain().to_string();
+        match self.0.iter_mut().find(|(error, _)| error.chain().to_string() == told) {
+            Some((_, names)) => _ = names.insert(name),
+            None => self.0.push((why, BTreeSet::from([name]))),
+        }
+    }
+
+    /// One for each reason.
+    fn findings(self, check: &'static str) -> impl Iterator<Item = Finding> {
+        self.0.into_iter().map(move |(why, names)| {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            Finding::unanswered(check, &why).about(names)
+        })
+    }
 }
 
 /// How a shard was found.
 struct Inspected {
-    /// What its keys begin with.
-    name: String,
     status: Status,
     log_len: u64,
 }
@@ -64,25 +98,43 @@ impl Inspected {
             "DAMAGED" => Status::Damaged,
             _ => return Err(Fault::Reply(status)),
         };
-        let [meta, ..] = store.link.keyspace().keys(Home::Shard(shard)) else {
-            unreachable!("a shard has keys")
-        };
-        let name = meta.trim_end_matches(":meta").to_owned();
         // Revisions are dense. A log that is empty has no first.
         let log_len = if first == 0 { 0 } else { (revision + 1).saturating_sub(first) };
-        Ok(Self { name, status, log_len })
+        Ok(Self { status, log_len })
     }
 }
 
 pub(super) async fn records(store: &Store) -> Result<Vec<Finding>> {
-    let services = store.services().await?;
-    let count = services.len();
-    let surveys =
-        stream::iter(services).map(|service| async move { load::survey(store, &service).await });
-    let surveys: Vec<_> = surveys.buffered(AT_ONCE).try_collect().await?;
-    let instances: usize = surveys.iter().map(|survey| survey.instances).sum();
-    let unreadable: Vec<_> = surveys.into_iter().flat_map(|survey| survey.unreadable).collect();
+    let keyspace = store.link.keyspace();
+    let named = keyspace.shards().map(|shard| async move {
+        let services = store.services_in(shard).await;
+        (keyspace.name(shard), services)
+    });
+    let (mut services, mut lost) = (BTreeSet::new(), Lost::default());
+    for (name, named) in join_all(named).await {
+        match named {
+            Ok(named) => services.extend(named.into_iter().flat_map(ServiceName::new)),
+            Err(fault) => lost.add(name, fault),
+        }
+    }
+    let surveys = stream::iter(&services).map(|service| async move {
+        let survey = load::survey(store, service).await;
+        (keyspace.name(keyspace.shard_of(service)), survey)
+    });
+    let surveys: Vec<_> = surveys.buffered(AT_ONCE).collect().await;
+    let (mut instances, mut unreadable) = (0, Vec::new());
+    for (name, survey) in surveys {
+        match survey {
+            Ok(survey) => {
+                instances += survey.instances;
+                unreadable.extend(survey.unreadable);
+            }
+            Err(fault) => lost.add(name, fault),
+        }
+    }
     let unreadable = unreadable.iter().map(|name| format!("`{name}`"));
     let advice = "find out who writes them; they go when their ttl has passed";
-    Ok(diagnosis::records(count, instances, unreadable, advice))
+    let mut findings = diagnosis::records(services.len(), instances, unreadable, advice);
+    findings.extend(lost.findings("records"));
+    Ok(findings)
 }

@@ -5,19 +5,20 @@ use crate::error::Fault;
 use crate::info::Info;
 use crate::link::Link;
 use crate::options::Ack;
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use registry_core::diagnosis::Finding;
 use registry_core::{Error, Result};
 use std::time::{Duration, SystemTime};
 
 pub(super) async fn look(link: &Link) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for address in link.addresses().await? {
-        match look_at(link, &address).await {
-            Ok(of_one) => findings.extend(of_one),
-            Err(fault) => findings.push(Finding::failed("server", &fault.into())),
-        }
-    }
+    let (addresses, lost) = link.addresses().await;
+    let looks = addresses.iter().map(|address| async move {
+        let failed = |fault: Fault| vec![Finding::failed("server", &fault.into()).about(address)];
+        look_at(link, address).await.unwrap_or_else(failed)
+    });
+    let mut findings = join_all(looks).await.concat();
+    findings.extend(lost.map(|fault| Finding::failed("server", &fault.into())));
     Ok(findings)
 }
 
@@ -28,9 +29,7 @@ async fn look_at(link: &Link, address: &Address) -> Result<Vec<Finding>, Fault> 
     findings.extend(disk(link, &mut connection, &info).await);
     findings.push(clock(link, &mut connection).await);
     if link.is_cluster() {
-        for finding in &mut findings {
-            finding.message = format!("{address}: {}", finding.message);
-        }
+        return Ok(findings.into_iter().map(|finding| finding.about(address)).collect());
     }
     Ok(findings)
 }

@@ -185,6 +185,32 @@ async fn a_member_that_is_down_is_named() {
 }
 
 #[tokio::test]
+async fn members_that_the_url_does_not_name_are_not_asked() {
+    let cluster = within(EtcdCluster::start()).await.unwrap();
+    let authority = |n| cluster.endpoint(n).replace("http://", "");
+    let ended = examine(&format!("etcd://{}", authority(0))).await;
+    let unasked = ended.finding("warning", "members");
+    assert!(unasked.contains("2 of 3 members") && unasked.contains("not asked"), "{unasked}");
+    assert!(unasked.contains(&authority(1)) && unasked.contains(&authority(2)), "{unasked}");
+    let told = ended.finding("ok", "members");
+    assert!(told.contains("all that were asked answer"), "{told}");
+    ended.finding("ok", "space"); // of one
+}
+
+#[tokio::test]
+async fn a_member_of_another_cluster_is_an_error() {
+    let options = || ServerOptions { url: None, ..Etcd::options() };
+    let one = within(Etcd::start_with(options())).await.unwrap();
+    let arguments = vec!["--initial-cluster-token".to_owned(), "another".to_owned()];
+    let options = ServerOptions { arguments, ..options() };
+    let two = within(Etcd::start_with(options)).await.unwrap();
+    let ended = examine(&format!("{},{}", one.url(), two.url().replace("etcd://", ""))).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let told = ended.finding("error", "endpoint");
+    assert!(told.contains("is of another cluster"), "{told}");
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_be_reached_is_an_error() {
     let ended = examine("etcd://127.0.0.1:1").await;
     assert_eq!(ended.code, 1);

@@ -118,6 +118,25 @@ async fn a_shard_that_lost_a_key_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_shard_that_cannot_be_read_is_an_error_and_hides_no_other() {
+    let mut patient = Patient::new().await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    // It is in neither the shard of our service nor that of the rehearsal.
+    let junk = "{registry/03}";
+    patient.run::<()>(&format!("SET {junk}:meta junk")).await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    for check in ["shards", "records"] {
+        let lost = ended.finding("error", check);
+        assert!(lost.contains(junk) && !lost.contains("{registry/15}"), "{lost}");
+    }
+    assert!(ended.finding("ok", "history").contains("of 16"), "{ended:?}");
+    assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
+    ended.finding("ok", "register");
+}
+
+#[tokio::test]
 async fn a_server_that_keeps_nothing_is_warned_of() {
     let patient = Patient::new().await;
     let ended = patient.examine().await;

@@ -4,6 +4,7 @@ use crate::support::{
     SERVICE, json, listed, next, on_each_server, registry, run, start, watch, within,
 };
 use etcd_client::{Client, GetOptions};
+use registry_testkit::proxy::Proxy;
 use registry_testkit::servers::Etcd;
 use rustix::process::Signal;
 use serde_json::json;
@@ -68,6 +69,25 @@ async fn displacing(url: &str) {
     }
     assert_eq!(state, "superseded");
     assert_eq!(listed(url).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_signal_while_it_registers_leaves_nothing_behind() {
+    let server = Etcd::start().await.expect("a server");
+    let direct = server.endpoint().trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(direct).await.unwrap();
+    proxy.lose_replies_from(SERVICE);
+    let mut changes = watch(&*registry(server.url()).await).await;
+    // For longer than a test may take.
+    let arguments = ["register", SERVICE, "10.0.0.9:80", "--ttl", "10m", "--json"];
+    let held = start(&format!("etcd://{}", proxy.address()), &arguments);
+    assert!(matches!(next(&mut changes).await, Change::Put(_)));
+    assert!(proxy.loses_replies());
+    held.signal(Signal::TERM);
+    proxy.heal();
+    let ended = held.ended().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(listed(server.url()).await.is_empty(), "{ended:?}");
 }
 
 #[tokio::test]

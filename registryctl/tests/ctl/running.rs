@@ -1,12 +1,14 @@
 //! `run`.
 
 use crate::support::{
-    SERVICE, TOOL, free_address, listed, load, next, on_each_server, registry, run, start, watch,
-    within,
+    SERVICE, TOOL, free_address, listed, load, next, on_each_server, registry, run, start,
+    start_reading, watch, within,
 };
 use registry_testkit::servers::Etcd;
 use rustix::process::Signal;
 use service_registry::{Change, Status};
+use std::fs::File;
+use std::io::IsTerminal;
 use std::net::TcpListener;
 
 on_each_server! {
@@ -43,7 +45,7 @@ async fn stopping(url: &str) {
     let mut changes = watch(&*registry(url).await).await;
     // By then nobody must find it any more.
     let script =
-        format!("trap '{TOOL} get {SERVICE}; exit 3' TERM; while :; do read -r line; done");
+        format!("trap '{TOOL} get {SERVICE}; exit 3' TERM; while read -r line; do :; done");
     let mut command = start(url, &arguments(&address, &["--drain", "100ms"], &script));
     command.note("active ").await;
     command.signal(Signal::TERM);
@@ -101,7 +103,7 @@ async fn a_command_that_does_not_end_is_killed_and_a_second_signal_cuts_the_drai
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let options = ["--drain", "10m", "--kill-after", "100ms"];
-    let script = "trap '' TERM; echo deaf; while :; do read -r line; done";
+    let script = "trap '' TERM; echo deaf; while read -r line; do :; done";
     let mut command = start(server.url(), &arguments(&address, &options, script));
     assert_eq!(command.line().await, "deaf");
     command.note("active ").await;
@@ -118,9 +120,7 @@ async fn other_signals_go_to_the_command_and_change_nothing() {
     let server = Etcd::start().await.expect("a server");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let script =
-        "trap 'echo hup' HUP; trap 'echo usr1' USR1; echo ready; while :; do read -r line; done";
-    let mut command = start(server.url(), &arguments(&address, &[], script));
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "0s"], TOLD));
     assert_eq!(command.line().await, "ready");
     command.note("active ").await;
     for (signal, told) in [(Signal::HUP, "hup"), (Signal::USR1, "usr1")] {
@@ -128,12 +128,90 @@ async fn other_signals_go_to_the_command_and_change_nothing() {
         assert_eq!(command.line().await, told);
     }
     assert_eq!(listed(server.url()).await.len(), 1);
+    command.signal(Signal::TERM);
+    assert_eq!(command.ended().await.code, 128 + 15);
+}
+
+/// Says which signals it gets. Each ends a `read`, as does the end of the test.
+const TOLD: &str = "trap 'echo hup' HUP; trap 'echo usr1' USR1; echo ready; read a; read b; read c";
+
+#[tokio::test]
+async fn a_signal_and_the_kill_after_it_go_to_all_that_the_command_started() {
+    let server = Etcd::start().await.expect("a server");
+    for (trap, code) in [("", 128 + 15), ("trap '' TERM; ", 128 + 9)] {
+        // It holds our standard output: that ends only when it does.
+        let script = format!("{trap}sleep 600 & echo started; wait");
+        let address = free_address();
+        let arguments = arguments(&address, &["--kill-after", "100ms"], &script);
+        let mut command = start(server.url(), &arguments);
+        assert_eq!(command.line().await, "started");
+        command.signal(Signal::TERM);
+        assert_eq!(command.ended().await.code, code);
+    }
+}
+
+#[tokio::test]
+async fn other_signals_go_to_the_command_while_it_is_drained_and_do_not_cut_that_short() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], TOLD));
+    assert_eq!(command.line().await, "ready");
+    command.note("active ").await;
+    command.signal(Signal::TERM);
+    command.note("draining ").await;
+    for (signal, told) in [(Signal::HUP, "hup"), (Signal::USR1, "usr1")] {
+        command.signal(signal);
+        assert_eq!(command.line().await, told);
+    }
+    assert_eq!(listed(server.url()).await.len(), 1, "it is still drained");
+    command.signal(Signal::TERM);
+    assert_eq!(command.ended().await.code, 128 + 15);
+    assert!(listed(server.url()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_signal_while_it_connects_is_heard_and_no_command_is_started() {
+    for scheme in ["etcd", "redis"] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        let address = free_address();
+        // To start it would fail, and be told.
+        let arguments = ["run", SERVICE, &address, "--timeout", "10m", "--", "/no/such/command"];
+        let command = start(&url, &arguments);
+        let _connection = within(silent.accept()).await.unwrap();
+        command.signal(Signal::TERM);
+        let ended = command.ended().await;
+        assert_eq!((ended.code, ended.err.len()), (128 + 15, 0), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_listens_before_the_command_was_started_is_warned_of() {
+    let server = Etcd::start().await.expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ended = run(server.url(), &arguments(&address, &[], "exit 5")).await;
+    assert_eq!(ended.code, 5);
+    assert!(ended.err[0].contains(&format!("listens at {address} already")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_command_has_no_terminal_to_read_from() {
+    let server = Etcd::start().await.expect("a server");
+    // Nobody types there.
+    let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    assert!(terminal.is_terminal());
+    let address = free_address();
+    let arguments = arguments(&address, &[], "read line || exit 6");
+    let command = start_reading(server.url(), &arguments, terminal.into());
+    assert_eq!(command.ended().await.code, 6);
 }
 
 #[tokio::test]
 async fn a_signal_before_it_listens_goes_to_the_command_at_once() {
     let server = Etcd::start().await.expect("a server");
-    let script = "trap 'exit 4' INT; echo started; while :; do read -r line; done";
+    let script = "trap 'exit 4' INT; echo started; while read -r line; do :; done";
     let address = free_address();
     let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], script));
     assert_eq!(command.line().await, "started");

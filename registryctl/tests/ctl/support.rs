@@ -1,6 +1,6 @@
 //! The tool's process, and a registry to see and to do what it does not.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use service_registry::{Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect};
 use std::net::TcpListener;
@@ -25,10 +25,15 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Starts the tool on a registry.
 pub(crate) fn start(url: &str, arguments: &[&str]) -> Running {
+    start_reading(url, arguments, Stdio::piped())
+}
+
+/// Starts the tool on a registry, with something as its standard input.
+pub(crate) fn start_reading(url: &str, arguments: &[&str], input: Stdio) -> Running {
     let child = Command::new(TOOL)
         .args(arguments)
         .env("REGISTRY_URL", url)
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -137,6 +142,20 @@ impl Running {
             rest.push(line);
         }
         rest
+    }
+}
+
+impl Drop for Running {
+    /// The tool is killed, which it could not pass on: so is what it runs, each in a group of its
+    /// own.
+    fn drop(&mut self) {
+        let Some(pid) = self.child.id() else { return };
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_ascii_whitespace() {
+            if let Some(group) = child.parse().ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL); // it may just have ended
+            }
+        }
     }
 }
 
