@@ -68,6 +68,7 @@ impl Drop for Kept {
 impl Drop for Keeper {
     fn drop(&mut self) {
         let outlook = Outlook::Hopeless("the channel is closed".into());
+        self.board.meters.endpoints(0, 0);
         self.board.publish(Picker::default(), outlook);
     }
 }
