@@ -3,7 +3,7 @@
 
 mod shell;
 
-use self::shell::{Mall, output, within};
+use self::shell::{Mall, command, output, within};
 
 /// Holds the story to what it promises.
 fn check(told: &[String]) {
@@ -65,6 +65,17 @@ async fn processes_do_not_share_memory() {
         String::from_utf8(output.stderr).unwrap(),
         "processes cannot share memory: name an etcd or a Redis, registry=`mem://`\n"
     );
+}
+
+#[tokio::test]
+async fn help_does_not_show_a_password() {
+    for arguments in [&["--help"][..], &["user", "--help"]] {
+        let mut help = command("mall", arguments);
+        let output = within(help.env("MALL_REGISTRY", "redis://:s3cret@h").output()).await.unwrap();
+        assert!(output.status.success());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("MALL_REGISTRY") && !help.contains("s3cret"), "{help}");
+    }
 }
 
 /// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own
