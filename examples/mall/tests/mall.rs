@@ -116,6 +116,18 @@ async fn as_processes_on_redis_no_call_fails() {
     check(&Mall::start(&["--processes", "--registry", redis.url()]).end().await);
 }
 
+/// The store accepts, and does not answer.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn asked_to_end_while_it_opens_it_ends() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let mut mall = Mall::start(&["--registry", &url]);
+    mall.until("the mall opens").await;
+    mall.terminate();
+    assert_eq!(calls(&mall.end().await), 0);
+}
+
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn each_role_can_be_started_by_hand() {
