@@ -41,7 +41,7 @@ impl Announcement {
     ) -> Result<(), ServeError<E>> {
         tokio::select! {
             biased;
-            _ = raised(&mut leave, Leave::Draining) => return Ok(()), // there is nothing to withdraw
+            _ = raised(&mut leave, Leave::Draining) => return Ok(()), // nobody is listed
             ready = ready => ready.map_err(ServeError::NotReady)?,
         }
         let Self { registry, instance, options, health, updates, drain } = self;
