@@ -14,7 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 /// Runs a tonic or axum server, and keeps its instance registered while it serves.
@@ -106,39 +106,41 @@ where
     let (stop, stopped) = oneshot::channel();
     let server = server(listener, Shutdown(stopped)).into_future();
     let mut server = pin!(async { server.await.map_err(ServeError::Server) });
-    let (leave, left) = oneshot::channel();
+    let (leave, left) = watch::channel(Leave::NotYet);
     let mut announced = pin!(announcement.run(ready, left));
-
-    let (failed, signalled) = tokio::select! {
-        biased;
-        ended = &mut server => {
-            let _ = leave.send(Leave::AtOnce); // it fails if that is over, which is as well
-            return first(ended, announced.await);
+    let (hear, heard) = oneshot::channel();
+    let asked = async {
+        tokio::select! {
+            _ = heard => {}
+            () = asked => {}
         }
-        failed = &mut announced => (Some(failed), false),
-        () = signals.next() => (None, true),
-        () = asked => (None, false),
     };
 
     let closed = async {
-        let withdrawn = if let Some(failed) = failed {
-            failed
-        } else {
-            let _ = leave.send(Leave::Draining); // it is received: the announcement is under way
+        let withdrawal = async {
             tokio::select! {
                 biased;
-                ended = &mut server => return first(ended, announced.await),
-                withdrawn = &mut announced => withdrawn,
+                failed = &mut announced => return failed,
+                () = asked => {}
             }
+            leave.send_replace(Leave::Draining);
+            announced.as_mut().await
+        };
+        let withdrawn = tokio::select! {
+            biased;
+            ended = &mut server => {
+                leave.send_replace(Leave::AtOnce); // it may drain: there is nobody there
+                return first(ended, announced.await);
+            }
+            withdrawn = withdrawal => withdrawn,
         };
         let _ = stop.send(()); // it fails if the server does without
         let ended = timeout(options.grace, &mut server).await;
         first(withdrawn, ended.unwrap_or(Err(ServeError::CutOff(options.grace))))
     };
     let impatient = async {
-        if !signalled {
-            signals.next().await; // it asks for what is under way
-        }
+        signals.next().await; // it asks for an end, or for what is under way
+        let _ = hear.send(());
         signals.next().await;
     };
     tokio::select! {

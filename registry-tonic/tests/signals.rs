@@ -1,41 +1,117 @@
-//! SIGTERM, once and twice. It reaches the whole process: this is the only test of it.
+//! SIGTERM and SIGINT, once and twice. They reach the whole process: one test at a time.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
+use futures_util::StreamExt;
 use registry_core::{Instance, Registry, ServiceName, Status};
-use registry_mem::MemRegistry;
+use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use registry_tonic::{ServeError, ServeOptions, serve};
 use rustix::process::{Signal, getpid, kill_process};
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Held by the test that sends signals.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn the_first_signal_drains_and_the_second_ends_at_once() {
+    let _alone = ALONE.lock().await;
+    for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)] {
+        let store = Arc::new(MemRegistry::new());
+        let (listener, node) = listen().await;
+        let options = ServeOptions { drain: LIMIT * 10, ..ServeOptions::default() };
+        let server = tokio::spawn(serve(listener, store.clone(), node, options, until_told));
+        until(&store, Status::Up).await;
+        send(first);
+        until(&store, Status::Draining).await;
+        send(second);
+        let outcome = timeout(LIMIT, server).await.expect("it drains on").unwrap();
+        assert!(matches!(outcome, Err(ServeError::Impatient)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_before_it_is_ready_ends_it() {
+    let _alone = ALONE.lock().await;
+    let (listener, node) = listen().await;
+    let (asked, is_asked) = oneshot::channel();
+    let ready = Box::pin(async {
+        asked.send(()).unwrap();
+        pending().await
+    });
+    let options = ServeOptions { ready: Some(ready), ..ServeOptions::default() };
     let store = Arc::new(MemRegistry::new());
-    let service: ServiceName = "user.rpc".parse().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let node = Instance::new(service.clone(), "node-1".parse().unwrap(), address);
-    let options = ServeOptions { drain: LIMIT * 10, ..ServeOptions::default() };
-    let server = serve(listener, store.clone(), node, options, |_listener, shutdown| async {
-        shutdown.await;
-        io::Result::Ok(())
+    let server = tokio::spawn(serve(listener, store, node, options, until_told));
+    timeout(LIMIT, is_asked).await.unwrap().unwrap();
+    send(Signal::TERM);
+    timeout(LIMIT, server).await.expect("it does not hear").unwrap().unwrap();
+}
+
+/// On one thread: when it is told of the end of the server, the withdrawal is under way.
+#[tokio::test]
+async fn signals_are_heard_while_a_server_that_failed_is_withdrawn() {
+    let _alone = ALONE.lock().await;
+    let store = MemRegistry::new();
+    let link = FaultyRegistry::new(store.clone());
+    let (listener, node) = listen().await;
+    let mut options = ServeOptions::default();
+    options.registration.stop_timeout = LIMIT * 10;
+    let (fail, failing) = oneshot::channel::<()>();
+    let (mut ended, end) = oneshot::channel::<()>();
+    let server = serve(listener, Arc::new(link.clone()), node, options, |_listener, _| async {
+        failing.await.unwrap();
+        drop(end);
+        Err(io::Error::other("broken"))
     });
     let server = tokio::spawn(server);
-
-    let mut cursor = store.load(&service).await.unwrap().cursor().clone();
-    for status in [Status::Up, Status::Draining] {
-        let mut watch = store.watch(&service, &cursor).await.unwrap();
-        let next = timeout(LIMIT, futures_util::StreamExt::next(&mut watch)).await.unwrap();
-        cursor = next.unwrap().unwrap().cursor;
-        assert_eq!(store.load(&service).await.unwrap().instances()[0].status(), status);
-        kill_process(getpid(), Signal::TERM).unwrap();
-    }
-    let outcome = timeout(LIMIT, server).await.expect("it drains on").unwrap();
+    until(&store, Status::Up).await;
+    link.inject(Fault::Silence);
+    fail.send(()).unwrap();
+    timeout(LIMIT, ended.closed()).await.unwrap();
+    send(Signal::TERM);
+    send(Signal::INT); // another one, since two of a kind may arrive as one
+    let outcome = timeout(LIMIT, server).await.expect("it does not hear").unwrap();
     assert!(matches!(outcome, Err(ServeError::Impatient)), "{outcome:?}");
+}
+
+async fn listen() -> (TcpListener, Instance) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    (listener, Instance::new(service(), "node-1".parse().unwrap(), address))
+}
+
+fn service() -> ServiceName {
+    "user.rpc".parse().unwrap()
+}
+
+/// A server that does nothing until it is told to shut down.
+async fn until_told(_listener: TcpListener, shutdown: registry_tonic::Shutdown) -> io::Result<()> {
+    shutdown.await;
+    Ok(())
+}
+
+/// Waits until the only instance has this status.
+async fn until(store: &MemRegistry, status: Status) {
+    let reached = async {
+        loop {
+            let snapshot = store.load(&service()).await.unwrap();
+            if snapshot.instances().iter().any(|instance| instance.status() == status) {
+                return;
+            }
+            let mut watch = store.watch(&service(), snapshot.cursor()).await.unwrap();
+            watch.next().await.unwrap().unwrap();
+        }
+    };
+    timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("it is never {status:?}"));
+}
+
+fn send(signal: Signal) {
+    kill_process(getpid(), signal).unwrap();
 }

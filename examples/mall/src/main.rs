@@ -39,7 +39,9 @@ use std::process::ExitCode;
 struct Args {
     /// The registry: `mem://`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`;
     /// with `?ttl=5s`, how long a server that died is listed.
-    #[arg(long, env = "MALL_REGISTRY", default_value = "mem://", global = true)]
+    // It may hold a password, which --help is not to show.
+    #[arg(long, env = "MALL_REGISTRY", hide_env_values = true)]
+    #[arg(default_value = "mem://", global = true)]
     registry: String,
     /// Run each server of the story as a process of its own. They cannot share `mem://`.
     #[arg(long, env = "MALL_PROCESSES")]

@@ -46,9 +46,13 @@ pub(crate) async fn tell(timeline: Timeline, store: &Store, processes: bool) -> 
             _ = interrupt.recv() => {}
         }
     };
+    let mut interrupted = pin!(interrupted);
     timeline.say(format_args!("the mall opens, registry {}", store.target()));
     let tally = Arc::new(Tally::default());
-    let mut mall = Mall::open(timeline.clone(), store, processes).await?;
+    let mut mall = tokio::select! {
+        opened = Mall::open(timeline.clone(), store, processes) => opened?,
+        () = &mut interrupted => return Ok(timeline.end(&tally)), // nobody works yet
+    };
     let mut news = News::of(&mall.users, timeline.clone());
     let from_open_to_close = async {
         let told = mall.day(interrupted, &tally).await;
@@ -86,10 +90,9 @@ impl Mall {
     /// All that happens, unless it is interrupted.
     async fn day(
         &mut self,
-        interrupted: impl Future<Output = ()>,
+        mut interrupted: impl Future<Output = ()> + Unpin,
         tally: &Arc<Tally>,
     ) -> Result<()> {
-        let mut interrupted = pin!(interrupted);
         let url = tokio::select! {
             url = self.ready() => url?,
             () = &mut interrupted => return Ok(()),
@@ -210,7 +213,15 @@ impl News {
     }
 
     fn tell(&mut self, update: &Update) {
-        let Update::Batch(batch) = update else { return };
+        let batch = match update {
+            Update::Batch(batch) => batch,
+            // What it took to get there is not known.
+            Update::Reset(all) => {
+                let all = all.instances().iter();
+                self.listed = all.map(|one| (one.id().clone(), one.clone())).collect();
+                return;
+            }
+        };
         for change in &batch.changes {
             self.timeline.say(meaning(change, self.listed.get(change.id())));
             match change {
@@ -235,5 +246,27 @@ fn meaning(change: &Change, before: Option<&Instance>) -> String {
         }
         (Change::Delete(_), Some(before)) => format!("{} is gone without a word", name(before)),
         (Change::Delete(id), None) => format!("{id} is gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service_registry::Claim;
+
+    #[tokio::test]
+    async fn after_a_reset_those_are_known_who_are_listed_now() {
+        let store = Store::open("mem://").await.unwrap();
+        let users = timeout(LIMIT, store.view(user::SERVICE)).await.unwrap().unwrap();
+        let mut news = News::of(&users, Timeline::start());
+        let [gone, here] = ["gone", "here"].map(|id| {
+            let address = "h:1".parse().unwrap();
+            Instance::new(user::SERVICE.parse().unwrap(), id.parse().unwrap(), address)
+        });
+        news.listed.insert(gone.id().clone(), gone);
+        let registry = store.connect().await.unwrap();
+        registry.register(&here, &Claim::new(LIMIT).unwrap()).await.unwrap();
+        news.tell(&Update::Reset(registry.load(here.service()).await.unwrap()));
+        assert_eq!(news.listed, BTreeMap::from([(here.id().clone(), here)]));
     }
 }

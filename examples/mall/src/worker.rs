@@ -5,7 +5,8 @@ use crate::store::Store;
 use crate::{order, user};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
 use std::thread;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -115,7 +116,8 @@ impl Worker {
         match &mut self.place {
             Place::Process(child) => {
                 let status = child.wait().await?;
-                ensure!(status.success(), "a server failed, status=`{status}`");
+                let is_fine = status.success() || self.asked && is_terminated(status);
+                ensure!(is_fine, "a server failed, status=`{status}`");
                 Ok(())
             }
             Place::Thread { end, .. } => {
@@ -125,9 +127,44 @@ impl Worker {
     }
 }
 
+/// Whether it died of SIGTERM. Then it was asked so early that it did not listen for that yet, and
+/// nothing was registered.
+fn is_terminated(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::TERM.as_raw())
+}
+
 /// SIGTERM, as an orchestrator sends it.
 fn terminate(child: &Child) -> Result<()> {
     let id = child.id().context("it has ended by itself")?;
     let pid = Pid::from_raw(i32::try_from(id)?).context("no process has the number 0")?;
     Ok(kill_process(pid, Signal::TERM)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// One that does not listen for signals.
+    fn deaf() -> Worker {
+        let mut sleep = Command::new("sleep");
+        let child = sleep.arg("600").kill_on_drop(true).spawn().expect("coreutils");
+        Worker { place: Place::Process(child), asked: false }
+    }
+
+    #[tokio::test]
+    async fn to_die_of_sigterm_is_a_failure_unless_it_was_asked_to_leave() {
+        let mut asked = deaf();
+        timeout(LIMIT, asked.leave()).await.expect("it sleeps on").expect("it was asked");
+
+        let mut surprised = deaf();
+        let Place::Process(child) = &surprised.place else { unreachable!("see above") };
+        terminate(child).expect("it runs");
+        let outcome = timeout(LIMIT, surprised.ended()).await.expect("it sleeps on");
+        let error = outcome.expect_err("nobody asked");
+        assert!(error.to_string().starts_with("a server failed, status="), "{error}");
+    }
 }

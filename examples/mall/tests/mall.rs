@@ -3,7 +3,7 @@
 
 mod shell;
 
-use self::shell::{Mall, output, within};
+use self::shell::{Mall, command, output, within};
 
 /// Holds the story to what it promises.
 fn check(told: &[String]) {
@@ -67,6 +67,17 @@ async fn processes_do_not_share_memory() {
     );
 }
 
+#[tokio::test]
+async fn help_does_not_show_a_password() {
+    for arguments in [&["--help"][..], &["user", "--help"]] {
+        let mut help = command("mall", arguments);
+        let output = within(help.env("MALL_REGISTRY", "redis://:s3cret@h").output()).await.unwrap();
+        assert!(output.status.success());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("MALL_REGISTRY") && !help.contains("s3cret"), "{help}");
+    }
+}
+
 /// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own
 /// writes: the lease in decimal under the name, and `host:port`, with not a byte more.
 #[cfg(feature = "etcd")]
@@ -103,6 +114,18 @@ async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {
 async fn as_processes_on_redis_no_call_fails() {
     let redis = registry_testkit::servers::Redis::start().await.expect("a server");
     check(&Mall::start(&["--processes", "--registry", redis.url()]).end().await);
+}
+
+/// The store accepts, and does not answer.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn asked_to_end_while_it_opens_it_ends() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let mut mall = Mall::start(&["--registry", &url]);
+    mall.until("the mall opens").await;
+    mall.terminate();
+    assert_eq!(calls(&mall.end().await), 0);
 }
 
 #[cfg(feature = "redis")]

@@ -7,16 +7,16 @@
 //!
 //! What each metric means stands in the documentation of `service_registry::metrics`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use service_registry::{
-    Discovery, DiscoveryOptions, Instance, Registration, RegistrationOptions, ServiceName, connect,
-};
+use registry_tonic::{ServeOptions, serve};
+use service_registry::{Discovery, DiscoveryOptions, Instance, ServiceName, View, connect};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 /// Bounds of the buckets of `registry_view_lag_batches`. Without any a histogram is rendered as
 /// quantiles, which cannot be added up over processes.
@@ -24,6 +24,9 @@ const LAG: [f64; 5] = [1.0, 4.0, 16.0, 64.0, 256.0];
 
 /// How often samples are put into buckets, whether anybody scrapes them or not.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long it may take to be listed, in this process's own memory.
+const LIMIT: Duration = Duration::from_secs(5);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -48,14 +51,26 @@ async fn main() -> Result<()> {
     let service: ServiceName = "user.rpc".parse()?;
     let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
     let mut view = discovery.view(&service);
-    view.ready(Duration::from_secs(5)).await?;
+    view.ready(LIMIT).await?;
     let node = Instance::new(service, "node-1".parse()?, address.to_string().parse()?);
-    let registration = Registration::start(registry, node, RegistrationOptions::default()).await?;
-    view.changed().await;
-
-    println!("metrics are at http://{address}/metrics");
     let app = Router::new().route("/metrics", get(async move || metrics.render()));
-    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-    axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
-    Ok(registration.stop().await?)
+    // Registered while it serves; after SIGTERM or SIGINT it drains, and only then refuses.
+    let mut served =
+        pin!(serve(listener, registry, node, ServeOptions::default(), |listener, shutdown| {
+            axum::serve(listener, app).with_graceful_shutdown(shutdown)
+        }));
+    tokio::select! {
+        ended = &mut served => return Ok(ended?),
+        seen = timeout(LIMIT, somebody_is_listed(&mut view)) => {
+            seen.with_context(|| format!("nobody was listed in time, within=`{LIMIT:?}`"))?;
+        }
+    }
+    println!("metrics are at http://{address}/metrics");
+    Ok(served.await?)
+}
+
+async fn somebody_is_listed(view: &mut View) {
+    while view.picture().instances().is_empty() {
+        view.changed().await;
+    }
 }

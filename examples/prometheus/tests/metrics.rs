@@ -1,6 +1,7 @@
 //! What is scraped is what the documentation names, in name and in kind.
 #![allow(clippy::unwrap_used)]
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,7 +49,7 @@ async fn what_is_scraped_is_what_is_documented() {
     }
 }
 
-/// Starts the example, and reads its metrics.
+/// Starts the example, reads its metrics, and ends it as an orchestrator does.
 async fn scrape() -> String {
     let mut example = Command::new(env!("CARGO_BIN_EXE_prometheus-example"))
         .arg("127.0.0.1:0")
@@ -66,5 +67,10 @@ async fn scrape() -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+
+    let pid = Pid::from_raw(example.id().expect("it runs").try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = example.wait().await.unwrap();
+    assert_eq!(status.code(), Some(0), "{status}");
     answer
 }

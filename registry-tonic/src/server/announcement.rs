@@ -2,14 +2,14 @@
 
 use super::{Health, ServeError};
 use registry_core::{
-    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry,
+    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry, Status,
 };
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub(super) struct Announcement {
@@ -21,9 +21,11 @@ pub(super) struct Announcement {
     pub(super) drain: Duration,
 }
 
-/// How an instance goes.
-#[derive(Clone, Copy, Debug)]
+/// Whether an instance goes, and how. It may be raised: to go faster, never to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Leave {
+    /// It stays.
+    NotYet,
     /// Callers are told first, and have time to turn away.
     Draining,
     /// There is no server any more.
@@ -35,11 +37,11 @@ impl Announcement {
     pub(super) async fn run<E>(
         self,
         ready: impl Future<Output = Result<(), BoxError>>,
-        mut leave: oneshot::Receiver<Leave>,
+        mut leave: watch::Receiver<Leave>,
     ) -> Result<(), ServeError<E>> {
         tokio::select! {
             biased;
-            _ = &mut leave => return Ok(()), // there is nothing to withdraw
+            _ = raised(&mut leave, Leave::Draining) => return Ok(()), // nobody is listed
             ready = ready => ready.map_err(ServeError::NotReady)?,
         }
         let Self { registry, instance, options, health, updates, drain } = self;
@@ -49,7 +51,7 @@ impl Announcement {
             biased;
             started = &mut start => started.map_err(ServeError::NotRegistered)?,
             // What is under way may arrive yet: it is waited for, and then withdrawn.
-            _ = &mut leave => match timeout(limit, start).await {
+            _ = raised(&mut leave, Leave::Draining) => match timeout(limit, start).await {
                 Ok(Ok(registration)) => return withdrawn(registration.stop().await),
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => return withdrawn(Err(under_way(limit))),
@@ -59,18 +61,39 @@ impl Announcement {
         let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
         tracing::info!(%service, %id, %address, "a server is registered");
         health.serving(true).await;
-        let leave = tokio::select! {
+        let how = tokio::select! {
             biased;
-            leave = leave => leave.unwrap_or(Leave::AtOnce),
+            how = raised(&mut leave, Leave::Draining) => how,
             never = follow(&registration, updates) => match never {},
         };
-        tracing::info!(%service, %id, ?leave, "a server leaves");
+        tracing::info!(%service, %id, leave = ?how, "a server leaves");
         health.serving(false).await;
-        withdrawn(match leave {
-            Leave::Draining => registration.drain(drain).await,
-            Leave::AtOnce => registration.stop().await,
-        })
+        tokio::select! {
+            biased;
+            _ = raised(&mut leave, Leave::AtOnce) => {}
+            () = draining(&registration, drain) => {}
+        }
+        withdrawn(registration.stop().await)
     }
+}
+
+/// Waits until it is to leave in this way or faster. If nobody can say so any more, there is no
+/// server either.
+async fn raised(leave: &mut watch::Receiver<Leave>, to: Leave) -> Leave {
+    leave.wait_for(|now| *now >= to).await.map_or(Leave::AtOnce, |now| *now)
+}
+
+/// What [`Registration::drain`] does before it stops; but this may be dropped, and the
+/// registration is there to be stopped.
+async fn draining(registration: &Registration, drain: Duration) {
+    let announced = async {
+        let instance = registration.instance().with_status(Status::Draining);
+        if let Err(error) = registration.update(instance).await {
+            tracing::debug!(error = %error.chain(), "the draining could not be announced");
+        }
+        pending::<()>().await;
+    };
+    let _ = timeout(drain, announced).await; // it is over when the time is
 }
 
 /// Registers what the owner of the instance makes of it, for ever.

@@ -46,6 +46,27 @@ async fn a_server_that_fails_later_is_withdrawn_before_the_error() {
 }
 
 #[tokio::test]
+async fn a_server_that_fails_while_it_drains_is_withdrawn_at_once() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (mut options, end) = until_told();
+    options.drain = LIMIT * 10;
+    let (fail, failing) = oneshot::channel::<()>();
+    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
+        failing.await.unwrap();
+        Err(io::Error::other("broken"))
+    });
+    let server: JoinHandle<Outcome> = tokio::spawn(server);
+    world.next_is(Status::Up).await;
+    end.send(()).unwrap();
+    world.next_is(Status::Draining).await;
+    fail.send(()).unwrap();
+    let outcome = within(server).await.unwrap();
+    assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
+    world.nobody_is_listed().await;
+}
+
+#[tokio::test]
 async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;

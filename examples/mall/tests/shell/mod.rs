@@ -1,7 +1,9 @@
 //! A mall that was started at a shell.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::process::{Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -10,7 +12,11 @@ use tokio::time::timeout;
 /// What the story takes, three times over.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// A running mall. Dropped before its end it is asked to end: killed, it could not end its own.
+/// What a mall has to close by itself, and a little more.
+const CLOSING: Duration = Duration::from_secs(20);
+
+/// A running mall. Dropped before its end it is asked to end: killed, it could not end its own. If
+/// it does not, it is killed nevertheless.
 pub(crate) struct Mall {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -33,10 +39,15 @@ impl Mall {
 
     /// Sends SIGTERM, if it has not ended.
     pub(crate) fn terminate(&self) {
-        if let Some(pid) = self.child.id() {
-            let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        if let Some(pid) = self.pid() {
             kill_process(pid, Signal::TERM).expect("it is ours");
         }
+    }
+
+    /// Of one whose end was not seen.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.child.id()?;
+        Pid::from_raw(pid.try_into().unwrap())
     }
 
     /// All that it told. It is a success.
@@ -56,7 +67,17 @@ impl Mall {
 
 impl Drop for Mall {
     fn drop(&mut self) {
+        let Some(pid) = self.pid() else { return };
         self.terminate();
+        // The runtime does not run in here: a thread waits, and leaves the status to be read.
+        let (ended, end) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            drop(ended);
+        });
+        if end.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+            drop(self.child.start_kill()); // it fails if it has just ended
+        }
     }
 }
 
@@ -69,7 +90,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(LIMIT, future).await.expect("it takes too long")
 }
 
-fn command(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let program = if program == "mall" { env!("CARGO_BIN_EXE_mall") } else { program };
     let mut command = Command::new(program);
     command.args(arguments).env("ETCDCTL_API", "3").stdin(Stdio::null());
