@@ -213,7 +213,7 @@ fn what_is_wrong_is_said_by_its_field() {
         ("{Name: a, ListenOn: ':80', Cidr: 10}", "`Cidr` cannot be used"),
         ("{Name: a, ListenOn: ':80', Weight: -1}", "line=`1`"),
         ("Name: a\nListenOn: [1]\n", "line=`2`"),
-        ("Name: a\nname: b\n", "each field once"),
+        ("Name: a\nname: b\n", "duplicate field `name`"),
         ("Name: \"a", "a configuration is YAML"),
         ("", "a server has a `Name`"),
         ("text", "is a mapping, line=`1`"),

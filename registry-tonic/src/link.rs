@@ -130,9 +130,17 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let (before, had_room) = (buffer.filled().len(), buffer.remaining() > 0);
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if !self.is_heard && buffer.filled().len() > before {
+        let has_read = buffer.filled().len() > before;
+        match &read {
+            // The end. Those under way hear of it from whoever reads, before the connection is dropped:
+            // meanwhile nobody is to begin a call on it.
+            Poll::Ready(Err(_)) => self.link.lose(),
+            Poll::Ready(Ok(())) if had_room && !has_read => self.link.lose(),
+            _ => {}
+        }
+        if has_read && !self.is_heard {
             self.is_heard = true;
             self.link.heard.notify_one();
         }

@@ -89,30 +89,39 @@ async fn a_killed_instance_costs_the_calls_that_were_under_way_and_no_other() {
     let mut backends = [Backend::start(), Backend::start()];
     let world = World::new();
     world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let channel = world.channel(ChannelOptions::default());
+    let client = HealthClient::new(channel.clone());
     until_calls_go_to(&client, &backends, |_| true).await;
 
     // All calls to the first hang, until it is killed under them.
     backends[0].set(Mode::Hang);
     let (before, answered) = (backends[0].calls(), Arc::new(AtomicU32::new(0)));
-    let callers = (0..20).map(|_| {
-        let (client, answered) = (client.clone(), answered.clone());
-        tokio::spawn(async move {
-            let outcome = call(&client).await;
-            answered.fetch_add(u32::from(outcome.is_ok()), Ordering::SeqCst);
-            outcome
-        })
-    });
-    let callers: Vec<_> = callers.collect();
-    let all_are_there = async {
-        while answered.load(Ordering::SeqCst) + backends[0].calls() - before < 20 {
+    let under_way = || backends[0].calls() - before;
+    let mut callers = Vec::new();
+    let some_hang = async {
+        while under_way() < 3 {
+            let (client, done) = (client.clone(), answered.clone());
+            callers.push(tokio::spawn(async move {
+                let outcome = call(&client).await;
+                done.fetch_add(u32::from(outcome.is_ok()), Ordering::SeqCst);
+                outcome
+            }));
+            while ((answered.load(Ordering::SeqCst) + under_way()) as usize) < callers.len() {
+                yield_now().await;
+            }
+        }
+    };
+    timeout(LIMIT, some_hang).await.expect("the fault has something to hit");
+    let under_way = under_way();
+    backends[0].kill();
+    // What is sent before the client can know of it is under way there, too.
+    let dead = backends[0].address.to_string();
+    let is_noticed = async {
+        while format!("{channel:?}").contains(&dead) {
             yield_now().await;
         }
     };
-    timeout(LIMIT, all_are_there).await.unwrap();
-    let under_way = backends[0].calls() - before;
-    assert!(under_way > 0, "the fault has nothing to hit");
-    backends[0].kill();
+    timeout(LIMIT, is_noticed).await.unwrap();
     calls(&client, 500).await;
 
     let ended = join_all(callers).await.into_iter().map(Result::unwrap);
