@@ -36,6 +36,10 @@ struct Kept {
     sent: Option<Bytes>,
     /// More was read than is kept.
     is_lost: bool,
+    /// What was read ahead of being sent.
+    ahead: Option<Result<Frame<Bytes>, Status>>,
+    /// There is no more to be read.
+    is_over: bool,
     rest: Body,
     /// How many times it was handed out. Who reads for an older one has nothing to say any more.
     times: u32,
@@ -53,7 +57,7 @@ impl Replay {
             }
         }
         let (uri, headers) = (head.uri.clone(), head.headers.clone());
-        let kept = Kept { sent: None, is_lost: false, rest, times: 0 };
+        let kept = Kept::new(rest);
         Self { head: Some(head), uri, headers, body: Arc::new(Mutex::new(kept)) }
     }
 
@@ -117,6 +121,33 @@ impl Replay {
     }
 }
 
+impl Kept {
+    fn new(rest: Body) -> Self {
+        Self { sent: None, is_lost: false, ahead: None, is_over: false, rest, times: 0 }
+    }
+
+    /// The next frame, from the body itself.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(frame) = self.ahead.take() {
+            return Poll::Ready(Some(frame));
+        }
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
+        self.is_over = frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    /// Looks whether there is more, where that can be said at once. A message that is known to be the last is
+    /// sent as the last: else a frame follows it that says nothing but that.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(frame) = self.poll(cx) {
+            self.ahead = frame;
+        }
+    }
+}
+
 /// The body of a request that was handed out.
 struct Lent {
     body: Arc<Mutex<Kept>>,
@@ -143,18 +174,20 @@ impl HttpBody for Lent {
             *has_read = true;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
-        let frame = ready!(Pin::new(&mut kept.rest).poll_frame(cx));
+        let frame = ready!(kept.poll(cx));
         if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             kept.is_lost |= *has_read || bytes.len() > KEPT;
             kept.sent = (!kept.is_lost).then(|| bytes.clone());
             *has_read = true;
+            kept.look_ahead(cx);
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let kept = lock(&self.body);
-        (self.has_read || kept.sent.is_none()) && kept.rest.is_end_stream()
+        let is_over = kept.is_over || kept.rest.is_end_stream();
+        (self.has_read || kept.sent.is_none()) && kept.ahead.is_none() && is_over
     }
 
     /// As tonic's own: a message says its length itself.
@@ -212,6 +245,22 @@ mod tests {
         assert_eq!(rest(&mut second), b"a");
         assert_eq!(rest(&mut replay.request()), b"a");
         assert!(replay.is_whole());
+    }
+
+    #[test]
+    fn a_message_that_is_the_last_is_known_to_be_when_it_is_sent() {
+        let mut replay = replay(&[b"a"]);
+        for _ in 0..2 {
+            let mut request = replay.request();
+            assert!(!request.body().is_end_stream());
+            assert_eq!(next(&mut request).unwrap().unwrap(), "a");
+            assert!(request.body().is_end_stream());
+        }
+        let mut stream = self::replay(&[b"a", b"b"]).request();
+        next(&mut stream);
+        assert!(!stream.body().is_end_stream());
+        next(&mut stream);
+        assert!(stream.body().is_end_stream());
     }
 
     #[test]
