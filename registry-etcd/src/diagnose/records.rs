@@ -4,8 +4,8 @@ use crate::client::Client;
 use crate::layout::{Form, Layout, Stranger, Survey, Surveyed};
 use crate::load;
 use etcd_client::GetOptions;
-use registry_core::Result;
 use registry_core::diagnosis::{self, Finding, examples};
+use registry_core::{Error, ErrorKind, Result};
 
 /// How many keys of the whole etcd are looked at where nothing lies under the path.
 const SAMPLE: i64 = 1000;
@@ -17,7 +17,7 @@ pub(super) async fn look(client: &Client, layout: &Layout) -> Result<Vec<Finding
     load::pages(client, &start, all, None, |kvs| survey.add(kvs)).await?;
     let surveyed = survey.finish();
     let elsewhere = if surveyed.instances == 0 && surveyed.strangers.is_empty() {
-        elsewhere(client, layout).await
+        elsewhere(client, layout).await?
     } else {
         Vec::new()
     };
@@ -86,13 +86,17 @@ fn way_to(stranger: &Stranger) -> String {
 }
 
 /// Records that the URL does not lead to. Who may not look there has none.
-async fn elsewhere(client: &Client, layout: &Layout) -> Vec<Stranger> {
+async fn elsewhere(client: &Client, layout: &Layout) -> Result<Vec<Stranger>> {
     if layout.root().is_empty() {
-        return Vec::new(); // all was looked at
+        return Ok(Vec::new()); // all was looked at
     }
     let some = GetOptions::new().with_all_keys().with_limit(SAMPLE);
-    let sample = client.range(Vec::new(), some).await;
-    let mut sample = sample.map(|mut answer| answer.take_kvs()).unwrap_or_default();
+    let answer = client.range(Vec::new(), some).await.map_err(Error::from);
+    let mut sample = match answer {
+        Ok(mut answer) => answer.take_kvs(),
+        Err(error) if error.kind() == ErrorKind::Denied => Vec::new(),
+        Err(error) => return Err(error),
+    };
     sample.retain(|kv| !kv.key().starts_with(layout.root().as_bytes()));
-    sample.iter().filter_map(Stranger::of).collect()
+    Ok(sample.iter().filter_map(Stranger::of).collect())
 }

@@ -53,7 +53,11 @@ fn release(info: &Info) -> Finding {
 }
 
 fn replicas(info: &Info, is_cluster: bool) -> Finding {
-    match info.number("connected_slaves").unwrap_or_default() {
+    let Some(count) = info.number("connected_slaves") else {
+        let message = "the server does not say whether it has replicas";
+        return Finding::warning("replicas", message, "ask who runs it");
+    };
+    match count {
         0 if is_cluster => {
             let message = "a primary without a replica: what lies on it goes when it fails";
             Finding::warning("replicas", message, "give each primary a replica")
@@ -71,8 +75,11 @@ fn memory(info: &Info) -> Finding {
         let advice = "set its maxmemory-policy to `noeviction` or a `volatile-*` one";
         return Finding::error("memory", message, advice);
     }
-    let used = info.number("used_memory").unwrap_or_default();
-    match info.number("maxmemory").unwrap_or_default() {
+    let (Some(used), Some(limit)) = (info.number("used_memory"), info.number("maxmemory")) else {
+        let message = "the server does not say how much memory it has, and may use";
+        return Finding::warning("memory", message, "ask who runs it");
+    };
+    match limit {
         0 => Finding::ok("memory", format!("{} MiB in use, without a limit", used >> 20)),
         limit => {
             let message =
@@ -173,5 +180,10 @@ mod tests {
         assert_eq!(said(700, 1000, "noeviction"), Level::Ok);
         assert_eq!(said(900, 1000, "volatile-lru"), Level::Warning);
         assert_eq!(said(1, 0, "allkeys-lru"), Level::Error);
+        assert_eq!(
+            memory(&Info::from("used_memory:1\r\n")).level,
+            Level::Warning,
+            "it is not told"
+        );
     }
 }
