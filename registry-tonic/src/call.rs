@@ -8,7 +8,7 @@ use crate::status::{self, Cause, Outcome};
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body::Body as _;
-use std::error::Error as StdError;
+use registry_core::BoxError;
 use std::fmt;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -80,7 +80,7 @@ impl Call {
     }
 
     /// The transport failed it: returns the status to fail with.
-    pub(crate) fn failed(mut self, cause: Cause, error: Box<dyn StdError + Send + Sync>) -> Status {
+    pub(crate) fn failed(mut self, cause: Cause, error: BoxError) -> Status {
         if cause != Cause::TimedOut {
             self.is_answered = true; // how long it took says nothing
         }

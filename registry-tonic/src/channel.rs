@@ -11,7 +11,7 @@ use crate::replay::Replay;
 use crate::status::Cause;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Request, Response};
-use registry_core::{Address, View};
+use registry_core::{Address, BoxError, View};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Status, TimeoutExpired};
 use tower_service::Service;
 
 /// So often a call that a server refused is given to another.
@@ -210,20 +210,27 @@ async fn send(
     loop {
         let mut channel = call.channel();
         let answer = async {
-            poll_fn(|cx| channel.poll_ready(cx)).await?;
-            channel.call(request.request()).await
+            let ready = poll_fn(|cx| channel.poll_ready(cx));
+            match limit {
+                // tonic's own clock runs from when its channel has taken the call.
+                Some(limit) => timeout_at(after(begun, limit), ready)
+                    .await
+                    .map_err(|_| TimeoutExpired(()))??,
+                None => ready.await?,
+            }
+            Ok::<_, BoxError>(channel.call(request.request()).await?)
         };
         let error = match answer.await {
             Ok(response) => return Ok(call.answered(response)),
             Err(error) => error,
         };
-        let cause = Cause::of(&error);
+        let cause = Cause::of(&*error);
         let is_unseen = matches!(cause, Cause::NeverSent | Cause::Refused);
         refusals += u32::from(cause == Cause::Refused);
         let wait = Wait::new(begun, limit, board.options.wait);
         let may_move = refusals < MAX_REFUSALS && Instant::now() < wait.until && request.is_whole();
         if !is_unseen || !may_move {
-            return Err(call.failed(cause, error.into()));
+            return Err(call.failed(cause, error));
         }
         call.moves_on(cause);
         call = Box::pin(board.begin(&mut request, wait)).await?;

@@ -2,6 +2,7 @@
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use registry_core::BoxError;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,6 @@ use tonic::codegen::BoxFuture;
 use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
 use tower_service::Service;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// For how long what was sent may go unacknowledged until the connection is given up. 20 s, as gRPC
 /// has it for its keepalive (gRFC A18). It needs no pings, which servers in Go refuse when they

@@ -1,11 +1,10 @@
 //! What went wrong with a call, in gRPC's terms, and what that says of the endpoint.
 
 use crate::link::Gone;
+use registry_core::BoxError;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What came of a call, as far as the endpoint has to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! Who of those that are there gets the calls.
 
 use crate::support::{Backend, LIMIT, Mode, World, call, calls, instance, until_calls_go_to};
+use futures_util::future::join_all;
 use registry_core::Registry;
 use registry_tonic::{Channel, ChannelOptions, Ejection};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tonic_health::pb::health_client::HealthClient;
@@ -188,4 +189,22 @@ async fn metadata_of_the_options_is_sent_unless_the_call_says_otherwise() {
     let heard = backends[0].heard();
     assert_eq!(heard.get("app").unwrap(), "other");
     assert_eq!(heard.get("token").unwrap(), "s3cret");
+}
+
+#[tokio::test]
+async fn calls_end_by_their_deadline_though_their_connection_takes_no_more() {
+    let backends = fleet(1);
+    let world = World::new();
+    world.put_all(&backends).await;
+    let timeout = Some(Duration::from_millis(300));
+    let client = world.client(ChannelOptions { timeout, ..ChannelOptions::default() });
+    calls(&client, 1).await;
+    backends[0].set(Mode::Hang);
+    // A server takes 200 at once unless told otherwise, and tonic's channel holds 1,024 more.
+    let begun = Instant::now();
+    let failed = join_all((0..3_000).map(|_| call(&client))).await;
+    assert!(failed.iter().all(|outcome| {
+        outcome.as_ref().is_err_and(|status| status.code() == Code::DeadlineExceeded)
+    }));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -3,12 +3,13 @@
 use crate::support::{
     LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
 };
-use registry_core::{RegistrationOptions, Start, Status};
+use registry_core::{Instance, RegistrationOptions, Start, Status};
 use registry_mem::{Fault, FaultyRegistry};
-use registry_tonic::{ServeError, serve};
+use registry_tonic::{ServeError, ServeOptions, serve};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -26,17 +27,27 @@ async fn a_server_that_fails_at_once_is_never_registered() {
     world.nothing_ever_was().await;
 }
 
+/// A server that fails when it is told to.
+fn serve_until_it_fails(
+    world: &World,
+    listener: TcpListener,
+    node: Instance,
+    options: ServeOptions,
+) -> (JoinHandle<Outcome>, oneshot::Sender<()>) {
+    let (fail, failing) = oneshot::channel();
+    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
+        failing.await.unwrap();
+        Err(io::Error::other("broken"))
+    });
+    (tokio::spawn(server), fail)
+}
+
 #[tokio::test]
 async fn a_server_that_fails_later_is_withdrawn_before_the_error() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
     let (options, _end) = until_told();
-    let (fail, failing) = oneshot::channel::<()>();
-    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
-        failing.await.unwrap();
-        Err(io::Error::other("broken"))
-    });
-    let server: JoinHandle<Outcome> = tokio::spawn(server);
+    let (server, fail) = serve_until_it_fails(&world, listener, node, options);
     world.next_is(Status::Up).await;
     fail.send(()).unwrap();
     let outcome = within(server).await.unwrap();
@@ -51,12 +62,7 @@ async fn a_server_that_fails_while_it_drains_is_withdrawn_at_once() {
     let (listener, node) = listen().await;
     let (mut options, end) = until_told();
     options.drain = LIMIT * 10;
-    let (fail, failing) = oneshot::channel::<()>();
-    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
-        failing.await.unwrap();
-        Err(io::Error::other("broken"))
-    });
-    let server: JoinHandle<Outcome> = tokio::spawn(server);
+    let (server, fail) = serve_until_it_fails(&world, listener, node, options);
     world.next_is(Status::Up).await;
     end.send(()).unwrap();
     world.next_is(Status::Draining).await;
