@@ -83,6 +83,7 @@ impl Board {
     }
 
     /// The picture, without waiting for anybody.
+    #[inline]
     pub(crate) fn picture(&self) -> Guard<Arc<Picture>> {
         self.picture.load()
     }
