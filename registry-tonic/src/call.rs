@@ -63,9 +63,7 @@ impl Call {
                 return response.map(|body| ResponseBody::new(body, self));
             }
             // It serves, whatever is to come: a stream may go on for hours.
-            if let Some(probe) = self.probe.take() {
-                self.connection.standing().recover(probe);
-            }
+            self.recover();
         }
         response.map(|body| ResponseBody::new(body, self))
     }
@@ -109,17 +107,21 @@ impl Call {
     /// Takes in what came of it.
     fn conclude(&mut self, outcome: Outcome) {
         self.is_judged = true;
-        let connection = self.connection.clone();
         match outcome {
             Outcome::Neither => {}
             Outcome::Success => {
-                connection.load().succeeded();
-                if let Some(probe) = self.probe.take() {
-                    connection.standing().recover(probe);
-                }
+                self.connection.load().succeeded();
+                self.recover();
             }
             Outcome::Failure => self.count_failure(),
         }
+    }
+
+    /// If it was a probe, it has shown that its endpoint serves: what was known of that is over.
+    fn recover(&mut self) {
+        let Some(probe) = self.probe.take() else { return };
+        self.connection.standing().readmit(probe);
+        self.connection.load().answered_again(self.begun.elapsed(), self.board.now());
     }
 
     fn count_failure(&mut self) {
@@ -128,7 +130,14 @@ impl Call {
         let Some(ejection) = &self.board.options.ejection else { return };
         // Of one on probation a single failure is enough, if it is that of its probe.
         let is_enough = failures >= ejection.failures || self.probe.is_some();
-        if !is_enough || !self.board.may_eject(now) {
+        if !is_enough {
+            return;
+        }
+        if !self.board.may_eject(now) {
+            // It is there for when nobody else is, and looks slow: one that awaits its probe would come first.
+            if let Some(probe) = self.probe.take() {
+                self.connection.standing().readmit(probe);
+            }
             return;
         }
         if let Some(duration) = self.connection.standing().eject(ejection, now) {

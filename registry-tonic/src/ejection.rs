@@ -45,7 +45,12 @@ impl Standing {
     /// Whether it is to get a call: not while it is ejected, and one alone after that.
     pub(crate) fn is_usable(&self, now: Ticks) -> bool {
         let word = self.word();
-        word.times == 0 || (now >= word.until && !word.is_probed)
+        word.times == 0 || word.awaits_probe(now)
+    }
+
+    /// Whether its ejection is over, and one call is to show whether it serves again.
+    pub(crate) fn awaits_probe(&self, now: Ticks) -> bool {
+        self.word().awaits_probe(now)
     }
 
     /// Whether it gets no calls now.
@@ -57,15 +62,15 @@ impl Standing {
     /// The right to probe it, if it is to be probed and nobody else has it.
     pub(crate) fn probe(&self, now: Ticks) -> Option<Probe> {
         let word = self.word();
-        if word.times == 0 || now < word.until || word.is_probed {
+        if !word.awaits_probe(now) {
             return None;
         }
         let probed = Word { is_probed: true, ..word };
         self.replace(word.pack(), probed).then(|| Probe(probed.pack()))
     }
 
-    /// Its probe has succeeded.
-    pub(crate) fn recover(&self, probe: Probe) {
+    /// It is ejected no more.
+    pub(crate) fn readmit(&self, probe: Probe) {
         let healthy = Word { times: 0, is_probed: false, until: Ticks::new(0) };
         self.replace(probe.0, healthy);
     }
@@ -105,6 +110,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 impl Word {
     const PROBED: u64 = 1 << 55;
+
+    fn awaits_probe(self, now: Ticks) -> bool {
+        self.times > 0 && now >= self.until && !self.is_probed
+    }
 
     /// Times in the first 8 bits, until in the last 55, which hold 11,000 years.
     fn pack(self) -> u64 {
@@ -152,12 +161,12 @@ mod tests {
         let probe = standing.probe(at(1_203)).expect("nothing came of the first");
         let second = standing.eject(&ejection, at(1_204)).unwrap();
         assert!((1_600..=2_400).contains(&second.as_millis()), "{second:?}");
-        standing.recover(probe);
+        standing.readmit(probe);
         standing.release(probe);
         assert!(standing.is_ejected(at(1_205)), "an old probe has nothing to say");
 
         let probe = standing.probe(at(5_000)).unwrap();
-        standing.recover(probe);
+        standing.readmit(probe);
         assert!(standing.is_usable(at(5_000)) && standing.probe(at(5_000)).is_none());
         let again = standing.eject(&ejection, at(6_000)).unwrap();
         assert!(again.as_millis() <= 1_200, "it had recovered: {again:?}");

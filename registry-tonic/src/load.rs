@@ -104,6 +104,11 @@ impl Load {
         self.update(|estimate| estimate.with(micros(elapsed), now));
     }
 
+    /// A call was answered after `elapsed`, of an endpoint that was ejected: what was known of it is over.
+    pub(crate) fn answered_again(&self, elapsed: Duration, now: Ticks) {
+        self.update(|_| Estimate { micros: micros(elapsed), at: now.millis() });
+    }
+
     /// A call was given up after `elapsed`: it would have taken longer. Whether by so much that it counts as
     /// a failure.
     pub(crate) fn given_up(&self, elapsed: Duration, now: Ticks) -> bool {
@@ -280,6 +285,8 @@ mod tests {
             load.failed(at(0));
         }
         assert_eq!(load.latency(at(0)), Some(MAX_LATENCY), "it has an end");
+        load.answered_again(MS, at(800));
+        assert!(close(load.latency(at(800)).unwrap(), 1_000.0), "nor slow when it serves again");
     }
 
     #[test]

@@ -124,12 +124,17 @@ impl Picker {
     }
 }
 
-/// The first, unless the second is clearly better, or was forgotten.
+/// One whose ejection is over, since it looks slow until a call has shown what it is now. Else the first, unless
+/// the second is clearly better, or was forgotten.
 fn better<'a>(first: &'a Candidate, second: &'a Candidate, now: Ticks) -> &'a Candidate {
+    let awaits_probe = |candidate: &Candidate| candidate.connection.standing().awaits_probe(now);
+    if awaits_probe(first) {
+        return first;
+    }
     let (turn, other) = (first.connection.load(), second.connection.load());
-    let is_second = other.cost_out_of_turn(now, second.share) * BETTER
-        < turn.cost(now, first.share)
-        || other.is_forgotten(now);
+    let is_second = awaits_probe(second)
+        || other.is_forgotten(now)
+        || other.cost_out_of_turn(now, second.share) * BETTER < turn.cost(now, first.share);
     if is_second { second } else { first }
 }
 
@@ -160,9 +165,13 @@ mod tests {
 
     /// How many of 12,000 calls each gets that are over at once.
     fn shares(picker: &Picker) -> Vec<u32> {
+        shares_at(picker, now())
+    }
+
+    fn shares_at(picker: &Picker, now: Ticks) -> Vec<u32> {
         let mut shares = vec![0; picker.candidates().len()];
         for _ in 0..12_000 {
-            let host = picker.pick(now()).unwrap().connection.address().host();
+            let host = picker.pick(now).unwrap().connection.address().host();
             shares[host[1..].parse::<usize>().unwrap()] += 1;
         }
         shares
@@ -226,6 +235,29 @@ mod tests {
         assert_eq!(shares(&picker)[2], 0);
         assert!(eject(0).is_some() && eject(1).is_some());
         assert!(picker.pick(now()).is_some(), "to try is better than to fail");
+    }
+
+    #[tokio::test]
+    async fn one_whose_ejection_is_over_gets_a_call_however_slow_it_looks() {
+        let picker = picker(&[100, 100, 100]);
+        for n in 0..3 {
+            load(&picker, n).answered(MS, now());
+        }
+        let standing = picker.candidates()[2].connection.standing();
+        for _ in 0..9 {
+            load(&picker, 2).failed(now());
+        }
+        standing.eject(&Ejection::default(), now());
+        assert_eq!(shares(&picker)[2], 0);
+        let later = now().plus(Duration::from_millis(1_300));
+        assert!((7_600..8_400).contains(&shares_at(&picker, later)[2]), "whenever it is drawn");
+        let probe = standing.probe(later).unwrap();
+        assert_eq!(shares_at(&picker, later)[2], 0, "one call is enough");
+        for n in 0..3 {
+            load(&picker, n).answered_again(MS, later);
+        }
+        standing.readmit(probe);
+        assert!((3_600..4_400).contains(&shares_at(&picker, later)[2]), "as good as the others");
     }
 
     #[tokio::test]

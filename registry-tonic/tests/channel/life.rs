@@ -192,6 +192,29 @@ async fn an_instance_that_says_goodbye_unannounced_costs_no_call() {
 }
 
 #[tokio::test]
+async fn a_goodbye_on_a_connection_that_stays_open_costs_no_call() {
+    let mut backends = [Backend::start(), Backend::start()];
+    let world = World::new();
+    let client = world.client(ChannelOptions::default());
+    // One stream on each, so that the connections stay, and neither is preferred.
+    let mut streams = Vec::new();
+    for (id, backend) in backends.iter().enumerate() {
+        world.put(instance(id, backend)).await;
+        backend.connected(1).await;
+        let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
+        streams.push(timeout(LIMIT, opened).await.unwrap().unwrap());
+    }
+    until_calls_go_to(&client, &backends, |_| true).await;
+    backends[0].say_goodbye();
+    calls(&client, 300).await;
+    let before = backends[0].calls();
+    calls(&client, 100).await;
+    assert_eq!(backends[0].calls(), before, "it is known to be gone");
+    drop(streams);
+    backends[0].ended().await;
+}
+
+#[tokio::test]
 async fn an_instance_that_comes_back_at_its_address_is_called_again() {
     let mut backends = vec![Backend::start(), Backend::start()];
     let world = World::new();

@@ -130,7 +130,17 @@ impl Backend {
 
     /// It says goodbye, finishes what it has, and ends.
     pub(crate) async fn shut_down(&mut self) {
+        self.say_goodbye();
+        self.ended().await;
+    }
+
+    /// It takes nothing new, on no connection.
+    pub(crate) fn say_goodbye(&mut self) {
         self.end.take().unwrap().send(true).unwrap();
+    }
+
+    /// Waits until it has finished what it had.
+    pub(crate) async fn ended(&mut self) {
         let thread = self.thread.take().unwrap();
         let joined = tokio::task::spawn_blocking(move || thread.join().unwrap());
         timeout(LIMIT, joined).await.unwrap().unwrap();
