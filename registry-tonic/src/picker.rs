@@ -67,7 +67,7 @@ impl Picker {
         &self.candidates
     }
 
-    /// The better of two. If both are ejected any other, and if all are the better all the same: to try is
+    /// The better of two. For one that is ejected another stands in, and if all are, any is taken: to try is
     /// better than to fail. `None` only if no connection is open.
     pub(crate) fn pick(&self, now: Ticks) -> Option<&Candidate> {
         let (first, second) = match &*self.candidates {
@@ -75,12 +75,15 @@ impl Picker {
             [only] => return Some(only).filter(|only| only.connection.is_open()),
             _ => self.two(),
         };
-        match (first.is_usable(now), second.is_usable(now)) {
-            (true, true) => Some(better(first, second, now)),
-            (true, false) => Some(first),
-            (false, true) => Some(second),
-            (false, false) => self.any_usable(now),
-        }
+        let turn = match (first.is_usable(now), second.is_usable(now)) {
+            (true, true) => return Some(better(first, second, now)),
+            (true, false) => first,
+            (false, true) => second,
+            (false, false) => return self.any_usable(now),
+        };
+        let is_another = |candidate: &&Candidate| !std::ptr::eq(*candidate, turn);
+        let stand_in = self.round().filter(is_another).find(|another| another.is_usable(now));
+        Some(stand_in.map_or(turn, |stand_in| better(turn, stand_in, now)))
     }
 
     /// Whether one more may be ejected: half of all stay at least.
@@ -116,11 +119,14 @@ impl Picker {
     }
 
     fn any_usable(&self, now: Ticks) -> Option<&Candidate> {
+        let usable = self.round().find(|candidate| candidate.is_usable(now));
+        usable.or_else(|| self.round().find(|candidate| candidate.connection.is_open()))
+    }
+
+    /// All of them, from any of them on.
+    fn round(&self) -> impl Iterator<Item = &Candidate> {
         let (before, from) = self.candidates.split_at(fastrand::usize(..self.candidates.len()));
-        let round = || from.iter().chain(before);
-        round()
-            .find(|candidate| candidate.is_usable(now))
-            .or_else(|| round().find(|candidate| candidate.connection.is_open()))
+        from.iter().chain(before)
     }
 }
 
@@ -235,6 +241,16 @@ mod tests {
         assert_eq!(shares(&picker)[2], 0);
         assert!(eject(0).is_some() && eject(1).is_some());
         assert!(picker.pick(now()).is_some(), "to try is better than to fail");
+    }
+
+    #[tokio::test]
+    async fn a_slow_one_is_not_taken_because_the_other_that_was_drawn_is_ejected() {
+        let picker = picker(&[100; 3]);
+        for (n, latency) in [(0, 1), (1, 50), (2, 1)] {
+            load(&picker, n).answered(latency * MS, now());
+        }
+        picker.candidates()[0].connection.standing().eject(&Ejection::default(), now());
+        assert_eq!(shares(&picker), [0, 0, 12_000]);
     }
 
     #[tokio::test]

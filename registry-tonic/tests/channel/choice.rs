@@ -103,8 +103,8 @@ async fn one_that_fails_its_probe_while_no_more_may_be_ejected_does_not_come_fir
     for _ in 0..2_000 {
         failed += u32::from(call(&client).await.is_err());
     }
-    // A third of them draw those two; if it came first, it would be two thirds.
-    assert!((500..1_000).contains(&failed), "{failed}");
+    // If it came first, it would be a third of them and more.
+    assert!((4..250).contains(&failed), "{failed}");
 }
 
 #[tokio::test]
