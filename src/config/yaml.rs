@@ -28,7 +28,7 @@ use std::path::Path;
 ///
 /// let wrong = "{Rpc: {Name: a, ListenOn: ':1', Weight: x, Etcd: {Pass: s3cret}}}";
 /// let error = config::from_yaml::<Config>(wrong).unwrap_err();
-/// assert_eq!(error.to_string(), "what should stand here is of the type u32, line=`1`, column=`40`");
+/// assert_eq!(error.to_string(), "what should stand here is of the type u32, line=`1`, column=`41`");
 /// # Ok(())
 /// # }
 /// ```

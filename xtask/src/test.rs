@@ -34,7 +34,7 @@ pub(crate) fn run(docker: bool) -> Result<()> {
     };
     execute(cargo().args(runner).args(EVERYTHING))?;
     if nextest {
-        execute(cargo().args(["test", "--doc"]).args(EVERYTHING))?;
+        execute(cargo().args(["test", "--doc", "--no-fail-fast"]).args(EVERYTHING))?;
     }
     if docker {
         images::run()?;
