@@ -28,9 +28,15 @@ impl Failure {
     /// What to do about it.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
+            // Whoever reads this is no program that could wait: that of the kind is for those.
+            Self::Registry(error) if error.kind() == ErrorKind::Unavailable => Some(
+                "see that the store runs at that address, then repeat it: it may have been done",
+            ),
             Self::Registry(error) => Some(error.kind().advice()),
             Self::NotReady(..) => Some("see why the command does not listen there, or set --probe"),
-            Self::NotWithdrawn(_) => Some(ErrorKind::Unavailable.advice()),
+            Self::NotWithdrawn(_) => {
+                Some("see that the store runs; `registryctl ls` shows who is listed")
+            }
             Self::Output(_) | Self::Signals(_) | Self::Start(..) | Self::Wait(_) => None,
         }
     }

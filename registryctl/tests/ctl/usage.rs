@@ -50,6 +50,9 @@ async fn an_error_says_what_to_do_and_never_a_password() {
             assert_eq!(ended.code, 1, "{ended:?}");
             let told = format!("{ended:?}");
             assert!(told.contains("advice: ") || told.contains("-> "), "{told}");
+            if url.contains("127.0.0.1") && arguments != ["doctor"] {
+                assert!(told.contains("advice: see that the store runs"), "{told}");
+            }
         }
     }
 }
