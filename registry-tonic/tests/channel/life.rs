@@ -196,14 +196,18 @@ async fn a_goodbye_on_a_connection_that_stays_open_costs_no_call() {
     let mut backends = [Backend::start(), Backend::start()];
     let world = World::new();
     let client = world.client(ChannelOptions::default());
+    world.put_all(&backends).await;
     // One stream on each, so that the connections stay, and neither is preferred.
-    let mut streams = Vec::new();
-    for (id, backend) in backends.iter().enumerate() {
-        world.put(instance(id, backend)).await;
-        backend.connected(1).await;
-        let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
-        streams.push(timeout(LIMIT, opened).await.unwrap().unwrap());
-    }
+    let mut streams = [None, None];
+    let opened = async {
+        while streams.iter().any(Option::is_none) {
+            let before = backends[0].calls();
+            let stream = client.clone().watch(HealthCheckRequest::default()).await.unwrap();
+            let called = usize::from(backends[0].calls() == before);
+            streams[called].get_or_insert(stream);
+        }
+    };
+    timeout(LIMIT, opened).await.expect("each gets one");
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].say_goodbye();
     calls(&client, 300).await;
