@@ -96,6 +96,7 @@ pub use self::channel::{connect_channel, connect_channel_target};
 pub use self::connect::{connect, connect_target};
 pub use self::diagnose::diagnose;
 pub use registry_core::*;
+pub use registry_engine::*;
 
 /// The in-memory store, for its operator's powers in tests: compaction, rollback, cut watches.
 #[cfg(feature = "mem")]

@@ -20,9 +20,10 @@ use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use registry_core::{
-    Claim, Cursor, Discovery, DiscoveryOptions, Instance, Lease, LeaseId, MAX_TTL, Origin, Reader,
-    Registry, Revision, ServiceName, View, Watch, record,
+    Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Registry, Revision, ServiceName,
+    Watch, record,
 };
+use registry_engine::{Discovery, DiscoveryOptions, Reader, View};
 use registry_mem::MemRegistry;
 use std::hint::black_box;
 use std::iter::repeat_with;

@@ -40,8 +40,25 @@ impl Instances {
         self.0.iter().map(Instance::id)
     }
 
-    /// Makes all `changes`, in their order.
-    pub(crate) fn apply(&mut self, changes: impl ExactSizeIterator<Item = Change>) {
+    /// Applies all `changes` in order.
+    ///
+    /// A slice that is shared is copied first. Up to 16 changes cost O(log n) comparisons and a shift of
+    /// the slice each; more are merged in one pass.
+    ///
+    /// ```
+    /// use registry_core::{Change, Instance, Instances};
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let node = Instance::new("user.rpc".parse()?, "a".parse()?, "10.0.0.1:80".parse()?);
+    /// let mut instances = Instances::default();
+    /// instances.apply([Change::Put(node.clone())].into_iter());
+    /// assert_eq!(instances.len(), 1);
+    /// instances.apply([Change::Delete(node.id().clone())].into_iter());
+    /// assert!(instances.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn apply(&mut self, changes: impl ExactSizeIterator<Item = Change>) {
         if changes.len() > FEW {
             let mut sorted: BTreeMap<_, _> = self.by_id();
             for change in changes {

@@ -1,14 +1,12 @@
 //! The contract of a service registry, the same over etcd, Redis and memory.
 //!
-//! A service keeps a [`Registration`]; callers hold a [`View`]. These are the engine, which renews,
-//! retries and resumes over any store. A store is a [`Registry`]: it [registers](Registry::register) an
-//! [`Instance`] under a name with a lease, [loads](Registry::load) the name and
-//! [watches](Registry::watch) it from there, as a versioned stream of changes that can be resumed, and
-//! that says so when history is gone.
+//! A store is a [`Registry`]: it [registers](Registry::register) an [`Instance`] under a name with a
+//! lease, [loads](Registry::load) the name and [watches](Registry::watch) it from there. The watch is a
+//! versioned stream of changes that can be resumed, and it reports lost history.
 //!
-//! This crate holds what all stores share: the model, the trait with its laws, the stored form of
-//! an instance, and the engine. It contains no client of any store. A test or a single process uses the
-//! memory store:
+//! This crate holds what all stores share: the model, the trait with its laws, and the stored form of an
+//! instance. It contains no client of any store. Applications use `registry-engine`, which renews,
+//! retries and resumes over any store. A test or a single process uses the memory store:
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -35,7 +33,6 @@
 
 mod cursor;
 pub mod diagnosis;
-mod engine;
 mod error;
 mod instance;
 mod instances;
@@ -50,11 +47,6 @@ mod tls;
 mod watch;
 
 pub use self::cursor::{Cursor, Origin, Revision};
-pub use self::engine::{
-    Backoff, Discovery, DiscoveryOptions, Pace, Picture, PictureRef, Reader, Registration,
-    RegistrationOptions, RegistrationState, Retained, Start, Step, Update, Updates, View,
-    ViewState, follow, metrics,
-};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
 pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};
 pub use self::instances::Instances;

@@ -1,7 +1,7 @@
 //! What the engine must do over every store, under faults, as tests that any store can run.
 //!
-//! [`suite`] makes trials of a [`Registration`](registry_core::Registration) and a
-//! [`View`](registry_core::View) over an [`Arena`]: a store that can be seen on the ways of a publisher
+//! [`suite`] makes trials of a [`Registration`](registry_engine::Registration) and a
+//! [`View`](registry_engine::View) over an [`Arena`]: a store that can be seen on the ways of a publisher
 //! and of a subscriber, each with faults of its own, and directly. What a trial does differs; how it
 //! ends is the same for all:
 //!

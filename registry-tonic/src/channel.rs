@@ -11,7 +11,8 @@ use crate::replay::Replay;
 use crate::status::Cause;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Request, Response};
-use registry_core::{Address, BoxError, View};
+use registry_core::{Address, BoxError};
+use registry_engine::View;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -44,7 +45,7 @@ const MAX_PICKS: u32 = 3;
 /// A clone is a cheap handle to the same connections. They are closed with the last one.
 ///
 /// ```
-/// use registry_core::{Discovery, DiscoveryOptions};
+/// use registry_engine::{Discovery, DiscoveryOptions};
 /// use registry_mem::MemRegistry;
 /// use registry_tonic::{Channel, ChannelOptions};
 /// use std::sync::Arc;

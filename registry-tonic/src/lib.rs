@@ -2,7 +2,7 @@
 //! found.
 //!
 //! A [`Channel`] takes the place of tonic's: any generated client works over it. Its endpoints are
-//! the instances that a [`View`](registry_core::View) shows, kept connected, balanced, and left
+//! the instances that a [`View`](registry_engine::View) shows, kept connected, balanced, and left
 //! alone when they drain or fail.
 //!
 //! [`serve`] runs a server, of tonic or axum, that is registered while it serves.

@@ -1,5 +1,5 @@
 //! What channels tell the facade of the crate `metrics`, as the engine does in
-//! [`registry_core::metrics`]. Of several channels of one service, gauges are those of the one that
+//! [`registry_engine::metrics`]. Of several channels of one service, gauges are those of the one that
 //! changed last.
 //!
 //! | name | kind | labels | what it is |

@@ -2,7 +2,8 @@
 
 use crate::ejection::Ejection;
 use crate::status;
-use registry_core::{Address, Backoff};
+use registry_core::Address;
+use registry_engine::Backoff;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;

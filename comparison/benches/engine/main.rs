@@ -9,7 +9,8 @@ mod fan_out;
 mod pick;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Registry, View};
+use registry_core::{Claim, Instance, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, thread_time};
 use fastrand::Rng;
-use registry_core::{Instance, Instances, View};
+use registry_core::{Instance, Instances};
+use registry_engine::View;
 use std::hint::black_box;
 
 const INSTANCES: usize = 100;

@@ -7,10 +7,8 @@ use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
 use fastrand::f64 as random;
-use registry_core::{
-    Claim, Cursor, Instance, Lease, Registration, RegistrationOptions, Registry, ServiceName,
-    Snapshot, Watch,
-};
+use registry_core::{Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch};
+use registry_engine::{Registration, RegistrationOptions};
 use registry_mem::MemRegistry;
 use std::collections::BTreeSet;
 use std::sync::Arc;

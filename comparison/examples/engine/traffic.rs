@@ -3,9 +3,8 @@
 use crate::world::{LONG, instance, service};
 use anyhow::{Context, Result, ensure};
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{
-    Change, Claim, Discovery, DiscoveryOptions, Instance, Registry, Update, Updates, View,
-};
+use registry_core::{Change, Claim, Instance, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, Update, Updates, View};
 use registry_mem::MemRegistry;
 use std::iter::repeat_with;
 use std::sync::Arc;

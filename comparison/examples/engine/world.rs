@@ -1,7 +1,8 @@
 //! Services, their instances, and views of them.
 
 use anyhow::Result;
-use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Registry, ServiceName, View};
+use registry_core::{Claim, Instance, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use comparison::sections::one_thread;
 use comparison::work::{Names, Work};
 use etcd_client::GetOptions;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{Registration, RegistrationOptions, Start};
+use registry_engine::{Registration, RegistrationOptions, Start};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;

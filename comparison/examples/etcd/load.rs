@@ -12,9 +12,8 @@ use comparison::work::{Lane, Names, Timed, Work};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchStream as Events};
 use futures_util::future::try_join;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{
-    Discovery, DiscoveryOptions, InstanceId, LeaseId, Registry, ServiceName, record,
-};
+use registry_core::{InstanceId, LeaseId, Registry, ServiceName, record};
+use registry_engine::{Discovery, DiscoveryOptions};
 use registry_etcd::EtcdRegistry;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Ours, and what tonic has of its own, told the same by the same view.
 
 use anyhow::Result;
-use registry_core::{Status as Availability, View};
+use registry_core::Status as Availability;
+use registry_engine::View;
 use registry_tonic::{Channel as Ours, ChannelOptions};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

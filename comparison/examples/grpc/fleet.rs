@@ -1,7 +1,8 @@
 //! Services that can be killed, drained and slowed.
 
 use anyhow::{Context, Result, ensure};
-use registry_core::{Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, Status, View};
+use registry_core::{Claim, Instance, Lease, Registry, Status};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -6,9 +6,8 @@
 use anyhow::{Result, ensure};
 use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
-use registry_core::{
-    Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName, View,
-};
+use registry_core::{Claim, Instance, Lease, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use registry_tonic::{Channel, ChannelOptions};
 use std::collections::BTreeSet;

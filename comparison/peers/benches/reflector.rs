@@ -13,9 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::reflector::{ObjectRef, Store, store};
 use kube_runtime::watcher::Event;
-use registry_core::{
-    Claim, Discovery, DiscoveryOptions, Instance, Lease, LeaseId, Registry, ServiceName, View,
-};
+use registry_core::{Claim, Instance, Lease, LeaseId, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::hint::black_box;
 use std::sync::Arc;

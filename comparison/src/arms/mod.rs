@@ -6,7 +6,8 @@ pub mod redis;
 
 use anyhow::{Result, bail};
 use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
-use registry_core::{Change, Claim, Instance, InstanceId, ServiceName, View};
+use registry_core::{Change, Claim, Instance, InstanceId, ServiceName};
+use registry_engine::View;
 use std::time::Duration;
 
 /// How long leases are asked for: longer than any run, so that nothing is renewed and nothing expires

@@ -4,10 +4,8 @@ use super::{Arm, Request};
 use crate::operator::Operator;
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
-use registry_core::{
-    Change, Cursor, Discovery, DiscoveryOptions, ErrorKind, Lease, Registry, ServiceName, View,
-    Watch,
-};
+use registry_core::{Change, Cursor, ErrorKind, Lease, Registry, ServiceName, Watch};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use std::sync::Arc;
 
 /// A store through the trait, as users have it: dynamically dispatched, with every guarantee.

@@ -20,7 +20,7 @@ const OF_TROUBLE: [&str; 4] = [
 
 /// The kinds of the metrics in the table of the documentation, by name.
 fn documented() -> BTreeMap<&'static str, &'static str> {
-    let table = include_str!("../../../registry-core/src/engine/metrics.rs").lines();
+    let table = include_str!("../../../registry-engine/src/metrics.rs").lines();
     let rows = table.filter_map(|line| line.strip_prefix("//! | `registry_"));
     let metrics = rows.map(|row| {
         let (name, rest) = row.split_once("` | ").unwrap();

@@ -1,9 +1,8 @@
 //! Three members, of which one goes: what is registered stays, and no view loses it.
 
 use crate::support::{instance, name, within};
-use registry_core::{
-    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Registry, Target, View,
-};
+use registry_core::{Registry, Target};
+use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
 use registry_etcd::EtcdRegistry;
 use registry_testkit::servers::{EtcdCluster, Process};
 use std::sync::Arc;

@@ -4,9 +4,8 @@ use crate::support::{
     Operator, agreed, claim, failure, goes_on, hasty, ids, instance, next_change, refusal,
     register, service, until, watch, watch_from_now, within,
 };
-use registry_core::{
-    Discovery, DiscoveryOptions, ErrorKind, Registration, RegistrationOptions, Registry, Secret,
-};
+use registry_core::{ErrorKind, Registry, Secret};
+use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::servers::RedisSentinel;
 use std::sync::Arc;

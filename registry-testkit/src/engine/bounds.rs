@@ -2,7 +2,7 @@
 
 use super::{Fault, Side};
 use crate::Traits;
-use registry_core::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
+use registry_engine::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
 use std::ops::Range;
 use std::time::Duration;
 

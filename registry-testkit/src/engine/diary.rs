@@ -1,7 +1,7 @@
 //! What happened when, for whoever reads of a failure.
 
 use futures_util::StreamExt;
-use registry_core::{Registration, RegistrationState};
+use registry_engine::{Registration, RegistrationState};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -3,7 +3,8 @@
 use super::diary::Diary;
 use super::witness::Log;
 use futures_util::StreamExt;
-use registry_core::{Instance, InstanceId, Instances, Picture, Snapshot, Update, View, ViewState};
+use registry_core::{Instance, InstanceId, Instances, Snapshot};
+use registry_engine::{Picture, Update, View, ViewState};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

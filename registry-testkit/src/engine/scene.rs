@@ -6,10 +6,8 @@ use super::witness::Witness;
 use super::{Arena, Side, Terms};
 use crate::case::{instance, retry, service};
 use futures_util::StreamExt;
-use registry_core::{
-    Claim, Discovery, Instance, InstanceId, Instances, Lease, Registration, Registry, Result,
-    ServiceName, View,
-};
+use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
+use registry_engine::{Discovery, Registration, View};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};

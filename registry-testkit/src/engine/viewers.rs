@@ -5,7 +5,8 @@ use super::scene::Scene;
 use super::{Fault, Side};
 use crate::case::{instance, pass, within};
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, ErrorKind, Status, Update};
+use registry_core::{Change, ErrorKind, Status};
+use registry_engine::Update;
 use tokio::time::timeout;
 
 pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut scene: Scene) {
@@ -134,11 +135,11 @@ pub(super) async fn random_faults(mut scene: Scene, seed: u64) {
     let passing_by = async {
         pass(run / 3).await;
         let mut options = scene.terms.registration();
-        options.start = registry_core::Start::InBackground;
+        options.start = registry_engine::Start::InBackground;
         options.stop_timeout = scene.terms.call;
         let node = instance(&scene.service, "passer-by");
         let registry = scene.registry(Side::Publisher);
-        let passer = registry_core::Registration::start(registry, node, options).await.unwrap();
+        let passer = registry_engine::Registration::start(registry, node, options).await.unwrap();
         pass(run / 3).await;
         drop(passer.stop().await); // what is not withdrawn ends by its ttl
         std::future::pending::<()>().await;

@@ -1,9 +1,8 @@
 //! What others are told of a server, from ready to gone.
 
 use super::{Health, ServeError};
-use registry_core::{
-    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry, Status,
-};
+use registry_core::{BoxError, Error, ErrorKind, Instance, Registry, Status};
+use registry_engine::{Registration, RegistrationOptions};
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;

@@ -1,7 +1,8 @@
 //! How a server is announced, and what can go wrong.
 
 use futures_util::future::BoxFuture;
-use registry_core::{BoxError, Error, Instance, RegistrationOptions};
+use registry_core::{BoxError, Error, Instance};
+use registry_engine::RegistrationOptions;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use tonic_health::server::HealthReporter;
 
 /// How a server is announced, and how it ends.
 pub struct ServeOptions {
-    /// How its instance is registered. With [`Start::Within`](registry_core::Start::Within), the
+    /// How its instance is registered. With [`Start::Within`](registry_engine::Start::Within), the
     /// default, a store that does not answer in time is an error, and the server is shut down. With
-    /// [`Start::InBackground`](registry_core::Start::InBackground) it counts as registered at once.
+    /// [`Start::InBackground`](registry_engine::Start::InBackground) it counts as registered at once.
     pub registration: RegistrationOptions,
     /// The gRPC health service to keep in step: none unless set.
     pub health: Option<Health>,

@@ -4,7 +4,8 @@ use crate::support::{
     Backend, LIMIT, Mode, World, call, calls, instance, nobody, service, until_calls_go_to,
 };
 use futures_util::future::join_all;
-use registry_core::{Discovery, DiscoveryOptions, Instance, Registry, Status};
+use registry_core::{Instance, Registry, Status};
+use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::{Fault, FaultyRegistry};
 use registry_tonic::{Channel, ChannelOptions};
 use std::sync::Arc;

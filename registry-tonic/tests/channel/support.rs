@@ -1,9 +1,8 @@
 //! Services that behave as told, and a client that counts.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use registry_core::{
-    Address, Claim, Discovery, DiscoveryOptions, Instance, Lease, Registry, ServiceName,
-};
+use registry_core::{Address, Claim, Instance, Lease, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::MemRegistry;
 use registry_tonic::{Channel, ChannelOptions};
 use std::net::SocketAddr;

@@ -3,7 +3,8 @@
 use crate::support::{
     LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
 };
-use registry_core::{Instance, RegistrationOptions, Start, Status};
+use registry_core::{Instance, Status};
+use registry_engine::{RegistrationOptions, Start};
 use registry_mem::{Fault, FaultyRegistry};
 use registry_tonic::{ServeError, ServeOptions, serve};
 use std::future::pending;

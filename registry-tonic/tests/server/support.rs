@@ -3,10 +3,8 @@
 use axum::Router;
 use axum::routing::get;
 use futures_util::StreamExt;
-use registry_core::{
-    Change, Claim, Discovery, DiscoveryOptions, Instance, Registry, ServiceName, Status, Update,
-    Updates,
-};
+use registry_core::{Change, Claim, Instance, Registry, ServiceName, Status};
+use registry_engine::{Discovery, DiscoveryOptions, Update, Updates};
 use registry_mem::MemRegistry;
 use registry_tonic::{ServeError, ServeOptions, serve};
 use std::future::pending;

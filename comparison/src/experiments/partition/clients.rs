@@ -5,8 +5,10 @@ use super::sites::{Site, System};
 use anyhow::Result;
 use async_trait::async_trait;
 use registry_core::{
-    self as core, Claim, Cursor, Discovery, DiscoveryOptions, Instance, Lease, Registration,
-    RegistrationOptions, Registry, ServiceName, Snapshot, Start, View, Watch,
+    self as core, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch,
+};
+use registry_engine::{
+    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start, View,
 };
 use registry_etcd::EtcdRegistry;
 use registry_redis::RedisRegistry;

@@ -1,0 +1,196 @@
+//! A start from a snapshot file: the store may be away, and the file may be anything.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{ErrorKind, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, Update, ViewState};
+use registry_mem::Fault;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How long changes are gathered before the file is written anew, and a bit.
+const WRITTEN: std::time::Duration = std::time::Duration::from_millis(1_100);
+
+fn options(folder: &Path) -> DiscoveryOptions {
+    DiscoveryOptions { snapshots: Some(folder.to_owned()), ..DiscoveryOptions::default() }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// A folder with a snapshot of what stands in the store of `world`.
+async fn folder(world: &World) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let view = World::over(world.store.clone()).view(options(folder.path())).await;
+    pass(WRITTEN).await;
+    assert_eq!(files(folder.path()).len(), 1, "{view:?}");
+    folder
+}
+
+#[tokio::test(start_paused = true)]
+async fn b9_with_the_store_away_it_starts_with_what_was_known_and_says_so() {
+    let world = World::new();
+    world.put("a").await;
+    world.put("b").await;
+    let folder = folder(&world).await;
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(options(folder.path())).view(&service());
+    let start = Instant::now();
+    ready(&view, secs(3)).await.unwrap();
+    assert_eq!(start.elapsed(), secs(3), "it waits for the store to confirm it, but not for ever");
+    assert_eq!(shown(&view), "a b");
+    let ViewState::Stale { since, why } = view.state() else { panic!() };
+    assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
+    assert_eq!(view.staleness(), secs(3));
+    assert!(world.link.hits().calls_refused > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_store_there_what_went_since_the_file_was_written_goes_at_once() {
+    let world = World::new();
+    let gone = world.put("a").await;
+    world.put("b").await;
+    let folder = folder(&world).await;
+    world.store.deregister(&gone).await.unwrap();
+    world.put("c").await;
+    let start = Instant::now();
+    let view = world.view(options(folder.path())).await;
+    assert_eq!((shown(&view), retained(&view)), ("b c".into(), String::new()));
+    assert_eq!((world.spy.loads(), start.elapsed()), (1, secs(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_at_the_start_what_the_store_does_not_list_is_kept_for_a_while() {
+    let world = World::new();
+    let gone = world.put("a").await;
+    world.put("b").await;
+    let folder = folder(&world).await;
+    world.store.deregister(&gone).await.unwrap();
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(options(folder.path())).view(&service());
+    until_shown(&view, "a b").await;
+    let monitor = Monitor::of(&view);
+    pass(secs(30)).await;
+    world.link.heal();
+    until_live(&view).await;
+    let live = Instant::now();
+    assert_eq!((shown(&view), retained(&view)), ("a b".into(), "a".into()));
+    until_shown(&view, "b").await;
+    assert!((TTL..=TTL + TICK).contains(&live.elapsed()));
+    assert_eq!(monitor.shown(), ["a b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_used_is_passed_over_and_replaced() {
+    let world = World::new();
+    world.put("a").await;
+    let folder = folder(&world).await;
+    let file = files(folder.path()).remove(0);
+    let whole = fs::read(&file).unwrap();
+    let mut changed = whole.clone();
+    let last = changed.len() - 3;
+    changed[last] ^= 1;
+    for bad in [&b""[..], b"\n", b"{}", b"\xff\xff\n", &whole[..whole.len() / 2], &changed] {
+        fs::write(&file, bad).unwrap();
+        let world = World::over(world.store.clone());
+        let view = world.view(options(folder.path())).await;
+        assert_eq!((shown(&view), world.spy.loads()), ("a".into(), 1));
+        pass(WRITTEN).await;
+        assert_eq!(fs::read(&file).unwrap(), whole);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_another_store_does_no_harm() {
+    let other = World::new();
+    other.put("x").await;
+    let folder = folder(&other).await;
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(options(folder.path())).await;
+    assert_eq!((shown(&view), retained(&view)), ("a".into(), String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_is_told_what_the_store_says_and_not_what_a_file_said() {
+    let world = World::new();
+    world.put("a").await;
+    let folder = folder(&world).await;
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(options(folder.path())).view(&service());
+    until_shown(&view, "a").await;
+    let mut updates = view.updates();
+    assert!(updates.next().now_or_never().is_none());
+    world.put("b").await;
+    world.link.heal();
+    let Some(Update::Reset(first)) = within(updates.next()).await else { panic!() };
+    assert_eq!(ids(first.instances()), "a b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_file_and_without_a_store_there_is_nothing_to_be_ready_with() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(options(folder.path())).view(&service());
+    let error = ready(&view, secs(3)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    pass(WRITTEN).await;
+    assert!(files(folder.path()).is_empty(), "nothing is written that nobody said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_follows_the_store_and_each_service_has_its_own() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let other = "user.rpc/2".parse().unwrap();
+    let discovery = Discovery::new(world.spy.clone(), options(folder.path()));
+    let (view, second) = (discovery.view(&service()), discovery.view(&other));
+    ready(&view, secs(5)).await.unwrap();
+    ready(&second, secs(5)).await.unwrap();
+    world.put("a").await;
+    world.put_as(&node_of(&other, "b")).await;
+    pass(2 * WRITTEN).await;
+    world.put("c").await;
+    pass(2 * WRITTEN).await;
+    drop((view, second));
+    assert_eq!(files(folder.path()).len(), 2, "and no drafts");
+
+    world.link.inject(Fault::Outage);
+    let discovery = world.discovery(options(folder.path()));
+    let (view, second) = (discovery.view(&service()), discovery.view(&other));
+    until_shown(&view, "a c").await;
+    until_shown(&second, "b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_cannot_be_written_disturbs_nobody() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let blocked = folder.path().join("file");
+    fs::write(&blocked, "in the way").unwrap();
+    let view = world.view(options(&blocked)).await;
+    world.put("a").await;
+    until_shown(&view, "a").await;
+    pass(10 * WRITTEN).await;
+    assert!(view.state().is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_retained_is_not_written_down() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    world.put("a").await;
+    world.put("b").await;
+    let view = world.view(options(folder.path())).await;
+    world.link.inject(Fault::Cut);
+    until(&view, |picture| !picture.state().is_live()).await;
+    until_live(&view).await;
+    world.store.evict(&service());
+    until(&view, |picture| picture.retained().len() == 2).await;
+    pass(2 * WRITTEN).await;
+    drop(view);
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(options(folder.path())).view(&service());
+    until(&view, |picture| picture.store_snapshot().is_some()).await;
+    assert_eq!(shown(&view), "");
+}

@@ -1,0 +1,348 @@
+//! The bugs of go-zero's discovery that were reproduced (B1 to B9): none of them is ours.
+//!
+//! B10, a `Put` with an unknown lease, is a matter of etcd: see the tests of `registry-etcd`.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{ErrorKind, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationState, Update, View};
+use registry_mem::Fault;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+async fn three(world: &World) -> Vec<Registration> {
+    let mut registrations = Vec::new();
+    for id in ["a", "b", "c"] {
+        registrations.push(world.try_start(node(id), eager()).await.unwrap());
+    }
+    registrations
+}
+
+/// The store is down for `outage`, and then what `heal` makes of it: there are never less than 3.
+async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World)) {
+    let world = World::new();
+    let registrations = three(&world).await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    pass(2 * TTL).await;
+    world.link.inject(Fault::Checkpoint);
+    let monitor = Monitor::of(&view);
+    world.link.inject(Fault::Outage);
+    pass(outage).await;
+    heal(&world);
+    world.link.heal();
+    pass(MAX_BACKOFF + TTL / 2).await;
+    assert_eq!(world.stored_ids().await, "a b c");
+    assert!(registrations.iter().all(|registration| registration.state().is_active()));
+    pass(10 * TTL).await;
+    assert_eq!(monitor.least(), 3, "{outage:?}: {:?}", monitor.shown());
+    assert_eq!(monitor.shown(), ["a b c"]);
+    assert_eq!((retained(&view), view.state().is_live()), (String::new(), true));
+    assert!(world.link.hits().calls_refused > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b1_an_outage_with_the_data_kept_shows_no_moment_without_instances() {
+    for outage in [5, 15, 25, 120] {
+        // The server was down, and its leases start anew with it.
+        assert_never_less_than_three(secs(outage), |world| {
+            world.link.inject(Fault::Rollback);
+            assert_eq!(world.link.hits().rollbacks, 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b1_an_outage_of_the_link_in_which_all_leases_expire_shows_no_such_moment_either() {
+    for outage in [5, 15, 25, 120] {
+        assert_never_less_than_three(secs(outage), |_| {}).await;
+        // The same, with the deletions out of reach.
+        assert_never_less_than_three(secs(outage), |world| {
+            world.link.inject(Fault::Compaction);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b1_an_outage_of_half_a_ttl_loses_no_lease_whatever_backoff_was_drawn() {
+    let world = World::new();
+    let mut registrations = Vec::new();
+    for n in 0..300 {
+        registrations.push(world.start(node(&n.to_string())).await);
+    }
+    pass(6 * TTL).await;
+    world.link.inject(Fault::Outage);
+    pass(TTL / 2).await;
+    world.link.heal();
+    pass(2 * TTL).await;
+    // The store is back for a second at least before the first lease is over.
+    assert_eq!(world.spy.claims().len() - 300, 0, "so many of 300 lapsed with the store there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b1_wiped_data_shows_no_such_moment_either() {
+    let world = World::new();
+    let registrations = three(&world).await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    for _ in 0..3 {
+        world.link.inject(Fault::Outage);
+        pass(secs(15)).await;
+        world.link.inject(Fault::Rollback); // no checkpoint: to nothing
+        world.link.heal();
+        pass(3 * TTL).await;
+        assert_eq!(world.stored_ids().await, "a b c");
+        assert!(registrations.iter().all(|registration| registration.state().is_active()));
+    }
+    assert_eq!((monitor.shown(), world.link.hits().rollbacks), (vec!["a b c".to_owned()], 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b2_short_disconnects_with_compactions_leave_one_record_and_none_after_stop() {
+    let world = World::new();
+    let registration = world.try_start(node("a"), eager()).await.unwrap();
+    let view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    for round in 1..=4 {
+        world.link.inject(Fault::Outage);
+        pass(millis(1_500)).await;
+        let other = world.put_as(&node_of(&"other".parse().unwrap(), "x")).await;
+        world.link.inject(Fault::Compaction);
+        world.store.deregister(&other).await.unwrap();
+        world.link.heal();
+        pass(2 * TTL).await;
+        assert_eq!(world.stored_ids().await, "a");
+        assert_eq!(world.link.hits().compactions, round);
+    }
+    assert_eq!(monitor.shown(), ["a"]);
+    let leases = world.spy.calls().into_iter().filter_map(|(_, call)| match call {
+        Call::KeepAlive(lease) => Some(lease.id()),
+        Call::Register(_, claim) => Some(claim.lease()),
+        _ => None,
+    });
+    let mut leases: Vec<_> = leases.collect();
+    leases.dedup();
+    assert_eq!(leases.len(), 1, "one lease for ever");
+    within(registration.stop()).await.unwrap();
+    assert_eq!(world.stored_ids().await, "");
+    pass(10 * TTL).await;
+    assert_eq!(world.stored_ids().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b3_a_connection_that_goes_silent_is_given_up_before_the_lease_is_over() {
+    // New connections work: only what is under way is never answered. (That a silent watch is
+    // noticed is for the stores, which see the connection: `registry-etcd` and `registry-redis`.)
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    let mut n = 0;
+    world.spy.twist(move |call| {
+        n += u32::from(matches!(call, Call::KeepAlive(_)));
+        (matches!(call, Call::KeepAlive(_)) && n % 2 == 1).then_some(Twist::Hang)
+    });
+    pass(20 * TTL).await;
+    assert_eq!(monitor.shown(), ["a"]);
+    assert!(registration.state().is_active());
+    assert_eq!(world.spy.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b3_after_a_silence_of_any_length_it_is_back_within_ttl_and_timeout() {
+    for silence in [secs(8), secs(90), secs(3600)] {
+        let world = World::new();
+        let registration = world.start(node("a")).await;
+        let view = world.view(DiscoveryOptions::default()).await;
+        world.link.inject(Fault::Silence);
+        pass(silence).await;
+        let lapsed = matches!(registration.state(), RegistrationState::Retrying { .. });
+        assert_eq!(lapsed, silence > TTL, "it knows");
+        world.link.heal();
+        let healed = Instant::now();
+        until_active(&registration).await;
+        until_shown(&view, "a").await;
+        until_live(&view).await;
+        assert!(healed.elapsed() <= MAX_BACKOFF + secs(5), "{:?}", healed.elapsed());
+        assert!(world.link.hits().calls_silenced > 0 && world.link.hits().watches_silenced == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b3_a_load_and_an_opening_watch_that_are_never_answered_raise_the_stale_flag() {
+    for watch in [false, true] {
+        let world = World::new();
+        world.put("a").await;
+        world.spy.twist(move |call| match call {
+            Call::Load if !watch => Some(Twist::Hang),
+            Call::Watch(_) if watch => Some(Twist::Hang),
+            _ => None,
+        });
+        let view = world.discovery(DiscoveryOptions::default()).view(&service());
+        let start = Instant::now();
+        until(&view, |p| matches!(p.state(), registry_engine::ViewState::Stale { .. })).await;
+        assert!((secs(10)..=secs(10) + TICK).contains(&start.elapsed()));
+        world.spy.untwist();
+        until_live(&view).await;
+        assert_eq!(shown(&view), "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b4_an_instance_that_moved_while_nobody_watched_is_replaced_in_one_step() {
+    for compacted in [false, true] {
+        let world = World::new();
+        let old = node("a");
+        let new = old.clone().with_address("10.0.0.100:80".parse().unwrap());
+        let lease = world.put_as(&old).await;
+        world.put("b").await;
+        let view = world.view(DiscoveryOptions::default()).await;
+        let monitor = Monitor::of(&view);
+        world.link.inject(Fault::Outage);
+        pass(secs(5)).await;
+        world.store.deregister(&lease).await.unwrap();
+        world.put_as(&new).await;
+        if compacted {
+            world.link.inject(Fault::Compaction);
+        }
+        world.link.heal();
+        pass(secs(60)).await;
+        let addresses = |id: &str| {
+            let seen = monitor.seen().into_iter();
+            let mut seen: Vec<_> = seen
+                .map(|(_, p)| p.instances().find(id).map(|node| node.address().clone()))
+                .collect();
+            seen.dedup();
+            seen
+        };
+        let (before, after) = (Some(old.address().clone()), Some(new.address().clone()));
+        assert_eq!(addresses("a"), [before.clone(), after], "compacted: {compacted}");
+        assert_eq!(addresses("b"), [before]);
+        assert_eq!(retained(&view), "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_a_view_closed_right_after_it_was_opened_can_be_opened_again() {
+    let world = World::new();
+    let names: Vec<ServiceName> = (0..200).map(|n| format!("s{n}").parse().unwrap()).collect();
+    for name in &names {
+        world.put_as(&node_of(name, "a")).await;
+    }
+    let discovery = world.discovery(DiscoveryOptions::default());
+    for (n, name) in names.iter().enumerate() {
+        let view = discovery.view(name);
+        if n % 3 == 1 {
+            tokio::task::yield_now().await;
+        } else if n % 3 == 2 {
+            ready(&view, secs(5)).await.unwrap();
+        }
+    }
+    pass(millis(1)).await;
+    assert_eq!((world.spy.open(), Handle::current().metrics().num_alive_tasks()), (0, 0));
+    let views: Vec<View> = names.iter().map(|name| discovery.view(name)).collect();
+    for view in &views {
+        ready(view, secs(5)).await.unwrap();
+        assert_eq!(shown(view), "a");
+    }
+    drop(views);
+    pass(millis(1)).await;
+    assert_eq!((world.spy.open(), Handle::current().metrics().num_alive_tasks()), (0, 0));
+}
+
+#[test]
+fn b6_eight_at_once_who_are_first_share_one_watch() {
+    let builder = || tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new();
+        let discovery = world.discovery(DiscoveryOptions::default());
+        let tasks: Vec<_> = (0..8 * 50)
+            .map(|n| {
+                let (discovery, name) = (discovery.clone(), format!("s{}", n / 8));
+                tokio::spawn(async move {
+                    let view = discovery.view(&name.parse().unwrap());
+                    ready(&view, secs(20)).await.unwrap();
+                    view
+                })
+            })
+            .collect();
+        let mut views = Vec::new();
+        for task in tasks {
+            views.push(within(task).await.unwrap());
+        }
+        assert_eq!((world.spy.loads(), world.spy.watches().len(), world.spy.open()), (50, 50, 50));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn b7_one_service_in_trouble_holds_up_no_other() {
+    let world = World::new();
+    world.put("a").await;
+    let discovery = world.discovery(DiscoveryOptions::default());
+    let bad: ServiceName = "bad".parse().unwrap();
+    // Watches break all the time, and neither a load nor another watch is ever answered in time.
+    let mut n = 0;
+    world.spy.twist(move |_| {
+        n += 1;
+        (n > 2).then_some(if n % 2 == 0 { Twist::Hang } else { Twist::Refuse(ErrorKind::Denied) })
+    });
+    let good = discovery.view(&service());
+    ready(&good, secs(1)).await.unwrap();
+    let stuck = discovery.view(&bad);
+    for _ in 0..100 {
+        pass(secs(1)).await;
+        let lease = world.put("b").await;
+        until_shown(&good, "a b").await;
+        world.store.deregister(&lease).await.unwrap();
+        until_shown(&good, "a").await;
+        assert!(ready(&discovery.view(&bad), secs(0)).await.is_err());
+    }
+    assert!(good.state().is_live() && !stuck.state().is_live());
+    world.spy.untwist();
+    until_live(&stuck).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b8_after_a_watch_error_it_resumes_and_shows_nobody_who_is_dead() {
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    for id in ["b", "c", "d"] {
+        let lease = world.put(id).await;
+        until_shown(&view, &format!("a {id}")).await;
+        world.store.deregister(&lease).await.unwrap();
+        until_shown(&view, "a").await;
+    }
+    let (monitor, mut updates) = (Monitor::of(&view), view.updates());
+    assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+    let known = view.store_snapshot().unwrap();
+    for _ in 0..10 {
+        world.link.inject(Fault::Cut);
+        until(&view, |picture| !picture.state().is_live()).await;
+        until_live(&view).await;
+        assert_eq!(world.spy.watches().last(), Some(known.cursor()));
+    }
+    assert_eq!(monitor.shown(), ["a"]);
+    assert!(updates.next().now_or_never().is_none(), "nothing happened");
+    assert_eq!(world.spy.loads(), 1);
+}
+
+// B9, a start while the store is away: `cold_start::b9_...` with a file; here without.
+#[tokio::test(start_paused = true)]
+async fn b9_a_store_that_is_away_at_the_start_ends_no_process() {
+    let world = World::new();
+    world.link.inject(Fault::Outage);
+    let registration = world.try_start(node("a"), in_background()).await.unwrap();
+    let discovery: Discovery = world.discovery(DiscoveryOptions::default());
+    let view = discovery.view(&service());
+    pass(secs(3600)).await;
+    world.link.heal();
+    let healed = Instant::now();
+    until_active(&registration).await;
+    until_shown(&view, "a").await;
+    assert!(healed.elapsed() <= 2 * MAX_BACKOFF);
+    assert!(world.store.services().await.unwrap().contains(&service()));
+}

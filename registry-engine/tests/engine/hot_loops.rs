@@ -1,0 +1,132 @@
+//! A store that fails all the time is asked now and then, not all the time.
+
+use crate::support::*;
+use registry_core::ErrorKind;
+use registry_engine::{DiscoveryOptions, RegistrationState};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// All kinds of failure that a store may answer with.
+const KINDS: [ErrorKind; 7] = [
+    ErrorKind::Unavailable,
+    ErrorKind::Denied,
+    ErrorKind::Compacted,
+    ErrorKind::Diverged,
+    ErrorKind::Internal,
+    ErrorKind::Invalid,
+    ErrorKind::LeaseLost,
+];
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// Opens a view, lets a long time pass, and counts the calls: a load, a watch, or both a round.
+async fn assert_bounded(world: &World, what: &str) {
+    let view = world.discovery(DiscoveryOptions::default()).view(&service());
+    pass(LONG).await;
+    let times: Vec<Instant> = world.spy.calls().iter().map(|(at, _)| *at).collect();
+    // One round every 2.5 s on average, and never more than 5 s apart.
+    assert!((120..800).contains(&times.len()), "{what}: {}", times.len());
+    let burst = times.windows(40).map(|burst| burst[39] - burst[0]).min().unwrap();
+    assert!(burst > secs(5), "{what}: 40 calls in {burst:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= MAX_BACKOFF + TICK), "{what}");
+    world.spy.untwist();
+    until_live(&view).await;
+    until_shown(&view, "a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_always_fails_is_asked_for_in_bounds() {
+    for kind in KINDS {
+        let world = World::new();
+        world.put("a").await;
+        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        assert_bounded(&world, &format!("load {kind}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_never_opens_is_asked_for_in_bounds() {
+    for kind in KINDS {
+        let world = World::new();
+        world.put("a").await;
+        world.spy.twist(move |call| matches!(call, Call::Watch(_)).then_some(Twist::Refuse(kind)));
+        assert_bounded(&world, &format!("watch {kind}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_opens_and_ends_at_once_is_opened_in_bounds() {
+    for kind in KINDS {
+        let world = World::new();
+        world.put("a").await;
+        world
+            .spy
+            .twist(move |call| matches!(call, Call::Watch(_)).then_some(Twist::EndAtOnce(kind)));
+        assert_bounded(&world, &format!("watch that ends {kind}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_register_that_always_fails_is_asked_for_in_bounds() {
+    for kind in KINDS {
+        let world = World::new();
+        world
+            .spy
+            .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Refuse(kind)));
+        let registration = world.try_start(node("a"), in_background()).await.unwrap();
+        pass(LONG).await;
+        let claims = world.spy.claims().len();
+        assert!((120..400).contains(&claims), "{kind}: {claims}");
+        let RegistrationState::Retrying { why, .. } = registration.state() else { panic!() };
+        assert_eq!(why.kind(), kind);
+        world.spy.untwist();
+        until_active(&registration).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_always_fails_is_asked_for_in_bounds() {
+    for kind in KINDS {
+        let world = World::new();
+        let _registration = world.start(node("a")).await;
+        world
+            .spy
+            .twist(move |call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Refuse(kind)));
+        pass(LONG).await;
+        let calls = world.spy.calls().len();
+        // Each time it is lost it can be registered anew, and is renewed a third of a ttl later.
+        assert!((60..2_000).contains(&calls), "{kind}: {calls}");
+        world.spy.untwist();
+        pass(TTL).await;
+        assert_eq!(world.stored_ids().await, "a", "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_gives_a_batch_and_forgets_is_loaded_in_bounds() {
+    // go-zero #3364: progress alone must not make a round free.
+    let world = World::new();
+    world.put("a").await;
+    world.spy.twist(|call| {
+        matches!(call, Call::Watch(_)).then_some(Twist::ProgressAndEnd(ErrorKind::Compacted))
+    });
+    let _view = world.discovery(DiscoveryOptions::default()).view(&service());
+    for second in 0..600 {
+        let before = world.spy.loads();
+        pass(secs(1)).await;
+        let loads = world.spy.loads() - before;
+        assert!(loads <= 50, "{loads} loads in second {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawal_that_always_fails_is_asked_for_in_bounds() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.spy.twist(|call| {
+        matches!(call, Call::Deregister).then_some(Twist::Refuse(ErrorKind::Unavailable))
+    });
+    within(registration.stop()).await.unwrap_err();
+    let withdrawals = world.spy.withdrawals().len();
+    assert!((3..30).contains(&withdrawals), "{withdrawals}");
+}

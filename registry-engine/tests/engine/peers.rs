@@ -1,0 +1,328 @@
+//! The bugs of other registries, by their number in the list of 24: those that an engine or a
+//! memory store could have.
+//!
+//! Elsewhere: 12, 14, 15 and 21 are of Redis, 18, 19 and 20 of etcd clients, and are for the tests
+//! of `registry-redis` and `registry-etcd` on real servers. 9 is 1 and 8. 16, a record that cannot
+//! be decoded, is a scenario of `registry-testkit`; the memory store has no such records.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Change, Lease, Registry, ServiceName};
+use registry_engine::{DiscoveryOptions, RegistrationOptions, Update};
+use registry_mem::Fault;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn peer_01_after_an_outage_of_ten_ttls_it_is_registered_again_without_a_call() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
+        world.link.inject(fault);
+        pass(10 * TTL).await;
+        assert!(!registration.state().is_active(), "{fault:?}");
+        world.link.heal();
+        let healed = Instant::now();
+        until_active(&registration).await;
+        assert!(healed.elapsed() <= MAX_BACKOFF + TICK, "{fault:?}: {:?}", healed.elapsed());
+        assert_eq!(world.stored_ids().await, "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_01_twelve_restarts_of_the_store_are_survived() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    for _ in 0..12 {
+        pass(secs(3600)).await;
+        world.link.inject(Fault::Outage);
+        pass(secs(60)).await;
+        world.link.inject(Fault::Rollback);
+        world.link.heal();
+        until_active(&registration).await;
+        assert_eq!(world.stored_ids().await, "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_02_a_lease_revoked_behind_its_back_is_registered_and_not_renewed_for_ever() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::LeaseLost);
+    let (lost, renewals) = (Instant::now(), world.spy.renewals().len());
+    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    assert_eq!(world.stored_ids().await, "a");
+    assert!(registration.state().is_active());
+    let after = world.spy.renewals().len() - renewals;
+    let claims = world.spy.claims().iter().filter(|(at, _)| *at > lost).count();
+    // The one that was refused, and perhaps the first early one of the new lease and the next.
+    assert!((1..=3).contains(&after) && claims == 1, "{after} {claims}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_03_it_lives_on_after_five_ttls_in_which_its_owner_does_nothing() {
+    let world = World::new();
+    let _registration = world.start(node("a")).await;
+    for _ in 0..50 {
+        pass(TTL / 10).await;
+        assert_eq!(world.stored_ids().await, "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_04_a_removal_is_an_event() {
+    let world = World::new();
+    let lease = world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let mut updates = view.updates();
+    assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+    world.store.deregister(&lease).await.unwrap();
+    let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
+    assert_eq!(batch.changes, [Change::Delete("a".parse().unwrap())]);
+    until_shown(&view, "").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_05_of_a_burst_of_changes_none_is_lost() {
+    // 1,000 is more than a view takes in at once.
+    for size in [100, 1_000] {
+        let world = World::new();
+        let view = world.view(DiscoveryOptions::default()).await;
+        let mut updates = view.updates();
+        assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+        let mut leases: Vec<Lease> = Vec::new();
+        for n in 0..size / 2 {
+            leases.push(world.put(&n.to_string()).await);
+        }
+        for lease in &leases {
+            world.store.deregister(lease).await.unwrap();
+        }
+        let mut changes = Vec::new();
+        while changes.len() < size {
+            let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
+            changes.extend(batch.changes.clone());
+        }
+        for (n, change) in changes.iter().enumerate() {
+            let id = (n % (size / 2)).to_string();
+            assert_eq!(
+                (change.id().as_str(), n < size / 2),
+                (&*id, matches!(change, Change::Put(_)))
+            );
+        }
+        until_shown(&view, "").await;
+        assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_06_all_removals_of_one_revision_arrive_together() {
+    let world = World::new();
+    for id in ["a", "b", "c"] {
+        world.put(id).await;
+    }
+    let view = world.view(DiscoveryOptions::default()).await;
+    let (monitor, mut updates) = (Monitor::of(&view), view.updates());
+    assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+    world.store.evict(&service());
+    let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
+    assert_eq!(batch.changes.len(), 3);
+    until_shown(&view, "").await;
+    assert_eq!(monitor.shown(), ["a b c", ""]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_07_an_expiry_is_an_event_on_time_and_in_order() {
+    let world = World::new();
+    let view = world.view(DiscoveryOptions::default()).await;
+    let start = Instant::now();
+    for seconds in [3, 1, 2] {
+        let claim = registry_core::Claim::new(secs(seconds)).unwrap();
+        world.store.register(&node(&seconds.to_string()), &claim).await.unwrap();
+    }
+    until_shown(&view, "1 2 3").await;
+    let monitor = Monitor::of(&view);
+    until_shown(&view, "").await;
+    assert_eq!(monitor.shown(), ["1 2 3", "2 3", "3", ""]);
+    for ((at, _), seconds) in monitor.seen().iter().rev().zip([3, 2, 1]) {
+        assert!((secs(seconds)..=secs(seconds) + TICK).contains(&(*at - start)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_07_a_slow_consumer_loses_nothing() {
+    let world = World::new();
+    let view = world.view(DiscoveryOptions::default()).await;
+    let mut updates = view.updates();
+    assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+    for n in 0..20 {
+        world.put(&n.to_string()).await;
+    }
+    for n in 0..20 {
+        pass(secs(1)).await;
+        let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
+        assert_eq!(batch.changes[0].id().as_str(), n.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_08_a_compaction_under_a_view_that_cannot_read_ends_nothing() {
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    for id in ["b", "c", "d"] {
+        world.link.inject(Fault::Outage);
+        pass(secs(30)).await;
+        world.put(id).await;
+        world.link.inject(Fault::Compaction);
+        world.link.heal();
+        until(&view, |picture| picture.instances().find(id).is_some()).await;
+        until_live(&view).await;
+    }
+    assert_eq!((shown(&view), world.spy.loads()), ("a b c d".into(), 4));
+    world.put("e").await;
+    until_shown(&view, "a b c d e").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_10_no_instance_rises_from_the_dead_after_a_reconnect() {
+    let world = World::new();
+    let gone = world.put("a").await;
+    world.put("b").await;
+    let view = world.view(no_retention()).await;
+    world.store.deregister(&gone).await.unwrap();
+    until_shown(&view, "b").await;
+    let monitor = Monitor::of(&view);
+    for fault in [Fault::Cut, Fault::Compaction, Fault::Cut, Fault::Cut] {
+        world.link.inject(fault);
+        pass(secs(10)).await;
+    }
+    assert_eq!(monitor.shown(), ["b"]);
+    assert_eq!(world.link.hits().watches_ended, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_11_what_is_registered_between_the_load_and_the_watch_is_seen() {
+    let world = World::new(); // nor is a watch before the first instance an error
+    let (store, mut done) = (world.store.clone(), false);
+    world.spy.twist(move |call| {
+        if matches!(call, Call::Watch(_)) && !done {
+            done = true;
+            store.register(&node("a"), &long()).now_or_never().unwrap().unwrap();
+        }
+        None
+    });
+    let view = world.view(DiscoveryOptions::default()).await;
+    until_shown(&view, "a").await;
+    assert_eq!(world.spy.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_13_a_crashed_member_goes_though_another_renews() {
+    let world = World::new();
+    let crashed = World::over(world.store.clone());
+    let _alive = world.start(node("a")).await;
+    let registration = crashed.start(node("b")).await;
+    crashed.link.inject(Fault::Outage); // kill -9, as the store sees it
+    pass(TTL).await;
+    assert_eq!(world.stored_ids().await, "a");
+    drop(registration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_13_after_a_flush_all_are_back_and_after_a_withdrawal_nobody_is_busy() {
+    let world = World::new();
+    let registrations = [world.start(node("a")).await, world.start(node("b")).await];
+    world.link.inject(Fault::Rollback); // FLUSHALL
+    assert_eq!(world.stored_ids().await, "");
+    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    assert_eq!(world.stored_ids().await, "a b");
+    for registration in registrations {
+        within(registration.stop()).await.unwrap();
+    }
+    let calls = world.spy.calls().len();
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    pass(secs(600)).await;
+    assert_eq!(world.spy.calls().len(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_17_changes_are_delivered_in_their_order() {
+    let (world, claim) = (World::new(), long());
+    let view = world.view(DiscoveryOptions::default()).await;
+    let weights = view.updates().skip(1).take(300).map(|update| match update {
+        Update::Batch(batch) => match &batch.changes[..] {
+            [Change::Put(node)] => node.weight(),
+            other => panic!("{other:?}"),
+        },
+        Update::Reset(_) => panic!("it kept up"),
+    });
+    let weights = tokio::spawn(weights.collect::<Vec<u32>>());
+    tokio::task::yield_now().await;
+    for n in 0..300 {
+        world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+        if n % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(within(weights).await.unwrap(), (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_22_the_exit_of_the_last_is_seen_at_once_and_a_mass_expiry_is_not() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let start = Instant::now();
+    within(registration.stop()).await.unwrap();
+    until_shown(&view, "").await;
+    assert_eq!(start.elapsed(), secs(0));
+
+    let registrations = [world.start(node("a")).await, world.start(node("b")).await];
+    until_shown(&view, "a b").await;
+    world.link.inject(Fault::Outage);
+    pass(3 * TTL).await;
+    world.spy.twist(|call| {
+        let registers = matches!(call, Call::Register(..));
+        registers.then_some(Twist::Refuse(registry_core::ErrorKind::Unavailable))
+    });
+    world.link.heal();
+    until_live(&view).await;
+    until(&view, |picture| picture.retained().len() == 2).await;
+    assert_eq!(shown(&view), "a b");
+    drop(registrations);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_23_an_update_of_what_was_known_at_the_start_reaches_every_watcher() {
+    let world = World::new();
+    let options = RegistrationOptions::default();
+    let registration = world.try_start(node("a"), options).await.unwrap();
+    let one = world.view(DiscoveryOptions::default()).await;
+    let two = world.view(DiscoveryOptions::default()).await;
+    within(registration.update(node("a").with_weight(7))).await.unwrap();
+    for view in [one, two] {
+        until(&view, |picture| picture.instances()[0].weight() == 7).await;
+    }
+    let other: ServiceName = "other".parse().unwrap();
+    assert!(world.store.load(&other).await.unwrap().instances().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_24_protection_has_a_limit_and_is_visible() {
+    let world = World::new();
+    for id in ["a", "b", "c"] {
+        world.put(id).await;
+    }
+    let view = world.view(DiscoveryOptions::default()).await;
+    world.link.inject(Fault::Cut);
+    until(&view, |picture| !picture.state().is_live()).await;
+    until_live(&view).await;
+    world.store.evict(&service());
+    let start = Instant::now();
+    until(&view, |picture| picture.retained().len() == 3).await;
+    assert!(view.picture().retained().iter().all(|retained| retained.since == start));
+    // The store stays in trouble for ever.
+    world.link.inject(Fault::Outage);
+    until_shown(&view, "").await;
+    assert!((secs(30)..=secs(30) + TICK).contains(&start.elapsed()), "{:?}", start.elapsed());
+}

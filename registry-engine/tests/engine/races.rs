@@ -1,0 +1,78 @@
+//! What only threads that meet at the wrong moment can break.
+
+use crate::support::*;
+use fastrand::Rng;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::Registry;
+use registry_engine::{DiscoveryOptions, Picture, View};
+use std::hint::spin_loop;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+fn four_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap()
+}
+
+/// Makes a change, and returns at some moment while it is on its way to those who look.
+fn change(world: &World, rng: &mut Rng, claim: &registry_core::Claim, n: u32) {
+    let change = world.store.register(&node("a").with_weight(n), claim).now_or_never();
+    change.unwrap().unwrap();
+    for _ in 0..rng.u32(0..3_000) {
+        spin_loop();
+    }
+}
+
+#[test]
+fn who_waits_for_a_change_misses_none_that_comes_at_the_same_moment() {
+    four_threads().block_on(async {
+        let (world, claim, mut rng) = (World::new(), long(), Rng::with_seed(7));
+        let mut view = world.view(DiscoveryOptions::default()).await;
+        for n in 0..25_000 {
+            change(&world, &mut rng, &claim, n);
+            // There is one change in each round: a wake that is missed is a hang.
+            timeout(secs(10), view.changed()).await.expect("a wake was missed");
+            assert_eq!(view.picture().instances()[0].weight(), n);
+        }
+    });
+}
+
+#[test]
+fn who_waits_for_an_update_misses_none_that_comes_at_the_same_moment() {
+    four_threads().block_on(async {
+        let (world, claim, mut rng) = (World::new(), long(), Rng::with_seed(7));
+        let view = world.view(DiscoveryOptions::default()).await;
+        let mut updates = view.updates();
+        within(updates.next()).await.unwrap();
+        for n in 0..25_000 {
+            change(&world, &mut rng, &claim, n);
+            timeout(secs(10), updates.next()).await.expect("a wake was missed").unwrap();
+        }
+    });
+}
+
+fn at(view: &View) -> *const Picture {
+    &raw const *view.picture()
+}
+
+#[test]
+fn a_view_that_closes_does_not_forget_the_one_that_was_opened_meanwhile() {
+    four_threads().block_on(async {
+        let world = World::new();
+        let discovery = world.discovery(DiscoveryOptions::default());
+        let threads = (0..4).map(|_| {
+            let discovery = discovery.clone();
+            tokio::spawn(async move {
+                for n in 0..30_000 {
+                    // Others close and open the same all the time. These two are one.
+                    let (one, two) = (discovery.view(&service()), discovery.view(&service()));
+                    let (first, other, again) = (at(&one), at(&two), at(&one));
+                    assert!(first != again || first == other, "two watches in round {n}");
+                }
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        for thread in threads {
+            timeout(secs(60), thread).await.unwrap().unwrap();
+        }
+    });
+}

@@ -1,0 +1,318 @@
+//! A registration lives on: renewals, outages, lost leases, and those who want the same id.
+
+use crate::support::*;
+use futures_util::StreamExt;
+use registry_core::{ErrorKind, MAX_TTL, MIN_TTL, Registry};
+use registry_engine::{RegistrationOptions, RegistrationState};
+use registry_mem::Fault;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a third of the ttl may be with its jitter of a tenth.
+fn is_a_third(gap: Duration) -> bool {
+    (TTL.mul_f64(0.9 / 3.0)..=TTL.mul_f64(1.1 / 3.0) + TICK).contains(&gap)
+}
+
+fn gaps(times: &[Instant]) -> Vec<Duration> {
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_renews_every_third_of_the_ttl_give_or_take_a_tenth() {
+    let world = World::new();
+    let start = Instant::now();
+    let registration = world.start(node("a")).await;
+    pass(secs(100)).await;
+    let renewals = world.spy.renewals();
+    assert!(renewals[0] - start <= TTL / 3 + TICK, "the first one comes early, not late");
+    assert!(gaps(&renewals).into_iter().all(is_a_third), "{:?}", gaps(&renewals));
+    assert!((26..=35).contains(&renewals.len()), "{}", renewals.len());
+    assert_eq!(world.spy.claims().len(), 1);
+    assert!(registration.state().is_active());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_id_stays_over_all_re_registrations_and_only_the_start_takes_over() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    for lost in 1..=3 {
+        world.link.inject(Fault::LeaseLost);
+        assert_eq!(world.link.hits().leases_ended, lost);
+        pass(TTL).await;
+        assert_eq!(world.stored_ids().await, "a");
+        assert!(registration.state().is_active());
+    }
+    let claims = world.spy.claims();
+    assert_eq!(claims.len(), 4);
+    assert!(claims.iter().all(|(_, claim)| claim.lease() == claims[0].1.lease()));
+    let takeovers: Vec<bool> = claims.iter().map(|(_, claim)| claim.takeover()).collect();
+    assert_eq!(takeovers, [true, false, false, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_made_good_at_the_next_renewal() {
+    let world = World::new();
+    let _registration = world.start(node("a")).await;
+    world.link.inject(Fault::LeaseLost);
+    assert_eq!(world.stored_ids().await, "");
+    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    assert_eq!(world.stored_ids().await, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_keeps_it_alive_from_when_the_renewal_was_sent() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let mut renewals = 0;
+    world.spy.twist(move |call| match call {
+        Call::KeepAlive(_) if renewals == 0 => {
+            renewals += 1;
+            Some(Twist::Late(secs(3)))
+        }
+        _ => Some(Twist::Refuse(ErrorKind::Unavailable)),
+    });
+    until_state(&registration, |state| !state.is_active()).await;
+    let sent = world.spy.renewals()[0];
+    let active = sent.elapsed();
+    assert!((TTL..=TTL + TICK).contains(&active), "{active:?}");
+    let RegistrationState::Retrying { since, why } = registration.state() else { panic!() };
+    assert_eq!((since, why.kind()), (Instant::now(), ErrorKind::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_not_answered_is_sent_again_before_the_ttl_is_over() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let mut hung = 0;
+    world.spy.twist(move |call| match call {
+        Call::KeepAlive(_) if hung == 0 => {
+            hung += 1;
+            Some(Twist::Hang)
+        }
+        _ => None,
+    });
+    for _ in 0..300 {
+        pass(millis(100)).await;
+        assert_eq!(world.stored_ids().await, "a");
+        assert!(registration.state().is_active());
+    }
+    assert_eq!(world.spy.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_presumed_lost_is_registered_and_not_renewed() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    pass(TTL).await;
+    let last = *world.spy.renewals().last().unwrap();
+    world.link.inject(Fault::Outage);
+    pass(3 * TTL).await;
+    assert!(world.link.hits().calls_refused > 0);
+    assert!(world.spy.renewals().iter().all(|at| *at < last + TTL));
+    let claims = world.spy.claims();
+    assert!(claims[1..].iter().all(|(at, _)| *at >= last + TTL));
+    assert!(claims.len() > 2);
+
+    world.link.heal();
+    until_active(&registration).await;
+    let registered = Instant::now();
+    pass(TTL).await;
+    assert!(world.spy.renewals().iter().all(|at| *at < last + TTL || *at >= registered));
+    assert_eq!(world.stored_ids().await, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_shorter_than_the_ttl_is_no_loss() {
+    let world = World::new();
+    let registration = world.try_start(node("a"), eager()).await.unwrap();
+    pass(TTL).await;
+    world.link.inject(Fault::Outage);
+    // The last renewal is 3.7 s old at most, and the next try comes a second later at most.
+    pass(TTL / 2).await;
+    world.link.heal();
+    for _ in 0..100 {
+        pass(millis(100)).await;
+        assert!(registration.state().is_active());
+    }
+    assert!(world.link.hits().calls_refused > 0);
+    assert_eq!(world.spy.claims().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_backs_off_ever_longer_up_to_the_max_and_anew_after_each_success() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    for _ in 0..2 {
+        let before = world.spy.calls().len();
+        world.link.inject(Fault::Outage);
+        pass(secs(100)).await;
+        let tries: Vec<Instant> = world.spy.calls()[before..].iter().map(|(at, _)| *at).collect();
+        let gaps = gaps(&tries);
+        for (n, gap) in (0..4).zip(&gaps) {
+            assert!(*gap <= millis(100) * 2_u32.pow(n) + TICK, "gap {n} of {gaps:?}");
+        }
+        assert!(gaps.iter().all(|gap| *gap <= MAX_BACKOFF + TICK), "{gaps:?}");
+        assert!(gaps.iter().any(|gap| *gap > MAX_BACKOFF / 2), "{gaps:?}");
+        // One every 2.5 s on average, after a start of 6 short ones.
+        assert!((20..90).contains(&tries.len()), "{}", tries.len());
+        world.link.heal();
+        until_active(&registration).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_superseded_asks_once_per_ttl_without_takeover_until_the_other_goes() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let other = node("a").with_weight(7);
+    let theirs = world.store.register(&other, &long().with_takeover(true)).await.unwrap();
+    until_state(&registration, |state| matches!(state, RegistrationState::Superseded)).await;
+    let superseded = Instant::now();
+    pass(10 * TTL).await;
+    assert_eq!(world.stored().await, [other], "nobody fights");
+    assert!(matches!(registration.state(), RegistrationState::Superseded));
+    let claims = world.spy.claims();
+    assert!(claims[1..].iter().all(|(_, claim)| !claim.takeover()));
+    let asked: Vec<Instant> =
+        claims.iter().map(|(at, _)| *at).filter(|at| *at >= superseded).collect();
+    let allowed = TTL.mul_f64(0.9)..=TTL.mul_f64(1.1) + TICK;
+    assert!(gaps(&asked).iter().all(|gap| allowed.contains(gap)), "{:?}", gaps(&asked));
+    assert!((9..=12).contains(&asked.len()), "{}", asked.len());
+    assert!(world.spy.renewals().iter().all(|at| *at <= superseded), "it holds nothing");
+
+    world.store.deregister(&theirs).await.unwrap();
+    let gone = Instant::now();
+    until_active(&registration).await;
+    assert!(gone.elapsed() <= TTL.mul_f64(1.1) + TICK);
+    assert_eq!(world.stored().await, [node("a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_registrations_of_one_id_do_not_fight() {
+    let world = World::new();
+    let first = world.start(node("a")).await;
+    let second = world.start(node("a").with_weight(7)).await;
+    pass(20 * TTL).await;
+    assert!(matches!(first.state(), RegistrationState::Superseded));
+    assert!(second.state().is_active());
+    assert_eq!(world.stored().await, [second.instance()]);
+    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
+
+    // It holds after an outage too, in which both lapse.
+    world.link.inject(Fault::Outage);
+    pass(3 * TTL).await;
+    world.link.heal();
+    pass(3 * TTL).await;
+    let active = [&first, &second].iter().filter(|one| one.state().is_active()).count();
+    assert_eq!(active, 1);
+    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_states_are_told_in_order_and_end_with_stopped() {
+    let world = World::new();
+    world.link.inject(Fault::Outage);
+    let registration = world.try_start(node("a"), in_background()).await.unwrap();
+    let states = registration.states();
+    let told = tokio::spawn(states.map(|state| name(&state)).collect::<Vec<_>>());
+    pass(secs(1)).await;
+    world.link.heal();
+    until_active(&registration).await;
+    world.link.inject(Fault::Outage);
+    pass(2 * TTL).await;
+    world.link.heal();
+    until_active(&registration).await;
+    let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
+    pass(TTL).await;
+    world.store.deregister(&theirs).await.unwrap();
+    pass(2 * TTL).await;
+    within(registration.stop()).await.unwrap();
+    let mut told = within(told).await.unwrap();
+    told.dedup(); // what went wrong may change
+    let expected = ["retrying", "active", "retrying", "active", "superseded", "active", "stopped"];
+    assert_eq!(told, expected);
+}
+
+fn name(state: &RegistrationState) -> &'static str {
+    match state {
+        RegistrationState::Active => "active",
+        RegistrationState::Retrying { .. } => "retrying",
+        RegistrationState::Superseded => "superseded",
+        RegistrationState::Stopped => "stopped",
+        _ => "another",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_that_start_together_do_not_renew_together() {
+    let world = World::new();
+    let mut registrations = Vec::new();
+    for n in 0..100 {
+        registrations.push(world.start(node(&n.to_string())).await);
+    }
+    let start = Instant::now();
+    pass(secs(60)).await;
+    for window in [0, 10, 30, 50] {
+        let mut buckets = [0; 10];
+        for at in world.spy.renewals() {
+            let at = (at - start).as_millis();
+            if (window * 1_000..window * 1_000 + 3_000).contains(&at) {
+                buckets[usize::try_from((at - window * 1_000) / 300).unwrap()] += 1;
+            }
+        }
+        // 9 on average.
+        assert!(buckets.iter().all(|bucket| *bucket < 30), "{window}: {buckets:?}");
+    }
+    assert_eq!(world.spy.claims().len(), 100, "none was lost meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_that_come_back_from_an_outage_come_one_by_one() {
+    let world = World::new();
+    let mut registrations = Vec::new();
+    for n in 0..100 {
+        registrations.push(world.start(node(&n.to_string())).await);
+    }
+    world.link.inject(Fault::Outage);
+    pass(secs(60)).await;
+    world.link.heal();
+    let (healed, before) = (Instant::now(), world.spy.claims().len());
+    pass(MAX_BACKOFF + TICK).await;
+    assert!(registrations.iter().all(|registration| registration.state().is_active()));
+    let mut buckets = [0; 11];
+    for (at, _) in &world.spy.claims()[before..] {
+        buckets[usize::try_from((*at - healed).as_millis() / 500).unwrap()] += 1;
+    }
+    assert_eq!(buckets.iter().sum::<u32>(), 100, "one call each");
+    // Full jitter: 19 in the first half second, falling from there.
+    assert!(buckets.iter().all(|bucket| *bucket < 45), "{buckets:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shortest_and_the_longest_ttl_are_kept() {
+    for ttl in [MIN_TTL, MAX_TTL] {
+        let world = World::new();
+        let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+        let _registration = world.try_start(node("a"), options).await.unwrap();
+        pass(10 * ttl).await;
+        let renewals = world.spy.renewals().len();
+        assert!((25..=38).contains(&renewals), "{ttl:?}: {renewals}");
+        assert_eq!(world.spy.claims().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_grants_more_than_was_asked_for_is_renewed_by_what_it_granted() {
+    let world = World::new();
+    world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Grant(6 * TTL)));
+    let registration = world.start(node("a")).await;
+    let claimed = Instant::now();
+    // The store is as good as away for the owner's ttl, but not for the one it granted.
+    world.link.inject(Fault::Outage);
+    pass(secs(59)).await;
+    assert!(registration.state().is_active());
+    let tries: Vec<Instant> = world.spy.renewals();
+    assert!(tries[0] - claimed <= 2 * TTL + TICK);
+    pass(secs(1) + TICK).await;
+    assert!(!registration.state().is_active());
+}

@@ -1,0 +1,118 @@
+//! All that is well is renewed by one task: what goes wrong with one is no matter of the others.
+
+use crate::support::*;
+use registry_core::ErrorKind;
+use registry_engine::Registration;
+use registry_mem::Fault;
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
+use tokio::time::Instant;
+
+async fn many(world: &World, count: usize) -> Vec<Registration> {
+    let mut registrations = Vec::new();
+    for n in 0..count {
+        registrations.push(world.start(node(&format!("{n:03}"))).await);
+    }
+    registrations
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_holds_up_no_other() {
+    let world = World::new();
+    let registrations = many(&world, 100).await;
+    world.spy.twist(|call| match call {
+        Call::KeepAlive(lease) if lease.instance().id().as_str() == "042" => Some(Twist::Hang),
+        _ => None,
+    });
+    pass(TTL * 3).await;
+    let lost: Vec<_> =
+        world.spy.claims().into_iter().skip(100).map(|(_, claim)| claim.lease()).collect();
+    assert!(!lost.is_empty(), "the one that hangs is registered anew");
+    assert!(lost.iter().all(|lease| *lease == lost[0]), "and no other is");
+    let others = registrations.iter().filter(|one| one.instance().id().as_str() != "042");
+    assert_eq!(others.filter(|one| one.state().is_active()).count(), 99);
+    assert!(world.stored().await.len() >= 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_over_one_lease_costs_no_other() {
+    let world = World::new();
+    let _registrations = many(&world, 20).await;
+    let mut panics = 0;
+    world.spy.twist(move |call| match call {
+        Call::KeepAlive(lease) if lease.instance().id().as_str() == "007" && panics < 2 => {
+            panics += 1;
+            Some(Twist::Panic)
+        }
+        _ => None,
+    });
+    pass(TTL * 3).await;
+    assert_eq!(world.stored().await.len(), 20);
+    assert_eq!(world.spy.claims().len(), 20, "all were renewed in time, that one too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_are_due_together_are_all_renewed() {
+    let world = World::new();
+    let _registrations = many(&world, 1_000).await;
+    world.link.inject(Fault::Outage);
+    pass(TTL / 2).await;
+    world.link.heal();
+    pass(TTL * 2).await;
+    assert_eq!(world.stored().await.len(), 1_000);
+    assert_eq!(world.spy.claims().len(), 1_000, "within the ttl all were renewed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_renews_is_gone_with_the_last_registration_and_back_with_the_next() {
+    let world = World::new();
+    for _ in 0..3 {
+        let registration = world.start(node("a")).await;
+        pass(TTL * 2).await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 2, "its own, and what renews");
+        within(registration.stop()).await.unwrap();
+        pass(millis(1)).await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_the_renewal_under_way() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.spy.twist(|call| {
+        matches!(call, Call::KeepAlive(_)).then_some(Twist::Late(Duration::from_secs(1)))
+    });
+    within(async {
+        while world.spy.renewals().is_empty() {
+            pass(millis(1)).await;
+        }
+    })
+    .await;
+    let start = Instant::now();
+    within(registration.stop()).await.unwrap();
+    assert!(start.elapsed() >= millis(990), "{:?}", start.elapsed());
+    assert_eq!(world.spy.withdrawals().len(), 1);
+    assert_eq!(world.stored_ids().await, "");
+}
+
+#[test]
+fn each_runtime_renews_its_own_on_its_own_clock() {
+    let runtime =
+        || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (one, two) = (runtime(), runtime());
+    let (world, other) = (World::new(), World::new());
+    let first = one.block_on(world.start(node("a")));
+    let second = two.block_on(other.start(node("b")));
+    one.block_on(pass(TTL * 2));
+    assert!(world.spy.renewals().len() >= 5, "the other runtime stood still");
+    assert_eq!(other.spy.renewals().len(), 0);
+    drop(one); // and what it renews goes with it
+    two.block_on(pass(TTL * 2));
+    two.block_on(async {
+        assert!(second.state().is_active());
+        within(second.stop()).await.unwrap();
+    });
+    let error = two.block_on(within(first.stop())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}

@@ -1,0 +1,97 @@
+//! Whatever happens, once it is over all is as it should be: random courses of faults.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Registry, Snapshot};
+use registry_engine::{DiscoveryOptions, RegistrationState, Update};
+use registry_mem::Script;
+use tokio::runtime::Handle;
+
+/// How long a call may hang, a try be put off, and a registration wait for its next renewal.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(20);
+
+#[tokio::test(start_paused = true)]
+async fn after_any_course_of_faults_all_are_registered_and_every_view_shows_them() {
+    for seed in 0..100 {
+        let script = Script::random(seed, secs(90));
+        let world = World::new();
+        let mut registrations = Vec::new();
+        for id in ["a", "b", "c"] {
+            registrations.push(world.start(node(id)).await);
+        }
+        let near = world.view(DiscoveryOptions::default()).await;
+        // Another client of the same store, that is hit by what is done to the store alone.
+        let far = World::over(world.store.clone()).view(no_retention()).await;
+        let (monitor, mut updates) = (Monitor::of(&near), near.updates());
+        within(world.link.play(&script)).await;
+        pass(SETTLED).await;
+
+        assert_eq!(world.stored_ids().await, "a b c", "seed {seed}: {script}");
+        for registration in &registrations {
+            assert!(registration.state().is_active(), "seed {seed}: {registration:?} {script}");
+        }
+        for view in [&near, &far] {
+            assert_eq!(shown(view), "a b c", "seed {seed}: {script}");
+            assert_eq!(retained(view), "", "seed {seed}: {script}");
+            assert!(view.state().is_live(), "seed {seed}: {script}");
+        }
+        let known = ["a", "b", "c"];
+        for (_, picture) in monitor.seen() {
+            let mut ids = picture.instances().ids();
+            assert!(ids.all(|id| known.contains(&id.as_str())), "seed {seed}: {script}");
+        }
+        let claims = world.spy.claims();
+        for (_, claim) in &claims[3..] {
+            assert!(!claim.takeover(), "seed {seed}: only a start takes over: {script}");
+            let ours = claims[..3].iter().any(|(_, first)| first.lease() == claim.lease());
+            assert!(ours, "seed {seed}: a lease id is drawn once: {script}");
+        }
+
+        let mut folded: Option<Snapshot> = None;
+        while let Some(update) = updates.next().now_or_never() {
+            match (update.unwrap(), &mut folded) {
+                (Update::Reset(snapshot), folded) => *folded = Some(snapshot),
+                (Update::Batch(batch), Some(folded)) => folded.apply((*batch).clone()),
+                (Update::Batch(_), None) => panic!("the first item is a reset"),
+            }
+        }
+        let truth = within(world.store.load(&service())).await.unwrap();
+        assert_eq!(folded.unwrap().instances(), truth.instances(), "seed {seed}: {script}");
+
+        for registration in registrations {
+            within(registration.stop()).await.unwrap();
+        }
+        until_shown(&near, "").await;
+        until_shown(&far, "").await;
+        drop((near, far, updates, monitor));
+        pass(millis(1)).await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "seed {seed}: {script}");
+        pass(3 * TTL).await;
+        assert_eq!(world.stored_ids().await, "", "seed {seed}: no ghost: {script}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_any_course_of_faults_a_registration_is_active_only_while_that_is_known() {
+    for seed in 0..40 {
+        let script = Script::random(seed, secs(120));
+        let world = World::new();
+        let registration = world.start(node("a")).await;
+        let watch = async {
+            loop {
+                pass(millis(100)).await;
+                let sent = world.spy.acknowledged().expect("it was registered");
+                // At the very end of the ttl the task may have its turn after this one.
+                let known = sent.elapsed() <= TTL + TICK;
+                let active = matches!(registration.state(), RegistrationState::Active);
+                assert!(known || !active, "seed {seed}: {:?} {script}", sent.elapsed());
+            }
+        };
+        tokio::select! {
+            () = within(world.link.play(&script)) => {}
+            () = watch => {}
+        }
+        pass(SETTLED).await;
+        assert!(registration.state().is_active(), "seed {seed}: {script}");
+    }
+}

@@ -1,0 +1,177 @@
+//! A registration begins: within a time, in the background, or not at all.
+
+use crate::support::*;
+use registry_core::{ErrorKind, LeaseId};
+use registry_engine::{RegistrationOptions, RegistrationState, Start};
+use registry_mem::Fault;
+use std::error::Error as _;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+fn start_within(limit: Duration) -> RegistrationOptions {
+    // A ttl so long that what goes did not expire.
+    RegistrationOptions {
+        ttl: secs(3600),
+        start: Start::Within(limit),
+        ..RegistrationOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_returns_once_it_is_registered() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    assert_eq!(world.stored_ids().await, "a");
+    assert!(registration.state().is_active());
+    assert_eq!(registration.instance(), node("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_store_fails_in_time_and_leaves_nothing_behind() {
+    for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
+        let world = World::new();
+        world.link.inject(fault);
+        let start = Instant::now();
+        let error = world.try_start(node("a"), start_within(secs(3))).await.unwrap_err();
+        let took = start.elapsed();
+        assert!((secs(3)..=secs(3) + TICK).contains(&took), "{fault:?}: {took:?}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.source().is_some(), "{fault:?}: {}", error.chain());
+        if matches!(fault, Fault::LostReplies) {
+            assert!(world.link.hits().replies_lost > 0);
+        }
+        world.link.heal();
+        pass(secs(15)).await; // the request under way, and the withdrawal
+        assert_eq!(world.stored_ids().await, "", "{fault:?}");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "{fault:?}");
+        let calls = world.spy.calls().len();
+        pass(secs(600)).await;
+        assert_eq!(world.spy.calls().len(), calls, "{fault:?}: nobody asks any more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_reply_was_lost_is_repeated_under_the_same_lease() {
+    let world = World::new();
+    world.link.inject(Fault::LostReplies);
+    let heal = async {
+        pass(millis(500)).await;
+        world.link.heal();
+    };
+    let (registration, ()) = tokio::join!(world.start(node("a")), heal);
+    assert!(world.link.hits().replies_lost > 0);
+    assert_eq!(world.stored_ids().await, "a");
+    within(registration.stop()).await.unwrap();
+    assert_eq!(world.stored_ids().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_dropped_leaves_nothing_behind() {
+    let world = World::new();
+    world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
+    let start = world.try_start(node("a"), start_within(secs(10)));
+    assert!(tokio::time::timeout(secs(1), start).await.is_err());
+    pass(secs(10)).await;
+    assert_eq!(world.spy.claims().len(), 1);
+    assert_eq!(world.stored_ids().await, "");
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_refuses_is_told_at_once() {
+    for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
+        let world = World::new();
+        world
+            .spy
+            .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Refuse(kind)));
+        let start = Instant::now();
+        let error = world.try_start(node("a"), start_within(secs(3))).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (kind, secs(0)));
+        pass(secs(600)).await;
+        assert_eq!(world.spy.claims().len(), 1);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_out_of_range_is_invalid_whatever_the_start() {
+    for ttl in [secs(0), millis(99), secs(24 * 3600 + 1)] {
+        for start in [Start::Within(secs(1)), Start::InBackground] {
+            let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
+            let error = World::new().try_start(node("a"), options).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_leave_to_take_over_says_at_once_who_is_there() {
+    let world = World::new();
+    let theirs = node("a").with_weight(7);
+    world.put_as(&theirs).await;
+    let options = RegistrationOptions { takeover: false, ..start_within(secs(3)) };
+    let start = Instant::now();
+    let error = world.try_start(node("a"), options).await.unwrap_err();
+    assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Superseded, secs(0)));
+    pass(secs(600)).await;
+    assert_eq!(world.stored().await, [theirs], "nor is it withdrawn");
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_takes_over_what_an_earlier_process_left() {
+    let world = World::new();
+    world.put_as(&node("a").with_weight(7)).await;
+    let view = world.view(no_retention()).await;
+    let monitor = Monitor::of(&view);
+    let _registration = world.start(node("a")).await;
+    until(&view, |picture| picture.instances()[0].weight() == node("a").weight()).await;
+    assert_eq!(monitor.least(), 1, "it is replaced in one step");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_is_there() {
+    let world = World::new();
+    world.link.inject(Fault::Outage);
+    let start = Instant::now();
+    let registration = world.try_start(node("a"), in_background()).await.unwrap();
+    assert_eq!(start.elapsed(), secs(0));
+    pass(secs(60)).await;
+    let RegistrationState::Retrying { since, why } = registration.state() else { panic!() };
+    assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
+    assert!(why.to_string().contains("down"), "{why}");
+    world.link.heal();
+    let healed = Instant::now();
+    until_active(&registration).await;
+    assert!(healed.elapsed() <= MAX_BACKOFF + TICK);
+    assert_eq!(world.stored_ids().await, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_in_the_background_goes_on_although_it_is_refused() {
+    let world = World::new();
+    world.spy.twist(|call| {
+        matches!(call, Call::Register(..)).then_some(Twist::Refuse(ErrorKind::Denied))
+    });
+    let registration = world.try_start(node("a"), in_background()).await.unwrap();
+    pass(secs(60)).await;
+    let RegistrationState::Retrying { why, .. } = registration.state() else { panic!() };
+    assert_eq!(why.kind(), ErrorKind::Denied);
+    world.spy.untwist();
+    until_active(&registration).await;
+    assert_eq!(world.stored_ids().await, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_registers_under_the_lease_id_it_is_given() {
+    let (world, lease) = (World::new(), LeaseId::random());
+    let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    let _registration = world.try_start(node(&lease.to_string()), options).await.unwrap();
+    world.link.inject(Fault::LeaseLost);
+    pass(TTL).await;
+    let claims = world.spy.claims();
+    assert_eq!(claims.len(), 2);
+    assert!(claims.iter().all(|(_, claim)| claim.lease() == lease));
+    assert_eq!(world.stored_ids().await, lease.to_string());
+}

@@ -1,0 +1,157 @@
+//! A registration ends: drained, stopped or dropped, with the store there or away.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{ErrorKind, Instance, Status};
+use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationState};
+use registry_mem::Fault;
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_instance_is_seen_draining_for_the_grace_and_then_gone() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    let start = Instant::now();
+    within(registration.drain(secs(25))).await.unwrap();
+    assert_eq!(start.elapsed(), secs(25));
+    assert_eq!(world.stored_ids().await, "");
+    until_shown(&view, "").await;
+    let mut seen: Vec<_> = monitor
+        .seen()
+        .iter()
+        .map(|(at, p)| (*at - start, p.instances().first().map(Instance::status)))
+        .collect();
+    seen.dedup();
+    let expected = [
+        (secs(0), Some(Status::Up)),
+        (secs(0), Some(Status::Draining)),
+        (secs(25), None), // two ttls and a half: it was renewed meanwhile
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_with_the_store_away_ends_in_time_and_says_so() {
+    for fault in [Fault::Outage, Fault::Silence] {
+        let world = World::new();
+        let registration = world.start(node("a")).await;
+        world.link.inject(fault);
+        let start = Instant::now();
+        let error = within(registration.drain(secs(8))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let took = start.elapsed();
+        assert!((secs(13)..=secs(13) + TICK).contains(&took), "{fault:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_grace_is_a_stop() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    within(registration.drain(secs(0))).await.unwrap();
+    assert_eq!(world.stored_ids().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_stop_returns_it_is_gone_for_good() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let mut states = registration.states();
+    within(registration.stop()).await.unwrap();
+    assert_eq!(world.stored_ids().await, "");
+    let last = within(states.next()).await.unwrap();
+    assert!(matches!(last, RegistrationState::Stopped));
+    assert!(within(states.next()).await.is_none());
+    let calls = world.spy.calls().len();
+    pass(10 * TTL).await;
+    assert_eq!(world.spy.calls().len(), calls, "nobody asks for anything any more");
+    assert_eq!(world.stored_ids().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_with_the_store_away_fails_in_time_and_says_what_stays() {
+    for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
+        let world = World::new();
+        let stop_timeout = secs(3);
+        let options = RegistrationOptions { stop_timeout, ..RegistrationOptions::default() };
+        let registration = world.try_start(node("a"), options).await.unwrap();
+        world.link.inject(fault);
+        let start = Instant::now();
+        let error = within(registration.stop()).await.unwrap_err();
+        let took = start.elapsed();
+        assert!(took <= stop_timeout + TICK, "{fault:?}: {took:?}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("until its ttl has passed"), "{error}");
+        pass(TTL).await;
+        world.link.heal();
+        pass(TTL).await;
+        assert_eq!(world.stored_ids().await, "", "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_a_short_outage_is_tried_again() {
+    let world = World::new();
+    let registration = world.try_start(node("a"), eager()).await.unwrap();
+    world.link.inject(Fault::Outage);
+    let heal = async {
+        pass(secs(1)).await;
+        world.link.heal();
+    };
+    let (stopped, ()) = tokio::join!(within(registration.stop()), heal);
+    stopped.unwrap();
+    assert_eq!(world.stored_ids().await, "");
+    assert!(world.spy.withdrawals().len() > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_the_request_that_is_under_way() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
+    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    pass(millis(500)).await;
+    let sent = world.spy.claims()[1].0;
+    within(registration.stop()).await.unwrap();
+    assert_eq!(world.spy.withdrawals(), [sent + secs(2)], "after the answer, not before");
+    assert_eq!(sent.elapsed(), secs(4));
+    assert_eq!(world.stored_ids().await, "");
+    pass(10 * TTL).await;
+    assert_eq!(world.stored_ids().await, "", "no ghost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_registration_is_withdrawn() {
+    let world = World::new();
+    let options = RegistrationOptions { ttl: secs(3600), ..RegistrationOptions::default() };
+    let registration = world.try_start(node("a"), options).await.unwrap();
+    drop(registration);
+    pass(millis(1)).await;
+    assert_eq!(world.stored_ids().await, "");
+    assert_eq!(world.spy.withdrawals().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_superseded_withdraws_nothing_of_its_successor() {
+    let world = World::new();
+    let first = world.start(node("a")).await;
+    let second = world.start(node("a").with_weight(7)).await;
+    within(first.stop()).await.unwrap();
+    assert_eq!(world.stored().await, [second.instance()]);
+    pass(5 * TTL).await;
+    assert_eq!(world.stored().await, [second.instance()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_the_store_refuses_says_why_at_once() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world
+        .spy
+        .twist(|call| matches!(call, Call::Deregister).then_some(Twist::Refuse(ErrorKind::Denied)));
+    let start = Instant::now();
+    let error = within(registration.stop()).await.unwrap_err();
+    assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Denied, secs(0)));
+}

@@ -1,0 +1,213 @@
+//! The updates of a view: nothing lost, nothing twice, whoever comes late or reads slowly.
+
+use crate::support::*;
+use fastrand::Rng;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Batch, Lease, Registry, Snapshot, WATCH_CAPACITY};
+use registry_engine::{DiscoveryOptions, Update, Updates, View};
+use registry_mem::Fault;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a subscriber heard, folded.
+struct Subscriber {
+    updates: Updates,
+    resets: usize,
+    truth: Option<Snapshot>,
+    /// What came since the first reset.
+    batches: Vec<Arc<Batch>>,
+    first: Option<Snapshot>,
+}
+
+impl Subscriber {
+    fn new(view: &View) -> Self {
+        let (resets, truth, batches, first) = (0, None, Vec::new(), None);
+        Self { updates: view.updates(), resets, truth, batches, first }
+    }
+
+    /// Reads one update if there is one.
+    fn read(&mut self) -> bool {
+        let Some(update) = self.updates.next().now_or_never() else { return false };
+        self.take(update.expect("it has no end"));
+        true
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Reset(snapshot) => {
+                self.resets += 1;
+                self.first.get_or_insert_with(|| snapshot.clone());
+                self.truth = Some(snapshot);
+            }
+            Update::Batch(batch) => {
+                let truth = self.truth.as_mut().expect("the first item is a reset");
+                assert!(batch.revision() > truth.cursor().revision(), "nothing comes twice");
+                truth.apply((*batch).clone());
+                self.batches.push(batch);
+            }
+        }
+    }
+
+    fn read_all(&mut self) {
+        while self.read() {}
+    }
+}
+
+/// Registers, changes or withdraws one of eight.
+async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, Lease>) {
+    let id = rng.u8(0..8);
+    if let Some(lease) = held.remove(&id) {
+        world.store.deregister(&lease).await.unwrap();
+    } else {
+        held.insert(id, world.put_as(&node(&id.to_string()).with_weight(rng.u32(1..9))).await);
+    }
+}
+
+/// Waits until the view knows what the store knows.
+async fn until_caught_up(world: &World, view: &View) {
+    let now = world.store.load(&service()).await.unwrap();
+    until(view, |picture| {
+        let truth = picture.store_snapshot();
+        truth.is_some_and(|truth| truth.cursor().revision() >= now.cursor().revision())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_subscribes_when_gets_the_state_and_exactly_the_rest() {
+    for seed in 0..60 {
+        let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
+        let nothing = world.store.load(&service()).await.unwrap();
+        let mut history = world.store.watch(&service(), nothing.cursor()).await.unwrap();
+        let view = world.discovery(no_retention()).view(&service());
+        let mut subscribers = vec![Subscriber::new(&view)];
+        for _ in 0..200 {
+            match rng.u8(0..10) {
+                0..5 => change_something(&world, &mut rng, &mut held).await,
+                5 => subscribers.push(Subscriber::new(&view)),
+                6 => tokio::task::yield_now().await,
+                7 => pass(millis(rng.u64(0..300))).await,
+                8 if rng.u8(0..4) == 0 => world.link.inject(Fault::Cut),
+                _ => {
+                    let n = rng.usize(..subscribers.len());
+                    subscribers[n].read();
+                }
+            }
+        }
+        until_caught_up(&world, &view).await;
+        let truth = world.store.load(&service()).await.unwrap();
+        let heard = std::iter::from_fn(|| history.next().now_or_never());
+        let history: Vec<Batch> = heard.map(|item| item.unwrap().unwrap()).collect();
+        for subscriber in &mut subscribers {
+            subscriber.read_all();
+            assert_eq!(subscriber.resets, 1, "seed {seed}");
+            let (first, last) = (subscriber.first.as_ref(), subscriber.truth.as_ref());
+            assert_eq!(last.unwrap().instances(), truth.instances(), "seed {seed}");
+            let after = first.unwrap().cursor().revision();
+            let expected = history.iter().filter(|batch| batch.revision() > after);
+            assert!(expected.eq(subscriber.batches.iter().map(|batch| &**batch)), "seed {seed}");
+        }
+        assert_eq!(world.spy.loads(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_the_store_all_end_with_the_same_truth() {
+    for seed in 0..40 {
+        let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
+        let view = world.discovery(no_retention()).view(&service());
+        let mut subscribers = vec![Subscriber::new(&view)];
+        for _ in 0..200 {
+            match rng.u8(0..12) {
+                0..5 => change_something(&world, &mut rng, &mut held).await,
+                5 => subscribers.push(Subscriber::new(&view)),
+                6 => drop(subscribers.pop().filter(|_| rng.bool())),
+                7 => pass(millis(rng.u64(0..300))).await,
+                8 => world.link.inject(Fault::Cut),
+                9 => world.link.inject(Fault::Compaction),
+                10 if rng.u8(0..5) == 0 => world.link.inject(Fault::Rollback),
+                _ => {
+                    if let Some(subscriber) = rng.choice(&mut subscribers) {
+                        while subscriber.read() && rng.bool() {}
+                    }
+                }
+            }
+        }
+        let truth = world.store.load(&service()).await.unwrap();
+        until(&view, |picture| {
+            let same = picture
+                .store_snapshot()
+                .is_some_and(|known| known.instances() == truth.instances());
+            same && picture.state().is_live()
+        })
+        .await;
+        subscribers.push(Subscriber::new(&view));
+        for subscriber in &mut subscribers {
+            subscriber.read_all();
+            let last = subscriber.truth.as_ref().unwrap();
+            assert_eq!(last.instances(), truth.instances(), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_falls_behind_by_more_than_1024_gets_the_state_and_holds_up_nobody() {
+    for (changes, resets) in [(1024, 1), (1025, 2), (5_000, 2)] {
+        let (world, claim) = (World::new(), long());
+        let view = world.view(DiscoveryOptions::default()).await;
+        let [mut slow, mut fast] = [Subscriber::new(&view), Subscriber::new(&view)];
+        slow.read_all();
+        fast.read_all();
+        for n in 0..changes {
+            world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+            if n % 100 == 0 {
+                until_caught_up(&world, &view).await;
+                fast.read_all();
+            }
+        }
+        until_caught_up(&world, &view).await;
+        fast.read_all();
+        slow.read_all();
+        assert_eq!((fast.resets, fast.batches.len()), (1, changes as usize));
+        let batches = if resets == 1 { changes as usize } else { 0 };
+        assert_eq!((slow.resets, slow.batches.len()), (resets, batches), "{changes}");
+        assert_eq!(slow.truth, fast.truth);
+        world.put("b").await;
+        until_caught_up(&world, &view).await;
+        slow.read_all();
+        assert_eq!(slow.batches.len(), batches + 1, "it goes on from there");
+        assert_eq!(world.spy.loads(), 1, "the view itself kept up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_waits_is_woken_by_what_comes() {
+    let world = World::new();
+    let view = world.view(DiscoveryOptions::default()).await;
+    let waiting: Vec<_> =
+        (0..10).map(|_| tokio::spawn(view.updates().take(3).collect::<Vec<_>>())).collect();
+    pass(millis(1)).await;
+    world.put("a").await;
+    pass(millis(1)).await;
+    world.put("b").await;
+    for task in waiting {
+        assert_eq!(within(task).await.unwrap().len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_that_outruns_the_watch_is_made_good() {
+    let (world, claim) = (World::new(), long());
+    let view = world.view(DiscoveryOptions::default()).await;
+    let mut subscriber = Subscriber::new(&view);
+    // All in one go: the view cannot read meanwhile, and its watch lags.
+    let changes = 3 * WATCH_CAPACITY;
+    for n in 0..u32::try_from(changes).unwrap() {
+        world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+    }
+    until_caught_up(&world, &view).await;
+    until_live(&view).await;
+    subscriber.read_all();
+    assert_eq!(subscriber.truth, view.store_snapshot());
+    assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 2), "resumed, not reloaded");
+}

@@ -1,0 +1,190 @@
+//! What the tests have in common: a store behind a faulty link behind a spy, and eyes on a view.
+
+use futures_util::StreamExt;
+use registry_core::{Claim, Instance, Lease, Registry, Result, ServiceName};
+use registry_engine::{
+    Backoff, Discovery, DiscoveryOptions, Picture, Registration, RegistrationOptions,
+    RegistrationState, Start, View,
+};
+use registry_mem::{FaultyRegistry, MemRegistry};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use crate::monitor::Monitor;
+pub(crate) use crate::spy::{Call, Spy, Twist};
+
+/// The default of both options.
+pub(crate) const TTL: Duration = Duration::from_secs(10);
+
+/// The longest wait of the default backoff.
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Tokio's timers have milliseconds.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+/// How long anything may take that no test gives a time of its own.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(crate) const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Waits for `future`, and panics rather than hangs.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Lets so much of the paused clock go by.
+pub(crate) async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
+pub(crate) fn service() -> ServiceName {
+    "user.rpc".parse().unwrap()
+}
+
+pub(crate) fn node(id: &str) -> Instance {
+    node_of(&service(), id)
+}
+
+pub(crate) fn node_of(service: &ServiceName, id: &str) -> Instance {
+    Instance::new(service.clone(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap())
+}
+
+/// A claim that does not run out within a test.
+pub(crate) fn long() -> Claim {
+    Claim::new(secs(24 * 3600)).unwrap()
+}
+
+pub(crate) fn in_background() -> RegistrationOptions {
+    RegistrationOptions { start: Start::InBackground, ..RegistrationOptions::default() }
+}
+
+/// Tries again every second at least, so that an outage of 5 s ends before a lease does.
+pub(crate) fn eager() -> RegistrationOptions {
+    let backoff = Backoff::new(millis(100), secs(1));
+    RegistrationOptions { backoff, ..RegistrationOptions::default() }
+}
+
+pub(crate) fn no_retention() -> DiscoveryOptions {
+    DiscoveryOptions { retain: false, ..DiscoveryOptions::default() }
+}
+
+pub(crate) fn ids<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> String {
+    let ids: Vec<&str> = instances.into_iter().map(|instance| instance.id().as_str()).collect();
+    ids.join(" ")
+}
+
+/// What a picture shows.
+pub(crate) fn shown(view: &View) -> String {
+    ids(view.picture().instances())
+}
+
+/// What of it the store does not list.
+pub(crate) fn retained(view: &View) -> String {
+    ids(view.picture().retained().iter().map(|retained| &retained.instance))
+}
+
+/// A store, one client's link to it, and what is said over that.
+pub(crate) struct World {
+    pub(crate) store: MemRegistry,
+    pub(crate) link: FaultyRegistry,
+    pub(crate) spy: Arc<Spy>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::over(MemRegistry::new())
+    }
+
+    /// Another client of `store`.
+    pub(crate) fn over(store: MemRegistry) -> Self {
+        let link = FaultyRegistry::new(store.clone());
+        let spy = Arc::new(Spy::new(link.clone()));
+        Self { store, link, spy }
+    }
+
+    pub(crate) async fn start(&self, node: Instance) -> Registration {
+        self.try_start(node, RegistrationOptions::default()).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(
+        &self,
+        node: Instance,
+        options: RegistrationOptions,
+    ) -> Result<Registration> {
+        within(Registration::start(self.spy.clone(), node, options)).await
+    }
+
+    pub(crate) fn discovery(&self, options: DiscoveryOptions) -> Discovery {
+        Discovery::new(self.spy.clone(), options)
+    }
+
+    /// A view that is live.
+    pub(crate) async fn view(&self, options: DiscoveryOptions) -> View {
+        let mut view = self.discovery(options).view(&service());
+        within(view.ready(secs(60))).await.unwrap();
+        view
+    }
+
+    /// Registers a node for long, past the link.
+    pub(crate) async fn put(&self, id: &str) -> Lease {
+        self.put_as(&node(id)).await
+    }
+
+    pub(crate) async fn put_as(&self, node: &Instance) -> Lease {
+        within(self.store.register(node, &long())).await.unwrap()
+    }
+
+    /// What stands in the store.
+    pub(crate) async fn stored(&self) -> Vec<Instance> {
+        within(self.store.load(&service())).await.unwrap().instances().to_vec()
+    }
+
+    pub(crate) async fn stored_ids(&self) -> String {
+        ids(&self.stored().await)
+    }
+}
+
+/// Waits for the view to be ready, for so long.
+pub(crate) async fn ready(view: &View, limit: Duration) -> Result<()> {
+    within(view.clone().ready(limit)).await
+}
+
+/// Waits until the picture is such.
+pub(crate) async fn until(view: &View, such: impl Fn(&Picture) -> bool) {
+    let mut view = view.clone();
+    within(async {
+        while !such(&view.picture()) {
+            view.changed().await;
+        }
+    })
+    .await;
+}
+
+/// Waits until it shows exactly these.
+pub(crate) async fn until_shown(view: &View, expected: &str) {
+    until(view, |picture| ids(picture.instances()) == expected).await;
+}
+
+pub(crate) async fn until_live(view: &View) {
+    until(view, |picture| picture.state().is_live()).await;
+}
+
+/// Waits until the registration is in such a state.
+pub(crate) async fn until_state(
+    registration: &Registration,
+    such: impl Fn(&RegistrationState) -> bool,
+) {
+    let mut states = registration.states();
+    within(async { while !such(&states.next().await.expect("the states go on")) {} }).await;
+}
+
+pub(crate) async fn until_active(registration: &Registration) {
+    until_state(registration, RegistrationState::is_active).await;
+}

@@ -1,0 +1,186 @@
+//! A registration takes other data: acknowledged, refused, or put off until the store is back.
+
+use crate::support::*;
+use futures_util::FutureExt;
+use registry_core::{ErrorKind, Registry, Status};
+use registry_engine::{RegistrationOptions, RegistrationState};
+use registry_mem::Fault;
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let view = world.view(no_retention()).await;
+    let monitor = Monitor::of(&view);
+    let heavy = node("a").with_weight(7).with_status(Status::Draining);
+    within(registration.update(heavy.clone())).await.unwrap();
+    assert_eq!(world.stored().await[0], heavy);
+    assert_eq!(registration.instance(), heavy);
+    until(&view, |picture| picture.instances()[..] == [heavy.clone()]).await;
+    assert_eq!(monitor.least(), 1, "it is replaced in one step");
+    pass(10 * TTL).await;
+    assert_eq!(world.stored().await, [heavy], "what is renewed is the new record");
+    assert_eq!(world.spy.claims().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_the_store_refuses_leaves_all_as_it_was() {
+    for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
+        let world = World::new();
+        let registration = world.start(node("a")).await;
+        world.spy.twist(move |call| match call {
+            Call::Register(node, _) if node.weight() == 7 => Some(Twist::Refuse(kind)),
+            _ => None,
+        });
+        let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(registration.instance(), node("a"));
+        for _ in 0..100 {
+            assert!(registration.state().is_active());
+            assert_eq!(world.stored().await, [node("a")]);
+            pass(TTL / 10).await;
+        }
+        let heavy = |call: &Call| matches!(call, Call::Register(node, _) if node.weight() == 7);
+        let asked = world.spy.calls().iter().filter(|(_, call)| heavy(call)).count();
+        assert_eq!(asked, 1, "what is refused is not asked for again");
+        within(registration.update(node("a").with_weight(8))).await.unwrap();
+        assert_eq!(world.stored().await[0].weight(), 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_another_instance_is_invalid_and_changes_nothing() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    for other in [node("b"), node_of(&"other.rpc".parse().unwrap(), "a")] {
+        let error = within(registration.update(other)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(registration.instance(), node("a"));
+    }
+    pass(TTL).await;
+    assert_eq!(world.spy.claims().len(), 1);
+    assert_eq!(world.store.services().await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_in_an_outage_waits_until_the_store_is_back() {
+    for outage in [TTL / 2, 5 * TTL] {
+        let world = World::new();
+        let registration = world.start(node("a")).await;
+        world.link.inject(Fault::Outage);
+        let heavy = node("a").with_weight(7);
+        let update = async {
+            within(registration.update(heavy.clone())).await.unwrap();
+            assert_eq!(world.stored().await[0], heavy);
+            Instant::now()
+        };
+        let heal = async {
+            pass(outage).await;
+            world.link.heal();
+            Instant::now()
+        };
+        let (updated, healed) = tokio::join!(update, heal);
+        assert!((healed..=healed + MAX_BACKOFF + TICK).contains(&updated));
+        assert!(world.link.hits().calls_refused > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_future_was_dropped_is_made_all_the_same() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::Outage);
+    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    pass(secs(1)).await;
+    world.link.heal();
+    pass(MAX_BACKOFF).await;
+    assert_eq!(world.stored().await[0].weight(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_dropped_behind_another_is_made_all_the_same() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::Silence);
+    // The first is taken up and hangs in the store, the others queue.
+    for weight in 7..=9 {
+        assert!(registration.update(node("a").with_weight(weight)).now_or_never().is_none());
+        pass(millis(1)).await;
+    }
+    world.link.heal();
+    pass(2 * MAX_BACKOFF).await;
+    assert_eq!(world.stored().await[0].weight(), 9);
+    assert!(world.link.hits().calls_silenced > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_reply_was_lost_is_repeated() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::LostReplies);
+    let heavy = node("a").with_weight(7);
+    let update = within(registration.update(heavy.clone()));
+    let heal = async {
+        pass(secs(1)).await;
+        assert_eq!(world.stored().await[0], heavy, "it was made, and nobody knows");
+        world.link.heal();
+    };
+    tokio::join!(update, heal).0.unwrap();
+    assert!(world.link.hits().replies_lost > 0);
+    assert_eq!(world.stored().await, [heavy]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_to_what_is_registered_already_is_acknowledged() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    within(registration.update(node("a"))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_taken_back_before_the_store_saw_it_is_acknowledged() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.link.inject(Fault::Outage);
+    let there = registration.update(node("a").with_weight(7));
+    let back = registration.update(node("a"));
+    let heal = async {
+        pass(secs(1)).await;
+        world.link.heal();
+    };
+    let (there, back, ()) = within(async { tokio::join!(there, back, heal) }).await;
+    there.unwrap();
+    back.unwrap();
+    assert_eq!(world.stored().await, [node("a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_what_is_superseded_says_so_and_counts_once_the_other_is_gone() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
+    until_state(&registration, |state| matches!(state, RegistrationState::Superseded)).await;
+    let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded);
+    assert_eq!(world.stored().await, [node("a")]);
+    world.store.deregister(&theirs).await.unwrap();
+    until_active(&registration).await;
+    assert_eq!(world.stored().await[0].weight(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_hangs_does_not_keep_the_state_active_for_longer_than_the_ttl() {
+    let world = World::new();
+    let ttl = secs(2); // less than the store may take for one answer
+    let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+    let registration = world.try_start(node("a"), options).await.unwrap();
+    let claimed = Instant::now();
+    pass(ttl).await;
+    let acknowledged = world.spy.renewals().last().copied().unwrap_or(claimed);
+    world.link.inject(Fault::Silence);
+    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    until_state(&registration, |state| !state.is_active()).await;
+    let active = acknowledged.elapsed();
+    assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
+}

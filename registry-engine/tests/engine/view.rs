@@ -1,0 +1,304 @@
+//! A view: when it is ready, what it says of itself, how it mends, and when it is closed.
+
+use crate::support::*;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{ErrorKind, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, Update, ViewState};
+use registry_mem::Fault;
+use std::error::Error as _;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+
+#[tokio::test(start_paused = true)]
+async fn ready_waits_for_the_first_load_and_a_watch() {
+    let world = World::new();
+    world.put("a").await;
+    world.link.inject(Fault::Latency { min: secs(1), max: secs(1) });
+    let start = Instant::now();
+    let view = world.discovery(DiscoveryOptions::default()).view(&service());
+    let ViewState::Loading { since } = view.state() else { panic!() };
+    assert_eq!((since, shown(&view), view.store_snapshot()), (start, String::new(), None));
+    ready(&view, secs(5)).await.unwrap();
+    assert_eq!(start.elapsed(), secs(2));
+    assert!(view.state().is_live());
+    assert_eq!(shown(&view), "a");
+    assert_eq!(*view.service(), service());
+    ready(&view, secs(0)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_fails_in_time_with_the_cause_and_the_view_goes_on() {
+    for fault in [Fault::Outage, Fault::Silence] {
+        let world = World::new();
+        world.put("a").await;
+        world.link.inject(fault);
+        let options = DiscoveryOptions { timeout: secs(2), ..DiscoveryOptions::default() };
+        let view = world.discovery(options).view(&service());
+        let start = Instant::now();
+        let error = ready(&view, secs(3)).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Unavailable, secs(3)));
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains("down") || cause.contains("did not answer"), "{cause}");
+        world.link.heal();
+        ready(&view, MAX_BACKOFF + secs(2)).await.unwrap();
+        assert_eq!(shown(&view), "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_says_at_once_what_no_waiting_mends_and_is_ready_when_that_is_mended() {
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        let world = World::new();
+        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        let view = world.discovery(DiscoveryOptions::default()).view(&service());
+        let start = Instant::now();
+        let error = ready(&view, secs(60)).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (kind, secs(0)));
+        assert!(error.source().is_some());
+        world.spy.untwist();
+        until_live(&view).await;
+        assert!(start.elapsed() <= MAX_BACKOFF);
+        ready(&view, secs(0)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_in_between_are_told_as_one() {
+    let world = World::new();
+    let mut view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    let before = monitor.seen().len();
+    while view.changed().now_or_never().is_some() {}
+    for id in ["a", "b", "c"] {
+        world.put(id).await;
+    }
+    within(view.changed()).await;
+    assert_eq!(shown(&view), "a b c");
+    assert!(timeout(secs(60), view.changed()).await.is_err(), "nothing else happened");
+    assert_eq!(monitor.seen().len() - before, 1, "a burst is published once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_tells_what_happened_since_it_last_returned() {
+    let world = World::new();
+    let mut view = world.view(DiscoveryOptions::default()).await;
+    while view.changed().now_or_never().is_some() {}
+    let mut clone = view.clone();
+    world.put("a").await;
+    until_shown(&view, "a").await;
+    assert!(view.changed().now_or_never().is_some(), "it was before the call");
+    assert!(clone.changed().now_or_never().is_some(), "each handle for itself");
+    assert!(view.changed().now_or_never().is_none());
+    // One that waits is woken, whoever else waits.
+    let waiting = (0..10).map(|_| {
+        let mut view = view.clone();
+        tokio::spawn(async move { view.changed().await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    pass(millis(1)).await;
+    world.put("b").await;
+    for task in waiting {
+        within(task).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_state_is_a_change_and_staleness_has_an_age_and_a_reason() {
+    let world = World::new();
+    world.put("a").await;
+    let mut view = world.view(DiscoveryOptions::default()).await;
+    while view.changed().now_or_never().is_some() {}
+    pass(secs(100)).await;
+    assert_eq!(view.staleness(), secs(0));
+    world.link.inject(Fault::Outage);
+    let down = Instant::now();
+    within(view.changed()).await;
+    let ViewState::Stale { since, why } = view.state() else { panic!() };
+    assert_eq!((since, why.kind()), (down, ErrorKind::Unavailable));
+    pass(secs(7)).await;
+    assert_eq!(view.staleness(), secs(7));
+    assert_eq!(shown(&view), "a");
+    pass(secs(3600)).await;
+    let ViewState::Stale { since, .. } = view.state() else { panic!() };
+    assert_eq!((since, shown(&view)), (down, "a".into()), "an outage takes nothing away");
+
+    world.link.heal();
+    let healed = Instant::now();
+    within(async {
+        while !view.state().is_live() {
+            view.changed().await; // each try that fails may have another reason
+        }
+    })
+    .await;
+    assert!(view.state().is_live() && healed.elapsed() <= MAX_BACKOFF + TICK);
+    assert_eq!(view.staleness(), secs(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_watch_is_resumed_where_it_broke() {
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    for (n, id) in ["b", "c", "d"].into_iter().enumerate() {
+        world.put(id).await;
+        until(&view, |picture| picture.instances().len() == n + 2).await;
+        let known = view.store_snapshot().unwrap();
+        world.link.inject(Fault::Cut);
+        until(&view, |picture| !picture.state().is_live()).await;
+        until_live(&view).await;
+        assert_eq!(world.spy.watches().last(), Some(known.cursor()));
+    }
+    assert_eq!((world.spy.loads(), world.spy.open()), (1, 1));
+    assert_eq!(world.link.hits().watches_ended, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resync_after_a_compaction_is_one_step() {
+    for options in [no_retention(), DiscoveryOptions::default()] {
+        let world = World::new();
+        let gone = world.put("a").await;
+        world.put("b").await;
+        let view = world.view(options.clone()).await;
+        let mut updates = view.updates();
+        let Update::Reset(first) = within(updates.next()).await.unwrap() else { panic!() };
+        let monitor = Monitor::of(&view);
+        world.link.inject(Fault::Outage);
+        pass(secs(1)).await;
+        world.store.deregister(&gone).await.unwrap();
+        world.put("c").await;
+        world.put("d").await;
+        world.link.inject(Fault::Compaction);
+        world.link.heal();
+        until(&view, |picture| picture.state().is_live() && picture.instances().len() > 2).await;
+        let new = if options.retain { "a b c d" } else { "b c d" };
+        assert_eq!(monitor.shown(), ["a b", new]);
+        assert_eq!((ids(first.instances()), world.spy.loads()), ("a b".into(), 2));
+        let Update::Reset(second) = within(updates.next()).await.unwrap() else { panic!() };
+        assert_eq!(ids(second.instances()), "b c d", "the truth");
+        assert!(updates.next().now_or_never().is_none());
+        assert_eq!(world.link.hits().compactions, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_watch_survives_a_compaction() {
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    world.link.inject(Fault::Compaction);
+    world.put("b").await;
+    until_shown(&view, "a b").await;
+    assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_keeps_what_it_undid_until_that_is_sure() {
+    let world = World::new();
+    world.put("a").await;
+    world.link.inject(Fault::Checkpoint);
+    world.put("b").await;
+    world.put("c").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let monitor = Monitor::of(&view);
+    let start = Instant::now();
+    world.link.inject(Fault::Rollback);
+    assert_eq!(world.stored_ids().await, "a");
+    until(&view, |picture| picture.state().is_live() && !picture.retained().is_empty()).await;
+    assert_eq!(start.elapsed(), secs(0), "a store that says so is asked at once");
+    assert_eq!((shown(&view), retained(&view)), ("a b c".into(), "b c".into()));
+    assert_eq!(ids(view.store_snapshot().unwrap().instances()), "a");
+    until_shown(&view, "a").await;
+    assert!((TTL..=TTL + TICK).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(monitor.shown(), ["a b c", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_look_there_is_one_watch() {
+    let world = World::new();
+    let discovery = world.discovery(DiscoveryOptions::default());
+    let views: Vec<_> = (0..100).map(|_| discovery.clone().view(&service())).collect();
+    let clones: Vec<_> = views.clone();
+    for view in views.iter().chain(&clones) {
+        ready(view, secs(5)).await.unwrap();
+    }
+    let calls = (world.spy.loads(), world.spy.watches().len(), world.spy.open());
+    assert_eq!(calls, (1, 1, 1));
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks, 2, "the view's, and the one that asks whether anybody is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_closed_with_its_last_handle_of_whatever_kind() {
+    let world = World::new();
+    world.put("a").await;
+    let discovery = world.discovery(DiscoveryOptions::default());
+    for _ in 0..3 {
+        let view = discovery.view(&service());
+        ready(&view, secs(5)).await.unwrap();
+        let (clone, mut reader, mut updates) = (view.clone(), view.reader(), view.updates());
+        drop(view);
+        drop(clone);
+        pass(secs(1)).await;
+        assert_eq!(world.spy.open(), 1, "a reader and a stream keep it open");
+        assert_eq!(reader.picture().instances().len(), 1);
+        drop(reader);
+        pass(secs(1)).await;
+        assert_eq!(world.spy.open(), 1, "a stream keeps it open");
+        assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+        let late = world.put("b").await;
+        assert!(matches!(within(updates.next()).await, Some(Update::Batch(_))));
+        world.store.deregister(&late).await.unwrap();
+        drop(updates);
+        pass(millis(1)).await;
+        assert_eq!(world.spy.open(), 0);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+    assert_eq!(world.spy.watches().len(), 3, "it was opened anew each time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_outlives_the_discovery_it_came_from() {
+    let world = World::new();
+    let view = world.view(DiscoveryOptions::default()).await; // its discovery is gone
+    world.put("a").await;
+    until_shown(&view, "a").await;
+    drop(view);
+    pass(millis(1)).await;
+    assert_eq!(world.spy.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_discoveries_and_two_services_have_nothing_to_do_with_each_other() {
+    let world = World::new();
+    let other = "user.rpc2".parse().unwrap();
+    let views = [
+        world.discovery(DiscoveryOptions::default()).view(&service()),
+        world.discovery(DiscoveryOptions::default()).view(&service()),
+        Discovery::new(world.spy.clone(), DiscoveryOptions::default()).view(&other),
+    ];
+    for view in &views {
+        ready(view, secs(5)).await.unwrap();
+    }
+    assert_eq!(world.spy.open(), 3);
+    let [one, two, other] = views;
+    drop(one);
+    pass(millis(1)).await;
+    assert_eq!(world.spy.open(), 2);
+    world.put("a").await;
+    until_shown(&two, "a").await;
+    assert_eq!(shown(&other), "");
+}
+
+#[test]
+fn a_view_whose_runtime_is_gone_does_not_seem_live() {
+    let world = World::new();
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let first = runtime().unwrap();
+    let view = first.block_on(world.view(DiscoveryOptions::default()));
+    assert!(view.state().is_live());
+    drop(first);
+    assert!(!view.state().is_live());
+    let error = runtime().unwrap().block_on(ready(&view, secs(1)));
+    assert!(error.is_ok(), "there is a picture, and its state says what it is");
+}

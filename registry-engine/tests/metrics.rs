@@ -1,0 +1,121 @@
+//! What operators are told, and that the table of it in the documentation is all of it.
+#![allow(clippy::unwrap_used, clippy::float_cmp)] // gauges of counts are exact
+
+use futures_util::StreamExt;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use registry_core::{Instance, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
+use registry_mem::{Fault, FaultyRegistry, MemRegistry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+const TTL: Duration = Duration::from_secs(10);
+
+/// The metrics of a recorder, as `name{label=value,...}`.
+struct Told(Snapshotter);
+
+impl Told {
+    /// What was told since the last call: the recorder forgets what it hands out.
+    fn all(&self) -> BTreeMap<String, DebugValue> {
+        let told = self.0.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+            let labels =
+                key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
+            let labels: BTreeSet<_> = labels.collect();
+            let labels = labels.into_iter().collect::<Vec<_>>().join(",");
+            (format!("{}{{{labels}}}", key.key().name()), value)
+        });
+        told.collect()
+    }
+}
+
+fn count(told: &BTreeMap<String, DebugValue>, name: &str) -> u64 {
+    match told.get(name) {
+        Some(DebugValue::Counter(count)) => *count,
+        other => panic!("{name}: {other:?} among {:?}", told.keys()),
+    }
+}
+
+fn level(told: &BTreeMap<String, DebugValue>, name: &str) -> f64 {
+    match told.get(name) {
+        Some(DebugValue::Gauge(level)) => level.into_inner(),
+        other => panic!("{name}: {other:?} among {:?}", told.keys()),
+    }
+}
+
+fn node(id: &str, weight: u32) -> Instance {
+    let address = "10.0.0.1:8080".parse().unwrap();
+    Instance::new("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
+}
+
+/// Waits until the picture is as asked.
+async fn until(view: &mut View, is: impl Fn(&View) -> bool) {
+    let seen = async {
+        while !is(view) {
+            view.changed().await;
+        }
+    };
+    timeout(TTL * 10, seen).await.expect("the view does not come to it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_metric_that_is_documented_is_told_and_no_other() {
+    let recorder = DebuggingRecorder::new();
+    let told = Told(recorder.snapshotter());
+    let _installed = metrics::set_default_local_recorder(&recorder);
+
+    let store = MemRegistry::new();
+    let flaky = FaultyRegistry::new(store.clone());
+    let discovery = Discovery::new(Arc::new(flaky.clone()), DiscoveryOptions::default());
+    let mut view = discovery.view(&"a".parse().unwrap());
+    let options = RegistrationOptions { ttl: TTL, ..RegistrationOptions::default() };
+    let one = Registration::start(Arc::new(flaky.clone()), node("1", 1), options.clone());
+    let one = one.await.unwrap();
+    let two = Registration::start(Arc::new(store.clone()), node("2", 1), options).await.unwrap();
+    until(&mut view, |view| view.picture().instances().len() == 2).await;
+    sleep(TTL).await;
+
+    // One is cut off for longer than its ttl, while the store forgets that the other left.
+    flaky.inject(Fault::Outage);
+    two.stop().await.unwrap();
+    sleep(TTL * 2).await;
+    let now = told.all();
+    assert_eq!(level(&now, "registry_registrations_active{service=a}"), 0.0, "up and down");
+    assert!(count(&now, "registry_renewals_total{service=a}") >= 4);
+    assert!(count(&now, "registry_renewals_failed_total{reason=unavailable,service=a}") >= 1);
+    assert!(count(&now, "registry_view_disruptions_total{reason=unavailable,service=a}") >= 2);
+    assert_eq!(count(&now, "registry_registrations_repeated_total{service=a}"), 1);
+    assert_eq!(level(&now, "registry_view_instances{service=a}"), 2.0);
+    assert!(level(&now, "registry_view_staleness_seconds{service=a}") >= 10.0);
+    store.compact(store.load(&"a".parse().unwrap()).await.unwrap().cursor().revision());
+    flaky.heal();
+    until(&mut view, |view| {
+        view.state().is_live()
+            && view.store_snapshot().is_some_and(|now| now.instances().len() == 1)
+    })
+    .await;
+    let now = told.all();
+    assert_eq!(level(&now, "registry_registrations_active{service=a}"), 1.0);
+    assert_eq!(count(&now, "registry_view_resyncs_total{reason=compacted,service=a}"), 1);
+    assert_eq!(level(&now, "registry_view_staleness_seconds{service=a}"), 0.0);
+    assert_eq!(level(&now, "registry_view_retained{service=a}"), 1.0, "two, for a while");
+
+    // A subscriber that does not read gets the state.
+    let mut slow = view.updates();
+    assert!(slow.next().await.is_some());
+    for weight in 0..2_000 {
+        timeout(TTL, one.update(node("1", weight + 2))).await.unwrap().unwrap();
+    }
+    assert!(slow.next().await.is_some());
+    assert_eq!(count(&told.all(), "registry_view_coalesced_total{service=a}"), 1);
+
+    let documented: BTreeSet<&str> = include_str!("../src/metrics.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+        .collect();
+    let all = told.all();
+    let told: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
+    assert_eq!(told, documented);
+    drop((view, slow));
+}
