@@ -272,7 +272,7 @@ async fn a_server_that_names_no_registry_is_not_registered() {
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn a_server_on_etcd_is_found_where_go_zero_looks() {
-    let server = registry_testkit::servers::Etcd::start().await.unwrap();
+    let server = registry_testbed::servers::Etcd::start().await.unwrap();
     let config = parse(&format!(
         "{{Name: a, ListenOn: '127.0.0.1:0', Etcd: {{Hosts: ['{}'], Key: /prod/a}}}}",
         server.endpoint().trim_start_matches("http://"),

@@ -36,13 +36,13 @@ async fn on_memory() {
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn on_etcd() {
-    let server = registry_testkit::servers::Etcd::start().await.expect("a server");
+    let server = registry_testbed::servers::Etcd::start().await.expect("a server");
     tell(server.url()).await;
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn on_redis() {
-    let server = registry_testkit::servers::Redis::start().await.expect("a server");
+    let server = registry_testbed::servers::Redis::start().await.expect("a server");
     tell(server.url()).await;
 }

@@ -4,7 +4,7 @@
 use crate::stores::{SYNCS, Store, Where};
 use crate::table::seconds;
 use anyhow::{Context, Result};
-use registry_testkit::servers::ServerOptions;
+use registry_testbed::servers::ServerOptions;
 use rustix::fs::statfs;
 use serde::Serialize;
 use std::fs::File;

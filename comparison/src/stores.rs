@@ -10,7 +10,7 @@ use anyhow::{Context, Error, Result};
 use registry_etcd::EtcdRegistry;
 use registry_mem::MemRegistry;
 use registry_redis::RedisRegistry;
-use registry_testkit::servers::{Etcd, Process, Redis, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, Process, Redis, ServerError, ServerOptions};
 use std::collections::BTreeSet;
 use std::{fmt, fs};
 

@@ -218,8 +218,8 @@ impl fmt::Debug for EtcdRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use registry_testkit::call_sizes;
-    use registry_testkit::servers::Etcd;
+    use registry_testbed::call_sizes;
+    use registry_testbed::servers::Etcd;
 
     #[tokio::test]
     async fn a_call_takes_no_room_for_what_rarely_happens() {

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::{EtcdOptions, EtcdRegistry};
     use registry_core::{Claim, Instance, Registry};
-    use registry_testkit::servers::Etcd;
+    use registry_testbed::servers::Etcd;
     use tokio::task::yield_now;
     use tokio::time;
 

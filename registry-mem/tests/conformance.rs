@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_mem::{MemRegistry, Model};
-use registry_testkit::proxy::Proxy;
 use registry_testkit::{Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -39,10 +38,6 @@ impl Subject for Memory {
 
     async fn poison(&self, _: &ServiceName, _: &InstanceId) {
         unreachable!("the memory store is not remote");
-    }
-
-    fn proxy(&self) -> Option<&Proxy> {
-        None
     }
 
     async fn cut(&self) {

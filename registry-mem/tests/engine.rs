@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use registry_core::{Registry, ServiceName};
 use registry_mem::{FaultyRegistry, Hits, MemRegistry, Script, faults};
+use registry_testbed::engine::{Arena, Fault, Side, Terms, suite};
 use registry_testkit::Traits;
-use registry_testkit::engine::{Arena, Fault, Side, Terms, suite};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

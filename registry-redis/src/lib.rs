@@ -167,8 +167,8 @@ impl fmt::Debug for RedisRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use registry_testkit::call_sizes;
-    use registry_testkit::servers::Redis;
+    use registry_testbed::call_sizes;
+    use registry_testbed::servers::Redis;
 
     #[tokio::test]
     async fn a_call_takes_no_room_for_what_rarely_happens() {

@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
 /// One of several who register, update, renew and withdraw at random, in competition for few ids.
-pub(crate) struct Rival {
-    pub(crate) ids: u8,
-    pub(crate) operations: usize,
-    pub(crate) seed: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Rival {
+    /// How many ids it competes for.
+    pub ids: u8,
+    /// How many operations it makes.
+    pub operations: usize,
+    /// Decides what it does.
+    pub seed: u64,
 }
 
 impl Rival {
     /// Does all it has to. Gives what was acknowledged, and counts what failed and was repeated.
-    pub(crate) async fn run(
+    pub async fn run(
         self,
         store: &dyn Registry,
         name: &ServiceName,
@@ -69,7 +73,7 @@ impl Rival {
 }
 
 /// Repeats a call that a cut connection fails, and counts that.
-pub(crate) async fn again<T, F: Future<Output = Result<T>>>(
+pub async fn again<T, F: Future<Output = Result<T>>>(
     failures: &AtomicUsize,
     call: impl Fn() -> F,
 ) -> Result<T> {

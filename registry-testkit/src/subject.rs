@@ -1,6 +1,5 @@
 //! A store under test, and what its operator can do to it.
 
-use crate::proxy::Proxy;
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ pub struct Traits {
     pub lost_writes: LostWrites,
     /// Whether [`Subject::evict`] deletes all instances at one revision.
     pub evicts_at_one_revision: bool,
-    /// Whether it is a server: what it holds are bytes, and the way to it is a proxy.
+    /// Whether it is a server: what it holds are bytes, and replies get lost on the way.
     pub remote: bool,
     /// Random runs of the lockstep test.
     pub lockstep_runs: u32,
@@ -87,8 +86,10 @@ pub trait Subject: Send + Sync {
     /// Deletes all instances of `service`, behind their owners' backs.
     async fn evict(&self, service: &ServiceName);
 
-    /// The proxy that the registry goes through, if it is [remote](Traits::remote).
-    fn proxy(&self) -> Option<&Proxy>;
+    /// Loses replies of the server to the registry. A [remote](Traits::remote) store has it.
+    fn reply_loss(&self) -> Option<&dyn ReplyLoss> {
+        None
+    }
 
     /// Writes what cannot be decoded under `id`, over whatever is there, if it is
     /// [remote](Traits::remote).
@@ -102,4 +103,22 @@ pub trait Subject: Send + Sync {
 
     /// Puts the store back to its last [backup](Self::backup).
     async fn restore(&self);
+}
+
+/// A network between a registry and its server that loses replies: requests arrive, the server does
+/// what they ask, and the registry is not told. A TCP proxy does it by discarding what the server sends.
+pub trait ReplyLoss: Send + Sync {
+    /// Loses all replies from now on.
+    fn lose_replies(&self);
+
+    /// Loses all replies from the first request on that contains `text`. The store sends the address
+    /// of an instance as text.
+    fn lose_replies_from(&self, text: &str);
+
+    /// Whether replies are being lost. After [`lose_replies_from`](Self::lose_replies_from): whether
+    /// that request was sent.
+    fn loses_replies(&self) -> bool;
+
+    /// Loses no more replies. Connections on which a reply was lost are closed; new ones work.
+    fn heal(&self);
 }

@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn these_are_the_images_of_the_fixtures() {
         let fixtures = [
-            include_str!("../../registry-testkit/src/servers/etcd.rs"),
-            include_str!("../../registry-testkit/src/servers/redis.rs"),
-            include_str!("../../registry-testkit/tests/docker.rs"),
+            include_str!("../../registry-testbed/src/servers/etcd.rs"),
+            include_str!("../../registry-testbed/src/servers/redis.rs"),
+            include_str!("../../registry-testbed/tests/docker.rs"),
         ];
         for (image, fixture) in IMAGES.iter().zip(fixtures) {
             assert!(fixture.contains(&format!("\"{}\"", image.name)), "{}", image.name);

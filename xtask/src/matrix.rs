@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn these_are_the_variables_of_the_fixtures() {
         let fixtures = [
-            include_str!("../../registry-testkit/src/servers/etcd.rs"),
-            include_str!("../../registry-testkit/src/servers/redis.rs"),
+            include_str!("../../registry-testbed/src/servers/etcd.rs"),
+            include_str!("../../registry-testbed/src/servers/redis.rs"),
         ];
         for (kind, fixture) in KINDS.iter().zip(fixtures) {
             for variable in [kind.url_variable, kind.path_variable, kind.image_variable] {

@@ -14,12 +14,12 @@ pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
     "service-registry/etcd-tls,service-registry/redis-tls,service-registry/config,\
-     service-registry/tonic,registry-testkit/tls,mall/etcd,mall/redis",
+     service-registry/tonic,registry-testbed/tls,mall/etcd,mall/redis",
 ];
 
 /// The server fixtures in containers.
 const IN_DOCKER: [&str; 6] =
-    ["--package", "registry-testkit", "--features", "docker", "--test", "docker"];
+    ["--package", "registry-testbed", "--features", "docker", "--test", "docker"];
 
 /// Sets up, and runs the tests and the examples in the documentation.
 pub(crate) fn run(docker: bool) -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use comparison::stores::durability;
 use etcd_client::{Client, ConnectOptions};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::Etcd;
+use registry_testbed::servers::Etcd;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

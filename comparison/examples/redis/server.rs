@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 use registry_redis::RedisRegistry;
-use registry_testkit::servers::Redis;
+use registry_testbed::servers::Redis;
 
 /// The prefix of the registry's keys, and of those that the raw client writes.
 const OURS: &str = "figures-ours";

@@ -4,7 +4,7 @@ use super::{Change, Diary, Picture, Place, Seen, Stage, Writer, for_ever, parse,
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
-use registry_testkit::servers::Etcd;
+use registry_testbed::servers::Etcd;
 use std::cell::Cell;
 
 struct Putter {

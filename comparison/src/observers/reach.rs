@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, Pipeline};
-use registry_testkit::servers::RedisSentinel;
+use registry_testbed::servers::RedisSentinel;
 use std::time::Duration;
 
 /// How long a server may take to answer a writer. Some are kept busy on purpose.

@@ -11,7 +11,7 @@ use registry_core::{
 use registry_etcd::EtcdRegistry;
 use registry_mem::{FaultyRegistry, MemRegistry};
 use registry_redis::RedisRegistry;
-use registry_testkit::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
+use registry_testbed::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -83,7 +83,7 @@ async fn help_does_not_show_a_password() {
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {
-    let etcd = registry_testkit::servers::Etcd::start().await.expect("a server");
+    let etcd = registry_testbed::servers::Etcd::start().await.expect("a server");
     let url = format!("{}?layout=go-zero", etcd.url());
     let mut mall = Mall::start(&["--processes", "--registry", &url]);
     let taken = mall.until("orders are taken").await;
@@ -112,7 +112,7 @@ async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn as_processes_on_redis_no_call_fails() {
-    let redis = registry_testkit::servers::Redis::start().await.expect("a server");
+    let redis = registry_testbed::servers::Redis::start().await.expect("a server");
     check(&Mall::start(&["--processes", "--registry", redis.url()]).end().await);
 }
 
@@ -131,7 +131,7 @@ async fn asked_to_end_while_it_opens_it_ends() {
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn each_role_can_be_started_by_hand() {
-    let redis = registry_testkit::servers::Redis::start().await.expect("a server");
+    let redis = registry_testbed::servers::Redis::start().await.expect("a server");
     let registry = ["--registry", redis.url()];
     let mut user = Mall::start(&[&["user", "--name", "dora"], &registry[..]].concat());
     user.until("dora is called at ").await;

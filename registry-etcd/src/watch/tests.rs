@@ -4,7 +4,7 @@ use super::*;
 use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
 use registry_core::{Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
-use registry_testkit::servers::Etcd;
+use registry_testbed::servers::Etcd;
 use std::future::Future;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
-use registry_testkit::servers::{Etcd, EtcdTokens, ServerOptions};
+use registry_testbed::servers::{Etcd, EtcdTokens, ServerOptions};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::sleep;

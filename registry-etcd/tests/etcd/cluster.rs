@@ -4,7 +4,7 @@ use crate::support::{instance, name, within};
 use registry_core::{Registry, Target};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::{EtcdCluster, Process};
+use registry_testbed::servers::{EtcdCluster, Process};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};

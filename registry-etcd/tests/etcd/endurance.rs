@@ -2,8 +2,8 @@
 
 use crate::support::{Fixture, within};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::Endurance;
-use registry_testkit::proxy::Proxy;
+use registry_testbed::Endurance;
+use registry_testbed::proxy::Proxy;
 use std::sync::Arc;
 
 /// How many changes to see, if not a few: the long form is `cargo xtask matrix etcd`.

@@ -3,8 +3,8 @@
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{Claim, ErrorKind, Registry};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::proxy::{Fault, Proxy};
-use registry_testkit::servers::Etcd;
+use registry_testbed::proxy::{Fault, Proxy};
+use registry_testbed::servers::Etcd;
 
 /// Breaks a registration after so many bytes, repeats it, and sees that it was made once. Whether it broke.
 async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {

@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, end, instance, name, next, put, within};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
-use registry_testkit::proxy::{Fault, Proxy};
+use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};

@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, instance, next, put, within};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use registry_core::ErrorKind;
-use registry_testkit::servers::{Etcd, ServerOptions};
+use registry_testbed::servers::{Etcd, ServerOptions};
 
 #[tokio::test]
 async fn a_server_out_of_space_refuses_registrations_and_keeps_those_there_are() {

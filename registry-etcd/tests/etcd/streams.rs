@@ -5,7 +5,7 @@ use etcd_client::TxnOp;
 use futures_util::{StreamExt, future};
 use registry_core::{Claim, Instance, Registry, record};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::proxy::{Fault, Proxy};
+use registry_testbed::proxy::{Fault, Proxy};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -7,7 +7,7 @@ use registry_core::{
     Snapshot, Watch,
 };
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::Etcd;
+use registry_testbed::servers::Etcd;
 use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

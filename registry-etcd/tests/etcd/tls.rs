@@ -3,7 +3,7 @@
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{Error, ErrorKind, Registry, Result};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::servers::{Etcd, ServerTls};
+use registry_testbed::servers::{Etcd, ServerTls};
 use std::path::PathBuf;
 
 async fn connect(etcd: &Etcd, options: &[(&str, PathBuf)]) -> Result<EtcdRegistry> {

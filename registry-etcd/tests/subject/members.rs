@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each binary uses a part of it
 
-use registry_testkit::servers::{Etcd, EtcdCluster, Process, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, EtcdCluster, Process, ServerError, ServerOptions};
 use std::path::Path;
 
 /// How many members.

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use etcd_client::Client;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
-use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::Etcd;
-use registry_testkit::{LostWrites, Subject, Traits, conformance};
+use registry_testbed::proxy::Proxy;
+use registry_testbed::servers::Etcd;
+use registry_testkit::{LostWrites, ReplyLoss, Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl<L: Layout> Subject for Server<L> {
         self.client.clone().put(key, "{\"v\":1,", None).await.unwrap();
     }
 
-    fn proxy(&self) -> Option<&Proxy> {
+    fn reply_loss(&self) -> Option<&dyn ReplyLoss> {
         Some(&self.proxy)
     }
 

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use registry_testkit::Subject;
-use registry_testkit::proxy::Proxy;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,10 +57,6 @@ impl Subject for Faulty {
 
     async fn poison(&self, _: &ServiceName, _: &InstanceId) {
         unreachable!("the memory store is not remote");
-    }
-
-    fn proxy(&self) -> Option<&Proxy> {
-        None
     }
 
     async fn cut(&self) {

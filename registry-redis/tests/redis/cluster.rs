@@ -7,7 +7,7 @@ use crate::support::{
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testkit::servers::{Redis, RedisCluster};
+use registry_testbed::servers::{Redis, RedisCluster};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 

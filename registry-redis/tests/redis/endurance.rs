@@ -2,9 +2,9 @@
 
 use crate::support::{agreed, connect, registry, server};
 use registry_redis::RedisOptions;
-use registry_testkit::Endurance;
-use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::RedisCluster;
+use registry_testbed::Endurance;
+use registry_testbed::proxy::Proxy;
+use registry_testbed::servers::RedisCluster;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 

@@ -7,7 +7,7 @@ use crate::support::{
 use registry_core::{ErrorKind, Registry, Secret};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testkit::servers::RedisSentinel;
+use registry_testbed::servers::RedisSentinel;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use registry_core::{
     Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, ServiceName, Watch,
 };
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testkit::servers::Redis;
+use registry_testbed::servers::Redis;
 use std::time::Duration;
 
 /// No await of a test lasts longer.

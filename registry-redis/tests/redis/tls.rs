@@ -3,7 +3,7 @@
 use crate::support::{connect, ids, next_change, register, watch_from_now, within};
 use registry_core::ErrorKind;
 use registry_redis::RedisOptions;
-use registry_testkit::servers::{Redis, ServerTls};
+use registry_testbed::servers::{Redis, ServerTls};
 
 async fn start(tls: &ServerTls) -> Redis {
     let mut options = Redis::options();

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use redis::AsyncCommands;
 use registry_core::{ErrorKind, InstanceId, Lease, LeaseId, Registry, ServiceName};
 use registry_redis::RedisRegistry;
-use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::Redis;
-use registry_testkit::{Subject, Traits, conformance};
+use registry_testbed::proxy::Proxy;
+use registry_testbed::servers::Redis;
+use registry_testkit::{ReplyLoss, Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,8 +129,8 @@ impl Subject for Server {
         assert_eq!(status, "OK");
     }
 
-    fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+    fn reply_loss(&self) -> Option<&dyn ReplyLoss> {
+        self.proxy.as_ref().map(|proxy| proxy as _)
     }
 
     async fn cut(&self) {

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each binary uses a part of it
 
 use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::{
+use registry_testbed::servers::{
     Process, Redis, RedisCluster, RedisSentinel, ServerError, ServerOptions,
 };
 use std::path::Path;

@@ -92,11 +92,11 @@ pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case
     let user = service("user.rpc");
     let lease = case.register(&instance(&user, "1")).await;
     let (_, mut watch) = case.follow(&user).await;
-    let proxy = case.subject.proxy().expect("the store is remote");
-    proxy.lose_replies();
+    let network = case.subject.reply_loss().expect("a remote store has it");
+    network.lose_replies();
     let error = within(case.registry.deregister(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    proxy.heal();
+    network.heal();
     retry(|| case.registry.deregister(&lease)).await;
     assert!(case.load(&user).await.instances().is_empty());
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable, "it went with the connection");
@@ -112,8 +112,8 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
     let claim = long();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     let snapshot = case.load(&user).await;
-    let proxy = case.subject.proxy().expect("the store is remote");
-    proxy.lose_replies();
+    let network = case.subject.reply_loss().expect("a remote store has it");
+    network.lose_replies();
     let registry = &case.registry;
     let other = instance(&user, "2");
     let other_claim = long();
@@ -140,16 +140,16 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
     for error in errors {
         assert_eq!(error.expect("no reply came").kind(), ErrorKind::Unavailable);
     }
-    proxy.heal();
+    network.heal();
     retry(|| registry.load(&user)).await;
 }
 
 /// Has `instance` registered, and loses what the store answers to the request that carries it.
 async fn lose_the_reply(case: &Case<'_>, instance: &Instance, claim: &Claim) {
-    let proxy = case.subject.proxy().expect("the store is remote");
-    proxy.lose_replies_from(instance.address().as_str());
+    let network = case.subject.reply_loss().expect("a remote store has it");
+    network.lose_replies_from(instance.address().as_str());
     let error = case.claim(instance, claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(proxy.loses_replies(), "the request that carries the record was never sent");
-    proxy.heal();
+    assert!(network.loses_replies(), "the request that carries the record was never sent");
+    network.heal();
 }

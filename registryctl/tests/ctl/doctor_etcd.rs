@@ -2,7 +2,7 @@
 
 use crate::support::{Ended, SERVICE, instance, load, register, registry, run, within};
 use etcd_client::{AlarmAction, AlarmType, Client, ConnectOptions, Permission, PutOptions};
-use registry_testkit::servers::{Etcd, EtcdCluster, EtcdTokens, ServerOptions};
+use registry_testbed::servers::{Etcd, EtcdCluster, EtcdTokens, ServerOptions};
 
 struct Patient {
     server: Etcd,

@@ -3,7 +3,7 @@
 use crate::support::{Ended, instance, register, registry, run, within};
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
-use registry_testkit::servers::{Redis, RedisCluster, ServerOptions};
+use registry_testbed::servers::{Redis, RedisCluster, ServerOptions};
 
 struct Patient {
     server: Redis,

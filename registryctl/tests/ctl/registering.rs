@@ -4,8 +4,8 @@ use crate::support::{
     SERVICE, json, listed, next, on_each_server, registry, run, start, watch, within,
 };
 use etcd_client::{Client, GetOptions};
-use registry_testkit::proxy::Proxy;
-use registry_testkit::servers::Etcd;
+use registry_testbed::proxy::Proxy;
+use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
 use serde_json::json;
 use service_registry::{Change, Status};

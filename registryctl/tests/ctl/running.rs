@@ -4,7 +4,7 @@ use crate::support::{
     SERVICE, TOOL, free_address, listed, load, next, on_each_server, registry, run, start,
     start_reading, watch, within,
 };
-use registry_testkit::servers::Etcd;
+use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
 use service_registry::{Change, Status};
 use std::fs::File;

@@ -233,13 +233,13 @@ macro_rules! on_each_server {
         mod $name {
             #[tokio::test]
             async fn on_etcd() {
-                let server = registry_testkit::servers::Etcd::start().await.expect("a server");
+                let server = registry_testbed::servers::Etcd::start().await.expect("a server");
                 super::$story(server.url()).await;
             }
 
             #[tokio::test]
             async fn on_redis() {
-                let server = registry_testkit::servers::Redis::start().await.expect("a server");
+                let server = registry_testbed::servers::Redis::start().await.expect("a server");
                 super::$story(server.url()).await;
             }
         }

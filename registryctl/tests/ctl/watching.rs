@@ -4,7 +4,7 @@ use crate::support::{
     SERVICE, instance, load, on_each_server, register, registry, run, start, within,
 };
 use etcd_client::{Client, DeleteOptions};
-use registry_testkit::servers::{Etcd, Redis};
+use registry_testbed::servers::{Etcd, Redis};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -39,8 +39,8 @@ const ETCD: Kind = Kind {
     name: "etcd",
     build: &[
         "--package=registry-etcd",
-        "--package=registry-testkit",
-        "--features=registry-etcd/tls,registry-testkit/tls,registry-testkit/docker",
+        "--package=registry-testbed",
+        "--features=registry-etcd/tls,registry-testbed/tls,registry-testbed/docker",
     ],
     url_variable: "REGISTRY_TEST_ETCD_URL",
     path_variable: "REGISTRY_TEST_ETCD_PATH",
@@ -90,8 +90,8 @@ const ETCD: Kind = Kind {
         Suite {
             name: "servers",
             variables: &[],
-            by_binary: Some("package(registry-testkit) & binary(/^(auth|cluster|tls)$/)"),
-            in_docker: Some("package(registry-testkit) & binary(docker) & test(etcd)"),
+            by_binary: Some("package(registry-testbed) & binary(/^(auth|cluster|tls)$/)"),
+            in_docker: Some("package(registry-testbed) & binary(docker) & test(etcd)"),
             takes_long: false,
         },
     ],
@@ -101,8 +101,8 @@ const REDIS: Kind = Kind {
     name: "redis",
     build: &[
         "--package=registry-redis",
-        "--package=registry-testkit",
-        "--features=registry-redis/tls,registry-testkit/tls,registry-testkit/docker",
+        "--package=registry-testbed",
+        "--features=registry-redis/tls,registry-testbed/tls,registry-testbed/docker",
     ],
     url_variable: "REGISTRY_TEST_REDIS_URL",
     path_variable: "REGISTRY_TEST_REDIS_PATH",
@@ -157,8 +157,8 @@ const REDIS: Kind = Kind {
         Suite {
             name: "servers",
             variables: &[],
-            by_binary: Some("package(registry-testkit) & binary(servers) & test(redis)"),
-            in_docker: Some("package(registry-testkit) & binary(docker) & test(redis)"),
+            by_binary: Some("package(registry-testbed) & binary(servers) & test(redis)"),
+            in_docker: Some("package(registry-testbed) & binary(docker) & test(redis)"),
             takes_long: false,
         },
     ],

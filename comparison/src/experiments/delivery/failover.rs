@@ -8,7 +8,7 @@ use crate::observers::{Change, Diary, Fleet, Means, Place, Stage, Writer};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use registry_testkit::servers::{EtcdCluster, RedisSentinel, ServerOptions};
+use registry_testbed::servers::{EtcdCluster, RedisSentinel, ServerOptions};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Barrier;

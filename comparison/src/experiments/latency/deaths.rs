@@ -5,7 +5,7 @@ use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
 use crate::stores::Where;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use registry_testkit::servers::{Redis, ServerOptions};
+use registry_testbed::servers::{Redis, ServerOptions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
 use crate::stores::{self, Store, Where};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
-use registry_testkit::servers::{Etcd, Redis};
+use registry_testbed::servers::{Etcd, Redis};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use crate::stores::Where;
 use anyhow::Result;
-use registry_testkit::servers::{EtcdCluster, RedisCluster, RedisSentinel, ServerOptions};
+use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel, ServerOptions};
 use serde::Serialize;
 
 /// How servers stand in for each other.

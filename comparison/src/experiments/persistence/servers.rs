@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use registry_core::{Claim, Instance, InstanceId, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
 use registry_redis::RedisRegistry;
-use registry_testkit::servers::{Etcd, Process, Redis, ServerOptions};
+use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,6 +23,7 @@ use self::control::{Control, End};
 use self::door::Door;
 use self::hits::Tally;
 use self::relay::{Link, close, relay};
+use registry_testkit::ReplyLoss;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -165,6 +166,24 @@ impl Proxy {
             control.ends += 1;
             control.end = end;
         });
+    }
+}
+
+impl ReplyLoss for Proxy {
+    fn lose_replies(&self) {
+        Self::lose_replies(self);
+    }
+
+    fn lose_replies_from(&self, text: &str) {
+        Self::lose_replies_from(self, text);
+    }
+
+    fn loses_replies(&self) -> bool {
+        Self::loses_replies(self)
+    }
+
+    fn heal(&self) {
+        Self::heal(self);
     }
 }
 

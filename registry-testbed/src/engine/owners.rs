@@ -3,10 +3,10 @@
 use super::follower::{Loss, with_data};
 use super::scene::Scene;
 use super::{Fault, Side};
-use crate::case::{instance, pass, timed, within};
 use futures_util::StreamExt;
 use registry_core::ErrorKind;
 use registry_engine::{Registration, RegistrationOptions, RegistrationState, Start};
+use registry_testkit::case::{instance, pass, timed, within};
 use tokio::time::{Instant, timeout};
 
 pub(super) async fn a_restart_of_a_publisher_under_its_old_id_takes_over(mut scene: Scene) {

@@ -1,8 +1,8 @@
 //! A witness of all that a store ever said of a service: what a view's updates are held against.
 
-use crate::case::try_again;
 use futures_util::StreamExt;
 use registry_core::{Cursor, ErrorKind, Instances, Registry, ServiceName, Snapshot};
+use registry_testkit::case::try_again;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

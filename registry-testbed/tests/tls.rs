@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use registry_testkit::servers::{Caller, Etcd, EtcdCluster, ServerTls};
+use registry_testbed::servers::{Caller, Etcd, EtcdCluster, ServerTls};
 use tokio::time::timeout;
 
 /// What a caller is answered, or why it is not.

@@ -3,7 +3,7 @@
 use super::follower::Loss;
 use super::scene::Scene;
 use super::{Arena, Fault, Side, Terms};
-use crate::case::pass;
+use registry_testkit::case::pass;
 use std::sync::Arc;
 use std::time::Duration;
 

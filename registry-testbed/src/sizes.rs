@@ -1,7 +1,7 @@
 //! What a call costs before it is made.
 
-use crate::case::within;
 use registry_core::{Claim, Instance, Registry};
+use registry_testkit::case::within;
 use std::time::Duration;
 
 /// How many bytes the future of each call takes. It is boxed and moved for each, so that room for what

@@ -7,7 +7,7 @@ mod wire;
 
 use std::time::Duration;
 
-use registry_testkit::servers::{Etcd, Redis, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, Redis, ServerError, ServerOptions};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 

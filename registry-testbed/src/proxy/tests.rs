@@ -5,8 +5,8 @@ mod ends;
 mod flow;
 
 use super::*;
-use crate::case::within;
 use futures_util::future::{join, join_all};
+use registry_testkit::case::within;
 use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

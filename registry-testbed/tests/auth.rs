@@ -6,7 +6,7 @@ mod wire;
 
 use std::time::Duration;
 
-use registry_testkit::servers::{Etcd, EtcdTokens, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, EtcdTokens, ServerError, ServerOptions};
 use tokio::time::sleep;
 
 use self::wire::exchange;

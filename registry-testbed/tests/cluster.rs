@@ -6,7 +6,7 @@ mod wire;
 
 use std::time::Duration;
 
-use registry_testkit::servers::EtcdCluster;
+use registry_testbed::servers::EtcdCluster;
 use tokio::time::timeout;
 
 use self::wire::{GET_K, PUT_K, V};

@@ -1,8 +1,8 @@
 //! How long things may take, in one place. All follow from the terms of the store.
 
 use super::{Fault, Side};
-use crate::Traits;
 use registry_engine::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
+use registry_testkit::Traits;
 use std::ops::Range;
 use std::time::Duration;
 

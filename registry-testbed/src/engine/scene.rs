@@ -4,10 +4,10 @@ use super::diary::Diary;
 use super::follower::{Follower, Living, Loss, Seen, Sum, brief, ids, judge, with_data};
 use super::witness::Witness;
 use super::{Arena, Side, Terms};
-use crate::case::{instance, retry, service};
 use futures_util::StreamExt;
 use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
 use registry_engine::{Discovery, Registration, View};
+use registry_testkit::case::{instance, retry, service};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -140,7 +140,7 @@ impl Scene {
     /// Registers an instance directly and for long, so that the service changes.
     pub(super) async fn visit(&mut self, id: &str) {
         let (guest, direct) = (instance(&self.service, id), self.arena.direct());
-        let claim = Claim::new(crate::case::LONG).unwrap();
+        let claim = Claim::new(registry_testkit::case::LONG).unwrap();
         self.guests.push(retry(|| direct.register(&guest, &claim)).await);
     }
 

@@ -3,10 +3,10 @@
 use super::follower::Loss;
 use super::scene::Scene;
 use super::{Fault, Side};
-use crate::case::{instance, pass, within};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Change, ErrorKind, Status};
 use registry_engine::Update;
+use registry_testkit::case::{instance, pass, within};
 use tokio::time::timeout;
 
 pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut scene: Scene) {

@@ -4,13 +4,13 @@
 //! that compete for few ids, readers that are cut and resume, and one reader beside them on a connection
 //! that nobody disturbs, whose history is what all others must have seen.
 
-use crate::case::{LONG, id, instance, service, within};
-use crate::laws::{History, Reader, check};
-use crate::rival::{Rival, again};
 use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::future::{join_all, join3};
 use registry_core::{Batch, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch};
+use registry_testkit::case::{LONG, id, instance, service, within};
+use registry_testkit::laws::{History, Reader, check};
+use registry_testkit::rival::{Rival, again};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -51,7 +51,7 @@ scenarios! {
 ///
 /// ```no_run
 /// use registry_testkit::Traits;
-/// use registry_testkit::engine::{Arena, Fault, Side, Terms, suite};
+/// use registry_testbed::engine::{Arena, Fault, Side, Terms, suite};
 /// use std::process::ExitCode;
 /// use std::sync::Arc;
 /// use std::time::Duration;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, future, iter, thread};
 
-use registry_testkit::servers::{Etcd, Redis, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, Redis, ServerError, ServerOptions};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
