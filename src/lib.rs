@@ -21,11 +21,11 @@
 //! let options = RegistrationOptions::default();
 //! let registration = Registration::start(registry, node, options).await?;
 //! view.changed().await;
-//! assert_eq!(view.picture().instances()[0].address().to_string(), "10.0.0.1:8080");
+//! assert_eq!(view.state().instances()[0].address().to_string(), "10.0.0.1:8080");
 //!
 //! registration.stop().await?;
 //! view.changed().await;
-//! assert!(view.picture().instances().is_empty());
+//! assert!(view.state().instances().is_empty());
 //! # Ok(())
 //! # }
 //! ```

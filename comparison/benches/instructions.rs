@@ -37,7 +37,7 @@ const TIMES: u32 = 100;
 /// How many instances the service has.
 const INSTANCES: u32 = 100;
 
-library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_picture]);
+library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state]);
 library_benchmark_group!(
     name = texts,
     benchmarks = [record_encode, record_decode, cursor_format, cursor_parse]
@@ -54,17 +54,17 @@ main!(library_benchmark_groups = [picks, texts, memory, changes]);
 fn pick_by_reader((followed, mut reader): (Followed, Reader)) -> (Followed, Reader) {
     let mut rng = Rng::with_seed(7);
     for _ in 0..TIMES {
-        choose(reader.picture().instances(), &mut rng);
+        choose(reader.state().instances(), &mut rng);
     }
     (followed, reader)
 }
 
 #[library_benchmark]
 #[bench::of_100(Followed::new())]
-fn pick_by_picture(followed: Followed) -> Followed {
+fn pick_by_state(followed: Followed) -> Followed {
     let mut rng = Rng::with_seed(7);
     for _ in 0..TIMES {
-        choose(followed.view.picture().instances(), &mut rng);
+        choose(followed.view.state().instances(), &mut rng);
     }
     followed
 }
@@ -160,7 +160,7 @@ fn change_to_watch(mut watched: Watched) -> Watched {
     watched
 }
 
-// From the call of `register` to the picture that shows it.
+// From the call of `register` to the state that shows it.
 #[library_benchmark]
 #[bench::of_100(Followed::new())]
 fn change_to_view(mut followed: Followed) -> Followed {
@@ -169,7 +169,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
         for weight in 1..=TIMES {
             store.change(weight);
             view.changed().await;
-            black_box(view.picture().instances());
+            black_box(view.state().instances());
         }
     });
     followed

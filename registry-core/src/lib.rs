@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod cursor;
 pub mod diagnosis;
 mod error;
@@ -46,6 +47,7 @@ mod target;
 mod tls;
 mod watch;
 
+pub use self::batch::{Batch, Change};
 pub use self::cursor::{Cursor, Origin, Revision};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
 pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};
@@ -53,7 +55,7 @@ pub use self::instances::Instances;
 pub use self::lease::{Claim, Lease, LeaseId, MAX_TTL, MIN_TTL};
 pub use self::name::{Address, InstanceId, MAX_NAME_LEN, ServiceName};
 pub use self::registry::Registry;
-pub use self::snapshot::{Batch, Change, Snapshot};
+pub use self::snapshot::Snapshot;
 pub use self::target::{Host, Secret, Target};
 pub use self::tls::TlsFiles;
 pub use self::watch::{Publisher, WATCH_CAPACITY, Watch};

@@ -1,65 +1,6 @@
-//! A service as of one cursor, and the batches that lead on from there.
+//! Snapshots: a service as of one cursor.
 
-use crate::{Cursor, Instance, InstanceId, Instances, Revision};
-
-/// All changes that one revision made to a service.
-///
-/// They belong together: `etcdctl del --prefix` deletes two instances at one revision, and a reader
-/// that stopped between them would lose one when it resumes. Within a batch no id comes twice and
-/// order means nothing. A batch without changes is progress: it moves the cursor past changes that
-/// were not of this service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Batch {
-    /// Where to resume once the changes are taken in.
-    pub cursor: Cursor,
-    /// The changes.
-    pub changes: Vec<Change>,
-}
-
-impl Batch {
-    /// The `changes` that lead to `cursor`.
-    pub fn new(cursor: Cursor, changes: Vec<Change>) -> Self {
-        Self { cursor, changes }
-    }
-
-    /// Progress up to `cursor`.
-    pub fn progress(cursor: Cursor) -> Self {
-        Self::new(cursor, Vec::new())
-    }
-
-    /// The revision that made the changes.
-    pub fn revision(&self) -> Revision {
-        self.cursor.revision()
-    }
-
-    /// Whether it changes nothing but the cursor.
-    pub fn is_progress(&self) -> bool {
-        self.changes.is_empty()
-    }
-}
-
-/// A change to one instance of a service. Exhaustive, since to skip a kind is to diverge.
-///
-/// There is no reason given for a deletion: etcd does not tell an expiry from a withdrawal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
-pub enum Change {
-    /// The instance is registered, anew or with other data.
-    Put(Instance),
-    /// The instance is gone: withdrawn, expired, or overwritten by what cannot be decoded.
-    Delete(InstanceId),
-}
-
-impl Change {
-    /// The instance it is about.
-    pub fn id(&self) -> &InstanceId {
-        match self {
-            Self::Put(instance) => instance.id(),
-            Self::Delete(id) => id,
-        }
-    }
-}
+use crate::{Batch, Cursor, Instance, Instances};
 
 /// The instances of a service, all as of one cursor. A clone shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +51,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Origin;
+    use crate::{Change, Origin, Revision};
 
     #[test]
     fn applying_a_batch_twice_is_applying_it_once() {

@@ -1,6 +1,6 @@
-//! Load, watch, and recover: what a store says of one service, over every fault, as one stream.
+//! Loads, watches and recovers: the changes of one service as one stream, across all faults.
 
-use super::Backoff;
+use crate::Backoff;
 use futures_util::{Stream, StreamExt, stream};
 use registry_core::{
     Batch, Cursor, Error, ErrorKind, Registry, Result, ServiceName, Snapshot, Watch,
@@ -9,146 +9,146 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What was learnt of a service that is [followed](follow).
+/// An event of a service that is [followed](follow).
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums)] // to skip a kind is to diverge
-pub enum Step {
-    /// Forget all that came before: this is the service now.
+#[allow(clippy::exhaustive_enums)] // a consumer that skips a kind diverges
+pub enum FollowEvent {
+    /// Replaces all that came before: the service has exactly these instances.
     Reset(Snapshot),
-    /// The watch stands: what was said last is true, until the next step.
+    /// A watch is open: the state is current until the next event.
     Live,
-    /// One revision further.
+    /// The changes of the next revision.
     Batch(Batch),
-    /// Nothing more is known for now. It is being mended: after `Compacted` or `Diverged`, and whatever
-    /// else a cursor was refused with, by a reset.
+    /// The watch or the load failed, and changes may be missing. The stream retries: it resumes from the
+    /// last cursor, or sends a reset if the store refuses that cursor (`Compacted`, `Diverged` and others).
     Trouble(Error),
 }
 
-/// How to [`follow`].
+/// Options for [`follow`].
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How long to wait between tries while the store does not answer.
+pub struct FollowOptions {
+    /// The backoff between attempts while the store does not answer.
     pub backoff: Backoff,
-    /// How long the store may take for a load, or to open a watch.
+    /// How long the store may take to load the service or to open a watch.
     pub timeout: Duration,
 }
 
-/// Where the loop stands. Each state holds just what the next step needs.
+/// The state of the loop: exactly what the next step needs.
 enum State {
     /// Nothing is known: load.
-    Start,
-    /// All up to the cursor is known: watch from there.
-    Known(Cursor),
-    /// The watch stands since then.
+    Load,
+    /// Everything up to the cursor is known: watch from there.
+    Watch(Cursor),
+    /// A watch has been open since then.
     Watching(Watch, Instant),
 }
 
-/// Follows `service` for ever: what a view is made of, for those who want every step of it.
+/// Returns a stream of all events of `service`. A view is built on it; use it directly to see every event.
 ///
-/// After a cursor the stream goes on with what came after it; without one, or where it is of no more
-/// use, it begins with a reset. It has no end.
+/// With a cursor the stream continues after it. Without one, or if the store refuses the cursor, it begins
+/// with a reset. It never ends.
 pub fn follow(
     registry: Arc<dyn Registry>,
     service: ServiceName,
     after: Option<Cursor>,
-    pace: Pace,
-) -> impl Stream<Item = Step> + Send {
-    let follow =
-        Follow { registry, service, pace, failures: 0, delay: Duration::ZERO, restarted: None };
-    let start = after.map_or(State::Start, State::Known);
-    stream::unfold((follow, start), |(mut follow, state)| async move {
-        let (step, state) = follow.step(state).await;
-        Some((step, (follow, state)))
+    options: FollowOptions,
+) -> impl Stream<Item = FollowEvent> + Send {
+    let follower =
+        Follower { registry, service, options, failures: 0, delay: Duration::ZERO, reset_at: None };
+    let start = after.map_or(State::Load, State::Watch);
+    stream::unfold((follower, start), |(mut follower, state)| async move {
+        let (event, state) = follower.next(state).await;
+        Some((event, (follower, state)))
     })
 }
 
-struct Follow {
+struct Follower {
     registry: Arc<dyn Registry>,
     service: ServiceName,
-    pace: Pace,
-    /// How many steps in a row failed, with no watch that stood in between.
+    options: FollowOptions,
+    /// How many attempts in a row failed.
     failures: u32,
-    /// How long to wait before the next step.
+    /// How long to wait before the next attempt.
     delay: Duration,
-    /// When the cursor was last of no more use.
-    restarted: Option<Instant>,
+    /// When the store last refused the cursor.
+    reset_at: Option<Instant>,
 }
 
-impl Follow {
-    async fn step(&mut self, state: State) -> (Step, State) {
+impl Follower {
+    async fn next(&mut self, state: State) -> (FollowEvent, State) {
         if !self.delay.is_zero() {
             sleep(std::mem::take(&mut self.delay)).await;
         }
         match state {
-            State::Start => match self.load().await {
+            State::Load => match self.load().await {
                 Ok(snapshot) => {
-                    let known = State::Known(snapshot.cursor().clone());
-                    (Step::Reset(snapshot), known)
+                    let watch = State::Watch(snapshot.cursor().clone());
+                    (FollowEvent::Reset(snapshot), watch)
                 }
-                Err(error) => self.failed(error, State::Start),
+                Err(error) => self.failed(error, State::Load),
             },
-            State::Known(cursor) => match self.watch(&cursor).await {
-                Ok(watch) => (Step::Live, State::Watching(watch, Instant::now())),
-                Err(error) => self.failed(error, State::Known(cursor)),
+            State::Watch(cursor) => match self.watch(&cursor).await {
+                Ok(watch) => (FollowEvent::Live, State::Watching(watch, Instant::now())),
+                Err(error) => self.failed(error, State::Watch(cursor)),
             },
             State::Watching(mut watch, since) => {
                 let item = watch.next().await;
-                match item.unwrap_or_else(|| Err(bare_end())) {
-                    Ok(batch) => (Step::Batch(batch), State::Watching(watch, since)),
+                match item.unwrap_or_else(|| Err(ended())) {
+                    Ok(batch) => (FollowEvent::Batch(batch), State::Watching(watch, since)),
                     Err(error) => {
-                        // A watch that breaks at once, whatever it said before, is a failure like any
-                        // other; one that stood for longer than it may take to open it was none.
-                        if since.elapsed() > self.pace.backoff.ceiling(self.failures) {
+                        // A watch that ends soon after it opened counts as a failure, so that the backoff
+                        // grows; one that was open for longer than the backoff resets it.
+                        if since.elapsed() > self.options.backoff.ceiling(self.failures) {
                             self.failures = 0;
                         }
-                        let known = State::Known(watch.cursor().clone());
-                        self.failed(error, known)
+                        let resume = State::Watch(watch.cursor().clone());
+                        self.failed(error, resume)
                     }
                 }
             }
         }
     }
 
-    /// What to do about `error`: resume, or begin anew where the cursor is of no more use.
-    fn failed(&mut self, error: Error, resume: State) -> (Step, State) {
+    /// Decides how to continue after `error`: resume, or load again if the cursor was refused.
+    fn failed(&mut self, error: Error, resume: State) -> (FollowEvent, State) {
         let next = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Denied => resume,
-            ErrorKind::Compacted | ErrorKind::Diverged if !self.restarts_often() => {
-                // Nothing is wrong with a store that only forgot: it is asked at once.
-                return (Step::Trouble(error), State::Start);
+            ErrorKind::Compacted | ErrorKind::Diverged if !self.resets_often() => {
+                // The store is healthy and only lost history: load at once.
+                return (FollowEvent::Trouble(error), State::Load);
             }
-            _ => State::Start,
+            _ => State::Load,
         };
         self.failures = self.failures.saturating_add(1);
-        self.delay = self.pace.backoff.delay(self.failures);
-        (Step::Trouble(error), next)
+        self.delay = self.options.backoff.delay(self.failures);
+        (FollowEvent::Trouble(error), next)
     }
 
-    /// Whether it was only just that the cursor was of no more use. A store that forgets faster than
-    /// it is read must not be loaded in a hot loop.
-    fn restarts_often(&mut self) -> bool {
+    /// Returns whether the cursor was refused a moment ago as well. A store that compacts faster than the
+    /// view reads must not be loaded in a hot loop.
+    fn resets_often(&mut self) -> bool {
         let now = Instant::now();
-        let last = self.restarted.replace(now);
-        last.is_some_and(|last| now - last < self.pace.backoff.max())
+        let last = self.reset_at.replace(now);
+        last.is_some_and(|last| now - last < self.options.backoff.max())
     }
 
     async fn load(&self) -> Result<Snapshot> {
         let load = self.registry.load(&self.service);
-        timeout(self.pace.timeout, load).await.unwrap_or_else(|_| Err(self.late("load")))
+        timeout(self.options.timeout, load).await.unwrap_or_else(|_| Err(self.timed_out("load")))
     }
 
     async fn watch(&self, cursor: &Cursor) -> Result<Watch> {
         let watch = self.registry.watch(&self.service, cursor);
-        timeout(self.pace.timeout, watch).await.unwrap_or_else(|_| Err(self.late("watch")))
+        timeout(self.options.timeout, watch).await.unwrap_or_else(|_| Err(self.timed_out("watch")))
     }
 
-    fn late(&self, call: &str) -> Error {
-        let limit = self.pace.timeout;
+    fn timed_out(&self, call: &str) -> Error {
+        let limit = self.options.timeout;
         let message = format!("the store did not answer, call=`{call}`, timeout=`{limit:?}`");
         Error::new(ErrorKind::Unavailable, message)
     }
 }
 
-fn bare_end() -> Error {
-    Error::new(ErrorKind::Unavailable, "the watch ended without saying why")
+fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the watch ended without an error")
 }

@@ -1,36 +1,36 @@
-//! What the engine tells the facade of the crate `metrics`. Install a recorder before the first
-//! registration or view, or these are told to nobody. Gauges of a service are of the view that was
-//! opened last, if a process has several [`Discovery`](super::Discovery)s.
+//! Metrics of the engine, through the facade of the crate `metrics`. Install a recorder before the first
+//! registration or view; metrics recorded earlier are lost. If a process has several
+//! [`Discovery`](crate::Discovery)s, the gauges of a service are those of the view opened last.
 //!
 //! | name | kind, unit | labels | what it is |
 //! | --- | --- | --- | --- |
-//! | `registry_registrations_active` | gauge | `service` | registrations that the store acknowledged within their ttl |
-//! | `registry_registrations_repeated_total` | counter | `service` | times an instance had to be registered anew |
+//! | `registry_registrations_active` | gauge | `service` | registrations whose last acknowledged renewal was sent within the ttl |
+//! | `registry_registrations_repeated_total` | counter | `service` | times an instance was registered again after its lease was lost |
 //! | `registry_renewals_total` | counter | `service` | renewals that succeeded |
-//! | `registry_renewals_failed_total` | counter | `service`, `reason` | renewals that did not; the reason is the kind of the error |
-//! | `registry_view_instances` | gauge | `service` | instances shown, those retained among them |
-//! | `registry_view_retained` | gauge | `service` | instances shown that the store does not list |
-//! | `registry_view_staleness_seconds` | gauge, seconds | `service` | how long the view has been stale, as of its last try to mend that; 0 when live |
-//! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the service was loaded anew, and the kind of the error that led to it; the first load is none |
-//! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch broke or a try to mend it failed; the reason is the kind of the error |
-//! | `registry_view_lag_batches` | histogram | `service` | how many batches, or other news, were waiting when the view came to read; 256 is the most it takes at once |
-//! | `registry_view_coalesced_total` | counter | `service` | times a subscriber was so slow that it got the state in place of the changes |
-//! | `registry_view_undecodable` | gauge | `service` | records that could not be decoded at the last load |
+//! | `registry_renewals_failed_total` | counter | `service`, `reason` | renewals that failed; the reason is the kind of the error |
+//! | `registry_view_instances` | gauge | `service` | instances shown, including retained ones |
+//! | `registry_view_retained` | gauge | `service` | retained instances: shown although the store does not list them |
+//! | `registry_view_staleness_seconds` | gauge, seconds | `service` | how long the view had been stale at its last attempt to recover; 0 while it is live |
+//! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the service was loaded again; the reason is the kind of the error that required it; the first load does not count |
+//! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch ended or an attempt to open it failed; the reason is the kind of the error |
+//! | `registry_view_lag_batches` | histogram | `service` | events that were ready when the view read them; at most 256 are read at once |
+//! | `registry_view_coalesced_total` | counter | `service` | times a subscriber lagged so far behind that it got the state instead of the changes |
+//! | `registry_view_undecodable` | gauge | `service` | undecodable records skipped by the last load |
 
-use super::view::ViewState;
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use registry_core::{ErrorKind, ServiceName};
+use std::time::Duration;
 
-/// The meters of one registration. Those of every renewal are looked up once.
-pub(super) struct RegistrationMeters {
+/// The metrics of one registration. Those recorded at each renewal are looked up once.
+pub(crate) struct RegistrationMetrics {
     service: ServiceName,
     active: Gauge,
     is_active: bool,
     renewals: Counter,
 }
 
-impl RegistrationMeters {
-    pub(super) fn new(service: &ServiceName) -> Self {
+impl RegistrationMetrics {
+    pub(crate) fn new(service: &ServiceName) -> Self {
         let name = service.to_string();
         Self {
             active: gauge!("registry_registrations_active", "service" => name.clone()),
@@ -40,27 +40,28 @@ impl RegistrationMeters {
         }
     }
 
-    /// The counter of renewals that succeeded.
-    pub(super) fn renewals(&self) -> Counter {
+    /// Returns the counter of successful renewals.
+    pub(crate) fn renewals(&self) -> Counter {
         self.renewals.clone()
     }
 
-    pub(super) fn renewal_failed(&self, kind: ErrorKind) {
+    pub(crate) fn renewal_failed(&self, kind: ErrorKind) {
         counter!("registry_renewals_failed_total", "service" => self.service.to_string(), "reason" => kind.to_string())
             .increment(1);
     }
 
-    pub(super) fn repeated(&self) {
+    /// Counts a registration made again after its lease was lost.
+    pub(crate) fn repeated(&self) {
         counter!("registry_registrations_repeated_total", "service" => self.service.to_string())
             .increment(1);
     }
 
-    /// Whether the registration counts as active: cheaper to ask than its state, which others read.
-    pub(super) fn is_active(&self) -> bool {
+    /// Returns whether the registration counts as active. Cheaper than its status, which is shared.
+    pub(crate) fn is_active(&self) -> bool {
         self.is_active
     }
 
-    pub(super) fn active(&mut self, active: bool) {
+    pub(crate) fn active(&mut self, active: bool) {
         match (self.is_active, active) {
             (false, true) => self.active.increment(1.0),
             (true, false) => self.active.decrement(1.0),
@@ -70,14 +71,14 @@ impl RegistrationMeters {
     }
 }
 
-impl Drop for RegistrationMeters {
+impl Drop for RegistrationMetrics {
     fn drop(&mut self) {
         self.active(false);
     }
 }
 
-/// The meters of one view.
-pub(super) struct ViewMeters {
+/// The metrics of one view.
+pub(crate) struct ViewMetrics {
     service: ServiceName,
     instances: Gauge,
     retained: Gauge,
@@ -86,8 +87,8 @@ pub(super) struct ViewMeters {
     coalesced: Counter,
 }
 
-impl ViewMeters {
-    pub(super) fn new(service: &ServiceName) -> Self {
+impl ViewMetrics {
+    pub(crate) fn new(service: &ServiceName) -> Self {
         let name = service.to_string();
         Self {
             instances: gauge!("registry_view_instances", "service" => name.clone()),
@@ -99,57 +100,52 @@ impl ViewMeters {
         }
     }
 
-    /// The counter of subscribers that got the state in place of the changes.
-    pub(super) fn coalesced(&self) -> Counter {
+    /// Returns the counter of subscribers that got the state instead of the changes.
+    pub(crate) fn coalesced(&self) -> Counter {
         self.coalesced.clone()
     }
 
-    /// `batches` were waiting.
-    pub(super) fn lag(&self, batches: usize) {
-        self.lag.record(as_f64(batches));
+    /// Records how many events were ready.
+    pub(crate) fn lag(&self, events: usize) {
+        self.lag.record(as_f64(events));
     }
 
-    /// The watch broke, or could not be mended.
-    pub(super) fn disrupted(&self, kind: ErrorKind) {
+    /// Counts a watch that ended or could not be opened.
+    pub(crate) fn disrupted(&self, kind: ErrorKind) {
         counter!("registry_view_disruptions_total", "service" => self.service.to_string(), "reason" => kind.to_string())
             .increment(1);
     }
 
-    /// The service was loaded anew.
-    pub(super) fn resynced(&self, reason: ErrorKind) {
+    /// Counts a reload.
+    pub(crate) fn resynced(&self, reason: ErrorKind) {
         counter!("registry_view_resyncs_total", "service" => self.service.to_string(), "reason" => reason.to_string())
             .increment(1);
     }
 
-    /// A load skipped so many records.
-    pub(super) fn undecodable(&self, records: usize) {
+    /// Sets how many records the last load skipped.
+    pub(crate) fn undecodable(&self, records: usize) {
         gauge!("registry_view_undecodable", "service" => self.service.to_string())
             .set(as_f64(records));
     }
 
-    pub(super) fn staleness(&self, state: &ViewState) {
-        self.staleness.set(match state {
-            ViewState::Live => 0.0,
-            ViewState::Loading { since } | ViewState::Stale { since, .. } => {
-                since.elapsed().as_secs_f64()
-            }
-        });
+    pub(crate) fn staleness(&self, staleness: Duration) {
+        self.staleness.set(staleness.as_secs_f64());
     }
 
-    pub(super) fn shown(&self, instances: usize, retained: usize) {
+    pub(crate) fn shown(&self, instances: usize, retained: usize) {
         self.instances.set(as_f64(instances));
         self.retained.set(as_f64(retained));
     }
 
-    /// The view is closed, and shows nothing to anybody.
-    pub(super) fn close(&self) {
+    /// Resets the gauges of a view that is closed.
+    pub(crate) fn close(&self) {
         self.shown(0, 0);
         self.undecodable(0);
         self.staleness.set(0.0);
     }
 }
 
-/// Exact up to 2^53, which is more than memory holds of anything.
+/// Exact up to 2^53.
 #[allow(clippy::cast_precision_loss)]
 fn as_f64(count: usize) -> f64 {
     count as f64

@@ -1,23 +1,36 @@
-//! A picture of one service that is always there, and says how good it is.
+//! Views: local, lock-free copies of a service.
 
-use super::board::{Board, Listener};
-use super::discovery::Shared;
-use super::retain::Retained;
-use super::updates::Updates;
-use arc_swap::{ArcSwap, Cache, Guard};
-use registry_core::{Error, ErrorKind, Instances, Result, ServiceName, Snapshot};
+mod broadcast;
+mod options;
+mod retention;
+pub(crate) mod shared;
+mod snapshot_file;
+mod state;
+mod updates;
+pub(crate) mod watcher;
+
+pub use self::broadcast::Update;
+pub use self::options::DiscoveryOptions;
+pub use self::retention::Retained;
+pub use self::state::{ServiceState, StateRef, ViewStatus};
+pub use self::updates::Updates;
+
+use self::broadcast::{Broadcaster, Waiter};
+use self::shared::SharedView;
+use arc_swap::{ArcSwap, Cache};
+use registry_core::{Error, ErrorKind, Result, ServiceName, Snapshot};
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-/// A handle to the picture of one service, kept up to date by a task that all its handles share.
+/// A handle to a local copy of one service, which a task shared by all handles keeps up to date.
 ///
-/// Made by [`Discovery::view`](super::Discovery::view). A clone is another handle; when the last goes,
-/// with the streams made of it, the watch is closed. To read is wait-free and allocates nothing,
-/// whatever the store or other readers do.
+/// Made by [`Discovery::view`](crate::Discovery::view). A clone is another handle; dropping the last one,
+/// with the streams and readers made from it, closes the watch. Reading is wait-free and allocates
+/// nothing, whatever the store or other readers do.
 ///
 /// ```
 /// use registry_core::Instance;
@@ -32,90 +45,91 @@ use tokio::time::{Instant, timeout};
 /// let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
 /// let mut view = discovery.view(&"user.rpc".parse()?);
 /// view.ready(Duration::from_secs(5)).await?;
-/// assert!(view.picture().instances().is_empty());
+/// assert!(view.state().instances().is_empty());
 ///
 /// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let registration = Registration::start(registry, node, RegistrationOptions::default()).await?;
 /// view.changed().await;
-/// assert_eq!(view.picture().instances()[0].address().to_string(), "10.0.0.1:8080");
+/// assert_eq!(view.state().instances()[0].address().to_string(), "10.0.0.1:8080");
 /// # registration.stop().await
 /// # }
 /// ```
 pub struct View {
-    shared: Arc<Shared>,
-    /// The version of the picture that [`changed`](Self::changed) last told of.
+    shared: Arc<SharedView>,
+    /// The version of the state that [`changed`](Self::changed) last reported.
     seen: u64,
-    /// Where it waits. Who only reads needs none.
-    listener: Option<Listener>,
+    /// Where this handle waits for changes; made when it first waits.
+    waiter: Option<Waiter>,
 }
 
 impl View {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let seen = shared.board().picture().version;
-        Self { shared, seen, listener: None }
+    pub(crate) fn new(shared: Arc<SharedView>) -> Self {
+        let seen = shared.broadcaster.state().version;
+        Self { shared, seen, waiter: None }
     }
 
-    /// The service.
+    /// Returns the name of the service.
     pub fn service(&self) -> &ServiceName {
-        self.shared.service()
+        &self.shared.service
     }
 
-    /// The picture now. Wait-free. Do not keep it: the next call gives a newer one.
+    /// Returns the current state. Wait-free. Do not keep it: call again for a newer one.
     #[inline]
-    pub fn picture(&self) -> PictureRef {
-        PictureRef(self.shared.board().picture())
+    pub fn state(&self) -> StateRef {
+        StateRef::new(self.shared.broadcaster.state())
     }
 
-    /// A reader for a hot loop: it remembers the last picture, and looks only whether it is still that.
+    /// Returns a reader for a hot loop: it caches the last state and only checks whether that is still
+    /// current.
     pub fn reader(&self) -> Reader {
-        Reader { cache: Cache::new(BoardCell(self.shared.board().clone())), _view: self.clone() }
+        let cache = Cache::new(StateCell(self.shared.broadcaster.clone()));
+        Reader { cache, _view: self.clone() }
     }
 
-    /// How good the picture is.
-    pub fn state(&self) -> ViewState {
-        self.picture().state.clone()
+    /// Returns how fresh the state is.
+    pub fn status(&self) -> ViewStatus {
+        self.state().status.clone()
     }
 
-    /// For how long the picture could not be confirmed: nothing while it is live.
+    /// Returns for how long the store has not confirmed the state: zero while the view is live.
     pub fn staleness(&self) -> Duration {
-        match self.picture().state {
-            ViewState::Live => Duration::ZERO,
-            ViewState::Loading { since } | ViewState::Stale { since, .. } => since.elapsed(),
-        }
+        self.state().status.staleness()
     }
 
-    /// What the store said last, without what is retained. `None` before it said anything.
+    /// Returns the store's last answer, without retained instances. `None` before the first answer.
     pub fn store_snapshot(&self) -> Option<Snapshot> {
-        self.picture().truth.clone()
+        self.state().store_snapshot.clone()
     }
 
-    /// Waits until the store has confirmed the picture, or for `within`.
+    /// Waits until the store has confirmed the state, for at most `within`.
     ///
-    /// A picture that came from a snapshot file and could not be confirmed in time is `Ok` as well: it
-    /// can be used, and its [state](Self::state) says what it is.
+    /// Returns `Ok` as well for a state that was read from a snapshot file and could not be confirmed in
+    /// time: it is usable, and the [status](Self::status) says how fresh it is.
     ///
     /// # Errors
     ///
-    /// When there is no picture at all: what the store refused it with (`Denied`, `Invalid`), at once;
-    /// `Unavailable` after `within`, with the last error as its source. The view goes on trying.
+    /// If there is no state at all: the error that the store refused the load with (`Denied`, `Invalid`),
+    /// at once; `Unavailable` after `within`, with the last error as its source. The view keeps retrying.
     pub async fn ready(&mut self, within: Duration) -> Result<()> {
-        let listener = self.shared.board().listen();
-        let settled = |picture: &Picture| match &picture.state {
-            ViewState::Live => Some(Ok(picture.version)),
-            ViewState::Stale { why, .. } if picture.truth.is_none() && !mends(why) => {
+        let waiter = self.shared.broadcaster.waiter();
+        let settled = |state: &ServiceState| match &state.status {
+            ViewStatus::Live => Some(Ok(state.version)),
+            ViewStatus::Stale { why, .. }
+                if state.store_snapshot.is_none() && !is_retryable(why) =>
+            {
                 let error = Error::new(why.kind(), "cannot load the service");
                 Some(Err(error.with_source(why.clone())))
             }
             _ => None,
         };
-        let settled = poll_fn(|cx| listener.poll(cx, settled));
+        let settled = poll_fn(|cx| waiter.poll(cx, settled));
         if let Ok(settled) = timeout(within, settled).await {
             self.seen = settled?;
             return Ok(());
         }
-        let picture = self.picture();
-        if picture.truth.is_some() {
-            self.seen = picture.version;
+        let state = self.state();
+        if state.store_snapshot.is_some() {
+            self.seen = state.version;
             return Ok(());
         }
         let message = format!(
@@ -123,133 +137,55 @@ impl View {
             self.service()
         );
         let error = Error::new(ErrorKind::Unavailable, message);
-        Err(match &picture.state {
-            ViewState::Stale { why, .. } => error.with_source(why.clone()),
+        Err(match &state.status {
+            ViewStatus::Stale { why, .. } => error.with_source(why.clone()),
             _ => error,
         })
     }
 
-    /// Waits for the picture to be another than when this or [`ready`](Self::ready) last returned, or
-    /// than when the handle was made: other instances, or another [state](ViewState). Changes in
-    /// between are told as one. A clone has seen what the handle had seen that it was made of.
+    /// Waits until the state differs from the one that this or [`ready`](Self::ready) last returned for, or
+    /// that was current when the handle was made: other instances, or another [status](ViewStatus).
+    /// Changes in between are reported as one. A clone has seen what its original had seen.
     pub async fn changed(&mut self) {
-        let Self { shared, seen, listener } = self;
-        let listener = listener.get_or_insert_with(|| shared.board().listen());
-        let other = |picture: &Picture| Some(picture.version).filter(|version| version != seen);
-        *seen = poll_fn(|cx| listener.poll(cx, other)).await;
+        let Self { shared, seen, waiter } = self;
+        let waiter = waiter.get_or_insert_with(|| shared.broadcaster.waiter());
+        let newer = |state: &ServiceState| Some(state.version).filter(|version| version != seen);
+        *seen = poll_fn(|cx| waiter.poll(cx, newer)).await;
     }
 
-    /// Every change that the store makes, after its state now.
+    /// Returns a stream of the current state and every later change that the store makes.
     pub fn updates(&self) -> Updates {
-        Updates::new(self.clone(), self.shared.board())
+        Updates::new(self.shared.clone())
     }
 }
 
 impl Clone for View {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), seen: self.seen, listener: None }
+        Self { shared: self.shared.clone(), seen: self.seen, waiter: None }
     }
 }
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let picture = self.picture();
+        let state = self.state();
         f.debug_struct("View")
             .field("service", self.service())
-            .field("instances", &picture.instances.len())
-            .field("state", &picture.state)
+            .field("instances", &state.instances.len())
+            .field("status", &state.status)
             .finish_non_exhaustive()
     }
 }
 
-/// A service as a view shows it.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    pub(crate) instances: Instances,
-    pub(crate) retained: Box<[Retained]>,
-    pub(crate) truth: Option<Snapshot>,
-    pub(crate) state: ViewState,
-    pub(crate) version: u64,
-}
-
-impl Picture {
-    /// The instances, those retained among them.
-    #[inline]
-    pub fn instances(&self) -> &Instances {
-        &self.instances
-    }
-
-    /// Those that the store does not list, in order of id: see [`DiscoveryOptions::retain`](super::DiscoveryOptions::retain).
-    pub fn retained(&self) -> &[Retained] {
-        &self.retained
-    }
-
-    /// What the store said last. `None` before it said anything.
-    pub fn store_snapshot(&self) -> Option<&Snapshot> {
-        self.truth.as_ref()
-    }
-
-    /// How good it is.
-    pub fn state(&self) -> &ViewState {
-        &self.state
-    }
-}
-
-/// How good a picture is.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ViewState {
-    /// Nothing was heard yet. The picture is empty, or came from a snapshot file.
-    Loading {
-        /// Since when the store is being asked.
-        since: Instant,
-    },
-    /// The store confirms it: it answers, and a watch stands that brings every change.
-    Live,
-    /// Changes may be missing. It is being mended.
-    Stale {
-        /// Since when.
-        since: Instant,
-        /// What went wrong last.
-        why: Error,
-    },
-}
-
-impl ViewState {
-    /// Whether the store confirms the picture.
-    pub fn is_live(&self) -> bool {
-        matches!(self, Self::Live)
-    }
-}
-
-/// A picture being read.
-pub struct PictureRef(Guard<Arc<Picture>>);
-
-impl Deref for PictureRef {
-    type Target = Picture;
-
-    #[inline]
-    fn deref(&self) -> &Picture {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PictureRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-/// Reads a view in a hot loop, one for each task. It keeps the view open.
+/// Reads a view in a hot loop; make one for each task. It keeps the view open.
 pub struct Reader {
-    cache: Cache<BoardCell, Arc<Picture>>,
+    cache: Cache<StateCell, Arc<ServiceState>>,
     _view: View,
 }
 
 impl Reader {
-    /// The picture now. Wait-free, and without a write to memory that others read.
+    /// Returns the current state. Wait-free, and writes no memory that other readers share.
     #[inline]
-    pub fn picture(&mut self) -> &Picture {
+    pub fn state(&mut self) -> &ServiceState {
         self.cache.load()
     }
 }
@@ -260,19 +196,19 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Where a reader looks.
-struct BoardCell(Arc<Board>);
+/// The cell that a [`Reader`] caches.
+struct StateCell(Arc<Broadcaster>);
 
-impl Deref for BoardCell {
-    type Target = ArcSwap<Picture>;
+impl Deref for StateCell {
+    type Target = ArcSwap<ServiceState>;
 
     #[inline]
-    fn deref(&self) -> &ArcSwap<Picture> {
-        self.0.cell()
+    fn deref(&self) -> &ArcSwap<ServiceState> {
+        self.0.state_cell()
     }
 }
 
-/// Whether to try again may help.
-fn mends(error: &Error) -> bool {
+/// Returns whether another attempt may succeed.
+fn is_retryable(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid)
 }

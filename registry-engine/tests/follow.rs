@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt;
 use registry_core::{Claim, Cursor, ErrorKind, Instance, Registry, ServiceName};
-use registry_engine::{Backoff, Pace, Step, follow};
+use registry_engine::{Backoff, FollowEvent, FollowOptions, follow};
 use registry_mem::MemRegistry;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 /// What the first `count` steps are.
 async fn steps(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> Vec<String> {
-    let pace = Pace { backoff: Backoff::default(), timeout: Duration::from_secs(1) };
+    let pace = FollowOptions { backoff: Backoff::default(), timeout: Duration::from_secs(1) };
     let steps = pin!(follow(Arc::new(registry.clone()), service(), after, pace));
     let told = steps.take(count).map(|step| match step {
-        Step::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),
-        Step::Live => "live".to_owned(),
-        Step::Batch(batch) => format!("batch {}", batch.changes[0].id()),
-        Step::Trouble(error) => format!("trouble {}", error.kind()),
+        FollowEvent::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),
+        FollowEvent::Live => "live".to_owned(),
+        FollowEvent::Batch(batch) => format!("batch {}", batch.changes[0].id()),
+        FollowEvent::Trouble(error) => format!("trouble {}", error.kind()),
     });
     told.collect().await
 }

@@ -49,7 +49,7 @@ fn node(id: &str, weight: u32) -> Instance {
     Instance::new("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
 }
 
-/// Waits until the picture is as asked.
+/// Waits until the state is as asked.
 async fn until(view: &mut View, is: impl Fn(&View) -> bool) {
     let seen = async {
         while !is(view) {
@@ -73,7 +73,7 @@ async fn every_metric_that_is_documented_is_told_and_no_other() {
     let one = Registration::start(Arc::new(flaky.clone()), node("1", 1), options.clone());
     let one = one.await.unwrap();
     let two = Registration::start(Arc::new(store.clone()), node("2", 1), options).await.unwrap();
-    until(&mut view, |view| view.picture().instances().len() == 2).await;
+    until(&mut view, |view| view.state().instances().len() == 2).await;
     sleep(TTL).await;
 
     // One is cut off for longer than its ttl, while the store forgets that the other left.
@@ -91,7 +91,7 @@ async fn every_metric_that_is_documented_is_told_and_no_other() {
     store.compact(store.load(&"a".parse().unwrap()).await.unwrap().cursor().revision());
     flaky.heal();
     until(&mut view, |view| {
-        view.state().is_live()
+        view.status().is_live()
             && view.store_snapshot().is_some_and(|now| now.instances().len() == 1)
     })
     .await;

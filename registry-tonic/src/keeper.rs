@@ -8,7 +8,7 @@ use crate::options::ChannelOptions;
 use crate::picker::{Candidate, Picker};
 use crate::subset::{client_of, subset};
 use registry_core::{Address, Status};
-use registry_engine::{Picture, View, ViewState};
+use registry_engine::{ServiceState, View, ViewStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::num::NonZeroUsize;
@@ -129,7 +129,7 @@ impl Keeper {
                 listed.extend(addresses.iter().map(|address| (address.clone(), wanted)));
             }
             Source::View(view) => {
-                let picture = view.picture();
+                let picture = view.state();
                 let serve = |instance: &&_| serves(instance);
                 for instance in picture.instances().iter().filter(serve) {
                     let zone = instance.metadata().get(ZONE);
@@ -185,18 +185,18 @@ impl Keeper {
         }
         match &self.source {
             Source::Fixed(_) => Outlook::Hopeless("no address was given".into()),
-            Source::View(view) => nobody(service, &view.picture()),
+            Source::View(view) => nobody(service, &view.state()),
         }
     }
 }
 
 /// Why nobody is to be connected to.
-fn nobody(service: &str, picture: &Picture) -> Outlook {
-    match (picture.instances().len(), picture.state()) {
-        (0, ViewState::Loading { .. }) => {
+fn nobody(service: &str, picture: &ServiceState) -> Outlook {
+    match (picture.instances().len(), picture.status()) {
+        (0, ViewStatus::Loading { .. }) => {
             Outlook::Waiting(format!("{service} was not loaded from the registry yet"))
         }
-        (0, ViewState::Stale { why, .. }) => {
+        (0, ViewStatus::Stale { why, .. }) => {
             let what = format!("{service} cannot be loaded from the registry: {why}");
             // One that was never loaded may be at any moment; of a refusal nothing comes by itself.
             let is_awaited = picture.store_snapshot().is_none() && why.is_retryable();

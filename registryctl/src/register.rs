@@ -49,7 +49,7 @@ async fn hold(
     registration: &Registration,
     stop: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut states = registration.states();
+    let mut states = registration.statuses();
     loop {
         tokio::select! {
             _ = stop.next() => return Ok(()),

@@ -6,7 +6,7 @@ use crate::session::Session;
 use serde::Serialize;
 use service_registry::{
     Address, DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions,
-    RegistrationState, Result, ServiceName, Start, Status,
+    RegistrationStatus, Result, ServiceName, Start, Status,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -110,13 +110,13 @@ impl Plan {
     }
 
     /// Tells in which state the registration is.
-    pub(crate) fn tell(&self, output: Output, state: &RegistrationState) -> Result<(), Failure> {
+    pub(crate) fn tell(&self, output: Output, state: &RegistrationStatus) -> Result<(), Failure> {
         match state {
-            RegistrationState::Active => tell(output, "active", &self.instance, None),
-            RegistrationState::Retrying { why, .. } => {
+            RegistrationStatus::Active => tell(output, "active", &self.instance, None),
+            RegistrationStatus::Retrying { why, .. } => {
                 tell(output, "retrying", &self.instance, Some(&why.chain().to_string()))
             }
-            RegistrationState::Superseded => tell(output, "superseded", &self.instance, None),
+            RegistrationStatus::Superseded => tell(output, "superseded", &self.instance, None),
             _ => Ok(()), // it was stopped, by us
         }
     }

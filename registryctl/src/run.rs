@@ -163,7 +163,7 @@ impl Sidecar<'_> {
         child: &mut Child,
         signals: &mut Signals,
     ) -> Outcome {
-        let mut states = registration.states();
+        let mut states = registration.statuses();
         let signal = loop {
             tokio::select! {
                 code = child.ended() => {

@@ -7,8 +7,8 @@ use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use serde::Serialize;
 use service_registry::{
-    Backoff, Batch, Change, Cursor, Error, ErrorKind, InstanceId, Pace, Revision, ServiceName,
-    Snapshot, Step, follow,
+    Backoff, Batch, Change, Cursor, Error, ErrorKind, FollowEvent, FollowOptions, InstanceId,
+    Revision, ServiceName, Snapshot, follow,
 };
 use std::pin::pin;
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&STOP)?;
     let Ok(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
-    let pace = Pace { backoff: Backoff::default(), timeout: session.timeout() };
+    let pace = FollowOptions { backoff: Backoff::default(), timeout: session.timeout() };
     let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));
     let mut printer = Printer { output: session.output(), is_troubled: false };
     let outcome = loop {
@@ -56,9 +56,9 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             Some(step) = steps.next() => step,
         };
         let reached = match &step {
-            Step::Reset(snapshot) => Some(snapshot.cursor().clone()),
-            Step::Batch(batch) => Some(batch.cursor.clone()),
-            Step::Live | Step::Trouble(_) => None,
+            FollowEvent::Reset(snapshot) => Some(snapshot.cursor().clone()),
+            FollowEvent::Batch(batch) => Some(batch.cursor.clone()),
+            FollowEvent::Live | FollowEvent::Trouble(_) => None,
         };
         if let Err(failure) = printer.print(step) {
             break Err(failure);
@@ -114,12 +114,12 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, step: Step) -> Result<(), Failure> {
+    fn print(&mut self, step: FollowEvent) -> Result<(), Failure> {
         match step {
-            Step::Reset(snapshot) => self.reset(&snapshot),
-            Step::Live => self.live(),
-            Step::Batch(batch) => self.batch(&batch),
-            Step::Trouble(error) => self.trouble(error),
+            FollowEvent::Reset(snapshot) => self.reset(&snapshot),
+            FollowEvent::Live => self.live(),
+            FollowEvent::Batch(batch) => self.batch(&batch),
+            FollowEvent::Trouble(error) => self.trouble(error),
         }
     }
 

@@ -11,16 +11,16 @@ use std::sync::RwLock;
 pub(crate) fn pick(criterion: &mut Criterion) {
     let runtime = runtime();
     let (_, view) = runtime.block_on(service());
-    let slice = view.picture().instances().clone();
+    let slice = view.state().instances().clone();
     let mut reader = view.reader();
     let mut rng = Rng::with_seed(7);
     let mut group = criterion.benchmark_group("pick");
     group.bench_function("slice", |b| b.iter(|| choose(&slice, &mut rng)));
-    group.bench_function("picture", |b| {
-        b.iter(|| choose(view.picture().instances(), &mut rng));
+    group.bench_function("state", |b| {
+        b.iter(|| choose(view.state().instances(), &mut rng));
     });
     group.bench_function("reader", |b| {
-        b.iter(|| choose(reader.picture().instances(), &mut rng));
+        b.iter(|| choose(reader.state().instances(), &mut rng));
     });
     let (map, name) = (by_name(&slice), view.service().clone());
     group.bench_function("rwlock_map", |b| {

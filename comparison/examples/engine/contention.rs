@@ -16,14 +16,14 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 
 const ARMS: [(Arm, &str); 3] =
-    [(Arm::Slice, "slice index"), (Arm::Picture, "picture()"), (Arm::Reader, "reader()")];
+    [(Arm::Slice, "slice index"), (Arm::State, "state()"), (Arm::Reader, "reader()")];
 
 /// How much slower a pick is where a thousand tasks read than where one does.
 pub(crate) fn readers(report: &mut Report, quick: bool) -> Result<()> {
     let (rounds, picks) = if quick { (3, 2_000_000) } else { (11, 20_000_000) };
     let runtime = two_threads()?;
     let world = runtime.block_on(World::new(100))?;
-    let slice = world.view.picture().instances().clone();
+    let slice = world.view.state().instances().clone();
     for (arm, name) in ARMS {
         let mut ratios = Vec::new();
         for round in 0..rounds {
@@ -65,7 +65,7 @@ pub(crate) fn writer(report: &mut Report, quick: bool) -> Result<()> {
     let (rounds, picks) = if quick { (3, 2_000_000) } else { (15, 10_000_000) };
     for (pace, told) in [(Pace::Often, "10,000 changes/s"), (Pace::Nonstop, "changes nonstop")] {
         let writer = Writer::start(pace)?;
-        let slice = writer.view.picture().instances().clone();
+        let slice = writer.view.state().instances().clone();
         let mut rates = Vec::new();
         for (arm, name) in ARMS {
             let mut ratios = Vec::new();

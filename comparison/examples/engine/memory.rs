@@ -58,7 +58,7 @@ async fn hold(store: Store, services: usize) -> Result<(f64, f64)> {
         views.push(view(registry.clone(), name).await?);
     }
     let grown = heap.grown();
-    let instances = || views.iter().map(|view| view.picture().instances().clone());
+    let instances = || views.iter().map(|view| view.state().instances().clone());
     let payload: usize =
         instances().flat_map(|all| all.iter().map(payload).collect::<Vec<_>>()).sum();
     Ok((each(grown, payload), each(heap.grown(), payload)))

@@ -22,8 +22,8 @@ pub(crate) enum Arm {
     Empty,
     /// From a slice that never changes.
     Slice,
-    /// Through `View::picture`.
-    Picture,
+    /// Through `View::state`.
+    State,
     /// Through `View::reader`.
     Reader,
 }
@@ -43,10 +43,10 @@ impl Arm {
                 let slice: &[Instance] = black_box(slice);
                 repeat(iterations, || choose(slice, &mut rng));
             }
-            Self::Picture => repeat(iterations, || choose(view.picture().instances(), &mut rng)),
+            Self::State => repeat(iterations, || choose(view.state().instances(), &mut rng)),
             Self::Reader => {
                 let mut reader = view.reader();
-                repeat(iterations, || choose(reader.picture().instances(), &mut rng));
+                repeat(iterations, || choose(reader.state().instances(), &mut rng));
             }
         }
     }
@@ -74,7 +74,7 @@ fn choose(instances: &[Instance], rng: &mut Rng) {
 /// One arm, and nothing measured: for callgrind.
 pub(crate) fn alone(arm: Arm, iterations: u64) -> Result<()> {
     let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.picture().instances().clone();
+    let slice = world.view.state().instances().clone();
     arm.run(&world.view, &slice, iterations);
     Ok(())
 }
@@ -94,24 +94,24 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 /// Instructions and allocations.
 fn count(report: &mut Report, iterations: u64) -> Result<()> {
     let mut counted = Vec::new();
-    for arm in [Arm::Empty, Arm::Slice, Arm::Picture, Arm::Reader] {
+    for arm in [Arm::Empty, Arm::Slice, Arm::State, Arm::Reader] {
         counted.push(instructions(arm, iterations)?);
     }
-    if let [Some(empty), Some(slice), Some(picture), Some(reader)] = counted[..] {
+    if let [Some(empty), Some(slice), Some(state), Some(reader)] = counted[..] {
         let unit = "instructions";
         let target = |figure: Figure| figure.at_most(100.0).aim(40.0);
         report.add(Figure::counted("loop and random number alone", empty, unit));
         report.add(Figure::counted("slice index", slice, unit));
-        report.add(target(Figure::counted("pick, picture()", picture, unit)));
+        report.add(target(Figure::counted("pick, state()", state, unit)));
         report.add(target(Figure::counted("pick, reader()", reader, unit)));
-        report.add(Figure::counted("picture() alone", picture - slice, unit));
+        report.add(Figure::counted("state() alone", state - slice, unit));
         report.add(Figure::counted("reader() alone", reader - slice, unit));
     } else {
         report.note("instructions are not counted: there is no valgrind on the PATH");
     }
     let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.picture().instances().clone();
-    for (arm, name) in [(Arm::Picture, "picture()"), (Arm::Reader, "reader()")] {
+    let slice = world.view.state().instances().clone();
+    for (arm, name) in [(Arm::State, "state()"), (Arm::Reader, "reader()")] {
         arm.run(&world.view, &slice, 1); // a thread's first load makes its place
         let heap = Heap::now();
         arm.run(&world.view, &slice, iterations);
@@ -126,24 +126,24 @@ fn count(report: &mut Report, iterations: u64) -> Result<()> {
 fn compare(report: &mut Report, rounds: usize) -> Result<()> {
     const PICKS: u64 = 200_000;
     let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.picture().instances().clone();
+    let slice = world.view.state().instances().clone();
     let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
-        let arms = [Arm::Slice, Arm::Picture, Arm::Reader, Arm::Slice];
+        let arms = [Arm::Slice, Arm::State, Arm::Reader, Arm::Slice];
         for place in 0..arms.len() {
             let n = (round + place) % arms.len();
             times[n].push(arms[n].time(&world.view, &slice, PICKS));
         }
     }
-    let [slices, pictures, readers, again] = times;
+    let [slices, states, readers, again] = times;
     let ratio = |times: &[f64]| -> Vec<f64> {
         times.iter().zip(&slices).map(|(time, slice)| time / slice).collect()
     };
     let target = |figure: Figure| figure.at_most(4.0).aim(1.25);
     report.add(Figure::median("slice index", &slices, "ns"));
-    report.add(Figure::median("pick, picture()", &pictures, "ns"));
+    report.add(Figure::median("pick, state()", &states, "ns"));
     report.add(Figure::median("pick, reader()", &readers, "ns"));
-    report.add(target(Figure::median("picture() / slice index", &ratio(&pictures), "x")));
+    report.add(target(Figure::median("state() / slice index", &ratio(&states), "x")));
     report.add(target(Figure::median("reader() / slice index", &ratio(&readers), "x")));
     report.add(Figure::median("A/A: slice index / slice index", &ratio(&again), "x"));
     Ok(())

@@ -46,8 +46,8 @@ async fn keep(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     let registrations = stream::iter(requests).map(async |request| {
         let start = Registration::start(registry.clone(), request.instance, options.clone());
         let registration = start.await?;
-        let mut states = registration.states();
-        while !registration.state().is_active() {
+        let mut states = registration.statuses();
+        while !registration.status().is_active() {
             states.next().await.context("a registration has ended")?;
         }
         anyhow::Ok(registration)
@@ -70,7 +70,7 @@ async fn keep(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     let mut kv = server.client().await?.kv_client();
     let all = GetOptions::new().with_prefix().with_count_only();
     let standing = kv.get(format!("{OURS}/{}/", names.service()), Some(all)).await?.count();
-    let inactive = registrations.iter().filter(|kept| !kept.state().is_active()).count();
+    let inactive = registrations.iter().filter(|kept| !kept.status().is_active()).count();
     drop(registrations);
 
     let name = |what: &str| format!("{many} leases: {what}");

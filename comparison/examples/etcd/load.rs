@@ -216,7 +216,7 @@ impl Timed for Viewed {
             let mut view = discovery.view(&self.service);
             view.ready(Duration::from_secs(60)).await?;
             total += start.elapsed();
-            ensure!(view.picture().instances().len() == self.many, "a view is short");
+            ensure!(view.state().instances().len() == self.many, "a view is short");
         }
         Ok(total)
     }

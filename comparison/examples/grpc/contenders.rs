@@ -98,8 +98,8 @@ impl Drop for Following {
 
 /// Those who take calls, by the view: the same for all.
 fn addresses(view: &View) -> BTreeSet<String> {
-    let picture = view.picture();
-    let up = picture.instances().iter().filter(|i| i.status() == Availability::Up);
+    let state = view.state();
+    let up = state.instances().iter().filter(|i| i.status() == Availability::Up);
     up.map(|instance| instance.address().to_string()).collect()
 }
 

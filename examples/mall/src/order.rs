@@ -60,7 +60,7 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
 
 /// Waits for the first instance.
 async fn somebody_serves(mut view: View) {
-    while view.picture().instances().is_empty() {
+    while view.state().instances().is_empty() {
         view.changed().await;
     }
 }

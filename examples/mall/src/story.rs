@@ -129,7 +129,7 @@ impl Mall {
             listed = listed => listed?,
             (ended, ..) = ended => return ended.and(Err(anyhow!("a server ended by itself"))),
         }
-        Ok(format!("http://{}", self.apis.picture().instances()[0].address()))
+        Ok(format!("http://{}", self.apis.state().instances()[0].address()))
     }
 
     /// What the customer should not notice.
@@ -176,8 +176,8 @@ async fn until(
     let seen = async {
         loop {
             {
-                let picture = view.picture();
-                let mut names: Vec<_> = picture.instances().iter().map(name).collect();
+                let state = view.state();
+                let mut names: Vec<_> = state.instances().iter().map(name).collect();
                 names.sort_unstable();
                 if are(&names) {
                     return;

@@ -70,7 +70,7 @@ async fn main() -> Result<()> {
 }
 
 async fn somebody_is_listed(view: &mut View) {
-    while view.picture().instances().is_empty() {
+    while view.state().instances().is_empty() {
         view.changed().await;
     }
 }

@@ -5,7 +5,9 @@
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{ErrorKind, Registry, ServiceName};
-use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationState, Update, View};
+use registry_engine::{
+    Discovery, DiscoveryOptions, Registration, RegistrationStatus, Update, View,
+};
 use registry_mem::Fault;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -33,11 +35,11 @@ async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World
     world.link.heal();
     pass(MAX_BACKOFF + TTL / 2).await;
     assert_eq!(world.stored_ids().await, "a b c");
-    assert!(registrations.iter().all(|registration| registration.state().is_active()));
+    assert!(registrations.iter().all(|registration| registration.status().is_active()));
     pass(10 * TTL).await;
     assert_eq!(monitor.least(), 3, "{outage:?}: {:?}", monitor.shown());
     assert_eq!(monitor.shown(), ["a b c"]);
-    assert_eq!((retained(&view), view.state().is_live()), (String::new(), true));
+    assert_eq!((retained(&view), view.status().is_live()), (String::new(), true));
     assert!(world.link.hits().calls_refused > 0);
 }
 
@@ -94,7 +96,7 @@ async fn b1_wiped_data_shows_no_such_moment_either() {
         world.link.heal();
         pass(3 * TTL).await;
         assert_eq!(world.stored_ids().await, "a b c");
-        assert!(registrations.iter().all(|registration| registration.state().is_active()));
+        assert!(registrations.iter().all(|registration| registration.status().is_active()));
     }
     assert_eq!((monitor.shown(), world.link.hits().rollbacks), (vec!["a b c".to_owned()], 3));
 }
@@ -146,7 +148,7 @@ async fn b3_a_connection_that_goes_silent_is_given_up_before_the_lease_is_over()
     });
     pass(20 * TTL).await;
     assert_eq!(monitor.shown(), ["a"]);
-    assert!(registration.state().is_active());
+    assert!(registration.status().is_active());
     assert_eq!(world.spy.claims().len(), 1);
 }
 
@@ -158,7 +160,7 @@ async fn b3_after_a_silence_of_any_length_it_is_back_within_ttl_and_timeout() {
         let view = world.view(DiscoveryOptions::default()).await;
         world.link.inject(Fault::Silence);
         pass(silence).await;
-        let lapsed = matches!(registration.state(), RegistrationState::Retrying { .. });
+        let lapsed = matches!(registration.status(), RegistrationStatus::Retrying { .. });
         assert_eq!(lapsed, silence > TTL, "it knows");
         world.link.heal();
         let healed = Instant::now();
@@ -182,7 +184,7 @@ async fn b3_a_load_and_an_opening_watch_that_are_never_answered_raise_the_stale_
         });
         let view = world.discovery(DiscoveryOptions::default()).view(&service());
         let start = Instant::now();
-        until(&view, |p| matches!(p.state(), registry_engine::ViewState::Stale { .. })).await;
+        until(&view, |p| matches!(p.status(), registry_engine::ViewStatus::Stale { .. })).await;
         assert!((secs(10)..=secs(10) + TICK).contains(&start.elapsed()));
         world.spy.untwist();
         until_live(&view).await;
@@ -300,7 +302,7 @@ async fn b7_one_service_in_trouble_holds_up_no_other() {
         until_shown(&good, "a").await;
         assert!(ready(&discovery.view(&bad), secs(0)).await.is_err());
     }
-    assert!(good.state().is_live() && !stuck.state().is_live());
+    assert!(good.status().is_live() && !stuck.status().is_live());
     world.spy.untwist();
     until_live(&stuck).await;
 }
@@ -321,7 +323,7 @@ async fn b8_after_a_watch_error_it_resumes_and_shows_nobody_who_is_dead() {
     let known = view.store_snapshot().unwrap();
     for _ in 0..10 {
         world.link.inject(Fault::Cut);
-        until(&view, |picture| !picture.state().is_live()).await;
+        until(&view, |state| !state.status().is_live()).await;
         until_live(&view).await;
         assert_eq!(world.spy.watches().last(), Some(known.cursor()));
     }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use registry_core::ErrorKind;
-use registry_engine::{DiscoveryOptions, RegistrationState};
+use registry_engine::{DiscoveryOptions, RegistrationStatus};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ async fn a_register_that_always_fails_is_asked_for_in_bounds() {
         pass(LONG).await;
         let claims = world.spy.claims().len();
         assert!((120..400).contains(&claims), "{kind}: {claims}");
-        let RegistrationState::Retrying { why, .. } = registration.state() else { panic!() };
+        let RegistrationStatus::Retrying { why, .. } = registration.status() else { panic!() };
         assert_eq!(why.kind(), kind);
         world.spy.untwist();
         until_active(&registration).await;

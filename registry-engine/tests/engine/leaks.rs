@@ -43,7 +43,7 @@ async fn churn(discovery: Discovery, seed: u64, times: usize) {
             match held.swap_remove(rng.usize(..held.len())) {
                 Held::View(mut view) => drop(view.changed().now_or_never()),
                 Held::Updates(mut updates) => drop(updates.next().now_or_never()),
-                Held::Reader(mut reader) => drop(reader.picture().instances().len()),
+                Held::Reader(mut reader) => drop(reader.state().instances().len()),
             }
         }
         if rng.u8(0..4) == 0 {

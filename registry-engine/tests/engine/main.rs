@@ -2,18 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod cold_start;
 mod go_zero;
 mod hot_loops;
 mod leaks;
 mod monitor;
 mod peers;
-mod pulse;
+mod probe;
 mod races;
 mod registration;
 mod renewals;
 mod retained;
 mod scripts;
+mod snapshot_file;
 mod spy;
 mod starting;
 mod stopping;

@@ -1,17 +1,17 @@
 //! An eye on a view that misses nothing.
 
 use crate::support::ids;
-use registry_engine::{Picture, View};
+use registry_engine::{ServiceState, View};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use tokio::time::Instant;
 
-/// Sees every picture that a view publishes, at the very moment: it looks from within the waker.
+/// Sees every state that a view publishes, at the very moment: it looks from within the waker.
 pub(crate) struct Monitor(Arc<Eye>);
 
 struct Eye {
-    seen: Mutex<Vec<(Instant, Picture)>>,
+    seen: Mutex<Vec<(Instant, ServiceState)>>,
     next: Mutex<Option<NextChange>>,
 }
 
@@ -26,12 +26,12 @@ impl Monitor {
         Self(eye)
     }
 
-    /// The pictures so far, that at the start first.
-    pub(crate) fn seen(&self) -> Vec<(Instant, Picture)> {
+    /// The states so far, that at the start first.
+    pub(crate) fn seen(&self) -> Vec<(Instant, ServiceState)> {
         self.0.seen.lock().unwrap().clone()
     }
 
-    /// The ids of each picture, without repetition.
+    /// The ids of each state, without repetition.
     pub(crate) fn shown(&self) -> Vec<String> {
         let mut shown: Vec<_> = self.seen().iter().map(|(_, p)| ids(p.instances())).collect();
         shown.dedup();
@@ -40,13 +40,13 @@ impl Monitor {
 
     /// The smallest number of instances ever shown.
     pub(crate) fn least(&self) -> usize {
-        self.seen().iter().map(|(_, picture)| picture.instances().len()).min().unwrap()
+        self.seen().iter().map(|(_, state)| state.instances().len()).min().unwrap()
     }
 }
 
 impl Eye {
     fn see(&self, view: &View) {
-        let seen = (Instant::now(), view.picture().clone());
+        let seen = (Instant::now(), view.state().clone());
         self.seen.lock().unwrap().push(seen);
     }
 }

@@ -20,7 +20,7 @@ async fn peer_01_after_an_outage_of_ten_ttls_it_is_registered_again_without_a_ca
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         world.link.inject(fault);
         pass(10 * TTL).await;
-        assert!(!registration.state().is_active(), "{fault:?}");
+        assert!(!registration.status().is_active(), "{fault:?}");
         world.link.heal();
         let healed = Instant::now();
         until_active(&registration).await;
@@ -52,7 +52,7 @@ async fn peer_02_a_lease_revoked_behind_its_back_is_registered_and_not_renewed_f
     let (lost, renewals) = (Instant::now(), world.spy.renewals().len());
     pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
     assert_eq!(world.stored_ids().await, "a");
-    assert!(registration.state().is_active());
+    assert!(registration.status().is_active());
     let after = world.spy.renewals().len() - renewals;
     let claims = world.spy.claims().iter().filter(|(at, _)| *at > lost).count();
     // The one that was refused, and perhaps the first early one of the new lease and the next.
@@ -175,7 +175,7 @@ async fn peer_08_a_compaction_under_a_view_that_cannot_read_ends_nothing() {
         world.put(id).await;
         world.link.inject(Fault::Compaction);
         world.link.heal();
-        until(&view, |picture| picture.instances().find(id).is_some()).await;
+        until(&view, |state| state.instances().find(id).is_some()).await;
         until_live(&view).await;
     }
     assert_eq!((shown(&view), world.spy.loads()), ("a b c d".into(), 4));
@@ -287,7 +287,7 @@ async fn peer_22_the_exit_of_the_last_is_seen_at_once_and_a_mass_expiry_is_not()
     });
     world.link.heal();
     until_live(&view).await;
-    until(&view, |picture| picture.retained().len() == 2).await;
+    until(&view, |state| state.retained().len() == 2).await;
     assert_eq!(shown(&view), "a b");
     drop(registrations);
 }
@@ -301,7 +301,7 @@ async fn peer_23_an_update_of_what_was_known_at_the_start_reaches_every_watcher(
     let two = world.view(DiscoveryOptions::default()).await;
     within(registration.update(node("a").with_weight(7))).await.unwrap();
     for view in [one, two] {
-        until(&view, |picture| picture.instances()[0].weight() == 7).await;
+        until(&view, |state| state.instances()[0].weight() == 7).await;
     }
     let other: ServiceName = "other".parse().unwrap();
     assert!(world.store.load(&other).await.unwrap().instances().is_empty());
@@ -315,12 +315,12 @@ async fn peer_24_protection_has_a_limit_and_is_visible() {
     }
     let view = world.view(DiscoveryOptions::default()).await;
     world.link.inject(Fault::Cut);
-    until(&view, |picture| !picture.state().is_live()).await;
+    until(&view, |state| !state.status().is_live()).await;
     until_live(&view).await;
     world.store.evict(&service());
     let start = Instant::now();
-    until(&view, |picture| picture.retained().len() == 3).await;
-    assert!(view.picture().retained().iter().all(|retained| retained.since == start));
+    until(&view, |state| state.retained().len() == 3).await;
+    assert!(view.state().retained().iter().all(|retained| retained.since == start));
     // The store stays in trouble for ever.
     world.link.inject(Fault::Outage);
     until_shown(&view, "").await;

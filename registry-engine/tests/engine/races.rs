@@ -4,7 +4,7 @@ use crate::support::*;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::Registry;
-use registry_engine::{DiscoveryOptions, Picture, View};
+use registry_engine::{DiscoveryOptions, ServiceState, View};
 use std::hint::spin_loop;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -31,7 +31,7 @@ fn who_waits_for_a_change_misses_none_that_comes_at_the_same_moment() {
             change(&world, &mut rng, &claim, n);
             // There is one change in each round: a wake that is missed is a hang.
             timeout(secs(10), view.changed()).await.expect("a wake was missed");
-            assert_eq!(view.picture().instances()[0].weight(), n);
+            assert_eq!(view.state().instances()[0].weight(), n);
         }
     });
 }
@@ -50,8 +50,8 @@ fn who_waits_for_an_update_misses_none_that_comes_at_the_same_moment() {
     });
 }
 
-fn at(view: &View) -> *const Picture {
-    &raw const *view.picture()
+fn at(view: &View) -> *const ServiceState {
+    &raw const *view.state()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, MAX_TTL, MIN_TTL, Registry};
-use registry_engine::{RegistrationOptions, RegistrationState};
+use registry_engine::{RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ async fn it_renews_every_third_of_the_ttl_give_or_take_a_tenth() {
     assert!(gaps(&renewals).into_iter().all(is_a_third), "{:?}", gaps(&renewals));
     assert!((26..=35).contains(&renewals.len()), "{}", renewals.len());
     assert_eq!(world.spy.claims().len(), 1);
-    assert!(registration.state().is_active());
+    assert!(registration.status().is_active());
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,7 +40,7 @@ async fn the_lease_id_stays_over_all_re_registrations_and_only_the_start_takes_o
         assert_eq!(world.link.hits().leases_ended, lost);
         pass(TTL).await;
         assert_eq!(world.stored_ids().await, "a");
-        assert!(registration.state().is_active());
+        assert!(registration.status().is_active());
     }
     let claims = world.spy.claims();
     assert_eq!(claims.len(), 4);
@@ -71,11 +71,11 @@ async fn a_late_answer_keeps_it_alive_from_when_the_renewal_was_sent() {
         }
         _ => Some(Twist::Refuse(ErrorKind::Unavailable)),
     });
-    until_state(&registration, |state| !state.is_active()).await;
+    until_status(&registration, |status| !status.is_active()).await;
     let sent = world.spy.renewals()[0];
     let active = sent.elapsed();
     assert!((TTL..=TTL + TICK).contains(&active), "{active:?}");
-    let RegistrationState::Retrying { since, why } = registration.state() else { panic!() };
+    let RegistrationStatus::Retrying { since, why } = registration.status() else { panic!() };
     assert_eq!((since, why.kind()), (Instant::now(), ErrorKind::Unavailable));
 }
 
@@ -94,7 +94,7 @@ async fn a_renewal_that_is_not_answered_is_sent_again_before_the_ttl_is_over() {
     for _ in 0..300 {
         pass(millis(100)).await;
         assert_eq!(world.stored_ids().await, "a");
-        assert!(registration.state().is_active());
+        assert!(registration.status().is_active());
     }
     assert_eq!(world.spy.claims().len(), 1);
 }
@@ -132,7 +132,7 @@ async fn an_outage_shorter_than_the_ttl_is_no_loss() {
     world.link.heal();
     for _ in 0..100 {
         pass(millis(100)).await;
-        assert!(registration.state().is_active());
+        assert!(registration.status().is_active());
     }
     assert!(world.link.hits().calls_refused > 0);
     assert_eq!(world.spy.claims().len(), 1);
@@ -166,11 +166,11 @@ async fn what_is_superseded_asks_once_per_ttl_without_takeover_until_the_other_g
     let registration = world.start(node("a")).await;
     let other = node("a").with_weight(7);
     let theirs = world.store.register(&other, &long().with_takeover(true)).await.unwrap();
-    until_state(&registration, |state| matches!(state, RegistrationState::Superseded)).await;
+    until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let superseded = Instant::now();
     pass(10 * TTL).await;
     assert_eq!(world.stored().await, [other], "nobody fights");
-    assert!(matches!(registration.state(), RegistrationState::Superseded));
+    assert!(matches!(registration.status(), RegistrationStatus::Superseded));
     let claims = world.spy.claims();
     assert!(claims[1..].iter().all(|(_, claim)| !claim.takeover()));
     let asked: Vec<Instant> =
@@ -193,8 +193,8 @@ async fn two_registrations_of_one_id_do_not_fight() {
     let first = world.start(node("a")).await;
     let second = world.start(node("a").with_weight(7)).await;
     pass(20 * TTL).await;
-    assert!(matches!(first.state(), RegistrationState::Superseded));
-    assert!(second.state().is_active());
+    assert!(matches!(first.status(), RegistrationStatus::Superseded));
+    assert!(second.status().is_active());
     assert_eq!(world.stored().await, [second.instance()]);
     assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
 
@@ -203,7 +203,7 @@ async fn two_registrations_of_one_id_do_not_fight() {
     pass(3 * TTL).await;
     world.link.heal();
     pass(3 * TTL).await;
-    let active = [&first, &second].iter().filter(|one| one.state().is_active()).count();
+    let active = [&first, &second].iter().filter(|one| one.status().is_active()).count();
     assert_eq!(active, 1);
     assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
 }
@@ -213,7 +213,7 @@ async fn the_states_are_told_in_order_and_end_with_stopped() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
-    let states = registration.states();
+    let states = registration.statuses();
     let told = tokio::spawn(states.map(|state| name(&state)).collect::<Vec<_>>());
     pass(secs(1)).await;
     world.link.heal();
@@ -233,12 +233,12 @@ async fn the_states_are_told_in_order_and_end_with_stopped() {
     assert_eq!(told, expected);
 }
 
-fn name(state: &RegistrationState) -> &'static str {
+fn name(state: &RegistrationStatus) -> &'static str {
     match state {
-        RegistrationState::Active => "active",
-        RegistrationState::Retrying { .. } => "retrying",
-        RegistrationState::Superseded => "superseded",
-        RegistrationState::Stopped => "stopped",
+        RegistrationStatus::Active => "active",
+        RegistrationStatus::Retrying { .. } => "retrying",
+        RegistrationStatus::Superseded => "superseded",
+        RegistrationStatus::Stopped => "stopped",
         _ => "another",
     }
 }
@@ -278,7 +278,7 @@ async fn a_hundred_that_come_back_from_an_outage_come_one_by_one() {
     world.link.heal();
     let (healed, before) = (Instant::now(), world.spy.claims().len());
     pass(MAX_BACKOFF + TICK).await;
-    assert!(registrations.iter().all(|registration| registration.state().is_active()));
+    assert!(registrations.iter().all(|registration| registration.status().is_active()));
     let mut buckets = [0; 11];
     for (at, _) in &world.spy.claims()[before..] {
         buckets[usize::try_from((*at - healed).as_millis() / 500).unwrap()] += 1;
@@ -310,9 +310,9 @@ async fn a_store_that_grants_more_than_was_asked_for_is_renewed_by_what_it_grant
     // The store is as good as away for the owner's ttl, but not for the one it granted.
     world.link.inject(Fault::Outage);
     pass(secs(59)).await;
-    assert!(registration.state().is_active());
+    assert!(registration.status().is_active());
     let tries: Vec<Instant> = world.spy.renewals();
     assert!(tries[0] - claimed <= 2 * TTL + TICK);
     pass(secs(1) + TICK).await;
-    assert!(!registration.state().is_active());
+    assert!(!registration.status().is_active());
 }

@@ -30,7 +30,7 @@ async fn a_renewal_without_an_answer_holds_up_no_other() {
     assert!(!lost.is_empty(), "the one that hangs is registered anew");
     assert!(lost.iter().all(|lease| *lease == lost[0]), "and no other is");
     let others = registrations.iter().filter(|one| one.instance().id().as_str() != "042");
-    assert_eq!(others.filter(|one| one.state().is_active()).count(), 99);
+    assert_eq!(others.filter(|one| one.status().is_active()).count(), 99);
     assert!(world.stored().await.len() >= 99);
 }
 
@@ -110,7 +110,7 @@ fn each_runtime_renews_its_own_on_its_own_clock() {
     drop(one); // and what it renews goes with it
     two.block_on(pass(TTL * 2));
     two.block_on(async {
-        assert!(second.state().is_active());
+        assert!(second.status().is_active());
         within(second.stop()).await.unwrap();
     });
     let error = two.block_on(within(first.stop())).unwrap_err();

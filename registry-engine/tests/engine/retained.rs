@@ -20,7 +20,7 @@ async fn put_all(world: &World, ids: &str) -> Vec<Lease> {
 /// Trouble that is over before anything else happens.
 async fn trouble(world: &World, view: &View) {
     world.link.inject(Fault::Cut);
-    until(view, |picture| !picture.state().is_live()).await;
+    until(view, |state| !state.status().is_live()).await;
     until_live(view).await;
     assert_eq!(world.link.hits().watches_ended, 1);
 }
@@ -28,11 +28,11 @@ async fn trouble(world: &World, view: &View) {
 /// The view is cut off, `lease` goes meanwhile, and its deletion cannot be read any more.
 async fn lose_while_away(world: &World, view: &View, lease: &Lease) {
     world.link.inject(Fault::Outage);
-    until(view, |picture| !picture.state().is_live()).await;
+    until(view, |state| !state.status().is_live()).await;
     world.store.deregister(lease).await.unwrap();
     world.link.inject(Fault::Compaction);
     world.link.heal();
-    until(view, |picture| !picture.retained().is_empty()).await;
+    until(view, |state| !state.retained().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn what_a_reload_found_gone_is_kept_until_a_second_load_a_ttl_later() {
     lose_while_away(&world, &view, &leases[0]).await;
     let since = Instant::now();
     assert_eq!((shown(&view), retained(&view)), ("a b c".into(), "a".into()));
-    assert_eq!(view.picture().retained()[0].since, since);
+    assert_eq!(view.state().retained()[0].since, since);
     assert_eq!(ids(view.store_snapshot().unwrap().instances()), "b c");
     let loads = world.spy.loads();
 
@@ -79,10 +79,10 @@ async fn a_mass_deletion_after_trouble_is_kept_until_two_loads_a_ttl_apart() {
     pass(TTL * 99 / 100).await;
     let (since, loads) = (Instant::now(), world.spy.loads());
     world.store.evict(&service());
-    until(&view, |picture| picture.retained().len() == 4).await;
+    until(&view, |state| state.retained().len() == 4).await;
     assert_eq!(shown(&view), "a b c d");
     assert!(view.store_snapshot().unwrap().instances().is_empty());
-    assert!(view.state().is_live(), "it is not stale, it is suspicious");
+    assert!(view.status().is_live(), "it is not stale, it is suspicious");
     until_shown(&view, "").await;
     let kept = since.elapsed();
     assert!((TTL..=TTL + TICK).contains(&kept), "{kept:?}");
@@ -100,7 +100,7 @@ async fn a_mass_deletion_a_ttl_after_trouble_applies_at_once() {
     world.store.evict(&service());
     until_shown(&view, "").await;
     assert_eq!(start.elapsed(), secs(0));
-    assert!(view.picture().retained().is_empty());
+    assert!(view.state().retained().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn less_than_half_deleted_after_trouble_applies_at_once_and_half_does_not(
     until_shown(&view, "b c d").await;
     assert_eq!(start.elapsed(), secs(0));
     world.store.deregister(&leases[1]).await.unwrap();
-    until(&view, |picture| picture.retained().len() == 2).await;
+    until(&view, |state| state.retained().len() == 2).await;
     assert_eq!(shown(&view), "a b c d");
 }
 
@@ -125,15 +125,14 @@ async fn of_ten_that_came_after_the_trouble_began_two_may_go_at_once() {
     let leases = put_all(&world, "a b c d e f g h i j").await;
     world.link.inject(Fault::Outage);
     let view = world.discovery(DiscoveryOptions::default()).view(&service());
-    until(&view, |picture| matches!(picture.state(), registry_engine::ViewState::Stale { .. }))
-        .await;
+    until(&view, |state| matches!(state.status(), registry_engine::ViewStatus::Stale { .. })).await;
     world.link.heal();
     until_live(&view).await;
     assert!(world.link.hits().calls_refused > 0);
     for lease in &leases[..2] {
         world.store.deregister(lease).await.unwrap();
     }
-    until(&view, |picture| picture.store_snapshot().unwrap().instances().len() == 8).await;
+    until(&view, |state| state.store_snapshot().unwrap().instances().len() == 8).await;
     assert_eq!(shown(&view), "c d e f g h i j", "2 of 10 is not half");
 }
 
@@ -163,7 +162,7 @@ async fn kept_is_at_most_30_s_though_trouble_follows_on_trouble() {
     let leases = put_all(&world, "a b c").await;
     let view = world.view(DiscoveryOptions::default()).await;
     lose_while_away(&world, &view, &leases[0]).await;
-    let since = view.picture().retained()[0].since;
+    let since = view.state().retained()[0].since;
     let cut = async {
         loop {
             pass(TTL / 2).await;
@@ -201,13 +200,13 @@ async fn what_comes_back_is_no_longer_retained_and_not_dropped() {
     trouble(&world, &view).await;
     let monitor = Monitor::of(&view);
     world.store.evict(&service());
-    until(&view, |picture| picture.retained().len() == 2).await;
+    until(&view, |state| state.retained().len() == 2).await;
     pass(TTL / 2).await;
     let moved = node("a").with_address("10.0.0.9:80".parse().unwrap());
     world.put_as(&moved).await;
-    until(&view, |picture| picture.retained().len() == 1).await;
+    until(&view, |state| state.retained().len() == 1).await;
     assert_eq!((shown(&view), retained(&view)), ("a b".into(), "b".into()));
-    assert_eq!(view.picture().instances()[0], moved);
+    assert_eq!(view.state().instances()[0], moved);
     until_shown(&view, "a").await;
     pass(secs(60)).await;
     assert_eq!(shown(&view), "a");
@@ -249,7 +248,7 @@ async fn without_retention_the_picture_is_the_bare_truth() {
     until_shown(&view, "b c d").await;
     world.store.evict(&service());
     until_shown(&view, "").await;
-    assert!(monitor.seen().iter().all(|(_, picture)| picture.retained().is_empty()));
+    assert!(monitor.seen().iter().all(|(_, state)| state.retained().is_empty()));
     pass(secs(60)).await;
     assert_eq!(world.spy.loads(), 2, "there is nothing to confirm");
 }
@@ -263,7 +262,7 @@ async fn a_confirmation_that_confirms_nothing_yet_is_not_told_as_a_change() {
     let monitor = Monitor::of(&view);
     let before = monitor.seen().len();
     world.store.evict(&service());
-    until(&view, |picture| picture.retained().len() == 4).await;
+    until(&view, |state| state.retained().len() == 4).await;
     pass(TTL / 2).await;
     assert_eq!(monitor.seen().len() - before, 1, "the first of the two loads changed nothing");
 }
@@ -276,9 +275,9 @@ async fn a_ttl_without_an_end_ends_no_view() {
         let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
         trouble(&world, &view).await;
         world.store.evict(&service());
-        until(&view, |picture| picture.retained().len() == 4).await;
+        until(&view, |state| state.retained().len() == 4).await;
         pass(secs(3600)).await;
-        assert!(view.state().is_live());
+        assert!(view.status().is_live());
         assert_eq!(shown(&view), "a b c d", "{ttl:?}");
         world.put("e").await;
         until_shown(&view, "a b c d e").await;
@@ -292,12 +291,12 @@ async fn a_ttl_of_nothing_is_no_hot_loop() {
     let ttl = Duration::ZERO;
     let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
     world.link.inject(Fault::Outage);
-    until(&view, |picture| !picture.state().is_live()).await;
+    until(&view, |state| !state.status().is_live()).await;
     let refuse = Twist::Refuse(ErrorKind::Unavailable);
     world.spy.twist(move |call| matches!(call, Call::Load).then_some(refuse));
     world.store.evict(&service());
     world.link.heal();
-    until(&view, |picture| picture.retained().len() == 4).await;
+    until(&view, |state| state.retained().len() == 4).await;
     let before = world.spy.loads();
     for _ in 0..100 {
         tokio::task::yield_now().await;

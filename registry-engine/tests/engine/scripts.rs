@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Registry, Snapshot};
-use registry_engine::{DiscoveryOptions, RegistrationState, Update};
+use registry_engine::{DiscoveryOptions, RegistrationStatus, Update};
 use registry_mem::Script;
 use tokio::runtime::Handle;
 
@@ -28,16 +28,16 @@ async fn after_any_course_of_faults_all_are_registered_and_every_view_shows_them
 
         assert_eq!(world.stored_ids().await, "a b c", "seed {seed}: {script}");
         for registration in &registrations {
-            assert!(registration.state().is_active(), "seed {seed}: {registration:?} {script}");
+            assert!(registration.status().is_active(), "seed {seed}: {registration:?} {script}");
         }
         for view in [&near, &far] {
             assert_eq!(shown(view), "a b c", "seed {seed}: {script}");
             assert_eq!(retained(view), "", "seed {seed}: {script}");
-            assert!(view.state().is_live(), "seed {seed}: {script}");
+            assert!(view.status().is_live(), "seed {seed}: {script}");
         }
         let known = ["a", "b", "c"];
-        for (_, picture) in monitor.seen() {
-            let mut ids = picture.instances().ids();
+        for (_, state) in monitor.seen() {
+            let mut ids = state.instances().ids();
             assert!(ids.all(|id| known.contains(&id.as_str())), "seed {seed}: {script}");
         }
         let claims = world.spy.claims();
@@ -83,7 +83,7 @@ async fn in_any_course_of_faults_a_registration_is_active_only_while_that_is_kno
                 let sent = world.spy.acknowledged().expect("it was registered");
                 // At the very end of the ttl the task may have its turn after this one.
                 let known = sent.elapsed() <= TTL + TICK;
-                let active = matches!(registration.state(), RegistrationState::Active);
+                let active = matches!(registration.status(), RegistrationStatus::Active);
                 assert!(known || !active, "seed {seed}: {:?} {script}", sent.elapsed());
             }
         };
@@ -92,6 +92,6 @@ async fn in_any_course_of_faults_a_registration_is_active_only_while_that_is_kno
             () = watch => {}
         }
         pass(SETTLED).await;
-        assert!(registration.state().is_active(), "seed {seed}: {script}");
+        assert!(registration.status().is_active(), "seed {seed}: {script}");
     }
 }

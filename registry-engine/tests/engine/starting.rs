@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use registry_core::{ErrorKind, LeaseId};
-use registry_engine::{RegistrationOptions, RegistrationState, Start};
+use registry_engine::{RegistrationOptions, RegistrationStatus, Start};
 use registry_mem::Fault;
 use std::error::Error as _;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn a_start_returns_once_it_is_registered() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     assert_eq!(world.stored_ids().await, "a");
-    assert!(registration.state().is_active());
+    assert!(registration.status().is_active());
     assert_eq!(registration.instance(), node("a"));
 }
 
@@ -126,7 +126,7 @@ async fn a_start_takes_over_what_an_earlier_process_left() {
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
     let _registration = world.start(node("a")).await;
-    until(&view, |picture| picture.instances()[0].weight() == node("a").weight()).await;
+    until(&view, |state| state.instances()[0].weight() == node("a").weight()).await;
     assert_eq!(monitor.least(), 1, "it is replaced in one step");
 }
 
@@ -138,7 +138,7 @@ async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     assert_eq!(start.elapsed(), secs(0));
     pass(secs(60)).await;
-    let RegistrationState::Retrying { since, why } = registration.state() else { panic!() };
+    let RegistrationStatus::Retrying { since, why } = registration.status() else { panic!() };
     assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
     assert!(why.to_string().contains("down"), "{why}");
     world.link.heal();
@@ -156,7 +156,7 @@ async fn a_start_in_the_background_goes_on_although_it_is_refused() {
     });
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     pass(secs(60)).await;
-    let RegistrationState::Retrying { why, .. } = registration.state() else { panic!() };
+    let RegistrationStatus::Retrying { why, .. } = registration.status() else { panic!() };
     assert_eq!(why.kind(), ErrorKind::Denied);
     world.spy.untwist();
     until_active(&registration).await;

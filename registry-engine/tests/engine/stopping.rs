@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{ErrorKind, Instance, Status};
-use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationState};
+use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
 
@@ -58,11 +58,11 @@ async fn a_drain_without_grace_is_a_stop() {
 async fn when_stop_returns_it_is_gone_for_good() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    let mut states = registration.states();
+    let mut states = registration.statuses();
     within(registration.stop()).await.unwrap();
     assert_eq!(world.stored_ids().await, "");
     let last = within(states.next()).await.unwrap();
-    assert!(matches!(last, RegistrationState::Stopped));
+    assert!(matches!(last, RegistrationStatus::Stopped));
     assert!(within(states.next()).await.is_none());
     let calls = world.spy.calls().len();
     pass(10 * TTL).await;

@@ -66,8 +66,8 @@ async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, 
 /// Waits until the view knows what the store knows.
 async fn until_caught_up(world: &World, view: &View) {
     let now = world.store.load(&service()).await.unwrap();
-    until(view, |picture| {
-        let truth = picture.store_snapshot();
+    until(view, |state| {
+        let truth = state.store_snapshot();
         truth.is_some_and(|truth| truth.cursor().revision() >= now.cursor().revision())
     })
     .await;
@@ -134,11 +134,10 @@ async fn whatever_happens_to_the_store_all_end_with_the_same_truth() {
             }
         }
         let truth = world.store.load(&service()).await.unwrap();
-        until(&view, |picture| {
-            let same = picture
-                .store_snapshot()
-                .is_some_and(|known| known.instances() == truth.instances());
-            same && picture.state().is_live()
+        until(&view, |state| {
+            let same =
+                state.store_snapshot().is_some_and(|known| known.instances() == truth.instances());
+            same && state.status().is_live()
         })
         .await;
         subscribers.push(Subscriber::new(&view));

@@ -3,8 +3,8 @@
 use futures_util::StreamExt;
 use registry_core::{Claim, Instance, Lease, Registry, Result, ServiceName};
 use registry_engine::{
-    Backoff, Discovery, DiscoveryOptions, Picture, Registration, RegistrationOptions,
-    RegistrationState, Start, View,
+    Backoff, Discovery, DiscoveryOptions, Registration, RegistrationOptions, RegistrationStatus,
+    ServiceState, Start, View,
 };
 use registry_mem::{FaultyRegistry, MemRegistry};
 use std::sync::Arc;
@@ -80,14 +80,14 @@ pub(crate) fn ids<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Stri
     ids.join(" ")
 }
 
-/// What a picture shows.
+/// What a state shows.
 pub(crate) fn shown(view: &View) -> String {
-    ids(view.picture().instances())
+    ids(view.state().instances())
 }
 
 /// What of it the store does not list.
 pub(crate) fn retained(view: &View) -> String {
-    ids(view.picture().retained().iter().map(|retained| &retained.instance))
+    ids(view.state().retained().iter().map(|retained| &retained.instance))
 }
 
 /// A store, one client's link to it, and what is said over that.
@@ -156,11 +156,11 @@ pub(crate) async fn ready(view: &View, limit: Duration) -> Result<()> {
     within(view.clone().ready(limit)).await
 }
 
-/// Waits until the picture is such.
-pub(crate) async fn until(view: &View, such: impl Fn(&Picture) -> bool) {
+/// Waits until the state is such.
+pub(crate) async fn until(view: &View, such: impl Fn(&ServiceState) -> bool) {
     let mut view = view.clone();
     within(async {
-        while !such(&view.picture()) {
+        while !such(&view.state()) {
             view.changed().await;
         }
     })
@@ -169,22 +169,22 @@ pub(crate) async fn until(view: &View, such: impl Fn(&Picture) -> bool) {
 
 /// Waits until it shows exactly these.
 pub(crate) async fn until_shown(view: &View, expected: &str) {
-    until(view, |picture| ids(picture.instances()) == expected).await;
+    until(view, |state| ids(state.instances()) == expected).await;
 }
 
 pub(crate) async fn until_live(view: &View) {
-    until(view, |picture| picture.state().is_live()).await;
+    until(view, |state| state.status().is_live()).await;
 }
 
 /// Waits until the registration is in such a state.
-pub(crate) async fn until_state(
+pub(crate) async fn until_status(
     registration: &Registration,
-    such: impl Fn(&RegistrationState) -> bool,
+    such: impl Fn(&RegistrationStatus) -> bool,
 ) {
-    let mut states = registration.states();
+    let mut states = registration.statuses();
     within(async { while !such(&states.next().await.expect("the states go on")) {} }).await;
 }
 
 pub(crate) async fn until_active(registration: &Registration) {
-    until_state(registration, RegistrationState::is_active).await;
+    until_status(registration, RegistrationStatus::is_active).await;
 }

@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::FutureExt;
 use registry_core::{ErrorKind, Registry, Status};
-use registry_engine::{RegistrationOptions, RegistrationState};
+use registry_engine::{RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     within(registration.update(heavy.clone())).await.unwrap();
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);
-    until(&view, |picture| picture.instances()[..] == [heavy.clone()]).await;
+    until(&view, |state| state.instances()[..] == [heavy.clone()]).await;
     assert_eq!(monitor.least(), 1, "it is replaced in one step");
     pass(10 * TTL).await;
     assert_eq!(world.stored().await, [heavy], "what is renewed is the new record");
@@ -37,7 +37,7 @@ async fn an_update_that_the_store_refuses_leaves_all_as_it_was() {
         assert_eq!(error.kind(), kind);
         assert_eq!(registration.instance(), node("a"));
         for _ in 0..100 {
-            assert!(registration.state().is_active());
+            assert!(registration.status().is_active());
             assert_eq!(world.stored().await, [node("a")]);
             pass(TTL / 10).await;
         }
@@ -160,7 +160,7 @@ async fn an_update_of_what_is_superseded_says_so_and_counts_once_the_other_is_go
     let world = World::new();
     let registration = world.start(node("a")).await;
     let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
-    until_state(&registration, |state| matches!(state, RegistrationState::Superseded)).await;
+    until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
     assert_eq!(world.stored().await, [node("a")]);
@@ -180,7 +180,7 @@ async fn an_update_that_hangs_does_not_keep_the_state_active_for_longer_than_the
     let acknowledged = world.spy.renewals().last().copied().unwrap_or(claimed);
     world.link.inject(Fault::Silence);
     assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
-    until_state(&registration, |state| !state.is_active()).await;
+    until_status(&registration, |status| !status.is_active()).await;
     let active = acknowledged.elapsed();
     assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
 }

@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{ErrorKind, Registry};
-use registry_engine::{Discovery, DiscoveryOptions, Update, ViewState};
+use registry_engine::{Discovery, DiscoveryOptions, Update, ViewStatus};
 use registry_mem::Fault;
 use std::error::Error as _;
 use tokio::runtime::Handle;
@@ -16,11 +16,11 @@ async fn ready_waits_for_the_first_load_and_a_watch() {
     world.link.inject(Fault::Latency { min: secs(1), max: secs(1) });
     let start = Instant::now();
     let view = world.discovery(DiscoveryOptions::default()).view(&service());
-    let ViewState::Loading { since } = view.state() else { panic!() };
+    let ViewStatus::Loading { since } = view.status() else { panic!() };
     assert_eq!((since, shown(&view), view.store_snapshot()), (start, String::new(), None));
     ready(&view, secs(5)).await.unwrap();
     assert_eq!(start.elapsed(), secs(2));
-    assert!(view.state().is_live());
+    assert!(view.status().is_live());
     assert_eq!(shown(&view), "a");
     assert_eq!(*view.service(), service());
     ready(&view, secs(0)).await.unwrap();
@@ -113,24 +113,24 @@ async fn a_change_of_state_is_a_change_and_staleness_has_an_age_and_a_reason() {
     world.link.inject(Fault::Outage);
     let down = Instant::now();
     within(view.changed()).await;
-    let ViewState::Stale { since, why } = view.state() else { panic!() };
+    let ViewStatus::Stale { since, why } = view.status() else { panic!() };
     assert_eq!((since, why.kind()), (down, ErrorKind::Unavailable));
     pass(secs(7)).await;
     assert_eq!(view.staleness(), secs(7));
     assert_eq!(shown(&view), "a");
     pass(secs(3600)).await;
-    let ViewState::Stale { since, .. } = view.state() else { panic!() };
+    let ViewStatus::Stale { since, .. } = view.status() else { panic!() };
     assert_eq!((since, shown(&view)), (down, "a".into()), "an outage takes nothing away");
 
     world.link.heal();
     let healed = Instant::now();
     within(async {
-        while !view.state().is_live() {
+        while !view.status().is_live() {
             view.changed().await; // each try that fails may have another reason
         }
     })
     .await;
-    assert!(view.state().is_live() && healed.elapsed() <= MAX_BACKOFF + TICK);
+    assert!(view.status().is_live() && healed.elapsed() <= MAX_BACKOFF + TICK);
     assert_eq!(view.staleness(), secs(0));
 }
 
@@ -141,10 +141,10 @@ async fn a_broken_watch_is_resumed_where_it_broke() {
     let view = world.view(DiscoveryOptions::default()).await;
     for (n, id) in ["b", "c", "d"].into_iter().enumerate() {
         world.put(id).await;
-        until(&view, |picture| picture.instances().len() == n + 2).await;
+        until(&view, |state| state.instances().len() == n + 2).await;
         let known = view.store_snapshot().unwrap();
         world.link.inject(Fault::Cut);
-        until(&view, |picture| !picture.state().is_live()).await;
+        until(&view, |state| !state.status().is_live()).await;
         until_live(&view).await;
         assert_eq!(world.spy.watches().last(), Some(known.cursor()));
     }
@@ -169,7 +169,7 @@ async fn a_resync_after_a_compaction_is_one_step() {
         world.put("d").await;
         world.link.inject(Fault::Compaction);
         world.link.heal();
-        until(&view, |picture| picture.state().is_live() && picture.instances().len() > 2).await;
+        until(&view, |state| state.status().is_live() && state.instances().len() > 2).await;
         let new = if options.retain { "a b c d" } else { "b c d" };
         assert_eq!(monitor.shown(), ["a b", new]);
         assert_eq!((ids(first.instances()), world.spy.loads()), ("a b".into(), 2));
@@ -203,7 +203,7 @@ async fn a_rollback_keeps_what_it_undid_until_that_is_sure() {
     let start = Instant::now();
     world.link.inject(Fault::Rollback);
     assert_eq!(world.stored_ids().await, "a");
-    until(&view, |picture| picture.state().is_live() && !picture.retained().is_empty()).await;
+    until(&view, |state| state.status().is_live() && !state.retained().is_empty()).await;
     assert_eq!(start.elapsed(), secs(0), "a store that says so is asked at once");
     assert_eq!((shown(&view), retained(&view)), ("a b c".into(), "b c".into()));
     assert_eq!(ids(view.store_snapshot().unwrap().instances()), "a");
@@ -240,7 +240,7 @@ async fn it_is_closed_with_its_last_handle_of_whatever_kind() {
         drop(clone);
         pass(secs(1)).await;
         assert_eq!(world.spy.open(), 1, "a reader and a stream keep it open");
-        assert_eq!(reader.picture().instances().len(), 1);
+        assert_eq!(reader.state().instances().len(), 1);
         drop(reader);
         pass(secs(1)).await;
         assert_eq!(world.spy.open(), 1, "a stream keeps it open");
@@ -296,9 +296,9 @@ fn a_view_whose_runtime_is_gone_does_not_seem_live() {
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let first = runtime().unwrap();
     let view = first.block_on(world.view(DiscoveryOptions::default()));
-    assert!(view.state().is_live());
+    assert!(view.status().is_live());
     drop(first);
-    assert!(!view.state().is_live());
+    assert!(!view.status().is_live());
     let error = runtime().unwrap().block_on(ready(&view, secs(1)));
-    assert!(error.is_ok(), "there is a picture, and its state says what it is");
+    assert!(error.is_ok(), "there is a state, and its state says what it is");
 }

@@ -49,7 +49,7 @@ impl Fleet {
 
     async fn until_shown(&mut self, count: usize) {
         let shown = async {
-            while self.view.picture().instances().len() != count {
+            while self.view.state().instances().len() != count {
                 self.view.changed().await;
             }
         };
@@ -62,10 +62,10 @@ impl Fleet {
         let count = self.registrations.len();
         loop {
             assert_eq!(
-                self.view.picture().instances().len(),
+                self.view.state().instances().len(),
                 count,
                 "{:?}",
-                self.view.picture().state()
+                self.view.state().status()
             );
             if timeout(end.saturating_duration_since(Instant::now()), self.view.changed())
                 .await
@@ -74,8 +74,8 @@ impl Fleet {
                 break;
             }
         }
-        assert!(self.view.picture().state().is_live(), "{:?}", self.view.picture().state());
-        assert!(self.registrations.iter().all(|one| one.state().is_active()));
+        assert!(self.view.state().status().is_live(), "{:?}", self.view.state().status());
+        assert!(self.registrations.iter().all(|one| one.status().is_active()));
         let stored = within(self.registry.load(&name("user"))).await.unwrap();
         assert_eq!(stored.instances().len(), count, "the store has them too");
     }

@@ -91,7 +91,7 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
     assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
     let _lost = register("2").await.unwrap();
     within(async {
-        while view.picture().instances().len() < 2 {
+        while view.state().instances().len() < 2 {
             view.changed().await;
         }
     })
@@ -107,13 +107,13 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
         loop {
             if let Ok(now) = theirs.load(&service("user.rpc")).await {
                 match now.instances().len() {
-                    2 if was_lost && view.state().is_live() => break,
+                    2 if was_lost && view.status().is_live() => break,
                     2 => {}
                     _ => was_lost = true,
                 }
             }
-            let ids: Vec<_> = view.picture().instances().ids().map(ToString::to_string).collect();
-            assert_eq!(ids, ["1", "2"], "{:?}", view.state());
+            let ids: Vec<_> = view.state().instances().ids().map(ToString::to_string).collect();
+            assert_eq!(ids, ["1", "2"], "{:?}", view.status());
             steps += 1;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,7 +1,7 @@
 //! What happened when, for whoever reads of a failure.
 
 use futures_util::StreamExt;
-use registry_engine::{Registration, RegistrationState};
+use registry_engine::{Registration, RegistrationStatus};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,11 +21,12 @@ pub(super) struct Diary {
 impl Diary {
     /// Notes all states of `owner` from now on.
     pub(super) fn follow(&self, owner: &Registration) {
-        let (id, mut states, diary) = (owner.instance().id().clone(), owner.states(), self.clone());
+        let (id, mut states, diary) =
+            (owner.instance().id().clone(), owner.statuses(), self.clone());
         tokio::spawn(async move {
             while let Some(state) = states.next().await {
                 match state {
-                    RegistrationState::Retrying { why, .. } => {
+                    RegistrationStatus::Retrying { why, .. } => {
                         diary.note(format_args!("{id} is retrying: {}", why.chain()));
                     }
                     state => diary.note(format_args!("{id} is {state:?}")),

@@ -161,7 +161,7 @@ impl Strike {
             assert_eq!(kept, 0, "the leases were to run out");
         }
         if self.is_noticed() && self.length == Length::Long {
-            let state = scene.followers[0].view.state();
+            let state = scene.followers[0].view.status();
             let at_the_end = self.fault.is_silent() && scene.terms.notice.is_zero();
             assert!(at_the_end || !state.is_live(), "the subscriber has not noticed: {state:?}");
         }

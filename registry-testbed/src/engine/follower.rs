@@ -4,7 +4,7 @@ use super::diary::Diary;
 use super::witness::Log;
 use futures_util::StreamExt;
 use registry_core::{Instance, InstanceId, Instances, Snapshot};
-use registry_engine::{Picture, Update, View, ViewState};
+use registry_engine::{ServiceState, Update, View, ViewStatus};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -174,11 +174,11 @@ async fn see(
     let mut live = false;
     loop {
         {
-            let picture = view.picture();
-            if live && matches!(picture.state(), ViewState::Stale { .. }) {
+            let picture = view.state();
+            if live && matches!(picture.status(), ViewStatus::Stale { .. }) {
                 seen.losses_of_touch += 1;
             }
-            live = picture.state().is_live();
+            live = picture.status().is_live();
             diary.note(format_args!("{name}: {}", brief(&picture)));
             if let Some(fault) = fault_of(&picture, &living, loss) {
                 seen.faults.push(fault);
@@ -192,7 +192,7 @@ async fn see(
 }
 
 /// What is wrong with a picture, if anything is.
-fn fault_of(picture: &Picture, living: &Living, loss: Loss) -> Option<String> {
+fn fault_of(picture: &ServiceState, living: &Living, loss: Loss) -> Option<String> {
     picture.store_snapshot()?; // it has not begun
     let missing = living.missing(picture.instances());
     let shown = picture.instances().len();
@@ -207,10 +207,10 @@ fn fault_of(picture: &Picture, living: &Living, loss: Loss) -> Option<String> {
 }
 
 /// A picture in few words.
-pub(super) fn brief(picture: &Picture) -> String {
+pub(super) fn brief(picture: &ServiceState) -> String {
     let (shown, retained) = (ids(picture.instances()), picture.retained());
     let retained: Vec<_> = retained.iter().map(|retained| retained.instance.id()).collect();
-    format!("it shows {shown:?}, retains {retained:?}, and is {:?}", picture.state())
+    format!("it shows {shown:?}, retains {retained:?}, and is {:?}", picture.status())
 }
 
 /// Instances in few words, each with its data.

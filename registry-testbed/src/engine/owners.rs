@@ -5,7 +5,7 @@ use super::scene::Scene;
 use super::{Fault, Side};
 use futures_util::StreamExt;
 use registry_core::ErrorKind;
-use registry_engine::{Registration, RegistrationOptions, RegistrationState, Start};
+use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
 use registry_testkit::case::{instance, pass, timed, within};
 use tokio::time::{Instant, timeout};
 
@@ -34,18 +34,18 @@ pub(super) async fn two_holders_of_one_id_do_not_fight(mut scene: Scene) {
     let second = Registration::start(scene.registry(Side::Publisher), node, options);
     let second = within(second).await.unwrap();
     let answered = scene.terms.answered();
-    let mut states = scene.owners[0].states();
+    let mut states = scene.owners[0].statuses();
     let superseded =
-        async { while !matches!(states.next().await, Some(RegistrationState::Superseded)) {} };
+        async { while !matches!(states.next().await, Some(RegistrationStatus::Superseded)) {} };
     timeout(answered, superseded).await.expect("the first is told");
 
     let changes = scene.witness.changes();
     assert!(changes <= 2, "one put each, and there were {changes} changes");
     pass(3 * scene.terms.ttl()).await;
     assert_eq!(scene.witness.changes(), changes, "nobody fights");
-    assert!(second.state().is_active(), "{second:?}");
-    let first = scene.owners[0].state();
-    assert!(matches!(first, RegistrationState::Superseded), "{first:?}");
+    assert!(second.status().is_active(), "{second:?}");
+    let first = scene.owners[0].status();
+    assert!(matches!(first, RegistrationStatus::Superseded), "{first:?}");
     assert_eq!(scene.listed().await[..], [second.instance()]);
 
     scene.ends(&id);
@@ -68,7 +68,7 @@ pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut scene: Scene) 
     for follower in &scene.followers {
         let mut view = follower.view.clone();
         let gone = async {
-            while view.picture().instances().find("node-2").is_some() {
+            while view.state().instances().find("node-2").is_some() {
                 view.changed().await;
             }
         };
@@ -76,7 +76,7 @@ pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut scene: Scene) 
         timeout(limit, gone).await.expect("it is gone by its ttl");
         let took = sent.elapsed();
         assert!(took >= scene.terms.ttl(), "it is gone before its ttl, after {took:?}");
-        assert!(view.picture().retained().is_empty(), "nothing was wrong with the store");
+        assert!(view.state().retained().is_empty(), "nothing was wrong with the store");
     }
     scene.forget_guests();
     scene.finish().await;
@@ -115,8 +115,8 @@ pub(super) async fn a_registration_started_in_the_background_during_an_outage_is
     let start = Registration::start(scene.registry(Side::Publisher), node, options);
     let owner = within(start).await.unwrap();
     pass(scene.terms.short()).await;
-    let state = owner.state();
-    assert!(matches!(state, RegistrationState::Retrying { .. }), "{state:?}");
+    let state = owner.status();
+    assert!(matches!(state, RegistrationStatus::Retrying { .. }), "{state:?}");
     assert!(scene.listed().await.is_empty());
     scene.arena.heal().await;
     scene.owners.push(owner);

@@ -173,7 +173,7 @@ impl Scene {
     pub(super) async fn settle(&self, limit: Duration) {
         let end = Instant::now() + limit;
         for owner in &self.owners {
-            let mut states = owner.states();
+            let mut states = owner.statuses();
             let active =
                 async { while !states.next().await.expect("it is not stopped").is_active() {} };
             let outcome = timeout_at(end, active).await;
@@ -183,7 +183,7 @@ impl Scene {
             self.converges(follower.name, &follower.view, end).await;
         }
         for owner in &self.owners {
-            assert!(owner.state().is_active(), "it was active, and is not: {owner:?}");
+            assert!(owner.status().is_active(), "it was active, and is not: {owner:?}");
         }
     }
 
@@ -194,9 +194,9 @@ impl Scene {
         let converged = async {
             loop {
                 {
-                    let picture = view.picture();
+                    let picture = view.state();
                     let same = *picture.instances() == listed && picture.retained().is_empty();
-                    if same && picture.state().is_live() && self.are_those_expected(&listed) {
+                    if same && picture.status().is_live() && self.are_those_expected(&listed) {
                         return;
                     }
                 }
@@ -208,7 +208,7 @@ impl Scene {
         assert!(
             outcome.is_ok(),
             "{name} does not converge: {}, and the store lists {:?}",
-            brief(&view.picture()),
+            brief(&view.state()),
             ids(&self.listed().await),
         );
     }

@@ -20,8 +20,8 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut sc
     for follower in &scene.followers {
         let mut view = follower.view.clone();
         let gone = async {
-            while !view.picture().instances().is_empty() {
-                let picture = view.picture().retained().len();
+            while !view.state().instances().is_empty() {
+                let picture = view.state().retained().len();
                 assert_eq!(picture, 0, "a withdrawal on a healthy watch is believed");
                 view.changed().await;
             }

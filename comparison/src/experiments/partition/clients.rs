@@ -183,7 +183,7 @@ impl Client for Ours {
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {
         loop {
-            let ids = self.view.picture().instances().ids().map(ToString::to_string).collect();
+            let ids = self.view.state().instances().ids().map(ToString::to_string).collect();
             *seen.borrow_mut() = ids;
             sleep(Duration::from_millis(50)).await;
         }

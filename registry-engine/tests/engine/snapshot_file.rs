@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{ErrorKind, Registry};
-use registry_engine::{Discovery, DiscoveryOptions, Update, ViewState};
+use registry_engine::{Discovery, DiscoveryOptions, Update, ViewStatus};
 use registry_mem::Fault;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ async fn b9_with_the_store_away_it_starts_with_what_was_known_and_says_so() {
     ready(&view, secs(3)).await.unwrap();
     assert_eq!(start.elapsed(), secs(3), "it waits for the store to confirm it, but not for ever");
     assert_eq!(shown(&view), "a b");
-    let ViewState::Stale { since, why } = view.state() else { panic!() };
+    let ViewStatus::Stale { since, why } = view.status() else { panic!() };
     assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
     assert_eq!(view.staleness(), secs(3));
     assert!(world.link.hits().calls_refused > 0);
@@ -173,7 +173,7 @@ async fn a_folder_that_cannot_be_written_disturbs_nobody() {
     world.put("a").await;
     until_shown(&view, "a").await;
     pass(10 * WRITTEN).await;
-    assert!(view.state().is_live());
+    assert!(view.status().is_live());
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,14 +183,14 @@ async fn what_is_retained_is_not_written_down() {
     world.put("b").await;
     let view = world.view(options(folder.path())).await;
     world.link.inject(Fault::Cut);
-    until(&view, |picture| !picture.state().is_live()).await;
+    until(&view, |state| !state.status().is_live()).await;
     until_live(&view).await;
     world.store.evict(&service());
-    until(&view, |picture| picture.retained().len() == 2).await;
+    until(&view, |state| state.retained().len() == 2).await;
     pass(2 * WRITTEN).await;
     drop(view);
     world.link.inject(Fault::Outage);
     let view = world.discovery(options(folder.path())).view(&service());
-    until(&view, |picture| picture.store_snapshot().is_some()).await;
+    until(&view, |state| state.store_snapshot().is_some()).await;
     assert_eq!(shown(&view), "");
 }

@@ -2,13 +2,13 @@
 
 use crate::support::*;
 use registry_core::{ErrorKind, ServiceName};
-use registry_engine::{DiscoveryOptions, View, ViewState};
+use registry_engine::{DiscoveryOptions, View, ViewStatus};
 use tokio::time::Instant;
 
 /// Waits until the view says that the store is silent.
 async fn until_silent(view: &View) {
-    until(view, |picture| !picture.state().is_live()).await;
-    let ViewState::Stale { why, .. } = view.state() else { panic!("{:?}", view.state()) };
+    until(view, |state| !state.status().is_live()).await;
+    let ViewStatus::Stale { why, .. } = view.status() else { panic!("{:?}", view.status()) };
     assert_eq!(why.kind(), ErrorKind::Unavailable);
 }
 
@@ -39,7 +39,7 @@ async fn leases_that_ran_out_in_a_silence_empty_no_view() {
     world.spy.mute(true);
     until_silent(&view).await;
     world.store.evict(&service());
-    until(&view, |picture| !picture.retained().is_empty()).await;
+    until(&view, |state| !state.retained().is_empty()).await;
     assert_eq!((shown(&view), retained(&view)), ("a b c d".into(), "a b c d".into()));
 
     world.spy.mute(false);
@@ -47,7 +47,7 @@ async fn leases_that_ran_out_in_a_silence_empty_no_view() {
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
     }
-    until(&view, |picture| picture.retained().is_empty()).await;
+    until(&view, |state| state.retained().is_empty()).await;
     assert_eq!(shown(&view), "a b c d");
 }
 
@@ -76,6 +76,6 @@ async fn a_store_that_refuses_to_be_asked_is_there() {
     let view = world.view(DiscoveryOptions::default()).await;
     world.spy.deny();
     pass(secs(100)).await;
-    assert!(view.state().is_live());
+    assert!(view.status().is_live());
     assert!(world.spy.pulses() >= 29);
 }

@@ -1,6 +1,6 @@
-//! The last snapshot of a service in a file, for a start while the store is away.
+//! A file with the last snapshot of a service, which a process reads if it starts while the store is away.
 //!
-//! The first line says what the file is, the others hold an instance each:
+//! The first line is a header; each other line holds one instance:
 //!
 //! ```text
 //! {"format":"service-registry snapshot","v":1,"service":"user.rpc","cursor":"1:etcd:...","crc32":2774352312}
@@ -20,19 +20,19 @@ use tokio::time::Instant;
 const FORMAT: &str = "service-registry snapshot";
 const VERSION: u32 = 1;
 
-/// How long changes are gathered before the file is written anew.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The delay between a change and the write of the file, so that a burst of changes costs one write.
+const WRITE_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest readable part of a file name; most file systems allow 255 bytes.
 const MAX_STEM: usize = 150;
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct Header {
     format: String,
     v: u32,
     service: ServiceName,
     cursor: Cursor,
-    /// Of the service, the cursor and all that follows this line.
+    /// The checksum of the service, the cursor and all lines after this one.
     crc32: u32,
 }
 
@@ -42,22 +42,22 @@ struct Line {
     record: String,
 }
 
-/// The file of one service.
+/// The snapshot file of one service.
 #[derive(Debug)]
-pub(crate) struct ColdStart {
+pub(crate) struct SnapshotFile {
     service: ServiceName,
     path: PathBuf,
     due: Option<Instant>,
     writing: Option<JoinHandle<()>>,
 }
 
-impl ColdStart {
+impl SnapshotFile {
     pub(crate) fn new(folder: &Path, service: &ServiceName) -> Self {
         let path = folder.join(file_name(service));
         Self { service: service.clone(), path, due: None, writing: None }
     }
 
-    /// What the file holds. A file that cannot be used is told of and passed over.
+    /// Returns the snapshot in the file. Logs a warning and returns `None` if the file is unusable.
     pub(crate) async fn read(&self) -> Option<Snapshot> {
         let (path, service) = (self.path.clone(), self.service.clone());
         let read = spawn_blocking(move || match fs::read(&path) {
@@ -68,27 +68,27 @@ impl ColdStart {
         match read.await.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), error, "a snapshot file is passed over");
+                tracing::warn!(path = %self.path.display(), error, "a snapshot file is unusable and was ignored");
                 None
             }
         }
     }
 
-    /// The file is no longer what the store says.
-    pub(crate) fn outdate(&mut self) {
-        self.due.get_or_insert_with(|| Instant::now() + PAUSE);
+    /// Marks the file as out of date, so that it becomes due.
+    pub(crate) fn mark_dirty(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + WRITE_DELAY);
     }
 
-    /// When to [save](Self::save).
+    /// Returns when to [save](Self::save).
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Writes the file, in the background. What fails is told of, and tried again with the next change.
+    /// Writes the file in the background. A failure is logged; the next change tries again.
     pub(crate) fn save(&mut self, snapshot: Snapshot) {
         self.due = None;
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            self.outdate(); // a slow disk: later, with what is new then
+            self.mark_dirty(); // the disk is slow: write later
             return;
         }
         let (path, service) = (self.path.clone(), self.service.clone());
@@ -100,7 +100,7 @@ impl ColdStart {
     }
 }
 
-/// One that reads as the service where it can, and is no other service's.
+/// Returns a file name that is readable where possible and unique to the service.
 fn file_name(service: &ServiceName) -> String {
     let mut stem = utf8_percent_encode(service.as_str(), NON_ALPHANUMERIC).to_string();
     if stem.len() > MAX_STEM {
@@ -119,9 +119,9 @@ fn encode(service: &ServiceName, snapshot: &Snapshot) -> Vec<u8> {
     }
     let (service, cursor) = (service.clone(), snapshot.cursor().clone());
     let crc32 = checksum(&service, &cursor, &lines);
-    let head = Head { format: FORMAT.into(), v: VERSION, service, cursor, crc32 };
+    let header = Header { format: FORMAT.into(), v: VERSION, service, cursor, crc32 };
     let mut file = Vec::new();
-    push_line(&mut file, &head);
+    push_line(&mut file, &header);
     file.append(&mut lines);
     file
 }
@@ -140,19 +140,22 @@ fn push_line(to: &mut Vec<u8>, line: &impl Serialize) {
     to.push(b'\n');
 }
 
-/// The snapshot in `file`, or what is wrong with it.
+/// Decodes the snapshot in `file`. The error says why the file is unusable.
 fn decode(service: &ServiceName, file: &[u8]) -> Result<Snapshot, String> {
     let end = file.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
-    let (head, lines) = (&file[..end], &file[end + 1..]);
-    let head: Head = serde_json::from_slice(head).map_err(|error| error.to_string())?;
-    if head.format != FORMAT || head.v != VERSION {
-        return Err(format!("it is of another format, format=`{}`, v=`{}`", head.format, head.v));
+    let (header, lines) = (&file[..end], &file[end + 1..]);
+    let header: Header = serde_json::from_slice(header).map_err(|error| error.to_string())?;
+    if header.format != FORMAT || header.v != VERSION {
+        return Err(format!(
+            "it is of another format, format=`{}`, v=`{}`",
+            header.format, header.v
+        ));
     }
-    if head.crc32 != checksum(&head.service, &head.cursor, lines) {
+    if header.crc32 != checksum(&header.service, &header.cursor, lines) {
         return Err("its checksum is wrong".into());
     }
-    if head.service != *service {
-        return Err(format!("it is of another service, service=`{}`", head.service));
+    if header.service != *service {
+        return Err(format!("it is of another service, service=`{}`", header.service));
     }
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let instances = lines.map(|line| {
@@ -161,19 +164,19 @@ fn decode(service: &ServiceName, file: &[u8]) -> Result<Snapshot, String> {
         instance.map_err(|error| error.to_string())
     });
     let instances: Vec<_> = instances.collect::<Result<_, String>>()?;
-    Ok(Snapshot::new(head.cursor, instances))
+    Ok(Snapshot::new(header.cursor, instances))
 }
 
-/// Puts `bytes` in the place of the file, all or nothing, whatever others do meanwhile.
+/// Replaces the file by `bytes` atomically, whatever other processes do meanwhile.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    // Drawn, since processes in containers share folders and have the same ids.
-    let draft = path.with_extension(format!("draft-{}", LeaseId::random()));
-    let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, path));
+    // A random name: processes in containers share folders and have equal process ids.
+    let temporary = path.with_extension(format!("draft-{}", LeaseId::random()));
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        fs::remove_file(&draft).ok(); // it may not even have been made
+        fs::remove_file(&temporary).ok(); // it may not exist
     }
     written
 }
@@ -220,7 +223,7 @@ mod tests {
             let mut file = file.clone();
             file[n] ^= 1;
             let changed = decode(&service(), &file);
-            // A key of the first line that is not known is nobody's; all else is checked.
+            // An unknown key of the header is ignored; all else is checked.
             assert!(changed.is_err(), "changed at {n}");
         }
     }

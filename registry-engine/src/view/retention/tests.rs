@@ -43,8 +43,8 @@ impl Bench {
         self.retention.reset(self.at(seconds), &loaded, gone);
     }
 
-    fn kept(&self) -> Vec<&str> {
-        self.retention.kept().map(|retained| retained.instance.id().as_str()).collect()
+    fn retained(&self) -> Vec<&str> {
+        self.retention.retained().map(|retained| retained.instance.id().as_str()).collect()
     }
 }
 
@@ -58,7 +58,7 @@ fn a_deletion_on_a_healthy_watch_applies_at_once() {
     for id in ["1", "2", "3", "4"] {
         bench.delete(1, id, 4);
     }
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -66,19 +66,19 @@ fn less_than_half_deleted_after_trouble_applies_at_once() {
     let mut bench = Bench::after_trouble(5);
     bench.delete(6, "1", 4);
     bench.delete(6, "2", 3);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
 fn half_deleted_within_a_ttl_of_trouble_is_kept_all_of_it_from_its_own_deletion_on() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
     bench.delete(14, "2", 2);
-    assert_eq!(bench.kept(), ["1", "2"]);
+    assert_eq!(bench.retained(), ["1", "2"]);
     bench.delete(14, "3", 1);
-    assert_eq!(bench.kept(), ["1", "2", "3"]);
-    let since: Vec<Instant> = bench.retention.kept().map(|retained| retained.since).collect();
+    assert_eq!(bench.retained(), ["1", "2", "3"]);
+    let since: Vec<Instant> = bench.retention.retained().map(|retained| retained.since).collect();
     assert_eq!(since, [bench.at(6), bench.at(14), bench.at(14)]);
 }
 
@@ -86,7 +86,7 @@ fn half_deleted_within_a_ttl_of_trouble_is_kept_all_of_it_from_its_own_deletion_
 fn the_last_of_one_is_not_protected() {
     let mut bench = Bench::after_trouble(1);
     bench.delete(6, "1", 0);
-    assert!(bench.kept().is_empty(), "one is not two");
+    assert!(bench.retained().is_empty(), "one is not two");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_ttl_after_the_recovery_nothing_is_suspected_any_more() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(15, "1", 3);
     bench.delete(15, "2", 2);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn trouble_that_returns_goes_on() {
     bench.retention.trouble(bench.at(14), 3);
     bench.retention.recovered(bench.at(20));
     bench.delete(29, "2", 2);
-    assert_eq!(bench.kept(), ["1", "2"]);
+    assert_eq!(bench.retained(), ["1", "2"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_was_gone_for_longer_than_it_could_be_kept_does_not_come_back() {
     bench.retention.trouble(bench.at(14), 3);
     bench.retention.recovered(bench.at(40));
     bench.delete(49, "2", 2);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn half_of_a_service_that_grew_since_the_trouble_is_half_of_what_it_is_now() {
     let mut bench = Bench::after_trouble(0);
     bench.delete(6, "1", 99);
     bench.delete(6, "2", 98);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn a_mass_deletion_does_not_taint_the_next_trouble() {
     let mut bench = Bench::after_trouble(2);
     bench.delete(6, "1", 1);
     bench.delete(6, "2", 0);
-    assert_eq!(bench.kept(), ["1", "2"]);
+    assert_eq!(bench.retained(), ["1", "2"]);
     bench.retention.trouble(bench.at(14), 100);
     bench.retention.recovered(bench.at(15));
     bench.delete(16, "3", 99);
-    assert_eq!(bench.kept(), ["1", "2"]);
+    assert_eq!(bench.retained(), ["1", "2"]);
 }
 
 #[test]
@@ -143,14 +143,14 @@ fn what_is_deleted_and_listed_again_is_not_counted() {
     bench.delete(6, "1", 3);
     bench.retention.listed(instance("1").id());
     bench.delete(7, "2", 3);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
 fn what_only_a_load_found_gone_is_kept() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &["1"], &["2"]);
-    assert_eq!(bench.kept(), ["2"]);
+    assert_eq!(bench.retained(), ["2"]);
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn what_the_store_lists_again_is_let_go() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1", "2", "3"]);
     bench.retention.listed(instance("1").id());
-    assert_eq!(bench.kept(), ["2", "3"]);
+    assert_eq!(bench.retained(), ["2", "3"]);
     bench.reset(1, &["2"], &[]);
-    assert_eq!(bench.kept(), ["3"]);
+    assert_eq!(bench.retained(), ["3"]);
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn two_loads_a_ttl_apart_confirm_a_loss() {
     bench.reset(0, &[], &["1"]);
     assert_eq!(bench.retention.next_load(), Some(bench.at(10)), "the reset was the first");
     bench.confirm(9, &[]);
-    assert_eq!(bench.kept(), ["1"], "too early");
+    assert_eq!(bench.retained(), ["1"], "too early");
     bench.confirm(10, &[]);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
     assert_eq!(bench.retention.next_load(), None);
 }
 
@@ -184,7 +184,7 @@ fn a_mass_deletion_is_confirmed_by_two_loads_of_which_none_was_made_yet() {
     bench.confirm(6, &[]);
     assert_eq!(bench.retention.next_load(), Some(bench.at(16)));
     bench.confirm(16, &[]);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -194,9 +194,9 @@ fn new_trouble_takes_back_what_was_confirmed_by_half() {
     bench.retention.trouble(bench.at(5), 1);
     bench.retention.recovered(bench.at(9));
     bench.confirm(10, &[]);
-    assert_eq!(bench.kept(), ["1"], "the first load since the trouble");
+    assert_eq!(bench.retained(), ["1"], "the first load since the trouble");
     bench.confirm(20, &[]);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn a_load_that_lists_it_begins_the_confirmation_anew() {
     bench.reset(0, &[], &["1"]);
     bench.confirm(10, &["1"]);
     bench.confirm(20, &[]);
-    assert_eq!(bench.kept(), ["1"]);
+    assert_eq!(bench.retained(), ["1"]);
     bench.confirm(30, &[]);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn nothing_is_kept_for_longer_than_two_ttls_or_30_seconds() {
         bench.reset(limit - 1, &[], &["2"]);
         assert_eq!(bench.retention.next_expiry(), Some(bench.at(limit)));
         bench.retention.expire(bench.at(limit));
-        assert!(!bench.kept().contains(&"1"), "ttl {ttl} s");
-        assert!(bench.kept().contains(&"2"), "ttl {ttl} s");
+        assert!(!bench.retained().contains(&"1"), "ttl {ttl} s");
+        assert!(bench.retained().contains(&"2"), "ttl {ttl} s");
     }
 }
 
@@ -241,6 +241,6 @@ fn off_keeps_nothing() {
     bench.delete(2, "1", 1);
     bench.delete(2, "2", 0);
     bench.reset(3, &[], &["3"]);
-    assert!(bench.kept().is_empty());
+    assert!(bench.retained().is_empty());
     assert_eq!((bench.retention.next_expiry(), bench.retention.next_load()), (None, None));
 }

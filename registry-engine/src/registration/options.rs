@@ -1,0 +1,80 @@
+//! Options of a registration.
+
+use crate::Backoff;
+use registry_core::{LeaseId, Target};
+use std::time::Duration;
+
+/// Options for a [`Registration`](crate::Registration).
+#[derive(Clone, Debug)]
+pub struct RegistrationOptions {
+    /// How long the instance stays listed after this process dies: 10 s unless set. The lease is renewed
+    /// every third of it.
+    ///
+    /// A shorter ttl removes dead instances sooner; one below three times the slowest round trip removes
+    /// live ones too. A store may grant more than is asked (etcd at least 2 s).
+    pub ttl: Duration,
+    /// Whether to displace another registration that holds the id. `true` unless set, so that a process
+    /// that restarts under its old id does not wait for its own old lease to expire.
+    ///
+    /// It applies to the start only: a registration that is displaced later displaces nobody.
+    pub takeover: bool,
+    /// The lease id to register under: random unless set. No two registrations may share one.
+    ///
+    /// Set it to name the instance after its lease, as go-zero does:
+    ///
+    /// ```
+    /// use registry_core::{Instance, LeaseId};
+    /// use registry_engine::RegistrationOptions;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let lease = LeaseId::random();
+    /// let id = lease.to_string().parse()?;
+    /// let node = Instance::new("user.rpc".parse()?, id, "10.0.0.1:8080".parse()?);
+    /// let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub lease: Option<LeaseId>,
+    /// Whether `start` waits for the store.
+    pub start: Start,
+    /// The backoff between attempts while the store does not answer.
+    pub backoff: Backoff,
+    /// How long the store may take for one answer: 5 s unless set, and at most a third of the ttl for a
+    /// renewal. A store that needs longer counts as unavailable.
+    pub timeout: Duration,
+    /// How long `stop` waits for the store: 5 s unless set. An instance that is not withdrawn by then is
+    /// listed until its ttl has passed.
+    pub stop_timeout: Duration,
+}
+
+/// Whether [`Registration::start`](crate::Registration::start) waits for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// Waits until the instance is registered, and fails after this time.
+    Within(Duration),
+    /// Returns at once, and registers in the background as soon as the store answers.
+    InBackground,
+}
+
+impl RegistrationOptions {
+    /// Returns the defaults, with the ttl of a store's URL if the URL has one.
+    pub fn of(target: &Target) -> Self {
+        let default = Self::default();
+        Self { ttl: target.ttl().unwrap_or(default.ttl), ..default }
+    }
+}
+
+impl Default for RegistrationOptions {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(10),
+            takeover: true,
+            lease: None,
+            start: Start::Within(Duration::from_secs(10)),
+            backoff: Backoff::default(),
+            timeout: Duration::from_secs(5),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}

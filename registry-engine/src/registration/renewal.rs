@@ -1,0 +1,352 @@
+//! The renewal scheduler: one task of a runtime renews all healthy leases.
+//!
+//! With a task each, every renewal pays for a timer and for waking a task whose memory is cold: measured at
+//! 100,000 registrations, that costs several times as much as the renewal itself. If a renewal fails, the
+//! registration's own task takes over.
+
+use ::metrics::Counter;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Error, ErrorKind, Lease, Registry, Result};
+use slab::Slab;
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How many renewals are started before the task yields to others on its thread.
+const MAX_STARTS: usize = 64;
+
+/// A lease to renew.
+pub(super) struct RenewalJob {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) lease: Lease,
+    /// How long a renewal may take, besides the limit of a third of the ttl.
+    pub(super) timeout: Duration,
+    /// Counts successful renewals.
+    pub(super) renewed: Counter,
+}
+
+/// When the last acknowledged renewal of a lease was sent, and when the next one is due.
+#[derive(Clone, Copy)]
+pub(super) struct RenewalTimes {
+    pub(super) renewed: Instant,
+    pub(super) due: Instant,
+}
+
+impl RenewalTimes {
+    /// Returns the times of a lease whose request was sent at `sent` and acknowledged. The next renewal is
+    /// due `wait` later, rounded down to a tick of ttl/384, so that many leases are due at once.
+    pub(super) fn after(sent: Instant, wait: Duration, ttl: Duration) -> Self {
+        Self { renewed: sent, due: align(sent + wait, ttl / 384) }
+    }
+}
+
+/// Why the scheduler stopped renewing a lease.
+pub(super) enum RenewalStop {
+    /// A renewal failed.
+    Failed(Error),
+    /// The lease may have expired before its renewal was due: the process was paused for a ttl.
+    Expired,
+}
+
+/// Keeps a lease in the scheduler until it is cancelled or dropped.
+pub(super) struct RenewalHandle {
+    scheduler: Arc<RenewalScheduler>,
+    key: EntryKey,
+}
+
+impl RenewalHandle {
+    /// Schedules the renewals of a lease, from `times.due` on.
+    pub(super) fn schedule(job: RenewalJob, times: RenewalTimes) -> Self {
+        let job = Arc::new(job);
+        loop {
+            let scheduler = RenewalScheduler::of_this_runtime();
+            // It may just have ended because it had no leases.
+            if let Some(key) = scheduler.insert(&job, times) {
+                return Self { scheduler, key };
+            }
+        }
+    }
+
+    /// Waits until the scheduler stops renewing the lease.
+    pub(super) async fn stopped(&self) {
+        poll_fn(|cx| {
+            let mut schedule = self.scheduler.lock();
+            let entry = &mut schedule.entries[self.key.slot];
+            if entry.stop.is_some() {
+                return Poll::Ready(());
+            }
+            entry.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Removes the lease from the schedule, once no renewal of it is in flight. Returns why the scheduler
+    /// stopped renewing it, if it did.
+    pub(super) async fn cancel(self) -> (RenewalTimes, Option<RenewalStop>) {
+        poll_fn(|cx| {
+            let mut schedule = self.scheduler.lock();
+            let entry = &mut schedule.entries[self.key.slot];
+            if !entry.in_flight {
+                return Poll::Ready((entry.times, entry.stop.take()));
+            }
+            entry.is_cancelled = true;
+            entry.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for RenewalHandle {
+    fn drop(&mut self) {
+        let mut schedule = self.scheduler.lock();
+        let entry = schedule.entries.remove(self.key.slot);
+        let is_last = schedule.entries.is_empty();
+        drop(schedule);
+        drop(entry); // it may hold the last handle to a registry, whose drop is foreign code
+        if is_last {
+            self.scheduler.changed.notify_one();
+        }
+    }
+}
+
+/// Renews the leases of one runtime.
+struct RenewalScheduler {
+    schedule: Mutex<Schedule>,
+    /// Notified when a renewal is due earlier than before, and when no lease is left.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Schedule {
+    entries: Slab<Entry>,
+    /// The entries by due time. A key whose entry was removed is skipped when it is due.
+    due: BTreeMap<Instant, Vec<EntryKey>>,
+    last_generation: u64,
+    /// Whether the task has ended.
+    closed: bool,
+}
+
+struct Entry {
+    /// Tells this entry from earlier ones in the same slot.
+    generation: u64,
+    job: Arc<RenewalJob>,
+    times: RenewalTimes,
+    in_flight: bool,
+    /// Whether the owner waits for the renewal in flight, and not for a stop.
+    is_cancelled: bool,
+    stop: Option<RenewalStop>,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy)]
+struct EntryKey {
+    slot: usize,
+    generation: u64,
+}
+
+/// The outcome of a renewal.
+struct Renewed {
+    key: EntryKey,
+    sent: Instant,
+    outcome: Result<()>,
+}
+
+impl RenewalScheduler {
+    /// Returns the scheduler of the caller's runtime. Each runtime has its own, since it has its own clock.
+    fn of_this_runtime() -> Arc<Self> {
+        static ALL: LazyLock<Mutex<HashMap<Id, Weak<RenewalScheduler>>>> =
+            LazyLock::new(Mutex::default);
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = Handle::current().id();
+        if let Some(found) = all.get(&id).and_then(Weak::upgrade).filter(|found| !found.is_closed())
+        {
+            return found;
+        }
+        all.retain(|_, scheduler| scheduler.strong_count() > 0);
+        let new = Arc::new(Self { schedule: Mutex::default(), changed: Notify::new() });
+        all.insert(id, Arc::downgrade(&new));
+        tokio::spawn(new.clone().run());
+        new
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn insert(&self, job: &Arc<RenewalJob>, times: RenewalTimes) -> Option<EntryKey> {
+        let mut schedule = self.lock();
+        if schedule.closed {
+            return None;
+        }
+        schedule.last_generation += 1;
+        let generation = schedule.last_generation;
+        let entry = Entry {
+            generation,
+            job: job.clone(),
+            times,
+            in_flight: false,
+            is_cancelled: false,
+            stop: None,
+            waker: None,
+        };
+        let key = EntryKey { slot: schedule.entries.insert(entry), generation };
+        let is_first = schedule.due.first_key_value().is_none_or(|(first, _)| times.due < *first);
+        schedule.due.entry(times.due).or_default().push(key);
+        drop(schedule);
+        if is_first {
+            self.changed.notify_one();
+        }
+        Some(key)
+    }
+
+    /// Runs until no lease is left.
+    async fn run(self: Arc<Self>) {
+        let mut in_flight = FuturesUnordered::new();
+        let mut timer = pin!(sleep_until(Instant::now()));
+        loop {
+            while let Some(keys) = self.take_due(Instant::now()) {
+                for chunk in keys.chunks(MAX_STARTS) {
+                    for mut renewal in chunk.iter().filter_map(|key| self.start(*key)) {
+                        match (&mut renewal).now_or_never() {
+                            Some(renewed) => self.finish(renewed),
+                            None => in_flight.push(renewal),
+                        }
+                    }
+                    yield_now().await;
+                }
+            }
+            let next = self.lock().due.first_key_value().map(|(due, _)| *due);
+            if let Some(next) = next.filter(|next| *next != timer.deadline()) {
+                timer.as_mut().reset(next);
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                Some(renewed) = in_flight.next() => self.finish(renewed),
+                () = &mut timer, if next.is_some() => {}
+            }
+            if in_flight.is_empty() && self.close_if_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the entries of the first tick that has passed.
+    fn take_due(&self, now: Instant) -> Option<Vec<EntryKey>> {
+        let mut schedule = self.lock();
+        let first = schedule.due.first_entry().filter(|first| *first.key() <= now)?;
+        Some(first.remove())
+    }
+
+    /// Returns the renewal of an entry, unless the entry was removed or its lease may have expired.
+    fn start(&self, key: EntryKey) -> Option<BoxFuture<'static, Renewed>> {
+        let sent = Instant::now();
+        let mut schedule = self.lock();
+        let entry = schedule.find(key)?;
+        let expiry = entry.times.renewed + entry.job.lease.ttl();
+        if expiry <= sent {
+            entry.stop(RenewalStop::Expired);
+            return None;
+        }
+        entry.in_flight = true;
+        let job = entry.job.clone();
+        drop(schedule);
+        Some(Box::pin(
+            async move { Renewed { key, sent, outcome: renew(&job, expiry - sent).await } },
+        ))
+    }
+
+    fn finish(&self, Renewed { key, sent, outcome }: Renewed) {
+        let mut schedule = self.lock();
+        let Some(entry) = schedule.find(key) else { return };
+        entry.in_flight = false;
+        match outcome {
+            Ok(()) => {
+                let ttl = entry.job.lease.ttl();
+                entry.times = RenewalTimes::after(sent, jittered(ttl / 3), ttl);
+                if entry.is_cancelled {
+                    entry.wake();
+                }
+                let due = entry.times.due;
+                schedule.due.entry(due).or_default().push(key);
+            }
+            Err(error) => entry.stop(RenewalStop::Failed(error)),
+        }
+    }
+
+    /// Closes the scheduler if no lease is left, and returns whether it did. A closed one takes no leases.
+    fn close_if_empty(&self) -> bool {
+        let mut schedule = self.lock();
+        schedule.closed = schedule.entries.is_empty();
+        schedule.closed
+    }
+
+    /// Held for a few assignments; no code panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Schedule {
+    fn find(&mut self, key: EntryKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key.slot).filter(|entry| entry.generation == key.generation)
+    }
+}
+
+impl Entry {
+    fn stop(&mut self, stop: RenewalStop) {
+        self.stop = Some(stop);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Renews a lease once. The lease expires after `remaining`.
+pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
+    let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
+    let renewal = timeout(limit, job.registry.keep_alive(&job.lease));
+    // A store that panics fails this renewal, which its own task retries, and no other.
+    let answer = match AssertUnwindSafe(renewal).catch_unwind().await {
+        Ok(answer) => answer.unwrap_or_else(|_| Err(timed_out(limit))),
+        Err(_) => Err(Error::new(ErrorKind::Internal, "the store panicked")),
+    };
+    if answer.is_ok() {
+        job.renewed.increment(1);
+    }
+    answer
+}
+
+/// The error of a request that got no answer within `limit`.
+pub(super) fn timed_out(limit: Duration) -> Error {
+    let message = format!("the store did not answer in time, timeout=`{limit:?}`");
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+/// Rounds `due` down to a tick of a clock that the whole process shares.
+fn align(due: Instant, tick: Duration) -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = *START.get_or_init(Instant::now);
+    let (age, tick) = (due.saturating_duration_since(start).as_nanos(), tick.as_nanos().max(1));
+    due - Duration::from_nanos(u64::try_from(age % tick).unwrap_or_default())
+}
+
+/// Returns `duration` give or take a tenth, so that renewals that start together spread out.
+pub(super) fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.91 + fastrand::f64() * 0.19) // rounding may take off a tick
+}

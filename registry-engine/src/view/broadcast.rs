@@ -1,0 +1,337 @@
+//! What a watcher publishes and the handles of its view read: the state, the last batches, the waiters.
+
+use super::state::ServiceState;
+use arc_swap::{ArcSwap, Guard};
+use metrics::Counter;
+use registry_core::{Batch, Snapshot};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// How many batches are held for slow subscribers. One that lags by more gets the state instead.
+pub(crate) const MAX_BACKLOG: usize = 1024;
+
+/// Backlog length below which trimming is skipped.
+const MIN_TRIM: usize = 16;
+
+/// A change of a service as the store reported it, without retained instances or what was read from a
+/// snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)] // a consumer that skips a kind diverges
+pub enum Update {
+    /// Replaces all that came before: the service has exactly these instances. The first item is one.
+    Reset(Snapshot),
+    /// The changes of the next revision.
+    Batch(Arc<Batch>),
+}
+
+/// Publishes states and batches: one writer, any number of readers.
+///
+/// The writer publishes a state before it takes the wakers. A reader that waits looks at the state and
+/// leaves its waker under the lock that the wakers are taken under: so it sees the state, or is woken by
+/// it. A waker is foreign code: it is cloned, woken and dropped while no lock is held.
+pub(crate) struct Broadcaster {
+    state: ArcSwap<ServiceState>,
+    backlog: Mutex<Backlog>,
+    /// The tasks that wait for another state.
+    waiters: Mutex<Slab<Option<Waker>>>,
+    coalesced: Counter,
+}
+
+/// The last batches, numbered from 1. A subscriber that stands before the first one gets the state.
+#[derive(Debug)]
+struct Backlog {
+    /// The store's snapshot after the last batch.
+    snapshot: Option<Snapshot>,
+    batches: VecDeque<Arc<Batch>>,
+    /// The number of the first batch held, or of the next batch if none is held.
+    first: u64,
+    /// The number of the first batch after the last reset.
+    reset_at: u64,
+    /// Without subscribers nothing is held.
+    subscribers: Slab<Subscriber>,
+    /// The length at which the backlog is trimmed next.
+    trim_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Subscriber {
+    /// The number of the next batch that it reads.
+    next: u64,
+    /// Set while it waits for that batch.
+    waker: Option<Waker>,
+}
+
+/// The next item of a subscriber.
+enum Next {
+    /// It had no state, or its state was reset.
+    Reset(Snapshot),
+    /// It missed batches that are no longer held.
+    Coalesced(Snapshot),
+    Batch(Arc<Batch>),
+}
+
+impl Broadcaster {
+    pub(crate) fn new(state: ServiceState, coalesced: Counter) -> Self {
+        let backlog = Backlog {
+            snapshot: None,
+            batches: VecDeque::new(),
+            first: 1,
+            reset_at: 0,
+            subscribers: Slab::new(),
+            trim_at: MIN_TRIM,
+        };
+        Self {
+            state: ArcSwap::from_pointee(state),
+            backlog: Mutex::new(backlog),
+            waiters: Mutex::new(Slab::new()),
+            coalesced,
+        }
+    }
+
+    /// Returns the state. Wait-free.
+    #[inline]
+    pub(crate) fn state(&self) -> Guard<Arc<ServiceState>> {
+        self.state.load()
+    }
+
+    /// Returns the cell that holds the state, for readers that cache it.
+    pub(crate) fn state_cell(&self) -> &ArcSwap<ServiceState> {
+        &self.state
+    }
+
+    /// Publishes `state`. Readers see it before subscribers and waiters are notified.
+    pub(crate) fn publish(&self, state: ServiceState) {
+        self.state.store(Arc::new(state));
+    }
+
+    /// Drops the backlog: subscribers continue from `snapshot`.
+    pub(crate) fn reset(&self, snapshot: Snapshot) {
+        let mut backlog = lock(&self.backlog);
+        backlog.first += backlog.batches.len() as u64 + 1; // a number that no subscriber stands at
+        backlog.reset_at = backlog.first;
+        backlog.batches.clear();
+        backlog.snapshot = Some(snapshot);
+    }
+
+    /// Appends `batches`, which lead to `snapshot`.
+    pub(crate) fn append(&self, snapshot: Snapshot, batches: &mut Vec<Arc<Batch>>) {
+        let mut backlog = lock(&self.backlog);
+        backlog.snapshot = Some(snapshot);
+        backlog.batches.extend(batches.drain(..));
+        backlog.trim();
+    }
+
+    /// Adds a subscriber and returns its number. Batches are held from now on.
+    pub(crate) fn subscribe(&self) -> usize {
+        lock(&self.backlog).subscribers.insert(Subscriber::default())
+    }
+
+    /// Removes a subscriber.
+    pub(crate) fn unsubscribe(&self, subscriber: usize) {
+        let mut backlog = lock(&self.backlog);
+        let subscriber = backlog.subscribers.remove(subscriber);
+        if backlog.subscribers.is_empty() {
+            backlog.trim();
+        }
+        drop(backlog);
+        drop(subscriber);
+    }
+
+    /// Returns the next update of `subscriber`, or wakes its task when there is one.
+    pub(crate) fn poll_next(&self, subscriber: usize, cx: &Context<'_>) -> Poll<Update> {
+        let waker = cx.waker().clone();
+        let mut backlog = lock(&self.backlog);
+        let Some(next) = backlog.next(subscriber) else {
+            let replaced = backlog.subscribers[subscriber].waker.replace(waker);
+            drop(backlog);
+            drop(replaced);
+            return Poll::Pending;
+        };
+        drop(backlog);
+        Poll::Ready(match next {
+            Next::Reset(snapshot) => Update::Reset(snapshot),
+            Next::Coalesced(snapshot) => {
+                self.coalesced.increment(1); // the recorder is foreign code: no lock is held
+                Update::Reset(snapshot)
+            }
+            Next::Batch(batch) => Update::Batch(batch),
+        })
+    }
+
+    /// Moves the wakers of all that wait to `wakers`. The caller wakes them.
+    pub(crate) fn take_wakers(&self, wakers: &mut Vec<Waker>) {
+        let mut backlog = lock(&self.backlog);
+        wakers.extend(backlog.subscribers.iter_mut().filter_map(|(_, one)| one.waker.take()));
+        drop(backlog);
+        wakers.extend(lock(&self.waiters).iter_mut().filter_map(|(_, waker)| waker.take()));
+    }
+
+    /// Adds a waiter.
+    pub(crate) fn waiter(self: &Arc<Self>) -> Waiter {
+        Waiter { broadcaster: self.clone(), key: lock(&self.waiters).insert(None) }
+    }
+}
+
+impl Backlog {
+    /// Takes the next item of `subscriber`; `None` if there is none yet.
+    fn next(&mut self, subscriber: usize) -> Option<Next> {
+        let subscriber = &mut self.subscribers[subscriber];
+        if subscriber.next < self.first {
+            let snapshot = self.snapshot.clone()?;
+            let lagged = subscriber.next >= self.reset_at && subscriber.next > 0;
+            subscriber.next = self.first + self.batches.len() as u64;
+            return Some(if lagged { Next::Coalesced(snapshot) } else { Next::Reset(snapshot) });
+        }
+        let n = usize::try_from(subscriber.next - self.first).ok()?;
+        let batch = self.batches.get(n)?.clone();
+        subscriber.next += 1;
+        Some(Next::Batch(batch))
+    }
+
+    /// Drops the batches that all subscribers have read, and those beyond [`MAX_BACKLOG`]. It looks at
+    /// the subscribers only when the backlog has doubled since the last time.
+    fn trim(&mut self) {
+        let len = self.batches.len();
+        if len < self.trim_at && !self.subscribers.is_empty() {
+            return;
+        }
+        // A subscriber that stands before the first batch gets the state and needs no batch.
+        let positions = self.subscribers.iter().map(|(_, one)| one.next);
+        let slowest = positions.filter(|next| *next >= self.first).min();
+        let read = slowest.map_or(len, |next| usize::try_from(next - self.first).unwrap_or(len));
+        let drop = read.max(len.saturating_sub(MAX_BACKLOG)).min(len);
+        self.batches.drain(..drop);
+        self.first += drop as u64;
+        self.trim_at = (self.batches.len() * 2).clamp(MIN_TRIM, MAX_BACKLOG + 1);
+    }
+}
+
+impl fmt::Debug for Broadcaster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcaster").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// Waits for another state. For one task at a time.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    broadcaster: Arc<Broadcaster>,
+    key: usize,
+}
+
+impl Waiter {
+    /// Returns what `look` finds in the state. If it finds nothing, the task is woken at the next state.
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        look: impl Fn(&ServiceState) -> Option<T>,
+    ) -> Poll<T> {
+        let waker = cx.waker().clone();
+        let mut waiters = lock(&self.broadcaster.waiters);
+        if let Some(found) = look(&self.broadcaster.state()) {
+            return Poll::Ready(found);
+        }
+        let replaced = waiters[self.key].replace(waker);
+        drop(waiters);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let waker = lock(&self.broadcaster.waiters).remove(self.key);
+        drop(waker);
+    }
+}
+
+/// No code panics while one of these is held, so none is ever poisoned.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::ViewStatus;
+    use registry_core::{Change, Cursor, Instances, Origin, Revision};
+    use tokio::time::Instant;
+
+    fn at(revision: u64) -> Cursor {
+        Origin::new("mem", "", &"a".parse().unwrap()).cursor(Revision::new(revision), 0)
+    }
+
+    fn broadcaster() -> Broadcaster {
+        let state = ServiceState {
+            instances: Instances::default(),
+            retained: Box::default(),
+            store_snapshot: None,
+            status: ViewStatus::Loading { since: Instant::now() },
+            version: 0,
+        };
+        let broadcaster = Broadcaster::new(state, Counter::noop());
+        broadcaster.reset(Snapshot::new(at(0), []));
+        broadcaster
+    }
+
+    fn append(broadcaster: &Broadcaster, revision: u64) {
+        let change = Change::Delete("1".parse().unwrap());
+        let batch = Arc::new(Batch::new(at(revision), vec![change]));
+        broadcaster.append(Snapshot::new(at(revision), []), &mut vec![batch]);
+    }
+
+    /// The next update of `subscriber`, if there is one.
+    fn next(broadcaster: &Broadcaster, subscriber: usize) -> Option<Update> {
+        match broadcaster.poll_next(subscriber, &Context::from_waker(Waker::noop())) {
+            Poll::Ready(update) => Some(update),
+            Poll::Pending => None,
+        }
+    }
+
+    fn backlog_len(broadcaster: &Broadcaster) -> usize {
+        lock(&broadcaster.backlog).batches.len()
+    }
+
+    #[test]
+    fn batches_that_all_subscribers_have_read_are_not_held() {
+        let broadcaster = broadcaster();
+        let subscriber = broadcaster.subscribe();
+        assert!(matches!(next(&broadcaster, subscriber), Some(Update::Reset(_))));
+        for revision in 1..5_000 {
+            append(&broadcaster, revision);
+            let Some(Update::Batch(batch)) = next(&broadcaster, subscriber) else {
+                panic!("a batch")
+            };
+            assert_eq!(batch.revision(), Revision::new(revision));
+            let len = backlog_len(&broadcaster);
+            assert!(len <= 2 * MIN_TRIM, "{len}");
+        }
+        broadcaster.unsubscribe(subscriber);
+        assert_eq!(backlog_len(&broadcaster), 0, "without subscribers nothing is held");
+    }
+
+    #[test]
+    fn a_stuck_subscriber_has_one_backlog_held_and_then_gets_the_state() {
+        let broadcaster = broadcaster();
+        let (fast, stuck) = (broadcaster.subscribe(), broadcaster.subscribe());
+        assert!(next(&broadcaster, fast).is_some() && next(&broadcaster, stuck).is_some());
+        let max = MAX_BACKLOG as u64;
+        for revision in 1..=max {
+            append(&broadcaster, revision);
+            assert!(matches!(next(&broadcaster, fast), Some(Update::Batch(_))));
+        }
+        assert_eq!(backlog_len(&broadcaster), MAX_BACKLOG);
+        for revision in max + 1..max * 3 {
+            append(&broadcaster, revision);
+            assert!(matches!(next(&broadcaster, fast), Some(Update::Batch(_))));
+            assert!(backlog_len(&broadcaster) <= MAX_BACKLOG);
+        }
+        let len = backlog_len(&broadcaster);
+        assert!(len <= 2 * MIN_TRIM, "the stuck subscriber holds no backlog any more: {len}");
+        assert!(matches!(next(&broadcaster, stuck), Some(Update::Reset(_))));
+        assert!(next(&broadcaster, stuck).is_none());
+    }
+}

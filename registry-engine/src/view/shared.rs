@@ -1,0 +1,47 @@
+//! The table of open views, and what the handles of one view share.
+
+use super::broadcast::Broadcaster;
+use crate::probe::LivenessProbe;
+use registry_core::ServiceName;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::task::AbortHandle;
+
+/// The views that a discovery has open, and the probe that they share.
+#[derive(Debug, Default)]
+pub(crate) struct OpenViews(Mutex<Table>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) views: HashMap<ServiceName, Weak<SharedView>>,
+    pub(crate) probe: Weak<LivenessProbe>,
+}
+
+impl OpenViews {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the handles of one view share. Dropping it ends the watcher task.
+#[derive(Debug)]
+pub(crate) struct SharedView {
+    pub(crate) service: ServiceName,
+    pub(crate) broadcaster: Arc<Broadcaster>,
+    pub(crate) task: AbortHandle,
+    pub(crate) open: Weak<OpenViews>,
+    /// Runs as long as a view is open.
+    pub(crate) _probe: Arc<LivenessProbe>,
+}
+
+impl Drop for SharedView {
+    fn drop(&mut self) {
+        self.task.abort();
+        let Some(open) = self.open.upgrade() else { return };
+        let mut table = open.lock();
+        // Another view of the service may have been opened since the last handle of this one was dropped.
+        if table.views.get(&self.service).is_some_and(|shared| shared.strong_count() == 0) {
+            table.views.remove(&self.service);
+        }
+    }
+}

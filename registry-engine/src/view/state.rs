@@ -1,0 +1,104 @@
+//! What a view shows: the service's state, and how fresh it is.
+
+use super::retention::Retained;
+use arc_swap::Guard;
+use registry_core::{Error, Instances, Snapshot};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A service as a view shows it at one moment.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    pub(crate) instances: Instances,
+    pub(crate) retained: Box<[Retained]>,
+    pub(crate) store_snapshot: Option<Snapshot>,
+    pub(crate) status: ViewStatus,
+    pub(crate) version: u64,
+}
+
+impl ServiceState {
+    /// Returns all instances, including those that are draining, have weight 0, or are
+    /// [retained](Self::retained).
+    #[inline]
+    pub fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
+    /// Returns the instances that the view still shows although the store no longer lists them, in order
+    /// of id: see [`DiscoveryOptions::retain`](crate::DiscoveryOptions::retain).
+    pub fn retained(&self) -> &[Retained] {
+        &self.retained
+    }
+
+    /// Returns the store's last answer, without retained instances. `None` before the first answer.
+    pub fn store_snapshot(&self) -> Option<&Snapshot> {
+        self.store_snapshot.as_ref()
+    }
+
+    /// Returns how fresh the state is.
+    pub fn status(&self) -> &ViewStatus {
+        &self.status
+    }
+}
+
+/// How fresh a view is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ViewStatus {
+    /// The store has not answered yet. The state is empty, or was read from a snapshot file.
+    Loading {
+        /// When the view first asked the store.
+        since: Instant,
+    },
+    /// The store answers, and an open watch delivers every change.
+    Live,
+    /// Changes may be missing. The view keeps retrying.
+    Stale {
+        /// When the view lost its watch, or the store stopped answering.
+        since: Instant,
+        /// The last error.
+        why: Error,
+    },
+}
+
+impl ViewStatus {
+    /// Returns whether the store confirms the state.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
+    }
+
+    /// Returns for how long the store has not confirmed the state: zero while it is live.
+    pub(crate) fn staleness(&self) -> Duration {
+        match self {
+            Self::Live => Duration::ZERO,
+            Self::Loading { since } | Self::Stale { since, .. } => since.elapsed(),
+        }
+    }
+}
+
+/// A reference to a [`ServiceState`] that a view published.
+pub struct StateRef(Guard<Arc<ServiceState>>);
+
+impl StateRef {
+    pub(super) fn new(guard: Guard<Arc<ServiceState>>) -> Self {
+        Self(guard)
+    }
+}
+
+impl Deref for StateRef {
+    type Target = ServiceState;
+
+    #[inline]
+    fn deref(&self) -> &ServiceState {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StateRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,47 @@
+//! The changes of a service as a stream.
+
+use super::broadcast::Update;
+use super::shared::SharedView;
+use futures_util::Stream;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A stream of the updates of a service. It begins with the state at the first poll.
+///
+/// A subscriber that keeps up gets every batch, in order. One that falls more than 1024 batches behind
+/// gets the state instead, as a [`Reset`](Update::Reset), and continues from there. The stream never ends;
+/// during an outage it yields nothing.
+pub struct Updates {
+    /// The number by which the broadcaster knows this subscriber.
+    subscriber: usize,
+    /// Keeps the watch open.
+    shared: Arc<SharedView>,
+}
+
+impl Updates {
+    pub(super) fn new(shared: Arc<SharedView>) -> Self {
+        Self { subscriber: shared.broadcaster.subscribe(), shared }
+    }
+}
+
+impl Stream for Updates {
+    type Item = Update;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        self.shared.broadcaster.poll_next(self.subscriber, cx).map(Some)
+    }
+}
+
+impl Drop for Updates {
+    fn drop(&mut self) {
+        self.shared.broadcaster.unsubscribe(self.subscriber);
+    }
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updates").field("service", &self.shared.service).finish_non_exhaustive()
+    }
+}

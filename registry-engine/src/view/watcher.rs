@@ -1,0 +1,352 @@
+//! The task behind a view: follows the service, retains instances, publishes the state.
+
+use super::broadcast::Broadcaster;
+use super::options::DiscoveryOptions;
+use super::retention::Retention;
+use super::snapshot_file::SnapshotFile;
+use super::state::{ServiceState, ViewStatus};
+use crate::follow::{FollowEvent, FollowOptions, follow};
+use crate::metrics::ViewMetrics;
+use crate::probe::ProbeFailure;
+use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::{FutureExt, Stream, StreamExt};
+use registry_core::{
+    Batch, Change, Error, ErrorKind, Instance, Instances, Registry, Result, ServiceName, Snapshot,
+};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Waker;
+use tokio::sync::watch;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How many events are applied before the state is published: a burst costs one copy of the state.
+const MAX_BURST: usize = 256;
+
+/// The answer to a load that confirms deletions, and when the load was sent.
+type Confirmation = (Instant, Result<Result<Snapshot>, Elapsed>);
+
+/// The task that keeps a view up to date.
+pub(crate) struct Watcher {
+    registry: Arc<dyn Registry>,
+    service: ServiceName,
+    options: DiscoveryOptions,
+    broadcaster: Arc<Broadcaster>,
+    metrics: ViewMetrics,
+    probe_failure: watch::Receiver<ProbeFailure>,
+    /// The store's last answer: to this process or, if not [confirmed](Self::confirmed), to an earlier
+    /// process that wrote it to the snapshot file.
+    snapshot: Option<Snapshot>,
+    confirmed: bool,
+    /// Whether a watch is open, as far as this task knows.
+    watching: bool,
+    /// The error that ended the watch, until another is open.
+    trouble: Option<ErrorKind>,
+    status: ViewStatus,
+    retention: Retention,
+    confirmation: Option<BoxFuture<'static, Confirmation>>,
+    file: Option<SnapshotFile>,
+    /// The batches that are not published yet; `None` if a reset is not published yet.
+    pending_batches: Option<Vec<Arc<Batch>>>,
+    dirty: bool,
+    version: u64,
+    wakers: Vec<Waker>,
+}
+
+impl Watcher {
+    pub(crate) fn new(
+        registry: Arc<dyn Registry>,
+        service: ServiceName,
+        options: DiscoveryOptions,
+        probe_failure: watch::Receiver<ProbeFailure>,
+    ) -> Self {
+        let status = ViewStatus::Loading { since: Instant::now() };
+        let initial = ServiceState {
+            instances: Instances::default(),
+            retained: Box::default(),
+            store_snapshot: None,
+            status: status.clone(),
+            version: 0,
+        };
+        let file = options.snapshots.as_deref().map(|dir| SnapshotFile::new(dir, &service));
+        let metrics = ViewMetrics::new(&service);
+        Self {
+            retention: Retention::new(options.retain.then_some(options.ttl)),
+            broadcaster: Arc::new(Broadcaster::new(initial, metrics.coalesced())),
+            metrics,
+            probe_failure,
+            registry,
+            service,
+            options,
+            snapshot: None,
+            confirmed: false,
+            watching: false,
+            trouble: None,
+            status,
+            confirmation: None,
+            file,
+            pending_batches: Some(Vec::new()),
+            dirty: false,
+            version: 0,
+            wakers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn broadcaster(&self) -> &Arc<Broadcaster> {
+        &self.broadcaster
+    }
+
+    /// Runs until the task is aborted.
+    pub(crate) async fn run(mut self) {
+        self.read_snapshot_file().await;
+        let options =
+            FollowOptions { backoff: self.options.backoff, timeout: self.options.timeout };
+        let mut events = pin!(follow(self.registry.clone(), self.service.clone(), None, options));
+        loop {
+            let expiry = self.retention.next_expiry().map(sleep_until);
+            let confirmation_due = self.next_confirmation().map(sleep_until);
+            let save = self.file.as_ref().and_then(SnapshotFile::due).map(sleep_until);
+            tokio::select! {
+                Some(event) = events.next() => self.handle_burst(event, events.as_mut()),
+                Ok(()) = self.probe_failure.changed() => self.handle_probe(),
+                Some(()) = OptionFuture::from(expiry) => self.expire(),
+                Some(()) = OptionFuture::from(confirmation_due) => self.confirm(),
+                Some(loaded) = OptionFuture::from(self.confirmation.as_mut()) => self.handle_confirmation(loaded),
+                Some(()) = OptionFuture::from(save) => self.save(),
+                else => return, // the events never end
+            }
+            self.publish();
+        }
+    }
+
+    /// Publishes the snapshot that an earlier process left in the file, if the disk answers in time.
+    async fn read_snapshot_file(&mut self) {
+        let Some(file) = &self.file else { return };
+        self.snapshot = timeout(self.options.timeout, file.read()).await.unwrap_or_default();
+        self.dirty = self.snapshot.is_some();
+        self.publish();
+    }
+
+    /// Handles `event`, and the events that are ready behind it.
+    fn handle_burst(
+        &mut self,
+        event: FollowEvent,
+        mut events: Pin<&mut impl Stream<Item = FollowEvent>>,
+    ) {
+        let mut handled = 1;
+        self.handle(event);
+        while handled < MAX_BURST
+            && let Some(Some(event)) = events.next().now_or_never()
+        {
+            self.handle(event);
+            handled += 1;
+        }
+        self.metrics.lag(handled);
+    }
+
+    fn handle(&mut self, event: FollowEvent) {
+        match event {
+            FollowEvent::Reset(snapshot) => self.reset(snapshot),
+            FollowEvent::Live => {
+                self.watching = true;
+                self.recovered();
+            }
+            FollowEvent::Batch(batch) => self.apply(batch),
+            FollowEvent::Trouble(error) => self.trouble(error),
+        }
+    }
+
+    fn reset(&mut self, snapshot: Snapshot) {
+        let now = Instant::now();
+        // A file may be old: a store that answers at once is believed, and nothing is retained.
+        let retains = self.confirmed || self.trouble.is_some();
+        if let Some(before) = self.snapshot.as_ref().filter(|_| retains) {
+            let deleted = missing(before.instances(), snapshot.instances());
+            if !deleted.is_empty() {
+                tracing::info!(service = %self.service, deleted = deleted.len(), "a reload does not list instances that were listed before");
+            }
+            self.retention.reset(now, snapshot.instances(), deleted);
+        }
+        if let Some(reason) = self.trouble.take().filter(|_| self.confirmed) {
+            self.metrics.resynced(reason);
+        }
+        self.metrics.undecodable(snapshot.undecodable());
+        self.snapshot = Some(snapshot);
+        self.confirmed = true;
+        self.pending_batches = None;
+        self.mark_changed();
+    }
+
+    fn apply(&mut self, batch: Batch) {
+        let Some(snapshot) = &mut self.snapshot else { return };
+        if batch.is_progress() {
+            snapshot.apply(batch); // moves the cursor only
+            return;
+        }
+        let (now, listed) = (Instant::now(), snapshot.instances());
+        for change in &batch.changes {
+            match (change, listed.find(change.id().as_str())) {
+                (Change::Put(instance), _) => self.retention.listed(instance.id()),
+                (Change::Delete(_), Some(deleted)) => {
+                    self.retention.deleted(now, deleted.clone(), listed.len());
+                }
+                (Change::Delete(_), None) => {}
+            }
+        }
+        if let Some(pending) = &mut self.pending_batches {
+            pending.push(Arc::new(batch.clone()));
+        }
+        snapshot.apply(batch);
+        self.mark_changed();
+    }
+
+    /// Schedules a publish and a save.
+    fn mark_changed(&mut self) {
+        self.dirty = true;
+        if let Some(file) = &mut self.file {
+            file.mark_dirty();
+        }
+    }
+
+    fn trouble(&mut self, error: Error) {
+        // A compaction loses history, but no instances.
+        if error.kind() != ErrorKind::Compacted {
+            self.note_trouble();
+        }
+        self.watching = false;
+        self.metrics.disrupted(error.kind());
+        if self.status.is_live() {
+            tracing::warn!(service = %self.service, error = %error.chain(), "a view lost its watch");
+        } else {
+            tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
+        }
+        self.confirmation = None;
+        self.trouble = Some(error.kind());
+        self.set_status(ViewStatus::Stale { since: self.stale_since(), why: error });
+    }
+
+    /// Handles the result of a liveness probe: the store may be silent on a watch that is still open.
+    fn handle_probe(&mut self) {
+        let failure = self.probe_failure.borrow_and_update().clone();
+        match failure {
+            Some(error) if self.status.is_live() => {
+                tracing::warn!(service = %self.service, error = %error.chain(), "a view's store is silent");
+                self.metrics.disrupted(error.kind());
+                self.note_trouble();
+                self.set_status(ViewStatus::Stale { since: Instant::now(), why: error });
+            }
+            None if self.watching && !self.status.is_live() => self.recovered(),
+            _ => {}
+        }
+    }
+
+    fn note_trouble(&mut self) {
+        let listed = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.instances().len());
+        self.retention.trouble(Instant::now(), listed);
+        self.confirmation = None; // a load that was sent before confirms nothing after
+    }
+
+    fn recovered(&mut self) {
+        self.retention.recovered(Instant::now());
+        self.set_status(ViewStatus::Live);
+    }
+
+    fn stale_since(&self) -> Instant {
+        match self.status {
+            ViewStatus::Live => Instant::now(),
+            ViewStatus::Loading { since } | ViewStatus::Stale { since, .. } => since,
+        }
+    }
+
+    fn set_status(&mut self, status: ViewStatus) {
+        if status.is_live() {
+            tracing::info!(service = %self.service, "a view is live");
+            self.trouble = None;
+        }
+        self.metrics.staleness(status.staleness());
+        self.status = status;
+        self.dirty = true;
+    }
+
+    /// Returns when to load the service to confirm that retained instances are deleted.
+    fn next_confirmation(&self) -> Option<Instant> {
+        let may_load = self.status.is_live() && self.confirmation.is_none();
+        self.retention.next_load().filter(|_| may_load)
+    }
+
+    fn confirm(&mut self) {
+        let (registry, service) = (self.registry.clone(), self.service.clone());
+        let limit = self.options.timeout;
+        let load = async move { timeout(limit, registry.load(&service)).await };
+        let sent = Instant::now();
+        self.confirmation = Some(load.map(move |loaded| (sent, loaded)).boxed());
+    }
+
+    fn handle_confirmation(&mut self, (sent, loaded): Confirmation) {
+        self.confirmation = None;
+        if let Ok(Ok(loaded)) = loaded {
+            self.dirty |= self.retention.confirm(sent, loaded.instances());
+        } else {
+            tracing::debug!(service = %self.service, "deletions could not be confirmed yet");
+            self.retention.postpone(sent);
+        }
+    }
+
+    fn expire(&mut self) {
+        self.dirty |= self.retention.expire(Instant::now());
+    }
+
+    fn save(&mut self) {
+        if let (Some(file), Some(snapshot)) = (&mut self.file, &self.snapshot) {
+            file.save(snapshot.clone());
+        }
+    }
+
+    /// Publishes the state if it changed, and wakes the tasks that wait for it.
+    fn publish(&mut self) {
+        if !self.dirty {
+            return;
+        }
+        self.dirty = false;
+        self.version += 1;
+        let retained: Box<[_]> = self.retention.retained().cloned().collect();
+        let listed = self.snapshot.as_ref().map(|snapshot| snapshot.instances().clone());
+        let mut instances = listed.unwrap_or_default();
+        instances.apply(retained.iter().map(|retained| Change::Put(retained.instance.clone())));
+        self.metrics.shown(instances.len(), retained.len());
+        let store_snapshot = self.snapshot.clone();
+        let (status, version) = (self.status.clone(), self.version);
+        let state = ServiceState { instances, retained, store_snapshot, status, version };
+        self.broadcaster.publish(state);
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.confirmed) {
+            if let Some(batches) = &mut self.pending_batches {
+                self.broadcaster.append(snapshot.clone(), batches);
+            } else {
+                self.broadcaster.reset(snapshot.clone());
+                self.pending_batches = Some(Vec::new());
+            }
+        }
+        self.broadcaster.take_wakers(&mut self.wakers);
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Watcher {
+    /// The last handle was dropped, or the runtime was shut down: remaining handles must not look live.
+    fn drop(&mut self) {
+        let why = Error::new(ErrorKind::Internal, "the runtime of the view has shut down");
+        self.set_status(ViewStatus::Stale { since: self.stale_since(), why });
+        self.publish();
+        self.metrics.close();
+    }
+}
+
+/// Returns the instances of `before` that are not in `after`. Both are sorted by id.
+fn missing(before: &Instances, after: &Instances) -> Vec<Instance> {
+    let mut after = after.iter().peekable();
+    let is_missing = |instance: &&Instance| {
+        while after.next_if(|next| next.id() < instance.id()).is_some() {}
+        after.peek().is_none_or(|next| next.id() != instance.id())
+    };
+    before.iter().filter(is_missing).cloned().collect()
+}
