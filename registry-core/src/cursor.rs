@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_written_in_a_form_that_stays() {
+    fn the_text_form_of_a_cursor_is_stable() {
         let cursor = origin("/prod", "a:b/c").cursor(Revision::new(7), "9-x");
         assert_eq!(cursor.to_string(), "1:mem:/prod:a%3Ab/c:7:9-x");
         assert_eq!(serde_json::to_string(&cursor).unwrap(), "\"1:mem:/prod:a%3Ab/c:7:9-x\"");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_serves_its_own_origin_only() {
+    fn a_cursor_of_another_origin_is_invalid() {
         let cursor = origin("s", "a").cursor(Revision::new(7), 9);
         assert_eq!(origin("s", "a").proof::<u64>(&cursor).unwrap(), 9);
         for other in [origin("s", "b"), origin("t", "a")] {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cursor_is_invalid() {
+    fn text_that_is_not_a_cursor_is_invalid() {
         let bad = [
             "",
             "1",

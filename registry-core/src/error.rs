@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_tells_its_kind_and_keeps_its_source_out_of_the_message() {
+    fn an_error_shows_its_kind_and_keeps_its_source_out_of_the_message() {
         let cause = std::io::Error::other("connection reset");
         let error = Error::new(ErrorKind::Unavailable, "cannot load").with_source(cause);
         assert_eq!(error.to_string(), "cannot load");

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_the_same_whether_it_was_looked_at_or_not() {
+    fn decoded_and_undecoded_metadata_are_equal() {
         let entries = [("b", "\u{7f}\n\"x"), ("a", "")];
         let (one, two) = (instance().with_metadata(entries), instance().with_metadata(entries));
         let (one, two) = (one.unwrap(), two.unwrap());

@@ -6,8 +6,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Up to so many changes are made one by one; beyond, all are sorted in at once.
-const FEW: usize = 16;
+/// Up to this many changes are applied one by one; more are merged in one pass.
+const MAX_SINGLE_CHANGES: usize = 16;
 
 /// The instances of one service: a slice, sorted by id, each id once.
 ///
@@ -59,7 +59,7 @@ impl Instances {
     /// # }
     /// ```
     pub fn apply(&mut self, changes: impl ExactSizeIterator<Item = Change>) {
-        if changes.len() > FEW {
+        if changes.len() > MAX_SINGLE_CHANGES {
             let mut sorted: BTreeMap<_, _> = self.by_id();
             for change in changes {
                 match change {
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_as_a_map_does(
+        fn applying_changes_gives_what_a_map_gives(
             given in vec((0_u8..40, 0_u32..9), 0..60),
             batches in vec(vec(change(), 0..40), 0..6),
         ) {

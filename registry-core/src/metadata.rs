@@ -60,13 +60,13 @@ impl Eq for Metadata {}
 /// that out again at once.
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(MetadataVisitor)
     }
 }
 
-struct Entries;
+struct MetadataVisitor;
 
-impl<'de> Visitor<'de> for Entries {
+impl<'de> Visitor<'de> for MetadataVisitor {
     type Value = Metadata;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +75,7 @@ impl<'de> Visitor<'de> for Entries {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Metadata, A::Error> {
         let (mut json, mut last) = (String::new(), None);
-        while let Some((Text(key), Text(value))) = entries.next_entry()? {
+        while let Some((JsonStr(key), JsonStr(value))) = entries.next_entry()? {
             match (key, value) {
                 // JSON gives what it holds without escapes as it stands, so that needs none.
                 (Cow::Borrowed(key), Cow::Borrowed(value))
@@ -105,30 +105,30 @@ impl<'de> Visitor<'de> for Entries {
     }
 }
 
-/// Text, borrowed if it stands in the JSON as it is.
-pub(crate) struct Text<'de>(pub(crate) Cow<'de, str>);
+/// A JSON string, borrowed unless it has escapes.
+pub(crate) struct JsonStr<'de>(pub(crate) Cow<'de, str>);
 
-impl<'de> Deserialize<'de> for Text<'de> {
+impl<'de> Deserialize<'de> for JsonStr<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AsItStands;
+        struct TextVisitor;
 
-        impl<'de> Visitor<'de> for AsItStands {
-            type Value = Text<'de>;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = JsonStr<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<JsonStr<'de>, E> {
+                Ok(JsonStr(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<JsonStr<'de>, E> {
+                Ok(JsonStr(Cow::Owned(text.to_owned())))
             }
         }
 
-        deserializer.deserialize_str(AsItStands)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_otherwise_is_brought_into_the_one_form() {
+    fn metadata_in_another_form_is_normalized() {
         let cases = [
             ("{}", ""),
             (r#"{ "a" : "1" , "b" : "2" }"#, r#"{"a":"1","b":"2"}"#),
@@ -161,14 +161,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_read_as_a_map_is(map in btree_map(any::<String>(), any::<String>(), 0..6)) {
+        fn metadata_decodes_like_a_map(map in btree_map(any::<String>(), any::<String>(), 0..6)) {
             let metadata = read(&serde_json::to_string(&map).unwrap());
             prop_assert_eq!(&metadata, &Metadata::new(&map));
             prop_assert_eq!(metadata.map(), &map);
         }
 
         #[test]
-        fn order_and_repetition_make_no_difference(entries in vec(("[a-c\"]", ".{0,2}"), 0..6)) {
+        fn order_and_repetition_of_entries_make_no_difference(entries in vec(("[a-c\"]", ".{0,2}"), 0..6)) {
             let text = |text: &str| serde_json::to_string(text).unwrap();
             let written = entries.iter().map(|(k, v)| format!("{}:{}", text(k), text(v)));
             let written = format!("{{{}}}", written.collect::<Vec<_>>().join(","));

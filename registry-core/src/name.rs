@@ -1,6 +1,6 @@
 //! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
 
-use crate::metadata::Text;
+use crate::metadata::JsonStr;
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
@@ -74,7 +74,7 @@ macro_rules! text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Text(text) = Text::deserialize(deserializer)?;
+                let JsonStr(text) = JsonStr::deserialize(deserializer)?;
                 Self::new(text).map_err(serde::de::Error::custom)
             }
         }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_slashes_and_a_name() {
+    fn a_key_is_leading_slashes_and_a_name() {
         for (key, slashes, name) in [("a/b", "", "a/b"), ("/a", "/", "a"), ("//a//b", "//", "a//b")]
         {
             assert_eq!(ServiceName::from_key(key).unwrap(), (slashes, name.parse().unwrap()));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_can_be_dialled() {
+    fn addresses_that_cannot_be_dialled_are_refused() {
         let good = ["10.0.0.1:80", "[::1]:65535", "db-1.prod:1", "localhost:8080", "my_host:1"];
         for good in good {
             assert_eq!(Address::new(good).unwrap().to_string(), good);

@@ -40,7 +40,7 @@ pub enum RecordError {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct EncodedRecord<'a> {
     v: u32,
     address: &'a Address,
     weight: u32,
@@ -49,7 +49,7 @@ struct Written<'a> {
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct DecodedRecord {
     v: u32,
     address: Address,
     weight: Option<u32>,
@@ -60,14 +60,14 @@ struct Read {
 /// The record of `instance`, at most [`MAX_RECORD_LEN`] bytes.
 pub fn encode(instance: &Instance) -> Vec<u8> {
     const { assert!(MAX_METADATA_LEN + 512 < MAX_RECORD_LEN, "the other fields take up to 512 bytes") };
-    let written = Written {
+    let encoded = EncodedRecord {
         v: VERSION,
         address: instance.address(),
         weight: instance.weight(),
         status: instance.status(),
         metadata: instance.metadata(),
     };
-    serde_json::to_vec(&written)
+    serde_json::to_vec(&encoded)
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"))
 }
 
@@ -84,17 +84,17 @@ pub fn decode(
     if record.len() > MAX_RECORD_LEN {
         return Err(RecordError::TooLarge(record.len()));
     }
-    let read: Read = match serde_json::from_slice(record) {
-        Ok(read) => read,
+    let decoded: DecodedRecord = match serde_json::from_slice(record) {
+        Ok(decoded) => decoded,
         Err(error) => return Err(newer_version(record).unwrap_or(RecordError::Malformed(error))),
     };
-    if read.v != VERSION {
-        return Err(RecordError::Version(read.v));
+    if decoded.v != VERSION {
+        return Err(RecordError::Version(decoded.v));
     }
-    let instance = Instance::new(service.clone(), id.clone(), read.address)
-        .with_weight(read.weight.unwrap_or(DEFAULT_WEIGHT))
-        .with_status(read.status.unwrap_or_default());
-    match read.metadata {
+    let instance = Instance::new(service.clone(), id.clone(), decoded.address)
+        .with_weight(decoded.weight.unwrap_or(DEFAULT_WEIGHT))
+        .with_status(decoded.status.unwrap_or_default());
+    match decoded.metadata {
         Some(metadata) => Ok(instance.with_encoded(metadata)?),
         None => Ok(instance),
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn golden_vectors_are_written_byte_for_byte_and_read_back() {
+    fn golden_vectors_encode_byte_for_byte_and_decode() {
         let plain = r#"{"v":1,"address":"10.0.0.1:8080","weight":100,"status":"up","metadata":{}}"#;
         let full = r#"{"v":1,"address":"[::1]:1","weight":0,"status":"draining","metadata":{"a<":"\"b\"","zone":"eu-1"}}"#;
         let instance = golden()
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_record_is_refused() {
+    fn bytes_that_are_no_record_are_refused() {
         let huge = format!(r#"{{"v":1,"address":"a:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
         assert!(matches!(read(&huge), Err(RecordError::TooLarge(_))));
         assert!(matches!(read(r#"{"v":2,"addresses":["a:1"]}"#), Err(RecordError::Version(2))));

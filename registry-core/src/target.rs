@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_shows_nowhere() {
+    fn a_password_is_never_displayed() {
         let target = parse("redis://app:s3cret@h");
         assert!(!format!("{target} {target:?}").contains("s3cret"), "{target:?}");
         let careless = [
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_parses_to_the_same() {
+    fn a_displayed_url_parses_to_the_same_target() {
         for url in [
             "mem://",
             "etcd://h1:2379,[::1]/prod/eu?layout=go-zero&ttl=1m 5s",
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_error_names_the_wrong_part() {
         let bad = [
             "",
             "mem",

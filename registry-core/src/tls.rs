@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_wrong_is_said_by_its_option_and_path() {
+    fn an_error_names_the_option_and_the_path_of_a_wrong_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         fs::write(path("text"), "no certificate").unwrap();

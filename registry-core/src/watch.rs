@@ -22,33 +22,33 @@ pub const WATCH_CAPACITY: usize = 1024;
 pub struct Watch {
     cursor: Cursor,
     batches: Option<BoxStream<'static, Result<Batch>>>,
-    /// What goes with it.
-    held: Option<Box<dyn Any + Send>>,
+    /// Dropped when the watch ends.
+    guard: Option<Box<dyn Any + Send>>,
 }
 
 impl Watch {
     /// Wraps what a store has to say after `after`, and holds the store to the order law.
     pub fn new(after: Cursor, batches: impl Stream<Item = Result<Batch>> + Send + 'static) -> Self {
-        Self { cursor: after, batches: Some(batches.boxed()), held: None }
+        Self { cursor: after, batches: Some(batches.boxed()), guard: None }
     }
 
-    /// Holds on to `what` until it has ended or is dropped: a store's means to hear of that.
+    /// Keeps `guard` until the watch has ended or is dropped, so that a store learns of it.
     #[must_use]
-    pub fn holding(self, what: impl Any + Send) -> Self {
-        Self { held: Some(Box::new(what)), ..self }
+    pub fn with_guard(self, guard: impl Any + Send) -> Self {
+        Self { guard: Some(Box::new(guard)), ..self }
     }
 
     /// A watch that first gives the `backlog`, then what is published. It holds at most
     /// [`WATCH_CAPACITY`] batches that nobody reads, the backlog apart.
     pub fn channel(after: Cursor, backlog: Vec<Batch>) -> (Publisher, Self) {
-        let (batches, held) = mpsc::channel(WATCH_CAPACITY);
-        let (failure, why) = oneshot::channel();
-        let live = stream::unfold((held, why), |(mut held, mut why)| async move {
-            let item = match held.recv().await {
+        let (batches, receiver) = mpsc::channel(WATCH_CAPACITY);
+        let (failure, failed) = oneshot::channel();
+        let live = stream::unfold((receiver, failed), |(mut receiver, mut failed)| async move {
+            let item = match receiver.recv().await {
                 Some(batch) => Ok(batch),
-                None => Err(why.try_recv().unwrap_or_else(|_| ended())),
+                None => Err(failed.try_recv().unwrap_or_else(|_| ended())),
             };
-            Some((item, (held, why)))
+            Some((item, (receiver, failed)))
         });
         let watch = Self::new(after, stream::iter(backlog).map(Ok).chain(live));
         (Publisher { batches, failure: Some(failure) }, watch)
@@ -70,13 +70,13 @@ impl Stream for Watch {
             let item = match item {
                 Ok(batch) if batch.revision() > self.cursor.revision() => Ok(batch),
                 Ok(batch) if batch.is_progress() => continue, // it says nothing new
-                Ok(batch) => Err(disorder(&self.cursor, &batch)),
+                Ok(batch) => Err(out_of_order(&self.cursor, &batch)),
                 Err(error) => Err(error),
             };
             if let Ok(batch) = &item {
                 self.cursor = batch.cursor.clone();
             } else {
-                (self.batches, self.held) = (None, None);
+                (self.batches, self.guard) = (None, None);
             }
             return Poll::Ready(Some(item));
         }
@@ -149,7 +149,7 @@ fn lagged() -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-fn disorder(last: &Cursor, next: &Batch) -> Error {
+fn out_of_order(last: &Cursor, next: &Batch) -> Error {
     let message =
         format!("the store broke the order of a watch, last=`{last}`, next=`{}`", next.cursor);
     Error::new(ErrorKind::Internal, message)
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_goes_back_is_caught_and_old_progress_is_skipped() {
+    fn a_batch_out_of_order_is_an_error_and_old_progress_is_skipped() {
         let items = [batch(2), Batch::progress(at(2)), Batch::progress(at(3)), batch(3)].map(Ok);
         let mut watch = Watch::new(at(1), stream::iter(items));
         assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2));
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_end_is_an_error() {
+    fn a_stream_that_ends_without_an_error_is_an_error() {
         let mut watch = Watch::new(at(1), stream::empty());
         assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
         assert!(next(&mut watch).is_none());
     }
 
     #[test]
-    fn a_watch_nobody_reads_lags_after_its_capacity_and_loses_nothing_before() {
+    fn an_unread_watch_lags_after_its_capacity_and_loses_nothing_before() {
         let (mut publisher, mut watch) = Watch::channel(at(0), vec![batch(1)]);
         let capacity = WATCH_CAPACITY as u64;
         for n in 0..capacity {
@@ -219,21 +219,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_watch_holds_goes_with_its_end() {
+    fn a_guard_is_dropped_when_the_watch_ends() {
         let held = std::sync::Arc::new(());
         let (publisher, watch) = Watch::channel(at(0), Vec::new());
-        let mut watch = watch.holding(held.clone());
+        let mut watch = watch.with_guard(held.clone());
         assert_eq!(std::sync::Arc::strong_count(&held), 2);
         drop(publisher);
         assert!(next(&mut watch).unwrap().is_err());
         assert_eq!(std::sync::Arc::strong_count(&held), 1, "it has ended");
-        let watch = Watch::new(at(0), stream::empty()).holding(held.clone());
+        let watch = Watch::new(at(0), stream::empty()).with_guard(held.clone());
         drop(watch);
         assert_eq!(std::sync::Arc::strong_count(&held), 1, "it was dropped");
     }
 
     #[test]
-    fn a_publisher_says_why_a_watch_ends() {
+    fn a_publisher_ends_a_watch_with_an_error() {
         let (publisher, mut watch) = Watch::channel(at(0), Vec::new());
         publisher.fail(Error::new(ErrorKind::Compacted, "gone"));
         assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Compacted);

@@ -344,7 +344,7 @@ impl Ticket {
             book.watchers.insert(self.id, Watcher::Live(feed));
         }
         drop(book);
-        watch.holding(self)
+        watch.with_guard(self)
     }
 }
 
