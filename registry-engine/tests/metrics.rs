@@ -1,4 +1,5 @@
-//! What operators are told, and that the table of it in the documentation is all of it.
+//! The metrics, and that their table in the documentation is complete.
+
 #![allow(clippy::unwrap_used, clippy::float_cmp)] // gauges of counts are exact
 
 use futures_util::StreamExt;
@@ -14,33 +15,33 @@ use tokio::time::{sleep, timeout};
 const TTL: Duration = Duration::from_secs(10);
 
 /// The metrics of a recorder, as `name{label=value,...}`.
-struct Told(Snapshotter);
+struct Metrics(Snapshotter);
 
-impl Told {
-    /// What was told since the last call: the recorder forgets what it hands out.
+impl Metrics {
+    /// Returns what was recorded since the last call: the recorder forgets what it returns.
     fn all(&self) -> BTreeMap<String, DebugValue> {
-        let told = self.0.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+        let metrics = self.0.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
             let labels =
                 key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
             let labels: BTreeSet<_> = labels.collect();
             let labels = labels.into_iter().collect::<Vec<_>>().join(",");
             (format!("{}{{{labels}}}", key.key().name()), value)
         });
-        told.collect()
+        metrics.collect()
     }
 }
 
-fn count(told: &BTreeMap<String, DebugValue>, name: &str) -> u64 {
-    match told.get(name) {
+fn count(metrics: &BTreeMap<String, DebugValue>, name: &str) -> u64 {
+    match metrics.get(name) {
         Some(DebugValue::Counter(count)) => *count,
-        other => panic!("{name}: {other:?} among {:?}", told.keys()),
+        other => panic!("{name}: {other:?} among {:?}", metrics.keys()),
     }
 }
 
-fn level(told: &BTreeMap<String, DebugValue>, name: &str) -> f64 {
-    match told.get(name) {
+fn level(metrics: &BTreeMap<String, DebugValue>, name: &str) -> f64 {
+    match metrics.get(name) {
         Some(DebugValue::Gauge(level)) => level.into_inner(),
-        other => panic!("{name}: {other:?} among {:?}", told.keys()),
+        other => panic!("{name}: {other:?} among {:?}", metrics.keys()),
     }
 }
 
@@ -60,10 +61,10 @@ async fn until(view: &mut View, is: impl Fn(&View) -> bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_metric_that_is_documented_is_told_and_no_other() {
+async fn exactly_the_documented_metrics_are_recorded() {
     let recorder = DebuggingRecorder::new();
-    let told = Told(recorder.snapshotter());
-    let _installed = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics(recorder.snapshotter());
+    let _installed = ::metrics::set_default_local_recorder(&recorder);
 
     let store = MemRegistry::new();
     let flaky = FaultyRegistry::new(store.clone());
@@ -80,7 +81,7 @@ async fn every_metric_that_is_documented_is_told_and_no_other() {
     flaky.inject(Fault::Outage);
     two.stop().await.unwrap();
     sleep(TTL * 2).await;
-    let now = told.all();
+    let now = metrics.all();
     assert_eq!(level(&now, "registry_registrations_active{service=a}"), 0.0, "up and down");
     assert!(count(&now, "registry_renewals_total{service=a}") >= 4);
     assert!(count(&now, "registry_renewals_failed_total{reason=unavailable,service=a}") >= 1);
@@ -95,7 +96,7 @@ async fn every_metric_that_is_documented_is_told_and_no_other() {
             && view.store_snapshot().is_some_and(|now| now.instances().len() == 1)
     })
     .await;
-    let now = told.all();
+    let now = metrics.all();
     assert_eq!(level(&now, "registry_registrations_active{service=a}"), 1.0);
     assert_eq!(count(&now, "registry_view_resyncs_total{reason=compacted,service=a}"), 1);
     assert_eq!(level(&now, "registry_view_staleness_seconds{service=a}"), 0.0);
@@ -108,14 +109,14 @@ async fn every_metric_that_is_documented_is_told_and_no_other() {
         timeout(TTL, one.update(node("1", weight + 2))).await.unwrap().unwrap();
     }
     assert!(slow.next().await.is_some());
-    assert_eq!(count(&told.all(), "registry_view_coalesced_total{service=a}"), 1);
+    assert_eq!(count(&metrics.all(), "registry_view_coalesced_total{service=a}"), 1);
 
     let documented: BTreeSet<&str> = include_str!("../src/metrics.rs")
         .lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
         .collect();
-    let all = told.all();
-    let told: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
-    assert_eq!(told, documented);
+    let all = metrics.all();
+    let names: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
+    assert_eq!(names, documented);
     drop((view, slow));
 }

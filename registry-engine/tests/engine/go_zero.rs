@@ -1,6 +1,4 @@
-//! The bugs of go-zero's discovery that were reproduced (B1 to B9): none of them is ours.
-//!
-//! B10, a `Put` with an unknown lease, is a matter of etcd: see the tests of `registry-etcd`.
+//! Schedules that break go-zero's discovery must not break this engine.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -44,7 +42,7 @@ async fn assert_never_less_than_three(outage: Duration, heal: impl FnOnce(&World
 }
 
 #[tokio::test(start_paused = true)]
-async fn b1_an_outage_with_the_data_kept_shows_no_moment_without_instances() {
+async fn an_outage_without_data_loss_never_empties_a_view() {
     for outage in [5, 15, 25, 120] {
         // The server was down, and its leases start anew with it.
         assert_never_less_than_three(secs(outage), |world| {
@@ -56,7 +54,7 @@ async fn b1_an_outage_with_the_data_kept_shows_no_moment_without_instances() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b1_an_outage_of_the_link_in_which_all_leases_expire_shows_no_such_moment_either() {
+async fn a_link_outage_in_which_all_leases_expire_never_empties_a_view() {
     for outage in [5, 15, 25, 120] {
         assert_never_less_than_three(secs(outage), |_| {}).await;
         // The same, with the deletions out of reach.
@@ -68,7 +66,7 @@ async fn b1_an_outage_of_the_link_in_which_all_leases_expire_shows_no_such_momen
 }
 
 #[tokio::test(start_paused = true)]
-async fn b1_an_outage_of_half_a_ttl_loses_no_lease_whatever_backoff_was_drawn() {
+async fn an_outage_of_half_a_ttl_loses_no_lease_whatever_the_backoff() {
     let world = World::new();
     let mut registrations = Vec::new();
     for n in 0..300 {
@@ -84,7 +82,7 @@ async fn b1_an_outage_of_half_a_ttl_loses_no_lease_whatever_backoff_was_drawn() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn b1_wiped_data_shows_no_such_moment_either() {
+async fn wiped_data_never_empties_a_view() {
     let world = World::new();
     let registrations = three(&world).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -102,7 +100,7 @@ async fn b1_wiped_data_shows_no_such_moment_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b2_short_disconnects_with_compactions_leave_one_record_and_none_after_stop() {
+async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
     let world = World::new();
     let registration = world.try_start(node("a"), eager()).await.unwrap();
     let view = world.view(DiscoveryOptions::default()).await;
@@ -134,7 +132,7 @@ async fn b2_short_disconnects_with_compactions_leave_one_record_and_none_after_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn b3_a_connection_that_goes_silent_is_given_up_before_the_lease_is_over() {
+async fn a_silent_connection_is_given_up_before_the_lease_expires() {
     // New connections work: only what is under way is never answered. (That a silent watch is
     // noticed is for the stores, which see the connection: `registry-etcd` and `registry-redis`.)
     let world = World::new();
@@ -153,7 +151,7 @@ async fn b3_a_connection_that_goes_silent_is_given_up_before_the_lease_is_over()
 }
 
 #[tokio::test(start_paused = true)]
-async fn b3_after_a_silence_of_any_length_it_is_back_within_ttl_and_timeout() {
+async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
     for silence in [secs(8), secs(90), secs(3600)] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -173,7 +171,7 @@ async fn b3_after_a_silence_of_any_length_it_is_back_within_ttl_and_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b3_a_load_and_an_opening_watch_that_are_never_answered_raise_the_stale_flag() {
+async fn an_unanswered_load_or_watch_makes_a_view_stale() {
     for watch in [false, true] {
         let world = World::new();
         world.put("a").await;
@@ -193,7 +191,7 @@ async fn b3_a_load_and_an_opening_watch_that_are_never_answered_raise_the_stale_
 }
 
 #[tokio::test(start_paused = true)]
-async fn b4_an_instance_that_moved_while_nobody_watched_is_replaced_in_one_step() {
+async fn an_instance_that_moved_while_no_watch_was_open_is_replaced_in_one_step() {
     for compacted in [false, true] {
         let world = World::new();
         let old = node("a");
@@ -227,7 +225,7 @@ async fn b4_an_instance_that_moved_while_nobody_watched_is_replaced_in_one_step(
 }
 
 #[tokio::test(start_paused = true)]
-async fn b5_a_view_closed_right_after_it_was_opened_can_be_opened_again() {
+async fn a_view_closed_right_after_it_opened_can_be_opened_again() {
     let world = World::new();
     let names: Vec<ServiceName> = (0..200).map(|n| format!("s{n}").parse().unwrap()).collect();
     for name in &names {
@@ -255,7 +253,7 @@ async fn b5_a_view_closed_right_after_it_was_opened_can_be_opened_again() {
 }
 
 #[test]
-fn b6_eight_at_once_who_are_first_share_one_watch() {
+fn eight_concurrent_first_views_share_one_watch() {
     let builder = || tokio::runtime::Builder::new_multi_thread();
     let runtime = builder().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(async {
@@ -280,7 +278,7 @@ fn b6_eight_at_once_who_are_first_share_one_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b7_one_service_in_trouble_holds_up_no_other() {
+async fn a_service_in_trouble_delays_no_other() {
     let world = World::new();
     world.put("a").await;
     let discovery = world.discovery(DiscoveryOptions::default());
@@ -308,7 +306,7 @@ async fn b7_one_service_in_trouble_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b8_after_a_watch_error_it_resumes_and_shows_nobody_who_is_dead() {
+async fn after_a_watch_error_a_view_resumes_and_shows_no_dead_instance() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -332,9 +330,9 @@ async fn b8_after_a_watch_error_it_resumes_and_shows_nobody_who_is_dead() {
     assert_eq!(world.spy.loads(), 1);
 }
 
-// B9, a start while the store is away: `cold_start::b9_...` with a file; here without.
+// Without a snapshot file; `snapshot_file.rs` has the same schedule with one.
 #[tokio::test(start_paused = true)]
-async fn b9_a_store_that_is_away_at_the_start_ends_no_process() {
+async fn a_process_starts_while_the_store_is_away() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let registration = world.try_start(node("a"), in_background()).await.unwrap();

@@ -35,7 +35,7 @@ async fn assert_bounded(world: &World, what: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_always_fails_is_asked_for_in_bounds() {
+async fn a_load_that_always_fails_is_retried_in_bounds() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -45,7 +45,7 @@ async fn a_load_that_always_fails_is_asked_for_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_never_opens_is_asked_for_in_bounds() {
+async fn a_watch_that_never_opens_is_retried_in_bounds() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -55,7 +55,7 @@ async fn a_watch_that_never_opens_is_asked_for_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_opens_and_ends_at_once_is_opened_in_bounds() {
+async fn a_watch_that_opens_and_ends_at_once_is_reopened_in_bounds() {
     for kind in KINDS {
         let world = World::new();
         world.put("a").await;
@@ -67,7 +67,7 @@ async fn a_watch_that_opens_and_ends_at_once_is_opened_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_register_that_always_fails_is_asked_for_in_bounds() {
+async fn a_register_that_always_fails_is_retried_in_bounds() {
     for kind in KINDS {
         let world = World::new();
         world
@@ -85,7 +85,7 @@ async fn a_register_that_always_fails_is_asked_for_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_always_fails_is_asked_for_in_bounds() {
+async fn a_renewal_that_always_fails_is_retried_in_bounds() {
     for kind in KINDS {
         let world = World::new();
         let _registration = world.start(node("a")).await;
@@ -103,7 +103,7 @@ async fn a_renewal_that_always_fails_is_asked_for_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_gives_a_batch_and_forgets_is_loaded_in_bounds() {
+async fn a_watch_that_yields_a_batch_and_is_compacted_is_reloaded_in_bounds() {
     // go-zero #3364: progress alone must not make a round free.
     let world = World::new();
     world.put("a").await;
@@ -120,7 +120,7 @@ async fn a_watch_that_gives_a_batch_and_forgets_is_loaded_in_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_withdrawal_that_always_fails_is_asked_for_in_bounds() {
+async fn a_withdrawal_that_always_fails_is_retried_in_bounds() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.spy.twist(|call| {

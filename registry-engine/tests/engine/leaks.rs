@@ -65,7 +65,7 @@ async fn assert_nothing_stays(world: &World, tasks: usize) {
     panic!("watches={}, tasks={}, before={tasks}", world.spy.open(), alive());
 }
 
-async fn assert_all_show_their_instance(discovery: &Discovery) {
+async fn assert_every_view_shows_its_instance(discovery: &Discovery) {
     let views: Vec<View> = (0..SERVICES).map(|n| discovery.view(&name(n))).collect();
     for view in &views {
         ready(view, secs(20)).await.unwrap();
@@ -89,7 +89,7 @@ async fn ten_thousand(threads: u64) {
             within(churn).await.unwrap();
         }
         assert_nothing_stays(&world, tasks).await;
-        assert_all_show_their_instance(&discovery).await;
+        assert_every_view_shows_its_instance(&discovery).await;
         assert_nothing_stays(&world, tasks).await;
     }
 }

@@ -1,9 +1,4 @@
-//! The bugs of other registries, by their number in the list of 24: those that an engine or a
-//! memory store could have.
-//!
-//! Elsewhere: 12, 14, 15 and 21 are of Redis, 18, 19 and 20 of etcd clients, and are for the tests
-//! of `registry-redis` and `registry-etcd` on real servers. 9 is 1 and 8. 16, a record that cannot
-//! be decoded, is a scenario of `registry-testkit`; the memory store has no such records.
+//! Schedules that break other service registries must not break this engine.
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
@@ -14,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
-async fn peer_01_after_an_outage_of_ten_ttls_it_is_registered_again_without_a_call() {
+async fn after_an_outage_of_ten_ttls_an_instance_is_registered_again_without_a_call() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
@@ -30,7 +25,7 @@ async fn peer_01_after_an_outage_of_ten_ttls_it_is_registered_again_without_a_ca
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_01_twelve_restarts_of_the_store_are_survived() {
+async fn a_registration_survives_twelve_restarts_of_the_store() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for _ in 0..12 {
@@ -45,7 +40,7 @@ async fn peer_01_twelve_restarts_of_the_store_are_survived() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_02_a_lease_revoked_behind_its_back_is_registered_and_not_renewed_for_ever() {
+async fn a_revoked_lease_is_registered_again_and_not_renewed_for_ever() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::LeaseLost);
@@ -60,7 +55,7 @@ async fn peer_02_a_lease_revoked_behind_its_back_is_registered_and_not_renewed_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_03_it_lives_on_after_five_ttls_in_which_its_owner_does_nothing() {
+async fn a_registration_lives_after_five_ttls_in_which_its_owner_does_nothing() {
     let world = World::new();
     let _registration = world.start(node("a")).await;
     for _ in 0..50 {
@@ -70,7 +65,7 @@ async fn peer_03_it_lives_on_after_five_ttls_in_which_its_owner_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_04_a_removal_is_an_event() {
+async fn a_removal_is_an_event() {
     let world = World::new();
     let lease = world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -83,7 +78,7 @@ async fn peer_04_a_removal_is_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_05_of_a_burst_of_changes_none_is_lost() {
+async fn a_burst_of_changes_loses_none() {
     // 1,000 is more than a view takes in at once.
     for size in [100, 1_000] {
         let world = World::new();
@@ -115,7 +110,7 @@ async fn peer_05_of_a_burst_of_changes_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_06_all_removals_of_one_revision_arrive_together() {
+async fn all_removals_of_one_revision_arrive_together() {
     let world = World::new();
     for id in ["a", "b", "c"] {
         world.put(id).await;
@@ -131,7 +126,7 @@ async fn peer_06_all_removals_of_one_revision_arrive_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_07_an_expiry_is_an_event_on_time_and_in_order() {
+async fn an_expiry_is_an_event_on_time_and_in_order() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     let start = Instant::now();
@@ -149,7 +144,7 @@ async fn peer_07_an_expiry_is_an_event_on_time_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_07_a_slow_consumer_loses_nothing() {
+async fn a_slow_consumer_loses_nothing() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     let mut updates = view.updates();
@@ -165,7 +160,7 @@ async fn peer_07_a_slow_consumer_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_08_a_compaction_under_a_view_that_cannot_read_ends_nothing() {
+async fn a_compaction_under_a_view_that_cannot_read_ends_nothing() {
     let world = World::new();
     world.put("a").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -184,7 +179,7 @@ async fn peer_08_a_compaction_under_a_view_that_cannot_read_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_10_no_instance_rises_from_the_dead_after_a_reconnect() {
+async fn no_deleted_instance_returns_after_a_reconnect() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -201,7 +196,7 @@ async fn peer_10_no_instance_rises_from_the_dead_after_a_reconnect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_11_what_is_registered_between_the_load_and_the_watch_is_seen() {
+async fn an_instance_registered_between_the_load_and_the_watch_is_seen() {
     let world = World::new(); // nor is a watch before the first instance an error
     let (store, mut done) = (world.store.clone(), false);
     world.spy.twist(move |call| {
@@ -217,7 +212,7 @@ async fn peer_11_what_is_registered_between_the_load_and_the_watch_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_13_a_crashed_member_goes_though_another_renews() {
+async fn a_crashed_member_expires_although_another_renews() {
     let world = World::new();
     let crashed = World::over(world.store.clone());
     let _alive = world.start(node("a")).await;
@@ -229,7 +224,7 @@ async fn peer_13_a_crashed_member_goes_though_another_renews() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_13_after_a_flush_all_are_back_and_after_a_withdrawal_nobody_is_busy() {
+async fn after_a_flush_all_return_and_after_a_withdrawal_no_task_is_busy() {
     let world = World::new();
     let registrations = [world.start(node("a")).await, world.start(node("b")).await];
     world.link.inject(Fault::Rollback); // FLUSHALL
@@ -246,7 +241,7 @@ async fn peer_13_after_a_flush_all_are_back_and_after_a_withdrawal_nobody_is_bus
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_17_changes_are_delivered_in_their_order() {
+async fn changes_are_delivered_in_order() {
     let (world, claim) = (World::new(), long());
     let view = world.view(DiscoveryOptions::default()).await;
     let weights = view.updates().skip(1).take(300).map(|update| match update {
@@ -268,7 +263,7 @@ async fn peer_17_changes_are_delivered_in_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_22_the_exit_of_the_last_is_seen_at_once_and_a_mass_expiry_is_not() {
+async fn the_withdrawal_of_the_last_instance_is_seen_at_once_and_a_mass_expiry_is_not() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -293,7 +288,7 @@ async fn peer_22_the_exit_of_the_last_is_seen_at_once_and_a_mass_expiry_is_not()
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_23_an_update_of_what_was_known_at_the_start_reaches_every_watcher() {
+async fn an_update_of_an_instance_known_at_the_start_reaches_every_view() {
     let world = World::new();
     let options = RegistrationOptions::default();
     let registration = world.try_start(node("a"), options).await.unwrap();
@@ -308,7 +303,7 @@ async fn peer_23_an_update_of_what_was_known_at_the_start_reaches_every_watcher(
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_24_protection_has_a_limit_and_is_visible() {
+async fn retention_has_a_limit_and_is_visible() {
     let world = World::new();
     for id in ["a", "b", "c"] {
         world.put(id).await;

@@ -13,7 +13,7 @@ async fn until_silent(view: &View) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_is_noticed_before_it_has_lasted_for_a_ttl_though_the_watch_stands() {
+async fn a_silence_is_noticed_within_one_ttl_although_the_watch_is_open() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     for seconds in [0, 1, 2, 3] {
@@ -30,7 +30,7 @@ async fn a_silence_is_noticed_before_it_has_lasted_for_a_ttl_though_the_watch_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_that_ran_out_in_a_silence_empty_no_view() {
+async fn leases_that_expire_in_a_silence_empty_no_view() {
     let world = World::new();
     for id in ["a", "b", "c", "d"] {
         world.put(id).await;
@@ -52,7 +52,7 @@ async fn leases_that_ran_out_in_a_silence_empty_no_view() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_asks_once_per_third_of_the_ttl_for_all_views_and_not_for_none() {
+async fn the_probe_asks_every_third_of_the_ttl_while_a_view_is_open() {
     let world = World::new();
     let discovery = world.discovery(DiscoveryOptions::default());
     let name = |n: usize| format!("service-{n}").parse::<ServiceName>().unwrap();
@@ -71,7 +71,7 @@ async fn it_asks_once_per_third_of_the_ttl_for_all_views_and_not_for_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_refuses_to_be_asked_is_there() {
+async fn a_store_that_refuses_the_probe_counts_as_answering() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     world.spy.deny();

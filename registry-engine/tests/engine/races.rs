@@ -23,7 +23,7 @@ fn change(world: &World, rng: &mut Rng, claim: &registry_core::Claim, n: u32) {
 }
 
 #[test]
-fn who_waits_for_a_change_misses_none_that_comes_at_the_same_moment() {
+fn a_waiter_misses_no_concurrent_change() {
     four_threads().block_on(async {
         let (world, claim, mut rng) = (World::new(), long(), Rng::with_seed(7));
         let mut view = world.view(DiscoveryOptions::default()).await;
@@ -37,7 +37,7 @@ fn who_waits_for_a_change_misses_none_that_comes_at_the_same_moment() {
 }
 
 #[test]
-fn who_waits_for_an_update_misses_none_that_comes_at_the_same_moment() {
+fn a_subscriber_misses_no_concurrent_update() {
     four_threads().block_on(async {
         let (world, claim, mut rng) = (World::new(), long(), Rng::with_seed(7));
         let view = world.view(DiscoveryOptions::default()).await;
@@ -55,7 +55,7 @@ fn at(view: &View) -> *const ServiceState {
 }
 
 #[test]
-fn a_view_that_closes_does_not_forget_the_one_that_was_opened_meanwhile() {
+fn closing_a_view_keeps_the_one_that_was_opened_meanwhile() {
     four_threads().block_on(async {
         let world = World::new();
         let discovery = world.discovery(DiscoveryOptions::default());

@@ -18,7 +18,7 @@ fn gaps(times: &[Instant]) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_renews_every_third_of_the_ttl_give_or_take_a_tenth() {
+async fn a_lease_is_renewed_every_third_of_the_ttl_give_or_take_a_tenth() {
     let world = World::new();
     let start = Instant::now();
     let registration = world.start(node("a")).await;
@@ -50,7 +50,7 @@ async fn the_lease_id_stays_over_all_re_registrations_and_only_the_start_takes_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_is_made_good_at_the_next_renewal() {
+async fn a_lost_lease_is_registered_again_at_the_next_renewal() {
     let world = World::new();
     let _registration = world.start(node("a")).await;
     world.link.inject(Fault::LeaseLost);
@@ -60,7 +60,7 @@ async fn a_lost_lease_is_made_good_at_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_keeps_it_alive_from_when_the_renewal_was_sent() {
+async fn a_late_answer_extends_the_lease_from_when_the_renewal_was_sent() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut renewals = 0;
@@ -80,7 +80,7 @@ async fn a_late_answer_keeps_it_alive_from_when_the_renewal_was_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_is_not_answered_is_sent_again_before_the_ttl_is_over() {
+async fn an_unanswered_renewal_is_sent_again_before_the_lease_expires() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut hung = 0;
@@ -100,7 +100,7 @@ async fn a_renewal_that_is_not_answered_is_sent_again_before_the_ttl_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_presumed_lost_is_registered_and_not_renewed() {
+async fn a_lease_presumed_expired_is_registered_and_not_renewed() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     pass(TTL).await;
@@ -139,7 +139,7 @@ async fn an_outage_shorter_than_the_ttl_is_no_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_backs_off_ever_longer_up_to_the_max_and_anew_after_each_success() {
+async fn the_backoff_grows_to_its_maximum_and_resets_after_each_success() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for _ in 0..2 {
@@ -161,7 +161,7 @@ async fn it_backs_off_ever_longer_up_to_the_max_and_anew_after_each_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_superseded_asks_once_per_ttl_without_takeover_until_the_other_goes() {
+async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let other = node("a").with_weight(7);
@@ -209,12 +209,12 @@ async fn two_registrations_of_one_id_do_not_fight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_states_are_told_in_order_and_end_with_stopped() {
+async fn the_statuses_come_in_order_and_end_with_stopped() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let registration = world.try_start(node("a"), in_background()).await.unwrap();
     let states = registration.statuses();
-    let told = tokio::spawn(states.map(|state| name(&state)).collect::<Vec<_>>());
+    let reported = tokio::spawn(states.map(|state| name(&state)).collect::<Vec<_>>());
     pass(secs(1)).await;
     world.link.heal();
     until_active(&registration).await;
@@ -227,10 +227,10 @@ async fn the_states_are_told_in_order_and_end_with_stopped() {
     world.store.deregister(&theirs).await.unwrap();
     pass(2 * TTL).await;
     within(registration.stop()).await.unwrap();
-    let mut told = within(told).await.unwrap();
-    told.dedup(); // what went wrong may change
+    let mut reported = within(reported).await.unwrap();
+    reported.dedup(); // what went wrong may change
     let expected = ["retrying", "active", "retrying", "active", "superseded", "active", "stopped"];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 fn name(state: &RegistrationStatus) -> &'static str {
@@ -244,7 +244,7 @@ fn name(state: &RegistrationStatus) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_that_start_together_do_not_renew_together() {
+async fn a_hundred_registrations_that_start_together_do_not_renew_together() {
     let world = World::new();
     let mut registrations = Vec::new();
     for n in 0..100 {
@@ -267,7 +267,7 @@ async fn a_hundred_that_start_together_do_not_renew_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_that_come_back_from_an_outage_come_one_by_one() {
+async fn a_hundred_registrations_return_from_an_outage_one_by_one() {
     let world = World::new();
     let mut registrations = Vec::new();
     for n in 0..100 {
@@ -302,7 +302,7 @@ async fn the_shortest_and_the_longest_ttl_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_grants_more_than_was_asked_for_is_renewed_by_what_it_granted() {
+async fn a_longer_granted_ttl_is_renewed_at_a_third_of_the_granted_ttl() {
     let world = World::new();
     world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Grant(6 * TTL)));
     let registration = world.start(node("a")).await;

@@ -17,7 +17,7 @@ async fn many(world: &World, count: usize) -> Vec<Registration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_without_an_answer_holds_up_no_other() {
+async fn an_unanswered_renewal_delays_no_other() {
     let world = World::new();
     let registrations = many(&world, 100).await;
     world.spy.twist(|call| match call {
@@ -35,7 +35,7 @@ async fn a_renewal_without_an_answer_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_over_one_lease_costs_no_other() {
+async fn a_store_that_panics_on_one_lease_affects_no_other() {
     let world = World::new();
     let _registrations = many(&world, 20).await;
     let mut panics = 0;
@@ -52,7 +52,7 @@ async fn a_store_that_panics_over_one_lease_costs_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_that_are_due_together_are_all_renewed() {
+async fn many_leases_that_are_due_together_are_all_renewed() {
     let world = World::new();
     let _registrations = many(&world, 1_000).await;
     world.link.inject(Fault::Outage);
@@ -64,7 +64,7 @@ async fn many_that_are_due_together_are_all_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_renews_is_gone_with_the_last_registration_and_back_with_the_next() {
+async fn the_renewal_task_ends_with_the_last_registration_and_starts_with_the_next() {
     let world = World::new();
     for _ in 0..3 {
         let registration = world.start(node("a")).await;
@@ -77,7 +77,7 @@ async fn what_renews_is_gone_with_the_last_registration_and_back_with_the_next()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_waits_for_the_renewal_under_way() {
+async fn a_stop_waits_for_the_renewal_in_flight() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.spy.twist(|call| {
@@ -97,7 +97,7 @@ async fn a_stop_waits_for_the_renewal_under_way() {
 }
 
 #[test]
-fn each_runtime_renews_its_own_on_its_own_clock() {
+fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     let runtime =
         || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (one, two) = (runtime(), runtime());

@@ -7,7 +7,7 @@ use registry_mem::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const LEAST_LIMIT: Duration = Duration::from_secs(30);
+const MIN_HOLD_TIME: Duration = Duration::from_secs(30);
 
 async fn put_all(world: &World, ids: &str) -> Vec<Lease> {
     let mut leases = Vec::new();
@@ -49,7 +49,7 @@ async fn on_a_healthy_watch_every_deletion_applies_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_reload_found_gone_is_kept_until_a_second_load_a_ttl_later() {
+async fn an_instance_missing_from_a_reload_is_retained_until_a_second_load_one_ttl_later() {
     let world = World::new();
     let leases = put_all(&world, "a b c").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -62,8 +62,8 @@ async fn what_a_reload_found_gone_is_kept_until_a_second_load_a_ttl_later() {
     let loads = world.spy.loads();
 
     until_shown(&view, "b c").await;
-    let kept = since.elapsed();
-    assert!((TTL..=TTL + TICK).contains(&kept), "{kept:?}");
+    let held = since.elapsed();
+    assert!((TTL..=TTL + TICK).contains(&held), "{held:?}");
     assert_eq!(world.spy.loads() - loads, 1, "the reload was the first of the two");
     assert_eq!(monitor.shown(), ["a b c", "b c"]);
     pass(secs(600)).await;
@@ -71,7 +71,7 @@ async fn what_a_reload_found_gone_is_kept_until_a_second_load_a_ttl_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mass_deletion_after_trouble_is_kept_until_two_loads_a_ttl_apart() {
+async fn a_mass_deletion_after_trouble_is_retained_until_two_loads_one_ttl_apart() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -84,13 +84,13 @@ async fn a_mass_deletion_after_trouble_is_kept_until_two_loads_a_ttl_apart() {
     assert!(view.store_snapshot().unwrap().instances().is_empty());
     assert!(view.status().is_live(), "it is not stale, it is suspicious");
     until_shown(&view, "").await;
-    let kept = since.elapsed();
-    assert!((TTL..=TTL + TICK).contains(&kept), "{kept:?}");
+    let held = since.elapsed();
+    assert!((TTL..=TTL + TICK).contains(&held), "{held:?}");
     assert_eq!(world.spy.loads(), loads + 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mass_deletion_a_ttl_after_trouble_applies_at_once() {
+async fn a_mass_deletion_one_ttl_after_trouble_applies_at_once() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -119,7 +119,7 @@ async fn less_than_half_deleted_after_trouble_applies_at_once_and_half_does_not(
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_ten_that_came_after_the_trouble_began_two_may_go_at_once() {
+async fn two_of_ten_instances_that_registered_during_trouble_are_deleted_at_once() {
     // The view opens while the store is down, and so knows of none when the trouble begins.
     let world = World::new();
     let leases = put_all(&world, "a b c d e f g h i j").await;
@@ -137,8 +137,8 @@ async fn of_ten_that_came_after_the_trouble_began_two_may_go_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_is_at_most_two_ttls_or_30_s_while_no_load_succeeds() {
-    for (ttl, limit) in [(TTL, LEAST_LIMIT), (secs(20), secs(40)), (secs(1), LEAST_LIMIT)] {
+async fn retention_lasts_at_most_two_ttls_or_30_s_while_no_load_succeeds() {
+    for (ttl, limit) in [(TTL, MIN_HOLD_TIME), (secs(20), secs(40)), (secs(1), MIN_HOLD_TIME)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
         let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
@@ -148,8 +148,8 @@ async fn kept_is_at_most_two_ttls_or_30_s_while_no_load_succeeds() {
         let (since, loads) = (Instant::now(), world.spy.loads());
         world.store.evict(&service());
         until_shown(&view, "").await;
-        let kept = since.elapsed();
-        assert!((limit..=limit + TICK).contains(&kept), "{ttl:?}: {kept:?}");
+        let held = since.elapsed();
+        assert!((limit..=limit + TICK).contains(&held), "{ttl:?}: {held:?}");
         let asked = world.spy.loads() - loads;
         let most = usize::try_from(limit.as_secs() / ttl.as_secs()).unwrap() + 1;
         assert!((most - 1..=most).contains(&asked), "once in a ttl: {asked} in {limit:?}");
@@ -157,7 +157,7 @@ async fn kept_is_at_most_two_ttls_or_30_s_while_no_load_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_is_at_most_30_s_though_trouble_follows_on_trouble() {
+async fn retention_lasts_at_most_30_s_although_trouble_recurs() {
     let world = World::new();
     let leases = put_all(&world, "a b c").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -173,13 +173,13 @@ async fn kept_is_at_most_30_s_though_trouble_follows_on_trouble() {
         () = until_shown(&view, "b c") => {}
         () = cut => {}
     }
-    let kept = since.elapsed();
-    assert!((LEAST_LIMIT..=LEAST_LIMIT + TICK).contains(&kept), "{kept:?}");
+    let held = since.elapsed();
+    assert!((MIN_HOLD_TIME..=MIN_HOLD_TIME + TICK).contains(&held), "{held:?}");
     assert!(world.link.hits().watches_ended >= 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_trouble_begins_the_confirmation_anew() {
+async fn new_trouble_restarts_the_confirmation() {
     let world = World::new();
     let leases = put_all(&world, "a b c").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -188,12 +188,12 @@ async fn new_trouble_begins_the_confirmation_anew() {
     let cut = Instant::now();
     world.link.inject(Fault::Cut);
     until_shown(&view, "b c").await;
-    let kept = cut.elapsed();
-    assert!(kept >= TTL && kept <= TTL + millis(100) + TICK, "{kept:?}");
+    let held = cut.elapsed();
+    assert!(held >= TTL && held <= TTL + millis(100) + TICK, "{held:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_is_no_longer_retained_and_not_dropped() {
+async fn an_instance_that_returns_is_neither_retained_nor_dropped() {
     let world = World::new();
     put_all(&world, "a b").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -214,7 +214,7 @@ async fn what_comes_back_is_no_longer_retained_and_not_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_lapsed_in_an_outage_is_back_as_soon_as_its_owner_is() {
+async fn an_instance_that_expired_in_an_outage_returns_with_its_owner() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let near = world.view(DiscoveryOptions::default()).await;
@@ -236,7 +236,7 @@ async fn one_that_lapsed_in_an_outage_is_back_as_soon_as_its_owner_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_retention_the_picture_is_the_bare_truth() {
+async fn without_retention_a_view_shows_exactly_what_the_store_lists() {
     let world = World::new();
     let leases = put_all(&world, "a b c d").await;
     let view = world.view(no_retention()).await;
@@ -254,7 +254,7 @@ async fn without_retention_the_picture_is_the_bare_truth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_confirmation_that_confirms_nothing_yet_is_not_told_as_a_change() {
+async fn a_load_that_confirms_no_deletion_is_not_reported_as_a_change() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -268,7 +268,7 @@ async fn a_confirmation_that_confirms_nothing_yet_is_not_told_as_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ttl_without_an_end_ends_no_view() {
+async fn an_unbounded_ttl_ends_no_view() {
     for ttl in [Duration::MAX, Duration::MAX / 2, secs(24 * 3600)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
@@ -285,7 +285,7 @@ async fn a_ttl_without_an_end_ends_no_view() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ttl_of_nothing_is_no_hot_loop() {
+async fn a_ttl_of_zero_is_no_hot_loop() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let ttl = Duration::ZERO;

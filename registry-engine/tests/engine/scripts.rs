@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[tokio::test(start_paused = true)]
-async fn after_any_course_of_faults_all_are_registered_and_every_view_shows_them() {
+async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
     for seed in 0..100 {
         let script = Script::random(seed, secs(90));
         let world = World::new();
@@ -55,8 +55,8 @@ async fn after_any_course_of_faults_all_are_registered_and_every_view_shows_them
                 (Update::Batch(_), None) => panic!("the first item is a reset"),
             }
         }
-        let truth = within(world.store.load(&service())).await.unwrap();
-        assert_eq!(folded.unwrap().instances(), truth.instances(), "seed {seed}: {script}");
+        let snapshot = within(world.store.load(&service())).await.unwrap();
+        assert_eq!(folded.unwrap().instances(), snapshot.instances(), "seed {seed}: {script}");
 
         for registration in registrations {
             within(registration.stop()).await.unwrap();
@@ -72,7 +72,7 @@ async fn after_any_course_of_faults_all_are_registered_and_every_view_shows_them
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_any_course_of_faults_a_registration_is_active_only_while_that_is_known() {
+async fn in_any_sequence_of_faults_a_registration_is_active_only_while_its_lease_is_valid() {
     for seed in 0..40 {
         let script = Script::random(seed, secs(120));
         let world = World::new();

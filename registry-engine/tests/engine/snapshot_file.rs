@@ -31,7 +31,7 @@ async fn folder(world: &World) -> TempDir {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b9_with_the_store_away_it_starts_with_what_was_known_and_says_so() {
+async fn a_view_starts_from_its_file_while_the_store_is_away_and_is_not_live() {
     let world = World::new();
     world.put("a").await;
     world.put("b").await;
@@ -49,7 +49,7 @@ async fn b9_with_the_store_away_it_starts_with_what_was_known_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_store_there_what_went_since_the_file_was_written_goes_at_once() {
+async fn instances_deleted_since_the_file_was_written_are_dropped_at_once_if_the_store_answers() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -63,7 +63,7 @@ async fn with_the_store_there_what_went_since_the_file_was_written_goes_at_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_outage_at_the_start_what_the_store_does_not_list_is_kept_for_a_while() {
+async fn after_an_outage_at_the_start_unlisted_instances_are_retained() {
     let world = World::new();
     let gone = world.put("a").await;
     world.put("b").await;
@@ -84,7 +84,7 @@ async fn after_an_outage_at_the_start_what_the_store_does_not_list_is_kept_for_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_cannot_be_used_is_passed_over_and_replaced() {
+async fn an_unusable_file_is_ignored_and_replaced() {
     let world = World::new();
     world.put("a").await;
     let folder = folder(&world).await;
@@ -104,7 +104,7 @@ async fn a_file_that_cannot_be_used_is_passed_over_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_file_of_another_store_does_no_harm() {
+async fn the_file_of_another_store_is_harmless() {
     let other = World::new();
     other.put("x").await;
     let folder = folder(&other).await;
@@ -115,7 +115,7 @@ async fn the_file_of_another_store_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_is_told_what_the_store_says_and_not_what_a_file_said() {
+async fn a_subscriber_gets_the_stores_state_and_not_the_files() {
     let world = World::new();
     world.put("a").await;
     let folder = folder(&world).await;
@@ -131,7 +131,7 @@ async fn a_subscriber_is_told_what_the_store_says_and_not_what_a_file_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_file_and_without_a_store_there_is_nothing_to_be_ready_with() {
+async fn ready_fails_without_a_file_and_without_a_store() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     world.link.inject(Fault::Outage);
     let view = world.discovery(options(folder.path())).view(&service());
@@ -142,7 +142,7 @@ async fn without_a_file_and_without_a_store_there_is_nothing_to_be_ready_with() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_file_follows_the_store_and_each_service_has_its_own() {
+async fn the_file_follows_the_store_and_each_service_has_its_own_file() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     let other = "user.rpc/2".parse().unwrap();
     let discovery = Discovery::new(world.spy.clone(), options(folder.path()));
@@ -165,7 +165,7 @@ async fn the_file_follows_the_store_and_each_service_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_that_cannot_be_written_disturbs_nobody() {
+async fn an_unwritable_folder_affects_no_view() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     let blocked = folder.path().join("file");
     fs::write(&blocked, "in the way").unwrap();
@@ -177,7 +177,7 @@ async fn a_folder_that_cannot_be_written_disturbs_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_retained_is_not_written_down() {
+async fn retained_instances_are_not_written_to_the_file() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
     world.put("a").await;
     world.put("b").await;

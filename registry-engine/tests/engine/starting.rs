@@ -67,7 +67,7 @@ async fn a_start_whose_reply_was_lost_is_repeated_under_the_same_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_was_dropped_leaves_nothing_behind() {
+async fn a_dropped_start_leaves_nothing_behind() {
     let world = World::new();
     world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
     let start = world.try_start(node("a"), start_within(secs(10)));
@@ -79,7 +79,7 @@ async fn a_start_that_was_dropped_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_refuses_is_told_at_once() {
+async fn a_refused_start_returns_the_error_at_once() {
     for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
         let world = World::new();
         world
@@ -106,7 +106,7 @@ async fn a_ttl_out_of_range_is_invalid_whatever_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_without_leave_to_take_over_says_at_once_who_is_there() {
+async fn a_start_without_takeover_is_superseded_at_once() {
     let world = World::new();
     let theirs = node("a").with_weight(7);
     world.put_as(&theirs).await;
@@ -120,7 +120,7 @@ async fn a_start_without_leave_to_take_over_says_at_once_who_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_takes_over_what_an_earlier_process_left() {
+async fn a_start_takes_over_the_registration_of_an_earlier_process() {
     let world = World::new();
     world.put_as(&node("a").with_weight(7)).await;
     let view = world.view(no_retention()).await;
@@ -131,7 +131,7 @@ async fn a_start_takes_over_what_an_earlier_process_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_is_there() {
+async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_answers() {
     let world = World::new();
     world.link.inject(Fault::Outage);
     let start = Instant::now();
@@ -149,7 +149,7 @@ async fn a_start_in_the_background_returns_at_once_and_registers_when_the_store_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_in_the_background_goes_on_although_it_is_refused() {
+async fn a_start_in_the_background_keeps_retrying_although_it_is_refused() {
     let world = World::new();
     world.spy.twist(|call| {
         matches!(call, Call::Register(..)).then_some(Twist::Refuse(ErrorKind::Denied))
@@ -164,7 +164,7 @@ async fn a_start_in_the_background_goes_on_although_it_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_registers_under_the_lease_id_it_is_given() {
+async fn a_registration_uses_the_lease_id_it_is_given() {
     let (world, lease) = (World::new(), LeaseId::random());
     let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
     let _registration = world.try_start(node(&lease.to_string()), options).await.unwrap();

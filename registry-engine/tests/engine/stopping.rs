@@ -8,7 +8,7 @@ use registry_mem::Fault;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
-async fn a_drained_instance_is_seen_draining_for_the_grace_and_then_gone() {
+async fn a_drained_instance_is_listed_as_draining_for_the_grace_and_then_withdrawn() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let view = world.view(DiscoveryOptions::default()).await;
@@ -33,7 +33,7 @@ async fn a_drained_instance_is_seen_draining_for_the_grace_and_then_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_with_the_store_away_ends_in_time_and_says_so() {
+async fn a_drain_while_the_store_is_away_ends_in_time_with_an_error() {
     for fault in [Fault::Outage, Fault::Silence] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -55,7 +55,7 @@ async fn a_drain_without_grace_is_a_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_stop_returns_it_is_gone_for_good() {
+async fn after_stop_the_instance_does_not_return() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let mut states = registration.statuses();
@@ -71,7 +71,7 @@ async fn when_stop_returns_it_is_gone_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_with_the_store_away_fails_in_time_and_says_what_stays() {
+async fn a_stop_while_the_store_is_away_fails_in_time_and_says_what_stays_listed() {
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         let world = World::new();
         let stop_timeout = secs(3);
@@ -92,7 +92,7 @@ async fn a_stop_with_the_store_away_fails_in_time_and_says_what_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_in_a_short_outage_is_tried_again() {
+async fn a_stop_in_a_short_outage_is_retried() {
     let world = World::new();
     let registration = world.try_start(node("a"), eager()).await.unwrap();
     world.link.inject(Fault::Outage);
@@ -107,7 +107,7 @@ async fn a_stop_in_a_short_outage_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_waits_for_the_request_that_is_under_way() {
+async fn a_stop_waits_for_the_request_in_flight() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
@@ -134,7 +134,7 @@ async fn a_dropped_registration_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_superseded_withdraws_nothing_of_its_successor() {
+async fn a_superseded_registration_withdraws_nothing_of_its_successor() {
     let world = World::new();
     let first = world.start(node("a")).await;
     let second = world.start(node("a").with_weight(7)).await;
@@ -145,7 +145,7 @@ async fn what_is_superseded_withdraws_nothing_of_its_successor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_the_store_refuses_says_why_at_once() {
+async fn a_refused_stop_returns_the_error_at_once() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world

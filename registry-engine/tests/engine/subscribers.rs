@@ -13,7 +13,7 @@ use std::sync::Arc;
 struct Subscriber {
     updates: Updates,
     resets: usize,
-    truth: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
     /// What came since the first reset.
     batches: Vec<Arc<Batch>>,
     first: Option<Snapshot>,
@@ -21,8 +21,8 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(view: &View) -> Self {
-        let (resets, truth, batches, first) = (0, None, Vec::new(), None);
-        Self { updates: view.updates(), resets, truth, batches, first }
+        let (resets, snapshot, batches, first) = (0, None, Vec::new(), None);
+        Self { updates: view.updates(), resets, snapshot, batches, first }
     }
 
     /// Reads one update if there is one.
@@ -37,12 +37,12 @@ impl Subscriber {
             Update::Reset(snapshot) => {
                 self.resets += 1;
                 self.first.get_or_insert_with(|| snapshot.clone());
-                self.truth = Some(snapshot);
+                self.snapshot = Some(snapshot);
             }
             Update::Batch(batch) => {
-                let truth = self.truth.as_mut().expect("the first item is a reset");
-                assert!(batch.revision() > truth.cursor().revision(), "nothing comes twice");
-                truth.apply((*batch).clone());
+                let snapshot = self.snapshot.as_mut().expect("the first item is a reset");
+                assert!(batch.revision() > snapshot.cursor().revision(), "nothing comes twice");
+                snapshot.apply((*batch).clone());
                 self.batches.push(batch);
             }
         }
@@ -67,14 +67,14 @@ async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, 
 async fn until_caught_up(world: &World, view: &View) {
     let now = world.store.load(&service()).await.unwrap();
     until(view, |state| {
-        let truth = state.store_snapshot();
-        truth.is_some_and(|truth| truth.cursor().revision() >= now.cursor().revision())
+        let snapshot = state.store_snapshot();
+        snapshot.is_some_and(|snapshot| snapshot.cursor().revision() >= now.cursor().revision())
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_subscribes_when_gets_the_state_and_exactly_the_rest() {
+async fn a_late_subscriber_gets_the_state_and_exactly_the_rest() {
     for seed in 0..60 {
         let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
         let nothing = world.store.load(&service()).await.unwrap();
@@ -95,14 +95,14 @@ async fn whoever_subscribes_when_gets_the_state_and_exactly_the_rest() {
             }
         }
         until_caught_up(&world, &view).await;
-        let truth = world.store.load(&service()).await.unwrap();
+        let snapshot = world.store.load(&service()).await.unwrap();
         let heard = std::iter::from_fn(|| history.next().now_or_never());
         let history: Vec<Batch> = heard.map(|item| item.unwrap().unwrap()).collect();
         for subscriber in &mut subscribers {
             subscriber.read_all();
             assert_eq!(subscriber.resets, 1, "seed {seed}");
-            let (first, last) = (subscriber.first.as_ref(), subscriber.truth.as_ref());
-            assert_eq!(last.unwrap().instances(), truth.instances(), "seed {seed}");
+            let (first, last) = (subscriber.first.as_ref(), subscriber.snapshot.as_ref());
+            assert_eq!(last.unwrap().instances(), snapshot.instances(), "seed {seed}");
             let after = first.unwrap().cursor().revision();
             let expected = history.iter().filter(|batch| batch.revision() > after);
             assert!(expected.eq(subscriber.batches.iter().map(|batch| &**batch)), "seed {seed}");
@@ -112,7 +112,7 @@ async fn whoever_subscribes_when_gets_the_state_and_exactly_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_to_the_store_all_end_with_the_same_truth() {
+async fn after_any_store_fault_all_subscribers_end_with_the_same_state() {
     for seed in 0..40 {
         let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
         let view = world.discovery(no_retention()).view(&service());
@@ -133,24 +133,25 @@ async fn whatever_happens_to_the_store_all_end_with_the_same_truth() {
                 }
             }
         }
-        let truth = world.store.load(&service()).await.unwrap();
+        let snapshot = world.store.load(&service()).await.unwrap();
         until(&view, |state| {
-            let same =
-                state.store_snapshot().is_some_and(|known| known.instances() == truth.instances());
+            let same = state
+                .store_snapshot()
+                .is_some_and(|known| known.instances() == snapshot.instances());
             same && state.status().is_live()
         })
         .await;
         subscribers.push(Subscriber::new(&view));
         for subscriber in &mut subscribers {
             subscriber.read_all();
-            let last = subscriber.truth.as_ref().unwrap();
-            assert_eq!(last.instances(), truth.instances(), "seed {seed}");
+            let last = subscriber.snapshot.as_ref().unwrap();
+            assert_eq!(last.instances(), snapshot.instances(), "seed {seed}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_falls_behind_by_more_than_1024_gets_the_state_and_holds_up_nobody() {
+async fn a_subscriber_that_lags_by_more_than_1024_gets_the_state_and_delays_no_other() {
     for (changes, resets) in [(1024, 1), (1025, 2), (5_000, 2)] {
         let (world, claim) = (World::new(), long());
         let view = world.view(DiscoveryOptions::default()).await;
@@ -170,7 +171,7 @@ async fn who_falls_behind_by_more_than_1024_gets_the_state_and_holds_up_nobody()
         assert_eq!((fast.resets, fast.batches.len()), (1, changes as usize));
         let batches = if resets == 1 { changes as usize } else { 0 };
         assert_eq!((slow.resets, slow.batches.len()), (resets, batches), "{changes}");
-        assert_eq!(slow.truth, fast.truth);
+        assert_eq!(slow.snapshot, fast.snapshot);
         world.put("b").await;
         until_caught_up(&world, &view).await;
         slow.read_all();
@@ -180,7 +181,7 @@ async fn who_falls_behind_by_more_than_1024_gets_the_state_and_holds_up_nobody()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_waits_is_woken_by_what_comes() {
+async fn a_waiting_subscriber_is_woken_by_the_next_update() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     let waiting: Vec<_> =
@@ -195,7 +196,7 @@ async fn a_subscriber_that_waits_is_woken_by_what_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_that_outruns_the_watch_is_made_good() {
+async fn a_view_recovers_from_a_burst_that_outruns_the_watch() {
     let (world, claim) = (World::new(), long());
     let view = world.view(DiscoveryOptions::default()).await;
     let mut subscriber = Subscriber::new(&view);
@@ -207,6 +208,6 @@ async fn a_burst_that_outruns_the_watch_is_made_good() {
     until_caught_up(&world, &view).await;
     until_live(&view).await;
     subscriber.read_all();
-    assert_eq!(subscriber.truth, view.store_snapshot());
+    assert_eq!(subscriber.snapshot, view.store_snapshot());
     assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 2), "resumed, not reloaded");
 }

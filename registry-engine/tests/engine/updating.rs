@@ -25,7 +25,7 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_that_the_store_refuses_leaves_all_as_it_was() {
+async fn a_refused_update_changes_nothing() {
     for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
         let world = World::new();
         let registration = world.start(node("a")).await;
@@ -87,7 +87,7 @@ async fn an_update_in_an_outage_waits_until_the_store_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_whose_future_was_dropped_is_made_all_the_same() {
+async fn an_update_whose_future_was_dropped_is_still_applied() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
@@ -99,7 +99,7 @@ async fn an_update_whose_future_was_dropped_is_made_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_dropped_behind_another_is_made_all_the_same() {
+async fn an_update_dropped_behind_another_is_still_applied() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Silence);
@@ -132,14 +132,14 @@ async fn an_update_whose_reply_was_lost_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_to_what_is_registered_already_is_acknowledged() {
+async fn an_update_to_the_registered_data_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     within(registration.update(node("a"))).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_taken_back_before_the_store_saw_it_is_acknowledged() {
+async fn an_update_reverted_before_it_was_sent_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
@@ -156,7 +156,7 @@ async fn an_update_taken_back_before_the_store_saw_it_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_of_what_is_superseded_says_so_and_counts_once_the_other_is_gone() {
+async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_gone() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_update_of_what_is_superseded_says_so_and_counts_once_the_other_is_go
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_that_hangs_does_not_keep_the_state_active_for_longer_than_the_ttl() {
+async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let world = World::new();
     let ttl = secs(2); // less than the store may take for one answer
     let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };

@@ -27,7 +27,7 @@ async fn ready_waits_for_the_first_load_and_a_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_fails_in_time_with_the_cause_and_the_view_goes_on() {
+async fn ready_fails_in_time_with_the_cause_and_the_view_keeps_retrying() {
     for fault in [Fault::Outage, Fault::Silence] {
         let world = World::new();
         world.put("a").await;
@@ -46,7 +46,7 @@ async fn ready_fails_in_time_with_the_cause_and_the_view_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ready_says_at_once_what_no_waiting_mends_and_is_ready_when_that_is_mended() {
+async fn ready_returns_a_permanent_error_at_once_and_succeeds_once_it_is_fixed() {
     for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
         let world = World::new();
         world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
@@ -63,7 +63,7 @@ async fn ready_says_at_once_what_no_waiting_mends_and_is_ready_when_that_is_mend
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_in_between_are_told_as_one() {
+async fn changes_in_between_are_reported_as_one() {
     let world = World::new();
     let mut view = world.view(DiscoveryOptions::default()).await;
     let monitor = Monitor::of(&view);
@@ -79,7 +79,7 @@ async fn changes_in_between_are_told_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_tells_what_happened_since_it_last_returned() {
+async fn changed_reports_changes_since_it_last_returned() {
     let world = World::new();
     let mut view = world.view(DiscoveryOptions::default()).await;
     while view.changed().now_or_never().is_some() {}
@@ -103,7 +103,7 @@ async fn changed_tells_what_happened_since_it_last_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_state_is_a_change_and_staleness_has_an_age_and_a_reason() {
+async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() {
     let world = World::new();
     world.put("a").await;
     let mut view = world.view(DiscoveryOptions::default()).await;
@@ -174,7 +174,7 @@ async fn a_resync_after_a_compaction_is_one_step() {
         assert_eq!(monitor.shown(), ["a b", new]);
         assert_eq!((ids(first.instances()), world.spy.loads()), ("a b".into(), 2));
         let Update::Reset(second) = within(updates.next()).await.unwrap() else { panic!() };
-        assert_eq!(ids(second.instances()), "b c d", "the truth");
+        assert_eq!(ids(second.instances()), "b c d", "what the store lists");
         assert!(updates.next().now_or_never().is_none());
         assert_eq!(world.link.hits().compactions, 1);
     }
@@ -192,7 +192,7 @@ async fn a_live_watch_survives_a_compaction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollback_keeps_what_it_undid_until_that_is_sure() {
+async fn a_rollback_retains_instances_until_their_deletion_is_confirmed() {
     let world = World::new();
     world.put("a").await;
     world.link.inject(Fault::Checkpoint);
@@ -213,7 +213,7 @@ async fn a_rollback_keeps_what_it_undid_until_that_is_sure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_look_there_is_one_watch() {
+async fn all_views_of_a_service_share_one_watch() {
     let world = World::new();
     let discovery = world.discovery(DiscoveryOptions::default());
     let views: Vec<_> = (0..100).map(|_| discovery.clone().view(&service())).collect();
@@ -228,7 +228,7 @@ async fn however_many_look_there_is_one_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_closed_with_its_last_handle_of_whatever_kind() {
+async fn a_watch_closes_with_the_last_handle_of_any_kind() {
     let world = World::new();
     world.put("a").await;
     let discovery = world.discovery(DiscoveryOptions::default());
@@ -268,7 +268,7 @@ async fn a_view_outlives_the_discovery_it_came_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_discoveries_and_two_services_have_nothing_to_do_with_each_other() {
+async fn two_discoveries_and_two_services_are_independent() {
     let world = World::new();
     let other = "user.rpc2".parse().unwrap();
     let views = [
@@ -290,7 +290,7 @@ async fn two_discoveries_and_two_services_have_nothing_to_do_with_each_other() {
 }
 
 #[test]
-fn a_view_whose_runtime_is_gone_does_not_seem_live() {
+fn a_view_whose_runtime_was_shut_down_is_not_live() {
     let world = World::new();
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

@@ -70,7 +70,7 @@ fn less_than_half_deleted_after_trouble_applies_at_once() {
 }
 
 #[test]
-fn half_deleted_within_a_ttl_of_trouble_is_kept_all_of_it_from_its_own_deletion_on() {
+fn a_mass_deletion_within_one_ttl_of_trouble_retains_each_from_its_own_deletion() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
     assert!(bench.retained().is_empty());
@@ -83,14 +83,14 @@ fn half_deleted_within_a_ttl_of_trouble_is_kept_all_of_it_from_its_own_deletion_
 }
 
 #[test]
-fn the_last_of_one_is_not_protected() {
+fn the_only_instance_of_a_service_is_not_retained() {
     let mut bench = Bench::after_trouble(1);
     bench.delete(6, "1", 0);
     assert!(bench.retained().is_empty(), "one is not two");
 }
 
 #[test]
-fn a_ttl_after_the_recovery_nothing_is_suspected_any_more() {
+fn one_ttl_after_the_recovery_deletions_apply_at_once() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(15, "1", 3);
     bench.delete(15, "2", 2);
@@ -98,7 +98,7 @@ fn a_ttl_after_the_recovery_nothing_is_suspected_any_more() {
 }
 
 #[test]
-fn trouble_that_returns_goes_on() {
+fn recurring_trouble_continues() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
     bench.retention.trouble(bench.at(14), 3);
@@ -108,7 +108,7 @@ fn trouble_that_returns_goes_on() {
 }
 
 #[test]
-fn what_was_gone_for_longer_than_it_could_be_kept_does_not_come_back() {
+fn an_instance_missing_for_longer_than_the_hold_time_does_not_return() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
     bench.retention.trouble(bench.at(14), 3);
@@ -118,7 +118,7 @@ fn what_was_gone_for_longer_than_it_could_be_kept_does_not_come_back() {
 }
 
 #[test]
-fn half_of_a_service_that_grew_since_the_trouble_is_half_of_what_it_is_now() {
+fn the_half_of_a_service_that_grew_counts_its_present_size() {
     let mut bench = Bench::after_trouble(0);
     bench.delete(6, "1", 99);
     bench.delete(6, "2", 98);
@@ -138,7 +138,7 @@ fn a_mass_deletion_does_not_taint_the_next_trouble() {
 }
 
 #[test]
-fn what_is_deleted_and_listed_again_is_not_counted() {
+fn an_instance_that_is_deleted_and_listed_again_does_not_count() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
     bench.retention.listed(instance("1").id());
@@ -147,14 +147,14 @@ fn what_is_deleted_and_listed_again_is_not_counted() {
 }
 
 #[test]
-fn what_only_a_load_found_gone_is_kept() {
+fn an_instance_that_only_a_load_found_missing_is_retained() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &["1"], &["2"]);
     assert_eq!(bench.retained(), ["2"]);
 }
 
 #[test]
-fn what_the_store_lists_again_is_let_go() {
+fn retention_ends_when_the_store_lists_the_instance_again() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1", "2", "3"]);
     bench.retention.listed(instance("1").id());
@@ -164,7 +164,7 @@ fn what_the_store_lists_again_is_let_go() {
 }
 
 #[test]
-fn two_loads_a_ttl_apart_confirm_a_loss() {
+fn two_loads_one_ttl_apart_confirm_a_deletion() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1"]);
     assert_eq!(bench.retention.next_load(), Some(bench.at(10)), "the reset was the first");
@@ -176,7 +176,7 @@ fn two_loads_a_ttl_apart_confirm_a_loss() {
 }
 
 #[test]
-fn a_mass_deletion_is_confirmed_by_two_loads_of_which_none_was_made_yet() {
+fn a_mass_deletion_is_confirmed_only_by_two_later_loads() {
     let mut bench = Bench::after_trouble(2);
     bench.delete(6, "1", 1);
     bench.delete(6, "2", 0);
@@ -188,7 +188,7 @@ fn a_mass_deletion_is_confirmed_by_two_loads_of_which_none_was_made_yet() {
 }
 
 #[test]
-fn new_trouble_takes_back_what_was_confirmed_by_half() {
+fn new_trouble_discards_a_half_made_confirmation() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1"]);
     bench.retention.trouble(bench.at(5), 1);
@@ -200,7 +200,7 @@ fn new_trouble_takes_back_what_was_confirmed_by_half() {
 }
 
 #[test]
-fn a_load_that_lists_it_begins_the_confirmation_anew() {
+fn a_load_that_lists_the_instance_restarts_the_confirmation() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1"]);
     bench.confirm(10, &["1"]);
@@ -211,7 +211,7 @@ fn a_load_that_lists_it_begins_the_confirmation_anew() {
 }
 
 #[test]
-fn nothing_is_kept_for_longer_than_two_ttls_or_30_seconds() {
+fn retention_ends_after_two_ttls_or_30_seconds() {
     for (ttl, limit) in [(1, 30), (10, 30), (20, 40)] {
         let mut bench = Bench::new(Some(Duration::from_secs(ttl)));
         bench.reset(0, &[], &["1"]);
@@ -225,7 +225,7 @@ fn nothing_is_kept_for_longer_than_two_ttls_or_30_seconds() {
 }
 
 #[test]
-fn a_load_that_failed_is_repeated_a_ttl_later() {
+fn a_failed_load_is_repeated_one_ttl_later() {
     let mut bench = Bench::after_trouble(2);
     bench.delete(6, "1", 1);
     bench.delete(6, "2", 0);
