@@ -1,25 +1,21 @@
-//! What is wrong with a Redis, as its operator is told.
+//! Checks of a registry, for its operator.
 
-mod contents;
 mod server;
+mod shards;
 
-use crate::RedisRegistry;
+use crate::store::Store;
+use registry_core::Registry;
 use registry_core::diagnosis::{Finding, check, rehearse};
 
-impl RedisRegistry {
-    /// Looks for what is wrong: with the shards and the records in them, with the servers that they
-    /// lie on, what these may evict and what they keep on disk; and rehearses a registration.
-    ///
-    /// It reads all that is under the prefix. What these credentials may not ask is a warning.
-    pub async fn diagnose(&self) -> Vec<Finding> {
-        let store = &*self.store;
-        // First of all: a load mends a shard that lost a key.
-        let shards = check("history", contents::shards(store)).await;
-        let rehearsed = rehearse(self).await;
-        let (records, servers) = tokio::join!(
-            Box::pin(check("records", contents::records(store))),
-            Box::pin(check("server", server::look(&store.link))),
-        );
-        [rehearsed, servers, shards, records].concat()
-    }
+/// Checks the shards, the records in them and the servers, and rehearses a registration with
+/// `registry`, the one that uses `store`.
+pub(crate) async fn diagnose(store: &Store, registry: &dyn Registry) -> Vec<Finding> {
+    // The shards come first, since a load repairs a shard that lost a key.
+    let shards = check("history", shards::check_shards(store)).await;
+    let rehearsed = rehearse(registry).await;
+    let (records, servers) = tokio::join!(
+        Box::pin(check("records", shards::check_records(store))),
+        Box::pin(check("server", server::check_servers(&store.client))),
+    );
+    [rehearsed, servers, shards, records].concat()
 }

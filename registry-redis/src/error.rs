@@ -1,84 +1,83 @@
-//! Everything that goes wrong, and what kind of error each of it is.
+//! The errors of this store, and the kind of error that each of them is to the caller.
 
-use crate::connect::Address;
 use redis::{ErrorKind as RedisKind, RedisError};
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
 
-/// What went wrong. A clone tells each of many watches why it ended.
+/// A failed call or watch. Clones tell many watches why they ended.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum StoreError {
     #[error("redis did not answer in time, deadline=`{0:?}`")]
     Deadline(Duration),
-    #[error("{}", refusal(kind_of(.0)))]
+    #[error("{}", describe(kind_of(.0)))]
     Redis(#[source] RedisError),
-    #[error("redis states no `run_id` in `INFO server`: it is no server this library knows")]
-    NoRunId,
+    #[error("redis states no `run_id` in `INFO server`: this library does not support the server")]
+    MissingRunId,
     #[error(
         "the prefix was first used with another layout, format=`{format}`, shards=`{shards}`, ours=`{ours}`"
     )]
-    Layout { format: String, shards: String, ours: String },
-    #[error("the server {0}: it is named by {1}://")]
-    Mode(&'static str, &'static str),
+    LayoutMismatch { format: String, shards: String, ours: String },
+    #[error("the server {0}: connect to it with {1}://")]
+    WrongTopology(&'static str, &'static str),
     #[error("the server is a replica, or has become one")]
     NotPrimary,
     #[error(
         "the server may evict any key, and with it the registry: set its maxmemory-policy to `noeviction` or a `volatile-*` one, policy=`{0}`"
     )]
-    Evicts(String),
+    EvictionPolicy(String),
     #[error(
-        "the write stands on the primary, and too few replicas have it: repeat it, wanted=`{wanted}`, had=`{had}`"
+        "the primary has the write, and too few replicas do: repeat it, wanted=`{wanted}`, had=`{had}`"
     )]
     Unreplicated { wanted: u32, had: u32 },
-    #[error("the write stands in the primary's memory, and is not on its disk yet: repeat it")]
-    Unsynced,
-    #[error("a script replied what it never does, reply=`{0}`")]
-    Reply(String),
+    #[error("the primary has the write in memory, and not on its disk yet: repeat it")]
+    NotFsynced,
+    #[error("a script sent an unexpected reply, reply=`{0}`")]
+    UnexpectedReply(String),
     #[error("another lease holds the instance id: take over on purpose, or choose another id")]
     Superseded,
     #[error("the lease is gone, or its last acknowledged record is: register again")]
     LeaseLost,
     #[error("the lease id is in use with another ttl")]
-    OtherTtl,
+    TtlMismatch,
     #[error("the lease id is in use for another instance")]
-    OtherInstance,
+    InstanceMismatch,
     #[error("the history after the cursor was trimmed: load again")]
     Compacted,
     #[error("the history of the cursor was rolled back, wiped or replaced: load again")]
     Diverged,
     #[error("the history changed while it was being read: try again")]
-    Unsettled,
+    HistoryChanged,
     #[error("too many watches are being opened at once: watch again")]
-    Crowded,
+    TooManyWatches,
     #[error("the feed ended: watch again")]
     FeedEnded,
-    #[error("the shard lies on another server now: watch again")]
-    Moved,
-    #[error("the feed's server stands still while another one goes on: watch again")]
-    Stranded,
+    #[error("the shard has moved to another server: watch again")]
+    ShardMoved,
+    #[error("the feed's server receives no changes while another server does: watch again")]
+    FeedStalled,
 }
 
-impl Fault {
-    /// What the caller does about it. The one place that decides.
+impl StoreError {
+    /// Returns what the caller should do about the error. Nothing else decides that.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Redis(error) => kind_of(error),
             Self::Deadline(_)
-            | Self::Unsettled
-            | Self::Crowded
+            | Self::HistoryChanged
+            | Self::TooManyWatches
             | Self::FeedEnded
             | Self::NotPrimary
             | Self::Unreplicated { .. }
-            | Self::Unsynced
-            | Self::Moved
-            | Self::Stranded => ErrorKind::Unavailable,
-            Self::NoRunId
-            | Self::Mode(..)
-            | Self::Evicts(_)
-            | Self::Layout { .. }
-            | Self::OtherTtl
-            | Self::OtherInstance => ErrorKind::Invalid,
-            Self::Reply(_) => ErrorKind::Internal,
+            | Self::NotFsynced
+            | Self::ShardMoved
+            | Self::FeedStalled => ErrorKind::Unavailable,
+            Self::MissingRunId
+            | Self::WrongTopology(..)
+            | Self::EvictionPolicy(_)
+            | Self::LayoutMismatch { .. }
+            | Self::TtlMismatch
+            | Self::InstanceMismatch => ErrorKind::Invalid,
+            Self::UnexpectedReply(_) => ErrorKind::Internal,
             Self::Superseded => ErrorKind::Superseded,
             Self::LeaseLost => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
@@ -100,23 +99,8 @@ impl Fault {
     }
 
     /// Whether another server might do what this one did not.
-    pub(crate) fn is_about_the_server(&self) -> bool {
+    pub(crate) fn is_unavailable(&self) -> bool {
         self.kind() == ErrorKind::Unavailable
-    }
-
-    /// Where a node of a Cluster sent us that `from` asked. It has done nothing itself.
-    pub(crate) fn redirect(&self, from: &Address) -> Option<Redirect> {
-        let Self::Redis(error) = self else { return None };
-        let errors = error.clone().into_server_errors()?;
-        errors.iter().find_map(|(_, error)| {
-            let (_slot, to) = error.details()?.split_once(' ')?;
-            let to = Address::redirected(to, from)?;
-            match error.code() {
-                "MOVED" => Some(Redirect::Moved(to)),
-                "ASK" => Some(Redirect::Asked(to)),
-                _ => None,
-            }
-        })
     }
 
     /// Whether the server has become a replica. Another connection may lead to its successor.
@@ -131,36 +115,27 @@ impl Fault {
     }
 }
 
-/// Where a call is to be made instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Redirect {
-    /// From now on.
-    Moved(Address),
-    /// This once: the shard is on its way there.
-    Asked(Address),
-}
-
-impl From<RedisError> for Fault {
+impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        let error = Self::new(fault.kind(), fault.to_string());
-        match fault {
-            Fault::Redis(source) => error.with_source(source),
-            _ => error,
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let public = Self::new(error.kind(), error.to_string());
+        match error {
+            StoreError::Redis(source) => public.with_source(source),
+            _ => public,
         }
     }
 }
 
-/// What an error of the client means, by the code that the server gave.
+/// Returns the kind of an error of the redis crate, by the code that the server sent.
 ///
-/// A server before 7.0 wraps the error of a command that a script made: `ERR Error running script
-/// (call to f_...): @user_script:1: -OOM command not allowed`. So the codes are looked for in all of
-/// the text; none of them is a word of prose, and nothing that a user wrote is in it.
+/// A server before 7.0 wraps the error of a command that a script called: `ERR Error running script
+/// (call to f_...): @user_script:1: -OOM command not allowed`. So the whole text is searched for the
+/// codes; none of them is a word of prose, and the text contains nothing that a user wrote.
 fn kind_of(error: &RedisError) -> ErrorKind {
     const CODES: &[(&str, ErrorKind)] = &[
         ("NOAUTH", ErrorKind::Denied),
@@ -206,15 +181,15 @@ fn text_of(error: &redis::ServerError) -> String {
     format!("{} {}\n", error.code(), error.details().unwrap_or_default())
 }
 
-/// What a refused call is told to people as. The server's own words follow as the source.
-fn refusal(kind: ErrorKind) -> &'static str {
+/// Describes a failed call. The server's own words follow as the source.
+fn describe(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Denied => "redis refused the credentials, or what they may do is too little",
+        ErrorKind::Denied => "redis refused the credentials, or they lack permissions",
         ErrorKind::Invalid => {
             "redis cannot serve this: the prefix is used by something else, the database does not exist, or the server is too old for `ack=fsync` or keeps no append-only file"
         }
-        ErrorKind::Unavailable => "redis could not be reached, or is not able to serve now",
-        _ => "redis refused a call that it should not",
+        ErrorKind::Unavailable => "redis could not be reached, or cannot serve now",
+        _ => "redis refused a call that it should accept",
     }
 }
 
@@ -230,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_says_decides_what_the_caller_does() {
+    fn server_error_codes_map_to_error_kinds() {
         let table = [
             ("NOAUTH Authentication required.", ErrorKind::Denied),
             ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
@@ -265,7 +240,7 @@ mod tests {
             ),
             ("MISCONF Redis is configured to save RDB snapshots", ErrorKind::Unavailable),
             ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
-            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable),
+            ("MASTERDOWN Client with MASTER is down", ErrorKind::Unavailable),
             ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Unavailable),
             ("UNBLOCKED force unblock from blocking operation", ErrorKind::Unavailable),
             ("ERR max number of clients reached", ErrorKind::Unavailable),
@@ -283,30 +258,30 @@ mod tests {
             ("ERR unknown command 'EVALSHA'", ErrorKind::Internal),
         ];
         for (line, kind) in table {
-            assert_eq!(Fault::from(server(line)).kind(), kind, "{line}");
+            assert_eq!(StoreError::from(server(line)).kind(), kind, "{line}");
         }
         let reset = RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert_eq!(Fault::from(reset).kind(), ErrorKind::Unavailable);
-        assert_eq!(Fault::Deadline(Duration::ZERO).kind(), ErrorKind::Unavailable);
+        assert_eq!(StoreError::from(reset).kind(), ErrorKind::Unavailable);
+        assert_eq!(StoreError::Deadline(Duration::ZERO).kind(), ErrorKind::Unavailable);
     }
 
     #[test]
-    fn the_words_of_the_server_are_the_source_and_not_repeated() {
-        let error = Error::from(Fault::from(server("LOADING Redis is loading")));
+    fn server_message_is_the_source_and_is_not_repeated() {
+        let error = Error::from(StoreError::from(server("LOADING Redis is loading")));
         assert!(!error.to_string().contains("loading"), "{error}");
         let source = std::error::Error::source(&error).unwrap();
         assert!(source.to_string().contains("loading"), "{source}");
     }
 
     #[test]
-    fn a_connection_is_given_up_when_it_failed_or_leads_to_a_replica() {
+    fn io_errors_timeouts_and_demotions_break_the_connection() {
         let reset = RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(Fault::from(reset).breaks_connection());
-        assert!(Fault::Deadline(Duration::ZERO).breaks_connection());
-        assert!(Fault::from(server("READONLY You can't write")).breaks_connection());
-        assert!(Fault::from(server("READONLY You can't write")).is_demotion());
-        assert!(!Fault::Deadline(Duration::ZERO).is_demotion());
-        assert!(!Fault::from(server("LOADING Redis is loading")).breaks_connection());
-        assert!(!Fault::LeaseLost.breaks_connection());
+        assert!(StoreError::from(reset).breaks_connection());
+        assert!(StoreError::Deadline(Duration::ZERO).breaks_connection());
+        assert!(StoreError::from(server("READONLY You can't write")).breaks_connection());
+        assert!(StoreError::from(server("READONLY You can't write")).is_demotion());
+        assert!(!StoreError::Deadline(Duration::ZERO).is_demotion());
+        assert!(!StoreError::from(server("LOADING Redis is loading")).breaks_connection());
+        assert!(!StoreError::LeaseLost.breaks_connection());
     }
 }

@@ -1,4 +1,4 @@
-//! The history of a shard: a log of changes, each chained to the one before.
+//! The history of a shard: a log of changes, each chained to the one before by digests.
 //!
 //! The entry `<rev>-0` of the log is the change that made revision `rev`; revisions are dense. It holds
 //! `t` (`P` put or `D` deleted), `m` the member, `v` the record and `x` its ttl in ms (of a put), `p`
@@ -8,23 +8,23 @@
 //! sha1(digest before 0x1F rev 0x1F type 0x1F member 0x1F record)
 //! ```
 //!
-//! and the first one of a shard is drawn at random. So two shards that agree in one digest have the
-//! same history up to there, and a revision that comes twice, after a failover, a restart from an old
-//! file or a wipe, has another digest the second time.
+//! and the first digest of a shard is random. So two shards with a digest in common have the same history
+//! up to it, and a revision that is used again after a failover, a restart from an old file or a wipe has
+//! another digest.
 
-use crate::error::Fault;
+use crate::error::StoreError;
 use crate::shard::member_id;
 use registry_core::{Change, Cursor, Instance, InstanceId, Origin, Revision, ServiceName, record};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What a history is recognised by.
+/// A link of the chain of digests. It identifies the history up to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest(u64);
 
 impl Digest {
-    /// Begins a history that is like no other. Draw it anew each time it might be used.
+    /// Returns the first digest of a new history. It must be drawn anew for each call that may use it.
     pub(crate) fn random() -> Self {
         Self(getrandom::u64().expect("the operating system has a random source"))
     }
@@ -37,20 +37,20 @@ impl fmt::Display for Digest {
 }
 
 impl FromStr for Digest {
-    type Err = NotADigest;
+    type Err = ParseDigestError;
 
-    fn from_str(text: &str) -> Result<Self, NotADigest> {
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         if text.len() != 16 || !text.bytes().all(digit) {
-            return Err(NotADigest);
+            return Err(ParseDigestError);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotADigest)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| ParseDigestError)
     }
 }
 
 /// A digest is 16 hexadecimal digits.
 #[derive(Debug)]
-pub(crate) struct NotADigest;
+pub(crate) struct ParseDigestError;
 
 /// A point in the history of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Where `cursor` stands. `Invalid` if it is not of `origin`.
+    /// Returns the position of `cursor`. `Invalid` if it is not of `origin`.
     pub(crate) fn of(origin: &Origin, cursor: &Cursor) -> registry_core::Result<Self> {
         Ok(Self { revision: cursor.revision().get(), digest: origin.proof(cursor)? })
     }
@@ -69,8 +69,8 @@ impl Position {
         origin.cursor(Revision::new(self.revision), self.digest)
     }
 
-    /// Moves on over `entry`, if that is the next one.
-    pub(crate) fn step(&mut self, entry: &Entry) -> Result<(), Gap> {
+    /// Advances over `entry`, if that is the next one.
+    pub(crate) fn advance(&mut self, entry: &Entry) -> Result<(), Gap> {
         if entry.revision != self.revision + 1 {
             return Err(Gap::Missing);
         }
@@ -82,16 +82,16 @@ impl Position {
     }
 }
 
-/// Why the log does not lead on from a position.
+/// Why the log does not continue at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gap {
-    /// The next entries are not there any more.
+    /// The next entries were trimmed.
     Missing,
-    /// The next entry continues another history, or was not written by this library.
+    /// The next entry belongs to another history, or was not written by this library.
     Forked,
 }
 
-impl From<Gap> for Fault {
+impl From<Gap> for StoreError {
     fn from(gap: Gap) -> Self {
         match gap {
             Gap::Missing => Self::Compacted,
@@ -120,12 +120,12 @@ struct Put {
 }
 
 impl Entry {
-    /// Reads an entry. One that cannot be read was not written by this library.
+    /// Parses an entry. A malformed one was not written by this library.
     pub(crate) fn parse((id, fields): RawEntry) -> Result<Self, Gap> {
-        Self::read(&id, fields).ok_or(Gap::Forked)
+        Self::parse_fields(&id, fields).ok_or(Gap::Forked)
     }
 
-    fn read(id: &str, fields: Vec<Vec<u8>>) -> Option<Self> {
+    fn parse_fields(id: &str, fields: Vec<Vec<u8>>) -> Option<Self> {
         let revision = id.strip_suffix("-0")?.parse().ok()?;
         let (mut kind, mut member, mut record, mut ttl) = (None, None, None, None);
         let (mut before, mut after) = (None, None);
@@ -149,7 +149,7 @@ impl Entry {
         Some(Self { revision, before: before?, after: after?, member: member?, put })
     }
 
-    /// The point in history that the entry leads to.
+    /// Returns the position after the entry.
     pub(crate) fn position(&self) -> Position {
         Position { revision: self.revision, digest: self.after }
     }
@@ -158,17 +158,17 @@ impl Entry {
         &self.member
     }
 
-    /// Whether something is put, and not deleted.
+    /// Whether the entry is a put, and not a deletion.
     pub(crate) fn is_put(&self) -> bool {
         self.put.is_some()
     }
 
-    /// The ttl of what is put: within it, unless renewed, a lease falls due.
+    /// Returns the ttl of a put: its lease expires after it unless it is renewed.
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.put.as_ref().map(|put| put.ttl)
     }
 
-    /// What it changes in `service`, if anything.
+    /// Returns the change to `service`, if the entry is one.
     pub(crate) fn change(&self, service: &ServiceName) -> Option<Change> {
         let id = member_id(service, &self.member)?;
         let put = self.put.as_ref().and_then(|put| decode(service, &id, &put.record));
@@ -180,7 +180,7 @@ fn parse<T: FromStr>(text: &[u8]) -> Option<T> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Decodes a record, or reports that it cannot be decoded.
+/// Decodes a record, or logs that it cannot be decoded.
 pub(crate) fn decode(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Option<Instance> {
     match record::decode(service, id, record) {
         Ok(instance) => Some(instance),
@@ -202,7 +202,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// An entry as the scripts write it, `n` standing for its digest.
+    /// An entry as the scripts write it, `n` cached for its digest.
     pub(crate) fn raw(n: u64, member: &str, record: Option<&str>) -> RawEntry {
         let (kind, ttl) = if record.is_some() { ("P", "10000") } else { ("D", "0") };
         let (before, after) = (Digest(n - 1).to_string(), Digest(n).to_string());
@@ -230,7 +230,7 @@ pub(crate) mod tests {
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
 
     #[test]
-    fn a_digest_is_16_hexadecimal_digits() {
+    fn digest_is_16_hexadecimal_digits() {
         let digest: Digest = "00ff00ff00ff00ff".parse().unwrap();
         assert_eq!(digest.to_string(), "00ff00ff00ff00ff");
         for bad in ["", "0", "00FF00FF00FF00FF", "+0ff00ff00ff00ff", "00ff00ff00ff00ff0"] {
@@ -240,7 +240,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_position_survives_a_cursor() {
+    fn position_round_trips_through_a_cursor() {
         let origin = Origin::new("redis", "p", &"a".parse().unwrap());
         let cursor = position(7).cursor(&origin);
         assert_eq!(cursor.to_string(), "1:redis:p:a:7:0000000000000007");
@@ -248,20 +248,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_the_next_entry_of_the_same_history_leads_on() {
+    fn position_advances_only_over_the_next_entry_of_its_history() {
         let mut at = position(4);
-        assert_eq!(at.step(&entry(6, "a\u{1f}1", None)), Err(Gap::Missing));
-        assert_eq!(at.step(&entry(4, "a\u{1f}1", None)), Err(Gap::Missing));
+        assert_eq!(at.advance(&entry(6, "a\u{1f}1", None)), Err(Gap::Missing));
+        assert_eq!(at.advance(&entry(4, "a\u{1f}1", None)), Err(Gap::Missing));
         let mut forked = entry(5, "a\u{1f}1", None);
         forked.before = Digest(9);
-        assert_eq!(at.step(&forked), Err(Gap::Forked));
+        assert_eq!(at.advance(&forked), Err(Gap::Forked));
         assert_eq!(at, position(4));
-        assert_eq!(at.step(&entry(5, "a\u{1f}1", None)), Ok(()));
+        assert_eq!(at.advance(&entry(5, "a\u{1f}1", None)), Ok(()));
         assert_eq!(at, position(5));
     }
 
     #[test]
-    fn an_entry_changes_its_own_service_only() {
+    fn entry_changes_only_its_own_service() {
         let service: ServiceName = "a".parse().unwrap();
         let put = entry(1, "a\u{1f}1", Some(RECORD));
         let Some(Change::Put(instance)) = put.change(&service) else { panic!("{put:?}") };
@@ -270,11 +270,15 @@ pub(crate) mod tests {
         assert_eq!(put.change(&"b".parse().unwrap()), None);
         let deleted = Some(Change::Delete("1".parse().unwrap()));
         assert_eq!(entry(2, "a\u{1f}1", None).change(&service), deleted);
-        assert_eq!(entry(2, "a\u{1f}1", Some("?")).change(&service), deleted, "poison deletes");
+        assert_eq!(
+            entry(2, "a\u{1f}1", Some("?")).change(&service),
+            deleted,
+            "an undecodable record deletes"
+        );
     }
 
     #[test]
-    fn a_foreign_entry_is_told() {
+    fn foreign_entry_is_detected() {
         let mut odd_id = raw(1, "a\u{1f}1", None);
         odd_id.0 = "1-1".to_owned();
         let mut odd_digest = raw(1, "a\u{1f}1", None);

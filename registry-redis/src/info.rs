@@ -1,4 +1,4 @@
-//! What a server says of itself.
+//! What a server reports about itself.
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -8,20 +8,25 @@ use redis::aio::MultiplexedConnection;
 pub(crate) struct Info(String);
 
 impl Info {
-    /// Asks for all of it. The caller sets the deadline.
+    /// Asks a server for all sections. The caller sets the deadline.
     pub(crate) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         redis::cmd("INFO").query_async(connection).await.map(Self)
     }
 
-    /// What it says of `field`.
-    pub(crate) fn said(&self, field: &str) -> Option<&str> {
+    /// Returns the value of `field`.
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
         let value = self.0.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.map(str::trim_end)
     }
 
-    /// The number that it says of `field`.
+    /// Returns the value of `field`, if it is a number.
     pub(crate) fn number(&self, field: &str) -> Option<u64> {
-        self.said(field)?.parse().ok()
+        self.get(field)?.parse().ok()
+    }
+
+    /// Returns `standalone`, `cluster` or `sentinel`. Valkey has its own name for the field.
+    pub(crate) fn mode(&self) -> Option<&str> {
+        self.get("redis_mode").or_else(|| self.get("server_mode"))
     }
 }
 

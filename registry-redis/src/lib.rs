@@ -60,13 +60,14 @@
 //!
 //! How it lies there is said in `shard.rs` and `history.rs`.
 
+mod client;
 mod connect;
+mod deadline;
 mod diagnose;
 mod error;
 mod feed;
 mod history;
 mod info;
-mod link;
 mod load;
 mod options;
 mod renewals;
@@ -77,10 +78,13 @@ mod watch;
 
 pub use self::options::{Ack, RedisOptions};
 
-use crate::connect::Setup;
-use crate::link::Link;
+use crate::client::Client;
+use crate::connect::ConnectConfig;
+use crate::feed::Feeds;
+use crate::renewals::RenewalBatcher;
 use crate::store::Store;
 use async_trait::async_trait;
+use registry_core::diagnosis::Finding;
 use registry_core::{
     Claim, Cursor, Instance, Lease, Registry, Result, ServiceName, Snapshot, Target, Watch,
 };
@@ -94,6 +98,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct RedisRegistry {
     store: Arc<Store>,
+    renewals: RenewalBatcher,
+    feeds: Feeds,
 }
 
 impl RedisRegistry {
@@ -126,8 +132,19 @@ impl RedisRegistry {
     ///
     /// As [`connect`](Self::connect), and `Invalid` for options that cannot work.
     pub async fn connect_with(target: &Target, options: RedisOptions) -> Result<Self> {
-        let link = Link::connect(Setup::new(target, options)?).await?;
-        Ok(Self { store: Arc::new(Store::new(link)) })
+        let client = Client::connect(ConnectConfig::new(target, options)?).await?;
+        let store = Arc::new(Store { client });
+        let renewals = RenewalBatcher::new(store.clone());
+        let feeds = Feeds::new(store.clone());
+        Ok(Self { store, renewals, feeds })
+    }
+
+    /// Checks the shards and the records in them, and the servers: their versions, what they may evict
+    /// and what they keep on disk. Also rehearses a registration.
+    ///
+    /// It reads everything under the prefix. A question that the credentials do not permit is a warning.
+    pub async fn diagnose(&self) -> Vec<Finding> {
+        diagnose::diagnose(&self.store, self).await
     }
 }
 
@@ -138,7 +155,7 @@ impl Registry for RedisRegistry {
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        Ok(self.store.renewals.renew(&self.store, lease).await?)
+        Ok(self.renewals.renew(lease).await?)
     }
 
     async fn deregister(&self, lease: &Lease) -> Result<()> {
@@ -150,7 +167,7 @@ impl Registry for RedisRegistry {
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        watch::watch(&self.store, service, after).await
+        watch::watch(&self.store, &self.feeds, service, after).await
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
@@ -160,7 +177,7 @@ impl Registry for RedisRegistry {
 
 impl fmt::Debug for RedisRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RedisRegistry").field(&self.store.link).finish()
+        f.debug_tuple("RedisRegistry").field(&self.store.client).finish()
     }
 }
 
@@ -171,7 +188,7 @@ mod tests {
     use registry_testbed::servers::Redis;
 
     #[tokio::test]
-    async fn a_call_takes_no_room_for_what_rarely_happens() {
+    async fn futures_of_calls_are_small() {
         let server = Redis::start().await.unwrap();
         let registry = RedisRegistry::connect(&server.url().parse().unwrap()).await.unwrap();
         let sizes = call_sizes(&registry).await;

@@ -1,4 +1,4 @@
-//! What can be tuned.
+//! The options of a registry.
 
 use crate::shard::SHARDS;
 use registry_core::{Error, ErrorKind, Result, Secret};
@@ -103,7 +103,7 @@ impl RedisOptions {
     pub(crate) fn check(&self) -> Result<()> {
         let deadlines = [self.request_deadline, self.connect_deadline];
         if deadlines.contains(&Duration::ZERO) {
-            return Err(Error::new(ErrorKind::Invalid, "a deadline is longer than none"));
+            return Err(Error::new(ErrorKind::Invalid, "a deadline is longer than zero"));
         }
         if self.log_cap == 0 {
             return Err(Error::new(ErrorKind::Invalid, "a log keeps at least one change"));
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn options_that_cannot_work_are_refused() {
         let options = RedisOptions::default;
         assert!(options().check().is_ok());
         let bad = [

@@ -1,9 +1,10 @@
-//! Renewals of a shard's leases: those that come while a call is under way go together in the next.
+//! Renewals, batched: those of one shard that arrive while a call is in progress share the next call.
 //!
-//! A lone renewal is a call of its own, made by its caller. So one renewal waits for one round trip, and a
-//! thousand at once for some ten.
+//! A lone renewal is a call of its own, made by its caller. So one renewal takes one round trip, and a
+//! thousand concurrent ones take some ten.
 
-use crate::error::Fault;
+use crate::deadline::with_deadline;
+use crate::error::StoreError;
 use crate::scripts;
 use crate::shard::{Shard, member};
 use crate::store::{Store, millis};
@@ -11,142 +12,150 @@ use registry_core::Lease;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
-/// How many leases one call renews: they take the server some 1 ms, in which it serves nobody else.
-const MOST: usize = 128;
+/// How many leases one call renews. They take the server some 1 ms, in which it serves nobody else.
+const MAX_BATCH: usize = 128;
 
-/// What waits for each shard, by its number.
+/// Batches the renewals of each shard. A clone is a handle to the same batches.
+#[derive(Clone, Debug)]
+pub(crate) struct RenewalBatcher(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) struct Renewals(Box<[Mutex<Queue>]>);
+struct Inner {
+    store: Arc<Store>,
+    /// One for each shard.
+    queues: Box<[Mutex<Queue>]>,
+}
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether a call is under way.
+    /// Whether a call is in progress.
     is_busy: bool,
-    waiting: Vec<Waiting>,
+    pending: Vec<Pending>,
 }
 
+/// A lease to renew, and where the outcome goes.
 #[derive(Debug)]
-struct Waiting {
-    lease: [Vec<u8>; 3],
-    answer: oneshot::Sender<Result<(), Fault>>,
+struct Pending {
+    args: LeaseArgs,
+    reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-enum Entered {
-    /// It is the caller's to make the call.
-    Now([Vec<u8>; 3]),
-    /// One of the next calls renews it, and says so here.
-    Next(oneshot::Receiver<Result<(), Fault>>),
+/// A lease as the script takes it: member, the beginning of its value, ttl.
+type LeaseArgs = [Vec<u8>; 3];
+
+enum Admission {
+    /// No call is in progress: the caller makes one.
+    Call(LeaseArgs),
+    /// A later call renews the lease, and the outcome comes here.
+    Wait(oneshot::Receiver<Result<(), StoreError>>),
 }
 
-impl Renewals {
-    pub(crate) fn new(shards: u8) -> Self {
-        Self((0..shards).map(|_| Mutex::default()).collect())
+impl RenewalBatcher {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        let queues = store.client.keyspace().shards().map(|_| Mutex::default()).collect();
+        Self(Arc::new(Inner { store, queues }))
     }
 
     /// Renews a lease for its whole ttl.
-    pub(crate) async fn renew(&self, store: &Arc<Store>, lease: &Lease) -> Result<(), Fault> {
-        let shard = store.link.keyspace().shard_of(lease.instance().service());
-        let answered = match self.enter(store, shard, arguments(lease)) {
-            Entered::Next(answered) => answered,
-            Entered::Now(mine) => {
-                let turn = Turn { store, shard };
-                let outcome = call(store, shard, std::slice::from_ref(&mine)).await;
-                drop(turn);
-                return outcome?.pop().unwrap_or(Err(Fault::Reply(String::new())));
+    pub(crate) async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+        let store = &self.0.store;
+        let shard = store.client.keyspace().shard_of(lease.instance().service());
+        let replied = match self.admit(shard, lease_args(lease)) {
+            Admission::Wait(replied) => replied,
+            Admission::Call(args) => {
+                let guard = CallGuard { batcher: self, shard };
+                let outcome = call(store, shard, std::slice::from_ref(&args)).await;
+                drop(guard);
+                return outcome?.pop().unwrap_or(Err(StoreError::UnexpectedReply(String::new())));
             }
         };
-        let options = store.link.options();
+        let options = store.client.options();
         let deadline = options.connect_deadline + options.request_deadline;
-        match timeout(deadline, answered).await {
-            Ok(answer) => answer.unwrap_or(Err(Fault::Deadline(deadline))),
-            Err(_) => Err(Fault::Deadline(deadline)),
-        }
+        let reply = async { replied.await.unwrap_or(Err(StoreError::Deadline(deadline))) };
+        with_deadline(deadline, reply).await
     }
 
-    fn enter(&self, store: &Store, shard: Shard, lease: [Vec<u8>; 3]) -> Entered {
-        let mut queue = self.queue(store, shard);
+    fn admit(&self, shard: Shard, args: LeaseArgs) -> Admission {
+        let mut queue = self.queue(shard);
         if !queue.is_busy {
             queue.is_busy = true;
-            return Entered::Now(lease);
+            return Admission::Call(args);
         }
-        let (answer, answered) = oneshot::channel();
-        queue.waiting.push(Waiting { lease, answer });
-        Entered::Next(answered)
+        let (reply, replied) = oneshot::channel();
+        queue.pending.push(Pending { args, reply });
+        Admission::Wait(replied)
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
-    fn queue(&self, store: &Store, shard: Shard) -> MutexGuard<'_, Queue> {
-        let queue = &self.0[store.link.keyspace().index(shard)];
+    /// The lock is held for a few assignments, in which nothing panics.
+    fn queue(&self, shard: Shard) -> MutexGuard<'_, Queue> {
+        let queue = &self.0.queues[self.0.store.client.keyspace().index(shard)];
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the next call is to renew; if that is nothing, no call is under way any more.
-    fn next(&self, store: &Store, shard: Shard) -> Option<Vec<Waiting>> {
-        let mut queue = self.queue(store, shard);
-        // Who gave up waiting is left out.
-        queue.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let len = queue.waiting.len().min(MOST);
+    /// Takes the batch of the next call. If there is none, no call is in progress any more.
+    fn next_batch(&self, shard: Shard) -> Option<Vec<Pending>> {
+        let mut queue = self.queue(shard);
+        // Renewals whose caller was cancelled are left out.
+        queue.pending.retain(|pending| !pending.reply.is_closed());
+        let len = queue.pending.len().min(MAX_BATCH);
         queue.is_busy = len > 0;
-        queue.is_busy.then(|| queue.waiting.drain(..len).collect())
+        queue.is_busy.then(|| queue.pending.drain(..len).collect())
     }
-}
 
-/// The call under way. However it ends, and if nobody waits for it any more, it is the next one's turn.
-struct Turn<'a> {
-    store: &'a Arc<Store>,
-    shard: Shard,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let Some(first) = self.store.renewals.next(self.store, self.shard) else { return };
-        let (store, shard) = (self.store.clone(), self.shard);
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(serve(store, shard, first))),
-            // The runtime is gone, and with it those who wait.
-            Err(_) => self.store.renewals.queue(&store, shard).is_busy = false,
+    /// Makes one call for a batch.
+    async fn serve(self, shard: Shard, batch: Vec<Pending>) {
+        let guard = CallGuard { batcher: &self, shard };
+        let (leases, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|pending| (pending.args, pending.reply)).unzip();
+        let outcomes = match call(&self.0.store, shard, &leases).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
+        };
+        drop(guard);
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            drop(reply.send(outcome)); // the caller may be cancelled
         }
     }
 }
 
-/// Makes one call for several who wait.
-async fn serve(store: Arc<Store>, shard: Shard, waiting: Vec<Waiting>) {
-    let turn = Turn { store: &store, shard };
-    let (leases, answers): (Vec<_>, Vec<_>) =
-        waiting.into_iter().map(|waiting| (waiting.lease, waiting.answer)).unzip();
-    let outcomes = match call(&store, shard, &leases).await {
-        Ok(outcomes) => outcomes,
-        Err(fault) => answers.iter().map(|_| Err(fault.clone())).collect(),
-    };
-    drop(turn);
-    for (answer, outcome) in answers.into_iter().zip(outcomes) {
-        drop(answer.send(outcome)); // who asked may not wait any more
+/// A call in progress. However it ends, also if it is cancelled, dropping the guard starts the next one.
+struct CallGuard<'a> {
+    batcher: &'a RenewalBatcher,
+    shard: Shard,
+}
+
+impl Drop for CallGuard<'_> {
+    fn drop(&mut self) {
+        let Some(batch) = self.batcher.next_batch(self.shard) else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(self.batcher.clone().serve(self.shard, batch))),
+            // The runtime has shut down, and the callers with it.
+            Err(_) => self.batcher.queue(self.shard).is_busy = false,
+        }
     }
 }
 
-/// Renews leases in one call. Gives what became of each.
+/// Renews leases in one call. Returns the outcome of each.
 async fn call(
     store: &Store,
     shard: Shard,
-    leases: &[[Vec<u8>; 3]],
-) -> Result<Vec<Result<(), Fault>>, Fault> {
+    leases: &[LeaseArgs],
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let args: Vec<&[u8]> = leases.iter().flatten().map(Vec::as_slice).collect();
-    let statuses: Vec<String> = store.link.write(&scripts::KEEP_ALIVE, shard, &args).await?;
+    let statuses: Vec<String> = store.client.write(&scripts::KEEP_ALIVE, shard, &args).await?;
     if statuses.len() != leases.len() {
-        return Err(Fault::Reply(format!("{} statuses", statuses.len())));
+        return Err(StoreError::UnexpectedReply(format!("{} statuses", statuses.len())));
     }
     let outcome = |status: String| match status.as_str() {
         "OK" => Ok(()),
-        "LOST" => Err(Fault::LeaseLost),
-        _ => Err(Fault::Reply(status)),
+        "LOST" => Err(StoreError::LeaseLost),
+        _ => Err(StoreError::UnexpectedReply(status)),
     };
     Ok(statuses.into_iter().map(outcome).collect())
 }
 
-/// A lease as the script takes it: member, how its value begins, ttl.
-fn arguments(lease: &Lease) -> [Vec<u8>; 3] {
+fn lease_args(lease: &Lease) -> LeaseArgs {
     let ttl = millis(lease.ttl());
     [
         member(lease.instance()).into_bytes(),

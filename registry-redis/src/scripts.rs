@@ -1,9 +1,9 @@
-//! The scripts: all that is ever done to a shard. Each file opens with its contract.
+//! The Lua scripts: nothing else changes a shard. Each file opens with its contract.
 
 use redis::Script;
 use std::sync::LazyLock;
 
-/// The script in a file, behind the common head.
+/// Loads the script of a file, with the common head before it.
 macro_rules! script {
     ($file:literal) => {
         LazyLock::new(|| {
@@ -16,10 +16,10 @@ pub(crate) static REGISTER: LazyLock<Script> = script!("scripts/register.lua");
 pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/keep_alive.lua");
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
 pub(crate) static LOAD: LazyLock<Script> = script!("scripts/load.lua");
-pub(crate) static OPEN: LazyLock<Script> = script!("scripts/open.lua");
+pub(crate) static READ_LOG: LazyLock<Script> = script!("scripts/read_log.lua");
 pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/inspect.lua");
 pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/services.lua");
 
-/// It is about no shard, so it is without the head.
+/// It has no head, since it uses no shard.
 pub(crate) static LAYOUT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/layout.lua")));

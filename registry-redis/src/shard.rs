@@ -1,18 +1,18 @@
-//! Where things lie: the shards of a prefix, their keys, and the names in them.
+//! The layout: the shards of a prefix, their keys, and the names in them.
 //!
-//! A prefix has [`SHARDS`] shards, and a service lies in one of them. All keys of a shard share a hash
-//! tag, so that one script may touch them all, in a cluster too:
+//! A prefix has [`SHARDS`] shards, and each service belongs to one of them. All keys of a shard share a hash
+//! tag, so that one script can use them all, in a Cluster too:
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `{prefix/NN}:meta` | string | `<rev> <digest> <count> <lag> <due> <rt> <run>`: the last revision and its digest; how many records there are; how far the lease clock lags behind the server's, what no lease falls due before, and when this was saved by the server's clock, in ms; the server's run id |
+//! | `{prefix/NN}:meta` | string | `<rev> <digest> <count> <lag> <due> <rt> <run>`: the last revision and its digest; the number of records; in ms, how far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and the server's time when this was saved; the server's run id |
 //! | `{prefix/NN}:inst` | hash | member -> `<mrev> <lease> <ttl> <record>`, the record being any bytes |
 //! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
 //! | `{prefix/NN}:lease` | hash | lease -> member |
 //! | `{prefix/NN}:exp` | sorted set | member -> deadline, in ms of the lease clock |
-//! | `{prefix/NN}:svc` | hash | service -> how many instances it has |
+//! | `{prefix/NN}:svc` | hash | service -> the number of its instances |
 //! | `{prefix/NN}:log` | stream | `<rev>-0` -> the change that made the revision, see [`history`](crate::history) |
-//! | `{prefix}:layout` | hash | `format` and `shards`: what this page says, fixed by the first to use the prefix |
+//! | `{prefix}:layout` | hash | `format` and `shards`: the version of this layout and the number of shards, fixed by the first client of the prefix |
 //!
 //! A member is `<service> 0x1F <instance id>`. No name contains a control character, so a member is
 //! never ambiguous, and the members of a service are one range of `idx`.
@@ -21,7 +21,7 @@ use registry_core::{Instance, InstanceId, ServiceName};
 
 /// How many shards a prefix has, unless the options say otherwise.
 ///
-/// More would spread services over more nodes of a cluster, but one feed reads all that are in use.
+/// More of them would spread services over more nodes of a Cluster, but a feed reads all that are in use.
 pub(crate) const SHARDS: u8 = 16;
 
 /// The version of the layout above.
@@ -29,20 +29,20 @@ pub(crate) const FORMAT: u32 = 1;
 
 const SEPARATOR: char = '\u{1f}';
 
-/// One of the shards of a prefix, by number.
+/// A shard of a prefix, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Shard(u8);
 
-/// What lies on one server as a whole.
+/// Keys with the same hash tag, which one server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Home {
-    /// The key that says how the prefix is laid out.
+pub(crate) enum KeyGroup {
+    /// The key of the layout.
     Layout,
     Shard(Shard),
 }
 
 impl Shard {
-    /// The shard that `service` lies in: FNV-1a (64 bits) of the name's bytes, modulo their number.
+    /// Returns the shard of `service`: FNV-1a (64 bits) of the name's bytes, modulo the number of shards.
     pub(crate) fn of(service: &ServiceName, shards: u8) -> Self {
         let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -89,21 +89,21 @@ impl Keyspace {
         Shard::of(service, self.len())
     }
 
-    /// The keys of `home`, in the order in which scripts take them.
-    pub(crate) fn keys(&self, home: Home) -> &[String] {
-        match home {
-            Home::Layout => std::slice::from_ref(&self.layout),
-            Home::Shard(shard) => &self.shards[usize::from(shard.0)],
+    /// Returns the keys of `group`, in the order in which scripts take them.
+    pub(crate) fn keys(&self, group: KeyGroup) -> &[String] {
+        match group {
+            KeyGroup::Layout => std::slice::from_ref(&self.layout),
+            KeyGroup::Shard(shard) => &self.shards[usize::from(shard.0)],
         }
     }
 
-    /// The number of `shard`, below [`len`](Self::len).
+    /// Returns the number of `shard`, below [`len`](Self::len).
     pub(crate) fn index(&self, shard: Shard) -> usize {
         usize::from(shard.0) % self.shards.len()
     }
 
-    /// What the keys of `shard` begin with.
-    pub(crate) fn name(&self, shard: Shard) -> &str {
+    /// Returns the hash tag of the keys of `shard`.
+    pub(crate) fn hash_tag(&self, shard: Shard) -> &str {
         let [meta, ..] = &self.shards[usize::from(shard.0)];
         meta.trim_end_matches(":meta")
     }
@@ -114,17 +114,17 @@ impl Keyspace {
     }
 }
 
-/// The name of an instance within its shard.
+/// Returns the member of an instance: its name within its shard.
 pub(crate) fn member(instance: &Instance) -> String {
     format!("{}{SEPARATOR}{}", instance.service(), instance.id())
 }
 
-/// The service and the instance id that a member names. The id may be no valid one.
+/// Splits a member into service and instance id. The id may be invalid.
 pub(crate) fn split_member(member: &[u8]) -> Option<(&str, &str)> {
     str::from_utf8(member).ok()?.split_once(SEPARATOR)
 }
 
-/// The instance id of a `member` of `service`.
+/// Returns the instance id of a member, if it belongs to `service`.
 pub(crate) fn member_id(service: &ServiceName, member: &[u8]) -> Option<InstanceId> {
     let (of, id) = split_member(member)?;
     if of == service.as_str() { InstanceId::new(id).ok() } else { None }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_stays_in_its_shard_for_ever() {
+    fn shard_of_a_service_never_changes() {
         let golden = [("user.rpc", 15), ("prod/order.rpc", 10), ("a", 12), ("\u{e9}", 1)];
         for (name, number) in golden {
             assert_eq!(Shard::of(&service(name), 16), Shard(number), "{name}");
@@ -157,19 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_of_a_shard_share_a_hash_tag_and_no_two_are_the_same() {
+    fn keys_of_a_shard_share_a_hash_tag_that_no_other_key_has() {
         let keyspace = Keyspace::new("prod", 16);
         let shard = keyspace.shards().nth(7).unwrap();
-        let keys = keyspace.keys(Home::Shard(shard));
+        let keys = keyspace.keys(KeyGroup::Shard(shard));
         assert!(keys.iter().all(|key| key.starts_with("{prod/07}:")));
         assert_eq!(keyspace.log(shard), "{prod/07}:log");
-        // A prefix may look like the shard of another one.
+        // A prefix may look like a shard of another prefix.
         let other = Keyspace::new("prod/07", 16);
-        assert!(!keys.contains(&other.keys(Home::Layout)[0]));
+        assert!(!keys.contains(&other.keys(KeyGroup::Layout)[0]));
     }
 
     #[test]
-    fn a_member_names_one_instance() {
+    fn member_names_one_instance() {
         let address = "10.0.0.1:80".parse().unwrap();
         let instance = Instance::new(service("prod/order.rpc"), "n 1".parse().unwrap(), address);
         let member = member(&instance);

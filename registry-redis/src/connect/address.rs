@@ -1,5 +1,6 @@
-//! Where a server listens.
+//! The addresses of servers.
 
+use registry_core::{Error, ErrorKind, Host, Result, Target};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,20 @@ impl Address {
         Self(Arc::new((host.into(), port)))
     }
 
+    /// Returns the address of a host of a URL.
+    pub(super) fn of(host: &Host, default_port: u16) -> Self {
+        Self::new(host.name(), host.port().unwrap_or(default_port))
+    }
+
+    /// Returns the addresses of all hosts of a URL, one at least.
+    pub(super) fn all_of(target: &Target, default_port: u16) -> Result<Vec<Self>> {
+        if target.hosts().is_empty() {
+            let message = format!("{}:// names at least one host", target.scheme());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(target.hosts().iter().map(|host| Self::of(host, default_port)).collect())
+    }
+
     pub(crate) fn host(&self) -> &str {
         &self.0.0
     }
@@ -21,14 +36,22 @@ impl Address {
         self.0.1
     }
 
-    /// The address in a redirection that `from` sent: `host:port`. A node that does not know its own name
-    /// leaves the host out, or says `?`: then it is that of `from`.
-    pub(crate) fn redirected(text: &str, from: &Self) -> Option<Self> {
+    /// Parses the `host:port` of a redirect that `from` sent. A node that does not know its own host
+    /// leaves it out or writes `?`: then the host is that of `from`.
+    pub(super) fn parse_redirect(text: &str, from: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok()?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         Some(Self::new(if matches!(bare, "" | "?") { from.host() } else { bare }, port))
     }
+}
+
+/// Writes several addresses as a URL lists them.
+pub(super) fn write_list(addresses: &[Address], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (n, address) in addresses.iter().enumerate() {
+        write!(f, "{}{address}", if n == 0 { "" } else { "," })?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Address {
@@ -49,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirection_names_a_host_or_means_the_one_that_sent_it() {
+    fn redirect_without_a_host_means_the_host_that_sent_it() {
         let from = Address::new("10.0.0.1", 7000);
         let cases = [
             ("10.0.0.2:7001", "10.0.0.2:7001"),
@@ -60,10 +83,14 @@ mod tests {
             ("[2001:db8::2]:7001", "[2001:db8::2]:7001"),
         ];
         for (text, address) in cases {
-            assert_eq!(Address::redirected(text, &from).unwrap().to_string(), address, "{text}");
+            assert_eq!(
+                Address::parse_redirect(text, &from).unwrap().to_string(),
+                address,
+                "{text}"
+            );
         }
         for bad in ["", "10.0.0.2", "10.0.0.2:", "10.0.0.2:x", "10.0.0.2:70000"] {
-            assert!(Address::redirected(bad, &from).is_none(), "{bad}");
+            assert!(Address::parse_redirect(bad, &from).is_none(), "{bad}");
         }
     }
 }

@@ -1,82 +1,151 @@
-//! The nodes of a Cluster, as its redirections tell.
+//! A Cluster, in which each shard is on some node.
 //!
-//! No map of slots is read: whoever is asked about a shard that lies elsewhere says where (`MOVED`), once
-//! for each shard. A node that is gone is forgotten, and any other is asked.
+//! The client keeps no slot map. It remembers the `MOVED` redirect of each key group, and forgets a node
+//! that fails. A group whose owner is unknown is asked for at any node.
 
-use super::{Address, list};
-use crate::shard::Home;
+use super::address::{Address, write_list};
+use super::topology::{Redirect, Topology};
+use crate::error::StoreError;
+use crate::info::Info;
+use crate::shard::KeyGroup;
+use async_trait::async_trait;
+use registry_core::diagnosis::Finding;
+use registry_core::{Error, ErrorKind, Result, Target};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug)]
-pub(crate) struct Cluster {
-    /// Those of the URL.
+pub(super) struct Cluster {
+    /// The nodes of the URL.
     seeds: Vec<Address>,
-    known: Mutex<Known>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    owners: HashMap<Home, Address>,
-    /// Whom to ask where nothing is known: a number among the candidates.
-    turn: usize,
+struct State {
+    owners: HashMap<KeyGroup, Address>,
+    /// The candidate to ask where no owner is known, modulo their number.
+    next: usize,
 }
 
 impl Cluster {
-    /// Which seed comes first is `turn`'s to say: a fleet spreads over all of them.
-    pub(super) fn new(seeds: Vec<Address>, turn: usize) -> Self {
-        Self { seeds, known: Mutex::new(Known { turn, ..Known::default() }) }
+    const PORT: u16 = 6379;
+
+    /// Returns the nodes of a URL. Each client begins at a random one, so that a fleet spreads over
+    /// all of them.
+    pub(super) fn parse(target: &Target) -> Result<Self> {
+        if !target.path().is_empty() {
+            let message = "redis+cluster:// has no path: a cluster has one database";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let first = getrandom::u32().unwrap_or_default() as usize;
+        Ok(Self::new(Address::all_of(target, Self::PORT)?, first))
     }
 
-    /// Whoever is known to have `home`, or might know who has.
-    pub(super) fn owner(&self, home: Home) -> Address {
-        let known = self.known();
-        if let Some(owner) = known.owners.get(&home) {
+    fn new(seeds: Vec<Address>, next: usize) -> Self {
+        Self { seeds, state: Mutex::new(State { next, ..State::default() }) }
+    }
+
+    /// Returns the owner of `group`, or else the next candidate, which redirects to it.
+    fn owner_or_candidate(&self, group: KeyGroup) -> Address {
+        let state = self.state();
+        if let Some(owner) = state.owners.get(&group) {
             return owner.clone();
         }
-        let candidates = self.all(&known);
-        candidates[known.turn % candidates.len()].clone()
+        let nodes = self.nodes(&state);
+        nodes[state.next % nodes.len()].clone()
     }
 
-    pub(super) fn known_owner(&self, home: Home) -> Option<Address> {
-        self.known().owners.get(&home).cloned()
-    }
-
-    pub(super) fn learn(&self, home: Home, address: Address) {
-        self.known().owners.insert(home, address);
-    }
-
-    pub(super) fn doubt(&self, address: &Address) {
-        let mut known = self.known();
-        known.owners.retain(|_, owner| owner != address);
-        known.turn = known.turn.wrapping_add(1);
-    }
-
-    pub(super) fn candidates(&self) -> usize {
-        self.all(&self.known()).len()
-    }
-
-    /// The seeds, and the nodes that were learned of besides. Seeds may all be replaced over the years.
-    fn all(&self, known: &Known) -> Vec<Address> {
-        let mut all = self.seeds.clone();
-        for owner in known.owners.values() {
-            if !all.contains(owner) {
-                all.push(owner.clone());
+    /// The seeds and the other nodes that redirects named: over the years, all seeds may be replaced.
+    fn nodes(&self, state: &State) -> Vec<Address> {
+        let mut nodes = self.seeds.clone();
+        for owner in state.owners.values() {
+            if !nodes.contains(owner) {
+                nodes.push(owner.clone());
             }
         }
-        all
+        nodes
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The lock is held for a few assignments, in which nothing panics.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Topology for Cluster {
+    fn known_server(&self, group: KeyGroup) -> Option<Address> {
+        self.state().owners.get(&group).cloned()
+    }
+
+    async fn locate(&self, group: KeyGroup) -> Result<Address, StoreError> {
+        Ok(self.owner_or_candidate(group))
+    }
+
+    fn invalidate(&self, address: &Address) {
+        let mut state = self.state();
+        state.owners.retain(|_, owner| owner != address);
+        state.next = state.next.wrapping_add(1);
+    }
+
+    fn candidates(&self) -> usize {
+        self.nodes(&self.state()).len()
+    }
+
+    fn redirect(&self, group: KeyGroup, from: &Address, error: &StoreError) -> Option<Redirect> {
+        let StoreError::Redis(error) = error else { return None };
+        let errors = error.clone().into_server_errors()?;
+        errors.iter().find_map(|(_, error)| {
+            let (_slot, to) = error.details()?.split_once(' ')?;
+            let to = Address::parse_redirect(to, from)?;
+            match error.code() {
+                "MOVED" => {
+                    self.state().owners.insert(group, to);
+                    Some(Redirect::Moved)
+                }
+                "ASK" => Some(Redirect::Ask(to)),
+                _ => None,
+            }
+        })
+    }
+
+    /// Different nodes hold different shards.
+    fn feed_count(&self, shards: u8) -> u8 {
+        shards
+    }
+
+    /// A node may be a replica: it redirects to the primary.
+    fn check_role(&self, info: &Info) -> Result<(), StoreError> {
+        match info.mode() {
+            Some("standalone") => {
+                Err(StoreError::WrongTopology("is no node of a cluster", "redis"))
+            }
+            Some("sentinel") => Err(StoreError::WrongTopology("is a sentinel", "redis+sentinel")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The nodes vouch for each other. The node that holds the layout may be down, and must not keep
+    /// callers from the shards on other nodes.
+    fn verifies_each_connection(&self) -> bool {
+        false
+    }
+
+    fn judge_lone_primary(&self) -> Finding {
+        let message = "a primary without a replica: what lies on it goes when it fails";
+        Finding::warning("replicas", message, "give each primary a replica")
+    }
+
+    fn label(&self, finding: Finding, server: &Address) -> Finding {
+        finding.about(server)
     }
 }
 
 impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(&self.seeds, f)
+        write_list(&self.seeds, f)
     }
 }
 
@@ -90,27 +159,49 @@ mod tests {
         Address::new("10.0.0.1", port)
     }
 
-    #[test]
-    fn a_shard_lies_where_a_node_said_until_that_is_gone() {
-        let cluster = Cluster::new(vec![node(1), node(2)], 0);
-        let homes: Vec<Home> =
-            ["a", "b"].map(|name| Home::Shard(Shard::of(&name.parse().unwrap(), 16))).into();
-        cluster.learn(homes[0], node(3));
-        cluster.learn(homes[1], node(2));
-        assert_eq!((cluster.owner(homes[0]), cluster.owner(homes[1])), (node(3), node(2)));
-        cluster.doubt(&node(3));
-        assert_ne!(cluster.owner(homes[0]), node(3));
-        assert_eq!(cluster.owner(homes[1]), node(2), "nothing was said of that one");
+    fn group(service: &str) -> KeyGroup {
+        KeyGroup::Shard(Shard::of(&service.parse().unwrap(), 16))
+    }
+
+    fn redirect(cluster: &Cluster, group: KeyGroup, line: &str) -> Option<Redirect> {
+        let reply = format!("-{line}\r\n");
+        let value = redis::parse_redis_value(reply.as_bytes()).unwrap();
+        let error = StoreError::from(value.extract_error().unwrap_err());
+        cluster.redirect(group, &node(1), &error)
     }
 
     #[test]
-    fn every_node_that_is_known_gets_its_turn() {
+    fn owner_is_remembered_until_its_node_is_invalidated() {
+        let cluster = Cluster::new(vec![node(1), node(2)], 0);
+        let (a, b) = (group("a"), group("b"));
+        assert_eq!(redirect(&cluster, a, "MOVED 1 10.0.0.1:3"), Some(Redirect::Moved));
+        assert_eq!(redirect(&cluster, b, "MOVED 2 10.0.0.1:2"), Some(Redirect::Moved));
+        assert_eq!(
+            (cluster.known_server(a), cluster.known_server(b)),
+            (Some(node(3)), Some(node(2)))
+        );
+        cluster.invalidate(&node(3));
+        assert_ne!(cluster.owner_or_candidate(a), node(3));
+        assert_eq!(cluster.known_server(b), Some(node(2)), "the other node is not affected");
+    }
+
+    #[test]
+    fn ask_redirects_one_call_and_other_errors_none() {
+        let cluster = Cluster::new(vec![node(1)], 0);
+        let ask = redirect(&cluster, group("a"), "ASK 1 10.0.0.1:3");
+        assert_eq!(ask, Some(Redirect::Ask(node(3))));
+        assert_eq!(redirect(&cluster, group("a"), "ERR no such thing"), None);
+        assert_eq!(cluster.known_server(group("a")), None);
+    }
+
+    #[test]
+    fn every_known_node_becomes_the_candidate_in_turn() {
         let cluster = Cluster::new(vec![node(1), node(2)], 7);
-        cluster.learn(Home::Shard(Shard::of(&"a".parse().unwrap(), 16)), node(3));
+        redirect(&cluster, group("a"), "MOVED 1 10.0.0.1:3");
         let asked: HashSet<Address> = (0..cluster.candidates())
             .map(|_| {
-                let asked = cluster.owner(Home::Layout);
-                cluster.doubt(&node(9));
+                let asked = cluster.owner_or_candidate(KeyGroup::Layout);
+                cluster.invalidate(&node(9));
                 asked
             })
             .collect();

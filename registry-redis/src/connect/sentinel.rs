@@ -1,46 +1,51 @@
-//! The primary, as Sentinel names it.
+//! A primary under Sentinel.
 //!
-//! All sentinels are asked at once. The answer of the highest epoch counts among those of a majority, or
-//! among all that came in time: a sentinel that was cut off still names the primary of before. They are asked
-//! again when the primary fails, and all the time while it does not: an old primary that was cut off
-//! serves whoever reaches it.
+//! All sentinels are asked at once. Of the answers of a majority, or of all that came in time, the one with
+//! the highest epoch counts: a sentinel that was partitioned still names the old primary. They are asked again
+//! when the primary fails, and also periodically: a partitioned old primary goes on serving its clients.
 
-use super::{Address, Dialer, list};
-use crate::error::Fault;
+use super::address::{Address, write_list};
+use super::dial::{Dialer, parse_database};
+use super::topology::Topology;
+use crate::deadline::with_deadline;
+use crate::error::StoreError;
+use crate::options::RedisOptions;
+use crate::shard::KeyGroup;
+use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use registry_core::{Error, ErrorKind, Result, Target};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// How long an answer counts. Who goes on renewing with an old primary has the rest of a ttl until the new one
-/// lets the lease expire: this, and a third of a ttl until the next renewal, is less.
-const ASK_AFTER: Duration = Duration::from_secs(3);
+/// How often the sentinels are asked. A lease that is still renewed at the old primary must reach the new one
+/// before it expires there: this and a third of a ttl until the next renewal are less than the ttl.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// A handle; a clone is the same.
+/// A clone is a handle to the same state.
 #[derive(Clone, Debug)]
-pub(crate) struct Sentinel(Arc<Inner>);
+pub(super) struct Sentinel(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     sentinels: Vec<Address>,
-    /// What they call the primary and its replicas.
+    /// The name under which they monitor the primary.
     name: String,
     dialer: Dialer,
     deadline: Duration,
-    known: Mutex<Option<Address>>,
-    /// The highest epoch that was ever heard of.
+    primary: Mutex<Option<Address>>,
+    /// The highest epoch of all answers.
     epoch: AtomicU64,
-    /// Held by whoever asks.
-    asking: tokio::sync::Mutex<()>,
-    /// Asks again and again.
-    watching: Mutex<Option<JoinHandle<()>>>,
+    /// Held by the task that queries the sentinels, so that others wait for its answer.
+    querying: tokio::sync::Mutex<()>,
+    poller: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a sentinel says.
+/// The answer of a sentinel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Answer {
     epoch: u64,
@@ -48,71 +53,85 @@ struct Answer {
 }
 
 impl Sentinel {
-    pub(super) fn new(
-        sentinels: Vec<Address>,
-        name: String,
-        dialer: Dialer,
-        deadline: Duration,
-    ) -> Self {
-        let (known, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        let (epoch, watching) = (AtomicU64::default(), Mutex::default());
-        Self(Arc::new(Inner { sentinels, name, dialer, deadline, known, epoch, asking, watching }))
-    }
+    const PORT: u16 = 26379;
 
-    /// The primary: as last heard of, or as they say now.
-    pub(super) async fn primary(&self) -> Result<Address, Fault> {
-        self.keep_asking();
-        if let Some(known) = self.known_primary() {
-            return Ok(known);
+    /// Returns the sentinels of a URL, and the database of the primary. `primary` has the credentials of
+    /// the URL, which are the primary's, and its TLS files.
+    pub(super) fn parse(
+        target: &Target,
+        options: &RedisOptions,
+        primary: &Dialer,
+    ) -> Result<(Self, u32)> {
+        let (name, database) = target.path().split_once('/').unwrap_or_else(|| (target.path(), ""));
+        if name.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the path of redis+sentinel:// is what the sentinels call the primary, as in redis+sentinel://s1,s2,s3/mymaster",
+            ));
         }
-        let _turn = self.0.asking.lock().await;
-        if let Some(known) = self.known_primary() {
-            return Ok(known); // heard by whose turn it was before
-        }
-        self.ask().await
+        let database = parse_database(database)?;
+        let sentinels = Address::all_of(target, Self::PORT)?;
+        let (user, password) = match target.option("sentinel_login") {
+            Some("same") => (primary.user.clone(), primary.password.clone()),
+            Some(other) => {
+                let message = format!("option `sentinel_login` is `same`, got=`{other}`");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            None => {
+                let (user, password) = options.sentinel_login.clone().unzip();
+                (user.flatten(), password)
+            }
+        };
+        let dialer = Dialer { user, password, database: 0, tls: primary.tls.clone() };
+        let sentinel = Self(Arc::new(Inner {
+            sentinels,
+            name: name.to_owned(),
+            dialer,
+            deadline: options.connect_deadline / 2,
+            primary: Mutex::default(),
+            epoch: AtomicU64::default(),
+            querying: tokio::sync::Mutex::default(),
+            poller: Mutex::default(),
+        }));
+        Ok((sentinel, database))
     }
 
-    /// The primary as last heard of.
-    pub(super) fn known_primary(&self) -> Option<Address> {
-        lock(&self.0.known).clone()
+    fn known_primary(&self) -> Option<Address> {
+        lock(&self.0.primary).clone()
     }
 
-    /// Forgets `address`, if it is what they last named.
-    pub(super) fn doubt(&self, address: &Address) {
-        lock(&self.0.known).take_if(|known| known == address);
-    }
-
-    /// Asks again all the time, for as long as anybody holds this, on the runtime of whoever used it last.
-    fn keep_asking(&self) {
-        let mut watching = lock(&self.0.watching);
-        if watching.as_ref().is_some_and(|task| !task.is_finished()) {
+    /// Polls the sentinels as long as a handle exists, on the runtime of the caller that finds no poller.
+    fn keep_polling(&self) {
+        let mut poller = lock(&self.0.poller);
+        if poller.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         let inner = Arc::downgrade(&self.0);
-        *watching = Some(tokio::spawn(async move {
+        *poller = Some(tokio::spawn(async move {
             loop {
-                sleep(ASK_AFTER).await;
+                sleep(POLL_INTERVAL).await;
                 let Some(inner) = inner.upgrade() else { return };
                 let sentinel = Self(inner);
-                // Whoever asks because the primary failed is waited for.
-                let _turn = sentinel.0.asking.lock().await;
-                if let Err(fault) = sentinel.ask().await {
-                    // What they said before stands: they are not needed to serve.
-                    tracing::debug!(%fault, "no sentinel says whether the primary is still the same");
+                // A caller may be querying because the primary failed.
+                let _guard = sentinel.0.querying.lock().await;
+                if let Err(error) = sentinel.query().await {
+                    // The last answer stands: serving needs no sentinel.
+                    tracing::debug!(%error, "no sentinel says whether the primary is still the same");
                 }
             }
         }));
     }
 
-    async fn ask(&self) -> Result<Address, Fault> {
-        let mut asked: FuturesUnordered<_> =
-            self.0.sentinels.iter().map(|one| self.ask_one(one)).collect();
-        let majority = asked.len() / 2 + 1;
+    /// Asks all sentinels for the primary.
+    async fn query(&self) -> Result<Address, StoreError> {
+        let mut queries: FuturesUnordered<_> =
+            self.0.sentinels.iter().map(|address| self.query_one(address)).collect();
+        let majority = queries.len() / 2 + 1;
         let seen = self.0.epoch.load(Ordering::Relaxed);
-        let (mut best, mut answers, mut faults) = (None::<Answer>, 0, Vec::new());
-        // Those that have not heard of a failover yet may be a majority: they say less than is known.
+        let (mut best, mut answers, mut errors) = (None::<Answer>, 0, Vec::new());
+        // A majority may not have heard of a failover yet: answers of an epoch below `seen` are outdated.
         while (answers < majority || best.as_ref().is_none_or(|best| best.epoch < seen))
-            && let Some(outcome) = asked.next().await
+            && let Some(outcome) = queries.next().await
         {
             match outcome {
                 Ok(answer) => {
@@ -121,62 +140,88 @@ impl Sentinel {
                         best = Some(answer);
                     }
                 }
-                Err(fault) => faults.push(fault),
+                Err(error) => errors.push(error),
             }
         }
-        let Some(answer) = best else { return Err(worst(faults)) };
-        let mut known = lock(&self.0.known);
-        if let Some(known) = &*known
+        let Some(answer) = best else { return Err(most_actionable(errors)) };
+        let mut primary = lock(&self.0.primary);
+        if let Some(primary) = &*primary
             && answer.epoch < seen
         {
-            return Ok(known.clone());
+            return Ok(primary.clone());
         }
         self.0.epoch.store(answer.epoch, Ordering::Relaxed);
-        if known.as_ref().is_some_and(|known| *known != answer.primary) {
+        if primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
             tracing::info!(primary = %answer.primary, "sentinel names another primary");
         }
-        *known = Some(answer.primary.clone());
+        *primary = Some(answer.primary.clone());
         Ok(answer.primary)
     }
 
-    async fn ask_one(&self, sentinel: &Address) -> Result<Answer, Fault> {
+    async fn query_one(&self, sentinel: &Address) -> Result<Answer, StoreError> {
         let Inner { name, dialer, deadline, .. } = &*self.0;
-        let asked = async {
+        with_deadline(*deadline, async {
             let mut connection = dialer.dial(sentinel, "registry-sentinel").await?;
-            // While it makes a failover a sentinel counts the epoch already, and tells the old address in
-            // all but the one question that is meant for clients.
-            let mut ask = redis::pipe();
-            ask.cmd("SENTINEL").arg("MASTER").arg(name);
-            ask.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-            let (said, address): (HashMap<String, String>, Option<(String, u16)>) =
-                ask.query_async(&mut connection).await?;
-            parse(&said, address).ok_or_else(|| Fault::Reply(format!("{said:?}")))
-        };
-        timeout(*deadline, asked).await.unwrap_or(Err(Fault::Deadline(*deadline)))
+            // During a failover a sentinel reports the new epoch already, but the old address in all
+            // replies except the one that is meant for clients.
+            let mut query = redis::pipe();
+            query.cmd("SENTINEL").arg("MASTER").arg(name);
+            query.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+            let (fields, address): (HashMap<String, String>, Option<(String, u16)>) =
+                query.query_async(&mut connection).await?;
+            parse_answer(&fields, address)
+                .ok_or_else(|| StoreError::UnexpectedReply(format!("{fields:?}")))
+        })
+        .await
     }
 }
 
-/// Held for a few assignments, and nothing panics meanwhile.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[async_trait]
+impl Topology for Sentinel {
+    fn known_server(&self, _: KeyGroup) -> Option<Address> {
+        self.known_primary()
+    }
+
+    async fn locate(&self, _: KeyGroup) -> Result<Address, StoreError> {
+        self.keep_polling();
+        if let Some(primary) = self.known_primary() {
+            return Ok(primary);
+        }
+        let _guard = self.0.querying.lock().await;
+        if let Some(primary) = self.known_primary() {
+            return Ok(primary); // the task that held the lock has asked
+        }
+        self.query().await
+    }
+
+    fn invalidate(&self, address: &Address) {
+        lock(&self.0.primary).take_if(|primary| primary == address);
+    }
 }
 
 impl fmt::Display for Sentinel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(&self.0.sentinels, f)?;
+        write_list(&self.0.sentinels, f)?;
         write!(f, "/{}", self.0.name)
     }
 }
 
-fn parse(said: &HashMap<String, String>, address: Option<(String, u16)>) -> Option<Answer> {
-    let epoch = said.get("config-epoch")?.parse().ok()?;
+/// The lock is held for a few assignments, in which nothing panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parse_answer(
+    fields: &HashMap<String, String>,
+    address: Option<(String, u16)>,
+) -> Option<Answer> {
+    let epoch = fields.get("config-epoch")?.parse().ok()?;
     let (host, port) = address?;
     Some(Answer { epoch, primary: Address::new(&host, port) })
 }
 
-/// Which of several failures to tell: one that the caller must mend, if there is any.
-fn worst(mut faults: Vec<Fault>) -> Fault {
-    let unavailable = |fault: &Fault| fault.kind() == registry_core::ErrorKind::Unavailable;
-    let worst = faults.iter().position(|fault| !unavailable(fault)).unwrap_or_default();
-    faults.swap_remove(worst)
+/// Returns one of several errors: one that the caller must fix, if there is any.
+fn most_actionable(mut errors: Vec<StoreError>) -> StoreError {
+    let actionable = errors.iter().position(|error| !error.is_unavailable());
+    errors.swap_remove(actionable.unwrap_or_default())
 }

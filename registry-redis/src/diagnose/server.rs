@@ -1,9 +1,9 @@
-//! How the servers are set up.
+//! Checks of the servers' versions and settings.
 
+use crate::client::Client;
 use crate::connect::Address;
-use crate::error::Fault;
+use crate::error::StoreError;
 use crate::info::Info;
-use crate::link::Link;
 use crate::options::Ack;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
@@ -11,34 +11,33 @@ use registry_core::diagnosis::Finding;
 use registry_core::{Error, Result};
 use std::time::{Duration, SystemTime};
 
-pub(super) async fn look(link: &Link) -> Result<Vec<Finding>> {
-    let (addresses, lost) = link.addresses().await;
-    let looks = addresses.iter().map(|address| async move {
-        let failed = |fault: Fault| vec![Finding::failed("server", &fault.into()).about(address)];
-        look_at(link, address).await.unwrap_or_else(failed)
+pub(super) async fn check_servers(client: &Client) -> Result<Vec<Finding>> {
+    let (addresses, failure) = client.servers().await;
+    let checks = addresses.iter().map(|address| async move {
+        let failed =
+            |error: StoreError| vec![Finding::failed("server", &error.into()).about(address)];
+        check_server(client, address).await.unwrap_or_else(failed)
     });
-    let mut findings = join_all(looks).await.concat();
-    findings.extend(lost.map(|fault| Finding::failed("server", &fault.into())));
+    let mut findings = join_all(checks).await.concat();
+    findings.extend(failure.map(|error| Finding::failed("server", &error.into())));
     Ok(findings)
 }
 
-async fn look_at(link: &Link, address: &Address) -> Result<Vec<Finding>, Fault> {
-    let mut connection = link.dial(address).await?;
-    let info = link.info(&mut connection).await?;
-    let mut findings = vec![release(&info), replicas(&info, link.is_cluster()), memory(&info)];
-    findings.extend(disk(link, &mut connection, &info).await);
-    findings.push(clock(link, &mut connection).await);
-    if link.is_cluster() {
-        return Ok(findings.into_iter().map(|finding| finding.about(address)).collect());
-    }
-    Ok(findings)
+async fn check_server(client: &Client, address: &Address) -> Result<Vec<Finding>, StoreError> {
+    let (mut connection, topology) = (client.dial(address).await?, client.topology());
+    let info = client.info(&mut connection).await?;
+    let lone_primary = || topology.judge_lone_primary();
+    let mut findings = vec![release(&info), replicas(&info, lone_primary), memory(&info)];
+    findings.extend(disk(client, &mut connection, &info).await);
+    findings.push(clock(client, &mut connection).await);
+    Ok(findings.into_iter().map(|finding| topology.label(finding, address)).collect())
 }
 
 fn release(info: &Info) -> Finding {
     const TESTED: [(&str, &str); 3] = [("Redis", "7.0"), ("Redis", "8.0"), ("Valkey", "8.1")];
-    let (name, version) = match info.said("valkey_version") {
+    let (name, version) = match info.get("valkey_version") {
         Some(version) => ("Valkey", version),
-        None => ("Redis", info.said("redis_version").unwrap_or_default()),
+        None => ("Redis", info.get("redis_version").unwrap_or_default()),
     };
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     let numbers = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -52,23 +51,19 @@ fn release(info: &Info) -> Finding {
     Finding::ok("release", format!("{name} {version}, {verdict}"))
 }
 
-fn replicas(info: &Info, is_cluster: bool) -> Finding {
-    let Some(count) = info.number("connected_slaves") else {
-        let message = "the server does not say whether it has replicas";
-        return Finding::warning("replicas", message, "ask who runs it");
-    };
-    match count {
-        0 if is_cluster => {
-            let message = "a primary without a replica: what lies on it goes when it fails";
-            Finding::warning("replicas", message, "give each primary a replica")
+fn replicas(info: &Info, lone_primary: impl FnOnce() -> Finding) -> Finding {
+    match info.number("connected_slaves") {
+        None => {
+            let message = "the server does not say whether it has replicas";
+            Finding::warning("replicas", message, "ask who runs it")
         }
-        0 => Finding::ok("replicas", "a primary without a replica: it has no stand-in"),
-        count => Finding::ok("replicas", format!("a primary with replicas: {count}")),
+        Some(0) => lone_primary(),
+        Some(count) => Finding::ok("replicas", format!("a primary with replicas: {count}")),
     }
 }
 
 fn memory(info: &Info) -> Finding {
-    let policy = info.said("maxmemory_policy").unwrap_or_default();
+    let policy = info.get("maxmemory_policy").unwrap_or_default();
     if policy.starts_with("allkeys") {
         let message =
             format!("the server may evict any key, and with it the registry: policy=`{policy}`");
@@ -93,49 +88,52 @@ fn memory(info: &Info) -> Finding {
     }
 }
 
-/// What a crash of the server loses.
-async fn disk(link: &Link, connection: &mut MultiplexedConnection, info: &Info) -> Vec<Finding> {
+/// Checks what a crash of the server loses.
+async fn disk(
+    client: &Client,
+    connection: &mut MultiplexedConnection,
+    info: &Info,
+) -> Vec<Finding> {
     let failed = ["rdb_last_bgsave_status", "aof_last_write_status"];
-    if let Some(failed) = failed.into_iter().find(|field| info.said(field) == Some("err")) {
+    if let Some(failed) = failed.into_iter().find(|field| info.get(field) == Some("err")) {
         let message =
             format!("the server could not write to its disk, and may refuse to serve: {failed}");
         return vec![Finding::error("disk", message, "make room, and see the server's log")];
     }
-    let acknowledged = match link.options().ack {
+    let acknowledged = match client.options().ack {
         Ack::Primary => "acknowledged is what the primary has in memory",
         Ack::Replicas(_) => "acknowledged is what replicas have in memory",
         Ack::Fsync { .. } => "acknowledged is what is on disk",
     };
-    if info.said("aof_enabled") != Some("1") {
+    if info.get("aof_enabled") != Some("1") {
         let message = format!(
             "no append-only file: a crash loses what was registered since the last snapshot; {acknowledged}"
         );
         let advice = "set appendonly to `yes`; without, who is alive registers again within a third of a ttl";
         return vec![Finding::warning("disk", message, advice)];
     }
-    let mut question = redis::cmd("CONFIG");
-    question.arg("GET").arg("appendfsync");
-    match link.ask::<Vec<String>>(connection, &question).await {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET").arg("appendfsync");
+    match client.query::<Vec<String>>(connection, &command).await {
         Ok(pair) => {
             let policy = pair.get(1).map_or("unknown", String::as_str);
             let message = format!("an append-only file, appendfsync=`{policy}`; {acknowledged}");
             vec![Finding::ok("disk", message)]
         }
-        Err(fault) => vec![
+        Err(error) => vec![
             Finding::ok("disk", format!("an append-only file; {acknowledged}")),
-            Finding::unasked("appendfsync", &fault.into()),
+            Finding::unasked("appendfsync", &error.into()),
         ],
     }
 }
 
-/// The server's clock is the one that leases run on. How far ours is from it only explains what
-/// logs say.
-async fn clock(link: &Link, connection: &mut MultiplexedConnection) -> Finding {
+/// Leases run on the server's clock. The skew of ours only helps to compare logs.
+async fn clock(client: &Client, connection: &mut MultiplexedConnection) -> Finding {
     let before = now();
-    let told: Result<(u64, u64), Error> =
-        link.ask(connection, &redis::cmd("TIME")).await.map_err(Error::from);
-    let (seconds, micros) = match told {
-        Ok(told) => told,
+    let time: Result<(u64, u64), Error> =
+        client.query(connection, &redis::cmd("TIME")).await.map_err(Error::from);
+    let (seconds, micros) = match time {
+        Ok(time) => time,
         Err(error) => return Finding::unasked("clock", &error),
     };
     let ours = before + (now().saturating_sub(before)) / 2;
@@ -147,7 +145,7 @@ async fn clock(link: &Link, connection: &mut MultiplexedConnection) -> Finding {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "it is compared with the server's, and no lease runs by it"
+    reason = "it is compared with the server's clock, and no lease depends on it"
 )]
 fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -159,31 +157,31 @@ mod tests {
     use registry_core::diagnosis::Level;
 
     #[test]
-    fn releases_are_told_by_their_own_names() {
-        let said = |text: &str| release(&Info::from(text));
-        assert!(said("redis_version:7.0.15\r\n").message.contains("Redis 7.0.15, whose like is"));
-        assert!(said("redis_version:7.4.1\r\n").message.contains("not among those tested"));
-        let valkey = said("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\n");
+    fn release_is_reported_by_its_own_name() {
+        let check = |text: &str| release(&Info::from(text));
+        assert!(check("redis_version:7.0.15\r\n").message.contains("Redis 7.0.15, whose like is"));
+        assert!(check("redis_version:7.4.1\r\n").message.contains("not among those tested"));
+        let valkey = check("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\n");
         assert!(valkey.message.contains("Valkey 8.1.1, whose like is tested"), "{valkey:?}");
-        assert_eq!(said("redis_version:6.0.16\r\n").level, Level::Warning);
-        assert_eq!(said("").level, Level::Warning);
+        assert_eq!(check("redis_version:6.0.16\r\n").level, Level::Warning);
+        assert_eq!(check("").level, Level::Warning);
     }
 
     #[test]
-    fn a_server_that_is_nearly_full_is_warned_of_and_one_that_evicts_is_an_error() {
-        let said = |used: u64, limit: u64, policy: &str| {
+    fn nearly_full_memory_is_a_warning_and_eviction_an_error() {
+        let check = |used: u64, limit: u64, policy: &str| {
             let text =
                 format!("used_memory:{used}\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n");
             memory(&Info::from(&*text)).level
         };
-        assert_eq!(said(900, 0, "noeviction"), Level::Ok);
-        assert_eq!(said(700, 1000, "noeviction"), Level::Ok);
-        assert_eq!(said(900, 1000, "volatile-lru"), Level::Warning);
-        assert_eq!(said(1, 0, "allkeys-lru"), Level::Error);
+        assert_eq!(check(900, 0, "noeviction"), Level::Ok);
+        assert_eq!(check(700, 1000, "noeviction"), Level::Ok);
+        assert_eq!(check(900, 1000, "volatile-lru"), Level::Warning);
+        assert_eq!(check(1, 0, "allkeys-lru"), Level::Error);
         assert_eq!(
             memory(&Info::from("used_memory:1\r\n")).level,
             Level::Warning,
-            "it is not told"
+            "unknown memory"
         );
     }
 }

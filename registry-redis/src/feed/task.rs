@@ -1,11 +1,11 @@
-//! The task of a feed. It waits for everything at once, and for nothing in particular.
+//! The task of a feed. It waits for all of its inputs at once, and for none of them in particular.
 
-use super::open_shard::OpenShard;
-use super::{Feed, Request};
+use super::queue::{Request, RequestQueue};
+use super::watched_shard::WatchedShard;
+use crate::client::{FeedConnection, RawLog};
 use crate::connect::Address;
-use crate::error::Fault;
+use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
-use crate::link::{FeedLink, RawLog};
 use crate::shard::Shard;
 use crate::store::{Page, Store};
 use futures_util::future::{BoxFuture, FutureExt, pending};
@@ -17,54 +17,58 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-/// How often watches are told of progress, and those that were dropped are looked for.
+/// How often watches receive progress, and dropped watches are removed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// By how much at most processes differ in when they look for due leases, so that not all do at once.
+/// The random delay of checks, which keeps processes from checking for expired leases all at once.
 const JITTER: Duration = Duration::from_millis(50);
 
-/// When a check that got no answer is made again.
+/// When a failed check is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) struct Task {
+pub(super) struct FeedTask {
     store: Arc<Store>,
-    feed: Feed,
-    joins: mpsc::Receiver<Request>,
-    shards: BTreeMap<Shard, OpenShard>,
-    /// The read under way.
-    reading: Option<BoxFuture<'static, Result<Read, Fault>>>,
-    /// The connection being made for a read that takes in new shards.
-    opening: Option<BoxFuture<'static, Result<FeedLink, Fault>>>,
-    /// What is being asked on the command connection.
+    queue: RequestQueue,
+    requests: mpsc::Receiver<Request>,
+    shards: BTreeMap<Shard, WatchedShard>,
+    /// The read in progress.
+    reading: Option<BoxFuture<'static, Result<Read, StoreError>>>,
+    /// The connection being made for a read that includes new shards.
+    connecting: Option<BoxFuture<'static, Result<FeedConnection, StoreError>>>,
+    /// The checks in progress, on the command connection.
     checks: FuturesUnordered<BoxFuture<'static, Check>>,
     jitter: Duration,
-    /// Where the read under way goes.
+    /// The server of the read in progress.
     address: Option<Address>,
 }
 
-/// What was read, and from where on.
+/// The result of a read, and the positions that it began at.
 struct Read {
-    link: FeedLink,
-    asked: Vec<(Shard, Position)>,
-    grown: Vec<RawLog>,
+    connection: FeedConnection,
+    from: Vec<(Shard, Position)>,
+    logs: Vec<RawLog>,
 }
 
-/// Whether the history of a shard went through a position.
+/// Whether the history of a shard contains a position.
 struct Check {
     shard: Shard,
     at: Position,
-    outcome: Result<Page, Fault>,
+    outcome: Result<Page, StoreError>,
 }
 
-impl Task {
-    pub(super) fn new(store: Arc<Store>, feed: Feed, joins: mpsc::Receiver<Request>) -> Self {
+impl FeedTask {
+    pub(super) fn new(
+        store: Arc<Store>,
+        queue: RequestQueue,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
         Self {
             store,
-            feed,
-            joins,
+            queue,
+            requests,
             shards: BTreeMap::new(),
             reading: None,
-            opening: None,
+            connecting: None,
             checks: FuturesUnordered::new(),
             jitter: random_below(JITTER),
             address: None,
@@ -73,102 +77,103 @@ impl Task {
 
     /// Serves watches until there are none, or the connection fails.
     pub(super) async fn run(mut self) {
-        tracing::debug!(link = ?self.store.link, "the feed begins");
+        tracing::debug!(client = ?self.store.client, "the feed begins");
         let outcome = self.serve().await;
-        tracing::debug!(link = ?self.store.link, ?outcome, "the feed ends");
-        if let Err(fault) = outcome {
-            while let Some((join, _)) = self.feed.next_or_retire(&mut self.joins) {
-                join.publisher.fail(fault.clone().into());
+        tracing::debug!(client = ?self.store.client, ?outcome, "the feed ends");
+        if let Err(error) = outcome {
+            while let Some((subscription, _)) = self.queue.next_or_stop(&mut self.requests) {
+                subscription.publisher.fail(error.clone().into());
             }
             for shard in self.shards.into_values() {
-                shard.fail(&fault);
+                shard.fail(&error);
             }
         }
     }
 
-    async fn serve(&mut self) -> Result<(), Fault> {
+    async fn serve(&mut self) -> Result<(), StoreError> {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next_check = self.next_check();
             tokio::select! {
-                Some(request) = self.joins.recv() => self.join(request),
-                link = done(&mut self.opening) => self.read(link?),
-                read = done(&mut self.reading) => {
-                    let link = self.take(read?);
-                    // Who was told something is not to wait until it is read on.
+                Some(request) = self.requests.recv() => self.subscribe(request),
+                connection = completed(&mut self.connecting) => self.start_read(connection?),
+                read = completed(&mut self.reading) => {
+                    let connection = self.publish(read?);
+                    // The watches that received something run before the next read.
                     yield_now().await;
-                    self.read(link);
+                    self.start_read(connection);
                 }
-                Some(check) = self.checks.next() => self.judge(check)?,
-                () = at(next_check) => self.check_due(),
+                Some(check) = self.checks.next() => self.finish_check(check)?,
+                () = sleep_until(next_check) => self.start_checks(),
                 _ = tick.tick() => self.tick()?,
             }
             while self.shards.is_empty() {
-                match self.feed.next_or_retire(&mut self.joins) {
-                    Some(request) => self.join(request),
+                match self.queue.next_or_stop(&mut self.requests) {
+                    Some(request) => self.subscribe(request),
                     None => return Ok(()),
                 }
             }
         }
     }
 
-    fn join(&mut self, (join, answer): Request) {
-        let mut join = join;
+    fn subscribe(&mut self, (mut subscription, reply): Request) {
         let from = loop {
-            let (shard, at) = (join.shard, join.at);
-            let open = self.shards.entry(shard).or_insert_with(|| {
-                // The read under way knows nothing of it. It goes on until there is a new connection.
-                self.opening.get_or_insert_with(|| open(self.store.clone(), shard));
-                OpenShard::new(at)
+            let (shard, at) = (subscription.shard, subscription.at);
+            let watched = self.shards.entry(shard).or_insert_with(|| {
+                // The read in progress does not include it. It goes on until the new connection is made.
+                self.connecting.get_or_insert_with(|| connect(self.store.clone(), shard));
+                WatchedShard::new(at)
             });
-            match open.join(join) {
+            match watched.subscribe(subscription) {
                 Ok(from) => break from,
-                // Its history is fresh from the server, ours is not.
+                // The history of the watch comes from the server just now: ours is the outdated one.
                 Err(refused) => {
-                    join = *refused;
+                    subscription = *refused;
                     self.close(shard, Gap::Forked);
                 }
             }
         };
-        // A caller that is gone has dropped its watch too, and that is noticed in time.
-        let _ = answer.send(from);
+        // A cancelled caller has dropped its watch too, which the next tick removes.
+        let _ = reply.send(from);
     }
 
-    /// Reads all shards from where they are. A read under way is given up with its connection.
-    fn read(&mut self, mut link: FeedLink) {
+    /// Starts a read of all shards from their positions. It replaces a read in progress.
+    fn start_read(&mut self, mut connection: FeedConnection) {
         if self.shards.is_empty() {
             return;
         }
-        self.opening = None;
-        self.address = Some(link.address().clone());
-        let asked: Vec<_> = self.shards.iter().map(|(shard, open)| (*shard, open.at())).collect();
+        self.connecting = None;
+        self.address = Some(connection.address().clone());
+        let from: Vec<_> =
+            self.shards.iter().map(|(shard, watched)| (*shard, watched.at())).collect();
         let log = |(shard, at): &(Shard, Position)| {
-            (self.store.link.keyspace().log(*shard).to_owned(), at.revision)
+            (self.store.client.keyspace().log(*shard).to_owned(), at.revision)
         };
-        let logs: Vec<_> = asked.iter().map(log).collect();
+        let logs: Vec<_> = from.iter().map(log).collect();
         let read = async move {
-            let grown = link.read(&logs).await?;
-            Ok(Read { link, asked, grown })
+            let logs = connection.read(&logs).await?;
+            Ok(Read { connection, from, logs })
         };
         self.reading = Some(read.boxed());
     }
 
-    /// Takes in what was read. Gives the connection to read on.
-    fn take(&mut self, Read { link, asked, grown }: Read) -> FeedLink {
-        for (log, entries) in grown {
-            let keyspace = self.store.link.keyspace();
-            let asked = asked.iter().find(|(shard, _)| keyspace.log(*shard) == log);
-            let Some((shard, from)) = asked.copied() else { continue };
-            // It may have been closed since, or closed and opened elsewhere.
-            let Some(open) = self.shards.get_mut(&shard).filter(|open| open.at() == from) else {
+    /// Publishes what was read. Returns the connection for the next read.
+    fn publish(&mut self, Read { connection, from, logs }: Read) -> FeedConnection {
+        for (log, entries) in logs {
+            let keyspace = self.store.client.keyspace();
+            let from = from.iter().find(|(shard, _)| keyspace.log(*shard) == log);
+            let Some((shard, from)) = from.copied() else { continue };
+            // The shard may have been closed since, or closed and opened at another position.
+            let Some(watched) = self.shards.get_mut(&shard).filter(|watched| watched.at() == from)
+            else {
                 continue;
             };
-            let quarter = u64::from(self.store.link.options().log_cap / 4).max(1);
+            let quarter = u64::from(self.store.client.options().log_cap / 4).max(1);
             let gap = entries.into_iter().try_for_each(|entry| {
-                open.take(&Entry::parse(entry)?)?;
-                if open.unreported() >= quarter {
-                    open.report();
+                watched.apply(&Entry::parse(entry)?)?;
+                if watched.unreported_revisions() >= quarter {
+                    watched.report_progress();
                 }
                 Ok(())
             });
@@ -176,99 +181,102 @@ impl Task {
                 self.close(shard, gap);
             }
         }
-        link
+        connection
     }
 
-    /// Gives a shard up since its log does not lead on. The server says why; if it sees nothing wrong,
-    /// the log holds what this library did not write.
+    /// Ends the watches of a shard whose log does not continue at its position. The server is asked for
+    /// the reason; if it sees none, the log contains entries that this library did not write.
     fn close(&mut self, shard: Shard, gap: Gap) {
-        let Some(open) = self.shards.remove(&shard) else { return };
+        let Some(watched) = self.shards.remove(&shard) else { return };
         let store = self.store.clone();
         tokio::spawn(async move {
-            let outcome = store.open(shard, open.at(), 1).await;
-            open.fail(&outcome.err().unwrap_or_else(|| gap.into()));
+            let outcome = store.read_log(shard, watched.at(), 1).await;
+            watched.fail(&outcome.err().unwrap_or_else(|| gap.into()));
         });
     }
 
     fn next_check(&self) -> Option<Instant> {
-        let next = self.shards.values().filter_map(OpenShard::next_check).min();
+        let next = self.shards.values().filter_map(WatchedShard::next_check).min();
         next.map(|next| next + self.jitter)
     }
 
-    /// Checks the shards whose time has come. It also lets due leases expire.
-    fn check_due(&mut self) {
+    /// Starts the checks that are due. A check also lets the server delete expired leases.
+    fn start_checks(&mut self) {
         let now = Instant::now();
-        for (shard, open) in &mut self.shards {
-            if open.next_check().is_some_and(|next| next + self.jitter <= now) {
-                self.checks.push(check(self.store.clone(), *shard, open));
+        for (shard, watched) in &mut self.shards {
+            if watched.next_check().is_some_and(|next| next + self.jitter <= now) {
+                self.checks.push(check(self.store.clone(), *shard, watched));
             }
         }
     }
 
-    fn judge(&mut self, Check { shard, at, outcome }: Check) -> Result<(), Fault> {
-        let Some(open) = self.shards.get_mut(&shard) else { return Ok(()) };
-        open.end_check();
+    fn finish_check(&mut self, Check { shard, at, outcome }: Check) -> Result<(), StoreError> {
+        let Some(watched) = self.shards.get_mut(&shard) else { return Ok(()) };
+        watched.end_check();
         match outcome {
             Ok(Page { end, due, .. }) => {
-                open.expect(end);
+                watched.expect(end);
                 match due {
-                    // More leases are due than one call lets expire.
+                    // More leases have expired than one call deletes.
                     Some(Duration::ZERO) => {
-                        self.checks.push(check(self.store.clone(), shard, open));
+                        self.checks.push(check(self.store.clone(), shard, watched));
                     }
-                    Some(due) => open.check_by(Instant::now() + due),
+                    Some(due) => watched.check_by(Instant::now() + due),
                     None => {}
                 }
             }
-            Err(Fault::Compacted | Fault::Diverged) if open.at() != at => {
-                // It has read on meanwhile, so it may well be past what is gone.
-                self.checks.push(check(self.store.clone(), shard, open));
+            Err(StoreError::Compacted | StoreError::Diverged) if watched.at() != at => {
+                // The feed has read on meanwhile, and may be past what was trimmed.
+                self.checks.push(check(self.store.clone(), shard, watched));
             }
-            Err(fault @ (Fault::Compacted | Fault::Diverged)) => {
-                if let Some(open) = self.shards.remove(&shard) {
-                    open.fail(&fault);
+            Err(error @ (StoreError::Compacted | StoreError::Diverged)) => {
+                if let Some(watched) = self.shards.remove(&shard) {
+                    watched.fail(&error);
                 }
             }
-            Err(fault) if fault.is_demotion() => return Err(fault),
-            Err(fault) => {
-                tracing::warn!(?shard, %fault, "could not look for due leases, will try again");
-                open.check_by(Instant::now() + RETRY_AFTER);
+            Err(error) if error.is_demotion() => return Err(error),
+            Err(error) => {
+                tracing::warn!(?shard, %error, "could not check for expired leases, will try again");
+                watched.check_by(Instant::now() + RETRY_AFTER);
             }
         }
         Ok(())
     }
 
-    fn tick(&mut self) -> Result<(), Fault> {
-        if self.shards.values().any(OpenShard::is_stranded) {
-            return Err(Fault::Stranded);
+    fn tick(&mut self) -> Result<(), StoreError> {
+        if self.shards.values().any(WatchedShard::is_stalled) {
+            return Err(StoreError::FeedStalled);
         }
         if let Some(address) = &self.address
-            && !self.shards.keys().all(|shard| self.store.link.leads_to(address, *shard))
+            && !self.shards.keys().all(|shard| self.store.client.is_current(address, *shard))
         {
-            return Err(Fault::Moved);
+            return Err(StoreError::ShardMoved);
         }
-        self.shards.retain(|_, open| {
-            if open.unreported() > 0 {
-                open.report();
+        self.shards.retain(|_, watched| {
+            if watched.unreported_revisions() > 0 {
+                watched.report_progress();
             }
-            open.prune()
+            watched.prune()
         });
         Ok(())
     }
 }
 
-fn open(store: Arc<Store>, shard: Shard) -> BoxFuture<'static, Result<FeedLink, Fault>> {
-    async move { store.link.feed(shard).await }.boxed()
+fn connect(
+    store: Arc<Store>,
+    shard: Shard,
+) -> BoxFuture<'static, Result<FeedConnection, StoreError>> {
+    async move { store.client.connect_feed(shard).await }.boxed()
 }
 
-fn check(store: Arc<Store>, shard: Shard, open: &mut OpenShard) -> BoxFuture<'static, Check> {
-    open.begin_check();
-    let at = open.at();
-    async move { Check { shard, at, outcome: store.open(shard, at, 1).await } }.boxed()
+fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFuture<'static, Check> {
+    watched.begin_check();
+    let at = watched.at();
+    async move { Check { shard, at, outcome: store.read_log(shard, at, 1).await } }.boxed()
 }
 
-/// Waits for what is under way, if anything is, and takes it out.
-async fn done<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+/// Waits for the work in progress, if there is any, and removes it.
+async fn completed<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
     match work {
         Some(running) => {
             let outcome = running.await;
@@ -279,7 +287,7 @@ async fn done<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-async fn at(instant: Option<Instant>) {
+async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => time::sleep_until(instant).await,
         None => pending().await,
@@ -287,7 +295,7 @@ async fn at(instant: Option<Instant>) {
 }
 
 fn random_below(limit: Duration) -> Duration {
-    // Without randomness the processes look at the same time, which costs the server a little.
+    // Without randomness the processes check at the same time, which costs the server a little.
     let fraction = getrandom::u32().map_or(0.0, |bits| f64::from(bits) / f64::from(u32::MAX));
     limit.mul_f64(fraction)
 }

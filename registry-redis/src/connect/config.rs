@@ -1,38 +1,34 @@
-//! From a URL to what is to be connected to.
+//! What to connect to, from a URL and options.
 
 use super::cluster::Cluster;
-use super::dial::Certificates;
+use super::dial::{Certificates, Dialer};
 use super::sentinel::Sentinel;
-use super::{Address, Dialer, Topology};
+use super::standalone::Standalone;
+use super::topology::Topology;
 use crate::options::{Ack, RedisOptions};
-use registry_core::{Error, ErrorKind, Host, Result, Target};
-
-/// The port of a server that names none.
-const SERVER_PORT: u16 = 6379;
-
-/// The port of a sentinel that names none.
-const SENTINEL_PORT: u16 = 26379;
+use registry_core::{Error, ErrorKind, Result, Target};
 
 /// The prefix of a URL that names none.
 const DEFAULT_PREFIX: &str = "registry";
 
-/// What a URL and the options say.
+/// The settings of a URL and its options, checked.
 #[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) topology: Topology,
+pub(crate) struct ConnectConfig {
+    pub(crate) topology: Box<dyn Topology>,
     pub(crate) dialer: Dialer,
     pub(crate) prefix: String,
     pub(crate) options: RedisOptions,
 }
 
-/// What stands before `://`.
+/// The scheme of a URL.
 #[derive(Clone, Copy)]
 struct Scheme {
-    kind: &'static str,
-    is_secured: bool,
+    /// The scheme without TLS.
+    plain: &'static str,
+    uses_tls: bool,
 }
 
-impl Setup {
+impl ConnectConfig {
     pub(crate) fn new(target: &Target, mut options: RedisOptions) -> Result<Self> {
         options.check()?;
         let scheme = Scheme::of(target)?;
@@ -51,53 +47,20 @@ impl Setup {
             user: target.user().map(str::to_owned),
             password: target.password().cloned(),
             database: 0,
-            tls: scheme.is_secured.then(|| certificates(target)).transpose()?,
+            tls: scheme.uses_tls.then(|| certificates(target)).transpose()?,
         };
-        let topology = match scheme.kind {
+        let topology: Box<dyn Topology> = match scheme.plain {
             "redis" => {
-                let [host] = target.hosts() else {
-                    return Err(invalid(
-                        "redis:// names exactly one host; several are redis+sentinel:// or redis+cluster://",
-                    ));
-                };
-                dialer.database = parse_database(target.path())?;
-                Topology::Standalone(address(host, SERVER_PORT))
+                let (standalone, database) = Standalone::parse(target)?;
+                dialer.database = database;
+                Box::new(standalone)
             }
             "redis+sentinel" => {
-                let (name, database) =
-                    target.path().split_once('/').unwrap_or_else(|| (target.path(), ""));
-                if name.is_empty() {
-                    return Err(invalid(
-                        "the path of redis+sentinel:// is what the sentinels call the primary, as in redis+sentinel://s1,s2,s3/mymaster",
-                    ));
-                }
-                dialer.database = parse_database(database)?;
-                let sentinels = addresses(target, SENTINEL_PORT)?;
-                let (user, password) = match target.option("sentinel_login") {
-                    Some("same") => (dialer.user.clone(), dialer.password.clone()),
-                    Some(other) => {
-                        let message = format!("option `sentinel_login` is `same`, got=`{other}`");
-                        return Err(invalid(message));
-                    }
-                    None => {
-                        let (user, password) = options.sentinel_login.clone().unzip();
-                        (user.flatten(), password)
-                    }
-                };
-                let asker = Dialer { user, password, database: 0, tls: dialer.tls.clone() };
-                let deadline = options.connect_deadline / 2;
-                let sentinel = Sentinel::new(sentinels, name.to_owned(), asker, deadline);
-                Topology::Sentinel(sentinel)
+                let (sentinel, database) = Sentinel::parse(target, &options, &dialer)?;
+                dialer.database = database;
+                Box::new(sentinel)
             }
-            _ => {
-                if !target.path().is_empty() {
-                    return Err(invalid(
-                        "redis+cluster:// has no path: a cluster has one database",
-                    ));
-                }
-                let turn = getrandom::u32().unwrap_or_default() as usize;
-                Topology::Cluster(Cluster::new(addresses(target, SERVER_PORT)?, turn))
-            }
+            _ => Box::new(Cluster::parse(target)?),
         };
         Ok(Self { topology, dialer, prefix: prefix.to_owned(), options })
     }
@@ -105,7 +68,7 @@ impl Setup {
 
 impl Scheme {
     fn of(target: &Target) -> Result<Self> {
-        let (kind, is_secured) = match target.scheme() {
+        let (plain, uses_tls) = match target.scheme() {
             "redis" => ("redis", false),
             "rediss" => ("redis", true),
             "redis+sentinel" => ("redis+sentinel", false),
@@ -119,45 +82,25 @@ impl Scheme {
                 return Err(invalid(message));
             }
         };
-        if is_secured && !cfg!(feature = "tls") {
+        if uses_tls && !cfg!(feature = "tls") {
             let message = format!(
                 "`{}://` is not built in: add the feature `tls` of registry-redis (`redis-tls` of service-registry)",
                 target.scheme()
             );
             return Err(invalid(message));
         }
-        Ok(Self { kind, is_secured })
+        Ok(Self { plain, uses_tls })
     }
 
     fn allow_options(self, target: &Target) -> Result<()> {
         let mut known = vec!["prefix", "ack"];
-        if self.is_secured {
+        if self.uses_tls {
             known.extend(["ca", "cert", "key"]);
         }
-        if self.kind == "redis+sentinel" {
+        if self.plain == "redis+sentinel" {
             known.push("sentinel_login");
         }
         target.allow_options(&known)
-    }
-}
-
-fn address(host: &Host, default: u16) -> Address {
-    Address::new(host.name(), host.port().unwrap_or(default))
-}
-
-fn addresses(target: &Target, default: u16) -> Result<Vec<Address>> {
-    if target.hosts().is_empty() {
-        return Err(invalid(format!("{}:// names at least one host", target.scheme())));
-    }
-    Ok(target.hosts().iter().map(|host| address(host, default)).collect())
-}
-
-fn parse_database(path: &str) -> Result<u32> {
-    match path {
-        "" => Ok(0),
-        path => path
-            .parse()
-            .map_err(|_| invalid(format!("a database is a number or left out, got=`{path}`"))),
     }
 }
 
@@ -177,7 +120,7 @@ fn parse_ack(text: &str) -> Result<Ack> {
     })
 }
 
-/// [`Scheme::of`] has refused what needs them.
+/// [`Scheme::of`] refuses the schemes that need them.
 #[cfg(not(feature = "tls"))]
 fn certificates(_: &Target) -> Result<Certificates> {
     Err(invalid("TLS is not built in"))
@@ -188,7 +131,7 @@ fn certificates(target: &Target) -> Result<Certificates> {
     use redis::{Client, ClientTlsConfig, TlsCertificates};
     use rustls::crypto::{CryptoProvider, ring};
 
-    // Where the program has chosen no cryptography, the client could not choose either, and panics.
+    // The redis crate panics where the program has installed no cryptography provider.
     if CryptoProvider::get_default().is_none() {
         ring::default_provider().install_default().ok(); // another thread may have been faster
     }
@@ -196,9 +139,12 @@ fn certificates(target: &Target) -> Result<Certificates> {
     let client_tls =
         files.identity.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
     let certificates = TlsCertificates { client_tls, root_cert: files.ca };
-    // What is in them is read at each connection: what is wrong with that is no matter of a server.
+    // The redis crate parses the files at each connection, and would blame the server for a bad one.
     Client::build_with_tls("rediss://localhost", certificates.clone()).map_err(|error| {
-        invalid("what the options `ca`, `cert` and `key` name is no such thing").with_source(error)
+        invalid(
+            "the files of the options `ca`, `cert` and `key` are no certificates and keys in PEM",
+        )
+        .with_source(error)
     })?;
     Ok(certificates)
 }
@@ -211,41 +157,39 @@ fn invalid(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    fn setup(url: &str) -> Result<Setup> {
-        Setup::new(&url.parse().unwrap(), RedisOptions::default())
+    fn config(url: &str) -> Result<ConnectConfig> {
+        ConnectConfig::new(&url.parse().unwrap(), RedisOptions::default())
     }
 
     #[test]
     fn a_url_names_a_server_and_a_prefix() {
-        let Setup { topology, dialer, prefix, .. } =
-            setup("redis://app:s3cret@[::1]:7000/2?prefix=prod%2Feu").unwrap();
-        assert!(matches!(topology, Topology::Standalone(at) if at.to_string() == "[::1]:7000"));
+        let ConnectConfig { topology, dialer, prefix, .. } =
+            config("redis://app:s3cret@[::1]:7000/2?prefix=prod%2Feu").unwrap();
+        assert_eq!(topology.to_string(), "[::1]:7000");
         assert_eq!((dialer.user.as_deref(), dialer.database), (Some("app"), 2));
         assert_eq!(dialer.password.as_ref().unwrap().reveal(), "s3cret");
         assert_eq!(prefix, "prod/eu");
         assert!(!format!("{dialer:?}").contains("s3cret"));
 
-        let Setup { topology, dialer, prefix, options } = setup("redis://h").unwrap();
-        assert!(matches!(topology, Topology::Standalone(at) if at.to_string() == "h:6379"));
+        let ConnectConfig { topology, dialer, prefix, options } = config("redis://h").unwrap();
+        assert_eq!(topology.to_string(), "h:6379");
         assert_eq!((dialer.database, prefix.as_str()), (0, "registry"));
         assert_eq!(options.ack, Ack::Primary);
     }
 
     #[test]
     fn a_url_names_sentinels_or_nodes() {
-        let of_sentinel = setup("redis+sentinel://s1,s2:7/mymaster/3").unwrap();
+        let of_sentinel = config("redis+sentinel://s1,s2:7/mymaster/3").unwrap();
         assert_eq!(of_sentinel.dialer.database, 3);
-        let told = format!("{:?}", of_sentinel.topology);
-        assert!(told.contains("[s1:26379, s2:7]") && told.contains("mymaster"), "{told}");
-        let of_cluster = setup("redis+cluster://h1:7000,h2").unwrap();
-        let told = format!("{:?}", of_cluster.topology);
-        assert!(told.contains("[h1:7000, h2:6379]"), "{told}");
+        assert_eq!(of_sentinel.topology.to_string(), "s1:26379,s2:7/mymaster");
+        let of_cluster = config("redis+cluster://h1:7000,h2").unwrap();
+        assert_eq!(of_cluster.topology.to_string(), "h1:7000,h2:6379");
     }
 
     #[test]
-    fn who_must_have_a_write_is_an_option() {
+    fn ack_option_is_parsed() {
         let ack =
-            |text: &str| setup(&format!("redis://h?ack={text}")).map(|setup| setup.options.ack);
+            |text: &str| config(&format!("redis://h?ack={text}")).map(|config| config.options.ack);
         assert_eq!(ack("primary").unwrap(), Ack::Primary);
         assert_eq!(ack("replicas:2").unwrap(), Ack::Replicas(2));
         assert_eq!(ack("fsync").unwrap(), Ack::Fsync { replicas: 0 });
@@ -256,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_serve_is_refused() {
+    fn unsupported_urls_are_refused() {
         let bad = [
             "etcd://h",
             "redis+tls://h",
@@ -279,25 +223,25 @@ mod tests {
             "redis+cluster://h/1",
         ];
         for bad in bad {
-            assert_eq!(setup(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+            assert_eq!(config(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
     }
 
     #[cfg(feature = "tls")]
     #[test]
-    fn what_looks_like_a_certificate_and_is_none_is_invalid_and_not_unavailable() {
+    fn malformed_certificate_is_invalid_and_not_unavailable() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n")
             .unwrap();
-        let error = setup(&format!("rediss://h?ca={}", path.display())).unwrap_err();
+        let error = config(&format!("rediss://h?ca={}", path.display())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     }
 
     #[cfg(not(feature = "tls"))]
     #[test]
-    fn tls_that_is_not_built_in_is_said_with_the_feature_to_add() {
-        let error = setup("rediss://h").unwrap_err();
+    fn missing_tls_feature_is_named_in_the_error() {
+        let error = config("rediss://h").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("feature `tls`"), "{error}");
     }

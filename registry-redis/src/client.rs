@@ -1,0 +1,311 @@
+//! A client of the servers of a prefix: one connection for commands to each server in use, made when it is
+//! needed, and one for each feed.
+//!
+//! The client never repeats a call whose outcome is unknown. It does not use a connection again that
+//! failed; the next call makes another. (The `ConnectionManager` of the redis crate hides when it reconnects,
+//! and its multiplexed connection never does, so slots of our own hold the latter.) A redirected call was
+//! not executed: the client follows redirects.
+
+mod feed_connection;
+mod session;
+
+pub(crate) use self::feed_connection::{FeedConnection, RawLog};
+
+use self::session::{Call, Session};
+use crate::connect::{Address, ConnectConfig, Dialer, Redirect, Topology};
+use crate::deadline::with_deadline;
+use crate::error::StoreError;
+use crate::info::Info;
+use crate::options::{Ack, RedisOptions};
+use crate::scripts;
+use crate::shard::{FORMAT, KeyGroup, Keyspace, Shard};
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, Script};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many redirects a call follows. In a healthy Cluster it meets one at most.
+const MAX_REDIRECTS: usize = 4;
+
+/// A client of the servers of a prefix.
+pub(crate) struct Client {
+    topology: Box<dyn Topology>,
+    dialer: Dialer,
+    keyspace: Keyspace,
+    options: RedisOptions,
+    sessions: Mutex<HashMap<SessionKey, Arc<SessionSlot>>>,
+    /// Whether the layout of the prefix was checked since the last connection was made.
+    is_verified: AtomicBool,
+}
+
+/// What a session is cached by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct SessionKey {
+    address: Address,
+    /// Whether it is for writes that wait for replicas. Other calls must not queue behind them.
+    waits_for_ack: bool,
+}
+
+/// The lock is held while a session is being made, so that concurrent callers share it.
+type SessionSlot = tokio::sync::Mutex<Option<Arc<Session>>>;
+
+impl Client {
+    /// Connects and checks the layout of the prefix, so that a wrong server or option fails at once.
+    pub(crate) async fn connect(config: ConnectConfig) -> Result<Self, StoreError> {
+        let ConnectConfig { topology, dialer, prefix, options } = config;
+        let keyspace = Keyspace::new(&prefix, options.shards);
+        let (sessions, is_verified) = (Mutex::default(), AtomicBool::new(false));
+        let client = Self { topology, dialer, keyspace, options, sessions, is_verified };
+        client.verify_layout().await?;
+        Ok(client)
+    }
+
+    pub(crate) fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.options
+    }
+
+    pub(crate) fn topology(&self) -> &dyn Topology {
+        &*self.topology
+    }
+
+    /// Runs `script` on `shard`: one round trip, unless the server does not know the script yet or
+    /// redirects the call.
+    pub(crate) async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        shard: Shard,
+        args: &[&[u8]],
+    ) -> Result<T, StoreError> {
+        self.call(&Call { script, group: KeyGroup::Shard(shard), args, ack: Ack::Primary }).await
+    }
+
+    /// Runs a `script` that writes, and waits for the acknowledgements that the options ask for.
+    pub(crate) async fn write<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        shard: Shard,
+        args: &[&[u8]],
+    ) -> Result<T, StoreError> {
+        self.call(&Call { script, group: KeyGroup::Shard(shard), args, ack: self.options.ack })
+            .await
+    }
+
+    /// Makes a connection of its own for blocking reads of the log of `shard`, and of the other logs on
+    /// the same server.
+    pub(crate) async fn connect_feed(&self, shard: Shard) -> Result<FeedConnection, StoreError> {
+        with_deadline(self.options.connect_deadline, async {
+            let address = self.topology.locate(KeyGroup::Shard(shard)).await?;
+            let session =
+                Session::connect(&*self.topology, &self.dialer, &address, "registry-feed").await?;
+            let (connection, deadline) = (session.into_connection(), self.options.request_deadline);
+            Ok::<_, StoreError>(FeedConnection::new(address, connection, deadline))
+        })
+        .await
+    }
+
+    /// Returns the servers of the shards, as far as they are known, and an error if that of a shard is
+    /// not.
+    pub(crate) async fn servers(&self) -> (Vec<Address>, Option<StoreError>) {
+        let located = self.keyspace.shards().map(|shard| {
+            with_deadline(
+                self.options.connect_deadline,
+                self.topology.locate(KeyGroup::Shard(shard)),
+            )
+        });
+        let (mut addresses, mut failure) = (Vec::new(), None);
+        for located in join_all(located).await {
+            match located {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(error) => failure = Some(error),
+            }
+        }
+        (addresses, failure)
+    }
+
+    /// Makes a connection for questions about a server itself.
+    pub(crate) async fn dial(
+        &self,
+        address: &Address,
+    ) -> Result<MultiplexedConnection, StoreError> {
+        let dialled = self.dialer.dial(address, "registry-doctor");
+        with_deadline(self.options.connect_deadline, dialled).await
+    }
+
+    /// Returns what the server of such a connection reports about itself.
+    pub(crate) async fn info(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Info, StoreError> {
+        with_deadline(self.options.request_deadline, Info::ask(connection)).await
+    }
+
+    /// Runs a command on such a connection.
+    pub(crate) async fn query<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        with_deadline(self.options.request_deadline, command.query_async(connection)).await
+    }
+
+    /// Whether `shard` is still on the server at `address`, as far as is known.
+    pub(crate) fn is_current(&self, address: &Address, shard: Shard) -> bool {
+        let known = self.topology.known_server(KeyGroup::Shard(shard));
+        known.is_none_or(|known| known == *address)
+    }
+
+    /// Checks that the prefix has the layout of this library.
+    async fn verify_layout(&self) -> Result<(), StoreError> {
+        let ours = [FORMAT.to_string(), self.keyspace.len().to_string()];
+        let args = [ours[0].as_bytes(), ours[1].as_bytes()];
+        let (script, group) = (&*scripts::LAYOUT, KeyGroup::Layout);
+        let call = Call { script, group, args: &args, ack: Ack::Primary };
+        let [format, shards]: [String; 2] = self.call(&call).await?;
+        if [&format, &shards] != [&ours[0], &ours[1]] {
+            return Err(StoreError::LayoutMismatch { format, shards, ours: ours.join(", ") });
+        }
+        self.is_verified.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn call<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        let (mut redirects, mut ask) = (0, None);
+        loop {
+            let is_asking = ask.is_some();
+            let cached = if is_asking { None } else { self.cached_session(call) };
+            let (address, session) = match cached {
+                Some(cached) => cached,
+                None => Box::pin(self.locate_session(call, ask.take())).await?,
+            };
+            if call.group != KeyGroup::Layout && !self.is_verified.load(Ordering::Relaxed) {
+                Box::pin(self.verify_layout()).await?;
+            }
+            let keys = self.keyspace.keys(call.group);
+            let run = session.run(&self.options, keys, call, is_asking);
+            let outcome = with_deadline(self.options.request_deadline, run).await;
+            let Err(error) = outcome else { return outcome };
+            if error.breaks_connection() {
+                session.mark_broken();
+                self.topology.invalidate(&address);
+            }
+            redirects += 1;
+            if redirects > MAX_REDIRECTS {
+                return Err(error);
+            }
+            match self.topology.redirect(call.group, &address, &error) {
+                Some(Redirect::Moved) => {}
+                Some(Redirect::Ask(to)) => ask = Some(to),
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Returns the cached session for a call, if its server is known and connected.
+    fn cached_session(&self, call: &Call<'_>) -> Option<(Address, Arc<Session>)> {
+        let address = self.topology.known_server(call.group)?;
+        let key = SessionKey { address: address.clone(), waits_for_ack: call.waits_for_ack() };
+        let slot = self.sessions().get(&key)?.clone();
+        let session = slot.try_lock().ok()?.clone()?;
+        (!session.is_broken()).then_some((address, session))
+    }
+
+    /// Returns a session with the server of a call, or with the one that an `ASK` redirect named. Tries
+    /// the next candidate if a server cannot be reached: it has not received the call.
+    async fn locate_session(
+        &self,
+        call: &Call<'_>,
+        ask: Option<Address>,
+    ) -> Result<(Address, Arc<Session>), StoreError> {
+        let waits_for_ack = call.waits_for_ack();
+        let mut tried = None;
+        let located = with_deadline(self.options.connect_deadline, async {
+            let mut left = if ask.is_some() { 1 } else { self.topology.candidates() };
+            loop {
+                let address = match &ask {
+                    Some(ask) => ask.clone(),
+                    None => self.topology.locate(call.group).await?,
+                };
+                tried = Some(address.clone());
+                left -= 1;
+                let key = SessionKey { address: address.clone(), waits_for_ack };
+                let error = match self.session(&key).await {
+                    Ok(session) => return Ok((address, session)),
+                    Err(error) => error,
+                };
+                if !error.is_unavailable() || left == 0 {
+                    return Err(error);
+                }
+                self.topology.invalidate(&address);
+            }
+        });
+        let located = located.await;
+        if let (Err(error), Some(tried)) = (&located, &tried)
+            && error.is_unavailable()
+        {
+            self.topology.invalidate(tried);
+        }
+        located
+    }
+
+    /// Returns the session of a key, connecting if there is none.
+    ///
+    /// Concurrent callers wait here for the one that connects, each no longer than its deadline.
+    async fn session(&self, key: &SessionKey) -> Result<Arc<Session>, StoreError> {
+        let slot = {
+            let mut sessions = self.sessions();
+            if let Some(slot) = sessions.get(key) {
+                slot.clone()
+            } else {
+                sessions.retain(|_, slot| is_in_use(slot));
+                sessions.entry(key.clone()).or_default().clone()
+            }
+        };
+        let mut slot = slot.lock().await;
+        if let Some(session) = &*slot
+            && !session.is_broken()
+        {
+            return Ok(session.clone());
+        }
+        *slot = None;
+        let session =
+            Session::connect(&*self.topology, &self.dialer, &key.address, "registry").await?;
+        if self.topology.verifies_each_connection() {
+            self.is_verified.store(false, Ordering::Relaxed);
+        }
+        let session = Arc::new(session);
+        *slot = Some(session.clone());
+        Ok(session)
+    }
+
+    /// The lock is held for a moment, in which nothing panics.
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<SessionSlot>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a slot has a session or one is being made. The other slots are those of former servers.
+fn is_in_use(slot: &SessionSlot) -> bool {
+    let session = slot.try_lock();
+    session.map_or(true, |session| session.as_ref().is_some_and(|session| !session.is_broken()))
+}
+
+/// The servers and the database, without the credentials.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topology, self.dialer.database)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({self}, prefix `{}`)", self.keyspace.prefix())
+    }
+}

@@ -1,0 +1,56 @@
+//! A connection for blocking reads of logs.
+
+use crate::connect::Address;
+use crate::deadline::with_deadline;
+use crate::error::StoreError;
+use crate::history::RawEntry;
+use redis::aio::MultiplexedConnection;
+use std::time::Duration;
+
+/// A connection for blocking reads of logs. Dropping it closes it, and ends a read in progress.
+pub(crate) struct FeedConnection {
+    address: Address,
+    connection: MultiplexedConnection,
+    /// The deadline of a read.
+    deadline: Duration,
+}
+
+/// What was read from one log: its key and the entries.
+pub(crate) type RawLog = (String, Vec<RawEntry>);
+
+impl FeedConnection {
+    /// How long the server blocks until a log grows. A connection that was cut silently is noticed soon
+    /// after.
+    const BLOCK: Duration = Duration::from_secs(5);
+    /// How many entries of each log come in one reply.
+    const PAGE: usize = 256;
+
+    pub(super) fn new(
+        address: Address,
+        connection: MultiplexedConnection,
+        request_deadline: Duration,
+    ) -> Self {
+        Self { address, connection, deadline: Self::BLOCK + request_deadline }
+    }
+
+    /// Returns the address of the server.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Reads the entries of `logs` after the revision given for each. Waits until one of the logs has
+    /// any; returns nothing if none does in time.
+    pub(crate) async fn read(&mut self, logs: &[(String, u64)]) -> Result<Vec<RawLog>, StoreError> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(Self::PAGE).arg("BLOCK").arg(Self::BLOCK.as_secs() * 1000);
+        read.arg("STREAMS");
+        for (log, _) in logs {
+            read.arg(log);
+        }
+        for (_, revision) in logs {
+            read.arg(format!("{revision}-0"));
+        }
+        let reply = read.query_async::<Option<Vec<RawLog>>>(&mut self.connection);
+        Ok(with_deadline(self.deadline, reply).await?.unwrap_or_default())
+    }
+}

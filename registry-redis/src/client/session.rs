@@ -1,0 +1,146 @@
+//! A connection for commands whose server was checked, and how it runs a script.
+
+use crate::connect::{Address, Dialer, Topology};
+use crate::error::StoreError;
+use crate::info::Info;
+use crate::options::{Ack, RedisOptions};
+use crate::shard::KeyGroup;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) struct Session {
+    connection: MultiplexedConnection,
+    run_id: String,
+    is_broken: AtomicBool,
+}
+
+/// A script with its arguments, the keys that it runs on, and who must acknowledge it.
+pub(super) struct Call<'a> {
+    pub(super) script: &'a Script,
+    pub(super) group: KeyGroup,
+    pub(super) args: &'a [&'a [u8]],
+    pub(super) ack: Ack,
+}
+
+impl Call<'_> {
+    pub(super) fn waits_for_ack(&self) -> bool {
+        self.ack != Ack::Primary
+    }
+}
+
+impl Session {
+    /// Connects, and makes the handshake: the server must have the role that the URL says, and must
+    /// not evict keys.
+    pub(super) async fn connect(
+        topology: &dyn Topology,
+        dialer: &Dialer,
+        address: &Address,
+        name: &str,
+    ) -> Result<Self, StoreError> {
+        let mut connection = dialer.dial(address, name).await?;
+        let info = Info::ask(&mut connection).await?;
+        let run_id = info.get("run_id").ok_or(StoreError::MissingRunId)?.to_owned();
+        topology.check_role(&info)?;
+        if let Some(policy) =
+            info.get("maxmemory_policy").filter(|policy| policy.starts_with("allkeys"))
+        {
+            return Err(StoreError::EvictionPolicy(policy.to_owned()));
+        }
+        tracing::debug!(server = %address, %run_id, name, "connected");
+        Ok(Self { connection, run_id, is_broken: AtomicBool::new(false) })
+    }
+
+    pub(super) fn into_connection(self) -> MultiplexedConnection {
+        self.connection
+    }
+
+    /// Makes the next caller connect anew.
+    pub(super) fn mark_broken(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Runs a script on `keys`. With `is_asking`, another node has redirected this one call here.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        options: &RedisOptions,
+        keys: &[String],
+        call: &Call<'_>,
+        is_asking: bool,
+    ) -> Result<T, StoreError> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(call.script.get_hash()).arg(keys.len()).arg(keys);
+        command.arg(&self.run_id).arg(options.log_cap).arg(call.args);
+        let mut is_known = false;
+        loop {
+            let outcome = match (call.ack, is_asking) {
+                (Ack::Primary, false) => {
+                    let mut connection = self.connection.clone();
+                    command.query_async(&mut connection).await.map_err(StoreError::from)
+                }
+                (ack, is_asking) => {
+                    Box::pin(self.run_in_pipeline(options, &command, ack, is_asking)).await
+                }
+            };
+            match outcome {
+                Err(StoreError::Redis(error))
+                    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+                        && !is_known =>
+                {
+                    Box::pin(call.script.load_async(&mut self.connection.clone())).await?;
+                    is_known = true;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs a script in one pipeline with the commands before and after it.
+    async fn run_in_pipeline<T: FromRedisValue>(
+        &self,
+        options: &RedisOptions,
+        command: &Cmd,
+        ack: Ack,
+        is_asking: bool,
+    ) -> Result<T, StoreError> {
+        let mut pipeline = redis::pipe();
+        if is_asking {
+            pipeline.cmd("ASKING").ignore();
+        }
+        pipeline.add_command(command.clone());
+        // Shorter than our deadline, so that the server's count of acknowledgements arrives in time.
+        let timeout = options.request_deadline.mul_f64(0.75).as_millis();
+        let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
+        let mut connection = self.connection.clone();
+        match ack {
+            Ack::Primary => {
+                let (reply,) = pipeline.query_async(&mut connection).await?;
+                Ok(reply)
+            }
+            Ack::Replicas(wanted) => {
+                pipeline.cmd("WAIT").arg(wanted).arg(timeout);
+                let (reply, had): (T, u32) = pipeline.query_async(&mut connection).await?;
+                if had < wanted {
+                    return Err(StoreError::Unreplicated { wanted, had });
+                }
+                Ok(reply)
+            }
+            Ack::Fsync { replicas: wanted } => {
+                pipeline.cmd("WAITAOF").arg(1).arg(wanted).arg(timeout);
+                let (reply, (local, had)): (T, (u32, u32)) =
+                    pipeline.query_async(&mut connection).await?;
+                if local < 1 {
+                    return Err(StoreError::NotFsynced);
+                }
+                if had < wanted {
+                    return Err(StoreError::Unreplicated { wanted, had });
+                }
+                Ok(reply)
+            }
+        }
+    }
+}

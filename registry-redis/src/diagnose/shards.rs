@@ -1,0 +1,141 @@
+//! Checks of the shards of a prefix and the records in them.
+
+use crate::error::StoreError;
+use crate::load;
+use crate::scripts;
+use crate::shard::Shard;
+use crate::store::Store;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use registry_core::diagnosis::{self, Finding};
+use registry_core::{Error, Result, ServiceName};
+use std::collections::BTreeSet;
+
+/// How many services are read concurrently.
+const CONCURRENCY: usize = 16;
+
+pub(super) async fn check_shards(store: &Store) -> Result<Vec<Finding>> {
+    let keyspace = store.client.keyspace();
+    let inspections = keyspace
+        .shards()
+        .map(|shard| async move { (shard, ShardState::inspect(store, shard).await) });
+    let (mut states, mut failures) = (Vec::new(), Failures::default());
+    for (shard, inspected) in join_all(inspections).await {
+        match inspected {
+            Ok(state) => states.push((keyspace.hash_tag(shard), state)),
+            Err(error) => failures.add(keyspace.hash_tag(shard), error),
+        }
+    }
+    let used = states.iter().filter(|(_, state)| state.status != Status::Fresh).count();
+    let longest = states.iter().map(|(_, state)| state.log_len).max().unwrap_or_default();
+    let (all, cap) = (keyspace.len(), store.client.options().log_cap);
+    let mut findings = Vec::new();
+    if !states.is_empty() {
+        findings.push(Finding::ok(
+            "history",
+            format!(
+                "shards in use: {used} of {all}, the longest log has {longest} changes, and about {cap} are kept"
+            ),
+        ));
+    }
+    let damaged = states.iter().filter(|(_, state)| state.status == Status::Damaged);
+    let damaged: Vec<_> = damaged.map(|(name, _)| *name).collect();
+    if !damaged.is_empty() {
+        let message = format!(
+            "shards that lost a key, by eviction or by somebody's hand: {}",
+            damaged.join(", ")
+        );
+        let advice = "find out who deletes keys; who is alive registers again by itself";
+        findings.push(Finding::error("shards", message, advice));
+    }
+    findings.extend(failures.findings("shards"));
+    Ok(findings)
+}
+
+/// The shards that could not be checked, by error.
+#[derive(Default)]
+struct Failures<'a>(Vec<(Error, BTreeSet<&'a str>)>);
+
+impl<'a> Failures<'a> {
+    fn add(&mut self, shard: &'a str, error: impl Into<Error>) {
+        let error = error.into();
+        let text = error.chain().to_string();
+        match self.0.iter_mut().find(|(known, _)| known.chain().to_string() == text) {
+            Some((_, shards)) => _ = shards.insert(shard),
+            None => self.0.push((error, BTreeSet::from([shard]))),
+        }
+    }
+
+    /// Returns a finding for each error.
+    fn findings(self, check: &'static str) -> impl Iterator<Item = Finding> {
+        self.0.into_iter().map(move |(error, shards)| {
+            let shards = shards.into_iter().collect::<Vec<_>>().join(", ");
+            Finding::unanswered(check, &error).about(shards)
+        })
+    }
+}
+
+/// The state of a shard.
+struct ShardState {
+    status: Status,
+    log_len: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// It has never been used.
+    Fresh,
+    Whole,
+    Damaged,
+}
+
+impl ShardState {
+    async fn inspect(store: &Store, shard: Shard) -> Result<Self, StoreError> {
+        let (status, revision, first): (String, u64, u64) =
+            store.client.run(&scripts::INSPECT, shard, &[]).await?;
+        let status = match status.as_str() {
+            "FRESH" => Status::Fresh,
+            "WHOLE" => Status::Whole,
+            "DAMAGED" => Status::Damaged,
+            _ => return Err(StoreError::UnexpectedReply(status)),
+        };
+        // Revisions are dense. An empty log has no first one.
+        let log_len = if first == 0 { 0 } else { (revision + 1).saturating_sub(first) };
+        Ok(Self { status, log_len })
+    }
+}
+
+pub(super) async fn check_records(store: &Store) -> Result<Vec<Finding>> {
+    let keyspace = store.client.keyspace();
+    let listed = keyspace.shards().map(|shard| async move {
+        let services = store.services_in(shard).await;
+        (keyspace.hash_tag(shard), services)
+    });
+    let (mut services, mut failures) = (BTreeSet::new(), Failures::default());
+    for (shard, listed) in join_all(listed).await {
+        match listed {
+            Ok(listed) => services.extend(listed.into_iter().flat_map(ServiceName::new)),
+            Err(error) => failures.add(shard, error),
+        }
+    }
+    let surveys = stream::iter(&services).map(|service| async move {
+        let survey = load::survey(store, service).await;
+        (keyspace.hash_tag(keyspace.shard_of(service)), survey)
+    });
+    let surveys: Vec<_> = surveys.buffered(CONCURRENCY).collect().await;
+    let (mut instances, mut unreadable) = (0, Vec::new());
+    for (shard, survey) in surveys {
+        match survey {
+            Ok(survey) => {
+                instances += survey.instances;
+                unreadable.extend(survey.unreadable);
+            }
+            Err(error) => failures.add(shard, error),
+        }
+    }
+    let unreadable = unreadable.iter().map(|name| format!("`{name}`"));
+    let advice = "find out who writes them; they go when their ttl has passed";
+    let mut findings = diagnosis::records(services.len(), instances, unreadable, advice);
+    findings.extend(failures.findings("records"));
+    Ok(findings)
+}

@@ -1,0 +1,336 @@
+//! A shard as a feed follows it: a position, and the watches that continue from there.
+
+use super::queue::Subscription;
+use crate::error::StoreError;
+use crate::history::{Digest, Entry, Gap, Position};
+use crate::shard::split_member;
+use registry_core::{Batch, Origin, Publisher, ServiceName};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// After what time the history of a shard is checked again. A read does not notice a log that was wiped
+/// or trimmed: it blocks.
+const CHECK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long the feed may take to receive changes that a check has seen.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// A shard that has watches.
+#[derive(Debug)]
+pub(super) struct WatchedShard {
+    at: Position,
+    services: HashMap<ServiceName, WatchedService>,
+    /// The positions of watches that subscribed ahead of the feed: its history must contain them.
+    expected: BTreeMap<u64, Digest>,
+    /// The revision of the last progress that all watches received.
+    reported: u64,
+    /// When to check the shard: no lease expires before that.
+    check_at: Instant,
+    is_checking: bool,
+    /// Since when a check has seen changes that the feed has not received.
+    overdue: Option<Instant>,
+}
+
+/// A service and its watches.
+#[derive(Debug)]
+struct WatchedService {
+    service: ServiceName,
+    origin: Origin,
+    watchers: Vec<Watcher>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    publisher: Publisher,
+    /// The last revision that it was sent, or has read itself.
+    sent: u64,
+}
+
+impl WatchedShard {
+    /// Begins to follow the log at `at`.
+    pub(super) fn new(at: Position) -> Self {
+        Self {
+            at,
+            services: HashMap::new(),
+            expected: BTreeMap::new(),
+            reported: at.revision,
+            check_at: Instant::now() + CHECK_AFTER,
+            is_checking: false,
+            overdue: None,
+        }
+    }
+
+    pub(super) fn at(&self) -> Position {
+        self.at
+    }
+
+    /// Adds a watch. Returns the position after which it is published to, or the subscription itself if
+    /// the watch has another history.
+    pub(super) fn subscribe(
+        &mut self,
+        subscription: Subscription,
+    ) -> Result<Position, Box<Subscription>> {
+        let at = subscription.at;
+        if at.revision == self.at.revision && at.digest != self.at.digest {
+            return Err(Box::new(subscription));
+        }
+        let from = if at.revision > self.at.revision {
+            self.expected.insert(at.revision, at.digest);
+            at
+        } else {
+            self.at
+        };
+        if let Some(due) = subscription.due {
+            self.check_by(due);
+        }
+        let Subscription { service, origin, publisher, .. } = subscription;
+        let watched = self.services.entry(service.clone());
+        let watched =
+            watched.or_insert_with(|| WatchedService { service, origin, watchers: Vec::new() });
+        watched.watchers.push(Watcher { publisher, sent: from.revision });
+        Ok(from)
+    }
+
+    /// Advances over an entry and publishes it.
+    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), Gap> {
+        self.at.advance(entry)?;
+        self.overdue = None;
+        if self.expected.remove(&self.at.revision).is_some_and(|digest| digest != self.at.digest) {
+            return Err(Gap::Forked);
+        }
+        if let Some(ttl) = entry.ttl() {
+            self.check_by(Instant::now() + ttl);
+        }
+        self.publish(entry);
+        Ok(())
+    }
+
+    fn publish(&mut self, entry: &Entry) {
+        let Some((service, _)) = split_member(entry.member()) else { return };
+        let Some(watched) = self.services.get_mut(service) else { return };
+        let Some(change) = entry.change(&watched.service) else { return };
+        let batch = Batch::new(self.at.cursor(&watched.origin), vec![change]);
+        watched.publish(&batch);
+    }
+
+    /// How many revisions have passed since the last progress. Watches may not know of them, since the
+    /// changes were not theirs.
+    pub(super) fn unreported_revisions(&self) -> u64 {
+        self.at.revision - self.reported
+    }
+
+    /// Sends progress to all watches.
+    pub(super) fn report_progress(&mut self) {
+        for watched in self.services.values_mut() {
+            watched.publish(&Batch::progress(self.at.cursor(&watched.origin)));
+        }
+        self.reported = self.at.revision;
+    }
+
+    /// When to check the shard next, unless a check is in progress.
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        if self.is_checking { None } else { Some(self.check_at) }
+    }
+
+    /// Makes the next check happen no later than `instant`.
+    pub(super) fn check_by(&mut self, instant: Instant) {
+        self.check_at = self.check_at.min(instant);
+    }
+
+    /// Notes that a check begins. Its reply covers all present leases, so that from now on only new ones
+    /// make the next check earlier.
+    pub(super) fn begin_check(&mut self) {
+        self.is_checking = true;
+        self.check_at = Instant::now() + CHECK_AFTER;
+    }
+
+    pub(super) fn end_check(&mut self) {
+        self.is_checking = false;
+    }
+
+    /// Notes the end of the log as a check saw it, on another connection.
+    pub(super) fn expect(&mut self, end: u64) {
+        if end > self.at.revision {
+            self.overdue.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether the feed receives nothing although there are changes: its server is not, or no longer,
+    /// the one that the checks reach.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.overdue.is_some_and(|since| since.elapsed() >= STALLED_AFTER)
+    }
+
+    /// Removes the watches that were dropped. Returns whether any are left.
+    pub(super) fn prune(&mut self) -> bool {
+        self.services.retain(|_, watched| {
+            watched.watchers.retain(|watcher| !watcher.publisher.is_closed());
+            !watched.watchers.is_empty()
+        });
+        !self.services.is_empty()
+    }
+
+    /// Ends all watches.
+    pub(super) fn fail(self, error: &StoreError) {
+        for watcher in self.services.into_values().flat_map(|watched| watched.watchers) {
+            watcher.publisher.fail(error.clone().into());
+        }
+    }
+}
+
+impl WatchedService {
+    /// Publishes to every watch that has not come so far, and removes those that have ended.
+    fn publish(&mut self, batch: &Batch) {
+        let revision = batch.revision().get();
+        self.watchers.retain_mut(|watcher| {
+            if watcher.sent >= revision {
+                return true;
+            }
+            watcher.sent = revision;
+            watcher.publisher.publish(batch.clone())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::{entry, position};
+    use futures_util::{FutureExt, StreamExt};
+    use registry_core::{Change, ErrorKind, Watch};
+
+    const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
+
+    fn subscription(service: &str, at: Position) -> (Subscription, Watch) {
+        let service: ServiceName = service.parse().unwrap();
+        let origin = Origin::new("redis", "p", &service);
+        let (publisher, watch) = Watch::channel(at.cursor(&origin), Vec::new());
+        let due = None;
+        (
+            Subscription {
+                shard: crate::shard::Shard::of(&service, 1),
+                service,
+                origin,
+                at,
+                due,
+                publisher,
+            },
+            watch,
+        )
+    }
+
+    fn watched(at: u64, service: &str) -> (WatchedShard, Watch) {
+        let mut shard = WatchedShard::new(position(at));
+        let (subscription, watch) = subscription(service, position(at));
+        assert_eq!(shard.subscribe(subscription).unwrap(), position(at));
+        (shard, watch)
+    }
+
+    /// Returns the revision and the number of changes of each batch that the watch has received.
+    fn received(watch: &mut Watch) -> Vec<(u64, usize)> {
+        let batch = || watch.next().now_or_never()?.map(|batch| batch.unwrap());
+        std::iter::from_fn(batch).map(|b| (b.revision().get(), b.changes.len())).collect()
+    }
+
+    #[tokio::test]
+    async fn watch_receives_its_own_changes_and_progress_past_others() {
+        let (mut shard, mut watch) = watched(4, "a");
+        shard.apply(&entry(5, "a\u{1f}1", Some(RECORD))).unwrap();
+        shard.apply(&entry(6, "b\u{1f}1", Some(RECORD))).unwrap();
+        shard.apply(&entry(7, "a\u{1f}1", None)).unwrap();
+        shard.apply(&entry(8, "ab\u{1f}1", None)).unwrap();
+        assert_eq!(received(&mut watch), [(5, 1), (7, 1)]);
+        assert_eq!(shard.unreported_revisions(), 4);
+        shard.report_progress();
+        shard.report_progress();
+        assert_eq!(received(&mut watch), [(8, 0)]);
+        assert_eq!(shard.unreported_revisions(), 0);
+    }
+
+    #[tokio::test]
+    async fn watch_that_subscribes_ahead_receives_nothing_twice() {
+        let (mut shard, mut behind) = watched(4, "a");
+        let (ahead, mut watch) = subscription("a", position(6));
+        assert_eq!(shard.subscribe(ahead).unwrap(), position(6));
+        for n in 5..=7 {
+            shard.apply(&entry(n, "a\u{1f}1", None)).unwrap();
+        }
+        assert_eq!(received(&mut watch), [(7, 1)]);
+        assert_eq!(received(&mut behind), [(5, 1), (6, 1), (7, 1)]);
+    }
+
+    #[tokio::test]
+    async fn watch_that_subscribes_behind_learns_the_position_of_the_feed() {
+        let (mut shard, _first) = watched(4, "a");
+        let (late, mut watch) = subscription("a", position(2));
+        assert_eq!(shard.subscribe(late).unwrap(), position(4));
+        shard.apply(&entry(5, "a\u{1f}1", None)).unwrap();
+        assert_eq!(received(&mut watch), [(5, 1)]);
+    }
+
+    #[tokio::test]
+    async fn watch_with_another_history_is_refused() {
+        let (mut shard, _watch) = watched(4, "a");
+        let forked = |revision| Position { revision, ..position(99) };
+        let (same, _same) = subscription("a", forked(4));
+        assert!(shard.subscribe(same).is_err());
+        let (ahead, _ahead) = subscription("a", forked(5));
+        shard.subscribe(ahead).unwrap();
+        assert_eq!(shard.apply(&entry(5, "b\u{1f}1", None)), Err(Gap::Forked));
+    }
+
+    #[tokio::test]
+    async fn shard_without_watches_is_pruned() {
+        let (mut shard, watch) = watched(4, "a");
+        assert!(shard.prune());
+        drop(watch);
+        assert!(!shard.prune());
+    }
+
+    #[tokio::test]
+    async fn watch_receives_its_error_after_the_batches_before_it() {
+        let (mut shard, mut watch) = watched(4, "a");
+        shard.apply(&entry(5, "a\u{1f}1", None)).unwrap();
+        shard.fail(&StoreError::Diverged);
+        let batch = watch.next().now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
+        let error = watch.next().now_or_never().unwrap().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Diverged);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn check_is_due_with_the_first_lease_and_considers_leases_added_during_a_check() {
+        let start = Instant::now();
+        let (mut shard, _watch) = watched(4, "a");
+        assert_eq!(shard.next_check(), Some(start + CHECK_AFTER));
+        shard.check_by(start + Duration::from_secs(2));
+        shard.check_by(start + Duration::from_secs(3));
+        assert_eq!(shard.next_check(), Some(start + Duration::from_secs(2)));
+        shard.begin_check();
+        assert_eq!(shard.next_check(), None);
+        let mut brief = entry(5, "b\u{1f}1", Some(RECORD));
+        brief.set_ttl(Duration::from_secs(1));
+        shard.apply(&brief).unwrap();
+        shard.end_check();
+        shard.check_by(start + Duration::from_secs(4));
+        assert_eq!(shard.next_check(), Some(start + Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shard_is_stalled_when_known_changes_do_not_arrive() {
+        let (mut shard, _watch) = watched(4, "a");
+        shard.expect(4);
+        tokio::time::advance(2 * STALLED_AFTER).await;
+        assert!(!shard.is_stalled());
+        shard.expect(6);
+        tokio::time::advance(STALLED_AFTER / 2).await;
+        shard.expect(7);
+        shard.apply(&entry(5, "b\u{1f}1", None)).unwrap();
+        tokio::time::advance(STALLED_AFTER).await;
+        assert!(!shard.is_stalled(), "it advances");
+        shard.expect(7);
+        tokio::time::advance(STALLED_AFTER).await;
+        assert!(shard.is_stalled());
+    }
+}
