@@ -1,11 +1,11 @@
 //! The history of a shard: a log of changes, each chained to the one before by digests.
 //!
-//! The entry `<rev>-0` of the log is the change that made revision `rev`; revisions are dense. It holds
-//! `t` (`P` put or `D` deleted), `m` the member, `v` the record and `x` its ttl in ms (of a put), `p`
-//! and `d` the digests before and after it. A digest is the first 16 digits of
+//! The entry `<revision>-0` of the log is the change that made that revision; revisions are dense. It has the fields
+//! `t` (`P` put or `D` delete), `m` the member, `v` the record and `x` its ttl in ms (of a put), `p` and `d`
+//! the digests before and after it. A digest is the first 16 digits of
 //!
 //! ```text
-//! sha1(digest before 0x1F rev 0x1F type 0x1F member 0x1F record)
+//! sha1(digest before 0x1F revision 0x1F type 0x1F member 0x1F record)
 //! ```
 //!
 //! and the first digest of a shard is random. So two shards with a digest in common have the same history

@@ -1,10 +1,10 @@
 //! The service registry over Redis: one server, a primary under Sentinel or a Cluster, with the guarantees
 //! of the [contract](registry_core::Registry).
 //!
-//! Redis has no leases, no revisions and no watch that can be resumed. Here Lua scripts make them of
-//! its plain types: a script is atomic, so a change, its revision and its entry in a stream are one.
-//! Watches read the stream. There are no keys with a ttl, no keyspace notifications and no pub/sub:
-//! the first expire late, the others lose what is sent while nobody listens.
+//! Redis has no leases, no revisions and no watch that can be resumed. This crate builds them with Lua
+//! scripts from its plain types: a script is atomic, so a change, its revision and its entry in a stream
+//! are made together. Watches read the stream. The crate uses no keys with a ttl, no keyspace notifications
+//! and no pub/sub: the first expire late, the others lose messages while nobody listens.
 //!
 //! ```no_run
 //! use registry_core::{Registry, ServiceName};
@@ -21,30 +21,30 @@
 //!
 //! # What it promises beyond the contract
 //!
-//! * **Expiry** runs on a clock of its own that stands still in a restart or a failover: it costs no
-//!   lease any time, however long it took. Whoever touches a shard lets expire what is due, and every
-//!   process that watches in it does so on time: within 100 ms and a round trip, for up to 100 leases
-//!   at once, and some 25 ms more for each further 1,000.
+//! * **Expiry** runs on a clock of its own that stops during a restart or a failover: these cost leases no
+//!   time, however long they take. Every call deletes the expired leases of its shard, and every process
+//!   that watches a shard does so on time: within 100 ms and a round trip for up to 100 leases that
+//!   expire together, and some 25 ms more for each further 1,000.
 //! * **Every rollback is noticed**, by a chain of digests: a restart from an old file, a failover to a
-//!   replica that lagged, a wipe. A cursor from before it still resumes; one from beyond is `Diverged`.
-//!   An open watch learns it within 6 s at the latest, even if nothing happens.
-//! * **A server that is not the one to ask** any more is noticed: one that was made a replica, one that
-//!   was left behind when its address moved, and a primary that was cut off while Sentinel promoted
-//!   another (within some 10 s). To readers, too, it is `Unavailable`.
+//!   replica that lagged, a wipe. A cursor from before the rollback still resumes; a later one fails
+//!   `Diverged`. An open watch fails within 6 s, even if nothing changes.
+//! * **An outdated server** is noticed: one that became a replica, one whose address was moved to another
+//!   server, and a primary that was partitioned while Sentinel promoted another (within some 10 s). It is
+//!   `Unavailable` to readers, too.
 //! * **Cost**: a handle has one connection for commands, and a second one while there are watches; on a
-//!   Cluster one for commands to each node in use, and one for each shard that is watched in. With
-//!   [`ack`](RedisOptions::with_ack) there is one more for writes.
+//!   Cluster it has one for commands to each node in use, and one for each watched shard. With
+//!   [`ack`](RedisOptions::with_ack) it has one more for writes.
 //!
 //! # What it cannot promise
 //!
-//! * Redis loses acknowledged writes, by default at every crash and at every failover. That is found
-//!   out, and mended by who registers again: see the law *Lost write*.
-//! * A server that refuses writes, for want of memory, disk or replicas, is `Unavailable` to readers
-//!   too: nobody can renew there, so that what it shows is soon untrue.
-//! * A server clock set forward looks like time passing: leases expire early by as much.
-//! * A policy of `maxmemory` that evicts keys without a ttl (`allkeys-*`) destroys shards: such a server
-//!   is refused. Where it is set later, what it does is found out. Use `noeviction` or a `volatile-*` policy.
-//! * While a slot of a Cluster moves, what lies in it is `Unavailable` for moments.
+//! * Redis loses acknowledged writes, by default at every crash and at every failover. This is noticed,
+//!   and repaired when the owners of the records register again: see the law *Lost write*.
+//! * A server that refuses writes, for lack of memory, disk or replicas, is `Unavailable` to readers
+//!   too: nobody can renew a lease there, so that its records are soon outdated.
+//! * A server clock that is set forward looks like time that passes: leases expire early by as much.
+//! * A `maxmemory-policy` that evicts keys without a ttl (`allkeys-*`) destroys shards: such a server is
+//!   refused. If it is set later, evictions are noticed. Use `noeviction` or a `volatile-*` policy.
+//! * While a slot of a Cluster is being moved, its services are `Unavailable` for moments.
 //!
 //! # Rights
 //!
@@ -53,12 +53,12 @@
 //! +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd
 //! +xread +xrange +time +evalsha +script|load`.
 //!
-//! [`diagnose`](RedisRegistry::diagnose) would also ask `CONFIG GET appendfsync`, and does without.
-//! With [`ack`](RedisOptions::with_ack) also `+wait` or `+waitaof`; in a Cluster `+asking` is part of
-//! `+@connection`. A sentinel is asked `SENTINEL MASTER` and
+//! [`diagnose`](RedisRegistry::diagnose) also runs `CONFIG GET appendfsync` if it may.
+//! With [`ack`](RedisOptions::with_ack) a user also needs `+wait` or `+waitaof`; in a Cluster `+asking` is
+//! part of `+@connection`. At a sentinel the user needs `SENTINEL MASTER` and
 //! `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 //!
-//! How it lies there is said in `shard.rs` and `history.rs`.
+//! The layout of the keys is documented in `shard.rs` and `history.rs`.
 
 mod client;
 mod connect;
@@ -106,31 +106,31 @@ impl RedisRegistry {
     /// Connects to the server, or the servers, of a URL:
     ///
     /// * `redis://[user:password@]host[:port][/database]`
-    /// * `redis+sentinel://[user:password@]sentinel[:port][,...]/primary[/database]`, where `primary` is what
-    ///   the sentinels call it, and the user is one of the primary;
-    /// * `redis+cluster://[user:password@]node[:port][,...]`, where the nodes are some of them.
+    /// * `redis+sentinel://[user:password@]sentinel[:port][,...]/primary[/database]`, where `primary` is the
+    ///   name that the sentinels use, and the credentials are for the primary;
+    /// * `redis+cluster://[user:password@]node[:port][,...]`, with some of the nodes.
     ///
     /// With the feature `tls` also `rediss://`, `rediss+sentinel://` and `rediss+cluster://`, with the options
-    /// `ca`, `cert` and `key`: files in PEM with the only authority to trust (or else those of the system
-    /// are), and with what we prove who we are by.
+    /// `ca`, `cert` and `key`: files in PEM with the authority to trust instead of the system's, and with
+    /// the client's certificate and key.
     ///
-    /// Everything lies under the option `prefix`, `registry` by default. Users of one prefix share a
-    /// registry; those of different prefixes know nothing of each other. The option `ack` is said at
-    /// [`RedisOptions::with_ack`].
+    /// The option `prefix`, `registry` by default, is the prefix of all keys. Clients with the same prefix
+    /// share a registry; those with different prefixes are isolated from each other. For the option `ack`
+    /// see [`RedisOptions::with_ack`].
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL is not of that form or names servers of another kind, the prefix is used by
-    /// something else, or the server evicts keys; `Denied`, `Unavailable`.
+    /// `Invalid` if the URL does not have that form or names servers of another topology, if other keys
+    /// occupy the prefix, or if the server evicts keys; `Denied`, `Unavailable`.
     pub async fn connect(target: &Target) -> Result<Self> {
         Self::connect_with(target, RedisOptions::default()).await
     }
 
-    /// Connects with other options than the default ones.
+    /// Connects with the given options.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and `Invalid` for options that cannot work.
+    /// Those of [`connect`](Self::connect), and `Invalid` for options that cannot work.
     pub async fn connect_with(target: &Target, options: RedisOptions) -> Result<Self> {
         let client = Client::connect(ConnectConfig::new(target, options)?).await?;
         let store = Arc::new(Store { client });

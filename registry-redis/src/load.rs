@@ -209,11 +209,12 @@ fn merge(rows: &mut Vec<(InstanceId, Row)>, mut changes: BTreeMap<InstanceId, (u
     rows.extend(changes.into_iter().filter_map(|(id, (_, row))| Some((id, row?))));
 }
 
-/// Parses a value of `inst`: `<mrev> <lease> <ttl> <record>`. A malformed one was not written by this library
+/// Parses a value of `inst`: `<mod_revision> <lease> <ttl> <record>`. A malformed one was not written by this library
 /// and counts as older than all changes.
 fn parse_value(service: &ServiceName, id: &InstanceId, value: &[u8]) -> Row {
     let mut parts = value.splitn(4, |byte| *byte == b' ');
-    let put_revision = parts.next().and_then(|mrev| str::from_utf8(mrev).ok()?.parse().ok());
+    let put_revision =
+        parts.next().and_then(|mod_revision| str::from_utf8(mod_revision).ok()?.parse().ok());
     let record = parts.nth(2).unwrap_or_default();
     Row { put_revision: put_revision.unwrap_or_default(), instance: decode(service, id, record) }
 }

@@ -4,7 +4,7 @@ use crate::shard::SHARDS;
 use registry_core::{Error, ErrorKind, Result, Secret};
 use std::time::Duration;
 
-/// How a [`RedisRegistry`](crate::RedisRegistry) uses its server. The defaults suit a server nearby.
+/// The options of a [`RedisRegistry`](crate::RedisRegistry). The defaults suit a server in the same data center.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     pub(crate) request_deadline: Duration,
@@ -15,77 +15,78 @@ pub struct RedisOptions {
     pub(crate) sentinel_login: Option<(Option<String>, Secret)>,
 }
 
-/// Who must have a write before it is acknowledged.
+/// Which servers must have a write before it is acknowledged.
 ///
-/// Redis acknowledges what its primary has in memory, so that a crash or a failover may lose what was
-/// acknowledged. The more is waited for, the less is lost, and never nothing: a failover may promote a
-/// replica that was not among those that answered.
+/// Redis acknowledges a write that its primary has in memory, so that a crash or a failover may lose
+/// acknowledged writes. Waiting for more servers reduces lost writes, but does not eliminate them: a
+/// failover may promote a replica that was not among those that acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ack {
     /// The primary, in its memory.
     #[default]
     Primary,
-    /// So many replicas besides, in their memories (`WAIT`).
+    /// The primary and at least so many replicas, in their memory (`WAIT`).
     Replicas(u32),
-    /// The primary on its disk, and so many replicas on theirs (`WAITAOF`): with Redis 7.2 or later, and
-    /// `appendonly yes` everywhere. With `appendfsync everysec` a write waits a second for that, with `no`
-    /// for longer than any deadline.
+    /// The primary and at least so many replicas, on their disks (`WAITAOF`). Needs Redis 7.2 or later, and
+    /// `appendonly yes` everywhere. With `appendfsync everysec` a write takes up to a second, with `no`
+    /// longer than any deadline.
     Fsync {
-        /// How many replicas besides the primary.
+        /// The number of replicas.
         replicas: u32,
     },
 }
 
 impl RedisOptions {
-    /// Sets how long one request may take, before it fails `Unavailable` and its connection is given
-    /// up. 2 s by default.
+    /// Sets the deadline of one request, 2 s by default. A request that exceeds it fails `Unavailable`,
+    /// and its connection is closed.
     ///
-    /// Below the time the server takes to answer when it is busy or saves a large data set, calls
-    /// fail that would have succeeded. Above a third of the ttl, a single request that hangs can
-    /// cost a lease.
+    /// If the deadline is shorter than the server needs when it is busy or saves a large data set, calls
+    /// fail that would have succeeded. If it is longer than a third of the ttl, a single request that
+    /// hangs can cost a lease.
     #[must_use]
     pub fn with_request_deadline(mut self, deadline: Duration) -> Self {
         self.request_deadline = deadline;
         self
     }
 
-    /// Sets how long it may take to connect and to log in, in front of a request. 2 s by default.
+    /// Sets the deadline for connecting and logging in, 2 s by default. It precedes that of the request.
     ///
-    /// Below a few round trips no connection ever succeeds. The longer it is, the longer a call
-    /// hangs that finds the server's machine gone.
+    /// With less than a few round trips no connection ever succeeds. The longer it is, the longer a call
+    /// hangs if the server's machine is gone.
     #[must_use]
     pub fn with_connect_deadline(mut self, deadline: Duration) -> Self {
         self.connect_deadline = deadline;
         self
     }
 
-    /// Sets how many changes of a shard are kept for watches that resume. 10,000 by default: with
-    /// records of 500 bytes, 8 MB of the server's memory for each of the 16 shards that has so many.
+    /// Sets how many changes the log of a shard keeps for watches that resume, 10,000 by default. With
+    /// records of 500 bytes, a full log takes 8 MB of the server's memory; there are 16 shards.
     ///
-    /// A watch that comes back after more of them is told `Compacted` and loads again. With few, every
-    /// short outage of a reader becomes a load; below some 400 even a reader that keeps up may meet
-    /// it, as the server trims a hundred at a time. All users of a prefix should agree in it.
+    /// A watch that resumes after more changes fails `Compacted`, and its client loads again. With a small
+    /// log every short outage of a client causes a load. Below some 400 changes even a client that keeps
+    /// up may fail so, since the server trims a hundred at a time. All clients of a prefix should use the
+    /// same number.
     #[must_use]
     pub fn with_log_cap(mut self, changes: u32) -> Self {
         self.log_cap = changes;
         self
     }
 
-    /// Sets who must have a write before it is acknowledged: the primary alone by default. A URL says it
-    /// as `?ack=replicas:1`, `?ack=fsync` or `?ack=fsync:1`.
+    /// Sets which servers must have a write before it is acknowledged: the primary alone by default. In a
+    /// URL it is `?ack=replicas:1`, `?ack=fsync` or `?ack=fsync:1`.
     ///
-    /// A write that too few have in three quarters of the request deadline fails `Unavailable`: it stands
-    /// on the primary, and is to be repeated. Writes go one after another then, over a connection of their
-    /// own, each waiting for the replicas.
+    /// A write that too few servers have in three quarters of the request deadline fails `Unavailable`:
+    /// the primary has it, and the caller should repeat it. With this option writes use a connection of
+    /// their own, on which each waits for the one before.
     #[must_use]
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
         self
     }
 
-    /// Sets who we are to the sentinels, where they ask for that. The user and the password of the URL
-    /// are for the primary; `?sentinel_login=same` in it says that they are for the sentinels, too.
+    /// Sets the credentials for the sentinels, if they need any. The user and the password of the URL are
+    /// for the primary; with `?sentinel_login=same` they are for the sentinels, too.
     #[must_use]
     pub fn with_sentinel_login(mut self, user: Option<String>, password: Secret) -> Self {
         self.sentinel_login = Some((user, password));

@@ -5,13 +5,13 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `{prefix/NN}:meta` | string | `<rev> <digest> <count> <lag> <due> <rt> <run>`: the last revision and its digest; the number of records; in ms, how far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and the server's time when this was saved; the server's run id |
-//! | `{prefix/NN}:inst` | hash | member -> `<mrev> <lease> <ttl> <record>`, the record being any bytes |
+//! | `{prefix/NN}:meta` | string | `<revision> <digest> <count> <lag> <due> <saved_at> <run_id>`: the last revision and its digest; the number of records; in ms, how far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and the server's time when this was saved; the server's run id |
+//! | `{prefix/NN}:inst` | hash | member -> `<mod_revision> <lease> <ttl> <record>`, the record being any bytes |
 //! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
 //! | `{prefix/NN}:lease` | hash | lease -> member |
 //! | `{prefix/NN}:exp` | sorted set | member -> deadline, in ms of the lease clock |
 //! | `{prefix/NN}:svc` | hash | service -> the number of its instances |
-//! | `{prefix/NN}:log` | stream | `<rev>-0` -> the change that made the revision, see [`history`](crate::history) |
+//! | `{prefix/NN}:log` | stream | `<revision>-0` -> the change that made the revision, see [`history`](crate::history) |
 //! | `{prefix}:layout` | hash | `format` and `shards`: the version of this layout and the number of shards, fixed by the first client of the prefix |
 //!
 //! A member is `<service> 0x1F <instance id>`. No name contains a control character, so a member is

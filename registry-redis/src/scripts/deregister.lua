@@ -1,14 +1,13 @@
--- Withdraws what is registered under a lease, whatever that is by now. A successor's record is left
--- alone. O(log N).
+-- Deletes the record of a lease, whatever it is by now. The record of a successor stays. O(log N).
 --
 -- ARGV: 3 lease.
 -- Reply: OK
 
-if not fresh then
-  reap()
+if not is_new then
+  delete_expired()
   local member = redis.call('HGET', KEYS[4], ARGV[3])
   if member then
-    writer().drop(member)
+    writer().delete(member)
   end
 end
 return 'OK'

@@ -1,10 +1,14 @@
--- Says how a shard is, and changes nothing but the clock. O(log N).
+-- Reports the state of a shard, and changes nothing but the clock. O(log N).
 --
 -- ARGV: none of its own.
--- Reply: { FRESH | WHOLE | DAMAGED, rev, the first revision that the log holds or '0' }
+-- Reply: { FRESH | WHOLE | DAMAGED, revision, the first revision in the log or '0' }
 
-if fresh then
+if is_new then
   return { 'FRESH', '0', '0' }
 end
 local first = redis.call('XRANGE', KEYS[7], '-', '+', 'COUNT', 1)[1]
-return { is_whole() and 'WHOLE' or 'DAMAGED', rev, first and string.match(first[1], '^%d+') or '0' }
+return {
+  is_whole() and 'WHOLE' or 'DAMAGED',
+  revision,
+  first and string.match(first[1], '^%d+') or '0',
+}

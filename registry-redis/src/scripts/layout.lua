@@ -1,4 +1,4 @@
--- Says how a prefix is laid out, which the first to use it decides. O(1).
+-- Returns the layout of a prefix, which its first client fixes. O(1).
 --
 -- KEYS: layout (see shard.rs), and no others.
 -- ARGV: 3 format, 4 number of shards; 1 and 2 are not used.

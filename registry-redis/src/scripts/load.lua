@@ -1,18 +1,18 @@
--- Reads records of a service as of one revision, a page at a time. O(log N + M) for a page of M of them.
+-- Reads the records of a service at one revision, a page at a time. O(log N + M) for a page of M of them.
 --
--- ARGV: 3 service, 4 seed, 5 the page's length, 6 the member before the page, or '' for the first.
--- Reply: { OK, rev, digest, 1 if more follow or 0, members, values } | { DUE, ... }: call again, since
--- more leases are due than one call lets expire, and what is due must not be shown.
+-- ARGV: 3 service, 4 seed, 5 the page's length, 6 the member before the page, or '' for the first page.
+-- Reply: { OK, revision, digest, 1 if more follow or 0, members, values } | { DUE, ... }: call again, since
+-- more leases have expired than one call deletes, and expired ones must not be shown.
 --
--- A shard that lost a key, to eviction or to somebody's DEL, begins anew: its records are put again by those who
--- renew them.
+-- A shard that lost a key, to eviction or to a DEL, begins a new history: the owners of its records put
+-- them again at their next renewal.
 --
--- Pages are of different revisions: the caller brings them to one by the log in between.
+-- Pages are of different revisions: the caller brings them to one with the log.
 
-if fresh or not is_whole() then
+if is_new or not is_whole() then
   writer().create(ARGV[4])
 end
-if not reap() then
+if not delete_expired() then
   return { 'DUE', '0', '', '0', {}, {} }
 end
 
@@ -27,11 +27,11 @@ if #members > len then
   more = '1'
 end
 local values = {}
-for i = 1, #members, 1000 do -- Lua's stack does not take more than some 8,000
+for i = 1, #members, 1000 do -- Lua's stack holds no more than some 8,000
   local part =
     redis.call('HMGET', INST, unpack(members, i, math.min(i + 999, #members)))
   for j = 1, #part do
     values[i + j - 1] = part[j]
   end
 end
-return { 'OK', rev, dig, more, members, values }
+return { 'OK', revision, digest, more, members, values }

@@ -1,22 +1,22 @@
--- Checks that a position is still in the history of a shard, and reads on from there.
+-- Checks that the history of a shard contains a position, and reads the entries after it.
 -- O(log N + P) for a page of P entries.
 --
--- ARGV: 3 rev, 4 digest, 5 the page's length.
--- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease is due or -1, rev, entries after the position }
+-- ARGV: 3 revision, 4 digest, 5 the page's length.
+-- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease expires or -1, revision, entries }
 --
--- A shard that lost a key is DIVERGED: what it lists is not what was put. Who loads it then begins anew.
--- Where entries follow, the first of them holds the digest before it: the caller compares.
--- Like all scripts it lets due leases expire first: it is what a watching process calls when one is.
+-- A shard that lost a key is DIVERGED: its records are not those that were put. The next load begins a new
+-- history. The first entry contains the digest before it: the caller compares it.
+-- Like all scripts this one deletes expired leases first: watching processes call it when one expires.
 
-if fresh or not is_whole() then
+if is_new or not is_whole() then
   return { 'DIVERGED', '-1', '0', {} }
 end
-reap()
+delete_expired()
 
-local at, proof = tonumber(ARGV[3]), ARGV[4]
+local at, at_digest = tonumber(ARGV[3]), ARGV[4]
 local status, entries = 'OK', {}
-local last = tonumber(rev)
-if at > last or (at == last and proof ~= dig) then
+local last = tonumber(revision)
+if at > last or (at == last and at_digest ~= digest) then
   status = 'DIVERGED'
 elseif at < last then
   local next_id = num(at + 1) .. '-0'
@@ -28,6 +28,6 @@ end
 
 local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
 if first[2] then
-  wait = math.max(0, tonumber(first[2]) - vt + 1)
+  wait = math.max(0, tonumber(first[2]) - lease_now + 1)
 end
-return { status, num(wait), rev, entries }
+return { status, num(wait), revision, entries }

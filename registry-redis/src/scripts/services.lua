@@ -1,12 +1,12 @@
--- The names of a shard's services with at least one live instance. O(S) for S of them.
+-- Returns the names of a shard's services that have a live instance. O(S) for S of them.
 --
 -- ARGV: 3 seed, for a shard that lost a key, see load.lua.
 -- Reply: { OK, names } | { DUE, ... }: call again, see load.lua.
 
-if fresh then
+if is_new then
   return { 'OK', {} }
 end
-if not reap() then
+if not delete_expired() then
   return { 'DUE', {} }
 end
 
