@@ -1,4 +1,4 @@
-//! The Redis store, held to the contract on a real server of its own for each scenario.
+//! The conformance of the store, with a real server for each scenario.
 #![allow(clippy::unwrap_used)]
 
 mod shard;

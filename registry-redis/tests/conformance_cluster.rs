@@ -1,4 +1,4 @@
-//! The same on a Cluster of six nodes of its own for each scenario.
+//! The conformance of the store on a Cluster, with six nodes for each scenario.
 #![allow(clippy::unwrap_used)]
 
 mod shard;

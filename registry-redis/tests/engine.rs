@@ -1,14 +1,13 @@
-//! Registrations and views over a real Redis, under faults: over one server, or over several that stand in
-//! for each other, if `REGISTRY_TEST_REDIS_TOPOLOGY` is `sentinel` or `cluster`.
+//! Registrations and views over a real Redis, under faults: over one server, or over replicated ones,
+//! if `REGISTRY_TEST_REDIS_TOPOLOGY` is `sentinel` or `cluster`.
 #![allow(clippy::unwrap_used)]
 
-mod fleet;
+mod replicated;
 #[path = "subject/servers.rs"]
 mod servers;
 mod shard;
 
 use async_trait::async_trait;
-use fleet::Fleet;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use registry_core::{Registry, ServiceName};
@@ -16,6 +15,7 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::engine::{Arena, Fault, Side, Terms, Ways, suite};
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::Traits;
+use replicated::ReplicatedServers;
 use servers::Topology;
 use shard::{key, make_due};
 use std::process::ExitCode;
@@ -24,12 +24,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// So long that a busy machine loses no lease.
+/// Long enough that no lease expires on a busy machine.
 const TTL: Duration = Duration::from_secs(3);
 
 const CALL: Duration = Duration::from_secs(2);
 
-/// A read of the feed waits so long for news, and as long as a call on top of that.
+/// A read of the feed blocks so long; its deadline is longer by that of a call.
 const BLOCK: Duration = Duration::from_secs(5);
 
 const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
@@ -48,15 +48,15 @@ const FAULTS: &[(Fault, &[Side])] = &[
     (Fault::Kill, BOTH),
     (Fault::Compaction, BOTH),
     (Fault::Rollback, BOTH),
-    // What an operator can delete here is what is due.
+    // An operator can delete leases only by making them expire.
     (Fault::Revocation, BOTH),
 ];
 
 fn main() -> ExitCode {
     let topology = Topology::from_env();
     if !matches!(topology, Topology::Standalone) {
-        return suite(&fleet::terms(topology), move || async move {
-            Ok(Arc::new(Fleet::start(topology).await?) as Arc<dyn Arena>)
+        return suite(&replicated::terms(topology), move || async move {
+            Ok(Arc::new(ReplicatedServers::start(topology).await?) as Arc<dyn Arena>)
         });
     }
     let traits = Traits::server(TTL, Duration::from_millis(100));
@@ -66,19 +66,19 @@ fn main() -> ExitCode {
     })
 }
 
-/// One server, a way to it for each side, and one for the operator.
+/// One server, a proxy to it for each side, and a registry for the operator.
 struct Server {
     redis: Mutex<Redis>,
     ways: Ways,
     publisher: RedisRegistry,
     subscriber: RedisRegistry,
     direct: RedisRegistry,
-    struck: Mutex<Option<(Fault, ServiceName)>>,
+    active: Mutex<Option<(Fault, ServiceName)>>,
 }
 
 impl Server {
     async fn start() -> Result<Self, String> {
-        // What is killed comes back with its data.
+        // A killed server restarts with its data.
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let arguments = durable.map(str::to_owned).to_vec();
         let own = ServerOptions { url: None, arguments, ..Redis::options() };
@@ -86,14 +86,14 @@ impl Server {
         let ways = Ways::to(redis.address().parse().unwrap(), TTL / 30).await.unwrap();
         let publisher = connect(&ways.address(Side::Publisher).to_string()).await;
         let subscriber = connect(&ways.address(Side::Subscriber).to_string()).await;
-        let (direct, struck) = (connect(redis.address()).await, Mutex::new(None));
-        Ok(Self { redis: Mutex::new(redis), ways, publisher, subscriber, direct, struck })
+        let (direct, active) = (connect(redis.address()).await, Mutex::new(None));
+        Ok(Self { redis: Mutex::new(redis), ways, publisher, subscriber, direct, active })
     }
 
-    /// Nobody gets an answer.
-    async fn assert_away(&self, service: &ServiceName) {
+    /// Asserts that the server does not answer.
+    async fn assert_unreachable(&self, service: &ServiceName) {
         let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
-        assert!(!matches!(answer, Ok(Ok(_))), "the server is there");
+        assert!(!matches!(answer, Ok(Ok(_))), "the server answers");
     }
 }
 
@@ -123,11 +123,11 @@ impl Arena for Server {
         match fault {
             Fault::Pause => {
                 redis.process().unwrap().pause().unwrap();
-                self.assert_away(service).await;
+                self.assert_unreachable(service).await;
             }
             Fault::Kill => {
                 redis.process().unwrap().kill().unwrap();
-                self.assert_away(service).await;
+                self.assert_unreachable(service).await;
             }
             Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
@@ -138,25 +138,25 @@ impl Arena for Server {
             Fault::Revocation => {
                 let (mut operator, due) = (operator(&redis).await, key(service, "exp"));
                 let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
-                assert!(!members.is_empty(), "no lease was there");
+                assert!(!members.is_empty(), "there is no lease");
                 make_due(&mut operator, service, &members).await;
-                self.direct.load(service).await.unwrap(); // whoever touches it finds them due
+                self.direct.load(service).await.unwrap(); // a load deletes expired leases
             }
             _ => self.ways.strike(fault, side),
         }
-        *self.struck.lock().await = Some((fault, service.clone()));
+        *self.active.lock().await = Some((fault, service.clone()));
     }
 
     async fn heal(&self) {
         let mut redis = self.redis.lock().await;
-        match self.struck.lock().await.take() {
+        match self.active.lock().await.take() {
             Some((Fault::Pause, _)) => redis.process().unwrap().resume().unwrap(),
             Some((Fault::Kill, _)) => redis.process().unwrap().restart().await.unwrap(),
             Some((Fault::Compaction, service)) => {
                 let trim =
                     redis::cmd("XTRIM").arg(key(&service, "log")).arg("MAXLEN").arg(0).to_owned();
                 let trimmed: usize = trim.query_async(&mut operator(&redis).await).await.unwrap();
-                assert!(trimmed > 0, "nothing was forgotten");
+                assert!(trimmed > 0, "no entry was trimmed");
             }
             _ => {}
         }

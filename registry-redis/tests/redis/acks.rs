@@ -1,4 +1,4 @@
-//! Writes that wait for replicas, or for a disk.
+//! Writes that wait for replicas or for a disk.
 
 use crate::support::{Operator, claim, connect, ids, instance, server, within};
 use registry_core::{ErrorKind, Registry};
@@ -6,7 +6,7 @@ use registry_redis::{Ack, RedisOptions};
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_write_that_too_few_replicas_have_is_unavailable_and_its_repeat_changes_nothing() {
+async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
     let primary = server(&[]).await;
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let mut replica = server(&["--replicaof", "127.0.0.1", &port]).await;
@@ -24,22 +24,22 @@ async fn a_write_that_too_few_replicas_have_is_unavailable_and_its_repeat_change
     let error = within(registry.register(&two, &claim)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains("wanted=`1`, had=`0`"), "{error}");
-    // Readers do not wait behind writers.
+    // Reads do not queue behind writes.
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 
     replica.process().unwrap().resume().unwrap();
     let again = within(registry.register(&two, &claim)).await.unwrap();
-    assert_eq!(again.revision().get(), 2, "it was made once");
+    assert_eq!(again.revision().get(), 2, "it took effect once");
     within(registry.deregister(&again)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_write_waits_for_the_disk_or_the_server_cannot_and_that_is_said() {
+async fn fsync_ack_waits_for_the_disk_or_is_invalid() {
     let durable = server(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
     let in_memory = server(&[]).await;
-    // A second until the disk is asked, and however long it takes.
+    // The server syncs once a second, which may take long.
     let patient = RedisOptions::default().with_request_deadline(Duration::from_secs(10));
     let options = || patient.clone().with_ack(Ack::Fsync { replicas: 0 });
     let is_able = {

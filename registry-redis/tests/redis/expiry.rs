@@ -1,4 +1,4 @@
-//! Leases that are not renewed, and the clock they run on.
+//! Expiry and the lease clock.
 
 use crate::support::{
     Operator, claim, claim_for, failure, ids, instance, load, next_change, one_shard, register,
@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test]
-async fn with_a_watcher_alone_a_lease_expires_within_100_ms() {
-    // What a busy machine may add to a round trip, in front of and behind each timer.
+async fn watched_lease_expires_within_100_ms() {
+    // The delay that a busy machine may add to a round trip and to timers.
     const SLACK: Duration = Duration::from_millis(150);
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
@@ -26,14 +26,14 @@ async fn with_a_watcher_alone_a_lease_expires_within_100_ms() {
         let acknowledged = Instant::now();
         assert_eq!(next_change(&mut watch).await, format!("+{n}"));
         assert_eq!(next_change(&mut watch).await, format!("-{n}"));
-        assert!(sent.elapsed() >= ttl, "not before its ttl");
+        assert!(sent.elapsed() >= ttl, "it expires no earlier than its ttl");
         let late = acknowledged.elapsed().saturating_sub(ttl);
         assert!(late <= Duration::from_millis(100) + SLACK, "late by {late:?}");
     }
 }
 
 #[tokio::test]
-async fn a_watch_that_opens_late_still_sees_old_leases_expire_in_time() {
+async fn watch_sees_leases_older_than_itself_expire_in_time() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_secs(1);
@@ -50,8 +50,8 @@ async fn a_watch_that_opens_late_still_sees_old_leases_expire_in_time() {
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
 }
 
-/// Has more leases run out than one call lets expire, and nobody look.
-async fn overdue(registry: &RedisRegistry, count: usize) -> Vec<Lease> {
+/// Registers leases and lets them expire, more of them than one call deletes.
+async fn register_expired(registry: &RedisRegistry, count: usize) -> Vec<Lease> {
     let ttl = Duration::from_millis(1500);
     let leases = register_many(registry, count, ttl).await;
     sleep(ttl + Duration::from_millis(2)).await;
@@ -67,12 +67,12 @@ async fn register_many(registry: &RedisRegistry, count: usize, ttl: Duration) ->
 }
 
 #[tokio::test]
-async fn what_is_due_is_never_shown_nor_in_the_way_however_much_of_it_there_is() {
+async fn expired_leases_are_hidden_and_block_nothing_even_beyond_the_budget_of_a_call() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let start = load(&registry, "user.rpc").await;
     let count = 450;
-    let leases = overdue(&registry, count).await;
+    let leases = register_expired(&registry, count).await;
     let error = within(registry.keep_alive(&leases[count - 1])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     register(&registry, "user.rpc", &(count - 2).to_string()).await;
@@ -91,16 +91,16 @@ async fn what_is_due_is_never_shown_nor_in_the_way_however_much_of_it_there_is()
 }
 
 #[tokio::test]
-async fn a_service_of_which_all_is_due_is_not_listed_however_much_that_is() {
+async fn service_whose_leases_have_all_expired_is_not_listed() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
-    overdue(&registry, 450).await;
+    register_expired(&registry, 450).await;
     register(&registry, "other", "1").await;
     assert_eq!(within(registry.services()).await.unwrap(), [service("other")].into());
 }
 
 #[tokio::test]
-async fn a_mass_expiry_goes_on_without_waiting_between_its_steps() {
+async fn mass_expiry_does_not_wait_between_its_calls() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (ttl, count) = (Duration::from_secs(3), 3000);
@@ -115,7 +115,7 @@ async fn a_mass_expiry_goes_on_without_waiting_between_its_steps() {
 }
 
 #[tokio::test]
-async fn a_restart_longer_than_the_ttl_costs_no_lease() {
+async fn restart_longer_than_the_ttl_expires_no_lease() {
     let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_millis(1500);
@@ -127,10 +127,10 @@ async fn a_restart_longer_than_the_ttl_costs_no_lease() {
     sleep(ttl + Duration::from_millis(500)).await;
     within(server.process().unwrap().restart()).await.unwrap();
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "the connection of old");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the old connection fails");
     assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
     within(registry.keep_alive(&lease)).await.unwrap();
-    // And the clock runs on: a lease that nobody renews is gone in time.
+    // The lease clock runs on: a lease that is not renewed expires in time.
     let renewed = Instant::now();
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     assert_eq!(next_change(&mut watch).await, "-1");
@@ -138,14 +138,14 @@ async fn a_restart_longer_than_the_ttl_costs_no_lease() {
 }
 
 #[tokio::test]
-async fn a_restart_in_which_nothing_is_written_does_not_stop_the_clock() {
+async fn lease_clock_runs_on_after_a_restart_without_writes() {
     let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_millis(4500);
     within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
     within(server.process().unwrap().restart()).await.unwrap();
     let restarted = Instant::now();
-    assert!(within(registry.load(&service("user.rpc"))).await.is_err(), "the connection of old");
+    assert!(within(registry.load(&service("user.rpc"))).await.is_err(), "the old connection fails");
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     assert_eq!(next_change(&mut watch).await, "-1");
     let since = restarted.elapsed();
@@ -153,7 +153,7 @@ async fn a_restart_in_which_nothing_is_written_does_not_stop_the_clock() {
 }
 
 #[tokio::test]
-async fn an_idle_shard_keeps_time_without_being_touched() {
+async fn lease_clock_of_an_idle_shard_runs() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_millis(1500);
@@ -164,17 +164,19 @@ async fn an_idle_shard_keeps_time_without_being_touched() {
 }
 
 #[tokio::test]
-async fn leases_are_the_same_to_a_server_whose_clock_was_set_back() {
+async fn clock_set_back_changes_no_lease() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_secs(2);
     let claim = claim_for(ttl);
     within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
     let registered = Instant::now();
-    // The real clock cannot be set in a test: what it was when last seen can.
+    // A test cannot set the real clock, but it can change the saved time.
     let mut operator = Operator::of(&server).await;
     let later = |ms: &str| (ms.parse::<i64>().unwrap() + 3_600_000).to_string();
-    operator.edit_meta(|[.., lag, _, rt, _]| (*lag, *rt) = (later(lag), later(rt))).await;
+    operator
+        .edit_meta(|[.., lag, _, saved_at, _]| (*lag, *saved_at) = (later(lag), later(saved_at)))
+        .await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     assert_eq!(next_change(&mut watch).await, "-1");
     let took = registered.elapsed();

@@ -1,8 +1,8 @@
-//! Servers and connections that fail, and servers that refuse.
+//! Servers and connections that fail, and servers that refuse calls.
 
 use crate::support::{
-    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, refusal,
-    register, registry, server, service, watch, watch_from_now, within,
+    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, register,
+    registry, server, service, watch, watch_failure, watch_from_now, within,
 };
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test]
-async fn a_server_that_stands_still_ends_calls_within_the_deadline() {
+async fn calls_to_a_paused_server_fail_within_the_deadline() {
     let mut server = server(&[]).await;
     let deadline = Duration::from_millis(300);
     let options = RedisOptions::default()
@@ -25,7 +25,7 @@ async fn a_server_that_stands_still_ends_calls_within_the_deadline() {
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     server.process().unwrap().pause().unwrap();
 
-    // The first ones wait for an answer, the later ones for a connection; none for those before it.
+    // The first calls wait for a reply, the later ones for a connection; no call waits for another one.
     for _ in 0..2 {
         let start = Instant::now();
         for outcome in within(join_all((0..20).map(|_| registry.keep_alive(&lease)))).await {
@@ -41,7 +41,7 @@ async fn a_server_that_stands_still_ends_calls_within_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_call_that_failed_is_repeated_and_ends_as_if_made_once() {
+async fn repeated_call_has_the_effect_of_one() {
     let mut server = server(&[]).await;
     let options =
         RedisOptions::default().with_shards(1).with_request_deadline(Duration::from_millis(200));
@@ -53,14 +53,14 @@ async fn a_call_that_failed_is_repeated_and_ends_as_if_made_once() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     server.process().unwrap().resume().unwrap();
     let lease = within(registry.register(&one, &claim)).await.unwrap();
-    assert_eq!(lease.revision().get(), 1, "the call of before, or this one, but not both");
+    assert_eq!(lease.revision().get(), 1, "one of the two calls took effect");
     assert_eq!(next_change(&mut watch).await, "+1");
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut watch).await, "+2");
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_breaks_nothing_for_others() {
+async fn cancelled_call_does_not_affect_others() {
     let mut server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -73,11 +73,11 @@ async fn a_call_that_is_given_up_breaks_nothing_for_others() {
     calls.truncate(1);
     server.process().unwrap().resume().unwrap();
     let last = within(calls.remove(0)).await.unwrap();
-    assert_eq!(last.instances().len(), 1, "an answer is nobody else's");
+    assert_eq!(last.instances().len(), 1, "each call gets its own reply");
 }
 
 #[tokio::test]
-async fn a_cut_feed_ends_its_watches_and_the_next_one_works() {
+async fn cut_feed_connection_ends_its_watches_and_the_next_watch_works() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -99,7 +99,7 @@ async fn a_cut_feed_ends_its_watches_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn a_cut_command_connection_costs_one_call_and_no_watch() {
+async fn cut_command_connection_fails_one_call_and_no_watch() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
@@ -111,7 +111,7 @@ async fn a_cut_command_connection_costs_one_call_and_no_watch() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unavailable() {
+async fn missing_server_is_unavailable() {
     let mut server = server(&[]).await;
     server.process().unwrap().kill().unwrap();
     let error = connect(server.url(), RedisOptions::default()).await.unwrap_err();
@@ -119,7 +119,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn who_may_not_is_denied() {
+async fn missing_permission_is_denied() {
     let server = server(&["--requirepass", "s3cret"]).await;
     let with = |userinfo: &str| server.url().replace("redis://", &format!("redis://{userinfo}"));
     for userinfo in ["", ":wrong@", "default:wrong@", "nobody:s3cret@"] {
@@ -133,13 +133,13 @@ async fn who_may_not_is_denied() {
 }
 
 #[tokio::test]
-async fn a_user_needs_no_more_rights_than_its_own_prefix() {
-    const RIGHTS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
+async fn documented_permissions_suffice() {
+    const PERMISSIONS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
         +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem \
         +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load";
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
-    let words: Vec<&str> = RIGHTS.split_whitespace().collect();
+    let words: Vec<&str> = PERMISSIONS.split_whitespace().collect();
     operator.run_words::<()>(&words).await;
     let url = server.url().replace("redis://", "redis://app:pw@");
     let registry = connect(&url, RedisOptions::default()).await.unwrap();
@@ -153,14 +153,14 @@ async fn a_user_needs_no_more_rights_than_its_own_prefix() {
 
     let error = connect(&format!("{url}?prefix=other"), RedisOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    // Rights that are taken away are missed inside a script too.
+    // A permission that is revoked is missing inside a script, too.
     operator.run::<()>("ACL SETUSER app -xadd").await;
     let error = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_keys_is_refused_with_what_to_do() {
+async fn server_that_evicts_keys_is_refused_with_advice() {
     let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
     let error = connect(server.url(), RedisOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
@@ -170,8 +170,8 @@ async fn a_server_that_evicts_keys_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_server_that_loads_its_data_is_unavailable_until_it_has() {
-    // Some 20 ms for each key.
+async fn server_that_loads_its_data_is_unavailable_meanwhile() {
+    // Loading takes some 20 ms for each key.
     let slowly = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
     let slowly = [&slowly[..], &["--rdbcompression", "no"]].concat();
     let mut server = server(&slowly).await;
@@ -197,11 +197,11 @@ async fn a_server_that_loads_its_data_is_unavailable_until_it_has() {
     process.kill().unwrap();
     let (restarted, ()) = within(join(process.restart(), is_back)).await;
     restarted.unwrap();
-    assert!(refused.into_inner() > 0, "it was never seen loading");
+    assert!(refused.into_inner() > 0, "no call met the loading server");
 }
 
 #[tokio::test]
-async fn a_full_server_is_unavailable_and_nothing_is_changed() {
+async fn full_server_is_unavailable_and_changes_nothing() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
@@ -217,9 +217,9 @@ async fn a_full_server_is_unavailable_and_nothing_is_changed() {
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
 }
 
-/// A policy that was set later is not refused: what it does is found out.
+/// A policy that is set after the connection is not refused, but evictions are noticed.
 #[tokio::test]
-async fn what_a_server_evicts_under_pressure_is_found_out_and_put_back() {
+async fn evicted_records_are_noticed_and_registered_again() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let one = instance("user.rpc", "1");
@@ -241,7 +241,7 @@ async fn what_a_server_evicts_under_pressure_is_found_out_and_put_back() {
     assert_ne!(operator.info("evicted_keys").await, "0");
     operator.run::<()>("CONFIG SET maxmemory 0 maxmemory-policy noeviction").await;
 
-    assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new());
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
@@ -250,7 +250,7 @@ async fn what_a_server_evicts_under_pressure_is_found_out_and_put_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_save_is_unavailable_and_nothing_is_changed() {
+async fn server_that_cannot_save_is_unavailable_and_changes_nothing() {
     let server = server(&["--enable-protected-configs", "yes"]).await;
     let registry = one_shard(&server).await;
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
@@ -272,7 +272,7 @@ async fn a_server_that_cannot_save_is_unavailable_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn a_server_with_too_many_clients_is_unavailable_and_not_denied() {
+async fn server_with_too_many_clients_is_unavailable_and_not_denied() {
     let server = server(&["--requirepass", "pw", "--maxclients", "1"]).await;
     let url = server.url().replace("redis://", "redis://:pw@");
     let registry = connect(&url, RedisOptions::default()).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_server_with_too_many_clients_is_unavailable_and_not_denied() {
 }
 
 #[tokio::test]
-async fn a_server_that_became_a_replica_is_given_up() {
+async fn server_that_became_a_replica_is_left() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -299,16 +299,16 @@ async fn a_server_that_became_a_replica_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_became_a_replica_is_told_from_a_live_one_by_readers_too() {
+async fn server_that_became_a_replica_is_unavailable_to_readers() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     let mut opening = watch_from_now(&registry, "user.rpc").await;
-    // The feed is still on its way, and finds a replica.
+    // The feed has not connected yet, and finds a replica.
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("REPLICAOF 127.0.0.1 1").await;
     assert_eq!(failure(&mut opening).await, ErrorKind::Unavailable);
-    // Soon the replica may be stale, and does not pass for the registry any more.
+    // A stale replica must not serve readers.
     let error = within(async {
         loop {
             if let Err(error) = registry.load(&service("user.rpc")).await {
@@ -321,7 +321,7 @@ async fn a_server_that_became_a_replica_is_told_from_a_live_one_by_readers_too()
 }
 
 #[tokio::test]
-async fn a_feed_that_was_left_behind_on_an_old_primary_is_noticed() {
+async fn feed_left_on_an_old_primary_is_noticed() {
     let primary = server(&[]).await;
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let successor = server(&["--replicaof", "127.0.0.1", &port]).await;
@@ -333,13 +333,13 @@ async fn a_feed_that_was_left_behind_on_an_old_primary_is_noticed() {
     assert_eq!(next_change(&mut watch).await, "+1");
     assert_eq!(at_primary.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
 
-    // The address moves to the successor. The primary lives on, and keeps the feed's connection.
+    // The address moves to the successor. The old primary lives on and keeps the feed's connection.
     at_successor.run::<()>("REPLICAOF NO ONE").await;
     at_primary.run::<()>("CONFIG SET port 0").await;
     at_successor.run::<()>(&format!("CONFIG SET port {port}")).await;
     at_primary.cut("registry").await;
     let error = within(registry.load(&service("user.rpc"))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "the connection of old");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the old connection fails");
     register(&registry, "user.rpc", "2").await;
     assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
     let cursor = watch.cursor().clone();

@@ -1,4 +1,4 @@
-//! The one connection that serves all watches.
+//! The connection that serves all watches.
 
 use crate::support::{
     Operator, claim, failure, ids, instance, load, next, next_change, one_shard, register,
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Waits until the server has `count` feed connections.
-async fn until_feeds(operator: &mut Operator, count: usize) {
+async fn wait_for_feeds(operator: &mut Operator, count: usize) {
     let counted = async {
         while operator.connections("registry-feed").await != count {
             sleep(Duration::from_millis(20)).await;
@@ -24,7 +24,7 @@ async fn until_feeds(operator: &mut Operator, count: usize) {
 }
 
 #[tokio::test]
-async fn all_watches_of_a_handle_share_a_connection_that_ends_with_them() {
+async fn watches_of_a_handle_share_one_connection_that_closes_with_the_last() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -37,22 +37,22 @@ async fn all_watches_of_a_handle_share_a_connection_that_ends_with_them() {
         register(&registry, &format!("service-{n}"), "1").await;
         assert_eq!(next_change(watch).await, "+1");
     }
-    until_feeds(&mut operator, 1).await;
+    wait_for_feeds(&mut operator, 1).await;
     watches.truncate(1);
     register(&registry, "service-0", "2").await;
     assert_eq!(next_change(&mut watches[0]).await, "+2");
     watches.clear();
-    until_feeds(&mut operator, 0).await;
+    wait_for_feeds(&mut operator, 0).await;
     let mut again = watch_from_now(&registry, "service-0").await;
     register(&registry, "service-0", "3").await;
     assert_eq!(next_change(&mut again).await, "+3");
     drop(registry);
     drop(again);
-    until_feeds(&mut operator, 0).await;
+    wait_for_feeds(&mut operator, 0).await;
 }
 
 #[tokio::test]
-async fn a_watch_in_a_new_shard_does_not_wait_for_the_read_of_the_others() {
+async fn watch_in_a_new_shard_does_not_wait_for_the_read_in_progress() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut old = watch_from_now(&registry, "service-0").await;
@@ -66,7 +66,7 @@ async fn a_watch_in_a_new_shard_does_not_wait_for_the_read_of_the_others() {
 }
 
 #[tokio::test]
-async fn a_watch_that_resumes_past_changes_of_others_says_how_far_it_has_come() {
+async fn watch_resumed_past_changes_of_others_receives_progress() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let start = load(&registry, "quiet").await.cursor().clone();
@@ -80,7 +80,7 @@ async fn a_watch_that_resumes_past_changes_of_others_says_how_far_it_has_come() 
 }
 
 #[tokio::test]
-async fn services_of_one_shard_get_their_own_changes_and_progress_past_the_others() {
+async fn watches_of_one_shard_receive_their_own_changes_and_progress_past_others() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     // Both lie in shard 1 of 16.
@@ -106,7 +106,7 @@ async fn services_of_one_shard_get_their_own_changes_and_progress_past_the_other
 }
 
 #[tokio::test]
-async fn progress_comes_in_time_before_a_quiet_watch_falls_off_the_log() {
+async fn quiet_watch_receives_progress_before_its_position_is_trimmed() {
     let server = server(&[]).await;
     let options = RedisOptions::default().with_shards(1).with_log_cap(400);
     let registry = crate::support::connect(server.url(), options).await.unwrap();
@@ -117,7 +117,7 @@ async fn progress_comes_in_time_before_a_quiet_watch_falls_off_the_log() {
         let noisy = instance("noisy", "1").with_weight(n);
         within(registry.register(&noisy, &claim)).await.unwrap();
     }
-    // All of it happened well within some seconds: by time alone there would be a few steps.
+    // This takes a few seconds: progress once a second would make only a few steps.
     let (mut steps, mut last) = (0, start);
     while last < start + 900 {
         let batch = within(quiet.next()).await.unwrap().unwrap();
@@ -130,7 +130,7 @@ async fn progress_comes_in_time_before_a_quiet_watch_falls_off_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_watches_that_join_a_busy_shard_lose_nothing_and_delay_nobody() {
+async fn fifty_watches_opened_in_a_busy_shard_lose_nothing() {
     let server = server(&[]).await;
     let options = RedisOptions::default().with_shards(1).with_log_cap(1_000_000);
     let registry = crate::support::connect(server.url(), options).await.unwrap();
@@ -139,7 +139,7 @@ async fn fifty_watches_that_join_a_busy_shard_lose_nothing_and_delay_nobody() {
     let write = |n| tokio::spawn(write(registry.clone(), n, stop.clone(), written.clone()));
     let writers: Vec<_> = (0..3).map(write).collect();
 
-    // Ten at a time, half of them from long ago and half from just now.
+    // Ten at a time: half of them from an old cursor, half from the current one.
     let join = async |n: usize| {
         let now = load(&registry, "user.rpc").await.cursor().clone();
         watch(&registry, "user.rpc", if n.is_multiple_of(2) { &start } else { &now }).await
@@ -179,7 +179,7 @@ async fn fifty_watches_that_join_a_busy_shard_lose_nothing_and_delay_nobody() {
     assert!(all.len() >= 500 && joined_midway >= 20, "{} {joined_midway}", all.len());
 }
 
-/// Writes as fast as it can, to the watched service and to another one.
+/// Writes to the watched service and to another one, without pauses.
 async fn write(registry: RedisRegistry, n: u32, stop: Arc<AtomicBool>, written: Arc<AtomicUsize>) {
     while !stop.load(Ordering::Relaxed) {
         for name in ["user.rpc", "other.rpc"] {
@@ -191,7 +191,7 @@ async fn write(registry: RedisRegistry, n: u32, stop: Arc<AtomicBool>, written: 
     }
 }
 
-/// Where a watch began, and all revisions that changed something up to the instance `last`.
+/// Returns the first position of a watch, and the revisions of all changes up to the instance `last`.
 async fn revisions(mut watch: registry_core::Watch) -> (u64, Vec<u64>) {
     let from = watch.cursor().revision().get();
     let mut seen = Vec::new();
@@ -205,7 +205,7 @@ async fn revisions(mut watch: registry_core::Watch) -> (u64, Vec<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_shards_join_the_feed_and_nothing_is_lost_in_those_it_has() {
+async fn adding_shards_to_the_feed_loses_nothing_in_the_others() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut steady = watch_from_now(&registry, "steady").await;
@@ -232,7 +232,7 @@ async fn new_shards_join_the_feed_and_nothing_is_lost_in_those_it_has() {
 }
 
 #[tokio::test]
-async fn a_watch_nobody_reads_lags_and_holds_nobody_up() {
+async fn unread_watch_lags_without_delaying_others() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let mut lazy = watch_from_now(&registry, "user.rpc").await;
@@ -254,7 +254,7 @@ async fn a_watch_nobody_reads_lags_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_dropped_watch_call_leaves_nothing() {
+async fn cancelled_watch_call_leaves_nothing() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -269,7 +269,7 @@ async fn a_dropped_watch_call_leaves_nothing() {
             sleep(Duration::from_millis(1)).await;
         }
     }
-    until_feeds(&mut operator, 0).await;
+    wait_for_feeds(&mut operator, 0).await;
     let mut watch = watch(&registry, "user.rpc", &cursor).await;
     register(&registry, "user.rpc", "1").await;
     assert_eq!(next_change(&mut watch).await, "+1");
@@ -277,7 +277,7 @@ async fn a_dropped_watch_call_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_idle_watch_goes_on_beyond_the_time_a_read_blocks() {
+async fn idle_watch_outlives_a_blocking_read() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;

@@ -1,15 +1,15 @@
-//! Cursors and the log: what is trimmed, wiped, or written by others.
+//! Cursors and the log: trimming, wipes, and foreign entries.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, load, next, next_change, one_shard, refusal, register,
-    registry, server, watch, watch_from_now, within,
+    Operator, claim, failure, ids, instance, load, next, next_change, one_shard, register,
+    registry, server, watch, watch_failure, watch_from_now, within,
 };
 use registry_core::{Change, ErrorKind, Registry};
 
 const LOG: &str = "{registry/00}:log";
 
 #[tokio::test]
-async fn the_cursor_of_a_shard_nobody_used_is_good_to_watch_from() {
+async fn cursor_of_an_unused_shard_can_be_watched_from() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let empty = load(&registry, "user.rpc").await;
@@ -20,7 +20,7 @@ async fn the_cursor_of_a_shard_nobody_used_is_good_to_watch_from() {
 }
 
 #[tokio::test]
-async fn a_trimmed_log_is_compacted_for_an_old_cursor_and_nothing_to_who_has_read_it() {
+async fn trimmed_log_is_compacted_for_an_old_cursor_and_not_for_a_current_one() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let old = load(&registry, "user.rpc").await;
@@ -31,7 +31,7 @@ async fn a_trimmed_log_is_compacted_for_an_old_cursor_and_nothing_to_who_has_rea
     let current = caught_up.cursor().clone();
 
     Operator::of(&server).await.run::<()>(&format!("XTRIM {LOG} MAXLEN 0")).await;
-    assert_eq!(refusal(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(watch_failure(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
     let mut resumed = watch(&registry, "user.rpc", &current).await;
     register(&registry, "user.rpc", "3").await;
     assert_eq!(next_change(&mut caught_up).await, "+3");
@@ -39,7 +39,7 @@ async fn a_trimmed_log_is_compacted_for_an_old_cursor_and_nothing_to_who_has_rea
 }
 
 #[tokio::test]
-async fn a_log_that_was_deleted_is_no_more_than_a_trimmed_one() {
+async fn deleted_log_is_compacted_like_a_trimmed_one() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let old = load(&registry, "user.rpc").await;
@@ -49,11 +49,11 @@ async fn a_log_that_was_deleted_is_no_more_than_a_trimmed_one() {
     Operator::of(&server).await.run::<()>(&format!("DEL {LOG}")).await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut caught_up).await, "+2");
-    assert_eq!(refusal(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(watch_failure(&registry, "user.rpc", old.cursor()).await, ErrorKind::Compacted);
 }
 
 #[tokio::test]
-async fn a_long_log_is_kept_to_its_cap_and_read_in_pages() {
+async fn long_log_is_trimmed_to_its_cap_and_read_in_pages() {
     let server = server(&[]).await;
     let options = registry_redis::RedisOptions::default().with_shards(1).with_log_cap(1000);
     let registry = crate::support::connect(server.url(), options).await.unwrap();
@@ -69,13 +69,13 @@ async fn a_long_log_is_kept_to_its_cap_and_read_in_pages() {
         register(&registry, "user.rpc", &n.to_string()).await;
         assert_eq!(next_change(&mut watch).await, format!("+{n}"));
     }
-    assert_eq!(refusal(&registry, "user.rpc", first.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(watch_failure(&registry, "user.rpc", first.cursor()).await, ErrorKind::Compacted);
     let len: u64 = Operator::of(&server).await.run(&format!("XLEN {LOG}")).await;
     assert!((1000..1200).contains(&len), "{len}");
 }
 
 #[tokio::test]
-async fn a_wipe_is_told_to_open_watches_and_kept_cursors() {
+async fn wipe_is_diverged_for_open_watches_and_old_cursors() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -83,18 +83,18 @@ async fn a_wipe_is_told_to_open_watches_and_kept_cursors() {
     let mut open = watch_from_now(&registry, "user.rpc").await;
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("FLUSHALL").await;
-    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
     assert_eq!(failure(&mut open).await, ErrorKind::Diverged);
-    // The same steps again make another history.
+    // Repeating the steps makes another history.
     assert!(ids(&registry, "user.rpc").await.is_empty());
     register(&registry, "user.rpc", "1").await;
-    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "2").await;
-    assert_eq!(refusal(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
 }
 
 #[tokio::test]
-async fn a_wipe_is_told_even_where_other_shards_are_busy() {
+async fn wipe_of_one_shard_is_noticed_while_other_shards_are_busy() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut quiet = watch_from_now(&registry, "user.rpc").await;
@@ -120,7 +120,7 @@ async fn a_wipe_is_told_even_where_other_shards_are_busy() {
 }
 
 #[tokio::test]
-async fn an_entry_that_somebody_else_wrote_ends_the_watches_of_its_shard() {
+async fn foreign_log_entry_ends_the_watches_of_its_shard() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -130,34 +130,36 @@ async fn an_entry_that_somebody_else_wrote_ends_the_watches_of_its_shard() {
     operator.run::<()>("XADD {registry/15}:log 2-0 t D m x v x x 0 p 0000000000000000 d 00").await;
     assert_eq!(failure(&mut touched).await, ErrorKind::Diverged);
     register(&registry, "a", "1").await;
-    assert_eq!(next_change(&mut apart).await, "+1", "other shards go on");
+    assert_eq!(next_change(&mut apart).await, "+1", "other shards are not affected");
 }
 
 #[tokio::test]
-async fn a_put_that_cannot_be_decoded_is_a_deletion_to_a_watch() {
+async fn undecodable_put_is_a_delete_for_a_watch() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     let proof = watch.cursor().to_string();
     let digest = proof.rsplit(':').next().unwrap();
-    // As a later version of this library would write it.
+    // A later version of this library may write such a record.
     let add = format!(
         "XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v {{\"v\":9}} x 600000 p {digest} d 00000000000000aa"
     );
     let mut operator = Operator::of(&server).await;
     operator
-        .edit_meta(|[rev, digest, ..]| (*rev, *digest) = ("2".into(), "00000000000000aa".into()))
+        .edit_meta(|[revision, digest, ..]| {
+            (*revision, *digest) = ("2".into(), "00000000000000aa".into());
+        })
         .await;
     operator.run::<()>(&add).await;
     let batch = next(&mut watch).await;
     assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
     register(&registry, "user.rpc", "2").await;
-    assert_eq!(next_change(&mut watch).await, "+2", "and the watch goes on");
+    assert_eq!(next_change(&mut watch).await, "+2", "the watch continues");
 }
 
 #[tokio::test]
-async fn a_shard_whose_meta_was_evicted_begins_anew() {
+async fn shard_that_lost_its_meta_begins_a_new_history() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -167,14 +169,14 @@ async fn a_shard_whose_meta_was_evicted_begins_anew() {
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert!(within(registry.services()).await.unwrap().is_empty());
-    assert_eq!(refusal(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "3").await;
     assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
 }
 
-/// What lists, holds and ends the records. Whoever renews them puts them back.
+/// Owners put their records again when their renewal fails.
 #[tokio::test]
-async fn a_shard_that_lost_one_of_its_keys_says_so_and_begins_anew() {
+async fn shard_that_lost_a_key_is_diverged_and_begins_a_new_history() {
     for key in ["inst", "idx", "lease", "exp"] {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
@@ -185,9 +187,13 @@ async fn a_shard_that_lost_one_of_its_keys_says_so_and_begins_anew() {
         let mut operator = Operator::of(&server).await;
         let deleted: usize = operator.run(&format!("DEL {{registry/00}}:{key}")).await;
         assert_eq!(deleted, 1, "{key}");
-        // A lone registration mends nothing, and is no reason to take it for whole.
+        // A registration does not repair the shard, and must not make it count as whole.
         register(&registry, "user.rpc", "2").await;
-        assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged, "{key}");
+        assert_eq!(
+            watch_failure(&registry, "user.rpc", &cursor).await,
+            ErrorKind::Diverged,
+            "{key}"
+        );
         assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new(), "{key}");
         let error = within(registry.keep_alive(&lease)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{key}");
@@ -197,7 +203,7 @@ async fn a_shard_that_lost_one_of_its_keys_says_so_and_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_shard_that_lost_the_names_of_its_services_begins_anew_when_they_are_asked_for() {
+async fn shard_that_lost_its_service_names_begins_a_new_history_when_they_are_listed() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -205,15 +211,15 @@ async fn a_shard_that_lost_the_names_of_its_services_begins_anew_when_they_are_a
     let cursor = load(&registry, "user.rpc").await.cursor().clone();
     Operator::of(&server).await.run::<()>("DEL {registry/00}:svc").await;
     register(&registry, "order.rpc", "1").await;
-    assert!(within(registry.services()).await.unwrap().is_empty(), "not one of two");
-    assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+    assert!(within(registry.services()).await.unwrap().is_empty(), "the list is not incomplete");
+    assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "1").await;
     let names: Vec<_> = within(registry.services()).await.unwrap().into_iter().collect();
     assert_eq!(names, ["user.rpc".parse().unwrap()]);
 }
 
 #[tokio::test]
-async fn a_shard_whose_meta_was_overwritten_says_so_and_is_left_as_it_is() {
+async fn shard_with_overwritten_meta_is_invalid_and_is_not_changed() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -223,7 +229,7 @@ async fn a_shard_whose_meta_was_overwritten_says_so_and_is_left_as_it_is() {
     {
         operator.run::<redis::Value>(command).await;
         if command.starts_with("DEL") {
-            continue; // to make room for what is of another kind
+            continue; // the next command creates a key of another type
         }
         let error = within(registry.load(&"user.rpc".parse().unwrap())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");

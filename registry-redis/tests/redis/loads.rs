@@ -1,4 +1,4 @@
-//! Large services: pages that are read at different revisions are one snapshot.
+//! Large services: pages that were read at different revisions become one snapshot.
 
 use crate::support::{claim, instance, load, one_shard, server, watch, within};
 use futures_util::future::join_all;
@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More than two pages.
-const MANY: usize = 2_500;
+const INSTANCES: usize = 2_500;
 
-async fn fill(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)> {
+async fn register_many(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)> {
     let mut all = Vec::new();
-    for chunk in (0..MANY).collect::<Vec<_>>().chunks(100) {
+    for chunk in (0..INSTANCES).collect::<Vec<_>>().chunks(100) {
         let registered = chunk.iter().map(|n| async move {
             let (one, claim) = (instance("user.rpc", &format!("{n:05}")), claim());
             let lease = within(registry.register(&one, &claim)).await.unwrap();
@@ -25,28 +25,28 @@ async fn fill(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)> {
 }
 
 #[tokio::test]
-async fn a_service_of_many_pages_is_read_whole() {
+async fn service_of_many_pages_is_loaded_completely() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
-    fill(&registry).await;
-    // Neighbours in the order of names are not part of it.
+    register_many(&registry).await;
+    // Services whose names are adjacent in order are not part of it.
     for name in ["user.rpb", "user.rpc/a", "user.rpd"] {
         within(registry.register(&instance(name, "1"), &claim())).await.unwrap();
     }
     let snapshot = load(&registry, "user.rpc").await;
     let ids: Vec<String> = snapshot.instances().ids().map(ToString::to_string).collect();
-    assert_eq!(ids, (0..MANY).map(|n| format!("{n:05}")).collect::<Vec<_>>());
+    assert_eq!(ids, (0..INSTANCES).map(|n| format!("{n:05}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_load_under_writes_is_what_the_log_says_at_its_revision() {
+async fn load_under_writes_equals_the_log_at_its_revision() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let start = load(&registry, "user.rpc").await;
-    let all = fill(&registry).await;
+    let all = register_many(&registry).await;
     let is_over = AtomicBool::new(false);
     let writer = async {
-        // All over the pages, and some come and go between two of them.
+        // Spread over all pages; some instances are deleted and put again between two pages.
         for (n, (one, claim, lease)) in (0..400).zip(all.iter().cycle().step_by(37)) {
             if n % 3 == 0 {
                 within(registry.deregister(lease)).await.unwrap();

@@ -1,7 +1,7 @@
-//! What Redis adds to the contract, and what it can do to a registry: against real servers.
+//! Tests of this store beyond the contract, against real servers.
 //!
-//! The laws themselves are checked by the conformance kit. Each test here runs a server of its own,
-//! since most of them do to it what an operator or a disaster would.
+//! The conformance kit checks the laws. Each test here runs a server of its own, since most of them
+//! disturb it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What single calls do to a shard.
+//! The effects of single calls on a shard.
 
 use crate::support::{
     Operator, claim, claim_for, connect, ids, instance, load, next_change, one_shard, register,
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_repeat_makes_no_revision() {
+async fn repeated_registration_makes_no_revision() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (instance, claim) = (instance("user.rpc", "1"), claim());
@@ -23,7 +23,7 @@ async fn a_repeat_makes_no_revision() {
 }
 
 #[tokio::test]
-async fn the_lease_decides_what_a_registration_means() {
+async fn lease_decides_between_repeat_update_and_takeover() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (one, claim) = (instance("user.rpc", "1"), claim());
@@ -36,14 +36,14 @@ async fn the_lease_decides_what_a_registration_means() {
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "the older value of a lease counts as lost");
     within(registry.keep_alive(&updated)).await.unwrap();
 
-    let rival = crate::support::claim();
-    let error = within(registry.register(&one, &rival)).await.unwrap_err();
+    let contender = crate::support::claim();
+    let error = within(registry.register(&one, &contender)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
-    let taken = within(registry.register(&one, &rival.with_takeover(true))).await.unwrap();
+    let taken = within(registry.register(&one, &contender.with_takeover(true))).await.unwrap();
     let error = within(registry.keep_alive(&updated)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     within(registry.deregister(&updated)).await.unwrap();
-    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "a successor is left alone");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the record of a successor stays");
     within(registry.keep_alive(&taken)).await.unwrap();
     within(registry.deregister(&taken)).await.unwrap();
     within(registry.deregister(&taken)).await.unwrap();
@@ -51,7 +51,7 @@ async fn the_lease_decides_what_a_registration_means() {
 }
 
 #[tokio::test]
-async fn a_lease_is_for_one_instance_and_one_ttl_and_a_wrong_use_changes_nothing() {
+async fn lease_with_another_instance_or_ttl_is_invalid_and_changes_nothing() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let claim = claim_for(Duration::from_secs(60));
@@ -74,7 +74,7 @@ async fn a_lease_is_for_one_instance_and_one_ttl_and_a_wrong_use_changes_nothing
 }
 
 #[tokio::test]
-async fn lease_ids_of_63_bits_are_told_apart() {
+async fn lease_ids_of_63_bits_are_distinct() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let [last, one_less] = [i64::MAX, i64::MAX - 1].map(|id| LeaseId::new(id).unwrap());
@@ -85,7 +85,7 @@ async fn lease_ids_of_63_bits_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_ttl_is_never_granted_shorter_than_asked() {
+async fn granted_ttl_is_never_shorter_than_asked() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let claim = claim_for(Duration::from_micros(100_001));
@@ -94,7 +94,7 @@ async fn a_ttl_is_never_granted_shorter_than_asked() {
 }
 
 #[tokio::test]
-async fn a_server_that_forgot_the_scripts_is_told_them_again() {
+async fn flushed_scripts_are_loaded_again() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -113,7 +113,7 @@ async fn a_server_that_forgot_the_scripts_is_told_them_again() {
 }
 
 #[tokio::test]
-async fn services_see_their_own_instances_whatever_the_names_share() {
+async fn services_with_similar_names_see_only_their_own_instances() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let names = ["user", "user2", "user/a", "user a", "us", "user\u{e9}", "User"];
@@ -150,7 +150,7 @@ async fn services_lists_exactly_those_with_an_instance() {
 }
 
 #[tokio::test]
-async fn prefixes_and_databases_know_nothing_of_each_other() {
+async fn prefixes_and_databases_are_isolated() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -158,22 +158,25 @@ async fn prefixes_and_databases_know_nothing_of_each_other() {
     for url in [format!("{}/1", server.url()), format!("{}?prefix=registry2", server.url())] {
         let other = connect(&url, RedisOptions::default()).await.unwrap();
         assert!(ids(&other, "user.rpc").await.is_empty());
-        let refusal = crate::support::refusal(&other, "user.rpc", &cursor).await;
-        assert!(matches!(refusal, ErrorKind::Invalid | ErrorKind::Diverged), "{refusal:?}");
+        let watch_failure = crate::support::watch_failure(&other, "user.rpc", &cursor).await;
+        assert!(
+            matches!(watch_failure, ErrorKind::Invalid | ErrorKind::Diverged),
+            "{watch_failure:?}"
+        );
     }
     let error = within(registry.watch(&service("other"), &cursor)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid, "a cursor serves its own service");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "a cursor is valid for its own service only");
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_decoded_is_counted_and_passed_over() {
+async fn undecodable_record_is_counted_and_skipped() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let mut operator = Operator::of(&server).await;
     for id in ["1", "2", "3"] {
         register(&registry, "user.rpc", id).await;
     }
-    // One of a later version, and one that somebody damaged.
+    // A record of a later version, and a damaged one.
     let newer = r#"2 9 600000 {"v":9}"#;
     let inst = "{registry/00}:inst";
     operator.run_words::<()>(&["HSET", inst, "user.rpc\u{1f}2", newer]).await;
@@ -181,7 +184,7 @@ async fn a_record_that_cannot_be_decoded_is_counted_and_passed_over() {
     let snapshot = load(&registry, "user.rpc").await;
     assert_eq!(snapshot.instances().ids().map(InstanceId::as_str).collect::<Vec<_>>(), ["1"]);
     assert_eq!(snapshot.undecodable(), 2);
-    // Both are still in the way of those who may not take over.
+    // Both still hold their ids against claims without takeover.
     let error = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
     let taken = claim().with_takeover(true);
@@ -190,7 +193,7 @@ async fn a_record_that_cannot_be_decoded_is_counted_and_passed_over() {
 }
 
 #[tokio::test]
-async fn a_service_of_10_000_instances_is_loaded_in_one_piece() {
+async fn service_of_10_000_instances_is_loaded_at_one_revision() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ids: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
@@ -204,7 +207,7 @@ async fn a_service_of_10_000_instances_is_loaded_in_one_piece() {
 }
 
 #[tokio::test]
-async fn a_prefix_keeps_the_layout_it_was_first_used_with() {
+async fn prefix_keeps_its_first_layout() {
     let server = server(&[]).await;
     registry(&server).await;
     let error = connect(server.url(), RedisOptions::default().with_shards(8)).await.unwrap_err();
@@ -213,7 +216,7 @@ async fn a_prefix_keeps_the_layout_it_was_first_used_with() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_something_else_uses_is_invalid() {
+async fn prefix_occupied_by_other_keys_is_invalid() {
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("SET {taken}:layout x").await;
@@ -224,7 +227,7 @@ async fn a_prefix_that_something_else_uses_is_invalid() {
     operator.run::<()>("SET {registry/00}:inst x").await;
     let registry = one_shard(&server).await;
     let error = within(registry.load(&service("a"))).await;
-    assert!(error.is_ok(), "remains are cleared when a shard begins: {error:?}");
+    assert!(error.is_ok(), "a new shard deletes what is left of an old one: {error:?}");
     operator.run::<()>("DEL {registry/00}:idx").await;
     operator.run::<()>("SET {registry/00}:idx x").await;
     let error = within(registry.load(&service("a"))).await.unwrap_err();

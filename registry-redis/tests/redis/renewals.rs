@@ -1,19 +1,19 @@
-//! Renewals that go together.
+//! Renewals in one call.
 
 use crate::support::{Operator, claim, instance, one_shard, server, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use registry_core::{ErrorKind, Registry};
 
-/// How many scripts the server has run.
-async fn scripts(operator: &mut Operator) -> u64 {
+/// Returns the number of script calls that the server has run.
+async fn script_calls(operator: &mut Operator) -> u64 {
     let info: String = operator.run("INFO commandstats").await;
     let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
 #[tokio::test]
-async fn a_thousand_renewals_at_once_are_a_few_calls_and_each_hears_of_its_own() {
+async fn thousand_concurrent_renewals_take_a_few_calls_and_each_gets_its_own_outcome() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let mut leases = Vec::new();
@@ -25,9 +25,9 @@ async fn a_thousand_renewals_at_once_are_a_few_calls_and_each_hears_of_its_own()
         within(registry.deregister(lease)).await.unwrap();
     }
     let mut operator = Operator::of(&server).await;
-    let before = scripts(&mut operator).await;
+    let before = script_calls(&mut operator).await;
     let outcomes = within(join_all(leases.iter().map(|lease| registry.keep_alive(lease)))).await;
-    let calls = scripts(&mut operator).await - before;
+    let calls = script_calls(&mut operator).await - before;
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let is_lost = outcome.is_err_and(|error| error.kind() == ErrorKind::LeaseLost);
         assert_eq!(is_lost, n % 10 == 0, "{n}");
@@ -36,14 +36,14 @@ async fn a_thousand_renewals_at_once_are_a_few_calls_and_each_hears_of_its_own()
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_given_up_leaves_the_others_their_answers() {
+async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
     for given_up in 0..3 {
         let mut renewals: Vec<_> = (0..3).map(|_| registry.keep_alive(&lease)).collect();
         for renewal in &mut renewals {
-            assert!(renewal.now_or_never().is_none(), "nobody has answered yet");
+            assert!(renewal.now_or_never().is_none(), "the server has not replied yet");
         }
         drop(renewals.remove(given_up));
         for outcome in within(join_all(renewals)).await {

@@ -1,13 +1,13 @@
-//! Servers that come back with less than they acknowledged.
+//! Servers that restart with less than they acknowledged.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, load, next_change, one_shard, refusal, register,
-    server, until, watch, watch_from_now, within,
+    Operator, claim, failure, ids, instance, load, next_change, one_shard, register,
+    retry_while_unavailable, server, watch, watch_failure, watch_from_now, within,
 };
 use registry_core::{ErrorKind, Registry};
 
 #[tokio::test]
-async fn a_restart_from_an_older_file_is_told_to_whoever_saw_more() {
+async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
     let mut server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -26,30 +26,30 @@ async fn a_restart_from_an_older_file_is_told_to_whoever_saw_more() {
     assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
     within(server.process().unwrap().restart()).await.unwrap();
 
-    // The first call finds that the connection is gone, the next one makes another.
+    // The first call finds the connection closed, the next one connects again.
     let error = within(registry.keep_alive(&lost)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     for lease in [&lost, &undone] {
         let error = within(registry.keep_alive(lease)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::LeaseLost, "its acknowledged write is gone");
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "the acknowledged write was lost");
     }
     within(registry.keep_alive(&kept)).await.unwrap();
-    assert_eq!(refusal(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
 
-    // The new history climbs over the old numbers.
+    // The new history passes the old revisions.
     for id in ["4", "5", "6"] {
         register(&registry, "user.rpc", id).await;
     }
     assert!(load(&registry, "user.rpc").await.cursor().revision() > beyond_the_fork.revision());
-    assert_eq!(refusal(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
     let mut resumed = watch(&registry, "user.rpc", &before_the_fork).await;
     for change in ["+2", "+two", "+4", "+5", "+6"] {
         assert_eq!(next_change(&mut resumed).await, change);
     }
 }
 
-/// Kills a server under a registration and a watch, and starts it again. What it acknowledged last.
-async fn killed(arguments: &[&str], is_kept: bool) {
+/// Kills and restarts a server, and asserts that the lease was kept or lost.
+async fn assert_lease_after_kill(arguments: &[&str], is_kept: bool) {
     let mut server = server(arguments).await;
     let registry = one_shard(&server).await;
     let (one, claim) = (instance("user.rpc", "1"), claim());
@@ -60,7 +60,7 @@ async fn killed(arguments: &[&str], is_kept: bool) {
     let cursor = live.cursor().clone();
     within(server.process().unwrap().restart()).await.unwrap();
 
-    let renewed = until(|| async {
+    let renewed = retry_while_unavailable(|| async {
         match registry.keep_alive(&lease).await {
             Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(false),
             outcome => outcome.map(|()| true),
@@ -73,23 +73,23 @@ async fn killed(arguments: &[&str], is_kept: bool) {
         assert_eq!(next_change(&mut resumed).await, "+2");
     } else {
         within(registry.register(&one, &claim)).await.unwrap();
-        assert_eq!(refusal(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
+        assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     }
     assert!(ids(&registry, "user.rpc").await.contains(&"1".to_owned()));
 }
 
 #[tokio::test]
-async fn a_killed_server_keeps_what_its_log_has_and_what_it_lost_is_back_with_one_renewal() {
-    killed(&["--appendonly", "yes", "--appendfsync", "always"], true).await;
-    // What was written is in the system's memory, which a killed process leaves as it is.
-    killed(&["--appendonly", "yes", "--appendfsync", "everysec"], true).await;
-    // A snapshot that is never due.
-    killed(&["--save", "3600 1"], false).await;
-    killed(&[], false).await;
+async fn killed_server_keeps_what_it_persisted_and_a_lost_lease_is_registered_again() {
+    assert_lease_after_kill(&["--appendonly", "yes", "--appendfsync", "always"], true).await;
+    // The written data is in the page cache, which survives the process.
+    assert_lease_after_kill(&["--appendonly", "yes", "--appendfsync", "everysec"], true).await;
+    // This snapshot never happens.
+    assert_lease_after_kill(&["--save", "3600 1"], false).await;
+    assert_lease_after_kill(&[], false).await;
 }
 
 #[tokio::test]
-async fn a_failover_to_a_replica_that_lagged_is_told_to_whoever_saw_more() {
+async fn failover_to_a_lagging_replica_is_diverged_for_later_cursors() {
     let mut primary = server(&[]).await;
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let replica = server(&["--replicaof", "127.0.0.1", &port]).await;
@@ -112,10 +112,10 @@ async fn a_failover_to_a_replica_that_lagged_is_told_to_whoever_saw_more() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let error = within(registry.keep_alive(&lost)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    assert_eq!(refusal(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "3").await;
     assert_eq!(load(&registry, "user.rpc").await.cursor().revision(), ahead.revision());
-    assert_eq!(refusal(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);
     let mut resumed = watch(&registry, "user.rpc", &common).await;
     assert_eq!(next_change(&mut resumed).await, "+3");
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "3"]);

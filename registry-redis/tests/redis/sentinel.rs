@@ -1,8 +1,9 @@
-//! Under Sentinel: failovers, with and without lost writes, and a primary that was cut off.
+//! Sentinel: failovers with and without lost writes, and a partitioned primary.
 
 use crate::support::{
-    Operator, agreed, claim, failure, goes_on, hasty, ids, instance, next_change, refusal,
-    register, service, until, watch, watch_from_now, within,
+    Operator, assert_service_continues, claim, connect_with_short_deadlines, failure, ids,
+    instance, next_change, register, retry_while_unavailable, service, watch, watch_failure,
+    watch_from_now, within, within_a_minute,
 };
 use registry_core::{ErrorKind, Registry, Secret};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions};
@@ -12,38 +13,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 async fn start() -> RedisSentinel {
-    Box::pin(agreed(RedisSentinel::start())).await.unwrap()
+    Box::pin(within_a_minute(RedisSentinel::start())).await.unwrap()
 }
 
 async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
-    hasty(url, RedisOptions::default().with_shards(1)).await
+    connect_with_short_deadlines(url, RedisOptions::default().with_shards(1)).await
 }
 
 #[tokio::test]
-async fn a_failover_is_followed() {
+async fn failover_is_followed() {
     let mut servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     servers.process(0).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
-    agreed(servers.successor_of(0)).await.unwrap();
-    goes_on(&registry, &lease, &live).await;
+    within_a_minute(servers.successor_of(0)).await.unwrap();
+    assert_service_continues(&registry, &lease, &live).await;
 }
 
 #[tokio::test]
-async fn an_acknowledged_write_that_a_failover_lost_is_noticed_and_made_again() {
+async fn write_lost_by_a_failover_is_noticed_and_repeated() {
     let mut servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     let kept = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
     let before = watch_from_now(&registry, "user.rpc").await.cursor().clone();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
-    // What follows reaches no replica, not even a buffer of one.
+    // The next write reaches no replica, not even a buffer for one.
     for replica in [1, 2] {
         servers.process(replica).pause().unwrap();
     }
@@ -55,23 +56,23 @@ async fn an_acknowledged_write_that_a_failover_lost_is_noticed_and_made_again() 
     for replica in [1, 2] {
         servers.process(replica).resume().unwrap();
     }
-    agreed(servers.successor_of(0)).await.unwrap();
+    within_a_minute(servers.successor_of(0)).await.unwrap();
 
-    until(|| async { registry.keep_alive(&kept).await }).await;
+    retry_while_unavailable(|| async { registry.keep_alive(&kept).await }).await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second was not lost");
     let error = within(registry.keep_alive(&lost)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    assert_eq!(refusal(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
     let mut resumed = watch(&registry, "user.rpc", &before).await;
     let again = within(registry.register(&two.with_weight(7), &claim_of_two)).await.unwrap();
-    assert_eq!(next_change(&mut resumed).await, "+2", "what is common is resumed from");
-    // The revision of the lost write is in use again, and is told apart.
+    assert_eq!(next_change(&mut resumed).await, "+2", "the common history is resumed from");
+    // The revision of the lost write is used again, with another digest.
     assert_eq!(again.revision(), beyond.revision());
-    assert_eq!(refusal(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
 }
 
 #[tokio::test]
-async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
+async fn registration_lost_by_a_failover_stays_in_a_view() {
     let mut servers = start().await;
     let ours = Arc::new(connect(&servers.url()).await.unwrap());
     let theirs = Arc::new(connect(&servers.url()).await.unwrap());
@@ -83,7 +84,7 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
         Discovery::new(theirs.clone(), DiscoveryOptions::default()).view(&service("user.rpc"));
     view.ready(Duration::from_secs(10)).await.unwrap();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     for replica in [1, 2] {
         servers.process(replica).pause().unwrap();
@@ -101,9 +102,9 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
         servers.process(replica).resume().unwrap();
     }
 
-    // All the while both are there to be called, and in the end in the store again, too.
+    // The view shows both all the time, and in the end the store does too.
     let (mut was_lost, mut steps) = (false, 0);
-    agreed(async {
+    within_a_minute(async {
         loop {
             if let Ok(now) = theirs.load(&service("user.rpc")).await {
                 match now.instances().len() {
@@ -123,43 +124,43 @@ async fn a_failover_that_lost_a_registration_takes_nobody_out_of_a_view() {
 }
 
 #[tokio::test]
-async fn a_primary_that_was_cut_off_from_its_peers_is_left() {
+async fn partitioned_primary_is_left() {
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     register(&registry, "user.rpc", "1").await;
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     servers.cut_off(0);
     let three = instance("user.rpc", "3");
-    let lost = within(registry.register(&three, &claim())).await.expect("it acknowledges still");
+    let lost = within(registry.register(&three, &claim())).await.expect("it still acknowledges");
     assert_eq!(next_change(&mut live).await, "+3");
-    let successor = agreed(servers.successor_of(0)).await.unwrap();
+    let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
     let beside = connect(&url).await.unwrap();
     register(&beside, "user.rpc", "2").await;
-    // That the primary is another, or that what was seen is lost there: whichever is noticed first. To
-    // resume from it is `Diverged` in either case, below.
+    // The feed notices first that the primary is another one, or that it lost a change. Resuming from the
+    // cursor fails `Diverged` in either case, see below.
     let end = failure(&mut live).await;
     assert!(matches!(end, ErrorKind::Unavailable | ErrorKind::Diverged), "{end:?}");
     let name = service("user.rpc");
-    until(|| async {
+    retry_while_unavailable(|| async {
         let now = registry.load(&name).await?;
         if now.instances().find("2").is_some() { Ok(()) } else { Err(not_yet()) }
     })
     .await;
-    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "nobody had the third");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "no replica had the third");
     let error = within(registry.keep_alive(&lost)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
-    assert_eq!(refusal(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(watch_failure(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
     servers.heal();
-    until(|| async { registry.register(&three, &claim()).await }).await;
+    retry_while_unavailable(|| async { registry.register(&three, &claim()).await }).await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2", "3"]);
 }
 
 #[tokio::test]
-async fn a_primary_that_wants_replicas_and_was_cut_off_acknowledges_nothing_that_is_lost() {
+async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
     let servers = start().await;
     for n in 0..3 {
         let mut server = Operator::at(&servers.address(n)).await;
@@ -168,7 +169,7 @@ async fn a_primary_that_wants_replicas_and_was_cut_off_acknowledges_nothing_that
     let registry = connect(&servers.url()).await.unwrap();
     register(&registry, "user.rpc", "1").await;
     servers.cut_off(0);
-    // It notices within two seconds that it is alone: the time that replicas may lag, and a look at them.
+    // It notices within two seconds: the lag that is permitted, and the interval of its checks.
     let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
     let refused = within(async {
         loop {
@@ -179,35 +180,38 @@ async fn a_primary_that_wants_replicas_and_was_cut_off_acknowledges_nothing_that
         }
     });
     assert_eq!(refused.await.kind(), ErrorKind::Unavailable);
-    agreed(servers.successor_of(0)).await.unwrap();
-    until(|| async { registry.register(&instance("user.rpc", "3"), &claim()).await }).await;
+    within_a_minute(servers.successor_of(0)).await.unwrap();
+    retry_while_unavailable(|| async {
+        registry.register(&instance("user.rpc", "3"), &claim()).await
+    })
+    .await;
     let listed = ids(&registry, "user.rpc").await;
     assert!(listed.contains(&"1".to_owned()) && listed.contains(&"3".to_owned()), "{listed:?}");
 }
 
-/// Else a registration renews an old primary until the new one has let its lease expire.
+/// Otherwise a registration renews its lease at the old primary until it expires at the new one.
 #[tokio::test]
-async fn an_idle_handle_hears_of_another_primary_before_it_is_used_again() {
+async fn idle_handle_learns_of_a_failover_before_its_next_call() {
     const META: &str = "GET {registry/00}:meta";
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in step");
+    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
     servers.cut_off(0);
-    let successor = agreed(servers.successor_of(0)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(7)).await; // idle for twice as long as an answer counts
-    // A renewal saves the lease clock there, which has not run on since.
+    let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(7)).await; // more than twice the interval at which sentinels are asked
+    // A renewal saves the lease clock there, which nothing else has saved since.
     let mut successor = Operator::at(&servers.address(successor)).await;
     let before: String = successor.run(META).await;
     within(registry.keep_alive(&lease)).await.unwrap();
     let after: String = successor.run(META).await;
-    assert_ne!(before, after, "the old primary was asked");
+    assert_ne!(before, after, "the old primary was called");
 }
 
-/// A network that parts clients from the primary, and not the sentinels, is none that anybody heals for them.
+/// Sentinel does not react to a partition between clients and the primary.
 #[tokio::test]
-async fn clients_that_are_cut_off_from_the_primary_are_told_so_and_go_on_when_they_are_not() {
+async fn clients_partitioned_from_the_primary_are_unavailable_until_the_network_heals() {
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
@@ -216,9 +220,13 @@ async fn clients_that_are_cut_off_from_the_primary_are_told_so_and_go_on_when_th
     let error = within(registry.keep_alive(&lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
-    assert_eq!(agreed(servers.primary()).await.unwrap(), 0, "to its peers nothing is wrong");
+    assert_eq!(
+        within_a_minute(servers.primary()).await.unwrap(),
+        0,
+        "the sentinels see no failure"
+    );
     servers.heal();
-    until(|| async { registry.keep_alive(&lease).await }).await;
+    retry_while_unavailable(|| async { registry.keep_alive(&lease).await }).await;
     let mut live = watch(&registry, "user.rpc", live.cursor()).await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut live).await, "+2");
@@ -229,7 +237,7 @@ fn not_yet() -> registry_core::Error {
 }
 
 #[tokio::test]
-async fn sentinels_that_are_gone_are_not_needed_while_others_are_there() {
+async fn one_sentinel_suffices_to_connect_and_none_to_serve() {
     let mut servers = start().await;
     servers.sentinel(0).kill().unwrap();
     let registry = connect(&servers.url()).await.unwrap();
@@ -243,7 +251,7 @@ async fn sentinels_that_are_gone_are_not_needed_while_others_are_there() {
 }
 
 #[tokio::test]
-async fn sentinels_that_want_a_password_get_their_own() {
+async fn sentinels_receive_their_own_credentials() {
     let servers = start().await;
     let url = servers.url();
     let (_, hosts) = url.split_once("://").unwrap();
@@ -257,7 +265,7 @@ async fn sentinels_that_want_a_password_get_their_own() {
     let with = |password| {
         let options = RedisOptions::default().with_sentinel_login(None, Secret::new(password));
         assert!(!format!("{options:?}").contains(password));
-        hasty(&url, options)
+        connect_with_short_deadlines(&url, options)
     };
     let error = with("wr0ng").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
@@ -277,7 +285,7 @@ async fn sentinels_that_want_a_password_get_their_own() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_name_of_the_primary_or_the_kind_of_url_is_said() {
+async fn wrong_primary_name_and_wrong_scheme_are_invalid() {
     let servers = start().await;
     let url = servers.url().replace(RedisSentinel::NAME, "nobody");
     let error = connect(&url).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A server, a registry on it, and the powers of an operator.
+//! A server, a registry on it, and an operator.
 
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
@@ -10,27 +10,30 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::Redis;
 use std::time::Duration;
 
-/// No await of a test lasts longer.
+/// The deadline of each await.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(DEADLINE, future).await;
-    outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
+    outcome.unwrap_or_else(|_| panic!("nothing happened within {DEADLINE:?}"))
 }
 
-/// Waits for several processes to agree on something.
-pub(crate) async fn agreed<T>(future: impl Future<Output = T>) -> T {
+/// Waits for servers to agree on something, such as a failover.
+pub(crate) async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(Duration::from_secs(60), future).await;
-    outcome.expect("they agree in time")
+    outcome.expect("the servers agree in time")
 }
 
-/// A registry that waits for nobody longer than a second.
-pub(crate) async fn hasty(url: &str, options: RedisOptions) -> Result<RedisRegistry, Error> {
+/// Connects with deadlines of one second.
+pub(crate) async fn connect_with_short_deadlines(
+    url: &str,
+    options: RedisOptions,
+) -> Result<RedisRegistry, Error> {
     let second = Duration::from_secs(1);
     connect(url, options.with_request_deadline(second).with_connect_deadline(second)).await
 }
 
-/// A server of our own, run with more `arguments`.
+/// Starts a server for one test, with more `arguments`.
 pub(crate) async fn server(arguments: &[&str]) -> Redis {
     let mut options = Redis::options();
     options.url = None;
@@ -42,7 +45,7 @@ pub(crate) async fn registry(server: &Redis) -> RedisRegistry {
     connect(server.url(), RedisOptions::default()).await.unwrap()
 }
 
-/// A registry in which all services share one shard, `{registry/00}`.
+/// Connects a registry in which all services share one shard, `{registry/00}`.
 pub(crate) async fn one_shard(server: &Redis) -> RedisRegistry {
     connect(server.url(), RedisOptions::default().with_shards(1)).await.unwrap()
 }
@@ -51,7 +54,7 @@ pub(crate) async fn connect(url: &str, options: RedisOptions) -> Result<RedisReg
     within(RedisRegistry::connect_with(&url.parse().unwrap(), options)).await
 }
 
-/// A connection that does what an operator, or another program, might do.
+/// The connection of an operator or of another program.
 #[derive(Clone)]
 pub(crate) struct Operator(MultiplexedConnection);
 
@@ -71,7 +74,7 @@ impl Operator {
         Self(within(connection).await.unwrap())
     }
 
-    /// Runs a command, its words separated by blanks.
+    /// Runs a command; blanks separate its words.
     pub(crate) async fn run<T: FromRedisValue>(&mut self, command: &str) -> T {
         let words: Vec<&str> = command.split(' ').collect();
         self.run_words(&words).await
@@ -83,14 +86,14 @@ impl Operator {
         within(command.query_async(&mut self.0)).await.unwrap()
     }
 
-    /// A value of `INFO`.
+    /// Returns a value of `INFO`.
     pub(crate) async fn info(&mut self, name: &str) -> String {
         let info: String = self.run("INFO").await;
         let mut lines = info.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(other, _)| *other == name).expect("there is one").1.to_owned()
     }
 
-    /// Changes the words of the `meta` of the only shard: rev, digest, count, lag, due, rt, run id.
+    /// Changes the fields of the `meta` of the only shard, in the order of `shard.rs`.
     pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 7])) {
         const META: &str = "{registry/00}:meta";
         let meta: String = self.run_words(&["GET", META]).await;
@@ -99,7 +102,7 @@ impl Operator {
         self.run_words::<()>(&["SET", META, &words.join(" ")]).await;
     }
 
-    /// How many connections have the name.
+    /// Returns the number of connections with the name.
     pub(crate) async fn connections(&mut self, name: &str) -> usize {
         let list: String = self.run("CLIENT LIST").await;
         list.lines()
@@ -107,7 +110,7 @@ impl Operator {
             .count()
     }
 
-    /// Cuts all connections of the name.
+    /// Cuts all connections with the name.
     pub(crate) async fn cut(&mut self, name: &str) {
         let list: String = self.run("CLIENT LIST").await;
         let named = |line: &&str| line.split(' ').any(|word| word == format!("name={name}"));
@@ -116,7 +119,7 @@ impl Operator {
             let id = line.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
             cut += self.run::<usize>(&format!("CLIENT KILL ID {id}")).await;
         }
-        assert_ne!(cut, 0, "there was no connection `{name}` to cut:\n{list}");
+        assert_ne!(cut, 0, "there is no connection `{name}` to cut:\n{list}");
     }
 }
 
@@ -129,7 +132,7 @@ pub(crate) fn instance(service: &str, id: &str) -> Instance {
     Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
 }
 
-/// A claim for longer than any test takes.
+/// Returns a claim whose ttl is longer than any test.
 pub(crate) fn claim() -> Claim {
     claim_for(Duration::from_secs(600))
 }
@@ -142,7 +145,7 @@ pub(crate) async fn load(registry: &RedisRegistry, name: &str) -> registry_core:
     within(registry.load(&service(name))).await.unwrap()
 }
 
-/// The ids of the instances that a load shows.
+/// Loads a service and returns the ids of its instances.
 pub(crate) async fn ids(registry: &RedisRegistry, name: &str) -> Vec<String> {
     let snapshot = load(registry, name).await;
     snapshot.instances().ids().map(ToString::to_string).collect()
@@ -156,31 +159,35 @@ pub(crate) async fn watch(registry: &RedisRegistry, name: &str, after: &Cursor) 
     within(registry.watch(&service(name), after)).await.unwrap()
 }
 
-/// A watch from now on.
+/// Opens a watch from the current revision.
 pub(crate) async fn watch_from_now(registry: &RedisRegistry, name: &str) -> Watch {
     let cursor = load(registry, name).await.cursor().clone();
     watch(registry, name, &cursor).await
 }
 
-/// The kind of error that a watch after `cursor` ends with, at once or in time.
-pub(crate) async fn refusal(registry: &RedisRegistry, name: &str, after: &Cursor) -> ErrorKind {
+/// Returns the kind of error with which a watch after `cursor` fails, at once or later.
+pub(crate) async fn watch_failure(
+    registry: &RedisRegistry,
+    name: &str,
+    after: &Cursor,
+) -> ErrorKind {
     match within(registry.watch(&service(name), after)).await {
         Err(error) => error.kind(),
         Ok(mut watch) => failure(&mut watch).await,
     }
 }
 
-/// The next batch with changes.
+/// Returns the next batch with changes.
 pub(crate) async fn next(watch: &mut Watch) -> Batch {
     loop {
-        let batch = within(watch.next()).await.expect("a watch goes on").unwrap();
+        let batch = within(watch.next()).await.expect("a watch continues").unwrap();
         if !batch.is_progress() {
             return batch;
         }
     }
 }
 
-/// The next change as text: `+id` put, `-id` deleted.
+/// Returns the next change as text: `+id` for a put, `-id` for a delete.
 pub(crate) async fn next_change(watch: &mut Watch) -> String {
     let batch = next(watch).await;
     let [change] = &batch.changes[..] else { panic!("one change a batch: {batch:?}") };
@@ -190,7 +197,7 @@ pub(crate) async fn next_change(watch: &mut Watch) -> String {
     }
 }
 
-/// What ends the watch. It may still have progress to say, and nothing else.
+/// Returns the kind of error that ends a watch. It may send progress before, and nothing else.
 pub(crate) async fn failure(watch: &mut Watch) -> ErrorKind {
     loop {
         match within(watch.next()).await.expect("a watch ends with an error") {
@@ -200,8 +207,8 @@ pub(crate) async fn failure(watch: &mut Watch) -> ErrorKind {
     }
 }
 
-/// Repeats what is `Unavailable` while servers agree on who serves, as an engine does.
-pub(crate) async fn until<T, F>(mut attempt: impl FnMut() -> F) -> T
+/// Repeats a call that fails `Unavailable` during a failover, as the engine does.
+pub(crate) async fn retry_while_unavailable<T, F>(mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -217,12 +224,12 @@ where
     .await
 }
 
-/// Sees that the service `user.rpc`, of which `lease` is one, goes on after a failover that lost nothing,
-/// from where `cut` was cut.
-pub(crate) async fn goes_on(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {
+/// Asserts that the service `user.rpc` continues after a failover without loss: `lease` is still alive,
+/// and the watch `cut` can be resumed.
+pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {
     let two = instance("user.rpc", "2");
-    until(|| async { registry.register(&two, &claim()).await }).await;
-    within(registry.keep_alive(lease)).await.expect("the lease moved too");
+    retry_while_unavailable(|| async { registry.register(&two, &claim()).await }).await;
+    within(registry.keep_alive(lease)).await.expect("the successor has the lease");
     assert_eq!(ids(registry, "user.rpc").await, ["1", "2"]);
     let mut resumed = watch(registry, "user.rpc", cut.cursor()).await;
     assert_eq!(next_change(&mut resumed).await, "+2");

@@ -12,7 +12,7 @@ async fn start(tls: &ServerTls) -> Redis {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_by_its_authority() {
+async fn server_is_trusted_if_the_authority_signed_it() {
     let tls = ServerTls::generate().unwrap();
     let server = start(&tls).await;
     let url = format!("{}?ca={}", server.url(), tls.ca().display());
@@ -22,7 +22,7 @@ async fn a_server_is_trusted_by_its_authority() {
     assert_eq!(next_change(&mut watch).await, "+1");
     assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
 
-    // The system's roots do not know it, and the wrong authority has not signed it.
+    // The system's authorities and the wrong one have not signed its certificate.
     for url in
         [server.url().to_owned(), format!("{}?ca={}", server.url(), tls.other_ca().display())]
     {
@@ -35,7 +35,7 @@ async fn a_server_is_trusted_by_its_authority() {
 }
 
 #[tokio::test]
-async fn a_server_that_checks_its_clients_takes_one_with_a_certificate() {
+async fn mutual_tls_accepts_only_a_known_client_certificate() {
     let tls = ServerTls::mutual().unwrap();
     let server = start(&tls).await;
     let with = |cert: std::path::PathBuf, key: std::path::PathBuf| {

@@ -1,9 +1,9 @@
-//! A shard of the prefix `test`, as an operator sees it.
+//! The keys of a shard of the prefix `test`.
 
 use redis::aio::MultiplexedConnection;
 use registry_core::ServiceName;
 
-/// A key of the shard of `service`: FNV-1a of its name, modulo 16, as the layout says.
+/// Returns a key of the shard of `service`: FNV-1a of its name, modulo 16.
 pub(crate) fn key(service: &ServiceName, name: &str) -> String {
     let hash = service.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -11,7 +11,7 @@ pub(crate) fn key(service: &ServiceName, name: &str) -> String {
     format!("{{test/{:02}}}:{name}", hash % 16)
 }
 
-/// Lets the leases of `members` fall due. Who touches the shard next finds them.
+/// Makes the leases of `members` expire. The next call on the shard deletes them.
 pub(crate) async fn make_due(
     redis: &mut MultiplexedConnection,
     service: &ServiceName,

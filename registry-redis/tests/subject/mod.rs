@@ -1,4 +1,4 @@
-//! A Redis as the kit wants it, and what an operator does to it.
+//! A Redis for the conformance kit, and an operator.
 
 #![allow(dead_code)] // each binary uses a part of it
 
@@ -22,11 +22,11 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Holds the store to the contract, on servers of its own for each scenario.
+/// Runs the conformance kit, with servers of their own for each scenario.
 pub(crate) fn run(topology: Topology) -> ExitCode {
     let traits = Traits::server(Duration::from_secs(2), Duration::from_millis(100));
     let mut traits = traits.with_eviction_at_one_revision(false);
-    // What stands in a cluster is reached where its nodes say, and not through a proxy.
+    // The nodes of a Cluster name their own addresses, so that clients bypass a proxy.
     traits.remote = matches!(topology, Topology::Standalone);
     conformance(traits, move || open(topology))
 }
@@ -35,7 +35,7 @@ struct Server {
     servers: Mutex<Servers>,
     proxy: Option<Proxy>,
     registry: RedisRegistry,
-    /// Not through the proxy, since what cuts the registry's connections leaves the operator's alone.
+    /// It bypasses the proxy, so that it survives when the registry's connections are cut.
     operator: RedisRegistry,
     backup: TempDir,
 }
@@ -59,7 +59,7 @@ async fn connect(url: &str) -> RedisRegistry {
 }
 
 impl Server {
-    /// Lets the instances of `service` that `which` picks expire now.
+    /// Makes the instances of `service` that `which` selects expire now.
     async fn expire(&self, service: &ServiceName, which: impl Fn(&str) -> bool) -> usize {
         let due = key(service, "exp");
         let mut redis = self.servers.lock().await.connection(&due).await;
@@ -68,13 +68,13 @@ impl Server {
         let picked = |member: &String| member.starts_with(&own) && which(member);
         let members: Vec<_> = members.into_iter().filter(picked).collect();
         make_due(&mut redis, service, &members).await;
-        // Whoever touches it finds them due. In a cluster a cut is one of the operator's too.
+        // A load deletes expired leases. In a Cluster the operator's connections are cut, too.
         let touched = async {
             while let Err(error) = self.operator.load(service).await {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
             }
         };
-        timeout(Duration::from_secs(20), touched).await.expect("the operator gets through");
+        timeout(Duration::from_secs(20), touched).await.expect("the operator connects");
         members.len()
     }
 }

@@ -1,4 +1,4 @@
-//! The servers, and what an operator does to all of them.
+//! The servers of a topology, and an operator.
 
 #![allow(dead_code)] // each binary uses a part of it
 
@@ -8,7 +8,7 @@ use registry_testbed::servers::{
 };
 use std::path::Path;
 
-/// How the servers stand to each other.
+/// How the servers are arranged.
 #[derive(Clone, Copy)]
 pub(crate) enum Topology {
     Standalone,
@@ -23,7 +23,7 @@ pub(crate) enum Servers {
 }
 
 impl Topology {
-    /// What `REGISTRY_TEST_REDIS_TOPOLOGY` says; standalone unless it is set.
+    /// Returns the topology in `REGISTRY_TEST_REDIS_TOPOLOGY`, or standalone if it is not set.
     pub(crate) fn from_env() -> Self {
         match std::env::var("REGISTRY_TEST_REDIS_TOPOLOGY").as_deref() {
             Ok("standalone") | Err(_) => Self::Standalone,
@@ -53,7 +53,7 @@ impl Servers {
         }
     }
 
-    /// Where the server is, if there is one only.
+    /// Returns the address of the server, if there is only one.
     pub(crate) fn address(&self) -> Option<&str> {
         match self {
             Self::Standalone(redis) => Some(redis.address()),
@@ -61,7 +61,7 @@ impl Servers {
         }
     }
 
-    /// The server that has `key`. Waits for that through a failover.
+    /// Returns the server that holds `key`. Waits for the end of a failover.
     pub(crate) async fn owner(&self, key: &str) -> usize {
         match self {
             Self::Standalone(_) => 0,
@@ -70,7 +70,7 @@ impl Servers {
         }
     }
 
-    /// Waits until a server other than `owner` has `key`, and says which.
+    /// Waits until a server other than `owner` holds `key`, and returns it.
     pub(crate) async fn successor_of(&self, owner: usize, key: &str) -> usize {
         match self {
             Self::Standalone(_) => unreachable!("it is alone"),
@@ -79,7 +79,7 @@ impl Servers {
         }
     }
 
-    /// An operator's connection to the server that has `key`.
+    /// Connects an operator to the server that holds `key`.
     pub(crate) async fn connection(&self, key: &str) -> MultiplexedConnection {
         let owner = self.owner(key).await;
         dial(&format!("redis://{}", self.addresses()[owner])).await
@@ -120,7 +120,7 @@ impl Servers {
         }
     }
 
-    /// What an operator can do to a server.
+    /// Returns the process of a server.
     pub(crate) fn process(&mut self, n: usize) -> &mut Process {
         match self {
             Self::Standalone(redis) => redis.process().unwrap(),
@@ -129,7 +129,7 @@ impl Servers {
         }
     }
 
-    /// What an operator can do to all servers.
+    /// Does the same to the processes of all servers.
     pub(crate) fn each(&mut self, act: impl Fn(&mut Process)) {
         for n in 0..self.addresses().len() {
             act(self.process(n));

@@ -1,6 +1,6 @@
-//! Several servers that stand in for each other, as the engine's suite wants them.
+//! Replicated servers, for the engine's suite.
 //!
-//! Nobody stands on the ways to them: servers are reached where they say, and not through a proxy.
+//! There is no proxy before them: clients connect to the addresses that the servers name.
 
 use crate::servers::{Servers, Topology};
 use crate::shard::{key, make_due};
@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// Two thirds of it are left when a primary is replaced, at least: time for all to hear of that, and to renew.
+/// At least two thirds of it are left after a failover: time to learn of it and to renew.
 const TTL: Duration = Duration::from_secs(8);
 
 const CALL: Duration = Duration::from_secs(2);
 
-/// A read of the feed waits so long for news, and as long as a call on top of that.
+/// A read of the feed blocks so long; its deadline is longer by that of a call.
 const NOTICE: Duration = Duration::from_secs(7);
 
 const BOTH: &[Side] = &[Side::Both];
@@ -35,69 +35,69 @@ const UNDER_SENTINEL: &[(Fault, &[Side])] = &[
     (Fault::Revocation, BOTH),
 ];
 
-/// A node of a Cluster that is cut off refuses all, so that a partition is no more than a failover.
+/// A partitioned node of a Cluster refuses all calls, so that a partition is only a failover.
 const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
     (Fault::Cut, BOTH),
-    // Of all servers: of one it is no more than a failover.
+    // All servers are paused: pausing one is only a failover.
     (Fault::Pause, BOTH),
     (Fault::Failover, BOTH),
     (Fault::Rollback, BOTH),
-    // What an operator can delete here is what is due.
+    // An operator can delete leases only by making them expire.
     (Fault::Revocation, BOTH),
 ];
 
-const SENTINEL_ONLY: &str = "only servers under Sentinel are parted";
+const SENTINEL_ONLY: &str = "only servers under Sentinel are partitioned";
 
 pub(crate) fn terms(topology: Topology) -> Terms {
     let traits = Traits::server(TTL, Duration::from_millis(100));
     let terms = |faults| Terms::new(traits, CALL, NOTICE, faults);
     match topology {
-        // A failover that sentinels are asked for loses what was acknowledged last: no random runs.
+        // No random runs: a failover on request loses the last acknowledged writes.
         Topology::Standalone | Topology::Sentinel => terms(UNDER_SENTINEL),
         Topology::Cluster => terms(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
     }
 }
 
 /// The servers, and a registry for each side and for the operator.
-pub(crate) struct Fleet {
+pub(crate) struct ReplicatedServers {
     servers: Mutex<Servers>,
     publisher: RedisRegistry,
     subscriber: RedisRegistry,
     direct: RedisRegistry,
-    struck: Mutex<Option<Struck>>,
+    active: Mutex<Option<ActiveFault>>,
 }
 
-/// What goes on until it is healed.
-enum Struck {
+/// A fault that lasts until it is healed.
+enum ActiveFault {
     Pause,
-    /// Which server was killed.
+    /// The server that was killed.
     Failover(usize),
-    /// Which server was cut off.
+    /// The server that was partitioned.
     Partition(usize),
 }
 
-impl Fleet {
+impl ReplicatedServers {
     pub(crate) async fn start(topology: Topology) -> Result<Self, String> {
-        // What is killed comes back with its data.
+        // A killed server restarts with its data.
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let arguments = durable.map(str::to_owned).to_vec();
         let own = ServerOptions { url: None, arguments, ..Redis::options() };
         let servers = topology.start(own).await.map_err(|error| error.to_string())?;
         let url = servers.url();
         let (publisher, subscriber) = (connect(&url).await, connect(&url).await);
-        let (direct, struck) = (connect(&url).await, Mutex::new(None));
-        Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, struck })
+        let (direct, active) = (connect(&url).await, Mutex::new(None));
+        Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, active })
     }
 
-    /// Kills the server that `service` lies on, when its replicas have all it has. When this returns
-    /// another one has it. Says which was killed.
+    /// Kills the server that holds `service` once its replicas are in sync, and waits until another server
+    /// holds it. Returns the killed server.
     async fn fail_over(servers: &mut Servers, service: &ServiceName) -> usize {
         let log = key(service, "log");
         let owner = servers.owner(&log).await;
         let replicas = if matches!(servers, Servers::Sentinel(_)) { 2 } else { 1 };
         let wait = redis::cmd("WAIT").arg(replicas).arg(10_000).to_owned();
         let in_step: u64 = wait.query_async(&mut servers.connection(&log).await).await.unwrap();
-        assert_eq!(in_step, replicas, "the replicas are not in step");
+        assert_eq!(in_step, replicas, "the replicas are not in sync");
         servers.process(owner).kill().unwrap();
         let successor = servers.successor_of(owner, &log).await;
         assert_ne!(successor, owner);
@@ -112,7 +112,7 @@ async fn connect(url: &str) -> RedisRegistry {
 }
 
 #[async_trait]
-impl Arena for Fleet {
+impl Arena for ReplicatedServers {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -127,13 +127,13 @@ impl Arena for Fleet {
             Fault::Cut => servers.cut().await,
             Fault::Pause => {
                 servers.each(|server| server.pause().unwrap());
-                *self.struck.lock().await = Some(Struck::Pause);
+                *self.active.lock().await = Some(ActiveFault::Pause);
                 let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
-                assert!(!matches!(answer, Ok(Ok(_))), "the servers are there");
+                assert!(!matches!(answer, Ok(Ok(_))), "a server answers");
             }
             Fault::Failover => {
                 let killed = Self::fail_over(&mut servers, service).await;
-                *self.struck.lock().await = Some(Struck::Failover(killed));
+                *self.active.lock().await = Some(ActiveFault::Failover(killed));
             }
             Fault::Partition => {
                 let Servers::Sentinel(sentinel) = &*servers else {
@@ -141,7 +141,7 @@ impl Arena for Fleet {
                 };
                 let cut_off = sentinel.primary().await.unwrap();
                 sentinel.cut_off(cut_off);
-                *self.struck.lock().await = Some(Struck::Partition(cut_off));
+                *self.active.lock().await = Some(ActiveFault::Partition(cut_off));
             }
             Fault::Rollback => {
                 let mut operator = servers.connection(&key(service, "log")).await;
@@ -151,40 +151,42 @@ impl Arena for Fleet {
                 let due = key(service, "exp");
                 let mut operator = servers.connection(&due).await;
                 let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
-                assert!(!members.is_empty(), "no lease was there");
+                assert!(!members.is_empty(), "there is no lease");
                 make_due(&mut operator, service, &members).await;
-                self.direct.load(service).await.unwrap(); // whoever touches it finds them due
+                self.direct.load(service).await.unwrap(); // a load deletes expired leases
             }
-            _ => unreachable!("{fault} is no fault of a fleet"),
+            _ => unreachable!("{fault} is not in the list of faults"),
         }
     }
 
     async fn heal(&self) {
         let mut servers = self.servers.lock().await;
-        match self.struck.lock().await.take() {
-            Some(Struck::Pause) => servers.each(|server| server.resume().unwrap()),
-            Some(Struck::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
-            Some(Struck::Partition(cut_off)) => {
+        match self.active.lock().await.take() {
+            Some(ActiveFault::Pause) => servers.each(|server| server.resume().unwrap()),
+            Some(ActiveFault::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
+            Some(ActiveFault::Partition(cut_off)) => {
                 let Servers::Sentinel(sentinel) = &*servers else {
                     unreachable!("{SENTINEL_ONLY}")
                 };
                 sentinel.successor_of(cut_off).await.unwrap();
                 sentinel.heal();
-                // Until then it acknowledges what it is about to lose, a deregistration too.
+                // Until it has rejoined it acknowledges writes that it will lose, a deregistration too.
                 sentinel.rejoined(cut_off).await.unwrap();
             }
             None => {}
         }
     }
 
-    /// Of a Cluster: shards move, replicas take over by agreement, and connections are cut.
+    /// Moves shards of a Cluster, fails over to replicas, and cuts connections.
     async fn play(&self, seed: u64, length: Duration) {
         let mut random = fastrand::Rng::with_seed(seed);
         let log = key(&"user.rpc".parse().unwrap(), "log");
         let (end, mut done) = (Instant::now() + length, 0);
         while Instant::now() < end {
             let servers = self.servers.lock().await;
-            let Servers::Cluster(cluster) = &*servers else { unreachable!("there are no seeds") };
+            let Servers::Cluster(cluster) = &*servers else {
+                unreachable!("random runs are for a Cluster")
+            };
             match random.u8(..3) {
                 0 => servers.cut().await,
                 1 => drop(cluster.fail_over(&log).await.unwrap()),
