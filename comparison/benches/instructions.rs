@@ -188,7 +188,7 @@ struct Store {
 impl Store {
     fn new() -> Self {
         // A short history, so that it is full, and costs what it always costs.
-        let mut registries = repeat_with(|| MemRegistry::with_retention(8));
+        let mut registries = repeat_with(|| MemRegistry::with_history_limit(8));
         let registry = registries.find(is_usual).unwrap();
         let mut leases = Vec::with_capacity(usize::try_from(INSTANCES + TIMES).unwrap());
         for n in 0..INSTANCES {

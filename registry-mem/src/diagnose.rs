@@ -1,10 +1,10 @@
-//! What can be wrong with a store in memory: nothing that the rehearsal does not see.
+//! Checks of a memory store: the rehearsal covers all of it.
 
 use crate::MemRegistry;
 use registry_core::diagnosis::{Finding, rehearse};
 
 impl MemRegistry {
-    /// Rehearses a registration. There is no server to look at.
+    /// Rehearses a registration. There is no server to check.
     pub async fn diagnose(&self) -> Vec<Finding> {
         rehearse(self).await
     }

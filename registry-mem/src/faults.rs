@@ -1,10 +1,10 @@
-//! Faults on the way to a memory store, for tests of what is built on a registry.
+//! Faults between a client and a memory store, for tests of programs that use a registry.
 //!
-//! A [`FaultyRegistry`] is one client's connection to a [`MemRegistry`]. It keeps the whole
-//! contract of [`Registry`], until a [`Fault`] is injected. Others who use the same store, directly
-//! or over a connection of their own, notice only what is done to the store itself.
+//! A [`FaultyRegistry`] is one client's connection to a [`MemRegistry`]. It fulfils the whole contract
+//! of [`Registry`] until a [`Fault`] is injected. Other clients of the same store, direct ones or those
+//! with a connection of their own, are affected only by faults of the store itself.
 //!
-//! This is a unit test of a program that follows a service while its store goes down:
+//! This is a unit test of a program that follows a service while its store is down:
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -23,43 +23,44 @@
 //! let mut watch = flaky.watch(&service, view.cursor()).await?;
 //!
 //! flaky.inject(Fault::Outage);
-//! let error = watch.next().await.expect("it says why it ends").unwrap_err();
+//! let error = watch.next().await.expect("a watch ends with an error").unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Unavailable);
 //! assert!(flaky.load(&service).await.is_err());
 //!
-//! // Meanwhile another client, who is not cut off, registers an instance.
+//! // Meanwhile another client, which the fault does not affect, registers an instance.
 //! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //! store.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
 //!
 //! flaky.heal();
 //! let mut watch = flaky.watch(&service, watch.cursor()).await?;
-//! let batch = watch.next().await.expect("it goes on")?;
+//! let batch = watch.next().await.expect("the watch continues")?;
 //! assert_eq!(batch.changes, [Change::Put(instance)]);
 //! view.apply(batch);
 //! assert_eq!(view.instances().len(), 1);
 //!
-//! // The test would prove nothing if the fault had hit nothing.
+//! // Without this the test would pass if the fault had no effect.
 //! assert_eq!(flaky.hits().watches_ended, 1);
 //! assert_eq!(flaky.hits().calls_refused, 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A whole course of faults is a [`Script`], which [`play`](FaultyRegistry::play)s on tokio's
-//! clock; a random one is drawn from a seed, and drawn again from the same seed when it found
-//! something. Injected faults take effect at once, and time passes only on tokio's clock: with a
-//! paused clock, a test takes no time and does the same every time.
+//! A schedule of faults is a [`Script`], which [`play`](FaultyRegistry::play)s on tokio's clock. A
+//! random one is determined by its seed, so that a failure can be reproduced. Injected faults take effect
+//! at once, and time passes only on tokio's clock: with a paused clock, a test takes no time and is
+//! deterministic.
 
-mod carried;
-mod dice;
+mod connection;
 mod fault;
-mod link;
+mod faulty_watch;
+mod rng;
 mod script;
 
 pub use self::fault::{Fault, Hits};
 pub use self::script::Script;
 
-use self::link::{Call, Link};
+use self::connection::{Call, Connection};
+use self::faulty_watch::faulty_watch;
 use crate::{MemRegistry, Model, random};
 use async_trait::async_trait;
 use registry_core::{
@@ -70,53 +71,52 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, sleep_until};
 
-/// One client's connection to a memory store, on which faults are scripted. A clone is the same
-/// connection; another client is another `FaultyRegistry` over the same store.
+/// One client's connection to a memory store, on which a test injects faults. A clone is a handle to the
+/// same connection; another client is another `FaultyRegistry` over the same store.
 ///
-/// The [module](self) shows how to use it.
+/// The [module](self) has an example.
 #[derive(Clone)]
 pub struct FaultyRegistry {
     store: MemRegistry,
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     checkpoint: Arc<Mutex<Option<Model>>>,
 }
 
 impl FaultyRegistry {
-    /// A connection to `store`, on which nothing is wrong yet. Its draws are those of the seed 0.
+    /// Connects to `store`, without faults and with the seed 0.
     pub fn new(store: MemRegistry) -> Self {
         Self::with_seed(store, 0)
     }
 
-    /// A connection whose latencies, and choice of leases to lose, are drawn from `seed`.
+    /// Connects to `store`. The `seed` determines the latencies and the leases that are lost.
     pub fn with_seed(store: MemRegistry, seed: u64) -> Self {
-        Self { store, link: Arc::new(Link::new(seed)), checkpoint: Arc::default() }
+        Self { store, connection: Arc::new(Connection::new(seed)), checkpoint: Arc::default() }
     }
 
-    /// Lets `fault` happen: from now on if it is an ongoing one, else now.
+    /// Injects `fault`. An ongoing one is active until it is [healed](Self::heal).
     pub fn inject(&self, fault: Fault) {
         match fault {
             Fault::Latency { .. }
             | Fault::Outage
             | Fault::Silence
             | Fault::LostReplies
-            | Fault::SlowWatch { .. } => self.link.begin(fault),
-            Fault::Cut => self.link.cut(),
+            | Fault::SlowWatch { .. } => self.connection.begin(fault),
+            Fault::Cut => self.connection.cut(),
             Fault::LeaseLost => self.lose_lease(),
             Fault::Compaction => self.compact(),
             Fault::Rollback => self.roll_back(),
-            Fault::Checkpoint => *self.remembered() = Some(self.store.backup()),
+            Fault::Checkpoint => *self.saved_checkpoint() = Some(self.store.backup()),
         }
     }
 
-    /// Ends all ongoing faults. What hung in a [silence](Fault::Silence) then fails `Unavailable`.
+    /// Ends all ongoing faults. Calls that hung in a [silence](Fault::Silence) then fail `Unavailable`.
     pub fn heal(&self) {
-        self.link.heal();
+        self.connection.heal();
     }
 
-    /// Plays `script` from now on, and returns when its last step is done.
+    /// Plays `script` from now on, and returns after its last step.
     ///
-    /// Dropped before that it stops where it is, and what is ongoing then goes on:
-    /// [heal](Self::heal).
+    /// If it is dropped before that, active faults stay active until they are [healed](Self::heal).
     pub async fn play(&self, script: &Script) {
         let start = Instant::now();
         for step in script.steps() {
@@ -128,50 +128,50 @@ impl FaultyRegistry {
         }
     }
 
-    /// How often the faults of this connection took effect so far.
+    /// Returns the counters of the effects of this connection's faults.
     pub fn hits(&self) -> Hits {
-        self.link.hits()
+        self.connection.hits()
     }
 }
 
 impl FaultyRegistry {
-    /// One call: there and back, over whatever is wrong.
+    /// Makes a call under the active faults.
     async fn call<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut call = Call::begin(&self.link)?;
-        call.travel().await?;
+        let mut call = Call::begin(&self.connection)?;
+        call.transit().await?;
         let reply = request.await;
-        call.travel().await?;
-        call.end(reply)
+        call.transit().await?;
+        call.finish(reply)
     }
 
     fn lose_lease(&self) {
         let lost = self.store.shared.with(|now, model| {
-            // In order of what they hold: the lease ids themselves are random.
-            let mut held = model.held(now).into_values();
-            let nth = self.link.below(held.len() as u64);
-            let lease = held.nth(usize::try_from(nth).unwrap_or_default());
+            // In the order of their instances: the lease ids themselves are random.
+            let mut leases = model.leases(now).into_values();
+            let nth = self.connection.draw_below(leases.len() as u64);
+            let lease = leases.nth(usize::try_from(nth).unwrap_or_default());
             lease.inspect(|lease| model.revoke(now, *lease))
         });
-        self.link.hit(|hits| hits.leases_ended += u64::from(lost.is_some()));
+        self.connection.hit(|hits| hits.leases_ended += u64::from(lost.is_some()));
     }
 
     fn compact(&self) {
-        let forgotten = self.store.shared.with(|_, model| {
+        let dropped = self.store.shared.with(|_, model| {
             let any = model.committed_after(Revision::new(0)).next().is_some();
             model.compact(model.revision());
             any
         });
-        self.link.hit(|hits| hits.compactions += u64::from(forgotten));
+        self.connection.hit(|hits| hits.compactions += u64::from(dropped));
     }
 
     fn roll_back(&self) {
-        let checkpoint = self.remembered().clone();
-        let blank = || self.store.shared.with(|_, model| model.blank(random()));
-        self.store.restore(checkpoint.unwrap_or_else(blank));
-        self.link.hit(|hits| hits.rollbacks += 1);
+        let checkpoint = self.saved_checkpoint().clone();
+        let empty = || self.store.shared.with(|_, model| model.emptied(random()));
+        self.store.restore(checkpoint.unwrap_or_else(empty));
+        self.connection.hit(|hits| hits.rollbacks += 1);
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Option<Model>> {
+    fn saved_checkpoint(&self) -> MutexGuard<'_, Option<Model>> {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,7 +196,7 @@ impl Registry for FaultyRegistry {
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
         let inner = self.call(self.store.watch(service, after)).await?;
-        carried::carry(&self.link, inner, after)
+        faulty_watch(&self.connection, inner, after)
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
@@ -208,7 +208,7 @@ impl fmt::Debug for FaultyRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultyRegistry")
             .field("store", &self.store)
-            .field("weather", &self.link.weather())
+            .field("conditions", &self.connection.conditions())
             .field("hits", &self.hits())
             .finish_non_exhaustive()
     }
@@ -220,7 +220,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt};
 
     #[tokio::test]
-    async fn a_dropped_watch_leaves_nothing_behind() {
+    async fn dropped_watch_leaves_nothing_behind() {
         let store = MemRegistry::new();
         let flaky = FaultyRegistry::new(store.clone());
         let service = "a".parse().unwrap();
@@ -238,6 +238,6 @@ mod tests {
             assert_eq!(open(), 0, "{fault:?}");
             flaky.heal();
         }
-        assert_eq!(flaky.hits().watches_ended, 0, "none was open when the silence ended");
+        assert_eq!(flaky.hits().watches_ended, 0, "no watch was open when the silence ended");
     }
 }

@@ -1,7 +1,7 @@
 //! A service registry in memory: exact, in process, without a server.
 //!
-//! For unit tests, examples, and programs that are one process. It keeps the whole contract of
-//! [`Registry`], so that what is tested over it holds over etcd and Redis; and it runs on tokio's
+//! It is for unit tests, examples, and programs of one process. It fulfils the whole contract of
+//! [`Registry`], so that a program tested with it behaves the same with etcd and Redis. It runs on tokio's
 //! clock, so that a test that pauses the clock waits for no ttl.
 //!
 //! ```
@@ -26,13 +26,13 @@
 //!
 //! # Faults
 //!
-//! What does your program do when the store is down, or silent, or answers late? A
-//! [`FaultyRegistry`] is one client's connection to a memory store, on which a test scripts such
-//! [faults]: one client is cut off while another is not.
+//! How does your program behave when the store is down, silent or slow? A [`FaultyRegistry`] is one
+//! client's connection to a memory store, on which a test injects such [faults]: one client is
+//! partitioned while another is not.
 //!
 //! # Specification
 //!
-//! The [`Model`] inside is the executable specification of the contract.
+//! The [`Model`] is the executable specification of the contract.
 
 mod diagnose;
 pub mod faults;
@@ -40,7 +40,7 @@ mod lineage;
 mod model;
 
 pub use self::faults::{Fault, FaultyRegistry, Hits, Script};
-pub use self::model::{DEFAULT_RETENTION, Model};
+pub use self::model::{DEFAULT_HISTORY_LIMIT, Model};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -63,7 +63,7 @@ pub struct MemRegistry {
 
 struct Shared {
     epoch: Instant,
-    // Held for a few map operations and never across an await, so a plain mutex serves best.
+    // Held for a few map operations and never across an await, so a plain mutex is best.
     state: Mutex<State>,
 }
 
@@ -77,21 +77,21 @@ struct State {
 type Watches = HashMap<ServiceName, Vec<(u64, Publisher)>>;
 
 impl MemRegistry {
-    /// An empty registry, which holds the last [`DEFAULT_RETENTION`] batches of history.
+    /// Returns an empty registry that keeps the last [`DEFAULT_HISTORY_LIMIT`] batches of history.
     pub fn new() -> Self {
         Self::with_model(Model::new(random()))
     }
 
-    /// An empty registry that holds the last `batches` of history for watches to resume from.
-    pub fn with_retention(batches: usize) -> Self {
-        Self::with_model(Model::new(random()).with_retention(batches))
+    /// Returns an empty registry that keeps the last `batches` of history for watches that resume.
+    pub fn with_history_limit(batches: usize) -> Self {
+        Self::with_model(Model::new(random()).with_history_limit(batches))
     }
 
-    /// The registry of a `mem://` URL: an empty one.
+    /// Returns an empty registry for a `mem://` URL.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL has more to it than the scheme and a ttl.
+    /// `Invalid` if the URL has more than the scheme and a ttl.
     pub fn connect(target: &Target) -> Result<Self> {
         target.allow_options(&[])?;
         let bare = target.hosts().is_empty() && target.path().is_empty() && target.user().is_none();
@@ -109,14 +109,14 @@ impl MemRegistry {
     }
 }
 
-/// What an operator, or an accident, does to a store.
+/// Operations of an operator, and accidents.
 impl MemRegistry {
-    /// Forgets the history up to `revision`.
+    /// Drops the history up to `revision`.
     pub fn compact(&self, revision: Revision) {
         self.shared.with(|_, model| model.compact(revision));
     }
 
-    /// Ends a lease as if its time had run out.
+    /// Expires a lease now.
     pub fn revoke(&self, lease: LeaseId) {
         self.shared.with(|now, model| model.revoke(now, lease));
     }
@@ -126,25 +126,27 @@ impl MemRegistry {
         self.shared.with(|now, model| model.evict(now, service));
     }
 
-    /// Ends every open watch with `Unavailable`, as a lost connection does.
+    /// Fails every open watch with `Unavailable`, as a lost connection does.
     pub fn cut(&self) {
         let watches = self.shared.with_state(|_, state| std::mem::take(&mut state.watches));
-        end(watches, || Error::new(ErrorKind::Unavailable, "the connection was cut"));
+        fail_all(watches, || Error::new(ErrorKind::Unavailable, "the connection was cut"));
     }
 
-    /// What is registered now, to [restore](Self::restore) later.
+    /// Returns the present state, to [restore](Self::restore) later.
     pub fn backup(&self) -> Model {
         self.shared.with(|_, model| model.clone())
     }
 
-    /// Goes back to `backup`, as a failover to a lagging replica does. Open watches end with
-    /// `Diverged`, and so do later ones after a cursor that the backup does not know.
+    /// Goes back to `backup`, as a failover to a lagging replica does. Open watches fail `Diverged`, and
+    /// so do later ones after a cursor that the backup does not contain.
     pub fn restore(&self, backup: Model) {
         let watches = self.shared.with_state(|now, state| {
             state.model.restore(now, backup, random());
             std::mem::take(&mut state.watches)
         });
-        end(watches, || Error::new(ErrorKind::Diverged, "the store was rolled back: load again"));
+        fail_all(watches, || {
+            Error::new(ErrorKind::Diverged, "the store was rolled back: load again")
+        });
     }
 }
 
@@ -196,7 +198,7 @@ impl Registry for MemRegistry {
 }
 
 impl Shared {
-    /// Runs `f` on the model at the present time, and hands what it committed to the watches.
+    /// Runs `f` on the model at the present time, and publishes the committed batches to the watches.
     fn with<T>(&self, f: impl FnOnce(Duration, &mut Model) -> T) -> T {
         self.with_state(|now, state| f(now, &mut state.model))
     }
@@ -205,7 +207,7 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.model.revision();
         let output = f(self.epoch.elapsed(), &mut state);
-        // A renewal or a read commits nothing, and then does not even look into the history.
+        // A renewal or a read commits nothing, and does not search the history.
         if state.model.revision() > before {
             state.publish_after(before);
         }
@@ -223,7 +225,7 @@ impl State {
     }
 }
 
-/// An open watch's place in the store. Dropping it leaves nothing behind.
+/// An open watch's registration in the store. Dropping it leaves nothing behind.
 struct Subscription {
     shared: Arc<Shared>,
     service: ServiceName,
@@ -232,7 +234,7 @@ struct Subscription {
 
 impl Subscription {
     fn open(shared: &Arc<Shared>, service: &ServiceName, after: &Cursor) -> Result<(Watch, Self)> {
-        // One critical section, so that no batch falls between the backlog and what is published.
+        // One critical section, so that no batch is lost between the backlog and the publications.
         shared.with_state(|now, state| {
             let backlog = state.model.batches(now, service, after)?;
             let (publisher, watch) = Watch::channel(after.clone(), backlog);
@@ -243,14 +245,14 @@ impl Subscription {
         })
     }
 
-    /// The next item of `watch`, while ending the leases of the service when they are due.
+    /// Returns the next item of `watch`, and expires the leases of the service meanwhile.
     async fn next(&self, watch: &mut Watch) -> Option<Result<Batch>> {
         loop {
             let deadline = self.shared.with(|now, model| {
-                model.touch(now, &self.service);
+                model.expire(now, &self.service);
                 model.next_deadline(&self.service)
             });
-            let due = async {
+            let expiry = async {
                 match deadline {
                     Some(at) => sleep_until(self.shared.epoch + at).await,
                     None => pending().await,
@@ -259,7 +261,7 @@ impl Subscription {
             tokio::select! {
                 biased;
                 item = watch.next() => return item,
-                () = due => {}
+                () = expiry => {}
             }
         }
     }
@@ -277,9 +279,9 @@ impl Drop for Subscription {
     }
 }
 
-fn end(watches: Watches, why: impl Fn() -> Error) {
+fn fail_all(watches: Watches, error: impl Fn() -> Error) {
     for (_, publisher) in watches.into_values().flatten() {
-        publisher.fail(why());
+        publisher.fail(error());
     }
 }
 
@@ -293,7 +295,7 @@ mod tests {
     use futures_util::FutureExt;
 
     #[tokio::test]
-    async fn a_dropped_watch_leaves_nothing_behind() {
+    async fn dropped_watch_leaves_nothing_behind() {
         let registry = MemRegistry::new();
         let (one, two) = ("a".parse().unwrap(), "b".parse().unwrap());
         let mut open = Vec::new();
@@ -307,16 +309,16 @@ mod tests {
                 open.push(watch);
             }
         }
-        let held = || {
+        let open_watches = || {
             registry
                 .shared
                 .with_state(|_, state| state.watches.values().map(Vec::len).sum::<usize>())
         };
-        assert_eq!(held(), 4);
+        assert_eq!(open_watches(), 4);
         open.pop();
-        assert_eq!(held(), 3);
+        assert_eq!(open_watches(), 3);
         drop(open);
-        assert_eq!(held(), 0);
+        assert_eq!(open_watches(), 0);
         assert!(registry.shared.with_state(|_, state| state.watches.is_empty()));
     }
 }

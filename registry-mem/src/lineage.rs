@@ -1,14 +1,13 @@
-//! Which history a store is the end of, and how a cursor proves that it belongs to it.
+//! The lineage of a store: a cursor proves that its history is the one of the store.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which history a model is the end of: revisions after the first of each pair were made in the
-/// branch that is the second, up to those of the next pair.
+/// The branches of a history, as pairs: the revisions after the first number were made in the branch of
+/// the second, up to those of the next pair.
 ///
-/// A cursor is valid iff the revision it names was made in the branch it names. (What was made
-/// before a rollback and is still there stays valid, what was undone does not, even when the numbers
-/// are reached again.)
+/// A cursor is valid if and only if its revision was made in its branch. So a cursor from before a
+/// rollback stays valid, and one that was rolled back does not, even when its revision is reached again.
 #[derive(Clone, Debug)]
 pub(crate) struct Lineage(Vec<(u64, u64)>);
 
@@ -17,16 +16,16 @@ impl Lineage {
         Self(vec![(0, branch)])
     }
 
-    /// The branch that `revision` was, or would be, made in.
+    /// Returns the branch in which `revision` was, or would be, made.
     pub(crate) fn branch_of(&self, revision: u64) -> u64 {
         let made_in = self.0.iter().rev().find(|(after, _)| *after < revision);
         made_in.or_else(|| self.0.first()).map_or(0, |(_, branch)| *branch)
     }
 
-    /// Goes on in `branch` after the revision `after`.
+    /// Continues in `branch` after the revision `after`.
     pub(crate) fn fork(&mut self, after: u64, branch: u64) {
         if after == 0 {
-            self.0.clear(); // nothing is shared
+            self.0.clear(); // the branches share nothing
         }
         self.0.push((after, branch));
     }

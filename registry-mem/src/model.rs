@@ -1,7 +1,7 @@
 //! The registry as a pure state machine: no clock, no lock, no task. **This is the specification.**
 //!
-//! Time is what the caller says it is, counted from when the model was made. Every operation first
-//! ends what is due in the service it touches, and touches no other.
+//! The caller passes the time, counted from when the model was made. Every operation first expires the
+//! leases of its service, and changes no other service.
 
 use crate::lineage::{Branch, Lineage};
 use registry_core::{
@@ -11,45 +11,46 @@ use registry_core::{
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// How many batches of history a model holds for resuming watches, over all services.
-pub const DEFAULT_RETENTION: usize = 100_000;
+/// How many batches of history a model keeps for watches that resume, over all services.
+pub const DEFAULT_HISTORY_LIMIT: usize = 100_000;
 
-/// A registry: what it holds, and how it came to that.
+/// A registry: its records and their history.
 #[derive(Clone, Debug)]
 pub struct Model {
     revision: u64,
     lineage: Lineage,
     services: HashMap<ServiceName, Service>,
     leases: HashMap<LeaseId, (ServiceName, InstanceId)>,
-    /// The revisions still held, with the service whose log holds them, oldest first.
+    /// The revisions of the history, with the service whose log contains them, oldest first.
     history: VecDeque<(u64, ServiceName)>,
-    retention: usize,
-    /// The newest batch dropped of any service that is no longer listed.
-    forgotten: u64,
+    history_limit: usize,
+    /// The newest dropped revision of all services that were removed.
+    compacted: u64,
 }
 
-/// One service: who is registered, and what changed.
+/// One service: its instances and their changes.
 #[derive(Clone, Debug)]
 struct Service {
     origin: Origin,
-    live: BTreeMap<InstanceId, Entry>,
-    /// At or before its deadline, each live instance stands here once: a renewal moves only the
-    /// deadline, and the place is corrected when it comes up.
-    due: BTreeSet<(Duration, InstanceId)>,
+    entries: BTreeMap<InstanceId, Entry>,
+    /// Each instance is here once, at its deadline or before: a renewal changes only the deadline in the
+    /// entry, and the queue is corrected when its time has come.
+    expiry_queue: BTreeSet<(Duration, InstanceId)>,
     log: VecDeque<Batch>,
-    /// The newest batch dropped from the log.
-    floor: u64,
+    /// The newest revision dropped from the log.
+    compacted: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     lease: Lease,
     deadline: Duration,
-    due: Duration,
+    /// The entry's time in the expiry queue.
+    queued: Duration,
 }
 
 impl Model {
-    /// An empty registry, whose history is told from all others by `branch`.
+    /// Returns an empty registry. `branch` distinguishes its history from all others.
     pub fn new(branch: u64) -> Self {
         Self {
             revision: 0,
@@ -57,24 +58,24 @@ impl Model {
             services: HashMap::new(),
             leases: HashMap::new(),
             history: VecDeque::new(),
-            retention: DEFAULT_RETENTION,
-            forgotten: 0,
+            history_limit: DEFAULT_HISTORY_LIMIT,
+            compacted: 0,
         }
     }
 
-    /// Sets how many batches of history to hold.
+    /// Sets how many batches of history to keep.
     #[must_use]
-    pub fn with_retention(mut self, batches: usize) -> Self {
-        self.retention = batches;
+    pub fn with_history_limit(mut self, batches: usize) -> Self {
+        self.history_limit = batches;
         self
     }
 
-    /// Registers `instance` as the [contract](registry_core::Registry::register) says.
+    /// Registers `instance` under the [contract](registry_core::Registry::register).
     pub fn register(&mut self, now: Duration, instance: &Instance, claim: &Claim) -> Result<Lease> {
         let (service, id) = (instance.service(), instance.id());
-        self.touch(now, service);
+        self.expire(now, service);
         if let Some((service, _)) = self.leases.get(&claim.lease()).cloned() {
-            self.touch(now, &service); // what the lease held there may be over
+            self.expire(now, &service); // the lease may have expired there
         }
         let held = self.leases.get(&claim.lease());
         if held.is_some_and(|held| (&held.0, &held.1) != (service, id)) {
@@ -102,12 +103,12 @@ impl Model {
         Ok(lease)
     }
 
-    /// Renews `lease` if it stands, and the record with it.
+    /// Renews `lease`, if its record is the last acknowledged one.
     pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<()> {
         let (service, id) = (lease.instance().service(), lease.instance().id());
-        self.touch(now, service);
-        let live = self.services.get_mut(service).and_then(|service| service.live.get_mut(id));
-        match live {
+        self.expire(now, service);
+        let entry = self.services.get_mut(service).and_then(|service| service.entries.get_mut(id));
+        match entry {
             Some(entry)
                 if entry.lease.id() == lease.id() && entry.lease.revision() == lease.revision() =>
             {
@@ -122,29 +123,29 @@ impl Model {
         }
     }
 
-    /// Withdraws what is registered under `lease`, if anything is.
+    /// Deletes the instance of `lease`, if there is one.
     pub fn deregister(&mut self, now: Duration, lease: &Lease) {
         self.revoke(now, lease.id());
     }
 
-    /// Reads `service` as it is now.
+    /// Returns the present state of `service`.
     pub fn load(&mut self, now: Duration, service: &ServiceName) -> Snapshot {
-        self.touch(now, service);
-        let Some(held) = self.services.get(service) else {
+        self.expire(now, service);
+        let Some(state) = self.services.get(service) else {
             return Snapshot::new(self.cursor(&origin(service), self.revision), []);
         };
-        let instances = held.live.values().map(|entry| entry.lease.instance().clone());
-        Snapshot::new(self.cursor(&held.origin, self.revision), instances)
+        let instances = state.entries.values().map(|entry| entry.lease.instance().clone());
+        Snapshot::new(self.cursor(&state.origin, self.revision), instances)
     }
 
-    /// The batches of `service` after `after`.
+    /// Returns the batches of `service` after `after`.
     pub fn batches(
         &mut self,
         now: Duration,
         service: &ServiceName,
         after: &Cursor,
     ) -> Result<Vec<Batch>> {
-        self.touch(now, service);
+        self.expire(now, service);
         let revision = after.revision().get();
         let Branch(branch) = origin(service).proof(after)?;
         if revision > self.revision || self.lineage.branch_of(revision) != branch {
@@ -153,53 +154,54 @@ impl Model {
                 "the history of this cursor was rolled back: load again",
             ));
         }
-        let held = self.services.get(service);
-        if revision < held.map_or(self.forgotten, |held| held.floor) {
+        let state = self.services.get(service);
+        if revision < state.map_or(self.compacted, |state| state.compacted) {
             return Err(Error::new(
                 ErrorKind::Compacted,
                 "the history after this cursor is gone: load again",
             ));
         }
-        let Some(held) = held else { return Ok(Vec::new()) };
-        let first = held.log.partition_point(|batch| batch.revision() <= after.revision());
-        Ok(held.log.range(first..).cloned().collect())
+        let Some(state) = state else { return Ok(Vec::new()) };
+        let first = state.log.partition_point(|batch| batch.revision() <= after.revision());
+        Ok(state.log.range(first..).cloned().collect())
     }
 
-    /// The services with a live instance. It looks at all of them.
+    /// Returns the services that have an instance. O(services).
     pub fn services(&mut self, now: Duration) -> BTreeSet<ServiceName> {
         let listed: Vec<ServiceName> = self.services.keys().cloned().collect();
         for service in &listed {
-            self.touch(now, service);
+            self.expire(now, service);
         }
-        let live = self.services.iter().filter(|(_, service)| !service.live.is_empty());
-        live.map(|(name, _)| name.clone()).collect()
+        let used = self.services.iter().filter(|(_, service)| !service.entries.is_empty());
+        used.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Ends every lease of `service` whose deadline has come, in order of deadline.
-    pub fn touch(&mut self, now: Duration, service: &ServiceName) {
-        self.forget(self.history.len().saturating_sub(self.retention));
-        while let Some(id) = self.services.get_mut(service).and_then(|service| service.pop_due(now))
+    /// Deletes the instances of `service` whose deadline has come, in the order of deadlines.
+    pub fn expire(&mut self, now: Duration, service: &ServiceName) {
+        self.drop_history(self.history.len().saturating_sub(self.history_limit));
+        while let Some(id) =
+            self.services.get_mut(service).and_then(|service| service.pop_expired(now))
         {
             self.remove(service, vec![id]);
         }
     }
 
-    /// Whether `lease` holds an instance, as of the last [touch](Self::touch) of its service.
+    /// Whether `lease` holds an instance, as of the last [expiry](Self::expire) in its service.
     pub fn holds(&self, lease: LeaseId) -> bool {
         self.leases.contains_key(&lease)
     }
 
-    /// When to [touch](Self::touch) `service` next, if nothing happens before. It may be early.
+    /// Returns when to call [`expire`](Self::expire) for `service` next. It may be early.
     pub fn next_deadline(&self, service: &ServiceName) -> Option<Duration> {
-        self.services.get(service)?.due.first().map(|(at, _)| *at)
+        self.services.get(service)?.expiry_queue.first().map(|(at, _)| *at)
     }
 
-    /// The last revision made.
+    /// Returns the last revision.
     pub fn revision(&self) -> Revision {
         Revision::new(self.revision)
     }
 
-    /// What was committed after `revision`, oldest first.
+    /// Returns the batches after `revision`, oldest first.
     pub fn committed_after(
         &self,
         revision: Revision,
@@ -213,55 +215,56 @@ impl Model {
     }
 }
 
-/// What an operator does to a store, on purpose or by accident.
+/// Operations of an operator.
 impl Model {
-    /// Ends a lease before its time, whoever holds it.
+    /// Revokes a lease and deletes its instance.
     pub fn revoke(&mut self, now: Duration, lease: LeaseId) {
         let Some((service, id)) = self.leases.get(&lease).cloned() else { return };
-        self.touch(now, &service);
+        self.expire(now, &service);
         if self.leases.contains_key(&lease) {
             self.remove(&service, vec![id]);
         }
     }
 
-    /// Deletes all instances of `service` at one revision, behind their owners' backs.
+    /// Deletes all instances of `service` at one revision, without their owners.
     pub fn evict(&mut self, now: Duration, service: &ServiceName) {
-        self.touch(now, service);
-        let live = self.services.get(service).map(|service| service.live.keys().cloned().collect());
-        if let Some(ids) = live.filter(|ids: &Vec<_>| !ids.is_empty()) {
+        self.expire(now, service);
+        let ids =
+            self.services.get(service).map(|service| service.entries.keys().cloned().collect());
+        if let Some(ids) = ids.filter(|ids: &Vec<_>| !ids.is_empty()) {
             self.remove(service, ids);
         }
     }
 
-    /// Forgets the history up to `revision`.
+    /// Drops the history up to `revision`.
     pub fn compact(&mut self, revision: Revision) {
-        self.forget(self.history.partition_point(|(at, _)| *at <= revision.get()));
+        self.drop_history(self.history.partition_point(|(at, _)| *at <= revision.get()));
     }
 
-    /// What stands under a lease, with its lease, in order. It looks at all services.
-    pub(crate) fn held(&mut self, now: Duration) -> BTreeMap<(ServiceName, InstanceId), LeaseId> {
+    /// Returns all instances in order, with their leases. O(instances).
+    pub(crate) fn leases(&mut self, now: Duration) -> BTreeMap<(ServiceName, InstanceId), LeaseId> {
         self.services(now);
         self.leases.iter().map(|(lease, held)| (held.clone(), *lease)).collect()
     }
 
-    /// A model in which nothing ever happened, that holds as much history as this one.
-    pub(crate) fn blank(&self, branch: u64) -> Self {
-        Self::new(branch).with_retention(self.retention)
+    /// Returns an empty model with the same history limit.
+    pub(crate) fn emptied(&self, branch: u64) -> Self {
+        Self::new(branch).with_history_limit(self.history_limit)
     }
 
     /// Goes back to an earlier state of this or another model, as a failover to a lagging replica or
-    /// a restored backup does. What is done from here on is told from all else by `branch`.
+    /// a restored backup does. `branch` distinguishes the history from here on.
     ///
-    /// Every lease found starts its ttl anew: what could not be renewed meanwhile is not to blame.
+    /// The ttl of every lease starts anew, since its owner could not renew it meanwhile.
     pub fn restore(&mut self, now: Duration, backup: Self, branch: u64) {
         *self = backup;
         self.lineage.fork(self.revision, branch);
         for service in self.services.values_mut() {
-            service.due.clear();
-            for (id, entry) in &mut service.live {
+            service.expiry_queue.clear();
+            for (id, entry) in &mut service.entries {
                 entry.deadline = now + entry.lease.ttl();
-                entry.due = entry.deadline;
-                service.due.insert((entry.due, id.clone()));
+                entry.queued = entry.deadline;
+                service.expiry_queue.insert((entry.queued, id.clone()));
             }
         }
     }
@@ -269,36 +272,37 @@ impl Model {
 
 impl Model {
     fn entry(&self, service: &ServiceName, id: &InstanceId) -> Option<&Entry> {
-        self.services.get(service)?.live.get(id)
+        self.services.get(service)?.entries.get(id)
     }
 
-    /// Commits `instance` under the claim's lease.
+    /// Commits a put of `instance` under the claim's lease.
     fn put(&mut self, instance: &Instance, claim: &Claim) -> Lease {
         let revision = self.commit(instance.service(), vec![Change::Put(instance.clone())]);
         Lease::new(claim.lease(), claim.ttl(), instance.clone(), revision)
     }
 
-    /// Makes `lease` the holder of its instance, for its ttl from `now` on.
+    /// Makes `lease` the holder of its instance. Its ttl begins at `now`.
     fn hold(&mut self, now: Duration, lease: Lease) {
         let (name, id) = (lease.instance().service().clone(), lease.instance().id().clone());
         let deadline = now + lease.ttl();
         self.leases.insert(lease.id(), (name.clone(), id.clone()));
-        let forgotten = self.forgotten;
+        let compacted = self.compacted;
         let service =
-            self.services.entry(name).or_insert_with_key(|name| Service::new(name, forgotten));
-        service.due.insert((deadline, id.clone()));
-        let held = service.live.insert(id.clone(), Entry { lease, deadline, due: deadline });
-        if let Some(due) = held.map(|held| held.due).filter(|due| *due != deadline) {
-            service.due.remove(&(due, id));
+            self.services.entry(name).or_insert_with_key(|name| Service::new(name, compacted));
+        service.expiry_queue.insert((deadline, id.clone()));
+        let replaced =
+            service.entries.insert(id.clone(), Entry { lease, deadline, queued: deadline });
+        if let Some(queued) = replaced.map(|old| old.queued).filter(|queued| *queued != deadline) {
+            service.expiry_queue.remove(&(queued, id));
         }
     }
 
-    /// Commits that `ids`, all live, are gone.
+    /// Commits the deletion of `ids`, which are all present.
     fn remove(&mut self, name: &ServiceName, ids: Vec<InstanceId>) {
         if let Some(service) = self.services.get_mut(name) {
             for id in &ids {
-                if let Some(entry) = service.live.remove(id) {
-                    service.due.remove(&(entry.due, id.clone()));
+                if let Some(entry) = service.entries.remove(id) {
+                    service.expiry_queue.remove(&(entry.queued, id.clone()));
                     self.leases.remove(&entry.lease.id());
                 }
             }
@@ -306,15 +310,15 @@ impl Model {
         self.commit(name, ids.into_iter().map(Change::Delete).collect());
     }
 
-    /// The only place that makes a revision.
+    /// Makes a revision. Nothing else does.
     fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) -> Revision {
         self.revision += 1;
         let proof = Branch(self.lineage.branch_of(self.revision));
-        let forgotten = self.forgotten;
+        let compacted = self.compacted;
         let service = self
             .services
             .entry(name.clone())
-            .or_insert_with_key(|name| Service::new(name, forgotten));
+            .or_insert_with_key(|name| Service::new(name, compacted));
         let cursor = service.origin.cursor(Revision::new(self.revision), proof);
         service.log.push_back(Batch::new(cursor, changes));
         self.history.push_back((self.revision, name.clone()));
@@ -322,14 +326,14 @@ impl Model {
     }
 
     /// Drops the oldest `count` batches of history.
-    fn forget(&mut self, count: usize) {
+    fn drop_history(&mut self, count: usize) {
         for (revision, name) in self.history.drain(..count) {
             let Some(service) = self.services.get_mut(&name) else { continue };
             service.log.pop_front();
-            service.floor = revision;
-            if service.log.is_empty() && service.live.is_empty() {
+            service.compacted = revision;
+            if service.log.is_empty() && service.entries.is_empty() {
                 self.services.remove(&name);
-                self.forgotten = revision;
+                self.compacted = revision;
             }
         }
     }
@@ -340,23 +344,23 @@ impl Model {
 }
 
 impl Service {
-    fn new(name: &ServiceName, floor: u64) -> Self {
-        let (live, due, log) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self { origin: origin(name), live, due, log, floor }
+    fn new(name: &ServiceName, compacted: u64) -> Self {
+        let (entries, expiry_queue, log) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Self { origin: origin(name), entries, expiry_queue, log, compacted }
     }
 
-    /// The instance whose deadline came first, if it has come.
-    fn pop_due(&mut self, now: Duration) -> Option<InstanceId> {
+    /// Takes the instance with the earliest deadline out of the queue, if that has come.
+    fn pop_expired(&mut self, now: Duration) -> Option<InstanceId> {
         loop {
-            let (at, _) = self.due.first().filter(|(at, _)| *at <= now)?;
+            let (at, _) = self.expiry_queue.first().filter(|(at, _)| *at <= now)?;
             let at = *at;
-            let (_, id) = self.due.pop_first()?;
-            let entry = self.live.get_mut(&id)?;
+            let (_, id) = self.expiry_queue.pop_first()?;
+            let entry = self.entries.get_mut(&id)?;
             if entry.deadline == at {
                 return Some(id);
             }
-            entry.due = entry.deadline;
-            self.due.insert((entry.due, id));
+            entry.queued = entry.deadline;
+            self.expiry_queue.insert((entry.queued, id));
         }
     }
 }

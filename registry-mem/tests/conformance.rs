@@ -1,4 +1,4 @@
-//! The memory store, held to the contract on a paused clock.
+//! The conformance of the memory store, on a paused clock.
 #![allow(clippy::unwrap_used)]
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};

@@ -13,7 +13,7 @@ use std::time::Duration;
 const ALL: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
 
 const FAULTS: &[(Fault, &[Side])] = &[
-    // A publisher has no call under way: none takes any time.
+    // A publisher has no call in progress: calls take no time.
     (Fault::Cut, &[Side::Subscriber]),
     (Fault::Silence, ALL),
     (Fault::LostReplies, ALL),
@@ -32,15 +32,15 @@ fn main() -> ExitCode {
     })
 }
 
-/// One store, and a connection to it for each side.
+/// One store, and a connection for each side.
 struct Memory {
     store: MemRegistry,
     publisher: FaultyRegistry,
     subscriber: FaultyRegistry,
-    struck: Mutex<Option<Struck>>,
+    active: Mutex<Option<ActiveFault>>,
 }
 
-struct Struck {
+struct ActiveFault {
     fault: Fault,
     side: Side,
     before: [Hits; 2],
@@ -51,7 +51,7 @@ impl Memory {
         let store = MemRegistry::new();
         let publisher = FaultyRegistry::with_seed(store.clone(), 1);
         let subscriber = FaultyRegistry::with_seed(store.clone(), 2);
-        Self { store, publisher, subscriber, struck: Mutex::new(None) }
+        Self { store, publisher, subscriber, active: Mutex::new(None) }
     }
 
     fn hits(&self) -> [Hits; 2] {
@@ -73,10 +73,10 @@ impl Arena for Memory {
         let before = self.hits();
         let publisher = side.has_publisher().then_some(&self.publisher);
         let subscriber = side.has_subscriber().then_some(&self.subscriber);
-        let struck: &[faults::Fault] = match fault {
+        let injected: &[faults::Fault] = match fault {
             Fault::Cut => &[faults::Fault::Cut],
             Fault::Silence => &[faults::Fault::Silence],
-            // An open watch makes no calls: it has to be opened anew.
+            // An open watch makes no calls: it must be opened again.
             Fault::LostReplies => &[faults::Fault::LostReplies, faults::Fault::Cut],
             Fault::Outage => &[faults::Fault::Outage],
             Fault::Delay => {
@@ -86,7 +86,7 @@ impl Arena for Memory {
             _ => &[],
         };
         for connection in publisher.into_iter().chain(subscriber) {
-            for fault in struck {
+            for fault in injected {
                 connection.inject(*fault);
             }
         }
@@ -106,11 +106,11 @@ impl Arena for Memory {
             }
             _ => {}
         }
-        *self.struck.lock().unwrap() = Some(Struck { fault, side, before });
+        *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
     async fn heal(&self) {
-        let Some(Struck { fault, side, before }) = self.struck.lock().unwrap().take() else {
+        let Some(ActiveFault { fault, side, before }) = self.active.lock().unwrap().take() else {
             return;
         };
         if fault == Fault::Compaction {
@@ -133,7 +133,7 @@ impl Arena for Memory {
     }
 }
 
-/// How often a fault took effect on one connection.
+/// Returns the counter of a fault's effects on one connection.
 fn count(fault: Fault, hits: Hits) -> u64 {
     match fault {
         Fault::Cut => hits.watches_ended + hits.calls_cut,

@@ -36,7 +36,7 @@ fn instance(n: u32) -> Instance {
 
 /// A service, and a live view of it.
 async fn service() -> (MemRegistry, View) {
-    let registry = MemRegistry::with_retention(8);
+    let registry = MemRegistry::with_history_limit(8);
     for n in 0..INSTANCES {
         registry.register(&instance(n), &Claim::new(LONG).unwrap()).await.unwrap();
     }

@@ -47,7 +47,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) async fn new() -> Result<Self> {
-        let registry = MemRegistry::with_retention(10_000);
+        let registry = MemRegistry::with_history_limit(10_000);
         let mut nodes = Vec::new();
         for s in 0..SERVICES {
             let service = service(usize::try_from(s)?)?;

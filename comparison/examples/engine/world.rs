@@ -35,7 +35,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(instances: usize) -> Result<Self> {
         // A short history, so that it is full, and costs what it always costs, after few changes.
-        let registry = MemRegistry::with_retention(8);
+        let registry = MemRegistry::with_history_limit(8);
         let service = service(0)?;
         for n in 1..instances {
             registry.register(&instance(&service, n)?, &Claim::new(LONG)?).await?;

@@ -83,7 +83,7 @@ struct Followed {
 impl Followed {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let registry = MemRegistry::with_retention(8);
+        let registry = MemRegistry::with_history_limit(8);
         let (view, lease) = runtime.block_on(async {
             let mut first = None;
             for n in 0..SERVICES {

@@ -156,7 +156,7 @@ impl fmt::Debug for Lane {
 /// Its history is short. It is full in no time, and then to drop the oldest batch costs the same in every
 /// registry; with the usual one, those that are not full yet would look faster for seconds.
 pub async fn mem_with_others(services: usize) -> Result<Ours> {
-    let mem = Ours::new(MemRegistry::with_retention(1_000));
+    let mem = Ours::new(MemRegistry::with_history_limit(1_000));
     for n in 0..services {
         let service = ServiceName::new(format!("other-{n}"))?;
         mem.register(&Names { service, drawn: 0 }.request()?).await?;

@@ -1,14 +1,14 @@
-//! Faults in order of time.
+//! Schedules of faults.
 
-use super::dice::Dice;
 use super::fault::{Code, Fault};
+use super::rng::Rng;
 use std::fmt;
 use std::time::Duration;
 
-/// Which faults begin and end when, counted from the start of the script.
+/// A schedule of faults, relative to the start of the script.
 ///
-/// Steps are kept in order of time, those of the same time in the order they were added. It shows
-/// itself as Rust code: a random script that found a bug is pasted into a test.
+/// Steps are ordered by time, those of the same time by when they were added. `Display` writes Rust
+/// code: paste a random script that found a bug into a test.
 ///
 /// ```
 /// use registry_mem::{Fault, Script};
@@ -29,64 +29,64 @@ pub struct Script {
     steps: Vec<Step>,
 }
 
-/// What happens at one time.
+/// One step of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) at: Duration,
-    /// What to inject; `None` is to heal.
+    /// The fault to inject; `None` heals.
     pub(super) fault: Option<Fault>,
 }
 
-/// A pause between two faults, and how long one holds, as fractions of a random script.
-const SHORTEST: u32 = 40;
-const LONGEST: u32 = 8;
+/// The bounds of pauses and of ongoing faults in a random script, as fractions of its length.
+const MIN_PAUSE: u32 = 40;
+const MAX_PAUSE: u32 = 8;
 
 impl Script {
-    /// A script in which nothing happens.
+    /// Returns an empty script.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds that `fault` is injected `offset` after the start.
+    /// Adds an injection of `fault`, `offset` after the start.
     #[must_use]
     pub fn at(self, offset: Duration, fault: Fault) -> Self {
         self.with(Step { at: offset, fault: Some(fault) })
     }
 
-    /// Adds that all ongoing faults end `offset` after the start.
+    /// Adds the end of all ongoing faults, `offset` after the start.
     #[must_use]
     pub fn heal_at(self, offset: Duration) -> Self {
         self.with(Step { at: offset, fault: None })
     }
 
-    /// Draws a mix of faults: calm and trouble in turn, now and then two troubles at once.
-    /// Everything is healed `length` after the start, which is the last step. A checkpoint comes
-    /// before each rollback, so that one loses some writes and not all.
+    /// Returns a random mix of faults with pauses between them, sometimes two ongoing faults at once.
+    /// The last step heals everything, `length` after the start. A checkpoint precedes each rollback, so
+    /// that a rollback loses some writes and not all.
     ///
-    /// The same seed and length give the same script, in later versions too.
+    /// The same seed and length return the same script, in later versions too.
     pub fn random(seed: u64, length: Duration) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::new(seed);
         let mut script = Self::new().at(Duration::ZERO, Fault::Checkpoint);
         let mut now = Duration::ZERO;
         while now < length {
-            now = now.saturating_add(pause(&mut dice, length));
-            if dice.below(2) == 0 {
-                script = script.at(now, at_once(&mut dice));
+            now = now.saturating_add(pause(&mut rng, length));
+            if rng.below(2) == 0 {
+                script = script.at(now, one_shot(&mut rng));
                 continue;
             }
-            script = script.at(now, ongoing(&mut dice));
-            if dice.below(4) == 0 {
-                now = now.saturating_add(pause(&mut dice, length));
-                script = script.at(now, ongoing(&mut dice));
+            script = script.at(now, ongoing(&mut rng));
+            if rng.below(4) == 0 {
+                now = now.saturating_add(pause(&mut rng, length));
+                script = script.at(now, ongoing(&mut rng));
             }
-            now = now.saturating_add(pause(&mut dice, length));
+            now = now.saturating_add(pause(&mut rng, length));
             script = script.heal_at(now);
         }
         script.steps.retain(|step| step.at < length);
         script.heal_at(length)
     }
 
-    /// When the last step is due.
+    /// Returns the time of the last step.
     pub fn length(&self) -> Duration {
         self.steps.last().map_or(Duration::ZERO, |step| step.at)
     }
@@ -115,27 +115,27 @@ impl fmt::Display for Script {
     }
 }
 
-/// In whole milliseconds, as tokio's clock has them, and never none.
-fn pause(dice: &mut Dice, length: Duration) -> Duration {
-    let pause = dice.between(length / SHORTEST, length / LONGEST);
+/// Returns a random pause of at least one millisecond, in whole milliseconds like tokio's clock.
+fn pause(rng: &mut Rng, length: Duration) -> Duration {
+    let pause = rng.between(length / MIN_PAUSE, length / MAX_PAUSE);
     millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
-fn ongoing(dice: &mut Dice) -> Fault {
-    match dice.below(5) {
+fn ongoing(rng: &mut Rng) -> Fault {
+    match rng.below(5) {
         0 => Fault::Outage,
         1 => Fault::Silence,
         2 => Fault::LostReplies,
-        3 => Fault::SlowWatch { delay: millis(10 + dice.below(500)) },
+        3 => Fault::SlowWatch { delay: millis(10 + rng.below(500)) },
         _ => {
-            let min = millis(1 + dice.below(50));
-            Fault::Latency { min, max: min + millis(dice.below(150)) }
+            let min = millis(1 + rng.below(50));
+            Fault::Latency { min, max: min + millis(rng.below(150)) }
         }
     }
 }
 
-fn at_once(dice: &mut Dice) -> Fault {
-    match dice.below(6) {
+fn one_shot(rng: &mut Rng) -> Fault {
+    match rng.below(6) {
         0 | 1 => Fault::Cut,
         2 => Fault::LeaseLost,
         3 => Fault::Compaction,
@@ -154,7 +154,7 @@ mod tests {
     use std::collections::HashSet;
     use std::mem::discriminant;
 
-    // Written down. Should it differ, seeds in old bug reports have lost their meaning.
+    // If this differs, seeds in old bug reports have become invalid.
     const SEED_42: &str = "Script::new()
     .at(Duration::from_millis(0), Fault::Checkpoint)
     .at(Duration::from_millis(325), Fault::SlowWatch { delay: Duration::from_millis(274) })
@@ -172,7 +172,7 @@ mod tests {
     .heal_at(Duration::from_millis(10000))";
 
     #[test]
-    fn the_same_seed_gives_the_same_script_for_ever() {
+    fn seed_determines_the_script_in_every_version() {
         let script = Script::random(42, Duration::from_secs(10));
         assert_eq!(script.to_string(), SEED_42);
         assert_eq!(script, Script::random(42, Duration::from_secs(10)));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn random_scripts_are_in_order_have_every_kind_of_fault_and_end_healed() {
+    fn random_scripts_are_ordered_contain_all_faults_and_end_healed() {
         let mut kinds = HashSet::new();
         for seed in 0..200 {
             for length in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(30)] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_the_same_time_stay_in_the_order_they_were_added() {
+    fn steps_of_the_same_time_keep_their_order() {
         let (one, two) = (Duration::from_secs(1), Duration::from_secs(2));
         let script = Script::new().heal_at(two).at(one, Fault::Cut).at(one, Fault::Outage);
         let faults: Vec<_> = script.steps().iter().map(|step| step.fault).collect();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_shows_itself_as_code() {
+    fn display_is_rust_code() {
         let odd = Duration::new(1, 500);
         let slow = Fault::SlowWatch { delay: odd };
         assert_eq!(slow.to_string(), "Fault::SlowWatch { delay: Duration::new(1, 500) }");

@@ -21,14 +21,14 @@ fn batches(model: &mut Model, service: &str, after: &Cursor) -> Result<usize, Er
 }
 
 #[test]
-fn leases_end_in_the_order_of_their_renewed_deadlines() {
+fn leases_expire_in_the_order_of_their_renewed_deadlines() {
     let mut model = Model::new(1);
     let service = "a".parse().unwrap();
     let before = load(&mut model, "a");
     let (first, _) = (put(&mut model, "a", "1"), put(&mut model, "a", "2"));
     model.keep_alive(Duration::from_secs(5), &first).unwrap();
-    assert_eq!(model.next_deadline(&service), Some(TTL), "it may be early, and never late");
-    model.touch(Duration::from_secs(14), &service);
+    assert_eq!(model.next_deadline(&service), Some(TTL), "it may be early, but not late");
+    model.expire(Duration::from_secs(14), &service);
     assert_eq!(model.load(Duration::from_secs(14), &service).instances().len(), 1);
     let all = model.batches(Duration::from_secs(15), &service, before.cursor()).unwrap();
     let ids: Vec<_> = all.iter().skip(2).map(|batch| batch.changes[0].id().as_str()).collect();
@@ -38,7 +38,7 @@ fn leases_end_in_the_order_of_their_renewed_deadlines() {
 }
 
 #[test]
-fn a_cursor_stays_valid_iff_what_it_saw_is_still_there() {
+fn cursor_is_valid_only_in_its_own_branch() {
     let mut model = Model::new(1);
     put(&mut model, "a", "1");
     let kept = load(&mut model, "a");
@@ -50,27 +50,27 @@ fn a_cursor_stays_valid_iff_what_it_saw_is_still_there() {
     model.restore(Duration::ZERO, backup, 2);
     assert_eq!(batches(&mut model, "a", undone.cursor()), Err(ErrorKind::Diverged));
     put(&mut model, "a", "3");
-    let climbed = load(&mut model, "a");
-    assert_eq!(climbed.cursor().revision(), undone.cursor().revision());
+    let later = load(&mut model, "a");
+    assert_eq!(later.cursor().revision(), undone.cursor().revision());
     assert_eq!(batches(&mut model, "a", undone.cursor()), Err(ErrorKind::Diverged));
     assert_eq!(batches(&mut model, "a", kept.cursor()), Ok(1));
 
     model.restore(Duration::ZERO, old_primary, 3);
     put(&mut model, "a", "4");
-    assert_eq!(batches(&mut model, "a", climbed.cursor()), Err(ErrorKind::Diverged));
-    assert_eq!(batches(&mut model, "a", undone.cursor()), Ok(1), "it is there again");
+    assert_eq!(batches(&mut model, "a", later.cursor()), Err(ErrorKind::Diverged));
+    assert_eq!(batches(&mut model, "a", undone.cursor()), Ok(1), "its branch is restored");
     assert_eq!(batches(&mut model, "a", kept.cursor()), Ok(2));
 }
 
 #[test]
-fn a_store_made_anew_knows_no_cursor_of_the_last_one() {
+fn cursor_of_another_store_is_diverged() {
     let after = load(&mut Model::new(1), "a");
     assert_eq!(batches(&mut Model::new(2), "a", after.cursor()), Err(ErrorKind::Diverged));
 }
 
 #[test]
-fn history_is_bounded_and_a_service_that_is_forgotten_still_says_compacted() {
-    let mut model = Model::new(1).with_retention(3);
+fn history_is_bounded_and_old_cursors_of_a_removed_service_are_compacted() {
+    let mut model = Model::new(1).with_history_limit(3);
     let before = load(&mut model, "a");
     let lease = put(&mut model, "a", "1");
     model.deregister(Duration::ZERO, &lease);
@@ -89,19 +89,19 @@ fn history_is_bounded_and_a_service_that_is_forgotten_still_says_compacted() {
 }
 
 #[test]
-fn a_renewal_moves_no_place_in_the_order_of_deadlines() {
+fn renewal_does_not_change_the_expiry_queue() {
     let mut model = Model::new(1);
     let lease = put(&mut model, "a", "1");
     for second in 0..9 {
         model.keep_alive(Duration::from_secs(second), &lease).unwrap();
-        assert_eq!(model.services["a"].due.len(), 1);
+        assert_eq!(model.services["a"].expiry_queue.len(), 1);
     }
-    model.touch(TTL, lease.instance().service());
+    model.expire(TTL, lease.instance().service());
     assert_eq!(model.next_deadline(lease.instance().service()), Some(Duration::from_secs(18)));
 }
 
 #[test]
-fn an_outage_longer_than_every_ttl_expires_nobody() {
+fn outage_longer_than_every_ttl_expires_no_lease() {
     let mut model = Model::new(1);
     let lease = put(&mut model, "a", "1");
     let backup = model.clone();

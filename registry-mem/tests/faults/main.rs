@@ -1,4 +1,4 @@
-//! What each fault does to its own client, and what it leaves alone.
+//! The effects of each fault on its own client, and on others.
 #![allow(clippy::unwrap_used)]
 
 mod scripts;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_refuses_calls_and_ends_watches_of_its_own_client_only() {
+async fn outage_fails_calls_and_watches_of_its_own_client_only() {
     let (store, flaky) = connect();
     let other = FaultyRegistry::new(store.clone());
     let mut watch = follow(&flaky).await;
@@ -24,7 +24,7 @@ async fn an_outage_refuses_calls_and_ends_watches_of_its_own_client_only() {
     let error = within(flaky.register(&instance("1"), &claim())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(within(flaky.watch(&service(), watch.cursor())).await.is_err());
-    assert!(load(&store).await.instances().is_empty(), "the store did not see it");
+    assert!(load(&store).await.instances().is_empty(), "the store did not receive the call");
 
     within(other.register(&instance("2"), &claim())).await.unwrap();
     assert_eq!(ids(&next(&mut others).await), ["2"]);
@@ -37,7 +37,7 @@ async fn an_outage_refuses_calls_and_ends_watches_of_its_own_client_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latency_is_half_on_the_way_there_and_half_on_the_way_back() {
+async fn latency_is_half_before_the_store_and_half_after() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     flaky.inject(latency(40, 40));
@@ -62,7 +62,7 @@ async fn latency_is_half_on_the_way_there_and_half_on_the_way_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latency_keeps_the_order_and_items_travel_side_by_side() {
+async fn latency_keeps_the_order_and_delays_items_concurrently() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     flaky.inject(latency(2, 400));
@@ -75,7 +75,10 @@ async fn latency_keeps_the_order_and_items_travel_side_by_side() {
     }
     assert!(lengths.iter().all(|length| (ms(2)..=ms(402)).contains(length)), "{lengths:?}");
     lengths.sort_unstable();
-    assert!(lengths[0] < ms(100) && lengths[19] > ms(300), "they differ: {lengths:?}");
+    assert!(
+        lengths[0] < ms(100) && lengths[19] > ms(300),
+        "the latencies do not differ: {lengths:?}"
+    );
 
     let start = Instant::now();
     for n in 0..20 {
@@ -86,7 +89,7 @@ async fn latency_keeps_the_order_and_items_travel_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_draws_the_same_latencies() {
+async fn seed_determines_the_latencies() {
     let mut lengths = Vec::new();
     for seed in [1, 1, 2] {
         let flaky = FaultyRegistry::with_seed(MemRegistry::new(), seed);
@@ -100,7 +103,7 @@ async fn the_same_seed_draws_the_same_latencies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_says_nothing_then_ends_and_resumes_with_nothing_lost() {
+async fn silent_connection_fails_after_the_heal_and_its_watch_resumes_without_loss() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     within(store.register(&instance("before"), &claim())).await.unwrap();
@@ -112,10 +115,10 @@ async fn a_silent_connection_says_nothing_then_ends_and_resumes_with_nothing_los
         let flaky = flaky.clone();
         async move { flaky.register(&instance("hung"), &claim()).await }
     });
-    assert!(timeout(ms(3_600_000), watch.next()).await.is_err(), "it says nothing");
-    assert!(timeout(ms(1_000), flaky.load(&service())).await.is_err(), "it hangs, is dropped");
+    assert!(timeout(ms(3_600_000), watch.next()).await.is_err(), "the watch receives something");
+    assert!(timeout(ms(1_000), flaky.load(&service())).await.is_err(), "the call does not hang");
     assert!(!call.is_finished());
-    assert_eq!(load(&store).await.instances().len(), 2, "the store sees no call");
+    assert_eq!(load(&store).await.instances().len(), 2, "the store received a call");
 
     flaky.heal();
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
@@ -123,26 +126,26 @@ async fn a_silent_connection_says_nothing_then_ends_and_resumes_with_nothing_los
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
     assert_eq!(ids(&next(&mut watch).await), ["during"]);
-    assert_eq!(load(&flaky).await.instances().len(), 2, "what hung is not done later");
+    assert_eq!(load(&flaky).await.instances().len(), 2, "a hung call was executed later");
     let hits = flaky.hits();
     assert_eq!((hits.calls_silenced, hits.calls_cut), (2, 0));
     assert_eq!((hits.watches_silenced, hits.watches_ended), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_its_way_when_a_silence_begins_does_not_arrive() {
+async fn items_in_transit_do_not_arrive_during_a_silence() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     flaky.inject(latency(200, 200));
     within(store.register(&instance("1"), &claim())).await.unwrap();
     let (two, claim) = (instance("2"), claim());
     let mut call = flaky.register(&two, &claim);
-    assert!(timeout(ms(150), &mut call).await.is_err(), "it is on its way back");
-    assert!(timeout(ms(40), watch.next()).await.is_err(), "it is on its way");
+    assert!(timeout(ms(150), &mut call).await.is_err(), "the reply is not in transit");
+    assert!(timeout(ms(40), watch.next()).await.is_err(), "the item is not in transit");
     flaky.inject(Fault::Silence);
     assert!(timeout(ms(1_000), watch.next()).await.is_err());
     assert!(timeout(ms(1_000), &mut call).await.is_err());
-    assert_eq!(load(&store).await.instances().len(), 2, "the store saw the call");
+    assert_eq!(load(&store).await.instances().len(), 2, "the store did not receive the call");
     flaky.heal();
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
     assert!(within(call).await.is_err());
@@ -152,7 +155,7 @@ async fn what_is_on_its_way_when_a_silence_begins_does_not_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_does_not_even_say_that_it_was_lost() {
+async fn silent_connection_reports_no_loss_before_the_heal() {
     let (_, flaky) = connect();
     for fault in [Fault::Cut, Fault::Outage] {
         let mut watch = follow(&flaky).await;
@@ -171,11 +174,11 @@ async fn a_silent_connection_does_not_even_say_that_it_was_lost() {
         assert!(within(call).await.unwrap().is_err());
         assert!(load(&flaky).await.instances().is_empty());
     }
-    assert_eq!(flaky.hits().watches_ended, 2, "each once");
+    assert_eq!(flaky.hits().watches_ended, 2, "each fault ends one watch");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_is_committed_and_its_repetition_changes_nothing() {
+async fn call_with_a_lost_reply_is_executed_and_its_repeat_changes_nothing() {
     let (store, flaky) = connect();
     let (one, claim) = (instance("1"), claim());
     let mut watch = follow(&flaky).await;
@@ -189,7 +192,7 @@ async fn a_lost_reply_is_committed_and_its_repetition_changes_nothing() {
     flaky.heal();
     let lease = within(flaky.register(&one, &claim)).await.unwrap();
     let again = load(&store).await;
-    assert_eq!(again, committed, "one record, and no further revision");
+    assert_eq!(again, committed, "the repeat changed something");
     flaky.inject(Fault::LostReplies);
     assert!(within(flaky.deregister(&lease)).await.is_err());
     assert!(load(&store).await.instances().is_empty());
@@ -197,7 +200,7 @@ async fn a_lost_reply_is_committed_and_its_repetition_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_watch_hands_on_at_its_pace_and_lags_at_the_capacity_of_the_store() {
+async fn slow_watch_delivers_at_its_rate_and_lags_at_the_capacity_of_the_store() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     flaky.inject(Fault::SlowWatch { delay: ms(100) });
@@ -218,7 +221,10 @@ async fn a_slow_watch_hands_on_at_its_pace_and_lags_at_the_capacity_of_the_store
     for n in 0..5 {
         write(10 + n).await;
     }
-    assert!(watch.next().now_or_never().is_none(), "one is taken, four wait in the store");
+    assert!(
+        watch.next().now_or_never().is_none(),
+        "one item is in transit, four wait in the store"
+    );
     for n in 4..=WATCH_CAPACITY {
         write(20 + n).await;
     }
@@ -231,11 +237,11 @@ async fn a_slow_watch_hands_on_at_its_pace_and_lags_at_the_capacity_of_the_store
     };
     assert_eq!((error.kind(), count), (ErrorKind::Unavailable, 1 + WATCH_CAPACITY));
     assert!(error.to_string().contains("lagged"), "{error}");
-    assert_eq!(flaky.hits().watches_ended, 0, "the store ended it");
+    assert_eq!(flaky.hits().watches_ended, 0, "the store ended the watch");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_ends_what_is_open_of_its_own_connection_and_the_next_call_works() {
+async fn cut_fails_open_calls_and_watches_of_its_own_connection_and_the_next_call_works() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     let mut others = follow(&store).await;
@@ -248,19 +254,19 @@ async fn a_cut_ends_what_is_open_of_its_own_connection_and_the_next_call_works()
     flaky.inject(Fault::Cut);
     assert_eq!(within(call).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
-    assert!(others.next().now_or_never().is_none(), "it goes on");
-    assert!(load(&flaky).await.instances().is_empty(), "it was cut on its way there");
+    assert!(others.next().now_or_never().is_none(), "the watch of the other client ended");
+    assert!(load(&flaky).await.instances().is_empty(), "the call reached the store");
     assert_eq!((flaky.hits().calls_cut, flaky.hits().watches_ended), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_is_drawn_by_the_seed_and_its_owner_hears_of_it() {
+async fn seed_determines_the_lost_lease_and_its_renewal_fails() {
     let mut lost = Vec::new();
     for seed in [5, 5, 6, 7, 8] {
         let store = MemRegistry::new();
         let flaky = FaultyRegistry::with_seed(store.clone(), seed);
         flaky.inject(Fault::LeaseLost);
-        assert_eq!(flaky.hits().leases_ended, 0, "there is none");
+        assert_eq!(flaky.hits().leases_ended, 0, "there is no lease");
         let mut leases = Vec::new();
         for n in 0..10 {
             leases.push(store.register(&instance(&n.to_string()), &claim()).await.unwrap());
@@ -281,11 +287,11 @@ async fn a_lost_lease_is_drawn_by_the_seed_and_its_owner_hears_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compaction_forgets_the_history_up_to_now() {
+async fn compaction_drops_the_history() {
     let (store, flaky) = connect();
     let old = load(&flaky).await;
     flaky.inject(Fault::Compaction);
-    assert_eq!(flaky.hits().compactions, 0, "there was nothing to forget");
+    assert_eq!(flaky.hits().compactions, 0, "there was no history");
     within(store.register(&instance("1"), &claim())).await.unwrap();
     let new = load(&flaky).await;
     flaky.inject(Fault::Compaction);
@@ -296,7 +302,7 @@ async fn a_compaction_forgets_the_history_up_to_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollback_goes_back_to_the_checkpoint_or_to_nothing() {
+async fn rollback_restores_the_checkpoint_or_an_empty_store() {
     let (store, flaky) = connect();
     let empty = load(&flaky).await;
     for (checkpoint, left) in [(false, 0), (true, 1), (true, 1)] {
@@ -312,7 +318,7 @@ async fn a_rollback_goes_back_to_the_checkpoint_or_to_nothing() {
         let error = within(flaky.keep_alive(&lost)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost);
         let error = within(flaky.watch(&service(), empty.cursor())).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Diverged, "the first one left nothing");
+        assert_eq!(error.kind(), ErrorKind::Diverged, "the first rollback emptied the store");
     }
     assert_eq!(flaky.hits().rollbacks, 3);
 }
@@ -352,18 +358,18 @@ async fn follow(registry: &impl Registry) -> Watch {
 }
 
 async fn next(watch: &mut Watch) -> Batch {
-    within(watch.next()).await.expect("a watch has no bare end").unwrap()
+    within(watch.next()).await.expect("a watch ends with an error").unwrap()
 }
 
 async fn end(watch: &mut Watch) -> Error {
-    within(watch.next()).await.expect("a watch has no bare end").unwrap_err()
+    within(watch.next()).await.expect("a watch ends with an error").unwrap_err()
 }
 
 fn ids(batch: &Batch) -> Vec<String> {
     batch.changes.iter().map(|change| change.id().to_string()).collect()
 }
 
-/// A deadline on every await. The clock is paused, so it takes no time to see that something hangs.
+/// The deadline of every await. On a paused clock it takes no time.
 async fn within<F: Future>(future: F) -> F::Output {
-    timeout(Duration::from_secs(60), future).await.expect("it takes too long")
+    timeout(Duration::from_secs(60), future).await.expect("the deadline is exceeded")
 }

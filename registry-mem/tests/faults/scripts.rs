@@ -1,4 +1,4 @@
-//! Scripts, and a whole client under random ones.
+//! Scripts, and a complete client under random ones.
 
 use super::{claim, connect, instance, load, ms, service, within};
 use futures_util::StreamExt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test(start_paused = true)]
-async fn a_script_plays_on_time() {
+async fn script_plays_on_time() {
     let (_, flaky) = connect();
     let script = Script::new()
         .at(ms(100), Fault::Outage)
@@ -35,22 +35,22 @@ async fn a_script_plays_on_time() {
     assert_eq!((flaky.hits().calls_refused, flaky.hits().replies_lost), (1, 1));
 }
 
-/// A whole client, as simple as can be, under whatever the script brings.
+/// Runs a minimal client under random scripts.
 #[tokio::test(start_paused = true)]
-async fn after_any_random_script_the_connection_works_and_nothing_was_lost_in_secret() {
+async fn client_misses_nothing_under_random_scripts() {
     let mut total = [0; 8];
     for seed in 0..200 {
         let store = MemRegistry::new();
         let flaky = FaultyRegistry::with_seed(store.clone(), seed);
         let script = Script::random(seed, Duration::from_secs(10));
         println!("seed {seed}: {script}"); // shown only if the test fails
-        let writer = tokio::spawn(write_on(store.clone()));
-        let keeper = tokio::spawn(write_on(flaky.clone()));
+        let writer = tokio::spawn(write_to(store.clone()));
+        let own_writer = tokio::spawn(write_to(flaky.clone()));
         let follower = tokio::spawn(follow_until_last(flaky.clone()));
         flaky.play(&script).await;
-        keeper.abort();
+        own_writer.abort();
         writer.abort();
-        assert!(within(keeper).await.is_err_and(|error| error.is_cancelled()));
+        assert!(within(own_writer).await.is_err_and(|error| error.is_cancelled()));
         assert!(within(writer).await.is_err_and(|error| error.is_cancelled()));
 
         within(flaky.register(&instance("last"), &claim())).await.unwrap();
@@ -72,7 +72,7 @@ async fn after_any_random_script_the_connection_works_and_nothing_was_lost_in_se
     assert!(total.iter().all(|hits| *hits > 20), "{total:?}");
 }
 
-async fn write_on(registry: impl Registry) {
+async fn write_to(registry: impl Registry) {
     for n in 0_usize.. {
         let one = instance(&(n % 7).to_string()).with_metadata([("n", n.to_string())]).unwrap();
         let claim = claim().with_takeover(true);

@@ -1,5 +1,5 @@
-//! The subject of both conformance runs. What its operator does are faults that happen at once, so
-//! that these are held to the contract too.
+//! The subject of both conformance runs. Its operator injects one-shot faults, so that these are tested,
+//! too.
 
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};
@@ -11,29 +11,32 @@ use std::time::Duration;
 pub(crate) struct Faulty {
     store: MemRegistry,
     flaky: FaultyRegistry,
-    late: bool,
+    has_latency: bool,
 }
 
 #[allow(dead_code)] // each run uses one
 impl Faulty {
-    pub(crate) fn fair() -> Self {
+    pub(crate) fn without_faults() -> Self {
         let store = MemRegistry::new();
-        Self { flaky: FaultyRegistry::new(store.clone()), store, late: false }
+        Self { flaky: FaultyRegistry::new(store.clone()), store, has_latency: false }
     }
 
-    pub(crate) fn late() -> Self {
+    pub(crate) fn with_latency() -> Self {
         let (min, max) = (Duration::from_millis(2), Duration::from_millis(9));
-        let mut late = Self::fair();
-        late.late = true;
-        late.flaky.inject(Fault::Latency { min, max });
-        late
+        let mut subject = Self::without_faults();
+        subject.has_latency = true;
+        subject.flaky.inject(Fault::Latency { min, max });
+        subject
     }
 }
 
 impl Drop for Faulty {
     fn drop(&mut self) {
         let delayed = self.flaky.hits().calls_delayed > 0;
-        assert!(std::thread::panicking() || delayed == self.late, "the fault did not take effect");
+        assert!(
+            std::thread::panicking() || delayed == self.has_latency,
+            "the fault did not take effect"
+        );
     }
 }
 
