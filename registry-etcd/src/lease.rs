@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Reason;
-use crate::layout::{Layout, Record};
+use crate::layout::keyspace::{Keyspace, Record};
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -77,11 +77,11 @@ pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<()> {
 /// `LeaseLost` if either says so, whatever becomes of the other.
 pub(crate) async fn renew_and_verify(
     client: &Client,
-    layout: &Layout,
+    keyspace: &Keyspace,
     lease: &Lease,
 ) -> Result<()> {
     let (renewed, verified) =
-        future::join(renew(client, lease), presence::verify(client, layout, lease)).await;
+        future::join(renew(client, lease), presence::verify(client, keyspace, lease)).await;
     match (renewed, verified) {
         (Err(_), Err(error)) if error.kind() == ErrorKind::LeaseLost => Err(error),
         (renewed, verified) => renewed.and(verified),

@@ -3,7 +3,9 @@
 use crate::client::{Client, cluster_and_revision};
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
-use crate::layout::{Layout, Reading, ServiceKeys};
+use crate::layout::keyspace::Keyspace;
+use crate::layout::reading::Reading;
+use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::{GetOptions, KeyValue};
 use futures_util::future;
 use registry_core::{Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
@@ -26,31 +28,31 @@ const TURN: usize = 256;
 /// All instances of a service, and the key that was put last.
 pub(crate) async fn load(
     client: &Client,
-    keys: &ServiceKeys,
+    service: &ServiceLayout,
 ) -> Result<(Snapshot, Option<Vec<u8>>)> {
     let (mut proof, mut newest) = (Proof::default(), Newest::default());
     let (mut reading, mut kept) = (Reading::default(), Vec::new());
-    let options = GetOptions::new().with_range(keys.end());
-    let read = pages(client, keys.start(), options, None, |mut kvs| {
+    let options = GetOptions::new().with_range(service.end());
+    let read = pages(client, service.start(), options, None, |mut kvs| {
         for kv in &kvs {
             proof.add(kv.into());
             newest.see(kv);
         }
-        if keys.needs_state() {
+        if service.has_side_keys() {
             kept.append(&mut kvs); // a key may belong to one of another page
         } else {
-            reading.add(keys.read_all(&kvs));
+            reading.merge(Reading::of(service, kvs.iter().map(Kv::from)));
         }
     });
     let (cluster, revision) = read.await.map_err(cut)?;
-    if keys.needs_state() {
-        reading = keys.read_all(&kept);
+    if service.has_side_keys() {
+        reading = Reading::of(service, kept.iter().map(Kv::from));
     }
-    let undecodable = reading.skipped.undecodable;
-    if let Some((key, why)) = reading.skipped.example {
+    let undecodable = reading.undecodable;
+    if let Some((key, why)) = reading.example {
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
-    let cursor = keys.origin().cursor(Revision::new(revision), proof.of(cluster));
+    let cursor = service.origin().cursor(Revision::new(revision), proof.of(cluster));
     let snapshot = Snapshot::new(cursor, reading.instances).with_undecodable(undecodable);
     Ok((snapshot, newest.key))
 }
@@ -72,12 +74,15 @@ impl Newest {
 
 /// The names under which an instance has a key. Where a key alone tells that it is an instance's,
 /// its value is not looked at.
-pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSet<ServiceName>> {
-    let mut options = GetOptions::new();
+pub(crate) async fn services(
+    client: &Client,
+    keyspace: &Keyspace,
+) -> Result<BTreeSet<ServiceName>> {
+    let (mut options, layout) = (GetOptions::new(), keyspace.layout());
     if layout.keys_suffice() {
         options = options.with_keys_only();
     }
-    let (start, end) = layout.range();
+    let (start, end) = keyspace.range();
     let mut names = BTreeSet::new();
     // Page by page: it may be all that an etcd holds.
     let read = pages(client, &start, options.with_range(end), None, |kvs| {
@@ -108,11 +113,11 @@ impl Listing {
 /// `Compacted` if etcd no longer holds it, `Diverged` if it does not hold it yet.
 pub(crate) async fn list_at(
     client: &Client,
-    keys: &ServiceKeys,
+    service: &ServiceLayout,
     at: i64,
 ) -> Result<Listing, EtcdError> {
-    let (options, mut kvs) = (GetOptions::new().with_range(keys.end()), Vec::new());
-    let read = pages(client, keys.start(), options, Some(at), |mut page| kvs.append(&mut page));
+    let (options, mut kvs) = (GetOptions::new().with_range(service.end()), Vec::new());
+    let read = pages(client, service.start(), options, Some(at), |mut page| kvs.append(&mut page));
     let (cluster, _) = read.await?;
     Ok(Listing { cluster, kvs })
 }
@@ -121,7 +126,7 @@ pub(crate) async fn list_at(
 /// on one page is given to `read` while etcd looks for the next. Gives the cluster, and its revision then.
 pub(crate) async fn pages(
     client: &Client,
-    start: &str,
+    start: &[u8],
     options: GetOptions,
     at: Option<i64>,
     mut read: impl FnMut(Vec<KeyValue>) + Send,

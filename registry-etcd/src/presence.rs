@@ -5,7 +5,7 @@
 
 use crate::client::Client;
 use crate::error::EtcdError;
-use crate::layout::Layout;
+use crate::layout::keyspace::Keyspace;
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use registry_core::{Error, ErrorKind, Lease, LeaseId, Result};
 use std::collections::HashMap;
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 /// # Errors
 ///
 /// `LeaseLost` unless it holds the record last acknowledged to this lease.
-pub(crate) async fn verify(client: &Client, layout: &Layout, lease: &Lease) -> Result<()> {
-    let record = layout.record(lease.instance())?;
+pub(crate) async fn verify(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
+    let record = keyspace.record(lease.instance())?;
     let keys_only = || GetOptions::new().with_keys_only();
     let stands = if let Some(side) = &record.side {
         let reads = [&record.key, &side.key].map(|key| TxnOp::get(&**key, Some(keys_only())));

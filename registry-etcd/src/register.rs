@@ -2,7 +2,7 @@
 
 use crate::client::{Client, cluster_and_revision};
 use crate::error::{EtcdError, Reason};
-use crate::layout::{Layout, Record, Side};
+use crate::layout::keyspace::{Keyspace, Record, SideRecord};
 use crate::lease;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision};
@@ -11,11 +11,11 @@ use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, R
 /// lease holds the id.
 pub(crate) async fn register(
     client: &Client,
-    layout: &Layout,
+    keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let record = layout.record(instance)?;
+    let record = keyspace.record(instance)?;
     let ttl = lease::hold(client, claim, &record).await?;
     let answer = client.txn(transaction(&record, claim)).await;
     let answer = answer.map_err(|error| match error.reason() {
@@ -66,7 +66,7 @@ fn transaction(record: &Record, claim: &Claim) -> Txn {
     let mut as_claimed = vec![ours(), Compare::value(&**key, CompareOp::Equal, &**value)];
     let options = PutOptions::new().with_lease(lease);
     let mut put = vec![TxnOp::put(&**key, &**value, Some(options.clone().with_prev_key()))];
-    if let Some(Side { key, value }) = side {
+    if let Some(SideRecord { key, value }) = side {
         if let Some(value) = value {
             as_claimed.push(Compare::lease(&**key, CompareOp::Equal, lease));
             as_claimed.push(Compare::value(&**key, CompareOp::Equal, &**value));

@@ -11,7 +11,8 @@ use self::stream::{Asked, Stream, Ticket};
 use crate::client::{Client, cluster_and_revision};
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
-use crate::layout::{Decoder, ServiceKeys};
+use crate::layout::decoder::Decoder;
+use crate::layout::service::{Kv, ServiceLayout};
 use crate::load;
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, WatchResponse};
 use futures_util::future;
@@ -45,22 +46,22 @@ impl Streams {
     pub(crate) async fn watch(
         &self,
         client: &Client,
-        keys: ServiceKeys,
+        service: ServiceLayout,
         after: &Cursor,
     ) -> Result<Watch> {
-        let proof: Proof = keys.origin().proof(after)?;
+        let proof: Proof = service.origin().proof(after)?;
         let revision = after.revision().get();
         // No etcd gets as far as i64::MAX, so it answers that this is the future.
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
-        let vouched = self.open_vouched(client, &keys, after).await;
+        let vouched = self.open_vouched(client, &service, after).await;
         let is_vouched = vouched.is_some();
         let (opened, past) = if let Some(vouched) = vouched {
             vouched?
         } else {
             // Boxed, as all that is rare here: of 10,000 watches that are opened at once, each holds as
             // much as its largest step would.
-            let opening = self.open(client, &keys, at);
-            let reading = Past::read(client, &keys, &proof, at);
+            let opening = self.open(client, &service, at);
+            let reading = Past::read(client, &service, &proof, at);
             Box::pin(future::try_join(opening, reading)).await?
         };
         proof.check_cluster(opened.cluster)?;
@@ -68,11 +69,11 @@ impl Streams {
         // waits for it; or the store was rolled back, and then the check that ran beside may be from
         // before. And of what came after a cursor that was not checked, the history may be dropped.
         if opened.revision < revision || is_vouched && opened.revision > revision {
-            Box::pin(check(client, &keys, &proof, at)).await?;
+            Box::pin(check(client, &service, &proof, at)).await?;
         }
         let history = History::new(proof, past.newest.as_deref());
-        let decoder = Decoder::new(keys.clone(), &past.standing);
-        let feed = Feed::new(keys, decoder, history, revision);
+        let decoder = Decoder::new(service.clone(), past.standing.iter().map(Kv::from));
+        let feed = Feed::new(service, decoder, history, revision);
         Ok(opened.ticket.start(feed, after.clone()))
     }
 
@@ -85,14 +86,14 @@ impl Streams {
     async fn open_vouched(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         after: &Cursor,
     ) -> Option<Result<(Opened, Past), EtcdError>> {
-        let stream = self.current().filter(|_| !keys.needs_state())?;
+        let stream = self.current().filter(|_| !service.has_side_keys())?;
         // What is older than what the stream has heard of may have been compacted away since.
         let vouched = stream.vouched(after).filter(|_| stream.seen() <= after.revision().get())?;
         let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
-        let asked = stream.ask(keys, start)?;
+        let asked = stream.ask(service, start)?;
         match client.cluster().within(opened(client, asked)).await {
             Err(error) if error.is_about_a_token() => None,
             outcome => {
@@ -106,14 +107,14 @@ impl Streams {
     async fn open(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         after: i64,
     ) -> Result<Opened, EtcdError> {
         let start = after.saturating_add(1);
         let mut is_renewed = false;
         let opening = async {
             loop {
-                let (stream, asked) = self.ask(client, keys, start).await?;
+                let (stream, asked) = self.ask(client, service, start).await?;
                 let token = stream.token();
                 match opened(client, asked).await {
                     // The token of a stream is that of its opening. What is on it goes on.
@@ -133,12 +134,12 @@ impl Streams {
     async fn ask(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         start: i64,
     ) -> Result<(Arc<Stream>, Asked), EtcdError> {
         let on_current = || {
             let stream = self.current()?;
-            let asked = stream.ask(keys, start)?;
+            let asked = stream.ask(service, start)?;
             Some((stream, asked))
         };
         if let Some(asked) = on_current() {
@@ -148,7 +149,7 @@ impl Streams {
         if let Some(asked) = on_current() {
             return Ok(asked); // on the one that was opened meanwhile
         }
-        let (stream, asked) = Stream::open(client, keys, start).await?;
+        let (stream, asked) = Stream::open(client, service, start).await?;
         *self.place() = Some(stream.clone());
         Ok((stream, asked))
     }
@@ -226,7 +227,7 @@ async fn opened(client: &Client, asked: Asked) -> Result<Opened, EtcdError> {
 struct Past {
     /// The key that was put last, if it is known.
     newest: Option<Vec<u8>>,
-    /// All keys, where events do not speak for themselves.
+    /// All service, where events do not speak for themselves.
     standing: Vec<KeyValue>,
 }
 
@@ -234,15 +235,15 @@ impl Past {
     /// Reads it, and holds the cursor's proof against it.
     async fn read(
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         proof: &Proof,
         at: i64,
     ) -> Result<Self, EtcdError> {
-        if !keys.needs_state() {
-            let newest = check(client, keys, proof, at).await?;
+        if !service.has_side_keys() {
+            let newest = check(client, service, proof, at).await?;
             return Ok(Self { newest, standing: Vec::new() });
         }
-        let listing = load::list_at(client, keys, at.max(1)).await?;
+        let listing = load::list_at(client, service, at.max(1)).await?;
         proof.check_cluster(listing.cluster)?;
         let newest = listing.newest();
         proof.check(listing.kvs.len() as u64, newest.map(Stamp::from))?;
@@ -259,18 +260,18 @@ impl Past {
 /// 18089 and 19179).
 async fn check(
     client: &Client,
-    keys: &ServiceKeys,
+    service: &ServiceLayout,
     proof: &Proof,
     at: i64,
 ) -> Result<Option<Vec<u8>>, EtcdError> {
     let newest = GetOptions::new()
-        .with_range(keys.end())
+        .with_range(service.end())
         // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
         .with_revision(at.max(1))
         .with_sort(SortTarget::Mod, SortOrder::Descend)
         .with_keys_only()
         .with_limit(1);
-    let standing = client.range(keys.start(), newest).await?;
+    let standing = client.range(service.start(), newest).await?;
     let (cluster, _) = cluster_and_revision(standing.header())?;
     proof.check_cluster(cluster)?;
     let newest = standing.kvs().first();

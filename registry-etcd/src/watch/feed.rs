@@ -4,14 +4,15 @@ use super::chain::Chain;
 use crate::client::cluster_and_revision;
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
-use crate::layout::{Decoder, ServiceKeys};
+use crate::layout::decoder::Decoder;
+use crate::layout::service::ServiceLayout;
 use etcd_client::{EventType, KeyValue, WatchResponse};
 use registry_core::{Batch, Change, Cursor, Error, Publisher, Revision, Watch};
 
 /// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
 /// a stream, so one that nobody drains would stall all others.
 pub(super) struct Feed {
-    keys: ServiceKeys,
+    service: ServiceLayout,
     decoder: Decoder,
     history: History,
     chain: Chain,
@@ -23,13 +24,13 @@ pub(super) struct Feed {
 impl Feed {
     /// Goes on from `revision`, up to which `history` leads.
     pub(super) fn new(
-        keys: ServiceKeys,
+        service: ServiceLayout,
         decoder: Decoder,
         history: History,
         revision: u64,
     ) -> Self {
         let chain = Chain::default();
-        Self { keys, decoder, history, chain, revision, publisher: None }
+        Self { service, decoder, history, chain, revision, publisher: None }
     }
 
     /// A watch after `after`, of what was held for it and of what is to come. `false` means that it is
@@ -77,8 +78,8 @@ impl Feed {
     }
 
     /// What it stands at: the service, the proof of its history, and the revision that holds for.
-    pub(super) fn standing(&self) -> (&ServiceKeys, &Proof, u64) {
-        (&self.keys, self.history.proof(), self.revision)
+    pub(super) fn standing(&self) -> (&ServiceLayout, &Proof, u64) {
+        (&self.service, self.history.proof(), self.revision)
     }
 
     /// The batches of one response. etcd never splits a revision over two.
@@ -119,6 +120,6 @@ impl Feed {
     fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
         self.revision = revision;
         let proof = self.history.proof();
-        Batch::new(self.keys.origin().cursor(Revision::new(revision), proof), changes)
+        Batch::new(self.service.origin().cursor(Revision::new(revision), proof), changes)
     }
 }

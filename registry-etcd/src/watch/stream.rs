@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::cluster::{Connection, Token};
 use crate::cursor::Proof;
 use crate::error::EtcdError;
-use crate::layout::ServiceKeys;
+use crate::layout::service::ServiceLayout;
 use etcd_client::{
     ResponseHeader, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
@@ -81,7 +81,7 @@ pub(super) struct Asked {
 }
 
 enum Outgoing {
-    Create(String, WatchOptions),
+    Create(Vec<u8>, WatchOptions),
     Cancel(i64),
 }
 
@@ -95,15 +95,15 @@ impl Stream {
     /// Opens a stream, with a first watcher on it.
     pub(super) async fn open(
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         start: i64,
     ) -> Result<(Arc<Self>, Asked), EtcdError> {
         let opened = client.cluster().call(|connection| async move {
             let token = connection.token();
             let watches = connection.client().watch_client();
             let mut watches = watches.max_decoding_message_size(MAX_ANSWER_LEN);
-            let options = options(keys, start, FIRST);
-            let stream = watches.watch(keys.start(), Some(options)).await?;
+            let options = options(service, start, FIRST);
+            let stream = watches.watch(service.start(), Some(options)).await?;
             Ok((stream, connection, token))
         });
         let (stream, connection, token) = opened.await?;
@@ -118,13 +118,14 @@ impl Stream {
     }
 
     /// Asks for another watcher, unless the stream is over.
-    pub(super) fn ask(self: &Arc<Self>, keys: &ServiceKeys, start: i64) -> Option<Asked> {
+    pub(super) fn ask(self: &Arc<Self>, service: &ServiceLayout, start: i64) -> Option<Asked> {
         let mut book = self.lock();
         if book.is_over {
             return None;
         }
         let (id, created) = book.add();
-        book.outbox.push_back(Outgoing::Create(keys.start().to_owned(), options(keys, start, id)));
+        book.outbox
+            .push_back(Outgoing::Create(service.start().to_owned(), options(service, start, id)));
         drop(book);
         self.news.notify_one();
         Some(Asked { ticket: Ticket { stream: self.clone(), id }, created })
@@ -247,9 +248,9 @@ impl Stream {
         loop {
             sleep(interval.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             let standing: Vec<_> = self.lock().standing().collect();
-            for (id, keys, proof, revision) in standing {
+            for (id, service, proof, revision) in standing {
                 let checked =
-                    super::check(&self.client, &keys, &proof, revision.cast_signed()).await;
+                    super::check(&self.client, &service, &proof, revision.cast_signed()).await;
                 let Err(EtcdError::Diverged(why)) = checked else { continue }; // or it is not known
                 if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
                     feed.fail(EtcdError::Hole(why).into());
@@ -299,12 +300,12 @@ impl Book {
     }
 
     /// What the watches have read, and up to which revision.
-    fn standing(&self) -> impl Iterator<Item = (i64, ServiceKeys, Proof, u64)> {
+    fn standing(&self) -> impl Iterator<Item = (i64, ServiceLayout, Proof, u64)> {
         self.watchers.iter().filter_map(|(id, watcher)| match watcher {
             Watcher::Opening(_) => None,
             Watcher::Live(feed) => {
-                let (keys, proof, revision) = feed.standing();
-                Some((*id, keys.clone(), proof.clone(), revision))
+                let (service, proof, revision) = feed.standing();
+                Some((*id, service.clone(), proof.clone(), revision))
             }
         })
     }
@@ -358,9 +359,9 @@ impl Drop for Ticket {
     }
 }
 
-fn options(keys: &ServiceKeys, start: i64, id: i64) -> WatchOptions {
+fn options(service: &ServiceLayout, start: i64, id: i64) -> WatchOptions {
     WatchOptions::new()
-        .with_range(keys.end())
+        .with_range(service.end())
         .with_start_revision(start)
         .with_watch_id(id)
         .with_progress_notify()

@@ -21,18 +21,18 @@ async fn start() -> (Etcd, EtcdRegistry, Cursor, Watch) {
     let url = server.url().parse().unwrap();
     let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
     register(&registry, "1").await;
-    let now = within(registry.load(&service())).await.unwrap().cursor().clone();
-    let watch = within(registry.watch(&service(), &now)).await.unwrap();
+    let now = within(registry.load(&name())).await.unwrap().cursor().clone();
+    let watch = within(registry.watch(&name(), &now)).await.unwrap();
     (server, registry, now, watch)
 }
 
-fn service() -> ServiceName {
+fn name() -> ServiceName {
     "user".parse().unwrap()
 }
 
 async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
     let address = "10.0.0.1:80".parse().unwrap();
-    let instance = Instance::new(service(), id.parse().unwrap(), address);
+    let instance = Instance::new(name(), id.parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
     within(registry.register(&instance, &claim)).await.unwrap();
     instance
@@ -40,14 +40,14 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
 
 /// A watch that believes to have read `more` than there is.
 async fn deceived(registry: &EtcdRegistry, after: &Cursor, more: &Stamp<'_>) -> Watch {
-    let keys = registry.layout.service(&service()).unwrap();
+    let service = registry.keyspace.service(&name()).unwrap();
     let at = after.revision().get();
-    let opened = registry.streams.open(&registry.client, &keys, at.cast_signed());
+    let opened = registry.streams.open(&registry.client, &service, at.cast_signed());
     let opened = within(opened).await.unwrap();
-    let mut proof: Proof = keys.origin().proof(after).unwrap();
+    let mut proof: Proof = service.origin().proof(after).unwrap();
     proof.add(*more);
-    let decoder = Decoder::new(keys.clone(), &[]);
-    let feed = Feed::new(keys, decoder, History::new(proof, None), at);
+    let decoder = Decoder::new(service.clone(), [].into_iter());
+    let feed = Feed::new(service, decoder, History::new(proof, None), at);
     opened.ticket.start(feed, after.clone())
 }
 
@@ -71,16 +71,16 @@ async fn a_watch_that_missed_a_deletion_in_silence_is_found_by_the_audit_and_no_
 #[tokio::test]
 async fn a_load_from_before_what_a_watch_has_heard_of_is_refused() {
     let (_server, registry, now, _watch) = start().await;
-    within(registry.load(&service())).await.expect("what is new is given");
+    within(registry.load(&name())).await.expect("what is new is given");
 
-    let keys = registry.layout.service(&service()).unwrap();
+    let service = registry.keyspace.service(&name()).unwrap();
     let ahead = Revision::new(now.revision().get() + 1);
-    registry.streams.current().unwrap().vouch(keys.origin().cursor(ahead, "x"), None);
-    let error = within(registry.load(&service())).await.unwrap_err();
+    registry.streams.current().unwrap().vouch(service.origin().cursor(ahead, "x"), None);
+    let error = within(registry.load(&name())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("from the past"), "{source}");
 
     register(&registry, "2").await;
-    within(registry.load(&service())).await.expect("the member has caught up");
+    within(registry.load(&name())).await.expect("the member has caught up");
 }

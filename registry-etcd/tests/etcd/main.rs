@@ -7,6 +7,7 @@
 mod auth;
 mod cluster;
 mod connection;
+mod custom_layout;
 mod endurance;
 mod go_zero;
 mod go_zero_pairs;

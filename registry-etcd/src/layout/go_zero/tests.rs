@@ -1,16 +1,28 @@
 use super::*;
-use crate::layout::{Decoder, Form, Layout, Reading};
+use crate::layout::builtin;
+use crate::layout::decoder::Decoder;
+use crate::layout::keyspace::{Keyspace, SideRecord};
+use crate::layout::reading::Reading;
+use crate::layout::service::{Kv, ServiceLayout};
+use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{ErrorKind, Status};
+use registry_core::{Change, Status};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const PLAIN: &[u8] = b"192.168.1.5:8081";
 const HEAVY: &[u8] = br#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
 
-fn layout(path: &str) -> Layout {
-    Layout::new(Form::GoZero, path)
+fn layout(path: &str) -> Keyspace {
+    Keyspace::new(Arc::new(GoZero::new(path)))
 }
 
-fn keys() -> ServiceKeys {
+fn built_in(name: &str, path: &str) -> Keyspace {
+    let target = format!("etcd://h/{path}?layout={name}").parse().unwrap();
+    Keyspace::new(builtin::from_target(&target).unwrap())
+}
+
+fn keys() -> ServiceLayout {
     layout("").service(&"user.rpc".parse().unwrap()).unwrap()
 }
 
@@ -19,32 +31,32 @@ fn instance(id: &str) -> Instance {
     Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
-fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Standing<'a> {
-    Standing { key: key.as_bytes(), value, lease }
+fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Kv<'a> {
+    Kv { key: key.as_bytes(), value, lease }
 }
 
-fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Standing<'a>) {
+fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Kv<'a>) {
     (EventType::Put, at(key, value, lease))
 }
 
-fn del(key: &str) -> (EventType, Standing<'_>) {
+fn del(key: &str) -> (EventType, Kv<'_>) {
     (EventType::Delete, at(key, b"", 0))
 }
 
 /// A watch of a service, of which some keys stand.
-fn decoder(standing: &[Standing<'_>]) -> Decoder {
-    Decoder::from_standing(keys(), standing.iter().copied())
+fn decoder(standing: &[Kv<'_>]) -> Decoder {
+    Decoder::new(keys(), standing.iter().copied())
 }
 
-fn read(standing: &[Standing<'_>]) -> Reading {
-    keys().read_each(standing.iter().copied())
+fn read(standing: &[Kv<'_>]) -> Reading {
+    Reading::of(&keys(), standing.iter().copied())
 }
 
 fn step<'a>(
     decoder: &mut Decoder,
-    events: impl IntoIterator<Item = (EventType, Standing<'a>)>,
+    events: impl IntoIterator<Item = (EventType, Kv<'a>)>,
 ) -> Vec<Change> {
-    decoder.advance(events.into_iter())
+    decoder.apply(events.into_iter())
 }
 
 fn gone(id: &str) -> Change {
@@ -56,7 +68,7 @@ fn a_plain_instance_is_written_as_go_zero_writes_it() {
     let record = layout("").record(&instance("1418812021444581893")).unwrap();
     assert_eq!(record.key, "user.rpc/1418812021444581893");
     assert_eq!(record.value, b"192.168.1.5:8081");
-    let side = Side { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
+    let side = SideRecord { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
     assert_eq!(record.side, Some(side));
     assert_eq!(layout("prod/").record(&instance("7")).unwrap().key, "prod/user.rpc/7");
 }
@@ -64,20 +76,20 @@ fn a_plain_instance_is_written_as_go_zero_writes_it() {
 #[test]
 fn a_path_of_slashes_alone_is_what_keys_start_with() {
     for (path, root, end) in [("/", "/", "0"), ("//", "//", "/0")] {
-        for form in [Form::GoZero, Form::Grpc] {
-            let layout = Layout::new(form, path);
+        for name in ["go-zero", "grpc"] {
+            let layout = built_in(name, path);
             assert_eq!(layout.range(), (root.into(), end.into()));
             let key = layout.record(&instance("7")).unwrap().key;
             assert_eq!(key, format!("{root}user.rpc/7"));
-            assert_eq!(layout.service_of(b"user.rpc/7", PLAIN), None);
+            assert_eq!(layout.layout().service_of(b"user.rpc/7", PLAIN), None);
         }
         let key = format!("{root}user.rpc/7");
-        let service = layout(path).service_of(key.as_bytes(), PLAIN);
+        let service = layout(path).layout().service_of(key.as_bytes(), PLAIN);
         assert_eq!(service.unwrap().as_str(), "user.rpc");
-        assert_eq!(Layout::new(Form::Native, path).root(), "registry/");
+        assert_eq!(built_in("native", path).root(), "registry/");
     }
     assert_eq!(layout("/prod/").root(), "/prod/");
-    let scopes = ["", "/", "//"].map(|path| layout(path).scope);
+    let scopes = ["", "/", "//"].map(|path| layout(path).root().to_owned());
     assert!(scopes[0] != scopes[1] && scopes[1] != scopes[2], "their cursors are not mixed up");
 }
 
@@ -96,11 +108,11 @@ fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
 #[test]
 fn one_range_has_the_keys_of_a_service_and_their_side_keys() {
     let keys = keys();
-    assert_eq!((keys.start(), keys.end()), ("user.rpc.~meta/", "user.rpc0"));
+    assert_eq!((keys.start(), keys.end()), (&b"user.rpc.~meta/"[..], &b"user.rpc0"[..]));
     assert_eq!(layout("").range(), ("\0".into(), "\0".into()));
     assert_eq!(layout("p/q/").range(), ("p/q/".into(), "p/q0".into()));
     let under = layout("p").service(&"a/b".parse().unwrap()).unwrap();
-    assert_eq!((under.start(), under.end()), ("p/a/b.~meta/", "p/a/b0"));
+    assert_eq!((under.start(), under.end()), (&b"p/a/b.~meta/"[..], &b"p/a/b0"[..]));
 }
 
 #[test]
@@ -141,7 +153,7 @@ fn any_id_and_any_address_are_read_and_nothing_deeper() {
     let found: Vec<_> =
         reading.instances.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
     assert_eq!(found, [("7", "[fe80::1]:80"), ("abc", "db-1.prod:1")]);
-    assert_eq!(reading.skipped.undecodable, 0);
+    assert_eq!(reading.undecodable, 0);
 }
 
 #[test]
@@ -151,8 +163,8 @@ fn what_is_no_address_is_skipped_counted_and_told() {
     for bad in bad {
         let reading = read(&[at("user.rpc/1", PLAIN, 0), at("user.rpc/2", bad, 0)]);
         assert_eq!(reading.instances, [instance("1")]);
-        assert_eq!(reading.skipped.undecodable, 1);
-        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc/2");
+        assert_eq!(reading.undecodable, 1);
+        assert_eq!(reading.example.unwrap().0, "user.rpc/2");
     }
 }
 
@@ -166,7 +178,7 @@ fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
             [expected],
             "side {side}, key {key}"
         );
-        assert_eq!(reading.skipped.undecodable, 0);
+        assert_eq!(reading.undecodable, 0);
     }
 }
 
@@ -177,8 +189,8 @@ fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
         let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
         let reading = read(&standing);
         assert_eq!(reading.instances, [instance("1")]);
-        assert_eq!(reading.skipped.undecodable, 1);
-        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc.~meta/1");
+        assert_eq!(reading.undecodable, 1);
+        assert_eq!(reading.example.unwrap().0, "user.rpc.~meta/1");
         let mut decoder = decoder(&[]);
         let changes = step(&mut decoder, standing.map(|standing| (EventType::Put, standing)));
         assert_eq!(changes, [Change::Put(instance("1"))]);
@@ -269,7 +281,7 @@ fn foreign_keys_change_nothing() {
 
 #[test]
 fn a_list_has_the_names_of_keys_that_hold_addresses() {
-    let of = |path, key: &str, value| layout(path).service_of(key.as_bytes(), value);
+    let of = |path, key: &str, value| layout(path).layout().service_of(key.as_bytes(), value);
     assert_eq!(of("", "prod/order.rpc/abc", PLAIN), Some("prod/order.rpc".parse().unwrap()));
     assert_eq!(of("prod", "prod/order.rpc/7", PLAIN), Some("order.rpc".parse().unwrap()));
     assert_eq!(of("", "a/1", b"no address"), None);
@@ -301,13 +313,13 @@ proptest! {
         let record = layout("p").record(&instance).unwrap();
         let keys = layout("p").service(&service).unwrap();
         let side = record.side.as_ref().unwrap();
-        let inside = |key: &str| keys.start() <= key && key < keys.end();
+        let inside = |key: &str| keys.start() <= key.as_bytes() && key.as_bytes() < keys.end();
         prop_assert!(inside(&record.key) && inside(&side.key));
         let key = at(&record.key, &record.value, 9);
         let beside = side.value.as_ref().map(|value| at(&side.key, value, 9));
-        let reading = keys.read_each(beside.into_iter().chain([key]));
+        let reading = Reading::of(&keys, beside.into_iter().chain([key]));
         prop_assert_eq!(reading.instances, [instance]);
-        let listed = layout("p").service_of(record.key.as_bytes(), &record.value);
+        let listed = layout("p").layout().service_of(record.key.as_bytes(), &record.value);
         prop_assert_eq!(listed, Some(service));
     }
 

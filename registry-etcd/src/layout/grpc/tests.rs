@@ -1,11 +1,15 @@
 use super::*;
-use crate::layout::{Decoder, Form, Layout, Standing};
+use crate::layout::decoder::Decoder;
+use crate::layout::keyspace::Keyspace;
+use crate::layout::reading::Reading;
+use crate::layout::service::Kv;
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, ErrorKind, Status};
+use registry_core::{Change, Status};
+use std::sync::Arc;
 
-fn layout() -> Layout {
-    Layout::new(Form::Grpc, "")
+fn layout() -> Keyspace {
+    Keyspace::new(Arc::new(Grpc::new("")))
 }
 
 fn instance(id: &str) -> Instance {
@@ -13,7 +17,7 @@ fn instance(id: &str) -> Instance {
     Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
-fn read(value: &str) -> Result<Option<Instance>, Unreadable> {
+fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
     decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
 }
 
@@ -25,7 +29,7 @@ fn a_record_is_written_as_go_writes_it() {
     assert_eq!(record.value.len(), 47);
     assert_eq!(record.side, None);
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    assert_eq!((keys.start(), keys.end()), ("user.rpc/", "user.rpc0"));
+    assert_eq!((keys.start(), keys.end()), (&b"user.rpc/"[..], &b"user.rpc0"[..]));
 }
 
 #[test]
@@ -111,21 +115,21 @@ fn what_is_no_record_is_refused() {
         assert!(read(bad).is_err(), "{bad}");
     }
     let huge = format!(r#"{{"Addr":"h:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
-    assert!(matches!(read(&huge), Err(Unreadable::TooLarge(_))));
+    assert!(matches!(read(&huge), Err(DecodeError::TooLarge(_))));
 }
 
 #[test]
 fn a_record_that_says_it_is_deleted_is_not_there() {
     let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    let standing = Standing { key: b"user.rpc/1", value: deleted, lease: 0 };
-    let nested = Standing { key: b"user.rpc/a/1", value: b"?", lease: 0 };
-    let bad = Standing { key: b"user.rpc/2", value: b"?", lease: 0 };
-    let reading = keys.read_each([standing, nested, bad].into_iter());
-    assert_eq!((reading.instances, reading.skipped.undecodable), (vec![], 1));
-    assert_eq!(layout().service_of(b"user.rpc/1", deleted), None);
-    let mut decoder = Decoder::from_standing(keys, [].into_iter());
-    let changes = decoder.advance([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
+    let standing = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
+    let nested = Kv { key: b"user.rpc/a/1", value: b"?", lease: 0 };
+    let bad = Kv { key: b"user.rpc/2", value: b"?", lease: 0 };
+    let reading = Reading::of(&keys, [standing, nested, bad].into_iter());
+    assert_eq!((reading.instances, reading.undecodable), (vec![], 1));
+    assert_eq!(layout().layout().service_of(b"user.rpc/1", deleted), None);
+    let mut decoder = Decoder::new(keys, [].into_iter());
+    let changes = decoder.apply([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
     let gone = |id: &str| Change::Delete(id.parse().unwrap());
     assert_eq!(changes, [gone("1"), gone("2")]);
 }
@@ -156,9 +160,9 @@ proptest! {
             .unwrap();
         let record = layout().record(&instance).unwrap();
         let keys = layout().service(&service).unwrap();
-        let standing = Standing { key: record.key.as_bytes(), value: &record.value, lease: 9 };
-        prop_assert_eq!(keys.read_each([standing].into_iter()).instances, [instance]);
-        prop_assert_eq!(layout().service_of(record.key.as_bytes(), &record.value), Some(service));
+        let standing = Kv { key: record.key.as_bytes(), value: &record.value, lease: 9 };
+        prop_assert_eq!(Reading::of(&keys, [standing].into_iter()).instances, [instance]);
+        prop_assert_eq!(layout().layout().service_of(record.key.as_bytes(), &record.value), Some(service));
     }
 
     #[test]
