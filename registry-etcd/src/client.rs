@@ -1,10 +1,9 @@
 //! The requests that are made of an etcd: each once, and under a deadline.
 
-use crate::EtcdOptions;
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::{EtcdError, Reason};
-use crate::load::MAX_PAGE_LEN;
-use crate::renewals::Renewals;
+use crate::keep_alive::Renewals;
+use crate::options::EtcdOptions;
 use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
@@ -12,6 +11,10 @@ use etcd_client::{
 use registry_core::record::MAX_RECORD_LEN;
 use registry_core::{Error, LeaseId, Result};
 use std::time::Duration;
+
+/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
+/// large ones are cheaper.
+pub(crate) const MAX_PAGE_LEN: usize = 5000;
 
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB.
 ///

@@ -7,10 +7,10 @@
 
 mod connection;
 
-pub(crate) use self::connection::{Connection, Token};
+pub(crate) use self::connection::{Connection, Endpoint, Token};
 
-use crate::EtcdOptions;
 use crate::error::EtcdError;
+use crate::options::EtcdOptions;
 use etcd_client::{Client, ConnectOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
@@ -29,14 +29,6 @@ struct Inner {
     chosen: Mutex<Chosen>,
     /// Held by whoever dials: with a user, that is a request.
     dialing: tokio::sync::Mutex<()>,
-}
-
-/// Where a member is.
-pub(crate) struct Endpoint {
-    /// `host:port`
-    pub(crate) authority: String,
-    /// `http://host:port` or `https://host:port`
-    pub(crate) url: String,
 }
 
 /// The member in use.

@@ -1,7 +1,7 @@
 //! From a URL to what a connection needs.
 
-use crate::EtcdOptions;
 use crate::cluster::Endpoint;
+use crate::options::EtcdOptions;
 use etcd_client::ConnectOptions;
 use registry_core::{Error, ErrorKind, Result, Target};
 

@@ -1,7 +1,7 @@
 //! Layouts: which keys and values stand for an instance in etcd.
 //!
 //! The layouts `native`, `go-zero` and `grpc` are built in; a URL names one as `?layout=NAME`. For any
-//! other format, implement [`Layout`] and pass it as [`EtcdOptions::layout`](crate::EtcdOptions::layout).
+//! other format, implement [`Layout`] and pass it as [`EtcdOptions::layout`](crate::options::EtcdOptions::layout).
 //!
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
 //!

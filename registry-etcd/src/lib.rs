@@ -87,13 +87,13 @@ mod cursor;
 mod diagnose;
 mod dial;
 mod error;
+mod keep_alive;
 pub mod layout;
 mod lease;
 mod load;
 mod options;
 mod presence;
 mod register;
-mod renewals;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;

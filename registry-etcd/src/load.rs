@@ -1,6 +1,6 @@
 //! Reads of what stands in the store, in pages that all show one revision.
 
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Client, MAX_PAGE_LEN, cluster_and_revision};
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::Keyspace;
@@ -14,10 +14,6 @@ use tokio::task::yield_now;
 
 /// How many keys the first page holds, and any other at least.
 const PAGE_LEN: usize = 1000;
-
-/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
-/// large ones are cheaper.
-pub(crate) const MAX_PAGE_LEN: usize = 5000;
 
 /// How many bytes the pages after the first are to have.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;

@@ -1,20 +1,20 @@
 //! Watches: many on one stream of a process.
 
-mod chain;
+mod baseline;
 mod feed;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod versions;
 
-use self::feed::Feed;
+use self::baseline::{Past, check};
+use self::feed::{Feed, cancellation};
 use self::stream::{Asked, Stream, Ticket};
 use crate::client::{Client, cluster_and_revision};
-use crate::cursor::{History, Proof, Stamp};
+use crate::cursor::{History, Proof};
 use crate::error::EtcdError;
 use crate::layout::decoder::Decoder;
 use crate::layout::service::{Kv, ServiceLayout};
-use crate::load;
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, WatchResponse};
 use futures_util::future;
 use registry_core::{Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -221,68 +221,4 @@ async fn opened(client: &Client, asked: Asked) -> Result<Opened, EtcdError> {
     }
     let (cluster, revision) = cluster_and_revision(created.header())?;
     Ok(Opened { ticket, cluster, revision })
-}
-
-/// What stood in a service at a cursor.
-struct Past {
-    /// The key that was put last, if it is known.
-    newest: Option<Vec<u8>>,
-    /// All service, where events do not speak for themselves.
-    standing: Vec<KeyValue>,
-}
-
-impl Past {
-    /// Reads it, and holds the cursor's proof against it.
-    async fn read(
-        client: &Client,
-        service: &ServiceLayout,
-        proof: &Proof,
-        at: i64,
-    ) -> Result<Self, EtcdError> {
-        if !service.has_side_keys() {
-            let newest = check(client, service, proof, at).await?;
-            return Ok(Self { newest, standing: Vec::new() });
-        }
-        let listing = load::list_at(client, service, at.max(1)).await?;
-        proof.check_cluster(listing.cluster)?;
-        let newest = listing.newest();
-        proof.check(listing.kvs.len() as u64, newest.map(Stamp::from))?;
-        let newest = newest.map(|kv| kv.key().to_vec());
-        Ok(Self { newest, standing: listing.kvs })
-    }
-}
-
-/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key
-/// that was put last by then.
-///
-/// etcd reads down to the revision it was compacted at, and including it. So does this, though a
-/// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues
-/// 18089 and 19179).
-async fn check(
-    client: &Client,
-    service: &ServiceLayout,
-    proof: &Proof,
-    at: i64,
-) -> Result<Option<Vec<u8>>, EtcdError> {
-    let newest = GetOptions::new()
-        .with_range(service.end())
-        // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
-        .with_revision(at.max(1))
-        .with_sort(SortTarget::Mod, SortOrder::Descend)
-        .with_keys_only()
-        .with_limit(1);
-    let standing = client.range(service.start(), newest).await?;
-    let (cluster, _) = cluster_and_revision(standing.header())?;
-    proof.check_cluster(cluster)?;
-    let newest = standing.kvs().first();
-    proof.check(standing.count().unsigned_abs(), newest.map(Stamp::from))?;
-    Ok(newest.map(|kv| kv.key().to_vec()))
-}
-
-/// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.
-fn cancellation(response: &WatchResponse) -> EtcdError {
-    match response.compact_revision() {
-        0 => EtcdError::Canceled(response.cancel_reason().to_owned()),
-        revision => EtcdError::Compacted(revision),
-    }
 }

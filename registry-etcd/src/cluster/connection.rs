@@ -1,12 +1,19 @@
 //! A connection to one member.
 
-use super::Endpoint;
 use crate::error::EtcdError;
 use etcd_client::{Client, ConnectOptions};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+
+/// Where a member is.
+pub(crate) struct Endpoint {
+    /// `host:port`
+    pub(crate) authority: String,
+    /// `http://host:port` or `https://host:port`
+    pub(crate) url: String,
+}
 
 /// Which of a connection's tokens a request was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

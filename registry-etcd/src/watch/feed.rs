@@ -1,6 +1,6 @@
 //! What etcd says to one watcher, as batches.
 
-use super::chain::Chain;
+use super::versions::Chain;
 use crate::client::cluster_and_revision;
 use crate::cursor::{History, Proof, Stamp};
 use crate::error::EtcdError;
@@ -85,7 +85,7 @@ impl Feed {
     /// The batches of one response. etcd never splits a revision over two.
     fn read(&mut self, response: &WatchResponse) -> Result<Vec<Batch>, EtcdError> {
         if response.canceled() {
-            return Err(super::cancellation(response));
+            return Err(cancellation(response));
         }
         if response.events().is_empty() {
             // Only the notification of this watcher tells how far it has come. The reply to a request
@@ -121,5 +121,13 @@ impl Feed {
         self.revision = revision;
         let proof = self.history.proof();
         Batch::new(self.service.origin().cursor(Revision::new(revision), proof), changes)
+    }
+}
+
+/// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.
+pub(super) fn cancellation(response: &WatchResponse) -> EtcdError {
+    match response.compact_revision() {
+        0 => EtcdError::Canceled(response.cancel_reason().to_owned()),
+        revision => EtcdError::Compacted(revision),
     }
 }

@@ -1,5 +1,6 @@
 //! One gRPC stream with many watchers on it, and the task that serves it.
 
+use super::baseline::check;
 use super::feed::Feed;
 use crate::client::Client;
 use crate::cluster::{Connection, Token};
@@ -249,8 +250,7 @@ impl Stream {
             sleep(interval.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
             let standing: Vec<_> = self.lock().standing().collect();
             for (id, service, proof, revision) in standing {
-                let checked =
-                    super::check(&self.client, &service, &proof, revision.cast_signed()).await;
+                let checked = check(&self.client, &service, &proof, revision.cast_signed()).await;
                 let Err(EtcdError::Diverged(why)) = checked else { continue }; // or it is not known
                 if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
                     feed.fail(EtcdError::Hole(why).into());

@@ -1,6 +1,7 @@
 //! What a member does that lies: it is played by telling the watch of what never was.
 
 use super::*;
+use crate::cursor::Stamp;
 use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
 use registry_core::{Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
