@@ -19,9 +19,9 @@ impl EtcdRegistry {
         let Self { client, keyspace, .. } = self;
         let rehearsed = rehearse(self).await;
         let (members, history, records) = tokio::join!(
-            check("members", members::look(client)),
-            check("history", history::look(client, keyspace)),
-            check("records", records::look(client, keyspace)),
+            check("members", members::diagnose(client)),
+            check("history", history::diagnose(client, keyspace)),
+            check("records", records::diagnose(client, keyspace)),
         );
         let clock = Finding::ok(
             "clock",

@@ -13,7 +13,11 @@ use std::time::Duration;
 /// # Errors
 ///
 /// `Invalid` if the lease has another ttl, or holds another key than those of `record`.
-pub(crate) async fn hold(client: &Client, claim: &Claim, record: &Record) -> Result<Duration> {
+pub(crate) async fn grant_or_renew(
+    client: &Client,
+    claim: &Claim,
+    record: &Record,
+) -> Result<Duration> {
     let asked = whole_seconds(claim.ttl());
     let granted = match client.grant(claim.lease(), asked).await {
         // The claim is repeated, or this is an update.
@@ -36,12 +40,12 @@ async fn renew_existing(
     asked: i64,
     record: &Record,
 ) -> Result<Option<i64>> {
-    let Some(existing) = client.describe(lease).await? else { return Ok(None) };
+    let Some(existing) = client.lease_info(lease).await? else { return Ok(None) };
     if existing.keys().iter().any(|attached| !record.has(attached)) {
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();
-    if granted != asked && (granted < asked || granted != would_be_granted(client, asked).await?) {
+    if granted != asked && (granted < asked || granted != probe_granted_ttl(client, asked).await?) {
         let message = format!("the lease id is in use with another ttl, ttl=`{granted}s`");
         return Err(invalid(message));
     }
@@ -58,10 +62,10 @@ async fn renew_existing(
 /// a lease that holds nothing. That is needed only to repeat a claim whose ttl was raised. Of two
 /// claims whose ttls are both raised to the minimum it cannot be told which one was first: they
 /// count as the same.
-async fn would_be_granted(client: &Client, asked: i64) -> Result<i64> {
+async fn probe_granted_ttl(client: &Client, asked: i64) -> Result<i64> {
     let trial = LeaseId::random();
     let granted = client.grant(trial, asked).await?;
-    revoke_quietly(client, trial).await;
+    revoke_best_effort(client, trial).await;
     Ok(granted)
 }
 
@@ -89,7 +93,7 @@ pub(crate) async fn renew_and_verify(
 }
 
 /// Revokes `lease`, and with it the keys that hang on it. One that is gone is fine.
-pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
+pub(crate) async fn revoke(client: &Client, lease: LeaseId) -> Result<()> {
     match client.revoke(lease).await {
         Err(error) if error.reason() != Reason::LeaseNotFound => Err(error.into()),
         _ => Ok(()),
@@ -98,8 +102,8 @@ pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
 
 /// Revokes a lease that nothing hangs on any more, or nothing that counts. If that fails it goes by
 /// its ttl.
-pub(crate) async fn revoke_quietly(client: &Client, lease: LeaseId) {
-    if let Err(error) = withdraw(client, lease).await {
+pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
+    if let Err(error) = revoke(client, lease).await {
         tracing::debug!(%lease, %error, "a lease without a purpose is left to expire");
     }
 }

@@ -151,7 +151,7 @@ impl EtcdRegistry {
     /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
-        target.allow_options(dial::allowed(target))?;
+        target.allow_options(dial::allowed_options(target))?;
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::options(target, &options)?;
         let client = Client::connect(endpoints, dial, &options, keyspace.root()).await?;
@@ -164,7 +164,7 @@ impl EtcdRegistry {
 impl Registry for EtcdRegistry {
     async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
         let lease = register::register(&self.client, &self.keyspace, instance, claim).await?;
-        self.presence.seen(&lease);
+        self.presence.record_seen(&lease);
         Ok(lease)
     }
 
@@ -176,7 +176,7 @@ impl Registry for EtcdRegistry {
             lease::renew(&self.client, lease).await
         };
         match &outcome {
-            Ok(()) if due => self.presence.seen(lease),
+            Ok(()) if due => self.presence.record_seen(lease),
             Err(error) if error.kind() == ErrorKind::LeaseLost => self.presence.forget(lease.id()),
             _ => {}
         }
@@ -185,15 +185,15 @@ impl Registry for EtcdRegistry {
 
     async fn deregister(&self, lease: &Lease) -> Result<()> {
         self.presence.forget(lease.id());
-        lease::withdraw(&self.client, lease.id()).await
+        lease::revoke(&self.client, lease.id()).await
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        let witness = self.streams.witness();
+        let load_check = self.streams.begin_load();
         let service = self.keyspace.service(service)?;
         let (snapshot, newest) = load::load(&self.client, &service).await?;
-        if let Some(witness) = witness {
-            witness.saw(&self.client, snapshot.cursor(), newest.as_deref())?;
+        if let Some(load_check) = load_check {
+            load_check.finish(&self.client, snapshot.cursor(), newest.as_deref())?;
         }
         Ok(snapshot)
     }
@@ -223,7 +223,7 @@ mod tests {
     use registry_testbed::servers::Etcd;
 
     #[tokio::test]
-    async fn a_call_takes_no_room_for_what_rarely_happens() {
+    async fn call_futures_are_small() {
         let server = Etcd::start().await.unwrap();
         let registry = EtcdRegistry::connect(&server.url().parse().unwrap()).await.unwrap();
         let sizes = call_sizes(&registry).await;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_url_is_said_and_not_ignored() {
+    async fn invalid_url_is_refused_with_a_hint() {
         let cases = [
             ("redis://h", "etcd://host"),
             ("etcd://", "has a host"),

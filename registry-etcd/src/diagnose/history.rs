@@ -8,14 +8,14 @@ use registry_core::Result;
 use registry_core::diagnosis::Finding;
 
 /// So many revisions, at some 300 bytes each, take a seventh of the default quota.
-const MANY: u64 = 1_000_000;
+const MANY_REVISIONS: u64 = 1_000_000;
 
-pub(super) async fn look(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
+pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
     let any = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
     let now = client.range(keyspace.root(), any.clone()).await?;
     let (_, now) = cluster_and_revision(now.header())?;
     let finding = match client.range(keyspace.root(), any.with_revision(1)).await {
-        Ok(_) if now > MANY => {
+        Ok(_) if now > MANY_REVISIONS => {
             let message = format!("all {now} revisions are held: nothing was ever compacted");
             let advice = "set --auto-compaction-mode=revision --auto-compaction-retention=10000, or the disk fills up";
             Finding::warning("history", message, advice)
@@ -50,7 +50,7 @@ async fn compacted(client: &Client, keyspace: &Keyspace) -> Result<i64, EtcdErro
                 return Err(EtcdError::Canceled(answer.cancel_reason().to_owned()));
             }
         }
-        Err(EtcdError::Ended)
+        Err(EtcdError::StreamEnded)
     });
     watch.await
 }

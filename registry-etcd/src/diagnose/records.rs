@@ -10,9 +10,9 @@ use registry_core::diagnosis::{self, Finding, examples};
 use registry_core::{Error, ErrorKind, Result};
 
 /// How many keys of the whole etcd are looked at where nothing lies under the path.
-const SAMPLE: i64 = 1000;
+const SAMPLE_LEN: i64 = 1000;
 
-pub(super) async fn look(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
+pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
     let (start, end) = keyspace.range();
     let mut survey = Survey::new(keyspace);
     let all = GetOptions::new().with_range(end);
@@ -85,12 +85,12 @@ fn url_change(foreign: &ForeignRecord) -> String {
     format!("{option}, and put what is in front of the service behind the host")
 }
 
-/// Records that the URL does not lead to. Who may not look there has none.
+/// Records that the URL does not lead to. None, if the credentials may not read there.
 async fn elsewhere(client: &Client, keyspace: &Keyspace) -> Result<Vec<ForeignRecord>> {
     if keyspace.root().is_empty() {
         return Ok(Vec::new()); // all was looked at
     }
-    let some = GetOptions::new().with_all_keys().with_limit(SAMPLE);
+    let some = GetOptions::new().with_all_keys().with_limit(SAMPLE_LEN);
     let answer = client.range(Vec::new(), some).await.map_err(Error::from);
     let mut sample = match answer {
         Ok(mut answer) => answer.take_kvs(),

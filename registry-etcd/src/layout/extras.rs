@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn extras_are_written_in_a_form_that_stays() {
+    fn extras_have_stable_bytes() {
         assert!(Extras::of(&plain()).is_none());
         let heavy = plain().with_weight(200).with_status(Status::Draining);
         let full = heavy.with_metadata([("zone", "eu-1"), ("a<", "\"b\"")]).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_refused() {
+    fn other_versions_and_malformed_extras_are_refused() {
         for json in [r#"{"v":2,"weight":{}}"#, r#"{"v":0}"#] {
             assert!(matches!(Extras::from_json(json.as_bytes()), Err(DecodeError::Version(_))));
         }

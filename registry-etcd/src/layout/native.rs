@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_written_in_a_form_that_stays() {
+    fn record_has_stable_bytes() {
         let record = native("").record(&instance("user.rpc", "node-1").with_weight(7)).unwrap();
         assert_eq!(record.key, "registry/user.rpc/node-1");
         let value = r#"{"v":1,"address":"10.0.0.1:80","weight":7,"status":"up","metadata":{}}"#;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_service_has_the_keys_of_another() {
+    fn services_share_no_keys() {
         let layout = native("r");
         let user = keys(&layout, "user");
         assert!(id_of(&user, b"r/user/1").is_some());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_would_not_be_written_is_foreign() {
+    fn key_in_another_spelling_is_foreign() {
         let layout = native("r");
         let user = keys(&layout, "user");
         let foreign = [
@@ -200,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn no_two_keys_mean_one_instance(id: Vec<u8>) {
+        fn two_keys_never_mean_the_same_instance(id: Vec<u8>) {
             let layout = native("r");
             let key = [b"r/user/", id.as_slice()].concat();
             if let Some(id) = id_of(&keys(&layout, "user"), &key) {

@@ -1,21 +1,21 @@
 //! Checks that the history of a cursor is the one that etcd holds.
 
 use crate::client::{Client, cluster_and_revision};
-use crate::cursor::{Proof, Stamp};
+use crate::cursor::{KeyMeta, Proof};
 use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
 use crate::load;
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 
-/// What stood in a service at a cursor.
-pub(super) struct Past {
+/// The keys of a service at the revision of a cursor.
+pub(super) struct Baseline {
     /// The key that was put last, if it is known.
     pub(super) newest: Option<Vec<u8>>,
-    /// All service, where events do not speak for themselves.
-    pub(super) standing: Vec<KeyValue>,
+    /// All keys, if the layout has side keys.
+    pub(super) kvs: Vec<KeyValue>,
 }
 
-impl Past {
+impl Baseline {
     /// Reads it, and holds the cursor's proof against it.
     pub(super) async fn read(
         client: &Client,
@@ -25,14 +25,14 @@ impl Past {
     ) -> Result<Self, EtcdError> {
         if !service.has_side_keys() {
             let newest = check(client, service, proof, at).await?;
-            return Ok(Self { newest, standing: Vec::new() });
+            return Ok(Self { newest, kvs: Vec::new() });
         }
         let listing = load::list_at(client, service, at.max(1)).await?;
         proof.check_cluster(listing.cluster)?;
         let newest = listing.newest();
-        proof.check(listing.kvs.len() as u64, newest.map(Stamp::from))?;
+        proof.check(listing.kvs.len() as u64, newest.map(KeyMeta::from))?;
         let newest = newest.map(|kv| kv.key().to_vec());
-        Ok(Self { newest, standing: listing.kvs })
+        Ok(Self { newest, kvs: listing.kvs })
     }
 }
 
@@ -55,10 +55,10 @@ pub(super) async fn check(
         .with_sort(SortTarget::Mod, SortOrder::Descend)
         .with_keys_only()
         .with_limit(1);
-    let standing = client.range(service.start(), newest).await?;
-    let (cluster, _) = cluster_and_revision(standing.header())?;
+    let found = client.range(service.start(), newest).await?;
+    let (cluster, _) = cluster_and_revision(found.header())?;
     proof.check_cluster(cluster)?;
-    let newest = standing.kvs().first();
-    proof.check(standing.count().unsigned_abs(), newest.map(Stamp::from))?;
+    let newest = found.kvs().first();
+    proof.check(found.count().unsigned_abs(), newest.map(KeyMeta::from))?;
     Ok(newest.map(|kv| kv.key().to_vec()))
 }

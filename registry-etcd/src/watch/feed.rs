@@ -1,8 +1,8 @@
 //! What etcd says to one watcher, as batches.
 
-use super::versions::Chain;
+use super::versions::KeyVersions;
 use crate::client::cluster_and_revision;
-use crate::cursor::{History, Proof, Stamp};
+use crate::cursor::{History, KeyMeta, Proof};
 use crate::error::EtcdError;
 use crate::layout::decoder::Decoder;
 use crate::layout::service::ServiceLayout;
@@ -15,7 +15,7 @@ pub(super) struct Feed {
     service: ServiceLayout,
     decoder: Decoder,
     history: History,
-    chain: Chain,
+    versions: KeyVersions,
     /// How far the watch has come.
     revision: u64,
     publisher: Option<Publisher>,
@@ -29,17 +29,17 @@ impl Feed {
         history: History,
         revision: u64,
     ) -> Self {
-        let chain = Chain::default();
-        Self { service, decoder, history, chain, revision, publisher: None }
+        let versions = KeyVersions::default();
+        Self { service, decoder, history, versions, revision, publisher: None }
     }
 
-    /// A watch after `after`, of what was held for it and of what is to come. `false` means that it is
+    /// A watch after `after`, of what was buffered for it and of what is to come. `false` means that it is
     /// over already.
     ///
-    /// What was held is no lag: nobody could have read it before.
-    pub(super) fn open(&mut self, after: Cursor, held: &[WatchResponse]) -> (Watch, bool) {
+    /// What was buffered is no lag: nobody could have read it before.
+    pub(super) fn open(&mut self, after: Cursor, buffered: &[WatchResponse]) -> (Watch, bool) {
         let (mut backlog, mut end) = (Vec::new(), None);
-        for response in held {
+        for response in buffered {
             match self.read(response) {
                 Ok(mut batches) => backlog.append(&mut batches),
                 Err(error) => {
@@ -57,7 +57,7 @@ impl Feed {
     }
 
     /// Takes in a response. `false` means that the watch is over.
-    pub(super) fn take(&mut self, response: &WatchResponse) -> bool {
+    pub(super) fn push(&mut self, response: &WatchResponse) -> bool {
         match self.read(response) {
             Ok(batches) => {
                 let Some(publisher) = &mut self.publisher else { return false };
@@ -78,7 +78,7 @@ impl Feed {
     }
 
     /// What it stands at: the service, the proof of its history, and the revision that holds for.
-    pub(super) fn standing(&self) -> (&ServiceLayout, &Proof, u64) {
+    pub(super) fn position(&self) -> (&ServiceLayout, &Proof, u64) {
         (&self.service, self.history.proof(), self.revision)
     }
 
@@ -105,12 +105,12 @@ impl Feed {
 
     /// The batch of one revision, unless it was read before: etcd issues 15275 and 20221.
     fn batch(&mut self, events: &[(EventType, &KeyValue)]) -> Result<Option<Batch>, EtcdError> {
-        let revision = Stamp::from(events[0].1).modified;
+        let revision = KeyMeta::from(events[0].1).modified;
         if revision <= self.revision {
             return Ok(None);
         }
         for (kind, kv) in events {
-            self.chain.advance(*kind, kv)?;
+            self.versions.advance(*kind, kv)?;
             self.history.advance(*kind, (*kv).into());
         }
         let changes = self.decoder.changes(events);

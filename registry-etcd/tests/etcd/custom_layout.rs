@@ -1,6 +1,6 @@
 //! A layout that is not built in: JSON as Kratos writes it, and the weight in a side key.
 
-use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
+use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::Client;
 use registry_core::{DEFAULT_WEIGHT, Error, ErrorKind, Instance, InstanceId, Registry, Result};
 use registry_core::{ServiceName, Status};
@@ -142,7 +142,7 @@ async fn watch_and_load_decode_the_keys_of_a_custom_layout() {
     assert_eq!(services, ["order", "user"].map(name).into());
 
     etcd.deregister(&lease).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [gone("u-1")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("u-1")]);
 }
 
 #[tokio::test]

@@ -59,12 +59,12 @@ fn step<'a>(
     decoder.apply(events.into_iter())
 }
 
-fn gone(id: &str) -> Change {
+fn deleted(id: &str) -> Change {
     Change::Delete(id.parse().unwrap())
 }
 
 #[test]
-fn a_plain_instance_is_written_as_go_zero_writes_it() {
+fn plain_instance_has_the_bytes_of_go_zero() {
     let record = layout("").record(&instance("1418812021444581893")).unwrap();
     assert_eq!(record.key, "user.rpc/1418812021444581893");
     assert_eq!(record.value, b"192.168.1.5:8081");
@@ -74,7 +74,7 @@ fn a_plain_instance_is_written_as_go_zero_writes_it() {
 }
 
 #[test]
-fn a_path_of_slashes_alone_is_what_keys_start_with() {
+fn path_of_slashes_is_the_root() {
     for (path, root, end) in [("/", "/", "0"), ("//", "//", "/0")] {
         for name in ["go-zero", "grpc"] {
             let layout = built_in(name, path);
@@ -94,7 +94,7 @@ fn a_path_of_slashes_alone_is_what_keys_start_with() {
 }
 
 #[test]
-fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
+fn side_key_has_stable_bytes() {
     let full = instance("7").with_weight(200).with_status(Status::Draining);
     let full = full.with_metadata([("zone", "eu-1")]).unwrap();
     let record = layout("").record(&full).unwrap();
@@ -106,7 +106,7 @@ fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
 }
 
 #[test]
-fn one_range_has_the_keys_of_a_service_and_their_side_keys() {
+fn one_range_has_the_keys_and_side_keys_of_a_service() {
     let keys = keys();
     assert_eq!((keys.start(), keys.end()), (&b"user.rpc.~meta/"[..], &b"user.rpc0"[..]));
     assert_eq!(layout("").range(), ("\0".into(), "\0".into()));
@@ -116,7 +116,7 @@ fn one_range_has_the_keys_of_a_service_and_their_side_keys() {
 }
 
 #[test]
-fn an_id_to_register_is_a_decimal_as_go_prints_it() {
+fn id_to_register_is_a_decimal_as_go_prints_it() {
     for good in ["1", "7", "9223372036854775807"] {
         layout("").record(&instance(good)).unwrap();
     }
@@ -128,7 +128,7 @@ fn an_id_to_register_is_a_decimal_as_go_prints_it() {
 }
 
 #[test]
-fn a_service_named_like_side_keys_is_invalid() {
+fn service_named_like_side_keys_is_invalid() {
     for bad in ["user.rpc.~meta", ".~meta", "a/b.~meta"] {
         let error = layout("").service(&bad.parse().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
@@ -139,7 +139,7 @@ fn a_service_named_like_side_keys_is_invalid() {
 }
 
 #[test]
-fn any_id_and_any_address_are_read_and_nothing_deeper() {
+fn any_id_is_read_but_no_deeper_key() {
     let standing = [
         at("user.rpc.~meta/9", HEAVY, 0),
         at("user.rpc.~meta/a/b", HEAVY, 0),
@@ -157,7 +157,7 @@ fn any_id_and_any_address_are_read_and_nothing_deeper() {
 }
 
 #[test]
-fn what_is_no_address_is_skipped_counted_and_told() {
+fn invalid_address_is_skipped_counted_and_reported() {
     let long = "h".repeat(300);
     let bad: [&[u8]; 6] = [b"", b"host", b" h:1", b"h:1\n", b"\xff:1", long.as_bytes()];
     for bad in bad {
@@ -169,7 +169,7 @@ fn what_is_no_address_is_skipped_counted_and_told() {
 }
 
 #[test]
-fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
+fn side_key_counts_only_under_the_lease_of_its_key() {
     let heavy = instance("1").with_weight(200);
     for (side, key, expected) in [(5, 5, &heavy), (0, 0, &heavy), (5, 6, &instance("1"))] {
         let reading = read(&[at("user.rpc.~meta/1", HEAVY, side), at("user.rpc/1", PLAIN, key)]);
@@ -183,7 +183,7 @@ fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
 }
 
 #[test]
-fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
+fn undecodable_side_key_is_reported_and_ignored() {
     let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
     for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
         let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
@@ -198,7 +198,7 @@ fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
 }
 
 #[test]
-fn a_pair_of_one_revision_is_one_change() {
+fn key_and_side_key_of_one_revision_are_one_change() {
     let heavy = instance("1").with_weight(200);
     let pair = [put("user.rpc.~meta/1", HEAVY, 5), put("user.rpc/1", PLAIN, 5)];
     for events in [pair, [pair[1], pair[0]]] {
@@ -208,12 +208,12 @@ fn a_pair_of_one_revision_is_one_change() {
         assert_eq!(step(&mut decoder, back), [Change::Put(instance("1"))]);
         step(&mut decoder, events);
         let end = [del("user.rpc/1"), del("user.rpc.~meta/1")];
-        assert_eq!(step(&mut decoder, end), [gone("1")]);
+        assert_eq!(step(&mut decoder, end), [deleted("1")]);
     }
 }
 
 #[test]
-fn a_side_key_that_changes_alone_is_a_put_of_the_whole_instance() {
+fn changed_side_key_is_a_put_of_the_whole_instance() {
     let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
     let heavy = [Change::Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), heavy);
@@ -223,17 +223,17 @@ fn a_side_key_that_changes_alone_is_a_put_of_the_whole_instance() {
 }
 
 #[test]
-fn a_side_key_alone_is_nothing_until_its_key_comes() {
+fn side_key_without_key_is_no_instance() {
     let mut decoder = decoder(&[]);
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), []);
     let heavy = [Change::Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]), heavy);
-    assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), []);
 }
 
 #[test]
-fn a_key_taken_over_by_a_go_publisher_leaves_its_side_key_behind() {
+fn takeover_by_a_go_publisher_drops_the_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let moved = instance("1").with_address("10.0.0.9:80".parse().unwrap());
     let taken = step(&mut decoder, [put("user.rpc/1", b"10.0.0.9:80", 6)]);
@@ -244,7 +244,7 @@ fn a_key_taken_over_by_a_go_publisher_leaves_its_side_key_behind() {
 }
 
 #[test]
-fn a_key_that_comes_again_without_its_side_key_has_nothing_of_the_old_one() {
+fn recreated_key_does_not_inherit_the_deleted_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     step(&mut decoder, [del("user.rpc/1"), del("user.rpc.~meta/1")]);
     let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
@@ -252,9 +252,9 @@ fn a_key_that_comes_again_without_its_side_key_has_nothing_of_the_old_one() {
 }
 
 #[test]
-fn a_poisoned_key_is_a_deletion_once_and_comes_back_whole() {
+fn undecodable_key_is_deleted_once_and_comes_back_whole() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
-    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [put("user.rpc/1", b"?", 0)]), []);
     let back = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
     assert_eq!(back, [Change::Put(instance("1").with_weight(200))]);
@@ -262,7 +262,7 @@ fn a_poisoned_key_is_a_deletion_once_and_comes_back_whole() {
 }
 
 #[test]
-fn a_key_put_again_as_it_was_is_told() {
+fn unchanged_key_put_again_is_a_put() {
     let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
     let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 6)]);
     assert_eq!(again, [Change::Put(instance("1"))]);
@@ -280,7 +280,7 @@ fn foreign_keys_change_nothing() {
 }
 
 #[test]
-fn a_list_has_the_names_of_keys_that_hold_addresses() {
+fn service_list_has_the_names_of_keys_with_addresses() {
     let of = |path, key: &str, value| layout(path).layout().service_of(key.as_bytes(), value);
     assert_eq!(of("", "prod/order.rpc/abc", PLAIN), Some("prod/order.rpc".parse().unwrap()));
     assert_eq!(of("prod", "prod/order.rpc/7", PLAIN), Some("order.rpc".parse().unwrap()));
@@ -326,7 +326,7 @@ proptest! {
     /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
     /// a load shows, and so does one that begins anywhere.
     #[test]
-    fn a_watch_folds_into_what_a_load_shows(
+    fn folded_watch_equals_load(
         revisions in proptest::collection::vec(
             proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_i64), 1..5), 1..20),
         begin in 0..20_usize,

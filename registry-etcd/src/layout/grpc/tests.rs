@@ -22,7 +22,7 @@ fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
 }
 
 #[test]
-fn a_record_is_written_as_go_writes_it() {
+fn record_has_the_bytes_of_go() {
     let record = layout().record(&instance("10.0.0.1:8080")).unwrap();
     assert_eq!(record.key, "user.rpc/10.0.0.1:8080");
     assert_eq!(record.value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
@@ -33,7 +33,7 @@ fn a_record_is_written_as_go_writes_it() {
 }
 
 #[test]
-fn what_go_escapes_is_escaped() {
+fn record_is_escaped_like_go() {
     let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
     let full = instance("1").with_weight(0).with_status(Status::Draining);
     let full = full.with_metadata(odd).unwrap();
@@ -50,7 +50,7 @@ fn what_go_escapes_is_escaped() {
 }
 
 #[test]
-fn a_record_is_read_as_go_reads_it() {
+fn record_is_read_like_go() {
     let forms = [
         r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#,
         r#"{"Addr":"10.0.0.1:8080"}"#,
@@ -64,7 +64,7 @@ fn a_record_is_read_as_go_reads_it() {
 }
 
 #[test]
-fn metadata_of_any_shape_is_read_and_an_object_of_strings_kept() {
+fn any_metadata_is_read_and_string_maps_are_kept() {
     let deep = format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000));
     let shapes = [
         "1",
@@ -96,7 +96,7 @@ fn metadata_of_any_shape_is_read_and_an_object_of_strings_kept() {
 }
 
 #[test]
-fn what_is_no_record_is_refused() {
+fn invalid_records_are_refused() {
     let bad = [
         "",
         "null",
@@ -119,7 +119,7 @@ fn what_is_no_record_is_refused() {
 }
 
 #[test]
-fn a_record_that_says_it_is_deleted_is_not_there() {
+fn deleted_record_is_no_instance() {
     let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
     let standing = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
@@ -130,12 +130,12 @@ fn a_record_that_says_it_is_deleted_is_not_there() {
     assert_eq!(layout().layout().service_of(b"user.rpc/1", deleted), None);
     let mut decoder = Decoder::new(keys, [].into_iter());
     let changes = decoder.apply([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
-    let gone = |id: &str| Change::Delete(id.parse().unwrap());
-    assert_eq!(changes, [gone("1"), gone("2")]);
+    let deleted = |id: &str| Change::Delete(id.parse().unwrap());
+    assert_eq!(changes, [deleted("1"), deleted("2")]);
 }
 
 #[test]
-fn a_record_too_large_once_it_is_escaped_is_invalid() {
+fn record_too_large_after_escaping_is_invalid() {
     let large = instance("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
     assert_eq!(layout().record(&large).unwrap_err().kind(), ErrorKind::Invalid);
 }
@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic(bytes: Vec<u8>, metadata in ".*") {
+    fn decoding_never_panics(bytes: Vec<u8>, metadata in ".*") {
         let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
         let _ = decode(&service, &id, &bytes);
         let record = format!(r#"{{"Addr":"h:1","Metadata":{metadata}}}"#);
