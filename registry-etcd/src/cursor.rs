@@ -343,13 +343,13 @@ mod tests {
                         _ => {}
                     }
                 }
-                let standing: Vec<KeyMeta<'_>> = keys.iter().copied().flatten().collect();
-                let last = standing.iter().map(|key| key.modified).max();
+                let existing: Vec<KeyMeta<'_>> = keys.iter().copied().flatten().collect();
+                let last = existing.iter().map(|key| key.modified).max();
                 // Of keys put by one revision, etcd may answer with any.
-                let newest = standing.iter().filter(|key| Some(key.modified) == last).copied();
-                let loaded = proof_of(&standing);
+                let newest = existing.iter().filter(|key| Some(key.modified) == last).copied();
+                let loaded = proof_of(&existing);
                 for newest in newest.clone().map(Some).chain(last.is_none().then_some(None)) {
-                    let count = standing.len() as u64;
+                    let count = existing.len() as u64;
                     prop_assert!(history.proof().check(count, newest).is_ok(), "{:?}", history);
                     prop_assert!(loaded.check(count, newest).is_ok(), "{:?}", loaded);
                 }

@@ -18,14 +18,14 @@ pub(crate) async fn grant_or_renew(
     claim: &Claim,
     record: &Record,
 ) -> Result<Duration> {
-    let asked = whole_seconds(claim.ttl());
-    let granted = match client.grant(claim.lease(), asked).await {
+    let requested = whole_seconds(claim.ttl());
+    let granted = match client.grant(claim.lease(), requested).await {
         // The claim is repeated, or this is an update.
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match Box::pin(renew_existing(client, claim.lease(), asked, record)).await? {
+            match Box::pin(renew_existing(client, claim.lease(), requested, record)).await? {
                 Some(granted) => granted,
                 // It expired meanwhile, so that this is no longer a repeat.
-                None => client.grant(claim.lease(), asked).await?,
+                None => client.grant(claim.lease(), requested).await?,
             }
         }
         granted => granted?,
@@ -37,7 +37,7 @@ pub(crate) async fn grant_or_renew(
 async fn renew_existing(
     client: &Client,
     lease: LeaseId,
-    asked: i64,
+    requested: i64,
     record: &Record,
 ) -> Result<Option<i64>> {
     let Some(existing) = client.lease_info(lease).await? else { return Ok(None) };
@@ -45,7 +45,9 @@ async fn renew_existing(
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();
-    if granted != asked && (granted < asked || granted != probe_granted_ttl(client, asked).await?) {
+    if granted != requested
+        && (granted < requested || granted != probe_granted_ttl(client, requested).await?)
+    {
         let message = format!("the lease id is in use with another ttl, ttl=`{granted}s`");
         return Err(invalid(message));
     }
@@ -62,9 +64,9 @@ async fn renew_existing(
 /// a lease that holds nothing. That is needed only to repeat a claim whose ttl was raised. Of two
 /// claims whose ttls are both raised to the minimum it cannot be told which one was first: they
 /// count as the same.
-async fn probe_granted_ttl(client: &Client, asked: i64) -> Result<i64> {
+async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
     let trial = LeaseId::random();
-    let granted = client.grant(trial, asked).await?;
+    let granted = client.grant(trial, requested).await?;
     revoke_best_effort(client, trial).await;
     Ok(granted)
 }
@@ -108,7 +110,7 @@ pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
     }
 }
 
-/// etcd counts ttls in seconds; a lease is never shorter than was asked.
+/// etcd counts ttls in seconds; a lease is never shorter than was requested.
 fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)

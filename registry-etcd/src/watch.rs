@@ -3,6 +3,7 @@
 mod baseline;
 mod feed;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 mod versions;

@@ -85,8 +85,8 @@ fn escape(name: &str) -> Cow<'_, str> {
 /// Undoes [`escape`]. Other spellings of the same name are refused, so that no two keys mean one
 /// instance.
 fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
-    let stands_as_it_is = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
-    if name.iter().all(stands_as_it_is) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
+    if name.iter().all(is_plain) {
         return str::from_utf8(name).ok().map(Cow::Borrowed); // as nearly all do
     }
     let text = percent_decode(name).decode_utf8().ok()?;

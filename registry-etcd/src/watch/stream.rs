@@ -2,28 +2,25 @@
 
 use super::baseline::check;
 use super::feed::Feed;
+use super::table::{Created, Outgoing, VerifiedCursor, Watcher, WatcherTable};
 use crate::client::Client;
 use crate::cluster::{Connection, Token};
-use crate::cursor::Proof;
 use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
 use etcd_client::{
     ResponseHeader, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
 use registry_core::{Cursor, Error, Watch};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB. A response is split
 /// when it is larger than a request may be, and holds one revision's changes at least.
 const MAX_RESPONSE_LEN: usize = 64 * 1024 * 1024;
-
-/// How many loaded cursors are remembered that nobody watches from.
-const MAX_VERIFIED_CURSORS: usize = 16_384;
 
 /// The id of the watcher that a stream is opened with.
 const FIRST_WATCHER_ID: i64 = 1;
@@ -36,54 +33,14 @@ pub(super) struct Stream {
     table: Mutex<WatcherTable>,
     /// There is something to send, or nobody is left.
     wake: Notify,
-    /// The highest revision that was heard of while it stood.
+    /// The highest revision that etcd has reported while the stream was open.
     highest_revision: AtomicU64,
-}
-
-#[derive(Default)]
-struct WatcherTable {
-    watchers: HashMap<i64, Watcher>,
-    /// The watchers asked for and not answered, in the order in which they are answered.
-    unconfirmed: VecDeque<i64>,
-    /// What to send.
-    outbox: VecDeque<Outgoing>,
-    last_id: i64,
-    /// The cursors that were loaded while the stream stood.
-    verified: HashMap<Cursor, VerifiedCursor>,
-    is_closed: bool,
-}
-
-enum Watcher {
-    /// Its proof is still being checked.
-    Opening(Opening),
-    Live(Box<Feed>),
-}
-
-struct Opening {
-    /// Who waits for etcd to say that it is there.
-    created: Option<oneshot::Sender<WatchResponse>>,
-    /// What it said since.
-    buffered: Vec<WatchResponse>,
-}
-
-/// Where etcd's answer to a request for a watcher comes; an error when the stream broke before.
-pub(super) type Created = oneshot::Receiver<WatchResponse>;
-
-/// What is known of a cursor that needs no check.
-pub(super) struct VerifiedCursor {
-    /// The key that was put last, if there is one.
-    pub(super) newest: Option<Vec<u8>>,
 }
 
 /// A watcher that was asked for.
 pub(super) struct PendingWatcher {
     pub(super) handle: WatcherHandle,
     pub(super) created: Created,
-}
-
-enum Outgoing {
-    Create(Vec<u8>, WatchOptions),
-    Cancel(i64),
 }
 
 /// A watcher on a stream. To drop it cancels it.
@@ -157,25 +114,20 @@ impl Stream {
         self.token
     }
 
-    /// The highest revision that was heard of while it stood.
+    /// The highest revision that etcd has reported while the stream was open.
     pub(super) fn highest_revision(&self) -> u64 {
         self.highest_revision.load(Ordering::Relaxed)
     }
 
-    /// Remembers that `cursor` was loaded while the stream stood. What is loaded and never watched is
-    /// forgotten when there is too much of it.
+    /// Remembers that `cursor` was loaded while the stream was open.
     pub(super) fn add_verified(&self, cursor: Cursor, newest: Option<Vec<u8>>) {
         self.highest_revision.fetch_max(cursor.revision().get(), Ordering::Relaxed);
-        let mut table = self.lock();
-        if table.verified.len() >= MAX_VERIFIED_CURSORS {
-            table.verified.clear();
-        }
-        table.verified.insert(cursor, VerifiedCursor { newest });
+        self.lock().add_verified(cursor, newest);
     }
 
-    /// What is known of `cursor`, if it was loaded while the stream stood.
+    /// What is known of `cursor`, if it was loaded while the stream was open.
     pub(super) fn take_verified(&self, cursor: &Cursor) -> Option<VerifiedCursor> {
-        self.lock().verified.remove(cursor)
+        self.lock().take_verified(cursor)
     }
 
     /// Serves the watchers until the stream breaks or the last of them is gone.
@@ -301,44 +253,6 @@ impl Stream {
     }
 }
 
-impl WatcherTable {
-    fn add(&mut self) -> (i64, Created) {
-        self.last_id += 1;
-        let (created, answer) = oneshot::channel();
-        let opening = Opening { created: Some(created), buffered: Vec::new() };
-        self.watchers.insert(self.last_id, Watcher::Opening(opening));
-        self.unconfirmed.push_back(self.last_id);
-        (self.last_id, answer)
-    }
-
-    /// What the watches have read, and up to which revision.
-    fn positions(&self) -> impl Iterator<Item = (i64, ServiceLayout, Proof, u64)> {
-        self.watchers.iter().filter_map(|(id, watcher)| match watcher {
-            Watcher::Opening(_) => None,
-            Watcher::Live(feed) => {
-                let (service, proof, revision) = feed.position();
-                Some((*id, service.clone(), proof.clone(), revision))
-            }
-        })
-    }
-
-    /// Takes a watcher out, and has it canceled.
-    fn remove(&mut self, id: i64) -> Option<Watcher> {
-        let watcher = self.watchers.remove(&id)?;
-        self.outbox.push_back(Outgoing::Cancel(id));
-        Some(watcher)
-    }
-
-    /// etcd answers in the order in which it is asked. What it refuses has no id.
-    fn confirm(&mut self, response: WatchResponse) {
-        let Some(id) = self.unconfirmed.pop_front() else { return };
-        let Some(Watcher::Opening(opening)) = self.watchers.get_mut(&id) else { return };
-        if let Some(created) = opening.created.take() {
-            drop(created.send(response)); // who asked may be gone, and its handle cancels
-        }
-    }
-}
-
 impl WatcherHandle {
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.stream.connection
@@ -348,12 +262,12 @@ impl WatcherHandle {
     pub(super) fn start(self, feed: Feed, after: Cursor) -> Watch {
         let mut feed = Box::new(feed);
         let mut table = self.stream.lock();
-        let (buffered, stands) = match table.watchers.remove(&self.id) {
+        let (buffered, is_known) = match table.watchers.remove(&self.id) {
             Some(Watcher::Opening(opening)) => (opening.buffered, true),
             _ => (Vec::new(), false), // the stream is over: so is the feed, by being dropped
         };
         let (watch, is_open) = feed.open(after, &buffered);
-        if stands && is_open {
+        if is_known && is_open {
             table.watchers.insert(self.id, Watcher::Live(feed));
         }
         drop(table);

@@ -44,12 +44,12 @@ fn del(key: &str) -> (EventType, Kv<'_>) {
 }
 
 /// A watch of a service, of which some keys stand.
-fn decoder(standing: &[Kv<'_>]) -> Decoder {
-    Decoder::new(keys(), standing.iter().copied())
+fn decoder(stored: &[Kv<'_>]) -> Decoder {
+    Decoder::new(keys(), stored.iter().copied())
 }
 
-fn read(standing: &[Kv<'_>]) -> Reading {
-    Reading::of(&keys(), standing.iter().copied())
+fn read(stored: &[Kv<'_>]) -> Reading {
+    Reading::of(&keys(), stored.iter().copied())
 }
 
 fn step<'a>(
@@ -140,7 +140,7 @@ fn service_named_like_side_keys_is_invalid() {
 
 #[test]
 fn any_id_is_read_but_no_deeper_key() {
-    let standing = [
+    let stored = [
         at("user.rpc.~meta/9", HEAVY, 0),
         at("user.rpc.~meta/a/b", HEAVY, 0),
         at("user.rpc.~other/1", PLAIN, 0),
@@ -149,7 +149,7 @@ fn any_id_is_read_but_no_deeper_key() {
         at("user.rpc/abc", b"db-1.prod:1", 0),
         at("user.rpc/x/1", PLAIN, 0),
     ];
-    let reading = read(&standing);
+    let reading = read(&stored);
     let found: Vec<_> =
         reading.instances.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
     assert_eq!(found, [("7", "[fe80::1]:80"), ("abc", "db-1.prod:1")]);
@@ -186,13 +186,13 @@ fn side_key_counts_only_under_the_lease_of_its_key() {
 fn undecodable_side_key_is_reported_and_ignored() {
     let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
     for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
-        let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
-        let reading = read(&standing);
+        let stored = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
+        let reading = read(&stored);
         assert_eq!(reading.instances, [instance("1")]);
         assert_eq!(reading.undecodable, 1);
         assert_eq!(reading.example.unwrap().0, "user.rpc.~meta/1");
         let mut decoder = decoder(&[]);
-        let changes = step(&mut decoder, standing.map(|standing| (EventType::Put, standing)));
+        let changes = step(&mut decoder, stored.map(|kv| (EventType::Put, kv)));
         assert_eq!(changes, [Change::Put(instance("1"))]);
     }
 }
@@ -334,33 +334,33 @@ proptest! {
         const KEYS: [&str; 4] =
             ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
         const VALUES: [&[u8]; 3] = [PLAIN, HEAVY, b"x:1"];
-        let mut standing = BTreeMap::<&str, (&[u8], i64)>::new();
-        let shown = |standing: &BTreeMap<&'static str, (&'static [u8], i64)>| {
-            let keys = standing.iter().map(|(key, (value, lease))| at(key, value, *lease));
+        let mut stored = BTreeMap::<&str, (&[u8], i64)>::new();
+        let shown = |stored: &BTreeMap<&'static str, (&'static [u8], i64)>| {
+            let keys = stored.iter().map(|(key, (value, lease))| at(key, value, *lease));
             let keys: Vec<_> = keys.collect();
             (read(&keys).instances, decoder(&keys))
         };
         let (mut folded, mut decoder) = (BTreeMap::new(), decoder(&[]));
         for (n, events) in revisions.iter().enumerate() {
             if n == begin {
-                decoder = shown(&standing).1;
+                decoder = shown(&stored).1;
             }
             let mut revision = BTreeMap::new();
             for (key, value, lease) in events {
                 revision.insert(KEYS[*key], VALUES.get(*value).map(|value| (*value, *lease)));
             }
-            let mut told = Vec::new();
+            let mut events_of_revision = Vec::new();
             for (key, event) in &revision {
                 match event {
                     Some((value, lease)) => {
-                        standing.insert(key, (value, *lease));
-                        told.push(put(key, value, *lease));
+                        stored.insert(key, (value, *lease));
+                        events_of_revision.push(put(key, value, *lease));
                     }
-                    None if standing.remove(key).is_some() => told.push(del(key)),
+                    None if stored.remove(key).is_some() => events_of_revision.push(del(key)),
                     None => {}
                 }
             }
-            let changes = step(&mut decoder, told);
+            let changes = step(&mut decoder, events_of_revision);
             let mut ids: Vec<_> = changes.iter().map(Change::id).cloned().collect();
             ids.dedup();
             prop_assert_eq!(ids.len(), changes.len(), "one change an id");
@@ -373,7 +373,7 @@ proptest! {
                 }
             }
             let folded: Vec<_> = folded.values().cloned().collect();
-            prop_assert_eq!(folded, shown(&standing).0);
+            prop_assert_eq!(folded, shown(&stored).0);
         }
     }
 }

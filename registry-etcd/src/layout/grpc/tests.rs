@@ -122,14 +122,14 @@ fn invalid_records_are_refused() {
 fn deleted_record_is_no_instance() {
     let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    let standing = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
+    let kv = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
     let nested = Kv { key: b"user.rpc/a/1", value: b"?", lease: 0 };
     let bad = Kv { key: b"user.rpc/2", value: b"?", lease: 0 };
-    let reading = Reading::of(&keys, [standing, nested, bad].into_iter());
+    let reading = Reading::of(&keys, [kv, nested, bad].into_iter());
     assert_eq!((reading.instances, reading.undecodable), (vec![], 1));
     assert_eq!(layout().layout().service_of(b"user.rpc/1", deleted), None);
     let mut decoder = Decoder::new(keys, [].into_iter());
-    let changes = decoder.apply([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
+    let changes = decoder.apply([kv, nested, bad].map(|s| (EventType::Put, s)).into_iter());
     let deleted = |id: &str| Change::Delete(id.parse().unwrap());
     assert_eq!(changes, [deleted("1"), deleted("2")]);
 }
@@ -160,8 +160,8 @@ proptest! {
             .unwrap();
         let record = layout().record(&instance).unwrap();
         let keys = layout().service(&service).unwrap();
-        let standing = Kv { key: record.key.as_bytes(), value: &record.value, lease: 9 };
-        prop_assert_eq!(Reading::of(&keys, [standing].into_iter()).instances, [instance]);
+        let kv = Kv { key: record.key.as_bytes(), value: &record.value, lease: 9 };
+        prop_assert_eq!(Reading::of(&keys, [kv].into_iter()).instances, [instance]);
         prop_assert_eq!(layout().layout().service_of(record.key.as_bytes(), &record.value), Some(service));
     }
 
