@@ -17,10 +17,10 @@ pub(super) struct WatcherTable {
     pub(super) watchers: HashMap<i64, Watcher>,
     /// The watchers asked for and not answered, in the order in which they are answered.
     unconfirmed: VecDeque<i64>,
-    /// What to send.
+    /// The requests to send.
     pub(super) outbox: VecDeque<Outgoing>,
     last_id: i64,
-    /// The cursors that were loaded while the stream stood.
+    /// The cursors that were loaded while the stream was open.
     verified: HashMap<Cursor, VerifiedCursor>,
     pub(super) is_closed: bool,
 }
@@ -32,9 +32,9 @@ pub(super) enum Watcher {
 }
 
 pub(super) struct Opening {
-    /// Who waits for etcd to say that it is there.
+    /// Receives the response by which etcd confirms the watcher.
     created: Option<oneshot::Sender<WatchResponse>>,
-    /// What it said since.
+    /// The responses since.
     pub(super) buffered: Vec<WatchResponse>,
 }
 
