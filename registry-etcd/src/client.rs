@@ -1,10 +1,9 @@
 //! The requests that are made of an etcd: each once, and under a deadline.
 
-use crate::EtcdOptions;
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::{EtcdError, Reason};
-use crate::load::MAX_PAGE_LEN;
-use crate::renewals::Renewals;
+use crate::keep_alive::KeepAliveStreams;
+use crate::options::EtcdOptions;
 use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
@@ -13,18 +12,22 @@ use registry_core::record::MAX_RECORD_LEN;
 use registry_core::{Error, LeaseId, Result};
 use std::time::Duration;
 
+/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
+/// large ones are cheaper.
+pub(crate) const MAX_PAGE_LEN: usize = 5000;
+
 /// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB.
 ///
 /// A page holds up to 5,000 records of up to 64 KiB, though it is asked for with 4 MiB in mind. Keys
 /// add up to 1.5 KiB each, and what others put there may be larger than a record: so twice the records'
 /// 313 MiB.
-const MAX_ANSWER_LEN: usize = 2 * MAX_PAGE_LEN * MAX_RECORD_LEN;
+const MAX_RESPONSE_LEN: usize = 2 * MAX_PAGE_LEN * MAX_RECORD_LEN;
 
 /// An etcd, as this crate talks to it.
 #[derive(Clone)]
 pub(crate) struct Client {
     cluster: Cluster,
-    renewals: Renewals,
+    keep_alive_streams: KeepAliveStreams,
     audit_interval: Option<Duration>,
 }
 
@@ -39,16 +42,17 @@ impl Client {
     ) -> Result<Self> {
         let members = endpoints.len();
         let cluster = Cluster::new(endpoints, dial, options);
-        let (renewals, audit_interval) = (Renewals::default(), options.audit_interval);
-        let client = Self { cluster, renewals, audit_interval };
+        let (keep_alive_streams, audit_interval) =
+            (KeepAliveStreams::default(), options.audit_interval);
+        let client = Self { cluster, keep_alive_streams, audit_interval };
         let read = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
         let mut tries = 1;
         loop {
             match client.range(key, read.clone()).await {
                 Ok(_) => return Ok(client),
                 // Who may read some services may not read all there is, and is answered all the same.
-                Err(error) if key.is_empty() && error.is_about_leave() => return Ok(client),
-                Err(error) if error.is_about_the_member() && tries < members => tries += 1,
+                Err(error) if key.is_empty() && error.is_permission_denied() => return Ok(client),
+                Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {
                     let message =
                         format!("cannot connect to etcd, endpoints=`{:?}`", client.cluster);
@@ -77,7 +81,7 @@ impl Client {
             let (key, options) = (key.clone(), options.clone());
             async move {
                 let kv = connection.client().kv_client();
-                Ok(kv.max_decoding_message_size(MAX_ANSWER_LEN).get(key, Some(options)).await?)
+                Ok(kv.max_decoding_message_size(MAX_RESPONSE_LEN).get(key, Some(options)).await?)
             }
         });
         read.await
@@ -103,7 +107,7 @@ impl Client {
 
     /// Renews a lease for its whole ttl.
     pub(crate) async fn renew(&self, lease: LeaseId) -> Result<(), EtcdError> {
-        self.renewals.renew(&self.cluster, lease).await
+        self.keep_alive_streams.renew(&self.cluster, lease).await
     }
 
     /// Revokes a lease, whose keys go with it.
@@ -116,15 +120,15 @@ impl Client {
     }
 
     /// What a lease was granted for and which keys hang on it, if there is such a lease.
-    pub(crate) async fn describe(
+    pub(crate) async fn lease_info(
         &self,
         lease: LeaseId,
     ) -> Result<Option<LeaseTimeToLiveResponse>, EtcdError> {
-        let describe = self.cluster.call(|connection| async move {
+        let lease_info = self.cluster.call(|connection| async move {
             let keys = LeaseTimeToLiveOptions::new().with_keys();
             Ok(connection.client().lease_client().time_to_live(lease.get(), Some(keys)).await?)
         });
-        match describe.await {
+        match lease_info.await {
             // No lease was granted for nothing. What remains of its ttl would not tell: it is -1
             // for a lease that does not exist, and for one that is late to be revoked.
             Ok(answer) => Ok(Some(answer).filter(|answer| answer.granted_ttl() > 0)),

@@ -7,10 +7,10 @@
 
 mod connection;
 
-pub(crate) use self::connection::{Connection, Token};
+pub(crate) use self::connection::{Connection, Endpoint, Token};
 
-use crate::EtcdOptions;
 use crate::error::EtcdError;
+use crate::options::EtcdOptions;
 use etcd_client::{Client, ConnectOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
@@ -26,21 +26,13 @@ struct Inner {
     endpoints: Vec<Endpoint>,
     dial: ConnectOptions,
     deadline: Duration,
-    chosen: Mutex<Chosen>,
+    current: Mutex<Current>,
     /// Held by whoever dials: with a user, that is a request.
     dialing: tokio::sync::Mutex<()>,
 }
 
-/// Where a member is.
-pub(crate) struct Endpoint {
-    /// `host:port`
-    pub(crate) authority: String,
-    /// `http://host:port` or `https://host:port`
-    pub(crate) url: String,
-}
-
 /// The member in use.
-struct Chosen {
+struct Current {
     member: usize,
     connection: Option<Arc<Connection>>,
 }
@@ -52,12 +44,13 @@ impl Cluster {
         dial: ConnectOptions,
         options: &EtcdOptions,
     ) -> Self {
-        let chosen = Chosen { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
+        let current =
+            Current { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
         Self(Arc::new(Inner {
             endpoints,
             dial,
             deadline: options.request_timeout,
-            chosen: Mutex::new(chosen),
+            current: Mutex::new(current),
             dialing: tokio::sync::Mutex::default(),
         }))
     }
@@ -73,13 +66,15 @@ impl Cluster {
     where
         F: Future<Output = Result<T, EtcdError>>,
     {
-        self.within(async {
-            let (mut unreached, mut is_renewed) = (0, false);
+        self.with_deadline(async {
+            let (mut failed_members, mut is_refreshed) = (0, false);
             loop {
                 let connection = match self.connection().await {
                     Ok(connection) => connection,
-                    Err(error) if error.is_unsent() && unreached + 1 < self.0.endpoints.len() => {
-                        unreached += 1;
+                    Err(error)
+                        if error.is_unsent() && failed_members + 1 < self.0.endpoints.len() =>
+                    {
+                        failed_members += 1;
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -88,21 +83,21 @@ impl Cluster {
                 let attempt = self.attempt(&connection);
                 // Boxed, since a request holds a client, of several KiB.
                 let outcome = Box::pin(request(connection.clone())).await;
-                attempt.ended();
+                attempt.finish();
                 let Err(error) = outcome else { return outcome };
-                if error.is_about_a_token() && !is_renewed {
-                    is_renewed = true;
+                if error.is_token_rejected() && !is_refreshed {
+                    is_refreshed = true;
                     let attempt = self.attempt(&connection);
-                    let renewed = Box::pin(connection.renew_token(token)).await;
-                    attempt.ended();
-                    renewed?;
+                    let refreshed = Box::pin(connection.refresh_token(token)).await;
+                    attempt.finish();
+                    refreshed?;
                     continue;
                 }
-                if error.is_about_the_member() {
-                    self.leave(&connection);
+                if error.is_member_failure() {
+                    self.switch_member(&connection);
                 }
-                unreached += 1;
-                if !error.is_unsent() || unreached >= self.0.endpoints.len() {
+                failed_members += 1;
+                if !error.is_unsent() || failed_members >= self.0.endpoints.len() {
                     return Err(error);
                 }
             }
@@ -121,11 +116,11 @@ impl Cluster {
             let client = Box::pin(Client::connect([url], Some(self.0.dial.clone()))).await?;
             Ok(client.maintenance_client().status().await?)
         };
-        self.within(status).await
+        self.with_deadline(status).await
     }
 
     /// Waits for an answer no longer than the deadline.
-    pub(crate) async fn within<T>(
+    pub(crate) async fn with_deadline<T>(
         &self,
         answer: impl Future<Output = Result<T, EtcdError>>,
     ) -> Result<T, EtcdError> {
@@ -133,48 +128,48 @@ impl Cluster {
         timeout(deadline, answer).await.unwrap_or(Err(EtcdError::Deadline(deadline)))
     }
 
-    /// Notes that something is waited for on `connection`, until [`Attempt::ended`].
+    /// Notes that something is waited for on `connection`, until [`Attempt::finish`].
     pub(crate) fn attempt(&self, connection: &Arc<Connection>) -> Attempt {
         let (cluster, connection) = (self.clone(), connection.clone());
-        Attempt { cluster, connection, start: Instant::now(), is_over: false }
+        Attempt { cluster, connection, start: Instant::now(), is_finished: false }
     }
 
     /// Whether requests go over `connection`, and have done so since it was first in use.
-    pub(crate) fn uses(&self, connection: &Arc<Connection>) -> bool {
-        self.chosen().connection.as_ref().is_some_and(|chosen| Arc::ptr_eq(chosen, connection))
+    pub(crate) fn is_current(&self, connection: &Arc<Connection>) -> bool {
+        self.current().connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
     }
 
     /// The connection in use, or one to the member whose turn it is.
     async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
-        let chosen = self.chosen().connection.clone();
-        match chosen {
+        let current = self.current().connection.clone();
+        match current {
             Some(connection) => Ok(connection),
             None => Box::pin(self.dial()).await,
         }
     }
 
     async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
-        let _turn = self.0.dialing.lock().await;
+        let _guard = self.0.dialing.lock().await;
         let member = {
-            let mut chosen = self.chosen();
-            if let Some(connection) = chosen.connection.clone() {
+            let mut current = self.current();
+            if let Some(connection) = current.connection.clone() {
                 return Ok(connection); // made by whose turn it was before
             }
-            let member = chosen.member;
-            chosen.member = self.after(member); // whoever gives up on this one has moved on
+            let member = current.member;
+            current.member = self.next_member(member); // whoever gives up on this one has moved on
             member
         };
         let opened = Connection::open(&self.0.endpoints[member], &self.0.dial).await;
-        let mut chosen = self.chosen();
+        let mut current = self.current();
         match opened {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                *chosen = Chosen { member, connection: Some(connection.clone()) };
+                *current = Current { member, connection: Some(connection.clone()) };
                 Ok(connection)
             }
             Err(error) => {
-                if !error.is_about_the_member() {
-                    chosen.member = member;
+                if !error.is_member_failure() {
+                    current.member = member;
                 }
                 Err(error)
             }
@@ -182,35 +177,35 @@ impl Cluster {
     }
 
     /// Asks the next member from now on, if there is another. What is open on this one goes on.
-    pub(crate) fn leave(&self, connection: &Arc<Connection>) {
+    pub(crate) fn switch_member(&self, connection: &Arc<Connection>) {
         if self.0.endpoints.len() > 1 {
             self.replace(connection); // a single one is connected to anew by the client
         }
     }
 
     /// Gives up a connection that is silent, with all that is open on it.
-    fn abandon(&self, connection: &Arc<Connection>) {
+    fn close_connection(&self, connection: &Arc<Connection>) {
         self.replace(connection);
-        connection.end();
+        connection.close();
     }
 
     fn replace(&self, connection: &Arc<Connection>) {
-        let mut chosen = self.chosen();
-        let left = chosen.connection.take_if(|chosen| Arc::ptr_eq(chosen, connection));
+        let mut current = self.current();
+        let left = current.connection.take_if(|current| Arc::ptr_eq(current, connection));
         if left.is_some() {
-            chosen.member = self.after(chosen.member);
-            drop(chosen);
+            current.member = self.next_member(current.member);
+            drop(current);
             tracing::info!(from = connection.endpoint(), "left an etcd member for the next");
         }
     }
 
-    fn after(&self, member: usize) -> usize {
+    fn next_member(&self, member: usize) -> usize {
         (member + 1) % self.0.endpoints.len()
     }
 
     /// Held for a few assignments, and nothing panics meanwhile.
-    fn chosen(&self) -> MutexGuard<'_, Chosen> {
-        self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -227,23 +222,23 @@ pub(crate) struct Attempt {
     cluster: Cluster,
     connection: Arc<Connection>,
     start: Instant,
-    is_over: bool,
+    is_finished: bool,
 }
 
 /// How long a connection may be silent that something is waited for on, until to give up waiting is
 /// to give it up. A healthy member answers within some milliseconds.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Attempt {
     /// There was an outcome.
-    pub(crate) fn ended(self) {
-        self.connection.heard(Instant::now());
-        self.ended_as_heard();
+    pub(crate) fn finish(self) {
+        self.connection.record_activity(Instant::now());
+        self.finish_recorded();
     }
 
     /// There was an outcome, and whoever heard it noted that.
-    pub(crate) fn ended_as_heard(mut self) {
-        self.is_over = true;
+    pub(crate) fn finish_recorded(mut self) {
+        self.is_finished = true;
     }
 
     /// Since when it is waited for.
@@ -254,9 +249,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let silent = self.start.max(self.connection.last_heard()).elapsed() >= SILENCE;
-        if !self.is_over && silent {
-            self.cluster.abandon(&self.connection);
+        let silent = self.start.max(self.connection.last_activity()).elapsed() >= SILENCE_TIMEOUT;
+        if !self.is_finished && silent {
+            self.cluster.close_connection(&self.connection);
         }
     }
 }
@@ -268,15 +263,15 @@ mod tests {
     use std::net::TcpListener;
 
     /// Where nobody listens.
-    fn dead() -> Endpoint {
+    fn unused_endpoint() -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         Endpoint { url: format!("http://{authority}"), authority }
     }
 
     #[tokio::test]
-    async fn a_request_that_no_member_saw_is_made_of_each_once() {
-        let endpoints: Vec<_> = (0..3).map(|_| dead()).collect();
+    async fn unsent_request_is_tried_once_on_each_member() {
+        let endpoints: Vec<_> = (0..3).map(|_| unused_endpoint()).collect();
         let all: BTreeSet<_> = endpoints.iter().map(|one| one.authority.clone()).collect();
         let cluster = Cluster::new(endpoints, ConnectOptions::new(), &EtcdOptions::default());
         let tried = Mutex::new(Vec::new());
@@ -285,21 +280,24 @@ mod tests {
             async move { Ok(connection.client().kv_client().get("key", None).await?) }
         });
         let error = outcome.await.unwrap_err();
-        assert!(error.is_unsent() && error.is_about_the_member(), "{error:?}");
+        assert!(error.is_unsent() && error.is_member_failure(), "{error:?}");
         let tried = tried.into_inner().unwrap();
         assert_eq!(tried.len(), 3);
         assert_eq!(tried.into_iter().collect::<BTreeSet<_>>(), all);
     }
 
     #[tokio::test]
-    async fn a_request_that_a_member_may_have_seen_is_made_once() {
-        let cluster =
-            Cluster::new(vec![dead(), dead()], ConnectOptions::new(), &EtcdOptions::default());
+    async fn request_that_may_have_been_received_is_sent_once() {
+        let cluster = Cluster::new(
+            vec![unused_endpoint(), unused_endpoint()],
+            ConnectOptions::new(),
+            &EtcdOptions::default(),
+        );
         let tried = Mutex::new(Vec::new());
         for _ in 0..2 {
             let outcome = cluster.call(|connection| {
                 tried.lock().unwrap().push(connection.endpoint().to_owned());
-                async { Err::<(), _>(EtcdError::Ended) }
+                async { Err::<(), _>(EtcdError::StreamEnded) }
             });
             outcome.await.unwrap_err();
         }

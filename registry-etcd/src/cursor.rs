@@ -35,21 +35,21 @@ enum Newest {
     /// no key. Lease 0: it is not known, or there are several such keys.
     Put { revision: u64, lease: i64 },
     /// Several were put at this revision, all under this one lease, which is not 0.
-    Together { revision: u64, lease: i64 },
+    Several { revision: u64, lease: i64 },
     /// It was put before this revision, at which a newer one was deleted.
-    Before(u64),
+    OlderThan(u64),
 }
 
 /// What etcd says of a key, its value apart.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp<'a> {
+pub(crate) struct KeyMeta<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) created: u64,
     pub(crate) modified: u64,
     pub(crate) lease: i64,
 }
 
-impl<'a> From<&'a KeyValue> for Stamp<'a> {
+impl<'a> From<&'a KeyValue> for KeyMeta<'a> {
     fn from(kv: &'a KeyValue) -> Self {
         Self {
             key: kv.key(),
@@ -67,24 +67,24 @@ impl Proof {
     }
 
     /// The same of a cluster that was not known before.
-    pub(crate) fn of(self, cluster: u64) -> Self {
+    pub(crate) fn with_cluster(self, cluster: u64) -> Self {
         Self { cluster, ..self }
     }
 
     /// Adds a key that stands there.
-    pub(crate) fn add(&mut self, key: Stamp<'_>) {
+    pub(crate) fn add(&mut self, key: KeyMeta<'_>) {
         self.count += 1;
         self.newest.put(key);
     }
 
     /// Holds it against the number of keys found, and the newest of them.
-    pub(crate) fn check(&self, count: u64, newest: Option<Stamp<'_>>) -> Result<(), EtcdError> {
+    pub(crate) fn check(&self, count: u64, newest: Option<KeyMeta<'_>>) -> Result<(), EtcdError> {
         let (put, under) = newest.map_or((0, 0), |key| (key.modified, key.lease));
         let agrees = match self.newest {
-            Newest::Put { revision, lease } | Newest::Together { revision, lease } => {
+            Newest::Put { revision, lease } | Newest::Several { revision, lease } => {
                 revision == put && (lease == 0 || lease == under)
             }
-            Newest::Before(deletion) => put < deletion,
+            Newest::OlderThan(deletion) => put < deletion,
         };
         if count == self.count && agrees {
             return Ok(());
@@ -107,16 +107,16 @@ impl Proof {
 }
 
 impl Newest {
-    fn put(&mut self, key: Stamp<'_>) {
+    fn put(&mut self, key: KeyMeta<'_>) {
         match self {
-            Self::Put { revision, .. } | Self::Together { revision, .. }
+            Self::Put { revision, .. } | Self::Several { revision, .. }
                 if *revision > key.modified => {}
-            Self::Put { revision, lease } | Self::Together { revision, lease }
+            Self::Put { revision, lease } | Self::Several { revision, lease }
                 if *revision == key.modified =>
             {
                 let (revision, lease) = (*revision, *lease);
                 *self = if lease != 0 && lease == key.lease {
-                    Self::Together { revision, lease }
+                    Self::Several { revision, lease }
                 } else {
                     Self::Put { revision, lease: 0 }
                 };
@@ -126,14 +126,14 @@ impl Newest {
     }
 
     /// Whether it was put at `now`.
-    fn is_of(self, now: u64) -> bool {
+    fn was_put_at(self, now: u64) -> bool {
         match self {
-            Self::Put { revision, .. } | Self::Together { revision, .. } => revision == now,
-            Self::Before(_) => false,
+            Self::Put { revision, .. } | Self::Several { revision, .. } => revision == now,
+            Self::OlderThan(_) => false,
         }
     }
 
-    fn is_one_key(self) -> bool {
+    fn is_single_key(self) -> bool {
         matches!(self, Self::Put { lease, .. } if lease != 0)
     }
 }
@@ -145,8 +145,8 @@ impl fmt::Display for Proof {
         write!(f, "{:x}.{}.", self.cluster, self.count)?;
         match self.newest {
             Newest::Put { revision, lease } => write!(f, "p{revision}.{lease:x}"),
-            Newest::Together { revision, lease } => write!(f, "t{revision}.{lease:x}"),
-            Newest::Before(revision) => write!(f, "d{revision}"),
+            Newest::Several { revision, lease } => write!(f, "t{revision}.{lease:x}"),
+            Newest::OlderThan(revision) => write!(f, "d{revision}"),
         }
     }
 }
@@ -171,9 +171,9 @@ fn parse(text: &str) -> Option<Proof> {
         Newest::Put { revision, lease }
     } else if let Some(several) = newest.strip_prefix('t') {
         let (revision, lease) = put(several).filter(|(_, lease)| *lease != 0)?;
-        Newest::Together { revision, lease }
+        Newest::Several { revision, lease }
     } else {
-        Newest::Before(newest.strip_prefix('d')?.parse().ok()?)
+        Newest::OlderThan(newest.strip_prefix('d')?.parse().ok()?)
     };
     let cluster = u64::from_str_radix(cluster, 16).ok()?;
     Some(Proof { cluster, count: count.parse().ok()?, newest })
@@ -200,7 +200,7 @@ impl History {
     }
 
     /// Takes in an event. Those of one revision may come in any order.
-    pub(crate) fn advance(&mut self, kind: EventType, key: Stamp<'_>) {
+    pub(crate) fn advance(&mut self, kind: EventType, key: KeyMeta<'_>) {
         match kind {
             EventType::Put => {
                 self.proof.count += u64::from(key.created == key.modified);
@@ -211,8 +211,8 @@ impl History {
                 // It may be 0 already if etcd lost an event. Then the next check finds out.
                 self.proof.count = self.proof.count.saturating_sub(1);
                 let another = self.newest.as_deref().is_some_and(|newest| newest != key.key);
-                if !another && !self.proof.newest.is_of(key.modified) {
-                    self.proof.newest = Newest::Before(key.modified);
+                if !another && !self.proof.newest.was_put_at(key.modified) {
+                    self.proof.newest = Newest::OlderThan(key.modified);
                     self.newest = None;
                 }
             }
@@ -220,7 +220,7 @@ impl History {
     }
 
     fn remember(&mut self, newest: Option<&[u8]>) {
-        self.newest = newest.filter(|_| self.proof.newest.is_one_key()).map(<[u8]>::to_vec);
+        self.newest = newest.filter(|_| self.proof.newest.is_single_key()).map(<[u8]>::to_vec);
     }
 }
 
@@ -232,12 +232,12 @@ mod tests {
 
     const NAMES: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
 
-    fn stamp(name: usize, modified: u64, lease: i64) -> Stamp<'static> {
-        Stamp { key: NAMES[name], created: modified, modified, lease }
+    fn key_meta(name: usize, modified: u64, lease: i64) -> KeyMeta<'static> {
+        KeyMeta { key: NAMES[name], created: modified, modified, lease }
     }
 
     /// The proof of these keys, as a load gives it.
-    fn proof_of(keys: &[Stamp<'_>]) -> Proof {
+    fn proof_of(keys: &[KeyMeta<'_>]) -> Proof {
         let mut proof = Proof::new(0xab);
         for key in keys {
             proof.add(*key);
@@ -246,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_written_in_a_form_that_stays() {
-        let one = proof_of(&[stamp(0, 3, 0x1f), stamp(1, 2, 5)]);
+    fn proof_has_a_stable_text_form() {
+        let one = proof_of(&[key_meta(0, 3, 0x1f), key_meta(1, 2, 5)]);
         assert_eq!(one.to_string(), "ab.2.p3.1f");
-        let mut history = History::new(one.clone(), Some(stamp(0, 3, 0x1f).key));
-        history.advance(EventType::Delete, stamp(0, 7, 0));
+        let mut history = History::new(one.clone(), Some(key_meta(0, 3, 0x1f).key));
+        history.advance(EventType::Delete, key_meta(0, 7, 0));
         assert_eq!(history.proof().to_string(), "ab.1.d7");
-        let pair = proof_of(&[stamp(0, 3, 0x1f), stamp(1, 3, 0x1f)]);
+        let pair = proof_of(&[key_meta(0, 3, 0x1f), key_meta(1, 3, 0x1f)]);
         assert_eq!(pair.to_string(), "ab.2.t3.1f");
         for proof in [&one, &pair, history.proof(), &Proof::new(u64::MAX)] {
             assert_eq!(proof.to_string().parse(), Ok(proof.clone()));
@@ -275,13 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn another_history_is_told_by_its_count_its_newest_key_or_its_cluster() {
-        let keys = [stamp(0, 2, 5), stamp(1, 3, 6)];
+    fn proof_detects_another_count_newest_key_or_cluster() {
+        let keys = [key_meta(0, 2, 5), key_meta(1, 3, 6)];
         let proof = proof_of(&keys);
         assert!(proof.check(2, Some(keys[1])).is_ok() && proof.check_cluster(0xab).is_ok());
         assert!(proof.check(3, Some(keys[1])).is_err());
-        assert!(proof.check(2, Some(stamp(1, 2, 6))).is_err(), "put earlier");
-        assert!(proof.check(2, Some(stamp(1, 3, 7))).is_err(), "put by another lease");
+        assert!(proof.check(2, Some(key_meta(1, 2, 6))).is_err(), "put earlier");
+        assert!(proof.check(2, Some(key_meta(1, 3, 7))).is_err(), "put by another lease");
         assert!(proof.check(0, None).is_err());
         assert!(proof.check_cluster(1).is_err());
         assert!(Proof::new(0xab).check(0, None).is_ok());
@@ -289,38 +289,43 @@ mod tests {
     }
 
     #[test]
-    fn keys_put_together_are_told_by_their_lease_if_it_is_one() {
-        let pair = proof_of(&[stamp(0, 3, 5), stamp(1, 3, 5)]);
-        assert!(pair.check(2, Some(stamp(0, 3, 5))).is_ok());
-        assert!(pair.check(2, Some(stamp(0, 3, 6))).is_err(), "put by another lease");
-        for others in [[stamp(1, 3, 6), stamp(2, 3, 5)], [stamp(1, 3, 0), stamp(2, 3, 0)]] {
-            let mixed = proof_of(&[&[stamp(0, 3, 5)], &others[..]].concat());
+    fn keys_put_together_are_recognised_by_a_common_lease() {
+        let pair = proof_of(&[key_meta(0, 3, 5), key_meta(1, 3, 5)]);
+        assert!(pair.check(2, Some(key_meta(0, 3, 5))).is_ok());
+        assert!(pair.check(2, Some(key_meta(0, 3, 6))).is_err(), "put by another lease");
+        for others in
+            [[key_meta(1, 3, 6), key_meta(2, 3, 5)], [key_meta(1, 3, 0), key_meta(2, 3, 0)]]
+        {
+            let mixed = proof_of(&[&[key_meta(0, 3, 5)], &others[..]].concat());
             for under in [0, 5, 6] {
-                assert!(mixed.check(3, Some(stamp(0, 3, under))).is_ok(), "any may be shown");
+                assert!(mixed.check(3, Some(key_meta(0, 3, under))).is_ok(), "any may be shown");
             }
         }
     }
 
     #[test]
-    fn the_newest_key_stays_known_while_others_go() {
-        let keys = [stamp(0, 2, 5), stamp(1, 3, 6)];
+    fn newest_key_survives_deletions_of_other_keys() {
+        let keys = [key_meta(0, 2, 5), key_meta(1, 3, 6)];
         let mut history = History::new(proof_of(&keys), Some(keys[1].key));
-        history.advance(EventType::Delete, stamp(0, 4, 0));
+        history.advance(EventType::Delete, key_meta(0, 4, 0));
         assert_eq!(history.proof(), &proof_of(&keys[1..]));
-        history.advance(EventType::Delete, stamp(1, 5, 0));
+        history.advance(EventType::Delete, key_meta(1, 5, 0));
         assert!(history.proof().check(0, None).is_ok());
-        assert!(history.proof().check(0, Some(stamp(1, 5, 6))).is_err(), "newer than the deletion");
+        assert!(
+            history.proof().check(0, Some(key_meta(1, 5, 6))).is_err(),
+            "newer than the deletion"
+        );
     }
 
     proptest! {
         /// Each revision puts some keys, under a lease of 0 to 2, and deletes others. At each, the
         /// proof carried on, also by one who resumes there, and that of a load must all hold.
         #[test]
-        fn a_proof_holds_wherever_its_history_went(
+        fn proof_holds_after_any_history(
             revisions in vec(vec(proptest::option::of(proptest::option::of(0_i64..3)), 4), 1..20),
             resumes: u32,
         ) {
-            let mut keys: Vec<Option<Stamp<'_>>> = vec![None; 4];
+            let mut keys: Vec<Option<KeyMeta<'_>>> = vec![None; 4];
             let mut history = History::new(Proof::new(0xab), None);
             for (n, events) in revisions.iter().enumerate() {
                 let revision = 2 + n as u64;
@@ -328,23 +333,23 @@ mod tests {
                     match event {
                         Some(Some(lease)) => {
                             let created = keys[name].map_or(revision, |old| old.created);
-                            let key = Stamp { created, ..stamp(name, revision, *lease) };
+                            let key = KeyMeta { created, ..key_meta(name, revision, *lease) };
                             keys[name] = Some(key);
                             history.advance(EventType::Put, key);
                         }
                         Some(None) if keys[name].take().is_some() => {
-                            history.advance(EventType::Delete, stamp(name, revision, 0));
+                            history.advance(EventType::Delete, key_meta(name, revision, 0));
                         }
                         _ => {}
                     }
                 }
-                let standing: Vec<Stamp<'_>> = keys.iter().copied().flatten().collect();
-                let last = standing.iter().map(|key| key.modified).max();
+                let existing: Vec<KeyMeta<'_>> = keys.iter().copied().flatten().collect();
+                let last = existing.iter().map(|key| key.modified).max();
                 // Of keys put by one revision, etcd may answer with any.
-                let newest = standing.iter().filter(|key| Some(key.modified) == last).copied();
-                let loaded = proof_of(&standing);
+                let newest = existing.iter().filter(|key| Some(key.modified) == last).copied();
+                let loaded = proof_of(&existing);
                 for newest in newest.clone().map(Some).chain(last.is_none().then_some(None)) {
-                    let count = standing.len() as u64;
+                    let count = existing.len() as u64;
                     prop_assert!(history.proof().check(count, newest).is_ok(), "{:?}", history);
                     prop_assert!(loaded.check(count, newest).is_ok(), "{:?}", loaded);
                 }

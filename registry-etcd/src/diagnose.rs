@@ -4,6 +4,7 @@ mod history;
 mod members;
 mod records;
 mod release;
+mod survey;
 
 use crate::EtcdRegistry;
 use registry_core::diagnosis::{Finding, check, rehearse};
@@ -15,12 +16,12 @@ impl EtcdRegistry {
     /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
     /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
     pub async fn diagnose(&self) -> Vec<Finding> {
-        let Self { client, layout, .. } = self;
+        let Self { client, keyspace, .. } = self;
         let rehearsed = rehearse(self).await;
         let (members, history, records) = tokio::join!(
-            check("members", members::look(client)),
-            check("history", history::look(client, layout)),
-            check("records", records::look(client, layout)),
+            check("members", members::diagnose(client)),
+            check("history", history::diagnose(client, keyspace)),
+            check("records", records::diagnose(client, keyspace)),
         );
         let clock = Finding::ok(
             "clock",

@@ -1,7 +1,7 @@
 //! From a URL to what a connection needs.
 
-use crate::EtcdOptions;
 use crate::cluster::Endpoint;
+use crate::options::EtcdOptions;
 use etcd_client::ConnectOptions;
 use registry_core::{Error, ErrorKind, Result, Target};
 
@@ -9,7 +9,7 @@ use registry_core::{Error, ErrorKind, Result, Target};
 const PORT: u16 = 2379;
 
 /// The options that its URL may have.
-pub(crate) fn allowed(target: &Target) -> &'static [&'static str] {
+pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     match target.scheme() {
         "etcds" => &["layout", "ca", "cert", "key", "server_name"],
         _ => &["layout"],
@@ -53,18 +53,18 @@ pub(crate) fn options(target: &Target, options: &EtcdOptions) -> Result<ConnectO
         _ => return Err(invalid("etcd wants a user and a password: etcd://user:password@host")),
     }
     if target.scheme() == "etcds" {
-        dial = secured(dial, target)?;
+        dial = with_tls(dial, target)?;
     }
     Ok(dial)
 }
 
 #[cfg(feature = "tls")]
-fn secured(dial: ConnectOptions, target: &Target) -> Result<ConnectOptions> {
+fn with_tls(dial: ConnectOptions, target: &Target) -> Result<ConnectOptions> {
     Ok(dial.with_tls(crate::tls::options(target)?))
 }
 
 #[cfg(not(feature = "tls"))]
-fn secured(_: ConnectOptions, _: &Target) -> Result<ConnectOptions> {
+fn with_tls(_: ConnectOptions, _: &Target) -> Result<ConnectOptions> {
     Err(invalid("`etcds://` is not built in: add the feature `tls` of registry-etcd"))
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum EtcdError {
     Deadline(Duration),
     /// The stream of a watch ended without an error.
     #[error("the stream ended")]
-    Ended,
+    StreamEnded,
     /// A watch was canceled, since the history it was to read is compacted.
     #[error("the history is compacted up to revision {0}")]
     Compacted(i64),
@@ -24,13 +24,13 @@ pub(crate) enum EtcdError {
     Canceled(String),
     /// A watch heard of a change that does not follow on the one before.
     #[error("{0}")]
-    Hole(String),
+    MissingEvents(String),
     /// A read of a revision before one that was heard of before it was made.
     #[error("the member answered from the past, revision=`{0}`, known=`{1}`")]
-    Stale(u64, u64),
+    StaleRead(u64, u64),
     /// The lease that was to be renewed is not there.
     #[error("lease not found")]
-    NoLease,
+    LeaseNotFound,
     /// The data are not those that a cursor was made from.
     #[error("{0}")]
     Diverged(String),
@@ -44,11 +44,11 @@ impl EtcdError {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Client(error) => reason_of_client(error),
-            Self::Canceled(text) => reason_of_cancel(text),
-            Self::Deadline(_) | Self::Ended | Self::Stale(..) => Reason::Unavailable,
+            Self::Canceled(text) => reason_of_cancellation(text),
+            Self::Deadline(_) | Self::StreamEnded | Self::StaleRead(..) => Reason::Unavailable,
             // Either way there is history that it does not give.
-            Self::Compacted(_) | Self::Hole(_) => Reason::Compacted,
-            Self::NoLease => Reason::LeaseNotFound,
+            Self::Compacted(_) | Self::MissingEvents(_) => Reason::Compacted,
+            Self::LeaseNotFound => Reason::LeaseNotFound,
             Self::Diverged(_) => Reason::Diverged,
             Self::Malformed(_) => Reason::Internal,
         }
@@ -75,7 +75,7 @@ impl EtcdError {
 
     /// Whether it was refused for a token that has run out, or is from before a change of users. The
     /// texts are those of etcd's `api/v3rpc/rpctypes/error.go`.
-    pub(crate) fn is_about_a_token(&self) -> bool {
+    pub(crate) fn is_token_rejected(&self) -> bool {
         let text = match self {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => status.message(),
             Self::Canceled(text) => text,
@@ -85,14 +85,14 @@ impl EtcdError {
     }
 
     /// Whether the user is known, and may not do this.
-    pub(crate) fn is_about_leave(&self) -> bool {
+    pub(crate) fn is_permission_denied(&self) -> bool {
         matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
             if status.code() == Code::PermissionDenied)
     }
 
     /// Whether another member may do better. One that is asked too much, or is out of space, is not
     /// alone in that.
-    pub(crate) fn is_about_the_member(&self) -> bool {
+    pub(crate) fn is_member_failure(&self) -> bool {
         let is_exhausted = matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
             if status.code() == Code::ResourceExhausted
                 || status.message().contains("too many requests"));
@@ -180,7 +180,7 @@ fn reason_of_status(status: &Status) -> Reason {
         _ if text.contains("invalid peer certificate") => Reason::Denied,
         // Among others, "user name is empty": what a server with authentication says to who has
         // none.
-        Code::InvalidArgument | Code::FailedPrecondition if is_about_credentials(text) => {
+        Code::InvalidArgument | Code::FailedPrecondition if mentions_credentials(text) => {
             Reason::Denied
         }
         // Unimplemented: it speaks gRPC but is no etcd.
@@ -201,11 +201,11 @@ fn reason_of_status(status: &Status) -> Reason {
 }
 
 /// A watch is refused inside its stream, where there are texts only.
-fn reason_of_cancel(text: &str) -> Reason {
-    if is_about_credentials(text) { Reason::Denied } else { Reason::Unavailable }
+fn reason_of_cancellation(text: &str) -> Reason {
+    if mentions_credentials(text) { Reason::Denied } else { Reason::Unavailable }
 }
 
-fn is_about_credentials(text: &str) -> bool {
+fn mentions_credentials(text: &str) -> bool {
     const TEXTS: [&str; 5] = [
         "permission denied",
         "invalid auth token",
@@ -222,7 +222,7 @@ mod tests {
     use std::error::Error as _;
 
     #[test]
-    fn every_status_has_its_meaning() {
+    fn every_status_maps_to_a_reason() {
         let table = [
             (Code::NotFound, "etcdserver: requested lease not found", Reason::LeaseNotFound),
             (Code::NotFound, "etcdserver: member not found", Reason::Internal),
@@ -276,22 +276,22 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_left_for_what_another_may_do_better() {
+    fn only_member_failures_switch_the_member() {
         let of = |code, text: &str| {
             EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
         };
-        assert!(of(Code::Unavailable, "etcdserver: no leader").is_about_the_member());
-        assert!(of(Code::Unknown, "h2 protocol error: broken pipe").is_about_the_member());
-        assert!(EtcdError::Ended.is_about_the_member());
+        assert!(of(Code::Unavailable, "etcdserver: no leader").is_member_failure());
+        assert!(of(Code::Unknown, "h2 protocol error: broken pipe").is_member_failure());
+        assert!(EtcdError::StreamEnded.is_member_failure());
         for text in ["etcdserver: too many requests", "etcdserver: mvcc: database space exceeded"] {
-            assert!(!of(Code::ResourceExhausted, text).is_about_the_member(), "{text}");
+            assert!(!of(Code::ResourceExhausted, text).is_member_failure(), "{text}");
         }
-        assert!(!of(Code::Unknown, "etcdserver: too many requests").is_about_the_member());
-        assert!(!of(Code::OutOfRange, "has been compacted").is_about_the_member());
+        assert!(!of(Code::Unknown, "etcdserver: too many requests").is_member_failure());
+        assert!(!of(Code::OutOfRange, "has been compacted").is_member_failure());
     }
 
     #[test]
-    fn a_request_is_unsent_if_no_connection_could_be_made() {
+    fn request_is_unsent_if_the_connection_failed() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let status = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
         assert!(EtcdError::from(etcd_client::Error::GRpcStatus(status)).is_unsent());
@@ -300,21 +300,21 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_void_is_told_from_a_password_that_is_wrong() {
+    fn invalid_token_differs_from_wrong_password() {
         let of = |code, text: &str| {
             EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
         };
-        assert!(of(Code::Unauthenticated, "etcdserver: invalid auth token").is_about_a_token());
+        assert!(of(Code::Unauthenticated, "etcdserver: invalid auth token").is_token_rejected());
         let old = "etcdserver: revision of auth store is old";
-        assert!(of(Code::InvalidArgument, old).is_about_a_token());
-        assert!(EtcdError::Canceled("etcdserver: invalid auth token".into()).is_about_a_token());
+        assert!(of(Code::InvalidArgument, old).is_token_rejected());
+        assert!(EtcdError::Canceled("etcdserver: invalid auth token".into()).is_token_rejected());
         let wrong = "etcdserver: authentication failed, invalid user ID or password";
-        assert!(!of(Code::InvalidArgument, wrong).is_about_a_token());
-        assert!(!EtcdError::Canceled("etcdserver: permission denied".into()).is_about_a_token());
+        assert!(!of(Code::InvalidArgument, wrong).is_token_rejected());
+        assert!(!EtcdError::Canceled("etcdserver: permission denied".into()).is_token_rejected());
     }
 
     #[test]
-    fn a_cut_renewal_is_no_lost_lease() {
+    fn broken_keep_alive_stream_is_no_lost_lease() {
         let of = |text: &str| {
             EtcdError::from(etcd_client::Error::LeaseKeepAliveError(text.to_owned())).reason()
         };
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_refused_in_its_stream_is_denied() {
+    fn watch_refused_for_credentials_is_denied() {
         let of = |text: &str| EtcdError::Canceled(text.to_owned()).reason();
         let refused = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
         assert_eq!(of(refused), Reason::Denied);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_registry_keeps_that_of_etcd_as_its_source() {
+    fn registry_error_has_the_etcd_error_as_source() {
         let error = Error::from(EtcdError::Deadline(Duration::from_secs(5)));
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), "etcd did not answer, or not in time");

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Reason;
-use crate::layout::{Layout, Record};
+use crate::layout::keyspace::{Keyspace, Record};
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -13,15 +13,19 @@ use std::time::Duration;
 /// # Errors
 ///
 /// `Invalid` if the lease has another ttl, or holds another key than those of `record`.
-pub(crate) async fn hold(client: &Client, claim: &Claim, record: &Record) -> Result<Duration> {
-    let asked = whole_seconds(claim.ttl());
-    let granted = match client.grant(claim.lease(), asked).await {
+pub(crate) async fn grant_or_renew(
+    client: &Client,
+    claim: &Claim,
+    record: &Record,
+) -> Result<Duration> {
+    let requested = whole_seconds(claim.ttl());
+    let granted = match client.grant(claim.lease(), requested).await {
         // The claim is repeated, or this is an update.
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match Box::pin(renew_existing(client, claim.lease(), asked, record)).await? {
+            match Box::pin(renew_existing(client, claim.lease(), requested, record)).await? {
                 Some(granted) => granted,
                 // It expired meanwhile, so that this is no longer a repeat.
-                None => client.grant(claim.lease(), asked).await?,
+                None => client.grant(claim.lease(), requested).await?,
             }
         }
         granted => granted?,
@@ -33,15 +37,17 @@ pub(crate) async fn hold(client: &Client, claim: &Claim, record: &Record) -> Res
 async fn renew_existing(
     client: &Client,
     lease: LeaseId,
-    asked: i64,
+    requested: i64,
     record: &Record,
 ) -> Result<Option<i64>> {
-    let Some(existing) = client.describe(lease).await? else { return Ok(None) };
+    let Some(existing) = client.lease_info(lease).await? else { return Ok(None) };
     if existing.keys().iter().any(|attached| !record.has(attached)) {
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();
-    if granted != asked && (granted < asked || granted != would_be_granted(client, asked).await?) {
+    if granted != requested
+        && (granted < requested || granted != probe_granted_ttl(client, requested).await?)
+    {
         let message = format!("the lease id is in use with another ttl, ttl=`{granted}s`");
         return Err(invalid(message));
     }
@@ -58,10 +64,10 @@ async fn renew_existing(
 /// a lease that holds nothing. That is needed only to repeat a claim whose ttl was raised. Of two
 /// claims whose ttls are both raised to the minimum it cannot be told which one was first: they
 /// count as the same.
-async fn would_be_granted(client: &Client, asked: i64) -> Result<i64> {
+async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
     let trial = LeaseId::random();
-    let granted = client.grant(trial, asked).await?;
-    revoke_quietly(client, trial).await;
+    let granted = client.grant(trial, requested).await?;
+    revoke_best_effort(client, trial).await;
     Ok(granted)
 }
 
@@ -77,11 +83,11 @@ pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<()> {
 /// `LeaseLost` if either says so, whatever becomes of the other.
 pub(crate) async fn renew_and_verify(
     client: &Client,
-    layout: &Layout,
+    keyspace: &Keyspace,
     lease: &Lease,
 ) -> Result<()> {
     let (renewed, verified) =
-        future::join(renew(client, lease), presence::verify(client, layout, lease)).await;
+        future::join(renew(client, lease), presence::verify(client, keyspace, lease)).await;
     match (renewed, verified) {
         (Err(_), Err(error)) if error.kind() == ErrorKind::LeaseLost => Err(error),
         (renewed, verified) => renewed.and(verified),
@@ -89,7 +95,7 @@ pub(crate) async fn renew_and_verify(
 }
 
 /// Revokes `lease`, and with it the keys that hang on it. One that is gone is fine.
-pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
+pub(crate) async fn revoke(client: &Client, lease: LeaseId) -> Result<()> {
     match client.revoke(lease).await {
         Err(error) if error.reason() != Reason::LeaseNotFound => Err(error.into()),
         _ => Ok(()),
@@ -98,13 +104,13 @@ pub(crate) async fn withdraw(client: &Client, lease: LeaseId) -> Result<()> {
 
 /// Revokes a lease that nothing hangs on any more, or nothing that counts. If that fails it goes by
 /// its ttl.
-pub(crate) async fn revoke_quietly(client: &Client, lease: LeaseId) {
-    if let Err(error) = withdraw(client, lease).await {
+pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
+    if let Err(error) = revoke(client, lease).await {
         tracing::debug!(%lease, %error, "a lease without a purpose is left to expire");
     }
 }
 
-/// etcd counts ttls in seconds; a lease is never shorter than was asked.
+/// etcd counts ttls in seconds; a lease is never shorter than was requested.
 fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! An instance hangs on one etcd lease, whose id is the claim's. Which keys and values stand for it
-//! is the layout, chosen by the URL:
+//! is the [layout]: one of these three, chosen by the URL, or a
+//! [`Layout`](crate::layout::Layout) of your own in [`EtcdOptions::layout`].
 //!
 //! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
 //! | --- | --- | --- |
@@ -86,13 +87,13 @@ mod cursor;
 mod diagnose;
 mod dial;
 mod error;
-mod layout;
+mod keep_alive;
+pub mod layout;
 mod lease;
 mod load;
 mod options;
 mod presence;
 mod register;
-mod renewals;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;
@@ -100,7 +101,7 @@ mod watch;
 pub use self::options::EtcdOptions;
 
 use self::client::Client;
-use self::layout::Layout;
+use self::layout::keyspace::Keyspace;
 use self::presence::Presence;
 use self::watch::Streams;
 use async_trait::async_trait;
@@ -115,7 +116,7 @@ use std::fmt;
 #[derive(Clone)]
 pub struct EtcdRegistry {
     client: Client,
-    layout: Layout,
+    keyspace: Keyspace,
     presence: Presence,
     streams: Streams,
 }
@@ -150,11 +151,11 @@ impl EtcdRegistry {
     /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
-        target.allow_options(dial::allowed(target))?;
-        let layout = Layout::of(target)?;
+        target.allow_options(dial::allowed_options(target))?;
+        let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::options(target, &options)?;
-        let client = Client::connect(endpoints, dial, &options, layout.root()).await?;
-        Ok(Self { client, layout, presence: Presence::default(), streams: Streams::default() })
+        let client = Client::connect(endpoints, dial, &options, keyspace.root()).await?;
+        Ok(Self { client, keyspace, presence: Presence::default(), streams: Streams::default() })
     }
 }
 
@@ -162,20 +163,20 @@ impl EtcdRegistry {
 #[deny(clippy::missing_trait_methods)]
 impl Registry for EtcdRegistry {
     async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        let lease = register::register(&self.client, &self.layout, instance, claim).await?;
-        self.presence.seen(&lease);
+        let lease = register::register(&self.client, &self.keyspace, instance, claim).await?;
+        self.presence.record_seen(&lease);
         Ok(lease)
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
         let due = self.presence.is_due(lease);
         let outcome = if due {
-            Box::pin(lease::renew_and_verify(&self.client, &self.layout, lease)).await
+            Box::pin(lease::renew_and_verify(&self.client, &self.keyspace, lease)).await
         } else {
             lease::renew(&self.client, lease).await
         };
         match &outcome {
-            Ok(()) if due => self.presence.seen(lease),
+            Ok(()) if due => self.presence.record_seen(lease),
             Err(error) if error.kind() == ErrorKind::LeaseLost => self.presence.forget(lease.id()),
             _ => {}
         }
@@ -184,25 +185,25 @@ impl Registry for EtcdRegistry {
 
     async fn deregister(&self, lease: &Lease) -> Result<()> {
         self.presence.forget(lease.id());
-        lease::withdraw(&self.client, lease.id()).await
+        lease::revoke(&self.client, lease.id()).await
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        let witness = self.streams.witness();
-        let keys = self.layout.service(service)?;
-        let (snapshot, newest) = load::load(&self.client, &keys).await?;
-        if let Some(witness) = witness {
-            witness.saw(&self.client, snapshot.cursor(), newest.as_deref())?;
+        let load_check = self.streams.begin_load();
+        let service = self.keyspace.service(service)?;
+        let (snapshot, newest) = load::load(&self.client, &service).await?;
+        if let Some(load_check) = load_check {
+            load_check.finish(&self.client, snapshot.cursor(), newest.as_deref())?;
         }
         Ok(snapshot)
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        self.streams.watch(&self.client, self.layout.service(service)?, after).await
+        self.streams.watch(&self.client, self.keyspace.service(service)?, after).await
     }
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        load::services(&self.client, &self.layout).await
+        load::services(&self.client, &self.keyspace).await
     }
 }
 
@@ -210,7 +211,7 @@ impl fmt::Debug for EtcdRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdRegistry")
             .field("endpoints", self.client.cluster())
-            .field("prefix", &self.layout.root())
+            .field("prefix", &self.keyspace.root())
             .finish_non_exhaustive()
     }
 }
@@ -222,7 +223,7 @@ mod tests {
     use registry_testbed::servers::Etcd;
 
     #[tokio::test]
-    async fn a_call_takes_no_room_for_what_rarely_happens() {
+    async fn call_futures_are_small() {
         let server = Etcd::start().await.unwrap();
         let registry = EtcdRegistry::connect(&server.url().parse().unwrap()).await.unwrap();
         let sizes = call_sizes(&registry).await;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_url_is_said_and_not_ignored() {
+    async fn invalid_url_is_refused_with_a_hint() {
         let cases = [
             ("redis://h", "etcd://host"),
             ("etcd://", "has a host"),

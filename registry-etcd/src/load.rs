@@ -1,9 +1,11 @@
 //! Reads of what stands in the store, in pages that all show one revision.
 
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Client, MAX_PAGE_LEN, cluster_and_revision};
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
-use crate::layout::{Layout, Reading, ServiceKeys};
+use crate::layout::keyspace::Keyspace;
+use crate::layout::reading::Reading;
+use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::{GetOptions, KeyValue};
 use futures_util::future;
 use registry_core::{Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
@@ -13,57 +15,53 @@ use tokio::task::yield_now;
 /// How many keys the first page holds, and any other at least.
 const PAGE_LEN: usize = 1000;
 
-/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
-/// large ones are cheaper.
-pub(crate) const MAX_PAGE_LEN: usize = 5000;
-
 /// How many bytes the pages after the first are to have.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many keys are read until others on the thread get their turn.
-const TURN: usize = 256;
+const YIELD_AFTER: usize = 256;
 
 /// All instances of a service, and the key that was put last.
 pub(crate) async fn load(
     client: &Client,
-    keys: &ServiceKeys,
+    service: &ServiceLayout,
 ) -> Result<(Snapshot, Option<Vec<u8>>)> {
-    let (mut proof, mut newest) = (Proof::default(), Newest::default());
+    let (mut proof, mut newest) = (Proof::default(), NewestKey::default());
     let (mut reading, mut kept) = (Reading::default(), Vec::new());
-    let options = GetOptions::new().with_range(keys.end());
-    let read = pages(client, keys.start(), options, None, |mut kvs| {
+    let options = GetOptions::new().with_range(service.end());
+    let read = pages(client, service.start(), options, None, |mut kvs| {
         for kv in &kvs {
             proof.add(kv.into());
-            newest.see(kv);
+            newest.observe(kv);
         }
-        if keys.needs_state() {
+        if service.has_side_keys() {
             kept.append(&mut kvs); // a key may belong to one of another page
         } else {
-            reading.add(keys.read_all(&kvs));
+            reading.merge(Reading::of(service, kvs.iter().map(Kv::from)));
         }
     });
-    let (cluster, revision) = read.await.map_err(cut)?;
-    if keys.needs_state() {
-        reading = keys.read_all(&kept);
+    let (cluster, revision) = read.await.map_err(as_unavailable)?;
+    if service.has_side_keys() {
+        reading = Reading::of(service, kept.iter().map(Kv::from));
     }
-    let undecodable = reading.skipped.undecodable;
-    if let Some((key, why)) = reading.skipped.example {
+    let undecodable = reading.undecodable;
+    if let Some((key, why)) = reading.example {
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
-    let cursor = keys.origin().cursor(Revision::new(revision), proof.of(cluster));
+    let cursor = service.origin().cursor(Revision::new(revision), proof.with_cluster(cluster));
     let snapshot = Snapshot::new(cursor, reading.instances).with_undecodable(undecodable);
     Ok((snapshot, newest.key))
 }
 
 /// The key that was put last.
 #[derive(Default)]
-struct Newest {
+struct NewestKey {
     revision: i64,
     key: Option<Vec<u8>>,
 }
 
-impl Newest {
-    fn see(&mut self, kv: &KeyValue) {
+impl NewestKey {
+    fn observe(&mut self, kv: &KeyValue) {
         if kv.mod_revision() > self.revision {
             (self.revision, self.key) = (kv.mod_revision(), Some(kv.key().to_vec()));
         }
@@ -72,18 +70,21 @@ impl Newest {
 
 /// The names under which an instance has a key. Where a key alone tells that it is an instance's,
 /// its value is not looked at.
-pub(crate) async fn services(client: &Client, layout: &Layout) -> Result<BTreeSet<ServiceName>> {
-    let mut options = GetOptions::new();
+pub(crate) async fn services(
+    client: &Client,
+    keyspace: &Keyspace,
+) -> Result<BTreeSet<ServiceName>> {
+    let (mut options, layout) = (GetOptions::new(), keyspace.layout());
     if layout.keys_suffice() {
         options = options.with_keys_only();
     }
-    let (start, end) = layout.range();
+    let (start, end) = keyspace.range();
     let mut names = BTreeSet::new();
     // Page by page: it may be all that an etcd holds.
     let read = pages(client, &start, options.with_range(end), None, |kvs| {
         names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())));
     });
-    read.await.map_err(cut)?;
+    read.await.map_err(as_unavailable)?;
     Ok(names)
 }
 
@@ -108,20 +109,20 @@ impl Listing {
 /// `Compacted` if etcd no longer holds it, `Diverged` if it does not hold it yet.
 pub(crate) async fn list_at(
     client: &Client,
-    keys: &ServiceKeys,
+    service: &ServiceLayout,
     at: i64,
 ) -> Result<Listing, EtcdError> {
-    let (options, mut kvs) = (GetOptions::new().with_range(keys.end()), Vec::new());
-    let read = pages(client, keys.start(), options, Some(at), |mut page| kvs.append(&mut page));
+    let (options, mut kvs) = (GetOptions::new().with_range(service.end()), Vec::new());
+    let read = pages(client, service.start(), options, Some(at), |mut page| kvs.append(&mut page));
     let (cluster, _) = read.await?;
     Ok(Listing { cluster, kvs })
 }
 
 /// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. What is
-/// on one page is given to `read` while etcd looks for the next. Gives the cluster, and its revision then.
+/// on one page is passed to `read` while etcd looks for the next. Gives the cluster, and its revision then.
 pub(crate) async fn pages(
     client: &Client,
-    start: &str,
+    start: &[u8],
     options: GetOptions,
     at: Option<i64>,
     mut read: impl FnMut(Vec<KeyValue>) + Send,
@@ -133,37 +134,37 @@ pub(crate) async fn pages(
     loop {
         let kvs = page.take_kvs();
         let Some(last) = kvs.last().filter(|_| page.more()) else {
-            give(kvs, &mut read).await;
+            deliver(kvs, &mut read).await;
             return Ok((cluster, revision));
         };
-        let more = options.clone().with_limit(as_limit(len_after(&kvs)));
+        let more = options.clone().with_limit(as_limit(next_page_len(&kvs)));
         let next = client.range([last.key(), b"\0"].concat(), more);
-        let given = async {
+        let delivered = async {
             yield_now().await; // so that the request is sent before
-            give(kvs, &mut read).await;
+            deliver(kvs, &mut read).await;
         };
-        page = future::join(next, given).await.0?;
+        page = future::join(next, delivered).await.0?;
     }
 }
 
 /// Gives some keys at a time, and between them the thread to others, such as the task that receives.
-async fn give(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
-    if kvs.len() <= TURN {
+async fn deliver(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
+    if kvs.len() <= YIELD_AFTER {
         return read(kvs);
     }
     let mut rest = kvs.into_iter();
     loop {
-        let turn: Vec<_> = rest.by_ref().take(TURN).collect();
-        if turn.is_empty() {
+        let batch: Vec<_> = rest.by_ref().take(YIELD_AFTER).collect();
+        if batch.is_empty() {
             return;
         }
-        read(turn);
+        read(batch);
         yield_now().await;
     }
 }
 
 /// How many keys to read next, if they are as large as these.
-fn len_after(kvs: &[KeyValue]) -> usize {
+fn next_page_len(kvs: &[KeyValue]) -> usize {
     let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
     (PAGE_BYTES * kvs.len() / bytes.max(1)).clamp(PAGE_LEN, MAX_PAGE_LEN)
 }
@@ -172,8 +173,8 @@ fn as_limit(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
-/// Where the revision that the first page showed is not there any more, a repeat shows another.
-fn cut(error: EtcdError) -> Error {
+/// The revision of the first page is no longer readable. A repeat reads another one.
+fn as_unavailable(error: EtcdError) -> Error {
     if !matches!(error.reason(), Reason::Compacted | Reason::Diverged) {
         return error.into();
     }

@@ -1,5 +1,7 @@
 //! How long to wait for etcd.
 
+use crate::layout::Layout;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an [`EtcdRegistry`](crate::EtcdRegistry) waits for etcd.
@@ -11,7 +13,7 @@ use std::time::Duration;
 /// let request_timeout = Duration::from_secs(10);
 /// let patient = EtcdOptions { request_timeout, ..EtcdOptions::default() };
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EtcdOptions {
     /// How long each request may take, from the call to the whole answer. 5 s by default.
     ///
@@ -46,6 +48,12 @@ pub struct EtcdOptions {
     /// 3.5.18 on). It costs a read of one key for each watched service. Often, that adds up; seldom, a
     /// view may be wrong for that long.
     pub audit_interval: Option<Duration>,
+
+    /// A layout that is not built in; `None`, the default, uses the one that the URL names.
+    ///
+    /// Its root replaces the path of the URL. A URL with a path or the option `layout` is `Invalid`
+    /// beside it.
+    pub layout: Option<Arc<dyn Layout>>,
 }
 
 impl Default for EtcdOptions {
@@ -56,6 +64,7 @@ impl Default for EtcdOptions {
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
             audit_interval: Some(Duration::from_secs(300)),
+            layout: None,
         }
     }
 }

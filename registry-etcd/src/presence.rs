@@ -1,11 +1,11 @@
-//! Whether the record of a lease still stands as acknowledged, and when that was last looked at.
+//! Whether the record of a lease is still stored as acknowledged, and when that was last looked at.
 //!
 //! A lease that renews does not show that its key is still there: someone may have deleted or
 //! overwritten it, and etcd before 3.4.38 and 3.5.23 may renew a lease it has revoked.
 
 use crate::client::Client;
 use crate::error::EtcdError;
-use crate::layout::Layout;
+use crate::layout::keyspace::Keyspace;
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use registry_core::{Error, ErrorKind, Lease, LeaseId, Result};
 use std::collections::HashMap;
@@ -18,34 +18,34 @@ use tokio::time::Instant;
 /// # Errors
 ///
 /// `LeaseLost` unless it holds the record last acknowledged to this lease.
-pub(crate) async fn verify(client: &Client, layout: &Layout, lease: &Lease) -> Result<()> {
-    let record = layout.record(lease.instance())?;
+pub(crate) async fn verify(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
+    let record = keyspace.record(lease.instance())?;
     let keys_only = || GetOptions::new().with_keys_only();
-    let stands = if let Some(side) = &record.side {
+    let is_present = if let Some(side) = &record.side {
         let reads = [&record.key, &side.key].map(|key| TxnOp::get(&**key, Some(keys_only())));
         let answer = client.txn(Txn::new().and_then(reads)).await?.op_responses();
-        let [TxnOpResponse::Get(key), TxnOpResponse::Get(beside)] = &answer[..] else {
+        let [TxnOpResponse::Get(key), TxnOpResponse::Get(side_found)] = &answer[..] else {
             return Err(EtcdError::Malformed("one of two reads").into());
         };
         // Both were put by one transaction. A side key of another lease counts for nobody.
-        is_of(lease, key.kvs().first())
-            && match (&side.value, beside.kvs().first()) {
-                (Some(_), beside) => is_of(lease, beside),
-                (None, Some(beside)) => beside.lease() != lease.id().get(),
+        is_acknowledged(lease, key.kvs().first())
+            && match (&side.value, side_found.kvs().first()) {
+                (Some(_), side_found) => is_acknowledged(lease, side_found),
+                (None, Some(side_found)) => side_found.lease() != lease.id().get(),
                 (None, None) => true,
             }
     } else {
         let found = client.range(record.key, keys_only()).await?;
-        is_of(lease, found.kvs().first())
+        is_acknowledged(lease, found.kvs().first())
     };
-    if stands {
+    if is_present {
         return Ok(());
     }
     Err(Error::new(ErrorKind::LeaseLost, "the record is not the one last acknowledged"))
 }
 
 /// Whether a key is as it was acknowledged to `lease`.
-fn is_of(lease: &Lease, found: Option<&KeyValue>) -> bool {
+fn is_acknowledged(lease: &Lease, found: Option<&KeyValue>) -> bool {
     found.is_some_and(|kv| {
         kv.lease() == lease.id().get()
             && kv.mod_revision().cast_unsigned() == lease.revision().get()
@@ -60,7 +60,7 @@ pub(crate) struct Presence(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    seen: HashMap<LeaseId, Seen>,
+    last_seen: HashMap<LeaseId, Seen>,
     /// How many entries there may be until those that nobody renews any more are looked for.
     limit: usize,
 }
@@ -74,22 +74,22 @@ struct Seen {
 impl Presence {
     /// Whether it is a ttl or longer since the record of `lease` was seen, or it never was.
     pub(crate) fn is_due(&self, lease: &Lease) -> bool {
-        self.lock().seen.get(&lease.id()).is_none_or(|seen| seen.at.elapsed() >= seen.ttl)
+        self.lock().last_seen.get(&lease.id()).is_none_or(|seen| seen.at.elapsed() >= seen.ttl)
     }
 
     /// Notes that the record of `lease` was seen just now.
-    pub(crate) fn seen(&self, lease: &Lease) {
+    pub(crate) fn record_seen(&self, lease: &Lease) {
         let seen = Seen { at: Instant::now(), ttl: lease.ttl() };
         let mut inner = self.lock();
-        inner.seen.insert(lease.id(), seen);
-        if inner.seen.len() > inner.limit {
+        inner.last_seen.insert(lease.id(), seen);
+        if inner.last_seen.len() > inner.limit {
             inner.sweep();
         }
     }
 
     /// Forgets `lease`.
     pub(crate) fn forget(&self, lease: LeaseId) {
-        self.lock().seen.remove(&lease);
+        self.lock().last_seen.remove(&lease);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -101,8 +101,8 @@ impl Inner {
     /// Drops what was abandoned without a word: a lease that is renewed is seen at least every two
     /// ttls. Each sweep is paid for by as many entries added as it looks at.
     fn sweep(&mut self) {
-        self.seen.retain(|_, seen| seen.at.elapsed() < 2 * seen.ttl);
-        self.limit = (2 * self.seen.len()).max(64);
+        self.last_seen.retain(|_, seen| seen.at.elapsed() < 2 * seen.ttl);
+        self.limit = (2 * self.last_seen.len()).max(64);
     }
 }
 
@@ -119,28 +119,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_record_is_looked_at_once_per_ttl() {
+    async fn presence_check_is_due_once_per_ttl() {
         let presence = Presence::default();
         assert!(presence.is_due(&lease(1)), "of a lease from elsewhere nothing is known");
-        presence.seen(&lease(1));
+        presence.record_seen(&lease(1));
         tokio::time::advance(Duration::from_millis(9_999)).await;
         assert!(!presence.is_due(&lease(1)));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(presence.is_due(&lease(1)));
-        presence.seen(&lease(1));
+        presence.record_seen(&lease(1));
         presence.forget(lease(1).id());
         assert!(presence.is_due(&lease(1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn abandoned_leases_take_no_more_room_than_live_ones() {
+    async fn abandoned_leases_are_forgotten() {
         let presence = Presence::default();
         for round in 0..100 {
             for id in 1..=100 {
-                presence.seen(&lease(round * 100 + id));
+                presence.record_seen(&lease(round * 100 + id));
             }
             tokio::time::advance(Duration::from_secs(21)).await;
         }
-        assert!(presence.lock().seen.len() <= 300, "{}", presence.lock().seen.len());
+        assert!(presence.lock().last_seen.len() <= 300, "{}", presence.lock().last_seen.len());
     }
 }

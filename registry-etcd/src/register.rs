@@ -2,7 +2,7 @@
 
 use crate::client::{Client, cluster_and_revision};
 use crate::error::{EtcdError, Reason};
-use crate::layout::{Layout, Record, Side};
+use crate::layout::keyspace::{Keyspace, Record, SideRecord};
 use crate::lease;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision};
@@ -11,12 +11,12 @@ use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, R
 /// lease holds the id.
 pub(crate) async fn register(
     client: &Client,
-    layout: &Layout,
+    keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let record = layout.record(instance)?;
-    let ttl = lease::hold(client, claim, &record).await?;
+    let record = keyspace.record(instance)?;
+    let ttl = lease::grant_or_renew(client, claim, &record).await?;
     let answer = client.txn(transaction(&record, claim)).await;
     let answer = answer.map_err(|error| match error.reason() {
         // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
@@ -27,27 +27,27 @@ pub(crate) async fn register(
         }
         _ => error.into(),
     })?;
-    let written = match outcome(&answer, claim.lease())? {
-        Outcome::Stands(revision) => revision,
-        Outcome::TakenFrom(previous, revision) => {
+    let revision = match outcome(&answer, claim.lease())? {
+        Outcome::Present(revision) => revision,
+        Outcome::TakenOver(previous, revision) => {
             // So that its holder hears `LeaseLost` from its next renewal, not only from its next
             // presence check. It is that check which the takeover relies on: this may fail, and
             // a takeover whose answer was lost is repeated as one that has been made. Should the
             // holder take the id back under the same lease just now, that goes too; it hears
             // `LeaseLost` and registers anew.
-            Box::pin(lease::revoke_quietly(client, previous)).await;
+            Box::pin(lease::revoke_best_effort(client, previous)).await;
             revision
         }
         Outcome::Superseded => {
             // The key is another's, and at most its side key, which counts for nobody, is on our
             // lease: nothing goes with it.
-            Box::pin(lease::revoke_quietly(client, claim.lease())).await;
+            Box::pin(lease::revoke_best_effort(client, claim.lease())).await;
             let (service, id) = (instance.service(), instance.id());
             let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
             return Err(Error::new(ErrorKind::Superseded, message));
         }
     };
-    Ok(Lease::new(claim.lease(), ttl, instance.clone(), Revision::new(written)))
+    Ok(Lease::new(claim.lease(), ttl, instance.clone(), Revision::new(revision)))
 }
 
 /// ```text
@@ -66,7 +66,7 @@ fn transaction(record: &Record, claim: &Claim) -> Txn {
     let mut as_claimed = vec![ours(), Compare::value(&**key, CompareOp::Equal, &**value)];
     let options = PutOptions::new().with_lease(lease);
     let mut put = vec![TxnOp::put(&**key, &**value, Some(options.clone().with_prev_key()))];
-    if let Some(Side { key, value }) = side {
+    if let Some(SideRecord { key, value }) = side {
         if let Some(value) = value {
             as_claimed.push(Compare::lease(&**key, CompareOp::Equal, lease));
             as_claimed.push(Compare::value(&**key, CompareOp::Equal, &**value));
@@ -91,16 +91,16 @@ fn transaction(record: &Record, claim: &Claim) -> Txn {
 /// What a transaction found or made.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The record stands, written at this revision.
-    Stands(u64),
-    /// The record stands, written at this revision over that of another lease.
-    TakenFrom(LeaseId, u64),
-    /// The record of another lease stands.
+    /// The record is stored, written at this revision.
+    Present(u64),
+    /// The record is stored, written at this revision over that of another lease.
+    TakenOver(LeaseId, u64),
+    /// The record of another lease is stored.
     Superseded,
 }
 
 fn outcome(answer: &TxnResponse, ours: LeaseId) -> Result<Outcome, EtcdError> {
-    let (_, written) = cluster_and_revision(answer.header())?;
+    let (_, revision) = cluster_and_revision(answer.header())?;
     let mut operations = answer.op_responses();
     loop {
         return match operations.into_iter().next() {
@@ -112,13 +112,13 @@ fn outcome(answer: &TxnResponse, ours: LeaseId) -> Result<Outcome, EtcdError> {
                 // Lease 0 is no lease: someone put the key by hand.
                 let previous = put.prev_key().and_then(|kv| LeaseId::new(kv.lease()).ok());
                 Ok(match previous.filter(|previous| *previous != ours) {
-                    Some(previous) => Outcome::TakenFrom(previous, written),
-                    None => Outcome::Stands(written),
+                    Some(previous) => Outcome::TakenOver(previous, revision),
+                    None => Outcome::Present(revision),
                 })
             }
             Some(TxnOpResponse::Get(get)) => match get.kvs().first() {
                 Some(kv) if kv.lease() == ours.get() => {
-                    Ok(Outcome::Stands(kv.mod_revision().cast_unsigned()))
+                    Ok(Outcome::Present(kv.mod_revision().cast_unsigned()))
                 }
                 Some(_) => Ok(Outcome::Superseded),
                 None => Err(EtcdError::Malformed("the record that a transaction found")),

@@ -1,19 +1,21 @@
 //! Watches: many on one stream of a process.
 
-mod chain;
+mod baseline;
 mod feed;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
+mod versions;
 
-use self::feed::Feed;
-use self::stream::{Asked, Stream, Ticket};
+use self::baseline::{Baseline, check};
+use self::feed::{Feed, cancellation};
+use self::stream::{PendingWatcher, Stream, WatcherHandle};
 use crate::client::{Client, cluster_and_revision};
-use crate::cursor::{History, Proof, Stamp};
+use crate::cursor::{History, Proof};
 use crate::error::EtcdError;
-use crate::layout::{Decoder, ServiceKeys};
-use crate::load;
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, WatchResponse};
+use crate::layout::decoder::Decoder;
+use crate::layout::service::{Kv, ServiceLayout};
 use futures_util::future;
 use registry_core::{Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +32,8 @@ struct Inner {
 }
 
 /// A watcher that etcd has made.
-struct Opened {
-    ticket: Ticket,
+struct CreatedWatcher {
+    handle: WatcherHandle,
     /// The cluster that answered, and the revision of its store by then.
     cluster: u64,
     revision: u64,
@@ -41,63 +43,66 @@ impl Streams {
     /// Watches the keys of a service from after a cursor on.
     ///
     /// The watcher is made and the cursor's proof is checked at the same time, and nothing is delivered
-    /// before both went well. A cursor that the stream [vouches](Self::witness) for is not checked.
+    /// before both went well. A cursor that was [verified](Self::begin_load) when it was loaded is not checked.
     pub(crate) async fn watch(
         &self,
         client: &Client,
-        keys: ServiceKeys,
+        service: ServiceLayout,
         after: &Cursor,
     ) -> Result<Watch> {
-        let proof: Proof = keys.origin().proof(after)?;
+        let proof: Proof = service.origin().proof(after)?;
         let revision = after.revision().get();
         // No etcd gets as far as i64::MAX, so it answers that this is the future.
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
-        let vouched = self.open_vouched(client, &keys, after).await;
-        let is_vouched = vouched.is_some();
-        let (opened, past) = if let Some(vouched) = vouched {
-            vouched?
+        let verified = self.open_verified(client, &service, after).await;
+        let is_verified = verified.is_some();
+        let (opened, baseline) = if let Some(verified) = verified {
+            verified?
         } else {
             // Boxed, as all that is rare here: of 10,000 watches that are opened at once, each holds as
             // much as its largest step would.
-            let opening = self.open(client, &keys, at);
-            let reading = Past::read(client, &keys, &proof, at);
+            let opening = self.open(client, &service, at);
+            let reading = Baseline::read(client, &service, &proof, at);
             Box::pin(future::try_join(opening, reading)).await?
         };
         proof.check_cluster(opened.cluster)?;
         // A watch of the future is silent until the future comes. Either the member lags, and this
         // waits for it; or the store was rolled back, and then the check that ran beside may be from
         // before. And of what came after a cursor that was not checked, the history may be dropped.
-        if opened.revision < revision || is_vouched && opened.revision > revision {
-            Box::pin(check(client, &keys, &proof, at)).await?;
+        if opened.revision < revision || is_verified && opened.revision > revision {
+            Box::pin(check(client, &service, &proof, at)).await?;
         }
-        let history = History::new(proof, past.newest.as_deref());
-        let decoder = Decoder::new(keys.clone(), &past.standing);
-        let feed = Feed::new(keys, decoder, history, revision);
-        Ok(opened.ticket.start(feed, after.clone()))
+        let history = History::new(proof, baseline.newest.as_deref());
+        let decoder = Decoder::new(service.clone(), baseline.kvs.iter().map(Kv::from));
+        let feed = Feed::new(service, decoder, history, revision);
+        Ok(opened.handle.start(feed, after.clone()))
     }
 
-    /// The stream that stands, to vouch for what is loaded from now on.
-    pub(crate) fn witness(&self) -> Option<Witness> {
-        self.current().map(|stream| Witness { seen: stream.seen(), stream })
+    /// Starts to watch over a load, if a stream is open: see [`LoadCheck`].
+    pub(crate) fn begin_load(&self) -> Option<LoadCheck> {
+        self.current()
+            .map(|stream| LoadCheck { highest_revision: stream.highest_revision(), stream })
     }
 
-    /// Makes a watcher on the stream that stands, if that vouches for the cursor.
-    async fn open_vouched(
+    /// Creates a watcher on the open stream, if the cursor was verified on it.
+    async fn open_verified(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         after: &Cursor,
-    ) -> Option<Result<(Opened, Past), EtcdError>> {
-        let stream = self.current().filter(|_| !keys.needs_state())?;
+    ) -> Option<Result<(CreatedWatcher, Baseline), EtcdError>> {
+        let stream = self.current().filter(|_| !service.has_side_keys())?;
         // What is older than what the stream has heard of may have been compacted away since.
-        let vouched = stream.vouched(after).filter(|_| stream.seen() <= after.revision().get())?;
+        let verified = stream
+            .take_verified(after)
+            .filter(|_| stream.highest_revision() <= after.revision().get())?;
         let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
-        let asked = stream.ask(keys, start)?;
-        match client.cluster().within(opened(client, asked)).await {
-            Err(error) if error.is_about_a_token() => None,
+        let pending = stream.create_watcher(service, start)?;
+        match client.cluster().with_deadline(wait_until_created(client, pending)).await {
+            Err(error) if error.is_token_rejected() => None,
             outcome => {
-                let past = Past { newest: vouched.newest, standing: Vec::new() };
-                Some(outcome.map(|opened| (opened, past)))
+                let baseline = Baseline { newest: verified.newest, kvs: Vec::new() };
+                Some(outcome.map(|opened| (opened, baseline)))
             }
         }
     }
@@ -106,182 +111,121 @@ impl Streams {
     async fn open(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         after: i64,
-    ) -> Result<Opened, EtcdError> {
+    ) -> Result<CreatedWatcher, EtcdError> {
         let start = after.saturating_add(1);
-        let mut is_renewed = false;
+        let mut is_refreshed = false;
         let opening = async {
             loop {
-                let (stream, asked) = self.ask(client, keys, start).await?;
+                let (stream, pending) = self.create_watcher(client, service, start).await?;
                 let token = stream.token();
-                match opened(client, asked).await {
+                match wait_until_created(client, pending).await {
                     // The token of a stream is that of its opening. What is on it goes on.
-                    Err(error) if error.is_about_a_token() && !is_renewed => {
-                        is_renewed = true;
+                    Err(error) if error.is_token_rejected() && !is_refreshed => {
+                        is_refreshed = true;
                         self.retire(&stream);
-                        stream.connection().renew_token(token).await?;
+                        stream.connection().refresh_token(token).await?;
                     }
                     outcome => return outcome,
                 }
             }
         };
-        client.cluster().within(opening).await
+        client.cluster().with_deadline(opening).await
     }
 
-    /// Asks for a watcher, on the stream that stands or on a new one.
-    async fn ask(
+    /// Asks for a watcher, on the open stream or on a new one.
+    async fn create_watcher(
         &self,
         client: &Client,
-        keys: &ServiceKeys,
+        service: &ServiceLayout,
         start: i64,
-    ) -> Result<(Arc<Stream>, Asked), EtcdError> {
+    ) -> Result<(Arc<Stream>, PendingWatcher), EtcdError> {
         let on_current = || {
             let stream = self.current()?;
-            let asked = stream.ask(keys, start)?;
-            Some((stream, asked))
+            let pending = stream.create_watcher(service, start)?;
+            Some((stream, pending))
         };
-        if let Some(asked) = on_current() {
-            return Ok(asked);
+        if let Some(pending) = on_current() {
+            return Ok(pending);
         }
-        let _turn = self.0.opening.lock().await;
-        if let Some(asked) = on_current() {
-            return Ok(asked); // on the one that was opened meanwhile
+        let _guard = self.0.opening.lock().await;
+        if let Some(pending) = on_current() {
+            return Ok(pending); // on the one that was opened meanwhile
         }
-        let (stream, asked) = Stream::open(client, keys, start).await?;
-        *self.place() = Some(stream.clone());
-        Ok((stream, asked))
+        let (stream, pending) = Stream::open(client, service, start).await?;
+        *self.current_slot() = Some(stream.clone());
+        Ok((stream, pending))
     }
 
     fn current(&self) -> Option<Arc<Stream>> {
-        let mut place = self.place();
-        place.take_if(|stream| stream.is_over());
-        place.clone()
+        let mut current = self.current_slot();
+        current.take_if(|stream| stream.is_closed());
+        current.clone()
     }
 
     /// Puts no new watches on `stream`.
     fn retire(&self, stream: &Arc<Stream>) {
-        self.place().take_if(|current| Arc::ptr_eq(current, stream));
+        self.current_slot().take_if(|current| Arc::ptr_eq(current, stream));
     }
 
     /// Held for an assignment, and nothing panics meanwhile.
-    fn place(&self) -> std::sync::MutexGuard<'_, Option<Arc<Stream>>> {
+    fn current_slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Stream>>> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A stream that stood when a load was begun.
+/// A stream that was open when a load began.
 ///
-/// A stream that stands shows that the connection stood too, and so that the same process answered all
-/// the time: a store is wiped, restored or replaced by starting another. So a cursor of a load that was
-/// made on that connection meanwhile needs no proof, for as long as the stream stands and nothing has
-/// happened in the store since.
-pub(crate) struct Witness {
+/// While the stream is open, the connection is too, and so the same process answers: a store is wiped,
+/// restored or replaced by starting another. So a cursor that was loaded on that connection meanwhile
+/// needs no check of its proof, as long as the stream is open and nothing has happened in the store
+/// since.
+pub(crate) struct LoadCheck {
     stream: Arc<Stream>,
     /// The highest revision that it had heard of by then.
-    seen: u64,
+    highest_revision: u64,
 }
 
-impl Witness {
+impl LoadCheck {
     /// A load on the connection in use gave `cursor`, and `newest` is the key that was put last.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Stale`] if it is of before the load: a member that stood still may answer so, though
+    /// [`EtcdError::StaleRead`] if it is of before the load: a member that stood still may answer so, though
     /// it should not (etcd issue 20418, before 3.4.42 and 3.5.28).
-    pub(crate) fn saw(
+    pub(crate) fn finish(
         &self,
         client: &Client,
         cursor: &Cursor,
         newest: Option<&[u8]>,
     ) -> Result<(), EtcdError> {
         let revision = cursor.revision().get();
-        if !client.cluster().uses(self.stream.connection()) || self.stream.is_over() {
+        if !client.cluster().is_current(self.stream.connection()) || self.stream.is_closed() {
             return Ok(()); // another may have answered
         }
-        if revision < self.seen {
-            client.cluster().leave(self.stream.connection());
-            return Err(EtcdError::Stale(revision, self.seen));
+        if revision < self.highest_revision {
+            client.cluster().switch_member(self.stream.connection());
+            return Err(EtcdError::StaleRead(revision, self.highest_revision));
         }
-        self.stream.vouch(cursor.clone(), newest.map(<[u8]>::to_vec));
+        self.stream.add_verified(cursor.clone(), newest.map(<[u8]>::to_vec));
         Ok(())
     }
 }
 
-/// Waits for etcd to make the watcher that was asked for.
-async fn opened(client: &Client, asked: Asked) -> Result<Opened, EtcdError> {
-    let Asked { ticket, created } = asked;
-    let attempt = client.cluster().attempt(ticket.connection());
-    let created = created.await.map_err(|_| EtcdError::Ended);
-    attempt.ended();
+/// Waits until etcd has created the watcher.
+async fn wait_until_created(
+    client: &Client,
+    pending: PendingWatcher,
+) -> Result<CreatedWatcher, EtcdError> {
+    let PendingWatcher { handle, created } = pending;
+    let attempt = client.cluster().attempt(handle.connection());
+    let created = created.await.map_err(|_| EtcdError::StreamEnded);
+    attempt.finish();
     let created = created?;
     if created.canceled() {
         return Err(cancellation(&created));
     }
     let (cluster, revision) = cluster_and_revision(created.header())?;
-    Ok(Opened { ticket, cluster, revision })
-}
-
-/// What stood in a service at a cursor.
-struct Past {
-    /// The key that was put last, if it is known.
-    newest: Option<Vec<u8>>,
-    /// All keys, where events do not speak for themselves.
-    standing: Vec<KeyValue>,
-}
-
-impl Past {
-    /// Reads it, and holds the cursor's proof against it.
-    async fn read(
-        client: &Client,
-        keys: &ServiceKeys,
-        proof: &Proof,
-        at: i64,
-    ) -> Result<Self, EtcdError> {
-        if !keys.needs_state() {
-            let newest = check(client, keys, proof, at).await?;
-            return Ok(Self { newest, standing: Vec::new() });
-        }
-        let listing = load::list_at(client, keys, at.max(1)).await?;
-        proof.check_cluster(listing.cluster)?;
-        let newest = listing.newest();
-        proof.check(listing.kvs.len() as u64, newest.map(Stamp::from))?;
-        let newest = newest.map(|kv| kv.key().to_vec());
-        Ok(Self { newest, standing: listing.kvs })
-    }
-}
-
-/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key
-/// that was put last by then.
-///
-/// etcd reads down to the revision it was compacted at, and including it. So does this, though a
-/// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues
-/// 18089 and 19179).
-async fn check(
-    client: &Client,
-    keys: &ServiceKeys,
-    proof: &Proof,
-    at: i64,
-) -> Result<Option<Vec<u8>>, EtcdError> {
-    let newest = GetOptions::new()
-        .with_range(keys.end())
-        // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
-        .with_revision(at.max(1))
-        .with_sort(SortTarget::Mod, SortOrder::Descend)
-        .with_keys_only()
-        .with_limit(1);
-    let standing = client.range(keys.start(), newest).await?;
-    let (cluster, _) = cluster_and_revision(standing.header())?;
-    proof.check_cluster(cluster)?;
-    let newest = standing.kvs().first();
-    proof.check(standing.count().unsigned_abs(), newest.map(Stamp::from))?;
-    Ok(newest.map(|kv| kv.key().to_vec()))
-}
-
-/// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.
-fn cancellation(response: &WatchResponse) -> EtcdError {
-    match response.compact_revision() {
-        0 => EtcdError::Canceled(response.cancel_reason().to_owned()),
-        revision => EtcdError::Compacted(revision),
-    }
+    Ok(CreatedWatcher { handle, cluster, revision })
 }

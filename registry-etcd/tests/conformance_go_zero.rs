@@ -17,7 +17,7 @@ use registry_etcd::EtcdRegistry;
 use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use subject::{Layout, Members};
+use subject::{Members, SubjectLayout};
 
 fn main() -> ExitCode {
     subject::run::<GoZero>(Members::One, "?layout=go-zero")
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 struct GoZero(Numbers);
 
 #[async_trait]
-impl Layout for GoZero {
+impl SubjectLayout for GoZero {
     fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>) {
         let numbers = Numbers::default();
         (Self(numbers.clone()), Arc::new(Numbered { registry, numbers }))

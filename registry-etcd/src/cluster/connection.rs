@@ -1,6 +1,5 @@
 //! A connection to one member.
 
-use super::Endpoint;
 use crate::error::EtcdError;
 use etcd_client::{Client, ConnectOptions};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,15 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-/// Which of a connection's tokens a request was made with.
+/// Where a member is.
+pub(crate) struct Endpoint {
+    /// `host:port`
+    pub(crate) authority: String,
+    /// `http://host:port` or `https://host:port`
+    pub(crate) url: String,
+}
+
+/// The token generation of a connection that a request was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
@@ -17,13 +24,13 @@ pub(crate) struct Connection {
     client: Client,
     endpoint: String,
     start: Instant,
-    /// When anything was heard last, in milliseconds since the start.
-    heard: AtomicU64,
+    /// When anything was last received, in milliseconds since the start.
+    last_activity_ms: AtomicU64,
     /// How many tokens there were before this one.
-    tokens: AtomicU64,
-    renewing: Mutex<()>,
-    /// Whether it was given up.
-    over: watch::Sender<bool>,
+    token_generation: AtomicU64,
+    refreshing: Mutex<()>,
+    /// Whether it was closed.
+    closed: watch::Sender<bool>,
 }
 
 impl Connection {
@@ -38,10 +45,10 @@ impl Connection {
             client,
             endpoint: endpoint.authority.clone(),
             start: Instant::now(),
-            heard: AtomicU64::new(0),
-            tokens: AtomicU64::new(0),
-            renewing: Mutex::new(()),
-            over: watch::Sender::new(false),
+            last_activity_ms: AtomicU64::new(0),
+            token_generation: AtomicU64::new(0),
+            refreshing: Mutex::new(()),
+            closed: watch::Sender::new(false),
         })
     }
 
@@ -54,38 +61,38 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Something was heard on it, at `now`.
-    pub(crate) fn heard(&self, now: Instant) {
+    /// Records that something was received at `now`.
+    pub(crate) fn record_activity(&self, now: Instant) {
         let age = u64::try_from((now - self.start).as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(age, Ordering::Relaxed);
+        self.last_activity_ms.store(age, Ordering::Relaxed);
     }
 
-    pub(super) fn last_heard(&self) -> Instant {
-        self.start + Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    pub(super) fn last_activity(&self) -> Instant {
+        self.start + Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn token(&self) -> Token {
-        Token(self.tokens.load(Ordering::Acquire))
+        Token(self.token_generation.load(Ordering::Acquire))
     }
 
     /// Has a new token made in place of `refused`, unless another request has had that done already.
-    pub(crate) async fn renew_token(&self, refused: Token) -> Result<(), EtcdError> {
-        let _turn = self.renewing.lock().await;
+    pub(crate) async fn refresh_token(&self, refused: Token) -> Result<(), EtcdError> {
+        let _guard = self.refreshing.lock().await;
         if self.token() == refused {
             self.client.refresh_token().await?;
-            self.tokens.fetch_add(1, Ordering::Release);
+            self.token_generation.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Ends what is open on it.
-    pub(super) fn end(&self) {
-        self.over.send_replace(true);
+    /// Ends the streams that are open on it.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
     }
 
-    /// Waits until it is given up.
-    pub(crate) async fn ended(&self) {
+    /// Waits until it is closed.
+    pub(crate) async fn closed(&self) {
         // It cannot fail: the sender is this.
-        let _ = self.over.subscribe().wait_for(|over| *over).await;
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }

@@ -2,20 +2,20 @@
 
 use crate::client::{Client, cluster_and_revision};
 use crate::error::{EtcdError, Reason};
-use crate::layout::Layout;
+use crate::layout::keyspace::Keyspace;
 use etcd_client::{GetOptions, WatchOptions};
 use registry_core::Result;
 use registry_core::diagnosis::Finding;
 
 /// So many revisions, at some 300 bytes each, take a seventh of the default quota.
-const MANY: u64 = 1_000_000;
+const MANY_REVISIONS: u64 = 1_000_000;
 
-pub(super) async fn look(client: &Client, layout: &Layout) -> Result<Vec<Finding>> {
+pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
     let any = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
-    let now = client.range(layout.root(), any.clone()).await?;
+    let now = client.range(keyspace.root(), any.clone()).await?;
     let (_, now) = cluster_and_revision(now.header())?;
-    let finding = match client.range(layout.root(), any.with_revision(1)).await {
-        Ok(_) if now > MANY => {
+    let finding = match client.range(keyspace.root(), any.with_revision(1)).await {
+        Ok(_) if now > MANY_REVISIONS => {
             let message = format!("all {now} revisions are held: nothing was ever compacted");
             let advice = "set --auto-compaction-mode=revision --auto-compaction-retention=10000, or the disk fills up";
             Finding::warning("history", message, advice)
@@ -25,7 +25,7 @@ pub(super) async fn look(client: &Client, layout: &Layout) -> Result<Vec<Finding
             Finding::ok("history", message)
         }
         Err(error) if error.reason() == Reason::Compacted => {
-            let compacted = compacted(client, layout).await?;
+            let compacted = compacted(client, keyspace).await?;
             let message = format!(
                 "compacted up to revision {compacted}, now at {now}: older cursors load again"
             );
@@ -37,11 +37,11 @@ pub(super) async fn look(client: &Client, layout: &Layout) -> Result<Vec<Finding
 }
 
 /// The revision that history was compacted up to. Only a watch that comes too late is told.
-async fn compacted(client: &Client, layout: &Layout) -> Result<i64, EtcdError> {
+async fn compacted(client: &Client, keyspace: &Keyspace) -> Result<i64, EtcdError> {
     let watch = client.cluster().call(|connection| async move {
         let from_the_first = WatchOptions::new().with_prefix().with_start_revision(1);
         let mut watches = connection.client().watch_client();
-        let mut stream = watches.watch(layout.root(), Some(from_the_first)).await?;
+        let mut stream = watches.watch(keyspace.root(), Some(from_the_first)).await?;
         while let Some(answer) = stream.message().await? {
             if answer.compact_revision() != 0 {
                 return Ok(answer.compact_revision());
@@ -50,7 +50,7 @@ async fn compacted(client: &Client, layout: &Layout) -> Result<i64, EtcdError> {
                 return Err(EtcdError::Canceled(answer.cancel_reason().to_owned()));
             }
         }
-        Err(EtcdError::Ended)
+        Err(EtcdError::StreamEnded)
     });
     watch.await
 }

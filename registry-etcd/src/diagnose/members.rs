@@ -15,29 +15,29 @@ const NO_SPACE: &str = "compact the history, defragment each member, then `etcdc
 /// The quota of releases that do not tell theirs, unless it was set.
 const DEFAULT_QUOTA: i64 = 2 << 30;
 
-pub(super) async fn look(client: &Client) -> Result<Vec<Finding>> {
+pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
     let cluster = client.cluster();
     let asked = cluster.endpoints().iter().map(|endpoint| async {
         (endpoint.authority.as_str(), cluster.status_of(&endpoint.url).await)
     });
     let mut findings = Vec::new();
-    let (mut answers, mut silent) = (Vec::new(), BTreeMap::new());
+    let (mut answers, mut unreachable) = (Vec::new(), BTreeMap::new());
     for (authority, status) in join_all(asked).await {
         match status {
             Ok(status) => answers.push((authority, status)),
             Err(error) => {
-                let why = told(error);
+                let why = describe(error);
                 let message = format!("{authority} does not answer: {why}");
                 let advice = "start it, or take it out of the URL";
                 findings.push(Finding::warning("endpoint", message, advice));
-                silent.insert(authority, why);
+                unreachable.insert(authority, why);
             }
         }
     }
     match members(client).await {
         Ok(listed) => {
-            findings.extend(answers.iter().filter_map(|answer| stranger(&listed, answer)));
-            findings.extend(judge(&listed, &answers, &silent));
+            findings.extend(answers.iter().filter_map(|answer| foreign_member(&listed, answer)));
+            findings.extend(assess(&listed, &answers, &unreachable));
         }
         Err(error) => findings.push(Finding::unanswered("members", &error.into())),
     }
@@ -45,11 +45,11 @@ pub(super) async fn look(client: &Client) -> Result<Vec<Finding>> {
     let healthy: BTreeMap<_, _> =
         answers.iter().map(|(_, status)| (member_of(status), status)).collect();
     let versions: BTreeSet<_> = healthy.values().map(|status| status.version()).collect();
-    findings.extend(versions.into_iter().map(release::judge));
-    findings.extend(healthy.values().map(|status| space(status)));
+    findings.extend(versions.into_iter().map(release::assess));
+    findings.extend(healthy.values().map(|status| space_finding(status)));
     // Each member tells the alarms of all.
     let alarms: BTreeSet<_> = healthy.values().flat_map(|status| status.errors()).collect();
-    findings.extend(alarms.into_iter().map(|alarm| raised(alarm)));
+    findings.extend(alarms.into_iter().map(|alarm| alarm_finding(alarm)));
     Ok(findings)
 }
 
@@ -72,7 +72,7 @@ async fn members(client: &Client) -> Result<Listed, EtcdError> {
 type Answer<'a> = (&'a str, StatusResponse);
 
 /// Whoever answers where the URL says, and is none of the members.
-fn stranger(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding> {
+fn foreign_member(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding> {
     let (cluster, member) = (cluster_of(status), member_of(status));
     let message = if cluster != listed.cluster {
         format!("{authority} is of another cluster, got=`{cluster:x}`, want=`{:x}`", listed.cluster)
@@ -86,10 +86,10 @@ fn stranger(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding
 
 /// What became of the members. Only those that the URL names were asked: what a member advertises
 /// is somebody else's word, and is not given our password.
-fn judge(
+fn assess(
     Listed { cluster, members }: &Listed,
     answers: &[Answer<'_>],
-    silent: &BTreeMap<&str, String>,
+    unreachable: &BTreeMap<&str, String>,
 ) -> Vec<Finding> {
     let count = members.len();
     let healthy: BTreeMap<_, _> = answers
@@ -97,26 +97,28 @@ fn judge(
         .filter(|(_, status)| cluster_of(status) == *cluster)
         .map(|(_, status)| (member_of(status), status))
         .collect();
-    let (mut missing, mut unasked) = (Vec::new(), Vec::new());
+    let (mut missing, mut not_queried) = (Vec::new(), Vec::new());
     for member in members.iter().filter(|member| !healthy.contains_key(&member.id())) {
         let of_it = format!("{} ({})", name(member), urls(member));
         let mut advertised = member.client_urls().iter().map(|url| authority_of(url));
         if member.client_urls().is_empty() {
             missing.push(format!("{of_it}: it has not started yet"));
-        } else if let Some(why) = advertised.clone().find_map(|authority| silent.get(&*authority)) {
+        } else if let Some(why) =
+            advertised.clone().find_map(|authority| unreachable.get(&*authority))
+        {
             missing.push(format!("{of_it}: {why}"));
         } else if advertised.any(|one| answers.iter().any(|(authority, _)| *authority == one)) {
             missing.push(format!("{of_it}: another answers there"));
         } else {
-            unasked.push(of_it);
+            not_queried.push(of_it);
         }
     }
     let mut findings = Vec::new();
-    if !unasked.is_empty() {
+    if !not_queried.is_empty() {
         let message = format!(
             "{} of {count} members advertise what is not in the URL, and were not asked: {}",
-            unasked.len(),
-            unasked.join("; ")
+            not_queried.len(),
+            not_queried.join("; ")
         );
         let advice = "name them in the URL, unless a host in it stands for all: no other is asked";
         findings.push(Finding::warning("members", message, advice));
@@ -135,7 +137,7 @@ fn judge(
             Finding::ok("members", format!("1 member, `{}`: it has no stand-in", leader.name()))
         }
         Some(leader) => {
-            let asked = if unasked.is_empty() { "all" } else { "all that were asked" };
+            let asked = if not_queried.is_empty() { "all" } else { "all that were asked" };
             let leader = leader.name();
             let message = format!("{count} members, {asked} answer, the leader is `{leader}`");
             Finding::ok("members", message)
@@ -171,10 +173,10 @@ fn cluster_of(status: &StatusResponse) -> u64 {
     status.header().map_or(0, etcd_client::ResponseHeader::cluster_id)
 }
 
-fn space(status: &StatusResponse) -> Finding {
-    let (size, told) = (status.db_size(), status.db_size_quota());
-    let quota = if told > 0 { told } else { DEFAULT_QUOTA };
-    let assumed = if told > 0 { "" } else { ", unless another was set" };
+fn space_finding(status: &StatusResponse) -> Finding {
+    let (size, reported) = (status.db_size(), status.db_size_quota());
+    let quota = if reported > 0 { reported } else { DEFAULT_QUOTA };
+    let assumed = if reported > 0 { "" } else { ", unless another was set" };
     let member = member_of(status);
     let message = format!(
         "the database of member {member:x} has {} of {} MiB{assumed}",
@@ -187,7 +189,7 @@ fn space(status: &StatusResponse) -> Finding {
     Finding::ok("space", message)
 }
 
-fn raised(alarm: &str) -> Finding {
+fn alarm_finding(alarm: &str) -> Finding {
     let advice = match alarm {
         full if full.contains("NOSPACE") => NO_SPACE,
         corrupt if corrupt.contains("CORRUPT") => {
@@ -198,6 +200,6 @@ fn raised(alarm: &str) -> Finding {
     Finding::error("alarm", format!("a member reports: {}", alarm.trim()), advice)
 }
 
-fn told(error: EtcdError) -> String {
+fn describe(error: EtcdError) -> String {
     Error::from(error).chain().to_string()
 }

@@ -5,7 +5,7 @@ use registry_core::diagnosis::Finding;
 const UPGRADE: &str = "upgrade to 3.5.28 or later";
 
 /// Judges a release by its version, such as `3.5.16`.
-pub(super) fn judge(version: &str) -> Finding {
+pub(super) fn assess(version: &str) -> Finding {
     let Some(release) = parse(version) else {
         let message = format!("the release has a version that is none of etcd's, got=`{version}`");
         return Finding::warning("release", message, UPGRADE);
@@ -38,7 +38,7 @@ mod tests {
     use registry_core::diagnosis::Level;
 
     #[test]
-    fn releases_that_lose_events_are_told_from_those_that_do_not() {
+    fn releases_that_lose_events_are_reported() {
         let table = [
             ("3.3.27", Level::Warning),
             ("3.4.35", Level::Warning),
@@ -51,7 +51,7 @@ mod tests {
             ("3.5", Level::Warning),
         ];
         for (version, level) in table {
-            assert_eq!(judge(version).level, level, "{version}");
+            assert_eq!(assess(version).level, level, "{version}");
         }
     }
 }

@@ -1,78 +1,91 @@
-//! What events mean to a service.
+//! What the events of a watch change.
 
-use super::go_zero::Pairs;
-use super::{ServiceKeys, Skipped, Standing};
+use super::BoxError;
+use super::pairs::Pairs;
+use super::service::{Kv, ServiceLayout};
 use etcd_client::{EventType, KeyValue};
 use registry_core::Change;
-use std::fmt;
 
 /// Turns the events of a watch, revision by revision, into changes.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    keys: ServiceKeys,
-    /// What stands, in a layout that needs it.
-    pairs: Option<Pairs>,
-    /// Whether a value that cannot be decoded was reported.
+    state: State,
+    /// Whether a key that cannot be decoded was logged.
     warned: bool,
 }
 
-impl Decoder {
-    /// Goes on from the keys that stand in the range; none need be told unless
-    /// [`needs_state`](ServiceKeys::needs_state).
-    pub(crate) fn new(keys: ServiceKeys, standing: &[KeyValue]) -> Self {
-        Self::from_standing(keys, standing.iter().map(Standing::from))
-    }
-
-    pub(super) fn from_standing<'a>(
-        keys: ServiceKeys,
-        standing: impl Iterator<Item = Standing<'a>>,
-    ) -> Self {
-        let pairs = keys.needs_state().then(|| Pairs::new(&keys, standing));
-        Self { keys, pairs, warned: false }
-    }
-
-    /// What all the events of one revision mean: at most one change an instance.
-    pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
-        self.advance(events.iter().map(|(kind, kv)| (*kind, Standing::from(*kv))))
-    }
-
-    pub(super) fn advance<'a>(
-        &mut self,
-        events: impl Iterator<Item = (EventType, Standing<'a>)>,
-    ) -> Vec<Change> {
-        let warned = &mut self.warned;
-        if let Some(pairs) = &mut self.pairs {
-            return pairs.advance(events, |key, why| warn_once(warned, key, &why));
-        }
-        let keys = &self.keys;
-        events.filter_map(|(kind, put)| change(keys, kind, put, warned)).collect()
-    }
+#[derive(Debug)]
+enum State {
+    /// Each event is decoded by itself.
+    Stateless(ServiceLayout),
+    /// An event is decoded with the other key of its instance.
+    Pairs(Pairs),
 }
 
-/// What an event means by itself; nothing, if it is about a key that is not an instance's.
-fn change(
-    keys: &ServiceKeys,
-    kind: EventType,
-    put: Standing<'_>,
-    warned: &mut bool,
-) -> Option<Change> {
-    if kind == EventType::Delete {
-        return keys.id_of(put.key).map(Change::Delete);
+impl Decoder {
+    /// Starts from the keys that exist, which must be all unless the layout has no side keys.
+    pub(crate) fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
+        let mut warned = false;
+        let state = if service.has_side_keys() {
+            let pairs = Pairs::new(service, existing, |key, why| warn_once(&mut warned, key, &why));
+            State::Pairs(pairs)
+        } else {
+            State::Stateless(service)
+        };
+        Self { state, warned }
     }
-    match keys.read(put.key, put.value) {
-        Ok(instance) => Some(Change::Put(instance)),
-        Err(Skipped::Withdrawn(id)) => Some(Change::Delete(id)),
-        Err(why) => {
-            warn_once(warned, put.key, &why);
-            match why {
-                Skipped::Undecodable(id, _) | Skipped::Withdrawn(id) => Some(Change::Delete(id)),
-                Skipped::Foreign => None,
+
+    /// The changes of all events of one revision, at most one for each instance.
+    pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
+        self.apply(events.iter().map(|(kind, kv)| (*kind, Kv::from(*kv))))
+    }
+
+    pub(super) fn apply<'a>(
+        &mut self,
+        events: impl Iterator<Item = (EventType, Kv<'a>)>,
+    ) -> Vec<Change> {
+        let warned = &mut self.warned;
+        let mut report = |key: &[u8], why: BoxError| warn_once(warned, key, &why);
+        match &mut self.state {
+            State::Pairs(pairs) => pairs.apply(events, report),
+            State::Stateless(service) => {
+                events.filter_map(|(kind, kv)| change(service, kind, kv, &mut report)).collect()
             }
         }
     }
 }
 
-fn warn_once(warned: &mut bool, key: &[u8], why: &dyn fmt::Display) {
+/// The change that an event means by itself, if its key is that of an instance.
+fn change(
+    service: &ServiceLayout,
+    kind: EventType,
+    kv: Kv<'_>,
+    report: &mut impl FnMut(&[u8], BoxError),
+) -> Option<Change> {
+    let id = match service.locate(kv.key) {
+        Ok(located) => located?.1,
+        Err(why) => {
+            if kind == EventType::Put {
+                report(kv.key, why);
+            }
+            return None;
+        }
+    };
+    if kind == EventType::Delete {
+        return Some(Change::Delete(id));
+    }
+    // To overwrite a valid record with an invalid one counts as a delete.
+    match service.decode(&id, kv.value, None) {
+        Ok(Some(instance)) => Some(Change::Put(instance)),
+        Ok(None) => Some(Change::Delete(id)),
+        Err(why) => {
+            report(kv.key, why);
+            Some(Change::Delete(id))
+        }
+    }
+}
+
+fn warn_once(warned: &mut bool, key: &[u8], why: &BoxError) {
     if !*warned {
         *warned = true;
         let key = key.escape_ascii();

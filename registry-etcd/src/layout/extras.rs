@@ -1,6 +1,6 @@
 //! What an instance says beside its address, for layouts whose values are no records of ours.
 
-use super::Unreadable;
+use super::error::DecodeError;
 use registry_core::{DEFAULT_WEIGHT, Instance, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Extras {
             .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"))
     }
 
-    pub(super) fn from_json(json: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, DecodeError> {
         /// A newer form may have changed all else, so its version is the better explanation.
         #[derive(Deserialize)]
         struct Version {
@@ -45,13 +45,13 @@ impl Extras {
         }
         match serde_json::from_slice(json) {
             Ok(Version { v: VERSION }) => Ok(serde_json::from_slice(json)?),
-            Ok(Version { v }) => Err(Unreadable::Version(v)),
+            Ok(Version { v }) => Err(DecodeError::Version(v)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Says it of `instance`, which has nothing but an address.
-    pub(super) fn put_on(self, instance: Instance) -> Result<Instance, Unreadable> {
+    /// Sets it on `instance`, which has only an address.
+    pub(super) fn apply_to(self, instance: Instance) -> Result<Instance, DecodeError> {
         let instance = instance
             .with_weight(self.weight.unwrap_or(DEFAULT_WEIGHT))
             .with_status(self.status.unwrap_or_default());
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn extras_are_written_in_a_form_that_stays() {
+    fn extras_have_stable_bytes() {
         assert!(Extras::of(&plain()).is_none());
         let heavy = plain().with_weight(200).with_status(Status::Draining);
         let full = heavy.with_metadata([("zone", "eu-1"), ("a<", "\"b\"")]).unwrap();
@@ -79,7 +79,7 @@ mod tests {
         let golden =
             r#"{"metadata":{"a<":"\"b\"","zone":"eu-1"},"status":"draining","v":1,"weight":200}"#;
         assert_eq!(json, golden);
-        assert_eq!(Extras::from_json(json.as_bytes()).unwrap().put_on(plain()).unwrap(), full);
+        assert_eq!(Extras::from_json(json.as_bytes()).unwrap().apply_to(plain()).unwrap(), full);
         let light = Extras::of(&plain().with_weight(0)).unwrap().to_json();
         assert_eq!(light, r#"{"metadata":{},"status":"up","v":1,"weight":0}"#);
     }
@@ -87,20 +87,20 @@ mod tests {
     #[test]
     fn unknown_missing_and_null_fields_are_tolerated() {
         for json in [r#"{"v":1}"#, r#"{"weight":null,"v":1,"zone":[1],"metadata":null}"#] {
-            let read = Extras::from_json(json.as_bytes()).unwrap().put_on(plain()).unwrap();
+            let read = Extras::from_json(json.as_bytes()).unwrap().apply_to(plain()).unwrap();
             assert_eq!(read, plain(), "{json}");
         }
     }
 
     #[test]
-    fn what_cannot_be_understood_is_refused() {
+    fn other_versions_and_malformed_extras_are_refused() {
         for json in [r#"{"v":2,"weight":{}}"#, r#"{"v":0}"#] {
-            assert!(matches!(Extras::from_json(json.as_bytes()), Err(Unreadable::Version(_))));
+            assert!(matches!(Extras::from_json(json.as_bytes()), Err(DecodeError::Version(_))));
         }
         for json in ["", "{", "[]", "{}", "1", r#"{"v":1,"weight":-1}"#, r#"{"v":1,"status":"x"}"#]
         {
             let refused = Extras::from_json(json.as_bytes());
-            assert!(matches!(refused, Err(Unreadable::Malformed(_))), "{json}");
+            assert!(matches!(refused, Err(DecodeError::Malformed(_))), "{json}");
         }
     }
 }

@@ -7,41 +7,78 @@
 //!
 //! By custom the id is the address, though readers take any.
 
+use super::error::DecodeError;
 use super::extras::Extras;
-use super::{Record, Unreadable, bare_names, invalid};
+use super::names;
+use super::{BoxError, Encoded, Layout, ServiceKeys};
 use registry_core::record::MAX_RECORD_LEN;
-use registry_core::{Address, Instance, InstanceId, Result, ServiceName};
+use registry_core::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceName};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is in front of the ids of `service`.
-pub(super) fn prefix(root: &str, service: &ServiceName) -> String {
-    [root, service.as_str(), "/"].concat()
+pub(super) const NAME: &str = "grpc";
+
+#[derive(Debug)]
+pub(super) struct Grpc {
+    root: String,
 }
 
-pub(super) fn record(prefix: &str, instance: &Instance) -> Result<Record> {
-    let value = encode(instance).into_bytes();
-    if value.len() > MAX_RECORD_LEN {
-        let len = value.len();
-        let message = "in the grpc layout a record is at most 65536 bytes, as Go escapes it";
-        return Err(invalid(format!("{message}, got=`{len}`")));
+impl Grpc {
+    pub(super) fn new(path: &str) -> Self {
+        Self { root: names::root(path) }
     }
-    Ok(Record { key: format!("{prefix}{}", instance.id()), value, side: None })
 }
 
-/// The service of a key, of which `names` is what follows the root.
-pub(super) fn service_of(names: &[u8], value: &[u8]) -> Option<ServiceName> {
-    let (service, id) = bare_names(names)?;
-    decode(&service, &id, value).ok().flatten()?;
-    Some(service)
+impl Layout for Grpc {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn root(&self) -> &str {
+        &self.root
+    }
+
+    fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
+        Ok(ServiceKeys::new([&self.root, service.as_str(), "/"].concat()))
+    }
+
+    fn encode(&self, instance: &Instance) -> Result<Encoded> {
+        let value = encode(instance);
+        let len = value.len();
+        if len > MAX_RECORD_LEN {
+            let message = "in the grpc layout a record is at most 65536 bytes, as Go escapes it";
+            return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{len}`")));
+        }
+        Ok(Encoded::new(instance.id().as_str(), value))
+    }
+
+    fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
+        Ok(names::id(text))
+    }
+
+    fn decode(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        value: &[u8],
+        _side: Option<&[u8]>,
+    ) -> Result<Option<Instance>, BoxError> {
+        Ok(decode(service, id, value)?)
+    }
+
+    fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName> {
+        let (service, id) = names::service_and_id(key.strip_prefix(self.root.as_bytes())?)?;
+        decode(&service, &id, value).ok()??;
+        Some(service)
+    }
 }
 
 /// In the order of Go's struct.
 #[derive(Serialize)]
-struct Written<'a> {
+struct Record<'a> {
     #[serde(rename = "Op")]
     op: u8,
     #[serde(rename = "Addr")]
@@ -52,7 +89,7 @@ struct Written<'a> {
 
 fn encode(instance: &Instance) -> String {
     let (addr, metadata) = (instance.address(), Extras::of(instance));
-    let json = serde_json::to_string(&Written { op: ADD, addr, metadata })
+    let json = serde_json::to_string(&Record { op: ADD, addr, metadata })
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
     // What Go escapes beyond that can stand inside strings only.
     let mut escaped = String::with_capacity(json.len());
@@ -73,25 +110,25 @@ fn encode(instance: &Instance) -> String {
 const ADD: u8 = 0;
 const DELETE: u8 = 1;
 
-/// The instance that a record describes; none, if the record says that it is deleted.
+/// The instance that a record describes; `None` if the record says that it is deleted.
 pub(super) fn decode(
     service: &ServiceName,
     id: &InstanceId,
     value: &[u8],
-) -> Result<Option<Instance>, Unreadable> {
+) -> Result<Option<Instance>, DecodeError> {
     if value.len() > MAX_RECORD_LEN {
-        return Err(Unreadable::TooLarge(value.len()));
+        return Err(DecodeError::TooLarge(value.len()));
     }
     // Go takes what is no UTF-8 for this as well.
     let text = String::from_utf8_lossy(value);
-    let read: Read<'_> = serde_json::from_str(&text)?;
-    match read.op {
+    let decoded: Decoded<'_> = serde_json::from_str(&text)?;
+    match decoded.op {
         ADD => {
-            let plain = Instance::new(service.clone(), id.clone(), Address::new(&read.addr)?);
-            Ok(Some(with_metadata(plain, read.metadata)))
+            let plain = Instance::new(service.clone(), id.clone(), Address::new(&decoded.addr)?);
+            Ok(Some(with_metadata(plain, decoded.metadata)))
         }
         DELETE => Ok(None),
-        other => Err(Unreadable::Operation(other)),
+        other => Err(DecodeError::Operation(other)),
     }
 }
 
@@ -100,7 +137,7 @@ pub(super) fn decode(
 fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     let Some(metadata) = metadata else { return plain };
     let ours = Extras::from_json(metadata.get().as_bytes());
-    if let Ok(ours) = ours.and_then(|ours| ours.put_on(plain.clone())) {
+    if let Ok(ours) = ours.and_then(|ours| ours.apply_to(plain.clone())) {
         return ours;
     }
     let strings: Option<BTreeMap<String, String>> = serde_json::from_str(metadata.get()).ok();
@@ -110,13 +147,13 @@ fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
 /// What Go's decoder makes of an object: names in any case, the last of several, `null` for
 /// nothing.
 #[derive(Default)]
-struct Read<'a> {
+struct Decoded<'a> {
     op: u8,
     addr: String,
     metadata: Option<&'a RawValue>,
 }
 
-impl<'de> Deserialize<'de> for Read<'de> {
+impl<'de> Deserialize<'de> for Decoded<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Fields)
     }
@@ -125,26 +162,26 @@ impl<'de> Deserialize<'de> for Read<'de> {
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {
-    type Value = Read<'de>;
+    type Value = Decoded<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with Op, Addr and Metadata")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut read = Read::default();
+        let mut decoded = Decoded::default();
         while let Some(name) = map.next_key::<String>()? {
             if name.eq_ignore_ascii_case("Op") {
-                read.op = map.next_value::<Option<u8>>()?.unwrap_or(read.op);
+                decoded.op = map.next_value::<Option<u8>>()?.unwrap_or(decoded.op);
             } else if name.eq_ignore_ascii_case("Addr") {
-                read.addr = map.next_value::<Option<String>>()?.unwrap_or(read.addr);
+                decoded.addr = map.next_value::<Option<String>>()?.unwrap_or(decoded.addr);
             } else if name.eq_ignore_ascii_case("Metadata") {
-                read.metadata = Some(map.next_value()?);
+                decoded.metadata = Some(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(read)
+        Ok(decoded)
     }
 }
 

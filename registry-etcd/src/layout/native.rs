@@ -1,30 +1,77 @@
 //! This library's own layout: `<prefix>/<service>/<id>`, names escaped, holds a versioned record.
 
-use super::Record;
+use super::{BoxError, Encoded, Layout, ServiceKeys};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
-use registry_core::{Instance, InstanceId, ServiceName, record};
+use registry_core::{Instance, InstanceId, Result, ServiceName, record};
 use std::borrow::Cow;
 
-/// What is in front of the ids of `service`.
-pub(super) fn prefix(root: &str, service: &ServiceName) -> String {
-    [root, &escape(service.as_str()), "/"].concat()
+pub(super) const NAME: &str = "native";
+
+#[derive(Debug)]
+pub(super) struct Native {
+    root: String,
 }
 
-pub(super) fn record(prefix: &str, instance: &Instance) -> Record {
-    let key = [prefix, &escape(instance.id().as_str())].concat();
-    Record { key, value: record::encode(instance), side: None }
+impl Native {
+    /// Keys are under `path`, or under `registry` if it is empty.
+    pub(super) fn new(path: &str) -> Self {
+        let root = match path.trim_end_matches('/') {
+            "" => "registry/".to_owned(),
+            path => format!("{path}/"),
+        };
+        Self { root }
+    }
 }
 
-/// The id that is written like this.
-pub(super) fn id(id: &[u8]) -> Option<InstanceId> {
-    InstanceId::new(unescape(id)?).ok()
+impl Layout for Native {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn root(&self) -> &str {
+        &self.root
+    }
+
+    fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
+        Ok(ServiceKeys::new([&self.root, &*escape(service.as_str()), "/"].concat()))
+    }
+
+    fn encode(&self, instance: &Instance) -> Result<Encoded> {
+        Ok(Encoded::new(escape(instance.id().as_str()), record::encode(instance)))
+    }
+
+    fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
+        match decode_id(text) {
+            Some(id) => Ok(Some(id)),
+            // The prefix is this library's own.
+            None => Err("the key is none that this library writes".into()),
+        }
+    }
+
+    fn decode(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        value: &[u8],
+        _side: Option<&[u8]>,
+    ) -> Result<Option<Instance>, BoxError> {
+        Ok(Some(record::decode(service, id, value)?))
+    }
+
+    fn service_of(&self, key: &[u8], _value: &[u8]) -> Option<ServiceName> {
+        let names = key.strip_prefix(self.root.as_bytes())?;
+        let slash = names.iter().position(|byte| *byte == b'/')?;
+        decode_id(&names[slash + 1..])?;
+        ServiceName::new(unescape(&names[..slash])?).ok()
+    }
+
+    fn keys_suffice(&self) -> bool {
+        true
+    }
 }
 
-/// The service of a key, of which `names` is what follows the root.
-pub(super) fn service_of(names: &[u8]) -> Option<ServiceName> {
-    let slash = names.iter().position(|byte| *byte == b'/')?;
-    id(&names[slash + 1..])?;
-    ServiceName::new(unescape(&names[..slash])?).ok()
+fn decode_id(text: &[u8]) -> Option<InstanceId> {
+    InstanceId::new(unescape(text)?).ok()
 }
 
 /// What would end a name or be mistaken for an escape, and what does not print. All that is not
@@ -38,8 +85,8 @@ fn escape(name: &str) -> Cow<'_, str> {
 /// Undoes [`escape`]. Other spellings of the same name are refused, so that no two keys mean one
 /// instance.
 fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
-    let stands_as_it_is = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
-    if name.iter().all(stands_as_it_is) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
+    if name.iter().all(is_plain) {
         return str::from_utf8(name).ok().map(Cow::Borrowed); // as nearly all do
     }
     let text = percent_decode(name).decode_utf8().ok()?;
@@ -49,12 +96,14 @@ fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Form, Layout, ServiceKeys, Skipped};
     use super::*;
+    use crate::layout::keyspace::Keyspace;
+    use crate::layout::service::{Part, ServiceLayout};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
-    fn native(path: &str) -> Layout {
-        Layout::new(Form::Native, path)
+    fn native(path: &str) -> Keyspace {
+        Keyspace::new(Arc::new(Native::new(path)))
     }
 
     fn instance(service: &str, id: &str) -> Instance {
@@ -62,16 +111,24 @@ mod tests {
         Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
     }
 
-    fn key(layout: &Layout, instance: &Instance) -> String {
+    fn key(layout: &Keyspace, instance: &Instance) -> String {
         layout.record(instance).unwrap().key
     }
 
-    fn keys(layout: &Layout, service: &str) -> ServiceKeys {
+    fn keys(layout: &Keyspace, service: &str) -> ServiceLayout {
         layout.service(&service.parse().unwrap()).unwrap()
     }
 
+    /// The id of a key of the service; `None` if the key is foreign.
+    fn id_of(keys: &ServiceLayout, key: &[u8]) -> Option<InstanceId> {
+        keys.locate(key).ok()?.map(|(part, id)| {
+            assert_eq!(part, Part::Key);
+            id
+        })
+    }
+
     #[test]
-    fn a_record_is_written_in_a_form_that_stays() {
+    fn record_has_stable_bytes() {
         let record = native("").record(&instance("user.rpc", "node-1").with_weight(7)).unwrap();
         assert_eq!(record.key, "registry/user.rpc/node-1");
         let value = r#"{"v":1,"address":"10.0.0.1:80","weight":7,"status":"up","metadata":{}}"#;
@@ -81,24 +138,24 @@ mod tests {
         assert_eq!(key(&layout, &instance("a/b c", "1%2F")), "prod/eu/a%2Fb c/1%252F");
         assert_eq!(key(&layout, &instance("\u{e9}~", ".")), "prod/eu/%C3%A9~/.");
         let keys = keys(&layout, "a/b");
-        assert_eq!((keys.start(), keys.end()), ("prod/eu/a%2Fb/", "prod/eu/a%2Fb0"));
+        assert_eq!((keys.start(), keys.end()), (&b"prod/eu/a%2Fb/"[..], &b"prod/eu/a%2Fb0"[..]));
         let cursor = keys.origin().cursor(registry_core::Revision::new(7), "x");
         assert_eq!(cursor.to_string(), "1:etcd:native%3Aprod/eu/:a/b:7:x");
     }
 
     #[test]
-    fn no_service_has_the_keys_of_another() {
+    fn services_share_no_keys() {
         let layout = native("r");
         let user = keys(&layout, "user");
-        assert!(user.id_of(b"r/user/1").is_some());
+        assert!(id_of(&user, b"r/user/1").is_some());
         for other in ["r/user2/1", "r/user", "r/use/1", "s/user/1"] {
-            assert_eq!(user.id_of(other.as_bytes()), None, "{other}");
+            assert_eq!(id_of(&user, other.as_bytes()), None, "{other}");
         }
-        assert_eq!(user.id_of(key(&layout, &instance("user/a", "1")).as_bytes()), None);
+        assert_eq!(id_of(&user, key(&layout, &instance("user/a", "1")).as_bytes()), None);
     }
 
     #[test]
-    fn a_key_that_would_not_be_written_is_foreign() {
+    fn key_in_another_spelling_is_foreign() {
         let layout = native("r");
         let user = keys(&layout, "user");
         let foreign = [
@@ -114,13 +171,14 @@ mod tests {
             "r/user/%0A",
         ];
         for key in foreign {
-            assert!(matches!(user.read(key.as_bytes(), b"{}"), Err(Skipped::Foreign)), "{key}");
-            assert_eq!(layout.service_of(key.as_bytes(), b""), None, "{key}");
+            assert!(user.locate(key.as_bytes()).is_err(), "{key}");
+            assert_eq!(layout.layout().service_of(key.as_bytes(), b""), None, "{key}");
         }
         for key in ["r/", "r//1", "r/user", "r/%2Fuser/1", "x/user/1"] {
-            assert_eq!(layout.service_of(key.as_bytes(), b""), None, "{key}");
+            assert_eq!(layout.layout().service_of(key.as_bytes(), b""), None, "{key}");
         }
-        assert!(matches!(user.read(b"r/user/a", b"{}"), Err(Skipped::Undecodable(..))));
+        let id = id_of(&user, b"r/user/a").unwrap();
+        assert!(user.decode(&id, b"{}", None).is_err());
     }
 
     proptest! {
@@ -136,16 +194,16 @@ mod tests {
             let key = record.key.as_bytes();
             prop_assert!(key.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", record.key);
             let keys = layout.service(&service).unwrap();
-            prop_assert_eq!(keys.id_of(key), Some(id));
-            prop_assert_eq!(keys.read(key, &record.value).unwrap(), instance);
-            prop_assert_eq!(layout.service_of(key, b""), Some(service));
+            prop_assert_eq!(id_of(&keys, key), Some(id.clone()));
+            prop_assert_eq!(keys.decode(&id, &record.value, None).unwrap(), Some(instance));
+            prop_assert_eq!(layout.layout().service_of(key, b""), Some(service));
         }
 
         #[test]
-        fn no_two_keys_mean_one_instance(id: Vec<u8>) {
+        fn two_keys_never_mean_the_same_instance(id: Vec<u8>) {
             let layout = native("r");
             let key = [b"r/user/", id.as_slice()].concat();
-            if let Some(id) = keys(&layout, "user").id_of(&key) {
+            if let Some(id) = id_of(&keys(&layout, "user"), &key) {
                 let written = self::key(&layout, &instance("user", id.as_str()));
                 prop_assert_eq!(written.into_bytes(), key);
             }

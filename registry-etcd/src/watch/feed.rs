@@ -1,20 +1,21 @@
 //! What etcd says to one watcher, as batches.
 
-use super::chain::Chain;
+use super::versions::KeyVersions;
 use crate::client::cluster_and_revision;
-use crate::cursor::{History, Proof, Stamp};
+use crate::cursor::{History, KeyMeta, Proof};
 use crate::error::EtcdError;
-use crate::layout::{Decoder, ServiceKeys};
+use crate::layout::decoder::Decoder;
+use crate::layout::service::ServiceLayout;
 use etcd_client::{EventType, KeyValue, WatchResponse};
 use registry_core::{Batch, Change, Cursor, Error, Publisher, Revision, Watch};
 
 /// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
 /// a stream, so one that nobody drains would stall all others.
 pub(super) struct Feed {
-    keys: ServiceKeys,
+    service: ServiceLayout,
     decoder: Decoder,
     history: History,
-    chain: Chain,
+    versions: KeyVersions,
     /// How far the watch has come.
     revision: u64,
     publisher: Option<Publisher>,
@@ -23,22 +24,22 @@ pub(super) struct Feed {
 impl Feed {
     /// Goes on from `revision`, up to which `history` leads.
     pub(super) fn new(
-        keys: ServiceKeys,
+        service: ServiceLayout,
         decoder: Decoder,
         history: History,
         revision: u64,
     ) -> Self {
-        let chain = Chain::default();
-        Self { keys, decoder, history, chain, revision, publisher: None }
+        let versions = KeyVersions::default();
+        Self { service, decoder, history, versions, revision, publisher: None }
     }
 
-    /// A watch after `after`, of what was held for it and of what is to come. `false` means that it is
+    /// A watch after `after`, of what was buffered for it and of what is to come. `false` means that it is
     /// over already.
     ///
-    /// What was held is no lag: nobody could have read it before.
-    pub(super) fn open(&mut self, after: Cursor, held: &[WatchResponse]) -> (Watch, bool) {
+    /// What was buffered is no lag: nobody could have read it before.
+    pub(super) fn open(&mut self, after: Cursor, buffered: &[WatchResponse]) -> (Watch, bool) {
         let (mut backlog, mut end) = (Vec::new(), None);
-        for response in held {
+        for response in buffered {
             match self.read(response) {
                 Ok(mut batches) => backlog.append(&mut batches),
                 Err(error) => {
@@ -56,7 +57,7 @@ impl Feed {
     }
 
     /// Takes in a response. `false` means that the watch is over.
-    pub(super) fn take(&mut self, response: &WatchResponse) -> bool {
+    pub(super) fn push(&mut self, response: &WatchResponse) -> bool {
         match self.read(response) {
             Ok(batches) => {
                 let Some(publisher) = &mut self.publisher else { return false };
@@ -77,14 +78,14 @@ impl Feed {
     }
 
     /// What it stands at: the service, the proof of its history, and the revision that holds for.
-    pub(super) fn standing(&self) -> (&ServiceKeys, &Proof, u64) {
-        (&self.keys, self.history.proof(), self.revision)
+    pub(super) fn position(&self) -> (&ServiceLayout, &Proof, u64) {
+        (&self.service, self.history.proof(), self.revision)
     }
 
     /// The batches of one response. etcd never splits a revision over two.
     fn read(&mut self, response: &WatchResponse) -> Result<Vec<Batch>, EtcdError> {
         if response.canceled() {
-            return Err(super::cancellation(response));
+            return Err(cancellation(response));
         }
         if response.events().is_empty() {
             // Only the notification of this watcher tells how far it has come. The reply to a request
@@ -104,12 +105,12 @@ impl Feed {
 
     /// The batch of one revision, unless it was read before: etcd issues 15275 and 20221.
     fn batch(&mut self, events: &[(EventType, &KeyValue)]) -> Result<Option<Batch>, EtcdError> {
-        let revision = Stamp::from(events[0].1).modified;
+        let revision = KeyMeta::from(events[0].1).modified;
         if revision <= self.revision {
             return Ok(None);
         }
         for (kind, kv) in events {
-            self.chain.advance(*kind, kv)?;
+            self.versions.advance(*kind, kv)?;
             self.history.advance(*kind, (*kv).into());
         }
         let changes = self.decoder.changes(events);
@@ -119,6 +120,14 @@ impl Feed {
     fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
         self.revision = revision;
         let proof = self.history.proof();
-        Batch::new(self.keys.origin().cursor(Revision::new(revision), proof), changes)
+        Batch::new(self.service.origin().cursor(Revision::new(revision), proof), changes)
+    }
+}
+
+/// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.
+pub(super) fn cancellation(response: &WatchResponse) -> EtcdError {
+    match response.compact_revision() {
+        0 => EtcdError::Canceled(response.cancel_reason().to_owned()),
+        revision => EtcdError::Compacted(revision),
     }
 }

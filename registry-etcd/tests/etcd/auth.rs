@@ -1,6 +1,6 @@
 //! Users, passwords, and tokens that run out.
 
-use crate::support::{Fixture, claim, gone, instance, name, next, put, within};
+use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
@@ -51,13 +51,13 @@ impl Guarded {
     }
 
     /// Lets every token run out. A token lives on while it is used, so this must be waited for.
-    async fn outlive_all_tokens() {
+    async fn wait_until_tokens_expire() {
         sleep(Duration::from_secs(TOKEN_TTL + 2)).await;
     }
 }
 
 #[tokio::test]
-async fn who_has_a_password_is_let_in_and_no_other() {
+async fn only_the_right_password_is_accepted() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let one = instance("user", "1");
@@ -80,7 +80,7 @@ async fn who_has_a_password_is_let_in_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_user_without_leave_for_the_prefix_is_denied() {
+async fn user_without_permission_for_the_prefix_is_denied() {
     let guarded = Guarded::start().await;
     let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
     let url = format!("{url}/elsewhere").parse().unwrap();
@@ -89,7 +89,7 @@ async fn a_user_without_leave_for_the_prefix_is_denied() {
 }
 
 #[tokio::test]
-async fn who_may_read_one_service_in_the_layout_of_go_zero_may_connect() {
+async fn permission_for_one_service_suffices_to_connect_with_go_zero() {
     let guarded = Guarded::start().await;
     let mut auth = guarded.root.auth_client();
     // Both of its keys: `0` is the byte after `/`.
@@ -106,7 +106,7 @@ async fn who_may_read_one_service_in_the_layout_of_go_zero_may_connect() {
 }
 
 #[tokio::test]
-async fn a_member_that_says_nothing_when_asked_for_a_token_is_passed_over() {
+async fn connect_skips_a_member_silent_on_authentication() {
     let guarded = Guarded::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = listener.local_addr().unwrap();
@@ -122,7 +122,7 @@ async fn a_member_that_says_nothing_when_asked_for_a_token_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_token_that_ran_out_is_replaced_for_calls_and_for_watches() {
+async fn expired_token_is_replaced_for_calls_and_watches() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let (one, two, user) = (instance("user", "1"), instance("user", "2"), name("user"));
@@ -131,31 +131,31 @@ async fn a_token_that_ran_out_is_replaced_for_calls_and_for_watches() {
     let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
 
     // First for a watch: a new one on the stream that stands, whose token has run out.
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     let mut second = within(registry.watch(&user, now.cursor())).await.unwrap();
     // Then for each kind of call.
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     within(registry.keep_alive(&lease)).await.unwrap();
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     let other = within(registry.register(&two, &claim(60))).await.unwrap();
     // Those that stood go on.
     for watch in [&mut watch, &mut second] {
         assert_eq!(next(watch).await.changes, [put(&two)]);
     }
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     within(registry.deregister(&other)).await.unwrap();
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     assert_eq!(within(registry.load(&user)).await.unwrap().instances().len(), 1);
     for watch in [&mut watch, &mut second] {
-        assert_eq!(next(watch).await.changes, [gone("2")]);
+        assert_eq!(next(watch).await.changes, [deleted("2")]);
     }
 }
 
 #[tokio::test]
-async fn calls_that_find_the_token_run_out_together_ask_for_one() {
+async fn concurrent_calls_replace_an_expired_token_once() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     let before = guarded.authentications().await;
     let (registry, user) = (&registry, name("user"));
     let loads = (0..20).map(|_| registry.load(&user));
@@ -166,14 +166,14 @@ async fn calls_that_find_the_token_run_out_together_ask_for_one() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_is_denied_and_not_tried_for_ever() {
+async fn changed_password_is_denied_without_endless_retries() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let user = name("user");
     let now = within(registry.load(&user)).await.unwrap();
     let mut auth = guarded.root.auth_client();
     within(auth.user_change_password("app", "another")).await.unwrap();
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     let before = guarded.authentications().await;
     let error = within(registry.load(&user)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
@@ -186,7 +186,7 @@ async fn a_password_that_was_changed_is_denied_and_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn signed_tokens_that_are_void_are_replaced() {
+async fn invalid_jwt_tokens_are_replaced() {
     let options =
         ServerOptions { url: None, arguments: EtcdTokens::Jwt.arguments(), ..Etcd::options() };
     let etcd = within(Etcd::start_with(options)).await.unwrap();
@@ -198,7 +198,7 @@ async fn signed_tokens_that_are_void_are_replaced() {
     let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
 
     // They expire, used or not.
-    Guarded::outlive_all_tokens().await;
+    Guarded::wait_until_tokens_expire().await;
     let lease = within(registry.register(&one, &claim(60))).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
     // And a change of users makes them void: "revision of auth store is old".
@@ -212,5 +212,5 @@ async fn signed_tokens_that_are_void_are_replaced() {
     let now = within(registry.load(&user)).await.unwrap();
     within(registry.watch(&user, now.cursor())).await.unwrap();
     within(registry.deregister(&lease)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [gone("1")], "what stood goes on");
+    assert_eq!(next(&mut watch).await.changes, [deleted("1")], "what stood goes on");
 }

@@ -57,7 +57,7 @@ impl Fleet {
     }
 
     /// For so long, nobody leaves the view and all count themselves as registered at the end.
-    async fn assert_nobody_is_lost_for(&mut self, time: Duration) {
+    async fn assert_no_instance_lost_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         let count = self.registrations.len();
         loop {
@@ -81,7 +81,7 @@ impl Fleet {
     }
 
     /// A new one is registered, and seen.
-    async fn assert_news_arrive(&mut self) {
+    async fn assert_updates_arrive(&mut self) {
         let n = self.registrations.len();
         self.add(self.registry.clone(), n).await;
         self.until_shown(n + 1).await;
@@ -99,41 +99,41 @@ fn view(registry: &Arc<EtcdRegistry>) -> View {
 
 /// Does something to the leader, and sees that nobody is lost by it: for as long as leases live on
 /// when nobody renews them.
-async fn nobody_is_lost_when(strike: impl FnOnce(&mut Process)) -> Fleet {
+async fn no_instance_is_lost_when(strike: impl FnOnce(&mut Process)) -> Fleet {
     let mut fleet = Fleet::start().await;
     let leader = within(fleet.cluster.leader()).await.unwrap();
     strike(fleet.cluster.process(leader));
-    fleet.assert_news_arrive().await;
-    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+    fleet.assert_updates_arrive().await;
+    fleet.assert_no_instance_lost_for(3 * TTL).await;
     let successor = within(fleet.cluster.leader()).await.unwrap();
     assert_ne!(successor, leader);
     fleet
 }
 
 #[tokio::test]
-async fn a_killed_leader_costs_no_instance() {
-    nobody_is_lost_when(|leader| leader.kill().unwrap()).await;
+async fn killed_leader_loses_no_instance() {
+    no_instance_is_lost_when(|leader| leader.kill().unwrap()).await;
 }
 
 #[tokio::test]
-async fn a_leader_that_stands_still_costs_no_instance() {
-    nobody_is_lost_when(|leader| leader.pause().unwrap()).await;
+async fn paused_leader_loses_no_instance() {
+    no_instance_is_lost_when(|leader| leader.pause().unwrap()).await;
 }
 
 #[tokio::test]
-async fn a_leader_that_is_cut_off_with_its_clients_costs_no_instance() {
+async fn leader_partitioned_with_its_clients_loses_no_instance() {
     let mut fleet = Fleet::start().await;
     let leader = within(fleet.cluster.leader()).await.unwrap();
     timeout(RECOVERED, fleet.cluster.partition(leader)).await.unwrap().unwrap();
-    fleet.assert_news_arrive().await;
-    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+    fleet.assert_updates_arrive().await;
+    fleet.assert_no_instance_lost_for(3 * TTL).await;
     timeout(RECOVERED, fleet.cluster.heal()).await.unwrap().unwrap();
-    fleet.assert_news_arrive().await;
-    fleet.assert_nobody_is_lost_for(TTL).await;
+    fleet.assert_updates_arrive().await;
+    fleet.assert_no_instance_lost_for(TTL).await;
 }
 
 #[tokio::test]
-async fn a_member_that_is_cut_off_does_not_answer_from_the_past() {
+async fn partitioned_member_serves_no_stale_reads() {
     let mut cluster = timeout(RECOVERED, EtcdCluster::start()).await.unwrap().unwrap();
     let cut_off = (within(cluster.leader()).await.unwrap() + 1) % 3;
     let alone = cluster.endpoint(cut_off).replace("http://", "etcd://").parse().unwrap();
@@ -151,7 +151,7 @@ async fn a_member_that_is_cut_off_does_not_answer_from_the_past() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_wiped_has_diverged_and_is_filled_again() {
+async fn wiped_cluster_has_diverged_and_is_filled_again() {
     let mut fleet = Fleet::start().await;
     let before = within(fleet.registry.load(&name("user"))).await.unwrap();
     for member in 0..3 {
@@ -170,5 +170,5 @@ async fn a_cluster_that_was_wiped_has_diverged_and_is_filled_again() {
     let kind = timeout(RECOVERED, diverged).await.unwrap();
     assert_eq!(kind, registry_core::ErrorKind::Diverged);
     // All are back by their next renewal, and none ever left the view.
-    fleet.assert_nobody_is_lost_for(3 * TTL).await;
+    fleet.assert_no_instance_lost_for(3 * TTL).await;
 }

@@ -1,6 +1,6 @@
 //! Servers that are not there, do not answer, or refuse.
 
-use crate::support::{Fixture, claim, end, instance, name, within};
+use crate::support::{Fixture, claim, end_error, instance, name, within};
 use registry_core::{ErrorKind, Registry};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use std::error::Error as _;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// Gives up soon, and notices a dead connection soon.
-fn impatient() -> EtcdOptions {
+fn short_timeouts() -> EtcdOptions {
     EtcdOptions {
         request_timeout: Duration::from_millis(500),
         connect_timeout: Duration::from_millis(500),
@@ -20,7 +20,7 @@ fn impatient() -> EtcdOptions {
 }
 
 #[tokio::test]
-async fn connecting_where_nobody_listens_is_unavailable_and_says_why() {
+async fn connect_to_a_closed_port_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -33,19 +33,19 @@ async fn connecting_where_nobody_listens_is_unavailable_and_says_why() {
 }
 
 #[tokio::test]
-async fn connecting_to_one_that_says_nothing_is_unavailable() {
+async fn connect_to_a_silent_server_is_unavailable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("etcd://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let error = within(EtcdRegistry::connect_with(&target, impatient())).await.unwrap_err();
+    let error = within(EtcdRegistry::connect_with(&target, short_timeouts())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.source().unwrap().to_string(), "no answer within 500ms");
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_makes_every_call_unavailable_in_time() {
+async fn paused_server_makes_every_call_unavailable_in_time() {
     let mut etcd = Fixture::start().await;
     let target = etcd.server.url().parse().unwrap();
-    let registry = within(EtcdRegistry::connect_with(&target, impatient())).await.unwrap();
+    let registry = within(EtcdRegistry::connect_with(&target, short_timeouts())).await.unwrap();
     let (one, user, claim) = (instance("user", "1"), name("user"), claim(60));
     let lease = within(registry.register(&one, &claim)).await.unwrap();
     let now = within(registry.load(&user)).await.unwrap();
@@ -66,7 +66,7 @@ async fn a_server_that_stands_still_makes_every_call_unavailable_in_time() {
         assert_eq!(failure.unwrap_err().kind(), ErrorKind::Unavailable);
     }
     assert!(took < Duration::from_secs(4), "six calls of half a second took {took:?}");
-    assert_eq!(end(&mut quiet).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut quiet).await, ErrorKind::Unavailable);
 
     etcd.server.process().unwrap().resume().unwrap();
     // What was sent before the pause ended may still be served: the revocation, too.
@@ -75,11 +75,11 @@ async fn a_server_that_stands_still_makes_every_call_unavailable_in_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_makes_calls_unavailable_until_it_is_back() {
+async fn killed_server_makes_calls_unavailable_until_its_restart() {
     let mut etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     etcd.server.process().unwrap().kill().unwrap();
-    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
     let error = within(etcd.registry.load(&name("user"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     within(etcd.server.process().unwrap().restart()).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_server_that_is_gone_makes_calls_unavailable_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_credentials_denies() {
+async fn server_with_authentication_denies() {
     let etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     let now = etcd.load("user").await;
@@ -107,11 +107,11 @@ async fn a_server_that_wants_credentials_denies() {
     for failure in failures {
         assert_eq!(failure.unwrap_err().kind(), ErrorKind::Denied);
     }
-    assert_eq!(etcd.refusal("user", now.cursor()).await, ErrorKind::Denied);
+    assert_eq!(etcd.watch_error("user", now.cursor()).await, ErrorKind::Denied);
 }
 
 #[tokio::test]
-async fn a_registry_shows_where_it_is() {
+async fn debug_shows_the_endpoints() {
     let etcd = Fixture::start().await;
     let shown = format!("{:?}", etcd.registry);
     let endpoint = etcd.server.endpoint();

@@ -1,6 +1,6 @@
 //! Beside a fleet of go-zero, whose side is played with the very operations it makes on etcd.
 
-use crate::support::{Fixture, claim, connect_as, gone, instance, name, next, put, within};
+use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
 use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -28,7 +28,7 @@ async fn publish(etcd: &Fixture, id: Option<i64>, address: &str) -> (i64, String
 }
 
 /// What a subscriber in Go lists.
-async fn listed_in_go(etcd: &Fixture) -> Vec<(String, String)> {
+async fn list_as_go_zero(etcd: &Fixture) -> Vec<(String, String)> {
     etcd.range("user.rpc/", "user.rpc0").await
 }
 
@@ -37,7 +37,7 @@ fn pair(key: &str, value: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_we_register_is_one_key_as_a_go_publisher_puts_it() {
+async fn register_writes_one_key_like_a_go_publisher() {
     let etcd = start().await;
     let claim = claim(10);
     let id = claim.lease().to_string();
@@ -45,7 +45,7 @@ async fn what_we_register_is_one_key_as_a_go_publisher_puts_it() {
     let lease = etcd.register(&one, &claim).await.unwrap();
 
     let key = format!("user.rpc/{id}");
-    assert_eq!(listed_in_go(&etcd).await, [pair(&key, "192.168.1.5:8081")]);
+    assert_eq!(list_as_go_zero(&etcd).await, [pair(&key, "192.168.1.5:8081")]);
     let stored = etcd.stored(&key).await.unwrap();
     assert_eq!((stored.lease().to_string(), stored.version()), (id, 1));
     assert_eq!(stored.mod_revision().cast_unsigned(), lease.revision().get());
@@ -75,7 +75,7 @@ async fn etcdctl_shows_the_bytes_of_go_zero_and_puts_what_we_list() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_is_killed_is_gone_a_ttl_after_its_last_renewal_and_not_before() {
+async fn killed_publisher_expires_a_ttl_after_its_last_renewal() {
     const TTL: Duration = Duration::from_secs(3);
     let etcd = start().await;
     let lease = etcd.grant(3).await;
@@ -91,7 +91,7 @@ async fn a_publisher_that_is_killed_is_gone_a_ttl_after_its_last_renewal_and_not
     assert!(renewed.iter().all(|line| line.contains("keepalived")), "{renewed:?}");
     assert_eq!(etcd.load("user.rpc").await.instances().len(), 1, "it outlived its first ttl");
 
-    assert_eq!(next(&mut watch).await.changes, [gone(&lease.to_string())]);
+    assert_eq!(next(&mut watch).await.changes, [deleted(&lease.to_string())]);
     let gone_after = last_renewal.elapsed();
     // A renewal is said some milliseconds after it was made; etcd looks twice a second.
     let early = TTL.saturating_sub(gone_after);
@@ -134,27 +134,27 @@ async fn etcdctl(etcd: &Fixture, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_restart_under_a_configured_id_overwrites_and_the_old_revoke_takes_nothing() {
+async fn restart_under_a_configured_id_survives_the_old_revoke() {
     let etcd = start().await;
     let old = claim(10);
     let lease = etcd.register(&at("7", "10.0.0.1:80"), &old).await.unwrap();
     let mut watch = etcd.watch("user.rpc").await;
     let (new, _) = publish(&etcd, Some(7), "10.0.0.2:80").await;
     etcd.deregister(&lease).await.unwrap();
-    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/7", "10.0.0.2:80")]);
+    assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/7", "10.0.0.2:80")]);
 
     let ours = claim(10).with_takeover(true);
     let moved = at("7", "10.0.0.3:80");
     etcd.register(&moved, &ours).await.unwrap();
     assert_eq!(etcd.leases().await, [ours.lease().get()], "the lease {new} is revoked");
-    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/7", "10.0.0.3:80")]);
+    assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/7", "10.0.0.3:80")]);
     // Never an empty step.
     assert_eq!(next(&mut watch).await.changes, [put(&at("7", "10.0.0.2:80"))]);
     assert_eq!(next(&mut watch).await.changes, [put(&moved)]);
 }
 
 #[tokio::test]
-async fn an_id_that_a_go_publisher_holds_is_not_taken_without_leave() {
+async fn id_held_by_a_go_publisher_needs_a_takeover() {
     let etcd = start().await;
     let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
     let outcome = etcd.register(&at(&id, "10.0.0.2:80"), &claim(10)).await;
@@ -163,7 +163,7 @@ async fn an_id_that_a_go_publisher_holds_is_not_taken_without_leave() {
 }
 
 #[tokio::test]
-async fn what_others_put_is_listed_if_it_is_a_direct_child() {
+async fn only_direct_children_are_listed() {
     let etcd = start().await;
     etcd.put("user.rpc/abc", "10.0.0.1:80").await;
     let (_, id) = publish(&etcd, None, "10.0.0.2:80").await;
@@ -182,7 +182,7 @@ async fn what_others_put_is_listed_if_it_is_a_direct_child() {
 
 /// Of two keys with one value go-zero's readers make one endpoint; here that is the balancer's.
 #[tokio::test]
-async fn two_keys_with_one_value_are_two_instances_until_each_goes() {
+async fn two_keys_with_one_value_are_two_instances() {
     let etcd = start().await;
     let mut watch = etcd.watch("user.rpc").await;
     let (_, first) = publish(&etcd, None, "10.0.0.1:80").await;
@@ -191,15 +191,15 @@ async fn two_keys_with_one_value_are_two_instances_until_each_goes() {
         assert_eq!(next(&mut watch).await.changes, [put(&at(id, "10.0.0.1:80"))]);
     }
     etcd.delete(&format!("user.rpc/{first}")).await;
-    assert_eq!(next(&mut watch).await.changes, [gone(&first)]);
+    assert_eq!(next(&mut watch).await.changes, [deleted(&first)]);
     assert_eq!(etcd.load("user.rpc").await.instances().len(), 1);
     etcd.revoke(second_lease).await;
-    assert_eq!(next(&mut watch).await.changes, [gone(&second)]);
+    assert_eq!(next(&mut watch).await.changes, [deleted(&second)]);
     assert!(etcd.load("user.rpc").await.instances().is_empty());
 }
 
 #[tokio::test]
-async fn a_new_value_under_a_key_is_one_replacement() {
+async fn new_value_under_a_key_is_one_change() {
     let etcd = start().await;
     let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
     let mut watch = etcd.watch("user.rpc").await;
@@ -208,7 +208,7 @@ async fn a_new_value_under_a_key_is_one_replacement() {
 }
 
 #[tokio::test]
-async fn a_key_of_ours_that_was_deleted_or_revoked_is_noticed_and_comes_back() {
+async fn deleted_or_revoked_key_is_detected_and_registered_again() {
     let etcd = start().await;
     let (one, first) = (at("7", "10.0.0.1:80"), claim(10));
     let lease = etcd.register(&one, &first).await.unwrap();
@@ -225,11 +225,11 @@ async fn a_key_of_ours_that_was_deleted_or_revoked_is_noticed_and_comes_back() {
     let second = claim(10);
     etcd.register(&one, &second).await.unwrap();
     assert_eq!(etcd.stored("user.rpc/7").await.unwrap().lease(), second.lease().get());
-    assert_eq!(listed_in_go(&etcd).await.len(), 1);
+    assert_eq!(list_as_go_zero(&etcd).await.len(), 1);
 }
 
 #[tokio::test]
-async fn once_withdrawn_nothing_is_left() {
+async fn deregister_leaves_no_key_and_no_lease() {
     let etcd = start().await;
     let lease = etcd.register(&at("7", "10.0.0.1:80").with_weight(7), &claim(10)).await.unwrap();
     assert_eq!(etcd.range("\0", "\0").await.len(), 2);
@@ -239,7 +239,7 @@ async fn once_withdrawn_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn what_this_layout_cannot_say_is_invalid_before_anything_is_sent() {
+async fn inexpressible_instance_is_invalid_before_any_request() {
     let etcd = start().await;
     let before = etcd.revision().await;
     let side = instance("user.rpc.~meta", "7");
@@ -250,12 +250,12 @@ async fn what_this_layout_cannot_say_is_invalid_before_anything_is_sent() {
     let error = within(etcd.registry.load(&name("a.~meta"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let now = etcd.load("a").await;
-    assert_eq!(etcd.refusal("a.~meta", now.cursor()).await, ErrorKind::Invalid);
+    assert_eq!(etcd.watch_error("a.~meta", now.cursor()).await, ErrorKind::Invalid);
     assert_eq!((etcd.revision().await, etcd.leases().await), (before, vec![]));
 }
 
 #[tokio::test]
-async fn a_list_has_every_name_with_an_endpoint_and_no_side_key() {
+async fn service_list_has_every_name_with_an_endpoint_and_no_side_key() {
     let etcd = start().await;
     publish(&etcd, None, "10.0.0.1:80").await;
     for name in ["prod/order.rpc", "a"] {
@@ -269,7 +269,7 @@ async fn a_list_has_every_name_with_an_endpoint_and_no_side_key() {
 }
 
 #[tokio::test]
-async fn a_path_in_the_url_is_in_front_of_every_key() {
+async fn path_of_the_url_prefixes_every_key() {
     let etcd = Fixture::start_as("/prod?layout=go-zero").await;
     let one = at("7", "10.0.0.1:80").with_weight(7);
     etcd.register(&one, &claim(10)).await.unwrap();
@@ -288,7 +288,7 @@ async fn a_path_in_the_url_is_in_front_of_every_key() {
 }
 
 #[tokio::test]
-async fn a_key_with_a_leading_slash_is_shared_both_ways() {
+async fn key_with_a_leading_slash_is_shared_both_ways() {
     let etcd = Fixture::start_as("//?layout=go-zero").await;
     let theirs = instance("grpc/svc", "1").with_address("10.0.0.1:80".parse().unwrap());
     etcd.put("/grpc/svc/1", "10.0.0.1:80").await;
@@ -307,11 +307,11 @@ async fn a_key_with_a_leading_slash_is_shared_both_ways() {
 
 /// The ids of a Go publisher are its leases, and etcd draws them from all of `i64` above 0.
 #[tokio::test]
-async fn the_largest_lease_is_an_id_like_any_other() {
+async fn largest_lease_id_is_a_valid_id() {
     let etcd = start().await;
     let claim = Claim::new(Duration::from_secs(10)).unwrap();
     let claim = claim.with_lease(LeaseId::new(i64::MAX).unwrap());
     let one = at(&i64::MAX.to_string(), "10.0.0.1:80");
     etcd.register(&one, &claim).await.unwrap();
-    assert_eq!(listed_in_go(&etcd).await, [pair("user.rpc/9223372036854775807", "10.0.0.1:80")]);
+    assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/9223372036854775807", "10.0.0.1:80")]);
 }

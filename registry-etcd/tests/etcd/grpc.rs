@@ -1,13 +1,13 @@
 //! The layout of etcd's own resolver for gRPC in Go.
 
-use crate::support::{Fixture, claim, connect_as, gone, instance, name, next, put, within};
+use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
 use registry_core::{ErrorKind, Registry};
 
 const GRPC: &str = "?layout=grpc";
 const PLAIN: &str = r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#;
 
 #[tokio::test]
-async fn what_we_register_is_what_the_manager_of_endpoints_adds() {
+async fn register_writes_what_the_go_endpoint_manager_adds() {
     let etcd = Fixture::start_as(GRPC).await;
     let one = instance("user.rpc", "10.0.0.1:8080");
     let claim = claim(10);
@@ -38,7 +38,7 @@ async fn what_we_register_is_what_the_manager_of_endpoints_adds() {
 }
 
 #[tokio::test]
-async fn what_a_go_program_adds_updates_and_deletes_is_seen() {
+async fn watch_sees_what_a_go_program_adds_updates_and_deletes() {
     let etcd = Fixture::start_as(GRPC).await;
     let mut watch = etcd.watch("user.rpc").await;
     let plain = instance("user.rpc", "a");
@@ -52,14 +52,14 @@ async fn what_a_go_program_adds_updates_and_deletes_is_seen() {
     etcd.put("user.rpc/x/1", PLAIN).await;
     etcd.put("user.rpc/bad", "10.0.0.1:8080").await;
     etcd.put("user.rpc2/a", PLAIN).await;
-    assert_eq!(next(&mut watch).await.changes, [gone("bad")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("bad")]);
     let found = etcd.load("user.rpc").await;
     assert_eq!(found.instances().iter().collect::<Vec<_>>(), [&zoned]);
     assert_eq!(found.undecodable(), 1);
     etcd.watch_after("user.rpc", found.cursor()).await.unwrap();
 
     etcd.put("user.rpc/a", PLAIN.replace(":0,", ":1,")).await;
-    assert_eq!(next(&mut watch).await.changes, [gone("a")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("a")]);
     let found = etcd.load("user.rpc").await;
     assert_eq!((found.instances().len(), found.undecodable()), (0, 1));
     let listed = within(etcd.registry.services()).await.unwrap();
@@ -67,7 +67,7 @@ async fn what_a_go_program_adds_updates_and_deletes_is_seen() {
 }
 
 #[tokio::test]
-async fn a_path_in_the_url_is_in_front_of_every_key_and_layouts_share_no_cursor() {
+async fn path_of_the_url_prefixes_keys_and_layouts_share_no_cursor() {
     let etcd = Fixture::start_as("/prod?layout=grpc").await;
     etcd.register(&instance("user", "a"), &claim(10)).await.unwrap();
     assert!(etcd.stored("prod/user/a").await.is_some());

@@ -1,6 +1,6 @@
 //! Cursors whose history was compacted, lost or replaced.
 
-use crate::support::{Fixture, claim, connect, end, instance, name, next, put, within};
+use crate::support::{Fixture, claim, connect, end_error, instance, name, next, put, within};
 use registry_core::{Cursor, ErrorKind, Registry};
 
 /// `cursor`, had it been made at another revision.
@@ -13,7 +13,7 @@ fn moved(cursor: &Cursor, revision: u64) -> Cursor {
 }
 
 #[tokio::test]
-async fn a_cursor_at_the_compacted_revision_is_good_and_an_older_one_is_compacted() {
+async fn cursor_at_the_compacted_revision_is_valid_and_an_older_one_is_compacted() {
     let etcd = Fixture::start().await;
     let older = etcd.load("user").await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -22,18 +22,18 @@ async fn a_cursor_at_the_compacted_revision_is_good_and_an_older_one_is_compacte
     let newer = etcd.load("user").await;
     etcd.compact(at.cursor().revision().get()).await;
 
-    assert_eq!(etcd.refusal("user", older.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(etcd.watch_error("user", older.cursor()).await, ErrorKind::Compacted);
     let mut watch = etcd.watch_after("user", at.cursor()).await.unwrap();
     assert_eq!(next(&mut watch).await.revision(), newer.cursor().revision());
     etcd.watch_after("user", newer.cursor()).await.unwrap();
 
     etcd.compact(newer.cursor().revision().get()).await;
-    assert_eq!(etcd.refusal("user", at.cursor()).await, ErrorKind::Compacted);
+    assert_eq!(etcd.watch_error("user", at.cursor()).await, ErrorKind::Compacted);
     etcd.watch_after("user", newer.cursor()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_watch_that_has_read_all_survives_a_compaction() {
+async fn watch_that_keeps_up_survives_a_compaction() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -46,18 +46,18 @@ async fn a_watch_that_has_read_all_survives_a_compaction() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_the_future_has_diverged() {
+async fn cursor_from_the_future_has_diverged() {
     let etcd = Fixture::start().await;
     let now = etcd.load("user").await;
     let revision = now.cursor().revision().get();
     for future in [revision + 1, revision + 1_000, i64::MAX as u64, u64::MAX] {
         let cursor = moved(now.cursor(), future);
-        assert_eq!(etcd.refusal("user", &cursor).await, ErrorKind::Diverged, "{future}");
+        assert_eq!(etcd.watch_error("user", &cursor).await, ErrorKind::Diverged, "{future}");
     }
 }
 
 #[tokio::test]
-async fn a_cursor_of_before_all_history_gives_all_of_it() {
+async fn cursor_at_revision_zero_gives_the_whole_history() {
     let etcd = Fixture::start().await;
     let cursor = moved(etcd.load("user").await.cursor(), 0);
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -66,11 +66,11 @@ async fn a_cursor_of_before_all_history_gives_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_service_or_prefix_is_invalid_and_of_another_cluster_has_diverged() {
+async fn cursor_of_another_service_or_prefix_is_invalid_and_of_another_cluster_has_diverged() {
     let (one, two) = (Fixture::start().await, Fixture::start().await);
     let now = one.load("user").await;
-    assert_eq!(one.refusal("user2", now.cursor()).await, ErrorKind::Invalid);
-    assert_eq!(two.refusal("user", now.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(one.watch_error("user2", now.cursor()).await, ErrorKind::Invalid);
+    assert_eq!(two.watch_error("user", now.cursor()).await, ErrorKind::Diverged);
 
     let url = format!("{}/other", one.server.url()).parse().unwrap();
     let other = within(registry_etcd::EtcdRegistry::connect(&url)).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_cursor_of_another_service_or_prefix_is_invalid_and_of_another_cluster
 }
 
 #[tokio::test]
-async fn a_wiped_server_that_climbed_past_the_cursor_has_diverged() {
+async fn wiped_server_that_passed_the_cursor_has_diverged() {
     let mut etcd = Fixture::start().await;
     for id in ["1", "2", "3"] {
         etcd.register(&instance("user", id), &claim(10)).await.unwrap();
@@ -91,24 +91,24 @@ async fn a_wiped_server_that_climbed_past_the_cursor_has_diverged() {
     let process = etcd.server.process().unwrap();
     process.wipe().unwrap();
     within(process.restart()).await.unwrap();
-    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
 
     // The old revision is still to come: a plain watch would wait for it in silence.
-    assert_eq!(etcd.refusal("user", before.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", before.cursor()).await, ErrorKind::Diverged);
     // Now it was there, with as many instances, in another order.
     for id in ["3", "1", "2"] {
         etcd.register(&instance("user", id), &claim(10)).await.unwrap();
     }
     etcd.register(&instance("other", "1"), &claim(10)).await.unwrap();
-    assert_eq!(etcd.refusal("user", before.cursor()).await, ErrorKind::Diverged);
-    assert_eq!(etcd.refusal("user", watch.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", before.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", watch.cursor()).await, ErrorKind::Diverged);
     let after = etcd.load("user").await;
     assert!(after.cursor().revision() > before.cursor().revision());
     etcd.watch_after("user", after.cursor()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_service_whose_newest_key_is_another_has_diverged() {
+async fn service_with_another_newest_key_has_diverged() {
     let mut etcd = Fixture::start().await;
     let (one, two) = (claim(10), claim(10));
     let mut watch = etcd.watch("user").await;
@@ -137,17 +137,17 @@ async fn a_service_whose_newest_key_is_another_has_diverged() {
     let now = etcd.load("user").await;
     assert_eq!(now.cursor().revision(), cursors[4].revision());
     for cursor in &cursors {
-        assert_eq!(etcd.refusal("user", cursor).await, ErrorKind::Diverged, "{cursor}");
+        assert_eq!(etcd.watch_error("user", cursor).await, ErrorKind::Diverged, "{cursor}");
     }
 }
 
 #[tokio::test]
-async fn a_restart_without_loss_goes_on_where_it_was() {
+async fn restart_without_loss_keeps_cursors_valid() {
     let mut etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     let mut watch = etcd.watch("user").await;
     within(etcd.server.process().unwrap().restart()).await.unwrap();
-    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
     etcd.register(&instance("user", "2"), &claim(10)).await.unwrap();
     etcd.keep_alive(&lease).await.unwrap();
     let mut watch = etcd.watch_after("user", watch.cursor()).await.unwrap();

@@ -1,13 +1,13 @@
 //! Renewal, the presence check, expiry and withdrawal.
 
-use crate::support::{Fixture, claim, connect, gone, instance, next, put, within};
+use crate::support::{Fixture, claim, connect, deleted, instance, next, put, within};
 use etcd_client::PutOptions;
 use registry_core::{Claim, ErrorKind, Registry};
 use std::time::Duration;
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn the_presence_check_finds_a_key_deleted_behind_our_back() {
+async fn presence_check_finds_a_deleted_key() {
     let etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     etcd.delete("registry/user/1").await;
@@ -19,7 +19,7 @@ async fn the_presence_check_finds_a_key_deleted_behind_our_back() {
 }
 
 #[tokio::test]
-async fn the_presence_check_is_made_once_a_ttl() {
+async fn presence_check_is_made_once_per_ttl() {
     let etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(2)).await.unwrap();
     let registered = Instant::now();
@@ -41,7 +41,7 @@ async fn the_presence_check_is_made_once_a_ttl() {
 }
 
 #[tokio::test]
-async fn the_presence_check_finds_a_key_overwritten() {
+async fn presence_check_finds_an_overwritten_key() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let lease = etcd.register(&one, &claim(10)).await.unwrap();
@@ -58,7 +58,7 @@ async fn the_presence_check_finds_a_key_overwritten() {
 }
 
 #[tokio::test]
-async fn the_lease_of_an_earlier_registration_counts_as_lost() {
+async fn lease_of_an_earlier_registration_is_lost() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     let earlier = etcd.register(&one, &claim).await.unwrap();
@@ -71,7 +71,7 @@ async fn the_lease_of_an_earlier_registration_counts_as_lost() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_revoked_is_lost_and_withdrawing_it_is_fine() {
+async fn revoked_lease_is_lost_and_deregisters_without_error() {
     let etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     within(etcd.raw.lease_client().revoke(lease.id().get())).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_lease_that_was_revoked_is_lost_and_withdrawing_it_is_fine() {
 }
 
 #[tokio::test]
-async fn deregistration_takes_the_record_and_the_lease_away() {
+async fn deregister_removes_record_and_lease() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let mut watch = etcd.watch("user").await;
@@ -91,11 +91,11 @@ async fn deregistration_takes_the_record_and_the_lease_away() {
     assert!(etcd.load("user").await.instances().is_empty());
     assert!(etcd.leases().await.is_empty());
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    assert_eq!(next(&mut watch).await.changes, [gone("1")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
 }
 
 #[tokio::test]
-async fn what_is_not_renewed_goes_within_its_ttl_and_a_second() {
+async fn unrenewed_instance_expires_within_ttl_plus_one_second() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let claim = Claim::new(Duration::from_secs(2)).unwrap();
@@ -103,7 +103,7 @@ async fn what_is_not_renewed_goes_within_its_ttl_and_a_second() {
     let lease = etcd.register(&instance("user", "1"), &claim).await.unwrap();
     let registered = Instant::now();
     next(&mut watch).await;
-    assert_eq!(next(&mut watch).await.changes, [gone("1")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
     assert!(before.elapsed() >= lease.ttl(), "{:?}", before.elapsed());
     let late = Duration::from_secs(1);
     assert!(registered.elapsed() <= lease.ttl() + late, "{:?}", registered.elapsed());

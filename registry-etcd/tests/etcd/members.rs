@@ -1,6 +1,6 @@
 //! Several endpoints: which one is asked, and when it is left.
 
-use crate::support::{Fixture, claim, end, instance, name, next, put, within};
+use crate::support::{Fixture, claim, end_error, instance, name, next, put, within};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::proxy::{Fault, Proxy};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 /// How long a caller of these tests waits: for longer than a silence counts as one.
-const PATIENCE: Duration = Duration::from_millis(1_200);
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_200);
 
 async fn proxy(etcd: &Fixture) -> Proxy {
     let endpoint = etcd.server.endpoint();
@@ -22,7 +22,7 @@ async fn connect(authorities: &str) -> Result<EtcdRegistry> {
 }
 
 /// Where nobody listens.
-async fn dead() -> String {
+async fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
@@ -32,7 +32,7 @@ async fn dead_endpoints_in_the_list_fail_no_call() {
     let etcd = Fixture::start().await;
     let endpoint = etcd.server.endpoint();
     let live = endpoint.strip_prefix("http://").unwrap();
-    let (one, two) = (dead().await, dead().await);
+    let (one, two) = (closed_port().await, closed_port().await);
     // Which one comes first is drawn.
     for _ in 0..10 {
         let registry = connect(&format!("{one},{live},{two}")).await.unwrap();
@@ -46,14 +46,14 @@ async fn dead_endpoints_in_the_list_fail_no_call() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_says_nothing_is_passed_over_when_connecting() {
+async fn connect_skips_a_silent_endpoint() {
     let etcd = Fixture::start().await;
     let endpoint = etcd.server.endpoint();
     let live = endpoint.strip_prefix("http://").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = listener.local_addr().unwrap();
     let target = format!("etcd://{silent},{live}").parse().unwrap();
-    let request_timeout = PATIENCE;
+    let request_timeout = CALL_TIMEOUT;
     let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
     for _ in 0..4 {
         let registry = EtcdRegistry::connect_with(&target, options.clone());
@@ -63,7 +63,7 @@ async fn an_endpoint_that_says_nothing_is_passed_over_when_connecting() {
 }
 
 #[tokio::test]
-async fn a_member_that_goes_is_left_for_the_next_and_watches_resume_there() {
+async fn calls_and_watches_fail_over_to_the_next_member() {
     let etcd = Fixture::start().await;
     let proxies = [proxy(&etcd).await, proxy(&etcd).await];
     let [a, b] = [proxies[0].address(), proxies[1].address()];
@@ -98,8 +98,8 @@ async fn a_member_that_goes_is_left_for_the_next_and_watches_resume_there() {
 }
 
 #[tokio::test]
-async fn a_link_that_goes_silent_is_replaced_when_a_call_on_it_is_given_up() {
-    // go-zero B3: the sockets stay open, nothing flows, and new connections work.
+async fn silent_connection_is_replaced_when_a_call_times_out() {
+    // The sockets stay open, nothing flows, and new connections work.
     let etcd = Fixture::start().await;
     let proxy = proxy(&etcd).await;
     let registry = connect(&proxy.address().to_string()).await.unwrap();
@@ -111,10 +111,10 @@ async fn a_link_that_goes_silent_is_replaced_when_a_call_on_it_is_given_up() {
 
     proxy.strand();
     let start = Instant::now();
-    assert!(timeout(PATIENCE, registry.keep_alive(&lease)).await.is_err(), "it is silent");
+    assert!(timeout(CALL_TIMEOUT, registry.keep_alive(&lease)).await.is_err(), "it is silent");
     assert!(proxy.hits().stranded >= 1);
     within(registry.keep_alive(&lease)).await.expect("on a new connection");
-    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable, "so that its reader resumes");
+    assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable, "so that its reader resumes");
     let mut resumed = within(registry.watch(&user, watch.cursor())).await.unwrap();
     let two = instance("user", "2");
     within(registry.register(&two, &claim(60))).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_link_that_goes_silent_is_replaced_when_a_call_on_it_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_call_given_up_at_once_says_nothing_of_the_link() {
+async fn call_cancelled_at_once_does_not_close_the_connection() {
     let etcd = Fixture::start().await;
     let proxy = proxy(&etcd).await;
     let registry = connect(&proxy.address().to_string()).await.unwrap();

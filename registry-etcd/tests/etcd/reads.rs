@@ -5,7 +5,7 @@ use etcd_client::TxnOp;
 use registry_core::{Registry, record};
 
 #[tokio::test]
-async fn a_service_is_what_stands_under_its_own_name_only() {
+async fn load_reads_only_the_keys_of_its_service() {
     let etcd = Fixture::start().await;
     let names = ["user", "user2", "user/a", "us", "u%73er", "\u{fc}ser", "a b"];
     for name in names {
@@ -21,7 +21,7 @@ async fn a_service_is_what_stands_under_its_own_name_only() {
 }
 
 #[tokio::test]
-async fn a_list_skips_what_is_no_instance() {
+async fn service_list_skips_foreign_keys() {
     let etcd = Fixture::start().await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     for foreign in
@@ -34,7 +34,7 @@ async fn a_list_skips_what_is_no_instance() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_decoded_is_skipped_and_counted() {
+async fn undecodable_record_is_skipped_and_counted() {
     let etcd = Fixture::start().await;
     let good = instance("user", "good");
     etcd.register(&good, &claim(10)).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_record_that_cannot_be_decoded_is_skipped_and_counted() {
 }
 
 #[tokio::test]
-async fn a_load_of_many_pages_is_as_of_one_revision() {
+async fn load_of_many_pages_shows_one_revision() {
     let etcd = Fixture::start().await;
     let record = record::encode(&instance("user", "0"));
     let puts = |from: usize| -> Vec<TxnOp> {
@@ -82,7 +82,7 @@ async fn a_load_of_many_pages_is_as_of_one_revision() {
 
 /// etcd-client's own limit is 4 MiB.
 #[tokio::test]
-async fn a_page_and_a_backlog_of_large_records_are_read() {
+async fn page_and_backlog_of_large_records_are_read() {
     let etcd = Fixture::start().await;
     let before = etcd.load("user").await;
     for id in 0..150 {

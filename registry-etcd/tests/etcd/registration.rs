@@ -8,7 +8,7 @@ use registry_testkit::case::retry;
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_repeat_makes_no_revision() {
+async fn repeat_makes_no_revision() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     let first = etcd.register(&one, &claim).await.unwrap();
@@ -23,7 +23,7 @@ async fn a_repeat_makes_no_revision() {
 }
 
 #[tokio::test]
-async fn a_repeat_with_takeover_makes_no_revision_either() {
+async fn repeat_with_takeover_makes_no_revision() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10).with_takeover(true));
     let first = etcd.register(&one, &claim).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_repeat_with_takeover_makes_no_revision_either() {
 }
 
 #[tokio::test]
-async fn a_changed_record_is_updated_in_place() {
+async fn changed_record_is_updated_in_place() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     let first = etcd.register(&one, &claim).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_changed_record_is_updated_in_place() {
 }
 
 #[tokio::test]
-async fn a_reply_lost_after_the_grant_leaves_one_record_and_one_lease() {
+async fn reply_lost_after_the_grant_leaves_one_record_and_one_lease() {
     let etcd = Fixture::start().await;
     let claim = claim(10);
     let id = LeaseGrantOptions::new().with_id(claim.lease().get());
@@ -59,7 +59,7 @@ async fn a_reply_lost_after_the_grant_leaves_one_record_and_one_lease() {
 }
 
 #[tokio::test]
-async fn a_claim_whose_lease_was_revoked_registers_anew() {
+async fn claim_with_a_revoked_lease_registers_again() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     let first = etcd.register(&one, &claim).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_claim_whose_lease_was_revoked_registers_anew() {
 }
 
 #[tokio::test]
-async fn a_lease_serves_one_instance_with_one_ttl() {
+async fn lease_belongs_to_one_instance_with_one_ttl() {
     let etcd = Fixture::start().await;
     let held = claim(10);
     etcd.register(&instance("user", "1"), &held).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_lease_serves_one_instance_with_one_ttl() {
 }
 
 #[tokio::test]
-async fn a_ttl_is_granted_in_whole_seconds_and_not_below_the_minimum_of_etcd() {
+async fn ttl_is_rounded_up_to_seconds_and_to_the_minimum_of_etcd() {
     let etcd = Fixture::start().await;
     for (n, asked, granted) in [(1, 100, 2), (2, 1_001, 2), (3, 2_000, 2), (4, 2_001, 3)] {
         let one = instance("user", &n.to_string());
@@ -102,7 +102,7 @@ async fn a_ttl_is_granted_in_whole_seconds_and_not_below_the_minimum_of_etcd() {
 }
 
 #[tokio::test]
-async fn a_takeover_revokes_the_lease_it_displaces() {
+async fn takeover_revokes_the_displaced_lease() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let (old, new) = (claim(10), claim(10).with_takeover(true));
@@ -118,7 +118,7 @@ async fn a_takeover_revokes_the_lease_it_displaces() {
 }
 
 #[tokio::test]
-async fn a_takeover_of_a_vacant_id_revokes_nothing() {
+async fn takeover_of_a_free_id_revokes_nothing() {
     let etcd = Fixture::start().await;
     let other = claim(10);
     etcd.register(&instance("user", "2"), &other).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_takeover_of_a_vacant_id_revokes_nothing() {
 }
 
 #[tokio::test]
-async fn a_superseded_claim_leaves_no_lease_behind_and_changes_nothing() {
+async fn superseded_claim_leaves_no_lease_and_changes_nothing() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let held = claim(10);
@@ -145,7 +145,7 @@ async fn a_superseded_claim_leaves_no_lease_behind_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_put_by_hand_is_held_until_it_is_taken_over() {
+async fn key_without_lease_holds_its_id_until_takeover() {
     let etcd = Fixture::start().await;
     etcd.put("registry/user/1", "by hand").await;
     let one = instance("user", "1");
@@ -156,7 +156,7 @@ async fn a_key_put_by_hand_is_held_until_it_is_taken_over() {
 }
 
 #[tokio::test]
-async fn the_largest_record_is_registered_and_found() {
+async fn largest_record_is_registered_and_found() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1").with_metadata([("k", "v".repeat(63 * 1024 - 8))]).unwrap();
     let claim = claim(10).with_lease(LeaseId::new(i64::MAX).unwrap());
@@ -166,7 +166,7 @@ async fn the_largest_record_is_registered_and_found() {
 }
 
 #[tokio::test]
-async fn a_registration_given_up_anywhere_is_repeated_as_if_made_once() {
+async fn registration_cancelled_anywhere_is_repeatable() {
     let etcd = Fixture::start().await;
     for turns in 0..100 {
         let (one, claim) = (instance("user", &turns.to_string()), claim(60));
@@ -189,7 +189,7 @@ async fn a_registration_given_up_anywhere_is_repeated_as_if_made_once() {
 
 /// A lease that has expired is there for up to half a second more, until etcd revokes it.
 #[tokio::test]
-async fn a_repeat_at_the_moment_of_expiry_is_registered() {
+async fn repeat_at_the_moment_of_expiry_registers() {
     let etcd = Fixture::start().await;
     let repeat = async |n: u64| {
         let (one, claim) = (instance("user", &n.to_string()), claim(2));

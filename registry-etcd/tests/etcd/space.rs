@@ -6,7 +6,7 @@ use registry_core::ErrorKind;
 use registry_testbed::servers::{Etcd, ServerOptions};
 
 #[tokio::test]
-async fn a_server_out_of_space_refuses_registrations_and_keeps_those_there_are() {
+async fn server_out_of_space_refuses_only_new_registrations() {
     let arguments = vec!["--quota-backend-bytes=4194304".to_owned()];
     let options = ServerOptions { url: None, arguments, ..Etcd::options() };
     let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap(), "").await;

@@ -17,7 +17,7 @@ fn bulky(id: &str, bytes: usize) -> Instance {
 }
 
 #[tokio::test]
-async fn a_hundred_watches_are_one_stream() {
+async fn hundred_watches_share_one_stream() {
     let etcd = Fixture::start().await;
     let mut watches = Vec::new();
     for n in 0..100 {
@@ -31,12 +31,12 @@ async fn a_hundred_watches_are_one_stream() {
         assert_eq!(next(watch).await.changes, [put(&one)]);
     }
     drop(watches);
-    etcd.until_none("etcd_debugging_mvcc_watch_stream_total").await;
+    etcd.wait_until_zero("etcd_debugging_mvcc_watch_stream_total").await;
     etcd.watch("user").await; // on a new one
 }
 
 #[tokio::test]
-async fn watches_opened_at_once_are_one_stream_too() {
+async fn watches_opened_concurrently_share_one_stream() {
     let etcd = Fixture::start().await;
     let names: Vec<String> = (0..50).map(|n| format!("service-{n}")).collect();
     let opening = names.iter().map(|service| etcd.watch(service));
@@ -47,7 +47,7 @@ async fn watches_opened_at_once_are_one_stream_too() {
 }
 
 #[tokio::test]
-async fn a_cursor_loaded_while_the_stream_stands_is_not_read_again() {
+async fn cursor_loaded_while_the_stream_is_open_is_not_checked_again() {
     let etcd = Fixture::start().await;
     let _anchor = etcd.watch("anchor").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -66,18 +66,21 @@ async fn a_cursor_loaded_while_the_stream_stands_is_not_read_again() {
 }
 
 #[tokio::test]
-async fn a_cursor_from_before_a_compaction_is_compacted_though_the_stream_stands() {
+async fn cursor_before_a_compaction_is_compacted_though_the_stream_is_open() {
     // etcd would start a watch at the compacted revision itself, where deletions are lost.
     let etcd = Fixture::start().await;
     let _anchor = etcd.watch("anchor").await;
     let before = etcd.load("user").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     etcd.compact(before.cursor().revision().get() + 1).await;
-    assert_eq!(etcd.refusal("user", before.cursor()).await, registry_core::ErrorKind::Compacted);
+    assert_eq!(
+        etcd.watch_error("user", before.cursor()).await,
+        registry_core::ErrorKind::Compacted
+    );
 }
 
 #[tokio::test]
-async fn a_cursor_loaded_before_the_server_was_wiped_is_not_vouched_for() {
+async fn cursor_loaded_before_a_wipe_is_checked() {
     let mut etcd = Fixture::start().await;
     let anchor = etcd.watch("anchor").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -88,12 +91,12 @@ async fn a_cursor_loaded_before_the_server_was_wiped_is_not_vouched_for() {
     for id in ["2", "3", "4", "5"] {
         etcd.register(&instance("user", id), &claim(10)).await.unwrap();
     }
-    assert_eq!(etcd.refusal("user", before.cursor()).await, registry_core::ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", before.cursor()).await, registry_core::ErrorKind::Diverged);
     drop(anchor);
 }
 
 #[tokio::test]
-async fn a_backlog_of_many_mebibytes_arrives_whole() {
+async fn backlog_of_many_mebibytes_arrives_whole() {
     let etcd = Fixture::start().await;
     let before = etcd.load("user").await;
     // Two keys a revision, 100 KiB together: responses are split in the middle of some.
@@ -133,7 +136,7 @@ async fn renewals_share_a_few_streams() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_slow_with_everything_gets_no_more_than_a_few_streams_for_each_lane() {
+async fn slow_server_gets_a_bounded_number_of_streams_per_lane() {
     const LANES_AND_MOST: u64 = 4 * 4;
     let etcd = Fixture::start().await;
     let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
@@ -160,7 +163,7 @@ async fn a_server_that_is_slow_with_everything_gets_no_more_than_a_few_streams_f
 }
 
 #[tokio::test]
-async fn a_lost_lease_is_told_to_its_owner_and_to_no_other() {
+async fn lost_lease_is_reported_only_to_its_owner() {
     let etcd = Fixture::start().await;
     let mut leases = Vec::new();
     for n in 0..20 {
@@ -177,7 +180,7 @@ async fn a_lost_lease_is_told_to_its_owner_and_to_no_other() {
 }
 
 #[tokio::test]
-async fn renewals_that_are_given_up_leave_the_others_their_answers() {
+async fn cancelled_renewals_do_not_shift_the_answers_of_others() {
     let etcd = Fixture::start().await;
     let one = etcd.register(&instance("user", "1"), &claim(60)).await.unwrap();
     let gone = etcd.register(&instance("user", "2"), &claim(60)).await.unwrap();
@@ -198,7 +201,7 @@ async fn renewals_that_are_given_up_leave_the_others_their_answers() {
 }
 
 #[tokio::test]
-async fn the_living_are_renewed_while_a_thousand_leases_expire() {
+async fn renewals_continue_while_a_thousand_leases_expire() {
     let etcd = Fixture::start().await;
     let mut living = Vec::new();
     for n in 0..20 {

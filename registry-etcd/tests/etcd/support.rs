@@ -117,7 +117,7 @@ impl Fixture {
 
     /// Waits until the server counts none under a name. It tells nobody when that changes, so it is
     /// asked again.
-    pub(crate) async fn until_none(&self, name: &str) {
+    pub(crate) async fn wait_until_zero(&self, name: &str) {
         within(async {
             while self.metric(name).await != 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -171,7 +171,7 @@ impl Fixture {
     }
 
     /// How a watch after a cursor that is of no use fails: at once, or as its first item.
-    pub(crate) async fn refusal(&self, service: &str, after: &Cursor) -> ErrorKind {
+    pub(crate) async fn watch_error(&self, service: &str, after: &Cursor) -> ErrorKind {
         match self.watch_after(service, after).await {
             Ok(mut watch) => within(watch.next()).await.unwrap().unwrap_err().kind(),
             Err(error) => error.kind(),
@@ -212,7 +212,7 @@ pub(crate) async fn next(watch: &mut Watch) -> Batch {
 }
 
 /// The error that a watch ends with.
-pub(crate) async fn end(watch: &mut Watch) -> ErrorKind {
+pub(crate) async fn end_error(watch: &mut Watch) -> ErrorKind {
     loop {
         if let Err(error) = within(watch.next()).await.expect("a watch ends with an error") {
             assert!(within(watch.next()).await.is_none());
@@ -225,6 +225,6 @@ pub(crate) fn put(instance: &Instance) -> Change {
     Change::Put(instance.clone())
 }
 
-pub(crate) fn gone(id: &str) -> Change {
+pub(crate) fn deleted(id: &str) -> Change {
     Change::Delete(id.parse().unwrap())
 }

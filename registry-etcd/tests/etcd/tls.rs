@@ -29,7 +29,7 @@ async fn assert_works(registry: &EtcdRegistry) {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_by_its_ca_and_by_no_other() {
+async fn server_is_trusted_only_through_its_ca() {
     let tls = ServerTls::generate().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     assert_works(&connect(&etcd, &[("ca", tls.ca())]).await.unwrap()).await;
@@ -47,7 +47,7 @@ async fn a_server_is_trusted_by_its_ca_and_by_no_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_a_certificate_takes_the_right_one_only() {
+async fn server_accepts_only_the_right_client_certificate() {
     let tls = ServerTls::mutual().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let with = |cert: PathBuf, key: PathBuf| [("ca", tls.ca()), ("cert", cert), ("key", key)];
@@ -63,7 +63,7 @@ async fn a_server_that_wants_a_certificate_takes_the_right_one_only() {
 }
 
 #[tokio::test]
-async fn the_name_in_the_certificate_can_be_stated() {
+async fn server_name_of_the_url_is_verified() {
     let tls = ServerTls::generate().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let named = |name: &str| [("ca", tls.ca()), ("server_name", PathBuf::from(name))];

@@ -1,12 +1,12 @@
 //! What a watch delivers, and what it leaves behind.
 
-use crate::support::{Fixture, claim, end, gone, instance, next, put, within};
+use crate::support::{Fixture, claim, deleted, end_error, instance, next, put, within};
 use etcd_client::{Client, DeleteOptions, TxnOp};
 use futures_util::{StreamExt, future};
 use registry_core::{Cursor, ErrorKind, WATCH_CAPACITY, record};
 
 #[tokio::test]
-async fn all_that_one_revision_changed_is_one_batch() {
+async fn changes_of_one_revision_are_one_batch() {
     let etcd = Fixture::start().await;
     for id in ["1", "2", "3"] {
         etcd.register(&instance("user", id), &claim(10)).await.unwrap();
@@ -15,12 +15,12 @@ async fn all_that_one_revision_changed_is_one_batch() {
     let prefix = Some(DeleteOptions::new().with_prefix());
     within(etcd.raw.kv_client().delete("registry/user/", prefix)).await.unwrap();
     let batch = next(&mut watch).await;
-    assert_eq!(batch.changes, [gone("1"), gone("2"), gone("3")]);
+    assert_eq!(batch.changes, [deleted("1"), deleted("2"), deleted("3")]);
     assert_eq!(batch.revision().get(), etcd.revision().await.cast_unsigned());
 }
 
 #[tokio::test]
-async fn every_cursor_of_a_watch_gives_exactly_the_rest() {
+async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
     let etcd = Fixture::start().await;
     let good = |id: &str| record::encode(&instance("user", id));
     let key = |id: &str| format!("registry/user/{id}");
@@ -70,18 +70,18 @@ async fn every_cursor_of_a_watch_gives_exactly_the_rest() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_decoded_is_a_deletion() {
+async fn undecodable_record_counts_as_a_delete() {
     let etcd = Fixture::start().await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     let mut watch = etcd.watch("user").await;
     etcd.put("registry/user/1", "no record").await;
-    assert_eq!(next(&mut watch).await.changes, [gone("1")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
     etcd.put("registry/user/1", record::encode(&instance("user", "1"))).await;
     assert_eq!(next(&mut watch).await.changes, [put(&instance("user", "1"))]);
 }
 
 #[tokio::test]
-async fn a_foreign_key_moves_the_cursor_and_nothing_else() {
+async fn foreign_key_only_moves_the_cursor() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let revision = etcd.put("registry/user/nested/key", "foreign").await;
@@ -109,7 +109,7 @@ async fn progress_notifications_move_a_quiet_watch() {
 }
 
 #[tokio::test]
-async fn a_burst_of_a_thousand_batches_waits_for_its_reader() {
+async fn burst_of_a_thousand_batches_is_buffered() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let record = record::encode(&instance("user", "0"));
@@ -124,7 +124,7 @@ async fn a_burst_of_a_thousand_batches_waits_for_its_reader() {
 }
 
 #[tokio::test]
-async fn a_reader_that_keeps_up_takes_any_backlog() {
+async fn reader_that_keeps_up_receives_any_backlog() {
     let etcd = Fixture::start().await;
     let before = etcd.load("user").await;
     let record = record::encode(&instance("user", "0"));
@@ -141,7 +141,7 @@ async fn a_reader_that_keeps_up_takes_any_backlog() {
 }
 
 #[tokio::test]
-async fn a_process_that_stood_still_lags_behind_nobody() {
+async fn paused_process_does_not_lag() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let endpoint = etcd.server.endpoint();
@@ -164,7 +164,7 @@ async fn a_process_that_stood_still_lags_behind_nobody() {
 }
 
 #[tokio::test]
-async fn a_watch_that_nobody_reads_lags_and_holds_up_no_other() {
+async fn unread_watch_lags_and_stalls_no_other() {
     let etcd = Fixture::start().await;
     let (mut idle, mut read) = (etcd.watch("user").await, etcd.watch("user").await);
     let record = record::encode(&instance("user", "0"));
@@ -176,7 +176,7 @@ async fn a_watch_that_nobody_reads_lags_and_holds_up_no_other() {
     for _ in 0..WATCH_CAPACITY {
         next(&mut idle).await;
     }
-    assert_eq!(end(&mut idle).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut idle).await, ErrorKind::Unavailable);
     let mut resumed = etcd.watch_after("user", idle.cursor()).await.unwrap();
     for _ in WATCH_CAPACITY..count {
         next(&mut resumed).await;
@@ -184,7 +184,7 @@ async fn a_watch_that_nobody_reads_lags_and_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_dropped_watch_leaves_no_watcher_at_the_server() {
+async fn dropped_watch_cancels_its_watcher() {
     let etcd = Fixture::start().await;
     let watches = [etcd.watch("a").await, etcd.watch("b").await];
     assert_eq!(etcd.metric("etcd_debugging_mvcc_watcher_total").await, 2);
@@ -202,5 +202,5 @@ async fn a_dropped_watch_leaves_no_watcher_at_the_server() {
             () = giving_up => {}
         }
     }
-    etcd.until_none("etcd_debugging_mvcc_watcher_total").await;
+    etcd.wait_until_zero("etcd_debugging_mvcc_watcher_total").await;
 }

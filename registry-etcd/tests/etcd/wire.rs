@@ -19,7 +19,7 @@ const START: &[u8] = b"user.rpc.~meta/";
 const END: &[u8] = b"user.rpc0";
 
 #[tokio::test]
-async fn a_watch_is_asked_for_as_go_zero_does() {
+async fn watch_request_is_that_of_go_zero() {
     let etcd = Fixture::start_as("?layout=go-zero").await;
     etcd.put("user.rpc/7", "192.168.1.5:8081").await;
     let relay = Relay::start(etcd.server.endpoint().trim_start_matches("http://")).await;

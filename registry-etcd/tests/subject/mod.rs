@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// Runs the kit over a layout; `rest` is what its URLs have after the address.
-pub(crate) fn run<L: Layout>(members: Members, rest: &'static str) -> ExitCode {
+pub(crate) fn run<L: SubjectLayout>(members: Members, rest: &'static str) -> ExitCode {
     // etcd grants 2 s at least, and looks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
@@ -27,7 +27,7 @@ pub(crate) fn run<L: Layout>(members: Members, rest: &'static str) -> ExitCode {
 
 /// What an operator must know of a layout.
 #[async_trait]
-pub(crate) trait Layout: Send + Sync + Sized + 'static {
+pub(crate) trait SubjectLayout: Send + Sync + Sized + 'static {
     /// The layout over a new server, and the registry there as the kit is to see it.
     fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>);
 
@@ -47,7 +47,7 @@ struct Server<L> {
     backup: TempDir,
 }
 
-impl<L: Layout> Server<L> {
+impl<L: SubjectLayout> Server<L> {
     async fn open(members: Members, rest: &'static str) -> Result<Arc<dyn Subject>, String> {
         let etcd = members.start(Etcd::options()).await.map_err(|error| error.to_string())?;
         let endpoint = etcd.endpoint();
@@ -63,7 +63,7 @@ impl<L: Layout> Server<L> {
 }
 
 #[async_trait]
-impl<L: Layout> Subject for Server<L> {
+impl<L: SubjectLayout> Subject for Server<L> {
     fn registry(&self) -> Arc<dyn Registry> {
         self.registry.clone()
     }

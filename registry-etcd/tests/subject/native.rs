@@ -1,6 +1,6 @@
 //! This library's own layout.
 
-use crate::subject::Layout;
+use crate::subject::SubjectLayout;
 use async_trait::async_trait;
 use etcd_client::{Client, DeleteOptions};
 use registry_core::{InstanceId, Registry, ServiceName};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) struct Native;
 
 #[async_trait]
-impl Layout for Native {
+impl SubjectLayout for Native {
     fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>) {
         (Self, Arc::new(registry))
     }

@@ -1,16 +1,28 @@
 use super::*;
-use crate::layout::{Decoder, Form, Layout, Reading};
+use crate::layout::builtin;
+use crate::layout::decoder::Decoder;
+use crate::layout::keyspace::{Keyspace, SideRecord};
+use crate::layout::reading::Reading;
+use crate::layout::service::{Kv, ServiceLayout};
+use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{ErrorKind, Status};
+use registry_core::{Change, Status};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const PLAIN: &[u8] = b"192.168.1.5:8081";
 const HEAVY: &[u8] = br#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
 
-fn layout(path: &str) -> Layout {
-    Layout::new(Form::GoZero, path)
+fn layout(path: &str) -> Keyspace {
+    Keyspace::new(Arc::new(GoZero::new(path)))
 }
 
-fn keys() -> ServiceKeys {
+fn built_in(name: &str, path: &str) -> Keyspace {
+    let target = format!("etcd://h/{path}?layout={name}").parse().unwrap();
+    Keyspace::new(builtin::from_target(&target).unwrap())
+}
+
+fn keys() -> ServiceLayout {
     layout("").service(&"user.rpc".parse().unwrap()).unwrap()
 }
 
@@ -19,70 +31,70 @@ fn instance(id: &str) -> Instance {
     Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
-fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Standing<'a> {
-    Standing { key: key.as_bytes(), value, lease }
+fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Kv<'a> {
+    Kv { key: key.as_bytes(), value, lease }
 }
 
-fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Standing<'a>) {
+fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Kv<'a>) {
     (EventType::Put, at(key, value, lease))
 }
 
-fn del(key: &str) -> (EventType, Standing<'_>) {
+fn del(key: &str) -> (EventType, Kv<'_>) {
     (EventType::Delete, at(key, b"", 0))
 }
 
 /// A watch of a service, of which some keys stand.
-fn decoder(standing: &[Standing<'_>]) -> Decoder {
-    Decoder::from_standing(keys(), standing.iter().copied())
+fn decoder(stored: &[Kv<'_>]) -> Decoder {
+    Decoder::new(keys(), stored.iter().copied())
 }
 
-fn read(standing: &[Standing<'_>]) -> Reading {
-    keys().read_each(standing.iter().copied())
+fn read(stored: &[Kv<'_>]) -> Reading {
+    Reading::of(&keys(), stored.iter().copied())
 }
 
 fn step<'a>(
     decoder: &mut Decoder,
-    events: impl IntoIterator<Item = (EventType, Standing<'a>)>,
+    events: impl IntoIterator<Item = (EventType, Kv<'a>)>,
 ) -> Vec<Change> {
-    decoder.advance(events.into_iter())
+    decoder.apply(events.into_iter())
 }
 
-fn gone(id: &str) -> Change {
+fn deleted(id: &str) -> Change {
     Change::Delete(id.parse().unwrap())
 }
 
 #[test]
-fn a_plain_instance_is_written_as_go_zero_writes_it() {
+fn plain_instance_has_the_bytes_of_go_zero() {
     let record = layout("").record(&instance("1418812021444581893")).unwrap();
     assert_eq!(record.key, "user.rpc/1418812021444581893");
     assert_eq!(record.value, b"192.168.1.5:8081");
-    let side = Side { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
+    let side = SideRecord { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
     assert_eq!(record.side, Some(side));
     assert_eq!(layout("prod/").record(&instance("7")).unwrap().key, "prod/user.rpc/7");
 }
 
 #[test]
-fn a_path_of_slashes_alone_is_what_keys_start_with() {
+fn path_of_slashes_is_the_root() {
     for (path, root, end) in [("/", "/", "0"), ("//", "//", "/0")] {
-        for form in [Form::GoZero, Form::Grpc] {
-            let layout = Layout::new(form, path);
+        for name in ["go-zero", "grpc"] {
+            let layout = built_in(name, path);
             assert_eq!(layout.range(), (root.into(), end.into()));
             let key = layout.record(&instance("7")).unwrap().key;
             assert_eq!(key, format!("{root}user.rpc/7"));
-            assert_eq!(layout.service_of(b"user.rpc/7", PLAIN), None);
+            assert_eq!(layout.layout().service_of(b"user.rpc/7", PLAIN), None);
         }
         let key = format!("{root}user.rpc/7");
-        let service = layout(path).service_of(key.as_bytes(), PLAIN);
+        let service = layout(path).layout().service_of(key.as_bytes(), PLAIN);
         assert_eq!(service.unwrap().as_str(), "user.rpc");
-        assert_eq!(Layout::new(Form::Native, path).root(), "registry/");
+        assert_eq!(built_in("native", path).root(), "registry/");
     }
     assert_eq!(layout("/prod/").root(), "/prod/");
-    let scopes = ["", "/", "//"].map(|path| layout(path).scope);
+    let scopes = ["", "/", "//"].map(|path| layout(path).root().to_owned());
     assert!(scopes[0] != scopes[1] && scopes[1] != scopes[2], "their cursors are not mixed up");
 }
 
 #[test]
-fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
+fn side_key_has_stable_bytes() {
     let full = instance("7").with_weight(200).with_status(Status::Draining);
     let full = full.with_metadata([("zone", "eu-1")]).unwrap();
     let record = layout("").record(&full).unwrap();
@@ -94,17 +106,17 @@ fn what_go_zero_cannot_say_stands_beside_in_a_form_that_stays() {
 }
 
 #[test]
-fn one_range_has_the_keys_of_a_service_and_their_side_keys() {
+fn one_range_has_the_keys_and_side_keys_of_a_service() {
     let keys = keys();
-    assert_eq!((keys.start(), keys.end()), ("user.rpc.~meta/", "user.rpc0"));
+    assert_eq!((keys.start(), keys.end()), (&b"user.rpc.~meta/"[..], &b"user.rpc0"[..]));
     assert_eq!(layout("").range(), ("\0".into(), "\0".into()));
     assert_eq!(layout("p/q/").range(), ("p/q/".into(), "p/q0".into()));
     let under = layout("p").service(&"a/b".parse().unwrap()).unwrap();
-    assert_eq!((under.start(), under.end()), ("p/a/b.~meta/", "p/a/b0"));
+    assert_eq!((under.start(), under.end()), (&b"p/a/b.~meta/"[..], &b"p/a/b0"[..]));
 }
 
 #[test]
-fn an_id_to_register_is_a_decimal_as_go_prints_it() {
+fn id_to_register_is_a_decimal_as_go_prints_it() {
     for good in ["1", "7", "9223372036854775807"] {
         layout("").record(&instance(good)).unwrap();
     }
@@ -116,7 +128,7 @@ fn an_id_to_register_is_a_decimal_as_go_prints_it() {
 }
 
 #[test]
-fn a_service_named_like_side_keys_is_invalid() {
+fn service_named_like_side_keys_is_invalid() {
     for bad in ["user.rpc.~meta", ".~meta", "a/b.~meta"] {
         let error = layout("").service(&bad.parse().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
@@ -127,8 +139,8 @@ fn a_service_named_like_side_keys_is_invalid() {
 }
 
 #[test]
-fn any_id_and_any_address_are_read_and_nothing_deeper() {
-    let standing = [
+fn any_id_is_read_but_no_deeper_key() {
+    let stored = [
         at("user.rpc.~meta/9", HEAVY, 0),
         at("user.rpc.~meta/a/b", HEAVY, 0),
         at("user.rpc.~other/1", PLAIN, 0),
@@ -137,27 +149,27 @@ fn any_id_and_any_address_are_read_and_nothing_deeper() {
         at("user.rpc/abc", b"db-1.prod:1", 0),
         at("user.rpc/x/1", PLAIN, 0),
     ];
-    let reading = read(&standing);
+    let reading = read(&stored);
     let found: Vec<_> =
         reading.instances.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
     assert_eq!(found, [("7", "[fe80::1]:80"), ("abc", "db-1.prod:1")]);
-    assert_eq!(reading.skipped.undecodable, 0);
+    assert_eq!(reading.undecodable, 0);
 }
 
 #[test]
-fn what_is_no_address_is_skipped_counted_and_told() {
+fn invalid_address_is_skipped_counted_and_reported() {
     let long = "h".repeat(300);
     let bad: [&[u8]; 6] = [b"", b"host", b" h:1", b"h:1\n", b"\xff:1", long.as_bytes()];
     for bad in bad {
         let reading = read(&[at("user.rpc/1", PLAIN, 0), at("user.rpc/2", bad, 0)]);
         assert_eq!(reading.instances, [instance("1")]);
-        assert_eq!(reading.skipped.undecodable, 1);
-        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc/2");
+        assert_eq!(reading.undecodable, 1);
+        assert_eq!(reading.example.unwrap().0, "user.rpc/2");
     }
 }
 
 #[test]
-fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
+fn side_key_counts_only_under_the_lease_of_its_key() {
     let heavy = instance("1").with_weight(200);
     for (side, key, expected) in [(5, 5, &heavy), (0, 0, &heavy), (5, 6, &instance("1"))] {
         let reading = read(&[at("user.rpc.~meta/1", HEAVY, side), at("user.rpc/1", PLAIN, key)]);
@@ -166,27 +178,27 @@ fn a_side_key_counts_while_its_lease_is_that_of_its_key() {
             [expected],
             "side {side}, key {key}"
         );
-        assert_eq!(reading.skipped.undecodable, 0);
+        assert_eq!(reading.undecodable, 0);
     }
 }
 
 #[test]
-fn a_side_key_that_cannot_be_decoded_is_told_and_takes_nobody_out_of_service() {
+fn undecodable_side_key_is_reported_and_ignored() {
     let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
     for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
-        let standing = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
-        let reading = read(&standing);
+        let stored = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
+        let reading = read(&stored);
         assert_eq!(reading.instances, [instance("1")]);
-        assert_eq!(reading.skipped.undecodable, 1);
-        assert_eq!(reading.skipped.example.unwrap().0, "user.rpc.~meta/1");
+        assert_eq!(reading.undecodable, 1);
+        assert_eq!(reading.example.unwrap().0, "user.rpc.~meta/1");
         let mut decoder = decoder(&[]);
-        let changes = step(&mut decoder, standing.map(|standing| (EventType::Put, standing)));
+        let changes = step(&mut decoder, stored.map(|kv| (EventType::Put, kv)));
         assert_eq!(changes, [Change::Put(instance("1"))]);
     }
 }
 
 #[test]
-fn a_pair_of_one_revision_is_one_change() {
+fn key_and_side_key_of_one_revision_are_one_change() {
     let heavy = instance("1").with_weight(200);
     let pair = [put("user.rpc.~meta/1", HEAVY, 5), put("user.rpc/1", PLAIN, 5)];
     for events in [pair, [pair[1], pair[0]]] {
@@ -196,12 +208,12 @@ fn a_pair_of_one_revision_is_one_change() {
         assert_eq!(step(&mut decoder, back), [Change::Put(instance("1"))]);
         step(&mut decoder, events);
         let end = [del("user.rpc/1"), del("user.rpc.~meta/1")];
-        assert_eq!(step(&mut decoder, end), [gone("1")]);
+        assert_eq!(step(&mut decoder, end), [deleted("1")]);
     }
 }
 
 #[test]
-fn a_side_key_that_changes_alone_is_a_put_of_the_whole_instance() {
+fn changed_side_key_is_a_put_of_the_whole_instance() {
     let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
     let heavy = [Change::Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), heavy);
@@ -211,17 +223,17 @@ fn a_side_key_that_changes_alone_is_a_put_of_the_whole_instance() {
 }
 
 #[test]
-fn a_side_key_alone_is_nothing_until_its_key_comes() {
+fn side_key_without_key_is_no_instance() {
     let mut decoder = decoder(&[]);
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), []);
     let heavy = [Change::Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]), heavy);
-    assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), []);
 }
 
 #[test]
-fn a_key_taken_over_by_a_go_publisher_leaves_its_side_key_behind() {
+fn takeover_by_a_go_publisher_drops_the_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let moved = instance("1").with_address("10.0.0.9:80".parse().unwrap());
     let taken = step(&mut decoder, [put("user.rpc/1", b"10.0.0.9:80", 6)]);
@@ -232,7 +244,7 @@ fn a_key_taken_over_by_a_go_publisher_leaves_its_side_key_behind() {
 }
 
 #[test]
-fn a_key_that_comes_again_without_its_side_key_has_nothing_of_the_old_one() {
+fn recreated_key_does_not_inherit_the_deleted_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     step(&mut decoder, [del("user.rpc/1"), del("user.rpc.~meta/1")]);
     let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
@@ -240,9 +252,9 @@ fn a_key_that_comes_again_without_its_side_key_has_nothing_of_the_old_one() {
 }
 
 #[test]
-fn a_poisoned_key_is_a_deletion_once_and_comes_back_whole() {
+fn undecodable_key_is_deleted_once_and_comes_back_whole() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
-    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [gone("1")]);
+    assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [put("user.rpc/1", b"?", 0)]), []);
     let back = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
     assert_eq!(back, [Change::Put(instance("1").with_weight(200))]);
@@ -250,7 +262,7 @@ fn a_poisoned_key_is_a_deletion_once_and_comes_back_whole() {
 }
 
 #[test]
-fn a_key_put_again_as_it_was_is_told() {
+fn unchanged_key_put_again_is_a_put() {
     let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
     let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 6)]);
     assert_eq!(again, [Change::Put(instance("1"))]);
@@ -268,8 +280,8 @@ fn foreign_keys_change_nothing() {
 }
 
 #[test]
-fn a_list_has_the_names_of_keys_that_hold_addresses() {
-    let of = |path, key: &str, value| layout(path).service_of(key.as_bytes(), value);
+fn service_list_has_the_names_of_keys_with_addresses() {
+    let of = |path, key: &str, value| layout(path).layout().service_of(key.as_bytes(), value);
     assert_eq!(of("", "prod/order.rpc/abc", PLAIN), Some("prod/order.rpc".parse().unwrap()));
     assert_eq!(of("prod", "prod/order.rpc/7", PLAIN), Some("order.rpc".parse().unwrap()));
     assert_eq!(of("", "a/1", b"no address"), None);
@@ -301,20 +313,20 @@ proptest! {
         let record = layout("p").record(&instance).unwrap();
         let keys = layout("p").service(&service).unwrap();
         let side = record.side.as_ref().unwrap();
-        let inside = |key: &str| keys.start() <= key && key < keys.end();
+        let inside = |key: &str| keys.start() <= key.as_bytes() && key.as_bytes() < keys.end();
         prop_assert!(inside(&record.key) && inside(&side.key));
         let key = at(&record.key, &record.value, 9);
         let beside = side.value.as_ref().map(|value| at(&side.key, value, 9));
-        let reading = keys.read_each(beside.into_iter().chain([key]));
+        let reading = Reading::of(&keys, beside.into_iter().chain([key]));
         prop_assert_eq!(reading.instances, [instance]);
-        let listed = layout("p").service_of(record.key.as_bytes(), &record.value);
+        let listed = layout("p").layout().service_of(record.key.as_bytes(), &record.value);
         prop_assert_eq!(listed, Some(service));
     }
 
     /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
     /// a load shows, and so does one that begins anywhere.
     #[test]
-    fn a_watch_folds_into_what_a_load_shows(
+    fn folded_watch_equals_load(
         revisions in proptest::collection::vec(
             proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_i64), 1..5), 1..20),
         begin in 0..20_usize,
@@ -322,33 +334,33 @@ proptest! {
         const KEYS: [&str; 4] =
             ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
         const VALUES: [&[u8]; 3] = [PLAIN, HEAVY, b"x:1"];
-        let mut standing = BTreeMap::<&str, (&[u8], i64)>::new();
-        let shown = |standing: &BTreeMap<&'static str, (&'static [u8], i64)>| {
-            let keys = standing.iter().map(|(key, (value, lease))| at(key, value, *lease));
+        let mut stored = BTreeMap::<&str, (&[u8], i64)>::new();
+        let shown = |stored: &BTreeMap<&'static str, (&'static [u8], i64)>| {
+            let keys = stored.iter().map(|(key, (value, lease))| at(key, value, *lease));
             let keys: Vec<_> = keys.collect();
             (read(&keys).instances, decoder(&keys))
         };
         let (mut folded, mut decoder) = (BTreeMap::new(), decoder(&[]));
         for (n, events) in revisions.iter().enumerate() {
             if n == begin {
-                decoder = shown(&standing).1;
+                decoder = shown(&stored).1;
             }
             let mut revision = BTreeMap::new();
             for (key, value, lease) in events {
                 revision.insert(KEYS[*key], VALUES.get(*value).map(|value| (*value, *lease)));
             }
-            let mut told = Vec::new();
+            let mut events_of_revision = Vec::new();
             for (key, event) in &revision {
                 match event {
                     Some((value, lease)) => {
-                        standing.insert(key, (value, *lease));
-                        told.push(put(key, value, *lease));
+                        stored.insert(key, (value, *lease));
+                        events_of_revision.push(put(key, value, *lease));
                     }
-                    None if standing.remove(key).is_some() => told.push(del(key)),
+                    None if stored.remove(key).is_some() => events_of_revision.push(del(key)),
                     None => {}
                 }
             }
-            let changes = step(&mut decoder, told);
+            let changes = step(&mut decoder, events_of_revision);
             let mut ids: Vec<_> = changes.iter().map(Change::id).cloned().collect();
             ids.dedup();
             prop_assert_eq!(ids.len(), changes.len(), "one change an id");
@@ -361,7 +373,7 @@ proptest! {
                 }
             }
             let folded: Vec<_> = folded.values().cloned().collect();
-            prop_assert_eq!(folded, shown(&standing).0);
+            prop_assert_eq!(folded, shown(&stored).0);
         }
     }
 }

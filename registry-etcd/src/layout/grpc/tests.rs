@@ -1,11 +1,15 @@
 use super::*;
-use crate::layout::{Decoder, Form, Layout, Standing};
+use crate::layout::decoder::Decoder;
+use crate::layout::keyspace::Keyspace;
+use crate::layout::reading::Reading;
+use crate::layout::service::Kv;
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, ErrorKind, Status};
+use registry_core::{Change, Status};
+use std::sync::Arc;
 
-fn layout() -> Layout {
-    Layout::new(Form::Grpc, "")
+fn layout() -> Keyspace {
+    Keyspace::new(Arc::new(Grpc::new("")))
 }
 
 fn instance(id: &str) -> Instance {
@@ -13,23 +17,23 @@ fn instance(id: &str) -> Instance {
     Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
-fn read(value: &str) -> Result<Option<Instance>, Unreadable> {
+fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
     decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
 }
 
 #[test]
-fn a_record_is_written_as_go_writes_it() {
+fn record_has_the_bytes_of_go() {
     let record = layout().record(&instance("10.0.0.1:8080")).unwrap();
     assert_eq!(record.key, "user.rpc/10.0.0.1:8080");
     assert_eq!(record.value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
     assert_eq!(record.value.len(), 47);
     assert_eq!(record.side, None);
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    assert_eq!((keys.start(), keys.end()), ("user.rpc/", "user.rpc0"));
+    assert_eq!((keys.start(), keys.end()), (&b"user.rpc/"[..], &b"user.rpc0"[..]));
 }
 
 #[test]
-fn what_go_escapes_is_escaped() {
+fn record_is_escaped_like_go() {
     let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
     let full = instance("1").with_weight(0).with_status(Status::Draining);
     let full = full.with_metadata(odd).unwrap();
@@ -46,7 +50,7 @@ fn what_go_escapes_is_escaped() {
 }
 
 #[test]
-fn a_record_is_read_as_go_reads_it() {
+fn record_is_read_like_go() {
     let forms = [
         r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#,
         r#"{"Addr":"10.0.0.1:8080"}"#,
@@ -60,7 +64,7 @@ fn a_record_is_read_as_go_reads_it() {
 }
 
 #[test]
-fn metadata_of_any_shape_is_read_and_an_object_of_strings_kept() {
+fn any_metadata_is_read_and_string_maps_are_kept() {
     let deep = format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000));
     let shapes = [
         "1",
@@ -92,7 +96,7 @@ fn metadata_of_any_shape_is_read_and_an_object_of_strings_kept() {
 }
 
 #[test]
-fn what_is_no_record_is_refused() {
+fn invalid_records_are_refused() {
     let bad = [
         "",
         "null",
@@ -111,27 +115,27 @@ fn what_is_no_record_is_refused() {
         assert!(read(bad).is_err(), "{bad}");
     }
     let huge = format!(r#"{{"Addr":"h:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
-    assert!(matches!(read(&huge), Err(Unreadable::TooLarge(_))));
+    assert!(matches!(read(&huge), Err(DecodeError::TooLarge(_))));
 }
 
 #[test]
-fn a_record_that_says_it_is_deleted_is_not_there() {
+fn deleted_record_is_no_instance() {
     let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    let standing = Standing { key: b"user.rpc/1", value: deleted, lease: 0 };
-    let nested = Standing { key: b"user.rpc/a/1", value: b"?", lease: 0 };
-    let bad = Standing { key: b"user.rpc/2", value: b"?", lease: 0 };
-    let reading = keys.read_each([standing, nested, bad].into_iter());
-    assert_eq!((reading.instances, reading.skipped.undecodable), (vec![], 1));
-    assert_eq!(layout().service_of(b"user.rpc/1", deleted), None);
-    let mut decoder = Decoder::from_standing(keys, [].into_iter());
-    let changes = decoder.advance([standing, nested, bad].map(|s| (EventType::Put, s)).into_iter());
-    let gone = |id: &str| Change::Delete(id.parse().unwrap());
-    assert_eq!(changes, [gone("1"), gone("2")]);
+    let kv = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
+    let nested = Kv { key: b"user.rpc/a/1", value: b"?", lease: 0 };
+    let bad = Kv { key: b"user.rpc/2", value: b"?", lease: 0 };
+    let reading = Reading::of(&keys, [kv, nested, bad].into_iter());
+    assert_eq!((reading.instances, reading.undecodable), (vec![], 1));
+    assert_eq!(layout().layout().service_of(b"user.rpc/1", deleted), None);
+    let mut decoder = Decoder::new(keys, [].into_iter());
+    let changes = decoder.apply([kv, nested, bad].map(|s| (EventType::Put, s)).into_iter());
+    let deleted = |id: &str| Change::Delete(id.parse().unwrap());
+    assert_eq!(changes, [deleted("1"), deleted("2")]);
 }
 
 #[test]
-fn a_record_too_large_once_it_is_escaped_is_invalid() {
+fn record_too_large_after_escaping_is_invalid() {
     let large = instance("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
     assert_eq!(layout().record(&large).unwrap_err().kind(), ErrorKind::Invalid);
 }
@@ -156,13 +160,13 @@ proptest! {
             .unwrap();
         let record = layout().record(&instance).unwrap();
         let keys = layout().service(&service).unwrap();
-        let standing = Standing { key: record.key.as_bytes(), value: &record.value, lease: 9 };
-        prop_assert_eq!(keys.read_each([standing].into_iter()).instances, [instance]);
-        prop_assert_eq!(layout().service_of(record.key.as_bytes(), &record.value), Some(service));
+        let kv = Kv { key: record.key.as_bytes(), value: &record.value, lease: 9 };
+        prop_assert_eq!(Reading::of(&keys, [kv].into_iter()).instances, [instance]);
+        prop_assert_eq!(layout().layout().service_of(record.key.as_bytes(), &record.value), Some(service));
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic(bytes: Vec<u8>, metadata in ".*") {
+    fn decoding_never_panics(bytes: Vec<u8>, metadata in ".*") {
         let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
         let _ = decode(&service, &id, &bytes);
         let record = format!(r#"{{"Addr":"h:1","Metadata":{metadata}}}"#);

@@ -3,7 +3,7 @@
 //! etcd serves the renewals of a stream one after another, and one of a lease that has expired but is
 //! not revoked yet holds up those behind it: for 8.6 s, measured while thousands of leases expired. So
 //! there are several streams, and one with a renewal that waits takes no more: another takes its place.
-//! There are never many: who finds none waits for a turn to open one.
+//! Only one renewal at a time opens a stream; others wait for it, so there are never many streams.
 
 use crate::cluster::{Cluster, Connection};
 use crate::error::EtcdError;
@@ -21,17 +21,17 @@ const LANES: usize = 4;
 
 /// How many there are in place of one, while all are. A server that is slow with everything gets no
 /// more: it would be slower yet.
-const MOST: usize = 4;
+const MAX_STREAMS: usize = 4;
 
 /// How long a renewal may wait on a stream until those after it take another.
-const HELD_UP: Duration = Duration::from_millis(500);
+const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a stream is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The streams of a registry. A clone shares them.
 #[derive(Clone, Default)]
-pub(crate) struct Renewals(Arc<[Lane; LANES]>);
+pub(crate) struct KeepAliveStreams(Arc<[Lane; LANES]>);
 
 /// The place of one stream, or of several where the first are held up.
 #[derive(Default)]
@@ -41,11 +41,11 @@ struct Lane {
     opening: tokio::sync::Mutex<()>,
 }
 
-impl Renewals {
+impl KeepAliveStreams {
     /// Renews a lease for its whole ttl.
     pub(crate) async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
         let lane = &self.0[usize::try_from(lease.get() & 0xff).unwrap_or_default() % LANES];
-        cluster.within(lane.renew(cluster, lease)).await
+        cluster.with_deadline(lane.renew(cluster, lease)).await
     }
 }
 
@@ -54,18 +54,18 @@ impl Lane {
         if let Some(stream) = self.stream() {
             return stream.renew(cluster, lease).await;
         }
-        let turn = match (self.opening.try_lock(), self.last()) {
-            (Ok(turn), _) => turn,
+        let guard = match (self.opening.try_lock(), self.last()) {
+            (Ok(guard), _) => guard,
             // Held up as it is: another is on its way.
             (Err(_), Some(stream)) => return stream.renew(cluster, lease).await,
             (Err(_), None) => self.opening.lock().await,
         };
         match self.stream() {
             Some(stream) => {
-                drop(turn);
+                drop(guard);
                 stream.renew(cluster, lease).await
             }
-            None => Box::pin(self.open(cluster, lease, turn)).await,
+            None => Box::pin(self.open(cluster, lease, guard)).await,
         }
     }
 
@@ -76,17 +76,17 @@ impl Lane {
     /// The first stream that is not held up; `None` if another should be opened.
     fn stream(&self) -> Option<Arc<Stream>> {
         let mut streams = lock(&self.streams);
-        streams.retain(|stream| !stream.is_over());
-        let fit = streams.iter().find(|stream| !stream.is_held_up());
-        fit.or_else(|| streams.last().filter(|_| streams.len() >= MOST)).cloned()
+        streams.retain(|stream| !stream.is_closed());
+        let fit = streams.iter().find(|stream| !stream.is_stalled());
+        fit.or_else(|| streams.last().filter(|_| streams.len() >= MAX_STREAMS)).cloned()
     }
 
-    /// Opens a stream, which takes a renewal. That may be held up, too: then it is the turn of the next.
+    /// Opens a stream, which takes a renewal. If that stalls too, the next renewal may open another.
     async fn open(
         &self,
         cluster: &Cluster,
         lease: LeaseId,
-        turn: tokio::sync::MutexGuard<'_, ()>,
+        guard: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<(), EtcdError> {
         let opened = cluster.call(|connection| async move {
             let mut leases = connection.client().lease_client();
@@ -94,15 +94,15 @@ impl Lane {
             Ok((keeper, answers, connection))
         });
         let mut opened = pin!(opened);
-        let opened = if let Ok(opened) = timeout(HELD_UP, &mut opened).await {
+        let opened = if let Ok(opened) = timeout(STALL_TIMEOUT, &mut opened).await {
             opened
         } else {
-            drop(turn);
+            drop(guard);
             opened.await
         };
         let (keeper, answers, connection) = opened?;
         let mut streams = lock(&self.streams);
-        if streams.len() < MOST {
+        if streams.len() < MAX_STREAMS {
             let stream = Arc::new(Stream::new(keeper, connection));
             tokio::spawn(stream.clone().run(answers));
             streams.push(stream);
@@ -115,17 +115,17 @@ impl Lane {
 struct Stream {
     connection: Arc<Connection>,
     keeper: tokio::sync::Mutex<LeaseKeeper>,
-    asked: Mutex<Asked>,
+    requests: Mutex<Requests>,
 }
 
 #[derive(Default)]
-struct Asked {
+struct Requests {
     /// Those who wait, in the order in which they asked: that of the answers.
-    waiting: VecDeque<Waiting>,
-    is_over: bool,
+    pending: VecDeque<PendingRenewal>,
+    is_closed: bool,
 }
 
-struct Waiting {
+struct PendingRenewal {
     lease: LeaseId,
     since: Instant,
     answer: oneshot::Sender<Result<(), EtcdError>>,
@@ -133,30 +133,30 @@ struct Waiting {
 
 impl Stream {
     fn new(keeper: LeaseKeeper, connection: Arc<Connection>) -> Self {
-        let (keeper, asked) = (tokio::sync::Mutex::new(keeper), Mutex::default());
-        Self { connection, keeper, asked }
+        let (keeper, requests) = (tokio::sync::Mutex::new(keeper), Mutex::default());
+        Self { connection, keeper, requests }
     }
 
-    fn is_over(&self) -> bool {
-        lock(&self.asked).is_over
+    fn is_closed(&self) -> bool {
+        lock(&self.requests).is_closed
     }
 
     /// Whether somebody has waited for long.
-    fn is_held_up(&self) -> bool {
-        let asked = lock(&self.asked);
-        asked.waiting.front().is_some_and(|oldest| oldest.since.elapsed() >= HELD_UP)
+    fn is_stalled(&self) -> bool {
+        let requests = lock(&self.requests);
+        requests.pending.front().is_some_and(|oldest| oldest.since.elapsed() >= STALL_TIMEOUT)
     }
 
     async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
         let attempt = cluster.attempt(&self.connection);
-        let answer = self.ask(lease, attempt.start()).await?;
-        let answer = answer.await.unwrap_or(Err(EtcdError::Ended));
-        attempt.ended_as_heard();
+        let answer = self.send(lease, attempt.start()).await?;
+        let answer = answer.await.unwrap_or(Err(EtcdError::StreamEnded));
+        attempt.finish_recorded();
         answer
     }
 
     /// Sends a renewal, and gives where its outcome comes.
-    async fn ask(
+    async fn send(
         &self,
         lease: LeaseId,
         since: Instant,
@@ -165,13 +165,13 @@ impl Stream {
         let mut keeper = self.keeper.lock().await;
         let (answer, answered) = oneshot::channel();
         {
-            let mut asked = lock(&self.asked);
-            if asked.is_over {
-                return Err(EtcdError::Ended);
+            let mut requests = lock(&self.requests);
+            if requests.is_closed {
+                return Err(EtcdError::StreamEnded);
             }
-            asked.waiting.push_back(Waiting { lease, since, answer });
+            requests.pending.push_back(PendingRenewal { lease, since, answer });
         }
-        let unsent = Unsent(&self.asked);
+        let unsent = UnsentGuard(&self.requests);
         keeper.id = lease.get();
         keeper.keep_alive().await?;
         unsent.sent();
@@ -180,72 +180,73 @@ impl Stream {
 
     /// Hands answers to those who wait, until the stream ends or nobody has used it for long.
     async fn run(self: Arc<Self>, mut answers: LeaseKeepAliveStream) {
-        let mut ended = pin!(self.connection.ended());
+        let mut ended = pin!(self.connection.closed());
         let mut last = Instant::now();
-        let mut idle = pin!(sleep_until(last + IDLE));
+        let mut idle = pin!(sleep_until(last + IDLE_TIMEOUT));
         let end = loop {
             let answer = tokio::select! {
                 biased; // the others are looked at while there is no answer, and only then
                 answer = answers.message() => answer,
-                () = &mut ended => break EtcdError::Ended,
+                () = &mut ended => break EtcdError::StreamEnded,
                 () = &mut idle => {
-                    if last.elapsed() >= IDLE {
+                    if last.elapsed() >= IDLE_TIMEOUT {
                         if self.close_if_idle() {
                             return;
                         }
                         last = Instant::now();
                     }
-                    idle.as_mut().reset(last + IDLE);
+                    idle.as_mut().reset(last + IDLE_TIMEOUT);
                     continue;
                 }
             };
             last = Instant::now();
             match answer {
                 Ok(Some(answer)) => {
-                    self.connection.heard(last);
-                    let Some(waiting) = lock(&self.asked).waiting.pop_front() else {
+                    self.connection.record_activity(last);
+                    let Some(waiting) = lock(&self.requests).pending.pop_front() else {
                         break EtcdError::Malformed("a renewal that it answers");
                     };
                     if waiting.lease.get() != answer.id() {
-                        drop(waiting.answer.send(Err(EtcdError::Ended)));
+                        drop(waiting.answer.send(Err(EtcdError::StreamEnded)));
                         break EtcdError::Malformed("the lease whose turn it is");
                     }
                     // A lease that is not there has no ttl.
-                    let outcome = if answer.ttl() > 0 { Ok(()) } else { Err(EtcdError::NoLease) };
+                    let outcome =
+                        if answer.ttl() > 0 { Ok(()) } else { Err(EtcdError::LeaseNotFound) };
                     drop(waiting.answer.send(outcome)); // who asked may not wait any more
                 }
-                Ok(None) => break EtcdError::Ended,
+                Ok(None) => break EtcdError::StreamEnded,
                 Err(error) => break error.into(),
             }
         };
         let waiting = {
-            let mut asked = lock(&self.asked);
-            asked.is_over = true;
-            std::mem::take(&mut asked.waiting)
+            let mut requests = lock(&self.requests);
+            requests.is_closed = true;
+            std::mem::take(&mut requests.pending)
         };
         tracing::debug!(error = %end, waiting = waiting.len(), "a stream of renewals ended");
         // That nobody answers any more is what they all hear: they are dropped.
     }
 
     fn close_if_idle(&self) -> bool {
-        let mut asked = lock(&self.asked);
-        asked.is_over = asked.waiting.is_empty();
-        asked.is_over
+        let mut requests = lock(&self.requests);
+        requests.is_closed = requests.pending.is_empty();
+        requests.is_closed
     }
 }
 
 /// The last who waits, until its renewal is sent. If that is given up, there will be no answer.
-struct Unsent<'a>(&'a Mutex<Asked>);
+struct UnsentGuard<'a>(&'a Mutex<Requests>);
 
-impl Unsent<'_> {
+impl UnsentGuard<'_> {
     fn sent(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Unsent<'_> {
+impl Drop for UnsentGuard<'_> {
     fn drop(&mut self) {
-        lock(self.0).waiting.pop_back();
+        lock(self.0).pending.pop_back();
     }
 }
 
@@ -274,30 +275,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_closed_once_nobody_has_used_it_for_long() {
+    async fn idle_stream_is_closed() {
         let server = Etcd::start().await.unwrap();
         // Nothing but the time of disuse is to pass.
-        let options = EtcdOptions { ping_interval: 100 * IDLE, ..EtcdOptions::default() };
+        let options = EtcdOptions { ping_interval: 100 * IDLE_TIMEOUT, ..EtcdOptions::default() };
         let url = server.url().parse().unwrap();
         let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
         let address = "10.0.0.1:80".parse().unwrap();
         let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
-        let claim = Claim::new(10 * IDLE).unwrap();
+        let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
         registry.register(&one, &claim).await.unwrap();
 
-        let (renewals, cluster) = (Renewals::default(), registry.client.cluster());
-        renewals.renew(cluster, claim.lease()).await.unwrap();
-        let stream = renewals.0.iter().find_map(Lane::last).unwrap();
-        let most = IDLE.mul_f64(0.95);
+        let (streams, cluster) = (KeepAliveStreams::default(), registry.client.cluster());
+        streams.renew(cluster, claim.lease()).await.unwrap();
+        let stream = streams.0.iter().find_map(Lane::last).unwrap();
+        let almost_idle = IDLE_TIMEOUT.mul_f64(0.95);
         for _ in 0..3 {
-            pass(most).await;
-            assert!(!stream.is_over(), "it was used less than that ago");
-            renewals.renew(cluster, claim.lease()).await.unwrap();
-            assert!(Arc::ptr_eq(&stream, &renewals.0.iter().find_map(Lane::last).unwrap()));
+            pass(almost_idle).await;
+            assert!(!stream.is_closed(), "it was used less than that ago");
+            streams.renew(cluster, claim.lease()).await.unwrap();
+            assert!(Arc::ptr_eq(&stream, &streams.0.iter().find_map(Lane::last).unwrap()));
         }
-        pass(IDLE).await;
-        assert!(stream.is_over());
-        renewals.renew(cluster, claim.lease()).await.unwrap();
-        assert!(!Arc::ptr_eq(&stream, &renewals.0.iter().find_map(Lane::last).unwrap()));
+        pass(IDLE_TIMEOUT).await;
+        assert!(stream.is_closed());
+        streams.renew(cluster, claim.lease()).await.unwrap();
+        assert!(!Arc::ptr_eq(&stream, &streams.0.iter().find_map(Lane::last).unwrap()));
     }
 }

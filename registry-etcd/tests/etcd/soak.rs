@@ -10,7 +10,7 @@ use std::sync::Arc;
 const CHANGES: &str = "REGISTRY_TEST_CHANGES";
 
 #[tokio::test]
-async fn no_law_is_broken_in_a_long_run_over_connections_that_are_cut() {
+async fn soak_over_cut_connections_breaks_no_law() {
     let changes = std::env::var(CHANGES).map_or(1_000, |count| count.parse().expect(CHANGES));
     let etcd = Fixture::start().await;
     let endpoint = etcd.server.endpoint();

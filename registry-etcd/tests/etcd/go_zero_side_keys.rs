@@ -1,6 +1,8 @@
 //! Side keys of the go-zero layout: written, read and lost together with their keys.
 
-use crate::support::{Fixture, claim, connect_as, end, gone, instance, name, next, put, within};
+use crate::support::{
+    Fixture, claim, connect_as, deleted, end_error, instance, name, next, put, within,
+};
 use etcd_client::{PutOptions, TxnOp};
 use futures_util::StreamExt;
 use registry_core::{Claim, Cursor, ErrorKind, Instance, Lease, Registry, Status};
@@ -36,7 +38,7 @@ async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
 }
 
 #[tokio::test]
-async fn a_side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
+async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
     let etcd = start().await;
     let full = heavy().with_status(Status::Draining).with_metadata([("zone", "eu-1")]).unwrap();
     let claim = claim(10);
@@ -54,7 +56,7 @@ async fn a_side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its
 }
 
 #[tokio::test]
-async fn a_repeat_makes_no_revision_with_a_side_key_or_without() {
+async fn repeat_makes_no_revision_with_or_without_a_side_key() {
     let etcd = start().await;
     let held = claim(10);
     for one in [plain(), heavy()] {
@@ -68,7 +70,7 @@ async fn a_repeat_makes_no_revision_with_a_side_key_or_without() {
 }
 
 #[tokio::test]
-async fn an_update_is_one_change_and_back_to_the_defaults_leaves_no_side_key() {
+async fn update_is_one_change_and_defaults_delete_the_side_key() {
     let etcd = start().await;
     let claim = claim(10);
     let mut watch = etcd.watch("user").await;
@@ -87,7 +89,7 @@ async fn an_update_is_one_change_and_back_to_the_defaults_leaves_no_side_key() {
 }
 
 #[tokio::test]
-async fn a_lost_or_foreign_side_key_is_noticed_and_repaired() {
+async fn lost_or_foreign_side_key_is_detected_and_repaired() {
     let etcd = start().await;
     let claim = claim(10);
     let (ours, other) = (claim.lease().get(), etcd.grant(60).await);
@@ -107,7 +109,7 @@ async fn a_lost_or_foreign_side_key_is_noticed_and_repaired() {
 }
 
 #[tokio::test]
-async fn a_side_key_put_beside_a_plain_record_is_noticed_if_it_counts() {
+async fn side_key_added_to_a_plain_record_is_detected_if_it_counts() {
     let etcd = start().await;
     let claim = claim(10);
     let lease = etcd.register(&plain(), &claim).await.unwrap();
@@ -122,7 +124,7 @@ async fn a_side_key_put_beside_a_plain_record_is_noticed_if_it_counts() {
 }
 
 #[tokio::test]
-async fn a_go_publisher_that_takes_a_key_leaves_the_rest_behind() {
+async fn go_publisher_that_takes_over_drops_the_side_key() {
     let etcd = start().await;
     let lease = etcd.register(&heavy(), &claim(10)).await.unwrap();
     let mut watch = etcd.watch("user").await;
@@ -135,11 +137,11 @@ async fn a_go_publisher_that_takes_a_key_leaves_the_rest_behind() {
     etcd.deregister(&lease).await.unwrap();
     assert!(etcd.stored(SIDE).await.is_none());
     etcd.revoke(theirs).await;
-    assert_eq!(next(&mut watch).await.changes, [gone("7")]);
+    assert_eq!(next(&mut watch).await.changes, [deleted("7")]);
 }
 
 #[tokio::test]
-async fn a_takeover_replaces_the_pair_in_one_step() {
+async fn takeover_replaces_key_and_side_key_in_one_revision() {
     let etcd = start().await;
     for next_owner in [heavy().with_weight(3), plain(), heavy()] {
         let mut watch = etcd.watch("user").await;
@@ -155,7 +157,7 @@ async fn a_takeover_replaces_the_pair_in_one_step() {
 }
 
 #[tokio::test]
-async fn a_superseded_claim_changes_neither_key() {
+async fn superseded_claim_changes_neither_key() {
     let etcd = start().await;
     let held = etcd.register(&heavy(), &claim(10)).await.unwrap();
     let before = etcd.revision().await;
@@ -168,7 +170,7 @@ async fn a_superseded_claim_changes_neither_key() {
 }
 
 #[tokio::test]
-async fn a_lease_that_holds_other_keys_serves_no_other_instance() {
+async fn lease_with_other_keys_is_refused() {
     let etcd = start().await;
     let held = claim(10);
     etcd.register(&heavy(), &held).await.unwrap();
@@ -179,7 +181,7 @@ async fn a_lease_that_holds_other_keys_serves_no_other_instance() {
 }
 
 #[tokio::test]
-async fn every_cursor_of_a_watch_gives_exactly_the_rest() {
+async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
     let etcd = start().await;
     let key = |id: &str| format!("user/{id}");
     let side = |id: &str| format!("user.~meta/{id}");
@@ -235,7 +237,7 @@ async fn every_cursor_of_a_watch_gives_exactly_the_rest() {
 
 /// What stood at the cursor is read in pages, all of them from then and not from now.
 #[tokio::test]
-async fn a_watch_of_many_pages_begins_with_what_stood_at_its_cursor() {
+async fn watch_of_many_pages_starts_from_the_keys_at_its_cursor() {
     let etcd = start().await;
     let lease = etcd.grant(600).await;
     let under = || Some(PutOptions::new().with_lease(lease));
@@ -257,7 +259,7 @@ async fn a_watch_of_many_pages_begins_with_what_stood_at_its_cursor() {
     etcd.delete("user.~meta/7").await;
     let mut watch = etcd.watch_after("user", then.cursor()).await.unwrap();
     for id in ["1500", "1"] {
-        assert_eq!(next(&mut watch).await.changes, [gone(id)]);
+        assert_eq!(next(&mut watch).await.changes, [deleted(id)]);
         let back = put(&instance("user", id).with_weight(200));
         assert_eq!(next(&mut watch).await.changes, [back]);
     }
@@ -265,7 +267,7 @@ async fn a_watch_of_many_pages_begins_with_what_stood_at_its_cursor() {
 }
 
 #[tokio::test]
-async fn a_wiped_server_whose_pairs_hang_on_other_leases_has_diverged() {
+async fn wiped_server_with_other_leases_has_diverged() {
     let mut etcd = start().await;
     etcd.register(&heavy(), &claim(10)).await.unwrap();
     let mut watch = etcd.watch("user").await;
@@ -274,13 +276,13 @@ async fn a_wiped_server_whose_pairs_hang_on_other_leases_has_diverged() {
     let process = etcd.server.process().unwrap();
     process.wipe().unwrap();
     within(process.restart()).await.unwrap();
-    assert_eq!(end(&mut watch).await, ErrorKind::Unavailable);
+    assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
 
     // As many keys, up to the same revision.
     etcd.register(&heavy(), &claim(10)).await.unwrap();
     let now = etcd.load("user").await;
     assert_eq!(now.cursor().revision(), loaded.cursor().revision());
-    assert_eq!(etcd.refusal("user", loaded.cursor()).await, ErrorKind::Diverged);
-    assert_eq!(etcd.refusal("user", watch.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", loaded.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(etcd.watch_error("user", watch.cursor()).await, ErrorKind::Diverged);
     assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("user")].into());
 }

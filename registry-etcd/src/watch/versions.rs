@@ -12,17 +12,17 @@ use std::hash::BuildHasher;
 
 /// The versions of the keys that a watch has heard of and that stand, by a hash of the key.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(super) struct KeyVersions {
     versions: HashMap<u64, i64>,
     hasher: RandomState,
 }
 
-impl Chain {
+impl KeyVersions {
     /// Takes in an event.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Hole`] if others were lost before it.
+    /// [`EtcdError::MissingEvents`] if others were lost before it.
     pub(super) fn advance(&mut self, kind: EventType, kv: &KeyValue) -> Result<(), EtcdError> {
         let entry = self.versions.entry(self.hasher.hash_one(kv.key()));
         match (kind, entry) {
@@ -33,7 +33,7 @@ impl Chain {
                 let (before, now) = (known.insert(kv.version()), kv.version());
                 if now != before + 1 {
                     let key = kv.key().escape_ascii().to_string();
-                    return Err(EtcdError::Hole(format!(
+                    return Err(EtcdError::MissingEvents(format!(
                         "events are missing, key=`{key}`, version=`{now}`, before=`{before}`"
                     )));
                 }
@@ -48,29 +48,29 @@ mod tests {
     use super::*;
     use etcd_client::proto::PbKeyValue;
 
-    fn take(chain: &mut Chain, kind: EventType, key: &str, version: i64) -> bool {
+    fn take(versions: &mut KeyVersions, kind: EventType, key: &str, version: i64) -> bool {
         let kv = PbKeyValue { key: key.into(), version, ..PbKeyValue::default() };
-        chain.advance(kind, &KeyValue(kv)).is_ok()
+        versions.advance(kind, &KeyValue(kv)).is_ok()
     }
 
     #[test]
-    fn what_follows_on_what_is_known_is_whole() {
-        let mut chain = Chain::default();
+    fn consecutive_versions_are_accepted() {
+        let mut versions = KeyVersions::default();
         for (key, version) in [("a", 7), ("b", 1), ("a", 8), ("b", 2), ("a", 9)] {
-            assert!(take(&mut chain, EventType::Put, key, version), "{key} {version}");
+            assert!(take(&mut versions, EventType::Put, key, version), "{key} {version}");
         }
-        assert!(take(&mut chain, EventType::Delete, "a", 0));
-        assert!(take(&mut chain, EventType::Put, "a", 1), "created anew");
-        assert!(take(&mut chain, EventType::Delete, "c", 0), "of a key that was never heard of");
-        assert_eq!(chain.versions.len(), 2, "what is gone takes no room");
+        assert!(take(&mut versions, EventType::Delete, "a", 0));
+        assert!(take(&mut versions, EventType::Put, "a", 1), "created anew");
+        assert!(take(&mut versions, EventType::Delete, "c", 0), "of a key that was never heard of");
+        assert_eq!(versions.versions.len(), 2, "what is gone takes no room");
     }
 
     #[test]
-    fn a_change_a_deletion_or_a_life_that_is_missing_is_a_hole() {
+    fn skipped_or_repeated_version_is_missing_events() {
         for version in [1, 3, 5] {
-            let mut chain = Chain::default();
-            assert!(take(&mut chain, EventType::Put, "a", 3));
-            assert!(!take(&mut chain, EventType::Put, "a", version), "{version} after 3");
+            let mut versions = KeyVersions::default();
+            assert!(take(&mut versions, EventType::Put, "a", 3));
+            assert!(!take(&mut versions, EventType::Put, "a", version), "{version} after 3");
         }
     }
 }

@@ -49,7 +49,7 @@ async fn connect_to(address: &str) -> EtcdRegistry {
 
 /// Breaks connections after ever more bytes, until nothing breaks any more. A registration takes some
 /// 1,500, those of a new connection apart.
-async fn every_break_is_mended_by_a_repeat(fault: impl Fn(usize) -> Fault) {
+async fn break_connections_until_none_breaks(fault: impl Fn(usize) -> Fault) {
     let server = within(Etcd::start()).await.unwrap();
     let (mut broken, mut whole) = (0, 0);
     for (n, bytes) in (0..3000).step_by(37).enumerate() {
@@ -63,11 +63,11 @@ async fn every_break_is_mended_by_a_repeat(fault: impl Fn(usize) -> Fault) {
 }
 
 #[tokio::test]
-async fn a_registration_whose_request_arrives_by_half_is_made_once_by_its_repeat() {
-    every_break_is_mended_by_a_repeat(|bytes| Fault::CutRequestsAfter { bytes }).await;
+async fn repeat_after_a_partial_request_registers_once() {
+    break_connections_until_none_breaks(|bytes| Fault::CutRequestsAfter { bytes }).await;
 }
 
 #[tokio::test]
-async fn a_registration_whose_reply_arrives_by_half_is_made_once_by_its_repeat() {
-    every_break_is_mended_by_a_repeat(|bytes| Fault::CutAfter { bytes }).await;
+async fn repeat_after_a_partial_reply_registers_once() {
+    break_connections_until_none_breaks(|bytes| Fault::CutAfter { bytes }).await;
 }

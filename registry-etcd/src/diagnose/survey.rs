@@ -1,0 +1,100 @@
+//! All keys under a layout's root: instances, keys that cannot be decoded, and records in other layouts.
+
+use crate::layout::builtin;
+use crate::layout::keyspace::Keyspace;
+use crate::layout::reading::decode_all;
+use crate::layout::service::Kv;
+use etcd_client::KeyValue;
+use registry_core::ServiceName;
+use std::collections::{BTreeSet, HashSet};
+
+/// The keys that were read so far.
+pub(super) struct Survey<'a> {
+    keyspace: &'a Keyspace,
+    /// In the order of their names.
+    kvs: Vec<KeyValue>,
+}
+
+/// The result. Keys are printable.
+#[derive(Debug, Default)]
+pub(super) struct Surveyed {
+    pub(super) services: usize,
+    pub(super) instances: usize,
+    /// Keys of services that cannot be decoded, and why.
+    pub(super) undecodable: Vec<(String, String)>,
+    /// Keys of services that have no lease.
+    pub(super) leaseless: Vec<String>,
+    /// Keys that this layout does not read as instances, and that are records in a built-in layout.
+    pub(super) foreign: Vec<ForeignRecord>,
+}
+
+/// A record in a built-in layout, but not in the one that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ForeignRecord {
+    pub(super) key: String,
+    pub(super) layout: &'static str,
+}
+
+impl<'a> Survey<'a> {
+    pub(super) fn new(keyspace: &'a Keyspace) -> Self {
+        Self { keyspace, kvs: Vec::new() }
+    }
+
+    /// Adds keys under the root, which follow those added before.
+    pub(super) fn add(&mut self, mut kvs: Vec<KeyValue>) {
+        self.kvs.append(&mut kvs);
+    }
+
+    pub(super) fn finish(self) -> Surveyed {
+        let layout = self.keyspace.layout();
+        let services: BTreeSet<_> =
+            self.kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())).collect();
+        let (mut surveyed, mut own) = (Surveyed::default(), HashSet::new());
+        for service in &services {
+            self.add_service(service, &mut surveyed, &mut own);
+        }
+        let foreign = self.kvs.iter().filter(|kv| !own.contains(kv.key()));
+        let foreign = foreign.filter_map(ForeignRecord::detect);
+        surveyed.foreign = foreign.filter(|record| record.layout != layout.name()).collect();
+        surveyed
+    }
+
+    /// Adds a service to the result, and those of its keys that can be decoded to `own`.
+    fn add_service<'b>(
+        &'b self,
+        service: &ServiceName,
+        surveyed: &mut Surveyed,
+        own: &mut HashSet<&'b [u8]>,
+    ) {
+        let Ok(service) = self.keyspace.service(service) else { return };
+        let start = self.kvs.partition_point(|kv| kv.key() < service.start());
+        let len = self.kvs[start..].partition_point(|kv| kv.key() < service.end());
+        // Where others keep what they like, a key in the range may be none of the service.
+        let keys = self.kvs[start..start + len].iter();
+        let keys: Vec<_> = keys
+            .filter(|kv| service.locate(kv.key()).is_ok_and(|located| located.is_some()))
+            .collect();
+        let mut undecodable = HashSet::new();
+        let instances = decode_all(&service, keys.iter().map(|kv| Kv::from(*kv)), |key, why| {
+            surveyed.undecodable.push((printable(key), why.to_string()));
+            undecodable.insert(key.to_vec());
+        });
+        own.extend(keys.iter().map(|kv| kv.key()).filter(|key| !undecodable.contains(*key)));
+        surveyed.services += usize::from(!instances.is_empty());
+        surveyed.instances += instances.len();
+        let leaseless = keys.iter().filter(|kv| kv.lease() == 0).map(|kv| printable(kv.key()));
+        surveyed.leaseless.extend(leaseless);
+    }
+}
+
+impl ForeignRecord {
+    /// What `kv` is in the built-in layout that it is in, if it is in one.
+    pub(super) fn detect(kv: &KeyValue) -> Option<Self> {
+        let layout = builtin::detect(kv.key(), kv.value())?;
+        Some(Self { key: printable(kv.key()), layout })
+    }
+}
+
+fn printable(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}

@@ -1,0 +1,41 @@
+//! The built-in layouts, by name.
+
+use super::go_zero::GoZero;
+use super::grpc::Grpc;
+use super::native::Native;
+use super::{Layout, go_zero, grpc, names, native};
+use registry_core::{Error, ErrorKind, Result, Target, record};
+use std::sync::Arc;
+
+/// The layout that a URL names in its option `layout`, native by default, under its path.
+pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
+    let path = target.path();
+    match target.option("layout").unwrap_or(native::NAME) {
+        native::NAME => Ok(Arc::new(Native::new(path))),
+        go_zero::NAME => Ok(Arc::new(GoZero::new(path))),
+        grpc::NAME => Ok(Arc::new(Grpc::new(path))),
+        name => {
+            let message = format!("layout is `native`, `go-zero` or `grpc`, got=`{name}`");
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+    }
+}
+
+/// The name of the built-in layout that a record has, whatever root its key has.
+pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
+    let (service, id) = names::service_and_id(key)?;
+    if record::decode(&service, &id, value).is_ok() {
+        Some(native::NAME)
+    } else if grpc::decode(&service, &id, value).is_ok_and(|instance| instance.is_some()) {
+        Some(grpc::NAME)
+    } else if go_zero::is_lease_id(id.as_str()) && go_zero::decode_address(value).is_ok() {
+        Some(go_zero::NAME)
+    } else {
+        None
+    }
+}
+
+/// Whether `name` is the layout of a URL that states none.
+pub(crate) fn is_default(name: &str) -> bool {
+    name == native::NAME
+}

@@ -1,0 +1,21 @@
+//! Why the built-in layouts cannot decode a value.
+
+use registry_core::Error;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error("value has {0} bytes, more than an address can have")]
+    TooLong(usize),
+    #[error("value has {0} bytes, more than 65536")]
+    TooLarge(usize),
+    #[error("value is no text")]
+    Binary(#[from] std::str::Utf8Error),
+    #[error("value is not of the known form: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("value has version {0}, which is not 1")]
+    Version(u32),
+    #[error("value has the unknown operation {0}")]
+    Operation(u8),
+    #[error(transparent)]
+    Field(#[from] Error),
+}
