@@ -20,8 +20,8 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(body: Body, call: Call) -> Self {
-        Self { body, call: Some(call) }
+    pub(crate) fn new(body: Body, call: Option<Call>) -> Self {
+        Self { body, call }
     }
 }
 

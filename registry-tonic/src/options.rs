@@ -1,7 +1,7 @@
 //! How a channel finds and treats its endpoints.
 
-use crate::ejection::Ejection;
 use crate::status;
+use registry_balance::Ejection;
 use registry_core::Address;
 use registry_engine::Backoff;
 use std::fmt;

@@ -1,20 +1,11 @@
 //! What went wrong with a call, in gRPC's terms, and what that says of the endpoint.
 
 use crate::link::Gone;
+use registry_balance::Outcome;
 use registry_core::BoxError;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
-
-/// What came of a call, as far as the endpoint has to do with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Success,
-    /// It failed, and not by what it asked for.
-    Failure,
-    /// It says nothing of the endpoint.
-    Neither,
-}
 
 /// Why the transport failed a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +50,8 @@ impl Cause {
         error.is_user().then_some(Self::Caller)
     }
 
-    /// The status that the call fails with. A lost connection is `Unavailable`, as gRPC has it for its clients
-    /// (its `doc/statuscodes.md`), where tonic has several codes.
+    /// The status that the call fails with. A lost connection is `Unavailable`, as gRPC has it for
+    /// its clients (its `doc/statuscodes.md`), where tonic has several codes.
     pub(crate) fn status(self, error: BoxError) -> Status {
         let (code, what) = match self {
             Self::NeverSent | Self::Refused => (Code::Unavailable, "the endpoint is gone"),
@@ -75,8 +66,9 @@ impl Cause {
 
     pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Self::TimedOut | Self::Lost => Outcome::Failure,
-            Self::NeverSent | Self::Refused | Self::Caller => Outcome::Neither,
+            Self::TimedOut => Outcome::TimedOut,
+            Self::Lost => Outcome::Failure,
+            Self::NeverSent | Self::Refused | Self::Caller => Outcome::Neutral,
         }
     }
 }
@@ -88,8 +80,8 @@ pub(crate) fn unreachable(error: BoxError) -> Status {
     status
 }
 
-/// What a status says of the endpoint it came from. The codes are those that go-zero counts against one
-/// (`zrpc/internal/codes`).
+/// What a status says of the endpoint it came from. The codes are those that go-zero counts against
+/// one (`zrpc/internal/codes`).
 pub(crate) fn outcome(code: Code) -> Outcome {
     match code {
         Code::DeadlineExceeded
@@ -98,7 +90,7 @@ pub(crate) fn outcome(code: Code) -> Outcome {
         | Code::DataLoss
         | Code::Unimplemented
         | Code::ResourceExhausted => Outcome::Failure,
-        Code::Cancelled => Outcome::Neither,
+        Code::Cancelled => Outcome::Neutral,
         _ => Outcome::Success,
     }
 }
@@ -137,13 +129,13 @@ mod tests {
             Cause::TimedOut.status(TimeoutExpired(()).into()).code(),
             Code::DeadlineExceeded
         );
-        assert_eq!(Cause::Caller.outcome(), Outcome::Neither, "nobody else is to blame");
+        assert_eq!(Cause::Caller.outcome(), Outcome::Neutral, "nobody else is to blame");
     }
 
     #[test]
     fn codes_are_judged_as_go_zero_judges_them() {
         assert_eq!(outcome(Code::Unavailable), Outcome::Failure);
         assert_eq!(outcome(Code::NotFound), Outcome::Success);
-        assert_eq!(outcome(Code::Cancelled), Outcome::Neither);
+        assert_eq!(outcome(Code::Cancelled), Outcome::Neutral);
     }
 }
