@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, EndpointKey};
-use crate::status::{self, Cause};
+use crate::status::{self, FailureCause};
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body::Body as _;
@@ -66,20 +66,20 @@ impl Call {
     }
 
     /// The transport has failed the call. Returns the status that the call fails with.
-    pub(crate) fn failed(mut self, cause: Cause, error: BoxError) -> Status {
+    pub(crate) fn failed(mut self, cause: FailureCause, error: BoxError) -> Status {
         self.finish(cause.outcome());
         cause.status(error)
     }
 
     /// Ends the call so that it can be made at another endpoint. It says nothing of this one,
-    /// unless that its connection is gone.
-    pub(crate) fn move_on(mut self, cause: Cause) {
+    /// unless that its connection is lost.
+    pub(crate) fn move_on(mut self, cause: FailureCause) {
         self.ticket = None;
-        if cause == Cause::NeverSent {
-            self.connection.lose();
+        if cause == FailureCause::NeverSent {
+            self.connection.set_lost();
         }
         let Connection { address, context, .. } = &*self.connection;
-        tracing::debug!(%address, service = context.name, ?cause, "a call goes to another endpoint");
+        tracing::debug!(%address, service = context.name, ?cause, "retrying an unsent call on another endpoint");
         context.meters.replayed();
     }
 
@@ -92,7 +92,7 @@ impl Call {
     fn report(&self, ejected: Option<Ejected>) {
         let Some(Ejected { failures, duration, .. }) = ejected else { return };
         let Connection { address, context, .. } = &*self.connection;
-        tracing::warn!(%address, service = context.name, failures, ?duration, "it keeps failing: no calls for a while");
+        tracing::warn!(%address, service = context.name, failures, ?duration, "endpoint ejected after consecutive failures");
         context.meters.ejected();
     }
 }

@@ -7,7 +7,7 @@ use crate::metrics::Meters;
 use crate::options::ChannelOptions;
 use crate::replay::Replay;
 use crate::state::ChannelState;
-use crate::status::Cause;
+use crate::status::FailureCause;
 use crate::task::{ChannelTask, Source};
 use crate::wait::Wait;
 use http::{Request, Response};
@@ -25,7 +25,7 @@ use tonic::body::Body;
 use tonic::{Status, TimeoutExpired};
 use tower_service::Service;
 
-/// So often a call that a server refused is given to another.
+/// How many servers may refuse a call before it fails.
 const MAX_REFUSALS: u32 = 3;
 
 /// A channel to all instances of a service: use it in place of tonic's.
@@ -85,7 +85,7 @@ impl Channel {
     /// Outside of a tokio runtime.
     pub fn new(view: View, options: ChannelOptions) -> Self {
         let meters = Meters::new(view.service().as_str());
-        Self::of(format!("`{}`", view.service()), meters, Source::View(view), options)
+        Self::with_source(format!("`{}`", view.service()), meters, Source::View(view), options)
     }
 
     /// A channel to `addresses`, without a registry.
@@ -95,7 +95,7 @@ impl Channel {
     /// Outside of a tokio runtime.
     pub fn fixed(addresses: impl IntoIterator<Item = Address>, options: ChannelOptions) -> Self {
         let source = Source::Fixed(Vec::from_iter(addresses));
-        Self::of("the given addresses".into(), Meters::new("direct"), source, options)
+        Self::with_source("the given addresses".into(), Meters::new("direct"), source, options)
     }
 
     /// Waits until an endpoint is connected to, or for `within`.
@@ -121,7 +121,7 @@ impl Channel {
         }
     }
 
-    fn of(name: String, meters: Meters, source: Source, options: ChannelOptions) -> Self {
+    fn with_source(name: String, meters: Meters, source: Source, options: ChannelOptions) -> Self {
         let context = Arc::new(ChannelContext::new(name, meters, options));
         let state = Arc::new(ChannelState::new(context));
         let task = tokio::spawn(ChannelTask::new(source, state.clone()).run());
@@ -155,8 +155,8 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Sends a call to whoever is to have it. It holds the handle: without it the connections would be
-/// closed while it waits.
+/// Sends a call. It holds a handle of the channel: without it the connections would be closed while
+/// the call waits.
 async fn send(
     shared: Arc<Shared>,
     request: Request<Body>,
@@ -188,7 +188,7 @@ async fn send(
                     .map_err(|_| TimeoutExpired(()))??,
                 None => ready.await?,
             }
-            Ok::<_, BoxError>(channel.call(request.request()).await?)
+            Ok::<_, BoxError>(channel.call(request.attempt()).await?)
         };
         let error = match answer.await {
             Ok(response) => {
@@ -197,12 +197,13 @@ async fn send(
             }
             Err(error) => error,
         };
-        let cause = Cause::of(&*error);
-        let is_unseen = matches!(cause, Cause::NeverSent | Cause::Refused);
-        refusals += u32::from(cause == Cause::Refused);
+        let cause = FailureCause::from_error(&*error);
+        let is_unprocessed = matches!(cause, FailureCause::NeverSent | FailureCause::Refused);
+        refusals += u32::from(cause == FailureCause::Refused);
         let wait = Wait::new(begun, limit, options.wait);
-        let may_move = refusals < MAX_REFUSALS && Instant::now() < wait.until && request.is_whole();
-        if !is_unseen || !may_move {
+        let may_move_on =
+            refusals < MAX_REFUSALS && Instant::now() < wait.until && request.is_replayable();
+        if !is_unprocessed || !may_move_on {
             return Err(call.failed(cause, error));
         }
         call.move_on(cause);

@@ -1,7 +1,7 @@
 //! A connection to an endpoint.
 
+use crate::connector::{ConnectOnce, ConnectionState};
 use crate::context::ChannelContext;
-use crate::link::{ConnectOnce, Link};
 use crate::status;
 use registry_core::Address;
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) struct Connection {
     pub(crate) address: Address,
     pub(crate) context: Arc<ChannelContext>,
     channel: Channel,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
 }
 
 impl Connection {
@@ -26,34 +26,33 @@ impl Connection {
     ) -> Result<Self, Status> {
         let options = &context.options;
         let endpoint = options.endpoint.make(address)?;
-        let link = Arc::new(Link::new());
-        let connector = ConnectOnce::new(&endpoint, link.clone());
+        let state = Arc::new(ConnectionState::new());
+        let connector = ConnectOnce::new(&endpoint, state.clone());
         let limit = options.connect_timeout;
         let connecting = async {
             let channel = endpoint.connect_with_connector(connector).await?;
-            link.heard().await;
+            state.wait_for_first_read().await;
             Ok::<_, Error>(channel)
         };
         let Ok(connected) = timeout(limit, connecting).await else {
             return Err(Status::unavailable(format!("no answer in time, within=`{limit:?}`")));
         };
-        let channel = connected.map_err(|error| status::unreachable(error.into()))?;
-        Ok(Self { address: address.clone(), context: context.clone(), channel, link })
+        let channel = connected.map_err(|error| status::connect_error(error.into()))?;
+        Ok(Self { address: address.clone(), context: context.clone(), channel, state })
     }
 
-    /// Returns whether it stands, as far as is known.
+    /// Returns whether it is open, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        self.link.is_open()
+        self.state.is_open()
     }
 
-    /// It is known to be gone.
-    pub(crate) fn lose(&self) {
-        self.link.lose();
+    pub(crate) fn set_lost(&self) {
+        self.state.set_lost();
     }
 
     /// Waits until it is lost. For one task only.
-    pub(crate) async fn lost(&self) {
-        self.link.lost().await;
+    pub(crate) async fn wait_until_lost(&self) {
+        self.state.wait_until_lost().await;
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -51,7 +51,7 @@ impl Endpoint {
         self.state.load_full()
     }
 
-    /// Returns the connection, if one stands as far as is known.
+    /// Returns the connection, if one is open, as far as is known.
     pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
         match &**self.state.load() {
             EndpointState::Ready(connection) if connection.is_open() => Some(connection.clone()),
@@ -72,8 +72,8 @@ impl Endpoint {
                     let connection = Arc::new(connection);
                     self.state.store(Arc::new(EndpointState::Ready(connection.clone())));
                     changed(true);
-                    connection.lost().await;
-                    tracing::debug!(%address, "the connection is lost");
+                    connection.wait_until_lost().await;
+                    tracing::debug!(%address, "connection lost");
                     self.state.store(Arc::new(EndpointState::Connecting));
                     changed(false);
                     // A server that hangs up at once is not stormed.

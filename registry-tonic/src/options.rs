@@ -94,7 +94,7 @@ impl MakeEndpoint {
     }
 
     pub(crate) fn make(&self, address: &Address) -> Result<Endpoint, Status> {
-        (self.0)(address).map_err(|error| status::unreachable(error.into()))
+        (self.0)(address).map_err(|error| status::connect_error(error.into()))
     }
 }
 

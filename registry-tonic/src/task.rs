@@ -57,7 +57,7 @@ impl Drop for EndpointHandle {
 impl Drop for ChannelTask {
     fn drop(&mut self) {
         self.state.balancer.set([], self.state.context.now());
-        self.state.context.meters.endpoints(0, 0);
+        self.state.context.meters.set_endpoints(0, 0);
         self.state.publish(Connectivity::TransientFailure("the channel is closed".into()));
     }
 }
@@ -165,7 +165,7 @@ impl ChannelTask {
     /// Publishes why no endpoint takes calls, if none does.
     fn publish(&self) {
         let candidates = self.state.balancer.candidates().len();
-        self.state.context.meters.endpoints(self.endpoints.len(), candidates);
+        self.state.context.meters.set_endpoints(self.endpoints.len(), candidates);
         self.state.publish(self.connectivity());
     }
 
