@@ -1,7 +1,7 @@
-//! The bodies of answers, which tell what came of their calls.
+//! The body of a response, whose end is the outcome of its call.
 
 use crate::call::Call;
-use crate::status::Cause;
+use crate::status::FailureCause;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,19 +9,19 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// The body of an answer that came through a [`Channel`](crate::Channel).
+/// The body of a response that came through a [`Channel`](crate::Channel).
 ///
-/// The call counts as under way until it was read to its end, or is dropped.
+/// The call counts as in flight until the body was read to its end or is dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Body,
-    /// Until it is over.
+    /// Until its outcome is known.
     call: Option<Call>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(body: Body, call: Call) -> Self {
-        Self { body, call: Some(call) }
+    pub(crate) fn new(body: Body, call: Option<Call>) -> Self {
+        Self { body, call }
     }
 }
 
@@ -37,7 +37,7 @@ impl HttpBody for ResponseBody {
         if matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             return Poll::Ready(frame);
         }
-        // It is over, one way or the other.
+        // The call has ended, one way or the other.
         let Some(call) = self.call.take() else { return Poll::Ready(frame) };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
@@ -45,7 +45,7 @@ impl HttpBody for ResponseBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                let cause = Cause::of(&error);
+                let cause = FailureCause::from_error(&error);
                 Some(Err(call.failed(cause, error.into())))
             }
             None => {

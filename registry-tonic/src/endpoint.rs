@@ -1,160 +1,95 @@
 //! An address that is kept connected to.
 
-use crate::channel::Board;
-use crate::ejection::Standing;
-use crate::link::{ConnectOnce, Link};
-use crate::load::Load;
-use crate::options::ChannelOptions;
-use crate::status;
+use crate::connection::Connection;
+use crate::context::ChannelContext;
+use arc_swap::ArcSwap;
 use registry_core::Address;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tonic::Status;
-use tonic::transport::Channel;
 
-/// A connection that stood for so long has served: if it is lost, the next try is made at once.
+/// A connection that stood for that long has served: if it is lost, the next attempt is made at
+/// once.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// An address, and what is known of it. It outlives its connections.
-#[derive(Debug)]
+/// The key of an endpoint with the balancer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EndpointKey {
+    pub(crate) address: Address,
+    /// Differs for an address that was removed and comes again.
+    pub(crate) incarnation: u64,
+}
+
+/// An address that is kept connected to.
 pub(crate) struct Endpoint {
-    address: Address,
-    knowledge: Arc<Knowledge>,
-    state: Mutex<State>,
+    key: EndpointKey,
+    context: Arc<ChannelContext>,
+    state: ArcSwap<EndpointState>,
 }
 
-/// What is known of how an endpoint serves.
+/// The state of an endpoint, as gRPC names them.
 #[derive(Debug)]
-struct Knowledge {
-    load: Load,
-    standing: Standing,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum State {
-    /// It is being connected to, and nothing is known against it.
+pub(crate) enum EndpointState {
+    /// An attempt to connect is under way, or is about to be made.
     Connecting,
-    /// It could not be connected to, and is tried again.
-    Failing(Status),
-    Connected(Arc<Connection>),
-}
-
-/// A connection to an endpoint.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    address: Address,
-    knowledge: Arc<Knowledge>,
-    channel: Channel,
-    link: Arc<Link>,
-}
-
-impl Connection {
-    /// Whether it stands, as far as is known.
-    pub(crate) fn is_open(&self) -> bool {
-        self.link.is_open()
-    }
-
-    /// It is known to be gone.
-    pub(crate) fn lose(&self) {
-        self.link.lose();
-    }
-
-    pub(crate) fn load(&self) -> &Load {
-        &self.knowledge.load
-    }
-
-    pub(crate) fn standing(&self) -> &Standing {
-        &self.knowledge.standing
-    }
-
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
-    }
-}
-
-#[cfg(test)]
-impl Connection {
-    /// One that nobody has used.
-    pub(crate) fn untried(address: Address, now: crate::clock::Ticks) -> Self {
-        let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let (knowledge, link) = (Knowledge::of(Load::new(None, now)), Arc::new(Link::new()));
-        Self { address, knowledge, channel, link }
-    }
-}
-
-impl Knowledge {
-    fn of(load: Load) -> Arc<Self> {
-        Arc::new(Self { load, standing: Standing::default() })
-    }
+    /// The last attempt has failed, and another one is made after a backoff.
+    TransientFailure(Status),
+    Ready(Arc<Connection>),
 }
 
 impl Endpoint {
-    pub(crate) fn new(address: Address, load: Load) -> Self {
-        Self { address, knowledge: Knowledge::of(load), state: Mutex::new(State::Connecting) }
+    pub(crate) fn new(key: EndpointKey, context: Arc<ChannelContext>) -> Self {
+        Self { key, context, state: ArcSwap::from_pointee(EndpointState::Connecting) }
     }
 
-    pub(crate) fn load(&self) -> &Load {
-        &self.knowledge.load
+    pub(crate) fn key(&self) -> &EndpointKey {
+        &self.key
     }
 
-    pub(crate) fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn state(&self) -> Arc<EndpointState> {
+        self.state.load_full()
     }
 
-    /// Keeps it connected, for the channel of `board`. Whatever changes is told to `changed`.
-    pub(crate) async fn run(self: Arc<Self>, board: Arc<Board>, changed: Arc<Notify>) {
-        let options = board.options.clone();
-        let enter = |state| {
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-            changed.notify_one();
-        };
+    /// Returns the connection, if one is open, as far as is known.
+    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
+        match &**self.state.load() {
+            EndpointState::Ready(connection) if connection.is_open() => Some(connection.clone()),
+            _ => None,
+        }
+    }
+
+    /// Keeps it connected. Each change of its state is reported to `changed`, with whether it is
+    /// ready.
+    pub(crate) async fn run(&self, changed: impl Fn(bool)) {
+        let address = &self.key.address;
         let mut failures = 0;
         loop {
             let begun = Instant::now();
-            match self.connect(&options).await {
+            match Connection::open(address, &self.context).await {
                 Ok(connection) => {
-                    tracing::debug!(address = %self.address, "connected");
-                    enter(State::Connected(connection.clone()));
-                    connection.link.lost().await;
-                    tracing::debug!(address = %self.address, "the connection is lost");
-                    enter(State::Connecting);
-                    // One that is hung up on at once is not stormed.
+                    tracing::debug!(%address, "connected");
+                    let connection = Arc::new(connection);
+                    self.state.store(Arc::new(EndpointState::Ready(connection.clone())));
+                    changed(true);
+                    connection.wait_until_lost().await;
+                    tracing::debug!(%address, "connection lost");
+                    self.state.store(Arc::new(EndpointState::Connecting));
+                    changed(false);
+                    // A server that hangs up at once is not stormed.
                     failures = if begun.elapsed() < SETTLED { failures + 1 } else { 0 };
                 }
                 Err(error) => {
                     failures += 1;
-                    board.meters.connect_failed();
-                    tracing::debug!(address = %self.address, %error, failures, "cannot connect");
-                    enter(State::Failing(error));
+                    self.context.meters.connect_failed();
+                    tracing::debug!(%address, %error, failures, "cannot connect");
+                    self.state.store(Arc::new(EndpointState::TransientFailure(error)));
+                    changed(false);
                 }
             }
             if failures > 0 {
-                sleep(options.backoff.delay(failures)).await;
+                sleep(self.context.options.backoff.delay(failures)).await;
             }
         }
-    }
-
-    async fn connect(&self, options: &ChannelOptions) -> Result<Arc<Connection>, Status> {
-        let endpoint = options.endpoint.make(&self.address)?;
-        let link = Arc::new(Link::new());
-        let connector = ConnectOnce::new(&endpoint, link.clone());
-        let limit = options.connect_timeout;
-        let connecting = async {
-            let channel = endpoint.connect_with_connector(connector).await?;
-            link.heard().await;
-            Ok::<_, tonic::transport::Error>(channel)
-        };
-        let Ok(connected) = timeout(limit, connecting).await else {
-            return Err(Status::unavailable(format!("no answer in time, within=`{limit:?}`")));
-        };
-        let channel = connected.map_err(|error| status::unreachable(error.into()))?;
-        let (address, knowledge) = (self.address.clone(), self.knowledge.clone());
-        Ok(Arc::new(Connection { address, knowledge, channel, link }))
     }
 }

@@ -4,17 +4,17 @@
 //!
 //! | name | kind | labels | what it is |
 //! | --- | --- | --- | --- |
-//! | `registry_channel_wanted` | gauge | `service` | endpoints that are to be connected to |
-//! | `registry_channel_connected` | gauge | `service` | endpoints that are connected to, and get calls |
-//! | `registry_channel_connect_failures_total` | counter | `service` | connections that could not be made |
-//! | `registry_channel_ejections_total` | counter | `service` | times an endpoint got no calls for a while, since it kept failing |
-//! | `registry_channel_replays_total` | counter | `service` | calls that no endpoint had looked at, and that went to another |
+//! | `registry_channel_endpoints` | gauge | `service` | endpoints of the channel, connected or not |
+//! | `registry_channel_connected` | gauge | `service` | endpoints that are connected and take calls |
+//! | `registry_channel_connect_failures_total` | counter | `service` | failed attempts to connect |
+//! | `registry_channel_ejections_total` | counter | `service` | ejections of endpoints after consecutive failures |
+//! | `registry_channel_replays_total` | counter | `service` | calls that no endpoint had processed, and that were retried on another |
 
 use metrics::{Counter, Gauge, counter, gauge};
 
 /// The meters of one channel, looked up once.
 pub(crate) struct Meters {
-    wanted: Gauge,
+    endpoints: Gauge,
     connected: Gauge,
     connect_failures: Counter,
     ejections: Counter,
@@ -25,7 +25,7 @@ impl Meters {
     pub(crate) fn new(service: &str) -> Self {
         let name = || service.to_owned();
         Self {
-            wanted: gauge!("registry_channel_wanted", "service" => name()),
+            endpoints: gauge!("registry_channel_endpoints", "service" => name()),
             connected: gauge!("registry_channel_connected", "service" => name()),
             connect_failures: counter!("registry_channel_connect_failures_total", "service" => name()),
             ejections: counter!("registry_channel_ejections_total", "service" => name()),
@@ -34,8 +34,8 @@ impl Meters {
     }
 
     #[allow(clippy::cast_precision_loss)] // there are no 2^53 endpoints
-    pub(crate) fn endpoints(&self, wanted: usize, connected: usize) {
-        self.wanted.set(wanted as f64);
+    pub(crate) fn set_endpoints(&self, endpoints: usize, connected: usize) {
+        self.endpoints.set(endpoints as f64);
         self.connected.set(connected as f64);
     }
 

@@ -1,7 +1,7 @@
 //! How a channel finds and treats its endpoints.
 
-use crate::ejection::Ejection;
 use crate::status;
+use registry_balance::Ejection;
 use registry_core::Address;
 use registry_engine::Backoff;
 use std::fmt;
@@ -94,7 +94,7 @@ impl MakeEndpoint {
     }
 
     pub(crate) fn make(&self, address: &Address) -> Result<Endpoint, Status> {
-        (self.0)(address).map_err(|error| status::unreachable(error.into()))
+        (self.0)(address).map_err(|error| status::connect_error(error.into()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A request that can be sent once more, for as long as no server has looked at it.
+//! A request that can be sent again, as long as no server has processed it.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -12,41 +12,41 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// What was sent of a request is kept if it is one frame of so many bytes: a call with one message, which
-/// most are. It is little beside what a connection buffers.
-const KEPT: usize = 64 * 1024;
+/// The longest frame that is kept for another attempt: a request of one such frame can be replayed,
+/// which most are. It is little beside what a connection buffers.
+const MAX_REPLAY_BYTES: usize = 64 * 1024;
 
-/// The header in which a caller says how long the call has.
+/// The header in which a caller states the timeout of a call.
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// A request, and what was read of its body.
+/// A request, and the part of its body that was read.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// As it came, until it is handed out.
+    /// The head as it came, until the first attempt.
     head: Option<Parts>,
-    /// What is needed of it to hand it out again.
+    /// The parts of the head that the other attempts need.
     uri: Uri,
     headers: HeaderMap,
-    body: Arc<Mutex<Kept>>,
+    body: Arc<Mutex<ReplayBuffer>>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    /// The frame that was read.
+struct ReplayBuffer {
+    /// The frame that was sent.
     sent: Option<Bytes>,
-    /// More was read than is kept.
-    is_lost: bool,
-    /// What was read ahead of being sent.
+    /// More was sent than is kept.
+    is_incomplete: bool,
+    /// The frame that was read before it is sent.
     ahead: Option<Result<Frame<Bytes>, Status>>,
-    /// There is no more to be read.
-    is_over: bool,
+    /// The body has ended.
+    is_ended: bool,
     rest: Body,
-    /// How many times it was handed out. Who reads for an older one has nothing to say any more.
-    times: u32,
+    /// The number of attempts. The body of an earlier attempt fails.
+    attempts: u32,
 }
 
 impl Replay {
-    /// Of a call, with these headers where it has none of their names.
+    /// A request with these headers, where it has none of their names.
     pub(crate) fn new(request: Request<Body>, headers: &HeaderMap) -> Self {
         let (mut head, rest) = request.into_parts();
         for name in headers.keys() {
@@ -57,18 +57,18 @@ impl Replay {
             }
         }
         let (uri, headers) = (head.uri.clone(), head.headers.clone());
-        let kept = Kept::new(rest);
-        Self { head: Some(head), uri, headers, body: Arc::new(Mutex::new(kept)) }
+        let buffer = ReplayBuffer::new(rest);
+        Self { head: Some(head), uri, headers, body: Arc::new(Mutex::new(buffer)) }
     }
 
-    /// The request, from its beginning.
-    pub(crate) fn request(&mut self) -> Request<Body> {
-        let times = {
-            let mut kept = lock(&self.body);
-            kept.times += 1;
-            kept.times
+    /// Returns the request from its beginning. The body of an earlier attempt fails from now on.
+    pub(crate) fn attempt(&mut self) -> Request<Body> {
+        let attempt = {
+            let mut buffer = lock(&self.body);
+            buffer.attempts += 1;
+            buffer.attempts
         };
-        let body = Body::new(Lent { body: self.body.clone(), times, has_read: false });
+        let body = Body::new(ReplayBody { body: self.body.clone(), attempt, has_read: false });
         if let Some(head) = self.head.take() {
             return Request::from_parts(head, body);
         }
@@ -80,12 +80,12 @@ impl Replay {
         request
     }
 
-    /// Whether all that was sent of it can be sent again.
-    pub(crate) fn is_whole(&self) -> bool {
-        !lock(&self.body).is_lost
+    /// Returns whether everything that was sent can be sent again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !lock(&self.body).is_incomplete
     }
 
-    /// How long the call has, as its caller says: a number of up to 8 digits and a unit (gRPC's
+    /// Returns the timeout that the caller states: a number of up to 8 digits and a unit (gRPC's
     /// `doc/PROTOCOL-HTTP2.md`).
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let text = self.headers.get(&TIMEOUT)?.to_str().ok()?;
@@ -102,7 +102,7 @@ impl Replay {
         }
     }
 
-    /// Says how long the call has: in the finest unit in which that is a number of 8 digits.
+    /// States the timeout, in the finest unit in which it is a number of 8 digits.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         const MOST: u128 = 99_999_999;
         let counts = [
@@ -121,26 +121,26 @@ impl Replay {
     }
 }
 
-impl Kept {
+impl ReplayBuffer {
     fn new(rest: Body) -> Self {
-        Self { sent: None, is_lost: false, ahead: None, is_over: false, rest, times: 0 }
+        Self { sent: None, is_incomplete: false, ahead: None, is_ended: false, rest, attempts: 0 }
     }
 
-    /// The next frame, from the body itself.
+    /// Returns the next frame of the body itself.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(frame) = self.ahead.take() {
             return Poll::Ready(Some(frame));
         }
-        if self.is_over {
+        if self.is_ended {
             return Poll::Ready(None);
         }
         let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
-        self.is_over = frame.is_none();
+        self.is_ended = frame.is_none();
         Poll::Ready(frame)
     }
 
-    /// Looks whether there is more, where that can be said at once. A message that is known to be the last is
-    /// sent as the last: else a frame follows it that says nothing but that.
+    /// Reads the next frame if it is there at once. A message that is known to be the last is sent
+    /// as the last: else an empty frame follows it.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(frame) = self.poll(cx) {
             self.ahead = frame;
@@ -148,16 +148,16 @@ impl Kept {
     }
 }
 
-/// The body of a request that was handed out.
-struct Lent {
-    body: Arc<Mutex<Kept>>,
-    /// Which time that was.
-    times: u32,
-    /// Whether it has read the frame that is kept.
+/// The body of one attempt.
+struct ReplayBody {
+    body: Arc<Mutex<ReplayBuffer>>,
+    /// The number of that attempt.
+    attempt: u32,
+    /// Whether it has read the frame that was sent before.
     has_read: bool,
 }
 
-impl HttpBody for Lent {
+impl HttpBody for ReplayBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -165,29 +165,31 @@ impl HttpBody for Lent {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, times, has_read } = self.get_mut();
-        let mut kept = lock(body);
-        if kept.times != *times {
-            return Poll::Ready(Some(Err(Status::cancelled("it was given to another endpoint"))));
+        let Self { body, attempt, has_read } = self.get_mut();
+        let mut buffer = lock(body);
+        if buffer.attempts != *attempt {
+            return Poll::Ready(Some(Err(Status::cancelled(
+                "the call was retried on another endpoint",
+            ))));
         }
-        if let Some(bytes) = kept.sent.as_ref().filter(|_| !*has_read) {
+        if let Some(bytes) = buffer.sent.as_ref().filter(|_| !*has_read) {
             *has_read = true;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
-        let frame = ready!(kept.poll(cx));
+        let frame = ready!(buffer.poll(cx));
         if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            kept.is_lost |= *has_read || bytes.len() > KEPT;
-            kept.sent = (!kept.is_lost).then(|| bytes.clone());
+            buffer.is_incomplete |= *has_read || bytes.len() > MAX_REPLAY_BYTES;
+            buffer.sent = (!buffer.is_incomplete).then(|| bytes.clone());
             *has_read = true;
-            kept.look_ahead(cx);
+            buffer.look_ahead(cx);
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        let kept = lock(&self.body);
-        let is_over = kept.is_over || kept.rest.is_end_stream();
-        (self.has_read || kept.sent.is_none()) && kept.ahead.is_none() && is_over
+        let buffer = lock(&self.body);
+        let is_ended = buffer.is_ended || buffer.rest.is_end_stream();
+        (self.has_read || buffer.sent.is_none()) && buffer.ahead.is_none() && is_ended
     }
 
     /// As tonic's own: a message says its length itself.
@@ -196,8 +198,8 @@ impl HttpBody for Lent {
     }
 }
 
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(buffer: &Mutex<ReplayBuffer>) -> MutexGuard<'_, ReplayBuffer> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -236,27 +238,27 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_one_message_can_be_read_again_wherever_its_reader_had_come_to() {
+    fn request_of_one_message_can_be_replayed_wherever_its_reader_stopped() {
         let mut replay = replay(&[b"a"]);
-        let mut first = replay.request();
+        let mut first = replay.attempt();
         assert_eq!(next(&mut first).unwrap().unwrap(), "a");
-        let mut second = replay.request();
+        let mut second = replay.attempt();
         assert!(next(&mut first).unwrap().is_err(), "the older one is over");
         assert_eq!(rest(&mut second), b"a");
-        assert_eq!(rest(&mut replay.request()), b"a");
-        assert!(replay.is_whole());
+        assert_eq!(rest(&mut replay.attempt()), b"a");
+        assert!(replay.is_replayable());
     }
 
     #[test]
-    fn a_message_that_is_the_last_is_known_to_be_when_it_is_sent() {
+    fn last_message_is_sent_as_the_last() {
         let mut replay = replay(&[b"a"]);
         for _ in 0..2 {
-            let mut request = replay.request();
+            let mut request = replay.attempt();
             assert!(!request.body().is_end_stream());
             assert_eq!(next(&mut request).unwrap().unwrap(), "a");
             assert!(request.body().is_end_stream());
         }
-        let mut stream = self::replay(&[b"a", b"b"]).request();
+        let mut stream = self::replay(&[b"a", b"b"]).attempt();
         next(&mut stream);
         assert!(!stream.body().is_end_stream());
         next(&mut stream);
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handed_out_again_is_the_same_request() {
+    fn another_attempt_is_the_same_request() {
         let request = Request::builder().method("POST").version(Version::HTTP_2);
         let request = request.uri("http://h/a.B/C?d").header("x", "1").header("x", "2");
         let request = request.body(Body::empty()).unwrap();
@@ -272,7 +274,7 @@ mod tests {
             (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
         }));
         let mut replay = Replay::new(request, &ours);
-        let (first, second) = (replay.request(), replay.request());
+        let (first, second) = (replay.attempt(), replay.attempt());
         for request in [&first, &second] {
             let values = |name| Vec::from_iter(request.headers().get_all(name));
             assert_eq!(values("x"), ["1", "2"]);
@@ -283,18 +285,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_to_keep_or_a_stream_is_read_once() {
+    fn long_message_and_stream_are_not_replayable() {
         static LONG: [u8; 70 * 1024] = [7; 70 * 1024];
         let frames: [&[&'static [u8]]; 2] = [&[&LONG], &[b"a", b"b", b"c"]];
         for frames in frames {
             let mut replay = replay(frames);
-            assert_eq!(rest(&mut replay.request()), frames.concat());
-            assert!(!replay.is_whole());
+            assert_eq!(rest(&mut replay.attempt()), frames.concat());
+            assert!(!replay.is_replayable());
         }
     }
 
     #[test]
-    fn the_time_of_a_call_is_read_from_its_header_and_written_to_it() {
+    fn timeout_is_read_from_its_header_and_written_to_it() {
         let with = |text: &str| {
             let request = Request::builder().header(TIMEOUT, text);
             Replay::new(request.body(Body::empty()).unwrap(), &HeaderMap::new())

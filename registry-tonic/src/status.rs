@@ -1,94 +1,86 @@
-//! What went wrong with a call, in gRPC's terms, and what that says of the endpoint.
+//! The cause of a failed call, its gRPC status, and its outcome for the balancer.
 
-use crate::link::Gone;
+use crate::connector::ConnectionLost;
+use registry_balance::Outcome;
 use registry_core::BoxError;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
-/// What came of a call, as far as the endpoint has to do with it.
+/// The cause for which the transport failed a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Success,
-    /// It failed, and not by what it asked for.
-    Failure,
-    /// It says nothing of the endpoint.
-    Neither,
-}
-
-/// Why the transport failed a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// It was never sent, since its connection is gone.
+pub(crate) enum FailureCause {
+    /// The call was not sent, since its connection is lost.
     NeverSent,
-    /// The server refused it before it looked at it: it said goodbye, or has too many.
+    /// The server refused the call before it processed it: it sent GOAWAY, or has too many streams.
     Refused,
-    /// The time that the call had is over.
+    /// The deadline of the call has passed.
     TimedOut,
-    /// Its caller asked for what cannot be sent.
-    Caller,
-    /// It may have been sent, and the connection was lost.
+    /// The request cannot be sent.
+    InvalidRequest,
+    /// The connection was lost, and the call may have been sent.
     Lost,
 }
 
-impl Cause {
-    /// Looks at an error, and at all that caused it.
-    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
+impl FailureCause {
+    /// Returns the cause that an error or one of its sources states.
+    pub(crate) fn from_error(error: &(dyn StdError + 'static)) -> Self {
         std::iter::successors(Some(error), |error| (*error).source())
-            .find_map(Self::of_one)
+            .find_map(Self::stated_by)
             .unwrap_or(Self::Lost)
     }
 
-    fn of_one(error: &(dyn StdError + 'static)) -> Option<Self> {
-        if error.is::<Gone>() || error.is::<ConnectError>() {
+    fn stated_by(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if error.is::<ConnectionLost>() || error.is::<ConnectError>() {
             return Some(Self::NeverSent);
         }
         if error.is::<TimeoutExpired>() {
             return Some(Self::TimedOut);
         }
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let is_goodbye = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let is_goaway = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
             let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // A server that says so has not looked at it: RFC 9113, 6.8 and 8.7.
-            return (error.is_remote() && (is_goodbye || is_refused)).then_some(Self::Refused);
+            // The server has not processed the call: RFC 9113, 6.8 and 8.7.
+            return (error.is_remote() && (is_goaway || is_refused)).then_some(Self::Refused);
         }
         let error = error.downcast_ref::<hyper::Error>()?;
         if error.is_canceled() {
             return Some(Self::NeverSent); // it was still in the queue
         }
-        error.is_user().then_some(Self::Caller)
+        error.is_user().then_some(Self::InvalidRequest)
     }
 
-    /// The status that the call fails with. A lost connection is `Unavailable`, as gRPC has it for its clients
-    /// (its `doc/statuscodes.md`), where tonic has several codes.
+    /// The status that the call fails with. A lost connection is `Unavailable`, as gRPC has it for
+    /// its clients (its `doc/statuscodes.md`), where tonic has several codes.
     pub(crate) fn status(self, error: BoxError) -> Status {
         let (code, what) = match self {
             Self::NeverSent | Self::Refused => (Code::Unavailable, "the endpoint is gone"),
             Self::TimedOut => (Code::DeadlineExceeded, "the call took too long"),
-            Self::Caller => (Code::Internal, "the call cannot be sent"),
+            Self::InvalidRequest => (Code::Internal, "the call cannot be sent"),
             Self::Lost => (Code::Unavailable, "the connection was lost"),
         };
-        let mut status = Status::new(code, format!("{what}: {}", deepest(&*error)));
+        let mut status = Status::new(code, format!("{what}: {}", root_message(&*error)));
         status.set_source(Arc::from(error));
         status
     }
 
     pub(crate) fn outcome(self) -> Outcome {
         match self {
-            Self::TimedOut | Self::Lost => Outcome::Failure,
-            Self::NeverSent | Self::Refused | Self::Caller => Outcome::Neither,
+            Self::TimedOut => Outcome::TimedOut,
+            Self::Lost => Outcome::Failure,
+            Self::NeverSent | Self::Refused | Self::InvalidRequest => Outcome::Neutral,
         }
     }
 }
 
-/// Why an endpoint could not be connected to.
-pub(crate) fn unreachable(error: BoxError) -> Status {
-    let mut status = Status::unavailable(deepest(&*error));
+/// Returns the status of a failed attempt to connect.
+pub(crate) fn connect_error(error: BoxError) -> Status {
+    let mut status = Status::unavailable(root_message(&*error));
     status.set_source(Arc::from(error));
     status
 }
 
-/// What a status says of the endpoint it came from. The codes are those that go-zero counts against one
+/// Returns what a status says of its endpoint. The failures are those of go-zero
 /// (`zrpc/internal/codes`).
 pub(crate) fn outcome(code: Code) -> Outcome {
     match code {
@@ -98,13 +90,13 @@ pub(crate) fn outcome(code: Code) -> Outcome {
         | Code::DataLoss
         | Code::Unimplemented
         | Code::ResourceExhausted => Outcome::Failure,
-        Code::Cancelled => Outcome::Neither,
+        Code::Cancelled => Outcome::Neutral,
         _ => Outcome::Success,
     }
 }
 
-/// The cause that no other caused: what a connection failed by.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
+/// Returns the message of the innermost source.
+fn root_message(error: &(dyn StdError + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
@@ -118,32 +110,36 @@ mod tests {
     struct Outer(#[source] BoxError);
 
     #[test]
-    fn a_cause_is_found_however_deep_it_lies() {
-        let within = |error: BoxError| Cause::of(&Outer(Box::new(Outer(error))));
-        assert_eq!(within(Gone.into()), Cause::NeverSent);
-        assert_eq!(within(TimeoutExpired(()).into()), Cause::TimedOut);
-        assert_eq!(within("broken pipe".into()), Cause::Lost);
-        // One that this side made up says nothing of what the server did.
-        assert_eq!(within(h2::Error::from(h2::Reason::REFUSED_STREAM).into()), Cause::Lost);
+    fn cause_is_found_however_deep_it_lies() {
+        let within = |error: BoxError| FailureCause::from_error(&Outer(Box::new(Outer(error))));
+        assert_eq!(within(ConnectionLost.into()), FailureCause::NeverSent);
+        assert_eq!(within(TimeoutExpired(()).into()), FailureCause::TimedOut);
+        assert_eq!(within("broken pipe".into()), FailureCause::Lost);
+        // An error of this side says nothing of what the server did.
+        assert_eq!(within(h2::Error::from(h2::Reason::REFUSED_STREAM).into()), FailureCause::Lost);
     }
 
     #[test]
-    fn a_status_says_what_is_at_the_bottom_of_it() {
+    fn status_states_the_innermost_source() {
         let error = Outer(Box::new(Outer("broken pipe".into())));
-        let status = Cause::Lost.status(error.into());
+        let status = FailureCause::Lost.status(error.into());
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.message(), "the connection was lost: broken pipe");
         assert_eq!(
-            Cause::TimedOut.status(TimeoutExpired(()).into()).code(),
+            FailureCause::TimedOut.status(TimeoutExpired(()).into()).code(),
             Code::DeadlineExceeded
         );
-        assert_eq!(Cause::Caller.outcome(), Outcome::Neither, "nobody else is to blame");
+        assert_eq!(
+            FailureCause::InvalidRequest.outcome(),
+            Outcome::Neutral,
+            "the endpoint is not to blame"
+        );
     }
 
     #[test]
-    fn codes_are_judged_as_go_zero_judges_them() {
+    fn codes_are_classified_as_in_go_zero() {
         assert_eq!(outcome(Code::Unavailable), Outcome::Failure);
         assert_eq!(outcome(Code::NotFound), Outcome::Success);
-        assert_eq!(outcome(Code::Cancelled), Outcome::Neither);
+        assert_eq!(outcome(Code::Cancelled), Outcome::Neutral);
     }
 }

@@ -59,7 +59,7 @@ impl ChannelTarget {
                 .with_source(error)
         })?;
         if hosts.is_empty() || hosts.contains('/') {
-            return Err(wrong_form());
+            return Err(unknown_form());
         }
         let registry = format!("etcd://{hosts}/{slashes}?layout=go-zero").parse()?;
         Ok(Self::Service { registry, service })
@@ -73,14 +73,16 @@ impl FromStr for ChannelTarget {
     ///
     /// `Invalid`: no target has that form, or a part of it is not what it should be.
     fn from_str(text: &str) -> Result<Self> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(wrong_form)?;
+        let (scheme, rest) = text.split_once("://").ok_or_else(unknown_form)?;
         match scheme.to_ascii_lowercase().as_str() {
             "direct" => parse_direct(rest),
             "discov" => parse_go_zero(rest),
             "etcd" if option(rest, "service").is_none() => parse_go_zero(rest),
-            "k8s" => Err(not_served("k8s", "`direct:///service.namespace:port`, or a registry")),
+            "k8s" => {
+                Err(unsupported_scheme("k8s", "`direct:///service.namespace:port`, or a registry"))
+            }
             other @ ("consul" | "nacos" | "polaris") => {
-                Err(not_served(other, "a registry on etcd or Redis"))
+                Err(unsupported_scheme(other, "a registry on etcd or Redis"))
             }
             _ => parse_registry(text),
         }
@@ -92,7 +94,7 @@ fn parse_direct(rest: &str) -> Result<ChannelTarget> {
     let addresses = rest.trim_matches('/').split(',').filter(|address| !address.is_empty());
     let addresses: Vec<_> = addresses.map(Address::new).collect::<Result<_>>()?;
     if addresses.is_empty() {
-        return Err(wrong_form());
+        return Err(unknown_form());
     }
     Ok(ChannelTarget::Direct(addresses))
 }
@@ -106,7 +108,7 @@ fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
         if names.any(|name| name != "key") {
             return Err(invalid("a go-zero target has no option but `key`"));
         }
-        let key = option(rest, "key").ok_or_else(wrong_form)?;
+        let key = option(rest, "key").ok_or_else(unknown_form)?;
         // As a query is escaped: a space is `+`.
         return ChannelTarget::go_zero(path.trim_matches('/'), &decode(&key.replace('+', " "))?);
     }
@@ -118,7 +120,7 @@ fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
 
 fn parse_registry(url: &str) -> Result<ChannelTarget> {
     let mut registry: Target = url.parse()?;
-    let service = registry.take_option("service").ok_or_else(wrong_form)?.parse()?;
+    let service = registry.take_option("service").ok_or_else(unknown_form)?.parse()?;
     Ok(ChannelTarget::Service { registry, service })
 }
 
@@ -178,14 +180,14 @@ fn escape(key: &str) -> String {
     utf8_percent_encode(key, KEY).to_string().replace("%20", "+")
 }
 
-fn wrong_form() -> Error {
+fn unknown_form() -> Error {
     // What was given may be anything, a password too: it is not repeated.
     invalid(
         "a channel's target is `etcd:///host:2379?key=user.rpc`, `direct:///host:8080`, or the URL of a registry with a service, such as `redis://host/0?service=user.rpc`",
     )
 }
 
-fn not_served(scheme: &str, instead: &str) -> Error {
+fn unsupported_scheme(scheme: &str, instead: &str) -> Error {
     invalid(format!("targets of `{scheme}://` are not served: use {instead}"))
 }
 

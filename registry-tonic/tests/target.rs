@@ -23,7 +23,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn every_form_of_a_go_zero_target_is_the_same_service() {
+fn all_forms_of_a_go_zero_target_name_the_same_service() {
     let expected = ("etcd://h1:2379,h2:2379?layout=go-zero".to_owned(), "user.rpc".to_owned());
     for text in [
         "etcd:///h1:2379,h2:2379?key=user.rpc",
@@ -43,7 +43,7 @@ fn every_form_of_a_go_zero_target_is_the_same_service() {
 }
 
 #[test]
-fn a_key_is_escaped_as_a_query_is() {
+fn key_is_escaped_as_a_query() {
     let text = "etcd:///h:2379?key=prod%2Forder+one%2Btwo";
     assert_eq!(service(text).1, "prod/order one+two");
     assert_eq!(parse(text).to_string(), text);
@@ -52,7 +52,7 @@ fn a_key_is_escaped_as_a_query_is() {
 }
 
 #[test]
-fn a_leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
+fn leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
     let (registry, name) = service("etcd:///h:2379?key=%2Fgrpc%2Fsvc");
     assert_eq!((&*registry, &*name), ("etcd://h:2379//?layout=go-zero", "grpc/svc"));
     let twice = "etcd:///h:2379?key=%2F%2Fsvc";
@@ -65,7 +65,7 @@ fn a_leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
 }
 
 #[test]
-fn addresses_are_taken_as_they_are() {
+fn fixed_addresses_are_kept_in_order() {
     let expected = ["a:1", "[::1]:2", "10.0.0.1:3"].map(|text| text.parse().unwrap());
     for text in ["direct:///a:1,[::1]:2,10.0.0.1:3", "direct://a:1,[::1]:2,10.0.0.1:3"] {
         assert_eq!(parse(text), ChannelTarget::Direct(expected.to_vec()));
@@ -74,7 +74,7 @@ fn addresses_are_taken_as_they_are() {
 }
 
 #[test]
-fn the_url_of_a_registry_names_the_service_beside() {
+fn url_of_a_registry_names_the_service_as_an_option() {
     for (text, registry, name) in [
         ("mem://?service=user.rpc", "mem://", "user.rpc"),
         ("redis://h/0?prefix=p&service=user.rpc", "redis://h/0?prefix=p", "user.rpc"),
@@ -96,7 +96,7 @@ fn the_url_of_a_registry_names_the_service_beside() {
 }
 
 #[test]
-fn what_is_no_target_is_refused_with_what_is() {
+fn invalid_target_is_refused_with_the_valid_forms() {
     for (text, hint) in [
         ("", "a channel's target is"),
         ("10.0.0.1:8080", "a channel's target is"),
@@ -130,7 +130,7 @@ fn what_is_no_target_is_refused_with_what_is() {
 }
 
 #[test]
-fn a_password_is_passed_on_and_shows_nowhere() {
+fn password_is_passed_on_and_never_shown() {
     for text in ["etcd://app:s3cret@h:2379/a", "etcd:///app:s3cret@h:2379?key=a"] {
         let target = parse(text);
         assert_eq!(target.to_string(), "etcd:///app:***@h:2379?key=a");

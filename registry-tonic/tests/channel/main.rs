@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod choice;
-mod life;
+mod balancing;
+mod lifecycle;
 mod support;
 mod tls;

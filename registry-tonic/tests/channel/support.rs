@@ -1,4 +1,4 @@
-//! Services that behave as told, and a client that counts.
+//! Scripted servers, and a client.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use registry_core::{Address, Claim, Instance, Lease, Registry, ServiceName};
@@ -21,24 +21,24 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// How long anything may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// The deadline of every await.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a service does with a call.
+/// What a server does with a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode {
     Serve,
     Fail(Code),
-    Take(Duration),
+    Delay(Duration),
     /// It never answers.
     Hang,
 }
 
-/// A service in a runtime of its own, so that it can die with all its connections.
+/// A server in a runtime of its own, so that it can be killed with all its connections.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    /// `true`: say goodbye and finish; dropped: be gone at once.
+    /// `true`: send GOAWAY and finish; dropped: end at once.
     end: Option<oneshot::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Backend {
 struct Shared {
     mode: Mutex<Mode>,
     /// The metadata of the last call.
-    heard: Mutex<MetadataMap>,
+    last_metadata: Mutex<MetadataMap>,
     calls: AtomicU32,
     connections: watch::Sender<u32>,
     open: watch::Sender<i64>,
@@ -63,7 +63,7 @@ impl Backend {
     pub(crate) fn start_at(address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Serve),
-            heard: Mutex::default(),
+            last_metadata: Mutex::default(),
             calls: AtomicU32::new(0),
             connections: watch::Sender::new(0),
             open: watch::Sender::new(0),
@@ -81,7 +81,7 @@ impl Backend {
             });
             runtime.shutdown_background();
         });
-        let address = address_of.recv_timeout(LIMIT).unwrap();
+        let address = address_of.recv_timeout(DEADLINE).unwrap();
         Self { address, shared, end: Some(end), thread: Some(thread) }
     }
 
@@ -95,8 +95,8 @@ impl Backend {
     }
 
     /// The metadata of the last call.
-    pub(crate) fn heard(&self) -> MetadataMap {
-        self.shared.heard.lock().unwrap().clone()
+    pub(crate) fn last_metadata(&self) -> MetadataMap {
+        self.shared.last_metadata.lock().unwrap().clone()
     }
 
     /// Connections that were accepted so far.
@@ -107,13 +107,13 @@ impl Backend {
     /// Waits until so many connections were accepted in all.
     pub(crate) async fn connected(&self, count: u32) {
         let mut connections = self.shared.connections.subscribe();
-        timeout(LIMIT, connections.wait_for(|seen| *seen >= count)).await.unwrap().unwrap();
+        timeout(DEADLINE, connections.wait_for(|seen| *seen >= count)).await.unwrap().unwrap();
     }
 
     /// Waits until no connection is open.
-    pub(crate) async fn left_alone(&self) {
+    pub(crate) async fn until_disconnected(&self) {
         let mut open = self.shared.open.subscribe();
-        timeout(LIMIT, open.wait_for(|open| *open == 0)).await.unwrap().unwrap();
+        timeout(DEADLINE, open.wait_for(|open| *open == 0)).await.unwrap().unwrap();
     }
 
     /// Lets one open stream end.
@@ -121,28 +121,28 @@ impl Backend {
         self.shared.release.notify_one();
     }
 
-    /// It is gone, with its connections and the calls on them.
+    /// Kills it with its connections and the calls on them.
     pub(crate) fn kill(&mut self) {
         drop(self.end.take());
         self.thread.take().unwrap().join().unwrap();
     }
 
-    /// It says goodbye, finishes what it has, and ends.
+    /// Sends GOAWAY, and waits until the calls in flight have finished.
     pub(crate) async fn shut_down(&mut self) {
-        self.say_goodbye();
+        self.send_goaway();
         self.ended().await;
     }
 
-    /// It takes nothing new, on no connection.
-    pub(crate) fn say_goodbye(&mut self) {
+    /// Sends GOAWAY on all connections, and takes no new call.
+    pub(crate) fn send_goaway(&mut self) {
         self.end.take().unwrap().send(true).unwrap();
     }
 
-    /// Waits until it has finished what it had.
+    /// Waits until the calls in flight have finished.
     pub(crate) async fn ended(&mut self) {
         let thread = self.thread.take().unwrap();
         let joined = tokio::task::spawn_blocking(move || thread.join().unwrap());
-        timeout(LIMIT, joined).await.unwrap().unwrap();
+        timeout(DEADLINE, joined).await.unwrap().unwrap();
     }
 }
 
@@ -165,15 +165,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, ended: oneshot::Recei
             Some((Ok::<_, std::io::Error>(Counted { stream, shared }), listener))
         }
     });
-    let (goodbye, said) = oneshot::channel();
+    let (goaway, sent) = oneshot::channel();
     let service = HealthServer::new(Service(shared));
     let server =
         Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, async {
-            let _ = said.await;
+            let _ = sent.await;
         });
     let server = tokio::spawn(server);
     if ended.await == Ok(true) {
-        goodbye.send(()).unwrap();
+        goaway.send(()).unwrap();
         server.await.unwrap().unwrap();
     }
 }
@@ -187,7 +187,7 @@ impl Service {
         match mode {
             Mode::Serve => {}
             Mode::Fail(code) => return Err(Status::new(code, "as told")),
-            Mode::Take(duration) => sleep(duration).await,
+            Mode::Delay(duration) => sleep(duration).await,
             Mode::Hang => std::future::pending().await,
         }
         Ok(HealthCheckResponse { status: 1 })
@@ -200,13 +200,13 @@ impl Health for Service {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        *self.0.heard.lock().unwrap() = request.into_parts().0;
+        *self.0.last_metadata.lock().unwrap() = request.into_parts().0;
         self.answer().await.map(Response::new)
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    /// Says one thing, and ends when it is released.
+    /// Sends one message, and ends when it is released.
     async fn watch(
         &self,
         _: Request<HealthCheckRequest>,
@@ -275,12 +275,12 @@ impl tokio::io::AsyncWrite for Counted {
 }
 
 /// A registry, and a channel to what is registered in it.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) registry: Arc<MemRegistry>,
     discovery: Discovery,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let registry = Arc::new(MemRegistry::new());
         let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
@@ -298,7 +298,7 @@ impl World {
     /// Registers an instance that stays. Made again with other data, it is changed.
     pub(crate) async fn put(&self, instance: Instance) -> Lease {
         let claim = Claim::new(Duration::from_secs(600)).unwrap().with_takeover(true);
-        timeout(LIMIT, self.registry.register(&instance, &claim)).await.unwrap().unwrap()
+        timeout(DEADLINE, self.registry.register(&instance, &claim)).await.unwrap().unwrap()
     }
 
     /// Registers all of them, under the ids 0, 1, ...
@@ -321,7 +321,7 @@ pub(crate) fn instance(id: usize, backend: &Backend) -> Instance {
 /// One call.
 pub(crate) async fn call(client: &HealthClient<Channel>) -> Result<(), Status> {
     let check = async { client.clone().check(HealthCheckRequest::default()).await };
-    timeout(LIMIT, check).await.expect("a call ends").map(drop)
+    timeout(DEADLINE, check).await.expect("a call ends").map(drop)
 }
 
 /// So many calls, one after the other, none of which fails.
@@ -353,11 +353,11 @@ pub(crate) async fn until_calls_go_to(
             }
         }
     };
-    timeout(LIMIT, settled).await.expect("calls go where they should");
+    timeout(DEADLINE, settled).await.expect("calls go where they should");
 }
 
-/// An address at which nobody listens, for as long as the socket is held.
-pub(crate) fn nobody() -> (TcpSocket, Address) {
+/// An address at which no process listens, for as long as the socket is held.
+pub(crate) fn unused_address() -> (TcpSocket, Address) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap().to_string().parse().unwrap();

@@ -1,6 +1,6 @@
 //! TLS, by the endpoint that the options make.
 
-use crate::support::LIMIT;
+use crate::support::DEADLINE;
 use rcgen::CertifiedKey;
 use registry_core::Address;
 use registry_tonic::{Channel, ChannelOptions, MakeEndpoint};
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// A server, and the certificate by which it is known.
+/// A server, and its certificate.
 async fn server() -> (Address, String) {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -27,7 +27,7 @@ async fn server() -> (Address, String) {
     (address, cert.pem())
 }
 
-/// A call to `address` by who trusts `certificate` alone.
+/// A call to `address` by a client that trusts `certificate` alone.
 async fn call(address: Address, certificate: String) -> Result<(), Status> {
     let trusted = Certificate::from_pem(certificate);
     let tls = ClientTlsConfig::new().ca_certificate(trusted).domain_name("localhost");
@@ -37,17 +37,17 @@ async fn call(address: Address, certificate: String) -> Result<(), Status> {
     let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
     let mut client = HealthClient::new(Channel::fixed([address], options));
     let check = client.check(HealthCheckRequest::default());
-    timeout(LIMIT, check).await.unwrap().map(drop)
+    timeout(DEADLINE, check).await.unwrap().map(drop)
 }
 
 #[tokio::test]
-async fn calls_go_over_tls_where_the_endpoint_has_it() {
+async fn calls_go_over_tls_if_the_endpoint_has_it() {
     let (address, certificate) = server().await;
     call(address, certificate).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_prove_who_it_is_is_not_called() {
+async fn server_with_an_untrusted_certificate_is_not_called() {
     let ((address, _), (_, of_another)) = (server().await, server().await);
     let status = call(address, of_another).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

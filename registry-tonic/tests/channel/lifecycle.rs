@@ -1,7 +1,8 @@
-//! Instances that come, go, drain, die and cannot be reached.
+//! Instances that register, withdraw, drain, are killed and cannot be reached.
 
 use crate::support::{
-    Backend, LIMIT, Mode, World, call, calls, instance, nobody, service, until_calls_go_to,
+    Backend, DEADLINE, Fixture, Mode, call, calls, instance, service, until_calls_go_to,
+    unused_address,
 };
 use futures_util::future::join_all;
 use registry_core::{Instance, Registry, Status};
@@ -21,14 +22,14 @@ use tonic_health::pb::health_client::HealthClient;
 #[tokio::test]
 async fn calls_go_to_all_instances() {
     let backends = [Backend::start(), Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
 }
 
 #[tokio::test]
-async fn addresses_without_a_registry_are_called_too() {
+async fn fixed_addresses_are_called_without_a_registry() {
     let backends = [Backend::start(), Backend::start()];
     let addresses = backends.iter().map(|backend| backend.address.to_string().parse().unwrap());
     let channel = Channel::fixed(addresses, ChannelOptions::default());
@@ -36,85 +37,85 @@ async fn addresses_without_a_registry_are_called_too() {
 }
 
 #[tokio::test]
-async fn a_new_instance_is_connected_to_and_a_gone_one_hung_up_on_without_a_call() {
+async fn new_instance_is_connected_to_and_a_draining_one_disconnected_without_a_call() {
     let (one, two) = (Backend::start(), Backend::start());
-    let world = World::new();
-    let _client = world.client(ChannelOptions::default());
-    world.put(instance(1, &one)).await;
+    let fixture = Fixture::new();
+    let _client = fixture.client(ChannelOptions::default());
+    fixture.put(instance(1, &one)).await;
     one.connected(1).await;
-    world.put(instance(2, &two)).await;
+    fixture.put(instance(2, &two)).await;
     two.connected(1).await;
-    world.put(instance(1, &one).with_status(Status::Draining)).await;
-    one.left_alone().await;
+    fixture.put(instance(1, &one).with_status(Status::Draining)).await;
+    one.until_disconnected().await;
     assert_eq!((one.calls(), two.calls()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_draining_instance_gets_no_new_calls_and_finishes_those_under_way() {
+async fn draining_instance_takes_no_new_calls_and_finishes_those_in_flight() {
     let backends = [Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put(instance(0, &backends[0])).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put(instance(0, &backends[0])).await;
+    let client = fixture.client(ChannelOptions::default());
     let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
-    let mut stream = timeout(LIMIT, opened).await.unwrap().unwrap().into_inner();
-    assert_eq!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap().status, 1);
+    let mut stream = timeout(DEADLINE, opened).await.unwrap().unwrap().into_inner();
+    assert_eq!(timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap().status, 1);
 
-    world.put(instance(1, &backends[1])).await;
-    world.put(instance(0, &backends[0]).with_status(Status::Draining)).await;
+    fixture.put(instance(1, &backends[1])).await;
+    fixture.put(instance(0, &backends[0]).with_status(Status::Draining)).await;
     until_calls_go_to(&client, &backends, |n| n == 1).await;
     let before = backends[0].calls();
     calls(&client, 100).await;
     assert_eq!(backends[0].calls(), before);
 
     backends[0].release();
-    assert_eq!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap().status, 2);
-    assert!(timeout(LIMIT, stream.message()).await.unwrap().unwrap().is_none());
+    assert_eq!(timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap().status, 2);
+    assert!(timeout(DEADLINE, stream.message()).await.unwrap().unwrap().is_none());
     drop(stream);
-    backends[0].left_alone().await;
+    backends[0].until_disconnected().await;
 }
 
 #[tokio::test]
-async fn an_instance_that_cannot_be_reached_fails_nobodys_calls() {
+async fn unreachable_instance_fails_no_calls() {
     let backend = Backend::start();
-    let world = World::new();
-    let (_held, address) = nobody();
-    world.put(Instance::new(service(), "gone".parse().unwrap(), address)).await;
-    world.put(instance(1, &backend)).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    let (_held, address) = unused_address();
+    fixture.put(Instance::new(service(), "gone".parse().unwrap(), address)).await;
+    fixture.put(instance(1, &backend)).await;
+    let client = fixture.client(ChannelOptions::default());
     calls(&client, 200).await;
     assert_eq!(backend.calls(), 200);
 }
 
 #[tokio::test]
-async fn a_killed_instance_costs_the_calls_that_were_under_way_and_no_other() {
+async fn killed_instance_fails_only_the_calls_in_flight() {
     let mut backends = [Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let channel = world.channel(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let channel = fixture.channel(ChannelOptions::default());
     let client = HealthClient::new(channel.clone());
     until_calls_go_to(&client, &backends, |_| true).await;
 
     // All calls to the first hang, until it is killed under them.
     backends[0].set(Mode::Hang);
     let (before, answered) = (backends[0].calls(), Arc::new(AtomicU32::new(0)));
-    let under_way = || backends[0].calls() - before;
+    let in_flight = || backends[0].calls() - before;
     let mut callers = Vec::new();
     let some_hang = async {
         // One is enough: while it hangs there, others rather go to the second.
-        while under_way() == 0 {
+        while in_flight() == 0 {
             let (client, done) = (client.clone(), answered.clone());
             callers.push(tokio::spawn(async move {
                 let outcome = call(&client).await;
                 done.fetch_add(u32::from(outcome.is_ok()), Ordering::SeqCst);
                 outcome
             }));
-            while ((answered.load(Ordering::SeqCst) + under_way()) as usize) < callers.len() {
+            while ((answered.load(Ordering::SeqCst) + in_flight()) as usize) < callers.len() {
                 yield_now().await;
             }
         }
     };
-    timeout(LIMIT, some_hang).await.expect("the fault has something to hit");
-    let under_way = under_way();
+    timeout(DEADLINE, some_hang).await.expect("the fault has something to hit");
+    let in_flight = in_flight();
     backends[0].kill();
     // What is sent before the client can know of it is under way there, too.
     let dead = backends[0].address.to_string();
@@ -123,21 +124,21 @@ async fn a_killed_instance_costs_the_calls_that_were_under_way_and_no_other() {
             yield_now().await;
         }
     };
-    timeout(LIMIT, is_noticed).await.unwrap();
+    timeout(DEADLINE, is_noticed).await.unwrap();
     calls(&client, 500).await;
 
     let ended = join_all(callers).await.into_iter().map(Result::unwrap);
     let failed: Vec<_> = ended.filter_map(Result::err).collect();
-    assert_eq!(failed.len(), under_way as usize, "{failed:?}");
+    assert_eq!(failed.len(), in_flight as usize, "{failed:?}");
     assert!(failed.iter().all(|status| status.code() == Code::Unavailable), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn under_many_threads_a_death_costs_no_more_than_was_under_way_and_a_goodbye_nothing() {
+async fn under_many_threads_a_kill_fails_only_calls_in_flight_and_goaway_none() {
     let mut backends = [Backend::start(), Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
     let callers = (0..16).map(|_| {
         let client = client.clone();
@@ -158,25 +159,25 @@ async fn under_many_threads_a_death_costs_no_more_than_was_under_way_and_a_goodb
 }
 
 #[tokio::test]
-async fn a_listener_that_says_nothing_is_not_connected_to() {
+async fn silent_listener_does_not_count_as_connected() {
     let backend = Backend::start();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string().parse().unwrap();
-    let world = World::new();
-    world.put(Instance::new(service(), "silent".parse().unwrap(), address)).await;
-    world.put(instance(1, &backend)).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put(Instance::new(service(), "silent".parse().unwrap(), address)).await;
+    fixture.put(instance(1, &backend)).await;
+    let client = fixture.client(ChannelOptions::default());
     calls(&client, 200).await;
     assert_eq!(backend.calls(), 200);
-    timeout(LIMIT, silent.accept()).await.unwrap().unwrap();
+    timeout(DEADLINE, silent.accept()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn an_instance_that_says_goodbye_unannounced_costs_no_call() {
+async fn unannounced_goaway_fails_no_call() {
     let mut backends = [Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
     let callers = (0..8).map(|_| {
         tokio::spawn({
@@ -187,17 +188,17 @@ async fn an_instance_that_says_goodbye_unannounced_costs_no_call() {
     let callers: Vec<_> = callers.collect();
     backends[0].shut_down().await;
     for caller in callers {
-        timeout(LIMIT, caller).await.unwrap().unwrap();
+        timeout(DEADLINE, caller).await.unwrap().unwrap();
     }
     until_calls_go_to(&client, &backends, |n| n == 1).await;
 }
 
 #[tokio::test]
-async fn a_goodbye_on_a_connection_that_stays_open_costs_no_call() {
+async fn goaway_on_a_connection_that_stays_open_fails_no_call() {
     let mut backends = [Backend::start(), Backend::start()];
-    let world = World::new();
-    let client = world.client(ChannelOptions::default());
-    world.put_all(&backends).await;
+    let fixture = Fixture::new();
+    let client = fixture.client(ChannelOptions::default());
+    fixture.put_all(&backends).await;
     // One stream on each, so that the connections stay, and neither is preferred.
     let mut streams = [None, None];
     let opened = async {
@@ -208,9 +209,9 @@ async fn a_goodbye_on_a_connection_that_stays_open_costs_no_call() {
             streams[called].get_or_insert(stream);
         }
     };
-    timeout(LIMIT, opened).await.expect("each gets one");
+    timeout(DEADLINE, opened).await.expect("each gets one");
     until_calls_go_to(&client, &backends, |_| true).await;
-    backends[0].say_goodbye();
+    backends[0].send_goaway();
     calls(&client, 300).await;
     let before = backends[0].calls();
     calls(&client, 100).await;
@@ -220,11 +221,11 @@ async fn a_goodbye_on_a_connection_that_stays_open_costs_no_call() {
 }
 
 #[tokio::test]
-async fn an_instance_that_comes_back_at_its_address_is_called_again() {
+async fn restarted_instance_at_the_same_address_is_called_again() {
     let mut backends = vec![Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
     let address = backends[0].address;
     backends[0].kill();
@@ -235,19 +236,19 @@ async fn an_instance_that_comes_back_at_its_address_is_called_again() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_the_first_answer_of_the_registry_and_the_first_connection() {
+async fn call_waits_for_the_first_load_and_the_first_connection() {
     let backend = Backend::start();
-    let world = World::new();
-    world.put(instance(1, &backend)).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put(instance(1, &backend)).await;
+    let client = fixture.client(ChannelOptions::default());
     calls(&client, 1).await; // nothing was awaited before it
 }
 
 #[tokio::test]
-async fn a_call_to_a_service_that_nobody_serves_fails_at_once_and_says_why() {
+async fn call_to_a_service_without_endpoints_fails_at_once_with_the_reason() {
     let backend = Backend::start();
-    let world = World::new();
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    let client = fixture.client(ChannelOptions::default());
     let fails = async |why: &str| {
         let until_it_says_so = async {
             loop {
@@ -260,24 +261,24 @@ async fn a_call_to_a_service_that_nobody_serves_fails_at_once_and_says_why() {
                 }
             }
         };
-        timeout(LIMIT, until_it_says_so).await.expect(why);
+        timeout(DEADLINE, until_it_says_so).await.expect(why);
     };
     fails("no instance of `user.rpc` is registered").await;
-    world.put(instance(1, &backend).with_status(Status::Draining)).await;
+    fixture.put(instance(1, &backend).with_status(Status::Draining)).await;
     fails("all instances of `user.rpc` are draining, or have weight 0, instances=`1`").await;
-    world.put(instance(1, &backend).with_weight(0)).await;
+    fixture.put(instance(1, &backend).with_weight(0)).await;
     fails("or have weight 0").await;
-    let (_held, address) = nobody();
-    world.put(instance(1, &backend).with_address(address)).await;
+    let (_held, address) = unused_address();
+    fixture.put(instance(1, &backend).with_address(address)).await;
     fails("none of the 1 endpoints of `user.rpc` can be reached: Connection refused").await;
     assert_eq!(backend.calls(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_no_longer_than_it_may() {
-    let world = World::new();
+async fn call_waits_no_longer_than_its_deadline() {
+    let fixture = Fixture::new();
     // A store that never answers: the service is never loaded.
-    let silent = FaultyRegistry::new((*world.registry).clone());
+    let silent = FaultyRegistry::new((*fixture.registry).clone());
     silent.inject(Fault::Silence);
     let discovery = Discovery::new(Arc::new(silent), DiscoveryOptions::default());
     let channel = Channel::new(discovery.view(&service()), ChannelOptions::default());
@@ -295,35 +296,37 @@ async fn a_call_waits_no_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn with_the_last_handle_the_connections_are_closed_but_for_calls_under_way() {
+async fn dropping_the_last_handle_closes_all_connections_without_calls_in_flight() {
     let backends = [Backend::start(), Backend::start()];
-    let world = World::new();
-    world.put_all(&backends).await;
-    let client = world.client(ChannelOptions::default());
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
     let before = backends[0].calls();
     let opened = async { client.clone().watch(HealthCheckRequest::default()).await };
-    let mut stream = timeout(LIMIT, opened).await.unwrap().unwrap().into_inner();
-    timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
+    let mut stream = timeout(DEADLINE, opened).await.unwrap().unwrap().into_inner();
+    timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap();
     let (busy, idle) = if backends[0].calls() > before { (0, 1) } else { (1, 0) };
     drop(client);
-    backends[idle].left_alone().await;
+    backends[idle].until_disconnected().await;
     backends[busy].release();
-    timeout(LIMIT, stream.message()).await.unwrap().unwrap().unwrap();
+    timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap();
     drop(stream);
-    backends[busy].left_alone().await;
-    assert_eq!(world.registry.services().await.unwrap().len(), 1);
+    backends[busy].until_disconnected().await;
+    assert_eq!(fixture.registry.services().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn who_would_rather_not_start_alone_waits_for_an_endpoint() {
+async fn ready_waits_for_the_first_endpoint() {
     let backend = Backend::start();
-    let world = World::new();
-    let channel = world.channel(ChannelOptions::default());
+    let fixture = Fixture::new();
+    let channel = fixture.channel(ChannelOptions::default());
     let status = channel.ready(Duration::from_millis(500)).await.unwrap_err();
     assert_eq!(status.message(), "no instance of `user.rpc` is registered");
-    let (ready, _) =
-        tokio::join!(timeout(LIMIT, channel.ready(LIMIT)), world.put(instance(1, &backend)));
+    let (ready, _) = tokio::join!(
+        timeout(DEADLINE, channel.ready(DEADLINE)),
+        fixture.put(instance(1, &backend))
+    );
     ready.unwrap().unwrap();
     assert!(format!("{channel:?}").contains(&backend.address.to_string()), "{channel:?}");
 }

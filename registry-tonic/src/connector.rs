@@ -1,4 +1,4 @@
-//! One TCP connection that is never replaced in secret, and says when it is lost.
+//! A connector that connects once, and the state of its connection.
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -17,61 +17,62 @@ use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
 use tower_service::Service;
 
-/// For how long what was sent may go unacknowledged until the connection is given up. 20 s, as gRPC
-/// has it for its keepalive (gRFC A18). It needs no pings, which servers in Go refuse when they
-/// come more often than every five minutes.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+/// How long sent data may stay unacknowledged before the connection is closed: 20 s, as gRPC has it
+/// for its keepalive (gRFC A18). It needs no pings, which servers in Go refuse when they come more
+/// often than every five minutes.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether a connection stands.
+/// Whether a connection is open, and what its tasks wait for.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ConnectionState {
     is_open: AtomicBool,
     lost: Notify,
-    heard: Notify,
+    first_read: Notify,
 }
 
-impl Link {
+impl ConnectionState {
     pub(crate) fn new() -> Self {
-        Self { is_open: AtomicBool::new(true), lost: Notify::new(), heard: Notify::new() }
+        Self { is_open: AtomicBool::new(true), lost: Notify::new(), first_read: Notify::new() }
     }
 
-    /// Waits until the peer has said anything: every HTTP/2 server begins by stating its settings. A system
-    /// accepts connections for a process that stands still, too. For one task only.
-    pub(crate) async fn heard(&self) {
-        self.heard.notified().await;
+    /// Waits for the first bytes of the server: every HTTP/2 server begins with its settings. An
+    /// accepted connection alone says nothing, since a system accepts it for a stopped process,
+    /// too. For one task only.
+    pub(crate) async fn wait_for_first_read(&self) {
+        self.first_read.notified().await;
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is lost. For one task only.
-    pub(crate) async fn lost(&self) {
+    /// Waits until the connection is lost. For one task only.
+    pub(crate) async fn wait_until_lost(&self) {
         self.lost.notified().await;
     }
 
-    pub(crate) fn lose(&self) {
+    pub(crate) fn set_lost(&self) {
         self.is_open.store(false, Ordering::Relaxed);
         self.lost.notify_one();
     }
 }
 
-/// The connection is gone, and what was to be sent on it was not.
+/// The error of a request that was not sent, since its connection is lost.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection is gone")]
-pub(crate) struct Gone;
+#[error("connection lost before the call was sent")]
+pub(crate) struct ConnectionLost;
 
-/// Connects once. tonic's channel would connect again when it is next used, and the call that finds out
-/// would wait for it.
+/// A connector that connects once. Else tonic's channel would reconnect when it is next used, and a
+/// call would wait for that.
 pub(crate) struct ConnectOnce {
     http: HttpConnector,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     is_used: bool,
 }
 
 impl ConnectOnce {
-    /// With the settings of `endpoint`, as tonic would connect.
-    pub(crate) fn new(endpoint: &Endpoint, link: Arc<Link>) -> Self {
+    /// A connector with the settings of `endpoint`, as tonic would connect.
+    pub(crate) fn new(endpoint: &Endpoint, state: Arc<ConnectionState>) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(endpoint.get_tcp_nodelay());
@@ -80,13 +81,13 @@ impl ConnectOnce {
         http.set_keepalive_retries(endpoint.get_tcp_keepalive_retries());
         http.set_connect_timeout(endpoint.get_connect_timeout());
         #[cfg(target_os = "linux")]
-        http.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        Self { http, link, is_used: false }
+        http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        Self { http, state, is_used: false }
     }
 }
 
 impl Service<Uri> for ConnectOnce {
-    type Response = TokioIo<Watched>;
+    type Response = TokioIo<MonitoredStream>;
     type Error = BoxError;
     type Future = BoxFuture<Self::Response, Self::Error>;
 
@@ -96,34 +97,34 @@ impl Service<Uri> for ConnectOnce {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if self.is_used {
-            // The peer said goodbye, or has hung up: it may have been noticed here first.
-            self.link.lose();
-            return Box::pin(async { Err(Gone.into()) });
+            // The server has sent GOAWAY or closed the connection, and it is noticed here first.
+            self.state.set_lost();
+            return Box::pin(async { Err(ConnectionLost.into()) });
         }
         self.is_used = true;
-        let (connecting, link) = (self.http.call(uri), self.link.clone());
+        let (connecting, state) = (self.http.call(uri), self.state.clone());
         Box::pin(async move {
             let stream = connecting.await?.into_inner();
-            Ok(TokioIo::new(Watched { stream, link, is_heard: false }))
+            Ok(TokioIo::new(MonitoredStream { stream, state, has_read_any: false }))
         })
     }
 }
 
-/// A stream whose end is noticed: whoever drives the connection drops it then.
+/// A stream that sets its connection lost when it ends: the task of the connection drops it then.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct MonitoredStream {
     stream: TcpStream,
-    link: Arc<Link>,
-    is_heard: bool,
+    state: Arc<ConnectionState>,
+    has_read_any: bool,
 }
 
-impl Drop for Watched {
+impl Drop for MonitoredStream {
     fn drop(&mut self) {
-        self.link.lose();
+        self.state.set_lost();
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for MonitoredStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -133,21 +134,21 @@ impl AsyncRead for Watched {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let has_read = buffer.filled().len() > before;
         match &read {
-            // The end. Those under way hear of it from whoever reads, before the connection is dropped:
-            // meanwhile nobody is to begin a call on it.
-            Poll::Ready(Err(_)) => self.link.lose(),
-            Poll::Ready(Ok(())) if had_room && !has_read => self.link.lose(),
+            // The end. Calls in flight fail before the connection is dropped: meanwhile no call may
+            // begin on it.
+            Poll::Ready(Err(_)) => self.state.set_lost(),
+            Poll::Ready(Ok(())) if had_room && !has_read => self.state.set_lost(),
             _ => {}
         }
-        if has_read && !self.is_heard {
-            self.is_heard = true;
-            self.link.heard.notify_one();
+        if has_read && !self.has_read_any {
+            self.has_read_any = true;
+            self.state.first_read.notify_one();
         }
         read
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for MonitoredStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

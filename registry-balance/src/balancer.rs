@@ -1,0 +1,304 @@
+//! The members of a service, and who takes the next call.
+
+use crate::ejection::Ejection;
+use crate::endpoint::Endpoint;
+use crate::picker::Picker;
+use crate::rng::Rng;
+use crate::shared::Shared;
+use crate::stats::EndpointStats;
+use crate::ticket::Ticket;
+use crate::time::Ticks;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many times an endpoint is picked, where another call was faster to probe it.
+const MAX_PICKS: u32 = 3;
+
+/// The members of a service, and who takes the next call.
+///
+/// A member is known by its key, which is what its statistics belong to. The key of a server that
+/// restarts should change, so that its latency and ejection start anew: an address and an
+/// incarnation, for example. The value is what a caller needs to make the call.
+///
+/// All methods take `&self`; share it in an `Arc`.
+///
+/// ```
+/// use registry_balance::{Balancer, BalancerOptions, Member, PickOptions};
+/// use std::time::Duration;
+///
+/// let now = Duration::from_secs(1);
+/// let balancer = Balancer::new(BalancerOptions::default(), 7);
+/// balancer.set([Member::new("a", 80), Member::new("b", 81)], now);
+/// balancer.set_ready(&"a", false);
+///
+/// let ticket = balancer.pick(&PickOptions::default(), now, &mut fastrand::Rng::with_seed(7))?;
+/// assert_eq!(*ticket.value(), 81);
+/// # Ok::<(), registry_balance::NoPick>(())
+/// ```
+pub struct Balancer<K, T> {
+    shared: Arc<Shared<K, T>>,
+    initially_ready: bool,
+    slots: Mutex<Vec<Slot<K, T>>>,
+}
+
+/// Options of a [`Balancer`].
+///
+/// ```
+/// use registry_balance::BalancerOptions;
+///
+/// let options = BalancerOptions::default().with_ejection(None).with_initially_ready(false);
+/// assert!(!options.initially_ready);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BalancerOptions {
+    /// When a member that fails takes no calls for a while; `None`: never.
+    pub ejection: Option<Ejection>,
+    /// Whether a new member takes calls before [`Balancer::set_ready`] says so: `true` unless set.
+    pub initially_ready: bool,
+}
+
+/// A member of a service.
+///
+/// ```
+/// use registry_balance::Member;
+///
+/// let member = Member { weight: 50, near: true, ..Member::new("a", "10.0.0.1:80") };
+/// assert_eq!(member.value, "10.0.0.1:80");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member<K, T> {
+    /// What its statistics belong to.
+    pub key: K,
+    /// What a caller needs to make a call.
+    pub value: T,
+    /// Its part of the calls, relative to the other members. A member of weight 0 takes none.
+    pub weight: u32,
+    /// Whether it is in the zone of the caller.
+    pub near: bool,
+    /// Whether it takes calls only while no other member is ready.
+    pub standby: bool,
+}
+
+/// Options of one pick.
+///
+/// ```
+/// use registry_balance::PickOptions;
+///
+/// let mut options = PickOptions::default();
+/// options.exclude.push("a"); // it has just refused this call
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PickOptions<K> {
+    /// The members that are not picked.
+    pub exclude: Vec<K>,
+}
+
+/// The reason why no member was picked.
+///
+/// ```
+/// use registry_balance::{Balancer, BalancerOptions, NoPick, PickOptions};
+/// use std::time::Duration;
+///
+/// let balancer = Balancer::<&str, ()>::new(BalancerOptions::default(), 7);
+/// let mut rng = fastrand::Rng::with_seed(7);
+/// let picked = balancer.pick(&PickOptions::default(), Duration::ZERO, &mut rng);
+/// assert_eq!(picked.unwrap_err(), NoPick::NotReady);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoPick {
+    /// There is no member, or none of them is ready and has a weight.
+    #[error("no member is ready")]
+    NotReady,
+    /// The options exclude all members that are ready.
+    #[error("all members that are ready are excluded")]
+    Excluded,
+}
+
+/// A member, as the lock guards it.
+struct Slot<K, T> {
+    endpoint: Arc<Endpoint<K, T>>,
+    is_near: bool,
+    is_standby: bool,
+    is_ready: bool,
+}
+
+impl<K: Eq + Hash, T> Balancer<K, T> {
+    /// A balancer without members. `seed` sets the jitter of ejections: draw it at random, so that
+    /// no two clients probe at the same moments.
+    pub fn new(options: BalancerOptions, seed: u64) -> Self {
+        let shared = Arc::new(Shared::new(options.ejection, seed));
+        Self { shared, initially_ready: options.initially_ready, slots: Mutex::default() }
+    }
+
+    /// Replaces the members. A key that stays keeps its statistics and its readiness, whatever else
+    /// of its member changes. A new member counts as slow as the median of those that stay, so that
+    /// it is not flooded.
+    ///
+    /// Each key stands in `members` once. Takes a lock, and time linear in the members.
+    pub fn set(&self, members: impl IntoIterator<Item = Member<K, T>>, now: Duration) {
+        let now = Ticks::of(now);
+        let members: Vec<_> = members.into_iter().collect();
+        let mut slots = self.lock();
+        let known: HashMap<&K, &Slot<K, T>> =
+            slots.iter().map(|slot| (&slot.endpoint.key, slot)).collect();
+        let staying = members.iter().filter_map(|member| known.get(&member.key));
+        let expected = median_latency(staying.map(|slot| &*slot.endpoint.stats), now);
+        let slot = |member: Member<K, T>| {
+            let (stats, is_ready) = match known.get(&member.key) {
+                Some(slot) => (slot.endpoint.stats.clone(), slot.is_ready),
+                None => (Arc::new(EndpointStats::new(expected, now)), self.initially_ready),
+            };
+            let Member { key, value, weight, near: is_near, standby: is_standby } = member;
+            let endpoint = Arc::new(Endpoint { key, value, weight, stats });
+            Slot { endpoint, is_near, is_standby, is_ready }
+        };
+        let next: Vec<_> = members.into_iter().map(slot).collect();
+        self.publish(&next);
+        let previous = mem::replace(&mut *slots, next);
+        drop(slots);
+        drop(previous); // after the lock, since the drop of a value may call anything
+    }
+
+    /// Says whether a member takes calls: whether it is connected, for example. A key that is not a
+    /// member is ignored.
+    ///
+    /// Takes a lock, and time linear in the members.
+    pub fn set_ready(&self, key: &K, ready: bool) {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.endpoint.key == *key)
+            && slot.is_ready != ready
+        {
+            slot.is_ready = ready;
+            self.publish(&slots);
+        }
+    }
+
+    /// Picks the member that takes the next call. Takes no lock, and does not allocate.
+    ///
+    /// An ejected member is picked only if all are.
+    ///
+    /// # Errors
+    ///
+    /// No member is ready, or all that are ready are excluded.
+    pub fn pick(
+        &self,
+        options: &PickOptions<K>,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<Ticket<K, T>, NoPick> {
+        let ticks = Ticks::of(now);
+        let picker = self.shared.picker.load();
+        let mut picks = 1;
+        loop {
+            let Some(endpoint) = picker.pick(&options.exclude, ticks, rng) else {
+                let is_none_ready = picker.endpoints().len() == 0;
+                return Err(if is_none_ready { NoPick::NotReady } else { NoPick::Excluded });
+            };
+            let ejection = &endpoint.stats.ejection;
+            let probe = ejection.probe(ticks);
+            // It is not usable any more where another call has just begun to probe it.
+            if probe.is_some() || ejection.is_usable(ticks) || picks == MAX_PICKS {
+                let shared = Arc::downgrade(&self.shared);
+                return Ok(Ticket::new(endpoint.clone(), shared, now, probe));
+            }
+            picks += 1;
+        }
+    }
+
+    fn publish(&self, slots: &[Slot<K, T>]) {
+        let picker = Picker::new(candidates(slots).into_iter());
+        self.shared.picker.store(Arc::new(picker));
+    }
+}
+
+impl<K, T> Balancer<K, T> {
+    /// Returns the keys of the members that take calls now, ejected ones too. Takes time linear in
+    /// the members.
+    pub fn candidates(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.shared.picker.load().endpoints().map(|endpoint| endpoint.key.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Slot<K, T>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the endpoints that take calls.
+fn candidates<K, T>(slots: &[Slot<K, T>]) -> Vec<Arc<Endpoint<K, T>>> {
+    let ready = |group: &dyn Fn(&Slot<K, T>) -> bool| -> Vec<_> {
+        let ready = slots.iter().filter(|slot| slot.is_ready && slot.has_weight() && group(slot));
+        ready.map(|slot| slot.endpoint.clone()).collect()
+    };
+    let is_near = |slot: &Slot<K, T>| slot.is_near && !slot.is_standby;
+    let all_near = slots.iter().filter(|slot| is_near(slot) && slot.has_weight()).count();
+    let near = ready(&is_near);
+    if !near.is_empty() && near.len() * 2 >= all_near {
+        return near;
+    }
+    let active = ready(&|slot| !slot.is_standby);
+    if active.is_empty() { ready(&|_| true) } else { active }
+}
+
+/// Returns the median latency in microseconds of the endpoints that were called.
+fn median_latency<'a>(stats: impl Iterator<Item = &'a EndpointStats>, now: Ticks) -> Option<f32> {
+    let mut known: Vec<f32> = stats.filter_map(|stats| stats.latency(now)).collect();
+    known.sort_by(f32::total_cmp);
+    known.get(known.len() / 2).copied()
+}
+
+impl<K, T> Slot<K, T> {
+    fn has_weight(&self) -> bool {
+        self.endpoint.weight > 0
+    }
+}
+
+impl<K, T> Member<K, T> {
+    /// A member of weight 100, which is neither near nor on standby.
+    pub fn new(key: K, value: T) -> Self {
+        Self { key, value, weight: 100, near: false, standby: false }
+    }
+}
+
+impl BalancerOptions {
+    /// Sets when a member that fails takes no calls for a while; `None`: never.
+    #[must_use]
+    pub fn with_ejection(mut self, ejection: Option<Ejection>) -> Self {
+        self.ejection = ejection;
+        self
+    }
+
+    /// Sets whether a new member takes calls before [`Balancer::set_ready`] says so.
+    #[must_use]
+    pub fn with_initially_ready(mut self, initially_ready: bool) -> Self {
+        self.initially_ready = initially_ready;
+        self
+    }
+}
+
+impl Default for BalancerOptions {
+    fn default() -> Self {
+        Self { ejection: Some(Ejection::default()), initially_ready: true }
+    }
+}
+
+impl<K> Default for PickOptions<K> {
+    fn default() -> Self {
+        Self { exclude: Vec::new() }
+    }
+}
+
+impl<K: fmt::Debug + Clone, T> fmt::Debug for Balancer<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").field("candidates", &self.candidates()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! The latency estimate of an endpoint, a peak EWMA: a slower call counts at once, faster ones with
+//! time.
+
+use crate::time::Ticks;
+use std::time::Duration;
+
+/// The time after which the past counts for 1/e. The value of go-zero (`decayTime` of its balancer
+/// `p2c_ewma`) and of Linkerd.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// The age in seconds after which the next call replaces an estimate. The value of go-zero
+/// (`forcePick`).
+pub(crate) const MAX_AGE: f32 = 1.0;
+
+/// The latency in microseconds that is assumed while no endpoint has a measured one.
+const FIRST_GUESS: f32 = 1_000.0;
+
+/// The longest latency that is told from longer ones, in microseconds.
+pub(crate) const MAX_LATENCY: f32 = 60e6;
+
+/// A latency, and the time at which it was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Estimate {
+    /// Negative for a guess, which the first call replaces.
+    micros: f32,
+    /// In milliseconds, which wrap.
+    at: u32,
+}
+
+impl Estimate {
+    pub(crate) fn guess(expected: Option<f32>, now: Ticks) -> Self {
+        let micros = -expected.unwrap_or(FIRST_GUESS).clamp(1.0, MAX_LATENCY);
+        Self { micros, at: now.millis() }
+    }
+
+    pub(crate) fn measured(micros: f32, now: Ticks) -> Self {
+        Self { micros, at: now.millis() }
+    }
+
+    pub(crate) fn is_guess(self) -> bool {
+        self.micros <= 0.0
+    }
+
+    /// Returns the microseconds as they were when they were measured: negative for a guess.
+    #[inline]
+    pub(crate) fn micros(self) -> f32 {
+        self.micros
+    }
+
+    /// Returns the microseconds expected at `now`: an endpoint that was slow and had no call since
+    /// may have become faster.
+    #[inline]
+    pub(crate) fn decayed(self, now: Ticks) -> f32 {
+        self.micros.abs() * self.decay(now)
+    }
+
+    /// Takes in a call that was answered after that time.
+    #[inline]
+    pub(crate) fn with(self, micros: f32, now: Ticks) -> Self {
+        if self.is_guess() || micros >= self.micros || self.age(now) >= MAX_AGE {
+            return Self::measured(micros, now);
+        }
+        let decay = self.decay(now);
+        Self::measured(self.micros * decay + micros * (1.0 - decay), now)
+    }
+
+    /// Takes in a call that took at least that time.
+    pub(crate) fn raised(self, micros: f32, now: Ticks) -> Self {
+        let micros = micros.min(MAX_LATENCY);
+        if micros <= self.decayed(now) { self } else { Self::measured(micros, now) }
+    }
+
+    /// Returns how many seconds ago it was measured.
+    #[inline]
+    pub(crate) fn age(self, now: Ticks) -> f32 {
+        /// Another thread may be ahead of us by that many milliseconds.
+        const AHEAD: u32 = 60_000;
+        let millis = now.millis().wrapping_sub(self.at);
+        #[allow(clippy::cast_precision_loss)] // a millisecond in hours makes no difference
+        if millis > u32::MAX - AHEAD { 0.0 } else { millis as f32 / 1e3 }
+    }
+
+    /// Returns the part of it that counts at `now`.
+    #[inline]
+    fn decay(self, now: Ticks) -> f32 {
+        match self.age(now) {
+            0.0 => 1.0,
+            seconds => (-seconds / DECAY.as_secs_f32()).exp(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.micros.to_bits()) << 32 | u64::from(self.at)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the halves
+    #[inline]
+    pub(crate) fn unpack(packed: u64) -> Self {
+        Self { micros: f32::from_bits((packed >> 32) as u32), at: packed as u32 }
+    }
+}
+
+/// Returns the microseconds that a call took.
+pub(crate) fn micros(elapsed: Duration) -> f32 {
+    (elapsed.as_secs_f32() * 1e6).clamp(1.0, MAX_LATENCY)
+}

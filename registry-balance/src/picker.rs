@@ -1,0 +1,302 @@
+//! Power of two choices: of two endpoints that are drawn, the better one takes the call.
+
+use crate::endpoint::Endpoint;
+use crate::rng::{Rng, below, index};
+use crate::time::Ticks;
+use std::sync::Arc;
+
+/// How many times a second endpoint is drawn, until it is another than the first. An endpoint that
+/// has nearly all of the weight gets nearly all of the calls.
+const MAX_DRAWS: usize = 4;
+
+/// The second endpoint must be better than the first by this factor. Below it they share the calls
+/// by their weights: else the endpoint that is ahead by a hair would get all of them.
+const MARGIN: f32 = 1.5;
+
+/// The endpoints that take calls. It is built anew whenever they change.
+#[derive(Debug)]
+pub(crate) struct Picker<K, T> {
+    candidates: Box<[Candidate<K, T>]>,
+    /// The sums of the weights up to each candidate; empty if all weights are the same.
+    sums: Box<[u64]>,
+}
+
+#[derive(Debug)]
+struct Candidate<K, T> {
+    endpoint: Arc<Endpoint<K, T>>,
+    /// What a call in flight counts for: 1 at the average weight.
+    share: f32,
+}
+
+impl<K, T> Picker<K, T> {
+    /// A picker from these endpoints, whose weights are not 0.
+    pub(crate) fn new(endpoints: impl Iterator<Item = Arc<Endpoint<K, T>>>) -> Self {
+        let candidate = |endpoint| Candidate { endpoint, share: 1.0 };
+        let mut candidates: Box<[_]> = endpoints.map(candidate).collect();
+        let weights = || candidates.iter().map(|candidate| candidate.endpoint.weight);
+        let first = weights().next();
+        if weights().all(|weight| Some(weight) == first) {
+            return Self { candidates, sums: Box::default() };
+        }
+        let mut sum = 0;
+        let sums = weights().map(|weight| {
+            sum += u64::from(weight);
+            sum
+        });
+        let sums: Box<[u64]> = sums.collect();
+        #[allow(clippy::cast_precision_loss)]
+        let average = sum as f32 / candidates.len() as f32;
+        for candidate in &mut candidates {
+            #[allow(clippy::cast_precision_loss)]
+            let weight = candidate.endpoint.weight as f32;
+            candidate.share = average / weight;
+        }
+        Self { candidates, sums }
+    }
+
+    /// Returns the endpoints that take calls.
+    pub(crate) fn endpoints(&self) -> impl ExactSizeIterator<Item = &Arc<Endpoint<K, T>>> {
+        self.candidates.iter().map(|candidate| &candidate.endpoint)
+    }
+
+    /// Returns whether one more endpoint may be ejected: at least half of them stay.
+    pub(crate) fn may_eject(&self, now: Ticks) -> bool {
+        let is_ejected = |endpoint: &&Arc<Endpoint<K, T>>| endpoint.stats.ejection.is_ejected(now);
+        let ejected = self.endpoints().filter(is_ejected).count();
+        (ejected + 1) * 2 <= self.candidates.len()
+    }
+}
+
+impl<K: PartialEq, T> Picker<K, T> {
+    /// Returns the better of two endpoints. Another one stands in for an endpoint that is ejected.
+    /// If all are ejected, any of them is returned: a try is better than a failure. `None` only if
+    /// all are excluded.
+    pub(crate) fn pick(
+        &self,
+        exclude: &[K],
+        now: Ticks,
+        rng: &mut impl Rng,
+    ) -> Option<&Arc<Endpoint<K, T>>> {
+        let is_allowed = |candidate: &Candidate<K, T>| {
+            exclude.is_empty() || !exclude.contains(&candidate.endpoint.key)
+        };
+        let is_usable = |candidate: &Candidate<K, T>| {
+            is_allowed(candidate) && candidate.endpoint.stats.ejection.is_usable(now)
+        };
+        let (first, second) = match &*self.candidates {
+            [] => return None,
+            [only] => return is_allowed(only).then_some(&only.endpoint),
+            _ => self.two(rng),
+        };
+        let drawn = match (is_usable(first), is_usable(second)) {
+            (true, true) => return Some(better(first, second, now)),
+            (true, false) => first,
+            (false, true) => second,
+            (false, false) => {
+                let any = self.round(rng).find(|any| is_usable(any));
+                let any = any.or_else(|| self.round(rng).find(|any| is_allowed(any)));
+                return any.map(|any| &any.endpoint);
+            }
+        };
+        let is_another = |another: &&Candidate<K, T>| !std::ptr::eq(*another, drawn);
+        let stand_in = self.round(rng).filter(is_another).find(|another| is_usable(another));
+        Some(stand_in.map_or(&drawn.endpoint, |stand_in| better(drawn, stand_in, now)))
+    }
+
+    /// Returns two candidates that are drawn by weight: different ones, if that can be.
+    fn two(&self, rng: &mut impl Rng) -> (&Candidate<K, T>, &Candidate<K, T>) {
+        let first = self.draw(rng);
+        let second = if self.sums.is_empty() {
+            // Any of the others, without a second try.
+            let skip = index(self.candidates.len() - 1, rng);
+            if skip < first { skip } else { skip + 1 }
+        } else {
+            let draw = |_| Some(self.draw(rng)).filter(|second| *second != first);
+            (0..MAX_DRAWS).find_map(draw).unwrap_or(first)
+        };
+        (&self.candidates[first], &self.candidates[second])
+    }
+
+    fn draw(&self, rng: &mut impl Rng) -> usize {
+        match self.sums.last() {
+            None => index(self.candidates.len(), rng),
+            Some(total) => {
+                let drawn = below(*total, rng);
+                self.sums.partition_point(|sum| *sum <= drawn)
+            }
+        }
+    }
+
+    /// Returns all candidates, beginning with any of them.
+    fn round(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Candidate<K, T>> {
+        let (before, from) = self.candidates.split_at(index(self.candidates.len(), rng));
+        from.iter().chain(before)
+    }
+}
+
+/// A picker from no endpoint.
+impl<K, T> Default for Picker<K, T> {
+    fn default() -> Self {
+        Self { candidates: Box::default(), sums: Box::default() }
+    }
+}
+
+/// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the
+/// first, unless the second is clearly better, or its estimate is stale.
+fn better<'a, K, T>(
+    first: &'a Candidate<K, T>,
+    second: &'a Candidate<K, T>,
+    now: Ticks,
+) -> &'a Arc<Endpoint<K, T>> {
+    let (one, other) = (&*first.endpoint.stats, &*second.endpoint.stats);
+    let is_second = !one.ejection.is_half_open(now)
+        && (other.ejection.is_half_open(now)
+            || other.is_stale(now)
+            || other.cost_as_second(now, second.share) * MARGIN < one.cost(now, first.share));
+    if is_second { &second.endpoint } else { &first.endpoint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ejection::Ejection;
+    use crate::stats::EndpointStats;
+    use std::time::Duration;
+
+    const MS: Duration = Duration::from_millis(1);
+    const NO_JITTER: f64 = 1.0;
+
+    fn picker(weights: &[u32]) -> Picker<usize, ()> {
+        let endpoint = |(key, weight): (usize, &u32)| {
+            let stats = Arc::new(EndpointStats::new(None, now()));
+            Arc::new(Endpoint { key, value: (), weight: *weight, stats })
+        };
+        Picker::new(weights.iter().enumerate().map(endpoint))
+    }
+
+    fn now() -> Ticks {
+        Ticks::of(10 * MS)
+    }
+
+    fn stats(picker: &Picker<usize, ()>, key: usize) -> &EndpointStats {
+        &picker.candidates[key].endpoint.stats
+    }
+
+    fn eject(picker: &Picker<usize, ()>, key: usize) -> Option<Duration> {
+        stats(picker, key).ejection.eject(&Ejection::default(), NO_JITTER, now())
+    }
+
+    /// How many of 12,000 calls each endpoint gets that are over at once.
+    fn shares(picker: &Picker<usize, ()>) -> Vec<u32> {
+        shares_at(picker, now())
+    }
+
+    fn shares_at(picker: &Picker<usize, ()>, now: Ticks) -> Vec<u32> {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut shares = vec![0; picker.candidates.len()];
+        for _ in 0..12_000 {
+            shares[picker.pick(&[], now, &mut rng).unwrap().key] += 1;
+        }
+        shares
+    }
+
+    #[test]
+    fn equal_endpoints_share_the_calls() {
+        let picker = picker(&[100, 100, 100]);
+        for key in 0..3 {
+            stats(&picker, key).answered(MS + MS / 10 * u32::try_from(key).unwrap(), now());
+        }
+        assert!(shares(&picker).iter().all(|share| (3_600..4_400).contains(share)));
+    }
+
+    #[test]
+    fn weights_are_kept_while_all_are_equally_good() {
+        let shares = shares(&picker(&[100, 100, 200, 400]));
+        let expected = [1_500, 1_500, 3_000, 6_000];
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!((expected * 9 / 10..expected * 11 / 10).contains(share), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn slow_endpoint_is_picked_only_where_two_slow_ones_are_drawn() {
+        let picker = picker(&[100; 4]);
+        for (key, latency) in [(0, 1), (1, 1), (2, 50), (3, 50)] {
+            stats(&picker, key).answered(latency * MS, now());
+        }
+        let shares = shares(&picker);
+        assert!(shares[2] + shares[3] < 2_400, "{shares:?}");
+    }
+
+    #[test]
+    fn light_endpoint_is_not_preferred_because_the_heavy_one_has_calls() {
+        let picker = picker(&[100, 1]);
+        for _ in 0..4 {
+            stats(&picker, 0).begin();
+        }
+        let shares = shares(&picker);
+        assert!((60..240).contains(&shares[1]), "a hundredth of them: {shares:?}");
+    }
+
+    #[test]
+    fn of_equal_endpoints_the_one_with_fewer_calls_is_preferred() {
+        let picker = picker(&[100, 100]);
+        stats(&picker, 0).begin();
+        assert_eq!(shares(&picker)[0], 0);
+    }
+
+    #[test]
+    fn ejected_endpoint_is_passed_over_and_half_of_them_stay() {
+        let picker = picker(&[100, 100, 300]);
+        assert!(picker.may_eject(now()));
+        assert!(eject(&picker, 2).is_some());
+        assert!(!picker.may_eject(now()), "a second of three");
+        assert_eq!(shares(&picker)[2], 0);
+        assert!(eject(&picker, 0).is_some() && eject(&picker, 1).is_some());
+        assert_eq!(shares(&picker).iter().sum::<u32>(), 12_000, "a try is better than a failure");
+    }
+
+    #[test]
+    fn slow_endpoint_is_not_picked_because_the_other_that_was_drawn_is_ejected() {
+        let picker = picker(&[100; 3]);
+        for (key, latency) in [(0, 1), (1, 50), (2, 1)] {
+            stats(&picker, key).answered(latency * MS, now());
+        }
+        eject(&picker, 0);
+        assert_eq!(shares(&picker), [0, 0, 12_000]);
+    }
+
+    #[test]
+    fn half_open_endpoint_gets_a_call_however_slow_it_looks() {
+        let picker = picker(&[100, 100, 100]);
+        for key in 0..3 {
+            stats(&picker, key).answered(MS, now());
+        }
+        let ejection = &stats(&picker, 2).ejection;
+        for _ in 0..9 {
+            stats(&picker, 2).failed(now());
+        }
+        eject(&picker, 2);
+        assert_eq!(shares(&picker)[2], 0);
+        let later = now().plus(Duration::from_millis(1_300));
+        assert!((7_600..8_400).contains(&shares_at(&picker, later)[2]), "whenever it is drawn");
+        let probe = ejection.probe(later).unwrap();
+        assert_eq!(shares_at(&picker, later)[2], 0, "one call is enough");
+        for key in 0..3 {
+            stats(&picker, key).probe_answered(MS, later);
+        }
+        ejection.readmit(probe);
+        assert!((3_600..4_400).contains(&shares_at(&picker, later)[2]), "as good as the others");
+    }
+
+    #[test]
+    fn excluded_endpoint_is_never_picked() {
+        let picker = picker(&[100, 100, 100]);
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut pick = |exclude: &[usize]| picker.pick(exclude, now(), &mut rng).map(|it| it.key);
+        eject(&picker, 2);
+        assert!((0..100).all(|_| pick(&[0]) == Some(1)), "the other one is ejected");
+        assert!((0..100).all(|_| pick(&[0, 1]) == Some(2)), "ejected is better than excluded");
+        assert_eq!(pick(&[0, 1, 2]), None);
+    }
+}

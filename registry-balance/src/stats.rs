@@ -1,0 +1,264 @@
+//! What the calls of an endpoint have shown: how long they take, how many are in flight, how often
+//! they fail.
+
+use crate::ejection::EjectionState;
+use crate::latency::{Estimate, MAX_AGE, micros};
+use crate::time::Ticks;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Microseconds that are added to each latency. A scheduler on either side may take as long, so of
+/// two endpoints below it neither is the slower.
+const NOISE: f32 = 500.0;
+
+/// An estimate is stale after that many times its latency: a look then costs a hundredth of the
+/// time.
+const STALE_AFTER: f32 = 100.0;
+
+/// A failure counts as a call that took that many times the expected latency, so that an endpoint
+/// that fails at once does not look fast.
+const FAILURE_FACTOR: f32 = 3.0;
+
+/// An abandoned call that took that many times the expected latency, and [`MAX_AGE`] at least,
+/// counts as a failure.
+const ABANDONED_FACTOR: f32 = 10.0;
+
+/// What the calls of an endpoint have shown. It is read and written without a lock.
+#[derive(Debug)]
+pub(crate) struct EndpointStats {
+    in_flight: AtomicU32,
+    /// An [`Estimate`].
+    latency: AtomicU64,
+    consecutive_failures: AtomicU32,
+    pub(crate) ejection: EjectionState,
+}
+
+impl EndpointStats {
+    /// Statistics of an endpoint that had no call. It counts as good as `expected` microseconds,
+    /// which is what the others take: if it counted as the best, all calls would go to it at once.
+    pub(crate) fn new(expected: Option<f32>, now: Ticks) -> Self {
+        Self {
+            in_flight: 0.into(),
+            latency: Estimate::guess(expected, now).pack().into(),
+            consecutive_failures: 0.into(),
+            ejection: EjectionState::default(),
+        }
+    }
+
+    /// Returns the cost of a call: the expected latency, and once more for each call in flight.
+    /// `share` is what one of them counts for: 1 for an endpoint of average weight.
+    #[inline]
+    pub(crate) fn cost(&self, now: Ticks, share: f32) -> f32 {
+        self.cost_with(now, share, 0.0)
+    }
+
+    /// Returns the cost of a call for which another endpoint was drawn first: a light endpoint pays
+    /// beforehand for what the call will weigh there.
+    #[inline]
+    pub(crate) fn cost_as_second(&self, now: Ticks, share: f32) -> f32 {
+        self.cost_with(now, share, (share - 1.0).max(0.0))
+    }
+
+    #[inline]
+    fn cost_with(&self, now: Ticks, share: f32, extra: f32) -> f32 {
+        #[allow(clippy::cast_precision_loss)]
+        let in_flight = self.in_flight.load(Ordering::Relaxed) as f32;
+        (self.estimate().decayed(now) + NOISE) * (in_flight.mul_add(share, 1.0) + extra)
+    }
+
+    /// Returns whether the estimate is so old that a new one is worth a call.
+    #[inline]
+    pub(crate) fn is_stale(&self, now: Ticks) -> bool {
+        let estimate = self.estimate();
+        let max_age = (estimate.micros() * 1e-6 * STALE_AFTER).max(MAX_AGE);
+        self.in_flight.load(Ordering::Relaxed) == 0 && estimate.age(now) >= max_age
+    }
+
+    /// Returns the expected latency in microseconds, or `None` before the first call was answered
+    /// or failed.
+    pub(crate) fn latency(&self, now: Ticks) -> Option<f32> {
+        let estimate = self.estimate();
+        (!estimate.is_guess()).then(|| estimate.decayed(now))
+    }
+
+    /// A call begins.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call is no longer in flight.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A call was answered after `elapsed`.
+    #[inline]
+    pub(crate) fn answered(&self, elapsed: Duration, now: Ticks) {
+        self.update(|estimate| estimate.with(micros(elapsed), now));
+    }
+
+    /// A probe was answered after `elapsed`: it replaces what was known before the ejection.
+    pub(crate) fn probe_answered(&self, elapsed: Duration, now: Ticks) {
+        self.update(|_| Estimate::measured(micros(elapsed), now));
+    }
+
+    /// A call was not answered within `elapsed`: that is a lower bound of its latency. Returns
+    /// whether it took so long that it counts as a failure.
+    pub(crate) fn unanswered(&self, elapsed: Duration, now: Ticks) -> bool {
+        let (took, expected) = (micros(elapsed), self.estimate().decayed(now));
+        self.update(|estimate| estimate.raised(took, now));
+        took >= (expected * ABANDONED_FACTOR).max(MAX_AGE * 1e6)
+    }
+
+    /// A call succeeded.
+    #[inline]
+    pub(crate) fn succeeded(&self) {
+        // Most calls find 0: a read is cheaper than a write to what other threads read.
+        if self.consecutive_failures.load(Ordering::Relaxed) != 0 {
+            self.consecutive_failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A call failed. Returns the number of consecutive failures.
+    pub(crate) fn failed(&self, now: Ticks) -> u32 {
+        self.update(|estimate| estimate.raised(estimate.decayed(now) * FAILURE_FACTOR, now));
+        self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    #[inline]
+    fn estimate(&self) -> Estimate {
+        Estimate::unpack(self.latency.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn update(&self, next: impl Fn(Estimate) -> Estimate) {
+        let update = |held| Some(next(Estimate::unpack(held)).pack());
+        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::MAX_LATENCY;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(millis: u64) -> Ticks {
+        Ticks::of(Duration::from_millis(millis))
+    }
+
+    fn close(a: f32, b: f32) -> bool {
+        (a - b).abs() <= b.abs() * 0.01
+    }
+
+    #[test]
+    fn slow_call_counts_at_once_and_fast_calls_with_time() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(MS, at(1));
+        stats.answered(50 * MS, at(2));
+        assert!(close(stats.latency(at(2)).unwrap(), 50_000.0));
+        for tenth in 1..=100 {
+            stats.answered(MS, at(2 + tenth * 100));
+        }
+        let after = 50_000.0 / std::f32::consts::E + 1_000.0 * (1.0 - 1.0 / std::f32::consts::E);
+        assert!(close(stats.latency(at(10_002)).unwrap(), after), "{stats:?}");
+    }
+
+    #[test]
+    fn estimate_is_stale_the_later_the_slower_the_endpoint() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(MS, at(0));
+        assert!(!stats.is_stale(at(999)) && stats.is_stale(at(1_000)));
+        stats.answered(50 * MS, at(0));
+        assert!(!stats.is_stale(at(4_999)) && stats.is_stale(at(5_000)));
+        stats.begin();
+        assert!(!stats.is_stale(at(5_000)), "one call in flight is enough");
+        stats.end();
+        stats.answered(MS, at(5_000));
+        assert!(close(stats.latency(at(5_000)).unwrap(), 1_000.0), "it replaces a stale estimate");
+    }
+
+    #[test]
+    fn estimate_decays() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(100 * MS, at(0));
+        assert!(close(stats.latency(at(10_000)).unwrap(), 36_788.0));
+        assert!(stats.latency(at(60_000)).unwrap() < 300.0);
+    }
+
+    #[test]
+    fn first_call_replaces_the_guess() {
+        let stats = EndpointStats::new(Some(7_000.0), at(0));
+        assert!(stats.latency(at(5)).is_none() && close(stats.cost(at(5), 1.0), 7_500.0));
+        stats.answered(MS, at(5));
+        assert!(close(stats.latency(at(5)).unwrap(), 1_000.0));
+    }
+
+    #[test]
+    fn calls_in_flight_count_by_the_inverse_of_the_weight() {
+        let stats = EndpointStats::new(Some(500.0), at(0));
+        stats.begin();
+        stats.begin();
+        assert!(close(stats.cost(at(0), 1.0), 3_000.0));
+        assert!(close(stats.cost(at(0), 0.5), 2_000.0));
+        assert!(close(stats.cost_as_second(at(0), 0.5), 2_000.0));
+        assert!(close(stats.cost_as_second(at(0), 3.0), 9_000.0));
+        stats.end();
+        assert!(close(stats.cost(at(0), 1.0), 2_000.0));
+    }
+
+    #[test]
+    fn endpoint_that_fails_at_once_does_not_look_fast() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(MS, at(0));
+        assert_eq!((stats.failed(at(0)), stats.failed(at(0))), (1, 2));
+        assert!(close(stats.latency(at(0)).unwrap(), 9_000.0));
+        stats.succeeded();
+        assert_eq!(stats.failed(at(0)), 1, "a success ends the row");
+        for _ in 0..100 {
+            stats.failed(at(0));
+        }
+        assert_eq!(stats.latency(at(0)), Some(MAX_LATENCY), "it is bounded");
+        stats.probe_answered(MS, at(800));
+        assert!(
+            close(stats.latency(at(800)).unwrap(), 1_000.0),
+            "nor does it look slow when it serves again"
+        );
+    }
+
+    #[test]
+    fn abandoned_call_raises_the_latency_and_never_lowers_it() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(200 * MS, at(0));
+        assert!(!stats.unanswered(MS, at(0)));
+        assert!(close(stats.latency(at(0)).unwrap(), 200_000.0));
+        assert!(!stats.unanswered(1_900 * MS, at(0)), "it may just be slow");
+        assert!(close(stats.latency(at(0)).unwrap(), 1_900_000.0));
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(MS, at(0));
+        assert!(!stats.unanswered(999 * MS, at(0)));
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(MS, at(0));
+        assert!(stats.unanswered(1_000 * MS, at(0)), "it counts as a failure");
+    }
+
+    #[test]
+    fn guess_is_stale_after_a_second_however_bad_it_is() {
+        let stats = EndpointStats::new(Some(60e6), at(0));
+        assert!(!stats.is_stale(at(999)) && stats.is_stale(at(1_000)));
+    }
+
+    #[test]
+    fn stale_estimate_stays_stale_when_the_milliseconds_wrap() {
+        let stats = EndpointStats::new(None, at(0));
+        stats.answered(100 * MS, at(1_000));
+        for days in [1, 20, 30, 49] {
+            let now = at(days * 24 * 3_600_000);
+            assert!(stats.is_stale(now) && stats.latency(now).unwrap() < 1.0, "{days} days");
+        }
+        assert!(!stats.is_stale(at(0)), "another thread was ahead");
+    }
+}

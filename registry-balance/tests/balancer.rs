@@ -1,0 +1,233 @@
+//! A balancer as its callers see it.
+
+#![allow(clippy::unwrap_used)]
+
+use registry_balance::{
+    Balancer, BalancerOptions, Ejection, Member, NoPick, Outcome, PickOptions, Ticket,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const NOW: Duration = Duration::from_secs(10);
+
+/// A balancer, and the random numbers of its picks.
+struct World {
+    balancer: Balancer<u32, Arc<u32>>,
+    rng: fastrand::Rng,
+}
+
+impl World {
+    fn new(members: impl IntoIterator<Item = Member<u32, Arc<u32>>>) -> Self {
+        Self::with(BalancerOptions::default(), members)
+    }
+
+    fn with(
+        options: BalancerOptions,
+        members: impl IntoIterator<Item = Member<u32, Arc<u32>>>,
+    ) -> Self {
+        let balancer = Balancer::new(options, 7);
+        balancer.set(members, NOW);
+        Self { balancer, rng: fastrand::Rng::with_seed(7) }
+    }
+
+    fn pick(&mut self, now: Duration) -> Ticket<u32, Arc<u32>> {
+        self.balancer.pick(&PickOptions::default(), now, &mut self.rng).unwrap()
+    }
+
+    /// Calls that are over at once. Returns the keys that got any, in order.
+    fn called(&mut self, now: Duration) -> Vec<u32> {
+        let mut keys: Vec<u32> = (0..200).map(|_| *self.pick(now).key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Picks that member, by excluding all others.
+    fn pick_key(&mut self, key: u32, now: Duration) -> Ticket<u32, Arc<u32>> {
+        let mut options = PickOptions::default();
+        options.exclude = self.balancer.candidates();
+        options.exclude.retain(|other| *other != key);
+        self.balancer.pick(&options, now, &mut self.rng).unwrap()
+    }
+}
+
+fn member(key: u32) -> Member<u32, Arc<u32>> {
+    Member::new(key, Arc::new(key))
+}
+
+fn near(key: u32) -> Member<u32, Arc<u32>> {
+    Member { near: true, ..member(key) }
+}
+
+fn standby(key: u32) -> Member<u32, Arc<u32>> {
+    Member { standby: true, ..member(key) }
+}
+
+#[test]
+fn only_ready_members_take_calls() {
+    let options = BalancerOptions::default().with_initially_ready(false);
+    let mut world = World::with(options, [member(1), member(2), member(3)]);
+    let none = world.balancer.pick(&PickOptions::default(), NOW, &mut world.rng);
+    assert_eq!(none.unwrap_err(), NoPick::NotReady);
+    world.balancer.set_ready(&1, true);
+    world.balancer.set_ready(&3, true);
+    world.balancer.set_ready(&9, true);
+    assert_eq!(world.called(NOW), [1, 3]);
+    world.balancer.set([member(2), member(3)], NOW);
+    assert_eq!(world.called(NOW), [3], "readiness stays with the key");
+    world.balancer.set_ready(&3, false);
+    assert!(world.balancer.candidates().is_empty());
+}
+
+#[test]
+fn member_of_weight_0_takes_no_calls() {
+    let mut world = World::new([member(1), Member { weight: 0, ..member(2) }]);
+    assert_eq!(world.called(NOW), [1]);
+}
+
+#[test]
+fn near_members_are_preferred_while_half_of_them_are_ready() {
+    let mut world = World::new([near(1), near(2), near(3), member(4), member(5)]);
+    assert_eq!(world.called(NOW), [1, 2, 3]);
+    world.balancer.set_ready(&1, false);
+    assert_eq!(world.called(NOW), [2, 3]);
+    world.balancer.set_ready(&2, false);
+    assert_eq!(world.called(NOW), [3, 4, 5], "one of three is too few to take all calls");
+    world.balancer.set_ready(&3, false);
+    assert_eq!(world.called(NOW), [4, 5]);
+}
+
+#[test]
+fn standby_takes_calls_only_while_no_other_member_is_ready() {
+    let mut world = World::new([member(1), standby(2)]);
+    assert_eq!(world.called(NOW), [1]);
+    world.balancer.set_ready(&1, false);
+    assert_eq!(world.called(NOW), [2]);
+}
+
+#[test]
+fn statistics_stay_with_the_key_while_value_and_weight_change() {
+    let mut world = World::new([member(1), member(2)]);
+    world.pick_key(1, NOW).finish(Outcome::Success, NOW + MS);
+    world.pick_key(2, NOW).finish(Outcome::Success, NOW + 500 * MS);
+    assert_eq!(world.called(NOW + 500 * MS), [1]);
+    let changed = Member { weight: 50, ..Member::new(2, Arc::new(22)) };
+    world.balancer.set([member(1), changed], NOW);
+    assert_eq!(world.called(NOW + 500 * MS), [1]);
+    world.balancer.set_ready(&1, false);
+    assert_eq!(**world.pick(NOW).value(), 22);
+    // Another key is another server: it counts as fast as the median.
+    world.balancer.set_ready(&1, true);
+    world.balancer.set([member(1), member(3)], NOW);
+    assert_eq!(world.called(NOW + 500 * MS), [1, 3]);
+}
+
+#[test]
+fn dropped_ticket_only_lowers_the_calls_in_flight() {
+    let mut world = World::new([member(1), member(2)]);
+    let ticket = world.pick_key(1, NOW);
+    assert_eq!(world.called(NOW), [2], "the other one has a call in flight");
+    drop(ticket);
+    // If the drop counted as a call of an hour, or of no time, one of them would be preferred.
+    assert_eq!(world.called(NOW), [1, 2]);
+}
+
+#[test]
+fn stream_counts_with_its_first_answer_and_stays_in_flight() {
+    let mut world = World::new([member(1), member(2)]);
+    let mut stream = world.pick_key(1, NOW);
+    stream.answered(NOW + MS);
+    assert_eq!(world.called(NOW), [2]);
+    stream.finish(Outcome::Success, NOW + Duration::from_secs(3600));
+    assert!(world.called(NOW + MS).contains(&1), "its latency is 1 ms");
+}
+
+#[test]
+fn consecutive_failures_eject_and_the_probe_readmits() {
+    let mut world = World::new([member(1), member(2)]);
+    world.balancer.set_ready(&2, false);
+    for n in 1..=5 {
+        // A single member is never ejected.
+        assert_eq!(world.pick(NOW).finish(Outcome::Failure, NOW), None, "{n}");
+    }
+    world.balancer.set_ready(&2, true);
+    let ejected = world.pick_key(1, NOW).finish(Outcome::Failure, NOW).unwrap();
+    assert_eq!(ejected.failures, 6);
+    assert!((800..=1_200).contains(&ejected.duration.as_millis()), "{ejected:?}");
+    assert_eq!(world.called(NOW), [2]);
+
+    let later = NOW + ejected.duration + MS;
+    let probe = world.pick_key(1, later);
+    assert_eq!(world.called(later), [2], "one call probes it");
+    drop(probe);
+    let probe = world.pick_key(1, later);
+    let again = probe.finish(Outcome::Failure, later).unwrap();
+    assert!(again.duration > Duration::from_millis(1_500), "{again:?}");
+
+    let last = later + again.duration + MS;
+    world.pick_key(1, last).finish(Outcome::Success, last + MS);
+    world.pick_key(2, last).finish(Outcome::Success, last + MS);
+    assert_eq!(world.called(last + MS), [1, 2]);
+}
+
+#[test]
+fn abandoned_call_counts_as_a_failure_only_if_it_took_far_too_long() {
+    let ejection = Ejection { failures: 1, ..Ejection::default() };
+    let options = BalancerOptions::default().with_ejection(Some(ejection));
+    let mut world = World::with(options, [member(1), member(2)]);
+    assert_eq!(world.pick(NOW).abandon(NOW + 900 * MS), None);
+    let mut answered = world.pick(NOW);
+    answered.answered(NOW + MS);
+    assert_eq!(answered.abandon(NOW + 60_000 * MS), None, "the answer came in time");
+    assert!(world.pick(NOW).abandon(NOW + 60_000 * MS).is_some());
+}
+
+#[test]
+fn neutral_outcome_says_nothing() {
+    let ejection = Ejection { failures: 1, ..Ejection::default() };
+    let options = BalancerOptions::default().with_ejection(Some(ejection));
+    let mut world = World::with(options, [member(1), member(2)]);
+    for _ in 0..10 {
+        assert_eq!(world.pick_key(1, NOW).finish(Outcome::Neutral, NOW + 60_000 * MS), None);
+    }
+    assert_eq!(world.called(NOW), [1, 2]);
+}
+
+#[test]
+fn ticket_outlives_its_balancer_and_holds_no_other_value() {
+    let mut world = World::new([]);
+    let (one, two) = (Arc::new(1), Arc::new(2));
+    world.balancer.set([Member::new(1, one.clone()), Member::new(2, two.clone())], NOW);
+    let ticket = world.pick_key(1, NOW);
+    drop(world);
+    assert_eq!((Arc::strong_count(&one), Arc::strong_count(&two)), (2, 1));
+    assert_eq!(ticket.finish(Outcome::Failure, NOW), None);
+    assert_eq!(Arc::strong_count(&one), 1);
+}
+
+#[test]
+fn threads_pick_while_members_change() {
+    let balancer = Balancer::new(BalancerOptions::default(), 7);
+    balancer.set((0..8).map(|key| Member::new(key, key)), NOW);
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let balancer = &balancer;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                for n in 0..10_000_u32 {
+                    let now = NOW + n * MS;
+                    let ticket = balancer.pick(&PickOptions::default(), now, &mut rng).unwrap();
+                    assert_eq!(ticket.key(), ticket.value());
+                    let outcome = if n % 3 == 0 { Outcome::Failure } else { Outcome::Success };
+                    ticket.finish(outcome, now + MS);
+                }
+            });
+        }
+        for n in 0..1_000_u32 {
+            balancer.set((n % 4..8).map(|key| Member::new(key, key)), NOW);
+            balancer.set_ready(&7, n % 2 == 0);
+        }
+    });
+    assert!(balancer.candidates().len() >= 4);
+}

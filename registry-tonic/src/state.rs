@@ -1,0 +1,110 @@
+//! What the task of a channel publishes, and calls begin with.
+
+use crate::call::Call;
+use crate::context::ChannelContext;
+use crate::endpoint::{Endpoint, EndpointKey};
+use crate::replay::Replay;
+use crate::wait::Wait;
+use arc_swap::ArcSwap;
+use registry_balance::{Balancer, BalancerOptions, PickOptions};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+/// What the task of a channel publishes, and calls begin with.
+pub(crate) struct ChannelState {
+    pub(crate) context: Arc<ChannelContext>,
+    pub(crate) balancer: Balancer<EndpointKey, Arc<Endpoint>>,
+    connectivity: ArcSwap<Connectivity>,
+    changed: Notify,
+}
+
+/// Why no endpoint takes calls, if none does.
+#[derive(Clone, Debug)]
+pub(crate) enum Connectivity {
+    /// That may change at any moment: calls wait.
+    Connecting(String),
+    /// That does not change soon: calls fail at once.
+    TransientFailure(String),
+}
+
+impl Connectivity {
+    pub(crate) fn reason(&self) -> &str {
+        let (Self::Connecting(reason) | Self::TransientFailure(reason)) = self;
+        reason
+    }
+}
+
+impl ChannelState {
+    pub(crate) fn new(context: Arc<ChannelContext>) -> Self {
+        let ejection = context.options.ejection;
+        // An endpoint takes calls once it is connected.
+        let options =
+            BalancerOptions::default().with_ejection(ejection).with_initially_ready(false);
+        let reason = format!("no endpoint of {} is connected yet", context.name);
+        Self {
+            context,
+            balancer: Balancer::new(options, fastrand::u64(..)),
+            connectivity: ArcSwap::from_pointee(Connectivity::Connecting(reason)),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn connectivity(&self) -> Arc<Connectivity> {
+        self.connectivity.load_full()
+    }
+
+    /// Publishes why no endpoint takes calls, and wakes all that wait for one.
+    pub(crate) fn publish(&self, connectivity: Connectivity) {
+        self.connectivity.store(Arc::new(connectivity));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for the next change.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Begins a call as soon as an endpoint takes it, and states the rest of its time in the
+    /// request.
+    pub(crate) async fn begin(&self, request: &mut Replay, wait: Wait) -> Result<Call, Status> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed());
+            changed.as_mut().enable();
+            let now = Instant::now();
+            if let Some(call) = self.try_begin(now) {
+                if let Some(deadline) = wait.deadline {
+                    request.set_timeout(deadline.saturating_duration_since(now));
+                }
+                return Ok(call);
+            }
+            let connectivity = self.connectivity();
+            if let Connectivity::TransientFailure(reason) = &*connectivity {
+                // A caller that tries again at once lets the other tasks run: one of them may
+                // connect.
+                yield_now().await;
+                return Err(Status::unavailable(reason.clone()));
+            }
+            if timeout_at(wait.until, changed).await.is_err() {
+                return Err(wait.status(connectivity.reason()));
+            }
+        }
+    }
+
+    /// Begins a call, if an endpoint takes it now.
+    pub(crate) fn try_begin(&self, begun: Instant) -> Option<Call> {
+        let now = self.context.since_start(begun);
+        let (mut options, mut rng) = (PickOptions::default(), fastrand::Rng::new());
+        loop {
+            let ticket = self.balancer.pick(&options, now, &mut rng).ok()?;
+            if let Some(connection) = ticket.value().connection() {
+                return Some(Call::new(ticket, connection));
+            }
+            // Its connection was just lost, and its task has not said so yet.
+            options.exclude.push(ticket.key().clone());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The task behind a channel: it follows the view, and keeps an endpoint for each address.
+
+use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
+use crate::state::{ChannelState, Connectivity};
+use registry_balance::{Member, client_number, subset};
+use registry_core::{Address, Status};
+use registry_engine::{ServiceState, View, ViewStatus};
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// The key of the metadata in which an instance names its zone.
+const ZONE: &str = "zone";
+
+/// Where the addresses come from.
+pub(crate) enum Source {
+    Fixed(Vec<Address>),
+    View(View),
+}
+
+/// The task behind a channel.
+pub(crate) struct ChannelTask {
+    source: Source,
+    state: Arc<ChannelState>,
+    /// The number that the subset depends on.
+    client: u64,
+    endpoints: HashMap<Address, EndpointHandle>,
+    /// How many endpoints there were so far.
+    incarnations: u64,
+    /// Notified when the state of an endpoint changes.
+    changed: Arc<Notify>,
+}
+
+/// What the source says of an address. Several instances of one address are one endpoint.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    weight: u32,
+    is_near: bool,
+}
+
+/// An endpoint, and the task that keeps it connected, which ends with this handle.
+struct EndpointHandle {
+    endpoint: Arc<Endpoint>,
+    task: AbortHandle,
+}
+
+impl Drop for EndpointHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A call may outlive the channel, and holds its state.
+impl Drop for ChannelTask {
+    fn drop(&mut self) {
+        self.state.balancer.set([], self.state.context.now());
+        self.state.context.meters.set_endpoints(0, 0);
+        self.state.publish(Connectivity::TransientFailure("the channel is closed".into()));
+    }
+}
+
+impl ChannelTask {
+    pub(crate) fn new(source: Source, state: Arc<ChannelState>) -> Self {
+        let client = state.context.options.client.as_deref();
+        let client = client.map_or_else(|| fastrand::u64(..), client_number);
+        let (endpoints, changed) = (HashMap::new(), Arc::default());
+        Self { source, state, client, endpoints, incarnations: 0, changed }
+    }
+
+    pub(crate) async fn run(mut self) {
+        self.follow();
+        loop {
+            let view = match &mut self.source {
+                Source::Fixed(_) => None,
+                Source::View(view) => Some(view),
+            };
+            let view_changed = async {
+                match view {
+                    Some(view) => view.changed().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = view_changed => self.follow(),
+                () = self.changed.notified() => self.publish(),
+            }
+        }
+    }
+
+    /// Takes over the addresses that are listed now.
+    fn follow(&mut self) {
+        let listed = self.listed();
+        self.endpoints.retain(|address, _| listed.contains_key(address));
+        let mut added = Vec::new();
+        let member = |(address, Listed { weight, is_near: near })| {
+            let known = self.endpoints.get(&address).map(|handle| handle.endpoint.clone());
+            let endpoint = known.unwrap_or_else(|| {
+                self.incarnations += 1;
+                let key = EndpointKey { address, incarnation: self.incarnations };
+                let endpoint = Arc::new(Endpoint::new(key, self.state.context.clone()));
+                added.push(endpoint.clone());
+                endpoint
+            });
+            Member { weight, near, ..Member::new(endpoint.key().clone(), endpoint) }
+        };
+        let members: Vec<_> = listed.into_iter().map(member).collect();
+        self.state.balancer.set(members, self.state.context.now());
+        // Only now: the balancer ignores what it is told of a key that is not a member yet.
+        for endpoint in added {
+            let address = endpoint.key().address.clone();
+            let task = self.connect(endpoint.clone());
+            self.endpoints.insert(address, EndpointHandle { endpoint, task });
+        }
+        self.publish();
+    }
+
+    /// Keeps an endpoint connected.
+    fn connect(&self, endpoint: Arc<Endpoint>) -> AbortHandle {
+        let (state, changed) = (self.state.clone(), self.changed.clone());
+        let run = async move {
+            let report = |is_ready| {
+                state.balancer.set_ready(endpoint.key(), is_ready);
+                changed.notify_one();
+            };
+            endpoint.run(report).await;
+        };
+        tokio::spawn(run).abort_handle()
+    }
+
+    /// Returns the addresses to connect to.
+    fn listed(&self) -> BTreeMap<Address, Listed> {
+        let options = &self.state.context.options;
+        let mut listed = BTreeMap::<Address, Listed>::new();
+        match &self.source {
+            Source::Fixed(addresses) => {
+                let fixed = Listed { weight: registry_core::DEFAULT_WEIGHT, is_near: false };
+                listed.extend(addresses.iter().map(|address| (address.clone(), fixed)));
+            }
+            Source::View(view) => {
+                let state = view.state();
+                let available = |instance: &&_| is_available(instance);
+                for instance in state.instances().iter().filter(available) {
+                    let zone = instance.metadata().get(ZONE);
+                    let is_near = options.zone.is_some() && zone == options.zone.as_ref();
+                    let weight = instance.weight();
+                    let entry = listed.entry(instance.address().clone());
+                    let entry = entry.or_insert(Listed { weight, is_near });
+                    entry.weight = entry.weight.max(weight);
+                    entry.is_near |= is_near;
+                }
+            }
+        }
+        let Some(size) = options.subset.map(NonZeroUsize::get) else { return listed };
+        let (near, far): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|(_, listed)| listed.is_near);
+        let chosen = |group| {
+            subset(self.client, size, group, |(address, _): &(Address, _)| address.as_str())
+        };
+        chosen(near).into_iter().chain(chosen(far)).collect()
+    }
+
+    /// Publishes why no endpoint takes calls, if none does.
+    fn publish(&self) {
+        let candidates = self.state.balancer.candidates().len();
+        self.state.context.meters.set_endpoints(self.endpoints.len(), candidates);
+        self.state.publish(self.connectivity());
+    }
+
+    fn connectivity(&self) -> Connectivity {
+        let service = &self.state.context.name;
+        let mut failed = None;
+        for handle in self.endpoints.values() {
+            match &*handle.endpoint.state() {
+                EndpointState::TransientFailure(error) => failed = Some(error.message().to_owned()),
+                EndpointState::Connecting | EndpointState::Ready(_) => {
+                    let reason = format!("no endpoint of {service} is connected yet");
+                    return Connectivity::Connecting(reason);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            let count = self.endpoints.len();
+            return Connectivity::TransientFailure(format!(
+                "none of the {count} endpoints of {service} can be reached: {error}"
+            ));
+        }
+        match &self.source {
+            Source::Fixed(_) => Connectivity::TransientFailure("no address was given".into()),
+            Source::View(view) => no_endpoint(service, &view.state()),
+        }
+    }
+}
+
+/// Returns why there is no endpoint.
+fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
+    match (state.instances().len(), state.status()) {
+        (0, ViewStatus::Loading { .. }) => {
+            Connectivity::Connecting(format!("{service} was not loaded from the registry yet"))
+        }
+        (0, ViewStatus::Stale { why, .. }) => {
+            let reason = format!("{service} cannot be loaded from the registry: {why}");
+            // A service that was never loaded may be at any moment, unless the store refuses to.
+            let is_awaited = state.store_snapshot().is_none() && why.is_retryable();
+            if is_awaited {
+                Connectivity::Connecting(reason)
+            } else {
+                Connectivity::TransientFailure(reason)
+            }
+        }
+        (0, _) => Connectivity::TransientFailure(format!("no instance of {service} is registered")),
+        (count, _) => Connectivity::TransientFailure(format!(
+            "all instances of {service} are draining, or have weight 0, instances=`{count}`"
+        )),
+    }
+}
+
+/// Returns whether an instance takes new calls.
+fn is_available(instance: &registry_core::Instance) -> bool {
+    instance.status() == Status::Up && instance.weight() > 0
+}
