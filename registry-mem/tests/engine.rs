@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use registry_core::{Registry, ServiceName};
 use registry_mem::{FaultyRegistry, Hits, MemRegistry, Script, faults};
-use registry_testbed::engine::{Arena, Fault, Side, Terms, suite};
+use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions, suite};
 use registry_testkit::Traits;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -26,9 +26,10 @@ const FAULTS: &[(Fault, &[Side])] = &[
 ];
 
 fn main() -> ExitCode {
-    let terms = Terms::new(Traits::memory(), Duration::from_secs(5), Duration::ZERO, FAULTS);
-    suite(&terms.with_random_runs(0..64, Duration::from_secs(60)), || async {
-        Ok(Arc::new(Memory::new()) as Arc<dyn Arena>)
+    let options =
+        SuiteOptions::new(Traits::memory(), Duration::from_secs(5), Duration::ZERO, FAULTS);
+    suite(&options.with_random_runs(0..64, Duration::from_secs(60)), || async {
+        Ok(Arc::new(Memory::new()) as Arc<dyn Environment>)
     })
 }
 
@@ -37,10 +38,10 @@ struct Memory {
     store: MemRegistry,
     publisher: FaultyRegistry,
     subscriber: FaultyRegistry,
-    struck: Mutex<Option<Struck>>,
+    active: Mutex<Option<ActiveFault>>,
 }
 
-struct Struck {
+struct ActiveFault {
     fault: Fault,
     side: Side,
     before: [Hits; 2],
@@ -51,7 +52,7 @@ impl Memory {
         let store = MemRegistry::new();
         let publisher = FaultyRegistry::with_seed(store.clone(), 1);
         let subscriber = FaultyRegistry::with_seed(store.clone(), 2);
-        Self { store, publisher, subscriber, struck: Mutex::new(None) }
+        Self { store, publisher, subscriber, active: Mutex::new(None) }
     }
 
     fn hits(&self) -> [Hits; 2] {
@@ -60,7 +61,7 @@ impl Memory {
 }
 
 #[async_trait]
-impl Arena for Memory {
+impl Environment for Memory {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -69,11 +70,11 @@ impl Arena for Memory {
         Arc::new(self.store.clone())
     }
 
-    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, side: Side, service: &ServiceName) {
         let before = self.hits();
         let publisher = side.has_publisher().then_some(&self.publisher);
         let subscriber = side.has_subscriber().then_some(&self.subscriber);
-        let struck: &[faults::Fault] = match fault {
+        let active: &[faults::Fault] = match fault {
             Fault::Cut => &[faults::Fault::Cut],
             Fault::Silence => &[faults::Fault::Silence],
             // An open watch makes no calls: it has to be opened anew.
@@ -86,7 +87,7 @@ impl Arena for Memory {
             _ => &[],
         };
         for connection in publisher.into_iter().chain(subscriber) {
-            for fault in struck {
+            for fault in active {
                 connection.inject(*fault);
             }
         }
@@ -106,11 +107,11 @@ impl Arena for Memory {
             }
             _ => {}
         }
-        *self.struck.lock().unwrap() = Some(Struck { fault, side, before });
+        *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
     async fn heal(&self) {
-        let Some(Struck { fault, side, before }) = self.struck.lock().unwrap().take() else {
+        let Some(ActiveFault { fault, side, before }) = self.active.lock().unwrap().take() else {
             return;
         };
         if fault == Fault::Compaction {

@@ -1,6 +1,6 @@
 //! Several servers that stand in for each other, as the engine's suite wants them.
 //!
-//! Nobody stands on the ways to them: servers are reached where they say, and not through a proxy.
+//! Nobody stands on the proxies to them: servers are reached where they say, and not through a proxy.
 
 use crate::servers::{Servers, Topology};
 use crate::shard::{key, make_due};
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands;
 use registry_core::{Registry, ServiceName};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testbed::engine::{Arena, Fault, Side, Terms};
+use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions};
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::Traits;
 use std::sync::Arc;
@@ -48,13 +48,13 @@ const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
 
 const SENTINEL_ONLY: &str = "only servers under Sentinel are parted";
 
-pub(crate) fn terms(topology: Topology) -> Terms {
+pub(crate) fn options(topology: Topology) -> SuiteOptions {
     let traits = Traits::server(TTL, Duration::from_millis(100));
-    let terms = |faults| Terms::new(traits, CALL, NOTICE, faults);
+    let options = |faults| SuiteOptions::new(traits, CALL, NOTICE, faults);
     match topology {
         // A failover that sentinels are asked for loses what was acknowledged last: no random runs.
-        Topology::Standalone | Topology::Sentinel => terms(UNDER_SENTINEL),
-        Topology::Cluster => terms(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
+        Topology::Standalone | Topology::Sentinel => options(UNDER_SENTINEL),
+        Topology::Cluster => options(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
     }
 }
 
@@ -64,11 +64,11 @@ pub(crate) struct Fleet {
     publisher: RedisRegistry,
     subscriber: RedisRegistry,
     direct: RedisRegistry,
-    struck: Mutex<Option<Struck>>,
+    active: Mutex<Option<ActiveFault>>,
 }
 
 /// What goes on until it is healed.
-enum Struck {
+enum ActiveFault {
     Pause,
     /// Which server was killed.
     Failover(usize),
@@ -85,8 +85,8 @@ impl Fleet {
         let servers = topology.start(own).await.map_err(|error| error.to_string())?;
         let url = servers.url();
         let (publisher, subscriber) = (connect(&url).await, connect(&url).await);
-        let (direct, struck) = (connect(&url).await, Mutex::new(None));
-        Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, struck })
+        let (direct, active) = (connect(&url).await, Mutex::new(None));
+        Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, active })
     }
 
     /// Kills the server that `service` lies on, when its replicas have all it has. When this returns
@@ -112,7 +112,7 @@ async fn connect(url: &str) -> RedisRegistry {
 }
 
 #[async_trait]
-impl Arena for Fleet {
+impl Environment for Fleet {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -121,19 +121,19 @@ impl Arena for Fleet {
         Arc::new(self.direct.clone())
     }
 
-    async fn strike(&self, fault: Fault, _: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, _: Side, service: &ServiceName) {
         let mut servers = self.servers.lock().await;
         match fault {
             Fault::Cut => servers.cut().await,
             Fault::Pause => {
                 servers.each(|server| server.pause().unwrap());
-                *self.struck.lock().await = Some(Struck::Pause);
+                *self.active.lock().await = Some(ActiveFault::Pause);
                 let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
                 assert!(!matches!(answer, Ok(Ok(_))), "the servers are there");
             }
             Fault::Failover => {
                 let killed = Self::fail_over(&mut servers, service).await;
-                *self.struck.lock().await = Some(Struck::Failover(killed));
+                *self.active.lock().await = Some(ActiveFault::Failover(killed));
             }
             Fault::Partition => {
                 let Servers::Sentinel(sentinel) = &*servers else {
@@ -141,7 +141,7 @@ impl Arena for Fleet {
                 };
                 let cut_off = sentinel.primary().await.unwrap();
                 sentinel.cut_off(cut_off);
-                *self.struck.lock().await = Some(Struck::Partition(cut_off));
+                *self.active.lock().await = Some(ActiveFault::Partition(cut_off));
             }
             Fault::Rollback => {
                 let mut operator = servers.connection(&key(service, "log")).await;
@@ -161,10 +161,10 @@ impl Arena for Fleet {
 
     async fn heal(&self) {
         let mut servers = self.servers.lock().await;
-        match self.struck.lock().await.take() {
-            Some(Struck::Pause) => servers.each(|server| server.resume().unwrap()),
-            Some(Struck::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
-            Some(Struck::Partition(cut_off)) => {
+        match self.active.lock().await.take() {
+            Some(ActiveFault::Pause) => servers.each(|server| server.resume().unwrap()),
+            Some(ActiveFault::Failover(killed)) => servers.process(killed).restart().await.unwrap(),
+            Some(ActiveFault::Partition(cut_off)) => {
                 let Servers::Sentinel(sentinel) = &*servers else {
                     unreachable!("{SENTINEL_ONLY}")
                 };

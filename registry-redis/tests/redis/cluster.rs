@@ -66,7 +66,7 @@ async fn a_node_that_is_killed_is_replaced_and_what_it_had_goes_on() {
 
 #[tokio::test]
 async fn a_node_that_is_cut_off_is_left_and_follows_its_successor_when_it_is_back() {
-    let parted = RedisCluster::start_to_part(Redis::options());
+    let parted = RedisCluster::start_partitionable(Redis::options());
     let mut cluster = Box::pin(agreed(parted)).await.unwrap();
     let registry = connect(&cluster.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
