@@ -48,6 +48,11 @@ impl SuiteOptions {
         self.traits.ttl
     }
 
+    /// The scheduling lag that a test tolerates: what a short fault leaves of the time to renew.
+    pub fn tolerated_lag(&self) -> Duration {
+        self.ttl() / 6
+    }
+
     /// A backoff that leaves a third of a ttl for several tries.
     pub fn backoff(&self) -> Backoff {
         Backoff::new(self.ttl() / 100, self.ttl() / 10)

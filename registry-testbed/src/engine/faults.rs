@@ -3,6 +3,7 @@
 use super::fixture::Fixture;
 use super::observer::AllowedLoss;
 use super::{Environment, Fault, Side, SuiteOptions};
+use crate::lag::Lag;
 use registry_testkit::case::pass;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +67,15 @@ impl FaultScenario {
     }
 
     /// Injects it into a service with registrations and views, and makes the final checks.
-    pub(super) async fn run(self, environment: Arc<dyn Environment>, options: SuiteOptions) {
+    pub(super) async fn run(
+        self,
+        environment: Arc<dyn Environment>,
+        options: SuiteOptions,
+        lag: Lag,
+    ) {
         let keeps_history = !self.fault.loses_history();
         let mut fixture =
-            Fixture::with_history(environment.clone(), options.clone(), keeps_history).await;
+            Fixture::with_history(environment.clone(), options.clone(), lag, keeps_history).await;
         for n in 1..=OWNERS {
             fixture.register(&format!("node-{n}")).await;
         }

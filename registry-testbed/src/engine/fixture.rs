@@ -6,13 +6,13 @@ use super::observer::{
 };
 use super::oracle::Oracle;
 use super::{Environment, Side, SuiteOptions};
+use crate::lag::{Deadline, Lag};
 use futures_util::StreamExt;
 use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
 use registry_engine::{Discovery, Registration, View};
 use registry_testkit::case::{instance, retry, service};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
 
 /// One service in an environment.
 pub(super) struct Fixture {
@@ -26,6 +26,7 @@ pub(super) struct Fixture {
     /// Whether the store keeps its history.
     one_history: bool,
     pub(super) log: EventLog,
+    pub(super) lag: Lag,
     /// Leases of instances that no registration keeps: registered directly, for long.
     direct_leases: Vec<Lease>,
 }
@@ -46,23 +47,25 @@ pub(super) struct Outcome {
 
 impl Fixture {
     /// A fixture without instances, on a store that keeps its history.
-    pub(super) async fn new(environment: Arc<dyn Environment>, options: SuiteOptions) -> Self {
-        Self::with_history(environment, options, true).await
+    pub(super) async fn new(
+        environment: Arc<dyn Environment>,
+        options: SuiteOptions,
+        lag: Lag,
+    ) -> Self {
+        Self::with_history(environment, options, lag, true).await
     }
 
     /// A fixture without instances, on a store that keeps its history or loses it.
     pub(super) async fn with_history(
         environment: Arc<dyn Environment>,
         options: SuiteOptions,
+        lag: Lag,
         one_history: bool,
     ) -> Self {
         let service = service("user.rpc");
         let oracle = Oracle::start(environment.direct(), &service).await;
         let (owners, observers, direct_leases) = (Vec::new(), Vec::new(), Vec::new());
-        let (expected, log) = (ExpectedInstances::default(), EventLog::default());
-        if !options.traits.paused_clock {
-            log.sample_lag();
-        }
+        let (expected, log) = (ExpectedInstances::default(), EventLog::new(lag.clone()));
         Self {
             environment,
             options,
@@ -73,6 +76,7 @@ impl Fixture {
             expected,
             one_history,
             log,
+            lag,
             direct_leases,
         }
     }
@@ -93,7 +97,7 @@ impl Fixture {
     pub(super) async fn start(&self, id: &str) -> Result<Registration> {
         let (node, options) = (instance(&self.service, id), self.options.registration());
         let start = Registration::start(self.registry(Side::Publisher), node, options);
-        timeout(2 * self.options.recovery(), start).await.expect("a start ends in time")
+        self.lag.timeout(2 * self.options.recovery(), start).await.expect("a start ends in time")
     }
 
     /// Observes the service over the subscribers' connection.
@@ -173,16 +177,16 @@ impl Fixture {
 
     /// Waits until registrations and views have recovered, for `limit` in all.
     pub(super) async fn converge(&self, limit: Duration) {
-        let end = Instant::now() + limit;
+        let deadline = self.lag.deadline(limit);
         for owner in &self.owners {
             let mut states = owner.statuses();
             let active =
                 async { while !states.next().await.expect("it is not stopped").is_active() {} };
-            let outcome = timeout_at(end, active).await;
+            let outcome = deadline.timeout(active).await;
             assert!(outcome.is_ok(), "after {limit:?} it is not active: {owner:?}");
         }
         for observer in &self.observers {
-            self.view_converges(observer.name, &observer.view, end).await;
+            self.view_converges(observer.name, &observer.view, &deadline).await;
         }
         for owner in &self.owners {
             assert!(owner.status().is_active(), "it was active, and is not: {owner:?}");
@@ -190,7 +194,7 @@ impl Fixture {
     }
 
     /// Waits until a view shows what the store lists, and the store lists what it should.
-    pub(super) async fn view_converges(&self, name: &str, view: &View, end: Instant) {
+    pub(super) async fn view_converges(&self, name: &str, view: &View, deadline: &Deadline) {
         let mut view = view.clone();
         let mut listed = self.listed().await;
         let converged = async {
@@ -206,7 +210,7 @@ impl Fixture {
                 listed = self.listed().await;
             }
         };
-        let outcome = timeout_at(end, converged).await;
+        let outcome = deadline.timeout(converged).await;
         assert!(
             outcome.is_ok(),
             "{name} does not converge: {}, and the store lists {:?}",
@@ -239,7 +243,8 @@ impl Fixture {
         let direct = self.environment.direct();
         for owner in std::mem::take(&mut self.owners) {
             self.expected.remove(owner.instance().id());
-            let stop = timeout(2 * limit, owner.stop()).await.expect("a stop ends in time");
+            let stop =
+                self.lag.timeout(2 * limit, owner.stop()).await.expect("a stop ends in time");
             stop.expect("a store that is well acknowledges a stop");
         }
         for lease in std::mem::take(&mut self.direct_leases) {
@@ -254,14 +259,14 @@ impl Fixture {
         }
         let (mut seen, mut replicas) = (Vec::new(), Vec::new());
         for observer in std::mem::take(&mut self.observers) {
-            observer.reaches(&left, limit).await;
+            observer.reaches(&left, self.lag.deadline(limit)).await;
             let (saw, replica) = observer.finish().await;
             seen.push(saw);
             replicas.push(replica);
         }
         let last = replicas.iter().map(Replica::revision).max().unwrap_or_default();
         if self.one_history {
-            let history = self.oracle.history_up_to(last, limit).await;
+            let history = self.oracle.history_up_to(last, self.lag.deadline(limit)).await;
             check(&replicas, history.as_ref());
         } else {
             check(&replicas, None);

@@ -2,15 +2,14 @@
 
 use super::event_log::EventLog;
 use super::oracle::History;
+use crate::lag::Deadline;
 use futures_util::StreamExt;
 use registry_core::{Instance, InstanceId, Instances, Snapshot};
 use registry_engine::{ServiceState, Update, View, ViewStatus};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 /// The living instances, which every view must show. Shared by all observers.
 #[derive(Clone, Debug, Default)]
@@ -134,13 +133,13 @@ impl Observer {
     }
 
     /// Waits until the replica has these `instances`.
-    pub(super) async fn reaches(&self, instances: &Instances, limit: Duration) {
+    pub(super) async fn reaches(&self, instances: &Instances, deadline: Deadline) {
         let mut replica = self.replica.clone();
         let there = |replica: &Option<Snapshot>| {
             replica.as_ref().is_some_and(|replica| replica.instances() == instances)
         };
         let outcome =
-            timeout(limit, replica.wait_for(there)).await.map(|replica| drop(replica.unwrap()));
+            deadline.timeout(replica.wait_for(there)).await.map(|replica| drop(replica.unwrap()));
         assert!(outcome.is_ok(), "{}: the updates come to {:?}", self.name, self.replica.borrow());
     }
 

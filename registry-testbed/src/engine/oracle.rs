@@ -1,5 +1,6 @@
 //! The reference history of a service, read from the store directly: the updates of a view must equal it.
 
+use crate::lag::Deadline;
 use futures_util::StreamExt;
 use registry_core::{Cursor, ErrorKind, Instances, Registry, ServiceName, Snapshot};
 use registry_testkit::case::try_again;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 /// A service at each revision that changed it, as read directly.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +49,10 @@ impl Oracle {
     ///
     /// # Panics
     ///
-    /// If the task does not reach it within `limit`.
-    pub(super) async fn history_up_to(&self, revision: u64, limit: Duration) -> Option<History> {
+    /// If the task does not reach it by the deadline.
+    pub(super) async fn history_up_to(&self, revision: u64, deadline: Deadline) -> Option<History> {
         let mut seen = self.history.clone();
-        let seen = timeout(limit, seen.wait_for(|history| history.reaches(revision))).await;
+        let seen = deadline.timeout(seen.wait_for(|history| history.reaches(revision))).await;
         let history = seen.expect("the oracle keeps up").expect("the oracle runs").clone();
         self.task.abort();
         Some(history).filter(|history| !history.broken)

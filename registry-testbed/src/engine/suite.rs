@@ -3,6 +3,7 @@
 use super::faults::FaultScenario;
 use super::fixture::Fixture;
 use super::{Environment, Fault, SuiteOptions, registrations, views};
+use crate::lag::{Lag, tolerating};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -77,7 +78,9 @@ where
     for scenario in FaultScenario::all(options) {
         let (options, open) = (options.clone(), open.clone());
         trials.push(Trial::test(scenario.name(), move || {
-            run_trial(&options, &open, |environment| scenario.run(environment, options.clone()))
+            run_trial(&options, &open, |environment, lag| {
+                scenario.run(environment, options.clone(), lag)
+            })
         }));
     }
     for (name, faults, run) in SCENARIOS {
@@ -87,19 +90,19 @@ where
         }
         let (options, open) = (options.clone(), open.clone());
         trials.push(Trial::test(*name, move || {
-            run_trial(&options, &open, |environment| async {
-                run(Fixture::new(environment, options.clone()).await).await;
+            run_trial(&options, &open, |environment, lag| async {
+                run(Fixture::new(environment, options.clone(), lag).await).await;
             })
         }));
     }
     for seed in options.seeds.clone() {
         let (options, open) = (options.clone(), open.clone());
         trials.push(Trial::test(format!("random::faults_of_seed_{seed:02}"), move || {
-            run_trial(&options, &open, |environment| async {
+            run_trial(&options, &open, |environment, lag| async {
                 // Only a store in memory is rolled back at random.
                 let keeps_history = options.traits.remote;
                 let fixture =
-                    Fixture::with_history(environment, options.clone(), keeps_history).await;
+                    Fixture::with_history(environment, options.clone(), lag, keeps_history).await;
                 views::random_faults(fixture, seed).await;
             })
         }));
@@ -112,15 +115,20 @@ fn run_trial<O, F, R, T>(options: &SuiteOptions, open: &O, run: R) -> Result<(),
 where
     O: Fn() -> F,
     F: Future<Output = Result<Arc<dyn Environment>, String>>,
-    R: FnOnce(Arc<dyn Environment>) -> T,
+    R: Fn(Arc<dyn Environment>, Lag) -> T,
     T: Future<Output = ()>,
 {
-    let paused = options.traits.paused_clock;
-    let runtime = Builder::new_current_thread().enable_all().start_paused(paused).build()?;
-    runtime.block_on(async {
-        let environment = open().await?;
-        let limit = if paused { PAUSED_LIMIT } else { LIMIT };
-        timeout(limit, Box::pin(run(environment))).await.map_err(|_| "the test takes too long")?;
-        Ok(())
-    })
+    if options.traits.paused_clock {
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
+        return runtime.block_on(async {
+            let run = run(open().await?, Lag::start(Duration::ZERO));
+            Ok(timeout(PAUSED_LIMIT, Box::pin(run)).await?)
+        });
+    }
+    tolerating(options.tolerated_lag(), async |lag| {
+        let environment = open().await.unwrap_or_else(|error| panic!("{error}"));
+        let run = lag.timeout(LIMIT, Box::pin(run(environment, lag.clone())));
+        run.await.expect("the test takes too long");
+    });
+    Ok(())
 }

@@ -7,7 +7,6 @@ use futures_util::{FutureExt, StreamExt};
 use registry_core::{Change, ErrorKind, Status};
 use registry_engine::Update;
 use registry_testkit::case::{instance, pass, within};
-use tokio::time::timeout;
 
 pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fixture: Fixture) {
     fixture.register("node-1").await;
@@ -26,7 +25,9 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fi
                 view.changed().await;
             }
         };
-        timeout(fixture.options.propagation(), gone)
+        fixture
+            .lag
+            .timeout(fixture.options.propagation(), gone)
             .await
             .expect("the last withdrawal is seen at once");
     }
