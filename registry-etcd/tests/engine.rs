@@ -10,7 +10,7 @@ use etcd_client::{Client, DeleteOptions};
 use members::{Members, Running};
 use registry_core::{Registry, ServiceName};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
-use registry_testbed::engine::{Arena, Fault, Side, Terms, Ways, suite};
+use registry_testbed::engine::{Environment, Fault, ProxyPair, Side, SuiteOptions, suite};
 use registry_testbed::servers::{Etcd, ServerOptions};
 use registry_testkit::Traits;
 use std::process::ExitCode;
@@ -50,21 +50,21 @@ const FAULTS: &[(Fault, &[Side])] = &[
 
 fn main() -> ExitCode {
     let traits = Traits::server(TTL, Duration::from_secs(1));
-    let terms = Terms::new(traits, CALL, PING_INTERVAL + PING_TIMEOUT, FAULTS);
-    suite(&terms.with_random_runs(0..3, Duration::from_secs(6)), || async {
-        Ok(Arc::new(Server::start().await?) as Arc<dyn Arena>)
+    let options = SuiteOptions::new(traits, CALL, PING_INTERVAL + PING_TIMEOUT, FAULTS);
+    suite(&options.with_random_runs(0..3, Duration::from_secs(6)), || async {
+        Ok(Arc::new(Server::start().await?) as Arc<dyn Environment>)
     })
 }
 
-/// One server, a way to it for each side, and one for the operator.
+/// One server, a connection to it for each side, and one for the operator.
 struct Server {
     etcd: Mutex<Running>,
-    ways: Ways,
+    proxies: ProxyPair,
     client: Client,
     publisher: EtcdRegistry,
     subscriber: EtcdRegistry,
     direct: EtcdRegistry,
-    struck: Mutex<Option<Fault>>,
+    active: Mutex<Option<Fault>>,
 }
 
 impl Server {
@@ -72,12 +72,12 @@ impl Server {
         let own = ServerOptions { url: None, ..Etcd::options() };
         let etcd = Members::from_env().start(own).await.map_err(|error| error.to_string())?;
         let address = etcd.endpoint().trim_start_matches("http://").to_owned();
-        let ways = Ways::to(address.parse().unwrap(), TTL / 30).await.unwrap();
+        let proxies = ProxyPair::start(address.parse().unwrap(), TTL / 30).await.unwrap();
         let client = Client::connect([etcd.endpoint()], None).await.unwrap();
-        let publisher = connect(&ways.address(Side::Publisher).to_string()).await;
-        let subscriber = connect(&ways.address(Side::Subscriber).to_string()).await;
-        let (direct, struck) = (connect(&address).await, Mutex::new(None));
-        Ok(Self { etcd: Mutex::new(etcd), ways, client, publisher, subscriber, direct, struck })
+        let publisher = connect(&proxies.address(Side::Publisher).to_string()).await;
+        let subscriber = connect(&proxies.address(Side::Subscriber).to_string()).await;
+        let (direct, active) = (connect(&address).await, Mutex::new(None));
+        Ok(Self { etcd: Mutex::new(etcd), proxies, client, publisher, subscriber, direct, active })
     }
 
     /// Nobody gets an answer.
@@ -99,7 +99,7 @@ async fn connect(address: &str) -> EtcdRegistry {
 }
 
 #[async_trait]
-impl Arena for Server {
+impl Environment for Server {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -108,7 +108,7 @@ impl Arena for Server {
         Arc::new(self.direct.clone())
     }
 
-    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, side: Side, service: &ServiceName) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
         match fault {
             Fault::Pause => {
@@ -119,7 +119,7 @@ impl Arena for Server {
                 etcd.kill();
                 self.assert_away(service).await;
             }
-            Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
+            Fault::Compaction => self.proxies.inject(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
                 etcd.wipe();
                 etcd.restart().await;
@@ -136,14 +136,14 @@ impl Arena for Server {
                 let deleted = client.delete("test/", Some(all)).await.unwrap();
                 assert!(deleted.deleted() > 0, "nothing was deleted");
             }
-            _ => self.ways.strike(fault, side),
+            _ => self.proxies.inject(fault, side),
         }
-        *self.struck.lock().await = Some(fault);
+        *self.active.lock().await = Some(fault);
     }
 
     async fn heal(&self) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
-        match self.struck.lock().await.take() {
+        match self.active.lock().await.take() {
             Some(Fault::Pause) => etcd.resume(),
             Some(Fault::Kill) => etcd.restart().await,
             Some(Fault::Compaction) => {
@@ -152,10 +152,10 @@ impl Arena for Server {
             }
             _ => {}
         }
-        self.ways.heal();
+        self.proxies.heal();
     }
 
     async fn play(&self, seed: u64, length: Duration) {
-        self.ways.play(seed, length).await;
+        self.proxies.play(seed, length).await;
     }
 }

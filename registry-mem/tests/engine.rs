@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use registry_core::{Registry, ServiceName};
 use registry_mem::{FaultyRegistry, Hits, MemRegistry, Script, faults};
-use registry_testbed::engine::{Arena, Fault, Side, Terms, suite};
+use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions, suite};
 use registry_testkit::Traits;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -26,9 +26,10 @@ const FAULTS: &[(Fault, &[Side])] = &[
 ];
 
 fn main() -> ExitCode {
-    let terms = Terms::new(Traits::memory(), Duration::from_secs(5), Duration::ZERO, FAULTS);
-    suite(&terms.with_random_runs(0..64, Duration::from_secs(60)), || async {
-        Ok(Arc::new(Memory::new()) as Arc<dyn Arena>)
+    let options =
+        SuiteOptions::new(Traits::memory(), Duration::from_secs(5), Duration::ZERO, FAULTS);
+    suite(&options.with_random_runs(0..64, Duration::from_secs(60)), || async {
+        Ok(Arc::new(Memory::new()) as Arc<dyn Environment>)
     })
 }
 
@@ -60,7 +61,7 @@ impl Memory {
 }
 
 #[async_trait]
-impl Arena for Memory {
+impl Environment for Memory {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -69,7 +70,7 @@ impl Arena for Memory {
         Arc::new(self.store.clone())
     }
 
-    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, side: Side, service: &ServiceName) {
         let before = self.hits();
         let publisher = side.has_publisher().then_some(&self.publisher);
         let subscriber = side.has_subscriber().then_some(&self.subscriber);

@@ -12,7 +12,7 @@ use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use registry_core::{Registry, ServiceName};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testbed::engine::{Arena, Fault, Side, Terms, Ways, suite};
+use registry_testbed::engine::{Environment, Fault, ProxyPair, Side, SuiteOptions, suite};
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::Traits;
 use replicated::ReplicatedServers;
@@ -55,21 +55,21 @@ const FAULTS: &[(Fault, &[Side])] = &[
 fn main() -> ExitCode {
     let topology = Topology::from_env();
     if !matches!(topology, Topology::Standalone) {
-        return suite(&replicated::terms(topology), move || async move {
-            Ok(Arc::new(ReplicatedServers::start(topology).await?) as Arc<dyn Arena>)
+        return suite(&replicated::options(topology), move || async move {
+            Ok(Arc::new(ReplicatedServers::start(topology).await?) as Arc<dyn Environment>)
         });
     }
     let traits = Traits::server(TTL, Duration::from_millis(100));
-    let terms = Terms::new(traits, CALL, BLOCK + CALL, FAULTS);
-    suite(&terms.with_random_runs(0..3, Duration::from_secs(6)), || async {
-        Ok(Arc::new(Server::start().await?) as Arc<dyn Arena>)
+    let options = SuiteOptions::new(traits, CALL, BLOCK + CALL, FAULTS);
+    suite(&options.with_random_runs(0..3, Duration::from_secs(6)), || async {
+        Ok(Arc::new(Server::start().await?) as Arc<dyn Environment>)
     })
 }
 
 /// One server, a proxy to it for each side, and a registry for the operator.
 struct Server {
     redis: Mutex<Redis>,
-    ways: Ways,
+    proxies: ProxyPair,
     publisher: RedisRegistry,
     subscriber: RedisRegistry,
     direct: RedisRegistry,
@@ -83,11 +83,11 @@ impl Server {
         let arguments = durable.map(str::to_owned).to_vec();
         let own = ServerOptions { url: None, arguments, ..Redis::options() };
         let redis = Redis::start_with(own).await.map_err(|error| error.to_string())?;
-        let ways = Ways::to(redis.address().parse().unwrap(), TTL / 30).await.unwrap();
-        let publisher = connect(&ways.address(Side::Publisher).to_string()).await;
-        let subscriber = connect(&ways.address(Side::Subscriber).to_string()).await;
+        let proxies = ProxyPair::start(redis.address().parse().unwrap(), TTL / 30).await.unwrap();
+        let publisher = connect(&proxies.address(Side::Publisher).to_string()).await;
+        let subscriber = connect(&proxies.address(Side::Subscriber).to_string()).await;
         let (direct, active) = (connect(redis.address()).await, Mutex::new(None));
-        Ok(Self { redis: Mutex::new(redis), ways, publisher, subscriber, direct, active })
+        Ok(Self { redis: Mutex::new(redis), proxies, publisher, subscriber, direct, active })
     }
 
     /// Asserts that the server does not answer.
@@ -109,7 +109,7 @@ async fn operator(redis: &Redis) -> MultiplexedConnection {
 }
 
 #[async_trait]
-impl Arena for Server {
+impl Environment for Server {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -118,7 +118,7 @@ impl Arena for Server {
         Arc::new(self.direct.clone())
     }
 
-    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, side: Side, service: &ServiceName) {
         let mut redis = self.redis.lock().await;
         match fault {
             Fault::Pause => {
@@ -129,7 +129,7 @@ impl Arena for Server {
                 redis.process().unwrap().kill().unwrap();
                 self.assert_unreachable(service).await;
             }
-            Fault::Compaction => self.ways.strike(Fault::Outage, Side::Subscriber),
+            Fault::Compaction => self.proxies.inject(Fault::Outage, Side::Subscriber),
             Fault::Rollback => {
                 let process = redis.process().unwrap();
                 process.wipe().unwrap();
@@ -142,7 +142,7 @@ impl Arena for Server {
                 make_due(&mut operator, service, &members).await;
                 self.direct.load(service).await.unwrap(); // a load deletes expired leases
             }
-            _ => self.ways.strike(fault, side),
+            _ => self.proxies.inject(fault, side),
         }
         *self.active.lock().await = Some((fault, service.clone()));
     }
@@ -160,10 +160,10 @@ impl Arena for Server {
             }
             _ => {}
         }
-        self.ways.heal();
+        self.proxies.heal();
     }
 
     async fn play(&self, seed: u64, length: Duration) {
-        self.ways.play(seed, length).await;
+        self.proxies.play(seed, length).await;
     }
 }

@@ -1,67 +1,67 @@
-//! What the engine must do over every store, under faults, as tests that any store can run.
+//! The engine's suite: what registrations and views must do over every store, under faults.
 //!
-//! [`suite`] makes trials of a [`Registration`](registry_engine::Registration) and a
-//! [`View`](registry_engine::View) over an [`Arena`]: a store that can be seen on the ways of a publisher
-//! and of a subscriber, each with faults of its own, and directly. What a trial does differs; how it
-//! ends is the same for all:
+//! [`suite`] makes tests of a [`Registration`](registry_engine::Registration) and a
+//! [`View`](registry_engine::View) over an [`Environment`]: a store with one connection for publishers,
+//! one for subscribers, each with its own faults, and a direct one. Each test injects something else; all
+//! end with the same checks:
 //!
 //! * every registration is active, and every view is live, retains nothing, and equals a direct load;
-//! * no picture of a view that anybody saw lacked a living instance, where the store was at fault;
-//! * what a view's updates add up to was the truth at each of its revisions, nothing came twice, and
-//!   nothing out of order;
-//! * each living instance has one record, and once all are stopped there is none.
+//! * no state of a view lacked a living instance, where the store was at fault;
+//! * the updates of a view, replayed, equal the store at each of their revisions; none is repeated, and
+//!   none is out of order;
+//! * each living instance has one record, and after all are stopped there is none.
 //!
-//! All of that within the [`bounds`]. A fault that took no effect fails the trial.
+//! All of that happens within the [`bounds`]. A fault that had no effect fails the test.
 
 pub mod bounds;
-mod diary;
+mod event_log;
 mod fault;
 mod faults;
-mod follower;
-mod owners;
-mod scene;
-mod trials;
-mod viewers;
-mod ways;
-mod witness;
+mod fixture;
+mod observer;
+mod oracle;
+mod proxies;
+mod registrations;
+mod suite;
+mod views;
 
-pub use self::bounds::Terms;
+pub use self::bounds::SuiteOptions;
 pub use self::fault::{Fault, Side};
-pub use self::trials::suite;
-pub use self::ways::Ways;
+pub use self::proxies::ProxyPair;
+pub use self::suite::suite;
 
 use async_trait::async_trait;
 use registry_core::{Registry, ServiceName};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A store for one trial, used by nobody else, with the powers of its operator and of the network.
+/// A store for one test, not shared with others, with the powers of its operator and of the network.
 ///
-/// A fault that took no effect panics: a run in which nothing happened proves nothing.
+/// A fault that has no effect panics: a run in which nothing happened proves nothing.
 #[async_trait]
-pub trait Arena: Send + Sync {
-    /// The store, on the way of the publishers or of the subscribers. Always the same handle.
+pub trait Environment: Send + Sync {
+    /// The store, over the connection of the publishers or of the subscribers. Always the same handle.
     fn registry(&self, side: Side) -> Arc<dyn Registry>;
 
-    /// The store, around all that is wrong with the ways to it.
+    /// The store, over a connection without faults.
     fn direct(&self) -> Arc<dyn Registry>;
 
-    /// Begins `fault`. One of a [way](Fault::is_on_a_way) hits the ways of `side`; all others hit the
-    /// store, and of it `service`.
-    async fn strike(&self, fault: Fault, side: Side, service: &ServiceName);
+    /// Injects `fault`. A [network fault](Fault::is_network_fault) hits the connections of `side`; all
+    /// others hit the store, and of its data `service`.
+    async fn inject(&self, fault: Fault, side: Side, service: &ServiceName);
 
-    /// Ends what was struck, if it goes on.
+    /// Ends the injected fault, if it lasts.
     ///
     /// # Panics
     ///
-    /// If it took no effect.
+    /// If it had no effect.
     async fn heal(&self);
 
-    /// Random faults on both ways for `length`, the same for the same `seed`. They have ended when this
-    /// returns.
+    /// Injects random faults on both connections for `length`, the same for the same `seed`. They have
+    /// ended when this returns.
     ///
     /// # Panics
     ///
-    /// If none of them took effect.
+    /// If none of them had an effect.
     async fn play(&self, seed: u64, length: Duration);
 }

@@ -3,7 +3,8 @@
 //! * [`servers`] finds or starts the real servers to test against.
 //! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
 //! * [`engine`] holds registrations and views over a store to what they promise, under faults.
-//! * [`Endurance`] is a long random run over connections that are cut all the time.
+//! * [`lag`] measures what a busy machine takes from a test, and grows its time bounds by that.
+//! * [`Soak`] is a long random run over connections that are cut all the time.
 //!
 //! The laws of a store are in [`registry_testkit`], which needs none of this.
 //!
@@ -11,11 +12,12 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
-mod endurance;
 pub mod engine;
+pub mod lag;
 pub mod proxy;
 pub mod servers;
 mod sizes;
+mod soak;
 
-pub use self::endurance::{Endurance, Endured};
 pub use self::sizes::call_sizes;
+pub use self::soak::{Soak, SoakReport};

@@ -1,27 +1,26 @@
-//! A TCP proxy between a registry and its server, for all that a network does to them.
+//! A TCP proxy between a registry and its server that injects the faults of a network.
 //!
-//! A [`Fault`] stands until it is healed or replaced, and is for the connections that stand and for
-//! new ones. [`Proxy::cut`] and [`Proxy::reset`] happen once. Replies are lost beside either. A
-//! [`Script`] is a schedule of them all. A fault that did not take effect proves nothing: see
-//! [`Proxy::hits`].
+//! A [`Fault`] lasts until it is healed or replaced, and holds for open and for new connections.
+//! [`Proxy::cut`] and [`Proxy::reset`] happen once. Replies can be lost beside either. A [`Script`] is a
+//! schedule of them all. A fault without effect proves nothing: see [`Proxy::hits`].
 
 mod control;
-mod door;
+mod direction;
 mod fault;
 mod hits;
+mod listener;
 mod relay;
 mod script;
 #[cfg(test)]
 mod tests;
-mod way;
 
 pub use self::fault::Fault;
 pub use self::hits::Hits;
 pub use self::script::{Script, Step};
 
 use self::control::{Control, End};
-use self::door::Door;
-use self::hits::Tally;
+use self::hits::HitCounter;
+use self::listener::Listener;
 use self::relay::{Link, close, relay};
 use registry_testkit::ReplyLoss;
 use std::io;
@@ -32,19 +31,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long to wait when the system gives no connection, as when it is out of file descriptors.
-const BREATH: Duration = Duration::from_millis(10);
+/// The pause after an accept that failed, as when the system is out of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// A listener on loopback that passes every connection on to a server. Dropping it ends them all.
 ///
-/// When [`inject`](Self::inject), [`heal`](Self::heal), [`cut`](Self::cut) and
-/// [`reset`](Self::reset) return, they hold for whatever a client does next.
+/// [`inject`](Self::inject), [`heal`](Self::heal), [`cut`](Self::cut) and [`reset`](Self::reset) hold for
+/// whatever a client does after they return.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    door: Arc<Door>,
+    listener: Arc<Listener>,
     control: watch::Sender<Control>,
-    tally: Arc<Tally>,
+    counter: Arc<HitCounter>,
     _relays: JoinSet<()>,
 }
 
@@ -55,12 +54,12 @@ impl Proxy {
     ///
     /// If no port on loopback is free.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
-        let (door, address) = Door::open().await?;
-        let (door, tally) = (Arc::new(door), Arc::new(Tally::default()));
+        let (listener, address) = Listener::open().await?;
+        let (listener, counter) = (Arc::new(listener), Arc::new(HitCounter::default()));
         let control = watch::Sender::new(Control::default());
         let mut relays = JoinSet::new();
-        relays.spawn(accept(door.clone(), server, control.clone(), tally.clone()));
-        Ok(Self { address, door, control, tally, _relays: relays })
+        relays.spawn(accept(listener.clone(), server, control.clone(), counter.clone()));
+        Ok(Self { address, listener, control, counter, _relays: relays })
     }
 
     /// Where to connect to instead of the server.
@@ -68,14 +67,13 @@ impl Proxy {
         self.address
     }
 
-    /// From now on, until it is healed or replaced, there is this fault. Must be called in a
-    /// runtime.
+    /// Injects a fault, which lasts until it is healed or replaced. Must be called in a runtime.
     pub fn inject(&self, fault: Fault) {
-        let mut entry = self.door.lock();
+        let mut state = self.listener.lock();
         match fault {
-            Fault::Refuse if entry.shut() => self.tally.add(|hits| hits.closed_listeners += 1),
+            Fault::Refuse if state.close() => self.counter.add(|hits| hits.closed_listeners += 1),
             Fault::Refuse => {}
-            _ => entry.open(),
+            _ => state.open(),
         }
         self.control.send_modify(|control| {
             control.fault = fault;
@@ -83,23 +81,23 @@ impl Proxy {
         });
     }
 
-    /// Passes everything on again, at once and in order. Replies that were lost stay lost, so that
-    /// the connections are cut if there may be any; otherwise those that stand go on.
+    /// Ends the fault: passes everything on again, at once and in order. Lost replies stay lost, so
+    /// connections are cut if there may be any; otherwise open connections go on.
     pub fn heal(&self) {
         // Held to the end, so that no connection comes in between.
-        let mut entry = self.door.lock();
-        entry.open();
+        let mut state = self.listener.lock();
+        state.open();
         self.control.send_modify(Control::heal);
     }
 
-    /// Closes all connections, those too that the proxy has not yet seen. New ones are passed on.
+    /// Closes all connections, also those not yet accepted. New ones are passed on.
     ///
     /// Both sides read the end of the stream (FIN): a server that shuts down, or an idle timeout.
     pub fn cut(&self) {
         self.end_all(End::Cut);
     }
 
-    /// Resets all connections, those too that the proxy has not yet seen. New ones are passed on.
+    /// Resets all connections, also those not yet accepted. New ones are passed on.
     ///
     /// Both sides fail with `ConnectionReset` (RST): a server that was killed with a request
     /// unread, a firewall that forgot the connection.
@@ -112,16 +110,16 @@ impl Proxy {
     ///
     /// A firewall or a NAT that forgot the connection and drops its packets.
     pub fn strand(&self) {
-        let _entry = self.door.lock();
+        let _entry = self.listener.lock();
         self.control.send_modify(|control| {
             control.ends += 1;
             control.end = End::Stranded;
         });
     }
 
-    /// From now on requests reach the server, and its replies reach nobody.
+    /// Loses all replies from now on: requests reach the server, replies do not reach the client.
     pub fn lose_replies(&self) {
-        self.control.send_modify(|control| control.is_deaf = true);
+        self.control.send_modify(|control| control.drops_replies = true);
     }
 
     /// Loses all replies from the first request on that contains `text`.
@@ -131,15 +129,15 @@ impl Proxy {
 
     /// Whether replies are being lost.
     pub fn loses_replies(&self) -> bool {
-        self.control.borrow().is_deaf
+        self.control.borrow().drops_replies
     }
 
-    /// What the faults did so far. What a client has noticed is in it.
+    /// Counts of what the faults did so far, including all that a client has noticed.
     pub fn hits(&self) -> Hits {
-        self.tally.hits()
+        self.counter.hits()
     }
 
-    /// Does what `script` says when it says so, counted from now. Returns with the last step.
+    /// Makes the steps of `script`, timed from now. Returns with the last step.
     ///
     /// If it is dropped meanwhile, the last fault stands.
     pub async fn play(&self, script: &Script) {
@@ -157,9 +155,9 @@ impl Proxy {
     }
 
     fn end_all(&self, end: End) {
-        let entry = self.door.lock();
-        for waiting in entry.waiting() {
-            self.tally.count(end);
+        let state = self.listener.lock();
+        for waiting in state.unaccepted() {
+            self.counter.count(end);
             close(waiting, end);
         }
         self.control.send_modify(|control| {
@@ -187,39 +185,40 @@ impl ReplyLoss for Proxy {
     }
 }
 
-/// Lets connections in, for as long as the proxy is there.
+/// Accepts connections, for as long as the proxy exists.
 async fn accept(
-    door: Arc<Door>,
+    listener: Arc<Listener>,
     server: SocketAddr,
     control: watch::Sender<Control>,
-    tally: Arc<Tally>,
+    counter: Arc<HitCounter>,
 ) {
     let mut changes = control.subscribe();
     let mut relays = JoinSet::new();
     let mut number = 0;
     loop {
-        // With the door locked, so that what was injected before it came in is for it, and what was
-        // cut before it came in is not.
+        // With the listener locked: a fault injected before the accept holds for it, and one
+        // that ended connections before it does not.
         let now = || {
             let control = control.borrow();
             (control.fault, control.ends)
         };
         let accepted = tokio::select! {
-            // A door that was opened has a listener that is not yet waited for.
+            // A listener that was opened again is not polled yet.
             _ = changes.changed() => continue,
-            accepted = door.accept(now) => accepted,
+            accepted = listener.accept(now) => accepted,
         };
         match accepted {
             Ok((client, (Fault::AcceptThenReset, _))) => {
-                tally.add(|hits| hits.rejected += 1);
+                counter.add(|hits| hits.rejected += 1);
                 close(client, End::Reset);
             }
             Ok((client, (_, ends))) => {
                 number += 1;
-                let link = Link { control: control.clone(), tally: tally.clone(), ends, number };
+                let link =
+                    Link { control: control.clone(), counter: counter.clone(), ends, number };
                 relays.spawn(relay(client, server, link));
             }
-            Err(_) => sleep(BREATH).await,
+            Err(_) => sleep(ACCEPT_RETRY_DELAY).await,
         }
         while relays.try_join_next().is_some() {}
     }

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use registry_testbed::servers::{Caller, Etcd, EtcdCluster, ServerTls};
+use registry_testbed::servers::{ClientIdentity, Etcd, EtcdCluster, ServerTls};
 use tokio::time::timeout;
 
-/// What a caller is answered, or why it is not.
-async fn ask(tls: &ServerTls, caller: Caller, endpoint: &str) -> Result<String, String> {
+/// What a identity is answered, or why it is not.
+async fn ask(tls: &ServerTls, identity: ClientIdentity, endpoint: &str) -> Result<String, String> {
     let address = endpoint.strip_prefix("https://").unwrap();
-    let answer = tls.exchange(caller, address, "GET /health HTTP/1.0\r\n\r\n");
+    let answer = tls.exchange(identity, address, "GET /health HTTP/1.0\r\n\r\n");
     let answer = timeout(Duration::from_secs(5), answer).await.unwrap();
     answer.map_err(|error| error.to_string())
 }
@@ -20,11 +20,11 @@ async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
     let tls = ServerTls::generate().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
     assert_eq!(etcd.url(), etcd.endpoint().replace("https://", "etcds://"));
-    for caller in [Caller::Known, Caller::Anonymous] {
-        let answer = ask(&tls, caller, &etcd.endpoint()).await.unwrap();
+    for identity in [ClientIdentity::Known, ClientIdentity::Anonymous] {
+        let answer = ask(&tls, identity, &etcd.endpoint()).await.unwrap();
         assert!(answer.contains("200 OK"), "{answer}");
     }
-    let refusal = ask(&tls, Caller::Distrustful, &etcd.endpoint()).await.unwrap_err();
+    let refusal = ask(&tls, ClientIdentity::Distrustful, &etcd.endpoint()).await.unwrap_err();
     assert!(refusal.contains("UnknownIssuer"), "{refusal}");
 }
 
@@ -32,11 +32,11 @@ async fn a_server_that_checks_nobody_takes_all_who_trust_it() {
 async fn a_server_that_checks_its_clients_takes_the_known_one_only() {
     let tls = ServerTls::mutual().unwrap();
     let etcd = Etcd::start_tls(Etcd::options(), &tls).await.unwrap();
-    let answer = ask(&tls, Caller::Known, &etcd.endpoint()).await.unwrap();
+    let answer = ask(&tls, ClientIdentity::Known, &etcd.endpoint()).await.unwrap();
     assert!(answer.contains("200 OK"), "{answer}");
-    for caller in [Caller::Anonymous, Caller::Stranger] {
-        let refusal = ask(&tls, caller, &etcd.endpoint()).await.unwrap_err();
-        assert!(refusal.contains("received fatal alert"), "{caller:?}: {refusal}");
+    for identity in [ClientIdentity::Anonymous, ClientIdentity::Stranger] {
+        let refusal = ask(&tls, identity, &etcd.endpoint()).await.unwrap_err();
+        assert!(refusal.contains("received fatal alert"), "{identity:?}: {refusal}");
     }
 }
 
@@ -57,7 +57,7 @@ async fn a_cluster_with_tls_has_a_leader_and_can_be_parted() {
     assert!(cluster.url().starts_with("etcds://"), "{}", cluster.url());
     let leader = cluster.leader().await.unwrap();
     cluster.partition(leader).await.unwrap();
-    let answer = ask(&tls, Caller::Anonymous, &cluster.endpoint(leader)).await.unwrap();
+    let answer = ask(&tls, ClientIdentity::Anonymous, &cluster.endpoint(leader)).await.unwrap();
     assert!(answer.contains(r#""health":"false""#), "{answer}");
     cluster.heal().await.unwrap();
 }

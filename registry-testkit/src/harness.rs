@@ -27,7 +27,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// The law and the clause: `takeover::without_leave_to_take_over_it_is_superseded`.
+    /// The law and the clause: `takeover::without_takeover_it_is_superseded`.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -4,7 +4,7 @@
 //!   [`Registry`](registry_core::Registry), and random runs in [`lockstep`] with the model. The author
 //!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
 //! * [`laws`] checks recorded histories, whatever ran concurrently.
-//! * [`case`] and [`rival`] are what scenarios are written with.
+//! * [`case`] and [`contender`] are what scenarios are written with.
 //!
 //! The kit starts no server and injects no fault: a [`Subject`] brings its own.
 //!
@@ -13,10 +13,10 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod case;
+pub mod contender;
 mod harness;
 pub mod laws;
 pub mod lockstep;
-pub mod rival;
 pub mod scenarios;
 mod subject;
 

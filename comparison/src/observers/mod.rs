@@ -327,7 +327,7 @@ impl Way {
         match self {
             Self::Proxy(proxy) => {
                 let hits = proxy.hits();
-                hits.reset + hits.held_ways
+                hits.reset + hits.held_directions
             }
             Self::Memory(registry) => {
                 let hits = registry.hits();

@@ -2,7 +2,7 @@
 
 use crate::support::{Fixture, within};
 use registry_etcd::EtcdRegistry;
-use registry_testbed::Endurance;
+use registry_testbed::Soak;
 use registry_testbed::proxy::Proxy;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn soak_over_cut_connections_breaks_no_law() {
         }
     };
     let direct = Arc::new(etcd.registry.clone());
-    let run = Endurance { disturbed: Arc::new(disturbed), direct, disturb, changes, seed };
+    let run = Soak { disturbed: Arc::new(disturbed), direct, disturb, changes, seed };
     let endured = run.run().await;
     println!("{endured:?}");
     let struck = proxies.iter().map(|proxy| proxy.hits().cut + proxy.hits().reset).sum::<u64>();

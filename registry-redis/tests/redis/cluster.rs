@@ -67,7 +67,7 @@ async fn killed_node_is_replaced_without_loss() {
 
 #[tokio::test]
 async fn partitioned_node_is_left_and_becomes_a_replica_when_it_returns() {
-    let parted = RedisCluster::start_to_part(Redis::options());
+    let parted = RedisCluster::start_partitionable(Redis::options());
     let mut cluster = Box::pin(within_a_minute(parted)).await.unwrap();
     let registry = connect(&cluster.url()).await.unwrap();
     let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::{connect, registry, server, within_a_minute};
 use registry_redis::RedisOptions;
-use registry_testbed::Endurance;
+use registry_testbed::Soak;
 use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::RedisCluster;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ async fn laws_hold_in_a_long_run_over_cut_connections() {
     let seed = fastrand::u64(..);
     println!("seed {seed}"); // it determines the operations, not their timing
     let disturb = || if fastrand::bool() { proxy.cut() } else { proxy.reset() };
-    let endured = Endurance { disturbed, direct, disturb, changes: changes(), seed }.run().await;
+    let endured = Soak { disturbed, direct, disturb, changes: changes(), seed }.run().await;
     println!("{endured:?}");
     let faults = proxy.hits().cut + proxy.hits().reset;
     assert!(faults > 0 && endured.failures > 0, "nothing was disturbed: {endured:?}");
@@ -58,7 +58,7 @@ async fn laws_hold_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() 
             }
         }
     };
-    let run = Endurance { disturbed, direct, disturb, changes: changes(), seed };
+    let run = Soak { disturbed, direct, disturb, changes: changes(), seed };
     let endured = tokio::select! {
         endured = run.run() => endured,
         () = operator => unreachable!("`next` lives as long as this"),

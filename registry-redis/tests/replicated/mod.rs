@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redis::AsyncCommands;
 use registry_core::{Registry, ServiceName};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testbed::engine::{Arena, Fault, Side, Terms};
+use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions};
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::Traits;
 use std::sync::Arc;
@@ -48,13 +48,13 @@ const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
 
 const SENTINEL_ONLY: &str = "only servers under Sentinel are partitioned";
 
-pub(crate) fn terms(topology: Topology) -> Terms {
+pub(crate) fn options(topology: Topology) -> SuiteOptions {
     let traits = Traits::server(TTL, Duration::from_millis(100));
-    let terms = |faults| Terms::new(traits, CALL, NOTICE, faults);
+    let options = |faults| SuiteOptions::new(traits, CALL, NOTICE, faults);
     match topology {
         // No random runs: a failover on request loses the last acknowledged writes.
-        Topology::Standalone | Topology::Sentinel => terms(UNDER_SENTINEL),
-        Topology::Cluster => terms(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
+        Topology::Standalone | Topology::Sentinel => options(UNDER_SENTINEL),
+        Topology::Cluster => options(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
     }
 }
 
@@ -112,7 +112,7 @@ async fn connect(url: &str) -> RedisRegistry {
 }
 
 #[async_trait]
-impl Arena for ReplicatedServers {
+impl Environment for ReplicatedServers {
     fn registry(&self, side: Side) -> Arc<dyn Registry> {
         Arc::new(if side.has_publisher() { &self.publisher } else { &self.subscriber }.clone())
     }
@@ -121,7 +121,7 @@ impl Arena for ReplicatedServers {
         Arc::new(self.direct.clone())
     }
 
-    async fn strike(&self, fault: Fault, _: Side, service: &ServiceName) {
+    async fn inject(&self, fault: Fault, _: Side, service: &ServiceName) {
         let mut servers = self.servers.lock().await;
         match fault {
             Fault::Cut => servers.cut().await,

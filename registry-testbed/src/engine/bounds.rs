@@ -1,4 +1,4 @@
-//! How long things may take, in one place. All follow from the terms of the store.
+//! The time bounds of the suite, in one place. All follow from what the store states of itself.
 
 use super::{Fault, Side};
 use registry_engine::{Backoff, DiscoveryOptions, RegistrationOptions, Start};
@@ -6,34 +6,34 @@ use registry_testkit::Traits;
 use std::ops::Range;
 use std::time::Duration;
 
-/// On what terms the engine runs over a store in the suite.
+/// How the engine runs over a store in the suite.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Terms {
+pub struct SuiteOptions {
     /// What the store states of itself. Its ttl is that of all registrations and views.
     pub traits: Traits,
     /// How long a request may take: the deadline of the store, and the engine's.
-    pub call: Duration,
-    /// How long a watch may stand over a dead connection without an end. Nothing, if such a watch ends
-    /// no later than the connection is mended.
-    pub notice: Duration,
+    pub call_timeout: Duration,
+    /// How long a watch may take to end after its connection went silent. Zero if it ends no later than
+    /// the connection is healed.
+    pub silence_timeout: Duration,
     /// The faults that the store can suffer, each on the sides on which it hits something.
     pub faults: &'static [(Fault, &'static [Side])],
-    /// The seeds of the random runs, each a run.
+    /// The seeds of the random runs, one a run.
     pub seeds: Range<u64>,
     /// How long a random run is.
     pub run: Duration,
 }
 
-impl Terms {
-    /// The terms of a store, with the faults that it can suffer. There are no random runs.
+impl SuiteOptions {
+    /// Options for a store that can suffer `faults`, without random runs.
     pub fn new(
         traits: Traits,
-        call: Duration,
-        notice: Duration,
+        call_timeout: Duration,
+        silence_timeout: Duration,
         faults: &'static [(Fault, &'static [Side])],
     ) -> Self {
-        Self { traits, call, notice, faults, seeds: 0..0, run: Duration::ZERO }
+        Self { traits, call_timeout, silence_timeout, faults, seeds: 0..0, run: Duration::ZERO }
     }
 
     /// Sets the random runs: a seed for each, and how long they are.
@@ -43,9 +43,14 @@ impl Terms {
         self
     }
 
-    /// The ttl of everything.
+    /// The ttl of all registrations and views.
     pub fn ttl(&self) -> Duration {
         self.traits.ttl
+    }
+
+    /// The scheduling lag that a test tolerates: what a short fault leaves of the time to renew.
+    pub fn tolerated_lag(&self) -> Duration {
+        self.ttl() / 6
     }
 
     /// A backoff that leaves a third of a ttl for several tries.
@@ -53,21 +58,21 @@ impl Terms {
         Backoff::new(self.ttl() / 100, self.ttl() / 10)
     }
 
-    /// How long a short fault lasts. A registration that was last renewed `1.1 * ttl / 3` before it, and
-    /// tries again `ttl / 10` after it, is still in time by a sixth of the ttl.
-    pub fn short(&self) -> Duration {
+    /// How long a short fault lasts. A registration that was renewed `1.1 * ttl / 3` before it, and
+    /// retries `ttl / 10` after it, is in time by a sixth of the ttl.
+    pub fn short_fault(&self) -> Duration {
         self.ttl() * 2 / 5
     }
 
     /// How long to give what happens once, and how long a server is away that is started again quickly.
-    pub fn quick(&self) -> Duration {
+    pub fn brief_fault(&self) -> Duration {
         self.ttl() / 10
     }
 
     /// How long a long fault lasts: leases that nobody renews are over, and a view that is hit knows.
-    pub fn long(&self, fault: Fault) -> Duration {
+    pub fn long_fault(&self, fault: Fault) -> Duration {
         let dead = self.ttl() * 3 / 2 + self.traits.grace;
-        if fault.is_silent() { dead.max(self.notice + self.ttl()) } else { dead }
+        if fault.is_silent() { dead.max(self.silence_timeout + self.ttl()) } else { dead }
     }
 
     /// How long after a fault everything is as it was.
@@ -76,8 +81,8 @@ impl Terms {
     /// once per ttl by a renewal, a third of a ttl apart), and a call. For a view: a call that hangs
     /// and the wait for the next, two tries to resume and to load, the owners' return, and two loads a
     /// ttl apart, for what does not return. The later of the two is the view.
-    pub fn settled(&self) -> Duration {
-        3 * self.call
+    pub fn recovery(&self) -> Duration {
+        3 * self.call_timeout
             + 3 * self.backoff().max()
             + 2 * self.ttl()
             + self.ttl() / 2
@@ -85,30 +90,30 @@ impl Terms {
     }
 
     /// How long it takes on a healthy store from one side to the other: a call, and a watch.
-    pub fn at_once(&self) -> Duration {
+    pub fn propagation(&self) -> Duration {
         self.ttl() / 3
     }
 
     /// How long after the last renewal was acknowledged an instance may be listed: its ttl, the store's
     /// grace, and the way of the news.
-    pub fn dead(&self) -> Duration {
-        self.ttl() + self.traits.grace + self.at_once()
+    pub fn expiry(&self) -> Duration {
+        self.ttl() + self.traits.grace + self.propagation()
     }
 
     /// How long until one of two holders of an id knows that it is superseded, or that it is alone: the
     /// presence check, or the question once per ttl, each a tenth more at most, and a call.
-    pub fn answered(&self) -> Duration {
-        self.ttl() * 3 / 2 + self.call
+    pub fn conflict_detection(&self) -> Duration {
+        self.ttl() * 3 / 2 + self.call_timeout
     }
 
     /// How the registrations of the suite are kept.
     pub fn registration(&self) -> RegistrationOptions {
         RegistrationOptions {
             ttl: self.ttl(),
-            start: Start::Within(self.settled()),
+            start: Start::Within(self.recovery()),
             backoff: self.backoff(),
-            timeout: self.call,
-            stop_timeout: self.settled(),
+            timeout: self.call_timeout,
+            stop_timeout: self.recovery(),
             ..RegistrationOptions::default()
         }
     }
@@ -118,7 +123,7 @@ impl Terms {
         DiscoveryOptions {
             ttl: self.ttl(),
             backoff: self.backoff(),
-            timeout: self.call,
+            timeout: self.call_timeout,
             ..DiscoveryOptions::default()
         }
     }

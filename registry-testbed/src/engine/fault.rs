@@ -1,9 +1,9 @@
-//! What can go wrong, by the same names for every store.
+//! The faults of the suite, by the same names for every store.
 
 use std::fmt;
 
-/// Something that goes wrong on the way to a store, or in it. Which of them a store can suffer, its
-/// [`Terms`](super::Terms) say.
+/// A fault of the network or of the store. [`SuiteOptions`](super::SuiteOptions) say which a store can
+/// suffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -43,21 +43,21 @@ pub enum Fault {
     Deletion,
 }
 
-/// Whose way to the store.
+/// Whose connection to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Side {
-    /// That of those who register.
+    /// That of the registrations.
     Publisher,
-    /// That of those who look.
+    /// That of the views.
     Subscriber,
     /// Both.
     Both,
 }
 
 impl Fault {
-    /// Whether it is one of a way, and not one of the store.
-    pub fn is_on_a_way(self) -> bool {
+    /// Whether it is a fault of the network, and not of the store.
+    pub fn is_network_fault(self) -> bool {
         match self {
             Self::Cut
             | Self::Reset
@@ -78,8 +78,8 @@ impl Fault {
         }
     }
 
-    /// Whether it is over as soon as it has happened.
-    pub(super) fn is_momentary(self) -> bool {
+    /// Whether it is over as soon as it is injected.
+    pub(super) fn is_instantaneous(self) -> bool {
         matches!(
             self,
             Self::Cut
@@ -91,45 +91,45 @@ impl Fault {
         )
     }
 
-    /// Whether everything works in it, if not as fast as before.
-    pub(super) fn is_mild(self) -> bool {
+    /// Whether everything still works, only slower.
+    pub(super) fn is_degradation(self) -> bool {
         matches!(self, Self::Delay | Self::Slice | Self::Throttle)
     }
 
-    /// Whether nobody reaches the store by any way, not even directly.
-    pub(super) fn takes_the_store_away(self) -> bool {
+    /// Whether nobody reaches the store, not even directly.
+    pub(super) fn stops_the_store(self) -> bool {
         matches!(self, Self::Pause | Self::Kill)
     }
 
-    /// Whether what the store acknowledged is undone by it.
+    /// Whether the store loses acknowledged writes.
     pub(super) fn loses_history(self) -> bool {
         matches!(self, Self::Rollback | Self::Partition)
     }
 
-    /// Whether, lasting longer than a ttl, it keeps renewals from the store.
-    pub(super) fn starves_leases(self) -> bool {
+    /// Whether no renewal reaches the store while it lasts.
+    pub(super) fn blocks_renewals(self) -> bool {
         matches!(self, Self::Silence | Self::Outage | Self::Pause | Self::Kill)
     }
 
-    /// Whether whoever it hits takes a while to find out.
+    /// Whether a client takes a while to detect it.
     pub(super) fn is_silent(self) -> bool {
         matches!(self, Self::Silence | Self::LostReplies | Self::Pause)
     }
 }
 
 impl Side {
-    /// Whether it is that of those who register, too.
+    /// Whether it includes the publishers.
     pub fn has_publisher(self) -> bool {
         matches!(self, Self::Publisher | Self::Both)
     }
 
-    /// Whether it is that of those who look, too.
+    /// Whether it includes the subscribers.
     pub fn has_subscriber(self) -> bool {
         matches!(self, Self::Subscriber | Self::Both)
     }
 }
 
-/// As it stands in the name of a trial.
+/// As in the name of a test.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -153,7 +153,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// As it stands in the name of a trial.
+/// As in the name of a test.
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

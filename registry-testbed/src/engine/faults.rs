@@ -1,8 +1,9 @@
 //! Each fault that a store can suffer, on each side, for shorter and longer than a ttl.
 
-use super::follower::Loss;
-use super::scene::Scene;
-use super::{Arena, Fault, Side, Terms};
+use super::fixture::Fixture;
+use super::observer::AllowedLoss;
+use super::{Environment, Fault, Side, SuiteOptions};
+use crate::lag::Lag;
 use registry_testkit::case::pass;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use std::time::Duration;
 /// How many instances the service has.
 const OWNERS: usize = 3;
 
-/// One fault, as a scenario.
+/// One fault on one side for one length, as a test.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Strike {
+pub(super) struct FaultScenario {
     fault: Fault,
     side: Side,
     length: Length,
@@ -29,102 +30,108 @@ enum Length {
     Stall,
 }
 
-impl Strike {
-    /// All that the terms allow and that mean something.
-    pub(super) fn all(terms: &Terms) -> Vec<Self> {
-        let mut strikes = Vec::new();
-        for &(fault, sides) in terms.faults {
+impl FaultScenario {
+    /// All that the options allow and that make sense.
+    pub(super) fn all(options: &SuiteOptions) -> Vec<Self> {
+        let mut scenarios = Vec::new();
+        for &(fault, sides) in options.faults {
             let lengths: &[Length] = match fault {
-                // They are over at once, or go on for no matter how long.
-                _ if fault.is_momentary() || fault == Fault::Compaction => &[Length::Short],
-                // They do nothing to those who wait long enough.
-                _ if fault.is_mild() => &[Length::Long],
-                Fault::Pause if terms.notice > terms.dead() => {
+                // They are over at once, or their length does not matter.
+                _ if fault.is_instantaneous() || fault == Fault::Compaction => &[Length::Short],
+                // They do nothing to a client that waits long enough.
+                _ if fault.is_degradation() => &[Length::Long],
+                Fault::Pause if options.silence_timeout > options.expiry() => {
                     &[Length::Short, Length::Long, Length::Stall]
                 }
                 _ => &[Length::Short, Length::Long],
             };
-            let sides = if fault.is_on_a_way() { sides } else { &[Side::Both] };
+            let sides = if fault.is_network_fault() { sides } else { &[Side::Both] };
             let each =
                 lengths.iter().flat_map(|length| sides.iter().map(move |side| (length, side)));
-            strikes.extend(each.map(|(&length, &side)| Self { fault, side, length }));
+            scenarios.extend(each.map(|(&length, &side)| Self { fault, side, length }));
         }
-        strikes
+        scenarios
     }
 
-    /// The length, the fault, and what is hit.
+    /// The name of the test: the length, the fault, and what it hits.
     pub(super) fn name(self) -> String {
         let length = match self.length {
             Length::Short => "short",
             Length::Long => "long",
             Length::Stall => "stall",
         };
-        if self.fault.is_on_a_way() {
+        if self.fault.is_network_fault() {
             return format!("{length}::{}_of_{}", self.fault, self.side);
         }
         format!("{length}::{}_of_the_store", self.fault)
     }
 
-    /// Lets it happen to a service with owners and views, and ends as every scenario ends.
-    pub(super) async fn run(self, arena: Arc<dyn Arena>, terms: Terms) {
+    /// Injects it into a service with registrations and views, and makes the final checks.
+    pub(super) async fn run(
+        self,
+        environment: Arc<dyn Environment>,
+        options: SuiteOptions,
+        lag: Lag,
+    ) {
         let keeps_history = !self.fault.loses_history();
-        let mut scene = Scene::with_history(arena.clone(), terms.clone(), keeps_history).await;
+        let mut fixture =
+            Fixture::with_history(environment.clone(), options.clone(), lag, keeps_history).await;
         for n in 1..=OWNERS {
-            scene.own(&format!("node-{n}")).await;
+            fixture.register(&format!("node-{n}")).await;
         }
-        scene.follow(self.loss_of_the_subscriber());
-        scene.follow_directly(self.loss_of_the_bystander());
-        scene.begin().await;
+        fixture.observe(self.subscriber_loss());
+        fixture.observe_directly(self.direct_view_loss());
+        fixture.start_checks().await;
 
-        scene.diary.note("struck");
-        arena.strike(self.fault, self.side, &scene.service).await;
-        if !self.fault.takes_the_store_away() {
-            scene.visit("guest-1").await;
+        fixture.log.record("injected");
+        environment.inject(self.fault, self.side, &fixture.service).await;
+        if !self.fault.stops_the_store() {
+            fixture.register_directly("guest-1").await;
         }
         let during = async {
-            pass(self.lasts(&terms)).await;
-            self.assert_that_it_bit(&scene).await;
-            arena.heal().await;
-            scene.diary.note("healed");
+            pass(self.duration(&options)).await;
+            self.assert_effect(&fixture).await;
+            environment.heal().await;
+            fixture.log.record("healed");
         };
-        // An update that is asked for meanwhile is made in the end.
-        tokio::join!(during, scene.update(0, "new"));
-        if self.fault.takes_the_store_away() {
-            scene.visit("guest-1").await;
+        // An update that is requested meanwhile is stored in the end.
+        tokio::join!(during, fixture.update(0, "new"));
+        if self.fault.stops_the_store() {
+            fixture.register_directly("guest-1").await;
         }
-        let ended = scene.finish().await;
-        if self.is_noticed() {
-            assert!(ended.seen[0].losses_of_touch > 0, "the subscriber noticed nothing");
+        let ended = fixture.finish().await;
+        if self.is_detected() {
+            assert!(ended.seen[0].stale_transitions > 0, "the subscriber did not become stale");
         }
         if matches!(self.fault, Fault::Compaction | Fault::Rollback) {
-            assert!(ended.sums[0].resets > 1, "the subscriber did not have to begin anew");
+            assert!(ended.replicas[0].resets > 1, "the subscriber did not have to reload");
         }
     }
 
-    fn lasts(self, terms: &Terms) -> Duration {
+    fn duration(self, options: &SuiteOptions) -> Duration {
         match self.length {
-            Length::Long => terms.long(self.fault),
-            Length::Stall => terms.dead(),
-            Length::Short if self.fault.is_momentary() || self.fault == Fault::Kill => {
-                terms.quick()
+            Length::Long => options.long_fault(self.fault),
+            Length::Stall => options.expiry(),
+            Length::Short if self.fault.is_instantaneous() || self.fault == Fault::Kill => {
+                options.brief_fault()
             }
-            Length::Short => terms.short(),
+            Length::Short => options.short_fault(),
         }
     }
 
-    /// Whether the store lets the owners' leases run out.
-    fn starves(self) -> bool {
-        self.length != Length::Short && self.fault.starves_leases() && self.side.has_publisher()
+    /// Whether the owners' leases expire.
+    fn expires_leases(self) -> bool {
+        self.length != Length::Short && self.fault.blocks_renewals() && self.side.has_publisher()
     }
 
-    /// Whether it may: to register anew, which a server is only asked to after the ttl, takes replies.
-    fn may_starve(self) -> bool {
+    /// Whether they may expire: registering anew, which an owner does after the ttl, needs replies.
+    fn may_expire_leases(self) -> bool {
         let deaf = self.fault == Fault::LostReplies && self.side.has_publisher();
-        self.starves() || deaf && self.length == Length::Long
+        self.expires_leases() || deaf && self.length == Length::Long
     }
 
-    /// Whether the subscriber's view knows that it lost touch.
-    fn is_noticed(self) -> bool {
+    /// Whether the subscriber's view becomes stale.
+    fn is_detected(self) -> bool {
         let long = self.length == Length::Long;
         match self.fault {
             Fault::Cut | Fault::Reset | Fault::Outage => self.side.has_subscriber(),
@@ -135,35 +142,35 @@ impl Strike {
         }
     }
 
-    fn loss_of_the_subscriber(self) -> Loss {
+    fn subscriber_loss(self) -> AllowedLoss {
         match self.fault {
-            // The store is well, and says that they are gone.
-            Fault::Revocation | Fault::Deletion => Loss::Any,
-            _ if self.may_starve() && !self.side.has_subscriber() => Loss::Any,
+            // A healthy store reports them as deleted.
+            Fault::Revocation | Fault::Deletion => AllowedLoss::Any,
+            _ if self.may_expire_leases() && !self.side.has_subscriber() => AllowedLoss::Any,
             // The server ends the leases one by one after it, while the view is live again.
-            Fault::Pause | Fault::Kill if self.starves() => Loss::Few,
-            _ => Loss::None,
+            Fault::Pause | Fault::Kill if self.expires_leases() => AllowedLoss::Few,
+            _ => AllowedLoss::None,
         }
     }
 
-    fn loss_of_the_bystander(self) -> Loss {
+    fn direct_view_loss(self) -> AllowedLoss {
         match self.fault {
-            _ if self.may_starve() && self.fault.is_on_a_way() => Loss::Any,
-            _ => self.loss_of_the_subscriber(),
+            _ if self.may_expire_leases() && self.fault.is_network_fault() => AllowedLoss::Any,
+            _ => self.subscriber_loss(),
         }
     }
 
-    /// At the end of what lasts long.
-    async fn assert_that_it_bit(self, scene: &Scene) {
-        if self.starves() && self.fault.is_on_a_way() {
-            let listed = scene.listed().await;
+    /// Checks at the end of a long fault that it had its effect.
+    async fn assert_effect(self, fixture: &Fixture) {
+        if self.expires_leases() && self.fault.is_network_fault() {
+            let listed = fixture.listed().await;
             let kept = listed.ids().filter(|id| id.as_str().starts_with("node")).count();
-            assert_eq!(kept, 0, "the leases were to run out");
+            assert_eq!(kept, 0, "the leases must have expired");
         }
-        if self.is_noticed() && self.length == Length::Long {
-            let state = scene.followers[0].view.status();
-            let at_the_end = self.fault.is_silent() && scene.terms.notice.is_zero();
-            assert!(at_the_end || !state.is_live(), "the subscriber has not noticed: {state:?}");
+        if self.is_detected() && self.length == Length::Long {
+            let state = fixture.observers[0].view.status();
+            let at_the_end = self.fault.is_silent() && fixture.options.silence_timeout.is_zero();
+            assert!(at_the_end || !state.is_live(), "the subscriber is not stale: {state:?}");
         }
     }
 }

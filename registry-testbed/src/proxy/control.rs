@@ -1,21 +1,21 @@
-//! What a proxy tells its connections.
+//! The state that a proxy shares with its connections.
 
 use super::fault::Fault;
 use std::sync::Arc;
 
-/// What happens to the connections.
+/// What the connections are to do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Control {
     pub(super) fault: Fault,
-    /// Counted up with each fault and each heal, to tell one from the next.
+    /// Incremented with each fault and each heal, to tell one from the next.
     pub(super) injections: u64,
-    /// Counted up to end all those that stand.
+    /// Incremented to end all open connections.
     pub(super) ends: u64,
     /// How the last of these ends them.
     pub(super) end: End,
-    /// Whether what the server says is thrown away.
-    pub(super) is_deaf: bool,
-    /// What makes it so, in a request.
+    /// Whether replies are discarded.
+    pub(super) drops_replies: bool,
+    /// The text in a request that starts that.
     pub(super) trigger: Option<Arc<[u8]>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum End {
 impl Control {
     pub(super) fn heal(&mut self) {
         // That it is a cut is not for those that still have to notice a reset.
-        let (ends, end) = if self.is_deaf || self.trigger.is_some() {
+        let (ends, end) = if self.drops_replies || self.trigger.is_some() {
             (self.ends + 1, End::Cut)
         } else {
             (self.ends, self.end)
@@ -44,11 +44,11 @@ impl Control {
         *self = Self { injections: self.injections + 1, ends, end, ..Self::default() };
     }
 
-    /// Looks for the trigger in a request, and says whether it was there.
-    pub(super) fn look_at(&mut self, request: &[u8]) -> bool {
+    /// Whether a request contains the trigger. If so, replies are dropped from now on.
+    pub(super) fn match_trigger(&mut self, request: &[u8]) -> bool {
         let Some(text) = &self.trigger else { return false };
         let found = text.is_empty() || request.windows(text.len()).any(|part| part == &**text);
-        self.is_deaf |= found;
+        self.drops_replies |= found;
         found
     }
 }

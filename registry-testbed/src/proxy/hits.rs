@@ -20,7 +20,7 @@ pub struct Hits {
     /// each injection.
     pub frozen_connections: u64,
     /// Directions of a connection in which bytes were seen to be held up by it, each time.
-    pub held_ways: u64,
+    pub held_directions: u64,
     /// Chunks that [`Fault::Slice`](super::Fault::Slice) cut into pieces.
     pub sliced_chunks: u64,
     /// Connections that [`Fault::CutAfter`](super::Fault::CutAfter) closed.
@@ -42,11 +42,11 @@ pub struct Hits {
     pub lost_bytes: u64,
 }
 
-/// Where they are counted.
+/// The counters, shared by the connections.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<Hits>);
+pub(super) struct HitCounter(Mutex<Hits>);
 
-impl Tally {
+impl HitCounter {
     pub(super) fn hits(&self) -> Hits {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

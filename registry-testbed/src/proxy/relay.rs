@@ -1,9 +1,9 @@
 //! One connection, from its client to its server.
 
 use super::control::{Control, End};
+use super::direction::{Direction, pass};
 use super::fault::Fault;
-use super::hits::Tally;
-use super::way::{Way, pass};
+use super::hits::HitCounter;
 use rustix::net::{RecvFlags, recv, sockopt};
 use std::convert::Infallible;
 use std::future::pending;
@@ -17,14 +17,14 @@ use tokio::sync::watch;
 /// How much may be thrown away when a connection is closed: more than a kernel holds by default.
 const UNREAD: usize = 1024;
 
-/// What a connection knows of its proxy.
+/// A connection's handle to its proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) control: watch::Sender<Control>,
-    pub(super) tally: Arc<Tally>,
-    /// The ends that it came after.
+    pub(super) counter: Arc<HitCounter>,
+    /// The value of [`Control::ends`] when it was accepted.
     pub(super) ends: u64,
-    /// The how manieth it is.
+    /// Its number, counted from 1.
     pub(super) number: u64,
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn relay(mut client: TcpStream, server: SocketAddr, link: Link)
         end = pass_both(&mut client, server, &mut connected, &link) => end,
         never = link.count_freezes() => match never {},
     };
-    link.tally.count(end);
+    link.counter.count(end);
     if end == End::Stranded {
         return pending().await; // with both sockets open
     }
@@ -62,14 +62,14 @@ pub(super) fn close(socket: impl AsFd, end: End) {
     }
 }
 
-/// Connects to the server, and passes on both ways.
+/// Connects to the server, and relays both directions.
 async fn pass_both(
     client: &mut TcpStream,
     server: SocketAddr,
     connected: &mut Option<TcpStream>,
     link: &Link,
 ) -> End {
-    wait_until_thawed(&mut link.control.subscribe()).await;
+    wait_until_unfrozen(&mut link.control.subscribe()).await;
     let Ok(server) = TcpStream::connect(server).await else { return End::Over };
     let server = connected.insert(server);
     // Both ends answer small messages at once, and so must what is between them.
@@ -79,15 +79,15 @@ async fn pass_both(
     // Not into owned halves, which say FIN when they are dropped, before a reset can.
     let ((requests, to_client), (replies, to_server)) = (client.split(), server.split());
     tokio::select! {
-        end = pass(requests, to_server, link, Way::Requests) => end,
-        end = pass(replies, to_client, link, Way::Replies) => end,
+        end = pass(requests, to_server, link, Direction::Requests) => end,
+        end = pass(replies, to_client, link, Direction::Replies) => end,
     }
 }
 
 /// Waits until there is no blackhole.
-pub(super) async fn wait_until_thawed(control: &mut watch::Receiver<Control>) {
-    let thawed = control.wait_for(|control| control.fault != Fault::Blackhole).await;
-    drop(thawed.expect("a link has a sender"));
+pub(super) async fn wait_until_unfrozen(control: &mut watch::Receiver<Control>) {
+    let unfrozen = control.wait_for(|control| control.fault != Fault::Blackhole).await;
+    drop(unfrozen.expect("a link has a sender"));
 }
 
 impl Link {
@@ -108,7 +108,7 @@ impl Link {
             };
             let frozen = control.wait_for(is_new).await;
             counted = Some(frozen.expect("a link has a sender").injections);
-            self.tally.add(|hits| hits.frozen_connections += 1);
+            self.counter.add(|hits| hits.frozen_connections += 1);
         }
     }
 }

@@ -71,7 +71,7 @@ impl Etcd {
     /// that begin with `prefix`, and turns authentication on. See [`EtcdTokens`] for what to start
     /// it with.
     ///
-    /// When this returns a caller without a name is refused.
+    /// When this returns a client without a name is refused.
     pub async fn enable_auth(&self, prefix: &str) -> Result<(), ServerError> {
         if self.0.is_given() {
             return Err(ServerError::NotSupported { backing: "a URL" });

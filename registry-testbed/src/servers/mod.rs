@@ -20,10 +20,10 @@
 
 #[cfg(feature = "docker")]
 mod docker;
-mod door;
 mod error;
 mod etcd;
 mod folder;
+mod forward;
 mod probe;
 mod process;
 mod redis;
@@ -42,7 +42,7 @@ pub use self::etcd::{Etcd, EtcdCluster, EtcdTokens};
 pub use self::process::Process;
 pub use self::redis::{Redis, RedisCluster, RedisSentinel};
 #[cfg(feature = "tls")]
-pub use self::tls::{Caller, ServerTls};
+pub use self::tls::{ClientIdentity, ServerTls};
 
 use self::wire::Wire;
 

@@ -1,9 +1,9 @@
 //! Redis: standalone, under Sentinel, and a Cluster.
 
 mod cluster;
+mod command;
 mod network;
 mod sentinel;
-mod talk;
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::RedisSentinel;

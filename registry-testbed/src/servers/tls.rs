@@ -37,7 +37,7 @@ struct Files {
 /// Who calls a server with TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Caller {
+pub enum ClientIdentity {
     /// One with a certificate that the right CA signed: the server's own, since etcd's gateway
     /// takes none that names a user once authentication is on.
     Known,
@@ -90,20 +90,20 @@ impl ServerTls {
         self.file("other-client.key")
     }
 
-    /// Sends a request to `host:port` as `caller`, and reads until the server hangs up.
+    /// Sends a request to `host:port` as `identity`, and reads until the server hangs up.
     ///
     /// # Errors
     ///
     /// Where one side refuses the other's certificate, too.
     pub async fn exchange(
         &self,
-        caller: Caller,
+        identity: ClientIdentity,
         address: &str,
         request: &str,
     ) -> io::Result<String> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(Arc::new(self.client(caller)?));
+        let connector = TlsConnector::from(Arc::new(self.client(identity)?));
         let stream = TcpStream::connect(address).await?;
         // A server that takes no anonymous client says so only after the handshake (TLS 1.3).
         wire::talk(connector.connect(name, stream).await?, request).await
@@ -167,8 +167,9 @@ impl ServerTls {
     }
 
     /// A client's settings.
-    fn client(&self, caller: Caller) -> io::Result<ClientConfig> {
-        let trusted = if caller == Caller::Distrustful { self.other_ca() } else { self.ca() };
+    fn client(&self, identity: ClientIdentity) -> io::Result<ClientConfig> {
+        let trusted =
+            if identity == ClientIdentity::Distrustful { self.other_ca() } else { self.ca() };
         let mut roots = RootCertStore::empty();
         let trusted = CertificateDer::from_pem_file(trusted).map_err(io::Error::other)?;
         roots.add(trusted).map_err(io::Error::other)?;
@@ -176,10 +177,12 @@ impl ServerTls {
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_root_certificates(roots);
-        let (certificate, key) = match caller {
-            Caller::Anonymous => return Ok(config.with_no_client_auth()),
-            Caller::Stranger => (self.other_client_certificate(), self.other_client_key()),
-            Caller::Known | Caller::Distrustful => (self.server_certificate(), self.server_key()),
+        let (certificate, key) = match identity {
+            ClientIdentity::Anonymous => return Ok(config.with_no_client_auth()),
+            ClientIdentity::Stranger => (self.other_client_certificate(), self.other_client_key()),
+            ClientIdentity::Known | ClientIdentity::Distrustful => {
+                (self.server_certificate(), self.server_key())
+            }
         };
         let certificate = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;

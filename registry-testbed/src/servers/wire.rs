@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Kind;
 #[cfg(feature = "tls")]
-use super::tls::{Caller, ServerTls};
+use super::tls::{ClientIdentity, ServerTls};
 
 /// How a server is spoken to.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ impl Wire {
         match self {
             Self::Plain => talk(TcpStream::connect(address).await?, request).await,
             #[cfg(feature = "tls")]
-            Self::Tls(tls) => tls.exchange(Caller::Known, address, request).await,
+            Self::Tls(tls) => tls.exchange(ClientIdentity::Known, address, request).await,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Many writers and readers at once, and what they saw held against the laws.
 
 use crate::case::{Case, id, instance, next_item, service, within};
+use crate::contender::Contender;
 use crate::laws::{History, Reader, check};
-use crate::rival::Rival;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use registry_core::{Batch, Change, InstanceId, ServiceName, Snapshot, Watch};
@@ -20,9 +20,9 @@ pub(super) async fn concurrent_writers_and_readers_keep_every_law(case: Case<'_>
     let (start, canonical) = case.follow(&name).await;
     let failures = AtomicUsize::new(0);
     let writing = async {
-        let rival = |n| Rival { ids: IDS, operations: OPERATIONS, seed: seed ^ n };
-        let rivals = (0..WRITERS).map(|n| rival(n).run(&*case.registry, &name, &failures));
-        let acknowledged = join_all(rivals).await;
+        let contender = |n| Contender { ids: IDS, operations: OPERATIONS, seed: seed ^ n };
+        let contenders = (0..WRITERS).map(|n| contender(n).run(&*case.registry, &name, &failures));
+        let acknowledged = join_all(contenders).await;
         case.register(&instance(&name, "end")).await;
         (acknowledged.concat(), case.load(&name).await)
     };

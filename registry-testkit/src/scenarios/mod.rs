@@ -66,7 +66,7 @@ scenarios! {
         many_leases_that_end_together_end_once_each,
     }
     takeover {
-        without_leave_to_take_over_it_is_superseded,
+        without_takeover_it_is_superseded,
         the_last_claim_that_takes_over_wins,
         a_superseded_lease_is_lost_and_harmless,
         two_holders_of_one_id_do_not_fight,

@@ -4,7 +4,7 @@ use crate::case::{Case, LONG, instance, long, next, only, pass, service, version
 use futures_util::future::join_all;
 use registry_core::{Change, Claim, ErrorKind};
 
-pub(super) async fn without_leave_to_take_over_it_is_superseded(case: Case<'_>) {
+pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
     let user = service("user.rpc");
     let holder = case.register(&version(&user, "1", 1)).await;
     let (before, mut watch) = case.follow(&user).await;

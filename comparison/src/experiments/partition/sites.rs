@@ -58,9 +58,9 @@ impl Site {
                 let wants = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
                 Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &wants)).await?)
             }
-            System::Cluster => {
-                Self::Cluster(Box::new(RedisCluster::start_to_part(own(&at.redis, &[])).await?))
-            }
+            System::Cluster => Self::Cluster(Box::new(
+                RedisCluster::start_partitionable(own(&at.redis, &[])).await?,
+            )),
             System::Etcd => {
                 Self::Etcd(Box::new(EtcdCluster::start_with(own(&at.etcd, &[])).await?))
             }

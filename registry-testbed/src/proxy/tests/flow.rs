@@ -72,7 +72,7 @@ async fn in_a_blackhole_nothing_flows_and_all_flows_on_after_it() {
     }
     closing.shutdown().await.unwrap();
     assert!(timeout(SILENCE, closing.read(&mut byte)).await.is_err(), "the end came");
-    echo.until(|hits| hits.frozen_connections == 3 && hits.held_ways == 1).await;
+    echo.until(|hits| hits.frozen_connections == 3 && hits.held_directions == 1).await;
 
     echo.proxy.heal();
     for client in [&mut standing, &mut new] {

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::door::{self, Guide};
+use super::super::forward::{Route, forward};
 use crate::proxy::{Fault, Proxy};
 
 /// How many members there are.
@@ -27,17 +27,17 @@ pub(super) fn advertised(member: usize) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, u8::try_from(member + 1).expect("a cluster is small"))
 }
 
-/// The way of every member to every other. Dropping it ends them all.
+/// The links of every member to every other. Dropping it ends them all.
 #[derive(Debug)]
 pub(super) struct Network {
-    doors: Vec<SocketAddr>,
-    ways: Vec<Way>,
-    _doors: JoinSet<()>,
+    addresses: Vec<SocketAddr>,
+    links: Vec<Link>,
+    _forwarders: JoinSet<()>,
 }
 
-/// What one member sends to another, and the answers.
+/// The connections of one member to another.
 #[derive(Debug)]
-struct Way {
+struct Link {
     from: usize,
     to: usize,
     proxy: Proxy,
@@ -46,45 +46,49 @@ struct Way {
 impl Network {
     /// Connects members that listen for their peers at these addresses.
     pub(super) async fn start(peers: &[SocketAddr; MEMBERS]) -> io::Result<Self> {
-        let (mut doors, mut ways, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        let (mut addresses, mut links, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
         for from in 0..MEMBERS {
             let mut map = Vec::new();
             for (to, peer) in peers.iter().enumerate().filter(|(to, _)| *to != from) {
                 let proxy = Proxy::start(*peer).await?;
                 map.push((advertised(to), proxy.address()));
-                ways.push(Way { from, to, proxy });
+                links.push(Link { from, to, proxy });
             }
-            let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            doors.push(door.local_addr()?);
-            tasks.spawn(door::keep(door, ByTarget(map)));
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            addresses.push(listener.local_addr()?);
+            tasks.spawn(forward(listener, ByTarget(map)));
         }
-        Ok(Self { doors, ways, _doors: tasks })
+        Ok(Self { addresses, links, _forwarders: tasks })
     }
 
-    /// What makes an etcd go through its door: Go's names for proxies, in capitals since those win.
+    /// What makes an etcd go through its listener: Go's names for proxies, in capitals since those win.
     pub(super) fn environment(&self, member: usize) -> Vec<(&'static str, String)> {
-        let door = format!("socks5://{}", self.doors[member]);
+        let proxy = format!("socks5://{}", self.addresses[member]);
         // An exception of the user's environment may hold for everything.
-        vec![("HTTP_PROXY", door.clone()), ("HTTPS_PROXY", door), ("NO_PROXY", "localhost".into())]
+        vec![
+            ("HTTP_PROXY", proxy.clone()),
+            ("HTTPS_PROXY", proxy),
+            ("NO_PROXY", "localhost".into()),
+        ]
     }
 
-    /// Lets packets between `member` and all others vanish, and no others.
+    /// Drops everything between `member` and all others, and nothing else.
     pub(super) fn cut_off(&self, member: Option<usize>) {
-        for way in &self.ways {
-            if member.is_some_and(|member| way.from == member || way.to == member) {
-                way.proxy.inject(Fault::Blackhole);
+        for link in &self.links {
+            if member.is_some_and(|member| link.from == member || link.to == member) {
+                link.proxy.inject(Fault::Blackhole);
             } else {
-                way.proxy.heal();
+                link.proxy.heal();
             }
         }
     }
 }
 
-/// Where each address leads to that a member's peers advertise.
+/// The proxy for each address that a member's peers advertise.
 #[derive(Clone)]
 struct ByTarget(Vec<(Ipv4Addr, SocketAddr)>);
 
-impl Guide for ByTarget {
+impl Route for ByTarget {
     async fn connect(&self, member: &mut TcpStream, _: SocketAddr) -> io::Result<TcpStream> {
         const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
         timeout(HANDSHAKE_WITHIN, handshake(member, &self.0)).await?
@@ -110,14 +114,14 @@ async fn handshake(
     let command: [u8; 4] = read(member).await?;
     let address: [u8; 4] = read(member).await?;
     let _port: [u8; 2] = read(member).await?;
-    let way = map.iter().find(|(advertised, _)| advertised.octets() == address);
-    let Some((_, proxy)) = way.filter(|_| command == CONNECT_TO_IPV4) else {
+    let proxy = map.iter().find(|(advertised, _)| advertised.octets() == address);
+    let Some((_, proxy)) = proxy.filter(|_| command == CONNECT_TO_IPV4) else {
         return Err(io::Error::other("not a connection to a peer"));
     };
-    let way = TcpStream::connect(proxy).await?;
+    let peer = TcpStream::connect(proxy).await?;
     // Where it is bound is of no interest: an address of zeros.
     member.write_all(&[VERSION, SUCCESS, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    Ok(way)
+    Ok(peer)
 }
 
 /// The next bytes.
@@ -143,7 +147,7 @@ mod tests {
 
     impl Call {
         async fn dial(network: &Network, from: usize, to: usize) -> Self {
-            let mut stream = TcpStream::connect(network.doors[from]).await.unwrap();
+            let mut stream = TcpStream::connect(network.addresses[from]).await.unwrap();
             stream.write_all(&[5, 1, 0]).await.unwrap();
             assert_eq!(read(&mut stream).await.unwrap(), [5, 0]);
             stream.write_all(&[5, 1, 0, 1]).await.unwrap();

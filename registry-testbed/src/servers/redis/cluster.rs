@@ -1,12 +1,12 @@
 //! A Redis Cluster.
 
-mod introduce;
+mod formation;
 
-use self::introduce::announced;
+use self::formation::announce_arguments;
 use super::super::process::free_port;
 use super::super::{Extra, Process, ServerError, ServerOptions, program};
-use super::network::{Doors, Network};
-use super::talk::{follows, order, say, settle};
+use super::command::{is_synced_replica, must_send, send, wait_for};
+use super::network::{Listeners, Network};
 use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,14 +36,14 @@ const NODES: u8 = 6;
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Process>,
-    ways: Option<Ways>,
+    networks: Option<Networks>,
     /// The node that is cut off.
-    alone: Option<usize>,
+    partitioned: Option<usize>,
 }
 
-/// The ways to the nodes of a cluster in which one can be cut off: for clients, and between nodes.
+/// The networks to the nodes of a cluster in which one can be cut off: for clients, and between nodes.
 #[derive(Debug)]
-struct Ways {
+struct Networks {
     clients: Network,
     bus: Network,
 }
@@ -62,16 +62,16 @@ impl RedisCluster {
 
     /// Starts a cluster of which a node can be [cut off](Self::cut_off): clients and nodes reach each other
     /// through tasks of the runtime that starts this, and stand still while that is blocked.
-    pub async fn start_to_part(options: ServerOptions) -> Result<Self, ServerError> {
-        const OPEN: &str = "open the doors of a cluster";
-        let clients = Doors::open(NODES).await.map_err(ServerError::io(OPEN))?;
-        let bus = Doors::open(NODES).await.map_err(ServerError::io(OPEN))?;
+    pub async fn start_partitionable(options: ServerOptions) -> Result<Self, ServerError> {
+        const OPEN: &str = "open the listeners of a cluster";
+        let clients = Listeners::open(NODES).await.map_err(ServerError::io(OPEN))?;
+        let bus = Listeners::open(NODES).await.map_err(ServerError::io(OPEN))?;
         Self::launch(options, Some((clients, bus))).await
     }
 
     async fn launch(
         options: ServerOptions,
-        doors: Option<(Doors, Doors)>,
+        listeners: Option<(Listeners, Listeners)>,
     ) -> Result<Self, ServerError> {
         const CONNECT: &str = "connect the nodes of a cluster";
         let program = program(&REDIS, &options)?;
@@ -83,8 +83,10 @@ impl RedisCluster {
                 "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-port {bus} \
                  --repl-diskless-sync-delay 0"
             ));
-            if let Some((clients, bus)) = &doors {
-                own.extend(announced(node, clients, bus).map_err(ServerError::io(CONNECT))?);
+            if let Some((clients, bus)) = &listeners {
+                own.extend(
+                    announce_arguments(node, clients, bus).map_err(ServerError::io(CONNECT))?,
+                );
             }
             own.extend_from_slice(&options.arguments);
             arguments.push(own);
@@ -94,31 +96,31 @@ impl RedisCluster {
             Process::start(&REDIS, program.clone(), extra)
         });
         let nodes = try_join_all(nodes).await?;
-        let ways = match doors {
+        let networks = match listeners {
             None => None,
             Some((clients, bus)) => {
                 let addresses: Vec<_> = nodes.iter().map(Process::socket_address).collect();
-                let clients = clients.lead_to(&addresses).await;
-                let bus = bus.lead_to(&buses).await;
+                let clients = clients.forward_to(&addresses).await;
+                let bus = bus.forward_to(&buses).await;
                 let (clients, bus) = (
                     clients.map_err(ServerError::io(CONNECT))?,
                     bus.map_err(ServerError::io(CONNECT))?,
                 );
-                Some(Ways { clients, bus })
+                Some(Networks { clients, bus })
             }
         };
-        let cluster = Self { nodes, ways, alone: None };
-        cluster.introduce(&buses).await?;
+        let cluster = Self { nodes, networks, partitioned: None };
+        cluster.form(&buses).await?;
         Ok(cluster)
     }
 
     /// The URL for a store: `redis+cluster://` and the primaries of the beginning.
     pub fn url(&self) -> String {
-        let primaries: Vec<_> = (0..PRIMARIES).map(|node| self.named_address(node)).collect();
+        let primaries: Vec<_> = (0..PRIMARIES).map(|node| self.announced_address(node)).collect();
         format!("redis+cluster://{}", primaries.join(","))
     }
 
-    /// Where a node listens. In a cluster that is [to part](Self::start_to_part) it is named by another
+    /// Where a node listens. In a [partitionable](Self::start_partitionable) cluster it is named by another
     /// address, which leads to this one.
     pub fn address(&self, node: usize) -> String {
         self.nodes[node].address()
@@ -129,9 +131,9 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If the cluster was not [started for it](Self::start_to_part).
+    /// If the cluster was not [started partitionable](Self::start_partitionable).
     pub fn cut_off(&mut self, node: usize) {
-        self.alone = Some(node);
+        self.partitioned = Some(node);
         let node = u8::try_from(node).unwrap_or_else(|_| panic!("there are {NODES} nodes"));
         for network in self.networks() {
             network.cut_off(node, |_| true);
@@ -142,27 +144,29 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If the cluster was not [started for it](Self::start_to_part).
+    /// If the cluster was not [started partitionable](Self::start_partitionable).
     pub fn heal(&mut self) {
-        self.alone = None;
+        self.partitioned = None;
         self.networks().into_iter().for_each(Network::heal);
     }
 
     /// Waits until a node that was cut off follows the one that took over from it.
     pub async fn rejoined(&self, node: usize) -> Result<(), ServerError> {
         let address = self.address(node);
-        settle("see a node follow the one that took over", || follows(&address).boxed()).await
+        wait_for("see a node follow the one that took over", || is_synced_replica(&address).boxed())
+            .await
     }
 
     fn networks(&self) -> [&Network; 2] {
-        let Ways { clients, bus } = self.ways.as_ref().expect("the cluster is started to part");
+        let Networks { clients, bus } =
+            self.networks.as_ref().expect("the cluster was started by `start_partitionable`");
         [clients, bus]
     }
 
     /// Where others are told that a node is.
-    fn named_address(&self, node: usize) -> String {
-        match &self.ways {
-            Some(ways) => ways.clients.doors()[node].to_string(),
+    fn announced_address(&self, node: usize) -> String {
+        match &self.networks {
+            Some(networks) => networks.clients.addresses()[node].to_string(),
             None => self.address(node),
         }
     }
@@ -187,28 +191,28 @@ impl RedisCluster {
     /// The node that has the slot of `key`, to all nodes that run and are not cut off, itself included. Waits
     /// for that through a failover.
     pub async fn owner(&self, key: &str) -> Result<usize, ServerError> {
-        settle("find the node that has a slot", || self.named(key).boxed()).await
+        wait_for("find the node that has a slot", || self.named(key).boxed()).await
     }
 
     /// Waits until a node other than `node` has the slot of `key`.
     pub async fn successor_of(&self, node: usize, key: &str) -> Result<usize, ServerError> {
-        settle("see the cluster replace a node", || self.named_but(node, key).boxed()).await
+        wait_for("see the cluster replace a node", || self.named_but(node, key).boxed()).await
     }
 
     /// Has a replica take over from the node that has the slot of `key`, by agreement, so that nothing
     /// acknowledged is lost. Says which node it is.
     pub async fn fail_over(&self, key: &str) -> Result<usize, ServerError> {
         let owner = self.owner(key).await?;
-        let replica = settle("find a replica that is in step", || {
+        let replica = wait_for("find a replica that is in step", || {
             async move {
-                let seen = say(&self.address(owner), "INFO replication").await?;
+                let seen = send(&self.address(owner), "INFO replication").await?;
                 replica_in(&seen).ok_or(seen)
             }
             .boxed()
         });
         let replica = replica.await?;
         let mut asked_at = None::<Instant>;
-        settle("have a replica take over", || {
+        wait_for("have a replica take over", || {
             // Those who voted for another one a moment ago do not vote, of which nobody is told.
             let asks = asked_at.is_none_or(|asked_at| asked_at.elapsed() > VOTED_WITHIN);
             if asks {
@@ -217,7 +221,7 @@ impl RedisCluster {
             let replica = &replica;
             async move {
                 if asks {
-                    say(replica, "CLUSTER FAILOVER").await?;
+                    send(replica, "CLUSTER FAILOVER").await?;
                 }
                 self.named_but(owner, key).await
             }
@@ -229,7 +233,7 @@ impl RedisCluster {
     /// [Moves](Self::move_slot) the slot of `key` to another primary. Says to which node.
     pub async fn move_on(&self, key: &str) -> Result<usize, ServerError> {
         let owner = self.owner(key).await?;
-        let to = settle("find another primary", || self.primary_but(owner).boxed()).await?;
+        let to = wait_for("find another primary", || self.primary_but(owner).boxed()).await?;
         self.move_slot(key, to).await?;
         Ok(to)
     }
@@ -237,7 +241,7 @@ impl RedisCluster {
     /// A node that says itself that it is a primary, and is not `node`.
     async fn primary_but(&self, node: usize) -> Result<usize, String> {
         for (other, process) in self.nodes.iter().enumerate().filter(|(other, _)| *other != node) {
-            let seen = say(&process.address(), "CLUSTER NODES").await?;
+            let seen = send(&process.address(), "CLUSTER NODES").await?;
             if seen.lines().any(|line| line.contains("myself,master")) {
                 return Ok(other);
             }
@@ -250,14 +254,14 @@ impl RedisCluster {
     pub async fn move_slot(&self, key: &str, to: usize) -> Result<(), ServerError> {
         let from = self.owner(key).await?;
         let (source, target) = (self.address(from), self.address(to));
-        let slot = order(&source, &format!("CLUSTER KEYSLOT {key}")).await?;
+        let slot = must_send(&source, &format!("CLUSTER KEYSLOT {key}")).await?;
         let slot = slot.trim_start_matches(':').trim_end();
         let (source_id, target_id) = (self.id(from).await?, self.id(to).await?);
-        order(&target, &format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}")).await?;
-        order(&source, &format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}")).await?;
+        must_send(&target, &format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}")).await?;
+        must_send(&source, &format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}")).await?;
         let (host, port) = target.rsplit_once(':').unwrap_or((&target, ""));
         loop {
-            let keys = order(&source, &format!("CLUSTER GETKEYSINSLOT {slot} 100")).await?;
+            let keys = must_send(&source, &format!("CLUSTER GETKEYSINSLOT {slot} 100")).await?;
             // Each behind its length.
             let keys: Vec<_> =
                 keys.lines().skip(2).step_by(2).map(|key| format!("\"{key}\"")).collect();
@@ -265,10 +269,10 @@ impl RedisCluster {
                 break;
             }
             let keys = keys.join(" ");
-            order(&source, &format!("MIGRATE {host} {port} \"\" 0 5000 KEYS {keys}")).await?;
+            must_send(&source, &format!("MIGRATE {host} {port} \"\" 0 5000 KEYS {keys}")).await?;
         }
         for node in [&target, &source] {
-            order(node, &format!("CLUSTER SETSLOT {slot} NODE {target_id}")).await?;
+            must_send(node, &format!("CLUSTER SETSLOT {slot} NODE {target_id}")).await?;
         }
         let moved = || async move {
             match self.named(key).await? {
@@ -276,23 +280,23 @@ impl RedisCluster {
                 other => Err(format!("node {other} still has it")),
             }
         };
-        settle("see a slot moved", || moved().boxed()).await
+        wait_for("see a slot moved", || moved().boxed()).await
     }
 
     async fn named(&self, key: &str) -> Result<usize, String> {
-        let is_heard = |node: &usize| Some(*node) != self.alone;
+        let is_heard = |node: &usize| Some(*node) != self.partitioned;
         let nodes = || self.nodes.iter().enumerate().filter(|(node, _)| is_heard(node));
         let running = || nodes().map(|(_, node)| node).filter(|node| node.pid().is_some());
         let first = running().next().ok_or("no node runs")?;
-        let slot = say(&first.address(), &format!("CLUSTER KEYSLOT {key}")).await?;
+        let slot = send(&first.address(), &format!("CLUSTER KEYSLOT {key}")).await?;
         let slot = slot.trim_start_matches(':').trim_end().to_owned();
         let mut named = None;
         for node in running() {
-            let info = say(&node.address(), "CLUSTER INFO").await?;
+            let info = send(&node.address(), "CLUSTER INFO").await?;
             if !info.contains("cluster_state:ok") {
                 return Err(format!("{}: {info}", node.address()));
             }
-            let seen = say(&node.address(), "CLUSTER NODES").await?;
+            let seen = send(&node.address(), "CLUSTER NODES").await?;
             let owner =
                 owner_in(&seen, &slot).ok_or_else(|| format!("nobody has {slot}: {seen}"))?;
             if named.get_or_insert_with(|| owner.clone()) != &owner {
@@ -300,7 +304,7 @@ impl RedisCluster {
             }
         }
         let named = named.ok_or("no node runs")?;
-        let index = (0..self.nodes.len()).find(|node| self.named_address(*node) == named);
+        let index = (0..self.nodes.len()).find(|node| self.announced_address(*node) == named);
         index.ok_or_else(|| format!("{named} is none of ours"))
     }
 
@@ -312,7 +316,7 @@ impl RedisCluster {
     }
 
     async fn id(&self, node: usize) -> Result<String, ServerError> {
-        let answer = order(&self.address(node), "CLUSTER MYID").await?;
+        let answer = must_send(&self.address(node), "CLUSTER MYID").await?;
         Ok(answer.lines().nth(1).unwrap_or_default().to_owned())
     }
 }

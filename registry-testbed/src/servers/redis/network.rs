@@ -1,45 +1,45 @@
-//! The ways to servers that stand in for each other, on which one can be cut off.
+//! The network between servers that replicate each other, in which one can be partitioned.
 //!
-//! A server says of itself that it is at a door, so that its peers, the sentinels and clients go through
-//! that. Servers and sentinels dial from addresses of their own on loopback, so that a door knows who comes;
-//! and each pair has a [`Proxy`] with its faults.
+//! A server announces the address of a listener as its own, so that its peers, the sentinels and clients
+//! connect through that. Servers and sentinels dial from addresses of their own on loopback, so that a
+//! listener knows who connects; and each pair has a [`Proxy`] with its faults.
 
-use super::super::door::{self, Guide};
+use super::super::forward::{Route, forward};
 use crate::proxy::{Fault, Proxy};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Who dials.
+/// The dialling side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Party {
+pub(super) enum Role {
     Client,
     Sentinel,
     Server(u8),
 }
 
-/// The doors of servers that do not run yet.
+/// The listeners that stand in for servers, before these run.
 #[derive(Debug)]
-pub(super) struct Doors(Vec<TcpListener>);
+pub(super) struct Listeners(Vec<TcpListener>);
 
-/// The way of every party to every server. Dropping it ends them all.
+/// The links of every role to every server. Dropping it ends them all.
 #[derive(Debug)]
 pub(super) struct Network {
-    doors: Vec<SocketAddr>,
-    ways: Vec<Way>,
-    _doors: JoinSet<()>,
+    addresses: Vec<SocketAddr>,
+    links: Vec<Link>,
+    _forwarders: JoinSet<()>,
 }
 
-/// What one party sends to a server, and the answers.
+/// The connections of one role to a server.
 #[derive(Debug)]
-struct Way {
-    from: Party,
+struct Link {
+    from: Role,
     to: u8,
     proxy: Proxy,
 }
 
-impl Party {
+impl Role {
     /// The address it dials from. A client does not choose, and it is [`Ipv4Addr::LOCALHOST`].
     pub(super) fn source(self) -> Ipv4Addr {
         let last = match self {
@@ -51,62 +51,62 @@ impl Party {
     }
 }
 
-impl Doors {
+impl Listeners {
     pub(super) async fn open(servers: u8) -> io::Result<Self> {
-        let mut doors = Vec::new();
+        let mut listeners = Vec::new();
         for _ in 0..servers {
-            doors.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+            listeners.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         }
-        Ok(Self(doors))
+        Ok(Self(listeners))
     }
 
-    /// What a server is told, so that others come to its door and it is known at theirs.
+    /// What a server is told, so that others come to its listener and it is known at theirs.
     pub(super) fn arguments(&self, server: u8) -> io::Result<Vec<String>> {
-        let door = self.door(server)?;
-        let source = Party::Server(server).source();
+        let announced = self.address(server)?;
+        let source = Role::Server(server).source();
         let words = [
             ("--bind-source-addr", source.to_string()),
-            ("--replica-announce-ip", door.ip().to_string()),
-            ("--replica-announce-port", door.port().to_string()),
+            ("--replica-announce-ip", announced.ip().to_string()),
+            ("--replica-announce-port", announced.port().to_string()),
         ];
         Ok(words.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect())
     }
 
-    /// Where others reach a server.
-    pub(super) fn door(&self, server: u8) -> io::Result<SocketAddr> {
+    /// The address at which others reach a server.
+    pub(super) fn address(&self, server: u8) -> io::Result<SocketAddr> {
         self.0[usize::from(server)].local_addr()
     }
 
-    /// Leads on to the servers, which listen at `addresses`.
-    pub(super) async fn lead_to(self, addresses: &[SocketAddr]) -> io::Result<Network> {
-        let (mut doors, mut ways, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
-        for ((to, door), address) in (0..).zip(self.0).zip(addresses) {
-            let peers = (0..).zip(addresses).map(|(n, _)| Party::Server(n));
+    /// Forwards connections to the servers, which listen at `servers`.
+    pub(super) async fn forward_to(self, servers: &[SocketAddr]) -> io::Result<Network> {
+        let (mut addresses, mut links, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        for ((to, listener), server) in (0..).zip(self.0).zip(servers) {
+            let peers = (0..).zip(servers).map(|(n, _)| Role::Server(n));
             let mut map = Vec::new();
-            for from in peers.chain([Party::Client, Party::Sentinel]) {
-                let proxy = Proxy::start(*address).await?;
+            for from in peers.chain([Role::Client, Role::Sentinel]) {
+                let proxy = Proxy::start(*server).await?;
                 map.push((from, proxy.address()));
-                ways.push(Way { from, to, proxy });
+                links.push(Link { from, to, proxy });
             }
-            doors.push(door.local_addr()?);
-            tasks.spawn(door::keep(door, BySource(map)));
+            addresses.push(listener.local_addr()?);
+            tasks.spawn(forward(listener, BySource(map)));
         }
-        Ok(Network { doors, ways, _doors: tasks })
+        Ok(Network { addresses, links, _forwarders: tasks })
     }
 }
 
 impl Network {
-    /// Where others reach each server.
-    pub(super) fn doors(&self) -> &[SocketAddr] {
-        &self.doors
+    /// The addresses at which others reach each server.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// Lets what is sent between `server` and others vanish, to and fro, if it is with one of whom `are_cut`
-    /// says so; all other ways are as they were.
-    pub(super) fn cut_off(&self, server: u8, are_cut: impl Fn(Party) -> bool) {
-        for Way { from, to, proxy } in &self.ways {
+    /// Drops everything between `server` and those others for whom `are_cut` is true. All other links stay
+    /// as they are.
+    pub(super) fn cut_off(&self, server: u8, are_cut: impl Fn(Role) -> bool) {
+        for Link { from, to, proxy } in &self.links {
             let with = match from {
-                Party::Server(from) if *from == server => Party::Server(*to),
+                Role::Server(from) if *from == server => Role::Server(*to),
                 _ if *to == server => *from,
                 _ => continue,
             };
@@ -117,21 +117,22 @@ impl Network {
     }
 
     pub(super) fn heal(&self) {
-        for way in &self.ways {
-            way.proxy.heal();
+        for link in &self.links {
+            link.proxy.heal();
         }
     }
 }
 
-/// The proxies of a door, for each who may come.
+/// The proxies behind a listener, one for each role that may connect.
 #[derive(Clone)]
-struct BySource(Vec<(Party, SocketAddr)>);
+struct BySource(Vec<(Role, SocketAddr)>);
 
-impl Guide for BySource {
+impl Route for BySource {
     async fn connect(&self, _: &mut TcpStream, from: SocketAddr) -> io::Result<TcpStream> {
-        let comes = |party: Party| IpAddr::V4(party.source()) == from.ip();
-        let way = self.0.iter().find(|(party, _)| comes(*party));
-        let (_, proxy) = way.ok_or_else(|| io::Error::other("nobody knows who comes"))?;
+        let dials = |role: Role| IpAddr::V4(role.source()) == from.ip();
+        let proxy = self.0.iter().find(|(role, _)| dials(*role));
+        let (_, proxy) =
+            proxy.ok_or_else(|| io::Error::other("a connection from an unknown address"))?;
         TcpStream::connect(proxy).await
     }
 }

@@ -1,8 +1,8 @@
 //! A primary, its replicas, and the sentinels that watch over them.
 
 use super::super::{Extra, Kind, Place, Process, ServerError, ServerOptions, program};
-use super::network::{Doors, Network, Party};
-use super::talk::{follows, order, say, settle};
+use super::command::{is_synced_replica, must_send, send, wait_for};
+use super::network::{Listeners, Network, Role};
 use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
 use std::fs;
@@ -22,7 +22,7 @@ const SENTINELS: usize = 3;
 ///
 /// A primary that is silent for a second is replaced.
 ///
-/// The ways to the servers, as the sentinels name them, lead through tasks of the runtime that started
+/// The links to the servers, as the sentinels name them, lead through tasks of the runtime that started
 /// this: they stand still while that is blocked.
 ///
 /// # Panics
@@ -54,10 +54,10 @@ impl RedisSentinel {
             let extra = Extra { arguments, disk, ..Extra::default() };
             Process::start(kind, program.clone(), extra)
         };
-        let doors = Doors::open(SERVERS).await.map_err(ServerError::io(CONNECT))?;
+        let listeners = Listeners::open(SERVERS).await.map_err(ServerError::io(CONNECT))?;
         let mut servers = Vec::new();
         for n in 0..SERVERS {
-            let own = doors.arguments(n).map_err(ServerError::io(CONNECT))?;
+            let own = listeners.arguments(n).map_err(ServerError::io(CONNECT))?;
             // A replica gets what it lacks at once, and not after waiting for others.
             let at_once = words("--repl-diskless-sync-delay 0");
             servers.push([&options.arguments[..], &at_once, &own].concat());
@@ -66,9 +66,9 @@ impl RedisSentinel {
         let sentinels = (0..SENTINELS).map(|_| start(&SENTINEL, &[]));
         let (servers, sentinels) = (try_join_all(servers).await?, try_join_all(sentinels).await?);
         let addresses: Vec<_> = servers.iter().map(Process::socket_address).collect();
-        let network = doors.lead_to(&addresses).await.map_err(ServerError::io(CONNECT))?;
+        let network = listeners.forward_to(&addresses).await.map_err(ServerError::io(CONNECT))?;
         let all = Self { servers, sentinels, network };
-        all.introduce().await?;
+        all.form().await?;
         Ok(all)
     }
 
@@ -96,13 +96,13 @@ impl RedisSentinel {
     /// Cuts a server off from its peers and from the sentinels, while clients still reach it: what is sent
     /// between them vanishes, and their connections stand.
     pub fn cut_off(&self, server: usize) {
-        self.network.cut_off(number(server), |with| with != Party::Client);
+        self.network.cut_off(number(server), |with| with != Role::Client);
     }
 
     /// Cuts a server off from its clients, while its peers and the sentinels still reach it. Who goes to where
     /// it [listens](Self::address) still gets there.
     pub fn cut_off_clients(&self, server: usize) {
-        self.network.cut_off(number(server), |with| with == Party::Client);
+        self.network.cut_off(number(server), |with| with == Role::Client);
     }
 
     /// Ends what was cut off.
@@ -113,12 +113,12 @@ impl RedisSentinel {
     /// The server that is the primary to all sentinels that run, and says so itself. Waits for that
     /// through a failover.
     pub async fn primary(&self) -> Result<usize, ServerError> {
-        settle("find the primary that the sentinels name", || self.named().boxed()).await
+        wait_for("find the primary that the sentinels name", || self.named().boxed()).await
     }
 
     /// Waits until a server other than `server` is the primary.
     pub async fn successor_of(&self, server: usize) -> Result<usize, ServerError> {
-        settle("see the sentinels replace a primary", || {
+        wait_for("see the sentinels replace a primary", || {
             async move {
                 match self.named().await? {
                     same if same == server => Err(format!("server {same} is still the primary")),
@@ -133,15 +133,17 @@ impl RedisSentinel {
     /// Waits until a server that was replaced follows its successor.
     pub async fn rejoined(&self, server: usize) -> Result<(), ServerError> {
         let address = self.address(server);
-        settle("see a server that was replaced follow its successor", || follows(&address).boxed())
-            .await
+        wait_for("see a server that was replaced follow its successor", || {
+            is_synced_replica(&address).boxed()
+        })
+        .await
     }
 
     async fn named(&self) -> Result<usize, String> {
         let mut named = None;
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
             let ask = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {}", Self::NAME);
-            let answer = say(&sentinel.address(), &ask).await?;
+            let answer = send(&sentinel.address(), &ask).await?;
             let words: Vec<&str> = answer.lines().collect();
             // *2, $len, host, $len, port
             let [_, _, host, _, port] = words[..] else { return Err(answer) };
@@ -152,9 +154,9 @@ impl RedisSentinel {
             }
         }
         let named = named.ok_or("no sentinel runs")?;
-        let index = self.network.doors().iter().position(|door| *door == named);
+        let index = self.network.addresses().iter().position(|listener| *listener == named);
         let index = index.ok_or_else(|| format!("{named} is none of ours"))?;
-        let role = say(&self.address(index), "INFO replication").await?;
+        let role = send(&self.address(index), "INFO replication").await?;
         if !role.contains("role:master") {
             return Err(format!("{named} is not the primary yet"));
         }
@@ -162,15 +164,15 @@ impl RedisSentinel {
     }
 
     /// Makes replicas of all but the first, and the sentinels watch over them.
-    async fn introduce(&self) -> Result<(), ServerError> {
-        let door = self.network.doors()[0];
-        let (host, port) = (door.ip(), door.port());
+    async fn form(&self) -> Result<(), ServerError> {
+        let listener = self.network.addresses()[0];
+        let (host, port) = (listener.ip(), listener.port());
         for replica in &self.servers[1..] {
-            order(&replica.address(), &format!("REPLICAOF {host} {port}")).await?;
+            must_send(&replica.address(), &format!("REPLICAOF {host} {port}")).await?;
         }
-        settle("see the replicas in step", || {
+        wait_for("see the replicas in step", || {
             async {
-                let seen = say(&self.address(0), "INFO replication").await?;
+                let seen = send(&self.address(0), "INFO replication").await?;
                 let in_step = seen.matches("state=online").count();
                 if in_step == REPLICAS { Ok(()) } else { Err(seen) }
             }
@@ -180,17 +182,18 @@ impl RedisSentinel {
         let name = Self::NAME;
         for sentinel in &self.sentinels {
             let address = sentinel.address();
-            order(&address, &format!("SENTINEL MONITOR {name} {host} {port} 2")).await?;
+            must_send(&address, &format!("SENTINEL MONITOR {name} {host} {port} 2")).await?;
             for setting in
                 ["down-after-milliseconds 1000", "failover-timeout 5000", "parallel-syncs 2"]
             {
-                order(&address, &format!("SENTINEL SET {name} {setting}")).await?;
+                must_send(&address, &format!("SENTINEL SET {name} {setting}")).await?;
             }
         }
-        settle("see the sentinels know of each other and of the replicas", || {
+        wait_for("see the sentinels know of each other and of the replicas", || {
             async {
                 for sentinel in &self.sentinels {
-                    let seen = say(&sentinel.address(), &format!("SENTINEL MASTER {name}")).await?;
+                    let seen =
+                        send(&sentinel.address(), &format!("SENTINEL MASTER {name}")).await?;
                     let others = field(&seen, "num-other-sentinels");
                     let replicas = field(&seen, "num-slaves");
                     if (others, replicas) != (Some(SENTINELS - 1), Some(REPLICAS)) {
@@ -225,7 +228,7 @@ fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let Place { host, port, data, .. } = place;
     let configuration = data.join("sentinel.conf");
     let data = data.display();
-    let source = Party::Sentinel.source();
+    let source = Role::Sentinel.source();
     let text = format!(
         "port {port}\nbind {host}\nbind-source-addr {source}\ndir {data}\nprotected-mode no\n\
          sentinel announce-ip {host}\nsentinel announce-port {port}\n"

@@ -15,7 +15,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub(super) const END: &str = "*x\r\n";
 
 /// Says `command`, and gives the answer as it came.
-pub(super) async fn say(address: &str, command: &str) -> Result<String, String> {
+pub(super) async fn send(address: &str, command: &str) -> Result<String, String> {
     let request = format!("{command}\r\n{END}");
     let answer = timeout(ANSWER_WITHIN, Wire::Plain.exchange(address, &request)).await;
     let answer = answer.map_err(|_| format!("{address} did not answer `{command}`"))?;
@@ -28,20 +28,20 @@ pub(super) async fn say(address: &str, command: &str) -> Result<String, String> 
 }
 
 /// Whether a server is a replica that is in step with its primary, or else what it says.
-pub(super) async fn follows(address: &str) -> Result<(), String> {
-    let seen = say(address, "INFO replication").await?;
+pub(super) async fn is_synced_replica(address: &str) -> Result<(), String> {
+    let seen = send(address, "INFO replication").await?;
     let follows = ["role:slave", "master_link_status:up"];
     if follows.iter().all(|line| seen.contains(line)) { Ok(()) } else { Err(seen) }
 }
 
 /// Says `command` where it must work.
-pub(super) async fn order(address: &str, command: &str) -> Result<String, ServerError> {
-    let outcome = say(address, command).await;
+pub(super) async fn must_send(address: &str, command: &str) -> Result<String, ServerError> {
+    let outcome = send(address, command).await;
     outcome.map_err(|reason| ServerError::NotReady { server: "redis", reason })
 }
 
 /// Looks until what is expected is seen, or else says what `action` failed.
-pub(super) async fn settle<'a, T>(
+pub(super) async fn wait_for<'a, T>(
     action: &'static str,
     mut look: impl FnMut() -> BoxFuture<'a, Result<T, String>>,
 ) -> Result<T, ServerError> {

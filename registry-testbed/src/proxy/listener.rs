@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// How many connections the kernel may hold for us, as in tokio's `TcpListener::bind`.
+/// The backlog of the listener, as in tokio's `TcpListener::bind`.
 const BACKLOG: u32 = 1024;
 
 /// How often to try to bind our own port again.
@@ -16,34 +16,34 @@ const TRIES: usize = 100_000;
 
 /// The listener, under a lock so that it is closed when whoever closes it returns.
 #[derive(Debug)]
-pub(super) struct Door(Mutex<Entry>);
+pub(super) struct Listener(Mutex<State>);
 
-/// What has the port.
+/// What holds the port.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum State {
     Open(TcpListener),
     /// Bound, so that no other process is given the port and no client is given it as its own, and
     /// not listening, so that the kernel refuses whoever connects.
-    Shut(TcpSocket),
+    Closed(TcpSocket),
     /// Neither, in between and after a panic.
     Lost,
 }
 
-impl Door {
+impl Listener {
     pub(super) async fn open() -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        Ok((Self(Mutex::new(Entry::Open(listener))), address))
+        Ok((Self(Mutex::new(State::Open(listener))), address))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Entry> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next connection, and what is `now`, before the lock is given up.
+    /// Accepts the next connection, and evaluates `now` under the same lock.
     pub(super) async fn accept<T>(&self, now: impl Fn() -> T) -> io::Result<(TcpStream, T)> {
         poll_fn(|context| match &*self.lock() {
-            Entry::Open(listener) => {
+            State::Open(listener) => {
                 listener.poll_accept(context).map_ok(|(client, _)| (client, now()))
             }
             _ => Poll::Pending,
@@ -52,21 +52,21 @@ impl Door {
     }
 }
 
-impl Entry {
-    /// Stops to listen, and keeps the port.
-    pub(super) fn shut(&mut self) -> bool {
+impl State {
+    /// Stops listening, and keeps the port. Returns whether it was open.
+    pub(super) fn close(&mut self) -> bool {
         let Self::Open(listener) = &*self else { return false };
         let address = listener.local_addr().unwrap();
         // Closed before its port can be bound again.
         *self = Self::Lost;
-        *self = Self::Shut(bind(address));
+        *self = Self::Closed(bind(address));
         true
     }
 
     /// Listens again, on the same port.
     pub(super) fn open(&mut self) {
         match std::mem::replace(self, Self::Lost) {
-            Self::Shut(socket) => {
+            Self::Closed(socket) => {
                 let listener = socket.listen(BACKLOG);
                 *self = Self::Open(listener.expect("the proxy's port: does someone else listen?"));
             }
@@ -74,9 +74,8 @@ impl Entry {
         }
     }
 
-    /// Those that have connected, and were not yet accepted. Asked of the kernel, since tokio knows
-    /// only of those that it has been told of.
-    pub(super) fn waiting(&self) -> Vec<StdStream> {
+    /// The connections that are not yet accepted. Read from the kernel, since tokio learns of them later.
+    pub(super) fn unaccepted(&self) -> Vec<StdStream> {
         let Self::Open(listener) = self else { return Vec::new() };
         let listener = StdListener::from(listener.as_fd().try_clone_to_owned().unwrap());
         std::iter::from_fn(|| listener.accept().ok()).map(|(client, _)| client).collect()

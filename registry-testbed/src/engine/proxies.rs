@@ -1,4 +1,4 @@
-//! The ways to a server: a proxy for each side.
+//! The network between a server and each side: two proxies.
 
 use super::{Fault, Side};
 use crate::proxy::{self, Hits, Proxy, Script};
@@ -13,37 +13,37 @@ const BYTES_PER_SECOND: u32 = 8_000;
 /// How small the pieces of messages are.
 const PIECE: usize = 7;
 
-/// A proxy on the way of the publishers, and one on that of the subscribers.
+/// A proxy for the connections of the publishers, and one for those of the subscribers.
 #[derive(Debug)]
-pub struct Ways {
+pub struct ProxyPair {
     publisher: Proxy,
     subscriber: Proxy,
     /// How long everything is delayed in a delay.
     delay: Duration,
-    /// What holds now.
-    struck: Mutex<Option<Struck>>,
+    /// The fault that is injected now.
+    active: Mutex<Option<ActiveFault>>,
 }
 
 #[derive(Debug)]
-struct Struck {
+struct ActiveFault {
     fault: Fault,
     side: Side,
     before: [Hits; 2],
 }
 
-impl Ways {
-    /// Makes both, with a delay for [`Fault::Delay`].
+impl ProxyPair {
+    /// Starts both in front of `server`, with a delay for [`Fault::Delay`].
     ///
     /// # Errors
     ///
     /// If no port on loopback is free.
-    pub async fn to(server: SocketAddr, delay: Duration) -> io::Result<Self> {
+    pub async fn start(server: SocketAddr, delay: Duration) -> io::Result<Self> {
         let publisher = Proxy::start(server).await?;
         let subscriber = Proxy::start(server).await?;
-        Ok(Self { publisher, subscriber, delay, struck: Mutex::new(None) })
+        Ok(Self { publisher, subscriber, delay, active: Mutex::new(None) })
     }
 
-    /// Where a side connects to.
+    /// The address that a side connects to.
     pub fn address(&self, side: Side) -> SocketAddr {
         match side {
             Side::Subscriber => self.subscriber.address(),
@@ -51,26 +51,26 @@ impl Ways {
         }
     }
 
-    /// Begins a fault of a way.
+    /// Injects a network fault.
     ///
     /// # Panics
     ///
-    /// If it is one of the store.
-    pub fn strike(&self, fault: Fault, side: Side) {
+    /// If it is a fault of the store.
+    pub fn inject(&self, fault: Fault, side: Side) {
         let before = [self.publisher.hits(), self.subscriber.hits()];
         for proxy in self.of(side) {
             self.begin(fault, proxy);
         }
-        *self.struck.lock().unwrap() = Some(Struck { fault, side, before });
+        *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
-    /// Ends what was struck.
+    /// Ends the injected fault.
     ///
     /// # Panics
     ///
-    /// If it took no effect on a way that it was struck on.
+    /// If it had no effect on a connection that it was injected on.
     pub fn heal(&self) {
-        let Some(Struck { fault, side, before }) = self.struck.lock().unwrap().take() else {
+        let Some(ActiveFault { fault, side, before }) = self.active.lock().unwrap().take() else {
             return;
         };
         for proxy in self.of(side) {
@@ -85,7 +85,7 @@ impl Ways {
     ///
     /// # Panics
     ///
-    /// If none of what they do took effect.
+    /// If none of their faults had an effect.
     pub async fn play(&self, seed: u64, length: Duration) {
         let scripts = [2 * seed, 2 * seed + 1].map(|seed| Script::random(seed, length));
         tokio::join!(self.publisher.play(&scripts[0]), self.subscriber.play(&scripts[1]));
@@ -117,17 +117,17 @@ impl Ways {
             Fault::Throttle => {
                 proxy.inject(proxy::Fault::Throttle { bytes_per_second: BYTES_PER_SECOND });
             }
-            _ => panic!("{fault:?} is none of a way"),
+            _ => panic!("{fault:?} is not a network fault"),
         }
     }
 }
 
-/// How often a fault took effect.
+/// How often a fault had an effect.
 fn count(fault: Fault, hits: Hits) -> u64 {
     match fault {
         Fault::Cut => hits.cut,
         Fault::Reset => hits.reset,
-        Fault::Silence => hits.held_ways,
+        Fault::Silence => hits.held_directions,
         Fault::LostReplies => hits.lost_bytes,
         Fault::Outage => hits.closed_listeners.min(hits.cut),
         Fault::Delay => hits.delayed_chunks,

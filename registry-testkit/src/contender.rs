@@ -7,9 +7,9 @@ use registry_core::{Claim, ErrorKind, Lease, Registry, Result, ServiceName};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
-/// One of several who register, update, renew and withdraw at random, in competition for few ids.
+/// A writer that registers, updates, renews and withdraws at random, in competition for few ids.
 #[derive(Clone, Copy, Debug)]
-pub struct Rival {
+pub struct Contender {
     /// How many ids it competes for.
     pub ids: u8,
     /// How many operations it makes.
@@ -18,8 +18,9 @@ pub struct Rival {
     pub seed: u64,
 }
 
-impl Rival {
-    /// Does all it has to. Gives what was acknowledged, and counts what failed and was repeated.
+impl Contender {
+    /// Makes all its operations. Returns the acknowledged leases, and counts the calls that failed and
+    /// were retried.
     pub async fn run(
         self,
         store: &dyn Registry,
@@ -33,7 +34,7 @@ impl Rival {
             match random.u8(0..10) {
                 0..=4 => {
                     let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
-                    match again(failures, || store.register(&one, &claim)).await {
+                    match retry_counted(failures, || store.register(&one, &claim)).await {
                         Ok(lease) => {
                             acknowledged.push(lease.clone());
                             held.push((claim, lease));
@@ -46,7 +47,7 @@ impl Rival {
                     let (claim, lease) = &mut held[n];
                     let claim = claim.with_takeover(false);
                     let update = lease.instance().clone().with_weight(random.u32(..));
-                    match again(failures, || store.register(&update, &claim)).await {
+                    match retry_counted(failures, || store.register(&update, &claim)).await {
                         Ok(updated) => {
                             acknowledged.push(updated.clone());
                             *lease = updated;
@@ -56,13 +57,13 @@ impl Rival {
                 }
                 7 if !held.is_empty() => {
                     let (_, lease) = &held[random.usize(..held.len())];
-                    if let Err(error) = again(failures, || store.keep_alive(lease)).await {
+                    if let Err(error) = retry_counted(failures, || store.keep_alive(lease)).await {
                         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
                     }
                 }
                 _ if !held.is_empty() => {
                     let (_, lease) = held.swap_remove(random.usize(..held.len()));
-                    again(failures, || store.deregister(&lease)).await.unwrap();
+                    retry_counted(failures, || store.deregister(&lease)).await.unwrap();
                 }
                 _ => {}
             }
@@ -72,8 +73,8 @@ impl Rival {
     }
 }
 
-/// Repeats a call that a cut connection fails, and counts that.
-pub async fn again<T, F: Future<Output = Result<T>>>(
+/// Retries a call that a cut connection fails, and counts the failures.
+pub async fn retry_counted<T, F: Future<Output = Result<T>>>(
     failures: &AtomicUsize,
     call: impl Fn() -> F,
 ) -> Result<T> {

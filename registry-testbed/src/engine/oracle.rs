@@ -1,5 +1,6 @@
-//! A witness of all that a store ever said of a service: what a view's updates are held against.
+//! The reference history of a service, read from the store directly: the updates of a view must equal it.
 
+use crate::lag::Deadline;
 use futures_util::StreamExt;
 use registry_core::{Cursor, ErrorKind, Instances, Registry, ServiceName, Snapshot};
 use registry_testkit::case::try_again;
@@ -8,17 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 /// A service at each revision that changed it, as read directly.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Log {
+pub(super) struct History {
     states: BTreeMap<u64, Instances>,
-    /// Whether the history came to an end that no other could be told from.
+    /// Whether the store lost its history, so that there is nothing to compare with.
     broken: bool,
 }
 
-impl Log {
+impl History {
     /// The service at `revision`.
     pub(super) fn at(&self, revision: u64) -> Option<&Instances> {
         self.states.range(..=revision).next_back().map(|(_, instances)| instances)
@@ -29,38 +29,38 @@ impl Log {
     }
 }
 
-/// Reads along, directly, from when it was called.
+/// A task that records every revision of a service, from when it was started.
 #[derive(Debug)]
-pub(super) struct Witness {
-    log: watch::Receiver<Log>,
+pub(super) struct Oracle {
+    history: watch::Receiver<History>,
     task: JoinHandle<()>,
 }
 
-impl Witness {
-    pub(super) async fn call(direct: Arc<dyn Registry>, service: &ServiceName) -> Self {
+impl Oracle {
+    pub(super) async fn start(direct: Arc<dyn Registry>, service: &ServiceName) -> Self {
         let snapshot = try_again(|| direct.load(service)).await.unwrap();
-        let (writer, log) = watch::channel(Log::default());
+        let (writer, history) = watch::channel(History::default());
         let service = service.clone();
         let task = tokio::spawn(read(direct, service, snapshot, writer));
-        Self { log, task }
+        Self { history, task }
     }
 
-    /// What it saw up to `revision`, if the store has one history.
+    /// The history up to `revision`, unless the store lost it.
     ///
     /// # Panics
     ///
-    /// If it does not get there in `limit`.
-    pub(super) async fn testify(&self, revision: u64, limit: Duration) -> Option<Log> {
-        let mut seen = self.log.clone();
-        let seen = timeout(limit, seen.wait_for(|log| log.reaches(revision))).await;
-        let log = seen.expect("the witness reads on").expect("the witness lives").clone();
+    /// If the task does not reach it by the deadline.
+    pub(super) async fn history_up_to(&self, revision: u64, deadline: Deadline) -> Option<History> {
+        let mut seen = self.history.clone();
+        let seen = deadline.timeout(seen.wait_for(|history| history.reaches(revision))).await;
+        let history = seen.expect("the oracle keeps up").expect("the oracle runs").clone();
         self.task.abort();
-        Some(log).filter(|log| !log.broken)
+        Some(history).filter(|history| !history.broken)
     }
 
-    /// How many revisions changed the service so far.
+    /// How many revisions have changed the service so far.
     pub(super) fn changes(&self) -> usize {
-        self.log.borrow().states.len() - 1
+        self.history.borrow().states.len() - 1
     }
 }
 
@@ -68,11 +68,11 @@ async fn read(
     direct: Arc<dyn Registry>,
     service: ServiceName,
     mut state: Snapshot,
-    log: watch::Sender<Log>,
+    history: watch::Sender<History>,
 ) {
     let note = |state: &Snapshot| {
         let (revision, instances) = (state.cursor().revision().get(), state.instances().clone());
-        log.send_modify(|log| drop(log.states.insert(revision, instances)));
+        history.send_modify(|history| drop(history.states.insert(revision, instances)));
     };
     note(&state);
     let mut cursor: Cursor = state.cursor().clone();
@@ -92,7 +92,7 @@ async fn read(
             },
         };
         if ended.kind() != ErrorKind::Unavailable {
-            log.send_modify(|log| log.broken = true);
+            history.send_modify(|history| history.broken = true);
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await; // a pause between two tries

@@ -1,7 +1,7 @@
 //! How nodes become a cluster.
 
-use super::super::network::Doors;
-use super::super::talk::{order, say, settle};
+use super::super::command::{must_send, send, wait_for};
+use super::super::network::Listeners;
 use super::super::words;
 use super::{PRIMARIES, RedisCluster, SLOTS};
 use crate::servers::ServerError;
@@ -9,39 +9,43 @@ use futures_util::future::FutureExt;
 use std::io;
 use std::net::SocketAddr;
 
-/// What a node is told, so that clients and other nodes come to its doors and it is known at theirs.
-pub(super) fn announced(node: u8, clients: &Doors, bus: &Doors) -> io::Result<Vec<String>> {
-    let (door, bus) = (clients.door(node)?, bus.door(node)?.port());
+/// What a node is told, so that clients and other nodes come to its addresses and it is known at theirs.
+pub(super) fn announce_arguments(
+    node: u8,
+    clients: &Listeners,
+    bus: &Listeners,
+) -> io::Result<Vec<String>> {
+    let (listener, bus) = (clients.address(node)?, bus.address(node)?.port());
     let more = format!(
         "--cluster-announce-ip {} --cluster-announce-port {} --cluster-announce-bus-port {bus}",
-        door.ip(),
-        door.port()
+        listener.ip(),
+        listener.port()
     );
     Ok([clients.arguments(node)?, words(&more)].concat())
 }
 
 impl RedisCluster {
     /// Makes a cluster of the nodes.
-    pub(super) async fn introduce(&self, buses: &[SocketAddr]) -> Result<(), ServerError> {
+    pub(super) async fn form(&self, buses: &[SocketAddr]) -> Result<(), ServerError> {
         for (epoch, node) in (1..).zip(&self.nodes) {
-            order(&node.address(), &format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await?;
+            must_send(&node.address(), &format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await?;
         }
         let first = self.address(0);
-        let buses = self.ways.as_ref().map_or(buses, |ways| ways.bus.doors());
+        let buses = self.networks.as_ref().map_or(buses, |networks| networks.bus.addresses());
         for (node, bus) in buses.iter().enumerate().skip(1) {
-            let address = self.named_address(node);
+            let address = self.announced_address(node);
             let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
             let bus = bus.port();
-            order(&first, &format!("CLUSTER MEET {host} {port} {bus}")).await?;
+            must_send(&first, &format!("CLUSTER MEET {host} {port} {bus}")).await?;
         }
         for (n, node) in self.nodes[..PRIMARIES].iter().enumerate() {
             let (start, end) = (n * SLOTS / PRIMARIES, (n + 1) * SLOTS / PRIMARIES - 1);
-            order(&node.address(), &format!("CLUSTER ADDSLOTSRANGE {start} {end}")).await?;
+            must_send(&node.address(), &format!("CLUSTER ADDSLOTSRANGE {start} {end}")).await?;
         }
-        settle("see the nodes know of each other", || {
+        wait_for("see the nodes know of each other", || {
             async {
                 for node in &self.nodes {
-                    let seen = say(&node.address(), "CLUSTER NODES").await?;
+                    let seen = send(&node.address(), "CLUSTER NODES").await?;
                     if seen.matches(" connected").count() < self.nodes.len()
                         || seen.contains("handshake")
                     {
@@ -55,24 +59,24 @@ impl RedisCluster {
         .await?;
         for n in 0..PRIMARIES {
             let (primary, replica) = (self.id(n).await?, self.address(PRIMARIES + n));
-            order(&replica, &format!("CLUSTER REPLICATE {primary}")).await?;
+            must_send(&replica, &format!("CLUSTER REPLICATE {primary}")).await?;
         }
-        settle("see the replicas in step", || {
+        wait_for("see the replicas in step", || {
             async {
                 for node in &self.nodes {
-                    let info = say(&node.address(), "CLUSTER INFO").await?;
+                    let info = send(&node.address(), "CLUSTER INFO").await?;
                     if !info.contains("cluster_state:ok") {
                         return Err(info);
                     }
                 }
                 for node in &self.nodes[..PRIMARIES] {
-                    let seen = say(&node.address(), "INFO replication").await?;
+                    let seen = send(&node.address(), "INFO replication").await?;
                     if !seen.contains("state=online") {
                         return Err(seen);
                     }
                 }
                 for node in &self.nodes {
-                    let seen = say(&node.address(), "CLUSTER NODES").await?;
+                    let seen = send(&node.address(), "CLUSTER NODES").await?;
                     let replicas = seen.lines().filter(|line| line.contains("slave")).count();
                     if replicas != self.nodes.len() - PRIMARIES {
                         return Err(seen);

@@ -1,8 +1,8 @@
-//! One direction of a connection: a reader, a queue of what is on its way, and a writer.
+//! One direction of a connection: a reader, a queue, and a writer.
 
 use super::control::{Control, End};
 use super::fault::Fault;
-use super::relay::{Link, wait_until_thawed};
+use super::relay::{Link, wait_until_unfrozen};
 use fastrand::Rng;
 use std::convert::Infallible;
 use std::future::pending;
@@ -14,21 +14,21 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How much is read at once.
+/// The most bytes that one read takes.
 const CHUNK: usize = 16 * 1024;
 
-/// How many chunks may be on their way: 4 MiB.
+/// The most chunks in the queue: 4 MiB.
 const QUEUE: usize = 256;
 
-/// How often a second a throttled connection passes something on.
-const BEATS: u32 = 50;
+/// How often a throttled connection writes, per second.
+const TICKS_PER_SECOND: u32 = 50;
 
-/// How many pieces of a chunk are apart, and how far.
-const APART: (usize, Duration) = (32, Duration::from_millis(1));
+/// How many pieces of a chunk have a pause between them, and how long it is.
+const PIECE_SPACING: (usize, Duration) = (32, Duration::from_millis(1));
 
-/// Which way it goes.
+/// The direction of a stream of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     Requests,
     Replies,
 }
@@ -41,11 +41,16 @@ struct Chunk {
     due: Option<(Instant, u64)>,
 }
 
-/// Passes on what comes one way, until its end has arrived or it cannot be written.
-pub(super) async fn pass(from: ReadHalf<'_>, to: WriteHalf<'_>, link: &Link, way: Way) -> End {
+/// Relays one direction, until its end has arrived or a write fails.
+pub(super) async fn pass(
+    from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
+    link: &Link,
+    direction: Direction,
+) -> End {
     let (queue, chunks) = mpsc::channel(QUEUE);
-    let mut reading = pin!(Reader::new(from, link, way).run(queue));
-    let mut writing = pin!(Writer::new(to, link, way).run(chunks));
+    let mut reading = pin!(Reader::new(from, link, direction).run(queue));
+    let mut writing = pin!(Writer::new(to, link, direction).run(chunks));
     tokio::select! {
         end = &mut writing => return end,
         () = &mut reading => {}
@@ -61,8 +66,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(from: ReadHalf<'a>, link: &'a Link, way: Way) -> Self {
-        let random = Rng::with_seed(link.number * 2 + u64::from(way == Way::Replies));
+    fn new(from: ReadHalf<'a>, link: &'a Link, direction: Direction) -> Self {
+        let random = Rng::with_seed(link.number * 2 + u64::from(direction == Direction::Replies));
         Self { from, link, control: link.control.subscribe(), random }
     }
 
@@ -83,7 +88,7 @@ impl<'a> Reader<'a> {
         loop {
             if self.control.borrow_and_update().fault == Fault::Blackhole {
                 tokio::select! {
-                    () = wait_until_thawed(&mut self.control) => {}
+                    () = wait_until_unfrozen(&mut self.control) => {}
                     never = count_held(&mut self.from, self.link) => match never {},
                 }
                 continue;
@@ -100,7 +105,7 @@ impl<'a> Reader<'a> {
         let control = self.control.borrow();
         let Fault::Delay { each, jitter } = control.fault else { return None };
         if n > 0 {
-            self.link.tally.add(|hits| {
+            self.link.counter.add(|hits| {
                 hits.delayed_chunks += 1;
                 hits.delayed_bytes += n as u64;
             });
@@ -110,10 +115,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Counts this way once there is something to read.
+/// Counts this direction once there is something to read.
 async fn count_held(from: &mut ReadHalf<'_>, link: &Link) -> Infallible {
     if let Ok(1..) = from.peek(&mut [0]).await {
-        link.tally.add(|hits| hits.held_ways += 1);
+        link.counter.add(|hits| hits.held_directions += 1);
     }
     pending().await
 }
@@ -121,7 +126,7 @@ async fn count_held(from: &mut ReadHalf<'_>, link: &Link) -> Infallible {
 struct Writer<'a> {
     to: WriteHalf<'a>,
     link: &'a Link,
-    way: Way,
+    direction: Direction,
     control: watch::Receiver<Control>,
     /// Until when a throttled connection is busy.
     busy_until: Instant,
@@ -130,9 +135,9 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(to: WriteHalf<'a>, link: &'a Link, way: Way) -> Self {
+    fn new(to: WriteHalf<'a>, link: &'a Link, direction: Direction) -> Self {
         let control = link.control.subscribe();
-        Self { to, link, way, control, busy_until: Instant::now(), left: None }
+        Self { to, link, direction, control, busy_until: Instant::now(), left: None }
     }
 
     async fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> End {
@@ -153,20 +158,22 @@ impl<'a> Writer<'a> {
             }
         }
         // The end of a stream is not written, and must be held up too.
-        wait_until_thawed(&mut self.control).await;
+        wait_until_unfrozen(&mut self.control).await;
     }
 
     /// Writes a chunk, as the fault of the moment has it. Fails if that ends the connection.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        if self.way == Way::Requests {
-            self.link.control.send_if_modified(|control| control.look_at(bytes));
+        if self.direction == Direction::Requests {
+            self.link.control.send_if_modified(|control| control.match_trigger(bytes));
         }
         let (mut rest, mut pieces) = (bytes, 0);
         while !rest.is_empty() {
             let now = self.control.borrow_and_update().clone();
             // One that is cut passes nothing more, whatever is healed meanwhile.
-            if self.way == Way::Replies && (now.is_deaf || now.ends != self.link.ends) {
-                self.link.tally.add(|hits| hits.lost_bytes += rest.len() as u64);
+            if self.direction == Direction::Replies
+                && (now.drops_replies || now.ends != self.link.ends)
+            {
+                self.link.counter.add(|hits| hits.lost_bytes += rest.len() as u64);
                 return Ok(());
             }
             let piece = &rest[..self.piece(&now, rest.len())?];
@@ -174,7 +181,7 @@ impl<'a> Writer<'a> {
                 continue;
             }
             if pieces == 0 && matches!(now.fault, Fault::Slice { .. }) && piece.len() < rest.len() {
-                self.link.tally.add(|hits| hits.sliced_chunks += 1);
+                self.link.counter.add(|hits| hits.sliced_chunks += 1);
             }
             let n = tokio::select! {
                 biased;
@@ -190,7 +197,9 @@ impl<'a> Writer<'a> {
     /// How many of `rest` bytes are to be written at once.
     fn piece(&mut self, now: &Control, rest: usize) -> Result<usize, End> {
         let most = match now.fault {
-            Fault::Throttle { bytes_per_second } => (bytes_per_second / BEATS).max(1) as usize,
+            Fault::Throttle { bytes_per_second } => {
+                (bytes_per_second / TICKS_PER_SECOND).max(1) as usize
+            }
             Fault::Slice { bytes } => bytes.max(1),
             fault => match self.cut(fault) {
                 Some((bytes, end)) => {
@@ -207,11 +216,13 @@ impl<'a> Writer<'a> {
         Ok(rest.min(most))
     }
 
-    /// After how many bytes this way is cut by `fault`, if it is, and how that ends the connection.
+    /// After how many bytes this direction is cut by `fault`, if it is, and how that ends the connection.
     fn cut(&self, fault: Fault) -> Option<(usize, End)> {
-        match (fault, self.way) {
-            (Fault::CutAfter { bytes }, Way::Replies) => Some((bytes, End::HalfReply)),
-            (Fault::CutRequestsAfter { bytes }, Way::Requests) => Some((bytes, End::HalfRequest)),
+        match (fault, self.direction) {
+            (Fault::CutAfter { bytes }, Direction::Replies) => Some((bytes, End::HalfReply)),
+            (Fault::CutRequestsAfter { bytes }, Direction::Requests) => {
+                Some((bytes, End::HalfRequest))
+            }
             _ => None,
         }
     }
@@ -220,7 +231,7 @@ impl<'a> Writer<'a> {
     async fn is_time(&mut self, fault: Fault, piece: &[u8]) -> bool {
         match fault {
             Fault::Blackhole => {
-                wait_until_thawed(&mut self.control).await;
+                wait_until_unfrozen(&mut self.control).await;
                 false
             }
             Fault::Throttle { bytes_per_second } => {
@@ -233,7 +244,7 @@ impl<'a> Writer<'a> {
                     () = sleep_until(until) => {}
                 }
                 self.busy_until = until;
-                self.link.tally.add(|hits| hits.throttled_bytes += u64::from(n));
+                self.link.counter.add(|hits| hits.throttled_bytes += u64::from(n));
                 true
             }
             _ => true,
@@ -242,7 +253,7 @@ impl<'a> Writer<'a> {
 
     /// What follows a piece of `n` bytes, the how manieth of its chunk it was.
     async fn after(&mut self, fault: Fault, n: usize, pieces: usize) -> Result<(), End> {
-        let (many, apart) = APART;
+        let (many, apart) = PIECE_SPACING;
         match fault {
             Fault::Slice { .. } if pieces <= many => sleep(apart).await,
             Fault::Slice { .. } => yield_now().await,

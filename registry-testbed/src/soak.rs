@@ -1,16 +1,16 @@
-//! A long random run on a store whose connections are disturbed, held against the laws.
+//! A long random run on a store whose connections are disturbed, checked against the laws.
 //!
-//! The scenarios of the kit ask one question each. This asks for everything at once and for long: writers
-//! that compete for few ids, readers that are cut and resume, and one reader beside them on a connection
-//! that nobody disturbs, whose history is what all others must have seen.
+//! A scenario of the kit tests one clause. This tests all at once and for long: writers compete for few ids,
+//! readers are cut and resume, and one reader on an undisturbed connection records the history that all
+//! others must have seen.
 
 use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::future::{join_all, join3};
 use registry_core::{Batch, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch};
 use registry_testkit::case::{LONG, id, instance, service, within};
+use registry_testkit::contender::{Contender, retry_counted};
 use registry_testkit::laws::{History, Reader, check};
-use registry_testkit::rival::{Rival, again};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,44 +29,44 @@ const OPERATIONS: usize = 150;
 /// How long one round may take.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// What a run is made of.
+/// A soak run.
 #[allow(missing_debug_implementations)]
-pub struct Endurance<D> {
+pub struct Soak<D> {
     /// The store, on a connection that is disturbed.
     pub disturbed: Arc<dyn Registry>,
-    /// The same store, on one that is not, unless it is the store itself that is disturbed.
+    /// The same store, on an undisturbed connection, unless the store itself is disturbed.
     pub direct: Arc<dyn Registry>,
     /// Disturbs the connections, or the store, once.
     pub disturb: D,
-    /// How many changes to see and check, at least.
+    /// The least number of changes to see and check.
     pub changes: usize,
-    /// Decides what is done, and about when.
+    /// The seed of all operations and of their rough timing.
     pub seed: u64,
 }
 
-/// What a run came to.
+/// The result of a soak run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Endured {
-    /// Changes that were seen by the undisturbed reader, and checked.
+pub struct SoakReport {
+    /// Changes that the undisturbed reader saw, all checked.
     pub changes: usize,
     /// How often the connections were disturbed.
     pub disturbances: usize,
-    /// How often a call failed or a watch was cut by that.
+    /// How often a disturbance failed a call or cut a watch.
     pub failures: usize,
-    /// How often that happened to the undisturbed reader and its calls.
+    /// The same for the undisturbed reader and its calls.
     pub direct_failures: usize,
 }
 
-impl<D: Fn()> Endurance<D> {
+impl<D: Fn()> Soak<D> {
     /// Runs it, each round on a service of its own.
     ///
     /// # Panics
     ///
     /// If a law does not hold, an error is of a kind that a cut connection does not explain, or a round
     /// takes too long. The message has the seed.
-    pub async fn run(&self) -> Endured {
-        let mut total = Endured::default();
+    pub async fn run(&self) -> SoakReport {
+        let mut total = SoakReport::default();
         for round in 0.. {
             let run = tokio::time::timeout(ROUND, self.round(round)).await;
             let seen = run.unwrap_or_else(|_| panic!("round {round} of {} hangs", self.seed));
@@ -81,26 +81,27 @@ impl<D: Fn()> Endurance<D> {
         total
     }
 
-    async fn round(&self, round: u64) -> Endured {
-        let name = service(&format!("endurance-{round}"));
+    async fn round(&self, round: u64) -> SoakReport {
+        let name = service(&format!("soak-{round}"));
         let mut random = Rng::with_seed(self.seed ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (failures, direct_failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let start = again(&direct_failures, || self.direct.load(&name)).await.unwrap();
+        let start = retry_counted(&direct_failures, || self.direct.load(&name)).await.unwrap();
 
         let seeds: Vec<u64> = (0..WRITERS + READERS).map(|_| random.u64(..)).collect();
         let (writers, readers) = seeds.split_at(WRITERS);
         let writing = async {
-            let rival = |seed: &u64| Rival { ids: IDS, operations: OPERATIONS, seed: *seed };
+            let contender =
+                |seed: &u64| Contender { ids: IDS, operations: OPERATIONS, seed: *seed };
             let writing =
-                writers.iter().map(|seed| rival(seed).run(&*self.disturbed, &name, &failures));
+                writers.iter().map(|seed| contender(seed).run(&*self.disturbed, &name, &failures));
             let acknowledged = join_all(writing).await.concat();
             let end = Claim::new(LONG).unwrap();
             let last = instance(&name, "end");
-            again(&direct_failures, || self.direct.register(&last, &end)).await.unwrap();
-            let load = again(&direct_failures, || self.direct.load(&name));
+            retry_counted(&direct_failures, || self.direct.register(&last, &end)).await.unwrap();
+            let load = retry_counted(&direct_failures, || self.direct.load(&name));
             (acknowledged, load.await.unwrap())
         };
-        let canonical = self.whole(&name, &start, &direct_failures);
+        let canonical = self.read_canonical(&name, &start, &direct_failures);
         let reading = readers.iter().map(|seed| self.read(&name, &start, *seed, &failures));
         let mut work = pin!(join3(canonical, writing, join_all(reading)));
         let mut disturbances = 0;
@@ -122,11 +123,11 @@ impl<D: Fn()> Endurance<D> {
         }
         let [failures, direct_failures] =
             [&failures, &direct_failures].map(|count| count.load(Ordering::Relaxed));
-        Endured { changes, disturbances, failures, direct_failures }
+        SoakReport { changes, disturbances, failures, direct_failures }
     }
 
-    /// All that comes, to the end.
-    async fn whole(
+    /// Reads all batches to the end, on the undisturbed connection.
+    async fn read_canonical(
         &self,
         name: &ServiceName,
         start: &Snapshot,
@@ -134,7 +135,8 @@ impl<D: Fn()> Endurance<D> {
     ) -> Vec<Batch> {
         let (mut batches, mut cursor) = (Vec::new(), start.cursor().clone());
         loop {
-            let mut watch = again(failures, || self.direct.watch(name, &cursor)).await.unwrap();
+            let mut watch =
+                retry_counted(failures, || self.direct.watch(name, &cursor)).await.unwrap();
             while read_one(&mut watch, &mut batches, failures).await {
                 if batches.last().is_some_and(is_end) {
                     return batches;
@@ -144,7 +146,7 @@ impl<D: Fn()> Endurance<D> {
         }
     }
 
-    /// Reads to the end, over all cuts.
+    /// Reads all batches to the end, resuming after each cut.
     async fn read(
         &self,
         name: &ServiceName,
@@ -156,7 +158,8 @@ impl<D: Fn()> Endurance<D> {
         let mut reader = Reader { start: start.clone(), batches: Vec::new() };
         let mut cursor = start.cursor().clone();
         loop {
-            let mut watch = again(failures, || self.disturbed.watch(name, &cursor)).await.unwrap();
+            let mut watch =
+                retry_counted(failures, || self.disturbed.watch(name, &cursor)).await.unwrap();
             for _ in 0..random.u16(1..300) {
                 if !read_one(&mut watch, &mut reader.batches, failures).await {
                     break;
@@ -170,7 +173,7 @@ impl<D: Fn()> Endurance<D> {
     }
 }
 
-/// Reads one more batch. Not if the watch was cut, which is counted.
+/// Reads one more batch. Returns false, and counts a failure, if the watch was cut.
 async fn read_one(watch: &mut Watch, batches: &mut Vec<Batch>, failures: &AtomicUsize) -> bool {
     match within(watch.next()).await.expect("a watch has no bare end") {
         Ok(batch) => {

@@ -1,0 +1,278 @@
+//! What the tests of the suite share: registrations, observed views, and the checks at the end.
+
+use super::event_log::EventLog;
+use super::observer::{
+    AllowedLoss, ExpectedInstances, Observed, Observer, Replica, check, ids, summary, with_data,
+};
+use super::oracle::Oracle;
+use super::{Environment, Side, SuiteOptions};
+use crate::lag::{Deadline, Lag};
+use futures_util::StreamExt;
+use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
+use registry_engine::{Discovery, Registration, View};
+use registry_testkit::case::{instance, retry, service};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One service in an environment.
+pub(super) struct Fixture {
+    pub(super) environment: Arc<dyn Environment>,
+    pub(super) options: SuiteOptions,
+    pub(super) service: ServiceName,
+    pub(super) owners: Vec<Registration>,
+    pub(super) observers: Vec<Observer>,
+    pub(super) oracle: Oracle,
+    expected: ExpectedInstances,
+    /// Whether the store keeps its history.
+    one_history: bool,
+    pub(super) log: EventLog,
+    pub(super) lag: Lag,
+    /// Leases of instances that no registration keeps: registered directly, for long.
+    direct_leases: Vec<Lease>,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.log.print_if_panicking();
+    }
+}
+
+/// What was observed until the end.
+pub(super) struct Outcome {
+    /// What each view showed.
+    pub(super) seen: Vec<Observed>,
+    /// What the updates of each view built.
+    pub(super) replicas: Vec<Replica>,
+}
+
+impl Fixture {
+    /// A fixture without instances, on a store that keeps its history.
+    pub(super) async fn new(
+        environment: Arc<dyn Environment>,
+        options: SuiteOptions,
+        lag: Lag,
+    ) -> Self {
+        Self::with_history(environment, options, lag, true).await
+    }
+
+    /// A fixture without instances, on a store that keeps its history or loses it.
+    pub(super) async fn with_history(
+        environment: Arc<dyn Environment>,
+        options: SuiteOptions,
+        lag: Lag,
+        one_history: bool,
+    ) -> Self {
+        let service = service("user.rpc");
+        let oracle = Oracle::start(environment.direct(), &service).await;
+        let (owners, observers, direct_leases) = (Vec::new(), Vec::new(), Vec::new());
+        let (expected, log) = (ExpectedInstances::default(), EventLog::new(lag.clone()));
+        Self {
+            environment,
+            options,
+            service,
+            owners,
+            observers,
+            oracle,
+            expected,
+            one_history,
+            log,
+            lag,
+            direct_leases,
+        }
+    }
+
+    /// The registry over the connection of a side.
+    pub(super) fn registry(&self, side: Side) -> Arc<dyn Registry> {
+        self.environment.registry(side)
+    }
+
+    /// Keeps an instance registered, over the publishers' connection.
+    pub(super) async fn register(&mut self, id: &str) {
+        let owner = self.start(id).await.unwrap();
+        self.log.follow(&owner);
+        self.owners.push(owner);
+    }
+
+    /// Starts a registration that the caller keeps.
+    pub(super) async fn start(&self, id: &str) -> Result<Registration> {
+        let (node, options) = (instance(&self.service, id), self.options.registration());
+        let start = Registration::start(self.registry(Side::Publisher), node, options);
+        self.lag.timeout(2 * self.options.recovery(), start).await.expect("a start ends in time")
+    }
+
+    /// Observes the service over the subscribers' connection.
+    pub(super) fn observe(&mut self, loss: AllowedLoss) {
+        let view = self.view();
+        self.add_observer("the subscriber", view, loss);
+    }
+
+    /// Observes the service over the direct connection.
+    pub(super) fn observe_directly(&mut self, loss: AllowedLoss) {
+        let discovery = Discovery::new(self.environment.direct(), self.options.discovery());
+        self.add_observer("the direct view", discovery.view(&self.service), loss);
+    }
+
+    /// A new view over the subscribers' connection.
+    pub(super) fn view(&self) -> View {
+        let registry = self.registry(Side::Subscriber);
+        Discovery::new(registry, self.options.discovery()).view(&self.service)
+    }
+
+    fn add_observer(&mut self, name: &'static str, view: View, loss: AllowedLoss) {
+        let (expected, one_history) = (self.expected.clone(), self.one_history);
+        self.observers.push(Observer::new(
+            name,
+            view,
+            expected,
+            loss,
+            one_history,
+            self.log.clone(),
+        ));
+    }
+
+    /// Waits until all views show what the store lists. From now on they must show the owners' instances.
+    pub(super) async fn start_checks(&self) {
+        self.converge(self.options.recovery()).await;
+        for owner in &self.owners {
+            self.expected.insert(owner.instance().id());
+        }
+    }
+
+    /// Views need not show an instance any more: it is about to be stopped.
+    pub(super) fn stop_expecting(&self, id: &InstanceId) {
+        self.expected.remove(id);
+    }
+
+    /// Registers an instance directly and for long, so that the service changes.
+    pub(super) async fn register_directly(&mut self, id: &str) {
+        let (guest, direct) = (instance(&self.service, id), self.environment.direct());
+        let claim = Claim::new(registry_testkit::case::LONG).unwrap();
+        self.direct_leases.push(retry(|| direct.register(&guest, &claim)).await);
+    }
+
+    /// Registers an instance over the publishers' connection, as a process that then crashes.
+    pub(super) async fn register_and_crash(&mut self, id: &str) {
+        let (dead, registry) = (instance(&self.service, id), self.registry(Side::Publisher));
+        let claim = Claim::new(self.options.ttl()).unwrap();
+        self.direct_leases.push(retry(|| registry.register(&dead, &claim)).await);
+    }
+
+    /// Expects the instances no more that no registration keeps.
+    pub(super) fn forget_direct_leases(&mut self) {
+        self.direct_leases.clear();
+    }
+
+    /// Updates the data of an owner's instance, which takes as long as the store is away.
+    pub(super) async fn update(&self, owner: usize, data: &str) {
+        let owner = &self.owners[owner];
+        let update = owner.update(with_data(owner.instance(), data));
+        update.await.expect("the store takes it in the end");
+    }
+
+    /// What the store lists, read directly.
+    pub(super) async fn listed(&self) -> Instances {
+        let direct = self.environment.direct();
+        retry(|| direct.load(&self.service)).await.instances().clone()
+    }
+
+    /// Waits until registrations and views have recovered, for `limit` in all.
+    pub(super) async fn converge(&self, limit: Duration) {
+        let deadline = self.lag.deadline(limit);
+        for owner in &self.owners {
+            let mut states = owner.statuses();
+            let active =
+                async { while !states.next().await.expect("it is not stopped").is_active() {} };
+            let outcome = deadline.timeout(active).await;
+            assert!(outcome.is_ok(), "after {limit:?} it is not active: {owner:?}");
+        }
+        for observer in &self.observers {
+            self.view_converges(observer.name, &observer.view, &deadline).await;
+        }
+        for owner in &self.owners {
+            assert!(owner.status().is_active(), "it was active, and is not: {owner:?}");
+        }
+    }
+
+    /// Waits until a view shows what the store lists, and the store lists what it should.
+    pub(super) async fn view_converges(&self, name: &str, view: &View, deadline: &Deadline) {
+        let mut view = view.clone();
+        let mut listed = self.listed().await;
+        let converged = async {
+            loop {
+                {
+                    let state = view.state();
+                    let same = *state.instances() == listed && state.retained().is_empty();
+                    if same && state.status().is_live() && self.are_those_expected(&listed) {
+                        return;
+                    }
+                }
+                view.changed().await;
+                listed = self.listed().await;
+            }
+        };
+        let outcome = deadline.timeout(converged).await;
+        assert!(
+            outcome.is_ok(),
+            "{name} does not converge: {}, and the store lists {:?}",
+            summary(&view.state()),
+            ids(&self.listed().await),
+        );
+    }
+
+    /// Whether these are the owners' instances, as last updated, and those registered directly.
+    fn are_those_expected(&self, listed: &Instances) -> bool {
+        let owned: Vec<Instance> = self.owners.iter().map(Registration::instance).collect();
+        let is_owned = |instance: &Instance| owned.iter().any(|own| own.id() == instance.id());
+        let is_direct =
+            |id: &InstanceId| self.direct_leases.iter().any(|lease| lease.instance().id() == id);
+        let direct_leases = listed.iter().filter(|instance| !is_owned(instance));
+        // A store that loses its data loses them for good.
+        let all_direct = !self.one_history || {
+            let awaited = self.direct_leases.iter().filter(|lease| !is_owned(lease.instance()));
+            awaited.count() == direct_leases.clone().count()
+        };
+        all_direct
+            && direct_leases.map(Instance::id).all(is_direct)
+            && owned.iter().all(|own| listed.find(own.id().as_str()) == Some(own))
+    }
+
+    /// Makes the checks that end every test: all have recovered, and nothing is left behind.
+    pub(super) async fn finish(mut self) -> Outcome {
+        let limit = self.options.recovery();
+        self.converge(limit).await;
+        let direct = self.environment.direct();
+        for owner in std::mem::take(&mut self.owners) {
+            self.expected.remove(owner.instance().id());
+            let stop =
+                self.lag.timeout(2 * limit, owner.stop()).await.expect("a stop ends in time");
+            stop.expect("a store that is well acknowledges a stop");
+        }
+        for lease in std::mem::take(&mut self.direct_leases) {
+            retry(|| direct.deregister(&lease)).await;
+        }
+        let left = self.listed().await;
+        assert!(left.is_empty(), "all were stopped, and some are left: {left:?}");
+        if self.options.traits.paused_clock {
+            // After trouble a view retains even these for a ttl. That depends on no store, and takes
+            // time on a real clock.
+            self.converge(limit).await;
+        }
+        let (mut seen, mut replicas) = (Vec::new(), Vec::new());
+        for observer in std::mem::take(&mut self.observers) {
+            observer.reaches(&left, self.lag.deadline(limit)).await;
+            let (saw, replica) = observer.finish().await;
+            seen.push(saw);
+            replicas.push(replica);
+        }
+        let last = replicas.iter().map(Replica::revision).max().unwrap_or_default();
+        if self.one_history {
+            let history = self.oracle.history_up_to(last, self.lag.deadline(limit)).await;
+            check(&replicas, history.as_ref());
+        } else {
+            check(&replicas, None);
+        }
+        let left = retry(|| direct.load(&self.service)).await;
+        assert!(left.instances().is_empty(), "something came back: {left:?}");
+        Outcome { seen, replicas }
+    }
+}

@@ -1,0 +1,127 @@
+//! Registrations: they start, restart, compete for an id, and crash.
+
+use super::fixture::Fixture;
+use super::observer::{AllowedLoss, with_data};
+use super::{Fault, Side};
+use futures_util::StreamExt;
+use registry_core::ErrorKind;
+use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
+use registry_testkit::case::{instance, pass, timed, within};
+use tokio::time::Instant;
+
+pub(super) async fn a_restart_of_a_publisher_under_its_old_id_takes_over(mut fixture: Fixture) {
+    fixture.register_and_crash("node-1").await;
+    fixture.observe(AllowedLoss::None);
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    let takeover = fixture.lag.deadline(fixture.options.propagation());
+    fixture.register("node-1").await;
+    takeover.assert_met(); // it did not wait for the ttl
+    fixture.start_checks().await;
+    fixture.forget_direct_leases();
+    pass(fixture.options.expiry()).await; // the old lease ends, which does no harm
+    fixture.finish().await;
+}
+
+pub(super) async fn two_holders_of_one_id_do_not_fight(mut fixture: Fixture) {
+    fixture.register("node-1").await;
+    fixture.observe(AllowedLoss::None);
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    let id = fixture.owners[0].instance().id().clone();
+
+    let node = with_data(instance(&fixture.service, "node-1"), "second");
+    let options = fixture.options.registration();
+    let second = Registration::start(fixture.registry(Side::Publisher), node, options);
+    let second = within(second).await.unwrap();
+    let detection = fixture.options.conflict_detection();
+    let mut states = fixture.owners[0].statuses();
+    let superseded =
+        async { while !matches!(states.next().await, Some(RegistrationStatus::Superseded)) {} };
+    fixture.lag.timeout(detection, superseded).await.expect("the first is told");
+
+    let changes = fixture.oracle.changes();
+    assert!(changes <= 2, "one put each, and there were {changes} changes");
+    pass(3 * fixture.options.ttl()).await;
+    assert_eq!(fixture.oracle.changes(), changes, "nobody fights");
+    assert!(second.status().is_active(), "{second:?}");
+    let first = fixture.owners[0].status();
+    assert!(matches!(first, RegistrationStatus::Superseded), "{first:?}");
+    assert_eq!(fixture.listed().await[..], [second.instance()]);
+
+    fixture.stop_expecting(&id);
+    within(second.stop()).await.unwrap();
+    let back = async { while !states.next().await.unwrap().is_active() {} };
+    fixture.lag.timeout(detection, back).await.expect("the first comes back");
+    fixture.start_checks().await;
+    assert!(fixture.oracle.changes() <= 4, "two puts more at most, and a deletion");
+    fixture.finish().await;
+}
+
+pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut fixture: Fixture) {
+    fixture.register("node-1").await;
+    let sent = Instant::now();
+    fixture.register_and_crash("node-2").await;
+    let expiry = fixture.lag.deadline(fixture.options.expiry());
+    fixture.observe(AllowedLoss::None);
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    for observer in &fixture.observers {
+        let mut view = observer.view.clone();
+        let gone = async {
+            while view.state().instances().find("node-2").is_some() {
+                view.changed().await;
+            }
+        };
+        expiry.timeout(gone).await.expect("it is gone by its ttl");
+        let took = sent.elapsed();
+        assert!(took >= fixture.options.ttl(), "it is gone before its ttl, after {took:?}");
+        assert!(view.state().retained().is_empty(), "nothing was wrong with the store");
+    }
+    fixture.forget_direct_leases();
+    fixture.finish().await;
+}
+
+pub(super) async fn a_start_fails_in_time_when_the_store_is_away(mut fixture: Fixture) {
+    fixture.observe(AllowedLoss::None);
+    let limit = fixture.options.short_fault();
+    for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
+        fixture.environment.inject(fault, Side::Publisher, &fixture.service).await;
+        let options =
+            RegistrationOptions { start: Start::Within(limit), ..fixture.options.registration() };
+        let node = instance(&fixture.service, "node-1");
+        let start = Registration::start(fixture.registry(Side::Publisher), node, options);
+        let late = fixture.lag.deadline(limit + fixture.options.propagation());
+        let (took, started) = timed(start).await;
+        let error = started.expect_err("the store is away");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{fault:?}: {error}");
+        assert!(took >= limit, "{fault:?}: it failed after {took:?}");
+        late.assert_met();
+        fixture.environment.heal().await;
+        // What it may have done is undone, and is not done later.
+        fixture.converge(fixture.options.recovery()).await;
+        pass(fixture.options.ttl()).await;
+        fixture.converge(fixture.options.propagation()).await;
+    }
+    fixture.finish().await;
+}
+
+pub(super) async fn a_registration_started_in_the_background_during_an_outage_is_active_after_it(
+    mut fixture: Fixture,
+) {
+    fixture.observe(AllowedLoss::None);
+    fixture.environment.inject(Fault::Outage, Side::Publisher, &fixture.service).await;
+    let options =
+        RegistrationOptions { start: Start::InBackground, ..fixture.options.registration() };
+    let node = instance(&fixture.service, "node-1");
+    let start = Registration::start(fixture.registry(Side::Publisher), node, options);
+    let owner = within(start).await.unwrap();
+    pass(fixture.options.short_fault()).await;
+    let state = owner.status();
+    assert!(matches!(state, RegistrationStatus::Retrying { .. }), "{state:?}");
+    assert!(fixture.listed().await.is_empty());
+    fixture.environment.heal().await;
+    fixture.owners.push(owner);
+    fixture.start_checks().await;
+    fixture.finish().await;
+}

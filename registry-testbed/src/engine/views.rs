@@ -1,0 +1,155 @@
+//! Views: what they show at once, after an outage, and change by change.
+
+use super::fixture::Fixture;
+use super::observer::AllowedLoss;
+use super::{Fault, Side};
+use futures_util::{FutureExt, StreamExt};
+use registry_core::{Change, ErrorKind, Status};
+use registry_engine::Update;
+use registry_testkit::case::{instance, pass, within};
+
+pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fixture: Fixture) {
+    fixture.register("node-1").await;
+    fixture.observe(AllowedLoss::None);
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    let owner = fixture.owners.pop().unwrap();
+    fixture.stop_expecting(owner.instance().id());
+    within(owner.stop()).await.unwrap();
+    for observer in &fixture.observers {
+        let mut view = observer.view.clone();
+        let gone = async {
+            while !view.state().instances().is_empty() {
+                let state = view.state().retained().len();
+                assert_eq!(state, 0, "a withdrawal on a healthy watch is believed");
+                view.changed().await;
+            }
+        };
+        fixture
+            .lag
+            .timeout(fixture.options.propagation(), gone)
+            .await
+            .expect("the last withdrawal is seen at once");
+    }
+    fixture.finish().await;
+}
+
+pub(super) async fn a_drain_is_seen_before_the_removal(mut fixture: Fixture) {
+    fixture.register("node-1").await;
+    fixture.observe(AllowedLoss::None);
+    fixture.start_checks().await;
+    let mut updates = fixture.observers[0].view.updates();
+    assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
+    let owner = fixture.owners.pop().unwrap();
+    let draining = owner.instance().with_status(Status::Draining);
+    fixture.stop_expecting(draining.id());
+    let seen = async {
+        let mut changes = Vec::new();
+        while changes.len() < 2 {
+            match updates.next().await.unwrap() {
+                Update::Batch(batch) => changes.extend(batch.changes.clone()),
+                Update::Reset(state) => panic!("nothing was wrong with the store: {state:?}"),
+            }
+        }
+        changes
+    };
+    let grace = fixture.options.ttl(); // renewed meanwhile
+    let (drained, changes) = within(async { tokio::join!(owner.drain(grace), seen) }).await;
+    drained.unwrap();
+    let gone = Change::Delete(draining.id().clone());
+    assert_eq!(changes, [Change::Put(draining), gone]);
+    assert!(updates.next().now_or_never().is_none(), "and nothing else");
+    fixture.finish().await;
+}
+
+pub(super) async fn a_view_opened_during_an_outage_becomes_live_after_it(mut fixture: Fixture) {
+    fixture.register("node-1").await;
+    fixture.register("node-2").await;
+    fixture.environment.inject(Fault::Outage, Side::Subscriber, &fixture.service).await;
+    fixture.observe(AllowedLoss::None);
+    let not_ready =
+        fixture.observers[0].view.ready(fixture.options.short_fault()).await.unwrap_err();
+    assert_eq!(not_ready.kind(), ErrorKind::Unavailable, "{not_ready}");
+    fixture.environment.heal().await;
+    within(fixture.observers[0].view.ready(fixture.options.recovery())).await.unwrap();
+    fixture.start_checks().await;
+    fixture.finish().await;
+}
+
+pub(super) async fn updates_fold_to_the_stored_state(mut fixture: Fixture) {
+    const UPDATES: usize = 12;
+    for n in 1..=3 {
+        fixture.register(&format!("node-{n}")).await;
+    }
+    fixture.observe(AllowedLoss::None);
+    fixture.observe(AllowedLoss::None);
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    let faults = [Fault::Cut, Fault::Outage, Fault::LostReplies, Fault::Compaction];
+    for (n, fault) in faults.into_iter().enumerate() {
+        let side = Side::Subscriber;
+        let hit = fixture.options.faults.iter().any(|(other, on)| {
+            *other == fault && (!fault.is_network_fault() || on.contains(&side))
+        });
+        if !hit {
+            continue;
+        }
+        write(&fixture, UPDATES, &format!("before-{fault}")).await;
+        fixture.environment.inject(fault, side, &fixture.service).await;
+        write(&fixture, UPDATES, &format!("during-{fault}")).await;
+        fixture.register_directly(&format!("guest-{n}")).await;
+        pass(fixture.options.brief_fault()).await;
+        fixture.environment.heal().await;
+        write(&fixture, UPDATES, &format!("after-{fault}")).await;
+        fixture.converge(fixture.options.recovery()).await;
+    }
+    let written = fixture.oracle.changes();
+    let ended = fixture.finish().await;
+    let direct_view = ended.replicas.last().unwrap();
+    assert!(direct_view.batches >= written, "{} of {written} were seen", direct_view.batches);
+    assert_eq!(direct_view.resets, 1, "nothing was wrong with its way");
+}
+
+/// Updates the instances of all owners in turn.
+async fn write(fixture: &Fixture, updates: usize, what: &str) {
+    for n in 0..updates {
+        let owner = n % fixture.owners.len();
+        within(fixture.update(owner, &format!("{what}-{n}"))).await;
+    }
+}
+
+pub(super) async fn random_faults(mut fixture: Fixture, seed: u64) {
+    for n in 1..=3 {
+        fixture.register(&format!("node-{n}")).await;
+    }
+    // Nobody can print_if_panicking what a random fault does to leases from what an owner does.
+    fixture.observe(AllowedLoss::Any);
+    fixture.observe_directly(AllowedLoss::Any);
+    fixture.start_checks().await;
+    fixture.register_directly("guest-1").await;
+    let (environment, run) = (fixture.environment.clone(), fixture.options.run);
+    let writing = async {
+        for n in 0_usize.. {
+            fixture.update(n % 3, &format!("data-{n}")).await;
+            pass(run / 50).await;
+        }
+    };
+    let passing_by = async {
+        pass(run / 3).await;
+        let mut options = fixture.options.registration();
+        options.start = registry_engine::Start::InBackground;
+        options.stop_timeout = fixture.options.call_timeout;
+        let node = instance(&fixture.service, "passer-by");
+        let registry = fixture.registry(Side::Publisher);
+        let passer = registry_engine::Registration::start(registry, node, options).await.unwrap();
+        pass(run / 3).await;
+        drop(passer.stop().await); // what is not withdrawn ends by its ttl
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = environment.play(seed, run) => {}
+        () = writing => {}
+        () = passing_by => {}
+    }
+    fixture.finish().await;
+}

@@ -1,0 +1,139 @@
+//! Bounds grow with what the machine takes from a test, and with nothing else.
+#![allow(clippy::unwrap_used)]
+
+use registry_testbed::lag::{Lag, tolerating};
+use std::future::pending;
+use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Loops beside a test, more than there are processors: no children of this process, whose lag is its own.
+struct Busy(Vec<String>);
+
+impl Busy {
+    fn start() -> Self {
+        // They end by themselves, should this process be killed.
+        let start = "timeout 30 sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!";
+        let count = 2 * std::thread::available_parallelism().unwrap().get();
+        let pid = |_| Command::new("sh").args(["-c", start]).output().unwrap().stdout;
+        Self((0..count).map(pid).map(|pid| String::from_utf8(pid).unwrap()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            Command::new("kill").arg(pid.trim()).status().unwrap();
+        }
+    }
+}
+
+/// One test at a time, since all threads of this process count.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Works for so long, without a pause.
+fn work(long: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < long {
+        black_box(());
+    }
+}
+
+#[test]
+fn own_work_is_no_lag() {
+    let _alone = alone();
+    let lag = Lag::start(SECOND);
+    let cpu = cpu_time();
+    work(SECOND);
+    // On a busy machine the rest of the second is lag.
+    let worked = cpu_time().saturating_sub(cpu);
+    assert!(
+        lag.total() <= SECOND.saturating_sub(worked) + SECOND / 4,
+        "{:?} beside {worked:?}",
+        lag.total()
+    );
+}
+
+/// Works until this thread has had the processor for so long.
+fn work_alone(long: Duration) {
+    let start = cpu_time();
+    while cpu_time().saturating_sub(start) < long {
+        work(SECOND / 1000);
+    }
+}
+
+/// The processor time that this thread has used.
+fn cpu_time() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn time_that_others_have_the_processor_is_lag_and_puts_deadlines_off() {
+    let _alone = alone();
+    let _busy = Busy::start();
+    let lag = Lag::start(60 * SECOND);
+    let deadline = lag.deadline(SECOND / 15);
+    work_alone(SECOND / 20);
+    assert!(lag.total() > SECOND / 50, "{:?}", lag.total());
+    deadline.assert_met();
+}
+
+#[test]
+fn work_that_takes_twice_as_long_misses_its_deadline_beside_others_too() {
+    let _alone = alone();
+    let _busy = Busy::start();
+    let lag = Lag::start(60 * SECOND);
+    let deadline = lag.deadline(SECOND / 15);
+    work_alone(SECOND * 2 / 15);
+    let met = catch_unwind(AssertUnwindSafe(|| deadline.assert_met()));
+    assert!(met.is_err(), "with a lag of {:?}", lag.total());
+}
+
+#[test]
+fn a_run_that_fails_is_repeated_only_if_there_was_too_much_lag() {
+    let _alone = alone();
+    let runs = AtomicUsize::new(0);
+    let failing = async |_| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        panic!("planted");
+    };
+    let failed = || catch_unwind(AssertUnwindSafe(|| tolerating(60 * SECOND, failing)));
+    assert_eq!(*failed().unwrap_err().downcast::<&str>().unwrap(), "planted");
+    assert_eq!(runs.swap(0, Ordering::Relaxed), 1);
+
+    let starved = async |lag: Lag| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        while lag.total().is_zero() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        panic!("planted");
+    };
+    let failed = catch_unwind(AssertUnwindSafe(|| {
+        tolerating(Duration::ZERO, starved);
+    }));
+    let message = *failed.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.starts_with("all 3 runs were invalid"), "{message}");
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_wait_ends_at_its_bound() {
+    let _alone = alone();
+    tolerating(SECOND, async |lag| {
+        let (start, deadline) = (Instant::now(), lag.deadline(SECOND / 2));
+        assert!(lag.timeout(SECOND / 5, pending::<()>()).await.is_err());
+        assert!(start.elapsed() >= SECOND / 5);
+        deadline.assert_met();
+        lag.timeout(SECOND, sleep(SECOND / 100)).await.unwrap();
+    });
+}
