@@ -1,6 +1,7 @@
 //! The chores of this workspace: `cargo xtask --help`.
 
 mod apt;
+mod circles;
 mod command;
 mod images;
 mod instructions;
@@ -9,6 +10,8 @@ mod releases;
 mod setup;
 mod table;
 mod test;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -43,6 +46,12 @@ enum Chore {
         #[arg(long)]
         accept: bool,
     },
+    /// Fail if modules of a library form a circle.
+    Circles {
+        /// The root of another checkout of this workspace.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -62,6 +71,7 @@ fn main() -> Result<()> {
         Chore::EtcdReleases => releases::run(&releases::ETCD),
         Chore::RedisReleases => releases::run(&releases::REDIS),
         Chore::Instructions { accept } => instructions::run(accept),
+        Chore::Circles { root } => circles::run(&root.unwrap_or_else(circles::workspace)),
         Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }
