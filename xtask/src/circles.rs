@@ -11,50 +11,22 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Result, ensure};
 
 use self::graph::{Circle, circles};
 use self::names::uses;
-use crate::command::{output, step};
-use crate::test::cargo;
+use crate::command::step;
+use crate::packages;
 
 /// Packages whose library is only for the programs beside it.
 const EXEMPT: [&str; 1] = ["comparison"];
 
-/// What `cargo metadata` says. There is more to it.
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    targets: Vec<Target>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    kind: Vec<String>,
-    src_path: PathBuf,
-}
-
-impl Package {
-    /// The file with the root of its library.
-    fn library(&self) -> Option<&Path> {
-        let is_library = |target: &&Target| target.kind.iter().any(|kind| kind == "lib");
-        self.targets.iter().find(is_library).map(|target| target.src_path.as_path())
-    }
-}
-
 /// Fails, and prints the circles, if the files of a library of the workspace form one.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut found = 0;
-    for package in packages(root)? {
+    for package in packages::all(root)? {
         let Some(library) = package.library() else { continue };
         if EXEMPT.contains(&package.name.as_str()) {
             continue;
@@ -70,19 +42,6 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     ensure!(found == 0, "modules form {found} circles: move an item, or pass it as an argument");
     Ok(())
-}
-
-/// The workspace that xtask was built from.
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
-}
-
-fn packages(root: &Path) -> Result<Vec<Package>> {
-    let mut metadata = cargo();
-    metadata.args(["metadata", "--locked", "--no-deps", "--format-version=1"]).current_dir(root);
-    let metadata: Metadata = serde_json::from_str(&output(&mut metadata)?)
-        .context("the output of cargo metadata is not as it should be")?;
-    Ok(metadata.packages)
 }
 
 fn print(circle: &Circle<'_>) {

@@ -1,0 +1,89 @@
+//! Everything that must hold before a change is merged, in lanes.
+
+mod check;
+mod directions;
+mod report;
+mod setup;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+use self::report::{Report, Steps};
+use crate::command::{cargo, execute};
+use crate::{instructions, matrix, test};
+
+pub(crate) use self::setup::all as setup;
+
+/// What is run together, and has a budget.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Lane {
+    /// Whatever needs no server: form, lints, documentation, feature sets, licences, dependencies.
+    Check,
+    /// Every test, on one etcd and one Redis.
+    Tests,
+    /// The other releases of etcd and Redis, in the short form.
+    Matrix,
+    /// Servers in containers.
+    Docker,
+    /// Every bench once, and the instructions of the hot paths.
+    Counts,
+}
+
+impl Lane {
+    const ALL: [Self; 5] = [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Counts];
+
+    /// What it is called, and how many minutes it may take on two cores, from cold.
+    fn budget(self) -> (&'static str, u64) {
+        match self {
+            Self::Check => ("check", 8),
+            Self::Tests => ("tests", 16),
+            Self::Matrix => ("matrix", 6),
+            Self::Docker => ("docker", 2),
+            Self::Counts => ("counts", 3),
+        }
+    }
+
+    fn run(self, steps: &mut Steps) {
+        match self {
+            Self::Check => check::run(steps),
+            Self::Tests => _ = steps.run("tests", || test::run(test::Scope::All)),
+            Self::Matrix => {
+                for kind in &matrix::KINDS {
+                    steps.run(kind.name, || matrix::run(kind, true));
+                }
+            }
+            Self::Docker => _ = steps.run("servers in Docker", test::in_docker),
+            Self::Counts => {
+                steps.run("benches, once", benches_once);
+                steps.run("instruction counts", || instructions::run(false));
+            }
+        }
+    }
+}
+
+/// Provides what the lanes need, runs them, all unless some are named, and says what each took.
+pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
+    /// Minutes to install everything, and to build servers, on a new machine.
+    const SETUP: u64 = 15;
+    let lanes = if lanes.is_empty() { &Lane::ALL } else { lanes };
+    let mut report = Report::default();
+    let mut engine = None;
+    report.lane("setup", SETUP, |steps| engine = setup::run(lanes, steps));
+    if report.is_good() {
+        for lane in lanes {
+            let (name, budget) = lane.budget();
+            report.lane(name, budget, |steps| lane.run(steps));
+        }
+    }
+    drop(engine);
+    println!("\n{}", report.table());
+    ensure!(report.is_good(), "something failed: it stands in the table");
+    Ok(())
+}
+
+/// Runs the body of every bench. The build is that of the instruction counts.
+fn benches_once() -> Result<()> {
+    let benches = ["--bench", "stores", "--bench", "engine", "--", "--test"];
+    let package = ["--package", "comparison", "--features", "instructions"];
+    execute(cargo().arg("bench").args(package).args(benches))
+}

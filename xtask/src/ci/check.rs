@@ -1,0 +1,105 @@
+//! What needs no server.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::directions;
+use super::report::Steps;
+use crate::circles;
+use crate::command::{cargo, execute, succeeds, tool};
+use crate::folders::workspace;
+
+/// Every feature that can be checked together: dependencies are checked once for clippy and for the
+/// documentation.
+const FEATURES: &str = "service-registry/etcd-tls,service-registry/redis-tls,\
+    service-registry/config,service-registry/tonic,mall/etcd,mall/redis,registry-testkit/docker,\
+    registry-testkit/tls,comparison/instructions";
+
+/// What builds on the facade with more than one of its features.
+const GROUPS: [&str; 2] = ["config,tonic", "mem,etcd,redis"];
+
+/// The examples, each as the README has it: nobody else brings the features that it needs.
+const EXAMPLES: [&str; 2] = ["mall", "prometheus-example"];
+
+/// All steps, the fast ones first.
+pub(super) fn run(steps: &mut Steps) {
+    steps.run("format", || execute(cargo().args(["fmt", "--all", "--check"])));
+    steps.run("ASCII", ascii);
+    steps.run("spelling", || execute(tool("typos").current_dir(workspace())));
+    steps.run("README", readme);
+    steps.run("directions of dependencies", directions::run);
+    steps.run("circles of modules", || circles::run(&workspace()));
+    steps.run("licences and sources", || deny(&["licenses", "bans", "sources"]));
+    advisories(steps);
+    steps.run("clippy", clippy);
+    steps.run("documentation", documentation);
+    steps.run("feature sets", feature_sets);
+}
+
+/// Sources are ASCII: what looks the same is the same.
+fn ascii() -> Result<()> {
+    let mut grep = std::process::Command::new("git");
+    grep.args(["grep", "-nP", "[^\\x00-\\x7F]", "--", "*.rs", "*.lua", "*.toml"]);
+    let status = grep.current_dir(workspace()).status().context("cannot run git")?;
+    match status.code() {
+        Some(1) => Ok(()),
+        Some(0) => bail!("these lines are not ASCII"),
+        _ => bail!("git grep failed, {status}"),
+    }
+}
+
+/// The commands that the README promises are the ones run here.
+fn readme() -> Result<()> {
+    let readme =
+        fs::read_to_string(workspace().join("README.md")).context("cannot read README.md")?;
+    for command in ["cargo xtask test", "cargo xtask test --all"] {
+        let is_command =
+            |line: &str| line.split(" #").next().is_some_and(|code| code.trim() == command);
+        ensure!(readme.lines().any(is_command), "README.md does not say: {command}");
+    }
+    Ok(())
+}
+
+fn deny(checks: &[&str]) -> Result<()> {
+    let options = ["deny", "--workspace", "check", "--hide-inclusion-graph"];
+    execute(cargo().args(options).args(checks))
+}
+
+/// The database of advisories is not in a registry of packages, and there may be no way to it.
+fn advisories(steps: &mut Steps) {
+    if succeeds(cargo().args(["deny", "fetch", "db"])) {
+        steps.run("advisories", || deny(&["advisories"]));
+    } else {
+        steps.note("not checked: advisories, since their database cannot be fetched here");
+    }
+}
+
+fn clippy() -> Result<()> {
+    let warnings = ["--", "-D", "warnings"];
+    let everything = ["clippy", "--workspace", "--all-targets", "--features", FEATURES];
+    execute(cargo().args(everything).args(warnings))
+}
+
+fn documentation() -> Result<()> {
+    let everything = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    let mut doc = cargo();
+    doc.args(everything).args(["--features", FEATURES]).env("RUSTDOCFLAGS", "-D warnings");
+    execute(&mut doc)
+}
+
+/// The facade builds with any of its features, with none and with all; and the examples do.
+fn feature_sets() -> Result<()> {
+    let hack = ["hack", "check", "--quiet", "--package", "service-registry"];
+    execute(cargo().args(hack).arg("--each-feature"))?;
+    for group in GROUPS {
+        let features = ["--no-default-features", "--features", group];
+        execute(
+            cargo().args(["check", "--quiet", "--package", "service-registry"]).args(features),
+        )?;
+    }
+    for example in EXAMPLES {
+        execute(cargo().args(["check", "--quiet", "--package", example]))?;
+    }
+    Ok(())
+}
