@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use self::report::{Report, Steps};
 use crate::command::{cargo, execute};
-use crate::{instructions, matrix, test};
+use crate::{images, instructions, matrix, test};
 
 pub(crate) use self::setup::all as setup;
 
@@ -52,7 +52,10 @@ impl Lane {
                     steps.run(kind.name, || matrix::run(kind, true));
                 }
             }
-            Self::Docker => _ = steps.run("servers in Docker", test::in_docker),
+            Self::Docker => {
+                steps.run("images", images::run);
+                steps.run("servers in Docker", test::in_docker);
+            }
             Self::Counts => {
                 steps.run("benches, once", benches_once);
                 steps.run("instruction counts", || instructions::run(false));
@@ -69,11 +72,9 @@ pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
     let mut report = Report::default();
     let mut engine = None;
     report.lane("setup", SETUP, |steps| engine = setup::run(lanes, steps));
-    if report.is_good() {
-        for lane in lanes {
-            let (name, budget) = lane.budget();
-            report.lane(name, budget, |steps| lane.run(steps));
-        }
+    for lane in lanes {
+        let (name, budget) = lane.budget();
+        report.lane(name, budget, |steps| lane.run(steps));
     }
     drop(engine);
     println!("\n{}", report.table());

@@ -16,7 +16,6 @@ pub(crate) struct Package {
 
 #[derive(Debug, Deserialize)]
 struct Target {
-    name: String,
     kind: Vec<String>,
     src_path: PathBuf,
 }
@@ -29,16 +28,8 @@ struct Metadata {
 impl Package {
     /// The file with the root of its library.
     pub(crate) fn library(&self) -> Option<&Path> {
-        self.of_kind("lib").next().map(|target| target.src_path.as_path())
-    }
-
-    /// The binaries of its integration tests.
-    pub(crate) fn tests(&self) -> impl Iterator<Item = &str> {
-        self.of_kind("test").map(|target| target.name.as_str())
-    }
-
-    fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(move |target| target.kind.iter().any(|one| one == kind))
+        let is_library = |target: &&Target| target.kind.iter().any(|kind| kind == "lib");
+        self.targets.iter().find(is_library).map(|target| target.src_path.as_path())
     }
 }
 

@@ -3,8 +3,7 @@
 use anyhow::Result;
 
 use crate::command::{cargo, execute, step, succeeds};
-use crate::folders::workspace;
-use crate::{packages, setup};
+use crate::{setup, tools};
 
 /// The workspace with every store. Not `--all-features`: the server fixtures' `docker` would go
 /// into every build.
@@ -28,76 +27,64 @@ pub(crate) enum Scope {
     All,
 }
 
-/// Tests that take minutes.
+/// Tests that take minutes and repeat, on servers, what shorter ones show.
 struct Long {
     what: &'static str,
-    package: &'static str,
-    /// The file in `tests`.
-    binary: &'static str,
+    /// Which, in nextest's language.
+    tests: &'static str,
 }
 
-const LONG: [Long; 1] = [Long { what: "", package: "comparison", binary: "report" }];
+const LONG: [Long; 4] = [
+    Long { what: "the laws on clusters of etcd and Redis", tests: "binary(conformance_cluster)" },
+    Long { what: "the laws on etcd in go-zero's layout", tests: "binary(conformance_go_zero)" },
+    Long {
+        what: "the engine on etcd and Redis",
+        tests: "package(/^registry-(etcd|redis)$/) & binary(engine)",
+    },
+    Long { what: "the experiments of the report", tests: "package(comparison) & binary(report)" },
+];
 
 /// Sets up, and runs the tests.
 pub(crate) fn run(scope: Scope) -> Result<()> {
     setup::run()?;
-    let nextest = succeeds(cargo().args(["nextest", "--version"]));
-    if nextest {
-        step("cargo-nextest is here: the tests run with it");
-        let mut tests = cargo();
-        tests.args(["nextest", "run"]).args(EVERYTHING);
-        if scope == Scope::Usual {
-            tests.args(["-E", &usual()]);
-        }
-        execute(&mut tests)?;
-    } else {
-        step("cargo-nextest is not here: the tests run with cargo test");
-        let mut tests = cargo();
-        tests.args(["test", "--no-fail-fast"]).args(EVERYTHING);
-        if scope == Scope::Usual {
-            tests.args(["--lib", "--bins"]).args(usual_binaries()?);
-        }
-        execute(&mut tests)?;
+    if !has_nextest() {
+        step(
+            "cargo-nextest is not to be had: cargo test runs every test, one binary after the other",
+        );
+        return execute(cargo().args(["test", "--no-fail-fast"]).args(EVERYTHING));
     }
+    let mut tests = cargo();
+    tests.args(["nextest", "run"]).args(EVERYTHING);
     match scope {
-        // Without nextest they have run already.
-        Scope::All if nextest => {
-            execute(cargo().args(["test", "--doc", "--no-fail-fast"]).args(EVERYTHING))
-        }
-        Scope::All => Ok(()),
         Scope::Usual => {
+            execute(tests.args(["-E", &usual()]))?;
             let left: Vec<&str> = LONG.iter().map(|long| long.what).collect();
-            step(&format!("left for cargo xtask test --all: {}", left.join(", ")));
+            step(&format!(
+                "left for cargo xtask test --all: {}, and the examples in the documentation",
+                left.join("; ")
+            ));
             Ok(())
         }
+        Scope::All => {
+            let tests = execute(&mut tests);
+            execute(cargo().args(["test", "--doc", "--no-fail-fast"]).args(EVERYTHING))?;
+            tests
+        }
     }
+}
+
+/// Whether the tests can run with nextest. What takes seconds to get is got.
+fn has_nextest() -> bool {
+    succeeds(cargo().args(["nextest", "--version"])) || tools::nextest().is_ok()
+}
+
+/// What is not long, in nextest's language.
+fn usual() -> String {
+    let long: Vec<String> = LONG.iter().map(|long| format!("({})", long.tests)).collect();
+    format!("not ({})", long.join(" | "))
 }
 
 /// Runs the server fixtures in containers.
 pub(crate) fn in_docker() -> Result<()> {
     execute(cargo().args(["nextest", "run"]).args(IN_DOCKER))
-}
-
-/// What is not long, in nextest's language.
-fn usual() -> String {
-    let long =
-        LONG.iter().map(|long| format!("package({}) & binary({})", long.package, long.binary));
-    format!("not ({})", long.collect::<Vec<_>>().join(" | "))
-}
-
-/// What is not long, for cargo test, which knows the names of binaries only.
-fn usual_binaries() -> Result<Vec<String>> {
-    let mut binaries = Vec::new();
-    for package in packages::all(&workspace())? {
-        let is_long = |binary: &&str| {
-            LONG.iter().any(|long| long.package == package.name && long.binary == *binary)
-        };
-        binaries.extend(
-            package
-                .tests()
-                .filter(|binary| !is_long(binary))
-                .flat_map(|binary| ["--test".to_owned(), binary.to_owned()]),
-        );
-    }
-    Ok(binaries)
 }

