@@ -14,10 +14,10 @@ use crate::{images, instructions, matrix, test};
 
 pub(crate) use self::setup::all as setup;
 
-/// What is run together, and has a budget.
+/// A group of steps with a budget.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Lane {
-    /// Whatever needs no server: form, lints, documentation, feature sets, licences, dependencies.
+    /// Checks without servers: format, lints, documentation, feature sets, licences, dependencies.
     Check,
     /// Every test, on one etcd and one Redis.
     Tests,
@@ -32,7 +32,7 @@ pub(crate) enum Lane {
 impl Lane {
     const ALL: [Self; 5] = [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Counts];
 
-    /// What it is called, and how many minutes it may take on two cores, from cold.
+    /// Its name, and its budget in minutes on two cores without a warm `target`.
     fn budget(self) -> (&'static str, u64) {
         match self {
             Self::Check => ("check", 8),
@@ -64,9 +64,9 @@ impl Lane {
     }
 }
 
-/// Provides what the lanes need, runs them, all unless some are named, and says what each took.
+/// Provides what the lanes need, runs them, and prints what each took. No lanes means all.
 pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
-    /// Minutes to install everything, and to build servers, on a new machine.
+    /// Budget in minutes for installing everything on a new machine.
     const SETUP: u64 = 15;
     let lanes = if lanes.is_empty() { &Lane::ALL } else { lanes };
     let mut report = Report::default();
@@ -78,11 +78,11 @@ pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
     }
     drop(engine);
     println!("\n{}", report.table());
-    ensure!(report.is_good(), "something failed: it stands in the table");
+    ensure!(report.is_good(), "some steps failed: see the table");
     Ok(())
 }
 
-/// Runs the body of every bench. The build is that of the instruction counts.
+/// Runs the body of every bench once, in the build that the instruction counts use.
 fn benches_once() -> Result<()> {
     let benches = ["--bench", "stores", "--bench", "engine", "--", "--test"];
     let package = ["--package", "comparison", "--features", "instructions"];

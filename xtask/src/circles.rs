@@ -1,17 +1,14 @@
 //! Circles between the modules of a crate.
 //!
-//! A file depends on another if its code, or an import of its own, names an item that the other
-//! defines. A re-export is only another name: it is no use, and a use of it counts for the file
-//! that defines the item. Tests may look at anything, so they do not count. Calls of methods are
-//! not seen, since a parser does not know the type that they are on.
+//! A file depends on another if its code, or a private import, names an item that the other
+//! defines. A re-export does not count; a use through it counts for the file that defines the item.
+//! Test code does not count. Method calls are not seen, since a parser does not know types.
 
 mod graph;
 mod names;
 mod source;
 #[cfg(test)]
 mod tests;
-
-use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -23,10 +20,10 @@ use crate::packages;
 /// Packages whose library is only for the programs beside it.
 const EXEMPT: [&str; 1] = ["comparison"];
 
-/// Fails, and prints the circles, if the files of a library of the workspace form one.
-pub(crate) fn run(root: &Path) -> Result<()> {
+/// Fails and prints the circles if the files of a library form one.
+pub(crate) fn run() -> Result<()> {
     let mut found = 0;
-    for package in packages::all(root)? {
+    for package in packages::all()? {
         let Some(library) = package.library() else { continue };
         if EXEMPT.contains(&package.name.as_str()) {
             continue;
@@ -40,7 +37,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         }
         found += circles.len();
     }
-    ensure!(found == 0, "modules form {found} circles: move an item, or pass it as an argument");
+    ensure!(found == 0, "modules form {found} circles: move a shared item to a file of its own");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A Docker engine for CI. What contributors run touches none.
+//! The Docker engine of CI. Commands for contributors never touch an engine.
 
 use std::fs::{self, File};
 use std::process::{Child, Command};
@@ -14,7 +14,7 @@ use crate::folders::target;
 /// How long the engine may take to answer, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Time between two looks.
+/// Interval between two checks.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// An engine that this process started. It is stopped on drop.
@@ -26,7 +26,7 @@ pub(crate) fn answers() -> bool {
     succeeds(Command::new("docker").arg("version"))
 }
 
-/// Starts an engine where none answers, and installs it before where there is none.
+/// Starts an engine if none answers; installs Debian's if there is none.
 pub(crate) fn provide() -> Result<Option<Engine>> {
     if answers() {
         step("a Docker engine answers");
@@ -35,7 +35,7 @@ pub(crate) fn provide() -> Result<Option<Engine>> {
     install()?;
     let log = target().join("dockerd.log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    // In a container itself, the machine of a CI has no overlayfs, and no systemd for the groups.
+    // A CI machine may itself be a container: without overlayfs, and without systemd for cgroups.
     let mut dockerd = as_root("dockerd")?;
     dockerd.args(["--storage-driver=fuse-overlayfs", "--exec-opt=native.cgroupdriver=cgroupfs"]);
     announce(&dockerd);
@@ -82,10 +82,10 @@ impl Engine {
         child.try_wait().context("cannot wait for dockerd")
     }
 
-    /// Leaves it running, and says how to stop it.
+    /// Leaves the engine running, and prints how to stop it.
     pub(crate) fn leave(mut self) {
         if let Some(child) = self.0.take() {
-            step(&format!("the Docker engine goes on; kill {} stops it", child.id()));
+            step(&format!("the Docker engine keeps running; stop it with: kill {}", child.id()));
         }
     }
 
@@ -94,7 +94,7 @@ impl Engine {
         execute(as_root("kill")?.arg(child.id().to_string()))?;
         let start = Instant::now();
         while self.ended()?.is_none() {
-            ensure!(start.elapsed() < PATIENCE, "dockerd goes on after {PATIENCE:?}");
+            ensure!(start.elapsed() < PATIENCE, "dockerd still runs after {PATIENCE:?}");
             sleep(PAUSE);
         }
         Ok(())

@@ -16,7 +16,6 @@ mod table;
 mod test;
 mod tools;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -40,9 +39,9 @@ enum Chore {
         #[arg(long)]
         ci: bool,
     },
-    /// Set up, then run the tests that a change is trusted by.
+    /// Set up, then run the tests that a contributor needs to trust a change.
     Test {
-        /// Run all tests.
+        /// Run every test, also those that take long.
         #[arg(long)]
         all: bool,
     },
@@ -61,11 +60,7 @@ enum Chore {
         accept: bool,
     },
     /// Fail if modules of a library form a circle.
-    Circles {
-        /// The root of another checkout of this workspace.
-        #[arg(long)]
-        root: Option<PathBuf>,
-    },
+    Circles,
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -98,7 +93,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::EtcdReleases => releases::run(&releases::ETCD),
         Chore::RedisReleases => releases::run(&releases::REDIS),
         Chore::Instructions { accept } => instructions::run(accept),
-        Chore::Circles { root } => circles::run(&root.unwrap_or_else(folders::workspace)),
+        Chore::Circles => circles::run(),
         Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

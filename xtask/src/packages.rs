@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::command::{cargo, output};
+use crate::folders::workspace;
 
 /// What `cargo metadata` says of a package. There is more to it.
 #[derive(Debug, Deserialize)]
@@ -33,10 +34,10 @@ impl Package {
     }
 }
 
-/// All packages of the workspace in that folder.
-pub(crate) fn all(root: &Path) -> Result<Vec<Package>> {
+/// All packages of the workspace.
+pub(crate) fn all() -> Result<Vec<Package>> {
     let mut metadata = cargo();
-    metadata.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(root);
+    metadata.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(workspace());
     let metadata: Metadata = serde_json::from_str(&output(&mut metadata)?)
         .context("the output of cargo metadata is not as it should be")?;
     Ok(metadata.packages)

