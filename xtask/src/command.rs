@@ -7,6 +7,8 @@ use std::{env, iter};
 
 use anyhow::{Context, Result, bail};
 
+use crate::folders::tools;
+
 /// Says what is being done.
 pub(crate) fn step(text: &str) {
     println!("step: {text}");
@@ -57,6 +59,21 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     let mut command = Command::new("sudo");
     command.arg(program);
     Ok(command)
+}
+
+/// The cargo that runs this. It finds the tools of CI before others of their name.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let usual = env::var_os("PATH").unwrap_or_default();
+    let folders = iter::once(tools().join("bin")).chain(env::split_paths(&usual));
+    // No folder with a colon in its name: then there are the usual ones.
+    cargo.env("PATH", env::join_paths(folders).unwrap_or(usual));
+    cargo
+}
+
+/// A tool of CI.
+pub(crate) fn tool(program: &str) -> Command {
+    Command::new(tools().join("bin").join(program))
 }
 
 /// The first file of that name on `PATH`.

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::apt;
 use crate::command::{as_root, execute, find, step, succeeds};
+use crate::{apt, docker};
 
 /// The Debian release with the servers of [`IMAGES`].
 const RELEASE: &str = "trixie";
@@ -35,7 +35,7 @@ const IMAGES: [Image; 3] = [
 
 /// Leaves the images that are there, pulls the others, and builds what cannot be pulled.
 pub(crate) fn run() -> Result<()> {
-    ensure!(succeeds(Command::new("docker").arg("version")), "no Docker engine answers");
+    ensure!(docker::answers(), "no Docker engine answers");
     let missing: Vec<&Image> = IMAGES.iter().filter(|image| !is_here(image)).collect();
     let to_build: Vec<&Image> = missing
         .into_iter()

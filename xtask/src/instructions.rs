@@ -10,6 +10,8 @@ mod count;
 use anyhow::{Result, bail};
 
 use self::baseline::{Baseline, Means};
+pub(crate) use self::count::provide;
+
 use self::compare::{Row, Verdict};
 use crate::command::step;
 

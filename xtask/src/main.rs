@@ -1,17 +1,27 @@
 //! The chores of this workspace: `cargo xtask --help`.
 
 mod apt;
+mod ci;
+mod circles;
 mod command;
+mod docker;
+mod folders;
 mod images;
 mod instructions;
 mod matrix;
+mod packages;
 mod releases;
 mod setup;
 mod table;
 mod test;
+mod tools;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use self::test::Scope;
 
 /// The chores of this workspace.
 #[derive(Debug, Parser)]
@@ -24,13 +34,19 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Install what the build and the tests need and this machine lacks.
-    Setup,
-    /// Set up, then run every test of the workspace.
-    Test {
-        /// Run the server fixtures in Docker as well.
+    Setup {
+        /// Also what CI needs: its tools, other releases of the servers, and a Docker engine.
         #[arg(long)]
-        docker: bool,
+        ci: bool,
     },
+    /// Set up, then run the tests that a contributor needs to trust a change.
+    Test {
+        /// Run every test, also those that take long.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Run what CI does: all lanes, or some.
+    Ci { lanes: Vec<ci::Lane> },
     /// Provide the images for the tests in Docker: pulled, or built from Debian packages.
     Images,
     /// Provide the releases of etcd that the matrix wants, side by side.
@@ -43,6 +59,8 @@ enum Chore {
         #[arg(long)]
         accept: bool,
     },
+    /// Fail if modules of a library form a circle.
+    Circles,
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -54,14 +72,28 @@ enum Chore {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().chore {
-        Chore::Setup => setup::run(),
-        Chore::Test { docker } => test::run(docker),
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a backtrace: where xtask noticed is of no interest.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Setup { ci: false } => setup::run(),
+        Chore::Setup { ci: true } => ci::setup(),
+        Chore::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }),
+        Chore::Ci { lanes } => ci::run(&lanes),
         Chore::Images => images::run(),
         Chore::EtcdReleases => releases::run(&releases::ETCD),
         Chore::RedisReleases => releases::run(&releases::REDIS),
         Chore::Instructions { accept } => instructions::run(accept),
+        Chore::Circles => circles::run(),
         Chore::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

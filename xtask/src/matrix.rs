@@ -2,9 +2,9 @@
 
 mod kinds;
 
-pub(crate) use self::kinds::Kind;
+pub(crate) use self::kinds::{KINDS, Kind};
 
-use self::kinds::{KINDS, Suite};
+use self::kinds::Suite;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
@@ -15,10 +15,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::command::{execute, step};
-use crate::releases::target;
+use crate::command::{cargo, execute, step};
+use crate::folders::target;
 use crate::table::{Row, Tally, print};
-use crate::test::{EVERYTHING, cargo};
+use crate::test::{EVERYTHING, nextest_run};
 use crate::{images, setup};
 
 /// The kind of that name, for the command line.
@@ -113,8 +113,8 @@ impl Cell {
         let bar = progress(title);
         let mut file =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = cargo();
-        command.args(["nextest", "run", "--color=never", "--no-tests=fail"]).args(self.build);
+        let mut command = nextest_run();
+        command.args(["--color=never", "--no-tests=fail"]).args(self.build);
         command.args(["-E", self.tests]).env_remove(self.kind.url_variable);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut child = command

@@ -1,6 +1,5 @@
 //! Releases of servers side by side, each in a folder of its own.
 
-use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::apt;
 use crate::command::{find, step};
+use crate::folders::target;
 
 /// A release of a server, and the Debian that has it.
 #[derive(Debug)]
@@ -199,10 +199,4 @@ fn entries(folder: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let named =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(&is_it));
     paths.filter(named).collect()
-}
-
-/// Where builds and what they need are kept.
-pub(crate) fn target() -> PathBuf {
-    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");
-    env::var_os("CARGO_TARGET_DIR").map_or_else(usual, PathBuf::from)
 }

@@ -1,12 +1,13 @@
-//! Every test of the workspace.
+//! The tests of the workspace.
 
-use std::env;
+use std::num::NonZeroUsize;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use anyhow::Result;
 
-use crate::command::{execute, step, succeeds};
-use crate::{images, setup};
+use crate::command::{cargo, execute, step, succeeds};
+use crate::{setup, tools};
 
 /// The workspace with every store. Not `--all-features`: the server fixtures' `docker` would go
 /// into every build.
@@ -21,29 +22,79 @@ pub(crate) const EVERYTHING: [&str; 3] = [
 const IN_DOCKER: [&str; 6] =
     ["--package", "registry-testbed", "--features", "docker", "--test", "docker"];
 
-/// Sets up, and runs the tests and the examples in the documentation.
-pub(crate) fn run(docker: bool) -> Result<()> {
-    setup::run()?;
-    let nextest = succeeds(cargo().args(["nextest", "--version"]));
-    let runner: &[&str] = if nextest {
-        step("cargo-nextest is here: the tests run with it");
-        &["nextest", "run"]
-    } else {
-        step("cargo-nextest is not here: the tests run with cargo test");
-        &["test", "--no-fail-fast"]
-    };
-    execute(cargo().args(runner).args(EVERYTHING))?;
-    if nextest {
-        execute(cargo().args(["test", "--doc", "--no-fail-fast"]).args(EVERYTHING))?;
-    }
-    if docker {
-        images::run()?;
-        execute(cargo().args(runner).args(IN_DOCKER))?;
-    }
-    Ok(())
+/// Which tests to run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scope {
+    /// What a contributor needs to trust a change: all but [`LONG`].
+    Usual,
+    /// Every test, and the examples in the documentation.
+    All,
 }
 
-/// The cargo that runs this.
-pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// Tests that take minutes. They repeat on more servers what shorter tests cover.
+struct Long {
+    what: &'static str,
+    /// Which, in nextest's language.
+    tests: &'static str,
+}
+
+const LONG: [Long; 4] = [
+    Long { what: "the laws on clusters of etcd and Redis", tests: "binary(conformance_cluster)" },
+    Long { what: "the laws on etcd in go-zero's layout", tests: "binary(conformance_go_zero)" },
+    Long {
+        what: "the engine on etcd and Redis",
+        tests: "package(/^registry-(etcd|redis)$/) & binary(engine)",
+    },
+    Long { what: "the experiments of the report", tests: "package(comparison) & binary(report)" },
+];
+
+/// Sets up, and runs the tests.
+pub(crate) fn run(scope: Scope) -> Result<()> {
+    setup::run()?;
+    if !has_nextest() {
+        step("no cargo-nextest: cargo test runs every test, which takes longer");
+        return execute(cargo().args(["test", "--no-fail-fast"]).args(EVERYTHING));
+    }
+    let mut tests = nextest_run();
+    tests.args(EVERYTHING);
+    match scope {
+        Scope::Usual => {
+            execute(tests.args(["-E", &usual()]))?;
+            let left: Vec<&str> = LONG.iter().map(|long| long.what).collect();
+            step(&format!(
+                "left for cargo xtask test --all: {}, and the examples in the documentation",
+                left.join("; ")
+            ));
+            Ok(())
+        }
+        Scope::All => {
+            let tests = execute(&mut tests);
+            execute(cargo().args(["test", "--doc", "--no-fail-fast"]).args(EVERYTHING))?;
+            tests
+        }
+    }
+}
+
+/// Runs tests, two for each core: most of the time a test waits for a server or for a ttl to end.
+pub(crate) fn nextest_run() -> Command {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut nextest = cargo();
+    nextest.args(["nextest", "run", &format!("--test-threads={}", 2 * cores)]);
+    nextest
+}
+
+/// Returns whether nextest can run the tests. If it is missing, its wheel is installed.
+fn has_nextest() -> bool {
+    succeeds(cargo().args(["nextest", "--version"])) || tools::nextest().is_ok()
+}
+
+/// What is not long, in nextest's language.
+fn usual() -> String {
+    let long: Vec<String> = LONG.iter().map(|long| format!("({})", long.tests)).collect();
+    format!("not ({})", long.join(" | "))
+}
+
+/// Runs the server fixtures in containers.
+pub(crate) fn in_docker() -> Result<()> {
+    execute(nextest_run().args(IN_DOCKER))
 }

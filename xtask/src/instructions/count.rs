@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::apt;
-use crate::command::{announce, execute, find, output};
-use crate::releases::target;
-use crate::test::cargo;
+use crate::command::{announce, cargo, execute, find, output};
+use crate::folders::tools;
 
 /// The instructions of each path, by its name.
 pub(crate) type Counts = BTreeMap<String, u32>;
@@ -19,17 +18,21 @@ pub(crate) type Counts = BTreeMap<String, u32>;
 /// The program that runs valgrind for the benches.
 const RUNNER: &str = "gungraun-runner";
 
+/// Installs what is missing.
+pub(crate) fn provide() -> Result<()> {
+    provide_valgrind()?;
+    provide_runner(&tools())
+}
+
 /// Installs what is missing, and counts.
 pub(crate) fn run() -> Result<Counts> {
-    provide_valgrind()?;
-    let tools = target().join("tools");
-    provide_runner(&tools)?;
+    provide()?;
     let mut bench = cargo();
     // A package of its own: at the root, features of others' tests would go into the build.
     bench
         .args(["bench", "--package", "comparison", "--features", "instructions"])
         .args(["--bench", "instructions", "--", "--output-format=json"])
-        .env("GUNGRAUN_RUNNER", tools.join("bin").join(RUNNER))
+        .env("GUNGRAUN_RUNNER", tools().join("bin").join(RUNNER))
         .stderr(Stdio::inherit());
     announce(&bench);
     let ran = bench.output().context("cannot run cargo")?;

@@ -5,7 +5,7 @@ use crate::releases::{self, Release};
 /// A kind of server, and the tests of what runs on it.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// What `cargo nextest run` is to build; in the short form, what plain tests build.
     pub(super) build: &'static [&'static str],
     /// The variable that leads the tests to a running server, which none is to use.
@@ -33,7 +33,7 @@ pub(super) struct Suite {
 }
 
 /// All kinds.
-pub(super) static KINDS: [Kind; 2] = [ETCD, REDIS];
+pub(crate) static KINDS: [Kind; 2] = [ETCD, REDIS];
 
 const ETCD: Kind = Kind {
     name: "etcd",

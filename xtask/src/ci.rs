@@ -1,0 +1,90 @@
+//! Everything that must hold before a change is merged, in lanes.
+
+mod check;
+mod directions;
+mod report;
+mod setup;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+use self::report::{Report, Steps};
+use crate::command::{cargo, execute};
+use crate::{images, instructions, matrix, test};
+
+pub(crate) use self::setup::all as setup;
+
+/// A group of steps with a budget.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Lane {
+    /// Checks without servers: format, lints, documentation, feature sets, licences, dependencies.
+    Check,
+    /// Every test, on one etcd and one Redis.
+    Tests,
+    /// The other releases of etcd and Redis, in the short form.
+    Matrix,
+    /// Servers in containers.
+    Docker,
+    /// Every bench once, and the instructions of the hot paths.
+    Counts,
+}
+
+impl Lane {
+    const ALL: [Self; 5] = [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Counts];
+
+    /// Its name, and its budget in minutes on two cores without a warm `target`.
+    fn budget(self) -> (&'static str, u64) {
+        match self {
+            Self::Check => ("check", 8),
+            Self::Tests => ("tests", 16),
+            Self::Matrix => ("matrix", 6),
+            Self::Docker => ("docker", 2),
+            Self::Counts => ("counts", 3),
+        }
+    }
+
+    fn run(self, steps: &mut Steps) {
+        match self {
+            Self::Check => check::run(steps),
+            Self::Tests => _ = steps.run("tests", || test::run(test::Scope::All)),
+            Self::Matrix => {
+                for kind in &matrix::KINDS {
+                    steps.run(kind.name, || matrix::run(kind, true));
+                }
+            }
+            Self::Docker => {
+                steps.run("images", images::run);
+                steps.run("servers in Docker", test::in_docker);
+            }
+            Self::Counts => {
+                steps.run("benches, once", benches_once);
+                steps.run("instruction counts", || instructions::run(false));
+            }
+        }
+    }
+}
+
+/// Provides what the lanes need, runs them, and prints what each took. No lanes means all.
+pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
+    /// Budget in minutes for installing everything on a new machine.
+    const SETUP: u64 = 15;
+    let lanes = if lanes.is_empty() { &Lane::ALL } else { lanes };
+    let mut report = Report::default();
+    let mut engine = None;
+    report.lane("setup", SETUP, |steps| engine = setup::run(lanes, steps));
+    for lane in lanes {
+        let (name, budget) = lane.budget();
+        report.lane(name, budget, |steps| lane.run(steps));
+    }
+    drop(engine);
+    println!("\n{}", report.table());
+    ensure!(report.is_good(), "some steps failed: see the table");
+    Ok(())
+}
+
+/// Runs the body of every bench once, in the build that the instruction counts use.
+fn benches_once() -> Result<()> {
+    let benches = ["--bench", "stores", "--bench", "engine", "--", "--test"];
+    let package = ["--package", "comparison", "--features", "instructions"];
+    execute(cargo().arg("bench").args(package).args(benches))
+}

@@ -1,0 +1,137 @@
+//! Which package may depend on which.
+//!
+//! Down: the facade, then engine and stores, then the contract. The test kit knows the contract and
+//! the memory only, and needs nothing of a server, so that any store can use it. A plain
+//! build pulls in no client, compiler or container engine.
+
+use anyhow::{Result, ensure};
+
+use crate::command::{cargo, output};
+use crate::packages;
+
+/// The packages of the workspace, and which of them may be in the plain build of each.
+const OURS: [(&str, &str); 14] = [
+    ("registry-core", ""),
+    ("registry-engine", "registry-core"),
+    ("registry-mem", "registry-core"),
+    ("registry-etcd", "registry-core"),
+    ("registry-redis", "registry-core"),
+    ("registry-tonic", "registry-core registry-engine"),
+    ("registry-testkit", "registry-core registry-mem"),
+    ("registry-testbed", "registry-core registry-engine registry-mem registry-testkit"),
+    ("service-registry", "registry-core registry-engine registry-mem"),
+    (
+        "registryctl",
+        "registry-core registry-engine registry-mem registry-etcd registry-redis service-registry",
+    ),
+    ("mall", "registry-core registry-engine registry-mem registry-tonic service-registry"),
+    (
+        "prometheus-example",
+        "registry-core registry-engine registry-mem registry-tonic service-registry",
+    ),
+    (
+        "comparison",
+        "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \
+         registry-testkit",
+    ),
+    ("xtask", ""),
+];
+
+/// Packages of others that must not be in a build: of which package, along which edges.
+const OTHERS: [(&str, &str, &str); 10] = [
+    ("registry-core", "normal", "etcd-client redis tonic prost testcontainers"),
+    ("registry-engine", "normal", "etcd-client redis tonic prost testcontainers"),
+    ("registry-mem", "normal", "etcd-client redis tonic prost testcontainers"),
+    ("registry-etcd", "normal", "redis testcontainers"),
+    ("registry-redis", "normal", "etcd-client tonic prost testcontainers"),
+    ("registry-tonic", "normal", "etcd-client redis testcontainers"),
+    (
+        "registry-testkit",
+        "normal",
+        "etcd-client redis tonic prost testcontainers rcgen rustix tempfile tokio-rustls",
+    ),
+    ("registry-testbed", "normal", "etcd-client redis tonic prost testcontainers"),
+    // The quickstart is built with what the tests need, too.
+    ("service-registry", "normal,dev", "etcd-client redis tonic prost testcontainers"),
+    ("comparison", "normal,dev", "testcontainers"),
+];
+
+/// Fails if a dependency is not allowed.
+pub(super) fn run() -> Result<()> {
+    let members = packages::all()?;
+    let members: Vec<&str> = members.iter().map(|package| package.name.as_str()).collect();
+    let mut wrong = Vec::new();
+    for member in &members {
+        match OURS.iter().find(|(package, _)| package == member) {
+            Some((package, allowed)) => {
+                wrong.extend(not_allowed(package, &tree(package, "normal")?, &members, allowed));
+            }
+            None => wrong.push(format!("{member} has no row in {}: add one", file!())),
+        }
+    }
+    for (package, edges, refused) in OTHERS {
+        wrong.extend(refused_ones(package, &tree(package, edges)?, refused));
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The tree of dependencies, one a line, the package itself first.
+fn tree(package: &str, edges: &str) -> Result<String> {
+    let arguments = ["--prefix=none", "--format={p}", "--edges", edges, "--package", package];
+    output(cargo().args(["tree", "--locked"]).args(arguments))
+}
+
+/// The names in a tree but of the package itself.
+fn names(tree: &str) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        tree.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn not_allowed(package: &str, tree: &str, members: &[&str], allowed: &str) -> Vec<String> {
+    let is_wrong = |name: &&str| {
+        members.contains(name) && *name != package && !allowed.split(' ').any(|one| one == *name)
+    };
+    complaints(package, names(tree).into_iter().filter(is_wrong))
+}
+
+fn refused_ones(package: &str, tree: &str, refused: &str) -> Vec<String> {
+    let is_wrong = |name: &&str| refused.split(' ').any(|one| one == *name);
+    complaints(package, names(tree).into_iter().filter(is_wrong))
+}
+
+fn complaints<'a>(package: &str, wrong: impl Iterator<Item = &'a str>) -> Vec<String> {
+    wrong.map(|name| format!("{package} must not depend on {name}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TREE: &str = "\
+upper v0.1.0 (/there/upper)
+lower v0.1.0 (/there/lower)
+redis v1.8.1
+tokio v1.54.1 (*)
+redis v1.8.1 (*)
+tokio-macros v2.7.2 (proc-macro)
+";
+
+    #[test]
+    fn a_package_of_ours_must_be_allowed() {
+        let members = ["lower", "upper", "redis-of-ours"];
+        assert!(not_allowed("upper", TREE, &members, "other lower").is_empty());
+        let wrong = not_allowed("upper", TREE, &members, "other");
+        assert_eq!(wrong, ["upper must not depend on lower"]);
+    }
+
+    #[test]
+    fn a_package_of_others_must_not_be_refused() {
+        assert!(refused_ones("upper", TREE, "upper tonic tokio-stream").is_empty());
+        let wrong = refused_ones("upper", TREE, "tonic redis");
+        assert_eq!(wrong, ["upper must not depend on redis"]);
+    }
+}

