@@ -8,7 +8,7 @@ pub mod score;
 pub mod versioning;
 
 use crate::report::finding::Finding;
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
@@ -70,7 +70,12 @@ impl Experiment {
     /// # Errors
     ///
     /// If a server is missing, or a fault took no effect: then there is no finding.
-    pub async fn run(self, at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+    pub async fn run(
+        self,
+        at: StoreOptions,
+        effort: Effort,
+        progress: Progress<'_>,
+    ) -> Result<Finding> {
         match self {
             Self::Versioning => versioning::run(at, effort, progress).await,
             Self::Delivery => delivery::run(at, effort, progress).await,

@@ -9,7 +9,7 @@ use crate::observers::{
 };
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub type Runs = BTreeMap<ObserverArm, Vec<Run>>;
 /// # Errors
 ///
 /// If a server is missing or fails, or if no cut took effect.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
     let once = async |arm: ObserverArm, round: u32| {

@@ -11,7 +11,7 @@ mod registry;
 
 use self::connection::RedisTarget;
 
-use crate::stores::{Where, describe_etcd, describe_redis};
+use crate::stores::{StoreOptions, describe_etcd, describe_redis};
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
@@ -245,7 +245,7 @@ impl Servers {
     /// # Errors
     ///
     /// If one is missing.
-    pub async fn start(at: Where) -> Result<Self> {
+    pub async fn start(at: StoreOptions) -> Result<Self> {
         Ok(Self {
             etcd: Some(Etcd::start_with(at.etcd).await?),
             redis: Redis::start_with(at.redis).await?,

@@ -147,7 +147,7 @@ impl Writer for RegistryWriter {
 
     async fn compact(&mut self) -> Result<bool> {
         let Some(operator) = &mut self.operator else { return Ok(false) };
-        operator.forget(&self.service).await?;
+        operator.compact(&self.service).await?;
         Ok(true)
     }
 }

@@ -7,7 +7,7 @@ use crate::observers::keyspace::NOTIFY;
 use crate::observers::{
     ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, ReplicatedServers, Writer,
 };
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_testbed::servers::{EtcdCluster, RedisSentinel, ServerOptions};
@@ -42,7 +42,7 @@ const KILLED_AFTER: Duration = Duration::from_secs(1);
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs one failover of each store, with all arms side by side.
-pub(super) async fn once(at: &Where, changes: u32) -> Result<BTreeMap<ObserverArm, Score>> {
+pub(super) async fn once(at: &StoreOptions, changes: u32) -> Result<BTreeMap<ObserverArm, Score>> {
     let [name, what] = NOTIFY;
     let arguments = vec![format!("--{name}"), what.to_owned()];
     let all = ServerOptions { arguments, ..at.redis.clone() };

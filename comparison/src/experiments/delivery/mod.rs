@@ -12,7 +12,7 @@ use crate::observers::{
 };
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
@@ -49,7 +49,7 @@ type Failovers = BTreeMap<ObserverArm, Vec<Score>>;
 /// # Errors
 ///
 /// If a server is missing or fails, or if no connection was paused.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at.clone()).await?;
     let once = async |arm: ObserverArm, round: u32| {
         let name = format!("delivery-{round}");

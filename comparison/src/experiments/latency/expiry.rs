@@ -4,7 +4,7 @@ use super::super::{Effort, Progress, as_f64, with_timeout};
 use crate::observers::{
     ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, Servers, Writer,
 };
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_testbed::servers::{Redis, ServerOptions};
@@ -44,10 +44,14 @@ pub(super) struct Expirations {
     pub(super) late: BTreeMap<usize, BTreeMap<ObserverArm, Vec<Run>>>,
 }
 
-pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> Result<Expirations> {
+pub(super) async fn run(
+    at: &StoreOptions,
+    effort: Effort,
+    progress: Progress<'_>,
+) -> Result<Expirations> {
     let counts: &[usize] = if effort.quick { &[0, 1_000] } else { &[0, 1_000, 10_000] };
     let own = |options: &ServerOptions| ServerOptions { url: None, ..options.clone() };
-    let at = Where { etcd: own(&at.etcd), redis: own(&at.redis) };
+    let at = StoreOptions { etcd: own(&at.etcd), redis: own(&at.redis) };
     let mut expirations = Expirations { servers: Vec::new(), late: BTreeMap::new() };
     for round in 0..effort.rounds as usize {
         for others in counts.iter().copied() {

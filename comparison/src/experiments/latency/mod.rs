@@ -11,7 +11,7 @@ use crate::levels::{Level, SyncCost};
 use crate::observers::ObserverArm;
 use crate::paired::Spread;
 use crate::report::finding::{Axis, Exhibit, Finding, Line, Lines, Plot, Tick, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::iter;
@@ -34,7 +34,7 @@ const PAIRS: [Pair; 2] = [
 /// # Errors
 ///
 /// If a server is missing or fails, or an observer does not see what was written.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let pushes = pushes::run(&at, effort, &|what, share| progress(what, share * 0.6)).await?;
     let expirations =
         expiry::run(&at, effort, &|what, share| progress(what, 0.6 + share * 0.4)).await?;
@@ -200,7 +200,7 @@ fn expiry_exhibit(Expirations { servers, late: expirations }: &Expirations) -> E
 
 /// Returns a line in the style of the arm, which is the same in each plot.
 fn line(arm: ObserverArm, points: Vec<(f64, f64)>) -> Line {
-    Line { name: arm.name().to_owned(), look: arm as usize, points }
+    Line { name: arm.name().to_owned(), style: arm as usize, points }
 }
 
 /// Rounds to so many decimals.

@@ -6,7 +6,7 @@ use crate::levels::{Level, SyncCost};
 use crate::observers::{
     ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, Servers, Writer,
 };
-use crate::stores::{self, Store, Where};
+use crate::stores::{self, Store, StoreOptions};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use registry_testbed::servers::{Etcd, Redis};
@@ -93,7 +93,11 @@ struct LevelServers {
     descriptions: Vec<String>,
 }
 
-pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> Result<Pushes> {
+pub(super) async fn run(
+    at: &StoreOptions,
+    effort: Effort,
+    progress: Progress<'_>,
+) -> Result<Pushes> {
     let sync = SyncCost::of_disk()?;
     let changes = if effort.quick { 100 } else { 600 };
     let mut levels = BTreeMap::new();
@@ -129,7 +133,7 @@ pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> R
 }
 
 impl LevelServers {
-    async fn start(level: Level, at: &Where) -> Result<Self> {
+    async fn start(level: Level, at: &StoreOptions) -> Result<Self> {
         let servers = level.servers(Store::Redis, at)?.context("Redis has all levels")?;
         let mut redis = Redis::start_with(servers.redis.clone()).await?;
         let notifying = Redis::start_with(servers.redis).await?;
@@ -143,7 +147,7 @@ impl LevelServers {
                 .extend(level.why_without_etcd().map(|why| format!("not on etcd: {why}"))),
             Some(server) => {
                 descriptions.push(stores::describe_etcd(server).await?);
-                if let Some(why) = level.refused_by(&descriptions[1]) {
+                if let Some(why) = level.unsupported_by(&descriptions[1]) {
                     descriptions.push(format!("not on etcd: {why}"));
                     etcd = None;
                 }

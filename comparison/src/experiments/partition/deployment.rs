@@ -1,6 +1,6 @@
 //! Replicated servers whose primary or leader can be partitioned.
 
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::Result;
 use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel, ServerOptions};
 use serde::Serialize;
@@ -44,7 +44,7 @@ impl Deployment {
     /// A key of the shard of the [service](super::clients::SERVICE) that is registered.
     const KEY: &str = "{registry/15}:log";
 
-    pub(super) async fn start(topology: Topology, at: &Where) -> Result<Self> {
+    pub(super) async fn start(topology: Topology, at: &StoreOptions) -> Result<Self> {
         let own = |options: &ServerOptions, arguments: &[&str]| ServerOptions {
             url: None,
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),

@@ -12,7 +12,7 @@ use self::trial::{LATE, LIVE, Run};
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::paired::Spread;
 use crate::report::finding::{Axis, Bar, Exhibit, Finding, Line, Lines, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ type Runs = BTreeMap<Topology, Vec<BTreeMap<ClientArm, Run>>>;
 /// # Errors
 ///
 /// If a server is missing or fails, or no server took over.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let length = Duration::from_secs(if effort.quick { 7 } else { 12 });
     let once = async |topology: Topology, _| {
         trial::once(topology, &at, length).await.with_context(|| topology.name())
@@ -155,10 +155,10 @@ fn of_live_instances(runs: &Runs) -> Exhibit {
     };
     // The first round, since lines have no median.
     let shown = arms().filter(|(topology, _)| *topology != Topology::SentinelWithReplicas);
-    let line = |(look, arm): (usize, (Topology, ClientArm))| {
+    let line = |(style, arm): (usize, (Topology, ClientArm))| {
         let listed = &runs[&arm.0][0][&arm.1].listed;
         let points = listed.iter().map(|(at, listed)| (*at, as_f64(*listed))).collect();
-        Line { name: name(arm), look, points }
+        Line { name: name(arm), style, points }
     };
     let lines: Vec<Line> = shown.enumerate().map(line).collect();
     let last = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).fold(0.0, f64::max);

@@ -2,7 +2,7 @@
 
 use super::clients::{Client, ClientArm, Clients};
 use super::deployment::{Deployment, Topology};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
@@ -89,7 +89,7 @@ struct Write {
 /// Partitions the primary or leader for `length`, under all arms at once.
 pub(super) async fn once(
     topology: Topology,
-    at: &Where,
+    at: &StoreOptions,
     length: Duration,
 ) -> Result<BTreeMap<ClientArm, Run>> {
     let mut deployment = Deployment::start(topology, at).await?;

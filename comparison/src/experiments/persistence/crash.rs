@@ -1,7 +1,7 @@
 //! A server that crashes under writes, and an outage that is longer than the leases.
 
 use super::servers::{Client, Mode, Server};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::future::pending;
@@ -43,7 +43,7 @@ pub(super) struct Outage {
 }
 
 /// Crashes a server under writes, so long after they began, and restarts it.
-pub(super) async fn crash(mode: Mode, at: &Where, after: Duration) -> Result<CrashLoss> {
+pub(super) async fn crash(mode: Mode, at: &StoreOptions, after: Duration) -> Result<CrashLoss> {
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
     let acknowledged = crash_under_writes(&mut server, &client, after).await?;
@@ -54,7 +54,7 @@ pub(super) async fn crash(mode: Mode, at: &Where, after: Duration) -> Result<Cra
 }
 
 /// Kills a server, and restarts it after all leases have expired.
-pub(super) async fn survive_outage(mode: Mode, at: &Where) -> Result<Outage> {
+pub(super) async fn survive_outage(mode: Mode, at: &StoreOptions) -> Result<Outage> {
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
     for id in 0..INSTANCES {

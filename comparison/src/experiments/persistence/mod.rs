@@ -12,7 +12,7 @@ use super::{Effort, Progress, as_f64, side_by_side};
 use crate::levels::SyncCost;
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ type Runs = BTreeMap<Mode, Vec<Run>>;
 /// # Errors
 ///
 /// If a server is missing, fails, or survives.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let after = Duration::from_millis(if effort.quick { 600 } else { 2_000 });
     let once = async |mode: Mode, _| {
         let run = async {

@@ -1,7 +1,7 @@
 //! The servers that crash, and their clients.
 
 use crate::levels::Level;
-use crate::stores::{Store, Where};
+use crate::stores::{Store, StoreOptions};
 use anyhow::{Context, Result};
 use registry_core::{Claim, Instance, InstanceId, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
@@ -64,7 +64,7 @@ impl Mode {
     }
 
     /// Returns the options of the server.
-    fn servers(self, at: &Where) -> Result<Where> {
+    fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
         let on =
             |level: Level, store| level.servers(store, at)?.context("each store has this level");
         match self {
@@ -75,14 +75,14 @@ impl Mode {
                 // The default of redis.conf.
                 let arguments = ["--save", "3600 1 300 100 60 10000"].map(str::to_owned).to_vec();
                 let redis = ServerOptions { url: None, arguments, ..at.redis.clone() };
-                Ok(Where { redis, ..at.clone() })
+                Ok(StoreOptions { redis, ..at.clone() })
             }
         }
     }
 }
 
 impl Server {
-    pub(super) async fn start(mode: Mode, at: &Where) -> Result<Self> {
+    pub(super) async fn start(mode: Mode, at: &StoreOptions) -> Result<Self> {
         let servers = mode.servers(at)?;
         Ok(match mode {
             Mode::Etcd => Self::Etcd(Etcd::start_with(servers.etcd).await?),

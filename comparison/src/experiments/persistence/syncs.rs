@@ -3,7 +3,7 @@
 //! A kill does not show that: writes to the kernel survive the process, but not a power failure.
 
 use super::servers::{Mode, Server};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -43,7 +43,7 @@ struct Span {
 struct Trace(Child);
 
 /// Registers one instance after the other, and traces the syncs of the server meanwhile.
-pub(super) async fn trace(mode: Mode, at: &Where) -> Result<Synced> {
+pub(super) async fn trace(mode: Mode, at: &StoreOptions) -> Result<Synced> {
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
     client.register(REGISTRATIONS, crate::arms::TTL).await?; // the first one also creates other keys
