@@ -28,7 +28,7 @@ pub(crate) fn is_selected(session: &Session) -> bool {
 pub(crate) async fn print(session: &Session) -> Result<()> {
     let ours = session.fixtures.iter().map(|fixture| (fixture, "ours", Some(&*fixture.ours)));
     let raw = session.fixtures.iter().map(|fixture| (fixture, "raw", fixture.raw.as_deref()));
-    let arms: Vec<_> = ours.chain(raw).filter_map(|(at, arms, it)| Some((at, arms, it?))).collect();
+    let arms: Vec<_> = ours.chain(raw).filter_map(|(at, arm, it)| Some((at, arm, it?))).collect();
     let mut late = vec![Vec::new(); arms.len()];
     for _ in 0..ROUNDS {
         let expirations =
@@ -38,9 +38,9 @@ pub(crate) async fn print(session: &Session) -> Result<()> {
         }
     }
     let mut table = Percentiles::new();
-    for ((fixture, arms, _), late) in arms.iter().zip(late) {
+    for ((fixture, arm, _), late) in arms.iter().zip(late) {
         let late = Latencies::of(late.iter().map(Duration::as_secs_f64))?;
-        table.add(NAME, fixture.store.name(), arms, &late)?;
+        table.add(NAME, fixture.store.name(), arm, &late)?;
     }
     let ExpiryPlan { count, apart, ttl } = PLAN;
     println!(

@@ -49,7 +49,7 @@ pub(crate) fn stores_at(
     let known = |store| fixtures.iter().find(|fixture| fixture.store == store);
     let has = |store: &Store| match (store, level) {
         (Store::Mem, _) | (Store::Etcd, Level::WithinASecond) => false,
-        // The same binary runs already, and was told the same.
+        // The same binary runs already, with the same options.
         _ => known(*store).is_none_or(|fixture| level.unsupported_by(&fixture.server).is_none()),
     };
     stores.iter().copied().filter(has).map(|store| StoreAtLevel::new(level, store)).collect()

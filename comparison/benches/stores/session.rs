@@ -37,7 +37,7 @@ pub(crate) const WITH_OTHERS: [Workload; 3] =
 /// Beside how many of them.
 pub(crate) const OTHERS: [usize; 2] = [0, 10_000];
 
-/// A run: arms takes part, and what was asked of them.
+/// A run: the stores that take part, and the selected benchmarks.
 pub(crate) struct Session {
     /// One thread, which drives the clients' own tasks too: a hop to another thread costs as much as
     /// a request to Redis, and would be all that is measured.
@@ -81,7 +81,7 @@ impl Session {
         if missing.is_empty() { Ok(session) } else { bail!(missing.join("\n")) }
     }
 
-    /// Runs, tests or lists the benchmarks, as criterion was told.
+    /// Runs, tests or lists the benchmarks, by the options of criterion.
     pub(crate) fn benchmark(&mut self, criterion: &mut Criterion) {
         self.workloads(criterion);
         self.with_others(criterion);

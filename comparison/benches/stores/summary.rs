@@ -58,7 +58,7 @@ pub(crate) fn print(session: &Session, before: Option<StealTime>) -> Result<()> 
     Ok(())
 }
 
-/// What would look absurd without a word.
+/// Prints notes for figures that would look wrong.
 fn print_notes(session: &Session) {
     if session.done.workloads.iter().any(|(_, store)| *store == Store::Mem) {
         println!(
@@ -67,7 +67,7 @@ fn print_notes(session: &Session) {
     }
     if session.done.workloads.contains(&(Workload::Resync(100), Store::Etcd)) {
         println!(
-            "resync, etcd: raw is told when etcd looks after old watches, every 100 ms; ours asks"
+            "resync, etcd: etcd reports to raw when it checks old watches, every 100 ms; ours reads"
         );
     }
 }
@@ -114,10 +114,10 @@ pub(crate) async fn add(
     };
     let rounds = rounds(ours, [raw, raw], workload, plan).await?;
     tables.ratios.add(workload, store, &Comparison::new(&rounds));
-    for (n, arms) in ["ours", "raw"].into_iter().enumerate() {
+    for (n, arm) in ["ours", "raw"].into_iter().enumerate() {
         let latencies =
             Latencies::of(rounds.iter().flat_map(|round| round.pair[n].iter().copied()))?;
-        tables.percentiles.add(workload, store, arms, &latencies)?;
+        tables.percentiles.add(workload, store, arm, &latencies)?;
     }
     Ok(())
 }

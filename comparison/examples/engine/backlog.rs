@@ -8,7 +8,7 @@ use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::yield_now;
 
-/// How many batches a view holds for those who do not read.
+/// How many batches a view holds for subscribers that do not read.
 const BACKLOG: u64 = 1024;
 
 /// Makes changes that one subscriber does not read, and looks whether memory grows without end.

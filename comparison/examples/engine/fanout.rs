@@ -1,4 +1,4 @@
-//! One change, to all who subscribe: how long until the last has it, and what that takes.
+//! One change, to all subscribers: how long until the last has it, and what that takes.
 
 use crate::fixture::{ServiceFixture, one_thread, two_threads};
 use crate::heap::Heap;
@@ -83,7 +83,7 @@ fn compare(report: &mut Report, label: &str, runtime: &Runtime, rounds: usize) -
     })
 }
 
-/// What is allocated in a change: one copy of the snapshot, whoever looks.
+/// What is allocated in a change: one copy of the snapshot for all readers.
 fn copies(report: &mut Report) -> Result<()> {
     let runtime = one_thread()?;
     let cost = |subscription, instances, subscribers| {
@@ -172,7 +172,7 @@ async fn subscribe(
     Ok(tasks)
 }
 
-/// A service, and who subscribes to it.
+/// A service and its subscribers.
 struct Ours {
     fixture: ServiceFixture,
     latch: Arc<CountdownLatch>,

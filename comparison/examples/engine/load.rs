@@ -46,7 +46,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     let lag: Vec<f64> = halves.phases.iter().map(|phase| phase.lag.quantile(990)).collect();
     report.add(Figure::median("p99 of the generator's own lag", &lag, "us"));
     let whole = phase * phases;
-    report.note(format!("{whole:?} with one stuck, then {whole:?} with one stuck in each other service; who reads is 9 in all of these"));
+    report.note(format!("{whole:?} with one stuck, then {whole:?} with one stuck in each other service; each service has 9 readers"));
     report.note(format!("p99 of {phase:?} each, over all deliveries in services with a stuck one, and in those without, whose changes take turns"));
     Ok(report)
 }
@@ -125,7 +125,7 @@ fn run(is_stuck: impl Fn(u64) -> bool, phase: Duration, phases: u32) -> Result<O
             let view = traffic.view(service).await?;
             if is_stuck(service) {
                 let mut updates = view.updates();
-                let _ = updates.next().now_or_never(); // the state; who never began needs no batch
+                let _ = updates.next().now_or_never(); // the state: a stream that has not begun needs no batch
                 stuck.push(updates);
             }
             for _ in 0..READERS {

@@ -98,7 +98,7 @@ fn packed(metadata: bool) -> f64 {
     f64::from(counts + service + weight_and_status + id + lengths + pointer)
 }
 
-/// A store that lists what nobody registered: each load decodes its records anew.
+/// A store that lists generated instances: each load decodes its records anew.
 #[derive(Debug)]
 struct Store {
     each: usize,

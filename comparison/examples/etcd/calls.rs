@@ -56,7 +56,7 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// Compares a call, by whoever `ours` and `raw` give for an address.
+    /// Compares a call of the arms that `ours` and `raw` return for an address.
     async fn compare<O: Arm, R: Arm>(
         &self,
         report: &mut Report,

@@ -24,7 +24,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Of `calls`, made through `relay` and by nobody else.
+    /// Measures `calls`, made through `relay` and by no other client.
     pub(crate) async fn of<A: Arm>(
         arm: &A,
         workload: Workload,

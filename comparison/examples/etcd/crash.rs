@@ -41,7 +41,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         report.add(Figure::counted(name("before the ttl"), early, "").exactly(0.0));
         report.note(&server.description);
         report.note(format!("{rounds} processes, killed (SIGKILL) as soon as all their leases were renewed; ttl {ttl} s"));
-        report.note("from the last renewal: from before the first of the last renewals was sent, so that the others' are told worse than they are");
+        report.note("from the last renewal: from before the first of the last renewals was sent, so that the others' are overstated");
         Ok(report)
     })
 }

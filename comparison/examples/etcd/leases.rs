@@ -37,7 +37,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 async fn keep_alive_all(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     let server = Server::start().await?;
     let registry = Arc::new(server.registry().await?);
-    // In the background: a server that is slow for once is retried, and told below.
+    // In the background: a slow server is retried, and reported below.
     let start = Start::InBackground;
     let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
     let mut generator = RequestGenerator::new(Workload::Register)?;

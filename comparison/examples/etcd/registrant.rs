@@ -30,7 +30,7 @@ pub(crate) struct Registrant {
 }
 
 impl Registrant {
-    /// Registers and renews until it is killed, or whoever started it ends.
+    /// Registers and renews until it is killed, or its parent ends.
     pub(crate) fn run(&self) -> Result<()> {
         thread::spawn(|| {
             io::stdin().read_to_end(&mut Vec::new()).ok();
@@ -113,7 +113,7 @@ impl RegistrantProcess {
 }
 
 impl Drop for RegistrantProcess {
-    /// One that is dead already is fine.
+    /// Kills the process, unless it has ended already.
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

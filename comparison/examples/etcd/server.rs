@@ -28,8 +28,8 @@ impl Server {
     pub(crate) async fn start() -> Result<Self> {
         let mut options = Etcd::options();
         if options.url.is_none() {
-            // That of the fixture is for tests; this is etcd's own. 10,000 watches would be told
-            // five times a second that there is nothing to tell.
+            // That of the fixture is for tests; this is etcd's own. 10,000 watches would get
+            // a progress notification five times a second.
             options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
         }
         let mut etcd = Etcd::start_with(options).await?;

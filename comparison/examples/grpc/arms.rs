@@ -1,4 +1,4 @@
-//! Ours, and what tonic has of its own, told the same by the same view.
+//! Our channel, and the channels of tonic, which follow the same view.
 
 use anyhow::Result;
 use registry_core::Status as Availability;
@@ -96,7 +96,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Those who take calls, by the view: the same for all.
+/// Returns the addresses that take calls, by the view: the same for all arms.
 fn addresses(view: &View) -> BTreeSet<String> {
     let state = view.state();
     let up = state.instances().iter().filter(|i| i.status() == Availability::Up);
@@ -153,7 +153,7 @@ impl Clients {
         let follow = self.0.follow.fetch_add(1, Ordering::Relaxed);
         let next = clients.get(follow % clients.len().max(1));
         next.map(|(_, client)| client.clone())
-            .ok_or_else(|| Status::unavailable("nobody is listed"))
+            .ok_or_else(|| Status::unavailable("no instance is listed"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, HealthClient<Channel>)>> {

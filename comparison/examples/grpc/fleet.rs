@@ -60,7 +60,7 @@ impl Fleet {
         Ok(view)
     }
 
-    /// Renews the leases of those who live.
+    /// Renews the leases of the live instances.
     pub(crate) async fn keep_alive(&self) -> Result<()> {
         for member in self.members.iter().filter(|member| member.is_alive) {
             self.registry.keep_alive(&member.lease).await?;
@@ -68,7 +68,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gone at once, with its connections, and without a word to the registry, as soon as it has a call
+    /// Crashes with its connections, without deregistration, as soon as it has a call
     /// under way. How many these were.
     pub(crate) async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
@@ -214,7 +214,7 @@ impl Health for Service {
         &self,
         _: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, tonic::Status> {
-        Err(tonic::Status::unimplemented("nobody watches"))
+        Err(tonic::Status::unimplemented("no watch is served"))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Beside it are tonic's own channels: to one endpoint, balanced (`balance_channel`), and in turn. What is
-//! counted misses its target with a failure; what is timed is only told.
+//! counted misses its target with a failure; what is timed is only reported.
 
 mod arms;
 mod calls;

@@ -36,7 +36,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     let ours = one_thread()?.block_on(ours(changes))?;
     let shuffled = shuffled(changes);
     let mut report = Report::default();
-    let name = |who: &str| format!("{who}: connections moved per change");
+    let name = |arm: &str| format!("{arm}: connections moved per change");
     report.add(Figure::median(name("ours, median"), &ours, ""));
     report.add(Figure::counted(name("ours, mean"), mean(&ours), "").at_most(1.0));
     report.add(Figure::median(name("a new shuffle, median"), &shuffled, ""));
@@ -81,7 +81,7 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
         moved.push(u32::try_from(after.difference(&before).count())?.into());
         before = after;
     }
-    // Whoever comes to it at once chooses the same: nothing was missed on the way.
+    // A new channel chooses the same subset: no change was missed.
     drop(channel);
     connections.wait_until_settled(0).await?;
     let _anew = self::channel(view);
@@ -122,14 +122,14 @@ struct ConnectionState {
 }
 
 impl Connections {
-    /// Somebody who listens, says the one word by which a channel knows a server, and hears the rest.
+    /// Listens, sends the one frame by which a channel knows a server, and reads the rest.
     async fn listen(&self) -> Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, connections) = (listener.local_addr()?, self.clone());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 connections.change(|addresses| addresses.insert(address));
-                let _ = stream.write_all(&SETTINGS).await; // who is gone is noticed below
+                let _ = stream.write_all(&SETTINGS).await; // a closed connection is noticed below
                 let mut buffer = [0; 1024];
                 while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
                 connections.change(|addresses| addresses.remove(&address));

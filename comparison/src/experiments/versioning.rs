@@ -4,9 +4,7 @@
 use super::score::{Score, score};
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::arms::TTL;
-use crate::observers::{
-    ArmOptions, Change, EventLog, Link, ObserverArm, ObserverFixture, Servers, Writer,
-};
+use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
 use crate::stores::StoreOptions;
@@ -59,10 +57,10 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     let once = async |arm: ObserverArm, round: u32| {
         let seed = effort.seed.wrapping_add(round.into());
         let name = format!("versioning-{round}");
-        let fixture = arm
+        let opened = arm
             .open(&servers, ArmOptions { name: &name, payload_len: 0, ttl: TTL, via_proxy: true })
             .await?;
-        follow(fixture, &workload(seed, changes), seed).await.with_context(|| arm.name())
+        follow(opened, &workload(seed, changes), seed).await.with_context(|| arm.name())
     };
     finding(&side_by_side(&ObserverArm::UNDER_FAULTS, effort, progress, once).await?, effort)
 }
@@ -82,8 +80,8 @@ fn workload(seed: u64, changes: u32) -> Vec<Change> {
 }
 
 /// Writes the workload while the link of the observer is cut repeatedly.
-async fn follow(fixture: ObserverFixture, workload: &[Change], seed: u64) -> Result<Run> {
-    let ObserverFixture { mut writer, observer, log, link } = fixture;
+async fn follow(opened: OpenArm, workload: &[Change], seed: u64) -> Result<Run> {
+    let OpenArm { mut writer, observer, log, link } = opened;
     let observing = tokio::task::LocalSet::new();
     observing.spawn_local(observer);
     let work = async {

@@ -1,7 +1,7 @@
 //! A key lease a lease for each instance, and etcd's own watch.
 
 use super::{
-    ArmOptions, Change, Event, EventLog, ObserverFixture, Values, Writer, link_to, parse_value,
+    ArmOptions, Change, Event, EventLog, OpenArm, Values, Writer, link_to, parse_value,
     retry_forever,
 };
 use anyhow::{Context, Result};
@@ -25,7 +25,7 @@ struct Watcher {
     revision: Cell<Option<i64>>,
 }
 
-pub(super) async fn open(etcd: &Etcd, options: ArmOptions<'_>) -> Result<ObserverFixture> {
+pub(super) async fn open(etcd: &Etcd, options: ArmOptions<'_>) -> Result<OpenArm> {
     let ArmOptions { name, payload_len, ttl, .. } = options;
     let endpoint = etcd.endpoint();
     let address = endpoint.strip_prefix("http://").context("an endpoint of another scheme")?;
@@ -40,7 +40,7 @@ pub(super) async fn open(etcd: &Etcd, options: ArmOptions<'_>) -> Result<Observe
         log: log.clone(),
         revision: Cell::default(),
     };
-    Ok(ObserverFixture {
+    Ok(OpenArm {
         writer: Box::new(Putter { etcd: writer, prefix, payload: "x".repeat(payload_len), lease }),
         observer: Box::pin(async move { retry_forever(async || watcher.follow().await).await }),
         log,

@@ -2,8 +2,8 @@
 
 use super::connection::{RedisConnection, RedisTarget};
 use super::{
-    ArmOptions, Change, Event, EventLog, ObserverFixture, RedisTargets, Values, Writer,
-    parse_value, retry_forever,
+    ArmOptions, Change, Event, EventLog, OpenArm, RedisTargets, Values, Writer, parse_value,
+    retry_forever,
 };
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ struct Listener {
     log: EventLog,
 }
 
-pub(super) async fn open(ways: RedisTargets, options: ArmOptions<'_>) -> Result<ObserverFixture> {
+pub(super) async fn open(ways: RedisTargets, options: ArmOptions<'_>) -> Result<OpenArm> {
     let ArmOptions { name, payload_len, ttl, .. } = options;
     let (prefix, ttl) = (format!("{name}:keys"), u64::try_from(ttl.as_millis())?);
     let RedisTargets { writer, observer, link } = ways;
@@ -39,7 +39,7 @@ pub(super) async fn open(ways: RedisTargets, options: ArmOptions<'_>) -> Result<
     writer.run(&notify).await?;
     let log = EventLog::default();
     let listener = Listener { target: observer, prefix: prefix.clone(), log: log.clone() };
-    Ok(ObserverFixture {
+    Ok(OpenArm {
         writer: Box::new(Setter { redis: writer, prefix, payload: "x".repeat(payload_len), ttl }),
         observer: Box::pin(async move { retry_forever(async || listener.follow().await).await }),
         log,

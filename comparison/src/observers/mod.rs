@@ -113,7 +113,7 @@ pub trait Writer {
 
 /// An opened arm: a writer, and an observer with its log.
 #[allow(missing_debug_implementations, clippy::exhaustive_structs)]
-pub struct ObserverFixture {
+pub struct OpenArm {
     /// The writer, on a link without faults.
     pub writer: Box<dyn Writer>,
     /// Follows the store forever, across all failures.
@@ -190,7 +190,7 @@ impl ObserverArm {
     /// # Errors
     ///
     /// If a server fails, or the arm is on etcd, which does not take part.
-    pub async fn open(self, servers: &Servers, options: ArmOptions<'_>) -> Result<ObserverFixture> {
+    pub async fn open(self, servers: &Servers, options: ArmOptions<'_>) -> Result<OpenArm> {
         let redis = &servers.redis;
         let etcd = || servers.etcd.as_ref().context("etcd does not take part");
         match self {
@@ -219,7 +219,7 @@ impl ObserverArm {
         self,
         servers: &ReplicatedServers,
         options: ArmOptions<'_>,
-    ) -> Result<ObserverFixture> {
+    ) -> Result<OpenArm> {
         match self {
             Self::Keyspace => {
                 keyspace::open(RedisTargets::sentinel(&servers.redis)?, options).await

@@ -2,8 +2,8 @@
 
 use super::connection::{RedisConnection, RedisTarget};
 use super::{
-    ArmOptions, Change, Event, EventLog, ObserverFixture, RedisTargets, Values, Writer,
-    parse_value, retry_forever,
+    ArmOptions, Change, Event, EventLog, OpenArm, RedisTargets, Values, Writer, parse_value,
+    retry_forever,
 };
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -23,13 +23,13 @@ struct Subscriber {
     log: EventLog,
 }
 
-pub(super) fn open(ways: RedisTargets, options: ArmOptions<'_>, rereads: bool) -> ObserverFixture {
+pub(super) fn open(ways: RedisTargets, options: ArmOptions<'_>, rereads: bool) -> OpenArm {
     let ArmOptions { name, payload_len, .. } = options; // nothing in a hash expires
     let key = format!("{name}:{}", if rereads { "reread" } else { "published" });
     let RedisTargets { writer, observer, link } = ways;
     let log = EventLog::default();
     let subscriber = Subscriber { target: observer, key: key.clone(), rereads, log: log.clone() };
-    ObserverFixture {
+    OpenArm {
         writer: Box::new(Publisher {
             redis: RedisConnection::new(writer),
             key,

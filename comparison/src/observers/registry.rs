@@ -1,8 +1,7 @@
 //! The registry on any store.
 
 use super::{
-    ArmOptions, Change, Event, EventLog, Link, ObserverFixture, RECONNECT_DELAY, Values, Writer,
-    link_to,
+    ArmOptions, Change, Event, EventLog, Link, OpenArm, RECONNECT_DELAY, Values, Writer, link_to,
 };
 use crate::operator::Operator;
 use anyhow::{Context, Result};
@@ -36,56 +35,53 @@ struct RegistryObserver {
     cursor: Option<Cursor>,
 }
 
-pub(super) async fn on_redis(redis: &Redis, options: ArmOptions<'_>) -> Result<ObserverFixture> {
+pub(super) async fn on_redis(redis: &Redis, options: ArmOptions<'_>) -> Result<OpenArm> {
     let (address, link) = link_to(redis.address(), options).await?;
     let direct = RedisRegistry::connect(&redis.url().parse()?).await?;
     let faulty = RedisRegistry::connect(&format!("redis://{address}").parse()?).await?;
     let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    fixture(direct, faulty, options, link, Some(Operator::Redis(operator)))
+    opened(direct, faulty, options, link, Some(Operator::Redis(operator)))
 }
 
-pub(super) async fn on_etcd(etcd: &Etcd, options: ArmOptions<'_>) -> Result<ObserverFixture> {
+pub(super) async fn on_etcd(etcd: &Etcd, options: ArmOptions<'_>) -> Result<OpenArm> {
     let endpoint = etcd.endpoint();
     let (_, address) = endpoint.split_once("://").context("an endpoint without a scheme")?;
     let (address, link) = link_to(address, options).await?;
     let direct = EtcdRegistry::connect(&etcd.url().parse()?).await?;
     let faulty = EtcdRegistry::connect(&format!("etcd://{address}").parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
-    fixture(direct, faulty, options, link, Some(Operator::Etcd(Box::new(operator))))
+    opened(direct, faulty, options, link, Some(Operator::Etcd(Box::new(operator))))
 }
 
 pub(super) async fn on_sentinel(
     servers: &RedisSentinel,
     options: ArmOptions<'_>,
-) -> Result<ObserverFixture> {
+) -> Result<OpenArm> {
     let direct = RedisRegistry::connect(&servers.url().parse()?).await?;
     let faulty = RedisRegistry::connect(&servers.url().parse()?).await?;
-    fixture(direct, faulty, options, Link::Direct, None)
+    opened(direct, faulty, options, Link::Direct, None)
 }
 
-pub(super) async fn on_cluster(
-    members: &EtcdCluster,
-    options: ArmOptions<'_>,
-) -> Result<ObserverFixture> {
+pub(super) async fn on_cluster(members: &EtcdCluster, options: ArmOptions<'_>) -> Result<OpenArm> {
     let direct = EtcdRegistry::connect(&members.url().parse()?).await?;
     let faulty = EtcdRegistry::connect(&members.url().parse()?).await?;
-    fixture(direct, faulty, options, Link::Direct, None)
+    opened(direct, faulty, options, Link::Direct, None)
 }
 
-pub(super) fn in_memory(options: ArmOptions<'_>) -> Result<ObserverFixture> {
+pub(super) fn in_memory(options: ArmOptions<'_>) -> Result<OpenArm> {
     let direct = MemRegistry::new();
     let faulty = FaultyRegistry::new(direct.clone());
     let (link, operator) = (Link::Memory(faulty.clone()), Some(Operator::Memory(direct.clone())));
-    fixture(direct, faulty, options, link, operator)
+    opened(direct, faulty, options, link, operator)
 }
 
-fn fixture(
+fn opened(
     direct: impl Registry,
     faulty: impl Registry,
     ArmOptions { name, payload_len, ttl, .. }: ArmOptions<'_>,
     link: Link,
     operator: Option<Operator>,
-) -> Result<ObserverFixture> {
+) -> Result<OpenArm> {
     let (service, log) = (ServiceName::new(name)?, EventLog::default());
     let (direct, faulty) = (Arc::new(direct), Arc::new(faulty));
     let observer = RegistryObserver {
@@ -102,12 +98,7 @@ fn fixture(
         payload: "x".repeat(payload_len),
         ttl,
     };
-    Ok(ObserverFixture {
-        writer: Box::new(writer),
-        observer: Box::pin(observer.follow()),
-        log,
-        link,
-    })
+    Ok(OpenArm { writer: Box::new(writer), observer: Box::pin(observer.follow()), log, link })
 }
 
 #[async_trait(?Send)]

@@ -5,7 +5,7 @@ use super::super::versioning::wait_until_converged;
 use crate::arms::TTL;
 use crate::observers::keyspace::NOTIFY;
 use crate::observers::{
-    ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, ReplicatedServers, Writer,
+    ArmOptions, Change, EventLog, ObserverArm, OpenArm, ReplicatedServers, Writer,
 };
 use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
@@ -49,14 +49,14 @@ pub(super) async fn once(at: &StoreOptions, changes: u32) -> Result<BTreeMap<Obs
     let redis = RedisSentinel::start_with(all).await?;
     let etcd = EtcdCluster::start_with(at.etcd.clone()).await?;
     let mut servers = ReplicatedServers { etcd, redis };
-    let mut fixtures = Vec::new();
+    let mut opened = Vec::new();
     for arm in ARMS {
         let options = ArmOptions { name: "failover", payload_len: 0, ttl: TTL, via_proxy: false };
-        fixtures.push((arm, arm.open_replicated(&servers, options).await?));
+        opened.push((arm, arm.open_replicated(&servers, options).await?));
     }
     let all_follow = Barrier::new(ARMS.len() + 1);
-    let following = fixtures.into_iter().map(async |(arm, fixture)| {
-        let score = follow(fixture, changes, &all_follow).await.with_context(|| arm.name())?;
+    let following = opened.into_iter().map(async |(arm, opened)| {
+        let score = follow(opened, changes, &all_follow).await.with_context(|| arm.name())?;
         anyhow::Ok((arm, score))
     });
     let (scores, ()) =
@@ -77,8 +77,8 @@ async fn fail_over(servers: &mut ReplicatedServers, all_follow: &Barrier) -> Res
     Ok(())
 }
 
-async fn follow(fixture: ObserverFixture, changes: u32, all_follow: &Barrier) -> Result<Score> {
-    let ObserverFixture { mut writer, observer, log, link: _link } = fixture;
+async fn follow(opened: OpenArm, changes: u32, all_follow: &Barrier) -> Result<Score> {
+    let OpenArm { mut writer, observer, log, link: _link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
     let work = write_all(&mut *writer, &log, changes, all_follow);

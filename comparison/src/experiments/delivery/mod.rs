@@ -7,9 +7,7 @@ use super::score::{Score, score};
 use super::versioning::{CONVERGENCE_TIMEOUT, wait_until_converged};
 use super::{Effort, Progress, as_f64, side_by_side, with_timeout};
 use crate::arms::TTL;
-use crate::observers::{
-    ArmOptions, Change, EventLog, Link, ObserverArm, ObserverFixture, Servers, Writer,
-};
+use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
 use crate::stores::StoreOptions;
@@ -53,13 +51,13 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     let servers = Servers::start(at.clone()).await?;
     let once = async |arm: ObserverArm, round: u32| {
         let name = format!("delivery-{round}");
-        let fixture = arm
+        let opened = arm
             .open(
                 &servers,
                 ArmOptions { name: &name, payload_len: PAYLOAD_LEN, ttl: TTL, via_proxy: true },
             )
             .await?;
-        pause(fixture, &workload(arm)).await.with_context(|| arm.name())
+        pause(opened, &workload(arm)).await.with_context(|| arm.name())
     };
     let pauses = side_by_side(
         &ObserverArm::UNDER_FAULTS,
@@ -89,8 +87,8 @@ fn workload(arm: ObserverArm) -> Vec<Change> {
     (1..=changes).map(|n| Change::round_robin(n, INSTANCES)).collect()
 }
 
-async fn pause(fixture: ObserverFixture, workload: &[Change]) -> Result<Run> {
-    let ObserverFixture { mut writer, observer, log, link } = fixture;
+async fn pause(opened: OpenArm, workload: &[Change]) -> Result<Run> {
+    let OpenArm { mut writer, observer, log, link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
     let paused = observing.run_until(write_meanwhile(&mut *writer, &link, workload, &log)).await?;

@@ -1,9 +1,7 @@
 //! How late an observer sees that an instance has expired, beside so many live ones.
 
 use super::super::{Effort, Progress, as_f64, with_timeout};
-use crate::observers::{
-    ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, Servers, Writer,
-};
+use crate::observers::{ArmOptions, Change, EventLog, ObserverArm, OpenArm, Servers, Writer};
 use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -73,8 +71,8 @@ pub(super) async fn run(
                         ttl: TTL,
                         via_proxy: false,
                     };
-                    let fixture = arm.open(servers, options).await?;
-                    let run = once(fixture, others, all_registered).await;
+                    let opened = arm.open(servers, options).await?;
+                    let run = once(opened, others, all_registered).await;
                     anyhow::Ok((arm, run.with_context(|| arm.name())?))
                 }
             });
@@ -88,8 +86,8 @@ pub(super) async fn run(
     Ok(expirations)
 }
 
-async fn once(fixture: ObserverFixture, others: usize, all_registered: &Barrier) -> Result<Run> {
-    let ObserverFixture { mut writer, observer, log, link: _link } = fixture;
+async fn once(opened: OpenArm, others: usize, all_registered: &Barrier) -> Result<Run> {
+    let OpenArm { mut writer, observer, log, link: _link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
     let work = async {

@@ -3,9 +3,7 @@
 use super::super::{Effort, Progress, as_f64, with_timeout};
 use crate::arms::TTL;
 use crate::levels::{Level, SyncCost};
-use crate::observers::{
-    ArmOptions, Change, EventLog, ObserverArm, ObserverFixture, Servers, Writer,
-};
+use crate::observers::{ArmOptions, Change, EventLog, ObserverArm, OpenArm, Servers, Writer};
 use crate::stores::{self, Store, StoreOptions};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
@@ -166,7 +164,7 @@ impl LevelServers {
         }
     }
 
-    async fn open(&self, arm: ObserverArm, round: usize) -> Result<ObserverFixture> {
+    async fn open(&self, arm: ObserverArm, round: usize) -> Result<OpenArm> {
         let servers = if arm == ObserverArm::Keyspace { &self.notifying } else { &self.servers };
         let name = format!("pushes-{round}");
         arm.open(
@@ -182,8 +180,8 @@ struct Measured {
     run: Run,
 }
 
-async fn once(fixture: ObserverFixture, changes: u32) -> Result<Measured> {
-    let ObserverFixture { mut writer, observer, log, link: _link } = fixture;
+async fn once(opened: OpenArm, changes: u32) -> Result<Measured> {
+    let OpenArm { mut writer, observer, log, link: _link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
     observing.run_until(push(&mut *writer, &log, changes)).await
