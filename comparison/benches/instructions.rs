@@ -146,7 +146,7 @@ fn mem_deregister(store: Store) -> Store {
     store
 }
 
-// From the call of `register` to the batch in the hand of who watches.
+// From the call of `register` to the batch at the watcher.
 #[library_benchmark]
 #[bench::of_100(Watched::new())]
 fn change_to_watch(mut watched: Watched) -> Watched {

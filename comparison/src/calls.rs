@@ -3,7 +3,7 @@
 use crate::arms::Arm;
 use crate::figures::{Figure, Report};
 use crate::paired::{self, Comparison, Plan, Round};
-use crate::work::{Lane, Work};
+use crate::workloads::{Runner, Workload};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -19,33 +19,33 @@ pub fn plan(quick: bool) -> Plan {
 /// Compares a call in turns, each round over new connections: one differs from another by some percent,
 /// for as long as it lasts.
 pub async fn compare<O: Arm, R: Arm>(
-    work: Work,
+    workload: Workload,
     plan: Plan,
     ours: &impl AsyncFn() -> Result<O>,
     raw: &impl AsyncFn() -> Result<R>,
 ) -> Result<Comparison> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     for _ in 0..plan.rounds {
-        rounds.push(round(work, plan, ours, raw).await?);
+        rounds.push(round(workload, plan, ours, raw).await?);
     }
     Ok(Comparison::new(&rounds))
 }
 
 async fn round<O: Arm, R: Arm>(
-    work: Work,
+    workload: Workload,
     plan: Plan,
     ours: &impl AsyncFn() -> Result<O>,
     raw: &impl AsyncFn() -> Result<R>,
 ) -> Result<Round> {
     let (ours, raw, again) = (ours().await?, raw().await?, raw().await?);
-    let mut ours = Lane::prepare("ours", &ours, work).await?;
-    let mut raw = Lane::prepare("raw", &raw, work).await?;
-    let mut again = Lane::prepare("raw, again", &again, work).await?;
+    let mut ours = Runner::prepare("ours", &ours, workload).await?;
+    let mut raw = Runner::prepare("raw", &raw, workload).await?;
+    let mut again = Runner::prepare("raw, again", &again, workload).await?;
     let warm_up = Plan { round: plan.round / 3, ..plan };
     paired::round(&mut ours, &mut raw, &mut again, warm_up).await?;
     let round = paired::round(&mut ours, &mut raw, &mut again, plan).await?;
-    for lane in [ours, raw, again] {
-        lane.finish().await?;
+    for runner in [ours, raw, again] {
+        runner.finish().await?;
     }
     Ok(round)
 }

@@ -1,7 +1,6 @@
-//! What a store promises of a write that it acknowledged. etcd and Redis are compared only where they promise
-//! the same.
+//! Levels of durability of an acknowledged write. etcd and Redis are compared only at the same level.
 
-use crate::stores::{SYNCS, Store, Where};
+use crate::stores::{SYNCS, Store, StoreOptions};
 use crate::table::seconds;
 use anyhow::{Context, Result};
 use registry_testbed::servers::ServerOptions;
@@ -14,25 +13,25 @@ use std::time::Duration;
 use std::{env, fmt};
 use tokio::time::Instant;
 
-/// A promise.
+/// A level of durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(clippy::exhaustive_enums)]
 pub enum Level {
-    /// What is acknowledged is on disk.
+    /// An acknowledged write is on disk.
     OnDisk,
-    /// What is acknowledged is on disk a second later. etcd has no such setting.
+    /// An acknowledged write is on disk within a second. etcd has no such setting.
     WithinASecond,
-    /// Nothing, but what the process has in memory.
+    /// An acknowledged write is in the memory of the process only.
     Nothing,
-    /// As on disk, with memory for a disk: what the protocol costs without the disk.
+    /// As `OnDisk`, on a tmpfs: the cost of the protocol without that of the disk.
     Protocol,
 }
 
 /// How long the record is that is appended: about as long as those of a registry.
 const RECORD_LEN: usize = 300;
 
-/// How long it takes to append a record to a file and have it on disk.
+/// How long it takes to append a record to a file and sync it to disk.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(clippy::exhaustive_structs)]
 pub struct SyncCost {
@@ -46,7 +45,7 @@ impl Level {
     /// All there are.
     pub const ALL: [Self; 4] = [Self::OnDisk, Self::WithinASecond, Self::Nothing, Self::Protocol];
 
-    /// As a reader is told.
+    /// Returns the label in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::OnDisk => "durable when acknowledged",
@@ -56,7 +55,7 @@ impl Level {
         }
     }
 
-    /// In the name of a benchmark.
+    /// Returns the name in benchmark names.
     pub fn slug(self) -> &'static str {
         match self {
             Self::OnDisk => "durable",
@@ -66,13 +65,13 @@ impl Level {
         }
     }
 
-    /// Why a server that was asked for this promises something else, if what it says of itself shows that.
-    pub fn refused_by(self, server: &str) -> Option<&'static str> {
+    /// Returns why a server does not have this level, by its description.
+    pub fn unsupported_by(self, server: &str) -> Option<&'static str> {
         let syncs = server.starts_with("etcd") && server.contains(SYNCS);
         if self == Self::Nothing && syncs { self.why_without_etcd() } else { None }
     }
 
-    /// Why this level may be one without etcd.
+    /// Returns why etcd may not have this level.
     pub fn why_without_etcd(self) -> Option<&'static str> {
         match self {
             Self::WithinASecond => Some("it has no such setting"),
@@ -81,12 +80,12 @@ impl Level {
         }
     }
 
-    /// Where to find or start servers that promise this. Nothing for a store that has no such setting.
+    /// Returns how to start servers at this level, or `None` for a store that does not have it.
     ///
     /// # Errors
     ///
     /// If there is no disk, or no file system in memory.
-    pub fn servers(self, store: Store, at: &Where) -> Result<Option<Where>> {
+    pub fn servers(self, store: Store, at: &StoreOptions) -> Result<Option<StoreOptions>> {
         if (self, store) == (Self::WithinASecond, Store::Etcd) {
             return Ok(None);
         }
@@ -103,12 +102,12 @@ impl Level {
         };
         let redis: &[&str] =
             if self == Self::WithinASecond { &["--appendfsync", "everysec"] } else { &[] };
-        Ok(Some(Where { etcd: own(&at.etcd, &[]), redis: own(&at.redis, redis) }))
+        Ok(Some(StoreOptions { etcd: own(&at.etcd, &[]), redis: own(&at.redis, redis) }))
     }
 }
 
 impl SyncCost {
-    /// Tries it on the disk, with records as long as those of a registry.
+    /// Measures it, with records as long as those of a registry.
     ///
     /// # Errors
     ///
@@ -129,7 +128,7 @@ impl SyncCost {
     }
 }
 
-/// As a reader is told.
+/// As in reports.
 impl fmt::Display for SyncCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p99] = [self.p50, self.p99].map(|time| seconds(time.as_secs_f64()));
@@ -162,8 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_says_where_the_data_is_and_what_is_synced() {
-        let at = Where::default();
+    fn a_level_sets_the_data_directory_and_the_sync_options() {
+        let at = StoreOptions::default();
         let redis = |level: Level| level.servers(Store::Redis, &at).unwrap().unwrap().redis;
         assert_eq!(redis(Level::Nothing).disk, None);
         assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
@@ -172,17 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn an_etcd_that_cannot_do_without_fsync_is_not_at_the_level_of_nothing() {
+    fn an_etcd_that_always_syncs_does_not_support_the_level_nothing() {
         let old = format!("etcd 3.4.23, {SYNCS}, data in memory");
-        assert!(Level::Nothing.refused_by(&old).is_some());
-        assert!(Level::Protocol.refused_by(&old).is_none());
-        assert!(Level::Nothing.refused_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none());
+        assert!(Level::Nothing.unsupported_by(&old).is_some());
+        assert!(Level::Protocol.unsupported_by(&old).is_none());
+        assert!(
+            Level::Nothing.unsupported_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none()
+        );
         let redis = "redis 7.0.15, no append-only file, no snapshots";
-        assert!(Level::ALL.into_iter().all(|level| level.refused_by(redis).is_none()));
+        assert!(Level::ALL.into_iter().all(|level| level.unsupported_by(redis).is_none()));
     }
 
     #[test]
-    fn to_have_something_on_disk_takes_time() {
+    fn a_sync_to_disk_takes_time() {
         let cost = SyncCost::of_disk().unwrap();
         assert!(Duration::ZERO < cost.p50 && cost.p50 <= cost.p99, "{cost:?}");
     }

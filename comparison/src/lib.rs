@@ -1,15 +1,15 @@
-//! etcd, Redis and memory as a service registry, measured; and the raw clients beside them.
+//! Benchmarks of etcd, Redis and memory as a service registry, and of the raw clients beside them.
 //!
-//! `cargo bench` runs it: criterion for each operation, then a table of paired runs, whose ratios hold
-//! where absolute times do not. What is measured and what is not stands in the README.
+//! `cargo bench` runs them: criterion for each operation, then a table of paired runs, whose ratios hold
+//! where absolute times do not. The README says what is measured and what is not.
 
 pub mod arms;
-pub mod arrivals;
 pub mod calls;
 pub mod experiments;
-pub mod facts;
 pub mod figures;
+pub mod latch;
 pub mod levels;
+pub mod machine;
 pub mod meter;
 pub mod observers;
 pub mod operator;
@@ -19,4 +19,4 @@ pub mod report;
 pub mod sections;
 pub mod stores;
 pub mod table;
-pub mod work;
+pub mod workloads;

@@ -8,16 +8,16 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use comparison::experiments::{Effort, Experiment};
-use comparison::facts;
+use comparison::machine;
 use comparison::report::Evidence;
-use comparison::stores::{Stand, Store, Where};
+use comparison::stores::{Store, StoreFixture, StoreOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-/// Puts the usual claims about Redis as a registry to the test.
+/// Tests the usual claims about Redis as a registry.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -26,7 +26,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes the experiments and writes report.html, report.md and report.json.
+    /// Runs the experiments and writes report.html, report.md and report.json.
     Report(Report),
 }
 
@@ -76,19 +76,19 @@ fn run(report: &Report) -> Result<()> {
     runtime.block_on(async {
         let mut servers = Vec::new();
         for store in [Store::Redis, Store::Etcd] {
-            servers.push(Stand::open(store, &Where::default()).await?.server);
+            servers.push(StoreFixture::open(store, &StoreOptions::default()).await?.server);
         }
         let mut findings = Vec::new();
         for experiment in chosen {
             let bar = Progress::new(experiment.name());
-            let tell = |what: &str, share: f64| bar.tell(what, share);
-            findings.push(experiment.run(Where::default(), effort, &tell).await?);
+            let report_progress = |step: &str, share: f64| bar.update(step, share);
+            findings.push(experiment.run(StoreOptions::default(), effort, &report_progress).await?);
         }
         #[expect(clippy::disallowed_methods, reason = "a date for people")]
         let now = SystemTime::now();
         let evidence = Evidence {
             made: humantime::format_rfc3339_seconds(now).to_string(),
-            machine: facts::machine(),
+            machine: machine::describe(),
             servers,
             seed: report.seed,
             quick: report.quick,
@@ -103,7 +103,7 @@ fn run(report: &Report) -> Result<()> {
     })
 }
 
-/// How far an experiment is: a bar on a terminal, elsewhere a line each.
+/// The progress of an experiment: a bar on a terminal, elsewhere a line each.
 struct Progress {
     name: &'static str,
     bar: Option<ProgressBar>,
@@ -121,7 +121,7 @@ impl Progress {
         Self { name, bar }
     }
 
-    fn tell(&self, what: &str, share: f64) {
+    fn update(&self, step: &str, share: f64) {
         match &self.bar {
             #[expect(
                 clippy::cast_possible_truncation,
@@ -130,9 +130,9 @@ impl Progress {
             )]
             Some(bar) => {
                 bar.set_position((share * f64::from(Self::STEPS)) as u64);
-                bar.set_message(what.to_owned());
+                bar.set_message(step.to_owned());
             }
-            None => eprintln!("{} {:.0} %: {what}", self.name, share * 100.0),
+            None => eprintln!("{} {:.0} %: {step}", self.name, share * 100.0),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who runs a store: what clients cannot ask of it.
+//! The operator of a store: what clients cannot do.
 
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
@@ -9,11 +9,11 @@ use std::fmt;
 /// How many shards a prefix of the registry on Redis has.
 const SHARDS: u8 = 16;
 
-/// Who can have the registry's store forget.
+/// Can compact the history of the registry's store.
 #[derive(Clone)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Operator {
-    /// Of a Redis, where the registry has its usual prefix.
+    /// Of a Redis, where the registry uses the default prefix.
     Redis(MultiplexedConnection),
     /// Of an etcd.
     Etcd(Box<etcd_client::Client>),
@@ -22,9 +22,9 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Has the store forget all changes until now. What is registered stays. A store that forgets by
-    /// revision needs any service, to learn which is the newest.
-    pub async fn forget(&mut self, any: &ServiceName) -> Result<()> {
+    /// Compacts all changes until now. Registrations stay. A store that compacts by revision needs any service,
+    /// to read the latest revision.
+    pub async fn compact(&mut self, any: &ServiceName) -> Result<()> {
         match self {
             Self::Redis(redis) => {
                 let log = |shard| format!("{{registry/{shard:02}}}:log");
@@ -50,7 +50,7 @@ impl fmt::Debug for Operator {
     }
 }
 
-/// Empties streams. What was added last stays known to them.
+/// Trims streams to nothing. They still know the last id.
 pub(crate) async fn trim(
     redis: &mut MultiplexedConnection,
     logs: impl Iterator<Item = String>,

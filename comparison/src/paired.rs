@@ -1,10 +1,10 @@
-//! Two ways to do the same, compared so that the machine's mood cancels out.
+//! Paired comparison of two ways to do the same, so that noise of the machine cancels out.
 //!
 //! Absolute times drift by more than the difference that is looked for, so the ways take turns at every
 //! single operation, and each round gives a ratio of its own. One of them then takes turns with itself: what
 //! that shows is the floor, below which a difference means nothing.
 
-use crate::work::Lane;
+use crate::workloads::Runner;
 use anyhow::Result;
 use std::fmt;
 use std::time::Duration;
@@ -84,11 +84,11 @@ impl Comparison {
     }
 }
 
-/// Compares two lanes. The third does what the second does.
+/// Compares two runners. The third does what the second does.
 pub async fn compare(
-    first: &mut Lane,
-    second: &mut Lane,
-    again: &mut Lane,
+    first: &mut Runner,
+    second: &mut Runner,
+    again: &mut Runner,
     plan: Plan,
 ) -> Result<Comparison> {
     Ok(Comparison::new(&rounds(first, second, again, plan).await?))
@@ -96,9 +96,9 @@ pub async fn compare(
 
 /// The rounds of a comparison, after one that warmed up.
 pub async fn rounds(
-    first: &mut Lane,
-    second: &mut Lane,
-    again: &mut Lane,
+    first: &mut Runner,
+    second: &mut Runner,
+    again: &mut Runner,
     plan: Plan,
 ) -> Result<Vec<Round>> {
     let mut rounds = Vec::with_capacity(plan.rounds);
@@ -111,9 +111,9 @@ pub async fn rounds(
 
 /// One round of a comparison.
 pub async fn round(
-    first: &mut Lane,
-    second: &mut Lane,
-    again: &mut Lane,
+    first: &mut Runner,
+    second: &mut Runner,
+    again: &mut Runner,
     plan: Plan,
 ) -> Result<Round> {
     let pair = turns([first, second], plan).await?;
@@ -123,14 +123,14 @@ pub async fn round(
 
 /// The seconds that an operation takes where there is nothing to compare with: the median over the
 /// rounds' medians.
-pub async fn measure(only: &mut Lane, plan: Plan) -> Result<f64> {
+pub async fn measure(only: &mut Runner, plan: Plan) -> Result<f64> {
     let rounds = rounds_alone(only, plan).await?;
     let medians = rounds.into_iter().map(|round| Spread::of(round).median);
     Ok(Spread::of(medians).median)
 }
 
 /// The rounds of what is measured alone, after one that warmed up.
-pub async fn rounds_alone(only: &mut Lane, plan: Plan) -> Result<Vec<Vec<f64>>> {
+pub async fn rounds_alone(only: &mut Runner, plan: Plan) -> Result<Vec<Vec<f64>>> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     turns([only], plan).await?;
     for _ in 0..plan.rounds {
@@ -142,25 +142,22 @@ pub async fn rounds_alone(only: &mut Lane, plan: Plan) -> Result<Vec<Vec<f64>>> 
 
 /// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
 /// itself: what was done last is still in the caches.
-async fn turns<const LANES: usize>(
-    lanes: [&mut Lane; LANES],
-    plan: Plan,
-) -> Result<[Vec<f64>; LANES]> {
-    let mut samples = [const { Vec::new() }; LANES];
+async fn turns<const N: usize>(runners: [&mut Runner; N], plan: Plan) -> Result<[Vec<f64>; N]> {
+    let mut samples = [const { Vec::new() }; N];
     let end = Instant::now() + plan.round / 2;
     let mut turn = 0;
     while turn < plan.turns || Instant::now() < end {
-        for place in 0..LANES {
-            let lane = (turn + place) % LANES;
-            let took = lanes[lane].time(plan.batch.into()).await?;
-            samples[lane].push(took.as_secs_f64() / f64::from(plan.batch));
+        for place in 0..N {
+            let runner = (turn + place) % N;
+            let took = runners[runner].time(plan.batch.into()).await?;
+            samples[runner].push(took.as_secs_f64() / f64::from(plan.batch));
         }
         turn += 1;
     }
     Ok(samples)
 }
 
-fn medians<const LANES: usize>(samples: &[Vec<f64>; LANES]) -> [f64; LANES] {
+fn medians<const N: usize>(samples: &[Vec<f64>; N]) -> [f64; N] {
     samples.each_ref().map(|samples| Spread::of(samples.iter().copied()).median)
 }
 
@@ -193,7 +190,7 @@ impl fmt::Display for Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::Timed;
+    use crate::workloads::Timed;
     use async_trait::async_trait;
     use std::cell::RefCell;
     use std::rc::Rc;
@@ -203,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_the_middle_or_between_the_two() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
         let odd = Spread::of([3.0, 1.0, 9.0]);
         assert_eq!(odd, Spread { median: 3.0, min: 1.0, max: 9.0 });
         assert!(close(Spread::of([4.0, 1.0, 2.0, 9.0].into_iter()).median, 3.0));
@@ -211,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_those_of_the_rounds_and_drift_cancels_out() {
+    fn ratios_are_per_round_so_that_drift_cancels_out() {
         // Each round is ten times slower than the last: the ratio of all medians would say nothing.
         let round = |slow: f64, ratio: f64, floor: f64| Round {
             pair: [vec![slow * ratio, slow * ratio * 9.0, 0.0], vec![slow; 4]],
@@ -228,17 +225,17 @@ mod tests {
         assert!(!Comparison::new(&[round(1.0, 1.0, 1.1)]).is_sound());
     }
 
-    /// Work that takes as long as it says, and notes who did it.
+    /// A workload that takes a given time, and logs its name.
     struct Fake {
         name: char,
         seconds: u32,
-        diary: Rc<RefCell<String>>,
+        log: Rc<RefCell<String>>,
     }
 
     #[async_trait(?Send)]
     impl Timed for Fake {
         async fn time(&mut self, n: u64) -> Result<Duration> {
-            self.diary.borrow_mut().push(self.name);
+            self.log.borrow_mut().push(self.name);
             Ok(Duration::from_secs(u64::from(self.seconds) * n))
         }
 
@@ -248,15 +245,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lanes_take_turns_and_who_starts_rotates() {
-        let diary = Rc::default();
-        let lane = |name, seconds| {
-            Lane::new(name, Box::new(Fake { name, seconds, diary: Rc::clone(&diary) }))
+    async fn runners_alternate_and_the_first_one_rotates() {
+        let log = Rc::default();
+        let runner = |name, seconds| {
+            Runner::new(name, Box::new(Fake { name, seconds, log: Rc::clone(&log) }))
         };
-        let (mut a, mut b, mut c) = (lane('a', 3), lane('b', 2), lane('c', 2));
+        let (mut a, mut b, mut c) = (runner('a', 3), runner('b', 2), runner('c', 2));
         let plan = Plan { rounds: 1, round: Duration::ZERO, turns: 3, batch: 10 };
         let figures = compare(&mut a, &mut b, &mut c, plan).await.unwrap();
-        assert_eq!(*diary.borrow(), "abbaabbccbbcabbaabbccbbc");
+        assert_eq!(*log.borrow(), "abbaabbccbbcabbaabbccbbc");
         assert!(close(figures.first, 3.0) && close(figures.ratio.median, 1.5), "{figures:?}");
         assert!(close(figures.floor.max, 1.0) && figures.is_sound(), "{figures:?}");
         assert!(close(measure(&mut a, plan).await.unwrap(), 3.0));

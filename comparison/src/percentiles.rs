@@ -65,9 +65,9 @@ impl Percentiles {
     /// A table without rows.
     pub fn new() -> Self {
         let [p50, p90, p99, p999] = PERCENTILES.map(|percent| format!("p{percent}"));
-        let [operation, store, who, count, min, max] =
-            ["operation", "store", "who", "n", "min", "max"].map(str::to_owned);
-        let head = [operation, store, who, count, min, p50, p90, p99, p999, max];
+        let [operation, store, arm, count, min, max] =
+            ["operation", "store", "arm", "n", "min", "max"].map(str::to_owned);
+        let head = [operation, store, arm, count, min, p50, p90, p99, p999, max];
         Self { head, rows: Vec::new() }
     }
 
@@ -80,16 +80,16 @@ impl Percentiles {
         &mut self,
         operation: impl fmt::Display,
         store: &str,
-        who: &str,
+        arm: &str,
         latencies: &Latencies,
     ) -> Result<()> {
         let (min, max) = latencies.range().context("nothing was recorded")?;
         let [p50, p90, p99, p999] = PERCENTILES
             .map(|percent| latencies.percentile(percent).map_or_else(|| "-".to_owned(), seconds));
-        let [operation, store, who] = [operation.to_string(), store.to_owned(), who.to_owned()];
+        let [operation, store, arm] = [operation.to_string(), store.to_owned(), arm.to_owned()];
         let count = latencies.count().to_string();
         let (min, max) = (seconds(min), seconds(max));
-        self.rows.push([operation, store, who, count, min, p50, p90, p99, p999, max]);
+        self.rows.push([operation, store, arm, count, min, p50, p90, p99, p999, max]);
         Ok(())
     }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_that_is_only_the_most_is_not_told() {
+    fn a_percentile_equal_to_the_maximum_is_not_reported() {
         let few = Latencies::of((1..=100).map(|n| f64::from(n) * 1e-3)).unwrap();
         let close = |percent, to: f64| {
             let found = few.percentile(percent).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_are_aligned() {
+    fn rows_are_aligned() {
         let mut table = Percentiles::new();
         assert!(table.is_empty());
         let many = Latencies::of((1..=1_000).map(|n| f64::from(n) * 1e-6)).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         let few = Latencies::of([2.0e-3, 2.0e-3, 2.5e-3]).unwrap();
         table.add("resume/1000", "redis", "raw", &few).unwrap();
         let expected = [
-            "operation    store  who      n      min       p50       p90       p99     p99.9      max",
+            "operation    store  arm      n      min       p50       p90       p99     p99.9      max",
             "register     etcd   ours  1000   1.0 us  500.2 us  900.1 us  990.2 us  999.4 us  1.00 ms",
             "resume/1000  redis  raw      3  2.00 ms   2.00 ms         -         -         -  2.50 ms",
         ];

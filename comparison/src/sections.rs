@@ -1,7 +1,7 @@
 //! The frame of a program that prints figures: sections, one after the other.
 
-use crate::facts::{self, Stolen};
 use crate::figures::Report;
+use crate::machine::{self, StealTime};
 use anyhow::Result;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -14,15 +14,15 @@ pub fn run(sections: &[Section<'_>], quick: bool) -> Result<bool> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
     }
-    println!("{}", facts::machine());
-    let before = Stolen::now();
+    println!("{}", machine::describe());
+    let before = StealTime::now();
     let mut holds = true;
     for (name, section) in sections {
         let report = section(quick)?;
         println!("\n{name}\n{report}");
         holds &= report.holds();
     }
-    if let (Some(before), Some(now)) = (before, Stolen::now()) {
+    if let (Some(before), Some(now)) = (before, StealTime::now()) {
         println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
     }
     Ok(holds)

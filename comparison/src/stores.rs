@@ -5,7 +5,7 @@ use crate::arms::ours::Ours;
 use crate::arms::redis::RawRedis;
 use crate::levels;
 use crate::operator::Operator;
-use crate::work::Contender;
+use crate::workloads::Contender;
 use anyhow::{Context, Error, Result};
 use registry_etcd::EtcdRegistry;
 use registry_mem::MemRegistry;
@@ -66,28 +66,28 @@ impl Store {
     }
 }
 
-/// Where to look for the servers.
+/// How to find or start the servers.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Where {
+pub struct StoreOptions {
     /// For etcd.
     pub etcd: ServerOptions,
     /// For Redis.
     pub redis: ServerOptions,
 }
 
-impl Default for Where {
-    /// Where the environment says.
+impl Default for StoreOptions {
+    /// As the environment says.
     fn default() -> Self {
         Self { etcd: Etcd::options(), redis: Redis::options() }
     }
 }
 
-/// A store that is there, and who uses it. The server ends with it.
-pub struct Stand {
-    /// Which one.
+/// A running store, with the registry and the raw client connected to it. Dropping it stops the server.
+pub struct StoreFixture {
+    /// The store.
     pub store: Store,
-    /// The server: its version, and what it does with a write.
+    /// The server: its version, and how it persists a write.
     pub server: String,
     /// Through the registry.
     pub ours: Box<dyn Contender>,
@@ -101,13 +101,13 @@ enum Running {
     Redis { _server: Redis },
 }
 
-impl Stand {
+impl StoreFixture {
     /// Finds or starts a server, and connects to it twice.
     ///
     /// # Errors
     ///
     /// In one line if there is none: which, how to get one, and how to do without.
-    pub async fn open(store: Store, servers: &Where) -> Result<Self> {
+    pub async fn open(store: Store, servers: &StoreOptions) -> Result<Self> {
         match store {
             Store::Mem => Ok(Self::mem()),
             Store::Etcd => Self::etcd(servers.etcd.clone()).await,
@@ -128,7 +128,7 @@ impl Stand {
 
     async fn etcd(options: ServerOptions) -> Result<Self> {
         let mut etcd =
-            Etcd::start_with(options).await.map_err(|error| absent(Store::Etcd, error))?;
+            Etcd::start_with(options).await.map_err(|error| missing(Store::Etcd, error))?;
         let ours = EtcdRegistry::connect(&etcd.url().parse()?).await?;
         let raw = RawEtcd::connect(&etcd.endpoint()).await?;
         let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
@@ -145,7 +145,7 @@ impl Stand {
 
     async fn redis(options: ServerOptions) -> Result<Self> {
         let mut server =
-            Redis::start_with(options).await.map_err(|error| absent(Store::Redis, error))?;
+            Redis::start_with(options).await.map_err(|error| missing(Store::Redis, error))?;
         let ours = RedisRegistry::connect(&server.url().parse()?).await?;
         let raw = RawRedis::connect(bare(&server)).await?;
         let operator = redis::Client::open(bare(&server))?;
@@ -161,34 +161,34 @@ impl Stand {
     }
 }
 
-impl fmt::Debug for Stand {
+impl fmt::Debug for StoreFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stand").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("StoreFixture").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-/// Says how to do without a store that is not there.
-fn absent(store: Store, error: ServerError) -> Error {
+/// Returns the error for a missing store, with how to run without it.
+fn missing(store: Store, error: ServerError) -> Error {
     let others: Vec<_> = Store::ALL.into_iter().filter(|other| *other != store).collect();
     let others = others.iter().map(|other| other.name()).collect::<Vec<_>>().join(",");
     let without = format!("{} is missing (to go on without it: {VARIABLE}={others})", store.name());
     Error::new(error).context(without)
 }
 
-/// What a Redis says of itself: its version, and what it does with a write.
+/// Describes a Redis: its version, and how it persists a write.
 ///
 /// # Errors
 ///
 /// If it does not answer.
 pub async fn describe_redis(redis: &mut Redis) -> Result<String> {
-    let told = RawRedis::connect(bare(redis)).await?.describe().await?;
+    let description = RawRedis::connect(bare(redis)).await?.describe().await?;
     Ok(match redis.process() {
-        Ok(process) => format!("{told}, {}", placement(process)),
-        Err(_) => told,
+        Ok(process) => format!("{description}, {}", placement(process)),
+        Err(_) => description,
     })
 }
 
-/// The version of an etcd, and what it does with a write.
+/// Describes an etcd: its version, and how it persists a write.
 ///
 /// # Errors
 ///
@@ -197,19 +197,19 @@ pub async fn describe_etcd(etcd: &mut Etcd) -> Result<String> {
     let version = RawEtcd::connect(&etcd.endpoint()).await?.version().await?;
     Ok(match etcd.process() {
         Ok(process) => format!("etcd {version}, {}", durability(process)),
-        Err(_) => format!("etcd {version}, not ours: look there whether it writes to a disk"),
+        Err(_) => format!("etcd {version}, an external server: its persistence is unknown"),
     })
 }
 
-/// The URL for the raw client, which knows none of our options.
+/// Returns the URL without the registry's options, for the raw client.
 fn bare(redis: &Redis) -> &str {
     redis.url().split('?').next().unwrap_or_default()
 }
 
-/// What is said of an etcd that has its writes on disk before it acknowledges them.
+/// The description of an etcd that syncs its writes to disk before it acknowledges them.
 pub(crate) const SYNCS: &str = "fsync at every commit";
 
-/// What an etcd of our own does with a write.
+/// Returns how an etcd that this process started persists a write.
 pub fn durability(process: &Process) -> String {
     let line =
         process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
@@ -221,7 +221,7 @@ pub fn durability(process: &Process) -> String {
     format!("{syncs}, {}", placement(process))
 }
 
-/// Where a server of our own has its data.
+/// Returns where a server that this process started keeps its data.
 fn placement(process: &Process) -> &'static str {
     let in_memory = levels::is_in_memory(&process.data_dir()) == Some(true);
     if in_memory { "data in memory" } else { "data on a disk" }
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stores_are_chosen_by_name() {
+    fn stores_are_selected_by_name() {
         assert_eq!(Store::chosen(None).unwrap(), Store::ALL);
         assert_eq!(Store::chosen(Some("")).unwrap(), Store::ALL);
         assert_eq!(Store::chosen(Some("redis, mem,redis")).unwrap(), [Store::Mem, Store::Redis]);
@@ -241,16 +241,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_is_missing_is_named_in_one_line() {
+    async fn a_missing_store_is_named_in_one_line() {
         let nowhere = |options| ServerOptions { url: None, path: None, ..options };
-        let nowhere = Where { etcd: nowhere(Etcd::options()), redis: nowhere(Redis::options()) };
+        let nowhere =
+            StoreOptions { etcd: nowhere(Etcd::options()), redis: nowhere(Redis::options()) };
         for (store, others) in [(Store::Etcd, "mem,redis"), (Store::Redis, "mem,etcd")] {
-            let error = Stand::open(store, &nowhere).await.unwrap_err();
+            let error = StoreFixture::open(store, &nowhere).await.unwrap_err();
             let line = format!("{error:#}");
             assert!(line.starts_with(&format!("{} is missing", store.name())), "{line}");
             assert!(line.contains(&format!("BENCH_STORES={others}")), "{line}");
             assert!(line.contains("PATH") && !line.contains('\n'), "{line}");
         }
-        assert!(Stand::open(Store::Mem, &nowhere).await.is_ok());
+        assert!(StoreFixture::open(Store::Mem, &nowhere).await.is_ok());
     }
 }

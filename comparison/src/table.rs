@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_what_is_void_is_marked() {
+    fn columns_are_aligned_and_void_rows_are_marked() {
         let spread = |median| Spread { median, min: median - 0.1, max: median + 0.1 };
         let figures = |first, floor| Comparison {
             first,

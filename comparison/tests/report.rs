@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::process::Command;
 
-/// Makes one experiment, once. What it found, with what stands in the report checked.
+/// Runs one round of an experiment, checks its report, and returns the finding.
 fn report(experiment: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["report", "--quick", "--rounds", "1", "--seed", "11", "--only", experiment];
@@ -16,39 +16,43 @@ fn report(experiment: &str) -> Value {
     let json: Value = serde_json::from_str(&json).unwrap();
     let [finding] = &json["findings"].as_array().unwrap()[..] else { panic!("{json}") };
     assert_eq!(finding["name"], experiment);
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(said.contains(finding["figure"].as_str().unwrap()), "{said}");
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(output.contains(finding["figure"].as_str().unwrap()), "{output}");
     let html = fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(html.contains("<svg") && html.contains(finding["claim"].as_str().unwrap()), "{html}");
     finding.clone()
 }
 
 #[test]
-fn who_is_cut_off_misses_what_plain_redis_sends_and_nothing_of_the_registry() {
+fn a_disconnected_client_misses_changes_with_plain_redis_and_none_with_the_registry() {
     let finding = report("versioning");
     assert_eq!(finding["verdict"], "in-part");
-    for means in ["ours-on-redis", "ours-on-etcd", "ours-in-memory"] {
-        let run = &finding["raw"][means][0];
-        assert_eq!((&run["missed"], &run["told"]), (&0.into(), &1.into()), "{means}: {run}");
-        assert!(run["struck"].as_u64().unwrap() > 0, "{means}: {run}");
+    for arm in ["ours-on-redis", "ours-on-etcd", "ours-in-memory"] {
+        let run = &finding["raw"][arm][0];
+        assert_eq!(
+            (&run["missed"], &run["resyncs_after_compaction"]),
+            (&0.into(), &1.into()),
+            "{arm}: {run}"
+        );
+        assert!(run["effective_cuts"].as_u64().unwrap() > 0, "{arm}: {run}");
     }
 }
 
 #[test]
-fn who_stands_still_is_told_by_the_registry_what_pubsub_never_tells() {
+fn the_registry_reports_the_changes_that_a_paused_client_missed() {
     let finding = report("delivery");
     assert_eq!(finding["verdict"], "confirmed");
-    let run = &finding["raw"]["stalls"]["ours-on-redis"][0];
-    assert_eq!((&run["unnoticed"], &run["resyncs"]), (&0.into(), &1.into()), "{run}");
-    for means in ["ours-on-redis", "ours-on-etcd"] {
-        let run = &finding["raw"]["failovers"][means][0];
-        let shown = (&run["unnoticed"], &run["wrong_at_the_end"]);
-        assert_eq!(shown, (&0.into(), &0.into()), "{means}: {run}");
+    let run = &finding["raw"]["pauses"]["ours-on-redis"][0];
+    assert_eq!((&run["undetected"], &run["resyncs"]), (&0.into(), &1.into()), "{run}");
+    for arm in ["ours-on-redis", "ours-on-etcd"] {
+        let run = &finding["raw"]["failovers"][arm][0];
+        let figures = (&run["undetected"], &run["stale_at_end"]);
+        assert_eq!(figures, (&0.into(), &0.into()), "{arm}: {run}");
     }
 }
 
 #[test]
-fn a_push_and_a_death_are_told_apart_and_each_level_of_durability_has_a_table_of_its_own() {
+fn pushes_and_expirations_are_reported_separately_and_pushes_for_each_level_of_durability() {
     let finding = report("latency");
     let levels = finding["raw"]["pushes"]["levels"].as_object().unwrap();
     assert_eq!(levels.len(), 4, "{:?}", levels.keys());
@@ -58,45 +62,45 @@ fn a_push_and_a_death_are_told_apart_and_each_level_of_durability_has_a_table_of
         let seen = &found["runs"]["ours-on-redis"][0]["seen"]["p50"];
         assert!(seen.as_f64().unwrap() > 0.0, "{level}: {seen}");
     }
-    let beside_many = &finding["raw"]["deaths"]["late"]["1000"];
-    let last = |means: &str| beside_many[means][0].as_array().unwrap().last().unwrap().as_f64();
+    let beside_many = &finding["raw"]["expirations"]["late"]["1000"];
+    let last = |arm: &str| beside_many[arm][0].as_array().unwrap().last().unwrap().as_f64();
     assert!(last("keyspace") > last("ours-on-redis"), "{beside_many}");
 }
 
 #[test]
-fn who_is_cut_off_acknowledges_what_is_lost_under_redis_and_nothing_under_raft() {
+fn a_partitioned_redis_loses_acknowledged_writes_and_raft_loses_none() {
     let finding = report("partition");
     assert_eq!(finding["verdict"], "confirmed");
     let raft = &finding["raw"]["etcd"][0]["ours"];
-    assert_eq!((&raft["alone"], &raft["lost"]), (&0.into(), &0.into()), "{raft}");
+    assert_eq!((&raft["minority_writes"], &raft["lost"]), (&0.into(), &0.into()), "{raft}");
     let sentinel = &finding["raw"]["sentinel"][0];
     assert!(sentinel["hash"]["lost"].as_u64().unwrap() > 0, "{sentinel}");
-    // Who lives registers again by itself; what was written once is gone for good.
-    let late = |means: &str| sentinel[means]["late"].as_u64().unwrap();
+    // A live instance registers again on its own; a write to a hash is lost for good.
+    let late = |arm: &str| sentinel[arm]["late"].as_u64().unwrap();
     assert_eq!((late("ours"), late("hash")), (5, 0), "{sentinel}");
-    assert_eq!(sentinel["ours"]["vanished"], 0, "{sentinel}");
+    assert_eq!(sentinel["ours"]["unlisted"], 0, "{sentinel}");
 }
 
 #[test]
-fn a_killed_server_keeps_what_it_was_told_to_keep_and_leases_outlast_an_outage() {
+fn a_crashed_server_keeps_synced_writes_and_leases_survive_an_outage() {
     let finding = report("persistence");
     assert_eq!(finding["verdict"], "in-part");
     assert_eq!(finding["raw"]["plain-keys"][0]["outage"]["listed"], 0);
     for mode in ["redis-always", "etcd"] {
         let run = &finding["raw"][mode][0];
-        let lost = (&run["killed"]["lost"], &run["outage"]["listed"]);
+        let lost = (&run["crash"]["lost"], &run["outage"]["listed"]);
         assert_eq!(lost, (&0.into(), &50.into()), "{mode}: {run}");
         assert_eq!(run["synced"]["Ok"]["unsynced"], 0, "{mode}: {run}");
     }
-    // Before it is on disk it is acknowledged, but for the few in whose time the sync of the second falls.
+    // A write is acknowledged before it is on disk, except for the few that coincide with the sync of the second.
     let run = &finding["raw"]["redis-every-second"][0];
     assert!(run["synced"]["Ok"]["unsynced"].as_u64().unwrap() > 100, "{run}");
 }
 
 #[test]
-fn an_experiment_that_there_is_not_is_refused_with_those_that_are() {
+fn an_unknown_experiment_is_rejected_with_the_list_of_experiments() {
     let program = env!("CARGO_BIN_EXE_comparison");
     let run = Command::new(program).args(["report", "--only", "nonsense"]).output().unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(!run.status.success() && said.contains("versioning"), "{said}");
+    let output = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success() && output.contains("versioning"), "{output}");
 }

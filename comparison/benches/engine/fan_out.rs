@@ -2,7 +2,7 @@
 //! it the bare channels of tokio, which carry what somebody sends and know of no store.
 
 use super::{INSTANCES, LONG, instance, runtime, service};
-use comparison::arrivals::Arrivals;
+use comparison::latch::CountdownLatch;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use futures_util::StreamExt;
@@ -33,13 +33,13 @@ pub(crate) fn fan_out(criterion: &mut Criterion) {
 /// Tasks that wait for the same, and count themselves.
 struct Crowd {
     runtime: Runtime,
-    arrivals: Arc<Arrivals>,
+    latch: Arc<CountdownLatch>,
     tasks: JoinSet<()>,
 }
 
 impl Crowd {
     fn new(runtime: Runtime) -> Self {
-        Self { runtime, arrivals: Arc::default(), tasks: JoinSet::new() }
+        Self { runtime, latch: Arc::default(), tasks: JoinSet::new() }
     }
 
     fn add(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -57,10 +57,10 @@ impl Crowd {
                 self.runtime.block_on(async {
                     let mut total = Duration::ZERO;
                     for _ in 0..n {
-                        self.arrivals.expect(self.tasks.len());
+                        self.latch.reset(self.tasks.len());
                         let start = Instant::now();
                         change().await;
-                        total += self.arrivals.all().await.unwrap() - start;
+                        total += self.latch.wait().await.unwrap() - start;
                     }
                     total
                 })
@@ -72,16 +72,16 @@ impl Crowd {
 fn updates(group: &mut BenchmarkGroup<'_, WallTime>, subscribers: usize) {
     let mut crowd = Crowd::new(runtime());
     let (registry, view) = crowd.runtime.block_on(service());
-    crowd.arrivals.expect(subscribers);
+    crowd.latch.reset(subscribers);
     for _ in 0..subscribers {
-        let (mut updates, arrivals) = (view.updates(), crowd.arrivals.clone());
+        let (mut updates, latch) = (view.updates(), crowd.latch.clone());
         crowd.add(async move {
             while updates.next().await.is_some() {
-                arrivals.one();
+                latch.count_down();
             }
         });
     }
-    crowd.runtime.block_on(crowd.arrivals.all()).unwrap(); // the state, first
+    crowd.runtime.block_on(crowd.latch.wait()).unwrap(); // the state, first
     let (node, claim) = (instance(INSTANCES), Claim::new(LONG).unwrap());
     let mut weight = 0;
     crowd.bench(group, "updates", async || {
@@ -94,10 +94,10 @@ fn by_broadcast(group: &mut BenchmarkGroup<'_, WallTime>, subscribers: usize) {
     let mut crowd = Crowd::new(runtime());
     let sender = broadcast::Sender::new(QUEUE);
     for _ in 0..subscribers {
-        let (mut changes, arrivals) = (sender.subscribe(), crowd.arrivals.clone());
+        let (mut changes, latch) = (sender.subscribe(), crowd.latch.clone());
         crowd.add(async move {
             while changes.recv().await.is_ok() {
-                arrivals.one();
+                latch.count_down();
             }
         });
     }
@@ -112,11 +112,11 @@ fn by_watch(group: &mut BenchmarkGroup<'_, WallTime>, subscribers: usize) {
     let change = Arc::new(instance(INSTANCES));
     let sender = watch::Sender::new(change.clone());
     for _ in 0..subscribers {
-        let (mut changes, arrivals) = (sender.subscribe(), crowd.arrivals.clone());
+        let (mut changes, latch) = (sender.subscribe(), crowd.latch.clone());
         crowd.add(async move {
             while changes.changed().await.is_ok() {
                 let _change = changes.borrow_and_update().clone();
-                arrivals.one();
+                latch.count_down();
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Criterion's view of the engine: a pick, and a change to all who subscribe. Beside each stands what
+//! Criterion's view of the engine: a pick, and a change to all subscribers. Beside each stands what
 //! somebody else would take for it.
 //!
 //! For figures beside their targets: `cargo run --release -p comparison --example engine -- all`.

@@ -5,24 +5,24 @@ use super::summary::{self, PLAN, Tables};
 use anyhow::{Context, Result};
 use comparison::levels::{Level, SyncCost};
 use comparison::paired::{Comparison, Plan};
-use comparison::stores::{Stand, Store, Where};
+use comparison::stores::{Store, StoreFixture, StoreOptions};
 use comparison::table::Table;
-use comparison::work::{Work, record_len};
+use comparison::workloads::{Workload, record_len};
 use tokio::sync::OnceCell;
 
 /// What is measured at each level.
-pub(crate) const LEVELLED: [Work; 2] = [Work::Register, Work::RegisterToWatch];
+pub(crate) const LEVEL_WORKLOADS: [Workload; 2] = [Workload::Register, Workload::RegisterToWatch];
 
 /// A store at a level. Its server is started when it is first asked for, and ends with this.
-pub(crate) struct Staged {
+pub(crate) struct StoreAtLevel {
     pub(crate) store: Store,
     level: Level,
-    stand: OnceCell<Stand>,
+    fixture: OnceCell<StoreFixture>,
 }
 
-impl Staged {
+impl StoreAtLevel {
     fn new(level: Level, store: Store) -> Self {
-        Self { store, level, stand: OnceCell::new() }
+        Self { store, level, fixture: OnceCell::new() }
     }
 
     fn is_etcd(&self) -> bool {
@@ -30,32 +30,36 @@ impl Staged {
     }
 
     /// The store.
-    pub(crate) async fn stand(&self) -> Result<&Stand> {
+    pub(crate) async fn fixture(&self) -> Result<&StoreFixture> {
         let open = async || {
-            let servers = self.level.servers(self.store, &Where::default())?;
+            let servers = self.level.servers(self.store, &StoreOptions::default())?;
             let servers = servers.context("the store has no such level")?;
-            Stand::open(self.store, &servers).await
+            StoreFixture::open(self.store, &servers).await
         };
-        self.stand.get_or_try_init(open).await
+        self.fixture.get_or_try_init(open).await
     }
 }
 
 /// The stores that have a level. In memory nothing is durable, and that is measured already.
-pub(crate) fn staged(level: Level, stores: &[Store], stands: &[Stand]) -> Vec<Staged> {
-    let known = |store| stands.iter().find(|stand| stand.store == store);
+pub(crate) fn stores_at(
+    level: Level,
+    stores: &[Store],
+    fixtures: &[StoreFixture],
+) -> Vec<StoreAtLevel> {
+    let known = |store| fixtures.iter().find(|fixture| fixture.store == store);
     let has = |store: &Store| match (store, level) {
         (Store::Mem, _) | (Store::Etcd, Level::WithinASecond) => false,
-        // The same binary runs already, and was told the same.
-        _ => known(*store).is_none_or(|stand| level.refused_by(&stand.server).is_none()),
+        // The same binary runs already, with the same options.
+        _ => known(*store).is_none_or(|fixture| level.unsupported_by(&fixture.server).is_none()),
     };
-    stores.iter().copied().filter(has).map(|store| Staged::new(level, store)).collect()
+    stores.iter().copied().filter(has).map(|store| StoreAtLevel::new(level, store)).collect()
 }
 
 /// Prints a table for each level that something was measured at.
 pub(crate) async fn print(session: &Session) -> Result<()> {
     let mut is_first = true;
     for level in Level::ALL {
-        if !session.done.levelled.iter().any(|(at, ..)| *at == level) {
+        if !session.done.at_levels.iter().any(|(at, ..)| *at == level) {
             continue;
         }
         if is_first {
@@ -76,48 +80,49 @@ async fn print_level(session: &Session, level: Level) -> Result<()> {
     if matches!(level, Level::OnDisk | Level::WithinASecond) {
         println!("  {:<8} {}", "disk:", SyncCost::of_disk()?);
     }
-    let staged = staged(level, &session.stores, &session.stands);
-    let done = |work, store| session.done.levelled.contains(&(level, work, store));
-    let mut stands = Vec::new();
-    for staged in &staged {
-        if LEVELLED.iter().any(|work| done(*work, staged.store)) {
-            let stand = staged.stand().await?;
-            println!("  {:<8} {}", format!("{}:", stand.store.name()), stand.server);
-            stands.push(stand);
+    let stores_at = stores_at(level, &session.stores, &session.fixtures);
+    let done = |workload, store| session.done.at_levels.contains(&(level, workload, store));
+    let mut fixtures = Vec::new();
+    for stores_at in &stores_at {
+        if LEVEL_WORKLOADS.iter().any(|workload| done(*workload, stores_at.store)) {
+            let fixture = stores_at.fixture().await?;
+            println!("  {:<8} {}", format!("{}:", fixture.store.name()), fixture.server);
+            fixtures.push(fixture);
         }
     }
-    let is_left_out = session.stores.contains(&Store::Etcd) && !staged.iter().any(Staged::is_etcd);
+    let is_left_out =
+        session.stores.contains(&Store::Etcd) && !stores_at.iter().any(StoreAtLevel::is_etcd);
     if let Some(why) = level.why_without_etcd().filter(|_| is_left_out) {
         println!("  {:<8} not measured: {why}", "etcd:");
     }
     let mut tables = Tables::new("ours", "raw");
-    for work in LEVELLED {
-        for stand in stands.iter().filter(|stand| done(work, stand.store)) {
-            summary::add(&mut tables, stand, work, plan(level)).await?;
+    for workload in LEVEL_WORKLOADS {
+        for fixture in fixtures.iter().filter(|fixture| done(workload, fixture.store)) {
+            summary::add(&mut tables, fixture, workload, plan(level)).await?;
         }
     }
     print!("\n{tables}");
-    compare(level, &stands, &done).await
+    compare(level, &fixtures, &done).await
 }
 
 /// etcd beside Redis, ours both times, in turns.
 async fn compare(
     level: Level,
-    stands: &[&Stand],
-    done: &impl Fn(Work, Store) -> bool,
+    fixtures: &[&StoreFixture],
+    done: &impl Fn(Workload, Store) -> bool,
 ) -> Result<()> {
-    let find = |store| stands.iter().find(|stand| stand.store == store);
+    let find = |store| fixtures.iter().find(|fixture| fixture.store == store);
     let (Some(etcd), Some(redis)) = (find(Store::Etcd), find(Store::Redis)) else { return Ok(()) };
-    if let Some(why) = level.refused_by(&etcd.server) {
+    if let Some(why) = level.unsupported_by(&etcd.server) {
         println!("not compared: {why}");
         return Ok(());
     }
     let mut table = Table::new("etcd", "redis");
-    for work in LEVELLED {
-        if done(work, Store::Etcd) && done(work, Store::Redis) {
+    for workload in LEVEL_WORKLOADS {
+        if done(workload, Store::Etcd) && done(workload, Store::Redis) {
             let (etcd, redis) = (&*etcd.ours, &*redis.ours);
-            let rounds = summary::rounds(etcd, [redis, redis], work, plan(level)).await?;
-            table.add(work, "ours", &Comparison::new(&rounds));
+            let rounds = summary::rounds(etcd, [redis, redis], workload, plan(level)).await?;
+            table.add(workload, "ours", &Comparison::new(&rounds));
         }
     }
     if !table.is_empty() {

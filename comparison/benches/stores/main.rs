@@ -5,13 +5,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod deaths;
+mod expiry;
 mod level;
 mod session;
 mod summary;
 
 use self::session::Session;
-use comparison::facts::Stolen;
+use comparison::machine::StealTime;
 use criterion::Criterion;
 use std::env;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         .measurement_time(Duration::from_millis(1500))
         .without_plots()
         .configure_from_args();
-    let before = Stolen::now();
+    let before = StealTime::now();
     // What only lists must print nothing else, and needs no server.
     let session = if given("--list") { Session::listing() } else { Session::open() };
     let ended = session.and_then(|mut session| {

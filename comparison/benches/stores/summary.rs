@@ -1,14 +1,14 @@
 //! The tables at the end: what was benchmarked, once more, in pairs.
 
-use super::session::{CROWDED, OTHERS, Session, WORKS};
-use super::{deaths, level};
+use super::session::{OTHERS, Session, WITH_OTHERS, WORKLOADS};
+use super::{expiry, level};
 use anyhow::Result;
-use comparison::facts::{Stolen, machine};
+use comparison::machine::{self, StealTime};
 use comparison::paired::{self, Comparison, Plan, Round};
 use comparison::percentiles::{Latencies, Percentiles};
-use comparison::stores::{Stand, Store};
+use comparison::stores::{Store, StoreFixture};
 use comparison::table::Table;
-use comparison::work::{Contender, Lane, Work, mem_with_others, record_len};
+use comparison::workloads::{Contender, Runner, Workload, mem_with_others, record_len};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,51 +23,51 @@ const IN_MEMORY: Plan = Plan { batch: 100, ..PLAN };
 const ONE_BY_ONE: Plan = Plan { rounds: 1, ..PLAN };
 
 /// Prints what the filter left. Nothing, if that is nothing.
-pub(crate) fn print(session: &Session, before: Option<Stolen>) -> Result<()> {
-    let dying = deaths::are_asked_for(session);
-    if session.done.is_empty() && !dying {
+pub(crate) fn print(session: &Session, before: Option<StealTime>) -> Result<()> {
+    let with_expiry = expiry::is_selected(session);
+    if session.done.is_empty() && !with_expiry {
         return Ok(());
     }
     println!("\nPaired runs: ours and raw take turns at every operation, {} rounds.", PLAN.rounds);
     println!("On a shared machine absolute times mean little, and ratios more. A/A is the raw");
     println!("client against itself: a ratio no further from 1 than that is no difference.\n");
     let stores = session.runtime.block_on(stores(session))?;
-    let crowds = session.runtime.block_on(crowds(session))?;
-    println!("machine: {}", machine());
+    let with_others = session.runtime.block_on(with_others(session))?;
+    println!("machine: {}", machine::describe());
     println!(
         "client:  one thread, one process; nothing is pinned; records of {} bytes",
         record_len()?
     );
-    for stand in &session.stands {
-        println!("{:<8} {}", format!("{}:", stand.store.name()), stand.server);
+    for fixture in &session.fixtures {
+        println!("{:<8} {}", format!("{}:", fixture.store.name()), fixture.server);
     }
     if !stores.is_empty() {
         print!("\n{stores}");
         print_notes(session);
     }
-    if !crowds.is_empty() {
-        print!("\n{crowds}");
+    if !with_others.is_empty() {
+        print!("\n{with_others}");
     }
     session.runtime.block_on(level::print(session))?;
-    if dying {
-        session.runtime.block_on(deaths::print(session))?;
+    if with_expiry {
+        session.runtime.block_on(expiry::print(session))?;
     }
-    if let Some((before, now)) = before.zip(Stolen::now()) {
+    if let Some((before, now)) = before.zip(StealTime::now()) {
         println!("\n{:.1} % of the time was stolen by other machines", now.since(before));
     }
     Ok(())
 }
 
-/// What would look absurd without a word.
+/// Prints notes for figures that would look wrong.
 fn print_notes(session: &Session) {
-    if session.done.works.iter().any(|(_, store)| *store == Store::Mem) {
+    if session.done.workloads.iter().any(|(_, store)| *store == Store::Mem) {
         println!(
             "mem: in the second table a look at the clock, some tens of ns, is part of each time"
         );
     }
-    if session.done.works.contains(&(Work::Resync(100), Store::Etcd)) {
+    if session.done.workloads.contains(&(Workload::Resync(100), Store::Etcd)) {
         println!(
-            "resync, etcd: raw is told when etcd looks after old watches, every 100 ms; ours asks"
+            "resync, etcd: etcd reports to raw when it checks old watches, every 100 ms; ours reads"
         );
     }
 }
@@ -95,24 +95,29 @@ impl fmt::Display for Tables {
     }
 }
 
-/// Measures `work` on a store, ours beside raw where there is one, and adds what came out.
-pub(crate) async fn add(tables: &mut Tables, stand: &Stand, work: Work, plan: Plan) -> Result<()> {
-    let (store, ours) = (stand.store.name(), &*stand.ours);
-    let Some(raw) = stand.raw.as_deref() else {
-        let mut only = Lane::prepare("the only", ours, work).await?;
+/// Measures `workload` on a store, ours beside raw where there is one, and adds what came out.
+pub(crate) async fn add(
+    tables: &mut Tables,
+    fixture: &StoreFixture,
+    workload: Workload,
+    plan: Plan,
+) -> Result<()> {
+    let (store, ours) = (fixture.store.name(), &*fixture.ours);
+    let Some(raw) = fixture.raw.as_deref() else {
+        let mut only = Runner::prepare("the only", ours, workload).await?;
         let seconds = paired::measure(&mut only, plan).await?;
         let singly = paired::rounds_alone(&mut only, ONE_BY_ONE).await?;
         only.finish().await?;
-        tables.ratios.add_alone(work, store, seconds);
+        tables.ratios.add_alone(workload, store, seconds);
         let latencies = Latencies::of(singly.into_iter().flatten())?;
-        return tables.percentiles.add(work, store, "ours", &latencies);
+        return tables.percentiles.add(workload, store, "ours", &latencies);
     };
-    let rounds = rounds(ours, [raw, raw], work, plan).await?;
-    tables.ratios.add(work, store, &Comparison::new(&rounds));
-    for (n, who) in ["ours", "raw"].into_iter().enumerate() {
+    let rounds = rounds(ours, [raw, raw], workload, plan).await?;
+    tables.ratios.add(workload, store, &Comparison::new(&rounds));
+    for (n, arm) in ["ours", "raw"].into_iter().enumerate() {
         let latencies =
             Latencies::of(rounds.iter().flat_map(|round| round.pair[n].iter().copied()))?;
-        tables.percentiles.add(work, store, who, &latencies)?;
+        tables.percentiles.add(workload, store, arm, &latencies)?;
     }
     Ok(())
 }
@@ -121,41 +126,43 @@ pub(crate) async fn add(tables: &mut Tables, stand: &Stand, work: Work, plan: Pl
 pub(crate) async fn rounds(
     first: &dyn Contender,
     [second, again]: [&dyn Contender; 2],
-    work: Work,
+    workload: Workload,
     plan: Plan,
 ) -> Result<Vec<Round>> {
-    let mut first = Lane::prepare("the first", first, work).await?;
-    let mut second = Lane::prepare("the second", second, work).await?;
-    let mut again = Lane::prepare("the second, again", again, work).await?;
+    let mut first = Runner::prepare("the first", first, workload).await?;
+    let mut second = Runner::prepare("the second", second, workload).await?;
+    let mut again = Runner::prepare("the second, again", again, workload).await?;
     let rounds = paired::rounds(&mut first, &mut second, &mut again, plan).await?;
-    for lane in [first, second, again] {
-        lane.finish().await?;
+    for runner in [first, second, again] {
+        runner.finish().await?;
     }
     Ok(rounds)
 }
 
 async fn stores(session: &Session) -> Result<Tables> {
     let mut tables = Tables::new("ours", "raw");
-    for work in WORKS {
-        for stand in &session.stands {
-            if session.done.works.contains(&(work, stand.store)) {
-                let plan = if stand.store == Store::Mem { IN_MEMORY } else { PLAN };
-                add(&mut tables, stand, work, plan).await?;
+    for workload in WORKLOADS {
+        for fixture in &session.fixtures {
+            if session.done.workloads.contains(&(workload, fixture.store)) {
+                let plan = if fixture.store == Store::Mem { IN_MEMORY } else { PLAN };
+                add(&mut tables, fixture, workload, plan).await?;
             }
         }
     }
     Ok(tables)
 }
 
-async fn crowds(session: &Session) -> Result<Table> {
+async fn with_others(session: &Session) -> Result<Table> {
     let [none, many] = OTHERS;
     let mut table = Table::new(&format!("{many} others"), &format!("{none} others"));
-    for work in CROWDED.into_iter().filter(|work| session.done.crowded.contains(work)) {
+    for workload in
+        WITH_OTHERS.into_iter().filter(|workload| session.done.with_others.contains(workload))
+    {
         let (within, without) = (mem_with_others(many).await?, mem_with_others(none).await?);
         // Two registries are never the same in where they lie in memory: A/A shows what that makes.
         let another = mem_with_others(none).await?;
-        let rounds = rounds(&within, [&without, &another], work, IN_MEMORY).await?;
-        table.add(work, "mem", &Comparison::new(&rounds));
+        let rounds = rounds(&within, [&without, &another], workload, IN_MEMORY).await?;
+        table.add(workload, "mem", &Comparison::new(&rounds));
     }
     Ok(table)
 }

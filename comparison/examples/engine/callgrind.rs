@@ -14,8 +14,8 @@ use std::process::{Command, Output};
 /// out.
 pub(crate) fn instructions(arm: Arm, iterations: u64) -> Result<Option<f64>> {
     let Some(once) = count(arm, iterations)? else { return Ok(None) };
-    let Some(twice) = count(arm, 2 * iterations)? else { return Ok(None) };
-    Ok(Some((twice - once) / as_f64(iterations)))
+    let Some(duplicated) = count(arm, 2 * iterations)? else { return Ok(None) };
+    Ok(Some((duplicated - once) / as_f64(iterations)))
 }
 
 fn count(arm: Arm, iterations: u64) -> Result<Option<f64>> {
@@ -33,9 +33,9 @@ fn count(arm: Arm, iterations: u64) -> Result<Option<f64>> {
 }
 
 fn parse(output: &Output) -> Result<f64> {
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "valgrind failed: {told}");
-    let total = told.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, total) = total.with_context(|| format!("valgrind counted nothing: {told}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind failed: {stderr}");
+    let total = stderr.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, total) = total.with_context(|| format!("valgrind counted nothing: {stderr}"))?;
     Ok(total.trim().parse()?)
 }

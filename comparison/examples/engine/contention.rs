@@ -1,7 +1,7 @@
 //! A pick beside others: a thousand that read too, and a store that writes all the time.
 
+use crate::fixture::{ServiceFixture, one_thread, two_threads};
 use crate::pick::Arm;
-use crate::world::{World, one_thread, two_threads};
 use anyhow::{Context, Result};
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
@@ -22,14 +22,14 @@ const ARMS: [(Arm, &str); 3] =
 pub(crate) fn readers(report: &mut Report, quick: bool) -> Result<()> {
     let (rounds, picks) = if quick { (3, 2_000_000) } else { (11, 20_000_000) };
     let runtime = two_threads()?;
-    let world = runtime.block_on(World::new(100))?;
-    let slice = world.view.state().instances().clone();
+    let fixture = runtime.block_on(ServiceFixture::new(100))?;
+    let slice = fixture.view.state().instances().clone();
     for (arm, name) in ARMS {
         let mut ratios = Vec::new();
         for round in 0..rounds {
             let both = if round % 2 == 0 { [1, 1000] } else { [1000, 1] };
             let [first, second] =
-                both.map(|tasks| runtime.block_on(read(arm, &world.view, &slice, tasks, picks)));
+                both.map(|tasks| runtime.block_on(read(arm, &fixture.view, &slice, tasks, picks)));
             let ratio = second? / first?;
             ratios.push(if round % 2 == 0 { ratio } else { ratio.recip() });
         }
@@ -63,8 +63,10 @@ async fn read(arm: Arm, view: &View, slice: &Instances, tasks: u64, picks: u64) 
 /// How much slower a pick is while the store changes all the time.
 pub(crate) fn writer(report: &mut Report, quick: bool) -> Result<()> {
     let (rounds, picks) = if quick { (3, 2_000_000) } else { (15, 10_000_000) };
-    for (pace, told) in [(Pace::Often, "10,000 changes/s"), (Pace::Nonstop, "changes nonstop")] {
-        let writer = Writer::start(pace)?;
+    for (rate, label) in
+        [(WriteRate::Often, "10,000 changes/s"), (WriteRate::Nonstop, "changes nonstop")]
+    {
+        let writer = Writer::start(rate)?;
         let slice = writer.view.state().instances().clone();
         let mut rates = Vec::new();
         for (arm, name) in ARMS {
@@ -82,17 +84,17 @@ pub(crate) fn writer(report: &mut Report, quick: bool) -> Result<()> {
                 }
                 ratios.push(times[1] / times[0]);
             }
-            let figure = Figure::median(format!("{name}: {told} / none"), &ratios, "x");
+            let figure = Figure::median(format!("{name}: {label} / none"), &ratios, "x");
             report.add(if arm == Arm::Slice { figure } else { figure.at_most(1.1) });
         }
-        report.add(Figure::median(format!("{told}: how many"), &rates, "/s"));
+        report.add(Figure::median(format!("{label}: how many"), &rates, "/s"));
         writer.stop()?;
     }
     Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Pace {
+enum WriteRate {
     Often,
     Nonstop,
 }
@@ -100,62 +102,66 @@ enum Pace {
 /// A thread of its own that changes a service, and follows it.
 struct Writer {
     view: View,
-    orders: Arc<Orders>,
+    control: Arc<WriterControl>,
     thread: thread::JoinHandle<Result<()>>,
 }
 
 #[derive(Default)]
-struct Orders {
+struct WriterControl {
     writes: AtomicBool,
     ends: AtomicBool,
     changes: AtomicU64,
 }
 
 impl Writer {
-    fn start(pace: Pace) -> Result<Self> {
-        let orders = Arc::new(Orders::default());
+    fn start(rate: WriteRate) -> Result<Self> {
+        let control = Arc::new(WriterControl::default());
         let (ready, started) = mpsc::sync_channel(1);
-        let theirs = orders.clone();
+        let theirs = control.clone();
         let thread = thread::spawn(move || {
             one_thread()?.block_on(async {
-                let world = World::new(100).await?;
-                ready.send(world.view.clone())?;
-                write(world, pace, &theirs).await
+                let fixture = ServiceFixture::new(100).await?;
+                ready.send(fixture.view.clone())?;
+                write(fixture, rate, &theirs).await
             })
         });
         let view = started.recv().context("the writer does not start")?;
-        Ok(Self { view, orders, thread })
+        Ok(Self { view, control, thread })
     }
 
     /// Begins to write, or ends it.
     #[expect(clippy::disallowed_methods, reason = "there is no runtime here to block")]
     fn turn(&self, writes: bool) {
-        self.orders.writes.store(writes, Ordering::Relaxed);
+        self.control.writes.store(writes, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(10));
     }
 
     fn changes(&self) -> u64 {
-        self.orders.changes.load(Ordering::Relaxed)
+        self.control.changes.load(Ordering::Relaxed)
     }
 
     fn stop(self) -> Result<()> {
-        self.orders.ends.store(true, Ordering::Relaxed);
+        self.control.ends.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("the writer panicked")?
     }
 }
 
-async fn write(mut world: World, pace: Pace, orders: &Orders) -> Result<()> {
-    while !orders.ends.load(Ordering::Relaxed) {
-        if !orders.writes.load(Ordering::Relaxed) {
+async fn write(
+    mut fixture: ServiceFixture,
+    rate: WriteRate,
+    control: &WriterControl,
+) -> Result<()> {
+    while !control.ends.load(Ordering::Relaxed) {
+        if !control.writes.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1)).await;
             continue;
         }
         for _ in 0..10 {
-            world.change().await?;
-            orders.changes.fetch_add(1, Ordering::Relaxed);
+            fixture.change().await?;
+            control.changes.fetch_add(1, Ordering::Relaxed);
             yield_now().await; // the view shows it
         }
-        if pace == Pace::Often {
+        if rate == WriteRate::Often {
             sleep(Duration::from_micros(100)).await; // and so, with tokio's clock, about 1 ms
         }
     }

@@ -1,10 +1,10 @@
-//! One change, to all who subscribe: how long until the last has it, and what that takes.
+//! One change, to all subscribers: how long until the last has it, and what that takes.
 
+use crate::fixture::{ServiceFixture, one_thread, two_threads};
 use crate::heap::Heap;
-use crate::world::{World, one_thread, two_threads};
 use anyhow::{Result, ensure};
-use comparison::arrivals::Arrivals;
 use comparison::figures::{Figure, Report};
+use comparison::latch::CountdownLatch;
 use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Batch, Cursor, Origin, Revision};
@@ -32,18 +32,19 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 
 /// How a subscriber learns of a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Subscription {
     Updates,
     Changed,
 }
 
-const WAYS: [(Way, &str); 2] = [(Way::Updates, "updates()"), (Way::Changed, "changed()")];
+const SUBSCRIPTIONS: [(Subscription, &str); 2] =
+    [(Subscription::Updates, "updates()"), (Subscription::Changed, "changed()")];
 
 /// Times, in turns.
-fn compare(report: &mut Report, told: &str, runtime: &Runtime, rounds: usize) -> Result<()> {
+fn compare(report: &mut Report, label: &str, runtime: &Runtime, rounds: usize) -> Result<()> {
     runtime.block_on(async {
-        let mut updates = Ours::new(100, Way::Updates, MANY).await?;
-        let mut changed = Ours::new(100, Way::Changed, MANY).await?;
+        let mut updates = Ours::new(100, Subscription::Updates, MANY).await?;
+        let mut changed = Ours::new(100, Subscription::Changed, MANY).await?;
         let raw = Raw::new(MANY)?;
         let mut times: [Vec<f64>; 4] = Default::default();
         for round in 0..=rounds {
@@ -64,33 +65,37 @@ fn compare(report: &mut Report, told: &str, runtime: &Runtime, rounds: usize) ->
             times.iter().zip(&raw).map(|(time, raw)| time / raw).collect()
         };
         let target = |figure: Figure| figure.at_most(1.3);
-        report.add(Figure::median(format!("{told}: raw mpsc"), &raw, "ms"));
-        report.add(Figure::median(format!("{told}: updates()"), &updates, "ms").aim(1.0));
-        report.add(Figure::median(format!("{told}: changed()"), &changed, "ms").aim(1.0));
+        report.add(Figure::median(format!("{label}: raw mpsc"), &raw, "ms"));
+        report.add(Figure::median(format!("{label}: updates()"), &updates, "ms").aim(1.0));
+        report.add(Figure::median(format!("{label}: changed()"), &changed, "ms").aim(1.0));
         report.add(target(Figure::median(
-            format!("{told}: updates() / raw"),
+            format!("{label}: updates() / raw"),
             &ratio(&updates),
             "x",
         )));
         report.add(target(Figure::median(
-            format!("{told}: changed() / raw"),
+            format!("{label}: changed() / raw"),
             &ratio(&changed),
             "x",
         )));
-        report.add(Figure::median(format!("{told}: A/A: raw / raw"), &ratio(&again), "x"));
+        report.add(Figure::median(format!("{label}: A/A: raw / raw"), &ratio(&again), "x"));
         Ok(())
     })
 }
 
-/// What is allocated in a change: one copy of the snapshot, whoever looks.
+/// What is allocated in a change: one copy of the snapshot for all readers.
 fn copies(report: &mut Report) -> Result<()> {
     let runtime = one_thread()?;
-    let cost = |way, instances, subscribers| {
-        runtime.block_on(async { Ours::new(instances, way, subscribers).await?.cost().await })
+    let cost = |subscription, instances, subscribers| {
+        runtime
+            .block_on(async { Ours::new(instances, subscription, subscribers).await?.cost().await })
     };
-    for (way, name) in WAYS {
-        let (few, many, larger) =
-            (cost(way, 100, 100)?, cost(way, 100, MANY)?, cost(way, 1_100, MANY)?);
+    for (subscription, name) in SUBSCRIPTIONS {
+        let (few, many, larger) = (
+            cost(subscription, 100, 100)?,
+            cost(subscription, 100, MANY)?,
+            cost(subscription, 1_100, MANY)?,
+        );
         let bytes = |figure: &str, value, target| {
             Figure::counted(format!("{name}: {figure}"), value, "B").exactly(target)
         };
@@ -107,11 +112,11 @@ fn footprint(report: &mut Report) -> Result<()> {
     let runtime = one_thread()?;
     let each = |grown: f64| grown / as_f64(MANY as u64);
     runtime.block_on(async {
-        let world = World::new(100).await?;
+        let fixture = ServiceFixture::new(100).await?;
         let mut streams = Vec::with_capacity(MANY);
         let heap = Heap::now();
         for _ in 0..MANY {
-            let mut updates = world.view.updates();
+            let mut updates = fixture.view.updates();
             ensure!(updates.next().now_or_never().is_some(), "it begins with the state");
             ensure!(updates.next().now_or_never().is_none(), "nothing else happened");
             streams.push(updates);
@@ -121,12 +126,12 @@ fn footprint(report: &mut Report) -> Result<()> {
         report.add(figure.at_most(1023.0));
         anyhow::Ok(())
     })?;
-    for (way, name) in WAYS {
+    for (subscription, name) in SUBSCRIPTIONS {
         runtime.block_on(async {
-            let world = World::new(100).await?;
-            let arrivals = Arc::new(Arrivals::default());
+            let fixture = ServiceFixture::new(100).await?;
+            let latch = Arc::new(CountdownLatch::default());
             let heap = Heap::now();
-            let tasks = subscribe(&world.view, way, MANY, &arrivals).await?;
+            let tasks = subscribe(&fixture.view, subscription, MANY, &latch).await?;
             let figure = format!("{name}: a subscriber and its task");
             report.add(Figure::counted(figure, each(heap.grown()), "B").at_most(1023.0));
             drop(tasks);
@@ -139,54 +144,54 @@ fn footprint(report: &mut Report) -> Result<()> {
 /// Starts subscribers, and waits until they all wait.
 async fn subscribe(
     view: &View,
-    way: Way,
+    subscription: Subscription,
     subscribers: usize,
-    arrivals: &Arc<Arrivals>,
+    latch: &Arc<CountdownLatch>,
 ) -> Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    arrivals.expect(subscribers);
+    latch.reset(subscribers);
     for _ in 0..subscribers {
-        let (mut view, arrivals) = (view.clone(), arrivals.clone());
-        match way {
-            Way::Updates => drop(tasks.spawn(async move {
+        let (mut view, latch) = (view.clone(), latch.clone());
+        match subscription {
+            Subscription::Updates => drop(tasks.spawn(async move {
                 let mut updates = view.updates();
                 drop(view);
                 while updates.next().await.is_some() {
-                    arrivals.one(); // the first is the state
+                    latch.count_down(); // the first is the state
                 }
             })),
-            Way::Changed => drop(tasks.spawn(async move {
+            Subscription::Changed => drop(tasks.spawn(async move {
                 loop {
-                    arrivals.one();
+                    latch.count_down();
                     view.changed().await;
                 }
             })),
         }
     }
-    arrivals.all().await?;
+    latch.wait().await?;
     Ok(tasks)
 }
 
-/// A service, and who subscribes to it.
+/// A service and its subscribers.
 struct Ours {
-    world: World,
-    arrivals: Arc<Arrivals>,
+    fixture: ServiceFixture,
+    latch: Arc<CountdownLatch>,
     tasks: JoinSet<()>,
 }
 
 impl Ours {
-    async fn new(instances: usize, way: Way, subscribers: usize) -> Result<Self> {
-        let world = World::new(instances).await?;
-        let arrivals = Arc::new(Arrivals::default());
-        let tasks = subscribe(&world.view, way, subscribers, &arrivals).await?;
-        Ok(Self { world, arrivals, tasks })
+    async fn new(instances: usize, subscription: Subscription, subscribers: usize) -> Result<Self> {
+        let fixture = ServiceFixture::new(instances).await?;
+        let latch = Arc::new(CountdownLatch::default());
+        let tasks = subscribe(&fixture.view, subscription, subscribers, &latch).await?;
+        Ok(Self { fixture, latch, tasks })
     }
 
     async fn change(&mut self) -> Result<f64> {
-        self.arrivals.expect(self.tasks.len());
+        self.latch.reset(self.tasks.len());
         let start = Instant::now();
-        self.world.change().await?;
-        Ok(milliseconds(self.arrivals.all().await? - start))
+        self.fixture.change().await?;
+        Ok(milliseconds(self.latch.wait().await? - start))
     }
 
     /// The bytes allocated in a change. The least of several, since now and then a queue grows.
@@ -205,35 +210,35 @@ impl Ours {
 struct Raw {
     senders: Vec<mpsc::Sender<Arc<Batch>>>,
     batch: Arc<Batch>,
-    arrivals: Arc<Arrivals>,
+    latch: Arc<CountdownLatch>,
     _tasks: JoinSet<()>,
 }
 
 impl Raw {
     fn new(subscribers: usize) -> Result<Self> {
-        let arrivals = Arc::new(Arrivals::default());
+        let latch = Arc::new(CountdownLatch::default());
         let (mut senders, mut tasks) = (Vec::new(), JoinSet::new());
         for _ in 0..subscribers {
             let (sender, mut receiver) = mpsc::channel::<Arc<Batch>>(16);
-            let arrivals = arrivals.clone();
+            let latch = latch.clone();
             senders.push(sender);
             tasks.spawn(async move {
                 while receiver.recv().await.is_some() {
-                    arrivals.one();
+                    latch.count_down();
                 }
             });
         }
         let batch = Arc::new(Batch::progress(cursor()?));
-        Ok(Self { senders, batch, arrivals, _tasks: tasks })
+        Ok(Self { senders, batch, latch, _tasks: tasks })
     }
 
     async fn change(&self) -> Result<f64> {
-        self.arrivals.expect(self.senders.len());
+        self.latch.reset(self.senders.len());
         let start = Instant::now();
         for sender in &self.senders {
             sender.try_send(self.batch.clone())?;
         }
-        Ok(milliseconds(self.arrivals.all().await? - start))
+        Ok(milliseconds(self.latch.wait().await? - start))
     }
 }
 

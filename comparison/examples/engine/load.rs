@@ -1,9 +1,9 @@
 //! 10,000 changes a second over 1,000 services with ten subscribers each, some of which never read.
 
+use crate::backlog;
+use crate::fixture::two_threads;
 use crate::heap::Heap;
-use crate::held;
-use crate::traffic::{Faults, Histogram, SERVICES, Schedule, Traffic, follow};
-use crate::world::two_threads;
+use crate::traffic::{DeliveryErrors, Histogram, SERVICES, Schedule, Traffic, follow};
 use anyhow::{Context, Result};
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time, resident};
@@ -30,7 +30,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     let growth = (late.heap - early.heap) / 1024.0;
     report.add(Figure::counted("heap: growth in between", growth, "KiB").at_most(8192.0));
     report.add(Figure::timed("of a core", steady.cores * 100.0, "%").aim(25.0));
-    held::bounded(&mut report)?;
+    backlog::bounded(&mut report)?;
 
     // One stuck in each of half of the services: what the others of these notice.
     let halves = run(|service| service % 2 == 0, phase, phases)?;
@@ -46,14 +46,14 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     let lag: Vec<f64> = halves.phases.iter().map(|phase| phase.lag.quantile(990)).collect();
     report.add(Figure::median("p99 of the generator's own lag", &lag, "us"));
     let whole = phase * phases;
-    report.note(format!("{whole:?} with one stuck, then {whole:?} with one stuck in each other service; who reads is 9 in all of these"));
+    report.note(format!("{whole:?} with one stuck, then {whole:?} with one stuck in each other service; each service has 9 readers"));
     report.note(format!("p99 of {phase:?} each, over all deliveries in services with a stuck one, and in those without, whose changes take turns"));
     Ok(report)
 }
 
 /// What was seen.
 struct Outcome {
-    faults: Arc<Faults>,
+    errors: Arc<DeliveryErrors>,
     missing: u64,
     phases: Arc<[Phase]>,
     /// After a third, and near the end.
@@ -89,19 +89,19 @@ struct Memory {
 }
 
 impl Outcome {
-    fn integrity(&self, report: &mut Report, told: &str) {
+    fn integrity(&self, report: &mut Report, label: &str) {
         let none = |name: &str, count: u64| {
             let count = as_f64(count);
-            Figure::counted(format!("{told}: {name}"), count, "").exactly(0.0)
+            Figure::counted(format!("{label}: {name}"), count, "").exactly(0.0)
         };
         let seen: u64 =
             self.phases.iter().flat_map(|phase| &phase.late).map(Histogram::count).sum();
         let seen = as_f64(seen);
-        report.add(Figure::counted(format!("{told}: changes delivered"), seen, ""));
+        report.add(Figure::counted(format!("{label}: changes delivered"), seen, ""));
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        report.add(none("lost", count(&self.faults.lost) + self.missing));
-        report.add(none("twice", count(&self.faults.twice)));
-        report.add(none("out of order", count(&self.faults.disordered)));
+        report.add(none("lost", count(&self.errors.lost) + self.missing));
+        report.add(none("duplicated", count(&self.errors.duplicated)));
+        report.add(none("out of order", count(&self.errors.out_of_order)));
     }
 
     fn p99(&self) -> [Vec<f64>; 3] {
@@ -119,20 +119,20 @@ fn run(is_stuck: impl Fn(u64) -> bool, phase: Duration, phases: u32) -> Result<O
         let changes = schedule.changes.div_ceil(phases.into());
         let nth = move |n: u64| usize::try_from(n / changes).unwrap_or(usize::MAX);
         let phases: Arc<[Phase]> = (0..phases).map(|_| Phase::new()).collect();
-        let (faults, mut followers) = (Arc::new(Faults::default()), JoinSet::new());
+        let (errors, mut followers) = (Arc::new(DeliveryErrors::default()), JoinSet::new());
         let mut stuck = Vec::new();
         for service in 0..SERVICES {
             let view = traffic.view(service).await?;
             if is_stuck(service) {
                 let mut updates = view.updates();
-                let _ = updates.next().now_or_never(); // the state; who never began needs no batch
+                let _ = updates.next().now_or_never(); // the state: a stream that has not begun needs no batch
                 stuck.push(updates);
             }
             for _ in 0..READERS {
-                let (faults, phases, updates) = (faults.clone(), phases.clone(), view.updates());
+                let (errors, phases, updates) = (errors.clone(), phases.clone(), view.updates());
                 followers.spawn(async move {
                     let arrived = |n, late| phases[nth(n)].late(service).add(late);
-                    follow(updates, service, schedule, &faults, arrived).await
+                    follow(updates, service, schedule, &errors, arrived).await
                 });
             }
         }
@@ -150,7 +150,7 @@ fn run(is_stuck: impl Fn(u64) -> bool, phase: Duration, phases: u32) -> Result<O
         };
         driver.join().ok().context("the generator panicked")??;
         drop(stuck);
-        Ok(Outcome { faults, missing, phases, memory: [early, late], cores })
+        Ok(Outcome { errors, missing, phases, memory: [early, late], cores })
     })
 }
 

@@ -7,19 +7,19 @@
 //!
 //! Each figure stands beside its target. What is counted (instructions, allocations, bytes, changes)
 //! is the same on every machine: if it misses its target, so does the process, by its exit status. What
-//! is timed is measured in turns with what it is compared with, and only told.
+//! is timed is measured in turns with what it is compared with, and only reported.
 
+mod backlog;
 mod callgrind;
 mod contention;
 mod fanout;
+mod fixture;
 mod heap;
-mod held;
 mod load;
 mod memory;
 mod pick;
 mod registrations;
 mod traffic;
-mod world;
 
 use self::pick::Arm;
 use anyhow::Result;

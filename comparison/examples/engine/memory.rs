@@ -1,7 +1,7 @@
 //! What an instance takes in a view, as a store decodes it.
 
+use crate::fixture::{instance, one_thread, service, view};
 use crate::heap::Heap;
-use crate::world::{instance, one_thread, service, view};
 use anyhow::Result;
 use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
@@ -72,7 +72,7 @@ fn payload(instance: &Instance) -> usize {
 
 /// The same in plain strings.
 fn owned(metadata: bool) -> Result<f64> {
-    let (name, mut held, mut payload) = (service(0)?, Vec::with_capacity(ALL), 0);
+    let (name, mut backlog, mut payload) = (service(0)?, Vec::with_capacity(ALL), 0);
     let heap = Heap::now();
     for n in 0..ALL {
         let from = instance(&name, n)?;
@@ -84,9 +84,9 @@ fn owned(metadata: bool) -> Result<f64> {
         let address = from.address().to_string();
         payload += address.len() + metadata.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         let (service, id) = (name.to_string(), from.id().to_string());
-        held.push((service, id, address, from.weight(), from.status(), metadata));
+        backlog.push((service, id, address, from.weight(), from.status(), metadata));
     }
-    let size = size_of_val(&black_box(&held)[0]) * ALL;
+    let size = size_of_val(&black_box(&backlog)[0]) * ALL;
     Ok((heap.grown() + as_f64(size as u64) - as_f64(payload as u64)) / as_f64(ALL as u64))
 }
 
@@ -98,7 +98,7 @@ fn packed(metadata: bool) -> f64 {
     f64::from(counts + service + weight_and_status + id + lengths + pointer)
 }
 
-/// A store that lists what nobody registered: each load decodes its records anew.
+/// A store that lists generated instances: each load decodes its records anew.
 #[derive(Debug)]
 struct Store {
     each: usize,

@@ -2,8 +2,8 @@
 
 use crate::callgrind::instructions;
 use crate::contention;
+use crate::fixture::{ServiceFixture, one_thread};
 use crate::heap::Heap;
-use crate::world::{World, one_thread};
 use anyhow::Result;
 use clap::ValueEnum;
 use comparison::figures::{Figure, Report};
@@ -73,9 +73,9 @@ fn choose(instances: &[Instance], rng: &mut Rng) {
 
 /// One arm, and nothing measured: for callgrind.
 pub(crate) fn alone(arm: Arm, iterations: u64) -> Result<()> {
-    let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.state().instances().clone();
-    arm.run(&world.view, &slice, iterations);
+    let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
+    let slice = fixture.view.state().instances().clone();
+    arm.run(&fixture.view, &slice, iterations);
     Ok(())
 }
 
@@ -109,12 +109,12 @@ fn count(report: &mut Report, iterations: u64) -> Result<()> {
     } else {
         report.note("instructions are not counted: there is no valgrind on the PATH");
     }
-    let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.state().instances().clone();
+    let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
+    let slice = fixture.view.state().instances().clone();
     for (arm, name) in [(Arm::State, "state()"), (Arm::Reader, "reader()")] {
-        arm.run(&world.view, &slice, 1); // a thread's first load makes its place
+        arm.run(&fixture.view, &slice, 1); // a thread's first load makes its place
         let heap = Heap::now();
-        arm.run(&world.view, &slice, iterations);
+        arm.run(&fixture.view, &slice, iterations);
         let made = as_f64(heap.allocations());
         let name = format!("{name}, {iterations} picks");
         report.add(Figure::counted(name, made, "allocations").exactly(0.0));
@@ -125,14 +125,14 @@ fn count(report: &mut Report, iterations: u64) -> Result<()> {
 /// Times, against the slice, in turns.
 fn compare(report: &mut Report, rounds: usize) -> Result<()> {
     const PICKS: u64 = 200_000;
-    let world = one_thread()?.block_on(World::new(INSTANCES))?;
-    let slice = world.view.state().instances().clone();
+    let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
+    let slice = fixture.view.state().instances().clone();
     let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
         let arms = [Arm::Slice, Arm::State, Arm::Reader, Arm::Slice];
         for place in 0..arms.len() {
             let n = (round + place) % arms.len();
-            times[n].push(arms[n].time(&world.view, &slice, PICKS));
+            times[n].push(arms[n].time(&fixture.view, &slice, PICKS));
         }
     }
     let [slices, states, readers, again] = times;

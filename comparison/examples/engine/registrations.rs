@@ -1,7 +1,7 @@
 //! Registrations kept alive by one process: the processor's time for that, and the memory.
 
+use crate::fixture::{LONG, instance, service, two_threads};
 use crate::heap::Heap;
-use crate::world::{LONG, instance, service, two_threads};
 use anyhow::Result;
 use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
@@ -37,8 +37,8 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     };
     let Plan { many, few, .. } = plan;
     let mut report = Report::default();
-    let [at_many, at_few] = [kept(&plan, many)?, kept(&plan, few)?];
-    let [bare_many, bare_few] = [bare(&plan, many)?, bare(&plan, few)?];
+    let [at_many, at_few] = [registrations(&plan, many)?, registrations(&plan, few)?];
+    let [bare_many, bare_few] = [bare_tasks(&plan, many)?, bare_tasks(&plan, few)?];
     let timed = |name: String, value, unit| Figure::timed(name, value, unit);
     let load = |spent: &Spent| 100.0 * spent.seconds / spent.wall;
     let cost = |spent: &Spent| spent.seconds * 1e6 / as_f64(spent.renewals);
@@ -56,7 +56,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     report.add(timed(format!("{few} bare tasks: of a core"), load(&bare_few), "%"));
     report.add(timed(format!("{many} bare tasks: a wake-up"), cost(&bare_many), "us"));
     report.add(timed(format!("{few} bare tasks: a wake-up"), cost(&bare_few), "us"));
-    let ours = |kept: &Spent, bare: &Spent| cost(kept) - cost(bare);
+    let ours = |registrations: &Spent, bare_tasks: &Spent| cost(registrations) - cost(bare_tasks);
     report.add(timed(format!("{many}: a renewal less that"), ours(&at_many, &bare_many), "us"));
     report.add(timed(format!("{few}: a renewal less that"), ours(&at_few, &bare_few), "us"));
     report.add(timed("the store's part: keep_alive alone".into(), keep_alive(many)?, "us"));
@@ -83,10 +83,10 @@ struct Spent {
 }
 
 /// Keeps so many.
-fn kept(plan: &Plan, many: usize) -> Result<Spent> {
+fn registrations(plan: &Plan, many: usize) -> Result<Spent> {
     let runtime = two_threads()?;
     runtime.block_on(async {
-        let registry = Arc::new(Counting::default());
+        let registry = Arc::new(CountingRegistry::default());
         let instances = instances(many)?;
         let options = RegistrationOptions { ttl: plan.ttl, ..RegistrationOptions::default() };
         let mut registrations = Vec::with_capacity(many);
@@ -107,7 +107,7 @@ fn kept(plan: &Plan, many: usize) -> Result<Spent> {
 }
 
 /// Tasks that sleep as long, and do nothing.
-fn bare(plan: &Plan, many: usize) -> Result<Spent> {
+fn bare_tasks(plan: &Plan, many: usize) -> Result<Spent> {
     let runtime = two_threads()?;
     runtime.block_on(async {
         let woken = Arc::new(AtomicU64::new(0));
@@ -136,7 +136,7 @@ async fn spend(wall: Duration, count: &AtomicU64) -> Spent {
     Spent { seconds, wall, renewals, registers: 0, bytes: 0.0 }
 }
 
-/// The bytes that the store holds for each instance, kept by nobody.
+/// The bytes that the store holds for each instance, without registrations of the engine.
 fn stored(many: usize) -> Result<f64> {
     two_threads()?.block_on(async {
         let (registry, instances) = (MemRegistry::new(), instances(many)?);
@@ -171,14 +171,14 @@ fn instances(many: usize) -> Result<Vec<Instance>> {
 
 /// A memory store that counts.
 #[derive(Debug, Default)]
-struct Counting {
+struct CountingRegistry {
     store: MemRegistry,
     renewals: AtomicU64,
     registers: AtomicU64,
 }
 
 #[async_trait]
-impl Registry for Counting {
+impl Registry for CountingRegistry {
     async fn register(&self, instance: &Instance, claim: &Claim) -> registry_core::Result<Lease> {
         self.registers.fetch_add(1, Ordering::Relaxed);
         self.store.register(instance, claim).await

@@ -1,6 +1,6 @@
 //! An open loop of changes: each has a time when it is due, whether those before it are done or not.
 
-use crate::world::{LONG, instance, service};
+use crate::fixture::{LONG, instance, service};
 use anyhow::{Context, Result, ensure};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Change, Claim, Instance, Registry};
@@ -110,10 +110,10 @@ fn wait_until(due: Instant) {
 
 /// What went wrong with the changes that followers were to see.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub(crate) struct DeliveryErrors {
     pub(crate) lost: AtomicU64,
-    pub(crate) twice: AtomicU64,
-    pub(crate) disordered: AtomicU64,
+    pub(crate) duplicated: AtomicU64,
+    pub(crate) out_of_order: AtomicU64,
 }
 
 /// Follows every change of the nth service, up to the last, and tells how late each was.
@@ -121,7 +121,7 @@ pub(crate) async fn follow(
     mut updates: Updates,
     service: u64,
     schedule: Schedule,
-    faults: &Faults,
+    errors: &DeliveryErrors,
     arrived: impl Fn(u64, Duration),
 ) -> Result<()> {
     let changes = u32::try_from(schedule.changes / SERVICES)?;
@@ -132,7 +132,7 @@ pub(crate) async fn follow(
             // The state in place of changes: those up to there are lost.
             Update::Reset(state) => {
                 let newest = state.instances().iter().map(Instance::weight).max().unwrap_or(0);
-                faults.lost.fetch_add(u64::from(newest.saturating_sub(seen)), Ordering::Relaxed);
+                errors.lost.fetch_add(u64::from(newest.saturating_sub(seen)), Ordering::Relaxed);
                 seen = newest.max(seen);
                 continue;
             }
@@ -144,11 +144,11 @@ pub(crate) async fn follow(
                 let n = u64::from(number - 1) * SERVICES + service;
                 arrived(n, schedule.due(n).elapsed());
             } else if number > seen {
-                faults.lost.fetch_add(u64::from(number - seen - 1), Ordering::Relaxed);
+                errors.lost.fetch_add(u64::from(number - seen - 1), Ordering::Relaxed);
             } else if number == seen {
-                faults.twice.fetch_add(1, Ordering::Relaxed);
+                errors.duplicated.fetch_add(1, Ordering::Relaxed);
             } else {
-                faults.disordered.fetch_add(1, Ordering::Relaxed);
+                errors.out_of_order.fetch_add(1, Ordering::Relaxed);
             }
             seen = number.max(seen);
         }

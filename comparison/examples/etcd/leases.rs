@@ -8,7 +8,7 @@ use comparison::arms::{Arm, Request};
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
 use comparison::sections::one_thread;
-use comparison::work::{Names, Work};
+use comparison::workloads::{RequestGenerator, Workload};
 use etcd_client::GetOptions;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_engine::{Registration, RegistrationOptions, Start};
@@ -26,7 +26,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     let (many, ttl) = if quick { (2_000, seconds(3)) } else { (100_000, seconds(60)) };
     // As a service has it: two threads.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(keep(&mut report, many, ttl))?;
+    runtime.block_on(keep_alive_all(&mut report, many, ttl))?;
     drop(runtime);
     let (many, rounds) = if quick { (500, 3) } else { (10_000, 3) };
     one_thread()?.block_on(rates(&mut report, many, rounds))?;
@@ -34,14 +34,14 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 }
 
 /// Keeps so many alive, and looks at what that takes, over one ttl.
-async fn keep(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
+async fn keep_alive_all(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     let server = Server::start().await?;
     let registry = Arc::new(server.registry().await?);
-    // In the background: a server that is slow for once is retried, and told below.
+    // In the background: a slow server is retried, and reported below.
     let start = Start::InBackground;
     let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
-    let mut names = Names::new(Work::Register)?;
-    let requests = (0..many).map(|_| names.request()).collect::<Result<Vec<_>>>()?;
+    let mut generator = RequestGenerator::new(Workload::Register)?;
+    let requests = (0..many).map(|_| generator.request()).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     let registrations = stream::iter(requests).map(async |request| {
         let start = Registration::start(registry.clone(), request.instance, options.clone());
@@ -69,8 +69,9 @@ async fn keep(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     let repeated = before.requests(Some("LeaseGrant"))? - as_f64(many as u64);
     let mut kv = server.client().await?.kv_client();
     let all = GetOptions::new().with_prefix().with_count_only();
-    let standing = kv.get(format!("{OURS}/{}/", names.service()), Some(all)).await?.count();
-    let inactive = registrations.iter().filter(|kept| !kept.status().is_active()).count();
+    let found = kv.get(format!("{OURS}/{}/", generator.service()), Some(all)).await?.count();
+    let inactive =
+        registrations.iter().filter(|registration| !registration.status().is_active()).count();
     drop(registrations);
 
     let name = |what: &str| format!("{many} leases: {what}");
@@ -86,9 +87,9 @@ async fn keep(report: &mut Report, many: usize, ttl: Duration) -> Result<()> {
     report.add(none("expired at the server", after.expired().unwrap_or_default()));
     report.add(none("granted anew", anew));
     report.add(none("not active", as_f64(inactive as u64)));
-    let missing = as_f64(many as u64) - as_f64(u64::try_from(standing)?);
+    let missing = as_f64(many as u64) - as_f64(u64::try_from(found)?);
     report.add(none("records missing", missing));
-    report.note(&server.told);
+    report.note(&server.description);
     report
         .note(format!("kept for {ttl:?}, their ttl, a third of it after the last was registered"));
     Ok(())
@@ -136,13 +137,13 @@ async fn rates(report: &mut Report, many: usize, rounds: usize) -> Result<()> {
 
 /// How many a second were registered, and how many were not.
 async fn register<A: Arm>(arm: &A, many: usize, in_flight: usize) -> Result<(f64, usize)> {
-    let mut names = Names::new(Work::Register)?;
-    let requests = (0..many).map(|_| names.request()).collect::<Result<Vec<Request>>>()?;
+    let mut generator = RequestGenerator::new(Workload::Register)?;
+    let requests = (0..many).map(|_| generator.request()).collect::<Result<Vec<Request>>>()?;
     let start = Instant::now();
     let held = stream::iter(&requests).map(|request| arm.register(request));
-    let held: Vec<Result<A::Held>> = held.buffer_unordered(in_flight).collect().await;
+    let held: Vec<Result<A::Lease>> = held.buffer_unordered(in_flight).collect().await;
     let took = start.elapsed();
-    let held: Vec<A::Held> = held.into_iter().filter_map(Result::ok).collect();
+    let held: Vec<A::Lease> = held.into_iter().filter_map(Result::ok).collect();
     let (registered, failed) = (as_f64(held.len() as u64), many - held.len());
     let withdrawn = stream::iter(held).map(Ok);
     withdrawn.try_for_each_concurrent(IN_FLIGHT, |held| arm.deregister(held)).await?;

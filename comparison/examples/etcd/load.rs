@@ -8,7 +8,7 @@ use comparison::figures::{Figure, Report};
 use comparison::meter::process_time;
 use comparison::paired::{self, Plan};
 use comparison::sections::one_thread;
-use comparison::work::{Lane, Names, Timed, Work};
+use comparison::workloads::{RequestGenerator, Runner, Timed, Workload};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchStream as Events};
 use futures_util::future::try_join;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -38,9 +38,9 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         let arms: [(&str, Box<dyn Timed>, bool); 2] =
             [("loaded", Box::new(ours), false), ("in a live view", Box::new(view), true)];
         for (name, ours, watches) in arms {
-            let mut ours = Lane::new(name, ours);
-            let mut raw_again = Lane::new("raw, again", Box::new(raw(watches)));
-            let mut raw = Lane::new("raw", Box::new(raw(watches)));
+            let mut ours = Runner::new(name, ours);
+            let mut raw_again = Runner::new("raw, again", Box::new(raw(watches)));
+            let mut raw = Runner::new("raw", Box::new(raw(watches)));
             let reads = [reads(&server, &mut raw).await?, reads(&server, &mut ours).await?];
             let figures = paired::compare(&mut ours, &mut raw, &mut raw_again, plan).await?;
             let mut spent = Vec::new();
@@ -67,7 +67,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         }
         let decoded = decoded(&client, &service).await?;
         report.add(Figure::median("decoding alone", &decoded, "ms"));
-        report.note(&server.told);
+        report.note(&server.description);
         report.note("raw reads the same pages at the same revision and decodes no record");
         report.note("in a live view: from nothing, until it is ready; raw also opens a watch and has etcd look for the key put last, as the view does");
         Ok(report)
@@ -76,14 +76,14 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 
 /// Puts so many instances under one lease.
 async fn fill(client: &Client, many: usize) -> Result<ServiceName> {
-    let mut names = Names::new(Work::Register)?;
+    let mut generator = RequestGenerator::new(Workload::Register)?;
     let lease = LeaseId::random().get();
     let with_id = LeaseGrantOptions::new().with_id(lease);
     client.lease_client().grant(3600, Some(with_id)).await?;
-    let prefix = prefix(names.service());
+    let prefix = prefix(generator.service());
     let mut puts = Vec::with_capacity(many);
     for _ in 0..many {
-        let instance = names.request()?.instance;
+        let instance = generator.request()?.instance;
         let under = PutOptions::new().with_lease(lease);
         let key = format!("{prefix}{}", instance.id());
         puts.push(TxnOp::put(key, record::encode(&instance), Some(under)));
@@ -91,7 +91,7 @@ async fn fill(client: &Client, many: usize) -> Result<ServiceName> {
     let txns = stream::iter(puts.chunks(100))
         .map(async |puts| client.kv_client().txn(Txn::new().and_then(puts)).await);
     txns.buffer_unordered(16).try_for_each(async |_| Ok(())).await?;
-    Ok(names.service().clone())
+    Ok(generator.service().clone())
 }
 
 fn prefix(service: &ServiceName) -> String {
@@ -99,16 +99,16 @@ fn prefix(service: &ServiceName) -> String {
 }
 
 /// How many reads the server sees for one.
-async fn reads(server: &Server, lane: &mut Lane) -> Result<f64> {
+async fn reads(server: &Server, runner: &mut Runner) -> Result<f64> {
     let before = server.metrics().await?.requests(Some("Range")).unwrap_or_default();
-    lane.time(1).await?;
+    runner.time(1).await?;
     Ok(server.metrics().await?.requests(Some("Range"))? - before)
 }
 
 /// The seconds that this process runs for.
-async fn spent_on(lane: &mut Lane) -> Result<f64> {
+async fn spent_on(runner: &mut Runner) -> Result<f64> {
     let before = process_time();
-    lane.time(1).await?;
+    runner.time(1).await?;
     Ok(process_time() - before)
 }
 

@@ -1,4 +1,4 @@
-//! The figures of etcd as a store: what the registry costs over the raw client, and what it bears.
+//! The figures of etcd as a store: what the registry costs over the raw client, and what it sustains.
 //!
 //! ```sh
 //! cargo run --release -p comparison --example etcd -- all            # a quarter of an hour or more
@@ -7,11 +7,11 @@
 //!
 //! The server is the one in `REGISTRY_TEST_ETCD_URL`, or one started from `PATH`. Each figure stands
 //! beside its target. What is counted (requests, round trips, bytes, streams, leases) must hold, or the
-//! process fails; what is timed is measured in turns with what it is compared with, and only told.
+//! process fails; what is timed is measured in turns with what it is compared with, and only reported.
 
 mod calls;
 mod cost;
-mod deaths;
+mod crash;
 mod leases;
 mod load;
 mod registrant;
@@ -24,7 +24,7 @@ use self::registrant::Registrant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::sections::{self, Section};
-use comparison::work::record_len;
+use comparison::workloads::record_len;
 use std::process::ExitCode;
 
 /// The figures of etcd as a store, and whether they hold.
@@ -52,10 +52,10 @@ enum Command {
     /// 100,000 leases kept alive by one process, and 10,000 registrations at once.
     Leases,
     /// 1,000 instances whose process is killed.
-    Deaths,
+    Crash,
     /// All of these.
     All,
-    /// The process that `deaths` kills.
+    /// The process that `crash` kills.
     #[command(hide = true)]
     Registrant(Registrant),
 }
@@ -79,14 +79,14 @@ fn run(args: &Args) -> Result<bool> {
         ("watches", &watches::report),
         ("load", &load::report),
         ("leases", &leases::report),
-        ("deaths", &deaths::report),
+        ("crash", &crash::report),
     ];
     let chosen = match args.command {
         Command::Calls { .. } => 0..1,
         Command::Watches => 1..2,
         Command::Load => 2..3,
         Command::Leases => 3..4,
-        Command::Deaths => 4..5,
+        Command::Crash => 4..5,
         Command::All | Command::Registrant(_) => 0..5,
     };
     println!("records of {} bytes", record_len()?);

@@ -4,7 +4,7 @@ use crate::server;
 use anyhow::{Context, Result};
 use clap::Args;
 use comparison::sections::one_thread;
-use comparison::work::{Names, Work};
+use comparison::workloads::{RequestGenerator, Workload};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{Claim, Instance, Registry, ServiceName};
@@ -30,7 +30,7 @@ pub(crate) struct Registrant {
 }
 
 impl Registrant {
-    /// Registers and renews until it is killed, or whoever started it ends.
+    /// Registers and renews until it is killed, or its parent ends.
     pub(crate) fn run(&self) -> Result<()> {
         thread::spawn(|| {
             io::stdin().read_to_end(&mut Vec::new()).ok();
@@ -42,10 +42,11 @@ impl Registrant {
     async fn keep(&self) -> Result<()> {
         let (registry, ttl) =
             (server::registry(&self.address).await?, Duration::from_secs(self.ttl));
-        let (service, mut names) = (ServiceName::new(&self.service)?, Names::new(Work::Register)?);
+        let (service, mut generator) =
+            (ServiceName::new(&self.service)?, RequestGenerator::new(Workload::Register)?);
         let mut instances = Vec::with_capacity(self.instances);
         for _ in 0..self.instances {
-            let like = names.request()?.instance;
+            let like = generator.request()?.instance;
             instances.push(Instance::new(
                 service.clone(),
                 like.id().clone(),
@@ -66,13 +67,13 @@ impl Registrant {
 }
 
 /// Such a process, seen from without. Who drops it kills it.
-pub(crate) struct Running {
+pub(crate) struct RegistrantProcess {
     child: Child,
     lines: mpsc::Receiver<(Instant, String)>,
     _stdin: ChildStdin,
 }
 
-impl Running {
+impl RegistrantProcess {
     pub(crate) fn start(address: &str, service: &str, instances: usize, ttl: u64) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg("registrant").args([address, service]);
@@ -111,8 +112,8 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    /// One that is dead already is fine.
+impl Drop for RegistrantProcess {
+    /// Kills the process, unless it has ended already.
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

@@ -19,7 +19,7 @@ pub(crate) struct Server {
     /// `host:port`
     pub(crate) address: String,
     /// Its version, and what it does with a write.
-    pub(crate) told: String,
+    pub(crate) description: String,
     _etcd: Etcd,
 }
 
@@ -28,19 +28,19 @@ impl Server {
     pub(crate) async fn start() -> Result<Self> {
         let mut options = Etcd::options();
         if options.url.is_none() {
-            // That of the fixture is for tests; this is etcd's own. 10,000 watches would be told
-            // five times a second that there is nothing to tell.
+            // That of the fixture is for tests; this is etcd's own. 10,000 watches would get
+            // a progress notification five times a second.
             options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
         }
         let mut etcd = Etcd::start_with(options).await?;
         let address = etcd.endpoint().trim_start_matches("http://").to_owned();
-        let kept = etcd.process().map_or_else(
+        let durability = etcd.process().map_or_else(
             |_| "not ours: look there whether it writes to a disk".to_owned(),
             |process| durability(process),
         );
         let status = client(&address).await?.maintenance_client().status().await?;
-        let told = format!("etcd {}, {kept}", status.version());
-        Ok(Self { address, told, _etcd: etcd })
+        let description = format!("etcd {}, {durability}", status.version());
+        Ok(Self { address, description, _etcd: etcd })
     }
 
     /// The registry, on a connection of its own.

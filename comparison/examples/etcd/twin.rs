@@ -24,19 +24,19 @@ const MAX_ANSWER_LEN: usize = 625 << 20;
 const MAX_EVENTS_LEN: usize = 64 << 20;
 
 /// The raw client, making the same requests in the same order over a connection set up the same; and
-/// nothing else. It has no deadlines, looks into no answer it need not, and knows one member only.
+/// nothing else. It has no deadlines, decodes no answer without need, and knows only one member.
 #[derive(Clone)]
 pub(crate) struct Twin {
     client: Client,
     /// The stream of renewals, opened by the first.
     renewals: Rc<Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>>,
-    /// Whether a renewal also looks whether the record is in its place.
-    looks: bool,
+    /// Whether a renewal also checks that the record is unchanged.
+    checks_record: bool,
 }
 
 /// A registration.
-pub(crate) struct Held {
-    lease: i64,
+pub(crate) struct TwinLease {
+    id: i64,
     key: String,
     revision: i64,
 }
@@ -51,9 +51,9 @@ pub(crate) struct Events {
 }
 
 impl Twin {
-    pub(crate) async fn connect(address: &str, looks: bool) -> Result<Self> {
+    pub(crate) async fn connect(address: &str, checks_record: bool) -> Result<Self> {
         let client = server::client(address).await?;
-        Ok(Self { client, renewals: Rc::default(), looks })
+        Ok(Self { client, renewals: Rc::default(), checks_record })
     }
 
     async fn renew(&self, lease: i64) -> Result<()> {
@@ -69,22 +69,23 @@ impl Twin {
         Ok(())
     }
 
-    async fn look(&self, held: &Held) -> Result<()> {
+    async fn check_record(&self, lease: &TwinLease) -> Result<()> {
         let keys_only = GetOptions::new().with_keys_only();
         let mut kv = self.client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
-        let found = kv.get(held.key.as_str(), Some(keys_only)).await?;
-        let stands = |kv: &KeyValue| kv.lease() == held.lease && kv.mod_revision() == held.revision;
-        ensure!(found.kvs().first().is_some_and(stands), "the record is another");
+        let found = kv.get(lease.key.as_str(), Some(keys_only)).await?;
+        let is_current =
+            |kv: &KeyValue| kv.lease() == lease.id && kv.mod_revision() == lease.revision;
+        ensure!(found.kvs().first().is_some_and(is_current), "the record has changed");
         Ok(())
     }
 }
 
 impl Arm for Twin {
-    type Held = Held;
-    type Mark = i64;
+    type Lease = TwinLease;
+    type Cursor = i64;
     type Watch = Events;
 
-    async fn register(&self, request: &Request) -> Result<Held> {
+    async fn register(&self, request: &Request) -> Result<TwinLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let (lease, ttl) = (claim.lease().get(), i64::try_from(claim.ttl().as_secs())?);
         let key = format!("{}{}", prefix(instance.service()), instance.id());
@@ -93,19 +94,19 @@ impl Arm for Twin {
         let txn = transaction(&key, &record::encode(instance), lease);
         let answer = self.client.kv_client().txn(txn).await?;
         let revision = answer.header().context("an answer without a header")?.revision();
-        Ok(Held { lease, key, revision })
+        Ok(TwinLease { id: lease, key, revision })
     }
 
-    async fn keep_alive(&self, held: &Held) -> Result<()> {
-        if self.looks {
-            future::try_join(self.renew(held.lease), self.look(held)).await?;
+    async fn keep_alive(&self, lease: &TwinLease) -> Result<()> {
+        if self.checks_record {
+            future::try_join(self.renew(lease.id), self.check_record(lease)).await?;
             return Ok(());
         }
-        self.renew(held.lease).await
+        self.renew(lease.id).await
     }
 
-    async fn deregister(&self, held: Held) -> Result<()> {
-        self.client.lease_client().revoke(held.lease).await?;
+    async fn deregister(&self, lease: TwinLease) -> Result<()> {
+        self.client.lease_client().revoke(lease.id).await?;
         Ok(())
     }
 
@@ -118,7 +119,7 @@ impl Arm for Twin {
         Ok(instances.len())
     }
 
-    async fn mark(&self, service: &ServiceName) -> Result<i64> {
+    async fn cursor(&self, service: &ServiceName) -> Result<i64> {
         let found = self.client.kv_client().get(prefix(service), None).await?;
         Ok(found.header().context("an answer without a header")?.revision())
     }
@@ -213,28 +214,28 @@ fn transaction(key: &str, record: &[u8], lease: i64) -> Txn {
         let options = PutOptions::new().with_lease(lease).with_prev_key();
         TxnOp::put(key, record, Some(options))
     };
-    let unless_held = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
+    let unless_taken = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
     let unless_ours = Txn::new().when([ours()]).and_then([put()]);
-    let change = TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]));
+    let change = TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_taken)]));
     Txn::new().when([ours(), same]).and_then([read()]).or_else([change])
 }
 
-/// The registry, whose every renewal looks whether the record is in its place.
+/// The registry, with a check of the record at every renewal.
 #[derive(Clone)]
-pub(crate) struct Looking {
-    /// Who registers: of a lease from elsewhere nothing is known, so the first renewal looks.
-    pub(crate) elsewhere: Ours,
+pub(crate) struct WithRecordCheck {
+    /// Registers: the other registry does not know the lease, so its first renewal checks the record.
+    pub(crate) registrant: Ours,
     pub(crate) ours: Ours,
 }
 
-impl Arm for Looking {
-    type Held = Lease;
-    type Mark = Cursor;
+impl Arm for WithRecordCheck {
+    type Lease = Lease;
+    type Cursor = Cursor;
     type Watch = Watch;
 
     async fn register(&self, request: &Request) -> Result<Lease> {
-        let lease = self.elsewhere.register(request).await?;
-        // And once a ttl: always, if that is as good as nothing.
+        let lease = self.registrant.register(request).await?;
+        // And once per ttl: with the shortest ttl, at each renewal.
         let (at_once, instance) = (Duration::from_nanos(1), lease.instance());
         Ok(Lease::new(lease.id(), at_once, Instance::clone(instance), lease.revision()))
     }
@@ -244,15 +245,15 @@ impl Arm for Looking {
     }
 
     async fn deregister(&self, lease: Lease) -> Result<()> {
-        self.elsewhere.deregister(lease).await
+        self.registrant.deregister(lease).await
     }
 
     async fn load(&self, service: &ServiceName) -> Result<usize> {
         self.ours.load(service).await
     }
 
-    async fn mark(&self, service: &ServiceName) -> Result<Cursor> {
-        self.ours.mark(service).await
+    async fn cursor(&self, service: &ServiceName) -> Result<Cursor> {
+        self.ours.cursor(service).await
     }
 
     async fn watch(&self, service: &ServiceName, cursor: &Cursor) -> Result<Watch> {

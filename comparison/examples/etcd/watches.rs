@@ -7,7 +7,7 @@ use comparison::arms::ours::Ours;
 use comparison::figures::{Figure, Report};
 use comparison::paired::{self, Plan};
 use comparison::sections::one_thread;
-use comparison::work::{Lane, Work};
+use comparison::workloads::{Runner, Workload};
 use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -28,9 +28,9 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 async fn open(report: &mut Report, many: usize, rounds: usize) -> Result<()> {
     let server = Server::start().await?;
     let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
-    let ours = Many::new(server.registry().await?, &names).await?;
-    let mut raw = [Pipeline::new(&server).await?, Pipeline::new(&server).await?];
-    let standing = server.metrics().await?.watchers()?;
+    let ours = OpenWatches::new(server.registry().await?, &names).await?;
+    let mut raw = [RawWatches::new(&server).await?, RawWatches::new(&server).await?];
+    let open_before = server.metrics().await?.watchers()?;
     let mut times: [Vec<f64>; 3] = Default::default();
     let (mut reads, mut streams) = (0.0, 0.0);
     for round in 0..=rounds {
@@ -54,7 +54,7 @@ async fn open(report: &mut Report, many: usize, rounds: usize) -> Result<()> {
             if arm != 0 {
                 raw[arm - 1].close(many).await?;
             }
-            gone(&server, standing).await?;
+            wait_until_closed(&server, open_before).await?;
             if round > 0 {
                 times[arm].push(took.as_secs_f64() * 1e3); // the first warmed up
             }
@@ -71,7 +71,7 @@ async fn open(report: &mut Report, many: usize, rounds: usize) -> Result<()> {
     report.add(Figure::median(format!("{many} watches: A/A: raw / raw"), &ratio(&again), "x"));
     report.add(Figure::counted("streams of ours, at the server", streams, "").exactly(1.0));
     report.add(Figure::counted("reads made to open them", reads, "").exactly(0.0));
-    report.note(&server.told);
+    report.note(&server.description);
     report.note("from the first call to the last watch in hand; raw sends all requests on an open stream and reads the answers at once; 3.4 is slow at this by itself");
     Ok(())
 }
@@ -87,17 +87,17 @@ async fn events(report: &mut Report, many: usize, quick: bool) -> Result<()> {
     let (crowded, quiet) = (Server::start().await?, Server::start().await?);
     let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
     let within = crowded.registry().await?;
-    let crowd = Many::new(within.clone(), &names).await?;
+    let crowd = OpenWatches::new(within.clone(), &names).await?;
     let (_, _watches) = crowd.open(&crowd.cursors().await?).await?;
-    let lane = async |name: &str, registry: EtcdRegistry| {
-        Lane::prepare(name, &Ours::new(registry), Work::RegisterToWatch).await
+    let runner = async |name: &str, registry: EtcdRegistry| {
+        Runner::prepare(name, &Ours::new(registry), Workload::RegisterToWatch).await
     };
-    let mut first = lane("among many", within).await?;
-    let mut second = lane("alone", quiet.registry().await?).await?;
-    let mut again = lane("alone, again", quiet.registry().await?).await?;
+    let mut first = runner("among many", within).await?;
+    let mut second = runner("alone", quiet.registry().await?).await?;
+    let mut again = runner("alone, again", quiet.registry().await?).await?;
     let figures = paired::compare(&mut first, &mut second, &mut again, plan).await?;
-    for lane in [first, second, again] {
-        lane.finish().await?;
+    for runner in [first, second, again] {
+        runner.finish().await?;
     }
     let open = crowded.metrics().await?.watchers()?;
     report.add(Figure::timed(format!("an event, {open} open"), figures.first * 1e6, "us"));
@@ -122,9 +122,9 @@ fn name(n: usize) -> Result<ServiceName> {
 }
 
 /// Waits until the server has as many watchers as before.
-async fn gone(server: &Server, standing: f64) -> Result<()> {
+async fn wait_until_closed(server: &Server, open_before: f64) -> Result<()> {
     let all_gone = async {
-        while server.metrics().await?.watchers()? > standing {
+        while server.metrics().await?.watchers()? > open_before {
             sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(())
@@ -133,13 +133,13 @@ async fn gone(server: &Server, standing: f64) -> Result<()> {
 }
 
 /// The registry, with a watch that stands and vouches for what is loaded.
-struct Many<'a> {
+struct OpenWatches<'a> {
     registry: EtcdRegistry,
     names: &'a [ServiceName],
     _anchor: Watch,
 }
 
-impl<'a> Many<'a> {
+impl<'a> OpenWatches<'a> {
     async fn new(registry: EtcdRegistry, names: &'a [ServiceName]) -> Result<Self> {
         let anchor = ServiceName::new("anchor")?;
         let cursor = registry.load(&anchor).await?.cursor().clone();
@@ -165,7 +165,7 @@ impl<'a> Many<'a> {
 }
 
 /// The raw client with one stream, on which all is sent at once.
-struct Pipeline {
+struct RawWatches {
     requests: WatchRequestSender,
     responses: WatchResponseStream,
     revision: i64,
@@ -173,7 +173,7 @@ struct Pipeline {
     last: i64,
 }
 
-impl Pipeline {
+impl RawWatches {
     async fn new(server: &Server) -> Result<Self> {
         let mut watches = server.client().await?.watch_client();
         let (requests, mut responses) = watches.watch("anchor", None).await?.split();

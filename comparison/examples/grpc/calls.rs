@@ -1,6 +1,6 @@
 //! One call at a time: the balanced channel beside tonic's.
 
-use crate::contenders::{Caller, Contender};
+use crate::arms::{Arm, Caller};
 use crate::fleet::Fleet;
 use anyhow::Result;
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use comparison::calls::plan;
 use comparison::figures::{Figure, Report};
 use comparison::paired::{self, Comparison, Plan};
 use comparison::sections::one_thread;
-use comparison::work::{Lane, Timed};
+use comparison::workloads::{Runner, Timed};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     one_thread()?.block_on(async {
         let fleet = Fleet::start(ENDPOINTS, Duration::ZERO, LONG).await?;
         let mut report = Report::default();
-        for (other, limit, aim) in [(Contender::Direct, 1.05, 1.01), (Contender::Balance, 1.0, 0.97)]
+        for (other, limit, aim) in [(Arm::Direct, 1.05, 1.01), (Arm::Balance, 1.0, 0.97)]
         {
             let figures = compare(plan(quick), &fleet, other).await?;
             add(&mut report, other.name(), figures, limit, aim);
@@ -33,21 +33,21 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
     })
 }
 
-/// The calls of one contender, for a profiler.
-pub(crate) fn alone(contender: Contender, iterations: u32) -> Result<()> {
+/// The calls of one arm, for a profiler.
+pub(crate) fn alone(arm: Arm, iterations: u32) -> Result<()> {
     one_thread()?.block_on(async {
         let fleet = Fleet::start(ENDPOINTS, Duration::ZERO, LONG).await?;
-        let mut lane = lane(&fleet, contender).await?;
-        lane.time(iterations.into()).await?;
+        let mut runner = runner(&fleet, arm).await?;
+        runner.time(iterations.into()).await?;
         Ok(())
     })
 }
 
-async fn compare(plan: Plan, fleet: &Fleet, other: Contender) -> Result<Comparison> {
+async fn compare(plan: Plan, fleet: &Fleet, other: Arm) -> Result<Comparison> {
     let mut rounds = Vec::with_capacity(plan.rounds);
     for _ in 0..plan.rounds {
-        let mut ours = lane(fleet, Contender::Ours).await?;
-        let (mut raw, mut again) = (lane(fleet, other).await?, lane(fleet, other).await?);
+        let mut ours = runner(fleet, Arm::Ours).await?;
+        let (mut raw, mut again) = (runner(fleet, other).await?, runner(fleet, other).await?);
         let warm_up = Plan { round: plan.round / 3, ..plan };
         paired::round(&mut ours, &mut raw, &mut again, warm_up).await?;
         rounds.push(paired::round(&mut ours, &mut raw, &mut again, plan).await?);
@@ -67,12 +67,12 @@ fn add(report: &mut Report, other: &str, figures: Comparison, limit: f64, aim: f
 }
 
 /// Calls, all of whose endpoints are connected to.
-async fn lane(fleet: &Fleet, contender: Contender) -> Result<Lane> {
-    let caller = contender.caller(fleet.view().await?)?;
+async fn runner(fleet: &Fleet, arm: Arm) -> Result<Runner> {
+    let caller = arm.caller(fleet.view().await?)?;
     for _ in 0..10 * ENDPOINTS {
         caller.call().await?;
     }
-    Ok(Lane::new(contender.name(), Box::new(Calls(caller))))
+    Ok(Runner::new(arm.name(), Box::new(Calls(caller))))
 }
 
 struct Calls(Caller);

@@ -1,6 +1,6 @@
 //! Ten instances under calls at fixed times, while one is killed, one drained and one slowed.
 
-use crate::contenders::Contender;
+use crate::arms::Arm;
 use crate::fleet::Fleet;
 use crate::schedule::{Call, Fault, Run, Schedule};
 use anyhow::{Result, ensure};
@@ -16,16 +16,16 @@ const TTL: Duration = Duration::from_secs(4);
 const TAKES: Duration = Duration::from_millis(2);
 const SLOW: Duration = Duration::from_millis(200);
 
-const ARMS: [Contender; 3] = [Contender::Ours, Contender::Balance, Contender::RoundRobin];
+const ARMS: [Arm; 3] = [Arm::Ours, Arm::Balance, Arm::RoundRobin];
 
 pub(crate) fn report(quick: bool) -> Result<Report> {
     let schedule = schedule(if quick { 1 } else { 5 });
     let mut runs = Vec::new();
-    for contender in ARMS {
+    for arm in ARMS {
         // A runtime for each: nothing is left of the one before.
         let run = one_thread()?.block_on(async {
             let mut fleet = Fleet::start(INSTANCES, TAKES, TTL).await?;
-            let caller = contender.caller(fleet.view().await?)?;
+            let caller = arm.caller(fleet.view().await?)?;
             for _ in 0..10 * INSTANCES {
                 caller.call().await?;
             }
@@ -35,11 +35,11 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         runs.push(run);
     }
     let mut report = Report::default();
-    for (contender, run) in ARMS.iter().zip(&runs) {
-        add(&mut report, *contender, &schedule, run)?;
+    for (arm, run) in ARMS.iter().zip(&runs) {
+        add(&mut report, *arm, &schedule, run)?;
     }
     report.note(format!(
-        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies from when a call was due; who does not renew is unlisted after {} s",
+        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies from when a call was due; an instance without renewal is unlisted after {} s",
         schedule.per_second,
         TAKES.as_millis(),
         TTL.as_secs()
@@ -64,17 +64,17 @@ fn schedule(step: u32) -> Schedule {
     }
 }
 
-fn add(report: &mut Report, contender: Contender, schedule: &Schedule, run: &Run) -> Result<()> {
-    let name = contender.name();
-    let [killed, drained, left, slowed, mended] = [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
+fn add(report: &mut Report, arm: Arm, schedule: &Schedule, run: &Run) -> Result<()> {
+    let name = arm.name();
+    let [killed, drained, left, slowed, recovered] = [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
     let end = schedule.length;
     let parts = [
         ("before", Duration::ZERO, killed),
         ("after one is killed", killed, drained),
         ("while one drains", drained, left),
         ("after it left", left, slowed),
-        ("while one is slow", slowed, mended),
-        ("after it was mended", mended, end),
+        ("while one is slow", slowed, recovered),
+        ("after it recovered", recovered, end),
     ];
     for (what, from, to) in parts {
         #[expect(clippy::cast_precision_loss, reason = "there are no 2^53 calls")]
@@ -82,7 +82,7 @@ fn add(report: &mut Report, contender: Contender, schedule: &Schedule, run: &Run
         let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
         #[expect(clippy::cast_precision_loss, reason = "nor so many")]
         let limit = if from == killed { run.under_way as f64 } else { 0.0 };
-        let ours = matches!(contender, Contender::Ours);
+        let ours = matches!(arm, Arm::Ours);
         report.add(if ours { figure.at_most(limit) } else { figure });
         let p99 = p99(&run.calls, from, to)? * 1e3;
         report.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
@@ -111,8 +111,8 @@ fn within(calls: &[Call], from: Duration, to: Duration) -> impl Iterator<Item = 
 fn timeline(schedule: &Schedule, runs: &[Run]) -> Result<String> {
     let mut table = String::from("p99 in ms and failed calls, second by second\n");
     write!(table, "    {:>3}", "s")?;
-    for contender in ARMS {
-        write!(table, "  {:>16}", contender.name())?;
+    for arm in ARMS {
+        write!(table, "  {:>16}", arm.name())?;
     }
     for second in 0..schedule.length.as_secs() {
         let (from, to) = (Duration::from_secs(second), Duration::from_secs(second + 1));
@@ -123,13 +123,13 @@ fn timeline(schedule: &Schedule, runs: &[Run]) -> Result<String> {
             write!(table, "  {:>6.1} {failed:>9}", p99(&run.calls, from, to)? * 1e3)?;
         }
         for (_, fault) in schedule.faults.iter().filter(|(at, _)| (from..to).contains(at)) {
-            write!(table, "  {}", told(*fault))?;
+            write!(table, "  {}", describe(*fault))?;
         }
     }
     Ok(table)
 }
 
-fn told(fault: Fault) -> String {
+fn describe(fault: Fault) -> String {
     match fault {
         Fault::Kill(n) => format!("{n} is killed"),
         Fault::Drain(n) => format!("{n} drains"),

@@ -60,7 +60,7 @@ impl Fleet {
         Ok(view)
     }
 
-    /// Renews the leases of those who live.
+    /// Renews the leases of the live instances.
     pub(crate) async fn keep_alive(&self) -> Result<()> {
         for member in self.members.iter().filter(|member| member.is_alive) {
             self.registry.keep_alive(&member.lease).await?;
@@ -68,13 +68,13 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gone at once, with its connections, and without a word to the registry, as soon as it has a call
+    /// Crashes with its connections, without deregistration, as soon as it has a call
     /// under way. How many these were.
     pub(crate) async fn kill(&mut self, n: usize) -> Result<u64> {
         self.members[n].is_alive = false;
         let backend = &mut self.members[n].backend;
         let start = Instant::now();
-        while backend.work.pending.load(Ordering::Relaxed) == 0 {
+        while backend.state.pending.load(Ordering::Relaxed) == 0 {
             ensure!(start.elapsed() < Duration::from_secs(5), "it gets no calls: nothing to hit");
             sleep(Duration::from_millis(1)).await;
         }
@@ -99,12 +99,12 @@ impl Fleet {
 
     /// From now on its calls take so long.
     pub(crate) fn slow(&self, n: usize, takes: Duration) {
-        self.members[n].backend.work.takes.store(micros(takes), Ordering::Relaxed);
+        self.members[n].backend.state.takes.store(micros(takes), Ordering::Relaxed);
     }
 
     /// Calls that each has had.
     pub(crate) fn calls(&self) -> Vec<u64> {
-        let calls = |member: &Member| member.backend.work.calls.load(Ordering::Relaxed);
+        let calls = |member: &Member| member.backend.state.calls.load(Ordering::Relaxed);
         self.members.iter().map(calls).collect()
     }
 }
@@ -112,13 +112,13 @@ impl Fleet {
 /// A service on a thread of its own, so that it can be gone with all that belongs to it.
 struct Backend {
     address: SocketAddr,
-    work: Arc<Work>,
+    state: Arc<Workload>,
     /// `()`: finish what there is; dropped: be gone.
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Work {
+struct Workload {
     /// In microseconds.
     takes: AtomicU64,
     calls: AtomicU64,
@@ -128,24 +128,24 @@ struct Work {
 impl Backend {
     fn start(takes: Duration) -> Result<Self> {
         let (takes, calls, pending) = (micros(takes).into(), 0.into(), 0.into());
-        let work = Arc::new(Work { takes, calls, pending });
+        let state = Arc::new(Workload { takes, calls, pending });
         let (end, ended) = oneshot::channel();
-        let (told, heard) = mpsc::channel();
-        let served = work.clone();
+        let (address_sender, address_receiver) = mpsc::channel();
+        let served = state.clone();
         let thread = thread::spawn(move || {
-            // What fails here is told by the missing address.
+            // A failure here shows as a missing address.
             let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-            let _ = runtime.block_on(serve(served, ended, told));
+            let _ = runtime.block_on(serve(served, ended, address_sender));
             runtime.shutdown_background();
         });
-        let address = heard.recv().context("a service did not start")?;
-        Ok(Self { address, work, end: Some(end), thread: Some(thread) })
+        let address = address_receiver.recv().context("a service did not start")?;
+        Ok(Self { address, state, end: Some(end), thread: Some(thread) })
     }
 
     fn kill(&mut self) -> Result<u64> {
         drop(self.end.take());
         self.join()?;
-        Ok(self.work.pending.load(Ordering::Relaxed))
+        Ok(self.state.pending.load(Ordering::Relaxed))
     }
 
     fn shut_down(&mut self) -> Result<()> {
@@ -167,28 +167,28 @@ impl Drop for Backend {
 }
 
 async fn serve(
-    work: Arc<Work>,
+    state: Arc<Workload>,
     ended: oneshot::Receiver<()>,
-    told: mpsc::Sender<SocketAddr>,
+    address_sender: mpsc::Sender<SocketAddr>,
 ) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    told.send(listener.local_addr()?)?;
-    let (goodbye, said) = oneshot::channel::<()>();
+    address_sender.send(listener.local_addr()?)?;
+    let (shutdown, shutdown_requested) = oneshot::channel::<()>();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
-        .add_service(HealthServer::new(Service(work)))
+        .add_service(HealthServer::new(Service(state)))
         .serve_with_incoming_shutdown(incoming, async {
-            let _ = said.await;
+            let _ = shutdown_requested.await;
         });
     let server = tokio::spawn(server);
     if ended.await.is_ok() {
-        drop(goodbye);
+        drop(shutdown);
         server.await??;
     }
     Ok(())
 }
 
-struct Service(Arc<Work>);
+struct Service(Arc<Workload>);
 
 /// A call under way: killed, it stays counted.
 #[tonic::async_trait]
@@ -214,7 +214,7 @@ impl Health for Service {
         &self,
         _: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, tonic::Status> {
-        Err(tonic::Status::unimplemented("nobody watches"))
+        Err(tonic::Status::unimplemented("no watch is served"))
     }
 }
 

@@ -6,16 +6,16 @@
 //! ```
 //!
 //! Beside it are tonic's own channels: to one endpoint, balanced (`balance_channel`), and in turn. What is
-//! counted misses its target with a failure; what is timed is only told.
+//! counted misses its target with a failure; what is timed is only reported.
 
+mod arms;
 mod calls;
-mod contenders;
 mod faults;
 mod fleet;
 mod schedule;
 mod subset;
 
-use self::contenders::Contender;
+use self::arms::Arm;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::sections::{self, Section};
@@ -37,7 +37,7 @@ enum Command {
     Calls {
         /// Make these alone, `--iterations` times, and measure nothing: for a profiler.
         #[arg(long, requires = "iterations")]
-        arm: Option<Contender>,
+        arm: Option<Arm>,
         /// How often.
         #[arg(long, requires = "arm")]
         iterations: Option<u32>,

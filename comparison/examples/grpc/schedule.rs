@@ -1,6 +1,6 @@
 //! Calls at fixed times, whether those before them are done or not, while things happen.
 
-use crate::contenders::Caller;
+use crate::arms::Caller;
 use crate::fleet::Fleet;
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 /// How long a call may take before its caller gives up.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What happens to an instance.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +50,8 @@ impl Schedule {
     /// Makes all calls, and all faults.
     pub(crate) async fn run(&self, fleet: &mut Fleet, caller: &Caller) -> Result<Run> {
         let start = Instant::now() + Duration::from_millis(100);
-        let (told, mut heard) = mpsc::channel(10_000);
-        let calls = tokio::spawn(call_all(self.clone(), start, caller.clone(), told));
+        let (results, mut finished) = mpsc::channel(10_000);
+        let calls = tokio::spawn(call_all(self.clone(), start, caller.clone(), results));
         let mut renewals = interval(Duration::from_millis(500));
         let mut faults = self.faults.iter().peekable();
         let (mut under_way, mut drained) = (0, None);
@@ -59,7 +59,7 @@ impl Schedule {
         loop {
             let next = faults.peek().map_or(self.length * 10, |(at, _)| *at);
             tokio::select! {
-                call = heard.recv() => match call {
+                call = finished.recv() => match call {
                     Some(call) => made.push(call),
                     None => break,
                 },
@@ -87,7 +87,7 @@ async fn call_all(
     schedule: Schedule,
     start: Instant,
     caller: Caller,
-    told: mpsc::Sender<Call>,
+    results: mpsc::Sender<Call>,
 ) -> Result<()> {
     let period = Duration::from_secs(1) / schedule.per_second;
     let mut due = Duration::ZERO;
@@ -95,13 +95,13 @@ async fn call_all(
         sleep_until(start + due).await;
         // A timer wakes at whole milliseconds: all that is due by then is made.
         while start + due <= Instant::now() {
-            let (caller, told, at) = (caller.clone(), told.clone(), due);
+            let (caller, results, at) = (caller.clone(), results.clone(), due);
             tokio::spawn(async move {
-                let outcome = timeout(PATIENCE, caller.call()).await;
+                let outcome = timeout(CALL_TIMEOUT, caller.call()).await;
                 let failed = !matches!(outcome, Ok(Ok(())));
                 let took = (start + at).elapsed();
                 // Nobody listens any more: the run has failed by itself.
-                let _ = told.send(Call { due: at, took, failed }).await;
+                let _ = results.send(Call { due: at, took, failed }).await;
             });
             due += period;
         }

@@ -26,17 +26,17 @@ const SUBSET: usize = 32;
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// How long everything must have been quiet until a change counts as taken up.
-const QUIET: Duration = Duration::from_millis(5);
+const SETTLE_TIME: Duration = Duration::from_millis(5);
 
 /// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn report(quick: bool) -> Result<Report> {
     let changes = if quick { 20 } else { 300 };
     let ours = one_thread()?.block_on(ours(changes))?;
     let shuffled = shuffled(changes);
     let mut report = Report::default();
-    let name = |who: &str| format!("{who}: connections moved per change");
+    let name = |arm: &str| format!("{arm}: connections moved per change");
     report.add(Figure::median(name("ours, median"), &ours, ""));
     report.add(Figure::counted(name("ours, mean"), mean(&ours), "").at_most(1.0));
     report.add(Figure::median(name("a new shuffle, median"), &shuffled, ""));
@@ -51,15 +51,15 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 async fn ours(changes: u32) -> Result<Vec<f64>> {
     let registry = Arc::new(MemRegistry::new());
     let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-    let (service, open) = ("user.rpc".parse()?, Open::default());
+    let (service, connections) = ("user.rpc".parse()?, Connections::default());
     let mut listed = Vec::new();
     for id in 0..INSTANCES {
-        listed.push(enlist(&registry, &service, &open, id.to_string()).await?);
+        listed.push(register(&registry, &service, &connections, id.to_string()).await?);
     }
     let mut view = discovery.view(&service);
     view.ready(Duration::from_secs(5)).await?;
     let channel = channel(view.clone());
-    let mut before = open.settled(SUBSET).await?;
+    let mut before = connections.wait_until_settled(SUBSET).await?;
 
     let mut moved = Vec::new();
     for change in 0..changes {
@@ -71,19 +71,24 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
         match leaves {
             Some(at) => registry.deregister(&listed.swap_remove(at).1).await?,
             None => {
-                listed.push(enlist(&registry, &service, &open, format!("new-{change}")).await?);
+                listed.push(
+                    register(&registry, &service, &connections, format!("new-{change}")).await?,
+                );
             }
         }
         view.changed().await;
-        let after = open.settled(SUBSET).await?;
+        let after = connections.wait_until_settled(SUBSET).await?;
         moved.push(u32::try_from(after.difference(&before).count())?.into());
         before = after;
     }
-    // Whoever comes to it at once chooses the same: nothing was missed on the way.
+    // A new channel chooses the same subset: no change was missed.
     drop(channel);
-    open.settled(0).await?;
+    connections.wait_until_settled(0).await?;
     let _anew = self::channel(view);
-    ensure!(open.settled(SUBSET).await? == before, "another subset than the changes led to");
+    ensure!(
+        connections.wait_until_settled(SUBSET).await? == before,
+        "another subset than the changes led to"
+    );
     Ok(moved)
 }
 
@@ -93,13 +98,13 @@ fn channel(view: View) -> Channel {
 }
 
 /// Registers one that can be connected to.
-async fn enlist(
+async fn register(
     registry: &MemRegistry,
     service: &ServiceName,
-    open: &Open,
+    connections: &Connections,
     id: String,
 ) -> Result<(SocketAddr, Lease)> {
-    let address = open.listen().await?;
+    let address = connections.listen().await?;
     let instance = Instance::new(service.clone(), id.parse()?, address.to_string().parse()?);
     let claim = Claim::new(Duration::from_secs(3600))?;
     Ok((address, registry.register(&instance, &claim).await?))
@@ -107,27 +112,27 @@ async fn enlist(
 
 /// Which addresses are connected to.
 #[derive(Clone, Default)]
-struct Open(Arc<Mutex<Connected>>);
+struct Connections(Arc<Mutex<ConnectionState>>);
 
 #[derive(Default)]
-struct Connected {
+struct ConnectionState {
     addresses: BTreeSet<SocketAddr>,
     /// When that was another set.
     changed: Option<Instant>,
 }
 
-impl Open {
-    /// Somebody who listens, says the one word by which a channel knows a server, and hears the rest.
+impl Connections {
+    /// Listens, sends the one frame by which a channel knows a server, and reads the rest.
     async fn listen(&self) -> Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, open) = (listener.local_addr()?, self.clone());
+        let (address, connections) = (listener.local_addr()?, self.clone());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                open.change(|addresses| addresses.insert(address));
-                let _ = stream.write_all(&SETTINGS).await; // who is gone is noticed below
-                let mut heard = [0; 1024];
-                while stream.read(&mut heard).await.is_ok_and(|count| count > 0) {}
-                open.change(|addresses| addresses.remove(&address));
+                connections.change(|addresses| addresses.insert(address));
+                let _ = stream.write_all(&SETTINGS).await; // a closed connection is noticed below
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+                connections.change(|addresses| addresses.remove(&address));
             }
         });
         Ok(address)
@@ -140,17 +145,17 @@ impl Open {
     }
 
     /// Who is connected to, once they are so many and have been the same for a while.
-    async fn settled(&self, count: usize) -> Result<BTreeSet<SocketAddr>> {
+    async fn wait_until_settled(&self, count: usize) -> Result<BTreeSet<SocketAddr>> {
         let start = Instant::now();
         loop {
-            sleep(QUIET).await;
+            sleep(SETTLE_TIME).await;
             let connected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let quiet = connected.changed.map_or(start, |changed| changed.max(start)).elapsed();
-            if connected.addresses.len() == count && quiet >= QUIET {
+            if connected.addresses.len() == count && quiet >= SETTLE_TIME {
                 return Ok(connected.addresses.clone());
             }
             let found = connected.addresses.len();
-            ensure!(start.elapsed() < PATIENCE, "{found} are connected to, and not {count}");
+            ensure!(start.elapsed() < SETTLE_TIMEOUT, "{found} are connected to, and not {count}");
         }
     }
 }

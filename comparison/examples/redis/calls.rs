@@ -8,7 +8,7 @@ use comparison::arms::ours::Ours;
 use comparison::calls;
 use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
-use comparison::work::{Lane, Work};
+use comparison::workloads::{Runner, Workload};
 
 pub(crate) fn report(quick: bool) -> Result<Report> {
     one_thread()?.block_on(async {
@@ -16,26 +16,26 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         let mut report = Report::default();
         let ours = async || Ok(Ours::new(server.registry().await?));
         let raw = async || Twin::connect(&server).await;
-        let works = [
-            ("register", Work::Register, 1.10),
-            ("keep_alive", Work::KeepAlive, 1.10),
-            ("load of 100", Work::Load(100), 1.10),
-            ("register to watch", Work::RegisterToWatch, 1.10),
+        let workloads = [
+            ("register", Workload::Register, 1.10),
+            ("keep_alive", Workload::KeepAlive, 1.10),
+            ("load of 100", Workload::Load(100), 1.10),
+            ("register to watch", Workload::RegisterToWatch, 1.10),
         ];
-        for (name, work, limit) in works {
-            let figures = calls::compare(work, calls::plan(quick), &ours, &raw).await?;
+        for (name, workload, limit) in workloads {
+            let figures = calls::compare(workload, calls::plan(quick), &ours, &raw).await?;
             calls::add_times(&mut report, name, &figures, limit, 1.02);
         }
-        for (name, work) in [("register", Work::Register), ("keep_alive", Work::KeepAlive)] {
-            let raw = scripts(&server, &raw().await?, work).await?;
-            let ours = scripts(&server, &ours().await?, work).await?;
+        for (name, workload) in [("register", Workload::Register), ("keep_alive", Workload::KeepAlive)] {
+            let raw = scripts(&server, &raw().await?, workload).await?;
+            let ours = scripts(&server, &ours().await?, workload).await?;
             let figure =
                 Figure::counted(format!("{name}: scripts (raw {})", raw.calls), ours.calls, "");
             report.add(figure.exactly(raw.calls));
             let name = format!("{name}: the server's time (raw {:.1})", raw.time);
             report.add(Figure::timed(name, ours.time, "us"));
         }
-        report.note(&server.told);
+        report.note(&server.description);
         report.note("p50, in turns at every call, each round over new connections; raw makes the same writes by one script, reads and checks nothing, and has no deadlines");
         Ok(report)
     })
@@ -48,13 +48,13 @@ struct Scripts {
     time: f64,
 }
 
-async fn scripts<A: Arm>(server: &Server, arm: &A, work: Work) -> Result<Scripts> {
+async fn scripts<A: Arm>(server: &Server, arm: &A, workload: Workload) -> Result<Scripts> {
     const CALLS: u32 = 1000;
-    let mut lane = Lane::prepare("counted", arm, work).await?;
+    let mut runner = Runner::prepare("counted", arm, workload).await?;
     let before = server.counts().await?;
-    lane.time(CALLS.into()).await?;
+    runner.time(CALLS.into()).await?;
     let after = server.counts().await?;
-    lane.finish().await?;
+    runner.finish().await?;
     Ok(Scripts {
         calls: (after.scripts()? - before.scripts()?) / f64::from(CALLS),
         time: (after.script_time()? - before.script_time()?) / f64::from(CALLS),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
 use comparison::paired::{self, Plan};
 use comparison::sections::one_thread;
-use comparison::work::{Lane, Names, Timed, Work};
+use comparison::workloads::{RequestGenerator, Runner, Timed, Workload};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use redis::Script;
@@ -37,9 +37,9 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
             anyhow::Ok(Box::new(Raw { connection, service, shard, many }))
         };
         let ours = Ours { registry: registry.clone(), service: service.clone(), many };
-        let mut ours = Lane::new("ours", Box::new(ours));
-        let mut first = Lane::new("raw", raw().await?);
-        let mut again = Lane::new("raw, again", raw().await?);
+        let mut ours = Runner::new("ours", Box::new(ours));
+        let mut first = Runner::new("raw", raw().await?);
+        let mut again = Runner::new("raw, again", raw().await?);
         let figures = paired::compare(&mut ours, &mut first, &mut again, plan).await?;
         report.add(Figure::timed(format!("{many} loaded: ours"), figures.first * 1e3, "ms"));
         report.add(Figure::timed(format!("{many} loaded: raw"), figures.second * 1e3, "ms"));
@@ -72,7 +72,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         }
         report.add(Figure::median("100 renewals at once", &together, "ms"));
         report.add(Figure::median("100 renewals, one by one", &singly, "ms"));
-        report.note(&server.told);
+        report.note(&server.description);
         report.note("raw reads the same pages by the same commands, one after the other, and decodes nothing");
         report.note("memory: all of it, with the log of the shard");
         Ok(report)
@@ -80,12 +80,12 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 }
 
 async fn fill(registry: &RedisRegistry, many: usize) -> Result<(ServiceName, Vec<Lease>)> {
-    let mut names = Names::new(Work::Register)?;
-    let requests = (0..many).map(|_| names.request()).collect::<Result<Vec<_>>>()?;
+    let mut generator = RequestGenerator::new(Workload::Register)?;
+    let requests = (0..many).map(|_| generator.request()).collect::<Result<Vec<_>>>()?;
     let registered = stream::iter(&requests)
         .map(async |request| registry.register(&request.instance, &request.claim).await);
     let leases = registered.buffer_unordered(64).try_collect().await?;
-    Ok((names.service().clone(), leases))
+    Ok((generator.service().clone(), leases))
 }
 
 /// As the registry's documentation says where a service lies.

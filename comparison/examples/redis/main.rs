@@ -1,4 +1,4 @@
-//! The figures of Redis as a store: what the registry costs over the raw client, and what it bears.
+//! The figures of Redis as a store: what the registry costs over the raw client, and what it sustains.
 //!
 //! ```sh
 //! cargo run --release -p comparison --example redis -- all            # some ten minutes
@@ -7,7 +7,7 @@
 //!
 //! The server is the one in `REGISTRY_TEST_REDIS_URL`, or one started from `PATH`. Each figure stands
 //! beside its target. What is counted must hold, or the process fails; what is timed is measured in
-//! turns with what it is compared with, and only told.
+//! turns with what it is compared with, and only reported.
 
 mod calls;
 mod expiry;
@@ -19,7 +19,7 @@ mod watches;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::sections::{self, Section};
-use comparison::work::record_len;
+use comparison::workloads::record_len;
 use std::process::ExitCode;
 
 /// The figures of Redis as a store, and whether they hold.
@@ -36,7 +36,7 @@ struct Args {
 enum Command {
     /// One call at a time, beside the raw client making the same writes.
     Calls,
-    /// How late the dead are gone, beside keys with a ttl.
+    /// How late an expiry is seen, beside keys with a ttl.
     Expiry,
     /// A service of 100,000 instances: loaded, held by the server, renewed.
     Load,

@@ -16,15 +16,15 @@ pub(crate) const RAW: &str = "figures-raw_";
 pub(crate) struct Server {
     redis: Redis,
     /// Its version, and what it does with a write.
-    pub(crate) told: String,
+    pub(crate) description: String,
 }
 
 impl Server {
     /// Finds or starts one.
     pub(crate) async fn start() -> Result<Self> {
         let redis = Redis::start().await?;
-        let told = RawRedis::connect(redis.url()).await?.describe().await?;
-        Ok(Self { redis, told })
+        let description = RawRedis::connect(redis.url()).await?.describe().await?;
+        Ok(Self { redis, description })
     }
 
     /// The registry, on connections of its own.
@@ -37,10 +37,10 @@ impl Server {
     pub(crate) async fn connection(&self) -> Result<MultiplexedConnection> {
         let info = self.redis.url().into_connection_info()?;
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let patient =
+        let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = Client::open(info)?;
-        Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
     /// A client, for what no connection of the others does.
@@ -53,8 +53,8 @@ impl Server {
         let mut connection = self.connection().await?;
         let mut info = String::new();
         for section in ["commandstats", "cpu", "memory"] {
-            let said: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await?;
-            info.push_str(&said);
+            let text: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await?;
+            info.push_str(&text);
         }
         let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await?;
         Ok(Counts { info, clients })

@@ -17,10 +17,10 @@ pub(crate) struct Twin {
 }
 
 /// A registration.
-pub(crate) struct Held {
+pub(crate) struct TwinLease {
     service: ServiceName,
     member: String,
-    lease: String,
+    id: String,
 }
 
 /// A log, and how far it was read.
@@ -87,11 +87,11 @@ impl Twin {
 }
 
 impl Arm for Twin {
-    type Held = Held;
-    type Mark = String;
+    type Lease = TwinLease;
+    type Cursor = String;
     type Watch = Log;
 
-    async fn register(&self, request: &Request) -> Result<Held> {
+    async fn register(&self, request: &Request) -> Result<TwinLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let service = instance.service();
         let member = format!("{service}\u{1f}{}", instance.id());
@@ -102,20 +102,20 @@ impl Arm for Twin {
         call.arg(service.as_str()).arg(DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
-        Ok(Held { service: service.clone(), member, lease })
+        Ok(TwinLease { service: service.clone(), member, id: lease })
     }
 
-    async fn keep_alive(&self, held: &Held) -> Result<()> {
+    async fn keep_alive(&self, lease: &TwinLease) -> Result<()> {
         let mut call = KEEP_ALIVE.key(&keys()[..]);
-        call.arg(&held.member).arg(DEADLINE);
+        call.arg(&lease.member).arg(DEADLINE);
         let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(())
     }
 
-    async fn deregister(&self, held: Held) -> Result<()> {
+    async fn deregister(&self, lease: TwinLease) -> Result<()> {
         let mut call = DEREGISTER.key(&keys()[..]);
-        call.arg(&held.member).arg(&held.lease).arg(DIGEST).arg(held.service.as_str());
+        call.arg(&lease.member).arg(&lease.id).arg(DIGEST).arg(lease.service.as_str());
         let status: String = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
         Ok(())
@@ -135,7 +135,7 @@ impl Arm for Twin {
         Ok(instances.len())
     }
 
-    async fn mark(&self, _: &ServiceName) -> Result<String> {
+    async fn cursor(&self, _: &ServiceName) -> Result<String> {
         let mut last = redis::cmd("GET");
         last.arg(&keys()[0]);
         let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;

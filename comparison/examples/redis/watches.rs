@@ -12,21 +12,21 @@ use std::time::Duration;
 use tokio::time::{Instant, interval};
 
 /// How far apart the events are.
-const APART: Duration = Duration::from_millis(2);
+const INTERVAL: Duration = Duration::from_millis(2);
 
 pub(crate) fn report(quick: bool) -> Result<Report> {
     let (many, events, rounds) = if quick { (50, 200, 1) } else { (1_000, 2_000, 5) };
     one_thread()?.block_on(async {
         let servers = [Server::start().await?, Server::start().await?];
         let mut report = Report::default();
-        let mut crowds = Vec::new();
+        let mut groups = Vec::new();
         for (server, count) in servers.iter().zip([many, 1]) {
-            crowds.push(Crowd::watch(server, count).await?);
+            groups.push(WatchedServices::watch(server, count).await?);
         }
         let mut seen: [Vec<Round>; 2] = Default::default();
         for _ in 0..rounds {
-            for (crowd, seen) in crowds.iter_mut().zip(&mut seen) {
-                seen.push(crowd.round(events).await?);
+            for (services, seen) in groups.iter_mut().zip(&mut seen) {
+                seen.push(services.round(events).await?);
             }
         }
         for ((rounds, count), server) in seen.iter().zip([many, 1]).zip(&servers) {
@@ -42,14 +42,14 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
             let connections = f64::from(u32::try_from(connections)?);
             report.add(Figure::counted(format!("{name}: connections"), connections, "").at_most(2.0));
         }
-        report.note(&servers[0].told);
-        report.note(format!("an event every {APART:?}, each of another service; from when its call was due to the change in hand; the processor's time is that of the calls and all reads, without an event's share of an idle second"));
+        report.note(&servers[0].description);
+        report.note(format!("an event every {INTERVAL:?}, each of another service; from when its call was due to the change in hand; the processor's time is that of the calls and all reads, without an event's share of an idle second"));
         Ok(report)
     })
 }
 
 /// Services, watched by one process.
-struct Crowd<'a> {
+struct WatchedServices<'a> {
     server: &'a Server,
     registry: RedisRegistry,
     names: Vec<ServiceName>,
@@ -63,7 +63,7 @@ struct Round {
     cpu: f64,
 }
 
-impl<'a> Crowd<'a> {
+impl<'a> WatchedServices<'a> {
     async fn watch(server: &'a Server, count: usize) -> Result<Self> {
         let registry = server.registry().await?;
         let (mut names, mut watches) = (Vec::new(), SelectAll::new());
@@ -79,7 +79,7 @@ impl<'a> Crowd<'a> {
     /// Makes events at a fixed rate, and sees them come.
     async fn round(&mut self, events: usize) -> Result<Round> {
         let before = self.server.counts().await?.cpu()?;
-        let mut ticks = interval(APART);
+        let mut ticks = interval(INTERVAL);
         let (mut due, mut took, mut left) = (HashMap::new(), Vec::new(), events);
         let mut calls = tokio::task::JoinSet::new();
         while left > 0 || !due.is_empty() {

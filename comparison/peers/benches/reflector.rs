@@ -48,7 +48,7 @@ fn pick(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Until who reads sees it. The view's comes from a store, through a watch; nothing leads to the reflector's.
+/// Until a reader sees it. The view's comes from a store, through a watch; nothing leads to the reflector's.
 fn change(criterion: &mut Criterion) {
     let mut followed = Followed::new();
     let (_store, mut writer) = slices();

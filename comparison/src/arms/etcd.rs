@@ -19,17 +19,17 @@ use tokio::sync::Mutex;
 /// | register | `LeaseGrant` with a chosen id, then `Put` under it | a repeat is another revision; whoever holds the id is overwritten |
 /// | `keep_alive` | one `LeaseKeepAlive`, on a stream held open for the lease | that the record is still there; that a server without an answer is noticed |
 /// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
-/// | watch | one stream, read by who consumes it | that the history is the same one; a bound on what is not read |
+/// | watch | one stream, read by the consumer | that the history is the same one; a bound on what is not read |
 /// | resync | a watch, which is canceled; one `Range`; a watch after its revision | as load and watch |
 ///
-/// A stream for each lease, read by who renews, needs the fewest steps. The registry has four for all
-/// leases, and hands each answer to who waits for it.
+/// A stream for each lease, read by the renewing task, needs the fewest steps. The registry has four for all
+/// leases, and hands each answer to the caller that waits for it.
 #[derive(Clone)]
 pub struct RawEtcd(Client);
 
 /// A lease, and the stream it is renewed on: opened by the first renewal.
 #[derive(Debug)]
-pub struct HeldLease {
+pub struct RawLease {
     id: i64,
     stream: Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>,
 }
@@ -80,11 +80,11 @@ impl fmt::Debug for RawEtcd {
 }
 
 impl Arm for RawEtcd {
-    type Held = HeldLease;
-    type Mark = i64;
+    type Lease = RawLease;
+    type Cursor = i64;
     type Watch = KeyWatch;
 
-    async fn register(&self, request: &Request) -> Result<HeldLease> {
+    async fn register(&self, request: &Request) -> Result<RawLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let lease = claim.lease().get();
         let ttl = i64::try_from(claim.ttl().as_secs())?;
@@ -93,10 +93,10 @@ impl Arm for RawEtcd {
         let key = format!("{}{}", prefix(instance.service()), instance.id());
         let under = PutOptions::new().with_lease(lease);
         self.0.kv_client().put(key, record::encode(instance), Some(under)).await?;
-        Ok(HeldLease { id: lease, stream: Mutex::default() })
+        Ok(RawLease { id: lease, stream: Mutex::default() })
     }
 
-    async fn keep_alive(&self, lease: &HeldLease) -> Result<()> {
+    async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
         let mut stream = lease.stream.lock().await;
         let Some((keeper, answers)) = &mut *stream else {
             // To open it renews the lease, too.
@@ -109,7 +109,7 @@ impl Arm for RawEtcd {
         Ok(())
     }
 
-    async fn deregister(&self, lease: HeldLease) -> Result<()> {
+    async fn deregister(&self, lease: RawLease) -> Result<()> {
         self.0.lease_client().revoke(lease.id).await?;
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Arm for RawEtcd {
         Ok(self.range(service).await?.0)
     }
 
-    async fn mark(&self, service: &ServiceName) -> Result<i64> {
+    async fn cursor(&self, service: &ServiceName) -> Result<i64> {
         let found = self.0.kv_client().get(prefix(service), None).await?;
         Ok(found.header().context("an answer without a header")?.revision())
     }
@@ -147,12 +147,12 @@ impl Arm for RawEtcd {
         Ok(changes)
     }
 
-    async fn forget(&self, _: &ServiceName) -> Result<()> {
+    async fn compact(&self, _: &ServiceName) -> Result<()> {
         compact(&mut self.0.clone()).await
     }
 
-    async fn resync(&self, service: &ServiceName, forgotten: &i64) -> Result<(usize, KeyWatch)> {
-        let mut watch = self.watch(service, forgotten).await?;
+    async fn resync(&self, service: &ServiceName, compacted: &i64) -> Result<(usize, KeyWatch)> {
+        let mut watch = self.watch(service, compacted).await?;
         loop {
             let answer = watch.stream.message().await?.context("the watch ended")?;
             ensure!(answer.events().is_empty(), "a watch went on where the history is compacted");

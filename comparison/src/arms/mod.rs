@@ -29,64 +29,63 @@ pub struct Request {
 /// What a raw arm leaves out stands with its type.
 #[expect(async_fn_in_trait, reason = "everything here runs on one thread")]
 pub trait Arm: Clone + 'static {
-    /// What a registration is renewed and withdrawn by.
-    type Held;
+    /// The handle to renew and end a registration.
+    type Lease;
     /// A point in the history of a service.
-    type Mark;
+    type Cursor;
     /// An open stream of changes.
     type Watch: 'static;
 
     /// Registers an instance under a lease.
-    async fn register(&self, request: &Request) -> Result<Self::Held>;
+    async fn register(&self, request: &Request) -> Result<Self::Lease>;
 
     /// Renews a registration for its whole ttl.
-    async fn keep_alive(&self, held: &Self::Held) -> Result<()>;
+    async fn keep_alive(&self, lease: &Self::Lease) -> Result<()>;
 
-    /// Withdraws a registration.
-    async fn deregister(&self, held: Self::Held) -> Result<()>;
+    /// Ends a registration.
+    async fn deregister(&self, lease: Self::Lease) -> Result<()>;
 
     /// Reads and decodes all instances of a service, and says how many there are.
     async fn load(&self, service: &ServiceName) -> Result<usize>;
 
-    /// The present, to watch after.
-    async fn mark(&self, service: &ServiceName) -> Result<Self::Mark>;
+    /// Returns the current point, to watch from.
+    async fn cursor(&self, service: &ServiceName) -> Result<Self::Cursor>;
 
-    /// Opens a stream of what changed after `mark`.
-    async fn watch(&self, service: &ServiceName, mark: &Self::Mark) -> Result<Self::Watch>;
+    /// Opens a stream of the changes after `cursor`.
+    async fn watch(&self, service: &ServiceName, cursor: &Self::Cursor) -> Result<Self::Watch>;
 
-    /// Waits for what comes next, decoded. It may be nothing, and it may be several changes.
+    /// Waits for the next changes, decoded. There may be none, one or several.
     async fn next(&self, watch: &mut Self::Watch) -> Result<Vec<Change>>;
 
-    /// A view that many in this process can subscribe to. A raw client has none: who needs it hands a
-    /// watch on by himself.
+    /// Returns a view for many subscribers in this process. A raw client has none: its user fans a watch out.
     fn view(&self, _: &ServiceName) -> Option<View> {
         None
     }
 
-    /// Has the store forget all changes of a service until now. What is registered stays.
-    async fn forget(&self, _: &ServiceName) -> Result<()> {
-        bail!("nobody can have this store forget")
+    /// Compacts all changes of a service until now. Registrations stay.
+    async fn compact(&self, _: &ServiceName) -> Result<()> {
+        bail!("this arm cannot compact its store")
     }
 
-    /// Watches after a mark that the store has forgotten, is told so, reads and decodes all instances,
-    /// and watches from there. How many there are, and the watch.
-    async fn resync(&self, _: &ServiceName, _: &Self::Mark) -> Result<(usize, Self::Watch)> {
-        bail!("nobody is told here what was forgotten")
+    /// Watches from a compacted cursor, gets the error, loads and decodes all instances, and watches from there.
+    /// Returns how many instances there are, and the watch.
+    async fn resync(&self, _: &ServiceName, _: &Self::Cursor) -> Result<(usize, Self::Watch)> {
+        bail!("this arm does not detect a compaction")
     }
 
-    /// Opens a stream of who is gone since the lease was not renewed.
-    async fn deaths(&self, service: &ServiceName) -> Result<Deaths> {
-        let watch = self.watch(service, &self.mark(service).await?).await?;
+    /// Opens a stream of the instances whose lease expired.
+    async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
+        let watch = self.watch(service, &self.cursor(service).await?).await?;
         let changes = stream::try_unfold((self.clone(), watch), async |(arm, mut watch)| {
             let changes = arm.next(&mut watch).await?;
             anyhow::Ok(Some((stream::iter(changes.into_iter().map(anyhow::Ok)), (arm, watch))))
         });
-        let gone = changes.try_flatten().try_filter_map(async |change| {
+        let deleted = changes.try_flatten().try_filter_map(async |change| {
             Ok(if let Change::Delete(id) = change { Some(id) } else { None })
         });
-        Ok(gone.boxed_local())
+        Ok(deleted.boxed_local())
     }
 }
 
-/// Who is gone, as it is seen.
-pub type Deaths = LocalBoxStream<'static, Result<InstanceId>>;
+/// The expired instances, as they are seen.
+pub type Expirations = LocalBoxStream<'static, Result<InstanceId>>;

@@ -1,4 +1,4 @@
-//! The registry, whatever store it is over.
+//! The registry on any store.
 
 use super::{Arm, Request};
 use crate::operator::Operator;
@@ -24,7 +24,7 @@ impl Ours {
         Self { registry, discovery, operator: None }
     }
 
-    /// With somebody who can have the store forget.
+    /// Adds an operator that can compact the store.
     #[must_use]
     pub fn with_operator(self, operator: Operator) -> Self {
         Self { operator: Some(operator), ..self }
@@ -32,8 +32,8 @@ impl Ours {
 }
 
 impl Arm for Ours {
-    type Held = Lease;
-    type Mark = Cursor;
+    type Lease = Lease;
+    type Cursor = Cursor;
     type Watch = Watch;
 
     async fn register(&self, request: &Request) -> Result<Lease> {
@@ -52,7 +52,7 @@ impl Arm for Ours {
         Ok(self.registry.load(service).await?.instances().len())
     }
 
-    async fn mark(&self, service: &ServiceName) -> Result<Cursor> {
+    async fn cursor(&self, service: &ServiceName) -> Result<Cursor> {
         Ok(self.registry.load(service).await?.cursor().clone())
     }
 
@@ -68,18 +68,18 @@ impl Arm for Ours {
         Some(self.discovery.view(service))
     }
 
-    async fn forget(&self, service: &ServiceName) -> Result<()> {
+    async fn compact(&self, service: &ServiceName) -> Result<()> {
         let operator = self.operator.clone();
-        operator.context("this store has no operator")?.forget(service).await
+        operator.context("this store has no operator")?.compact(service).await
     }
 
-    async fn resync(&self, service: &ServiceName, forgotten: &Cursor) -> Result<(usize, Watch)> {
+    async fn resync(&self, service: &ServiceName, compacted: &Cursor) -> Result<(usize, Watch)> {
         // It says so at once, or as the first item.
-        let told = match self.registry.watch(service, forgotten).await {
+        let error = match self.registry.watch(service, compacted).await {
             Ok(mut watch) => watch.next().await.context("the watch ended")?.err(),
             Err(error) => Some(error),
         };
-        let error = told.context("a watch went on where the history is forgotten")?;
+        let error = error.context("a watch went on where the history is compacted")?;
         ensure!(error.kind() == ErrorKind::Compacted, "it should be compacted: {error}");
         let snapshot = self.registry.load(service).await?;
         let watch = self.registry.watch(service, snapshot.cursor()).await?;

@@ -1,6 +1,6 @@
 //! Redis by its raw client.
 
-use super::{Arm, Deaths, Request};
+use super::{Arm, Expirations, Request};
 use crate::operator::trim;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -18,11 +18,11 @@ use std::time::Duration;
 /// | --- | --- | --- |
 /// | register | one pipeline: `SET PX`, `HSET`, `XADD` | that all three happen, or none; a repeat is another change; whoever holds the id is overwritten |
 /// | `keep_alive` | one `PEXPIRE` | that the record is still there |
-/// | load | one `HGETALL`, decoded | that what it shows is alive: who dies stays in the hash, and no event tells |
-/// | watch | `XREAD BLOCK` again and again, read by who consumes it | that nothing was trimmed, lost or rolled back in between |
+/// | load | one `HGETALL`, decoded | that listed instances are alive: an expired one stays in the hash, without an event |
+/// | watch | `XREAD BLOCK` in a loop, read by the consumer | that nothing was trimmed, lost or rolled back in between |
 ///
 /// | resync | `XINFO STREAM` to see that something was trimmed, and where to read on; `HGETALL` | that anything was missed: it does not know what was read before it was trimmed |
-/// | deaths | the keys' own expiry, as the server notifies of it (`Ex`) | that anybody is told: to who does not listen at that moment, it is lost |
+/// | expirations | the keys' own expiry, as the server notifies of it (`Ex`) | delivery: a client that is not subscribed at that moment misses it |
 ///
 /// It has two connections, one for commands and one for blocking reads, as the registry has. The second
 /// serves one watch at a time.
@@ -35,7 +35,7 @@ pub struct RawRedis {
 
 /// A lease: the key that its ttl hangs on, and what to take away with it.
 #[derive(Debug)]
-pub struct HeldEntry {
+pub struct RawLease {
     key: String,
     service: ServiceName,
     id: InstanceId,
@@ -63,10 +63,10 @@ impl RawRedis {
     /// Connects to a server, `redis://[user:password@]host[:port][/database]`.
     pub async fn connect(url: &str) -> Result<Self> {
         let client = Client::open(url)?;
-        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(2 * BLOCK));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(2 * BLOCK));
         Ok(Self {
             commands: client.get_multiplexed_async_connection().await?,
-            reads: client.get_multiplexed_async_connection_with_config(&patient).await?,
+            reads: client.get_multiplexed_async_connection_with_config(&config).await?,
             client,
         })
     }
@@ -102,11 +102,11 @@ impl fmt::Debug for RawRedis {
 }
 
 impl Arm for RawRedis {
-    type Held = HeldEntry;
-    type Mark = String;
+    type Lease = RawLease;
+    type Cursor = String;
     type Watch = LogWatch;
 
-    async fn register(&self, request: &Request) -> Result<HeldEntry> {
+    async fn register(&self, request: &Request) -> Result<RawLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let (service, id) = (instance.service(), instance.id());
         let record = record::encode(instance);
@@ -117,21 +117,21 @@ impl Arm for RawRedis {
         pipe.cmd("HSET").arg(hash(service)).arg(id.as_str()).arg(&record).ignore();
         append(&mut pipe, service, id, &record);
         pipe.exec_async(&mut self.commands.clone()).await?;
-        Ok(HeldEntry { key, service: service.clone(), id: id.clone() })
+        Ok(RawLease { key, service: service.clone(), id: id.clone() })
     }
 
-    async fn keep_alive(&self, held: &HeldEntry) -> Result<()> {
+    async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
         let mut expire = redis::cmd("PEXPIRE");
-        expire.arg(&held.key).arg(u64::try_from(super::TTL.as_millis())?);
+        expire.arg(&lease.key).arg(u64::try_from(super::TTL.as_millis())?);
         let there: bool = expire.query_async(&mut self.commands.clone()).await?;
         there.then_some(()).context("the lease is gone")
     }
 
-    async fn deregister(&self, held: HeldEntry) -> Result<()> {
+    async fn deregister(&self, lease: RawLease) -> Result<()> {
         let mut pipe = redis::pipe();
-        pipe.cmd("DEL").arg(&held.key).ignore();
-        pipe.cmd("HDEL").arg(hash(&held.service)).arg(held.id.as_str()).ignore();
-        append(&mut pipe, &held.service, &held.id, b"");
+        pipe.cmd("DEL").arg(&lease.key).ignore();
+        pipe.cmd("HDEL").arg(hash(&lease.service)).arg(lease.id.as_str()).ignore();
+        append(&mut pipe, &lease.service, &lease.id, b"");
         Ok(pipe.exec_async(&mut self.commands.clone()).await?)
     }
 
@@ -146,7 +146,7 @@ impl Arm for RawRedis {
         Ok(instances.len())
     }
 
-    async fn mark(&self, service: &ServiceName) -> Result<String> {
+    async fn cursor(&self, service: &ServiceName) -> Result<String> {
         let mut last = redis::cmd("XREVRANGE");
         last.arg(log(service)).arg("+").arg("-").arg("COUNT").arg(1);
         let last: Vec<LogEntry> = last.query_async(&mut self.commands.clone()).await?;
@@ -178,12 +178,12 @@ impl Arm for RawRedis {
         Ok(changes)
     }
 
-    async fn forget(&self, service: &ServiceName) -> Result<()> {
+    async fn compact(&self, service: &ServiceName) -> Result<()> {
         trim(&mut self.commands.clone(), [log(service)].into_iter()).await
     }
 
-    /// A read after an entry that was trimmed goes on at the next, without a word. So it looks first.
-    async fn resync(&self, service: &ServiceName, forgotten: &String) -> Result<(usize, LogWatch)> {
+    /// A read after an entry that was trimmed silently continues at the next one, so this checks first.
+    async fn resync(&self, service: &ServiceName, compacted: &String) -> Result<(usize, LogWatch)> {
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(log(service));
         let info: HashMap<String, Value> = info.query_async(&mut self.commands.clone()).await?;
@@ -193,14 +193,14 @@ impl Arm for RawRedis {
             None | Some(Value::Nil) => None,
             Some(entry) => Some(from_redis_value::<(String, Value)>(entry.clone())?.0),
         };
-        let at = position(forgotten)?;
+        let at = position(compacted)?;
         let next = first.as_deref().map(position).transpose()?;
         let is_trimmed = at < position(&newest)? && next.is_none_or(|next| at < next);
         ensure!(is_trimmed, "nothing was trimmed");
         Ok((self.load(service).await?, self.watch(service, &newest).await?))
     }
 
-    async fn deaths(&self, service: &ServiceName) -> Result<Deaths> {
+    async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
         let mut notify = redis::cmd("CONFIG");
         notify.arg("SET").arg("notify-keyspace-events").arg("Ex");
         notify.exec_async(&mut self.commands.clone()).await?;

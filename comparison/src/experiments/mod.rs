@@ -1,4 +1,4 @@
-//! The claims about Redis as a registry, each put to the test.
+//! The claims about Redis as a registry, each tested by an experiment.
 
 pub mod delivery;
 pub mod latency;
@@ -8,7 +8,7 @@ pub mod score;
 pub mod versioning;
 
 use crate::report::finding::Finding;
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
@@ -27,11 +27,11 @@ pub struct Effort {
     pub quick: bool,
 }
 
-/// Told of how far an experiment is: a line, and a share from 0 to 1.
+/// A callback for the progress of an experiment: a line, and a share from 0 to 1.
 pub type Progress<'a> = &'a dyn Fn(&str, f64);
 
 /// How long one round of an experiment may take; most take less than one.
-const ROUND_WITHIN: Duration = Duration::from_secs(10 * 60);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// An experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,13 @@ const ROUND_WITHIN: Duration = Duration::from_secs(10 * 60);
 pub enum Experiment {
     /// Whether changes can be missed, and whether that is noticed.
     Versioning,
-    /// What an observer misses that stands still.
+    /// What a paused observer misses.
     Delivery,
-    /// How soon a change and a death are seen.
+    /// How soon a change and an expiry are seen.
     Latency,
-    /// What is lost when the one that takes writes is cut off.
+    /// What is lost when the primary or leader is partitioned.
     Partition,
-    /// What a killed server loses, and who is listed after an outage.
+    /// What a crashed server loses, and which instances are listed after an outage.
     Persistence,
 }
 
@@ -70,7 +70,12 @@ impl Experiment {
     /// # Errors
     ///
     /// If a server is missing, or a fault took no effect: then there is no finding.
-    pub async fn run(self, at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+    pub async fn run(
+        self,
+        at: StoreOptions,
+        effort: Effort,
+        progress: Progress<'_>,
+    ) -> Result<Finding> {
         match self {
             Self::Versioning => versioning::run(at, effort, progress).await,
             Self::Delivery => delivery::run(at, effort, progress).await,
@@ -93,7 +98,7 @@ async fn side_by_side<A: Copy + Ord, R>(
         let share = f64::from(round) / f64::from(effort.rounds);
         progress(&format!("round {} of {}", round + 1, effort.rounds), share);
         let all =
-            arms.iter().map(async |arm| anyhow::Ok((*arm, in_time(once(*arm, round)).await?)));
+            arms.iter().map(async |arm| anyhow::Ok((*arm, with_timeout(once(*arm, round)).await?)));
         for (arm, run) in try_join_all(all).await? {
             runs.entry(arm).or_default().push(run);
         }
@@ -101,9 +106,11 @@ async fn side_by_side<A: Copy + Ord, R>(
     Ok(runs)
 }
 
-/// A round, which does not stand still for ever because a server does.
-async fn in_time<R>(round: impl Future<Output = Result<R>>) -> Result<R> {
-    timeout(ROUND_WITHIN, round).await.with_context(|| format!("no end after {ROUND_WITHIN:?}"))?
+/// Runs a round with a deadline: a stalled server fails the round.
+async fn with_timeout<R>(round: impl Future<Output = Result<R>>) -> Result<R> {
+    timeout(ROUND_TIMEOUT, round)
+        .await
+        .with_context(|| format!("no end after {ROUND_TIMEOUT:?}"))?
 }
 
 /// The command that makes an experiment again.
@@ -127,8 +134,8 @@ mod tests {
     use std::future::pending;
 
     #[tokio::test(start_paused = true)]
-    async fn a_round_that_stands_still_ends_and_says_so() {
-        let error = in_time(pending::<Result<()>>()).await.unwrap_err();
+    async fn a_stalled_round_times_out() {
+        let error = with_timeout(pending::<Result<()>>()).await.unwrap_err();
         assert!(error.to_string().contains("no end after 600s"), "{error}");
     }
 }

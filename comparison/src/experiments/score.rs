@@ -1,6 +1,6 @@
-//! What an observer missed, held against what was written.
+//! What an observer missed of what was written.
 
-use crate::observers::{Change, Picture, Seen};
+use crate::observers::{Change, Event, Values};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -10,52 +10,52 @@ use std::collections::BTreeMap;
 pub struct Score {
     /// Changes that were written.
     pub written: usize,
-    /// Of these, those that it never saw, by themselves or as what there is.
+    /// Of these, the changes that it never saw, neither as a change nor in a full read.
     pub missed: usize,
-    /// Of the missed, those of which nothing told it that there was something to miss.
-    pub unnoticed: usize,
-    /// How often it read everything anew because it cannot know whether it missed anything.
+    /// Of the missed, those that nothing reported as missed.
+    pub undetected: usize,
+    /// Full reads because the observer cannot detect missed changes.
     pub rereads: usize,
-    /// How often it did because the store said so.
+    /// Full reads because the store reported missed changes.
     pub resyncs: usize,
-    /// Instances of which it holds something else than the store in the end.
-    pub wrong_at_the_end: usize,
+    /// Instances whose value differs from that in the store at the end.
+    pub stale_at_end: usize,
 }
 
-/// Judges an observer by what it saw of `written`. No value is written twice.
-pub fn score(written: &[Change], seen: &[Seen]) -> Score {
+/// Scores an observer by the events it saw of `written`. No value is written twice.
+pub fn score(written: &[Change], events: &[Event]) -> Score {
     let mut histories: BTreeMap<u8, History> = BTreeMap::new();
     for change in written {
         histories.entry(change.id).or_default().states.push(change.value);
     }
     let mut score = Score { written: written.len(), ..Score::default() };
-    for seen in seen {
-        match seen {
-            Seen::Change(change) => {
+    for event in events {
+        match event {
+            Event::Change(change) => {
                 let history = histories.get_mut(&change.id);
                 let missed = history.and_then(|history| history.advance_to(change.value));
                 score.miss(missed.unwrap_or_default(), false);
             }
-            Seen::Began(picture) => score.miss(advance_all(&mut histories, picture), false),
-            Seen::Reread(picture) => {
+            Event::Initial(values) => score.miss(advance_all(&mut histories, values), false),
+            Event::Reread(values) => {
                 score.rereads += 1;
-                score.miss(advance_all(&mut histories, picture), false);
+                score.miss(advance_all(&mut histories, values), false);
             }
-            Seen::Resynced(picture) => {
+            Event::Resynced(values) => {
                 score.resyncs += 1;
-                score.miss(advance_all(&mut histories, picture), true);
+                score.miss(advance_all(&mut histories, values), true);
             }
         }
     }
     for history in histories.values() {
         score.miss(history.states.len() - history.seen, false);
-        score.wrong_at_the_end +=
-            usize::from(history.held() != history.states.last().copied().flatten());
+        score.stale_at_end +=
+            usize::from(history.current() != history.states.last().copied().flatten());
     }
     score
 }
 
-/// What an instance was, and how far the observer has followed.
+/// The values of an instance over time, and how many of them the observer has seen.
 #[derive(Debug, Default)]
 struct History {
     states: Vec<Option<u32>>,
@@ -63,8 +63,8 @@ struct History {
 }
 
 impl History {
-    /// What the observer takes it for.
-    fn held(&self) -> Option<u32> {
+    /// Returns the value as the observer knows it.
+    fn current(&self) -> Option<u32> {
         self.seen.checked_sub(1).and_then(|last| self.states[last])
     }
 
@@ -78,19 +78,19 @@ impl History {
 }
 
 impl Score {
-    fn miss(&mut self, changes: usize, was_told: bool) {
+    fn miss(&mut self, changes: usize, is_detected: bool) {
         self.missed += changes;
-        if !was_told {
-            self.unnoticed += changes;
+        if !is_detected {
+            self.undetected += changes;
         }
     }
 }
 
 /// Goes on to what is shown, and says how many changes were passed over.
-fn advance_all(histories: &mut BTreeMap<u8, History>, picture: &Picture) -> usize {
+fn advance_all(histories: &mut BTreeMap<u8, History>, values: &Values) -> usize {
     let shown = histories.iter_mut().map(|(id, history)| {
-        let state = picture.get(id).copied();
-        if history.held() == state { 0 } else { history.advance_to(state).unwrap_or_default() }
+        let state = values.get(id).copied();
+        if history.current() == state { 0 } else { history.advance_to(state).unwrap_or_default() }
     });
     shown.sum()
 }
@@ -112,40 +112,45 @@ mod tests {
     }
 
     #[test]
-    fn who_sees_everything_misses_nothing() {
-        let seen: Vec<_> = written().into_iter().map(Seen::Change).collect();
-        assert_eq!(score(&written(), &seen), Score { written: 6, ..Score::default() });
+    fn an_observer_of_every_change_misses_nothing() {
+        let events: Vec<_> = written().into_iter().map(Event::Change).collect();
+        assert_eq!(score(&written(), &events), Score { written: 6, ..Score::default() });
     }
 
     #[test]
-    fn what_is_left_out_is_missed_and_what_is_never_mended_is_wrong() {
-        let seen = [put(1, 1), put(2, 2), put(1, 5)].map(Seen::Change);
+    fn a_skipped_change_is_missed_and_leaves_a_stale_value() {
+        let events = [put(1, 1), put(2, 2), put(1, 5)].map(Event::Change);
         let expected =
-            Score { written: 6, missed: 3, unnoticed: 3, wrong_at_the_end: 1, ..Score::default() };
-        assert_eq!(score(&written(), &seen), expected);
+            Score { written: 6, missed: 3, undetected: 3, stale_at_end: 1, ..Score::default() };
+        assert_eq!(score(&written(), &events), expected);
     }
 
     #[test]
-    fn to_read_everything_anew_mends_what_is_held_and_not_what_was_missed() {
-        let now = Picture::from([(1, 5), (2, 6)]);
+    fn a_full_read_repairs_values_but_not_missed_changes() {
+        let now = Values::from([(1, 5), (2, 6)]);
         let missed = Score { written: 6, missed: 2, ..Score::default() };
-        let seen = [Seen::Change(put(1, 1)), Seen::Change(put(2, 2)), Seen::Reread(now.clone())];
-        assert_eq!(score(&written(), &seen), Score { unnoticed: 2, rereads: 1, ..missed });
-        let seen = [Seen::Change(put(1, 1)), Seen::Change(put(2, 2)), Seen::Resynced(now)];
-        assert_eq!(score(&written(), &seen), Score { resyncs: 1, ..missed }, "it was told");
+        let events =
+            [Event::Change(put(1, 1)), Event::Change(put(2, 2)), Event::Reread(now.clone())];
+        assert_eq!(score(&written(), &events), Score { undetected: 2, rereads: 1, ..missed });
+        let events = [Event::Change(put(1, 1)), Event::Change(put(2, 2)), Event::Resynced(now)];
+        assert_eq!(
+            score(&written(), &events),
+            Score { resyncs: 1, ..missed },
+            "the store reported it"
+        );
     }
 
     #[test]
-    fn what_comes_twice_or_late_changes_nothing() {
-        let mut seen: Vec<_> = written().into_iter().map(Seen::Change).collect();
-        seen.insert(3, Seen::Change(put(1, 1)));
-        seen.push(Seen::Change(put(2, 6)));
-        assert_eq!(score(&written(), &seen), Score { written: 6, ..Score::default() });
+    fn duplicate_and_late_events_change_nothing() {
+        let mut events: Vec<_> = written().into_iter().map(Event::Change).collect();
+        events.insert(3, Event::Change(put(1, 1)));
+        events.push(Event::Change(put(2, 6)));
+        assert_eq!(score(&written(), &events), Score { written: 6, ..Score::default() });
     }
 
     #[test]
-    fn an_observer_that_saw_nothing_is_wrong_about_all_that_is_there() {
+    fn an_observer_without_events_is_stale_for_every_instance() {
         let score = score(&written(), &[]);
-        assert_eq!((score.missed, score.wrong_at_the_end), (6, 2));
+        assert_eq!((score.missed, score.stale_at_end), (6, 2));
     }
 }

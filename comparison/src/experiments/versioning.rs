@@ -1,13 +1,13 @@
-//! *Redis lacks versioning*: an observer is cut off again and again while instances come, change and go. What
-//! did it miss, and can it know?
+//! *Redis lacks versioning*: an observer is disconnected repeatedly while instances are registered, updated and
+//! deregistered. Which changes does it miss, and can it detect that?
 
 use super::score::{Score, score};
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::arms::TTL;
-use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
+use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use serde::Serialize;
@@ -15,62 +15,62 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How many instances there are at most.
-const IDS: u8 = 50;
+/// The maximum number of instances.
+const INSTANCES: u8 = 50;
 
-/// How many changes are made before the first cut.
-const UNDISTURBED: usize = 100;
+/// How many changes are written before the first cut.
+const BEFORE_CUTS: usize = 100;
 
-/// When a change is due after the one before.
-const EVERY: Duration = Duration::from_millis(2);
+/// The time between two changes.
+const INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long an observer may take to see the last change after the last cut.
-pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(3);
+/// How long an observer may take to converge after the last cut.
+pub(super) const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What one observer came to in one round.
+/// The result of one observer in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Run {
     /// How it did.
     #[serde(flatten)]
     pub score: Score,
-    /// How often its way was cut.
+    /// How often its link was cut.
     pub cuts: u32,
-    /// How many of them hit a connection or a call.
-    pub struck: u32,
-    /// How often it was told that history is gone, after the store had forgotten all of it once while it was
-    /// cut off. Nothing where there is no history.
-    pub told: Option<usize>,
+    /// The cuts that hit a connection or a call.
+    pub effective_cuts: u32,
+    /// How often it resynced after the store had compacted its history once while it was disconnected. `None`
+    /// where there is no history.
+    pub resyncs_after_compaction: Option<usize>,
 }
 
-/// All rounds of each way to follow.
-pub type Runs = BTreeMap<Means, Vec<Run>>;
+/// All rounds of each arm.
+pub type Runs = BTreeMap<ObserverArm, Vec<Run>>;
 
-/// Makes the experiment.
+/// Runs the experiment.
 ///
 /// # Errors
 ///
 /// If a server is missing or fails, or if no cut took effect.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
-    let once = async |means: Means, round: u32| {
+    let once = async |arm: ObserverArm, round: u32| {
         let seed = effort.seed.wrapping_add(round.into());
         let name = format!("versioning-{round}");
-        let stage = means
-            .open(&servers, Place { name: &name, load: 0, ttl: TTL, is_disturbed: true })
+        let opened = arm
+            .open(&servers, ArmOptions { name: &name, payload_len: 0, ttl: TTL, via_proxy: true })
             .await?;
-        follow(stage, &workload(seed, changes), seed).await.with_context(|| means.name())
+        follow(opened, &workload(seed, changes), seed).await.with_context(|| arm.name())
     };
-    finding(&side_by_side(&Means::DISTURBED, effort, progress, once).await?, effort)
+    finding(&side_by_side(&ObserverArm::UNDER_FAULTS, effort, progress, once).await?, effort)
 }
 
-/// Random registrations, updates and withdrawals, as many as that.
+/// Returns so many random registrations, updates and deregistrations.
 fn workload(seed: u64, changes: u32) -> Vec<Change> {
     let mut random = Rng::with_seed(seed);
-    let mut there = [false; IDS as usize];
+    let mut there = [false; INSTANCES as usize];
     let change = |value| {
-        let id = random.u8(..IDS);
+        let id = random.u8(..INSTANCES);
         let is_there = &mut there[usize::from(id)];
         let goes = *is_there && random.u8(..4) == 0;
         *is_there = !goes;
@@ -79,27 +79,27 @@ fn workload(seed: u64, changes: u32) -> Vec<Change> {
     (1..=changes).map(change).collect()
 }
 
-/// Writes the workload while the observer is cut off again and again.
-async fn follow(stage: Stage, workload: &[Change], seed: u64) -> Result<Run> {
-    let Stage { mut writer, observer, diary, way } = stage;
+/// Writes the workload while the link of the observer is cut repeatedly.
+async fn follow(opened: OpenArm, workload: &[Change], seed: u64) -> Result<Run> {
+    let OpenArm { mut writer, observer, log, link } = opened;
     let observing = tokio::task::LocalSet::new();
     observing.spawn_local(observer);
     let work = async {
         sleep(Duration::from_millis(300)).await; // it connects
-        // One that does not follow even when nobody disturbs it would prove nothing by what it misses.
-        let (first, rest) = workload.split_at(UNDISTURBED);
+        // What an observer misses proves nothing if it does not even follow without faults.
+        let (first, rest) = workload.split_at(BEFORE_CUTS);
         for change in first {
             writer.write(*change).await?;
         }
         ensure!(
-            settle(first, &diary, SETTLED_WITHIN).await,
-            "invalid: it does not follow when nobody disturbs it"
+            wait_until_converged(first, &log, CONVERGENCE_TIMEOUT).await,
+            "invalid: the observer does not follow without faults"
         );
         let mut cuts = (0, 0);
         let writing = async {
             let start = Instant::now();
             for (change, n) in rest.iter().zip(0..) {
-                sleep_until(start + EVERY * n).await;
+                sleep_until(start + INTERVAL * n).await;
                 writer.write(*change).await?;
             }
             anyhow::Ok(())
@@ -108,132 +108,145 @@ async fn follow(stage: Stage, workload: &[Change], seed: u64) -> Result<Run> {
             let mut random = Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15);
             loop {
                 sleep(Duration::from_millis(200)).await;
-                let before = way.hits();
-                way.cut();
+                let before = link.hits();
+                link.cut();
                 sleep(Duration::from_millis(random.u64(50..500))).await;
-                way.heal();
+                link.heal();
                 cuts.0 += 1;
-                cuts.1 += u32::from(way.hits() > before);
+                cuts.1 += u32::from(link.hits() > before);
             }
         };
         tokio::select! {
             written = writing => written?,
             () = cutting => {}
         }
-        way.heal();
-        // Some never see the end: that is a result.
-        let _held = settle(workload, &diary, SETTLED_WITHIN).await;
-        let score = score(workload, &diary.read());
-        let told = forgetting(&mut *writer, &way, workload, &diary).await?;
-        anyhow::Ok((cuts, score, told))
+        link.heal();
+        // Some observers never converge: that is a result.
+        let _converged = wait_until_converged(workload, &log, CONVERGENCE_TIMEOUT).await;
+        let score = score(workload, &log.events());
+        let resyncs_after_compaction =
+            compact_while_cut(&mut *writer, &link, workload, &log).await?;
+        anyhow::Ok((cuts, score, resyncs_after_compaction))
     };
-    let ((cuts, struck), score, told) = observing.run_until(work).await?;
-    ensure!(struck > 0, "invalid: none of {cuts} cuts took effect");
-    Ok(Run { score, cuts, struck, told })
+    let ((cuts, effective_cuts), score, resyncs_after_compaction) =
+        observing.run_until(work).await?;
+    ensure!(effective_cuts > 0, "invalid: none of {cuts} cuts took effect");
+    Ok(Run { score, cuts, effective_cuts, resyncs_after_compaction })
 }
 
-/// Cuts the observer off once more, and has the store forget what it then misses.
-async fn forgetting(
+/// Cuts the link once more, and compacts the history that the observer then misses.
+async fn compact_while_cut(
     writer: &mut dyn Writer,
-    way: &Way,
+    link: &Link,
     workload: &[Change],
-    diary: &Diary,
+    log: &EventLog,
 ) -> Result<Option<usize>> {
-    let resyncs = || score(workload, &diary.read()).resyncs;
-    let before = (resyncs(), way.hits());
-    way.cut();
+    let resyncs = || score(workload, &log.events()).resyncs;
+    let before = (resyncs(), link.hits());
+    link.cut();
     let mut all = workload.to_vec();
     for n in 1..=3 {
         // None of the workload has such an id, and so none such a value.
-        let change = Change { id: IDS, value: Some(n) };
+        let change = Change { id: INSTANCES, value: Some(n) };
         writer.write(change).await?;
         all.push(change);
     }
-    let has_history = writer.forget().await?;
-    sleep(Duration::from_millis(100)).await; // it tries to come back meanwhile
-    way.heal();
-    let _held = settle(&all, diary, SETTLED_WITHIN).await;
-    ensure!(way.hits() > before.1, "invalid: the last cut took no effect");
+    let has_history = writer.compact().await?;
+    sleep(Duration::from_millis(100)).await; // meanwhile it tries to reconnect
+    link.heal();
+    let _converged = wait_until_converged(&all, log, CONVERGENCE_TIMEOUT).await;
+    ensure!(link.hits() > before.1, "invalid: the last cut took no effect");
     Ok(has_history.then(|| resyncs() - before.0))
 }
 
-/// Waits until the observer holds what there is, for so long at most. Whether it does.
-pub(super) async fn settle(written: &[Change], diary: &Diary, within: Duration) -> bool {
-    let settled = async {
-        while score(written, &diary.read()).wrong_at_the_end > 0 {
+/// Waits until the observer has the current value of every instance. Returns whether it got there in time.
+pub(super) async fn wait_until_converged(
+    written: &[Change],
+    log: &EventLog,
+    within: Duration,
+) -> bool {
+    let converged = async {
+        while score(written, &log.events()).stale_at_end > 0 {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(within, settled).await.is_ok()
+    timeout(within, converged).await.is_ok()
 }
 
-/// What the figures say.
+/// Evaluates the figures.
 fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
-    let spread = |means: Means, figure: fn(&Run) -> usize| {
-        Spread::of(runs[&means].iter().map(|run| as_f64(figure(run))))
+    let spread = |arm: ObserverArm, figure: fn(&Run) -> usize| {
+        Spread::of(runs[&arm].iter().map(|run| as_f64(figure(run))))
     };
-    let unnoticed = |means| spread(means, |run| run.score.unnoticed);
+    let undetected = |arm| spread(arm, |run| run.score.undetected);
     let head =
-        ["", "missed", "unnoticed", "full reads", "wrong in the end", "told that history is gone"];
+        ["", "missed", "undetected", "full reads", "stale at the end", "resyncs after compaction"];
     let mut rows = Vec::new();
     let mut bars = Vec::new();
-    for means in Means::DISTURBED {
-        let missed = spread(means, |run| run.score.missed);
-        let told = missed.median - unnoticed(means).median;
+    for arm in ObserverArm::UNDER_FAULTS {
+        let missed = spread(arm, |run| run.score.missed);
+        let detected = missed.median - undetected(arm).median;
         rows.push(vec![
-            means.name().to_owned(),
+            arm.name().to_owned(),
             missed.to_string(),
-            unnoticed(means).to_string(),
-            spread(means, |run| run.score.rereads).to_string(),
-            spread(means, |run| run.score.wrong_at_the_end).to_string(),
-            match runs[&means].iter().map(|run| run.told).collect::<Option<Vec<_>>>() {
-                Some(told) => Spread::of(told.into_iter().map(as_f64)).to_string(),
-                None => "there is none".to_owned(),
+            undetected(arm).to_string(),
+            spread(arm, |run| run.score.rereads).to_string(),
+            spread(arm, |run| run.score.stale_at_end).to_string(),
+            match runs[&arm]
+                .iter()
+                .map(|run| run.resyncs_after_compaction)
+                .collect::<Option<Vec<_>>>()
+            {
+                Some(resyncs) => Spread::of(resyncs.into_iter().map(as_f64)).to_string(),
+                None => "no history".to_owned(),
             },
         ]);
-        let parts = vec![unnoticed(means).median, told];
-        bars.push(Bar { name: means.name().to_owned(), parts });
+        let parts = vec![undetected(arm).median, detected];
+        bars.push(Bar { name: arm.name().to_owned(), parts });
     }
-    let written = runs[&Means::OursOnRedis][0].score.written;
-    let plain = Means::DISTURBED.into_iter().filter(|means| means.is_plain_redis());
-    let plain: Vec<Spread> = plain.map(unnoticed).collect();
-    let verdict = judge(&plain, unnoticed(Means::OursOnRedis));
+    let written = runs[&ObserverArm::OursOnRedis][0].score.written;
+    let plain = ObserverArm::UNDER_FAULTS.into_iter().filter(|arm| arm.is_plain_redis());
+    let plain: Vec<Spread> = plain.map(undetected).collect();
+    let percent = |undetected: &Spread| (100.0 * undetected.median / as_f64(written)).round();
+    let shares = Spread::of(plain.iter().map(percent));
+    let verdict = judge(&plain, undetected(ObserverArm::OursOnRedis));
     Ok(Finding {
         name: "versioning",
         claim: "Redis lacks versioning",
         verdict,
         figure: format!(
-            "who was cut off missed without a word, of {written} changes: on plain Redis {}, with the registry on Redis {}, on etcd {}",
-            plain.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            unnoticed(Means::OursOnRedis),
-            unnoticed(Means::OursOnEtcd),
+            "Plain Redis clients missed {}-{} % of {written} changes without noticing; the registry missed {} on Redis and {} on etcd",
+            shares.min,
+            shares.max,
+            undetected(ObserverArm::OursOnRedis),
+            undetected(ObserverArm::OursOnEtcd),
         ),
         reason: match verdict {
-            Verdict::Confirmed => "Changes are missed and nobody can know, on the registry too.",
-            Verdict::InPart => "What Redis gives by itself has no number to tell a gap by: whoever was away reads everything, and still does not know what happened. A version can be built from scripts and streams, and then nothing is missed.",
-            Verdict::Refuted => "The registry on Redis missed nothing, and what Redis gives by itself did not miss something unnoticed in every round by all its means.",
+            Verdict::Confirmed => "Clients miss changes and cannot detect it, with the registry too.",
+            Verdict::InPart => "Plain Redis has no revision by which a client detects a gap: a client that reconnects reads everything, and still does not know which changes it missed. Revisions can be built from scripts and streams, and then no change is missed.",
+            Verdict::Refuted => "The registry on Redis missed nothing, and not every arm of plain Redis missed changes undetected in every round.",
         }
         .to_owned(),
         exhibits: vec![
             Exhibit::new(
                 format!("Changes missed, of {written}"),
-                Plot::bars(&["unnoticed", "told by the store"], bars),
+                Plot::bars(&["undetected", "detected"], bars),
             )
             .with_table(head, rows),
         ],
         method: vec![
-            format!("{written} random registrations, updates and withdrawals of {IDS} instances, one each {} ms, by a writer that nobody disturbs.", EVERY.as_millis()),
-            "The observer's connections are reset every 200 ms, and none can be made for 50 to 500 ms; the same schedule for all.".to_owned(),
-            "Missed is what was written and never seen, by itself or as what there is. Unnoticed is what was missed while nothing told the observer that there was something to miss. Median of the rounds, with least and most.".to_owned(),
-            "Full reads are those that an observer makes because it cannot know. In the end the store forgets its history once while the observer is cut off: told is how often that was said.".to_owned(),
-            "Verdict: confirmed if the registry on Redis misses anything unnoticed; in part if only plain Redis does, by all its means and in every round; else refuted.".to_owned(),
+            format!("{written} random registrations, updates and deregistrations of {INSTANCES} instances, one every {} ms, by a writer without faults.", INTERVAL.as_millis()),
+            "The observer's connections are reset every 200 ms, and new ones are refused for 50 to 500 ms; the schedule is the same for all arms.".to_owned(),
+            "A change is missed if it was written and never seen, neither as a change nor in a full read. It is undetected if nothing reported to the observer that it missed changes. Median of the rounds, with minimum and maximum.".to_owned(),
+            "Full reads are those that an observer makes because it cannot detect missed changes. At the end the history of the store is compacted once while the observer is disconnected: the last column counts the resyncs that follow.".to_owned(),
+            "Verdict: confirmed if the registry on Redis misses anything undetected; in part if only plain Redis does, with all its arms and in every round; else refuted.".to_owned(),
         ],
         repeat: super::repeat("versioning", effort),
         raw: serde_json::to_value(runs)?,
     })
 }
 
-/// By what was missed unnoticed: by each of the means of plain Redis, and by the registry on it.
+/// Judges by the undetected missed changes: of each arm of plain Redis, and of the registry on Redis.
 fn judge(plain: &[Spread], ours: Spread) -> Verdict {
     if ours.max > 0.0 {
         Verdict::Confirmed
@@ -249,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_figures_lead_to_another_verdict() {
+    fn the_verdict_follows_from_the_figures() {
         let spread = |min, median, max| Spread { median, min, max };
         let (none, some) = (spread(0.0, 0.0, 0.0), spread(1.0, 5.0, 9.0));
         let at_times = spread(0.0, 5.0, 9.0);
@@ -260,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_is_the_same_for_the_same_seed_and_withdraws_only_what_is_there() {
+    fn a_workload_is_deterministic_and_removes_only_existing_instances() {
         let changes = workload(7, 1_000);
         assert_eq!(changes, workload(7, 1_000));
         assert_ne!(changes, workload(8, 1_000));
-        let mut there = [false; IDS as usize];
+        let mut there = [false; INSTANCES as usize];
         for change in &changes {
             let is_there = &mut there[usize::from(change.id)];
             assert!(change.value.is_some() || *is_there, "{change:?}");

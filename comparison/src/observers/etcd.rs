@@ -1,6 +1,9 @@
-//! A key under a lease for each instance, and etcd's own watch.
+//! A key lease a lease for each instance, and etcd's own watch.
 
-use super::{Change, Diary, Picture, Place, Seen, Stage, Writer, for_ever, parse, way_to};
+use super::{
+    ArmOptions, Change, Event, EventLog, OpenArm, Values, Writer, link_to, parse_value,
+    retry_forever,
+};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
@@ -9,51 +12,51 @@ use std::cell::Cell;
 
 struct Putter {
     etcd: Client,
-    place: String,
-    load: String,
+    prefix: String,
+    payload: String,
     lease: i64,
 }
 
 struct Watcher {
     endpoint: String,
-    place: String,
-    diary: Diary,
-    /// Up to where it has seen everything.
+    prefix: String,
+    log: EventLog,
+    /// The last revision of which every event was seen.
     revision: Cell<Option<i64>>,
 }
 
-pub(super) async fn open(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
-    let Place { name, load, ttl, .. } = place;
+pub(super) async fn open(etcd: &Etcd, options: ArmOptions<'_>) -> Result<OpenArm> {
+    let ArmOptions { name, payload_len, ttl, .. } = options;
     let endpoint = etcd.endpoint();
     let address = endpoint.strip_prefix("http://").context("an endpoint of another scheme")?;
-    let (address, way) = way_to(address, place).await?;
+    let (address, link) = link_to(address, options).await?;
     let writer = Client::connect([&endpoint], None).await?;
     let ttl = i64::try_from(ttl.as_secs())?;
     let lease = writer.lease_client().grant(ttl, None).await?.id();
-    let (place, diary) = (format!("{name}-plain/"), Diary::default());
+    let (prefix, log) = (format!("{name}-plain/"), EventLog::default());
     let watcher = Watcher {
         endpoint: format!("http://{address}"),
-        place: place.clone(),
-        diary: diary.clone(),
+        prefix: prefix.clone(),
+        log: log.clone(),
         revision: Cell::default(),
     };
-    Ok(Stage {
-        writer: Box::new(Putter { etcd: writer, place, load: "x".repeat(load), lease }),
-        observer: Box::pin(async move { for_ever(async || watcher.follow().await).await }),
-        diary,
-        way,
+    Ok(OpenArm {
+        writer: Box::new(Putter { etcd: writer, prefix, payload: "x".repeat(payload_len), lease }),
+        observer: Box::pin(async move { retry_forever(async || watcher.follow().await).await }),
+        log,
+        link,
     })
 }
 
 #[async_trait(?Send)]
 impl Writer for Putter {
     async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
-        let key = format!("{}{id}", self.place);
+        let key = format!("{}{id}", self.prefix);
         match value {
             Some(value) => {
-                let under = PutOptions::new().with_lease(self.lease);
-                let text = format!("{value} {}", self.load);
-                self.etcd.put(key, text, Some(under)).await?;
+                let options = PutOptions::new().with_lease(self.lease);
+                let text = format!("{value} {}", self.payload);
+                self.etcd.put(key, text, Some(options)).await?;
             }
             None => drop(self.etcd.delete(key, None).await?),
         }
@@ -69,19 +72,19 @@ impl Watcher {
             None => self.read_all(&etcd).await?,
         };
         let after = WatchOptions::new().with_prefix().with_start_revision(from + 1);
-        let mut watch = etcd.watch_client().watch(&*self.place, Some(after)).await?;
-        while let Some(answer) = watch.message().await? {
-            if answer.compact_revision() > 0 {
-                self.revision.set(None); // it is told that what it wants is gone
+        let mut watch = etcd.watch_client().watch(&*self.prefix, Some(after)).await?;
+        while let Some(response) = watch.message().await? {
+            if response.compact_revision() > 0 {
+                self.revision.set(None); // the history it needs is compacted
                 return Ok(());
             }
-            for event in answer.events() {
+            for event in response.events() {
                 let kv = event.kv().context("an event without a key")?;
                 let value = match event.event_type() {
-                    EventType::Put => parse(kv.value_str()?),
+                    EventType::Put => parse_value(kv.value_str()?),
                     EventType::Delete => None,
                 };
-                self.diary.note(Seen::Change(Change { id: self.id(kv.key_str()?)?, value }));
+                self.log.record(Event::Change(Change { id: self.id(kv.key_str()?)?, value }));
                 self.revision.set(Some(kv.mod_revision()));
             }
         }
@@ -89,20 +92,20 @@ impl Watcher {
     }
 
     async fn read_all(&self, etcd: &Client) -> Result<i64> {
-        let whole = GetOptions::new().with_prefix();
-        let found = etcd.kv_client().get(&*self.place, Some(whole)).await?;
-        let mut picture = Picture::new();
+        let range = GetOptions::new().with_prefix();
+        let found = etcd.kv_client().get(&*self.prefix, Some(range)).await?;
+        let mut values = Values::new();
         for kv in found.kvs() {
             let id = self.id(kv.key_str()?)?;
-            picture.extend(parse(kv.value_str()?).map(|value| (id, value)));
+            values.extend(parse_value(kv.value_str()?).map(|value| (id, value)));
         }
-        self.diary.note_all(picture, Seen::Resynced);
-        let revision = found.header().context("an answer without a header")?.revision();
+        self.log.record_all(values, Event::Resynced);
+        let revision = found.header().context("a response without a header")?.revision();
         self.revision.set(Some(revision));
         Ok(revision)
     }
 
     fn id(&self, key: &str) -> Result<u8> {
-        Ok(key.strip_prefix(&self.place).context("a key of another place")?.parse()?)
+        Ok(key.strip_prefix(&self.prefix).context("a key outside the prefix")?.parse()?)
     }
 }

@@ -1,16 +1,17 @@
-//! The ways to follow a store that are put to the test: what people build on plain Redis, and the registry.
+//! The arms of the experiments: what people build on plain Redis, and the registry. Each arm has a writer and an
+//! observer.
 //!
-//! All follow the same workload on a way that is disturbed, and write down what they get to know.
+//! All observers follow the same workload under the same faults, and log the events they see.
 
+pub(crate) mod connection;
 mod etcd;
 pub(crate) mod keyspace;
 mod pubsub;
-pub(crate) mod reach;
 mod registry;
 
-use self::reach::Reach;
+use self::connection::RedisTarget;
 
-use crate::stores::{Where, describe_etcd, describe_redis};
+use crate::stores::{StoreOptions, describe_etcd, describe_redis};
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
@@ -24,19 +25,19 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long an observer waits before it connects again.
-const BREATH: Duration = Duration::from_millis(10);
+/// How long an observer waits before it reconnects.
+const RECONNECT_DELAY: Duration = Duration::from_millis(10);
 
-/// Who follows, and by which means.
+/// A way to follow a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(clippy::exhaustive_enums)]
-pub enum Means {
-    /// `HSET` and `PUBLISH`, and a subscriber that connects again.
+pub enum ObserverArm {
+    /// `HSET` and `PUBLISH`, and a subscriber that reconnects.
     Publish,
-    /// The same, and all is read anew after each connect.
+    /// The same, with a full read after each connect.
     PublishAndReread,
-    /// Keys with a ttl and keyspace notifications; all is read anew after each connect.
+    /// Keys with a ttl and keyspace notifications, with a full read after each connect.
     Keyspace,
     /// A key under a lease, and etcd's watch.
     PlainEtcd,
@@ -48,97 +49,97 @@ pub enum Means {
     OursInMemory,
 }
 
-/// What one instance is from now on: a value that is used once, or gone.
+/// The new value of one instance, which is used once, or its deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Change {
-    /// Which instance.
+    /// The id of the instance.
     pub id: u8,
-    /// What it holds; nothing if it is gone.
+    /// The value; `None` for a deletion.
     pub value: Option<u32>,
 }
 
-/// What each instance holds.
-pub type Picture = BTreeMap<u8, u32>;
+/// The value of each instance.
+pub type Values = BTreeMap<u8, u32>;
 
-/// What an observer gets to know.
+/// What an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
-pub enum Seen {
-    /// All there is, where it begins.
-    Began(Picture),
-    /// A change, by itself.
+pub enum Event {
+    /// All values, read at the start.
+    Initial(Values),
+    /// A single change.
     Change(Change),
-    /// All there is, which it read because it cannot know whether it missed anything.
-    Reread(Picture),
-    /// All there is, which it read because the store said that changes are gone.
-    Resynced(Picture),
+    /// All values, read because the observer cannot detect missed changes.
+    Reread(Values),
+    /// All values, read because the store reported that changes are compacted.
+    Resynced(Values),
 }
 
-/// What an observer got to know, and when, as it goes on.
+/// The events that an observer saw, with the time of each. A clone shares them.
 #[derive(Clone, Debug, Default)]
-pub struct Diary(Rc<RefCell<Vec<(Instant, Seen)>>>);
+pub struct EventLog(Rc<RefCell<Vec<(Instant, Event)>>>);
 
-/// Where a stage is opened, and what is written there.
+/// How an arm is opened.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Place<'a> {
-    /// A name that nothing else on the servers has.
+pub struct ArmOptions<'a> {
+    /// The name of the service: unique on the servers.
     pub name: &'a str,
-    /// How many bytes each instance carries besides what it holds.
-    pub load: usize,
-    /// How long an instance stays that is not written again, where the means have such a thing.
+    /// How many bytes each instance carries beside its value.
+    pub payload_len: usize,
+    /// The ttl of an instance, where the arm has ttls.
     pub ttl: Duration,
-    /// Whether the way of the observer leads through a proxy, to be disturbed. It takes some time, too.
-    pub is_disturbed: bool,
+    /// Whether the observer connects through a proxy, to inject faults. The proxy adds latency.
+    pub via_proxy: bool,
 }
 
 /// Changes the store.
 #[async_trait(?Send)]
 pub trait Writer {
-    /// Makes a change, and returns when it is acknowledged.
+    /// Writes a change, and returns when it is acknowledged.
     async fn write(&mut self, change: Change) -> Result<()>;
 
-    /// Registers so many others, elsewhere, that stay.
-    async fn crowd(&mut self, _others: usize) -> Result<()> {
-        bail!("nothing in it has a ttl")
+    /// Registers so many instances of other services, which outlive the run.
+    async fn register_others(&mut self, _others: usize) -> Result<()> {
+        bail!("this arm has no ttls")
     }
 
-    /// Has the store forget the history of its changes. Whether it has any.
-    async fn forget(&mut self) -> Result<bool> {
+    /// Compacts the history of the store. Returns whether the store has one.
+    async fn compact(&mut self) -> Result<bool> {
         Ok(false)
     }
 }
 
-/// One way to follow, opened.
+/// An opened arm: a writer, and an observer with its log.
 #[allow(missing_debug_implementations, clippy::exhaustive_structs)]
-pub struct Stage {
-    /// Who writes, on a way that nobody disturbs.
+pub struct OpenArm {
+    /// The writer, on a link without faults.
     pub writer: Box<dyn Writer>,
-    /// Follows for ever, over all failures.
+    /// Follows the store forever, across all failures.
     pub observer: LocalBoxFuture<'static, ()>,
-    /// What it has seen.
-    pub diary: Diary,
-    /// The way of the observer.
-    pub way: Way,
+    /// The events it has seen.
+    pub log: EventLog,
+    /// The link of the observer.
+    pub link: Link,
 }
 
-/// The way of an observer to its store, to disturb.
+/// The link of an observer to its store, on which faults are injected.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums)]
-pub enum Way {
+pub enum Link {
     /// Through a proxy.
     Proxy(Proxy),
     /// A connection within this process.
     Memory(FaultyRegistry),
-    /// Straight to the servers, of which one fails instead: there is nothing to disturb.
-    Straight,
+    /// Directly to the servers. No fault is injected on the link; a server fails instead.
+    Direct,
 }
 
-/// Servers that stand in for each other.
+/// Replicated servers.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Fleet {
+pub struct ReplicatedServers {
     /// Of three members.
     pub etcd: EtcdCluster,
     /// Under Sentinel.
@@ -149,15 +150,15 @@ pub struct Fleet {
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Servers {
-    /// If it takes part.
+    /// The etcd, if it takes part.
     pub etcd: Option<Etcd>,
-    /// Always there.
+    /// The Redis, which always takes part.
     pub redis: Redis,
 }
 
-impl Means {
-    /// Those whose way is cut and stalled. etcd as it is forgets for all who use it.
-    pub const DISTURBED: [Self; 6] = [
+impl ObserverArm {
+    /// The arms whose link is cut and paused. Plain etcd is not among them: a compaction of it hits all arms on it.
+    pub const UNDER_FAULTS: [Self; 6] = [
         Self::Publish,
         Self::PublishAndReread,
         Self::Keyspace,
@@ -166,7 +167,7 @@ impl Means {
         Self::OursInMemory,
     ];
 
-    /// As a reader is told.
+    /// Returns the label in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Publish => "Redis: HSET + PUBLISH",
@@ -179,43 +180,61 @@ impl Means {
         }
     }
 
-    /// Whether it is what Redis gives by itself.
+    /// Returns whether the arm is plain Redis, without the registry.
     pub fn is_plain_redis(self) -> bool {
         matches!(self, Self::Publish | Self::PublishAndReread | Self::Keyspace)
     }
 
-    /// Opens it, on a place of its own.
+    /// Opens the arm, on a service of its own.
     ///
     /// # Errors
     ///
-    /// If a server fails, or etcd is meant and does not take part.
-    pub async fn open(self, servers: &Servers, place: Place<'_>) -> Result<Stage> {
+    /// If a server fails, or the arm is on etcd, which does not take part.
+    pub async fn open(self, servers: &Servers, options: ArmOptions<'_>) -> Result<OpenArm> {
         let redis = &servers.redis;
         let etcd = || servers.etcd.as_ref().context("etcd does not take part");
         match self {
-            Self::Publish => Ok(pubsub::open(Ways::to(redis, place).await?, place, false)),
-            Self::PublishAndReread => Ok(pubsub::open(Ways::to(redis, place).await?, place, true)),
-            Self::Keyspace => keyspace::open(Ways::to(redis, place).await?, place).await,
-            Self::PlainEtcd => etcd::open(etcd()?, place).await,
-            Self::OursOnRedis => registry::on_redis(redis, place).await,
-            Self::OursOnEtcd => registry::on_etcd(etcd()?, place).await,
-            Self::OursInMemory => registry::in_memory(place),
+            Self::Publish => {
+                Ok(pubsub::open(RedisTargets::single(redis, options).await?, options, false))
+            }
+            Self::PublishAndReread => {
+                Ok(pubsub::open(RedisTargets::single(redis, options).await?, options, true))
+            }
+            Self::Keyspace => {
+                keyspace::open(RedisTargets::single(redis, options).await?, options).await
+            }
+            Self::PlainEtcd => etcd::open(etcd()?, options).await,
+            Self::OursOnRedis => registry::on_redis(redis, options).await,
+            Self::OursOnEtcd => registry::on_etcd(etcd()?, options).await,
+            Self::OursInMemory => registry::in_memory(options),
         }
     }
 
-    /// Opens it on servers that stand in for each other.
+    /// Opens the arm on replicated servers.
     ///
     /// # Errors
     ///
-    /// If a server fails, or the means is not put to that test.
-    pub async fn open_on_fleet(self, fleet: &Fleet, place: Place<'_>) -> Result<Stage> {
+    /// If a server fails, or the arm has no replicated servers.
+    pub async fn open_replicated(
+        self,
+        servers: &ReplicatedServers,
+        options: ArmOptions<'_>,
+    ) -> Result<OpenArm> {
         match self {
-            Self::Keyspace => keyspace::open(Ways::to_any_of(&fleet.redis)?, place).await,
-            Self::Publish => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, false)),
-            Self::PublishAndReread => Ok(pubsub::open(Ways::to_any_of(&fleet.redis)?, place, true)),
-            Self::OursOnRedis => registry::on_sentinel(&fleet.redis, place).await,
-            Self::OursOnEtcd => registry::on_cluster(&fleet.etcd, place).await,
-            Self::PlainEtcd | Self::OursInMemory => bail!("{} has no fleet", self.name()),
+            Self::Keyspace => {
+                keyspace::open(RedisTargets::sentinel(&servers.redis)?, options).await
+            }
+            Self::Publish => {
+                Ok(pubsub::open(RedisTargets::sentinel(&servers.redis)?, options, false))
+            }
+            Self::PublishAndReread => {
+                Ok(pubsub::open(RedisTargets::sentinel(&servers.redis)?, options, true))
+            }
+            Self::OursOnRedis => registry::on_sentinel(&servers.redis, options).await,
+            Self::OursOnEtcd => registry::on_cluster(&servers.etcd, options).await,
+            Self::PlainEtcd | Self::OursInMemory => {
+                bail!("{} has no replicated servers", self.name())
+            }
         }
     }
 }
@@ -226,73 +245,73 @@ impl Servers {
     /// # Errors
     ///
     /// If one is missing.
-    pub async fn start(at: Where) -> Result<Self> {
+    pub async fn start(at: StoreOptions) -> Result<Self> {
         Ok(Self {
             etcd: Some(Etcd::start_with(at.etcd).await?),
             redis: Redis::start_with(at.redis).await?,
         })
     }
 
-    /// What they say of themselves.
+    /// Describes the servers: their versions, and how they persist a write.
     ///
     /// # Errors
     ///
     /// If one does not answer.
     pub async fn describe(&mut self) -> Result<Vec<String>> {
-        let mut told = vec![describe_redis(&mut self.redis).await?];
+        let mut descriptions = vec![describe_redis(&mut self.redis).await?];
         if let Some(etcd) = &mut self.etcd {
-            told.push(describe_etcd(etcd).await?);
+            descriptions.push(describe_etcd(etcd).await?);
         }
-        Ok(told)
+        Ok(descriptions)
     }
 }
 
 impl Change {
-    /// The `n`th of changes to so many instances, each in turn. It holds `n`.
-    pub fn in_turn(n: u32, ids: u8) -> Self {
+    /// Returns the `n`th change of a round robin over so many instances. Its value is `n`.
+    pub fn round_robin(n: u32, ids: u8) -> Self {
         let [id, ..] = (n % u32::from(ids)).to_le_bytes(); // less than `ids`
         Self { id, value: Some(n) }
     }
 }
 
-impl Diary {
-    /// All there is: where it begins, or again, for the reason that `again` says.
-    fn note_all(&self, picture: Picture, again: fn(Picture) -> Seen) {
-        let seen = if self.is_empty() { Seen::Began(picture) } else { again(picture) };
-        self.note(seen);
+impl EventLog {
+    /// Records a full read: as the initial one, or else as `reread`.
+    fn record_all(&self, values: Values, reread: fn(Values) -> Event) {
+        let event = if self.is_empty() { Event::Initial(values) } else { reread(values) };
+        self.record(event);
     }
 
-    fn note(&self, seen: Seen) {
-        self.0.borrow_mut().push((Instant::now(), seen));
+    fn record(&self, event: Event) {
+        self.0.borrow_mut().push((Instant::now(), event));
     }
 
-    /// All of it.
-    pub fn read(&self) -> Vec<Seen> {
-        self.0.borrow().iter().map(|(_, seen)| seen.clone()).collect()
+    /// Returns all events.
+    pub fn events(&self) -> Vec<Event> {
+        self.0.borrow().iter().map(|(_, event)| event.clone()).collect()
     }
 
-    /// The changes that were seen by themselves, and when.
+    /// Returns the single changes, with the time of each.
     pub fn changes(&self) -> Vec<(Instant, Change)> {
-        let change = |(at, seen): &(Instant, Seen)| match seen {
-            Seen::Change(change) => Some((*at, *change)),
+        let change = |(at, event): &(Instant, Event)| match event {
+            Event::Change(change) => Some((*at, *change)),
             _ => None,
         };
         self.0.borrow().iter().filter_map(change).collect()
     }
 
-    /// How much there is.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.0.borrow().len()
     }
 
-    /// Whether there is nothing.
+    /// Returns whether the log is empty.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 }
 
-impl Way {
-    /// Cuts it: connections are reset, and none can be made until it is healed.
+impl Link {
+    /// Cuts the link: connections are reset, and new ones are refused until it is healed.
     pub fn cut(&self) {
         match self {
             Self::Proxy(proxy) => {
@@ -300,29 +319,29 @@ impl Way {
                 proxy.reset();
             }
             Self::Memory(registry) => registry.inject(MemFault::Outage),
-            Self::Straight => {}
+            Self::Direct => {}
         }
     }
 
-    /// Lets it stand still: connections stand, and nothing comes through until it is healed.
-    pub fn stall(&self) {
+    /// Pauses the link: connections stay open, and nothing passes until it is healed.
+    pub fn pause(&self) {
         match self {
             Self::Proxy(proxy) => proxy.inject(Fault::Blackhole),
             Self::Memory(registry) => registry.inject(MemFault::Silence),
-            Self::Straight => {}
+            Self::Direct => {}
         }
     }
 
-    /// Ends what was done to it.
+    /// Ends the fault.
     pub fn heal(&self) {
         match self {
             Self::Proxy(proxy) => proxy.heal(),
             Self::Memory(registry) => registry.heal(),
-            Self::Straight => {}
+            Self::Direct => {}
         }
     }
 
-    /// How many connections, or calls and watches, were hit so far.
+    /// Returns how many connections, or calls and watches, the faults have hit so far.
     pub fn hits(&self) -> u64 {
         match self {
             Self::Proxy(proxy) => {
@@ -333,49 +352,49 @@ impl Way {
                 let hits = registry.hits();
                 hits.watches_ended + hits.calls_cut + hits.calls_refused + hits.watches_silenced
             }
-            Self::Straight => 0,
+            Self::Direct => 0,
         }
     }
 }
 
-/// The two ways to a Redis that is used as it is.
-struct Ways {
-    writer: Reach,
-    observer: Reach,
-    way: Way,
+/// Where the writer and the observer of a plain Redis find it.
+struct RedisTargets {
+    writer: RedisTarget,
+    observer: RedisTarget,
+    link: Link,
 }
 
-impl Ways {
-    async fn to(redis: &Redis, place: Place<'_>) -> Result<Self> {
-        let (address, way) = way_to(redis.address(), place).await?;
-        let observer = Reach::parse(&format!("redis://{address}"))?;
-        Ok(Self { writer: Reach::parse(redis.url())?, observer, way })
+impl RedisTargets {
+    async fn single(redis: &Redis, options: ArmOptions<'_>) -> Result<Self> {
+        let (address, link) = link_to(redis.address(), options).await?;
+        let observer = RedisTarget::parse(&format!("redis://{address}"))?;
+        Ok(Self { writer: RedisTarget::parse(redis.url())?, observer, link })
     }
 
-    fn to_any_of(servers: &RedisSentinel) -> Result<Self> {
-        let reach = Reach::parse(&servers.url())?;
-        Ok(Self { writer: reach.clone(), observer: reach, way: Way::Straight })
+    fn sentinel(servers: &RedisSentinel) -> Result<Self> {
+        let connection = RedisTarget::parse(&servers.url())?;
+        Ok(Self { writer: connection.clone(), observer: connection, link: Link::Direct })
     }
 }
 
-/// The way of an observer to a server, and where it begins.
-async fn way_to(address: &str, place: Place<'_>) -> Result<(String, Way)> {
-    if !place.is_disturbed {
-        return Ok((address.to_owned(), Way::Straight));
+/// Returns the address that an observer connects to, and its link to the server.
+async fn link_to(address: &str, options: ArmOptions<'_>) -> Result<(String, Link)> {
+    if !options.via_proxy {
+        return Ok((address.to_owned(), Link::Direct));
     }
     let proxy = Proxy::start(address.parse()?).await?;
-    Ok((proxy.address().to_string(), Way::Proxy(proxy)))
+    Ok((proxy.address().to_string(), Link::Proxy(proxy)))
 }
 
-/// Follows again and again. An observer of a plain Redis has nothing to tell when it fails.
-async fn for_ever(once: impl AsyncFn() -> Result<()>) {
+/// Follows again after each end. Errors are dropped: a plain observer reconnects and goes on.
+async fn retry_forever(once: impl AsyncFn() -> Result<()>) {
     loop {
         drop(once().await);
-        sleep(BREATH).await;
+        sleep(RECONNECT_DELAY).await;
     }
 }
 
-/// The value of an instance, as it is written down in plain Redis with its load.
-fn parse(text: &str) -> Option<u32> {
+/// Parses the value of an instance from its text in a plain store, which ends with the payload.
+fn parse_value(text: &str) -> Option<u32> {
     text.split(' ').next()?.parse().ok()
 }

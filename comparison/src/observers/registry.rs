@@ -1,6 +1,8 @@
-//! The registry, whatever store it is over.
+//! The registry on any store.
 
-use super::{BREATH, Change, Diary, Picture, Place, Seen, Stage, Way, Writer, way_to};
+use super::{
+    ArmOptions, Change, Event, EventLog, Link, OpenArm, RECONNECT_DELAY, Values, Writer, link_to,
+};
 use crate::operator::Operator;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -17,108 +19,111 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-struct Registrant {
+struct RegistryWriter {
     registry: Arc<dyn Registry>,
     service: ServiceName,
-    held: HashMap<u8, Lease>,
+    leases: HashMap<u8, Lease>,
     operator: Option<Operator>,
-    load: String,
+    payload: String,
     ttl: Duration,
 }
 
-struct Watcher {
+struct RegistryObserver {
     registry: Arc<dyn Registry>,
     service: ServiceName,
-    diary: Diary,
+    log: EventLog,
     cursor: Option<Cursor>,
 }
 
-pub(super) async fn on_redis(redis: &Redis, place: Place<'_>) -> Result<Stage> {
-    let (address, way) = way_to(redis.address(), place).await?;
+pub(super) async fn on_redis(redis: &Redis, options: ArmOptions<'_>) -> Result<OpenArm> {
+    let (address, link) = link_to(redis.address(), options).await?;
     let direct = RedisRegistry::connect(&redis.url().parse()?).await?;
-    let disturbed = RedisRegistry::connect(&format!("redis://{address}").parse()?).await?;
+    let faulty = RedisRegistry::connect(&format!("redis://{address}").parse()?).await?;
     let operator = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    stage(direct, disturbed, place, way, Some(Operator::Redis(operator)))
+    opened(direct, faulty, options, link, Some(Operator::Redis(operator)))
 }
 
-pub(super) async fn on_etcd(etcd: &Etcd, place: Place<'_>) -> Result<Stage> {
+pub(super) async fn on_etcd(etcd: &Etcd, options: ArmOptions<'_>) -> Result<OpenArm> {
     let endpoint = etcd.endpoint();
     let (_, address) = endpoint.split_once("://").context("an endpoint without a scheme")?;
-    let (address, way) = way_to(address, place).await?;
+    let (address, link) = link_to(address, options).await?;
     let direct = EtcdRegistry::connect(&etcd.url().parse()?).await?;
-    let disturbed = EtcdRegistry::connect(&format!("etcd://{address}").parse()?).await?;
+    let faulty = EtcdRegistry::connect(&format!("etcd://{address}").parse()?).await?;
     let operator = etcd_client::Client::connect([etcd.endpoint()], None).await?;
-    stage(direct, disturbed, place, way, Some(Operator::Etcd(Box::new(operator))))
+    opened(direct, faulty, options, link, Some(Operator::Etcd(Box::new(operator))))
 }
 
-pub(super) async fn on_sentinel(servers: &RedisSentinel, place: Place<'_>) -> Result<Stage> {
+pub(super) async fn on_sentinel(
+    servers: &RedisSentinel,
+    options: ArmOptions<'_>,
+) -> Result<OpenArm> {
     let direct = RedisRegistry::connect(&servers.url().parse()?).await?;
-    let disturbed = RedisRegistry::connect(&servers.url().parse()?).await?;
-    stage(direct, disturbed, place, Way::Straight, None)
+    let faulty = RedisRegistry::connect(&servers.url().parse()?).await?;
+    opened(direct, faulty, options, Link::Direct, None)
 }
 
-pub(super) async fn on_cluster(members: &EtcdCluster, place: Place<'_>) -> Result<Stage> {
+pub(super) async fn on_cluster(members: &EtcdCluster, options: ArmOptions<'_>) -> Result<OpenArm> {
     let direct = EtcdRegistry::connect(&members.url().parse()?).await?;
-    let disturbed = EtcdRegistry::connect(&members.url().parse()?).await?;
-    stage(direct, disturbed, place, Way::Straight, None)
+    let faulty = EtcdRegistry::connect(&members.url().parse()?).await?;
+    opened(direct, faulty, options, Link::Direct, None)
 }
 
-pub(super) fn in_memory(place: Place<'_>) -> Result<Stage> {
+pub(super) fn in_memory(options: ArmOptions<'_>) -> Result<OpenArm> {
     let direct = MemRegistry::new();
-    let disturbed = FaultyRegistry::new(direct.clone());
-    let (way, operator) = (Way::Memory(disturbed.clone()), Some(Operator::Memory(direct.clone())));
-    stage(direct, disturbed, place, way, operator)
+    let faulty = FaultyRegistry::new(direct.clone());
+    let (link, operator) = (Link::Memory(faulty.clone()), Some(Operator::Memory(direct.clone())));
+    opened(direct, faulty, options, link, operator)
 }
 
-fn stage(
+fn opened(
     direct: impl Registry,
-    disturbed: impl Registry,
-    Place { name, load, ttl, .. }: Place<'_>,
-    way: Way,
+    faulty: impl Registry,
+    ArmOptions { name, payload_len, ttl, .. }: ArmOptions<'_>,
+    link: Link,
     operator: Option<Operator>,
-) -> Result<Stage> {
-    let (service, diary) = (ServiceName::new(name)?, Diary::default());
-    let (direct, disturbed) = (Arc::new(direct), Arc::new(disturbed));
-    let watcher = Watcher {
-        registry: disturbed,
+) -> Result<OpenArm> {
+    let (service, log) = (ServiceName::new(name)?, EventLog::default());
+    let (direct, faulty) = (Arc::new(direct), Arc::new(faulty));
+    let observer = RegistryObserver {
+        registry: faulty,
         service: service.clone(),
-        diary: diary.clone(),
+        log: log.clone(),
         cursor: None,
     };
-    let writer = Registrant {
+    let writer = RegistryWriter {
         registry: direct,
         service,
-        held: HashMap::new(),
+        leases: HashMap::new(),
         operator,
-        load: "x".repeat(load),
+        payload: "x".repeat(payload_len),
         ttl,
     };
-    Ok(Stage { writer: Box::new(writer), observer: Box::pin(watcher.follow()), diary, way })
+    Ok(OpenArm { writer: Box::new(writer), observer: Box::pin(observer.follow()), log, link })
 }
 
 #[async_trait(?Send)]
-impl Writer for Registrant {
+impl Writer for RegistryWriter {
     async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
         let Some(value) = value else {
-            let lease = self.held.remove(&id).context("it is not there")?;
+            let lease = self.leases.remove(&id).context("the instance is not registered")?;
             return Ok(self.registry.deregister(&lease).await?);
         };
         let instance_id = InstanceId::new(id.to_string())?;
         let instance = Instance::new(self.service.clone(), instance_id, "10.0.0.1:8080".parse()?);
         let mut claim = Claim::new(self.ttl)?;
-        if let Some(held) = self.held.get(&id) {
-            claim = claim.with_lease(held.id());
+        if let Some(lease) = self.leases.get(&id) {
+            claim = claim.with_lease(lease.id());
         }
         let mut instance = instance.with_weight(value);
-        if !self.load.is_empty() {
-            instance = instance.with_metadata([("load", self.load.as_str())])?;
+        if !self.payload.is_empty() {
+            instance = instance.with_metadata([("load", self.payload.as_str())])?;
         }
         let lease = self.registry.register(&instance, &claim).await?;
-        self.held.insert(id, lease);
+        self.leases.insert(id, lease);
         Ok(())
     }
 
-    async fn crowd(&mut self, others: usize) -> Result<()> {
+    async fn register_others(&mut self, others: usize) -> Result<()> {
         const IN_FLIGHT: usize = 64;
         let register = async |other: usize| {
             let service = ServiceName::new(format!("{}-other-{}", self.service, other / 100))?;
@@ -131,23 +136,23 @@ impl Writer for Registrant {
         others.try_for_each_concurrent(IN_FLIGHT, register).await
     }
 
-    async fn forget(&mut self) -> Result<bool> {
+    async fn compact(&mut self) -> Result<bool> {
         let Some(operator) = &mut self.operator else { return Ok(false) };
-        operator.forget(&self.service).await?;
+        operator.compact(&self.service).await?;
         Ok(true)
     }
 }
 
-impl Watcher {
+impl RegistryObserver {
     async fn follow(mut self) {
         loop {
-            // It goes on from its cursor, unless the store says that it cannot.
+            // It resumes from its cursor, unless the store reports the cursor as unusable.
             if let Err(error) = self.follow_once().await
                 && matches!(error.kind(), core::ErrorKind::Compacted | core::ErrorKind::Diverged)
             {
                 self.cursor = None;
             }
-            sleep(BREATH).await;
+            sleep(RECONNECT_DELAY).await;
         }
     }
 
@@ -156,8 +161,11 @@ impl Watcher {
             cursor.clone()
         } else {
             let snapshot = self.registry.load(&self.service).await?;
-            let held = snapshot.instances().iter().map(|one| (number(one.id()), one.weight()));
-            self.diary.note_all(held.collect::<Picture>(), Seen::Resynced);
+            let values = snapshot
+                .instances()
+                .iter()
+                .map(|instance| (number(instance.id()), instance.weight()));
+            self.log.record_all(values.collect::<Values>(), Event::Resynced);
             snapshot.cursor().clone()
         };
         let mut watch = self.registry.watch(&self.service, &cursor).await?;
@@ -169,7 +177,7 @@ impl Watcher {
                     core::Change::Put(instance) => Some(instance.weight()),
                     core::Change::Delete(_) => None,
                 };
-                self.diary.note(Seen::Change(Change { id, value }));
+                self.log.record(Event::Change(Change { id, value }));
             }
             self.cursor = Some(watch.cursor().clone());
         }

@@ -27,14 +27,14 @@ pub struct Finding {
     pub raw: serde_json::Value,
 }
 
-/// What the figures say of a claim. It is computed from them.
+/// The verdict on a claim, computed from the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(clippy::exhaustive_enums)]
 pub enum Verdict {
     /// The claim is true.
     Confirmed,
-    /// It is true of some means, and not of others.
+    /// The claim is true of some arms, and not of others.
     InPart,
     /// It is not true.
     Refuted,
@@ -105,8 +105,8 @@ pub struct Lines {
 pub struct Line {
     /// What it is of.
     pub name: String,
-    /// Which of the looks that the page has, 0 to 6.
-    pub look: usize,
+    /// The style of the page for it, 0 to 6.
+    pub style: usize,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_has_round_numbers_and_holds_all() {
+    fn an_axis_has_round_ticks_and_covers_all_values() {
         assert_eq!(labels(&Axis::linear("s", 17.0)), ["0", "5", "10", "15", "20"]);
         assert_eq!(labels(&Axis::linear("s", 0.9)), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         assert_eq!(labels(&Axis::linear("s", 0.0)).first(), Some(&"0"));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn each_nine_takes_as_much_room() {
+    fn each_nine_takes_equal_space() {
         let at: Vec<f64> = Axis::percentiles().ticks.iter().map(|tick| tick.at).collect();
         assert!((at[3] - at[2] - (at[4] - at[3])).abs() < 1e-9, "{at:?}");
     }

@@ -10,12 +10,12 @@ const STYLE: &str = include_str!("page.css");
 /// All of it.
 pub(super) struct Page<'a>(pub(super) &'a Evidence);
 
-/// A text that stands for itself.
-pub(super) struct Plain<T>(pub(super) T);
+/// A text with HTML characters escaped.
+pub(super) struct Escaped<T>(pub(super) T);
 
 struct Section<'a>(&'a Finding);
 
-struct Shown<'a>(&'a Exhibit);
+struct ExhibitHtml<'a>(&'a Exhibit);
 
 struct List<'a>(&'a [String]);
 
@@ -30,8 +30,8 @@ impl Display for Page<'_> {
         writeln!(f, "<div class=\"wide\"><table>")?;
         writeln!(f, "<tr><th>claim</th><th>verdict, as measured</th><th>the figure</th></tr>")?;
         for Finding { name, claim, verdict, figure, .. } in &evidence.findings {
-            writeln!(f, "<tr><td><a href=\"#{name}\">{}</a></td>", Plain(claim))?;
-            writeln!(f, "<td class=\"verdict\">{verdict}</td><td>{}</td></tr>", Plain(figure))?;
+            writeln!(f, "<tr><td><a href=\"#{name}\">{}</a></td>", Escaped(claim))?;
+            writeln!(f, "<td class=\"verdict\">{verdict}</td><td>{}</td></tr>", Escaped(figure))?;
         }
         writeln!(f, "</table></div>\n{}", List(&evidence.conditions()))?;
         for finding in &evidence.findings {
@@ -44,20 +44,20 @@ impl Display for Page<'_> {
 impl Display for Section<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(Finding { name, claim, verdict, reason, exhibits, .. }) = self;
-        writeln!(f, "<section id=\"{name}\">\n<h2>{}: {verdict}</h2>", Plain(claim))?;
-        writeln!(f, "<p>{}</p>", Plain(reason))?;
+        writeln!(f, "<section id=\"{name}\">\n<h2>{}: {verdict}</h2>", Escaped(claim))?;
+        writeln!(f, "<p>{}</p>", Escaped(reason))?;
         for exhibit in exhibits {
-            write!(f, "{}", Shown(exhibit))?;
+            write!(f, "{}", ExhibitHtml(exhibit))?;
         }
         writeln!(f, "<h3>How it was measured</h3>")?;
-        writeln!(f, "{}<pre>{}</pre>\n</section>", List(&self.0.method), Plain(&self.0.repeat))
+        writeln!(f, "{}<pre>{}</pre>\n</section>", List(&self.0.method), Escaped(&self.0.repeat))
     }
 }
 
-impl Display for Shown<'_> {
+impl Display for ExhibitHtml<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(Exhibit { title, notes, plot, head, rows }) = self;
-        writeln!(f, "<figure>\n<figcaption>{}</figcaption>", Plain(title))?;
+        writeln!(f, "<figure>\n<figcaption>{}</figcaption>", Escaped(title))?;
         if !notes.is_empty() {
             write!(f, "{}", List(notes))?;
         }
@@ -74,13 +74,13 @@ impl Display for List<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "<ul>")?;
         for line in self.0 {
-            writeln!(f, "<li>{}</li>", Plain(line))?;
+            writeln!(f, "<li>{}</li>", Escaped(line))?;
         }
         writeln!(f, "</ul>")
     }
 }
 
-impl<T: Display> Display for Plain<T> {
+impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -91,7 +91,7 @@ impl<T: Display> Display for Plain<T> {
 fn row(f: &mut Formatter<'_>, cells: &[String], tag: &str) -> fmt::Result {
     write!(f, "<tr>")?;
     for cell in cells {
-        write!(f, "<{tag}>{}</{tag}>", Plain(cell))?;
+        write!(f, "<{tag}>{}</{tag}>", Escaped(cell))?;
     }
     writeln!(f, "</tr>")
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_cannot_break_the_page() {
+    fn texts_are_escaped_and_all_tags_are_closed() {
         let text = Page(&sample(Verdict::InPart)).to_string();
         assert!(text.contains("5 (3..9) &amp; &lt;none&gt;"), "{text}");
         assert!(!text.contains("<none>"));

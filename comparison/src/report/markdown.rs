@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_as_many_cells_in_each_line() {
+    fn all_lines_of_a_table_have_the_same_number_of_cells() {
         let text = Page(&sample(Verdict::Refuted)).to_string();
         let row = "| Redis lacks versioning | **refuted** | 5 (3..9) & <none> |";
         assert!(text.contains(row), "{text}");

@@ -77,7 +77,7 @@ pub(crate) mod tests {
             figure: "5 (3..9) & <none>".to_owned(),
             reason: "Since.".to_owned(),
             exhibits: vec![
-                Exhibit::new("Missed", Plot::bars(&["unnoticed", "told"], bars))
+                Exhibit::new("Missed", Plot::bars(&["undetected", "detected"], bars))
                     .with_notes(vec!["on a disk".to_owned()])
                     .with_table(["", "missed | found"], [row]),
             ],
@@ -96,7 +96,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_report_is_written_for_people_and_for_machines() {
+    fn a_report_is_written_as_html_markdown_and_json() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
         sample(Verdict::InPart).write(&path).unwrap();

@@ -1,11 +1,13 @@
-//! The server that takes writes is killed, another takes over, and writers and observers go on there.
+//! Failover: the primary or leader crashes, another takes over, and writers and observers reconnect to it.
 
 use super::super::score::{Score, score};
-use super::super::versioning::settle;
+use super::super::versioning::wait_until_converged;
 use crate::arms::TTL;
 use crate::observers::keyspace::NOTIFY;
-use crate::observers::{Change, Diary, Fleet, Means, Place, Stage, Writer};
-use crate::stores::Where;
+use crate::observers::{
+    ArmOptions, Change, EventLog, ObserverArm, OpenArm, ReplicatedServers, Writer,
+};
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_testbed::servers::{EtcdCluster, RedisSentinel, ServerOptions};
@@ -15,101 +17,101 @@ use tokio::sync::Barrier;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Who is compared. What is published goes through Sentinel's clients of the `redis` crate.
-pub(super) const ALL: [Means; 5] = [
-    Means::Publish,
-    Means::PublishAndReread,
-    Means::Keyspace,
-    Means::OursOnRedis,
-    Means::OursOnEtcd,
+/// The arms. Those of plain Redis use the Sentinel client of the `redis` crate.
+pub(super) const ARMS: [ObserverArm; 5] = [
+    ObserverArm::Publish,
+    ObserverArm::PublishAndReread,
+    ObserverArm::Keyspace,
+    ObserverArm::OursOnRedis,
+    ObserverArm::OursOnEtcd,
 ];
 
-/// How many instances there are; each is changed in turn.
-const IDS: u8 = 50;
+/// How many instances there are, changed in a round robin.
+const INSTANCES: u8 = 50;
 
-/// How many changes are made before.
-const UNDISTURBED: u32 = 100;
+/// How many changes are written before the failover.
+const BEFORE_FAILOVER: u32 = 100;
 
-/// When a change is due after the one before. It is tried again until it is acknowledged.
-const EVERY: Duration = Duration::from_millis(5);
+/// The time between two changes. Each is retried until it is acknowledged.
+const INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long after all follow the servers are killed.
+/// How long after all observers follow the servers are killed.
 const KILLED_AFTER: Duration = Duration::from_secs(1);
 
-/// How long it may take until another takes writes, and until all is seen in the end.
-const OVER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a failover may take, and how long an observer may take to converge.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes it once, with all side by side over the same failovers.
-pub(super) async fn once(at: &Where, changes: u32) -> Result<BTreeMap<Means, Score>> {
+/// Runs one failover of each store, with all arms side by side.
+pub(super) async fn once(at: &StoreOptions, changes: u32) -> Result<BTreeMap<ObserverArm, Score>> {
     let [name, what] = NOTIFY;
     let arguments = vec![format!("--{name}"), what.to_owned()];
     let all = ServerOptions { arguments, ..at.redis.clone() };
     let redis = RedisSentinel::start_with(all).await?;
     let etcd = EtcdCluster::start_with(at.etcd.clone()).await?;
-    let mut fleet = Fleet { etcd, redis };
-    let mut stages = Vec::new();
-    for means in ALL {
-        let place = Place { name: "failover", load: 0, ttl: TTL, is_disturbed: false };
-        stages.push((means, means.open_on_fleet(&fleet, place).await?));
+    let mut servers = ReplicatedServers { etcd, redis };
+    let mut opened = Vec::new();
+    for arm in ARMS {
+        let options = ArmOptions { name: "failover", payload_len: 0, ttl: TTL, via_proxy: false };
+        opened.push((arm, arm.open_replicated(&servers, options).await?));
     }
-    let all_follow = Barrier::new(ALL.len() + 1);
-    let following = stages.into_iter().map(async |(means, stage)| {
-        let score = follow(stage, changes, &all_follow).await.with_context(|| means.name())?;
-        anyhow::Ok((means, score))
+    let all_follow = Barrier::new(ARMS.len() + 1);
+    let following = opened.into_iter().map(async |(arm, opened)| {
+        let score = follow(opened, changes, &all_follow).await.with_context(|| arm.name())?;
+        anyhow::Ok((arm, score))
     });
     let (scores, ()) =
-        tokio::try_join!(try_join_all(following), fail_over(&mut fleet, &all_follow))?;
+        tokio::try_join!(try_join_all(following), fail_over(&mut servers, &all_follow))?;
     Ok(scores.into_iter().collect())
 }
 
-/// Kills both servers that take writes, and waits until others do.
-async fn fail_over(fleet: &mut Fleet, all_follow: &Barrier) -> Result<()> {
-    let (primary, leader) = (fleet.redis.primary().await?, fleet.etcd.leader().await?);
+/// Kills the primary of Redis and the leader of etcd, and waits until others take over.
+async fn fail_over(servers: &mut ReplicatedServers, all_follow: &Barrier) -> Result<()> {
+    let (primary, leader) = (servers.redis.primary().await?, servers.etcd.leader().await?);
     all_follow.wait().await;
     sleep(KILLED_AFTER).await;
-    fleet.redis.process(primary).kill()?;
-    fleet.etcd.process(leader).kill()?;
-    let Fleet { redis, etcd } = &*fleet;
+    servers.redis.process(primary).kill()?;
+    servers.etcd.process(leader).kill()?;
+    let ReplicatedServers { redis, etcd } = &*servers;
     let (_, successor) = tokio::try_join!(redis.successor_of(primary), etcd.leader())?;
     ensure!(successor != leader, "invalid: etcd has the same leader");
     Ok(())
 }
 
-async fn follow(stage: Stage, changes: u32, all_follow: &Barrier) -> Result<Score> {
-    let Stage { mut writer, observer, diary, way: _way } = stage;
+async fn follow(opened: OpenArm, changes: u32, all_follow: &Barrier) -> Result<Score> {
+    let OpenArm { mut writer, observer, log, link: _link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
-    let work = write_all(&mut *writer, &diary, changes, all_follow);
+    let work = write_all(&mut *writer, &log, changes, all_follow);
     let written = observing.run_until(work).await?;
-    Ok(score(&written, &diary.read()))
+    Ok(score(&written, &log.events()))
 }
 
-/// Writes one change after the other, each until it is acknowledged.
+/// Writes one change after the other, and retries each until it is acknowledged.
 async fn write_all(
     writer: &mut dyn Writer,
-    diary: &Diary,
+    log: &EventLog,
     changes: u32,
     all_follow: &Barrier,
 ) -> Result<Vec<Change>> {
-    let written: Vec<Change> = (1..=changes).map(|n| Change::in_turn(n, IDS)).collect();
-    let (first, rest) = written.split_at(UNDISTURBED as usize);
+    let written: Vec<Change> = (1..=changes).map(|n| Change::round_robin(n, INSTANCES)).collect();
+    let (first, rest) = written.split_at(BEFORE_FAILOVER as usize);
     for change in first {
         writer.write(*change).await?;
-        sleep(EVERY).await;
+        sleep(INTERVAL).await;
     }
-    let follows = settle(first, diary, OVER_WITHIN).await;
-    ensure!(follows, "invalid: it does not follow when nobody disturbs it");
+    let converged = wait_until_converged(first, log, FAILOVER_TIMEOUT).await;
+    ensure!(converged, "invalid: the observer does not follow without faults");
     all_follow.wait().await;
     let start = Instant::now();
     for (change, n) in rest.iter().zip(0..) {
-        sleep_until(start + EVERY * n).await;
+        sleep_until(start + INTERVAL * n).await;
         let acknowledged = async {
             while writer.write(*change).await.is_err() {
-                sleep(EVERY).await;
+                sleep(INTERVAL).await;
             }
         };
-        timeout(OVER_WITHIN, acknowledged).await.context("nobody takes over")?;
+        timeout(FAILOVER_TIMEOUT, acknowledged).await.context("no server takes over")?;
     }
-    let _held = settle(&written, diary, OVER_WITHIN / 3).await; // some never do: that is a result
+    let _converged = wait_until_converged(&written, log, FAILOVER_TIMEOUT / 3).await; // some never converge: that is a result
     Ok(written)
 }

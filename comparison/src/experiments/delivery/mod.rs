@@ -1,16 +1,16 @@
-//! *Pub/sub is unsuitable for production*: an observer stands still while more is written than a server keeps for
-//! it, or its server is killed and another takes over. What did it miss, and can it know?
+//! *Pub/sub is unsuitable for production*: an observer is paused while more is written than a server buffers for
+//! it, or its server crashes and another takes over. Which changes does it miss, and can it detect that?
 
 mod failover;
 
 use super::score::{Score, score};
-use super::versioning::{SETTLED_WITHIN, settle};
-use super::{Effort, Progress, as_f64, in_time, side_by_side};
+use super::versioning::{CONVERGENCE_TIMEOUT, wait_until_converged};
+use super::{Effort, Progress, as_f64, side_by_side, with_timeout};
 use crate::arms::TTL;
-use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Way, Writer};
+use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
 use crate::paired::Spread;
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
@@ -20,143 +20,151 @@ use tokio::task::{LocalSet, yield_now};
 use tokio::time::sleep;
 
 /// How many instances there are.
-const IDS: u8 = 50;
+const INSTANCES: u8 = 50;
 
-/// What each carries, in bytes.
-const LOAD: usize = 4_000;
+/// How many bytes each instance carries.
+const PAYLOAD_LEN: usize = 4_000;
 
-/// What one observer came to in one round.
+/// The result of one observer in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Run {
     /// How it did.
     #[serde(flatten)]
     pub score: Score,
-    /// How many connections or watches stood still.
-    pub struck: u64,
+    /// How many connections or watches were paused.
+    pub paused: u64,
 }
 
-/// All rounds of each way to follow.
-pub type Runs = BTreeMap<Means, Vec<Run>>;
+/// All rounds of each arm.
+pub type Runs = BTreeMap<ObserverArm, Vec<Run>>;
 
-/// The same of those over a failover.
-type Failovers = BTreeMap<Means, Vec<Score>>;
+/// The rounds of each arm over a failover.
+type Failovers = BTreeMap<ObserverArm, Vec<Score>>;
 
-/// Makes the experiment.
+/// Runs the experiment.
 ///
 /// # Errors
 ///
-/// If a server is missing or fails, or if nothing stood still.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+/// If a server is missing or fails, or if no connection was paused.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at.clone()).await?;
-    let once = async |means: Means, round: u32| {
+    let once = async |arm: ObserverArm, round: u32| {
         let name = format!("delivery-{round}");
-        let stage = means
-            .open(&servers, Place { name: &name, load: LOAD, ttl: TTL, is_disturbed: true })
+        let opened = arm
+            .open(
+                &servers,
+                ArmOptions { name: &name, payload_len: PAYLOAD_LEN, ttl: TTL, via_proxy: true },
+            )
             .await?;
-        stand_still(stage, &workload(means)).await.with_context(|| means.name())
+        pause(opened, &workload(arm)).await.with_context(|| arm.name())
     };
-    let stalls =
-        side_by_side(&Means::DISTURBED, effort, &|what, share| progress(what, share / 2.0), once)
-            .await?;
+    let pauses = side_by_side(
+        &ObserverArm::UNDER_FAULTS,
+        effort,
+        &|what, share| progress(what, share / 2.0),
+        once,
+    )
+    .await?;
     drop(servers);
     let changes = if effort.quick { 1_000 } else { 3_000 };
     let mut failovers = BTreeMap::<_, Vec<_>>::new();
     for round in 0..effort.rounds {
         let share = 0.5 + f64::from(round) / f64::from(effort.rounds) / 2.0;
         progress(&format!("failover, round {} of {}", round + 1, effort.rounds), share);
-        for (means, score) in in_time(failover::once(&at, changes)).await? {
-            failovers.entry(means).or_default().push(score);
+        for (arm, score) in with_timeout(failover::once(&at, changes)).await? {
+            failovers.entry(arm).or_default().push(score);
         }
     }
-    Ok(finding(&stalls, &failovers, effort))
+    Ok(finding(&pauses, &failovers, effort))
 }
 
-/// More than a server keeps for a subscriber (32 MB) and the kernel beside it. Updates only, each instance in
-/// turn.
-fn workload(means: Means) -> Vec<Change> {
-    // etcd takes ten times as long for each, and keeps nothing for a watch that stands still.
-    let changes = if means == Means::OursOnEtcd { 2_000 } else { 12_000 };
-    (1..=changes).map(|n| Change::in_turn(n, IDS)).collect()
+/// Returns more updates than a server buffers for a subscriber (32 MB) and the kernel beside it, in a round robin
+/// of the instances.
+fn workload(arm: ObserverArm) -> Vec<Change> {
+    // etcd takes ten times as long for each, and buffers nothing for a paused watch.
+    let changes = if arm == ObserverArm::OursOnEtcd { 2_000 } else { 12_000 };
+    (1..=changes).map(|n| Change::round_robin(n, INSTANCES)).collect()
 }
 
-async fn stand_still(stage: Stage, workload: &[Change]) -> Result<Run> {
-    let Stage { mut writer, observer, diary, way } = stage;
+async fn pause(opened: OpenArm, workload: &[Change]) -> Result<Run> {
+    let OpenArm { mut writer, observer, log, link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
-    let struck = observing.run_until(write_meanwhile(&mut *writer, &way, workload, &diary)).await?;
-    ensure!(struck > 0, "invalid: nothing stood still");
-    Ok(Run { score: score(workload, &diary.read()), struck })
+    let paused = observing.run_until(write_meanwhile(&mut *writer, &link, workload, &log)).await?;
+    ensure!(paused > 0, "invalid: no connection was paused");
+    Ok(Run { score: score(workload, &log.events()), paused })
 }
 
-/// Writes most of the workload while the way stands still. How many connections or watches did.
+/// Writes most of the workload while the link is paused. Returns how many connections or watches were paused.
 async fn write_meanwhile(
     writer: &mut dyn Writer,
-    way: &Way,
+    link: &Link,
     workload: &[Change],
-    diary: &Diary,
+    log: &EventLog,
 ) -> Result<u64> {
-    const AT_FIRST: usize = 100;
+    const BEFORE_PAUSE: usize = 100;
     sleep(Duration::from_millis(300)).await; // it connects
-    for change in &workload[..AT_FIRST] {
+    for change in &workload[..BEFORE_PAUSE] {
         writer.write(*change).await?;
     }
-    // One that does not follow even when nobody disturbs it would prove nothing by what it misses.
-    let follows = settle(&workload[..AT_FIRST], diary, SETTLED_WITHIN).await;
-    ensure!(follows, "invalid: it does not follow when nobody disturbs it");
-    let before = way.hits();
-    way.stall();
-    for change in &workload[AT_FIRST..] {
+    // What an observer misses proves nothing if it does not even follow without faults.
+    let converged = wait_until_converged(&workload[..BEFORE_PAUSE], log, CONVERGENCE_TIMEOUT).await;
+    ensure!(converged, "invalid: the observer does not follow without faults");
+    let before = link.hits();
+    link.pause();
+    for change in &workload[BEFORE_PAUSE..] {
         writer.write(*change).await?;
-        // Memory answers at once: without this, the calls of those beside it would be late by all of these.
+        // Memory answers at once: without this, the calls of the other arms would be late by all of these.
         yield_now().await;
     }
-    let struck = way.hits() - before;
-    way.heal();
-    let _held = settle(workload, diary, SETTLED_WITHIN).await; // some never do: that is a result
-    Ok(struck)
+    let paused = link.hits() - before;
+    link.heal();
+    let _converged = wait_until_converged(workload, log, CONVERGENCE_TIMEOUT).await; // some never converge: that is a result
+    Ok(paused)
 }
 
-/// What the figures say.
-fn finding(stalls: &Runs, failovers: &Failovers, effort: Effort) -> Finding {
-    let stalls_of = |means: Means| stalls[&means].iter().map(|run| run.score).collect();
-    let failovers_of = |means: Means| failovers[&means].clone();
-    let unnoticed = |scores: Vec<Score>| spread(&scores, |score| score.unnoticed);
-    let published = [Means::Publish, Means::PublishAndReread].map(stalls_of).map(unnoticed);
-    let ours = unnoticed(stalls_of(Means::OursOnRedis));
-    let ours_over = unnoticed(failovers_of(Means::OursOnRedis));
-    let verdict = judge(&published, &[ours, ours_over]);
+/// Evaluates the figures.
+fn finding(pauses: &Runs, failovers: &Failovers, effort: Effort) -> Finding {
+    let pauses_of = |arm: ObserverArm| pauses[&arm].iter().map(|run| run.score).collect();
+    let failovers_of = |arm: ObserverArm| failovers[&arm].clone();
+    let undetected = |scores: Vec<Score>| spread(&scores, |score| score.undetected);
+    let published =
+        [ObserverArm::Publish, ObserverArm::PublishAndReread].map(pauses_of).map(undetected);
+    let ours = undetected(pauses_of(ObserverArm::OursOnRedis));
+    let ours_in_failover = undetected(failovers_of(ObserverArm::OursOnRedis));
+    let verdict = judge(&published, &[ours, ours_in_failover]);
     Finding {
         name: "delivery",
         claim: "pub/sub is unsuitable for production",
         verdict,
         figure: format!(
-            "who stood still missed without a word: a subscriber {} of {}, the registry on Redis {ours}, on etcd {}; over a failover: a subscriber {}, the registry on Redis {ours_over}, on etcd {}",
+            "undetected missed changes of a paused observer: a subscriber {} of {}, the registry on Redis {ours}, on etcd {}; over a failover: a subscriber {}, the registry on Redis {ours_in_failover}, on etcd {}",
             published[0],
-            spread(&stalls_of(Means::Publish), |score| score.written),
-            unnoticed(stalls_of(Means::OursOnEtcd)),
-            unnoticed(failovers_of(Means::Publish)),
-            unnoticed(failovers_of(Means::OursOnEtcd)),
+            spread(&pauses_of(ObserverArm::Publish), |score| score.written),
+            undetected(pauses_of(ObserverArm::OursOnEtcd)),
+            undetected(failovers_of(ObserverArm::Publish)),
+            undetected(failovers_of(ObserverArm::OursOnEtcd)),
         ),
         reason: match verdict {
-            Verdict::Confirmed => "A server gives up a subscriber that does not keep up, and what was published meanwhile is gone; nobody is told what. A stream that is read by position keeps it, or says that it does not.",
-            Verdict::InPart => "Subscribers miss what is published while they stand still, and the registry on Redis missed something unnoticed, too.",
-            Verdict::Refuted => "Subscribers that stood still did not miss something unnoticed in every round.",
+            Verdict::Confirmed => "A server disconnects a subscriber that lags, and the messages published meanwhile are lost, undetected. A stream that is read by position keeps them, or reports that they are trimmed.",
+            Verdict::InPart => "Paused subscribers miss what is published, and the registry on Redis missed changes undetected, too.",
+            Verdict::Refuted => "Paused subscribers did not miss changes undetected in every round.",
         }
         .to_owned(),
         exhibits: vec![
-            exhibit("Changes missed by an observer that stood still", &Means::DISTURBED, stalls_of),
-            exhibit("Changes missed over a failover", &failover::ALL, failovers_of),
+            exhibit("Changes missed by a paused observer", &ObserverArm::UNDER_FAULTS, pauses_of),
+            exhibit("Changes missed over a failover", &failover::ARMS, failovers_of),
         ],
         method: vec![
-            format!("Standing still: updates of {IDS} instances of {LOAD} bytes are written one after the other, while nothing is read from the observer's connections, as of a process that stands still. They are 48 MB, which is more than Redis keeps for a subscriber (client-output-buffer-limit pubsub 32mb 8mb 60); on etcd 8 MB, since it takes longer for each. A notification of a key has no value with it: those fit, and who gets them late reads only what there is by then."),
-            "The registry on Redis keeps 10,000 changes of a shard: who comes back after more is told that history is gone, and reads what there is.".to_owned(),
-            "Failover: the primary under Sentinel, and the leader of an etcd of three members, are killed under writes, one each 5 ms; what is not acknowledged is written again until it is. Subscribers and listeners find the primary through Sentinel and connect again at once.".to_owned(),
-            "Subscribers that are cut off are the matter of the experiment versioning.".to_owned(),
-            "Median of the rounds, with least and most. Verdict: confirmed if subscribers that stood still miss something unnoticed in every round, and the registry on Redis never, there and over a failover; in part if it does, too; else refuted.".to_owned(),
+            format!("Paused: updates of {INSTANCES} instances of {PAYLOAD_LEN} bytes are written one after the other, while nothing is read from the observer's connections, as of a paused process. They are 48 MB, which is more than Redis buffers for a subscriber (client-output-buffer-limit pubsub 32mb 8mb 60); on etcd 8 MB, since each takes longer. A keyspace notification carries no value: all of them fit, and a client that receives them late reads only the current values."),
+            "The registry on Redis keeps 10,000 changes of a shard: a client that resumes after more is told that the history is compacted, and reads everything.".to_owned(),
+            "Failover: the primary under Sentinel, and the leader of an etcd of three members, are killed under writes, one every 5 ms; a write that is not acknowledged is retried until it is. Subscribers find the primary through Sentinel and reconnect at once.".to_owned(),
+            "The experiment versioning tests disconnected subscribers.".to_owned(),
+            "Median of the rounds, with minimum and maximum. Verdict: confirmed if paused subscribers miss changes undetected in every round, and the registry on Redis never, neither paused nor over a failover; in part if it does, too; else refuted.".to_owned(),
         ],
         repeat: super::repeat("delivery", effort),
-        raw: json!({ "stalls": stalls, "failovers": failovers }),
+        raw: json!({ "pauses": pauses, "failovers": failovers }),
     }
 }
 
@@ -164,29 +172,33 @@ fn spread(scores: &[Score], figure: fn(&Score) -> usize) -> Spread {
     Spread::of(scores.iter().map(|score| as_f64(figure(score))))
 }
 
-fn exhibit(title: &str, all: &[Means], scores: impl Fn(Means) -> Vec<Score>) -> Exhibit {
-    let row = |means: &Means| {
-        let of = |figure| spread(&scores(*means), figure).to_string();
+fn exhibit(
+    title: &str,
+    all: &[ObserverArm],
+    scores: impl Fn(ObserverArm) -> Vec<Score>,
+) -> Exhibit {
+    let row = |arm: &ObserverArm| {
+        let of = |figure| spread(&scores(*arm), figure).to_string();
         vec![
-            means.name().to_owned(),
+            arm.name().to_owned(),
             of(|score| score.written),
             of(|score| score.missed),
-            of(|score| score.unnoticed),
+            of(|score| score.undetected),
             of(|score| score.resyncs),
-            of(|score| score.wrong_at_the_end),
+            of(|score| score.stale_at_end),
         ]
     };
-    let bar = |means: &Means| {
-        let of = |figure| spread(&scores(*means), figure).median;
-        let told = of(|score| score.missed - score.unnoticed);
-        Bar { name: means.name().to_owned(), parts: vec![of(|score| score.unnoticed), told] }
+    let bar = |arm: &ObserverArm| {
+        let of = |figure| spread(&scores(*arm), figure).median;
+        let detected = of(|score| score.missed - score.undetected);
+        Bar { name: arm.name().to_owned(), parts: vec![of(|score| score.undetected), detected] }
     };
-    let head = ["", "written", "missed", "unnoticed", "told by the store", "wrong in the end"];
-    let plot = Plot::bars(&["unnoticed", "told by the store"], all.iter().map(bar));
+    let head = ["", "written", "missed", "undetected", "resyncs", "stale at the end"];
+    let plot = Plot::bars(&["undetected", "detected"], all.iter().map(bar));
     Exhibit::new(title, plot).with_table(head, all.iter().map(row))
 }
 
-/// By what was missed unnoticed: by the subscribers that stood still, and by the registry on Redis at any time.
+/// Judges by the undetected missed changes: of paused subscribers, and of the registry on Redis at any time.
 fn judge(published: &[Spread], ours: &[Spread]) -> Verdict {
     if published.iter().any(|spread| spread.min <= 0.0) {
         Verdict::Refuted
@@ -202,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_figures_lead_to_another_verdict() {
+    fn the_verdict_follows_from_the_figures() {
         let spread = |min, max| Spread { median: min, min, max };
         let (none, some) = (spread(0.0, 0.0), spread(3.0, 9.0));
         assert_eq!(judge(&[some, some], &[none, none]), Verdict::Confirmed);

@@ -1,96 +1,97 @@
-//! *The latency of Redis is higher than that of etcd's watch*: how long after a change was due an observer has it,
-//! and how late it sees that an instance has died.
+//! *The latency of Redis is higher than that of etcd's watch*: the time from when a change is due until an observer
+//! sees it, and how late it sees that an instance has expired.
 
-mod deaths;
+mod expiry;
 mod pushes;
 
-use self::deaths::Deaths;
+use self::expiry::Expirations;
 use self::pushes::{AtLevel, Pushes};
 use super::{Effort, Progress, as_f64};
 use crate::levels::{Level, SyncCost};
-use crate::observers::Means;
+use crate::observers::ObserverArm;
 use crate::paired::Spread;
 use crate::report::finding::{Axis, Exhibit, Finding, Line, Lines, Plot, Tick, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::iter;
 
-/// What is compared with what.
+/// Two arms that are compared.
 #[derive(Clone, Copy)]
 struct Pair {
     name: &'static str,
-    redis: Means,
-    etcd: Means,
+    redis: ObserverArm,
+    etcd: ObserverArm,
 }
 
 const PAIRS: [Pair; 2] = [
-    Pair { name: "plain", redis: Means::Publish, etcd: Means::PlainEtcd },
-    Pair { name: "registry", redis: Means::OursOnRedis, etcd: Means::OursOnEtcd },
+    Pair { name: "plain", redis: ObserverArm::Publish, etcd: ObserverArm::PlainEtcd },
+    Pair { name: "registry", redis: ObserverArm::OursOnRedis, etcd: ObserverArm::OursOnEtcd },
 ];
 
-/// Makes the experiment.
+/// Runs the experiment.
 ///
 /// # Errors
 ///
 /// If a server is missing or fails, or an observer does not see what was written.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let pushes = pushes::run(&at, effort, &|what, share| progress(what, share * 0.6)).await?;
-    let deaths = deaths::run(&at, effort, &|what, share| progress(what, 0.6 + share * 0.4)).await?;
-    finding(&pushes, &deaths, effort)
+    let expirations =
+        expiry::run(&at, effort, &|what, share| progress(what, 0.6 + share * 0.4)).await?;
+    finding(&pushes, &expirations, effort)
 }
 
-/// What the figures say.
-fn finding(pushes: &Pushes, deaths: &Deaths, effort: Effort) -> Result<Finding> {
+/// Evaluates the figures.
+fn finding(pushes: &Pushes, expirations: &Expirations, effort: Effort) -> Result<Finding> {
     let ratios: Vec<_> = pushes
         .levels
         .iter()
         .flat_map(|(level, at)| PAIRS.map(|pair| Some((*level, pair.name, ratio(at, pair)?))))
         .flatten()
         .collect();
-    let (others, most) = deaths.late.last_key_value().context("nobody died")?;
+    let (others, most) = expirations.late.last_key_value().context("no instance expired")?;
     let median = |run: &Vec<f64>| run[run.len() / 2];
     let late = |arm| Spread::of(most[&arm].iter().map(median));
-    let native = most[&Means::Keyspace].iter().zip(&most[&Means::OursOnEtcd]);
+    let native = most[&ObserverArm::Keyspace].iter().zip(&most[&ObserverArm::OursOnEtcd]);
     let native = Spread::of(native.map(|(redis, etcd)| median(redis) / median(etcd)));
     let verdict = judge(&ratios.iter().map(|(_, _, ratio)| *ratio).collect::<Vec<_>>(), native);
-    let said: Vec<String> = ratios
+    let multiples: Vec<String> = ratios
         .iter()
         .map(|(level, name, ratio)| format!("{}: {name} {}", level.name(), rounded(*ratio, 2)))
         .collect();
-    let levels = pushes.levels.iter().map(|(level, at)| of_level(*level, at, pushes.sync));
+    let levels = pushes.levels.iter().map(|(level, at)| level_exhibit(*level, at, pushes.sync));
     Ok(Finding {
         name: "latency",
         claim: "the latency of Redis is higher than that of etcd's watch",
         verdict,
         figure: format!(
-            "a pushed change, Redis as a multiple of etcd: {}; a death, beside {others} others: Redis' own expiry {} ms late, the registry on Redis {}, on etcd {}",
-            said.join("; "),
-            rounded(late(Means::Keyspace), 0),
-            rounded(late(Means::OursOnRedis), 0),
-            rounded(late(Means::OursOnEtcd), 0),
+            "a pushed change, Redis as a multiple of etcd: {}; an expiry, beside {others} others: keys of Redis {} ms late, the registry on Redis {}, on etcd {}",
+            multiples.join("; "),
+            rounded(late(ObserverArm::Keyspace), 0),
+            rounded(late(ObserverArm::OursOnRedis), 0),
+            rounded(late(ObserverArm::OursOnEtcd), 0),
         ),
         reason: match verdict {
             Verdict::Confirmed => "A pushed change is seen later on Redis than on etcd at each level of durability, in every round.",
-            Verdict::InPart => "What is pushed and what expires must be told apart, and so must be what each store promises of a write: at some, and not at all of these Redis is the later one in every round.",
-            Verdict::Refuted => "Nowhere is Redis later than etcd in every round: neither is a pushed change where both promise the same, nor the expiry of a key.",
+            Verdict::InPart => "Pushes and expirations differ, and so do the levels of durability: in some of these cases, but not in all, Redis is later in every round.",
+            Verdict::Refuted => "Redis is not later than etcd in every round at any level: neither for a pushed change where both promise the same durability, nor for the expiry of a key.",
         }
         .to_owned(),
-        exhibits: levels.chain(iter::once(of_deaths(deaths))).collect(),
+        exhibits: levels.chain(iter::once(expiry_exhibit(expirations))).collect(),
         method: vec![
-            format!("Pushes: updates of 50 instances with {} bytes each by one writer, each due {} ms after the one before, whatever that took (an open loop). Counted is from when it was due to when the observer has it decoded, in one process with one clock. The harness' own lateness stands beside it: it is part of the figures. A round in which the writer did not keep up decides nothing.", pushes::LOAD, pushes::EVERY.as_millis()),
-            "An update is one pipeline with HSET + PUBLISH, one SET with keys, one put on etcd as it is, and one script of the registry on Redis. The registry on etcd makes four requests, one after the other: it grants the lease, which is refused since it is there, asks for it, renews it, and then writes. So put beside put compares the stores, and registry beside registry what a user of it waits for.".to_owned(),
-            "Arms take turns, and who begins rotates. One member each, on this machine. Keys with notifications have a server of their own; the value is read after the notification, which does not carry it.".to_owned(),
-            format!("Deaths: {} instances with a ttl of {} s are registered over one second and never renewed, beside others that live. Counted is from when the ttl was over to when the observer is told. With `HSET` and `PUBLISH` nobody ever is: nothing in a hash expires.", deaths::DYING, deaths::TTL.as_secs()),
-            "Median of the rounds, with least and most. Verdict: confirmed if in every round a pushed change takes longer on Redis than on etcd at each level, plain beside plain and registry beside registry; in part if it does somewhere, or if Redis' own expiry is later than etcd's in every round; else refuted.".to_owned(),
+            format!("Pushes: updates of 50 instances with {} bytes each by one writer, one every {} ms, regardless of how long the previous one took (an open loop). The latency is from when a change is due to when the observer has decoded it, in one process with one clock. It includes the lateness of the harness, which is listed, too. A round in which the writer did not keep up is ignored.", pushes::PAYLOAD_LEN, pushes::INTERVAL.as_millis()),
+            "An update is one pipeline with HSET + PUBLISH, one SET with keys, one put on plain etcd, and one script of the registry on Redis. The registry on etcd makes four requests, one after the other: it grants the lease, which is refused since it exists, reads it, renews it, and then writes. So plain beside plain compares the stores, and registry beside registry compares what a user of the registry waits for.".to_owned(),
+            "Arms take turns, and the first one rotates. Each store is one server, on this machine. Keys with notifications have their own server; the value is read after the notification, which does not carry it.".to_owned(),
+            format!("Expirations: {} instances with a ttl of {} s are registered over one second and never renewed, beside other live instances. The latency is from the end of the ttl to when the observer sees the deletion. With `HSET` and `PUBLISH` it never does: the fields of a hash do not expire.", expiry::EXPIRING, expiry::TTL.as_secs()),
+            "Median of the rounds, with minimum and maximum. Verdict: confirmed if in every round a pushed change takes longer on Redis than on etcd at each level, plain beside plain and registry beside registry; in part if it does in some case, or if keys of Redis expire later than etcd's leases in every round; else refuted.".to_owned(),
         ],
         repeat: super::repeat("latency", effort),
-        raw: json!({ "pushes": pushes, "deaths": deaths }),
+        raw: json!({ "pushes": pushes, "expirations": expirations }),
     })
 }
 
-/// By the time that a pushed change takes on Redis as a multiple of etcd's at each level, and by how late Redis'
-/// own expiry is as a multiple of etcd's.
+/// Judges by the latency of a pushed change on Redis as a multiple of etcd's at each level, and by the lateness of
+/// Redis' own expiry as a multiple of etcd's.
 fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
     let is_later = |ratio: &Spread| ratio.min > 1.0;
     if !pushes.is_empty() && pushes.iter().all(is_later) {
@@ -111,7 +112,7 @@ fn ratio(at: &AtLevel, pair: Pair) -> Option<Spread> {
     (!ratios.is_empty()).then(|| Spread::of(ratios))
 }
 
-fn of_level(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
+fn level_exhibit(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
     let mut notes = at.servers.clone();
     notes.push(format!("disk: {sync}"));
     for pair in PAIRS {
@@ -160,23 +161,23 @@ fn of_level(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
     Exhibit::new(title, plot).with_notes(notes).with_table(head, rows)
 }
 
-fn of_deaths(Deaths { servers, late: deaths }: &Deaths) -> Exhibit {
+fn expiry_exhibit(Expirations { servers, late: expirations }: &Expirations) -> Exhibit {
     let percentile = |run: &[f64], share: usize| run[(run.len() * share / 100).min(run.len() - 1)];
     let spread = |others: usize, arm, share| {
-        Spread::of(deaths[&others][&arm].iter().map(|run| percentile(run, share)))
+        Spread::of(expirations[&others][&arm].iter().map(|run| percentile(run, share)))
     };
     let mut head = vec!["ms".to_owned()];
-    for others in deaths.keys() {
+    for others in expirations.keys() {
         head.push(format!("{others} others: p50"));
         head.push("max".to_owned());
     }
-    let mut rows = vec![vec![Means::Publish.name().to_owned()]];
+    let mut rows = vec![vec![ObserverArm::Publish.name().to_owned()]];
     rows[0].resize(head.len(), "never".to_owned());
     let mut lines = Vec::new();
-    for arm in deaths::ARMS {
+    for arm in expiry::ARMS {
         let mut row = vec![arm.name().to_owned()];
         let mut points = Vec::new();
-        for (n, others) in deaths.keys().enumerate() {
+        for (n, others) in expirations.keys().enumerate() {
             let median = spread(*others, arm, 50);
             row.extend(
                 [median, spread(*others, arm, 100)].map(|late| rounded(late, 1).to_string()),
@@ -186,23 +187,23 @@ fn of_deaths(Deaths { servers, late: deaths }: &Deaths) -> Exhibit {
         lines.push(line(arm, points));
         rows.push(row);
     }
-    let ticks = deaths.keys().enumerate();
+    let ticks = expirations.keys().enumerate();
     let ticks = ticks.map(|(n, others)| Tick { at: as_f64(n), label: others.to_string() });
     let x = Axis { name: "others".to_owned(), is_log: false, ticks: ticks.collect() };
     let most =
         lines.iter().flat_map(|line| &line.points).map(|(_, late)| *late).fold(1.0, f64::max);
     let plot = Plot::Lines(Lines { x, y: Axis::log("milliseconds", 0.1, most), lines });
-    Exhibit::new("How late a death is seen: the median", plot)
+    Exhibit::new("How late an expiry is seen: the median", plot)
         .with_notes(servers.clone())
         .with_table(head, rows)
 }
 
-/// The same arm looks the same in each plot.
-fn line(arm: Means, points: Vec<(f64, f64)>) -> Line {
-    Line { name: arm.name().to_owned(), look: arm as usize, points }
+/// Returns a line in the style of the arm, which is the same in each plot.
+fn line(arm: ObserverArm, points: Vec<(f64, f64)>) -> Line {
+    Line { name: arm.name().to_owned(), style: arm as usize, points }
 }
 
-/// To so many digits behind the point.
+/// Rounds to so many decimals.
 fn rounded(Spread { median, min, max }: Spread, digits: i32) -> Spread {
     let unit = 10f64.powi(digits);
     let [median, min, max] = [median, min, max].map(|figure| (figure * unit).round() / unit);
@@ -214,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_figures_lead_to_another_verdict() {
+    fn the_verdict_follows_from_the_figures() {
         let spread = |min, median, max| Spread { median, min, max };
         let (less, more) = (spread(0.4, 0.5, 0.6), spread(1.2, 1.5, 2.0));
         assert_eq!(judge(&[less, less], less), Verdict::Refuted);

@@ -1,10 +1,10 @@
-//! How long after a change was due an observer has it in hand.
+//! The time from when a change is due until an observer sees it.
 
-use super::super::{Effort, Progress, as_f64, in_time};
+use super::super::{Effort, Progress, as_f64, with_timeout};
 use crate::arms::TTL;
 use crate::levels::{Level, SyncCost};
-use crate::observers::{Change, Diary, Means, Place, Servers, Stage, Writer};
-use crate::stores::{self, Store, Where};
+use crate::observers::{ArmOptions, Change, EventLog, ObserverArm, OpenArm, Servers, Writer};
+use crate::stores::{self, Store, StoreOptions};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use registry_testbed::servers::{Etcd, Redis};
@@ -14,41 +14,41 @@ use std::time::Duration;
 use tokio::task::{LocalSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// When a change is due after the one before. A single writer keeps up with that, but on a slow disk.
-pub(super) const EVERY: Duration = Duration::from_millis(10);
+/// The time between two changes. A single writer keeps up with that, except on a slow disk.
+pub(super) const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many instances there are; each is changed in turn.
-const IDS: u8 = 50;
+/// How many instances there are, changed in a round robin.
+const INSTANCES: u8 = 50;
 
-/// How many bytes each carries besides.
-pub(super) const LOAD: usize = 256;
+/// How many bytes each instance carries beside its value.
+pub(super) const PAYLOAD_LEN: usize = 256;
 
 /// How long an observer may take to follow, and to see the last change.
-const SEEN_WITHIN: Duration = Duration::from_secs(10);
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The clock of the runtime ticks once in a millisecond: the rest of a wait is spent looking at it.
-const TICKS: Duration = Duration::from_millis(2);
+/// The runtime's timer ticks once in a millisecond: the rest of a wait is a busy loop.
+const TIMER_SLACK: Duration = Duration::from_millis(2);
 
-/// Who is compared at a level. To read anew after a reconnect is no other way where nobody disconnects.
-const ARMS: [Means; 6] = [
-    Means::Publish,
-    Means::Keyspace,
-    Means::PlainEtcd,
-    Means::OursOnRedis,
-    Means::OursOnEtcd,
-    Means::OursInMemory,
+/// The arms at a level. A full read after a reconnect makes no difference where nothing disconnects.
+const ARMS: [ObserverArm; 6] = [
+    ObserverArm::Publish,
+    ObserverArm::Keyspace,
+    ObserverArm::PlainEtcd,
+    ObserverArm::OursOnRedis,
+    ObserverArm::OursOnEtcd,
+    ObserverArm::OursInMemory,
 ];
 
-/// What was measured of one arm in one round, in microseconds.
+/// The result of one arm in one round, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Run {
-    /// From when a change was due to when the observer had it.
+    /// From when a change was due to when the observer saw it.
     pub(super) seen: Percentiles,
     /// From when a change was due to when it was acknowledged.
     pub(super) acknowledged: Percentiles,
-    /// How far behind the writer was in the end: if by some changes, what waits is most of what is measured.
+    /// How far behind the writer was at the end. If by several changes, the figures mostly show queueing.
     pub(super) behind: f64,
-    /// How late the writer began what was due and what nothing before it held up: the harness' own part.
+    /// How late the writer started a due change that no earlier one delayed: the lateness of the harness.
     pub(super) harness: Percentiles,
 }
 
@@ -62,52 +62,61 @@ pub(super) struct Percentiles {
     pub(super) max: f64,
 }
 
-/// Everything at one level.
+/// The results at one level.
 #[derive(Debug, Serialize)]
 pub(super) struct AtLevel {
-    /// The servers, and what they do with a write.
+    /// The servers, and how they persist a write.
     pub(super) servers: Vec<String>,
     /// All rounds of each arm that there is at this level.
-    pub(super) runs: BTreeMap<Means, Vec<Run>>,
+    pub(super) runs: BTreeMap<ObserverArm, Vec<Run>>,
     /// All changes of all rounds, in nanoseconds.
     #[serde(skip)]
-    pub(super) seen: BTreeMap<Means, Histogram<u64>>,
+    pub(super) seen: BTreeMap<ObserverArm, Histogram<u64>>,
 }
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 pub(super) struct Pushes {
-    /// What the disk takes.
+    /// The cost of a sync to disk.
     pub(super) sync: SyncCost,
-    /// By what a store promises of a write that it acknowledged.
+    /// The results by level of durability.
     pub(super) levels: BTreeMap<Level, AtLevel>,
 }
 
 /// The servers of a level.
-struct Ground {
-    /// For all but notifications, which are a setting of the server that would slow down others.
+struct LevelServers {
+    /// For all arms except notifications, a setting of the server that slows down the others.
     servers: Servers,
     notifying: Servers,
-    told: Vec<String>,
+    descriptions: Vec<String>,
 }
 
-pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> Result<Pushes> {
+pub(super) async fn run(
+    at: &StoreOptions,
+    effort: Effort,
+    progress: Progress<'_>,
+) -> Result<Pushes> {
     let sync = SyncCost::of_disk()?;
     let changes = if effort.quick { 100 } else { 600 };
     let mut levels = BTreeMap::new();
     for (done, level) in Level::ALL.into_iter().enumerate() {
-        let ground = Ground::at(level, at).await?;
-        let arms: Vec<Means> = ARMS.into_iter().filter(|arm| ground.has(level, *arm)).collect();
-        let mut found =
-            AtLevel { servers: ground.told.clone(), runs: BTreeMap::new(), seen: BTreeMap::new() };
+        let level_servers = LevelServers::start(level, at).await?;
+        let arms: Vec<ObserverArm> =
+            ARMS.into_iter().filter(|arm| level_servers.has(level, *arm)).collect();
+        let mut found = AtLevel {
+            servers: level_servers.descriptions.clone(),
+            runs: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        };
         for round in 0..effort.rounds as usize {
             let share = as_f64(done * effort.rounds as usize + round);
             let share = share / as_f64(Level::ALL.len() * effort.rounds as usize);
             progress(&format!("pushes, {}, round {}", level.name(), round + 1), share);
             for turn in 0..arms.len() {
-                // Who begins rotates, so that no one has the machine at its best each time.
+                // The first arm rotates, so that none has an advantage.
                 let arm = arms[(turn + round) % arms.len()];
-                let measured = in_time(once(ground.open(arm, round).await?, changes)).await;
+                let measured =
+                    with_timeout(once(level_servers.open(arm, round).await?, changes)).await;
                 let Measured { seen, run } = measured.with_context(|| arm.name())?;
                 found.runs.entry(arm).or_default().push(run);
                 match found.seen.get_mut(&arm) {
@@ -121,43 +130,48 @@ pub(super) async fn run(at: &Where, effort: Effort, progress: Progress<'_>) -> R
     Ok(Pushes { sync, levels })
 }
 
-impl Ground {
-    async fn at(level: Level, at: &Where) -> Result<Self> {
+impl LevelServers {
+    async fn start(level: Level, at: &StoreOptions) -> Result<Self> {
         let servers = level.servers(Store::Redis, at)?.context("Redis has all levels")?;
         let mut redis = Redis::start_with(servers.redis.clone()).await?;
         let notifying = Redis::start_with(servers.redis).await?;
-        let mut told = vec![stores::describe_redis(&mut redis).await?];
+        let mut descriptions = vec![stores::describe_redis(&mut redis).await?];
         let mut etcd = match level.servers(Store::Etcd, at)? {
             Some(servers) => Some(Etcd::start_with(servers.etcd).await?),
             None => None,
         };
         match &mut etcd {
-            None => told.extend(level.why_without_etcd().map(|why| format!("not on etcd: {why}"))),
+            None => descriptions
+                .extend(level.why_without_etcd().map(|why| format!("not on etcd: {why}"))),
             Some(server) => {
-                told.push(stores::describe_etcd(server).await?);
-                if let Some(why) = level.refused_by(&told[1]) {
-                    told.push(format!("not on etcd: {why}"));
+                descriptions.push(stores::describe_etcd(server).await?);
+                if let Some(why) = level.unsupported_by(&descriptions[1]) {
+                    descriptions.push(format!("not on etcd: {why}"));
                     etcd = None;
                 }
             }
         }
         let notifying = Servers { etcd: None, redis: notifying };
-        Ok(Self { servers: Servers { etcd, redis }, notifying, told })
+        Ok(Self { servers: Servers { etcd, redis }, notifying, descriptions })
     }
 
-    /// Whether an arm takes part at a level. What is in memory is the same at each.
-    fn has(&self, level: Level, arm: Means) -> bool {
+    /// Returns whether an arm takes part at a level. Memory is the same at each.
+    fn has(&self, level: Level, arm: ObserverArm) -> bool {
         match arm {
-            Means::PlainEtcd | Means::OursOnEtcd => self.servers.etcd.is_some(),
-            Means::OursInMemory => level == Level::Nothing,
+            ObserverArm::PlainEtcd | ObserverArm::OursOnEtcd => self.servers.etcd.is_some(),
+            ObserverArm::OursInMemory => level == Level::Nothing,
             _ => true,
         }
     }
 
-    async fn open(&self, arm: Means, round: usize) -> Result<Stage> {
-        let servers = if arm == Means::Keyspace { &self.notifying } else { &self.servers };
+    async fn open(&self, arm: ObserverArm, round: usize) -> Result<OpenArm> {
+        let servers = if arm == ObserverArm::Keyspace { &self.notifying } else { &self.servers };
         let name = format!("pushes-{round}");
-        arm.open(servers, Place { name: &name, load: LOAD, ttl: TTL, is_disturbed: false }).await
+        arm.open(
+            servers,
+            ArmOptions { name: &name, payload_len: PAYLOAD_LEN, ttl: TTL, via_proxy: false },
+        )
+        .await
     }
 }
 
@@ -166,33 +180,33 @@ struct Measured {
     run: Run,
 }
 
-async fn once(stage: Stage, changes: u32) -> Result<Measured> {
-    let Stage { mut writer, observer, diary, way: _way } = stage;
+async fn once(opened: OpenArm, changes: u32) -> Result<Measured> {
+    let OpenArm { mut writer, observer, log, link: _link } = opened;
     let observing = LocalSet::new();
     observing.spawn_local(observer);
-    observing.run_until(push(&mut *writer, &diary, changes)).await
+    observing.run_until(push(&mut *writer, &log, changes)).await
 }
 
-/// Writes each change when it is due, however long the one before took.
-async fn push(writer: &mut dyn Writer, diary: &Diary, changes: u32) -> Result<Measured> {
-    let change = |n: u32| Change::in_turn(n, IDS);
+/// Writes each change when it is due, regardless of how long the previous one took.
+async fn push(writer: &mut dyn Writer, log: &EventLog, changes: u32) -> Result<Measured> {
+    let change = |n: u32| Change::round_robin(n, INSTANCES);
     let mut last = 0;
     let warm_up = async {
-        // A subscriber says nothing when it begins: it follows once it sees what is written.
-        while last < u32::from(IDS) || !sees(diary, last) {
+        // A subscriber does not report when it is ready: it follows once it sees a written change.
+        while last < u32::from(INSTANCES) || !sees(log, last) {
             last += 1;
             writer.write(change(last)).await?;
-            sleep(EVERY).await;
+            sleep(INTERVAL).await;
         }
         anyhow::Ok(())
     };
-    timeout(SEEN_WITHIN, warm_up).await.context("it does not follow")??;
+    timeout(OBSERVE_TIMEOUT, warm_up).await.context("the observer does not follow")??;
     let (mut acknowledged, mut harness, mut due) = (histogram()?, histogram()?, Vec::new());
-    let start = Instant::now() + EVERY;
+    let start = Instant::now() + INTERVAL;
     let mut free = start;
     for n in 0..changes {
         last += 1;
-        let at = start + EVERY * n;
+        let at = start + INTERVAL * n;
         wait_until(at).await;
         harness.record(nanoseconds(free.max(at).elapsed()))?;
         writer.write(change(last)).await?;
@@ -200,15 +214,15 @@ async fn push(writer: &mut dyn Writer, diary: &Diary, changes: u32) -> Result<Me
         acknowledged.record(nanoseconds(free - at))?;
         due.push((change(last), at));
     }
-    let behind = free.saturating_duration_since(start + EVERY * changes);
+    let behind = free.saturating_duration_since(start + INTERVAL * changes);
     let seeing = async {
-        while !sees(diary, last) {
-            sleep(EVERY).await;
+        while !sees(log, last) {
+            sleep(INTERVAL).await;
         }
     };
-    timeout(SEEN_WITHIN, seeing).await.context("it did not see the last change")?;
+    timeout(OBSERVE_TIMEOUT, seeing).await.context("the observer did not see the last change")?;
     let mut seen = histogram()?;
-    for latency in latencies(&due, &diary.changes())? {
+    for latency in latencies(&due, &log.changes())? {
         seen.record(nanoseconds(latency))?;
     }
     let run = Run {
@@ -220,7 +234,7 @@ async fn push(writer: &mut dyn Writer, diary: &Diary, changes: u32) -> Result<Me
     Ok(Measured { seen, run })
 }
 
-/// How long after it was due each change was seen: it, or a later one of the same instance.
+/// Returns how long after it was due each change was seen, or a later one of the same instance.
 fn latencies(due: &[(Change, Instant)], seen: &[(Instant, Change)]) -> Result<Vec<Duration>> {
     let mut of_id: BTreeMap<u8, Vec<(Instant, u32)>> = BTreeMap::new();
     for (at, change) in seen {
@@ -236,18 +250,18 @@ fn latencies(due: &[(Change, Instant)], seen: &[(Instant, Change)]) -> Result<Ve
     due.iter().map(latency).collect()
 }
 
-fn sees(diary: &Diary, value: u32) -> bool {
-    diary.changes().last().is_some_and(|(_, change)| change.value == Some(value))
+fn sees(log: &EventLog, value: u32) -> bool {
+    log.changes().last().is_some_and(|(_, change)| change.value == Some(value))
 }
 
 async fn wait_until(at: Instant) {
-    sleep_until(at - TICKS).await;
+    sleep_until(at - TIMER_SLACK).await;
     while Instant::now() < at {
         yield_now().await;
     }
 }
 
-/// Of nanoseconds, to three digits.
+/// Returns a histogram of nanoseconds with three significant digits.
 fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new(3)?)
 }
@@ -257,9 +271,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl Run {
-    /// Whether the writer kept up with what was due.
+    /// Returns whether the writer kept up with the schedule.
     pub(super) fn kept_up(&self) -> bool {
-        self.behind < microseconds(nanoseconds(EVERY * 5))
+        self.behind < microseconds(nanoseconds(INTERVAL * 5))
     }
 }
 
@@ -279,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_was_overtaken_is_seen_with_the_one_that_overtook_it() {
+    fn a_superseded_change_is_seen_with_its_successor() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let change = |id, value| Change { id, value: Some(value) };

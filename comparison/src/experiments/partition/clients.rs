@@ -1,7 +1,7 @@
-//! Who uses the servers: those who register, those who live, and those who want to know.
+//! The clients of the servers: they register instances, keep them alive, and follow the service.
 
-use super::plain::{Kind, Plain};
-use super::sites::{Site, System};
+use super::deployment::{Deployment, Topology};
+use super::plain::{Kind, PlainRedis};
 use anyhow::Result;
 use async_trait::async_trait;
 use registry_core::{
@@ -23,16 +23,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long who lives is listed without a renewal: longer than a failover takes.
+/// The ttl of an instance: longer than a failover takes.
 pub(super) const TTL: Duration = Duration::from_secs(5);
 
-/// What is registered. Its shard is on the node that is cut off from a Cluster.
+/// The service. In a Redis Cluster its shard is on the node that is partitioned.
 pub(super) const SERVICE: &str = "user.rpc";
 
-/// How instances are kept in the servers.
+/// How clients store instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Means {
+pub(super) enum ClientArm {
     /// A hash.
     Hash,
     /// Keys with a ttl.
@@ -41,30 +41,30 @@ pub(super) enum Means {
     Ours,
 }
 
-/// A client, on one side of a partition.
+/// A client on one side of a partition.
 #[async_trait(?Send)]
 pub(super) trait Client {
-    /// Registers an instance for longer than this lasts, and returns when that is acknowledged.
+    /// Registers an instance that outlives the run, and returns when it is acknowledged.
     async fn register(&self, id: &str) -> Result<()>;
 
-    /// All there are.
+    /// Returns the ids of all instances.
     async fn listed(&self) -> Result<BTreeSet<String>>;
 
-    /// Keeps an instance registered, as who runs it does, for as long as this is polled. It ends only with what
-    /// no patience helps against.
-    async fn keep(&self, id: &str) -> Result<Infallible>;
+    /// Keeps an instance registered, as its own process would, for as long as this is polled. It ends only with a
+    /// permanent error.
+    async fn keep_registered(&self, id: &str) -> Result<Infallible>;
 
-    /// Keeps up to date what who calls the service goes by, for as long as this is polled.
+    /// Keeps `seen` up to date with the ids that a caller of the service sees, for as long as this is polled.
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>);
 }
 
-/// The clients of one means on both sides.
-pub(super) struct Sides {
-    /// With the one that is cut off, and with all when that is healed. None where the means goes only where
-    /// the servers say that they are.
-    pub(super) alone: Option<Rc<dyn Client>>,
-    /// With all others.
-    pub(super) others: Rc<dyn Client>,
+/// The clients of one arm on both sides of the partition.
+pub(super) struct Clients {
+    /// On the side of the isolated server until the partition heals, and then with all servers. `None` where a
+    /// client follows redirects, and so does not use an isolated server.
+    pub(super) minority: Option<Rc<dyn Client>>,
+    /// On the side of all other servers.
+    pub(super) majority: Rc<dyn Client>,
 }
 
 /// A client of the registry.
@@ -73,15 +73,15 @@ struct Ours {
     view: View,
 }
 
-/// A registry that is another one later: that of the servers that one is cut off with, until it is healed.
+/// A registry on the minority side until the partition heals, and on the majority side after that.
 #[derive(Debug)]
-struct Parted {
-    now: Arc<dyn Registry>,
-    later: Arc<dyn Registry>,
-    is_later: Arc<AtomicBool>,
+struct SwitchingRegistry {
+    minority: Arc<dyn Registry>,
+    majority: Arc<dyn Registry>,
+    is_healed: Arc<AtomicBool>,
 }
 
-impl Means {
+impl ClientArm {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Hash => "hash",
@@ -90,50 +90,59 @@ impl Means {
         }
     }
 
-    /// What there is over a system.
-    pub(super) fn over(system: System) -> &'static [Self] {
-        if system == System::Etcd { &[Self::Ours] } else { &[Self::Hash, Self::Keys, Self::Ours] }
+    /// Returns the arms on a topology.
+    pub(super) fn on(topology: Topology) -> &'static [Self] {
+        if topology == Topology::Etcd {
+            &[Self::Ours]
+        } else {
+            &[Self::Hash, Self::Keys, Self::Ours]
+        }
     }
 }
 
-impl Sides {
+impl Clients {
     pub(super) async fn open(
-        means: Means,
-        site: &Site,
+        arm: ClientArm,
+        deployment: &Deployment,
         one: usize,
         is_healed: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        let (alone, others) = (site.alone(one), site.others(one));
-        let kind = match means {
-            Means::Hash => Kind::Hash,
-            Means::Keys => Kind::Keys,
-            Means::Ours => return Self::ours(site, &alone, &others, is_healed).await,
+        let (minority, majority) = (deployment.minority_url(one), deployment.majority_url(one));
+        let kind = match arm {
+            ClientArm::Hash => Kind::Hash,
+            ClientArm::Keys => Kind::Keys,
+            ClientArm::Ours => {
+                return Self::ours(deployment, &minority, &majority, is_healed).await;
+            }
         };
-        let beside = Plain::open(kind, &alone)?.and_later(Arc::clone(is_healed), &others)?;
-        Ok(Self { alone: Some(Rc::new(beside)), others: Rc::new(Plain::open(kind, &others)?) })
+        let minority =
+            PlainRedis::open(kind, &minority)?.switch_to(&majority, Arc::clone(is_healed))?;
+        let majority = PlainRedis::open(kind, &majority)?;
+        Ok(Self { minority: Some(Rc::new(minority)), majority: Rc::new(majority) })
     }
 
     async fn ours(
-        site: &Site,
-        alone: &str,
-        others: &str,
+        deployment: &Deployment,
+        minority: &str,
+        majority: &str,
         is_healed: &Arc<AtomicBool>,
     ) -> Result<Self> {
-        let later = connect(others).await?;
-        let now: Option<Arc<dyn Registry>> = match site {
-            Site::Cluster(_) => None,
-            // A member that was cut off is a member again: nothing changes for its clients.
-            Site::Etcd(_) => Some(connect(alone).await?),
-            Site::Sentinel(_) => {
-                let (now, later) = (connect(alone).await?, Arc::clone(&later));
-                Some(Arc::new(Parted { now, later, is_later: Arc::clone(is_healed) }))
+        let majority = connect(majority).await?;
+        let minority: Option<Arc<dyn Registry>> = match deployment {
+            Deployment::Cluster(_) => None,
+            // A member rejoins after the partition: nothing changes for its clients.
+            Deployment::Etcd(_) => Some(connect(minority).await?),
+            Deployment::Sentinel(_) => {
+                let (minority, majority) = (connect(minority).await?, Arc::clone(&majority));
+                let is_healed = Arc::clone(is_healed);
+                Some(Arc::new(SwitchingRegistry { minority, majority, is_healed }))
             }
         };
-        let alone = match now {
-            Some(now) => Some(Rc::new(Ours::new(now)?) as Rc<dyn Client>),
+        let minority = match minority {
+            Some(registry) => Some(Rc::new(Ours::new(registry)?) as Rc<dyn Client>),
             None => None,
         };
-        Ok(Self { alone, others: Rc::new(Ours::new(later)?) })
+        Ok(Self { minority, majority: Rc::new(Ours::new(majority)?) })
     }
 }
 
@@ -170,14 +179,14 @@ impl Client for Ours {
         Ok(snapshot.instances().ids().map(ToString::to_string).collect())
     }
 
-    async fn keep(&self, id: &str) -> Result<Infallible> {
+    async fn keep_registered(&self, id: &str) -> Result<Infallible> {
         let options = RegistrationOptions {
             ttl: TTL,
             start: Start::InBackground,
             ..RegistrationOptions::default()
         };
         let registry = Arc::clone(&self.registry);
-        let _held = Registration::start(registry, Self::instance(id)?, options).await?;
+        let _registration = Registration::start(registry, Self::instance(id)?, options).await?;
         pending().await
     }
 
@@ -190,14 +199,14 @@ impl Client for Ours {
     }
 }
 
-impl Parted {
+impl SwitchingRegistry {
     fn current(&self) -> &dyn Registry {
-        if self.is_later.load(Ordering::Relaxed) { &*self.later } else { &*self.now }
+        if self.is_healed.load(Ordering::Relaxed) { &*self.majority } else { &*self.minority }
     }
 }
 
 #[async_trait]
-impl Registry for Parted {
+impl Registry for SwitchingRegistry {
     async fn register(&self, instance: &Instance, claim: &Claim) -> core::Result<Lease> {
         self.current().register(instance, claim).await
     }

@@ -1,82 +1,83 @@
-//! *Raft against Sentinel and Cluster*: the one that takes writes is cut off with some of its clients. What of all
-//! that was acknowledged is gone when it is back, and who vanishes meanwhile?
+//! *Raft against Sentinel and Cluster*: the primary or leader is partitioned with some of its clients. Which
+//! acknowledged writes are lost when it rejoins, and which instances are unlisted meanwhile?
 
 mod clients;
+mod deployment;
 mod plain;
-mod sites;
 mod trial;
 
-use self::clients::Means;
-use self::sites::System;
+use self::clients::ClientArm;
+use self::deployment::Topology;
 use self::trial::{LATE, LIVE, Run};
 use super::{Effort, Progress, as_f64, side_by_side};
 use crate::paired::Spread;
 use crate::report::finding::{Axis, Bar, Exhibit, Finding, Line, Lines, Plot, Verdict};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// All rounds of each system, and of each means over it.
-type Runs = BTreeMap<System, Vec<BTreeMap<Means, Run>>>;
+/// All rounds of each topology, and of each arm on it.
+type Runs = BTreeMap<Topology, Vec<BTreeMap<ClientArm, Run>>>;
 
-/// Makes the experiment.
+/// Runs the experiment.
 ///
 /// # Errors
 ///
-/// If a server is missing or fails, or nobody took over from the one that was cut off.
-pub async fn run(at: Where, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
+/// If a server is missing or fails, or no server took over.
+pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let length = Duration::from_secs(if effort.quick { 7 } else { 12 });
-    let once = async |system: System, _| {
-        trial::once(system, &at, length).await.with_context(|| system.name())
+    let once = async |topology: Topology, _| {
+        trial::once(topology, &at, length).await.with_context(|| topology.name())
     };
-    let runs = side_by_side(&System::ALL, effort, progress, once).await?;
+    let runs = side_by_side(&Topology::ALL, effort, progress, once).await?;
     Ok(finding(&runs, length, effort))
 }
 
-/// What the figures say.
+/// Evaluates the figures.
 fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
-    let lost = |system, means| spread(runs, system, means, |run| as_f64(run.lost));
-    let redis = [System::Sentinel, System::SentinelWithReplicas, System::Cluster];
-    let plain = redis.map(|system| lost(system, Means::Hash));
-    let raft = lost(System::Etcd, Means::Ours);
+    let lost = |topology, arm| spread(runs, topology, arm, |run| as_f64(run.lost));
+    let redis = [Topology::Sentinel, Topology::SentinelWithReplicas, Topology::Cluster];
+    let plain = redis.map(|topology| lost(topology, ClientArm::Hash));
+    let raft = lost(Topology::Etcd, ClientArm::Ours);
     let verdict = judge(&plain, raft);
-    let said = redis.iter().zip(plain).map(|(system, lost)| format!("{} {lost}", system.name()));
-    let late = |system, means| {
-        spread(runs, system, means, |run| as_f64(run.late.map_or(0, |late| LATE - late)))
+    let losses =
+        redis.iter().zip(plain).map(|(topology, lost)| format!("{} {lost}", topology.name()));
+    let late = |topology, arm| {
+        spread(runs, topology, arm, |run| as_f64(run.late.map_or(0, |late| LATE - late)))
     };
     Finding {
         name: "partition",
-        claim: "Redis Sentinel and Cluster lose what they acknowledged, and Raft does not",
+        claim: "Redis Sentinel and Cluster lose acknowledged writes, and Raft does not",
         verdict,
         figure: format!(
-            "acknowledged and gone after a partition: {}, etcd {raft}; of {LATE} that began beside the one that was cut off and live, not listed under Sentinel in the end: of a hash {}, of keys with a ttl {}, of the registry {}",
-            said.collect::<Vec<_>>().join(", "),
-            late(System::Sentinel, Means::Hash),
-            late(System::Sentinel, Means::Keys),
-            late(System::Sentinel, Means::Ours),
+            "acknowledged writes lost after a partition: {}, etcd {raft}; of {LATE} live instances that started on the minority side, unlisted under Sentinel at the end: in a hash {}, as keys with a ttl {}, in the registry {}",
+            losses.collect::<Vec<_>>().join(", "),
+            late(Topology::Sentinel, ClientArm::Hash),
+            late(Topology::Sentinel, ClientArm::Keys),
+            late(Topology::Sentinel, ClientArm::Ours),
         ),
         reason: match verdict {
-            Verdict::Confirmed => "In each of the three ways a Redis that was cut off acknowledged what it forgot when it had to follow its successor, in every round; etcd lost nothing. What the registry makes of it stands below: it loses writes with its Redis, and who lives registers again by itself.",
-            Verdict::InPart => "Some of the ways to have Redis stand in for itself lose what they acknowledged, and others do not.",
-            Verdict::Refuted => "In none of the ways was something lost in every round, or etcd lost something, too.",
+            Verdict::Confirmed => "In each of the three Redis topologies, and in every round, a partitioned primary acknowledged writes that it dropped when it became a replica of its successor; etcd lost none. The table below shows the registry: it loses writes with its Redis, and live instances register again on their own.",
+            Verdict::InPart => "Some of the Redis topologies lose acknowledged writes, and others do not.",
+            Verdict::Refuted => "No Redis topology lost writes in every round, or etcd lost writes, too.",
         }
         .to_owned(),
-        exhibits: vec![of_writes(runs), of_the_living(runs)],
+        exhibits: vec![of_writes(runs), of_live_instances(runs)],
         method: vec![
-            format!("The one that takes writes is cut off from all others for {} s: what is sent between them vanishes, and connections stand. Some clients are cut off with it, and reach nobody else until the end; all others do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster), etcd elects after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length.as_secs()),
-            "On both sides a client registers one instance after the other, and gives up one that takes longer than 1 s. Lost is what was acknowledged to either and is not there after the end, when the one that was cut off follows again. A round in which nobody takes over is invalid.".to_owned(),
-            format!("{LIVE} instances live with the others all the time, and {LATE} begin beside the one that is cut off a second later. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry keeps its own (ttl 5 s). Callers are with the others: of plain Redis they read everything each 50 ms, and keep the last answer; of the registry they have a view, which keeps who vanishes because the store was in trouble for a while. That is what callers go by, and not what is in the store. Looked at until {} s after the end.", trial::AFTER.as_secs()),
-            "Plain Redis is used through the sentinel and the cluster client of the `redis` crate. On a Cluster the registry goes where the cluster says that the node is, and so nobody registers with it on the side that is cut off.".to_owned(),
-            "Median of the rounds, with least and most. Verdict: confirmed if plain Redis loses something in each of the three ways in every round, and etcd nothing; in part if in some; else refuted.".to_owned(),
+            format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length.as_secs()),
+            "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. A round without a failover is invalid.".to_owned(),
+            format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the registry they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
+            "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side.".to_owned(),
+            "Median of the rounds, with minimum and maximum. Verdict: confirmed if plain Redis loses writes in each of the three topologies in every round, and etcd none; in part if in some; else refuted.".to_owned(),
         ],
         repeat: super::repeat("partition", effort),
         raw: json!(runs),
     }
 }
 
-/// By what was lost: in each of the ways of Redis, and by etcd.
+/// Judges by the lost writes: in each Redis topology, and in etcd.
 fn judge(redis: &[Spread], raft: Spread) -> Verdict {
     let loses = |lost: &Spread| lost.min > 0.0;
     if raft.max > 0.0 || !redis.iter().any(loses) {
@@ -88,84 +89,86 @@ fn judge(redis: &[Spread], raft: Spread) -> Verdict {
     }
 }
 
-fn spread(runs: &Runs, system: System, means: Means, figure: impl Fn(&Run) -> f64) -> Spread {
-    Spread::of(runs[&system].iter().map(|run| figure(&run[&means])))
+fn spread(runs: &Runs, topology: Topology, arm: ClientArm, figure: impl Fn(&Run) -> f64) -> Spread {
+    Spread::of(runs[&topology].iter().map(|run| figure(&run[&arm])))
 }
 
-/// Each means over each system, in order.
-fn arms() -> impl Iterator<Item = (System, Means)> {
-    let means = |system| Means::over(system).iter().map(move |means| (system, *means));
-    System::ALL.into_iter().flat_map(means)
+/// Returns each arm on each topology, in order.
+fn arms() -> impl Iterator<Item = (Topology, ClientArm)> {
+    let arms = |topology| ClientArm::on(topology).iter().map(move |arm| (topology, *arm));
+    Topology::ALL.into_iter().flat_map(arms)
 }
 
-fn name((system, means): (System, Means)) -> String {
-    format!("{}: {}", system.name(), means.name())
+fn name((topology, arm): (Topology, ClientArm)) -> String {
+    format!("{}: {}", topology.name(), arm.name())
 }
 
 fn of_writes(runs: &Runs) -> Exhibit {
     let head = [
         "",
-        "acknowledged alone",
+        "acknowledged on the minority side",
         "lost",
         "of these from before the cut",
-        "acknowledged to others",
-        "longest silence there, s",
+        "acknowledged on the majority side",
+        "longest unavailability there, s",
     ];
-    let row = |arm: (System, Means)| {
+    let row = |arm: (Topology, ClientArm)| {
         let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure);
-        let nobody = runs[&arm.0].iter().any(|run| run[&arm.1].alone.is_none());
-        let alone = of(|run| as_f64(run.alone.unwrap_or_default()));
+        let no_client = runs[&arm.0].iter().any(|run| run[&arm.1].minority_writes.is_none());
+        let minority = of(|run| as_f64(run.minority_writes.unwrap_or_default()));
         vec![
             name(arm),
-            if nobody { "nobody writes".to_owned() } else { alone.to_string() },
+            if no_client { "no client".to_owned() } else { minority.to_string() },
             of(|run| as_f64(run.lost)).to_string(),
             of(|run| as_f64(run.lost_from_before)).to_string(),
-            of(|run| as_f64(run.others)).to_string(),
-            of(|run| (run.silence * 10.0).round() / 10.0).to_string(),
+            of(|run| as_f64(run.majority_writes)).to_string(),
+            of(|run| (run.unavailability * 10.0).round() / 10.0).to_string(),
         ]
     };
-    let bar = |arm: (System, Means)| {
+    let bar = |arm: (Topology, ClientArm)| {
         let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure).median;
         let before = of(|run| as_f64(run.lost_from_before));
         Bar { name: name(arm), parts: vec![of(|run| as_f64(run.lost)) - before, before] }
     };
-    let plot = Plot::bars(&["acknowledged alone", "before the cut"], arms().map(bar));
-    Exhibit::new("Acknowledged and gone after a partition", plot).with_table(head, arms().map(row))
+    let plot = Plot::bars(&["minority side", "before the cut"], arms().map(bar));
+    Exhibit::new("Acknowledged writes lost after a partition", plot)
+        .with_table(head, arms().map(row))
 }
 
-fn of_the_living(runs: &Runs) -> Exhibit {
+fn of_live_instances(runs: &Runs) -> Exhibit {
     let head = [
         "",
-        "vanished meanwhile",
+        "unlisted meanwhile",
         "for at most, s",
-        "of those that began alone, listed in the end",
+        "started on the minority side, listed at the end",
     ];
-    let row = |arm: (System, Means)| {
+    let row = |arm: (Topology, ClientArm)| {
         let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure);
-        let nobody = runs[&arm.0].iter().any(|run| run[&arm.1].late.is_none());
+        let no_client = runs[&arm.0].iter().any(|run| run[&arm.1].late.is_none());
         let late = of(|run| as_f64(run.late.unwrap_or_default()));
         vec![
             name(arm),
-            format!("{} of {LIVE}", of(|run| as_f64(run.vanished))),
-            of(|run| (run.absence * 10.0).round() / 10.0).to_string(),
-            if nobody { "nobody did".to_owned() } else { format!("{late} of {LATE}") },
+            format!("{} of {LIVE}", of(|run| as_f64(run.unlisted))),
+            of(|run| (run.longest_absence * 10.0).round() / 10.0).to_string(),
+            if no_client { "no client".to_owned() } else { format!("{late} of {LATE}") },
         ]
     };
-    // The first round, since a median of lines is none.
-    let shown = arms().filter(|(system, _)| *system != System::SentinelWithReplicas);
-    let line = |(look, arm): (usize, (System, Means))| {
+    // The first round, since lines have no median.
+    let shown = arms().filter(|(topology, _)| *topology != Topology::SentinelWithReplicas);
+    let line = |(style, arm): (usize, (Topology, ClientArm))| {
         let listed = &runs[&arm.0][0][&arm.1].listed;
         let points = listed.iter().map(|(at, listed)| (*at, as_f64(*listed))).collect();
-        Line { name: name(arm), look, points }
+        Line { name: name(arm), style, points }
     };
     let lines: Vec<Line> = shown.enumerate().map(line).collect();
     let last = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).fold(0.0, f64::max);
     let plot = Plot::Lines(Lines {
-        x: Axis::linear("seconds; cut off at 1", last),
+        x: Axis::linear("seconds; partitioned at 1", last),
         y: Axis::linear("listed", as_f64(LIVE + LATE)),
         lines,
     });
-    let title = format!("How many of the {} that live are listed, in the first round", LIVE + LATE);
+    let title =
+        format!("How many of the {} live instances are listed, in the first round", LIVE + LATE);
     let notes = vec!["without min-replicas 1, whose lines are those of Sentinel".to_owned()];
     Exhibit::new(title, plot).with_notes(notes).with_table(head, arms().map(row))
 }
@@ -175,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_figures_lead_to_another_verdict() {
+    fn the_verdict_follows_from_the_figures() {
         let spread = |min, max| Spread { median: max, min, max };
         let (none, some, at_times) = (spread(0.0, 0.0), spread(3.0, 9.0), spread(0.0, 9.0));
         assert_eq!(judge(&[some, some, some], none), Verdict::Confirmed);

@@ -1,7 +1,7 @@
-//! What people write by hand over a Redis that may fail over, with the clients that the `redis` crate has for it.
+//! What people build by hand on a replicated Redis, with the Sentinel and cluster clients of the `redis` crate.
 
 use super::clients::{Client, TTL};
-use crate::observers::reach::Reach;
+use crate::observers::connection::RedisTarget;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
@@ -17,35 +17,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How long one server may take to be reached, and to answer.
-const STEP_WITHIN: Duration = Duration::from_millis(300);
+/// How long one server may take to connect, and to answer.
+const STEP_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long all of it may take: to look for the right one among several of which one is silent, too.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long a call may take in all: also to find the right server while another one is silent.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often who wants to know reads everything.
-const POLL: Duration = Duration::from_millis(50);
+/// The time between two full reads of a caller.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How instances are kept.
+/// How instances are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// In a hash, once.
+    /// In a hash, written once.
     Hash,
-    /// As keys with a ttl that are set again and again.
+    /// As keys with a ttl that are set periodically.
     Keys,
 }
 
 /// A client of a plain Redis.
-pub(super) struct Plain {
+pub(super) struct PlainRedis {
     kind: Kind,
-    way: Way,
-    /// Where to go once that is so.
-    later: Option<(Arc<AtomicBool>, Way)>,
+    target: Target,
+    /// The target after the partition has healed, with the flag that says so.
+    after_heal: Option<(Arc<AtomicBool>, Target)>,
     connection: RefCell<Option<Connection>>,
 }
 
-enum Way {
-    Reach(Reach),
+enum Target {
+    Redis(RedisTarget),
     Cluster(Box<ClusterClient>),
 }
 
@@ -55,18 +55,19 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
-impl Plain {
-    /// With the servers that a URL names.
+impl PlainRedis {
+    /// Returns a client of the servers that a URL names.
     pub(super) fn open(kind: Kind, url: &str) -> Result<Self> {
-        Ok(Self { kind, way: Way::parse(url)?, later: None, connection: RefCell::default() })
+        let target = Target::parse(url)?;
+        Ok(Self { kind, target, after_heal: None, connection: RefCell::default() })
     }
 
-    /// With others later.
-    pub(super) fn and_later(self, is_later: Arc<AtomicBool>, url: &str) -> Result<Self> {
-        Ok(Self { later: Some((is_later, Way::parse(url)?)), ..self })
+    /// Returns the client with other servers after the partition has healed.
+    pub(super) fn switch_to(self, url: &str, is_healed: Arc<AtomicBool>) -> Result<Self> {
+        Ok(Self { after_heal: Some((is_healed, Target::parse(url)?)), ..self })
     }
 
-    /// A connection that failed is not used again.
+    /// Runs a command. A connection that fails is dropped.
     async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let open = self.connection.borrow_mut().take();
         let answer = async {
@@ -78,33 +79,34 @@ impl Plain {
             *self.connection.borrow_mut() = Some(connection);
             anyhow::Ok(answer)
         };
-        timeout(ANSWER_WITHIN, answer).await.context("no answer")?
+        timeout(RESPONSE_TIMEOUT, answer).await.context("no answer")?
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let later = self.later.as_ref().filter(|(is_later, _)| is_later.load(Ordering::Relaxed));
-        Ok(match later.map_or(&self.way, |(_, way)| way) {
-            Way::Reach(reach) => {
-                let client = reach.client().await?;
-                let hasty = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(STEP_WITHIN))
-                    .set_response_timeout(Some(STEP_WITHIN));
+        let after_heal = self.after_heal.as_ref();
+        let switched = after_heal.filter(|(is_healed, _)| is_healed.load(Ordering::Relaxed));
+        Ok(match switched.map_or(&self.target, |(_, target)| target) {
+            Target::Redis(target) => {
+                let client = target.client().await?;
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(STEP_TIMEOUT))
+                    .set_response_timeout(Some(STEP_TIMEOUT));
                 Connection::Single(
-                    client.get_multiplexed_async_connection_with_config(&hasty).await?,
+                    client.get_multiplexed_async_connection_with_config(&config).await?,
                 )
             }
-            Way::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+            Target::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
         })
     }
 
-    /// Where the registry's shard is, so that both are hit.
+    /// Returns a key in the slot of the registry's shard, so that the fault hits both.
     fn key(id: &str) -> String {
         format!("{{registry/15}}:plain:{id}")
     }
 }
 
 #[async_trait(?Send)]
-impl Client for Plain {
+impl Client for PlainRedis {
     async fn register(&self, id: &str) -> Result<()> {
         let command = match self.kind {
             Kind::Hash => redis::cmd("HSET").arg(Self::key("all")).arg(id).arg("here").to_owned(),
@@ -124,18 +126,18 @@ impl Client for Plain {
         }
     }
 
-    async fn keep(&self, id: &str) -> Result<Infallible> {
+    async fn keep_registered(&self, id: &str) -> Result<Infallible> {
         match self.kind {
             Kind::Hash => {
                 while self.register(id).await.is_err() {
-                    sleep(POLL).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 pending().await
             }
             Kind::Keys => loop {
                 let mut set = redis::cmd("SET");
                 set.arg(Self::key(id)).arg("here").arg("EX").arg(TTL.as_secs());
-                // The next time it may work.
+                // The next renewal may succeed.
                 drop(self.run::<()>(&set).await);
                 sleep(TTL / 3).await;
             },
@@ -144,23 +146,23 @@ impl Client for Plain {
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {
         loop {
-            // Without an answer the last one stands.
+            // Without an answer the caller keeps the last one.
             if let Ok(listed) = self.listed().await {
                 *seen.borrow_mut() = listed;
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-impl Way {
+impl Target {
     fn parse(url: &str) -> Result<Self> {
         let Some(hosts) = url.strip_prefix("redis+cluster://") else {
-            return Ok(Self::Reach(Reach::parse(url)?));
+            return Ok(Self::Redis(RedisTarget::parse(url)?));
         };
         let client = ClusterClient::builder(hosts.split(',').map(|host| format!("redis://{host}")))
-            .connection_timeout(STEP_WITHIN)
-            .response_timeout(STEP_WITHIN);
+            .connection_timeout(STEP_TIMEOUT)
+            .response_timeout(STEP_TIMEOUT);
         Ok(Self::Cluster(Box::new(client.build()?)))
     }
 }

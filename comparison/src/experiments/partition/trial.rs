@@ -1,8 +1,8 @@
-//! One partition: what was acknowledged on both sides of it, and what callers saw.
+//! One partition: which writes were acknowledged on both sides, and which instances callers saw.
 
-use super::clients::{Client, Means, Sides};
-use super::sites::{Site, System};
-use crate::stores::Where;
+use super::clients::{Client, ClientArm, Clients};
+use super::deployment::{Deployment, Topology};
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
@@ -14,69 +14,69 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How many live with the others, all the time.
+/// How many instances live on the majority side all the time.
 pub(super) const LIVE: usize = 10;
 
-/// How many begin to live with the one that is cut off, a second later.
+/// How many instances start on the minority side a second after the partition.
 pub(super) const LATE: usize = 5;
 
-/// How long all is well at first, and how long after the end it is looked at.
+/// How long the run lasts before the partition, and after it.
 const BEFORE: Duration = Duration::from_secs(1);
 pub(super) const AFTER: Duration = Duration::from_secs(5);
 
-/// How long who writes waits between two writes, on each side.
-const EVERY: Duration = Duration::from_millis(10);
+/// The time between two writes, on each side.
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long the other side is without an acknowledgement at least: a second passes until one takes over.
-const NOTICED: Duration = Duration::from_millis(500);
+/// The least time that the majority side is unavailable for writes: a failover takes a second.
+const MIN_UNAVAILABILITY: Duration = Duration::from_millis(500);
 
-/// How long a client waits for a write, with all that it tries, before it makes another one.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+/// How long a client waits for a write, with its own retries, before it gives up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often what callers see is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// The time between two samples of what callers see.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long all may take to be listed, and to be asked for in the end.
-const LISTED_WITHIN: Duration = Duration::from_secs(20);
+/// How long all instances may take to be listed at the start, and the list to be read at the end.
+const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What one means came to in one partition.
+/// The result of one arm in one partition.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Run {
-    /// Writes that began after the cut, acknowledged by the one that was cut off. None where nobody writes to it.
-    pub(super) alone: Option<usize>,
-    /// Of these and of those acknowledged before the cut, how many are gone in the end.
+    /// Writes that began after the cut and were acknowledged on the minority side. `None` where no client writes there.
+    pub(super) minority_writes: Option<usize>,
+    /// Acknowledged writes of both sides that are missing at the end.
     pub(super) lost: usize,
-    /// Of the lost, how many were acknowledged before the cut.
+    /// Of the lost, the writes acknowledged before the cut.
     pub(super) lost_from_before: usize,
-    /// Writes acknowledged to those on the other side, in all.
-    pub(super) others: usize,
-    /// The longest time without an acknowledgement on the other side, in seconds.
-    pub(super) silence: f64,
-    /// Of those who live with the others, how many were at some time not listed there.
-    pub(super) vanished: usize,
-    /// The longest time that one of them was not, in seconds.
-    pub(super) absence: f64,
-    /// Of those who began with the one that was cut off, how many are listed in the end. None where there are none.
+    /// All writes acknowledged on the majority side.
+    pub(super) majority_writes: usize,
+    /// The longest time without an acknowledged write on the majority side, in seconds.
+    pub(super) unavailability: f64,
+    /// Instances on the majority side that were unlisted at some time.
+    pub(super) unlisted: usize,
+    /// The longest time that one of them was unlisted, in seconds.
+    pub(super) longest_absence: f64,
+    /// Instances started on the minority side that are listed at the end. `None` where none starts there.
     pub(super) late: Option<usize>,
-    /// How many of the living are listed on the other side: seconds after the beginning, and how many.
+    /// How many live instances are listed on the majority side: seconds after the start, and the count.
     pub(super) listed: Vec<(f64, usize)>,
 }
 
-/// When something happened.
-struct Clock {
+/// The times of the fault.
+struct Timeline {
     start: Instant,
     cut: Cell<Option<Instant>>,
     healed: Cell<Option<Instant>>,
     is_healed: Arc<AtomicBool>,
 }
 
-/// What is known of one means.
-struct Stand {
-    sides: Sides,
+/// One arm, and the record of its writes and samples.
+struct ArmTrial {
+    clients: Clients,
     seen: RefCell<BTreeSet<String>>,
-    alone: RefCell<Vec<Write>>,
-    others: RefCell<Vec<Write>>,
-    looks: RefCell<Vec<(Instant, BTreeSet<String>)>>,
+    minority: RefCell<Vec<Write>>,
+    majority: RefCell<Vec<Write>>,
+    samples: RefCell<Vec<(Instant, BTreeSet<String>)>>,
 }
 
 /// A write that was acknowledged.
@@ -86,68 +86,69 @@ struct Write {
     id: String,
 }
 
-/// Cuts off the one that takes writes for `length`, and looks at all means over it at once.
+/// Partitions the primary or leader for `length`, under all arms at once.
 pub(super) async fn once(
-    system: System,
-    at: &Where,
+    topology: Topology,
+    at: &StoreOptions,
     length: Duration,
-) -> Result<BTreeMap<Means, Run>> {
-    let mut site = Site::start(system, at).await?;
-    let one = site.first().await?;
+) -> Result<BTreeMap<ClientArm, Run>> {
+    let mut deployment = Deployment::start(topology, at).await?;
+    let one = deployment.primary().await?;
     let is_healed = Arc::new(AtomicBool::new(false));
-    let mut stands = BTreeMap::new();
-    for means in Means::over(system) {
-        let sides = Sides::open(*means, &site, one, &is_healed).await?;
-        stands.insert(*means, Rc::new(Stand::new(sides)));
+    let mut trials = BTreeMap::new();
+    for arm in ClientArm::on(topology) {
+        let clients = Clients::open(*arm, &deployment, one, &is_healed).await?;
+        trials.insert(*arm, Rc::new(ArmTrial::new(clients)));
     }
-    let living = stands
-        .values()
-        .flat_map(|stand| (0..LIVE).map(async |n| stand.sides.others.keep(&live(n)).await));
-    let following = stands.values().map(async |stand| stand.sides.others.follow(&stand.seen).await);
-    let acts = async {
+    let living = trials.values().flat_map(|trial| {
+        (0..LIVE).map(async |n| trial.clients.majority.keep_registered(&live(n)).await)
+    });
+    let following =
+        trials.values().map(async |trial| trial.clients.majority.follow(&trial.seen).await);
+    let scenario = async {
         let all: BTreeSet<String> = (0..LIVE).map(live).collect();
-        for (means, stand) in &stands {
+        for (arm, trial) in &trials {
             let listed = async {
-                while !stand.seen.borrow().is_superset(&all) {
-                    sleep(LOOK).await;
+                while !trial.seen.borrow().is_superset(&all) {
+                    sleep(SAMPLE_INTERVAL).await;
                 }
             };
-            let listed = timeout(LISTED_WITHIN, listed).await;
-            listed.with_context(|| format!("{}: not all are listed at first", means.name()))?;
+            let listed = timeout(LIST_TIMEOUT, listed).await;
+            listed.with_context(|| format!("{}: not all are listed at first", arm.name()))?;
         }
-        let clock = Clock::new(is_healed);
+        let timeline = Timeline::new(is_healed);
         let mut running = Vec::new();
-        for stand in stands.values() {
-            running.push(Box::pin(stand.run(&clock)));
+        for trial in trials.values() {
+            running.push(Box::pin(trial.run(&timeline)));
         }
-        let director = async {
-            sleep_until(clock.start + BEFORE).await;
-            clock.cut.set(Some(Instant::now()));
-            site.cut_off(one).await?;
-            sleep_until(clock.start + BEFORE + length).await;
-            clock.heal();
-            site.heal(one).await?;
+        let faults = async {
+            sleep_until(timeline.start + BEFORE).await;
+            timeline.cut.set(Some(Instant::now()));
+            deployment.isolate(one).await?;
+            sleep_until(timeline.start + BEFORE + length).await;
+            timeline.heal();
+            deployment.heal(one).await?;
             sleep(AFTER).await;
             anyhow::Ok(())
         };
         tokio::select! {
-            outcome = director => outcome?,
+            outcome = faults => outcome?,
             outcome = try_join_all(running) => drop(outcome?),
         }
-        let runs = stands.iter().map(async |(means, stand)| {
-            let run = stand.judge(&clock).await.with_context(|| means.name())?;
-            anyhow::Ok((*means, run))
+        let runs = trials.iter().map(async |(arm, trial)| {
+            let run = trial.evaluate(&timeline).await.with_context(|| arm.name())?;
+            anyhow::Ok((*arm, run))
         });
         anyhow::Ok(try_join_all(runs).await?.into_iter().collect())
     };
     tokio::select! {
-        outcome = acts => outcome,
-        outcome = try_join_all(living) => outcome.map(|_| unreachable!("they live for ever")),
-        _ = join_all(following) => unreachable!("they follow for ever"),
+        outcome = scenario => outcome,
+        outcome = try_join_all(living) => outcome.map(|_| unreachable!("instances are kept registered forever")),
+        _ = join_all(following) => unreachable!("clients follow forever"),
     }
 }
 
-impl Clock {
+impl Timeline {
     fn new(is_healed: Arc<AtomicBool>) -> Self {
         let (cut, healed) = (Cell::default(), Cell::default());
         Self { start: Instant::now(), cut, healed, is_healed }
@@ -159,87 +160,93 @@ impl Clock {
     }
 }
 
-impl Stand {
-    fn new(sides: Sides) -> Self {
+impl ArmTrial {
+    fn new(clients: Clients) -> Self {
         Self {
-            sides,
+            clients,
             seen: RefCell::default(),
-            alone: RefCell::default(),
-            others: RefCell::default(),
-            looks: RefCell::default(),
+            minority: RefCell::default(),
+            majority: RefCell::default(),
+            samples: RefCell::default(),
         }
     }
 
-    /// All that happens, for ever: both sides write, some begin to live, and callers look.
-    async fn run(&self, clock: &Clock) -> Result<()> {
-        let alone = async {
-            let Some(client) = &self.sides.alone else { return };
-            write(&**client, "alone", &self.alone, || clock.healed.get().is_some()).await;
+    /// Runs forever: both sides write, instances start on the minority side, and callers are sampled.
+    async fn run(&self, timeline: &Timeline) -> Result<()> {
+        let minority = async {
+            let Some(client) = &self.clients.minority else { return };
+            write(&**client, "minority", &self.minority, || timeline.healed.get().is_some()).await;
         };
-        let others = write(&*self.sides.others, "others", &self.others, || false);
+        let majority = write(&*self.clients.majority, "majority", &self.majority, || false);
         let late = (0..LATE).map(async |n| {
-            let Some(client) = &self.sides.alone else { return Ok(()) };
-            while clock.cut.get().is_none_or(|cut| cut.elapsed() < Duration::from_secs(1)) {
-                sleep(LOOK).await;
+            let Some(client) = &self.clients.minority else { return Ok(()) };
+            while timeline.cut.get().is_none_or(|cut| cut.elapsed() < Duration::from_secs(1)) {
+                sleep(SAMPLE_INTERVAL).await;
             }
-            client.keep(&late(n)).await.map(drop)
+            client.keep_registered(&late(n)).await.map(drop)
         });
-        let looking = async {
+        let sampling = async {
             loop {
                 let is_alive = |id: &&String| id.starts_with("live-") || id.starts_with("late-");
                 let living = self.seen.borrow().iter().filter(is_alive).cloned().collect();
-                self.looks.borrow_mut().push((Instant::now(), living));
-                sleep(LOOK).await;
+                self.samples.borrow_mut().push((Instant::now(), living));
+                sleep(SAMPLE_INTERVAL).await;
             }
         };
         let writing = async {
-            tokio::join!(alone, others, looking);
+            tokio::join!(minority, majority, sampling);
             Ok(())
         };
         tokio::try_join!(writing, try_join_all(late)).map(drop)
     }
 
-    /// What it came to.
-    async fn judge(&self, clock: &Clock) -> Result<Run> {
+    /// Returns the result.
+    async fn evaluate(&self, timeline: &Timeline) -> Result<Run> {
         let left = async {
             loop {
-                if let Ok(listed) = self.sides.others.listed().await {
+                if let Ok(listed) = self.clients.majority.listed().await {
                     return listed;
                 }
-                sleep(LOOK).await;
+                sleep(SAMPLE_INTERVAL).await;
             }
         };
-        let left = timeout(LISTED_WITHIN, left).await.context("nobody is listed in the end")?;
-        let cut = clock.cut.get().context("nothing was cut")?;
-        let healed = clock.healed.get().context("nothing was healed")?;
-        let (alone, others) = (self.alone.borrow(), self.others.borrow());
-        let is_early = |write: &Write| write.at < cut;
-        ensure!(others.iter().any(is_early), "invalid: nothing was written before the cut");
-        let silence = silence(&others, cut, healed);
-        ensure!(silence > NOTICED, "invalid: the cut was not noticed on the other side");
-        let has_alone = self.sides.alone.is_some();
-        let never = has_alone && !alone.iter().any(is_early);
-        ensure!(!never, "invalid: nothing was written beside the one before it was cut off");
-        let lost = || alone.iter().chain(&*others).filter(|write| !left.contains(&write.id));
-        let (vanished, absence) = absences(&self.looks.borrow());
-        // What callers saw last: nobody renews any more.
-        let looks = self.looks.borrow();
-        let (_, at_the_end) = looks.last().context("nobody looked")?;
+        let left = timeout(LIST_TIMEOUT, left)
+            .await
+            .context("the instances cannot be listed at the end")?;
+        let cut = timeline.cut.get().context("no partition began")?;
+        let healed = timeline.healed.get().context("no partition ended")?;
+        let (minority, majority) = (self.minority.borrow(), self.majority.borrow());
+        let is_before_cut = |write: &Write| write.at < cut;
+        ensure!(majority.iter().any(is_before_cut), "invalid: nothing was written before the cut");
+        let unavailability = unavailability(&majority, cut, healed);
+        ensure!(
+            unavailability > MIN_UNAVAILABILITY,
+            "invalid: the partition had no effect on the majority side"
+        );
+        let has_minority = self.clients.minority.is_some();
+        let never = has_minority && !minority.iter().any(is_before_cut);
+        ensure!(!never, "invalid: nothing was written on the minority side before the cut");
+        let lost = || minority.iter().chain(&*majority).filter(|write| !left.contains(&write.id));
+        let (unlisted, longest_absence) = absences(&self.samples.borrow());
+        // The last sample: by now no instance is renewed any more.
+        let samples = self.samples.borrow();
+        let (_, at_end) = samples.last().context("no sample was taken")?;
         Ok(Run {
-            alone: has_alone.then(|| alone.iter().filter(|write| write.begun >= cut).count()),
+            minority_writes: has_minority
+                .then(|| minority.iter().filter(|write| write.begun >= cut).count()),
             lost: lost().count(),
-            lost_from_before: lost().filter(|write| is_early(write)).count(),
-            others: others.len(),
-            silence: silence.as_secs_f64(),
-            vanished,
-            absence: absence.as_secs_f64(),
-            late: has_alone.then(|| (0..LATE).filter(|n| at_the_end.contains(&late(*n))).count()),
-            listed: steps(clock.start, &looks),
+            lost_from_before: lost().filter(|write| is_before_cut(write)).count(),
+            majority_writes: majority.len(),
+            unavailability: unavailability.as_secs_f64(),
+            unlisted,
+            longest_absence: longest_absence.as_secs_f64(),
+            late: has_minority.then(|| (0..LATE).filter(|n| at_end.contains(&late(*n))).count()),
+            listed: steps(timeline.start, &samples),
         })
     }
 }
 
-/// Writes again and again, each time another one, and notes what is acknowledged.
+/// Registers one instance after another, and records the acknowledged ones.
 async fn write(
     client: &dyn Client,
     name: &str,
@@ -251,16 +258,16 @@ async fn write(
             return;
         }
         let (id, begun) = (format!("{name}-{n}"), Instant::now());
-        // One that failed may have been made all the same: nothing was promised of it.
-        if let Ok(Ok(())) = timeout(WRITTEN_WITHIN, client.register(&id)).await {
+        // A failed write may have taken effect: the store promised nothing.
+        if let Ok(Ok(())) = timeout(WRITE_TIMEOUT, client.register(&id)).await {
             acknowledged.borrow_mut().push(Write { begun, at: Instant::now(), id });
         }
-        sleep(EVERY).await;
+        sleep(WRITE_INTERVAL).await;
     }
 }
 
-/// The longest time from one acknowledgement to the next, between the cut and its end.
-fn silence(acknowledged: &[Write], cut: Instant, healed: Instant) -> Duration {
+/// Returns the longest time between two acknowledgements during the partition.
+fn unavailability(acknowledged: &[Write], cut: Instant, healed: Instant) -> Duration {
     let times = acknowledged.iter().map(|write| write.at).filter(|at| (cut..healed).contains(at));
     let (mut last, mut longest) = (cut, Duration::ZERO);
     for at in times.chain([healed]) {
@@ -270,39 +277,39 @@ fn silence(acknowledged: &[Write], cut: Instant, healed: Instant) -> Duration {
     longest
 }
 
-/// How many are listed, where that changes: seconds after the beginning, and how many.
-fn steps(start: Instant, looks: &[(Instant, BTreeSet<String>)]) -> Vec<(f64, usize)> {
-    let looks = looks.iter().map(|(at, living)| ((*at - start).as_secs_f64(), living.len()));
+/// Returns the number of listed instances at each change: seconds after the start, and the count.
+fn steps(start: Instant, samples: &[(Instant, BTreeSet<String>)]) -> Vec<(f64, usize)> {
+    let samples = samples.iter().map(|(at, living)| ((*at - start).as_secs_f64(), living.len()));
     let (mut steps, mut last) = (Vec::<(f64, usize)>::new(), None);
-    for look in looks {
-        if steps.last().is_none_or(|(_, listed)| *listed != look.1) {
-            steps.extend(last); // up to here it was as before
-            steps.push(look);
+    for sample in samples {
+        if steps.last().is_none_or(|(_, listed)| *listed != sample.1) {
+            steps.extend(last); // the last point of the previous count
+            steps.push(sample);
         }
-        last = Some(look);
+        last = Some(sample);
     }
     steps.extend(last);
     steps
 }
 
-/// How many of those who live with the others were missing at some time, and the longest time that one was.
-fn absences(looks: &[(Instant, BTreeSet<String>)]) -> (usize, Duration) {
-    let (mut vanished, mut longest) = (0, Duration::ZERO);
+/// Returns how many instances of the majority side were unlisted at some time, and the longest such time.
+fn absences(samples: &[(Instant, BTreeSet<String>)]) -> (usize, Duration) {
+    let (mut unlisted, mut longest) = (0, Duration::ZERO);
     for n in 0..LIVE {
         let id = live(n);
         let mut away = None;
         let mut absence = Duration::ZERO;
-        for (at, listed) in looks {
+        for (at, listed) in samples {
             if listed.contains(&id) {
                 away = None;
             } else {
-                absence = absence.max(*at - *away.get_or_insert(*at) + LOOK);
+                absence = absence.max(*at - *away.get_or_insert(*at) + SAMPLE_INTERVAL);
             }
         }
-        vanished += usize::from(absence > Duration::ZERO);
+        unlisted += usize::from(absence > Duration::ZERO);
         longest = longest.max(absence);
     }
-    (vanished, longest)
+    (unlisted, longest)
 }
 
 fn live(n: usize) -> String {
@@ -318,22 +325,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_from_one_acknowledgement_to_the_next() {
+    fn unavailability_is_the_longest_time_between_acknowledgements() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let write = |ms| Write { begun: at(ms), at: at(ms), id: String::new() };
         let acknowledged = [10, 120, 130, 900].map(write);
-        assert_eq!(silence(&acknowledged, at(100), at(1000)), Duration::from_millis(770));
-        assert_eq!(silence(&acknowledged[..1], at(100), at(1000)), Duration::from_millis(900));
+        assert_eq!(unavailability(&acknowledged, at(100), at(1000)), Duration::from_millis(770));
+        assert_eq!(
+            unavailability(&acknowledged[..1], at(100), at(1000)),
+            Duration::from_millis(900)
+        );
     }
 
     #[test]
-    fn a_line_has_points_where_it_turns() {
+    fn a_line_has_points_only_where_the_count_changes() {
         let start = Instant::now();
         let ids = |count| (0..count).map(live).collect::<BTreeSet<_>>();
-        let looks: Vec<_> =
-            (0..).map(|n| start + LOOK * n).zip([3, 3, 3, 5, 5, 5].map(ids)).collect();
-        let steps = steps(start, &looks);
+        let samples: Vec<_> =
+            (0..).map(|n| start + SAMPLE_INTERVAL * n).zip([3, 3, 3, 5, 5, 5].map(ids)).collect();
+        let steps = steps(start, &samples);
         let expected = [(0.0, 3), (0.1, 3), (0.15, 5), (0.25, 5)];
         assert_eq!(steps.len(), expected.len(), "{steps:?}");
         for ((at, listed), (then, expected)) in steps.iter().zip(expected) {
@@ -342,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_listed_is_away_until_it_is() {
+    fn an_absence_lasts_until_the_instance_is_listed_again() {
         let start = Instant::now();
         let all: BTreeSet<String> = (0..LIVE).map(live).collect();
         let mut fewer = all.clone();
         fewer.remove(&live(3));
-        let looks = [all.clone(), fewer.clone(), fewer, all];
-        let looks: Vec<_> = (0..).map(|n| start + LOOK * n).zip(looks).collect();
-        assert_eq!(absences(&looks), (1, LOOK * 2));
-        assert_eq!(absences(&looks[..1]), (0, Duration::ZERO));
+        let samples = [all.clone(), fewer.clone(), fewer, all];
+        let samples: Vec<_> = (0..).map(|n| start + SAMPLE_INTERVAL * n).zip(samples).collect();
+        assert_eq!(absences(&samples), (1, SAMPLE_INTERVAL * 2));
+        assert_eq!(absences(&samples[..1]), (0, Duration::ZERO));
     }
 }

@@ -1,7 +1,7 @@
-//! A server that is killed under writes, and one that is away for longer than its leases last.
+//! A server that crashes under writes, and an outage that is longer than the leases.
 
-use super::servers::{Keeper, Mode, Server};
-use crate::stores::Where;
+use super::servers::{Client, Mode, Server};
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::future::pending;
@@ -9,85 +9,88 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// How long a lease lasts that an outage is to outlast. etcd grants no less than 2 s.
-pub(super) const SHORT: Duration = Duration::from_secs(3);
+/// The ttl of the leases, shorter than the outage. etcd grants at least 2 s.
+pub(super) const LEASE_TTL: Duration = Duration::from_secs(3);
 
-/// How long the outage is.
+/// The length of the outage.
 pub(super) const OUTAGE: Duration = Duration::from_secs(5);
 
-/// How many instances are there when it begins.
+/// How many instances are registered when the outage begins.
 pub(super) const INSTANCES: usize = 50;
 
-/// How long a server may take to come back and answer.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// How long a server may take to restart and answer.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// So few acknowledged writes say nothing. A disk that is busy takes longer for more than it is given.
-const FEW: usize = 10;
+/// The fewest acknowledged writes that make a round valid. A busy disk gets more time for them.
+const MIN_ACKNOWLEDGED: usize = 10;
 
-/// What became of what a killed server had acknowledged.
+/// The acknowledged writes that a crash lost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Killed {
-    /// Registrations that were acknowledged before the server was killed.
+pub(super) struct CrashLoss {
+    /// Registrations that were acknowledged before the crash.
     pub(super) acknowledged: usize,
-    /// Of these, those that are not there when it is back.
+    /// Of these, the registrations that are missing after the restart.
     pub(super) lost: usize,
 }
 
-/// What became of those who lived before an outage.
+/// The instances that survived an outage.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Outage {
-    /// Instances that were there when an outage began that outlasted their leases.
-    pub(super) there: usize,
-    /// Of these, those that are listed after it, before anybody renewed.
+    /// Instances that were registered when the outage began.
+    pub(super) registered: usize,
+    /// Of these, the instances that are listed after the outage, before any renewal.
     pub(super) listed: usize,
 }
 
-/// Kills a server under writes that go on for so long before, and starts it again.
-pub(super) async fn kill(mode: Mode, at: &Where, after: Duration) -> Result<Killed> {
+/// Crashes a server under writes, so long after they began, and restarts it.
+pub(super) async fn crash(mode: Mode, at: &StoreOptions, after: Duration) -> Result<CrashLoss> {
     let mut server = Server::start(mode, at).await?;
-    let keeper = server.keeper(mode).await?;
-    let acknowledged = killed_under_writes(&mut server, &keeper, after).await?;
+    let client = server.client(mode).await?;
+    let acknowledged = crash_under_writes(&mut server, &client, after).await?;
     server.process()?.restart().await?;
-    let left = back(&server, mode).await?;
+    let left = list_after_restart(&server, mode).await?;
     let lost = (0..acknowledged).filter(|id| !left.contains(id)).count();
-    Ok(Killed { acknowledged, lost })
+    Ok(CrashLoss { acknowledged, lost })
 }
 
-/// Kills a server, and starts it again when all leases are over.
-pub(super) async fn outlast(mode: Mode, at: &Where) -> Result<Outage> {
+/// Kills a server, and restarts it after all leases have expired.
+pub(super) async fn survive_outage(mode: Mode, at: &StoreOptions) -> Result<Outage> {
     let mut server = Server::start(mode, at).await?;
-    let keeper = server.keeper(mode).await?;
+    let client = server.client(mode).await?;
     for id in 0..INSTANCES {
-        keeper.register(id, SHORT).await?;
+        client.register(id, LEASE_TTL).await?;
     }
-    let there = keeper.listed().await?.len();
-    ensure!(there == INSTANCES, "invalid: only {there} were there when the outage began");
-    if mode == Mode::RedisAsItComes {
-        // What is not on disk is lost, which is shown already.
+    let registered = client.listed().await?.len();
+    ensure!(
+        registered == INSTANCES,
+        "invalid: only {registered} were registered before the outage"
+    );
+    if mode == Mode::RedisDefault {
+        // Otherwise it loses everything that is not on disk, which the crash has already shown.
         if let Server::Redis(redis) = &server {
-            let client = redis::Client::open(redis.url())?;
-            let mut operator = client.get_multiplexed_async_connection().await?;
+            let redis = redis::Client::open(redis.url())?;
+            let mut operator = redis.get_multiplexed_async_connection().await?;
             redis::cmd("SAVE").exec_async(&mut operator).await?;
         }
     }
     server.process()?.kill()?;
     sleep(OUTAGE).await;
     server.process()?.restart().await?;
-    Ok(Outage { there, listed: back(&server, mode).await?.len() })
+    Ok(Outage { registered, listed: list_after_restart(&server, mode).await?.len() })
 }
 
-/// Registers one instance after the other, and kills the server meanwhile. How many it acknowledged.
-async fn killed_under_writes(
+/// Registers one instance after the other, and kills the server meanwhile. Returns how many it acknowledged.
+async fn crash_under_writes(
     server: &mut Server,
-    keeper: &Keeper,
+    client: &Client,
     length: Duration,
 ) -> Result<usize> {
     let (end, enough, mut acknowledged) = (Instant::now() + length, Notify::new(), 0);
     let writes = async {
-        // The first that fails is the end: whether it was made nobody knows.
-        while keeper.register(acknowledged, crate::arms::TTL).await.is_ok() {
+        // The first failure ends the writes: whether it took effect is unknown.
+        while client.register(acknowledged, crate::arms::TTL).await.is_ok() {
             acknowledged += 1;
-            if acknowledged > FEW {
+            if acknowledged > MIN_ACKNOWLEDGED {
                 enough.notify_one();
             }
         }
@@ -103,21 +106,24 @@ async fn killed_under_writes(
         outcome = operator => outcome?,
     }
     ensure!(server.process()?.pid().is_none(), "invalid: the server was not killed");
-    ensure!(acknowledged > FEW, "invalid: only {acknowledged} writes were acknowledged");
+    ensure!(
+        acknowledged > MIN_ACKNOWLEDGED,
+        "invalid: only {acknowledged} writes were acknowledged"
+    );
     Ok(acknowledged)
 }
 
-/// What a server that is back lists, to who comes anew.
-async fn back(server: &Server, mode: Mode) -> Result<Vec<usize>> {
+/// Returns the instances that a new client of a restarted server lists.
+async fn list_after_restart(server: &Server, mode: Mode) -> Result<Vec<usize>> {
     let listed = async {
         loop {
-            if let Ok(keeper) = server.keeper(mode).await
-                && let Ok(listed) = keeper.listed().await
+            if let Ok(client) = server.client(mode).await
+                && let Ok(listed) = client.listed().await
             {
                 return listed;
             }
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(BACK_WITHIN, listed).await.context("it did not come back")
+    timeout(RESTART_TIMEOUT, listed).await.context("the server did not restart")
 }

@@ -1,7 +1,7 @@
-//! The servers that are to survive, and who uses them.
+//! The servers that crash, and their clients.
 
 use crate::levels::Level;
-use crate::stores::{Store, Where};
+use crate::stores::{Store, StoreOptions};
 use anyhow::{Context, Result};
 use registry_core::{Claim, Instance, InstanceId, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
@@ -11,37 +11,37 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A store with what it does to survive.
+/// A store with its persistence settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
-    /// The registry on a Redis as it comes: no append-only file, a snapshot now and then.
-    RedisAsItComes,
-    /// With an append-only file, synced each second.
+    /// The registry on a Redis with default settings: no append-only file, periodic snapshots.
+    RedisDefault,
+    /// The registry on a Redis with an append-only file, synced every second.
     RedisEverySecond,
-    /// With an append-only file, synced before each answer.
+    /// The registry on a Redis with an append-only file, synced before each response.
     RedisAlways,
-    /// Plain keys with a ttl on the latter.
+    /// Plain keys with a ttl, on a Redis as for `RedisAlways`.
     PlainKeys,
     /// The registry on etcd.
     Etcd,
 }
 
-/// A server of this round.
+/// The server of a round.
 pub(super) enum Server {
     Etcd(Etcd),
     Redis(Redis),
 }
 
-/// How instances are held in it.
-pub(super) enum Keeper {
+/// A client of the server.
+pub(super) enum Client {
     Registry(Arc<dyn Registry>, ServiceName),
     Keys(redis::aio::MultiplexedConnection),
 }
 
 impl Mode {
     pub(super) const ALL: [Self; 5] = [
-        Self::RedisAsItComes,
+        Self::RedisDefault,
         Self::RedisEverySecond,
         Self::RedisAlways,
         Self::PlainKeys,
@@ -50,7 +50,7 @@ impl Mode {
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::RedisAsItComes => "registry on Redis, as it comes",
+            Self::RedisDefault => "registry on Redis, default settings",
             Self::RedisEverySecond => "registry on Redis, AOF everysec",
             Self::RedisAlways => "registry on Redis, AOF always",
             Self::PlainKeys => "plain keys with a ttl, AOF always",
@@ -58,32 +58,31 @@ impl Mode {
         }
     }
 
-    /// How many writes a registration is, each of which has to be on disk: etcd grants the lease first.
+    /// Returns how many writes to disk a registration takes: etcd grants the lease first.
     pub(super) fn writes(self) -> usize {
         if self == Self::Etcd { 2 } else { 1 }
     }
 
-    /// Where the server is found, and what it is told.
-    fn servers(self, at: &Where) -> Result<Where> {
-        let on = |level: Level, store| {
-            level.servers(store, at)?.context("each store can be told to survive")
-        };
+    /// Returns the options of the server.
+    fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
+        let on =
+            |level: Level, store| level.servers(store, at)?.context("each store has this level");
         match self {
             Self::RedisEverySecond => on(Level::WithinASecond, Store::Redis),
             Self::RedisAlways | Self::PlainKeys => on(Level::OnDisk, Store::Redis),
             Self::Etcd => on(Level::OnDisk, Store::Etcd),
-            Self::RedisAsItComes => {
-                // What redis.conf comes with.
+            Self::RedisDefault => {
+                // The default of redis.conf.
                 let arguments = ["--save", "3600 1 300 100 60 10000"].map(str::to_owned).to_vec();
                 let redis = ServerOptions { url: None, arguments, ..at.redis.clone() };
-                Ok(Where { redis, ..at.clone() })
+                Ok(StoreOptions { redis, ..at.clone() })
             }
         }
     }
 }
 
 impl Server {
-    pub(super) async fn start(mode: Mode, at: &Where) -> Result<Self> {
+    pub(super) async fn start(mode: Mode, at: &StoreOptions) -> Result<Self> {
         let servers = mode.servers(at)?;
         Ok(match mode {
             Mode::Etcd => Self::Etcd(Etcd::start_with(servers.etcd).await?),
@@ -91,20 +90,20 @@ impl Server {
         })
     }
 
-    pub(super) async fn keeper(&self, mode: Mode) -> Result<Keeper> {
+    pub(super) async fn client(&self, mode: Mode) -> Result<Client> {
         let service = ServiceName::new("persistence")?;
         Ok(match self {
             Self::Etcd(etcd) => {
                 let registry = EtcdRegistry::connect(&etcd.url().parse()?).await?;
-                Keeper::Registry(Arc::new(registry), service)
+                Client::Registry(Arc::new(registry), service)
             }
             Self::Redis(redis) if mode == Mode::PlainKeys => {
-                let client = redis::Client::open(redis.url())?;
-                Keeper::Keys(client.get_multiplexed_async_connection().await?)
+                let redis = redis::Client::open(redis.url())?;
+                Client::Keys(redis.get_multiplexed_async_connection().await?)
             }
             Self::Redis(redis) => {
                 let registry = RedisRegistry::connect(&redis.url().parse()?).await?;
-                Keeper::Registry(Arc::new(registry), service)
+                Client::Registry(Arc::new(registry), service)
             }
         })
     }
@@ -117,7 +116,7 @@ impl Server {
     }
 }
 
-impl Keeper {
+impl Client {
     pub(super) async fn register(&self, id: usize, ttl: Duration) -> Result<()> {
         match self {
             Self::Registry(registry, service) => {

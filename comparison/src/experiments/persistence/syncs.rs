@@ -1,9 +1,9 @@
-//! Whether what is acknowledged is on disk: what a server asks of the kernel, as strace shows it.
+//! Whether an acknowledged write is on disk: the sync calls of a server, traced by strace.
 //!
-//! A kill does not tell: what a server gave to the kernel outlives it, and not a failure of power.
+//! A kill does not show that: writes to the kernel survive the process, but not a power failure.
 
 use super::servers::{Mode, Server};
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -14,49 +14,49 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{sleep, timeout};
 
-/// How many registrations are looked at.
+/// How many registrations are traced.
 const REGISTRATIONS: usize = 200;
 
-/// How long strace may take to begin and to end.
-const TRACED_WITHIN: Duration = Duration::from_secs(10);
+/// How long strace may take to start and to stop.
+const STRACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one registration may take under it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long one registration may take under strace.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was acknowledged, one after the other.
+/// The result of tracing registrations, one after the other.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Synced {
     /// Registrations that were acknowledged.
     pub(super) acknowledged: usize,
-    /// Of these, those that the server did not have on disk by then.
+    /// Of these, the registrations that were not synced to disk by then.
     pub(super) unsynced: usize,
 }
 
-/// From when to when something went on, in seconds since 1970.
+/// The start and the end of a call, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Span {
     start: f64,
     end: f64,
 }
 
-/// An strace that looks at a server.
+/// A running strace of a server.
 struct Trace(Child);
 
-/// Registers one instance after the other, and looks what the server syncs meanwhile.
-pub(super) async fn look(mode: Mode, at: &Where) -> Result<Synced> {
+/// Registers one instance after the other, and traces the syncs of the server meanwhile.
+pub(super) async fn trace(mode: Mode, at: &StoreOptions) -> Result<Synced> {
     let mut server = Server::start(mode, at).await?;
-    let keeper = server.keeper(mode).await?;
-    keeper.register(REGISTRATIONS, crate::arms::TTL).await?; // the first one makes more than itself
+    let client = server.client(mode).await?;
+    client.register(REGISTRATIONS, crate::arms::TTL).await?; // the first one also creates other keys
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("syncs");
-    let trace = Trace::of(server.process()?.pid().context("the server runs")?, &log).await?;
+    let strace = Trace::start(server.process()?.pid().context("the server runs")?, &log).await?;
     let mut calls = Vec::new();
     for id in 0..REGISTRATIONS {
         let start = now()?;
-        timeout(ANSWER_WITHIN, keeper.register(id, crate::arms::TTL)).await??;
+        timeout(RESPONSE_TIMEOUT, client.register(id, crate::arms::TTL)).await??;
         calls.push(Span { start, end: now()? });
     }
-    trace.end().await?;
+    strace.stop().await?;
     let syncs = syncs(&fs::read_to_string(log)?)?;
     let is_synced = |call: &&Span| {
         let within = |sync: &&Span| call.start <= sync.start && sync.end <= call.end;
@@ -67,8 +67,8 @@ pub(super) async fn look(mode: Mode, at: &Where) -> Result<Synced> {
 }
 
 impl Trace {
-    /// Returns when it looks at all threads there are. It follows those that come.
-    async fn of(server: u32, log: &Path) -> Result<Self> {
+    /// Starts strace, and returns when it traces all threads. New threads are traced, too.
+    async fn start(server: u32, log: &Path) -> Result<Self> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-y", "-ttt", "-T", "-e", "trace=fsync,fdatasync", "-o"]).arg(log);
         strace.args(["-p", &server.to_string()]);
@@ -79,19 +79,19 @@ impl Trace {
             while !is_traced(server)? {
                 if let Some(status) = trace.0.try_wait()? {
                     bail!(
-                        "strace may not look at a server of ours ({status}): be root, or set kernel.yama.ptrace_scope to 0"
+                        "strace may not trace the server ({status}): be root, or set kernel.yama.ptrace_scope to 0"
                     );
                 }
                 sleep(Duration::from_millis(5)).await;
             }
             Ok(())
         };
-        timeout(TRACED_WITHIN, tracing).await.context("strace did not begin")??;
+        timeout(STRACE_TIMEOUT, tracing).await.context("strace did not start")??;
         Ok(trace)
     }
 
-    /// Ends it. Then all that it saw is in its log.
-    async fn end(mut self) -> Result<()> {
+    /// Stops strace. Its log is complete then.
+    async fn stop(mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.0), Signal::TERM)?;
         let ending = async {
             while self.0.try_wait()?.is_none() {
@@ -99,18 +99,18 @@ impl Trace {
             }
             anyhow::Ok(())
         };
-        timeout(TRACED_WITHIN, ending).await.context("strace did not end")?
+        timeout(STRACE_TIMEOUT, ending).await.context("strace did not stop")?
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // It has ended already, unless something failed; a server goes on without it.
+        // It has stopped already, unless something failed; the server continues without it.
         drop(self.0.kill().and_then(|()| self.0.wait()));
     }
 }
 
-/// Whether all threads of a process are looked at.
+/// Returns whether all threads of a process are traced.
 fn is_traced(process: u32) -> Result<bool> {
     let mut all = true;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -121,7 +121,7 @@ fn is_traced(process: u32) -> Result<bool> {
     Ok(all)
 }
 
-/// When the log of a server was synced, by the lines of strace: a thread, a time, a call.
+/// Parses the syncs of the server's log from the lines of strace: a thread, a time, a call.
 ///
 /// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal>) = 0 <0.0003>`, or in two lines where threads take turns:
 /// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal> <unfinished ...>`, and
@@ -133,7 +133,7 @@ fn syncs(lines: &str) -> Result<Vec<Span>> {
         let (thread, rest) = line.trim_start().split_once(' ').with_context(unknown)?;
         let (at, call) = rest.trim_start().split_once(' ').with_context(unknown)?;
         let at: f64 = at.parse().with_context(unknown)?;
-        // What else is synced is no promise: etcd's own database follows its log.
+        // Other syncs promise nothing: etcd's database follows its log.
         let is_log = call.contains("/wal/") || call.contains(".aof");
         if call.contains(" resumed>") {
             let start = begun.remove(thread);
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sync_of_the_log_is_told_from_others_and_put_together_from_its_two_lines() {
+    fn only_syncs_of_the_log_count_also_when_strace_splits_their_line() {
         let lines = "\
               7     100.5 fdatasync(5</d/member/wal/0.wal>) = 0 <0.25>\n\
             8 101.0 fdatasync(6</d/member/snap/db> <unfinished ...>\n\
@@ -173,6 +173,6 @@ mod tests {
             8 105.0 +++ exited with 0 +++\n";
         let span = |start, end| Span { start, end };
         assert_eq!(syncs(lines).unwrap(), [span(100.5, 100.75), span(101.5, 102.5)]);
-        assert!(syncs("strace: out of memory").is_err(), "not passed over");
+        assert!(syncs("strace: out of memory").is_err(), "an unknown line is an error");
     }
 }

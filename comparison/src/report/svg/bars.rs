@@ -1,7 +1,7 @@
 //! Bars that lie, since their names are long.
 
 use super::super::finding::{Bar, Bars};
-use super::super::html::Plain;
+use super::super::html::Escaped;
 use super::{WIDTH, as_f64};
 use std::fmt::{self, Formatter};
 
@@ -15,12 +15,12 @@ const NUMBER: f64 = 70.0;
 pub(super) fn draw(f: &mut Formatter<'_>, title: &str, Bars { parts, bars }: &Bars) -> fmt::Result {
     let most = bars.iter().map(length).fold(0.0, f64::max);
     let unit = if most > 0.0 { (WIDTH - NAMES - NUMBER) / most } else { 0.0 };
-    let (height, title) = (TOP + LINE * as_f64(bars.len()), Plain(title));
+    let (height, title) = (TOP + LINE * as_f64(bars.len()), Escaped(title));
     writeln!(f, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
     let mut x = NAMES;
     for (n, part) in parts.iter().enumerate() {
         writeln!(f, "<rect class=\"part{n}\" x=\"{x}\" y=\"6\" width=\"12\" height=\"12\"/>")?;
-        writeln!(f, "<text x=\"{}\" y=\"16\">{}</text>", x + 18.0, Plain(part))?;
+        writeln!(f, "<text x=\"{}\" y=\"16\">{}</text>", x + 18.0, Escaped(part))?;
         x += 180.0;
     }
     for (n, bar) in bars.iter().enumerate() {
@@ -31,7 +31,7 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, Bars { parts, bars }: &Ba
 
 fn draw_bar(f: &mut Formatter<'_>, bar: &Bar, y: f64, unit: f64) -> fmt::Result {
     let (middle, top, height) = (y + 17.0, y + 3.0, LINE - 8.0);
-    let (name, end) = (Plain(&bar.name), NAMES - 10.0);
+    let (name, end) = (Escaped(&bar.name), NAMES - 10.0);
     writeln!(f, "<text class=\"name\" x=\"{end}\" y=\"{middle}\">{name}</text>")?;
     let mut x = NAMES;
     for (n, part) in bar.parts.iter().enumerate().filter(|(_, part)| **part > 0.0) {
@@ -54,7 +54,7 @@ mod tests {
     use super::super::Figure;
 
     #[test]
-    fn a_bar_is_as_long_as_its_figure() {
+    fn the_length_of_a_bar_is_proportional_to_its_value() {
         let sample = sample(Verdict::Confirmed);
         let plot = &sample.findings[0].exhibits[0].plot;
         let plot = Figure { title: "Missed", plot }.to_string();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_of_nothing_have_no_length() {
+    fn bars_of_zeros_have_no_length() {
         let mut plot = sample(Verdict::Confirmed).findings[0].exhibits[0].plot.clone();
         let Plot::Bars(bars) = &mut plot else { panic!("{plot:?}") };
         bars.bars.remove(0);

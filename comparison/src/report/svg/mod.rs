@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Formatter};
 
 const WIDTH: f64 = 720.0;
 
-/// A plot, and what a reader is told who cannot see it.
+/// A plot, with its title as the text alternative.
 pub(super) struct Figure<'a> {
     pub(super) title: &'a str,
     pub(super) plot: &'a Plot,

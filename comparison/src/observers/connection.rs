@@ -1,4 +1,4 @@
-//! How a Redis is reached that is used as it is.
+//! Connections of the raw client to a Redis.
 
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
@@ -8,38 +8,38 @@ use registry_testbed::servers::RedisSentinel;
 use std::time::Duration;
 
 /// How long a server may take to answer a writer. Some are kept busy on purpose.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where it is found.
+/// Where a Redis is found.
 #[derive(Clone, Debug)]
-pub(crate) enum Reach {
-    /// Where it is.
-    Straight(Box<Client>),
-    /// Where these sentinels say that the primary is.
-    Sentinels(Vec<String>),
+pub(crate) enum RedisTarget {
+    /// At a fixed address.
+    Direct(Box<Client>),
+    /// At the address of the primary that these sentinels name.
+    Sentinel(Vec<String>),
 }
 
-/// A connection that is made anew after a failure.
-pub(super) struct Line {
-    reach: Reach,
+/// A connection that is replaced after a failure.
+pub(super) struct RedisConnection {
+    target: RedisTarget,
     open: Option<MultiplexedConnection>,
 }
 
-impl Reach {
-    /// By a URL, `redis://` or `redis+sentinel://`.
+impl RedisTarget {
+    /// Parses a URL, `redis://` or `redis+sentinel://`.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let Some(rest) = url.strip_prefix("redis+sentinel://") else {
-            return Ok(Self::Straight(Box::new(Client::open(url)?)));
+            return Ok(Self::Direct(Box::new(Client::open(url)?)));
         };
         let (hosts, _name) = rest.split_once('/').context("a primary has a name")?;
-        Ok(Self::Sentinels(hosts.split(',').map(|host| format!("redis://{host}")).collect()))
+        Ok(Self::Sentinel(hosts.split(',').map(|host| format!("redis://{host}")).collect()))
     }
 
-    /// A client of the server that it is now.
+    /// Returns a client of the current server.
     pub(crate) async fn client(&self) -> Result<Client> {
         Ok(match self {
-            Self::Straight(client) => Client::clone(client),
-            Self::Sentinels(urls) => {
+            Self::Direct(client) => Client::clone(client),
+            Self::Sentinel(urls) => {
                 let (urls, name) = (urls.clone(), RedisSentinel::NAME.to_owned());
                 let primary = SentinelServerType::Master;
                 SentinelClient::build(urls, name, None, primary)?.async_get_client().await?
@@ -47,23 +47,23 @@ impl Reach {
         })
     }
 
-    /// A connection that waits for its answers.
-    async fn patient(&self) -> Result<MultiplexedConnection> {
-        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));
+    /// Opens a connection with a response timeout for writers.
+    async fn connect(&self) -> Result<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
         let client = self.client().await?;
-        Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }
 
-impl Line {
-    pub(super) fn new(reach: Reach) -> Self {
-        Self { reach, open: None }
+impl RedisConnection {
+    pub(super) fn new(target: RedisTarget) -> Self {
+        Self { target, open: None }
     }
 
     pub(super) async fn run(&mut self, pipe: &Pipeline) -> Result<()> {
         let mut connection = match self.open.take() {
             Some(connection) => connection,
-            None => self.reach.patient().await?,
+            None => self.target.connect().await?,
         };
         pipe.exec_async(&mut connection).await?;
         self.open = Some(connection);

@@ -1,6 +1,6 @@
-//! Work that ends with an event in the consumer's hand.
+//! Workloads that end with an event at the consumer.
 
-use super::{Names, Timed, deregister};
+use super::{RequestGenerator, Timed, deregister};
 use crate::arms::Arm;
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
@@ -12,35 +12,35 @@ use tokio::time::Instant;
 
 pub(super) struct RegisterToWatch<A: Arm> {
     arm: A,
-    names: Names,
+    generator: RequestGenerator,
     watch: A::Watch,
 }
 
 impl<A: Arm> RegisterToWatch<A> {
-    pub(super) async fn prepare(arm: A, names: Names) -> Result<Self> {
-        let mark = arm.mark(&names.service).await?;
-        let watch = arm.watch(&names.service, &mark).await?;
-        Ok(Self { arm, names, watch })
+    pub(super) async fn prepare(arm: A, generator: RequestGenerator) -> Result<Self> {
+        let cursor = arm.cursor(&generator.service).await?;
+        let watch = arm.watch(&generator.service, &cursor).await?;
+        Ok(Self { arm, generator, watch })
     }
 
     /// Registers one instance and withdraws it. How long it took from before the call to the event in
     /// hand: one process, one clock. (From the *answer* of the call on it would often be nothing, since
     /// the event may come first.)
     async fn once(&mut self) -> Result<Duration> {
-        let Self { arm, names, watch } = self;
-        let request = names.request()?;
+        let Self { arm, generator, watch } = self;
+        let request = generator.request()?;
         let put = Change::Put(request.instance.clone());
-        let (held, elapsed) = {
+        let (lease, elapsed) = {
             let mut seen = pin!(until(arm, watch, &put));
             // The consumer waits already when the clock starts. A blocking read is a request: it goes
             // out now, and has arrived when a load on the other connection is answered.
             ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
-            arm.load(&names.service).await?;
+            arm.load(&generator.service).await?;
             let start = Instant::now();
             let seen = async { seen.await.map(|()| start.elapsed()) };
             future::try_join(arm.register(&request), seen).await?
         };
-        arm.deregister(held).await?;
+        arm.deregister(lease).await?;
         until(arm, watch, &Change::Delete(request.instance.id().clone())).await?;
         Ok(elapsed)
     }
@@ -74,20 +74,24 @@ impl<A: Arm> Timed for RegisterToWatch<A> {
 
 pub(super) struct Resume<A: Arm> {
     arm: A,
-    names: Names,
-    mark: A::Mark,
-    held: Vec<A::Held>,
+    generator: RequestGenerator,
+    cursor: A::Cursor,
+    leases: Vec<A::Lease>,
     /// A process that resumes one watch mostly has others: what they share is there already.
     _other: A::Watch,
 }
 
 impl<A: Arm> Resume<A> {
-    pub(super) async fn prepare(arm: A, mut names: Names, count: usize) -> Result<Self> {
-        let mark = arm.mark(&names.service).await?;
-        let held = names.register(&arm, count).await?;
-        let now = arm.mark(&names.service).await?;
-        let other = arm.watch(&names.service, &now).await?;
-        Ok(Self { arm, names, mark, held, _other: other })
+    pub(super) async fn prepare(
+        arm: A,
+        mut generator: RequestGenerator,
+        count: usize,
+    ) -> Result<Self> {
+        let cursor = arm.cursor(&generator.service).await?;
+        let leases = generator.register(&arm, count).await?;
+        let now = arm.cursor(&generator.service).await?;
+        let other = arm.watch(&generator.service, &now).await?;
+        Ok(Self { arm, generator, cursor, leases, _other: other })
     }
 }
 
@@ -97,41 +101,45 @@ impl<A: Arm> Timed for Resume<A> {
         let mut total = Duration::ZERO;
         for _ in 0..n {
             let start = Instant::now();
-            let mut watch = self.arm.watch(&self.names.service, &self.mark).await?;
+            let mut watch = self.arm.watch(&self.generator.service, &self.cursor).await?;
             let mut read = 0;
-            while read < self.held.len() {
+            while read < self.leases.len() {
                 read += self.arm.next(&mut watch).await?.len();
             }
             total += start.elapsed();
-            ensure!(read == self.held.len(), "resumed {read} changes of {}", self.held.len());
+            ensure!(read == self.leases.len(), "resumed {read} changes of {}", self.leases.len());
         }
         Ok(total)
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {
-        deregister(&self.arm, self.held).await
+        deregister(&self.arm, self.leases).await
     }
 }
 
 pub(super) struct Resync<A: Arm> {
     arm: A,
-    names: Names,
-    /// From before the history begins.
-    forgotten: A::Mark,
-    held: Vec<A::Held>,
+    generator: RequestGenerator,
+    /// A cursor from before the history begins.
+    compacted: A::Cursor,
+    leases: Vec<A::Lease>,
     /// As in [`Resume`].
     _other: A::Watch,
 }
 
 impl<A: Arm> Resync<A> {
-    pub(super) async fn prepare(arm: A, mut names: Names, count: usize) -> Result<Self> {
-        let forgotten = arm.mark(&names.service).await?;
-        let held = names.register(&arm, count).await?;
-        // Once will do: what is forgotten stays so, however often it is asked for.
-        arm.forget(&names.service).await?;
-        let now = arm.mark(&names.service).await?;
-        let other = arm.watch(&names.service, &now).await?;
-        Ok(Self { arm, names, forgotten, held, _other: other })
+    pub(super) async fn prepare(
+        arm: A,
+        mut generator: RequestGenerator,
+        count: usize,
+    ) -> Result<Self> {
+        let compacted = arm.cursor(&generator.service).await?;
+        let leases = generator.register(&arm, count).await?;
+        // Once is enough: the history stays compacted.
+        arm.compact(&generator.service).await?;
+        let now = arm.cursor(&generator.service).await?;
+        let other = arm.watch(&generator.service, &now).await?;
+        Ok(Self { arm, generator, compacted, leases, _other: other })
     }
 }
 
@@ -141,15 +149,15 @@ impl<A: Arm> Timed for Resync<A> {
         let mut total = Duration::ZERO;
         for _ in 0..n {
             let start = Instant::now();
-            let (loaded, watch) = self.arm.resync(&self.names.service, &self.forgotten).await?;
+            let (loaded, watch) = self.arm.resync(&self.generator.service, &self.compacted).await?;
             total += start.elapsed();
             drop(watch);
-            ensure!(loaded == self.held.len(), "a load showed {loaded} of {}", self.held.len());
+            ensure!(loaded == self.leases.len(), "a load showed {loaded} of {}", self.leases.len());
         }
         Ok(total)
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {
-        deregister(&self.arm, self.held).await
+        deregister(&self.arm, self.leases).await
     }
 }

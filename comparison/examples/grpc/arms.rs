@@ -1,4 +1,4 @@
-//! Ours, and what tonic has of its own, told the same by the same view.
+//! Our channel, and the channels of tonic, which follow the same view.
 
 use anyhow::Result;
 use registry_core::Status as Availability;
@@ -16,7 +16,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(crate) enum Contender {
+pub(crate) enum Arm {
     Ours,
     /// A channel of tonic's to the first of them alone.
     Direct,
@@ -26,7 +26,7 @@ pub(crate) enum Contender {
     RoundRobin,
 }
 
-impl Contender {
+impl Arm {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -37,29 +37,29 @@ impl Contender {
     }
 
     pub(crate) fn caller(self, view: View) -> Result<Caller> {
-        let (clients, following) = match self {
+        let (clients, task) = match self {
             Self::Ours => {
                 let client = HealthClient::new(Ours::new(view, ChannelOptions::default()));
                 return Ok(Caller::Ours(client));
             }
             Self::Direct => {
                 let listed = addresses(&view).into_iter().take(1).collect();
-                (Ring::of(&listed)?, None)
+                (Clients::of(&listed)?, None)
             }
             Self::Balance => {
                 let (channel, changes) = Channel::balance_channel(1024);
-                let ring = Ring::default();
-                ring.lock().push((String::new(), HealthClient::new(channel)));
-                (ring, Some(tokio::spawn(feed(view, changes))))
+                let clients = Clients::default();
+                clients.lock().push((String::new(), HealthClient::new(channel)));
+                (clients, Some(tokio::spawn(feed(view, changes))))
             }
             Self::RoundRobin => {
-                let ring = Ring::of(&addresses(&view))?;
-                let following = tokio::spawn(turn(view, ring.clone()));
-                (ring, Some(following))
+                let clients = Clients::of(&addresses(&view))?;
+                let task = tokio::spawn(follow(view, clients.clone()));
+                (clients, Some(task))
             }
         };
-        let following = following.map(|task| Arc::new(Following(task.abort_handle())));
-        Ok(Caller::Tonic { clients, following })
+        let task = task.map(|task| Arc::new(AbortOnDrop(task.abort_handle())));
+        Ok(Caller::Tonic { clients, task })
     }
 }
 
@@ -68,9 +68,9 @@ impl Contender {
 pub(crate) enum Caller {
     Ours(HealthClient<Ours>),
     Tonic {
-        clients: Ring,
+        clients: Clients,
         #[expect(dead_code, reason = "held for as long as somebody calls")]
-        following: Option<Arc<Following>>,
+        task: Option<Arc<AbortOnDrop>>,
     },
 }
 
@@ -88,15 +88,15 @@ impl Caller {
 }
 
 /// A task that follows the view for as long as this is held.
-pub(crate) struct Following(AbortHandle);
+pub(crate) struct AbortOnDrop(AbortHandle);
 
-impl Drop for Following {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Those who take calls, by the view: the same for all.
+/// Returns the addresses that take calls, by the view: the same for all arms.
 fn addresses(view: &View) -> BTreeSet<String> {
     let state = view.state();
     let up = state.instances().iter().filter(|i| i.status() == Availability::Up);
@@ -121,22 +121,22 @@ async fn feed(mut view: View, changes: Sender<Change<String, Endpoint>>) -> Resu
 
 /// Clients that take turns.
 #[derive(Clone, Default)]
-pub(crate) struct Ring(Arc<Turns>);
+pub(crate) struct Clients(Arc<ClientList>);
 
 #[derive(Default)]
-struct Turns {
+struct ClientList {
     clients: Mutex<Vec<(String, HealthClient<Channel>)>>,
-    turn: AtomicUsize,
+    follow: AtomicUsize,
 }
 
-impl Ring {
+impl Clients {
     fn of(listed: &BTreeSet<String>) -> Result<Self> {
-        let ring = Self::default();
-        ring.turn_to(listed)?;
-        Ok(ring)
+        let clients = Self::default();
+        clients.update(listed)?;
+        Ok(clients)
     }
 
-    fn turn_to(&self, listed: &BTreeSet<String>) -> Result<()> {
+    fn update(&self, listed: &BTreeSet<String>) -> Result<()> {
         let mut clients = self.lock();
         clients.retain(|(address, _)| listed.contains(address));
         for address in listed {
@@ -150,10 +150,10 @@ impl Ring {
 
     fn next(&self) -> Result<HealthClient<Channel>, Status> {
         let clients = self.lock();
-        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
-        let next = clients.get(turn % clients.len().max(1));
+        let follow = self.0.follow.fetch_add(1, Ordering::Relaxed);
+        let next = clients.get(follow % clients.len().max(1));
         next.map(|(_, client)| client.clone())
-            .ok_or_else(|| Status::unavailable("nobody is listed"))
+            .ok_or_else(|| Status::unavailable("no instance is listed"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(String, HealthClient<Channel>)>> {
@@ -161,9 +161,9 @@ impl Ring {
     }
 }
 
-async fn turn(mut view: View, ring: Ring) -> Result<()> {
+async fn follow(mut view: View, clients: Clients) -> Result<()> {
     loop {
         view.changed().await;
-        ring.turn_to(&addresses(&view))?;
+        clients.update(&addresses(&view))?;
     }
 }

@@ -1,31 +1,31 @@
 //! What a subscriber that never reads costs: so much and no more.
 
+use crate::fixture::{ServiceFixture, one_thread};
 use crate::heap::Heap;
-use crate::world::{World, one_thread};
 use anyhow::{Result, ensure};
 use comparison::figures::{Figure, Report};
 use comparison::meter::as_f64;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::yield_now;
 
-/// How many batches a view holds for those who do not read.
+/// How many batches a view holds for subscribers that do not read.
 const BACKLOG: u64 = 1024;
 
 /// Makes changes that one subscriber does not read, and looks whether memory grows without end.
 pub(crate) fn bounded(report: &mut Report) -> Result<()> {
     let grown = one_thread()?.block_on(async {
-        let mut world = World::new(10).await?;
+        let mut fixture = ServiceFixture::new(10).await?;
         for _ in 0..BACKLOG {
-            world.change().await?; // nobody subscribes yet: nothing is held
+            fixture.change().await?; // no subscriber yet: nothing is held
             yield_now().await;
         }
-        let mut stuck = world.view.updates();
+        let mut stuck = fixture.view.updates();
         ensure!(stuck.next().now_or_never().is_some(), "it begins with the state");
         let heap = Heap::now();
         let mut grown = Vec::new();
         for _ in 0..4 {
             for _ in 0..BACKLOG {
-                world.change().await?;
+                fixture.change().await?;
                 yield_now().await;
             }
             grown.push(heap.grown());

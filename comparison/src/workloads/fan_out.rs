@@ -1,8 +1,8 @@
 //! One change, to many in this process.
 
-use super::{Names, Timed};
+use super::{RequestGenerator, Timed};
 use crate::arms::Arm;
-use crate::arrivals::Arrivals;
+use crate::latch::CountdownLatch;
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, future};
@@ -20,9 +20,9 @@ const QUEUE: usize = 16;
 
 pub(super) struct FanOut<A: Arm> {
     arm: A,
-    names: Names,
+    generator: RequestGenerator,
     source: Source<A>,
-    arrivals: Arc<Arrivals>,
+    latch: Arc<CountdownLatch>,
     subscribers: JoinSet<()>,
 }
 
@@ -30,61 +30,61 @@ pub(super) struct FanOut<A: Arm> {
 enum Source<A: Arm> {
     /// The registry's own: a task of its own reads the watch. The view keeps it open.
     View { _view: View },
-    /// A raw watch: who reads it hands each change to all, by a channel for each. To read it in a task of
+    /// A raw watch: its reader sends each change to all, by a channel for each. To read it in a task of
     /// its own would be one wake more.
     Relay { watch: A::Watch, channels: Vec<mpsc::Sender<Arc<[Change]>>> },
 }
 
 impl<A: Arm> FanOut<A> {
-    pub(super) async fn prepare(arm: A, names: Names, count: usize) -> Result<Self> {
-        let (arrivals, mut subscribers) = (Arc::new(Arrivals::default()), JoinSet::new());
-        let source = if let Some(mut view) = arm.view(&names.service) {
+    pub(super) async fn prepare(arm: A, generator: RequestGenerator, count: usize) -> Result<Self> {
+        let (latch, mut subscribers) = (Arc::new(CountdownLatch::default()), JoinSet::new());
+        let source = if let Some(mut view) = arm.view(&generator.service) {
             view.ready(super::DEADLINE).await?;
-            arrivals.expect(count);
+            latch.reset(count);
             for _ in 0..count {
-                subscribers.spawn(follow(view.clone(), arrivals.clone()));
+                subscribers.spawn(follow(view.clone(), latch.clone()));
             }
-            arrivals.all().await?; // the state, first
+            latch.wait().await?; // the state, first
             Source::View { _view: view }
         } else {
-            let mark = arm.mark(&names.service).await?;
-            let watch = arm.watch(&names.service, &mark).await?;
+            let cursor = arm.cursor(&generator.service).await?;
+            let watch = arm.watch(&generator.service, &cursor).await?;
             let mut channels = Vec::with_capacity(count);
             for _ in 0..count {
                 let (sender, receiver) = mpsc::channel(QUEUE);
                 channels.push(sender);
-                subscribers.spawn(receive(receiver, arrivals.clone()));
+                subscribers.spawn(receive(receiver, latch.clone()));
             }
             Source::Relay { watch, channels }
         };
-        Ok(Self { arm, names, source, arrivals, subscribers })
+        Ok(Self { arm, generator, source, latch, subscribers })
     }
 
     /// Registers one instance and withdraws it. How long it took from before the call to the event in
     /// the hand of the last.
     async fn once(&mut self) -> Result<Duration> {
-        let Self { arm, names, source, arrivals, subscribers } = self;
-        let request = names.request()?;
-        arrivals.expect(subscribers.len());
-        let (held, elapsed) = {
-            let mut seen = pin!(source.spread(arm, arrivals));
+        let Self { arm, generator, source, latch, subscribers } = self;
+        let request = generator.request()?;
+        latch.reset(subscribers.len());
+        let (lease, elapsed) = {
+            let mut seen = pin!(source.spread(arm, latch));
             // As for one watch: the reader waits already when the clock starts.
             ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
-            arm.load(&names.service).await?;
+            arm.load(&generator.service).await?;
             let start = Instant::now();
-            let (held, last) = future::try_join(arm.register(&request), seen).await?;
-            (held, last - start)
+            let (lease, last) = future::try_join(arm.register(&request), seen).await?;
+            (lease, last - start)
         };
-        arrivals.expect(subscribers.len());
-        arm.deregister(held).await?;
-        source.spread(arm, arrivals).await?;
+        latch.reset(subscribers.len());
+        arm.deregister(lease).await?;
+        source.spread(arm, latch).await?;
         Ok(elapsed)
     }
 }
 
 impl<A: Arm> Source<A> {
     /// Brings the next change to all, and says when the last had it.
-    async fn spread(&mut self, arm: &A, arrivals: &Arrivals) -> Result<Instant> {
+    async fn spread(&mut self, arm: &A, latch: &CountdownLatch) -> Result<Instant> {
         if let Self::Relay { watch, channels } = self {
             let mut changes = Vec::new();
             while changes.is_empty() {
@@ -95,11 +95,11 @@ impl<A: Arm> Source<A> {
                 channel.try_send(changes.clone()).ok().context("a subscriber is behind")?;
             }
         }
-        arrivals.all().await
+        latch.wait().await
     }
 }
 
-async fn follow(view: View, arrivals: Arc<Arrivals>) {
+async fn follow(view: View, latch: Arc<CountdownLatch>) {
     let mut updates = view.updates();
     drop(view); // the updates hold it
     while let Some(update) = updates.next().await {
@@ -108,13 +108,13 @@ async fn follow(view: View, arrivals: Arc<Arrivals>) {
         {
             continue;
         }
-        arrivals.one();
+        latch.count_down();
     }
 }
 
-async fn receive(mut changes: mpsc::Receiver<Arc<[Change]>>, arrivals: Arc<Arrivals>) {
+async fn receive(mut changes: mpsc::Receiver<Arc<[Change]>>, latch: Arc<CountdownLatch>) {
     while changes.recv().await.is_some() {
-        arrivals.one();
+        latch.count_down();
     }
 }
 

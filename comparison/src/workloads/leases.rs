@@ -1,6 +1,6 @@
-//! Work that is one request each: register, withdraw, renew, load.
+//! Workloads of one request each: register, deregister, renew, load.
 
-use super::{Names, Timed, deregister};
+use super::{RequestGenerator, Timed, deregister};
 use crate::arms::Arm;
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ fn chunks(n: u64) -> impl Iterator<Item = u64> {
 
 pub(super) struct Register<A> {
     pub(super) arm: A,
-    pub(super) names: Names,
+    pub(super) generator: RequestGenerator,
     pub(super) and_deregister: bool,
 }
 
@@ -27,19 +27,20 @@ impl<A: Arm> Timed for Register<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
         let mut total = Duration::ZERO;
         for chunk in chunks(n) {
-            let requests = (0..chunk).map(|_| self.names.request()).collect::<Result<Vec<_>>>()?;
-            let mut held = Vec::with_capacity(requests.len());
+            let requests =
+                (0..chunk).map(|_| self.generator.request()).collect::<Result<Vec<_>>>()?;
+            let mut leases = Vec::with_capacity(requests.len());
             let start = Instant::now();
             for request in &requests {
                 let registered = self.arm.register(request).await?;
                 if self.and_deregister {
                     self.arm.deregister(registered).await?;
                 } else {
-                    held.push(registered);
+                    leases.push(registered);
                 }
             }
             total += start.elapsed();
-            deregister(&self.arm, held).await?;
+            deregister(&self.arm, leases).await?;
         }
         Ok(total)
     }
@@ -51,7 +52,7 @@ impl<A: Arm> Timed for Register<A> {
 
 pub(super) struct Deregister<A> {
     pub(super) arm: A,
-    pub(super) names: Names,
+    pub(super) generator: RequestGenerator,
 }
 
 #[async_trait(?Send)]
@@ -59,10 +60,10 @@ impl<A: Arm> Timed for Deregister<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
         let mut total = Duration::ZERO;
         for chunk in chunks(n) {
-            let held = self.names.register(&self.arm, usize::try_from(chunk)?).await?;
+            let leases = self.generator.register(&self.arm, usize::try_from(chunk)?).await?;
             let start = Instant::now();
-            for held in held {
-                self.arm.deregister(held).await?;
+            for lease in leases {
+                self.arm.deregister(lease).await?;
             }
             total += start.elapsed();
         }
@@ -76,60 +77,64 @@ impl<A: Arm> Timed for Deregister<A> {
 
 pub(super) struct KeepAlive<A: Arm> {
     arm: A,
-    held: Vec<A::Held>,
+    leases: Vec<A::Lease>,
 }
 
 impl<A: Arm> KeepAlive<A> {
-    pub(super) async fn prepare(arm: A, mut names: Names) -> Result<Self> {
-        let held = names.register(&arm, 1).await?;
-        Ok(Self { arm, held })
+    pub(super) async fn prepare(arm: A, mut generator: RequestGenerator) -> Result<Self> {
+        let leases = generator.register(&arm, 1).await?;
+        Ok(Self { arm, leases })
     }
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Timed for KeepAlive<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
-        let held = &self.held[0];
+        let lease = &self.leases[0];
         let start = Instant::now();
         for _ in 0..n {
-            self.arm.keep_alive(held).await?;
+            self.arm.keep_alive(lease).await?;
         }
         Ok(start.elapsed())
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {
-        deregister(&self.arm, self.held).await
+        deregister(&self.arm, self.leases).await
     }
 }
 
 pub(super) struct Load<A: Arm> {
     arm: A,
-    names: Names,
-    held: Vec<A::Held>,
+    generator: RequestGenerator,
+    leases: Vec<A::Lease>,
 }
 
 impl<A: Arm> Load<A> {
-    pub(super) async fn prepare(arm: A, mut names: Names, count: usize) -> Result<Self> {
-        let held = names.register(&arm, count).await?;
-        Ok(Self { arm, names, held })
+    pub(super) async fn prepare(
+        arm: A,
+        mut generator: RequestGenerator,
+        count: usize,
+    ) -> Result<Self> {
+        let leases = generator.register(&arm, count).await?;
+        Ok(Self { arm, generator, leases })
     }
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Timed for Load<A> {
     async fn time(&mut self, n: u64) -> Result<Duration> {
-        let mut loaded = self.held.len();
+        let mut loaded = self.leases.len();
         let start = Instant::now();
         for _ in 0..n {
-            loaded = loaded.min(self.arm.load(&self.names.service).await?);
+            loaded = loaded.min(self.arm.load(&self.generator.service).await?);
         }
         let elapsed = start.elapsed();
-        ensure!(loaded == self.held.len(), "a load showed {loaded} of {}", self.held.len());
+        ensure!(loaded == self.leases.len(), "a load showed {loaded} of {}", self.leases.len());
         Ok(elapsed)
     }
 
     async fn finish(self: Box<Self>) -> Result<()> {
-        deregister(&self.arm, self.held).await
+        deregister(&self.arm, self.leases).await
     }
 }
 
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_all_of_it() {
+    fn chunks_add_up_to_the_total() {
         assert_eq!(chunks(120).collect::<Vec<_>>(), [50, 50, 20]);
         assert_eq!(chunks(50).collect::<Vec<_>>(), [50]);
         assert_eq!(chunks(0).count(), 0);

@@ -1,4 +1,4 @@
-//! One event, and many who wait for it.
+//! A countdown latch that notes when the last has counted down.
 
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,33 +6,33 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Counts who has the event, and notes when the last had it. Shared by who waits and all they wait for.
+/// Waits for many tasks to receive an event, and notes when the last one did. Shared by all tasks.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub struct CountdownLatch {
     left: AtomicUsize,
     last: Mutex<Option<Instant>>,
     all: Notify,
 }
 
-impl Arrivals {
-    /// Begins anew: so many are to arrive.
-    pub fn expect(&self, many: usize) {
+impl CountdownLatch {
+    /// Starts again: so many are to count down.
+    pub fn reset(&self, many: usize) {
         self.left.store(many, Ordering::SeqCst);
     }
 
-    /// One has arrived.
-    pub fn one(&self) {
+    /// Counts one down.
+    pub fn count_down(&self) {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             self.all.notify_one();
         }
     }
 
-    /// Waits until all have arrived, and says when the last did.
-    pub async fn all(&self) -> Result<Instant> {
+    /// Waits until all have counted down. Returns when the last did.
+    pub async fn wait(&self) -> Result<Instant> {
         self.all.notified().await;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.context("nobody came")
+        last.context("the latch was not counted down")
     }
 }
 
@@ -44,15 +44,15 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test]
-    async fn it_is_the_last_that_counts() {
-        let arrivals = Arrivals::default();
+    async fn wait_returns_when_the_last_has_counted_down() {
+        let latch = CountdownLatch::default();
         for _ in 0..2 {
-            arrivals.expect(2);
-            arrivals.one();
-            assert!(arrivals.all().now_or_never().is_none());
+            latch.reset(2);
+            latch.count_down();
+            assert!(latch.wait().now_or_never().is_none());
             let before = Instant::now();
-            arrivals.one();
-            let last = timeout(Duration::from_secs(1), arrivals.all()).await.unwrap().unwrap();
+            latch.count_down();
+            let last = timeout(Duration::from_secs(1), latch.wait()).await.unwrap().unwrap();
             assert!(before <= last);
         }
     }

@@ -24,7 +24,7 @@ pub(crate) fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
 }
 
 /// A service in memory, an instance of which can be changed, and a live view of it.
-pub(crate) struct World {
+pub(crate) struct ServiceFixture {
     pub(crate) registry: MemRegistry,
     pub(crate) view: View,
     instance: Instance,
@@ -32,7 +32,7 @@ pub(crate) struct World {
     weight: u32,
 }
 
-impl World {
+impl ServiceFixture {
     pub(crate) async fn new(instances: usize) -> Result<Self> {
         // A short history, so that it is full, and costs what it always costs, after few changes.
         let registry = MemRegistry::with_history_limit(8);

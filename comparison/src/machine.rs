@@ -1,11 +1,11 @@
-//! What else a reader of the figures must know: the machine, and how busy others kept it.
+//! The machine that runs the benchmarks, and its steal time.
 
 use std::fs;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-/// The machine, in one line.
-pub fn machine() -> String {
+/// Describes the machine in one line.
+pub fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let (kernel, load) = (known(kernel.trim()), load.split(' ').next().unwrap_or_default());
@@ -17,21 +17,21 @@ fn known(text: &str) -> &str {
     if text.is_empty() { "unknown" } else { text }
 }
 
-/// The time the cores had until now, and how much of it other virtual machines took.
+/// The CPU time of all cores until now, and how much of it the hypervisor gave to other virtual machines.
 #[derive(Clone, Copy, Debug)]
-pub struct Stolen {
+pub struct StealTime {
     total: u64,
     stolen: u64,
 }
 
-impl Stolen {
+impl StealTime {
     /// Reads the kernel's counters, where there are some.
     pub fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "it is printed with one digit")]
-    /// The share of the time since `earlier`, in percent.
+    /// Returns the share of steal time since `earlier`, in percent.
     pub fn since(self, earlier: Self) -> f64 {
         let (total, stolen) = (self.total - earlier.total, self.stolen - earlier.stolen);
         100.0 * stolen as f64 / total.max(1) as f64
@@ -50,11 +50,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stolen_time_is_a_share_of_all() {
-        let before = Stolen::parse("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1").unwrap();
-        let after = Stolen::parse("cpu  60 0 20 90 0 0 0 30 9 0\n").unwrap();
+    fn steal_time_is_a_share_of_the_total() {
+        let before = StealTime::parse("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1").unwrap();
+        let after = StealTime::parse("cpu  60 0 20 90 0 0 0 30 9 0\n").unwrap();
         assert!((after.since(before) - 20.0).abs() < 1e-9);
-        assert!(Stolen::parse("cpu  1 2 3").is_none());
-        assert!(Stolen::parse("").is_none());
+        assert!(StealTime::parse("cpu  1 2 3").is_none());
+        assert!(StealTime::parse("").is_none());
     }
 }

@@ -1,6 +1,6 @@
-//! A process with 1,000 instances is killed: when each is seen gone.
+//! A process with 1,000 instances crashes: when each is seen to expire.
 
-use crate::registrant::Running;
+use crate::registrant::RegistrantProcess;
 use crate::server::Server;
 use anyhow::{Context, Result, bail};
 use comparison::figures::{Figure, Report};
@@ -16,13 +16,13 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         let server = Server::start().await?;
         let (mut from_kill, mut from_renewal) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            let death = kill(&server, many, ttl).await?;
+            let crash = kill(&server, many, ttl).await?;
             let ttl = Duration::from_secs(ttl).as_secs_f64();
             let late = |since: Instant| {
-                death.gone.iter().map(move |at| (*at - since).as_secs_f64() - ttl)
+                crash.deleted.iter().map(move |at| (*at - since).as_secs_f64() - ttl)
             };
-            from_kill.extend(late(death.killed));
-            from_renewal.extend(late(death.renewing));
+            from_kill.extend(late(crash.killed));
+            from_renewal.extend(late(crash.renewing));
         }
         from_kill.sort_by(f64::total_cmp);
         from_renewal.sort_by(f64::total_cmp);
@@ -39,47 +39,47 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
         let early = from_renewal.iter().filter(|late| **late < 0.0).count();
         let early = f64::from(u32::try_from(early)?);
         report.add(Figure::counted(name("before the ttl"), early, "").exactly(0.0));
-        report.note(&server.told);
+        report.note(&server.description);
         report.note(format!("{rounds} processes, killed (SIGKILL) as soon as all their leases were renewed; ttl {ttl} s"));
-        report.note("from the last renewal: from before the first of the last renewals was sent, so that the others' are told worse than they are");
+        report.note("from the last renewal: from before the first of the last renewals was sent, so that the others' are overstated");
         Ok(report)
     })
 }
 
-/// What was seen of a death.
-struct Death {
+/// What was seen of a crash.
+struct Crash {
     renewing: Instant,
     killed: Instant,
-    gone: Vec<Instant>,
+    deleted: Vec<Instant>,
 }
 
 /// Starts a process that registers and renews so many, and kills it.
-async fn kill(server: &Server, many: usize, ttl: u64) -> Result<Death> {
+async fn kill(server: &Server, many: usize, ttl: u64) -> Result<Crash> {
     let registry = server.registry().await?;
-    let service = ServiceName::new(format!("deaths-{}", LeaseId::random()))?;
+    let service = ServiceName::new(format!("crash-{}", LeaseId::random()))?;
     let cursor = registry.load(&service).await?.cursor().clone();
     let watch = registry.watch(&service, &cursor).await?;
     let seen = tokio::spawn(deletions(watch, many));
-    let mut running = Running::start(&server.address, service.as_str(), many, ttl)?;
+    let mut running = RegistrantProcess::start(&server.address, service.as_str(), many, ttl)?;
     let limit = Duration::from_secs(ttl + 60);
     let killed = timeout(limit, running.kill_when_renewed()).await;
     let [renewing, killed] = killed.context("nothing was renewed")??;
-    let gone = timeout(limit, seen).await.context("not all are gone")???;
-    if let Some(first) = gone.iter().find(|at| **at < killed) {
-        bail!("one was gone {:?} before the kill", killed - *first);
+    let deleted = timeout(limit, seen).await.context("not all expired")???;
+    if let Some(first) = deleted.iter().find(|at| **at < killed) {
+        bail!("one was deleted {:?} before the kill", killed - *first);
     }
-    Ok(Death { renewing, killed, gone })
+    Ok(Crash { renewing, killed, deleted })
 }
 
 /// When each deletion was seen.
 async fn deletions(mut watch: Watch, many: usize) -> Result<Vec<Instant>> {
-    let mut gone = Vec::with_capacity(many);
-    while gone.len() < many {
+    let mut deleted = Vec::with_capacity(many);
+    while deleted.len() < many {
         let batch = watch.next().await.context("the watch ended")??;
         let deletions = batch.changes.iter().filter(|change| matches!(change, Change::Delete(_)));
-        gone.extend(deletions.map(|_| Instant::now()));
+        deleted.extend(deletions.map(|_| Instant::now()));
     }
-    Ok(gone)
+    Ok(deleted)
 }
 
 /// What so many percent are at most.

@@ -1,14 +1,14 @@
-//! Servers that stand in for each other, of which the one that takes writes can be cut off.
+//! Replicated servers whose primary or leader can be partitioned.
 
-use crate::stores::Where;
+use crate::stores::StoreOptions;
 use anyhow::Result;
 use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel, ServerOptions};
 use serde::Serialize;
 
-/// How servers stand in for each other.
+/// How the servers are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum System {
+pub(super) enum Topology {
     /// A primary, two replicas and three sentinels.
     Sentinel,
     /// The same, with `min-replicas-to-write 1`.
@@ -19,14 +19,14 @@ pub(super) enum System {
     Etcd,
 }
 
-/// Such servers, running.
-pub(super) enum Site {
+/// The running servers of a topology.
+pub(super) enum Deployment {
     Sentinel(RedisSentinel),
     Cluster(Box<RedisCluster>),
     Etcd(Box<EtcdCluster>),
 }
 
-impl System {
+impl Topology {
     pub(super) const ALL: [Self; 4] =
         [Self::Sentinel, Self::SentinelWithReplicas, Self::Cluster, Self::Etcd];
 
@@ -40,35 +40,35 @@ impl System {
     }
 }
 
-impl Site {
+impl Deployment {
     /// A key of the shard of the [service](super::clients::SERVICE) that is registered.
     const KEY: &str = "{registry/15}:log";
 
-    pub(super) async fn start(system: System, at: &Where) -> Result<Self> {
+    pub(super) async fn start(topology: Topology, at: &StoreOptions) -> Result<Self> {
         let own = |options: &ServerOptions, arguments: &[&str]| ServerOptions {
             url: None,
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             ..options.clone()
         };
-        Ok(match system {
-            System::Sentinel => {
+        Ok(match topology {
+            Topology::Sentinel => {
                 Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &[])).await?)
             }
-            System::SentinelWithReplicas => {
-                let wants = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
-                Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &wants)).await?)
+            Topology::SentinelWithReplicas => {
+                let arguments = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
+                Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &arguments)).await?)
             }
-            System::Cluster => Self::Cluster(Box::new(
+            Topology::Cluster => Self::Cluster(Box::new(
                 RedisCluster::start_partitionable(own(&at.redis, &[])).await?,
             )),
-            System::Etcd => {
+            Topology::Etcd => {
                 Self::Etcd(Box::new(EtcdCluster::start_with(own(&at.etcd, &[])).await?))
             }
         })
     }
 
-    /// The one that takes writes.
-    pub(super) async fn first(&self) -> Result<usize> {
+    /// Returns the primary or leader: the server that takes writes.
+    pub(super) async fn primary(&self) -> Result<usize> {
         Ok(match self {
             Self::Sentinel(servers) => servers.primary().await?,
             Self::Cluster(nodes) => nodes.owner(Self::KEY).await?,
@@ -76,8 +76,8 @@ impl Site {
         })
     }
 
-    /// Cuts one off from all others and from their clients. Returns when another has taken over from it.
-    pub(super) async fn cut_off(&mut self, one: usize) -> Result<()> {
+    /// Partitions one server from all others and from their clients. Returns when another has taken over.
+    pub(super) async fn isolate(&mut self, one: usize) -> Result<()> {
         match self {
             Self::Sentinel(servers) => {
                 servers.cut_off(one);
@@ -93,7 +93,7 @@ impl Site {
         Ok(())
     }
 
-    /// Ends that. Returns when it follows the one that took over.
+    /// Heals the partition. Returns when the isolated server follows the new primary.
     pub(super) async fn heal(&mut self, one: usize) -> Result<()> {
         match self {
             Self::Sentinel(servers) => {
@@ -109,8 +109,8 @@ impl Site {
         Ok(())
     }
 
-    /// The URL of the store for who is cut off with that one.
-    pub(super) fn alone(&self, one: usize) -> String {
+    /// Returns the URL of the store for clients on the minority side, that of the isolated server.
+    pub(super) fn minority_url(&self, one: usize) -> String {
         match self {
             Self::Sentinel(servers) => format!("redis://{}", servers.address(one)),
             Self::Cluster(nodes) => format!("redis://{}", nodes.address(one)),
@@ -118,8 +118,8 @@ impl Site {
         }
     }
 
-    /// The URL of the store for all who are not.
-    pub(super) fn others(&self, one: usize) -> String {
+    /// Returns the URL of the store for clients on the majority side.
+    pub(super) fn majority_url(&self, one: usize) -> String {
         match self {
             Self::Sentinel(servers) => servers.url(),
             Self::Cluster(nodes) => nodes.url(),

@@ -1,0 +1,237 @@
+//! The workloads: operations, each prepared for one arm and then timed repeatedly.
+
+mod changes;
+mod expiry;
+mod fan_out;
+mod leases;
+
+pub use self::expiry::ExpiryPlan;
+
+use self::changes::{RegisterToWatch, Resume, Resync};
+use self::fan_out::FanOut;
+use self::leases::{Deregister, KeepAlive, Load, Register};
+use crate::arms::ours::Ours;
+use crate::arms::{Arm, Request, TTL};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use registry_core::{Claim, Instance, LeaseId, ServiceName};
+use registry_mem::MemRegistry;
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long one call of [`Runner::time`] may take. A stalled server fails the run.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An operation to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Workload {
+    /// Register a new instance.
+    Register,
+    /// Deregister an instance.
+    Deregister,
+    /// Register an instance and deregister it.
+    RegisterDeregister,
+    /// Renew a registration.
+    KeepAlive,
+    /// Load all instances of a service, so many.
+    Load(usize),
+    /// Register, until an open watch yields the event.
+    RegisterToWatch,
+    /// Register, until the last of so many subscribers in this process has the event.
+    FanOut(usize),
+    /// Open a watch so many changes back, until it has yielded them all.
+    Resume(usize),
+    /// Open a watch at a compacted cursor, until the error is returned, all instances of the service, so many,
+    /// are loaded, and a watch is open again.
+    Resync(usize),
+}
+
+/// The name of the benchmark group.
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Register => f.pad("register"),
+            Self::Deregister => f.pad("deregister"),
+            Self::RegisterDeregister => f.pad("register_deregister"),
+            Self::KeepAlive => f.pad("keep_alive"),
+            Self::Load(count) => f.pad(&format!("load/{count}")),
+            Self::RegisterToWatch => f.pad("register_to_watch"),
+            Self::FanOut(count) => f.pad(&format!("fan_out/{count}")),
+            Self::Resume(count) => f.pad(&format!("resume/{count}")),
+            Self::Resync(count) => f.pad(&format!("resync/{count}")),
+        }
+    }
+}
+
+/// A prepared workload.
+#[async_trait(?Send)]
+pub trait Timed {
+    /// Runs the workload `n` times. Returns the time taken, without preparation and cleanup.
+    async fn time(&mut self, n: u64) -> Result<Duration>;
+
+    /// Deregisters what the preparation registered.
+    async fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// An [`Arm`] of any type, for use as a trait object.
+#[async_trait(?Send)]
+pub trait Contender {
+    /// Prepares a workload, on a service of its own.
+    async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>>;
+
+    /// Lets instances expire. Returns for each how late after its ttl the expiry was seen.
+    async fn expirations(&self, plan: ExpiryPlan) -> Result<Vec<Duration>>;
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Contender for A {
+    async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>> {
+        let (arm, generator) = (self.clone(), RequestGenerator::new(workload)?);
+        Ok(match workload {
+            Workload::Register => Box::new(Register { arm, generator, and_deregister: false }),
+            Workload::Deregister => Box::new(Deregister { arm, generator }),
+            Workload::RegisterDeregister => {
+                Box::new(Register { arm, generator, and_deregister: true })
+            }
+            Workload::KeepAlive => Box::new(KeepAlive::prepare(arm, generator).await?),
+            Workload::Load(count) => Box::new(Load::prepare(arm, generator, count).await?),
+            Workload::RegisterToWatch => Box::new(RegisterToWatch::prepare(arm, generator).await?),
+            Workload::FanOut(count) => Box::new(FanOut::prepare(arm, generator, count).await?),
+            Workload::Resume(count) => Box::new(Resume::prepare(arm, generator, count).await?),
+            Workload::Resync(count) => Box::new(Resync::prepare(arm, generator, count).await?),
+        })
+    }
+
+    async fn expirations(&self, plan: ExpiryPlan) -> Result<Vec<Duration>> {
+        within("expiry", expiry::observe(self, RequestGenerator::new(Workload::Register)?, plan))
+            .await
+    }
+}
+
+/// A prepared workload of one contender, which benchmarks and paired runs measure.
+pub struct Runner {
+    label: String,
+    timed: Box<dyn Timed>,
+}
+
+impl Runner {
+    /// Prepares a workload for a contender. The label is for errors.
+    pub async fn prepare(
+        label: &str,
+        contender: &dyn Contender,
+        workload: Workload,
+    ) -> Result<Self> {
+        let label = format!("{workload} on {label}");
+        let timed = within(&label, contender.prepare(workload)).await?;
+        Ok(Self { label, timed })
+    }
+
+    /// Returns a runner of a prepared workload.
+    pub fn new(label: impl Into<String>, timed: Box<dyn Timed>) -> Self {
+        Self { label: label.into(), timed }
+    }
+
+    /// Runs the workload `n` times, and returns the time taken.
+    ///
+    /// # Errors
+    ///
+    /// If an operation fails, or the workload takes longer than a minute.
+    pub async fn time(&mut self, n: u64) -> Result<Duration> {
+        within(&self.label, self.timed.time(n)).await
+    }
+
+    /// Cleans up the preparation.
+    pub async fn finish(self) -> Result<()> {
+        within(&self.label, self.timed.finish()).await
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Runner").field(&self.label).finish()
+    }
+}
+
+/// Returns a new registry in memory with one instance of each of so many services.
+///
+/// Its history is short. It is full in no time, and then to drop the oldest batch costs the same in every
+/// registry; with the usual one, those that are not full yet would look faster for seconds.
+pub async fn mem_with_others(services: usize) -> Result<Ours> {
+    let mem = Ours::new(MemRegistry::with_history_limit(1_000));
+    for n in 0..services {
+        let service = ServiceName::new(format!("other-{n}"))?;
+        mem.register(&RequestGenerator { service, drawn: 0 }.request()?).await?;
+    }
+    Ok(mem)
+}
+
+/// Returns the length of a registered record in bytes.
+pub fn record_len() -> Result<usize> {
+    let request = RequestGenerator::new(Workload::Register)?.request()?;
+    Ok(registry_core::record::encode(&request.instance).len())
+}
+
+/// A service of its own, and a generator of requests to register its instances.
+#[derive(Debug)]
+pub struct RequestGenerator {
+    service: ServiceName,
+    drawn: u64,
+}
+
+impl RequestGenerator {
+    /// Returns a generator for a service with a unique name: the server may hold data of earlier runs.
+    pub fn new(workload: Workload) -> Result<Self> {
+        static RUN: LazyLock<LeaseId> = LazyLock::new(LeaseId::random);
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let (run, count) = (*RUN, COUNT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { service: ServiceName::new(format!("{workload}-{run}-{count}"))?, drawn: 0 })
+    }
+
+    /// Returns the service.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// Returns the next instance, and a claim for it.
+    pub fn request(&mut self) -> Result<Request> {
+        self.drawn += 1;
+        let [.., a, b, c] = self.drawn.to_be_bytes();
+        let id = format!("node-{}", self.drawn).parse()?;
+        let address = format!("10.{a}.{b}.{c}:8080").parse()?;
+        let instance = Instance::new(self.service.clone(), id, address).with_metadata([
+            ("zone", "eu-central-1a"),
+            ("version", "2.31.4"),
+            ("protocol", "grpc"),
+            ("commit", "9f8a2c1d7e6b5a4f3c2d1e0f9a8b7c6d5e4f3a2b"),
+        ])?;
+        Ok(Request { instance, claim: Claim::new(TTL)? })
+    }
+
+    /// Registers so many instances.
+    async fn register<A: Arm>(&mut self, arm: &A, count: usize) -> Result<Vec<A::Lease>> {
+        let requests = (0..count).map(|_| self.request()).collect::<Result<Vec<_>>>()?;
+        let registrations = stream::iter(&requests).map(|request| arm.register(request));
+        registrations.buffer_unordered(IN_FLIGHT).try_collect().await
+    }
+}
+
+/// How many requests are in flight during preparation and cleanup.
+const IN_FLIGHT: usize = 32;
+
+/// Ends registrations.
+async fn deregister<A: Arm>(arm: &A, leases: Vec<A::Lease>) -> Result<()> {
+    let leases = stream::iter(leases).map(Ok);
+    leases.try_for_each_concurrent(IN_FLIGHT, |lease| arm.deregister(lease)).await
+}
+
+async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = timeout(DEADLINE, task).await;
+    outcome
+        .with_context(|| format!("{label}: no end after {DEADLINE:?}"))?
+        .with_context(|| label.to_owned())
+}
