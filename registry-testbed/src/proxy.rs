@@ -8,6 +8,7 @@ mod control;
 mod direction;
 mod fault;
 mod hits;
+mod link;
 mod listener;
 mod relay;
 mod script;
@@ -20,8 +21,9 @@ pub use self::script::{Script, Step};
 
 use self::control::{Control, End};
 use self::hits::HitCounter;
+use self::link::Link;
 use self::listener::Listener;
-use self::relay::{Link, close, relay};
+use self::relay::{close, relay};
 use registry_testkit::ReplyLoss;
 use std::io;
 use std::net::SocketAddr;

@@ -1,47 +1,13 @@
 //! Turns the kit into tests that `cargo test` and nextest run.
 
-use crate::{Case, Subject, Traits, lockstep, scenarios};
-use futures_util::future::BoxFuture;
+use crate::{Subject, Traits, lockstep, scenarios};
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::timeout;
-
-/// How long one scenario may take.
-const LIMIT: Duration = Duration::from_secs(100);
-
-/// A scenario: it panics if the store does not do what it must.
-pub(crate) type Run = for<'a> fn(Case<'a>) -> BoxFuture<'a, ()>;
-
-/// One clause of a law, as a test.
-#[derive(Clone, Copy, Debug)]
-pub struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) applies: fn(&Traits) -> bool,
-    pub(crate) run: Run,
-}
-
-impl Scenario {
-    /// The law and the clause: `takeover::without_takeover_it_is_superseded`.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Runs it over `subject`, on the runtime of the caller.
-    ///
-    /// # Panics
-    ///
-    /// If the store does not do what the clause says, or takes too long.
-    pub async fn run(&self, subject: &dyn Subject, traits: Traits) {
-        let run = (self.run)(Case::new(subject, traits));
-        timeout(LIMIT, run).await.expect("the scenario takes too long");
-    }
-}
 
 /// Runs every scenario that applies, each over a subject of its own that `open` makes. This is the
 /// `main` of a test with `harness = false`:

@@ -17,9 +17,11 @@ pub mod contender;
 mod harness;
 pub mod laws;
 pub mod lockstep;
+mod scenario;
 pub mod scenarios;
 mod subject;
 
 pub use self::case::Case;
-pub use self::harness::{Scenario, conformance};
+pub use self::harness::conformance;
+pub use self::scenario::Scenario;
 pub use self::subject::{LostWrites, ReplyLoss, Subject, Traits};

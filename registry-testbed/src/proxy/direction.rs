@@ -2,7 +2,7 @@
 
 use super::control::{Control, End};
 use super::fault::Fault;
-use super::relay::{Link, wait_until_unfrozen};
+use super::link::{Link, wait_until_unfrozen};
 use fastrand::Rng;
 use std::convert::Infallible;
 use std::future::pending;

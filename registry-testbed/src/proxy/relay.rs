@@ -1,32 +1,17 @@
 //! One connection, from its client to its server.
 
-use super::control::{Control, End};
+use super::control::End;
 use super::direction::{Direction, pass};
-use super::fault::Fault;
-use super::hits::HitCounter;
+use super::link::{Link, wait_until_unfrozen};
 use rustix::net::{RecvFlags, recv, sockopt};
-use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// How much may be thrown away when a connection is closed: more than a kernel holds by default.
 const UNREAD: usize = 1024;
-
-/// A connection's handle to its proxy.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub(super) control: watch::Sender<Control>,
-    pub(super) counter: Arc<HitCounter>,
-    /// The value of [`Control::ends`] when it was accepted.
-    pub(super) ends: u64,
-    /// Its number, counted from 1.
-    pub(super) number: u64,
-}
 
 /// Passes one connection on until either side ends it, or a fault does. A side that says that it
 /// has no more to send ends it whole.
@@ -81,34 +66,5 @@ async fn pass_both(
     tokio::select! {
         end = pass(requests, to_server, link, Direction::Requests) => end,
         end = pass(replies, to_client, link, Direction::Replies) => end,
-    }
-}
-
-/// Waits until there is no blackhole.
-pub(super) async fn wait_until_unfrozen(control: &mut watch::Receiver<Control>) {
-    let unfrozen = control.wait_for(|control| control.fault != Fault::Blackhole).await;
-    drop(unfrozen.expect("a link has a sender"));
-}
-
-impl Link {
-    /// Waits until it is cut, reset or stranded.
-    async fn ended(&self) -> End {
-        let mut control = self.control.subscribe();
-        let ended = control.wait_for(|control| control.ends != self.ends).await;
-        ended.expect("a link has a sender").end
-    }
-
-    async fn count_freezes(&self) -> Infallible {
-        let mut control = self.control.subscribe();
-        let mut counted = None;
-        loop {
-            // By injection, since it may be healed and there again before this is polled.
-            let is_new = |control: &Control| {
-                control.fault == Fault::Blackhole && counted != Some(control.injections)
-            };
-            let frozen = control.wait_for(is_new).await;
-            counted = Some(frozen.expect("a link has a sender").injections);
-            self.counter.add(|hits| hits.frozen_connections += 1);
-        }
     }
 }

@@ -6,7 +6,10 @@ use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt, TestcontainersError};
 
-use super::{Kind, Place, ServerError, Wire, probe};
+use super::error::ServerError;
+use super::kind::{Kind, Place};
+use super::probe;
+use super::wire::Wire;
 
 /// A running container, removed on drop.
 pub(super) type Container = ContainerAsync<GenericImage>;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Kind, Wire};
+use super::kind::Kind;
+use super::wire::Wire;
 
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(15);

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
-use super::{Extra, Kind, Place, ServerError, folder, probe, spawn};
+use super::error::ServerError;
+use super::kind::{Kind, Place};
+use super::wire::Wire;
+use super::{folder, probe, spawn};
 
 /// How often another port is tried when somebody took ours between the choice and the start.
 pub(super) const PORT_TRIES: usize = 5;
@@ -27,6 +30,18 @@ pub struct Process {
     port: u16,
     folder: TempDir,
     child: Option<Child>,
+}
+
+/// What one server is started with beside what its kind says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra {
+    /// The last of a kind wins.
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: Vec<(&'static str, String)>,
+    /// As in [`ServerOptions`](super::ServerOptions).
+    pub(super) disk: Option<PathBuf>,
+    /// How it is spoken to.
+    pub(super) wire: Wire,
 }
 
 impl Process {

@@ -9,8 +9,16 @@ pub use self::cluster::RedisCluster;
 pub use self::sentinel::RedisSentinel;
 
 #[cfg(feature = "tls")]
-use super::{Extra, ServerTls, Wire, program};
-use super::{Kind, Place, Process, Server, ServerError, ServerOptions};
+use super::ServerTls;
+use super::kind::{Kind, Place};
+#[cfg(feature = "tls")]
+use super::process::Extra;
+use super::server::Server;
+#[cfg(feature = "tls")]
+use super::server::program;
+#[cfg(feature = "tls")]
+use super::wire::Wire;
+use super::{Process, ServerError, ServerOptions};
 
 /// A running standalone Redis, or Valkey under the same name.
 ///

@@ -17,7 +17,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{ServerError, folder, wire};
+use super::error::ServerError;
+use super::exchange::talk;
+use super::folder;
 
 /// What the certificates of a server hold for: where the fixtures listen.
 const SERVER_NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
@@ -106,7 +108,7 @@ impl ServerTls {
         let connector = TlsConnector::from(Arc::new(self.client(identity)?));
         let stream = TcpStream::connect(address).await?;
         // A server that takes no anonymous client says so only after the handshake (TLS 1.3).
-        wire::talk(connector.connect(name, stream).await?, request).await
+        talk(connector.connect(name, stream).await?, request).await
     }
 
     /// The server's own certificate.

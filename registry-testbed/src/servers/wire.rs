@@ -1,11 +1,11 @@
-//! A server's own language over a bare stream, so that the kit needs no client of any.
+//! How a server is spoken to: plain or over TLS.
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Kind;
+use super::exchange::talk;
+use super::kind::Kind;
 #[cfg(feature = "tls")]
 use super::tls::{ClientIdentity, ServerTls};
 
@@ -41,16 +41,4 @@ impl Wire {
             Self::Tls(tls) => tls.exchange(ClientIdentity::Known, address, request).await,
         }
     }
-}
-
-/// Sends a request over a stream that stands, and reads until the server hangs up.
-pub(super) async fn talk(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: &str,
-) -> io::Result<String> {
-    const LIMIT: u64 = 64 * 1024;
-    stream.write_all(request.as_bytes()).await?;
-    let mut reply = Vec::new();
-    stream.take(LIMIT).read_to_end(&mut reply).await?;
-    Ok(String::from_utf8_lossy(&reply).into_owned())
 }

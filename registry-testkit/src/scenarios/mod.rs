@@ -13,7 +13,7 @@ mod resume;
 mod takeover;
 mod visibility;
 
-use crate::harness::Scenario;
+use crate::scenario::Scenario;
 use crate::{Case, Traits};
 use futures_util::FutureExt;
 

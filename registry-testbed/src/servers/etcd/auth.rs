@@ -1,7 +1,7 @@
 //! Users, passwords and tokens.
 
-use super::super::{ServerError, Wire};
-use super::ETCD;
+use super::super::ServerError;
+use super::super::wire::Wire;
 use super::gateway::call;
 
 /// How etcd makes the tokens that it gives for a password.
@@ -50,7 +50,7 @@ pub(super) async fn enable(wire: &Wire, address: &str, prefix: &str) -> Result<(
     ];
     for (step, body) in steps {
         let answer = call(wire, address, &format!("/v3/auth/{step}"), &body).await;
-        answer.map_err(|reason| ServerError::NotReady { server: ETCD.name, reason })?;
+        answer.map_err(|reason| ServerError::NotReady { server: "etcd", reason })?;
     }
     let anonymous = call(wire, address, "/v3/kv/range", r#"{"key":"AA=="}"#).await;
     // Where clients show certificates, the one without a name in it is a user without rights.
@@ -59,7 +59,7 @@ pub(super) async fn enable(wire: &Wire, address: &str, prefix: &str) -> Result<(
         Err(answer) if refusals.iter().any(|refusal| answer.contains(refusal)) => Ok(()),
         other => {
             let reason = format!("authentication is on, and who has no name gets {other:?}");
-            Err(ServerError::NotReady { server: ETCD.name, reason })
+            Err(ServerError::NotReady { server: "etcd", reason })
         }
     }
 }

@@ -9,11 +9,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 #[cfg(feature = "tls")]
 use super::super::ServerTls;
-use super::super::process::{PORT_TRIES, free_port};
-use super::super::{Extra, Process, ServerError, ServerOptions, Wire, program};
+use super::super::process::{Extra, PORT_TRIES, free_port};
+use super::super::server::program;
+use super::super::wire::Wire;
+use super::super::{Process, ServerError, ServerOptions};
+use super::auth;
 use super::gateway::{call, field};
+use super::kind::ETCD;
 use super::network::{MEMBERS, Network, advertised};
-use super::{ETCD, auth};
 
 /// How long a cluster may take until it is of one mind. An election takes 1 s to 2 s, and on a busy
 /// machine several may be needed.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::super::{ServerError, Wire};
-use super::ETCD;
+use super::super::ServerError;
+use super::super::wire::Wire;
 
 /// How long a call may take. Changes of users and roles hash passwords and go through Raft.
 const CALL_WITHIN: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub(super) async fn ask(wire: &Wire, address: &str, request: &str) -> Result<Str
 
 /// What a server says of its release.
 pub(super) async fn release(wire: &Wire, address: &str) -> Result<String, ServerError> {
-    let not_ready = |reason| ServerError::NotReady { server: ETCD.name, reason };
+    let not_ready = |reason| ServerError::NotReady { server: "etcd", reason };
     let answer = ask(wire, address, "GET /version HTTP/1.0\r\n\r\n").await.map_err(not_ready)?;
     let release = field(&answer, "etcdserver");
     release.map(str::to_owned).ok_or_else(|| not_ready(format!("it has no release: {answer}")))

@@ -2,13 +2,14 @@
 
 mod formation;
 
-use self::formation::announce_arguments;
-use super::super::process::free_port;
-use super::super::{Extra, Process, ServerError, ServerOptions, program};
+use super::super::process::{Extra, free_port};
+use super::super::server::program;
+use super::super::{Process, ServerError, ServerOptions};
 use super::command::{is_synced_replica, must_send, send, wait_for};
 use super::network::{Listeners, Network};
 use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -345,6 +346,17 @@ fn replica_in(info: &str) -> Option<String> {
         let (host, port) = (field("ip=")?, field("port=")?);
         (field("state=")? == "online").then(|| format!("{host}:{port}"))
     })
+}
+
+/// Returns the arguments that make a node announce its addresses to clients and to other nodes.
+fn announce_arguments(node: u8, clients: &Listeners, bus: &Listeners) -> io::Result<Vec<String>> {
+    let (listener, bus) = (clients.address(node)?, bus.address(node)?.port());
+    let more = format!(
+        "--cluster-announce-ip {} --cluster-announce-port {} --cluster-announce-bus-port {bus}",
+        listener.ip(),
+        listener.port()
+    );
+    Ok([clients.arguments(node)?, words(&more)].concat())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the fixtures say to a Redis, in its inline form: one line a command.
 
-use super::super::{ServerError, Wire};
+use super::super::ServerError;
+use super::super::wire::Wire;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};

@@ -1,6 +1,9 @@
 //! A primary, its replicas, and the sentinels that watch over them.
 
-use super::super::{Extra, Kind, Place, Process, ServerError, ServerOptions, program};
+use super::super::kind::{Kind, Place};
+use super::super::process::Extra;
+use super::super::server::program;
+use super::super::{Process, ServerError, ServerOptions};
 use super::command::{is_synced_replica, must_send, send, wait_for};
 use super::network::{Listeners, Network, Role};
 use super::{REDIS, words};

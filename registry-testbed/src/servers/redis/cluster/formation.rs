@@ -1,28 +1,10 @@
 //! How nodes become a cluster.
 
 use super::super::command::{must_send, send, wait_for};
-use super::super::network::Listeners;
-use super::super::words;
 use super::{PRIMARIES, RedisCluster, SLOTS};
 use crate::servers::ServerError;
 use futures_util::future::FutureExt;
-use std::io;
 use std::net::SocketAddr;
-
-/// What a node is told, so that clients and other nodes come to its addresses and it is known at theirs.
-pub(super) fn announce_arguments(
-    node: u8,
-    clients: &Listeners,
-    bus: &Listeners,
-) -> io::Result<Vec<String>> {
-    let (listener, bus) = (clients.address(node)?, bus.address(node)?.port());
-    let more = format!(
-        "--cluster-announce-ip {} --cluster-announce-port {} --cluster-announce-bus-port {bus}",
-        listener.ip(),
-        listener.port()
-    );
-    Ok([clients.arguments(node)?, words(&more)].concat())
-}
 
 impl RedisCluster {
     /// Makes a cluster of the nodes.

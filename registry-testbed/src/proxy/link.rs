@@ -1,0 +1,48 @@
+//! A connection's handle to its proxy: the faults that are in effect, and the counter of their hits.
+
+use super::control::{Control, End};
+use super::fault::Fault;
+use super::hits::HitCounter;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A connection's handle to its proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) control: watch::Sender<Control>,
+    pub(super) counter: Arc<HitCounter>,
+    /// The value of [`Control::ends`] when it was accepted.
+    pub(super) ends: u64,
+    /// Its number, counted from 1.
+    pub(super) number: u64,
+}
+
+impl Link {
+    /// Waits until it is cut, reset or stranded.
+    pub(super) async fn ended(&self) -> End {
+        let mut control = self.control.subscribe();
+        let ended = control.wait_for(|control| control.ends != self.ends).await;
+        ended.expect("a link has a sender").end
+    }
+
+    pub(super) async fn count_freezes(&self) -> Infallible {
+        let mut control = self.control.subscribe();
+        let mut counted = None;
+        loop {
+            // By injection, since it may be healed and there again before this is polled.
+            let is_new = |control: &Control| {
+                control.fault == Fault::Blackhole && counted != Some(control.injections)
+            };
+            let frozen = control.wait_for(is_new).await;
+            counted = Some(frozen.expect("a link has a sender").injections);
+            self.counter.add(|hits| hits.frozen_connections += 1);
+        }
+    }
+}
+
+/// Waits until there is no blackhole.
+pub(super) async fn wait_until_unfrozen(control: &mut watch::Receiver<Control>) {
+    let unfrozen = control.wait_for(|control| control.fault != Fault::Blackhole).await;
+    drop(unfrozen.expect("a link has a sender"));
+}
