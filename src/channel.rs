@@ -50,8 +50,8 @@ pub async fn connect_channel_target(
     match target {
         ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
         ChannelTarget::Service { registry, service } => {
-            let discovery = DiscoveryOptions::of(registry);
-            let discovery = Discovery::new(connect_target(registry).await?, discovery);
+            let registry = connect_target(registry).await?;
+            let discovery = Discovery::new(registry, DiscoveryOptions::default());
             Ok(Channel::new(discovery.view(service), options))
         }
     }

@@ -45,6 +45,7 @@
 //! | `redis+cluster://h1:7000,h2:7001` | `redis` | a Cluster |
 //! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis-tls` | the same over TLS |
 //!
+//! The option `ttl` of any URL (`?ttl=5s`) is the default ttl of registrations and views: 10 s without it.
 //! The laws that hold on all of them are on [`Registry`].
 //!
 //! Beside the stores:

@@ -363,6 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_out_of_range_is_invalid_and_the_error_names_the_range() {
+        for bad in ["0s", "99ms", "1y", "1day 1ms", "10", "x", ""] {
+            let error = format!("mem://?ttl={bad}").parse::<Target>().unwrap_err();
+            let message = "option `ttl` must be 100ms to 1day, such as `10s`";
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert_eq!(error.to_string(), format!("{message}, got=`{bad}`"));
+        }
+        assert_eq!(parse("mem://?ttl=100ms").ttl(), Some(MIN_TTL));
+        assert_eq!(parse("mem://?ttl=1day").ttl(), Some(MAX_TTL));
+    }
+
+    #[test]
     fn an_error_names_the_wrong_part() {
         let bad = [
             "",

@@ -11,6 +11,7 @@ pub use self::status::RegistrationStatus;
 
 use self::commands::CommandQueue;
 use self::task::{RegistrationTask, stop_timed_out};
+use crate::DEFAULT_TTL;
 use futures_util::{FutureExt, Stream, stream};
 use registry_core::{Claim, Error, ErrorKind, Instance, Registry, Result, Status};
 use std::fmt;
@@ -73,7 +74,8 @@ impl Registration {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Self> {
-        let mut claim = Claim::new(options.ttl)?.with_takeover(options.takeover);
+        let ttl = options.ttl.or(registry.default_ttl()).unwrap_or(DEFAULT_TTL);
+        let mut claim = Claim::new(ttl)?.with_takeover(options.takeover);
         if let Some(lease) = options.lease {
             claim = claim.with_lease(lease);
         }

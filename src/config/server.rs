@@ -147,12 +147,6 @@ impl ServerConfig {
         instance.with_weight(self.weight).with_metadata(self.metadata.clone())
     }
 
-    /// How to register it under `lease`: the defaults, with the ttl of `Registry` if that states one.
-    pub fn registration_options(&self, lease: LeaseId) -> RegistrationOptions {
-        let options = self.registry.as_ref().map(RegistrationOptions::of).unwrap_or_default();
-        RegistrationOptions { lease: Some(lease), ..options }
-    }
-
     /// Registers the server, which listens at `bound`; `None` if the configuration names no registry.
     ///
     /// This is [`connect_target`], [`instance`](Self::instance) and [`Registration::start`], under a new
@@ -166,7 +160,7 @@ impl ServerConfig {
         let lease = LeaseId::random();
         let instance = self.instance(bound, lease)?;
         let registry = connect_target(target).await?;
-        let options = self.registration_options(lease);
+        let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
         Registration::start(registry, instance, options).await.map(Some)
     }
 }

@@ -44,7 +44,7 @@ impl Door {
         let instance = Instance::new(service.parse()?, lease.to_string().parse()?, address)
             .with_metadata([(NAME, name)])?;
         let registration = RegistrationOptions {
-            ttl: store.ttl(),
+            ttl: Some(store.ttl()),
             lease: Some(lease),
             ..RegistrationOptions::default()
         };
