@@ -58,7 +58,10 @@ use tokio::time::timeout;
 /// serve(listener, registry, node, options, |listener, shutdown| {
 ///     Server::builder()
 ///         .add_service(health) // and yours
-///         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+///         .serve_with_incoming_shutdown(
+///             TcpIncoming::from(listener).with_nodelay(Some(true)),
+///             shutdown,
+///         )
 /// })
 /// .await?;
 /// # Ok(())

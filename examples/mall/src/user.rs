@@ -1,6 +1,6 @@
 //! `user.rpc`: who our customers are, over gRPC.
 
-use crate::door::{Door, End};
+use crate::door::{Door, End, accept_grpc};
 use crate::proto::user_server::{User, UserServer};
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use registry_tonic::{Health, ServeOptions, serve};
 use std::time::Duration;
 use tokio::time::sleep;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 /// The name that it is found under.
@@ -30,7 +30,7 @@ pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Re
         Server::builder()
             .add_service(health)
             .add_service(desk)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+            .serve_with_incoming_shutdown(accept_grpc(listener), shutdown)
     })
     .await?;
     Ok(())
