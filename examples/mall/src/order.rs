@@ -49,7 +49,7 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    let ready = Some(door.ready(somebody_serves(view))); // or the first orders would fail
+    let ready = Some(door.ready(an_instance_is_available(view))); // or the first orders would fail
     let options = ServeOptions { ready, ..door.options };
     serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
         axum::serve(accept_http(listener), app).with_graceful_shutdown(shutdown)
@@ -58,9 +58,9 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the first instance.
-async fn somebody_serves(mut view: View) {
-    while view.state().instances().is_empty() {
+/// Waits for the first instance that may be called.
+async fn an_instance_is_available(mut view: View) {
+    while view.state().available().next().is_none() {
         view.changed().await;
     }
 }
