@@ -219,6 +219,28 @@ fn what_is_wrong_is_said_by_its_field() {
     }
 }
 
+/// A server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
+#[test]
+fn a_variable_that_nothing_expands_is_refused_by_its_field() {
+    for (field, yaml) in [
+        ("Name", "Name: 'a${B}', ListenOn: ':80'"),
+        ("Key", "Name: a, ListenOn: ':80', Registry: 'mem://', Key: '${B}'"),
+        ("Etcd.Key", "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: '${B}/user.rpc'}"),
+        (
+            "Etcd.User",
+            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: '${B}', Pass: p}",
+        ),
+        (
+            "Etcd.Pass",
+            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: u, Pass: '${B}'}",
+        ),
+    ] {
+        let message = refused(&format!("{{{yaml}}}")).to_string();
+        assert!(message.starts_with(&format!("`{field}` has `${{` in it")), "{message}");
+        assert!(!message.contains('B'), "{message}");
+    }
+}
+
 #[test]
 fn no_error_shows_what_stands_in_the_file() {
     for yaml in [

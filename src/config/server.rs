@@ -2,7 +2,7 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, service, stated, wrong, yaml};
+use super::{invalid, literal, service, stated, wrong, yaml};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
@@ -93,7 +93,8 @@ impl ServerConfig {
     }
 
     fn new(fields: Fields) -> Result<Self> {
-        let name = stated(fields.name.as_ref()).ok_or_else(|| invalid("a server has a `Name`"))?;
+        let name = literal("Name", fields.name.as_ref())?;
+        let name = name.ok_or_else(|| invalid("a server has a `Name`"))?;
         let advertise = fields.advertise()?;
         let AnyCase(etcd) = fields.etcd.unwrap_or_default();
         let id = etcd.id().map(|id| id.to_string().parse()).transpose()?;
