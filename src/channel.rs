@@ -1,13 +1,13 @@
 //! From a URL to a channel.
 
-use crate::tonic::{Channel, ChannelOptions, ChannelTarget};
+use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{Discovery, DiscoveryOptions, Result, connect_target};
 
 /// Connects a channel to what `target` names: [`connect_channel_target`], from its text.
 ///
 /// ```
 /// use service_registry::connect_channel;
-/// use service_registry::tonic::ChannelOptions;
+/// use service_registry::grpc::ChannelOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> service_registry::Result<()> {

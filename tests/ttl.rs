@@ -60,13 +60,13 @@ async fn on_redis() {
     a_default_registration_uses_the_ttl_of(&format!("{}?ttl=5s", server.url())).await;
 }
 
-#[cfg(all(feature = "redis", feature = "config"))]
+#[cfg(all(feature = "redis", feature = "go-zero"))]
 #[tokio::test]
 async fn in_a_configuration() {
     let server = registry_testbed::servers::Redis::start().await.unwrap();
     let url = format!("{}?ttl=5s", server.url());
     let yaml = format!("{{Name: a, ListenOn: '127.0.0.1:0', Registry: '{url}'}}");
-    let config = service_registry::config::ServerConfig::from_yaml(&yaml).unwrap();
+    let config = service_registry::go_zero::ServerConfig::from_yaml(&yaml).unwrap();
     let bound = ([127, 0, 0, 1], 4000).into();
     let registration = timeout(Duration::from_secs(20), config.register(bound)).await.unwrap();
     let registration = registration.unwrap().expect("it names a registry");

@@ -4,7 +4,7 @@ use crate::store::Store;
 use anyhow::{Context, Result};
 use axum::serve::{Listener, ListenerExt};
 use futures_util::future::BoxFuture;
-use registry_tonic::ServeOptions;
+use service_registry::serve::ServeOptions;
 use service_registry::{BoxError, Instance, LeaseId, RegistrationOptions, Registry};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use registry_tonic::{ServeOptions, serve};
+use service_registry::serve::{ServeOptions, serve};
 use service_registry::{Discovery, DiscoveryOptions, Instance, ServiceName, View, connect};
 use std::pin::pin;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Configuration in go-zero's shape: the YAML of a go-zero service or client is read as it is.
+//! Configuration files of go-zero: the YAML of a go-zero server or client is read as it is.
 //!
 //! ```yaml
 //! Name: user.rpc
@@ -9,8 +9,7 @@
 //!   Key: user.rpc
 //! ```
 //!
-//! [`ServerConfig`] is the configuration of who registers, `ClientConfig` (with the feature `tonic`) of who
-//! calls. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
+//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) of a client. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
 //! knows are passed over, be they go-zero's own (`Mode`, `Log`, `CpuThreshold`...) or the service's. A field
 //! that is empty or `null` is as good as absent. A `${VARIABLE}` (go-zero's `conf.UseEnv`)
 //! is not expanded, and is refused in names, keys and credentials. Not read are TOML, and an `Etcd` that is inherited from an outer level.
@@ -39,13 +38,13 @@
 //! of these in it, that is so if it is read by [`from_yaml`] or [`read`]: a YAML library may quote the text.
 
 mod any_case;
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 mod client;
 mod etcd;
 mod server;
 mod yaml;
 
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 pub use self::client::ClientConfig;
 pub use self::server::ServerConfig;
 pub use self::yaml::{from_yaml, read};

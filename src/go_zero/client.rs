@@ -3,7 +3,7 @@
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
 use super::{invalid, literal, service, stated, wrong, yaml};
-use crate::tonic::{Channel, ChannelOptions, ChannelTarget};
+use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{Address, Error, ErrorKind, Result, Secret, connect_channel_target};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use service_registry::config::{self, ClientConfig};
+/// use service_registry::go_zero::{self, ClientConfig};
 ///
 /// #[derive(Deserialize)]
 /// struct Config {
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config: Config = config::from_yaml(
+/// let config: Config = go_zero::from_yaml(
 ///     "
 /// Name: mall-api
 /// UserRpc:

@@ -1,9 +1,9 @@
 //! Configuration of clients, as go-zero has it.
-#![cfg(all(feature = "config", feature = "tonic"))]
+#![cfg(all(feature = "go-zero", feature = "grpc"))]
 
 use service_registry::ErrorKind;
-use service_registry::config::ClientConfig;
-use service_registry::tonic::ChannelTarget;
+use service_registry::go_zero::ClientConfig;
+use service_registry::grpc::ChannelTarget;
 use std::time::Duration;
 
 /// With what clients of go-zero have beside.

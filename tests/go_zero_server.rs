@@ -1,7 +1,7 @@
 //! Configuration of servers, as go-zero has it.
-#![cfg(feature = "config")]
+#![cfg(feature = "go-zero")]
 
-use service_registry::config::ServerConfig;
+use service_registry::go_zero::ServerConfig;
 use service_registry::{Error, ErrorKind, LeaseId};
 use std::fs;
 

@@ -34,7 +34,7 @@ use std::path::Path;
 /// It can be a field of a configuration of your own, as it implements `Deserialize`.
 ///
 /// ```
-/// use service_registry::config::ServerConfig;
+/// use service_registry::go_zero::ServerConfig;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,7 +72,7 @@ impl ServerConfig {
     /// `Invalid`, naming what is wrong: [see there](super#errors).
     ///
     /// ```
-    /// use service_registry::config::ServerConfig;
+    /// use service_registry::go_zero::ServerConfig;
     ///
     /// let yaml = "{Name: a, ListenOn: ':8080', Etcd: {Hosts: ['127.0.0.1:2379']}}";
     /// let error = ServerConfig::from_yaml(yaml).unwrap_err();
