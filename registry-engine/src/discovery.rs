@@ -26,7 +26,7 @@ struct Inner {
 impl Discovery {
     /// Returns a discovery of the services in `registry`.
     pub fn new(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
-        let ttl = options.ttl.or(registry.default_ttl()).unwrap_or(DEFAULT_TTL);
+        let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
         let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
         Self { inner: Arc::new(Inner { registry, options, ttl, open: Arc::default() }) }
     }

@@ -88,7 +88,7 @@ impl Registration {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Self> {
-        let ttl = options.ttl.or(registry.default_ttl()).unwrap_or(DEFAULT_TTL);
+        let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
         let mut claim = Claim::new(ttl)?.with_takeover(options.takeover);
         if let Some(lease) = options.lease {
             claim = claim.with_lease(lease);

@@ -55,11 +55,11 @@ async fn call(server: &str, client: &str) {
         ..ServeOptions::default()
     };
     let registry = connect(server).await.unwrap();
-    let served = serve(listener, registry, instance, options, |listener, shutdown| {
+    let running = serve(listener, registry, instance, options, |listener, shutdown| {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         Server::builder().add_service(health).serve_with_incoming_shutdown(incoming, shutdown)
     });
-    let served = tokio::spawn(served);
+    let running = tokio::spawn(running);
 
     let channel = connect_channel(client, ChannelOptions::default()).await.unwrap();
     channel.ready(Duration::from_secs(10)).await.unwrap();
@@ -67,7 +67,7 @@ async fn call(server: &str, client: &str) {
     let answer = health.check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(answer.into_inner().status(), ServingStatus::Serving.into());
     drop(end);
-    served.await.unwrap().unwrap();
+    running.await.unwrap().unwrap();
 }
 
 /// With Nagle's algorithm the p99 of a caller in Go was 41 ms instead of 6 ms.
