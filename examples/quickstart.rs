@@ -31,14 +31,15 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
 
     // Alice serves, and stays registered whatever happens to the store. Bob dies at once.
     let alice = Instance::new(service.clone(), "alice".parse()?, "10.0.0.1:8080".parse()?);
-    let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+    let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
     let alice = Registration::start(registry.clone(), alice, options).await?;
     let bob = Instance::new(service, "bob".parse()?, "10.0.0.2:8080".parse()?);
     registry.register(&bob, &Claim::new(ttl)?).await?; // never renewed
     for _ in ["alice is Up", "bob is Up", "bob is gone"] {
         say(heard().await);
     }
-    say(format!("left is {}", view.state().instances()[0].address()));
+    let callee = view.state().available().next().cloned().expect("alice is up");
+    say(format!("left is {}", callee.address()));
 
     // Alice leaves: callers first learn that she takes nothing new, then that she is gone.
     alice.drain(Duration::from_millis(500)).await?;

@@ -1,13 +1,13 @@
 //! From a URL to a channel.
 
-use crate::tonic::{Channel, ChannelOptions, ChannelTarget};
+use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{Discovery, DiscoveryOptions, Result, connect_target};
 
 /// Connects a channel to what `target` names: [`connect_channel_target`], from its text.
 ///
 /// ```
 /// use service_registry::connect_channel;
-/// use service_registry::tonic::ChannelOptions;
+/// use service_registry::grpc::ChannelOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> service_registry::Result<()> {
@@ -50,8 +50,8 @@ pub async fn connect_channel_target(
     match target {
         ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
         ChannelTarget::Service { registry, service } => {
-            let discovery = DiscoveryOptions::of(registry);
-            let discovery = Discovery::new(connect_target(registry).await?, discovery);
+            let registry = connect_target(registry).await?;
+            let discovery = Discovery::new(registry, DiscoveryOptions::default());
             Ok(Channel::new(discovery.view(service), options))
         }
     }

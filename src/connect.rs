@@ -3,18 +3,21 @@
 use crate::{Error, ErrorKind, Registry, Result, Target};
 use std::sync::Arc;
 
-/// The schemes there are, each with the feature that builds it in, and whether it is.
+/// The schemes that this library has, each with the features that it needs, and whether it is built in.
 const SCHEMES: [(&str, &str, bool); 9] = [
-    ("mem", "mem", cfg!(feature = "mem")),
-    ("etcd", "etcd", cfg!(feature = "etcd")),
-    ("etcds", "etcd-tls", cfg!(feature = "etcd-tls")),
-    ("redis", "redis", cfg!(feature = "redis")),
-    ("redis+sentinel", "redis", cfg!(feature = "redis")),
-    ("redis+cluster", "redis", cfg!(feature = "redis")),
-    ("rediss", "redis-tls", cfg!(feature = "redis-tls")),
-    ("rediss+sentinel", "redis-tls", cfg!(feature = "redis-tls")),
-    ("rediss+cluster", "redis-tls", cfg!(feature = "redis-tls")),
+    ("mem", "feature `mem`", cfg!(feature = "mem")),
+    ("etcd", "feature `etcd`", cfg!(feature = "etcd")),
+    ("etcds", ETCDS, cfg!(all(feature = "etcd", feature = "tls"))),
+    ("redis", "feature `redis`", cfg!(feature = "redis")),
+    ("redis+sentinel", "feature `redis`", cfg!(feature = "redis")),
+    ("redis+cluster", "feature `redis`", cfg!(feature = "redis")),
+    ("rediss", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
+    ("rediss+sentinel", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
+    ("rediss+cluster", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
 ];
+
+const ETCDS: &str = "features `etcd` and `tls`";
+const REDISS: &str = "features `redis` and `tls`";
 
 /// Connects to the registry that `url` names: [`connect_target`], from its text.
 ///
@@ -41,13 +44,13 @@ pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
         "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(target)?)),
         #[cfg(feature = "etcd")]
         "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
-        #[cfg(feature = "etcd-tls")]
+        #[cfg(all(feature = "etcd", feature = "tls"))]
         "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
         #[cfg(feature = "redis")]
         "redis" | "redis+sentinel" | "redis+cluster" => {
             Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
         }
-        #[cfg(feature = "redis-tls")]
+        #[cfg(all(feature = "redis", feature = "tls"))]
         "rediss" | "rediss+sentinel" | "rediss+cluster" => {
             Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
         }
@@ -57,8 +60,8 @@ pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
 
 pub(crate) fn not_built_in(scheme: &str) -> Error {
     let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
-    let message = if let Some((scheme, feature, _)) = known {
-        format!("`{scheme}://` is not built in: add the feature `{feature}` of service-registry")
+    let message = if let Some((scheme, features, _)) = known {
+        format!("`{scheme}://` is not built in: it needs the {features} of service-registry")
     } else {
         let built_in = SCHEMES.iter().filter(|(.., built_in)| *built_in);
         let built_in: Vec<_> = built_in.map(|(scheme, ..)| format!("{scheme}://")).collect();

@@ -21,13 +21,13 @@ async fn examine(url: &str) -> Result<Vec<Finding>> {
         "mem" => Ok(registry_mem::MemRegistry::connect(&target)?.diagnose().await),
         #[cfg(feature = "etcd")]
         "etcd" => Ok(registry_etcd::EtcdRegistry::connect(&target).await?.diagnose().await),
-        #[cfg(feature = "etcd-tls")]
+        #[cfg(all(feature = "etcd", feature = "tls"))]
         "etcds" => Ok(registry_etcd::EtcdRegistry::connect(&target).await?.diagnose().await),
         #[cfg(feature = "redis")]
         "redis" | "redis+sentinel" | "redis+cluster" => {
             Ok(registry_redis::RedisRegistry::connect(&target).await?.diagnose().await)
         }
-        #[cfg(feature = "redis-tls")]
+        #[cfg(all(feature = "redis", feature = "tls"))]
         "rediss" | "rediss+sentinel" | "rediss+cluster" => {
             Ok(registry_redis::RedisRegistry::connect(&target).await?.diagnose().await)
         }

@@ -39,20 +39,23 @@
 //! | --- | --- | --- |
 //! | `mem://` | `mem` (default) | in this process: tests, examples, single processes |
 //! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
-//! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd-tls` | the same over TLS |
+//! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd`, `tls` | the same over TLS |
 //! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
 //! | `redis+sentinel://s1:26379,s2:26379/mymaster/0` | `redis` | the primary that the sentinels name |
 //! | `redis+cluster://h1:7000,h2:7001` | `redis` | a Cluster |
-//! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis-tls` | the same over TLS |
+//! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis`, `tls` | the same over TLS |
 //!
+//! The option `ttl` of any URL (`?ttl=5s`) is the default ttl of registrations and views: 10 s without it.
 //! The laws that hold on all of them are on [`Registry`].
 //!
 //! Beside the stores:
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `tonic` | gRPC (module `tonic`): channels that are balanced over a service, servers that announce themselves |
-//! | `config` | configuration files of go-zero, read as they are (module `config`), and the address that a server publishes (module `advertise`) |
+//! | `tls` | TLS to the stores that are built in |
+//! | `grpc` | gRPC channels that are balanced over a service (module `grpc`) |
+//! | `serve` | servers that are registered while they serve (module `serve`), and the address that they publish (module `advertise`) |
+//! | `go-zero` | configuration files of go-zero, read as they are (module `go_zero`) |
 //!
 //! # Test your service without a server
 //!
@@ -82,16 +85,18 @@
 //! }
 //! ```
 
-#[cfg(feature = "config")]
+#[cfg(feature = "serve")]
 pub mod advertise;
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 mod channel;
-#[cfg(feature = "config")]
-pub mod config;
 mod connect;
 mod diagnose;
+#[cfg(feature = "go-zero")]
+pub mod go_zero;
+#[cfg(feature = "serve")]
+pub mod serve;
 
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 pub use self::channel::{connect_channel, connect_channel_target};
 pub use self::connect::{connect, connect_target};
 pub use self::diagnose::diagnose;
@@ -110,9 +115,9 @@ pub use registry_etcd as etcd;
 #[cfg(feature = "redis")]
 pub use registry_redis as redis;
 
-/// gRPC: channels that are balanced over a service, and servers that announce themselves.
-#[cfg(feature = "tonic")]
-pub use registry_tonic as tonic;
+/// gRPC: channels that are balanced over a service.
+#[cfg(feature = "grpc")]
+pub use registry_tonic as grpc;
 
 /// The README's example is a test like any other.
 #[cfg(doctest)]

@@ -240,7 +240,7 @@ impl Followed {
     fn new() -> Self {
         let (store, runtime) = (Store::new(), runtime());
         // So long that the store is not asked for a sign of life while instructions are counted.
-        let options = DiscoveryOptions { ttl: MAX_TTL, ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions { ttl: Some(MAX_TTL), ..DiscoveryOptions::default() };
         let view = runtime.block_on(async {
             let registry = Arc::new(store.registry.clone());
             let mut view = Discovery::new(registry, options).view(&store.service);

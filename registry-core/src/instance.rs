@@ -136,6 +136,11 @@ impl Instance {
         self.0.status
     }
 
+    /// Whether it may be called: `Up`, with a weight above 0.
+    pub fn is_available(&self) -> bool {
+        self.0.status == Status::Up && self.0.weight > 0
+    }
+
     /// What else it says of itself.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.0.metadata.map()

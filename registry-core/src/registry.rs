@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A registry of service instances: etcd, Redis, or memory, to the same contract.
 ///
@@ -138,6 +139,12 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
 
     /// The names with at least one live instance. It costs more the more there are.
     async fn services(&self) -> Result<BTreeSet<ServiceName>>;
+
+    /// Returns the ttl for registrations and views whose options state none: [`Target::ttl`](crate::Target::ttl)
+    /// of the URL that this registry was connected by. A decorator forwards it.
+    fn default_ttl(&self) -> Option<Duration> {
+        None
+    }
 }
 
 #[async_trait]
@@ -165,5 +172,9 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         (**self).services().await
+    }
+
+    fn default_ttl(&self) -> Option<Duration> {
+        (**self).default_ttl()
     }
 }

@@ -1,6 +1,6 @@
 //! The URL of a store.
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, MAX_TTL, MIN_TTL, Result};
 use percent_encoding::{
     AsciiSet, CONTROLS, PercentEncode, percent_decode_str, utf8_percent_encode,
 };
@@ -65,8 +65,8 @@ impl Host {
 ///
 /// `scheme://[user[:password]@]host[:port][,host[:port]...][/path][?option=value&...]`
 ///
-/// `mem://` has no hosts. The option `ttl` (such as `10s` or `1m 30s`) is common to all stores; which
-/// others there are is each store's to say. A password with `/`, `@`, `:` or `?` in it is written
+/// `mem://` has no hosts. The option `ttl` (such as `10s` or `1m 30s`, within [`MIN_TTL`] and [`MAX_TTL`]) is
+/// common to all stores: the default ttl of registrations and views. Other options are each store's to say. A password with `/`, `@`, `:` or `?` in it is written
 /// percent-encoded, and shows in no `Debug`, no `Display` and no error.
 ///
 /// ```
@@ -116,7 +116,7 @@ impl Target {
         &self.path
     }
 
-    /// The ttl to register with, if the URL states one.
+    /// The default ttl of registrations and views, if the URL states one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
@@ -278,12 +278,12 @@ fn parse_options(query: &str) -> Result<BTreeMap<String, String>> {
     Ok(options)
 }
 
-fn parse_ttl(ttl: &str) -> Result<Duration> {
-    let wrong = |error| {
-        let message = format!("option `ttl` is a duration such as `10s` or `1m`, got=`{ttl}`");
-        invalid(message).with_source(error)
-    };
-    humantime::parse_duration(ttl).map_err(wrong)
+fn parse_ttl(text: &str) -> Result<Duration> {
+    let ttl = humantime::parse_duration(text).ok();
+    ttl.filter(|ttl| (MIN_TTL..=MAX_TTL).contains(ttl)).ok_or_else(|| {
+        let [min, max] = [MIN_TTL, MAX_TTL].map(humantime::format_duration);
+        invalid(format!("option `ttl` must be {min} to {max}, such as `10s`, got=`{text}`"))
+    })
 }
 
 fn decode(text: &str) -> Result<String> {
@@ -363,6 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_out_of_range_is_invalid_and_the_error_names_the_range() {
+        for bad in ["0s", "99ms", "1y", "1day 1ms", "10", "x", ""] {
+            let error = format!("mem://?ttl={bad}").parse::<Target>().unwrap_err();
+            let message = "option `ttl` must be 100ms to 1day, such as `10s`";
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert_eq!(error.to_string(), format!("{message}, got=`{bad}`"));
+        }
+        assert_eq!(parse("mem://?ttl=100ms").ttl(), Some(MIN_TTL));
+        assert_eq!(parse("mem://?ttl=1day").ttl(), Some(MAX_TTL));
+    }
+
+    #[test]
     fn an_error_names_the_wrong_part() {
         let bad = [
             "",
@@ -373,7 +385,6 @@ mod tests {
             "etcd://h,,i",
             "etcd://[::1",
             "etcd://[x]:1",
-            "etcd://h?ttl=x",
             "etcd://h?a=1&a=2",
         ];
         for bad in bad {

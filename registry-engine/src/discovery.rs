@@ -1,5 +1,6 @@
 //! The views of a process: one watch for each service, shared by all handles.
 
+use crate::DEFAULT_TTL;
 use crate::probe::LivenessProbe;
 use crate::view::shared::{OpenViews, SharedView};
 use crate::view::watcher::Watcher;
@@ -7,6 +8,7 @@ use crate::view::{DiscoveryOptions, View};
 use registry_core::{MAX_TTL, MIN_TTL, Registry, ServiceName};
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Opens views of services. A clone is another handle to the same views.
 #[derive(Clone)]
@@ -17,14 +19,16 @@ pub struct Discovery {
 struct Inner {
     registry: Arc<dyn Registry>,
     options: DiscoveryOptions,
+    ttl: Duration,
     open: Arc<OpenViews>,
 }
 
 impl Discovery {
     /// Returns a discovery of the services in `registry`.
-    pub fn new(registry: Arc<dyn Registry>, mut options: DiscoveryOptions) -> Self {
-        options.ttl = options.ttl.clamp(MIN_TTL, MAX_TTL);
-        Self { inner: Arc::new(Inner { registry, options, open: Arc::default() }) }
+    pub fn new(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
+        let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
+        let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
+        Self { inner: Arc::new(Inner { registry, options, ttl, open: Arc::default() }) }
     }
 
     /// Returns a view of `service`. The first view of a service opens a watch; later ones share it.
@@ -38,7 +42,7 @@ impl Discovery {
     pub fn view(&self, service: &ServiceName) -> View {
         // Declared before the lock, so that it is dropped after: dropping a view may need the lock.
         let found;
-        let Inner { registry, options, open } = &*self.inner;
+        let Inner { registry, options, ttl, open } = &*self.inner;
         let mut table = open.lock();
         found = table.views.get(service).and_then(Weak::upgrade);
         if let Some(shared) = found.as_ref().filter(|shared| !shared.task.is_finished()) {
@@ -46,12 +50,12 @@ impl Discovery {
         }
         let probe =
             table.probe.upgrade().filter(|probe| !probe.is_finished()).unwrap_or_else(|| {
-                let probe = Arc::new(LivenessProbe::start(registry.clone(), options.ttl));
+                let probe = Arc::new(LivenessProbe::start(registry.clone(), *ttl));
                 table.probe = Arc::downgrade(&probe);
                 probe
             });
-        let watcher =
-            Watcher::new(registry.clone(), service.clone(), options.clone(), probe.failures());
+        let (registry, failures) = (registry.clone(), probe.failures());
+        let watcher = Watcher::new(registry, service.clone(), options.clone(), *ttl, failures);
         let broadcaster = watcher.broadcaster().clone();
         let task = tokio::spawn(watcher.run()).abort_handle();
         let service = service.clone();

@@ -11,6 +11,7 @@ pub use self::status::RegistrationStatus;
 
 use self::commands::CommandQueue;
 use self::task::{RegistrationTask, stop_timed_out};
+use crate::DEFAULT_TTL;
 use futures_util::{FutureExt, Stream, stream};
 use registry_core::{Claim, Error, ErrorKind, Instance, Registry, Result, Status};
 use std::fmt;
@@ -48,7 +49,21 @@ use tokio::time::{Instant, sleep, timeout};
 /// ```
 ///
 /// A dropped registration is withdrawn in the background, if the runtime lives long enough: prefer
-/// [`stop`](Self::stop), which reports whether that succeeded.
+/// [`stop`](Self::stop), which reports whether that succeeded. The compiler warns of one that is dropped at once:
+///
+/// ```compile_fail
+/// # #![deny(unused_must_use)]
+/// # use registry_core::{Instance, Result};
+/// # use registry_engine::{Registration, RegistrationOptions};
+/// # use registry_mem::MemRegistry;
+/// # use std::sync::Arc;
+/// # async fn serve(registry: Arc<MemRegistry>, node: Instance) -> Result<()> {
+/// # let options = RegistrationOptions::default();
+/// Registration::start(registry, node, options).await?; // unused `Registration` that must be used
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a registration that is dropped withdraws its instance: hold it while the service runs"]
 pub struct Registration {
     commands: Arc<CommandQueue>,
     status: watch::Receiver<RegistrationStatus>,
@@ -73,7 +88,8 @@ impl Registration {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Self> {
-        let mut claim = Claim::new(options.ttl)?.with_takeover(options.takeover);
+        let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
+        let mut claim = Claim::new(ttl)?.with_takeover(options.takeover);
         if let Some(lease) = options.lease {
             claim = claim.with_lease(lease);
         }

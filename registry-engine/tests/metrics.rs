@@ -70,7 +70,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let flaky = FaultyRegistry::new(store.clone());
     let discovery = Discovery::new(Arc::new(flaky.clone()), DiscoveryOptions::default());
     let mut view = discovery.view(&"a".parse().unwrap());
-    let options = RegistrationOptions { ttl: TTL, ..RegistrationOptions::default() };
+    let options = RegistrationOptions { ttl: Some(TTL), ..RegistrationOptions::default() };
     let one = Registration::start(Arc::new(flaky.clone()), node("1", 1), options.clone());
     let one = one.await.unwrap();
     let two = Registration::start(Arc::new(store.clone()), node("2", 1), options).await.unwrap();

@@ -111,10 +111,12 @@ use registry_core::{
 };
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 /// A service registry in etcd. A clone is a handle to the same connection.
 #[derive(Clone)]
 pub struct EtcdRegistry {
+    default_ttl: Option<Duration>,
     client: Client,
     keyspace: Keyspace,
     presence: Presence,
@@ -127,7 +129,7 @@ impl EtcdRegistry {
     ///
     /// The hosts are members of one cluster; the port is 2379 unless stated. The option `layout` is
     /// `native`, whose path is `registry` unless stated, `go-zero` or `grpc`. A `/` at the end of the path
-    /// does not count, unless the path of one of the last two has nothing else. A `ttl` in the URL is for the caller to claim by; it changes nothing here.
+    /// does not count, unless the path of one of the last two has nothing else.
     ///
     /// `etcds://` is the same over TLS, with the feature `tls`. Its options name files in PEM: `ca` whom to
     /// trust (unless stated, whom the system trusts), `cert` and `key` who we are; and `server_name` is
@@ -155,7 +157,8 @@ impl EtcdRegistry {
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::options(target, &options)?;
         let client = Client::connect(endpoints, dial, &options, keyspace.root()).await?;
-        Ok(Self { client, keyspace, presence: Presence::default(), streams: Streams::default() })
+        let (presence, streams) = (Presence::default(), Streams::default());
+        Ok(Self { default_ttl: target.ttl(), client, keyspace, presence, streams })
     }
 }
 
@@ -204,6 +207,10 @@ impl Registry for EtcdRegistry {
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         load::services(&self.client, &self.keyspace).await
+    }
+
+    fn default_ttl(&self) -> Option<Duration> {
+        self.default_ttl
     }
 }
 

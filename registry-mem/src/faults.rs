@@ -69,6 +69,7 @@ use registry_core::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// One client's connection to a memory store, on which a test injects faults. A clone is a handle to the
@@ -201,6 +202,10 @@ impl Registry for FaultyRegistry {
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         self.call(self.store.services()).await
+    }
+
+    fn default_ttl(&self) -> Option<Duration> {
+        self.store.default_ttl()
     }
 }
 

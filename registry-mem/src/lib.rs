@@ -59,6 +59,7 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Clone)]
 pub struct MemRegistry {
     shared: Arc<Shared>,
+    default_ttl: Option<Duration>,
 }
 
 struct Shared {
@@ -100,12 +101,13 @@ impl MemRegistry {
                 format!("the memory store is `mem://` and takes no host or path, got=`{target}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(Self::new())
+        Ok(Self { default_ttl: target.ttl(), ..Self::new() })
     }
 
     fn with_model(model: Model) -> Self {
         let state = State { model, watches: HashMap::new(), opened: 0 };
-        Self { shared: Arc::new(Shared { epoch: Instant::now(), state: Mutex::new(state) }) }
+        let shared = Shared { epoch: Instant::now(), state: Mutex::new(state) };
+        Self { shared: Arc::new(shared), default_ttl: None }
     }
 }
 
@@ -194,6 +196,10 @@ impl Registry for MemRegistry {
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         Ok(self.shared.with(|now, model| model.services(now)))
+    }
+
+    fn default_ttl(&self) -> Option<Duration> {
+        self.default_ttl
     }
 }
 

@@ -91,12 +91,14 @@ use registry_core::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A registry in Redis.
 ///
 /// A clone is a handle to the same connections.
 #[derive(Clone)]
 pub struct RedisRegistry {
+    default_ttl: Option<Duration>,
     store: Arc<Store>,
     renewals: RenewalBatcher,
     feeds: Feeds,
@@ -136,7 +138,7 @@ impl RedisRegistry {
         let store = Arc::new(Store { client });
         let renewals = RenewalBatcher::new(store.clone());
         let feeds = Feeds::new(store.clone());
-        Ok(Self { store, renewals, feeds })
+        Ok(Self { default_ttl: target.ttl(), store, renewals, feeds })
     }
 
     /// Checks the shards and the records in them, and the servers: their versions, what they may evict
@@ -172,6 +174,10 @@ impl Registry for RedisRegistry {
 
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         Ok(self.store.services().await?)
+    }
+
+    fn default_ttl(&self) -> Option<Duration> {
+        self.default_ttl
     }
 }
 

@@ -60,13 +60,13 @@ async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> 
 
 fn served(service: &ServiceName, instances: &Instances) -> Finding {
     let up = instances.iter().filter(|instance| instance.status() == Status::Up);
-    let weighted = up.clone().filter(|instance| instance.weight() > 0).count();
+    let available = instances.iter().filter(|instance| instance.is_available()).count();
     let (all, up) = (instances.len(), up.count());
     let message = format!("`{service}` has instances: {all}, that are up: {up}");
-    if weighted > 0 {
+    if available > 0 {
         return Finding::ok("service", message);
     }
-    let message = format!("{message}, with a weight above 0: {weighted}");
+    let message = format!("{message}, with a weight above 0: {available}");
     Finding::warning("service", message, "start one: nobody can be called")
 }
 

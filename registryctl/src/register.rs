@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut stop = Signals::of(&STOP)?;
-    let plan = arguments.registrant.plan(session, Start::Within(session.timeout()))?;
+    let plan = arguments.registrant.plan(Start::Within(session.timeout()))?;
     let Ok(registry) = stop.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (instance, options) = (plan.instance.clone(), plan.options.clone());
     let patience = options.stop_timeout;

@@ -2,7 +2,6 @@
 
 use crate::Failure;
 use crate::output::{Output, note};
-use crate::session::Session;
 use serde::Serialize;
 use service_registry::{
     Address, DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions,
@@ -62,8 +61,7 @@ impl Registrant {
     }
 
     /// Checks everything that can be checked before there is a registry.
-    pub(crate) fn plan(&self, session: &Session, start: Start) -> Result<Plan> {
-        let defaults = RegistrationOptions::of(&session.target()?);
+    pub(crate) fn plan(&self, start: Start) -> Result<Plan> {
         let lease = LeaseId::random();
         let id = match &self.id {
             Some(id) => id.clone(),
@@ -72,8 +70,8 @@ impl Registrant {
         let instance = Instance::new(self.service.clone(), id, self.address.clone())
             .with_weight(self.weight)
             .with_metadata(self.metadata.iter().cloned())?;
-        let ttl = self.ttl.unwrap_or(defaults.ttl);
-        let options = RegistrationOptions { ttl, lease: Some(lease), start, ..defaults };
+        let (ttl, lease) = (self.ttl, Some(lease));
+        let options = RegistrationOptions { ttl, lease, start, ..RegistrationOptions::default() };
         Ok(Plan { instance, options, drain: self.drain })
     }
 }

@@ -75,7 +75,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&HANDLED)?;
-    let plan = arguments.registrant.plan(session, Start::InBackground)?;
+    let plan = arguments.registrant.plan(Start::InBackground)?;
     let probe = arguments.probe();
     let first = async { tokio::join!(session.connect(), listens(probe)) };
     let (first, is_taken) = match signals.or(first).await {

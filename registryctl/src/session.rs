@@ -1,7 +1,7 @@
 //! What all verbs share: which registry, how long to wait for it, and how to print.
 
 use crate::output::Output;
-use service_registry::{Error, ErrorKind, Registry, Result, Secret, Target, connect};
+use service_registry::{Error, ErrorKind, Registry, Result, Secret, connect};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,6 @@ impl Session {
 
     pub(crate) fn url(&self) -> &str {
         self.url.reveal()
-    }
-
-    /// The parts of the URL.
-    pub(crate) fn target(&self) -> Result<Target> {
-        self.url().parse()
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -14,8 +14,8 @@ use crate::{setup, tools};
 pub(crate) const EVERYTHING: [&str; 3] = [
     "--workspace",
     "--features",
-    "service-registry/etcd-tls,service-registry/redis-tls,service-registry/config,\
-     service-registry/tonic,registry-testbed/tls,mall/etcd,mall/redis",
+    "service-registry/etcd,service-registry/redis,service-registry/tls,service-registry/grpc,\
+     service-registry/go-zero,registry-testbed/tls,mall/etcd,mall/redis",
 ];
 
 /// The server fixtures in containers.

@@ -88,7 +88,7 @@ fn registrations(plan: &Plan, many: usize) -> Result<Spent> {
     runtime.block_on(async {
         let registry = Arc::new(CountingRegistry::default());
         let instances = instances(many)?;
-        let options = RegistrationOptions { ttl: plan.ttl, ..RegistrationOptions::default() };
+        let options = RegistrationOptions { ttl: Some(plan.ttl), ..RegistrationOptions::default() };
         let mut registrations = Vec::with_capacity(many);
         let heap = Heap::now();
         for instance in &instances {

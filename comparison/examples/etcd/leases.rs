@@ -39,7 +39,7 @@ async fn keep_alive_all(report: &mut Report, many: usize, ttl: Duration) -> Resu
     let registry = Arc::new(server.registry().await?);
     // In the background: a slow server is retried, and reported below.
     let start = Start::InBackground;
-    let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
+    let options = RegistrationOptions { ttl: Some(ttl), start, ..RegistrationOptions::default() };
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let requests = (0..many).map(|_| generator.request()).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();

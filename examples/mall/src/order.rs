@@ -1,7 +1,7 @@
 //! The order API, over HTTP. It asks `user.rpc` who a customer is, and finds it through the
 //! registry.
 
-use crate::door::{Door, End};
+use crate::door::{Door, End, accept_http};
 use crate::proto::user_client::UserClient;
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -11,9 +11,10 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use registry_tonic::{Channel, ChannelOptions, ServeOptions, serve};
 use serde::{Deserialize, Serialize};
 use service_registry::View;
+use service_registry::grpc::{Channel, ChannelOptions};
+use service_registry::serve::{ServeOptions, serve};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -49,18 +50,18 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    let ready = Some(door.ready(somebody_serves(view))); // or the first orders would fail
+    let ready = Some(door.ready(an_instance_is_available(view))); // or the first orders would fail
     let options = ServeOptions { ready, ..door.options };
     serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
-        axum::serve(listener, app).with_graceful_shutdown(shutdown)
+        axum::serve(accept_http(listener), app).with_graceful_shutdown(shutdown)
     })
     .await?;
     Ok(())
 }
 
-/// Waits for the first instance.
-async fn somebody_serves(mut view: View) {
-    while view.state().instances().is_empty() {
+/// Waits for the first instance that may be called.
+async fn an_instance_is_available(mut view: View) {
+    while view.state().available().next().is_none() {
         view.changed().await;
     }
 }

@@ -35,7 +35,7 @@ impl Store {
     /// A view of `service`, over a connection of its own.
     pub(crate) async fn view(&self, service: &str) -> Result<View> {
         let service: ServiceName = service.parse()?;
-        let options = DiscoveryOptions { ttl: self.ttl(), ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions { ttl: Some(self.ttl()), ..DiscoveryOptions::default() };
         let mut view = Discovery::new(self.connect().await?, options).view(&service);
         view.ready(Duration::from_secs(10)).await?;
         Ok(view)

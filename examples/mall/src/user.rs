@@ -1,14 +1,15 @@
 //! `user.rpc`: who our customers are, over gRPC.
 
-use crate::door::{Door, End};
+use crate::door::{Door, End, accept_grpc};
 use crate::proto::user_server::{User, UserServer};
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
 use anyhow::Result;
-use registry_tonic::{Health, ServeOptions, serve};
+use service_registry::grpc::Health;
+use service_registry::serve::{ServeOptions, serve};
 use std::time::Duration;
 use tokio::time::sleep;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 /// The name that it is found under.
@@ -24,13 +25,13 @@ pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Re
     let (reporter, health) = tonic_health::server::health_reporter();
     let ready = Some(door.ready(async {}));
     let health_of_user = Health::new(reporter).of::<UserServer<Desk>>();
-    let options = ServeOptions { health: Some(health_of_user), ready, ..door.options };
+    let options = ServeOptions { health: health_of_user.into(), ready, ..door.options };
     let desk = UserServer::new(Desk { name: name.to_owned() });
     serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
         Server::builder()
             .add_service(health)
             .add_service(desk)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+            .serve_with_incoming_shutdown(accept_grpc(listener), shutdown)
     })
     .await?;
     Ok(())

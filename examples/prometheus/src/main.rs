@@ -10,8 +10,9 @@
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use registry_tonic::{ServeOptions, serve};
+use service_registry::serve::{ServeOptions, serve};
 use service_registry::{Discovery, DiscoveryOptions, Instance, ServiceName, View, connect};
 use std::pin::pin;
 use std::time::Duration;
@@ -57,6 +58,9 @@ async fn main() -> Result<()> {
     // Registered while it serves; after SIGTERM or SIGINT it drains, and only then refuses.
     let mut served =
         pin!(serve(listener, registry, node, ServeOptions::default(), |listener, shutdown| {
+            let listener = listener.tap_io(|stream| {
+                let _ = stream.set_nodelay(true); // it fails if the caller has just gone
+            });
             axum::serve(listener, app).with_graceful_shutdown(shutdown)
         }));
     tokio::select! {

@@ -1,18 +1,19 @@
 //! Options of a registration.
 
 use crate::Backoff;
-use registry_core::{LeaseId, Target};
+use registry_core::LeaseId;
 use std::time::Duration;
 
 /// Options for a [`Registration`](crate::Registration).
 #[derive(Clone, Debug)]
 pub struct RegistrationOptions {
-    /// How long the instance stays listed after this process dies: 10 s unless set. The lease is renewed
-    /// every third of it.
+    /// How long the instance stays listed after this process dies. Unless set, it is the ttl of the
+    /// registry's [URL](registry_core::Registry::default_ttl), or else 10 s. The lease is renewed every
+    /// third of it.
     ///
     /// A shorter ttl removes dead instances sooner; one below three times the slowest round trip removes
     /// live ones too. A store may grant more than is asked (etcd at least 2 s).
-    pub ttl: Duration,
+    pub ttl: Option<Duration>,
     /// Whether to displace another registration that holds the id. `true` unless set, so that a process
     /// that restarts under its old id does not wait for its own old lease to expire.
     ///
@@ -57,18 +58,10 @@ pub enum Start {
     InBackground,
 }
 
-impl RegistrationOptions {
-    /// Returns the defaults, with the ttl of a store's URL if the URL has one.
-    pub fn of(target: &Target) -> Self {
-        let default = Self::default();
-        Self { ttl: target.ttl().unwrap_or(default.ttl), ..default }
-    }
-}
-
 impl Default for RegistrationOptions {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(10),
+            ttl: None,
             takeover: true,
             lease: None,
             start: Start::Within(Duration::from_secs(10)),

@@ -1,20 +1,20 @@
 //! Options of views.
 
 use crate::Backoff;
-use registry_core::Target;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options for all views of a [`Discovery`](crate::Discovery).
 #[derive(Clone, Debug)]
 pub struct DiscoveryOptions {
-    /// The ttl that the services register with: 10 s unless set, 100 ms to a day. Records carry none.
+    /// The ttl that the services register with, 100 ms to a day. Records carry none. Unless set, it is the
+    /// ttl of the registry's [URL](registry_core::Registry::default_ttl), or else 10 s.
     ///
     /// It bounds how long an instance is [retained](Self::retain), and how soon a silent store is noticed:
     /// a probe that all views share asks the store every third of the ttl and waits as long for the answer.
     /// If it is too short, a live instance is dropped before its owner can register it again. If it is too
     /// long, callers call a dead instance for longer.
-    pub ttl: Duration,
+    pub ttl: Option<Duration>,
     /// Whether instances are retained that disappear under suspicious circumstances: a reload does not
     /// list them, or at least half of the instances (and at least 2) are deleted within one ttl of a store
     /// outage. `true` unless set.
@@ -37,18 +37,10 @@ pub struct DiscoveryOptions {
     pub snapshots: Option<PathBuf>,
 }
 
-impl DiscoveryOptions {
-    /// Returns the defaults, with the ttl of a store's URL if the URL has one.
-    pub fn of(target: &Target) -> Self {
-        let default = Self::default();
-        Self { ttl: target.ttl().unwrap_or(default.ttl), ..default }
-    }
-}
-
 impl Default for DiscoveryOptions {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(10),
+            ttl: None,
             retain: true,
             backoff: Backoff::default(),
             timeout: Duration::from_secs(10),

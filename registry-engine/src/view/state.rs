@@ -2,7 +2,7 @@
 
 use super::retention::Retained;
 use arc_swap::Guard;
-use registry_core::{Error, Instances, Snapshot};
+use registry_core::{Error, Instance, Instances, Snapshot};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -25,6 +25,37 @@ impl ServiceState {
     #[inline]
     pub fn instances(&self) -> &Instances {
         &self.instances
+    }
+
+    /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
+    ///
+    /// ```
+    /// use registry_core::{Claim, Instance, Registry, Status};
+    /// use registry_engine::{Discovery, DiscoveryOptions};
+    /// use registry_mem::MemRegistry;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> registry_core::Result<()> {
+    /// let registry = Arc::new(MemRegistry::new());
+    /// let node = |id: &str| Ok(Instance::new("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?));
+    /// let draining = node("draining")?.with_status(Status::Draining);
+    /// for instance in [draining, node("up")?, node("weight-0")?.with_weight(0)] {
+    ///     registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
+    /// }
+    /// let mut view = Discovery::new(registry, DiscoveryOptions::default()).view(&"a".parse()?);
+    /// view.ready(Duration::from_secs(5)).await?;
+    ///
+    /// let state = view.state();
+    /// let available: Vec<_> = state.available().map(|instance| instance.id().as_str()).collect();
+    /// assert_eq!(available, ["up"]);
+    /// assert_eq!(state.instances().len(), 3);
+    /// # registry_core::Result::Ok(())
+    /// # }
+    /// ```
+    pub fn available(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.is_available())
     }
 
     /// Returns the instances that the view still shows although the store no longer lists them, in order

@@ -16,6 +16,7 @@ use registry_core::{
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -58,6 +59,7 @@ impl Watcher {
         registry: Arc<dyn Registry>,
         service: ServiceName,
         options: DiscoveryOptions,
+        ttl: Duration,
         probe_failure: watch::Receiver<ProbeFailure>,
     ) -> Self {
         let status = ViewStatus::Loading { since: Instant::now() };
@@ -71,7 +73,7 @@ impl Watcher {
         let file = options.snapshots.as_deref().map(|dir| SnapshotFile::new(dir, &service));
         let metrics = ViewMetrics::new(&service);
         Self {
-            retention: Retention::new(options.retain.then_some(options.ttl)),
+            retention: Retention::new(options.retain.then_some(ttl)),
             broadcaster: Arc::new(Broadcaster::new(initial, metrics.coalesced())),
             metrics,
             probe_failure,

@@ -3,8 +3,8 @@
 use crate::support::*;
 use futures_util::StreamExt;
 use registry_core::{ErrorKind, MAX_TTL, MIN_TTL, Registry};
-use registry_engine::{RegistrationOptions, RegistrationStatus};
-use registry_mem::Fault;
+use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationStatus};
+use registry_mem::{Fault, MemRegistry};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -288,11 +288,32 @@ async fn a_hundred_registrations_return_from_an_outage_one_by_one() {
     assert!(buckets.iter().all(|bucket| *bucket < 45), "{buckets:?}");
 }
 
+/// The ttl of a URL was ignored unless the options were made from that URL.
+#[tokio::test(start_paused = true)]
+async fn options_that_state_no_ttl_use_that_of_the_registry() {
+    let stated = Some(secs(4));
+    for (default, options, expected) in
+        [(None, None, TTL), (Some(secs(5)), None, secs(5)), (Some(secs(5)), stated, secs(4))]
+    {
+        let url = default.map_or("mem://".into(), |ttl: Duration| format!("mem://?ttl={ttl:?}"));
+        let world = World::over(MemRegistry::connect(&url.parse().unwrap()).unwrap());
+        let view = DiscoveryOptions { ttl: options, ..DiscoveryOptions::default() };
+        let _view = world.view(view).await;
+        let registration = RegistrationOptions { ttl: options, ..RegistrationOptions::default() };
+        let _registration = world.try_start(node("a"), registration).await.unwrap();
+        assert_eq!(world.spy.claims()[0].1.ttl(), expected, "{url}");
+        let before = world.spy.pulses();
+        pass(30 * expected).await;
+        let probes = world.spy.pulses() - before;
+        assert!((89..=91).contains(&probes), "{url}: one probe every third of a ttl: {probes}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_shortest_and_the_longest_ttl_are_kept() {
     for ttl in [MIN_TTL, MAX_TTL] {
         let world = World::new();
-        let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+        let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
         let _registration = world.try_start(node("a"), options).await.unwrap();
         pass(10 * ttl).await;
         let renewals = world.spy.renewals().len();

@@ -141,7 +141,8 @@ async fn retention_lasts_at_most_two_ttls_or_30_s_while_no_load_succeeds() {
     for (ttl, limit) in [(TTL, MIN_HOLD_TIME), (secs(20), secs(40)), (secs(1), MIN_HOLD_TIME)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
-        let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
+        let view =
+            world.view(DiscoveryOptions { ttl: Some(ttl), ..DiscoveryOptions::default() }).await;
         trouble(&world, &view).await;
         let refuse = Twist::Refuse(ErrorKind::Unavailable);
         world.spy.twist(move |call| matches!(call, Call::Load).then_some(refuse));
@@ -272,7 +273,8 @@ async fn an_unbounded_ttl_ends_no_view() {
     for ttl in [Duration::MAX, Duration::MAX / 2, secs(24 * 3600)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
-        let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
+        let view =
+            world.view(DiscoveryOptions { ttl: Some(ttl), ..DiscoveryOptions::default() }).await;
         trouble(&world, &view).await;
         world.store.evict(&service());
         until(&view, |state| state.retained().len() == 4).await;
@@ -289,7 +291,7 @@ async fn a_ttl_of_zero_is_no_hot_loop() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let ttl = Duration::ZERO;
-    let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
+    let view = world.view(DiscoveryOptions { ttl: Some(ttl), ..DiscoveryOptions::default() }).await;
     world.link.inject(Fault::Outage);
     until(&view, |state| !state.status().is_live()).await;
     let refuse = Twist::Refuse(ErrorKind::Unavailable);

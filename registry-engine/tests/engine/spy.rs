@@ -229,6 +229,10 @@ impl Registry for Spy {
         Ok(Watch::new(after.clone(), items))
     }
 
+    fn default_ttl(&self) -> Option<Duration> {
+        self.inner.default_ttl()
+    }
+
     async fn services(&self) -> Result<BTreeSet<ServiceName>> {
         self.inner.services().await
     }

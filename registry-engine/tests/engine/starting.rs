@@ -12,7 +12,7 @@ use tokio::time::Instant;
 fn start_within(limit: Duration) -> RegistrationOptions {
     // A ttl so long that what goes did not expire.
     RegistrationOptions {
-        ttl: secs(3600),
+        ttl: Some(secs(3600)),
         start: Start::Within(limit),
         ..RegistrationOptions::default()
     }
@@ -98,7 +98,8 @@ async fn a_refused_start_returns_the_error_at_once() {
 async fn a_ttl_out_of_range_is_invalid_whatever_the_start() {
     for ttl in [secs(0), millis(99), secs(24 * 3600 + 1)] {
         for start in [Start::Within(secs(1)), Start::InBackground] {
-            let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
+            let options =
+                RegistrationOptions { ttl: Some(ttl), start, ..RegistrationOptions::default() };
             let error = World::new().try_start(node("a"), options).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }

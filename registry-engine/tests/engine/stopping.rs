@@ -125,7 +125,7 @@ async fn a_stop_waits_for_the_request_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_registration_is_withdrawn() {
     let world = World::new();
-    let options = RegistrationOptions { ttl: secs(3600), ..RegistrationOptions::default() };
+    let options = RegistrationOptions { ttl: Some(secs(3600)), ..RegistrationOptions::default() };
     let registration = world.try_start(node("a"), options).await.unwrap();
     drop(registration);
     pass(millis(1)).await;

@@ -173,7 +173,7 @@ async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_g
 async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let world = World::new();
     let ttl = secs(2); // less than the store may take for one answer
-    let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+    let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
     let registration = world.try_start(node("a"), options).await.unwrap();
     let claimed = Instant::now();
     pass(ttl).await;

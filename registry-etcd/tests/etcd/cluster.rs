@@ -41,7 +41,7 @@ impl Fleet {
     }
 
     async fn add(&mut self, registry: Arc<dyn Registry>, n: usize) {
-        let options = RegistrationOptions { ttl: TTL, ..RegistrationOptions::default() };
+        let options = RegistrationOptions { ttl: Some(TTL), ..RegistrationOptions::default() };
         let node = instance("user", &n.to_string());
         let started = timeout(RECOVERED, Registration::start(registry, node, options));
         self.registrations.push(started.await.unwrap().unwrap());
@@ -93,7 +93,7 @@ async fn connect(target: &Target) -> EtcdRegistry {
 }
 
 fn view(registry: &Arc<EtcdRegistry>) -> View {
-    let options = DiscoveryOptions { ttl: TTL, ..DiscoveryOptions::default() };
+    let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
     Discovery::new(registry.clone(), options).view(&name("user"))
 }
 

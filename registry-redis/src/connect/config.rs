@@ -84,7 +84,7 @@ impl Scheme {
         };
         if uses_tls && !cfg!(feature = "tls") {
             let message = format!(
-                "`{}://` is not built in: add the feature `tls` of registry-redis (`redis-tls` of service-registry)",
+                "`{}://` is not built in: add the feature `tls` of registry-redis (`tls` of service-registry)",
                 target.scheme()
             );
             return Err(invalid(message));

@@ -109,7 +109,7 @@ impl SuiteOptions {
     /// How the registrations of the suite are kept.
     pub fn registration(&self) -> RegistrationOptions {
         RegistrationOptions {
-            ttl: self.ttl(),
+            ttl: Some(self.ttl()),
             start: Start::Within(self.recovery()),
             backoff: self.backoff(),
             timeout: self.call_timeout,
@@ -121,7 +121,7 @@ impl SuiteOptions {
     /// How the views of the suite are kept.
     pub fn discovery(&self) -> DiscoveryOptions {
         DiscoveryOptions {
-            ttl: self.ttl(),
+            ttl: Some(self.ttl()),
             backoff: self.backoff(),
             timeout: self.call_timeout,
             ..DiscoveryOptions::default()

@@ -11,12 +11,12 @@ use crate::command::{cargo, execute, succeeds, tool};
 use crate::folders::workspace;
 
 /// One set of features, so that clippy and the documentation share the builds of dependencies.
-const FEATURES: &str = "service-registry/etcd-tls,service-registry/redis-tls,\
-    service-registry/config,service-registry/tonic,mall/etcd,mall/redis,registry-testbed/docker,\
+const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-registry/tls,\
+    service-registry/grpc,service-registry/go-zero,mall/etcd,mall/redis,registry-testbed/docker,\
     registry-testbed/tls,comparison/instructions";
 
 /// Features of the facade that are used together.
-const GROUPS: [&str; 2] = ["config,tonic", "mem,etcd,redis"];
+const GROUPS: [&str; 4] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis"];
 
 /// Examples that build alone, without features that other packages enable.
 const EXAMPLES: [&str; 2] = ["mall", "prometheus-example"];

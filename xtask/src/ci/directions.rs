@@ -25,10 +25,7 @@ const OURS: [(&str, &str); 14] = [
         "registry-core registry-engine registry-mem registry-etcd registry-redis service-registry",
     ),
     ("mall", "registry-core registry-engine registry-mem registry-tonic service-registry"),
-    (
-        "prometheus-example",
-        "registry-core registry-engine registry-mem registry-tonic service-registry",
-    ),
+    ("prometheus-example", "registry-core registry-engine registry-mem service-registry"),
     (
         "comparison",
         "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \

@@ -156,7 +156,7 @@ async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
 
 impl Ours {
     fn new(registry: Arc<dyn Registry>) -> Result<Self> {
-        let options = DiscoveryOptions { ttl: TTL, ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
         let discovery = Discovery::new(Arc::clone(&registry), options);
         Ok(Self { registry, view: discovery.view(&SERVICE.parse()?) })
     }
@@ -181,7 +181,7 @@ impl Client for Ours {
 
     async fn keep_registered(&self, id: &str) -> Result<Infallible> {
         let options = RegistrationOptions {
-            ttl: TTL,
+            ttl: Some(TTL),
             start: Start::InBackground,
             ..RegistrationOptions::default()
         };

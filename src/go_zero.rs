@@ -1,4 +1,4 @@
-//! Configuration in go-zero's shape: the YAML of a go-zero service or client is read as it is.
+//! Configuration files of go-zero: the YAML of a go-zero server or client is read as it is.
 //!
 //! ```yaml
 //! Name: user.rpc
@@ -9,11 +9,10 @@
 //!   Key: user.rpc
 //! ```
 //!
-//! [`ServerConfig`] is the configuration of who registers, `ClientConfig` (with the feature `tonic`) of who
-//! calls. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
+//! [`ServerConfig`] is the configuration of a server, `ClientConfig` (with the feature `grpc`) of a client. As in go-zero (`core/conf`), a field's name counts in any case, and fields that nothing here
 //! knows are passed over, be they go-zero's own (`Mode`, `Log`, `CpuThreshold`...) or the service's. A field
-//! that is empty or `null` is as good as absent. Not read are `${VARIABLE}` in values (go-zero's
-//! `conf.UseEnv`), TOML, and an `Etcd` that is inherited from an outer level.
+//! that is empty or `null` is as good as absent. A `${VARIABLE}` (go-zero's `conf.UseEnv`)
+//! is not expanded, and is refused in names, keys and credentials. Not read are TOML, and an `Etcd` that is inherited from an outer level.
 //!
 //! # Etcd
 //!
@@ -39,13 +38,13 @@
 //! of these in it, that is so if it is read by [`from_yaml`] or [`read`]: a YAML library may quote the text.
 
 mod any_case;
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 mod client;
 mod etcd;
 mod server;
 mod yaml;
 
-#[cfg(feature = "tonic")]
+#[cfg(feature = "grpc")]
 pub use self::client::ClientConfig;
 pub use self::server::ServerConfig;
 pub use self::yaml::{from_yaml, read};
@@ -64,7 +63,7 @@ fn service(
 ) -> Result<Option<(Target, ServiceName)>> {
     let Some(url) = stated(registry) else { return etcd.service() };
     let registry = url.parse().map_err(|error| wrong("Registry", error))?;
-    let keys = [("Key", stated(key)), ("Etcd.Key", etcd.key()), ("Name", name)];
+    let keys = [("Key", literal("Key", key)?), ("Etcd.Key", etcd.key()?), ("Name", name)];
     let key = keys.into_iter().find_map(|(field, key)| Some((field, key?)));
     let (field, key) =
         key.ok_or_else(|| invalid("there is a `Key` where there is a `Registry`"))?;
@@ -75,6 +74,17 @@ fn service(
 /// A text that says something: in go-zero, what is empty is not set.
 fn stated(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// A stated text that has no variable in it: nothing expands it, and it would be used as it stands.
+fn literal<'a>(field: &str, text: Option<&'a String>) -> Result<Option<&'a str>> {
+    let text = stated(text);
+    if text.is_some_and(|text| text.contains("${")) {
+        return Err(invalid(format!(
+            "`{field}` has `${{` in it: variables are not expanded, state the value itself"
+        )));
+    }
+    Ok(text)
 }
 
 /// The field is wrong, by `error`.

@@ -1,6 +1,6 @@
 //! The section `Etcd`, for servers and clients.
 
-use super::{invalid, stated, wrong};
+use super::{invalid, literal, stated, wrong};
 use crate::{Result, ServiceName, Target};
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
@@ -32,7 +32,7 @@ impl EtcdSection {
     /// `Invalid` if it names only one, or they or the way there cannot be used.
     pub(super) fn service(&self) -> Result<Option<(Target, ServiceName)>> {
         let hosts = self.hosts.as_deref().unwrap_or_default();
-        let key = match (hosts, self.key()) {
+        let key = match (hosts, self.key()?) {
             ([], None) => return Ok(None),
             ([], Some(_)) => return Err(invalid("`Etcd` has `Hosts` where it has a `Key`")),
             (_, None) => return Err(invalid("`Etcd` has a `Key` where it has `Hosts`")),
@@ -41,14 +41,14 @@ impl EtcdSection {
         let (slashes, service) =
             ServiceName::from_key(key).map_err(|error| wrong("Etcd.Key", error))?;
         let (scheme, files) = self.tls()?;
-        let (login, hosts) = (self.login(), joined(hosts)?);
+        let (login, hosts) = (self.login()?, joined(hosts)?);
         let url = format!("{scheme}://{login}{hosts}/{slashes}?layout=go-zero{files}");
         let target = url.parse().map_err(|error| wrong("Etcd.Hosts", error))?;
         Ok(Some((target, service)))
     }
 
-    pub(super) fn key(&self) -> Option<&str> {
-        stated(self.key.as_ref())
+    pub(super) fn key(&self) -> Result<Option<&str>> {
+        literal("Etcd.Key", self.key.as_ref())
     }
 
     /// The id to register under, if one is configured.
@@ -56,11 +56,12 @@ impl EtcdSection {
         self.id.filter(|id| *id > 0)
     }
 
-    fn login(&self) -> String {
-        match (stated(self.user.as_ref()), stated(self.pass.as_ref())) {
-            (Some(user), Some(pass)) => format!("{}:{}@", encode(user), encode(pass)),
-            _ => String::new(),
-        }
+    fn login(&self) -> Result<String> {
+        let user = literal("Etcd.User", self.user.as_ref())?;
+        let pass = literal("Etcd.Pass", self.pass.as_ref())?;
+        Ok(user
+            .zip(pass)
+            .map_or_else(String::new, |(user, pass)| format!("{}:{}@", encode(user), encode(pass))))
     }
 
     /// The scheme, and the options that name the files for it.

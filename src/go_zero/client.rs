@@ -2,8 +2,8 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, service, stated, wrong, yaml};
-use crate::tonic::{Channel, ChannelOptions, ChannelTarget};
+use super::{invalid, literal, service, stated, wrong, yaml};
+use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{Address, Error, ErrorKind, Result, Secret, connect_channel_target};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use service_registry::config::{self, ClientConfig};
+/// use service_registry::go_zero::{self, ClientConfig};
 ///
 /// #[derive(Deserialize)]
 /// struct Config {
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config: Config = config::from_yaml(
+/// let config: Config = go_zero::from_yaml(
 ///     "
 /// Name: mall-api
 /// UserRpc:
@@ -87,8 +87,8 @@ impl ClientConfig {
     fn new(fields: Fields) -> Result<Self> {
         let timeout = fields.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
-        let app = stated(fields.app.as_ref()).map(str::to_owned);
-        let token = stated(fields.token.as_ref()).map(Secret::new);
+        let app = literal("App", fields.app.as_ref())?.map(str::to_owned);
+        let token = literal("Token", fields.token.as_ref())?.map(Secret::new);
         Ok(Self {
             credentials: app.zip(token),
             timeout: timeout.map(Duration::from_millis),

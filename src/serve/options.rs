@@ -1,24 +1,21 @@
 //! How a server is announced, and what can go wrong.
 
+use super::HealthReporter;
+use crate::{BoxError, Error, Instance, RegistrationOptions};
 use futures_util::future::BoxFuture;
-use registry_core::{BoxError, Error, Instance};
-use registry_engine::RegistrationOptions;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
-use tonic::server::NamedService;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 /// How a server is announced, and how it ends.
 pub struct ServeOptions {
-    /// How its instance is registered. With [`Start::Within`](registry_engine::Start::Within), the
+    /// How its instance is registered. With [`Start::Within`](crate::Start::Within), the
     /// default, a store that does not answer in time is an error, and the server is shut down. With
-    /// [`Start::InBackground`](registry_engine::Start::InBackground) it counts as registered at once.
+    /// [`Start::InBackground`](crate::Start::InBackground) it counts as registered at once.
     pub registration: RegistrationOptions,
-    /// The gRPC health service to keep in step: none unless set.
-    pub health: Option<Health>,
+    /// Where the server reports whether it serves, such as a gRPC health service: nowhere unless set.
+    pub health: HealthReporter,
     /// What else to wait for before the instance is registered, such as a warm cache: nothing
     /// unless set. The server runs meanwhile. An error of it ends all.
     pub ready: Option<BoxFuture<'static, Result<(), BoxError>>>,
@@ -50,7 +47,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             registration: RegistrationOptions::default(),
-            health: None,
+            health: HealthReporter::default(),
             ready: None,
             ready_timeout: Duration::from_secs(30),
             updates: None,
@@ -72,34 +69,6 @@ impl fmt::Debug for ServeOptions {
             .field("grace", &self.grace)
             .field("signals", &self.signals)
             .finish_non_exhaustive()
-    }
-}
-
-/// The gRPC health of a server: `SERVING` from when it is registered until it drains.
-#[derive(Clone, Debug, Default)]
-pub struct Health {
-    reporter: HealthReporter,
-    services: Vec<&'static str>,
-}
-
-impl Health {
-    /// The health of the server as a whole, which clients ask for by the empty name.
-    pub fn new(reporter: HealthReporter) -> Self {
-        Self { reporter, services: Vec::new() }
-    }
-
-    /// And of the service that `S` serves, for clients that ask by its name.
-    #[must_use]
-    pub fn of<S: NamedService>(mut self) -> Self {
-        self.services.push(S::NAME);
-        self
-    }
-
-    pub(super) async fn serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in [""].iter().chain(&self.services) {
-            self.reporter.set_service_status(service, status).await;
-        }
     }
 }
 

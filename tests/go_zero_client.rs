@@ -1,9 +1,9 @@
 //! Configuration of clients, as go-zero has it.
-#![cfg(all(feature = "config", feature = "tonic"))]
+#![cfg(all(feature = "go-zero", feature = "grpc"))]
 
 use service_registry::ErrorKind;
-use service_registry::config::ClientConfig;
-use service_registry::tonic::ChannelTarget;
+use service_registry::go_zero::ClientConfig;
+use service_registry::grpc::ChannelTarget;
 use std::time::Duration;
 
 /// With what clients of go-zero have beside.
@@ -102,6 +102,8 @@ fn what_is_wrong_is_said_by_its_field() {
         ("Registry: mem", "`Registry` cannot be used"),
         ("{Registry: 'mem://', Key: /a}", "`Key` cannot be used"),
         ("Timeout: 5s", "line=`1`"),
+        ("{Target: 'direct:///a:1', App: a, Token: '${T}'}", "`Token` has `${` in it"),
+        ("Etcd: {Hosts: [h], Key: '${ENV}/a'}", "`Etcd.Key` has `${` in it"),
     ] {
         let error = ClientConfig::from_yaml(yaml).expect_err(yaml);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{yaml}");

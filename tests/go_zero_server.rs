@@ -1,10 +1,9 @@
 //! Configuration of servers, as go-zero has it.
-#![cfg(feature = "config")]
+#![cfg(feature = "go-zero")]
 
-use service_registry::config::ServerConfig;
-use service_registry::{Error, ErrorKind, LeaseId, RegistrationOptions};
+use service_registry::go_zero::ServerConfig;
+use service_registry::{Error, ErrorKind, LeaseId};
 use std::fs;
-use std::time::Duration;
 
 const USER: &str = "\
 Name: user.rpc
@@ -114,9 +113,6 @@ fn an_instance_is_named_after_its_lease_as_in_go_zero() {
     assert_eq!(instance.address().as_str(), "localhost:4000");
     assert_eq!((instance.weight(), &*instance.metadata()["Zone"]), (7, "eu-1"));
     assert_eq!(instance.metadata()["n"], "1");
-    let options = config.registration_options(lease);
-    assert_eq!((options.lease, options.ttl), (Some(lease), Duration::from_secs(10)));
-    assert_eq!(options.takeover, RegistrationOptions::default().takeover);
 }
 
 #[test]
@@ -165,7 +161,6 @@ fn any_registry_takes_the_place_of_etcd() {
     assert_eq!(config.service().as_str(), "user.rpc");
     assert!(!format!("{config:?}").contains("pw"));
     let lease = LeaseId::random();
-    assert_eq!(config.registration_options(lease).ttl, Duration::from_secs(5));
     let instance = parse("{Name: a, ListenOn: 'h:80', Registry: 'mem://', Key: prod/a}")
         .instance(([0, 0, 0, 0], 80).into(), lease)
         .unwrap();
@@ -207,6 +202,7 @@ fn what_is_wrong_is_said_by_its_field() {
             "each `host` or `host:port`",
         ),
         ("{Name: a, ListenOn: ':80', Registry: redis}", "`Registry` cannot be used"),
+        ("{Name: a, ListenOn: ':80', Registry: 'mem://?ttl=0s'}", "100ms to 1day, such as `10s`"),
         ("{Name: a, ListenOn: ':80', Registry: 'mem://', Key: a/}", "`Key` cannot be used"),
         ("{Name: a/, ListenOn: ':80', Registry: 'mem://'}", "`Name` cannot be used"),
         ("{Name: a, ListenOn: ':80', AdvertiseOn: 'a:b'}", "`AdvertiseOn` cannot be used"),
@@ -220,6 +216,28 @@ fn what_is_wrong_is_said_by_its_field() {
     ] {
         let message = refused(rest).chain().to_string();
         assert!(message.contains(hint), "{rest}: {message}");
+    }
+}
+
+/// A server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
+#[test]
+fn a_variable_that_nothing_expands_is_refused_by_its_field() {
+    for (field, yaml) in [
+        ("Name", "Name: 'a${B}', ListenOn: ':80'"),
+        ("Key", "Name: a, ListenOn: ':80', Registry: 'mem://', Key: '${B}'"),
+        ("Etcd.Key", "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: '${B}/user.rpc'}"),
+        (
+            "Etcd.User",
+            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: '${B}', Pass: p}",
+        ),
+        (
+            "Etcd.Pass",
+            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: u, Pass: '${B}'}",
+        ),
+    ] {
+        let message = refused(&format!("{{{yaml}}}")).to_string();
+        assert!(message.starts_with(&format!("`{field}` has `${{` in it")), "{message}");
+        assert!(!message.contains('B'), "{message}");
     }
 }
 

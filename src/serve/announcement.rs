@@ -1,8 +1,9 @@
 //! What others are told of a server, from ready to gone.
 
-use super::{Health, ServeError};
-use registry_core::{BoxError, Error, ErrorKind, Instance, Registry, Status};
-use registry_engine::{Registration, RegistrationOptions};
+use super::{HealthReporter, ServeError};
+use crate::{
+    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry, Status,
+};
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
@@ -15,7 +16,7 @@ pub(super) struct Announcement {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) instance: Instance,
     pub(super) options: RegistrationOptions,
-    pub(super) health: Health,
+    pub(super) health: HealthReporter,
     pub(super) updates: Option<watch::Receiver<Instance>>,
     pub(super) drain: Duration,
 }
@@ -59,14 +60,14 @@ impl Announcement {
         let wanted = registration.instance();
         let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
         tracing::info!(%service, %id, %address, "a server is registered");
-        health.serving(true).await;
+        health.report(true).await;
         let how = tokio::select! {
             biased;
             how = raised(&mut leave, Leave::Draining) => how,
             never = follow(&registration, updates) => match never {},
         };
         tracing::info!(%service, %id, leave = ?how, "a server leaves");
-        health.serving(false).await;
+        health.report(false).await;
         tokio::select! {
             biased;
             _ = raised(&mut leave, Leave::AtOnce) => {}

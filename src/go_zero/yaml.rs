@@ -14,7 +14,7 @@ use std::path::Path;
 ///
 /// ```
 /// use serde::Deserialize;
-/// use service_registry::config::{self, ServerConfig};
+/// use service_registry::go_zero::{self, ServerConfig};
 ///
 /// #[derive(Debug, Deserialize)]
 /// struct Config {
@@ -23,11 +23,11 @@ use std::path::Path;
 /// }
 ///
 /// # fn main() -> service_registry::Result<()> {
-/// let config: Config = config::from_yaml("Rpc: {Name: user.rpc, ListenOn: ':8080'}")?;
+/// let config: Config = go_zero::from_yaml("Rpc: {Name: user.rpc, ListenOn: ':8080'}")?;
 /// assert_eq!(config.rpc.service().as_str(), "user.rpc");
 ///
 /// let wrong = "{Rpc: {Name: a, ListenOn: ':1', Weight: x, Etcd: {Pass: s3cret}}}";
-/// let error = config::from_yaml::<Config>(wrong).unwrap_err();
+/// let error = go_zero::from_yaml::<Config>(wrong).unwrap_err();
 /// assert_eq!(error.to_string(), "what should stand here is of the type u32, line=`1`, column=`41`");
 /// # Ok(())
 /// # }

@@ -3,10 +3,9 @@
 use crate::support::{
     LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
 };
-use registry_core::{Instance, Status};
-use registry_engine::{RegistrationOptions, Start};
-use registry_mem::{Fault, FaultyRegistry};
-use registry_tonic::{ServeError, ServeOptions, serve};
+use service_registry::mem::{Fault, FaultyRegistry};
+use service_registry::serve::{ServeError, ServeOptions, serve};
+use service_registry::{Instance, RegistrationOptions, Start, Status};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;

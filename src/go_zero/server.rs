@@ -2,7 +2,7 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, service, stated, wrong, yaml};
+use super::{invalid, literal, service, stated, wrong, yaml};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
@@ -34,7 +34,7 @@ use std::path::Path;
 /// It can be a field of a configuration of your own, as it implements `Deserialize`.
 ///
 /// ```
-/// use service_registry::config::ServerConfig;
+/// use service_registry::go_zero::ServerConfig;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -72,7 +72,7 @@ impl ServerConfig {
     /// `Invalid`, naming what is wrong: [see there](super#errors).
     ///
     /// ```
-    /// use service_registry::config::ServerConfig;
+    /// use service_registry::go_zero::ServerConfig;
     ///
     /// let yaml = "{Name: a, ListenOn: ':8080', Etcd: {Hosts: ['127.0.0.1:2379']}}";
     /// let error = ServerConfig::from_yaml(yaml).unwrap_err();
@@ -93,7 +93,8 @@ impl ServerConfig {
     }
 
     fn new(fields: Fields) -> Result<Self> {
-        let name = stated(fields.name.as_ref()).ok_or_else(|| invalid("a server has a `Name`"))?;
+        let name = literal("Name", fields.name.as_ref())?;
+        let name = name.ok_or_else(|| invalid("a server has a `Name`"))?;
         let advertise = fields.advertise()?;
         let AnyCase(etcd) = fields.etcd.unwrap_or_default();
         let id = etcd.id().map(|id| id.to_string().parse()).transpose()?;
@@ -147,12 +148,6 @@ impl ServerConfig {
         instance.with_weight(self.weight).with_metadata(self.metadata.clone())
     }
 
-    /// How to register it under `lease`: the defaults, with the ttl of `Registry` if that states one.
-    pub fn registration_options(&self, lease: LeaseId) -> RegistrationOptions {
-        let options = self.registry.as_ref().map(RegistrationOptions::of).unwrap_or_default();
-        RegistrationOptions { lease: Some(lease), ..options }
-    }
-
     /// Registers the server, which listens at `bound`; `None` if the configuration names no registry.
     ///
     /// This is [`connect_target`], [`instance`](Self::instance) and [`Registration::start`], under a new
@@ -166,7 +161,7 @@ impl ServerConfig {
         let lease = LeaseId::random();
         let instance = self.instance(bound, lease)?;
         let registry = connect_target(target).await?;
-        let options = self.registration_options(lease);
+        let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
         Registration::start(registry, instance, options).await.map(Some)
     }
 }

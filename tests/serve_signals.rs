@@ -1,12 +1,12 @@
 //! SIGTERM and SIGINT, once and twice. They reach the whole process: one test at a time.
-#![cfg(unix)]
+#![cfg(all(unix, feature = "serve", feature = "mem"))]
 #![allow(clippy::unwrap_used)]
 
 use futures_util::StreamExt;
-use registry_core::{Instance, Registry, ServiceName, Status};
-use registry_mem::{Fault, FaultyRegistry, MemRegistry};
-use registry_tonic::{ServeError, ServeOptions, serve};
 use rustix::process::{Signal, getpid, kill_process};
+use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
+use service_registry::serve::{ServeError, ServeOptions, Shutdown, serve};
+use service_registry::{Instance, Registry, ServiceName, Status};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ fn service() -> ServiceName {
 }
 
 /// A server that does nothing until it is told to shut down.
-async fn until_told(_listener: TcpListener, shutdown: registry_tonic::Shutdown) -> io::Result<()> {
+async fn until_told(_listener: TcpListener, shutdown: Shutdown) -> io::Result<()> {
     shutdown.await;
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! A server that is registered while it serves.
 
 mod announcement;
+mod health;
 mod options;
 mod signals;
 
-pub use self::options::{Health, ServeError, ServeOptions};
+pub use self::health::HealthReporter;
+pub use self::options::{ServeError, ServeOptions};
 
 use self::announcement::{Announcement, Leave};
 use self::signals::Signals;
-use registry_core::{Instance, Registry};
+use crate::{Instance, Registry};
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -38,35 +40,29 @@ use tokio::time::timeout;
 /// it is; the instance is then listed until its ttl has passed. So it is if this future is dropped,
 /// unless the runtime lives on and withdraws it.
 ///
-/// With tonic:
+/// With tonic and the feature `grpc` (the mall, `examples/mall`, is such a program):
 ///
-/// ```no_run
-/// use registry_core::{Instance, Registry};
-/// use registry_mem::MemRegistry;
-/// use registry_tonic::{Health, ServeOptions, serve};
-/// use std::sync::Arc;
-/// use tokio::net::TcpListener;
-/// use tonic::transport::{Server, server::TcpIncoming};
-///
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let registry = Arc::new(MemRegistry::new());
-/// let listener = TcpListener::bind("127.0.0.1:0").await?;
-/// let address = listener.local_addr()?.to_string().parse()?;
-/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, address);
+/// ```ignore
 /// let (reporter, health) = tonic_health::server::health_reporter();
-/// let options = ServeOptions { health: Some(Health::new(reporter)), ..ServeOptions::default() };
-/// serve(listener, registry, node, options, |listener, shutdown| {
+/// let options = ServeOptions { health: Health::new(reporter).into(), ..ServeOptions::default() };
+/// serve(listener, registry, instance, options, |listener, shutdown| {
+///     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)); // tonic leaves it off
 ///     Server::builder()
 ///         .add_service(health) // and yours
-///         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown)
+///         .serve_with_incoming_shutdown(incoming, shutdown)
 /// })
 /// .await?;
-/// # Ok(())
-/// # }
 /// ```
 ///
-/// With axum the last argument is
-/// `|listener, shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown)`.
+/// With axum:
+///
+/// ```ignore
+/// serve(listener, registry, instance, ServeOptions::default(), |listener, shutdown| {
+///     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true))); // axum leaves it off
+///     axum::serve(listener, app).with_graceful_shutdown(shutdown)
+/// })
+/// .await?;
+/// ```
 ///
 /// # Errors
 ///
@@ -97,11 +93,11 @@ where
         registry,
         instance,
         options: options.registration,
-        health: options.health.unwrap_or_default(),
+        health: options.health,
         updates: options.updates,
         drain: options.drain,
     };
-    announcement.health.serving(false).await;
+    announcement.health.report(false).await;
 
     let (stop, stopped) = oneshot::channel();
     let server = server(listener, Shutdown(stopped)).into_future();

@@ -1,19 +1,20 @@
 //! A store, a server, and whoever looks.
 
-use axum::Router;
-use axum::routing::get;
+use crate::http::{self, Slow};
 use futures_util::StreamExt;
-use registry_core::{Change, Claim, Instance, Registry, ServiceName, Status};
-use registry_engine::{Discovery, DiscoveryOptions, Update, Updates};
-use registry_mem::MemRegistry;
-use registry_tonic::{ServeError, ServeOptions, serve};
+use service_registry::mem::MemRegistry;
+use service_registry::serve::{ServeError, ServeOptions, serve};
+use service_registry::{
+    Change, Claim, Discovery, DiscoveryOptions, Instance, Registry, ServiceName, Status, Update,
+    Updates,
+};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -118,23 +119,17 @@ pub(crate) async fn request(instance: &Instance, path: &str) -> io::Result<Strin
     Ok(answer)
 }
 
-/// An axum server with a slow page, that ends once it is let.
+/// A server with a slow page.
 pub(crate) fn serve_slowly(
     world: &World,
     listener: TcpListener,
     node: &Instance,
     options: ServeOptions,
-) -> (JoinHandle<Outcome>, Arc<Notify>, Arc<Notify>) {
-    let (asked, let_go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (was_asked, go) = (asked.clone(), let_go.clone());
-    let slow = async move || {
-        was_asked.notify_one();
-        go.notified().await;
-        "done"
-    };
-    let app = Router::new().route("/", get(async || "hello")).route("/slow", get(slow));
+) -> (JoinHandle<Outcome>, Slow) {
+    let slow = Slow::default();
+    let page = slow.clone();
     let server = serve(listener, world.registry(), node.clone(), options, |listener, shutdown| {
-        axum::serve(listener, app).with_graceful_shutdown(shutdown)
+        http::run(listener, shutdown, page)
     });
-    (tokio::spawn(server), asked, let_go)
+    (tokio::spawn(server), slow)
 }

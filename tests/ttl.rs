@@ -1,0 +1,87 @@
+//! The ttl of a URL is the default of registrations and views.
+
+use service_registry::{
+    Claim, ErrorKind, Instance, LeaseId, Registration, RegistrationOptions, Registry, connect,
+};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const TTL: Duration = Duration::from_secs(5);
+
+#[allow(dead_code)] // without a store nothing connects
+async fn a_default_registration_uses_the_ttl_of(url: &str) {
+    let test = async {
+        let registry = connect(url).await.unwrap();
+        assert_eq!(registry.default_ttl(), Some(TTL), "a view uses this");
+        let lease = LeaseId::random();
+        let id = lease.to_string().parse().unwrap();
+        let node = Instance::new("a".parse().unwrap(), id, "10.0.0.1:80".parse().unwrap());
+        let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+        let registration = Registration::start(registry.clone(), node, options).await.unwrap();
+        assert_registered_for_ttl(&*registry, &registration, lease).await;
+        registration.stop().await.unwrap();
+    };
+    timeout(Duration::from_secs(20), test).await.expect("it takes too long");
+}
+
+/// A store refuses a lease id that is in use with another ttl.
+#[allow(dead_code)]
+async fn assert_registered_for_ttl(
+    registry: &dyn Registry,
+    registration: &Registration,
+    lease: LeaseId,
+) {
+    let node = registration.instance();
+    let claim = |ttl| Claim::new(ttl).unwrap().with_lease(lease);
+    let error = registry.register(&node, &claim(2 * TTL)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    registry.register(&node, &claim(TTL)).await.expect("it is registered with this ttl");
+}
+
+#[cfg(feature = "mem")]
+#[tokio::test]
+async fn on_memory() {
+    a_default_registration_uses_the_ttl_of("mem://?ttl=5s").await;
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn on_etcd() {
+    let server = registry_testbed::servers::Etcd::start().await.unwrap();
+    a_default_registration_uses_the_ttl_of(&format!("{}?ttl=5s", server.url())).await;
+    let go_zero = format!("{}?layout=go-zero&ttl=5s", server.url());
+    a_default_registration_uses_the_ttl_of(&go_zero).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn on_redis() {
+    let server = registry_testbed::servers::Redis::start().await.unwrap();
+    a_default_registration_uses_the_ttl_of(&format!("{}?ttl=5s", server.url())).await;
+}
+
+#[cfg(all(feature = "redis", feature = "go-zero"))]
+#[tokio::test]
+async fn in_a_configuration() {
+    let server = registry_testbed::servers::Redis::start().await.unwrap();
+    let url = format!("{}?ttl=5s", server.url());
+    let yaml = format!("{{Name: a, ListenOn: '127.0.0.1:0', Registry: '{url}'}}");
+    let config = service_registry::go_zero::ServerConfig::from_yaml(&yaml).unwrap();
+    let bound = ([127, 0, 0, 1], 4000).into();
+    let registration = timeout(Duration::from_secs(20), config.register(bound)).await.unwrap();
+    let registration = registration.unwrap().expect("it names a registry");
+    let lease = registration.instance().id().as_str().parse().unwrap();
+    let registry = connect(&url).await.unwrap();
+    assert_registered_for_ttl(&*registry, &registration, LeaseId::new(lease).unwrap()).await;
+    registration.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ttl_out_of_range_is_refused_at_connect() {
+    for (scheme, ttl) in [("mem", "0s"), ("etcd", "1y"), ("redis", "10")] {
+        let error = connect(&format!("{scheme}://?ttl={ttl}")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let message = format!("option `ttl` must be 100ms to 1day, such as `10s`, got=`{ttl}`");
+        assert_eq!(error.to_string(), message);
+    }
+}
