@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use rustix::process::{Signal, getpid, kill_process};
 use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
 use service_registry::serve::{ServeError, ServeOptions, Shutdown, serve};
-use service_registry::{Instance, Registry, ServiceName, Status};
+use service_registry::{Instance, InstanceStatus, Registry, ServiceName};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
         let (listener, node) = listen().await;
         let options = ServeOptions { drain: LIMIT * 10, ..ServeOptions::default() };
         let server = tokio::spawn(serve(listener, store.clone(), node, options, until_told));
-        until(&store, Status::Up).await;
+        until(&store, InstanceStatus::Up).await;
         send(first);
-        until(&store, Status::Draining).await;
+        until(&store, InstanceStatus::Draining).await;
         send(second);
         let outcome = timeout(LIMIT, server).await.expect("it drains on").unwrap();
         assert!(matches!(outcome, Err(ServeError::Impatient)), "{outcome:?}");
@@ -71,7 +71,7 @@ async fn signals_are_heard_while_a_server_that_failed_is_withdrawn() {
         Err(io::Error::other("broken"))
     });
     let server = tokio::spawn(server);
-    until(&store, Status::Up).await;
+    until(&store, InstanceStatus::Up).await;
     link.inject(Fault::Silence);
     fail.send(()).unwrap();
     timeout(LIMIT, ended.closed()).await.unwrap();
@@ -98,7 +98,7 @@ async fn until_told(_listener: TcpListener, shutdown: Shutdown) -> io::Result<()
 }
 
 /// Waits until the only instance has this status.
-async fn until(store: &MemRegistry, status: Status) {
+async fn until(store: &MemRegistry, status: InstanceStatus) {
     let reached = async {
         loop {
             let snapshot = store.load(&service()).await.unwrap();

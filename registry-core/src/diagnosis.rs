@@ -59,7 +59,7 @@ impl Finding {
     }
 
     /// It could not be looked at. Credentials that suffice for a registry may not suffice for that.
-    pub fn unasked(check: &'static str, why: &Error) -> Self {
+    pub fn skipped(check: &'static str, why: &Error) -> Self {
         Self::warning(check, format!("could not be asked: {}", why.chain()), why.kind().advice())
     }
 
@@ -70,16 +70,16 @@ impl Finding {
 
     /// What to say of a question that got no answer: these credentials may not ask it, or the store
     /// failed.
-    pub fn unanswered(check: &'static str, why: &Error) -> Self {
+    pub fn from_error(check: &'static str, why: &Error) -> Self {
         match why.kind() {
-            ErrorKind::Denied => Self::unasked(check, why),
+            ErrorKind::Denied => Self::skipped(check, why),
             _ => Self::failed(check, why),
         }
     }
 
     /// Says of what it is.
     #[must_use]
-    pub fn about(self, subject: impl fmt::Display) -> Self {
+    pub fn with_subject(self, subject: impl fmt::Display) -> Self {
         Self { message: format!("{subject}: {}", self.message), ..self }
     }
 }
@@ -103,7 +103,7 @@ pub async fn check(
     name: &'static str,
     findings: impl Future<Output = Result<Vec<Finding>>>,
 ) -> Vec<Finding> {
-    in_time(findings).await.unwrap_or_else(|error| vec![Finding::unanswered(name, &error)])
+    in_time(findings).await.unwrap_or_else(|error| vec![Finding::from_error(name, &error)])
 }
 
 /// What to say of the records that were read. For authors of stores: `unreadable` are the names of
@@ -140,7 +140,7 @@ pub fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
 /// register.
 ///
 /// For a moment there is an instance of the service `~doctor`, which has a ttl of its own.
-pub async fn rehearse(registry: &dyn Registry) -> Vec<Finding> {
+pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
     let service = ServiceName::new(REHEARSAL).unwrap_or_else(|_| unreachable!("it is a name"));
     let mut findings = Vec::new();
     for (name, outcome) in [
@@ -167,7 +167,7 @@ async fn answers(registry: &dyn Registry, service: &ServiceName) -> Result<Findi
         let start = Instant::now();
         match registry.load(service).await {
             Err(error) if error.kind() == ErrorKind::Denied => {
-                return Ok(Finding::unasked("answer", &error));
+                return Ok(Finding::skipped("answer", &error));
             }
             loaded => drop(loaded?),
         }

@@ -20,7 +20,7 @@ pub const DEFAULT_WEIGHT: u32 = 100;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Status {
+pub enum InstanceStatus {
     /// It serves.
     #[default]
     Up,
@@ -33,13 +33,13 @@ pub enum Status {
 /// A clone is a cheap handle to the same immutable data.
 ///
 /// ```
-/// use registry_core::{Instance, Status};
+/// use registry_core::{Instance, InstanceStatus};
 ///
 /// # fn main() -> registry_core::Result<()> {
 /// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?)
 ///     .with_weight(200)
 ///     .with_metadata([("zone", "eu-1")])?;
-/// assert_eq!(instance.status(), Status::Up);
+/// assert_eq!(instance.status(), InstanceStatus::Up);
 /// assert_eq!(instance.metadata()["zone"], "eu-1");
 /// # Ok(())
 /// # }
@@ -53,14 +53,14 @@ struct Inner {
     id: InstanceId,
     address: Address,
     weight: u32,
-    status: Status,
+    status: InstanceStatus,
     metadata: Metadata,
 }
 
 impl Instance {
     /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with no metadata.
     pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
-        let (weight, status, metadata) = (DEFAULT_WEIGHT, Status::Up, Metadata::default());
+        let (weight, status, metadata) = (DEFAULT_WEIGHT, InstanceStatus::Up, Metadata::default());
         Self(Arc::new(Inner { service, id, address, weight, status, metadata }))
     }
 
@@ -80,7 +80,7 @@ impl Instance {
 
     /// Sets its status.
     #[must_use]
-    pub fn with_status(mut self, status: Status) -> Self {
+    pub fn with_status(mut self, status: InstanceStatus) -> Self {
         Arc::make_mut(&mut self.0).status = status;
         self
     }
@@ -132,13 +132,13 @@ impl Instance {
     }
 
     /// Whether it wants new work.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> InstanceStatus {
         self.0.status
     }
 
     /// Whether it may be called: `Up`, with a weight above 0.
     pub fn is_available(&self) -> bool {
-        self.0.status == Status::Up && self.0.weight > 0
+        self.0.status == InstanceStatus::Up && self.0.weight > 0
     }
 
     /// What else it says of itself.
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn changing_a_clone_leaves_the_original() {
         let one = instance();
-        let two = one.clone().with_weight(7).with_status(Status::Draining);
-        assert_eq!((one.weight(), one.status()), (DEFAULT_WEIGHT, Status::Up));
-        assert_eq!((two.weight(), two.status()), (7, Status::Draining));
+        let two = one.clone().with_weight(7).with_status(InstanceStatus::Draining);
+        assert_eq!((one.weight(), one.status()), (DEFAULT_WEIGHT, InstanceStatus::Up));
+        assert_eq!((two.weight(), two.status()), (7, InstanceStatus::Draining));
     }
 
     #[test]

@@ -50,7 +50,7 @@ mod watch;
 pub use self::batch::{Batch, Change};
 pub use self::cursor::{Cursor, Origin, Revision};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
-pub use self::instance::{DEFAULT_WEIGHT, Instance, MAX_METADATA_LEN, Status};
+pub use self::instance::{DEFAULT_WEIGHT, Instance, InstanceStatus, MAX_METADATA_LEN};
 pub use self::instances::Instances;
 pub use self::lease::{Claim, Lease, LeaseId, MAX_TTL, MIN_TTL};
 pub use self::name::{Address, InstanceId, MAX_NAME_LEN, ServiceName};

@@ -9,7 +9,7 @@
 
 use crate::instance::{DEFAULT_WEIGHT, MAX_METADATA_LEN};
 use crate::metadata::Metadata;
-use crate::{Address, Instance, InstanceId, ServiceName, Status};
+use crate::{Address, Instance, InstanceId, InstanceStatus, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ struct EncodedRecord<'a> {
     v: u32,
     address: &'a Address,
     weight: u32,
-    status: Status,
+    status: InstanceStatus,
     metadata: &'a BTreeMap<String, String>,
 }
 
@@ -53,7 +53,7 @@ struct DecodedRecord {
     v: u32,
     address: Address,
     weight: Option<u32>,
-    status: Option<Status>,
+    status: Option<InstanceStatus>,
     metadata: Option<Metadata>,
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let instance = golden()
             .with_address("[::1]:1".parse().unwrap())
             .with_weight(0)
-            .with_status(Status::Draining)
+            .with_status(InstanceStatus::Draining)
             .with_metadata([("zone", "eu-1"), ("a<", "\"b\"")])
             .unwrap();
         for (instance, record) in [(golden(), plain), (instance, full)] {
@@ -167,7 +167,7 @@ mod tests {
             drains: bool,
             metadata in proptest::collection::btree_map(".*", ".*", 0..5),
         ) {
-            let status = if drains { Status::Draining } else { Status::Up };
+            let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
             let instance = golden().with_weight(weight).with_status(status).with_metadata(metadata).unwrap();
             let record = encode(&instance);
             prop_assert!(record.len() <= MAX_RECORD_LEN);

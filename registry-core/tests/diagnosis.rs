@@ -1,7 +1,7 @@
 //! What the checks of any store find.
 
 use registry_core::Registry;
-use registry_core::diagnosis::{Level, check, rehearse};
+use registry_core::diagnosis::{Level, check, self_test};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use std::future::pending;
 
@@ -9,7 +9,7 @@ use std::future::pending;
 async fn a_rehearsal_leaves_nothing_behind() {
     let registry = MemRegistry::new();
     let levels: Vec<_> =
-        rehearse(&registry).await.iter().map(|found| (found.check, found.level)).collect();
+        self_test(&registry).await.iter().map(|found| (found.check, found.level)).collect();
     assert_eq!(levels, [("answer", Level::Ok), ("register", Level::Ok)]);
     assert!(registry.services().await.unwrap().is_empty());
 }
@@ -19,7 +19,7 @@ async fn a_store_that_does_not_answer_is_an_error() {
     for fault in [Fault::Outage, Fault::Silence] {
         let registry = FaultyRegistry::new(MemRegistry::new());
         registry.inject(fault);
-        let findings = rehearse(&registry).await;
+        let findings = self_test(&registry).await;
         let levels: Vec<_> = findings.iter().map(|found| found.level).collect();
         assert_eq!(levels, [Level::Error, Level::Error], "{fault:?}: {findings:?}");
     }

@@ -13,7 +13,7 @@ use self::commands::CommandQueue;
 use self::task::{RegistrationTask, stop_timed_out};
 use crate::DEFAULT_TTL;
 use futures_util::{FutureExt, Stream, stream};
-use registry_core::{Claim, Error, ErrorKind, Instance, Registry, Result, Status};
+use registry_core::{Claim, Error, ErrorKind, Instance, InstanceStatus, Registry, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,7 +165,7 @@ impl Registration {
     /// Those of [`stop`](Self::stop). If the store cannot be told of the draining, the drain goes on.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         let start = Instant::now();
-        let draining = self.instance().with_status(Status::Draining);
+        let draining = self.instance().with_status(InstanceStatus::Draining);
         if let Ok(Err(error)) = timeout(grace, self.update(draining)).await {
             tracing::debug!(error = %error.chain(), "the draining could not be announced");
         }

@@ -7,7 +7,7 @@ mod release;
 mod survey;
 
 use crate::EtcdRegistry;
-use registry_core::diagnosis::{Finding, check, rehearse};
+use registry_core::diagnosis::{Finding, check, self_test};
 
 impl EtcdRegistry {
     /// Looks for what is wrong: with the members, their releases and their space, with the history
@@ -17,7 +17,7 @@ impl EtcdRegistry {
     /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
     pub async fn diagnose(&self) -> Vec<Finding> {
         let Self { client, keyspace, .. } = self;
-        let rehearsed = rehearse(self).await;
+        let rehearsed = self_test(self).await;
         let (members, history, records) = tokio::join!(
             check("members", members::diagnose(client)),
             check("history", history::diagnose(client, keyspace)),

@@ -5,14 +5,14 @@ mod shards;
 
 use crate::store::Store;
 use registry_core::Registry;
-use registry_core::diagnosis::{Finding, check, rehearse};
+use registry_core::diagnosis::{Finding, check, self_test};
 
 /// Checks the shards, the records in them and the servers, and rehearses a registration with
 /// `registry`, the one that uses `store`.
 pub(crate) async fn diagnose(store: &Store, registry: &dyn Registry) -> Vec<Finding> {
     // The shards come first, since a load repairs a shard that lost a key.
     let shards = check("history", shards::check_shards(store)).await;
-    let rehearsed = rehearse(registry).await;
+    let rehearsed = self_test(registry).await;
     let (records, servers) = tokio::join!(
         Box::pin(check("records", shards::check_records(store))),
         Box::pin(check("server", server::check_servers(&store.client))),

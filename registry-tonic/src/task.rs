@@ -3,7 +3,7 @@
 use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
-use registry_core::{Address, Status};
+use registry_core::{Address, InstanceStatus};
 use registry_engine::{ServiceState, View, ViewStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -219,5 +219,5 @@ fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
 
 /// Returns whether an instance takes new calls.
 fn is_available(instance: &registry_core::Instance) -> bool {
-    instance.status() == Status::Up && instance.weight() > 0
+    instance.status() == InstanceStatus::Up && instance.weight() > 0
 }

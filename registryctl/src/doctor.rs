@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::session::Session;
 use service_registry::diagnosis::{Finding, Level};
-use service_registry::{Instances, Result, ServiceName, Status, diagnose};
+use service_registry::{InstanceStatus, Instances, Result, ServiceName, diagnose};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -59,7 +59,7 @@ async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> 
 }
 
 fn served(service: &ServiceName, instances: &Instances) -> Finding {
-    let up = instances.iter().filter(|instance| instance.status() == Status::Up);
+    let up = instances.iter().filter(|instance| instance.status() == InstanceStatus::Up);
     let available = instances.iter().filter(|instance| instance.is_available()).count();
     let (all, up) = (instances.len(), up.count());
     let message = format!("`{service}` has instances: {all}, that are up: {up}");

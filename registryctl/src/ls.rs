@@ -5,7 +5,7 @@ use crate::output::note;
 use crate::session::Session;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use service_registry::{Registry, Result, ServiceName, Status};
+use service_registry::{InstanceStatus, Registry, Result, ServiceName};
 use std::process::ExitCode;
 
 /// List the services, with how many instances are up and draining.
@@ -68,6 +68,6 @@ async fn count(
 ) -> Result<Counted> {
     let snapshot = session.in_time(registry.load(&service)).await?;
     let of = |status| snapshot.instances().iter().filter(|one| one.status() == status).count();
-    let (up, draining) = (of(Status::Up), of(Status::Draining));
+    let (up, draining) = (of(InstanceStatus::Up), of(InstanceStatus::Draining));
     Ok(Counted { service, up, draining, undecodable: snapshot.undecodable() })
 }

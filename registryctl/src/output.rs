@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use service_registry::{Instance, Status};
+use service_registry::{Instance, InstanceStatus};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -85,7 +85,7 @@ pub(crate) struct Shown<'a> {
     id: &'a str,
     address: &'a str,
     weight: u32,
-    status: Status,
+    status: InstanceStatus,
     metadata: &'a BTreeMap<String, String>,
 }
 

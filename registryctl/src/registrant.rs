@@ -4,8 +4,8 @@ use crate::Failure;
 use crate::output::{Output, note};
 use serde::Serialize;
 use service_registry::{
-    Address, DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions,
-    RegistrationStatus, Result, ServiceName, Start, Status,
+    Address, DEFAULT_WEIGHT, Instance, InstanceId, InstanceStatus, LeaseId, Registration,
+    RegistrationOptions, RegistrationStatus, Result, ServiceName, Start,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -122,7 +122,7 @@ impl Plan {
 
 async fn drained(registration: &Registration, grace: Duration) {
     let start = Instant::now();
-    let draining = registration.instance().with_status(Status::Draining);
+    let draining = registration.instance().with_status(InstanceStatus::Draining);
     if let Ok(Err(error)) = timeout(grace, registration.update(draining)).await {
         note(format_args!("the draining could not be announced: {}", error.chain()));
     }

@@ -2,7 +2,8 @@
 
 use super::{HealthReporter, ServeError};
 use crate::{
-    BoxError, Error, ErrorKind, Instance, Registration, RegistrationOptions, Registry, Status,
+    BoxError, Error, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions,
+    Registry,
 };
 use std::convert::Infallible;
 use std::future::pending;
@@ -87,7 +88,7 @@ async fn raised(leave: &mut watch::Receiver<Leave>, to: Leave) -> Leave {
 /// registration is there to be stopped.
 async fn draining(registration: &Registration, drain: Duration) {
     let announced = async {
-        let instance = registration.instance().with_status(Status::Draining);
+        let instance = registration.instance().with_status(InstanceStatus::Draining);
         if let Err(error) = registration.update(instance).await {
             tracing::debug!(error = %error.chain(), "the draining could not be announced");
         }

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use service_registry::mem::{Fault, FaultyRegistry};
 use service_registry::serve::{ServeError, ServeOptions, serve};
-use service_registry::{Instance, RegistrationOptions, Start, Status};
+use service_registry::{Instance, InstanceStatus, RegistrationOptions, Start};
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn a_server_that_fails_later_is_withdrawn_before_the_error() {
     let (listener, node) = listen().await;
     let (options, _end) = until_told();
     let (server, fail) = serve_until_it_fails(&world, listener, node, options);
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     fail.send(()).unwrap();
     let outcome = within(server).await.unwrap();
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
@@ -63,9 +63,9 @@ async fn a_server_that_fails_while_it_drains_is_withdrawn_at_once() {
     let (mut options, end) = until_told();
     options.drain = LIMIT * 10;
     let (server, fail) = serve_until_it_fails(&world, listener, node, options);
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     end.send(()).unwrap();
-    world.next_is(Status::Draining).await;
+    world.next_is(InstanceStatus::Draining).await;
     fail.send(()).unwrap();
     let outcome = within(server).await.unwrap();
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
@@ -85,7 +85,7 @@ async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered
     });
     let outcome: Outcome = within(outcome).await;
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
-    world.next_is(Status::Up).await; // the request was under way
+    world.next_is(InstanceStatus::Up).await; // the request was under way
     world.nobody_is_listed().await;
 }
 
@@ -156,7 +156,7 @@ async fn a_store_that_does_not_acknowledge_the_withdrawal_is_an_error() {
         io::Result::Ok(())
     });
     let server = tokio::spawn(server);
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     link.inject(Fault::Silence);
     end.send(()).unwrap();
     let outcome = within(server).await.unwrap();

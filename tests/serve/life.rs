@@ -2,7 +2,7 @@
 
 use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_told, within};
 use service_registry::serve::{HealthReporter, ServeError, serve};
-use service_registry::{Registry, Status};
+use service_registry::{InstanceStatus, Registry};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
@@ -24,10 +24,10 @@ async fn it_is_up_then_draining_then_gone_and_only_then_refuses() {
             io::Result::Ok(())
         });
     let server = tokio::spawn(server);
-    let node = world.next_is(Status::Up).await;
+    let node = world.next_is(InstanceStatus::Up).await;
     within(TcpStream::connect(node.address().as_str())).await.unwrap();
     end.send(()).unwrap();
-    world.next_is(Status::Draining).await;
+    world.next_is(InstanceStatus::Draining).await;
     within(TcpStream::connect(node.address().as_str())).await.unwrap();
     world.next_is_gone().await;
     within(server).await.unwrap().unwrap();
@@ -40,14 +40,14 @@ async fn a_request_under_way_completes_after_the_withdrawal() {
     let (listener, node) = listen().await;
     let (options, end) = until_told();
     let (server, slow) = serve_slowly(&world, listener, &node, options);
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     let answer = tokio::spawn({
         let node = node.clone();
         async move { request(&node, "/slow").await }
     });
     within(slow.asked.notified()).await;
     end.send(()).unwrap();
-    world.next_is(Status::Draining).await;
+    world.next_is(InstanceStatus::Draining).await;
     assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it still serves");
     world.next_is_gone().await;
     sleep(SHORT).await; // some of the grace
@@ -63,7 +63,7 @@ async fn requests_that_outlast_the_grace_are_an_error() {
     let (mut options, end) = until_told();
     options.grace = SHORT;
     let (server, slow) = serve_slowly(&world, listener, &node, options);
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     let _answer = tokio::spawn(async move { request(&node, "/slow").await });
     within(slow.asked.notified()).await;
     end.send(()).unwrap();
@@ -80,12 +80,12 @@ async fn what_its_owner_changes_is_registered() {
     let (changes, updates) = watch::channel(node.clone());
     options.updates = Some(updates);
     let (server, ..) = serve_slowly(&world, listener, &node, options);
-    assert_eq!(world.next_is(Status::Up).await, node);
+    assert_eq!(world.next_is(InstanceStatus::Up).await, node);
     changes.send_replace(node.clone().with_weight(7));
-    assert_eq!(world.next_is(Status::Up).await.weight(), 7);
+    assert_eq!(world.next_is(InstanceStatus::Up).await.weight(), 7);
     drop(changes); // nothing more to say
     end.send(()).unwrap();
-    assert_eq!(world.next_is(Status::Draining).await.weight(), 7);
+    assert_eq!(world.next_is(InstanceStatus::Draining).await.weight(), 7);
     world.next_is_gone().await;
     within(server).await.unwrap().unwrap();
 }
@@ -110,11 +110,11 @@ async fn it_reports_serving_from_registered_to_draining() {
     let (server, _) = serve_slowly(&world, listener, &node, options);
     assert!(within(request(&node, "/")).await.unwrap().ends_with("hello"), "it runs first");
     ready.send(()).unwrap();
-    world.next_is(Status::Up).await;
+    world.next_is(InstanceStatus::Up).await;
     end.send(()).unwrap();
-    world.next_is(Status::Draining).await;
+    world.next_is(InstanceStatus::Draining).await;
     world.next_is_gone().await;
     within(server).await.unwrap().unwrap();
-    let up = Some(Status::Up);
+    let up = Some(InstanceStatus::Up);
     assert_eq!(*reports.lock().unwrap(), [(false, None), (true, up), (false, up)]);
 }

@@ -5,8 +5,8 @@ use futures_util::StreamExt;
 use service_registry::mem::MemRegistry;
 use service_registry::serve::{ServeError, ServeOptions, serve};
 use service_registry::{
-    Change, Claim, Discovery, DiscoveryOptions, Instance, Registry, ServiceName, Status, Update,
-    Updates,
+    Change, Claim, Discovery, DiscoveryOptions, Instance, InstanceStatus, Registry, ServiceName,
+    Update, Updates,
 };
 use std::future::pending;
 use std::io;
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    pub(crate) async fn next_is(&mut self, status: Status) -> Instance {
+    pub(crate) async fn next_is(&mut self, status: InstanceStatus) -> Instance {
         match self.next().await {
             Change::Put(instance) if instance.status() == status => instance,
             other => panic!("not {status:?}: {other:?}"),

@@ -1,7 +1,7 @@
 //! Our channel, and the channels of tonic, which follow the same view.
 
 use anyhow::Result;
-use registry_core::Status as Availability;
+use registry_core::InstanceStatus as Availability;
 use registry_engine::View;
 use registry_tonic::{Channel as Ours, ChannelOptions};
 use std::collections::BTreeSet;

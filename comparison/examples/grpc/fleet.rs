@@ -1,7 +1,7 @@
 //! Services that can be killed, drained and slowed.
 
 use anyhow::{Context, Result, ensure};
-use registry_core::{Claim, Instance, Lease, Registry, Status};
+use registry_core::{Claim, Instance, InstanceStatus, Lease, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::net::SocketAddr;
@@ -85,7 +85,7 @@ impl Fleet {
     pub(crate) async fn drain(&mut self, n: usize) -> Result<()> {
         let Member { instance, lease, .. } = &self.members[n];
         let claim = Claim::new(self.ttl)?.with_lease(lease.id());
-        let draining = instance.clone().with_status(Status::Draining);
+        let draining = instance.clone().with_status(InstanceStatus::Draining);
         self.members[n].lease = self.registry.register(&draining, &claim).await?;
         Ok(())
     }

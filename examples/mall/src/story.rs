@@ -11,7 +11,7 @@ use crate::{order, user};
 use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, select_all};
-use service_registry::{Change, Instance, InstanceId, Status, Update, Updates, View};
+use service_registry::{Change, Instance, InstanceId, InstanceStatus, Update, Updates, View};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
@@ -237,11 +237,11 @@ impl News {
 /// What a change means for whoever was listed `before`.
 fn meaning(change: &Change, before: Option<&Instance>) -> String {
     match (change, before) {
-        (Change::Put(now), _) if now.status() == Status::Draining => {
+        (Change::Put(now), _) if now.status() == InstanceStatus::Draining => {
             format!("{} drains, and gets no new calls", name(now))
         }
         (Change::Put(now), _) => format!("{} is registered at {}", name(now), now.address()),
-        (Change::Delete(_), Some(before)) if before.status() == Status::Draining => {
+        (Change::Delete(_), Some(before)) if before.status() == InstanceStatus::Draining => {
             format!("{} is gone, as announced", name(before))
         }
         (Change::Delete(_), Some(before)) => format!("{} is gone without a word", name(before)),

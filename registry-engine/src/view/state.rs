@@ -30,7 +30,7 @@ impl ServiceState {
     /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
     ///
     /// ```
-    /// use registry_core::{Claim, Instance, Registry, Status};
+    /// use registry_core::{Claim, Instance, Registry, InstanceStatus};
     /// use registry_engine::{Discovery, DiscoveryOptions};
     /// use registry_mem::MemRegistry;
     /// use std::sync::Arc;
@@ -40,7 +40,7 @@ impl ServiceState {
     /// # async fn main() -> registry_core::Result<()> {
     /// let registry = Arc::new(MemRegistry::new());
     /// let node = |id: &str| Ok(Instance::new("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?));
-    /// let draining = node("draining")?.with_status(Status::Draining);
+    /// let draining = node("draining")?.with_status(InstanceStatus::Draining);
     /// for instance in [draining, node("up")?, node("weight-0")?.with_weight(0)] {
     ///     registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
     /// }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{ErrorKind, Instance, Status};
+use registry_core::{ErrorKind, Instance, InstanceStatus};
 use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
@@ -25,8 +25,8 @@ async fn a_drained_instance_is_listed_as_draining_for_the_grace_and_then_withdra
         .collect();
     seen.dedup();
     let expected = [
-        (secs(0), Some(Status::Up)),
-        (secs(0), Some(Status::Draining)),
+        (secs(0), Some(InstanceStatus::Up)),
+        (secs(0), Some(InstanceStatus::Draining)),
         (secs(25), None), // two ttls and a half: it was renewed meanwhile
     ];
     assert_eq!(seen, expected);

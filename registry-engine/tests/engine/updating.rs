@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::FutureExt;
-use registry_core::{ErrorKind, Registry, Status};
+use registry_core::{ErrorKind, InstanceStatus, Registry};
 use registry_engine::{RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     let registration = world.start(node("a")).await;
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
-    let heavy = node("a").with_weight(7).with_status(Status::Draining);
+    let heavy = node("a").with_weight(7).with_status(InstanceStatus::Draining);
     within(registration.update(heavy.clone())).await.unwrap();
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);

@@ -39,7 +39,7 @@ pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
             findings.extend(answers.iter().filter_map(|answer| foreign_member(&listed, answer)));
             findings.extend(assess(&listed, &answers, &unreachable));
         }
-        Err(error) => findings.push(Finding::unanswered("members", &error.into())),
+        Err(error) => findings.push(Finding::from_error("members", &error.into())),
     }
     // A member may have several names.
     let healthy: BTreeMap<_, _> =

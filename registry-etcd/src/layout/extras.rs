@@ -1,7 +1,7 @@
 //! What an instance says beside its address, for layouts whose values are no records of ours.
 
 use super::error::DecodeError;
-use registry_core::{DEFAULT_WEIGHT, Instance, Status};
+use registry_core::{DEFAULT_WEIGHT, Instance, InstanceStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Extras {
     metadata: Option<BTreeMap<String, String>>,
-    status: Option<Status>,
+    status: Option<InstanceStatus>,
     v: u32,
     weight: Option<u32>,
 }
@@ -24,7 +24,7 @@ impl Extras {
     pub(super) fn of(instance: &Instance) -> Option<Self> {
         let (weight, status) = (instance.weight(), instance.status());
         let metadata = instance.metadata();
-        if weight == DEFAULT_WEIGHT && status == Status::default() && metadata.is_empty() {
+        if weight == DEFAULT_WEIGHT && status == InstanceStatus::default() && metadata.is_empty() {
             return None;
         }
         let (metadata, v) = (Some(metadata.clone()), VERSION);
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn extras_have_stable_bytes() {
         assert!(Extras::of(&plain()).is_none());
-        let heavy = plain().with_weight(200).with_status(Status::Draining);
+        let heavy = plain().with_weight(200).with_status(InstanceStatus::Draining);
         let full = heavy.with_metadata([("zone", "eu-1"), ("a<", "\"b\"")]).unwrap();
         let json = Extras::of(&full).unwrap().to_json();
         let golden =

@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::Client;
 use registry_core::{DEFAULT_WEIGHT, Error, ErrorKind, Instance, InstanceId, Registry, Result};
-use registry_core::{ServiceName, Status};
+use registry_core::{InstanceStatus, ServiceName};
 use registry_etcd::layout::{BoxError, Encoded, Layout, ServiceKeys};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::servers::Etcd;
@@ -37,7 +37,7 @@ impl Layout for Microservices {
     }
 
     fn encode(&self, instance: &Instance) -> Result<Encoded> {
-        if instance.status() != Status::Up || !instance.metadata().is_empty() {
+        if instance.status() != InstanceStatus::Up || !instance.metadata().is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "has no field for status and metadata"));
         }
         let (id, name) = (instance.id().to_string(), instance.service().to_string());
@@ -113,7 +113,7 @@ async fn register_writes_the_keys_of_a_custom_layout() {
     assert_eq!(etcd.load("user").await.instances().iter().collect::<Vec<_>>(), [&heavy]);
     etcd.keep_alive(&lease).await.unwrap();
 
-    let draining = plain.with_status(Status::Draining);
+    let draining = plain.with_status(InstanceStatus::Draining);
     let error = etcd.register(&draining, &claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     etcd.deregister(&lease).await.unwrap();

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use etcd_client::{PutOptions, TxnOp};
 use futures_util::StreamExt;
-use registry_core::{Claim, Cursor, ErrorKind, Instance, Lease, Registry, Status};
+use registry_core::{Claim, Cursor, ErrorKind, Instance, InstanceStatus, Lease, Registry};
 
 const GO_ZERO: &str = "?layout=go-zero";
 const KEY: &str = "user/7";
@@ -40,7 +40,8 @@ async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
 #[tokio::test]
 async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
     let etcd = start().await;
-    let full = heavy().with_status(Status::Draining).with_metadata([("zone", "eu-1")]).unwrap();
+    let full =
+        heavy().with_status(InstanceStatus::Draining).with_metadata([("zone", "eu-1")]).unwrap();
     let claim = claim(10);
     let lease = etcd.register(&full, &claim).await.unwrap();
     assert_eq!(etcd.range("user/", "user0").await, [(KEY.to_owned(), PLAIN.to_owned())]);

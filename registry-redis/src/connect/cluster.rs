@@ -139,7 +139,7 @@ impl Topology for Cluster {
     }
 
     fn label(&self, finding: Finding, server: &Address) -> Finding {
-        finding.about(server)
+        finding.with_subject(server)
     }
 }
 

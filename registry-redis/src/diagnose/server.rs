@@ -14,8 +14,9 @@ use std::time::{Duration, SystemTime};
 pub(super) async fn check_servers(client: &Client) -> Result<Vec<Finding>> {
     let (addresses, failure) = client.servers().await;
     let checks = addresses.iter().map(|address| async move {
-        let failed =
-            |error: StoreError| vec![Finding::failed("server", &error.into()).about(address)];
+        let failed = |error: StoreError| {
+            vec![Finding::failed("server", &error.into()).with_subject(address)]
+        };
         check_server(client, address).await.unwrap_or_else(failed)
     });
     let mut findings = join_all(checks).await.concat();
@@ -122,7 +123,7 @@ async fn disk(
         }
         Err(error) => vec![
             Finding::ok("disk", format!("an append-only file; {acknowledged}")),
-            Finding::unasked("appendfsync", &error.into()),
+            Finding::skipped("appendfsync", &error.into()),
         ],
     }
 }
@@ -134,7 +135,7 @@ async fn clock(client: &Client, connection: &mut MultiplexedConnection) -> Findi
         client.query(connection, &redis::cmd("TIME")).await.map_err(Error::from);
     let (seconds, micros) = match time {
         Ok(time) => time,
-        Err(error) => return Finding::unasked("clock", &error),
+        Err(error) => return Finding::skipped("clock", &error),
     };
     let ours = before + (now().saturating_sub(before)) / 2;
     let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);

@@ -70,7 +70,7 @@ impl<'a> Failures<'a> {
     fn findings(self, check: &'static str) -> impl Iterator<Item = Finding> {
         self.0.into_iter().map(move |(error, shards)| {
             let shards = shards.into_iter().collect::<Vec<_>>().join(", ");
-            Finding::unanswered(check, &error).about(shards)
+            Finding::from_error(check, &error).with_subject(shards)
         })
     }
 }

@@ -4,7 +4,7 @@ use super::fixture::Fixture;
 use super::observer::AllowedLoss;
 use super::{Fault, Side};
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, ErrorKind, Status};
+use registry_core::{Change, ErrorKind, InstanceStatus};
 use registry_engine::Update;
 use registry_testkit::case::{instance, pass, within};
 
@@ -41,7 +41,7 @@ pub(super) async fn a_drain_is_seen_before_the_removal(mut fixture: Fixture) {
     let mut updates = fixture.observers[0].view.updates();
     assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
     let owner = fixture.owners.pop().unwrap();
-    let draining = owner.instance().with_status(Status::Draining);
+    let draining = owner.instance().with_status(InstanceStatus::Draining);
     fixture.stop_expecting(draining.id());
     let seen = async {
         let mut changes = Vec::new();

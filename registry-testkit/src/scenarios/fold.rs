@@ -1,7 +1,7 @@
 //! A snapshot, and the batches after it, are the later load.
 
 use crate::case::{Case, instance, next, only, service, until, version};
-use registry_core::{Change, Status};
+use registry_core::{Change, InstanceStatus};
 
 pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'_>) {
     let user = service("user.rpc");
@@ -9,7 +9,7 @@ pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'
     let full = instance(&user, "full")
         .with_address("[2001:db8::1]:65535".parse().unwrap())
         .with_weight(0)
-        .with_status(Status::Draining)
+        .with_status(InstanceStatus::Draining)
         .with_metadata([("zone", "eu-1"), ("", "\u{0}\u{1f} \"quoted\" \u{e9}"), ("empty", "")])
         .unwrap();
     let heavy = instance(&user, "heavy").with_metadata([("k", "v".repeat(60_000))]).unwrap();

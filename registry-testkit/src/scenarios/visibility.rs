@@ -1,7 +1,7 @@
 //! What was acknowledged is seen.
 
 use crate::case::{Case, instance, next, only, pass, service, version};
-use registry_core::{Change, Claim, Status};
+use registry_core::{Change, Claim, InstanceStatus};
 use std::collections::BTreeSet;
 
 pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_>) {
@@ -22,7 +22,7 @@ pub(super) async fn an_update_replaces_the_record_in_place(case: Case<'_>) {
     let one = instance(&user, "1");
     let first = case.claim(&one, &claim).await.unwrap();
     let (_, mut watch) = case.follow(&user).await;
-    let drains = one.clone().with_status(Status::Draining).with_weight(1);
+    let drains = one.clone().with_status(InstanceStatus::Draining).with_weight(1);
     let second = case.claim(&drains, &claim).await.unwrap();
     assert_eq!(only(next(&mut watch).await), Change::Put(drains.clone()));
     assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&drains]);

@@ -5,7 +5,7 @@ use crate::support::{
     unused_address,
 };
 use futures_util::future::join_all;
-use registry_core::{Instance, Registry, Status};
+use registry_core::{Instance, InstanceStatus, Registry};
 use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::{Fault, FaultyRegistry};
 use registry_tonic::{Channel, ChannelOptions};
@@ -45,7 +45,7 @@ async fn new_instance_is_connected_to_and_a_draining_one_disconnected_without_a_
     one.connected(1).await;
     fixture.put(instance(2, &two)).await;
     two.connected(1).await;
-    fixture.put(instance(1, &one).with_status(Status::Draining)).await;
+    fixture.put(instance(1, &one).with_status(InstanceStatus::Draining)).await;
     one.until_disconnected().await;
     assert_eq!((one.calls(), two.calls()), (0, 0));
 }
@@ -61,7 +61,7 @@ async fn draining_instance_takes_no_new_calls_and_finishes_those_in_flight() {
     assert_eq!(timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap().status, 1);
 
     fixture.put(instance(1, &backends[1])).await;
-    fixture.put(instance(0, &backends[0]).with_status(Status::Draining)).await;
+    fixture.put(instance(0, &backends[0]).with_status(InstanceStatus::Draining)).await;
     until_calls_go_to(&client, &backends, |n| n == 1).await;
     let before = backends[0].calls();
     calls(&client, 100).await;
@@ -264,7 +264,7 @@ async fn call_to_a_service_without_endpoints_fails_at_once_with_the_reason() {
         timeout(DEADLINE, until_it_says_so).await.expect(why);
     };
     fails("no instance of `user.rpc` is registered").await;
-    fixture.put(instance(1, &backend).with_status(Status::Draining)).await;
+    fixture.put(instance(1, &backend).with_status(InstanceStatus::Draining)).await;
     fails("all instances of `user.rpc` are draining, or have weight 0, instances=`1`").await;
     fixture.put(instance(1, &backend).with_weight(0)).await;
     fails("or have weight 0").await;

@@ -2,7 +2,7 @@
 
 use crate::support::{SERVICE, instance, json, on_each_server, register, registry, run};
 use serde_json::json;
-use service_registry::{Instance, Status};
+use service_registry::{Instance, InstanceStatus};
 
 on_each_server! {
     what_is_registered_is_listed: listing;
@@ -14,7 +14,7 @@ async fn listing(url: &str) {
     let heavy = instance("2").with_weight(200).with_metadata([("zone", "eu-1")]).unwrap();
     let order = "prod/order.rpc".parse().unwrap();
     let other = Instance::new(order, "1".parse().unwrap(), "h:80".parse().unwrap());
-    for one in [&instance("1").with_status(Status::Draining), &heavy, &other] {
+    for one in [&instance("1").with_status(InstanceStatus::Draining), &heavy, &other] {
         register(&*registry, one).await;
     }
 

@@ -8,7 +8,7 @@ use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
 use serde_json::json;
-use service_registry::{Change, Status};
+use service_registry::{Change, InstanceStatus};
 
 on_each_server! {
     it_is_listed_until_a_signal_and_drained_before: holding;
@@ -38,7 +38,7 @@ async fn holding(url: &str) {
     }
     let Change::Put(up) = next(&mut changes).await else { panic!("it was put first") };
     let Change::Put(draining) = next(&mut changes).await else { panic!("it was drained") };
-    assert_eq!((up.status(), draining.status()), (Status::Up, Status::Draining));
+    assert_eq!((up.status(), draining.status()), (InstanceStatus::Up, InstanceStatus::Draining));
     assert_eq!(next(&mut changes).await, Change::Delete(up.id().clone()));
     assert!(listed(url).await.is_empty());
 }

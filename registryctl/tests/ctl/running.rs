@@ -6,7 +6,7 @@ use crate::support::{
 };
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
-use service_registry::{Change, Status};
+use service_registry::{Change, InstanceStatus};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::TcpListener;
@@ -54,9 +54,11 @@ async fn stopping(url: &str) {
     assert!(ended.out.is_empty(), "it was still listed: {ended:?}");
     let notes: Vec<_> = ended.err.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(notes[..3], ["draining", "withdrawn", "no"], "{ended:?}");
-    assert!(matches!(next(&mut changes).await, Change::Put(up) if up.status() == Status::Up));
+    assert!(
+        matches!(next(&mut changes).await, Change::Put(up) if up.status() == InstanceStatus::Up)
+    );
     let draining = next(&mut changes).await;
-    assert!(matches!(draining, Change::Put(one) if one.status() == Status::Draining));
+    assert!(matches!(draining, Change::Put(one) if one.status() == InstanceStatus::Draining));
     assert!(matches!(next(&mut changes).await, Change::Delete(_)));
 }
 

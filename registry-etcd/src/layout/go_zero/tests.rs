@@ -6,7 +6,7 @@ use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, Status};
+use registry_core::{Change, InstanceStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ fn path_of_slashes_is_the_root() {
 
 #[test]
 fn side_key_has_stable_bytes() {
-    let full = instance("7").with_weight(200).with_status(Status::Draining);
+    let full = instance("7").with_weight(200).with_status(InstanceStatus::Draining);
     let full = full.with_metadata([("zone", "eu-1")]).unwrap();
     let record = layout("").record(&full).unwrap();
     assert_eq!((&*record.key, &*record.value), ("user.rpc/7", PLAIN));
@@ -302,7 +302,7 @@ proptest! {
         metadata in proptest::collection::btree_map(".*", ".*", 0..3),
     ) {
         let Ok(service) = ServiceName::new(service) else { return Ok(()) };
-        let status = if drains { Status::Draining } else { Status::Up };
+        let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
         let id = InstanceId::new(id.to_string()).unwrap();
         let address = "[::1]:65535".parse().unwrap();
         let instance = Instance::new(service.clone(), id, address)

@@ -5,7 +5,7 @@ use crate::layout::reading::Reading;
 use crate::layout::service::Kv;
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, Status};
+use registry_core::{Change, InstanceStatus};
 use std::sync::Arc;
 
 fn layout() -> Keyspace {
@@ -35,7 +35,7 @@ fn record_has_the_bytes_of_go() {
 #[test]
 fn record_is_escaped_like_go() {
     let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
-    let full = instance("1").with_weight(0).with_status(Status::Draining);
+    let full = instance("1").with_weight(0).with_status(InstanceStatus::Draining);
     let full = full.with_metadata(odd).unwrap();
     let golden = concat!(
         r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"metadata":{"#,
@@ -152,7 +152,7 @@ proptest! {
         let (Ok(service), Ok(id)) = (ServiceName::new(service), InstanceId::new(id)) else {
             return Ok(());
         };
-        let status = if drains { Status::Draining } else { Status::Up };
+        let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
         let instance = Instance::new(service.clone(), id, "[::1]:65535".parse().unwrap())
             .with_weight(weight)
             .with_status(status)
