@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn these_are_the_images_of_the_fixtures() {
         let fixtures = [
-            include_str!("../../registry-testbed/src/servers/etcd.rs"),
+            include_str!("../../registry-testbed/src/servers/etcd/kind.rs"),
             include_str!("../../registry-testbed/src/servers/redis.rs"),
             include_str!("../../registry-testbed/tests/docker.rs"),
         ];

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn these_are_the_variables_of_the_fixtures() {
         let fixtures = [
-            include_str!("../../registry-testbed/src/servers/etcd.rs"),
+            include_str!("../../registry-testbed/src/servers/etcd/kind.rs"),
             include_str!("../../registry-testbed/src/servers/redis.rs"),
         ];
         for (kind, fixture) in KINDS.iter().zip(fixtures) {

@@ -10,13 +10,14 @@ use crate::command::{cargo, output};
 use crate::packages;
 
 /// The packages of the workspace, and which of them may be in the plain build of each.
-const OURS: [(&str, &str); 14] = [
+const OURS: [(&str, &str); 15] = [
     ("registry-core", ""),
     ("registry-engine", "registry-core"),
     ("registry-mem", "registry-core"),
     ("registry-etcd", "registry-core"),
     ("registry-redis", "registry-core"),
-    ("registry-tonic", "registry-core registry-engine"),
+    ("registry-balance", ""),
+    ("registry-tonic", "registry-balance registry-core registry-engine"),
     ("registry-testkit", "registry-core registry-mem"),
     ("registry-testbed", "registry-core registry-engine registry-mem registry-testkit"),
     ("service-registry", "registry-core registry-engine registry-mem"),
@@ -24,7 +25,11 @@ const OURS: [(&str, &str); 14] = [
         "registryctl",
         "registry-core registry-engine registry-mem registry-etcd registry-redis service-registry",
     ),
-    ("mall", "registry-core registry-engine registry-mem registry-tonic service-registry"),
+    (
+        "mall",
+        "registry-balance registry-core registry-engine registry-mem registry-tonic \
+         service-registry",
+    ),
     ("prometheus-example", "registry-core registry-engine registry-mem service-registry"),
     (
         "comparison",
@@ -35,12 +40,13 @@ const OURS: [(&str, &str); 14] = [
 ];
 
 /// Packages of others that must not be in a build: of which package, along which edges.
-const OTHERS: [(&str, &str, &str); 10] = [
+const OTHERS: [(&str, &str, &str); 11] = [
     ("registry-core", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-engine", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-mem", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-etcd", "normal", "redis testcontainers"),
     ("registry-redis", "normal", "etcd-client tonic prost testcontainers"),
+    ("registry-balance", "normal", "etcd-client redis tonic prost testcontainers tokio"),
     ("registry-tonic", "normal", "etcd-client redis testcontainers"),
     (
         "registry-testkit",
