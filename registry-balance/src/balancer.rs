@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How many times an endpoint is picked, where another call was faster to probe it.
@@ -41,6 +41,8 @@ const MAX_PICKS: u32 = 3;
 /// ```
 pub struct Balancer<K, T> {
     shared: Arc<Shared<K, T>>,
+    /// What tickets clone: that is one addition, where a downgrade may have to try again.
+    weak: Weak<Shared<K, T>>,
     initially_ready: bool,
     slots: Mutex<Vec<Slot<K, T>>>,
 }
@@ -134,7 +136,8 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
     /// no two clients probe at the same moments.
     pub fn new(options: BalancerOptions, seed: u64) -> Self {
         let shared = Arc::new(Shared::new(options.ejection, seed));
-        Self { shared, initially_ready: options.initially_ready, slots: Mutex::default() }
+        let weak = Arc::downgrade(&shared);
+        Self { shared, weak, initially_ready: options.initially_ready, slots: Mutex::default() }
     }
 
     /// Replaces the members. A key that stays keeps its statistics and its readiness, whatever else
@@ -205,8 +208,7 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
             let probe = ejection.probe(ticks);
             // It is not usable any more where another call has just begun to probe it.
             if probe.is_some() || ejection.is_usable(ticks) || picks == MAX_PICKS {
-                let shared = Arc::downgrade(&self.shared);
-                return Ok(Ticket::new(endpoint.clone(), shared, now, probe));
+                return Ok(Ticket::new(endpoint.clone(), self.weak.clone(), now, probe));
             }
             picks += 1;
         }
