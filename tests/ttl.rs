@@ -1,4 +1,5 @@
 //! The ttl of a URL is the default of registrations and views.
+#![allow(clippy::unwrap_used)]
 
 use service_registry::{
     Claim, ErrorKind, Instance, LeaseId, Registration, RegistrationOptions, Registry, connect,

@@ -2,7 +2,7 @@
 
 use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_told, within};
 use service_registry::serve::{HealthReporter, ServeError, serve};
-use service_registry::{InstanceStatus, Registry};
+use service_registry::{Instance, InstanceStatus, Registry};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
@@ -103,7 +103,7 @@ async fn it_reports_serving_from_registered_to_draining() {
         let (store, reported) = (store.clone(), reported.clone());
         async move {
             let listed = store.load(&service()).await.unwrap();
-            let status = listed.instances().first().map(|instance| instance.status());
+            let status = listed.instances().first().map(Instance::status);
             reported.lock().unwrap().push((serving, status));
         }
     });
