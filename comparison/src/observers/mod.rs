@@ -1,7 +1,6 @@
-//! The arms of the experiments: what people build on plain Redis, and the registry. Each arm has a writer and an
-//! observer.
+//! The arms of the experiments: what people build on plain Redis, and the registry.
 //!
-//! All observers follow the same workload under the same faults, and log the events they see.
+//! Each has a writer and an observer. All observers log the events they see of the same workload under the same faults.
 
 pub(crate) mod connection;
 mod etcd;
@@ -10,7 +9,6 @@ mod pubsub;
 mod registry;
 
 use self::connection::RedisTarget;
-
 use crate::stores::{StoreOptions, describe_etcd, describe_redis};
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
