@@ -41,6 +41,7 @@ mod any_case;
 #[cfg(feature = "grpc")]
 mod client;
 mod etcd;
+mod field;
 mod server;
 mod yaml;
 
@@ -50,7 +51,8 @@ pub use self::server::ServerConfig;
 pub use self::yaml::{from_yaml, read};
 
 use self::etcd::EtcdSection;
-use crate::{Error, ErrorKind, Result, ServiceName, Target};
+use self::field::{invalid, literal, stated, wrong};
+use crate::{Result, ServiceName, Target};
 
 /// The registry that is configured, and the service there: in `Registry`, or else in `Etcd`.
 ///
@@ -65,33 +67,7 @@ fn service(
     let registry = url.parse().map_err(|error| wrong("Registry", error))?;
     let keys = [("Key", literal("Key", key)?), ("Etcd.Key", etcd.key()?), ("Name", name)];
     let key = keys.into_iter().find_map(|(field, key)| Some((field, key?)));
-    let (field, key) =
-        key.ok_or_else(|| invalid("there is a `Key` where there is a `Registry`"))?;
+    let (field, key) = key.ok_or_else(|| invalid("`Key` is missing: set it beside `Registry`"))?;
     let service = key.parse().map_err(|error| wrong(field, error))?;
     Ok(Some((registry, service)))
-}
-
-/// A text that says something: in go-zero, what is empty is not set.
-fn stated(text: Option<&String>) -> Option<&str> {
-    text.map(String::as_str).filter(|text| !text.is_empty())
-}
-
-/// A stated text that has no variable in it: nothing expands it, and it would be used as it stands.
-fn literal<'a>(field: &str, text: Option<&'a String>) -> Result<Option<&'a str>> {
-    let text = stated(text);
-    if text.is_some_and(|text| text.contains("${")) {
-        return Err(invalid(format!(
-            "`{field}` has `${{` in it: variables are not expanded, state the value itself"
-        )));
-    }
-    Ok(text)
-}
-
-/// The field is wrong, by `error`.
-fn wrong(field: &str, error: Error) -> Error {
-    Error::new(error.kind(), format!("`{field}` cannot be used")).with_source(error)
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message)
 }

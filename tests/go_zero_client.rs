@@ -95,10 +95,10 @@ fn what_is_wrong_is_said_by_its_field() {
     for (yaml, hint) in [
         ("Timeout: 5", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
         ("Etcd: {}", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
-        ("Etcd: {Hosts: [h]}", "a `Key` where it has `Hosts`"),
+        ("Etcd: {Hosts: [h]}", "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
         ("Endpoints: [a]", "`Endpoints` cannot be used"),
         ("Target: k8s://ns/user:80", "`Target` cannot be used: targets of `k8s://` are not served"),
-        ("Registry: mem://", "a `Key` where there is a `Registry`"),
+        ("Registry: mem://", "`Key` is missing: set it beside `Registry`"),
         ("Registry: mem", "`Registry` cannot be used"),
         ("{Registry: 'mem://', Key: /a}", "`Key` cannot be used"),
         ("Timeout: 5s", "line=`1`"),

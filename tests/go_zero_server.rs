@@ -193,8 +193,14 @@ fn what_is_wrong_is_said_by_its_field() {
         ("Name: a", "a server has a `ListenOn`"),
         ("{Name: a, ListenOn: '8080'}", "`ListenOn` cannot be used: a server listens on"),
         ("{Name: a/, ListenOn: ':80'}", "`Name` cannot be used"),
-        ("{Name: a, ListenOn: ':80', Etcd: {Hosts: [h]}}", "a `Key` where it has `Hosts`"),
-        ("{Name: a, ListenOn: ':80', Etcd: {Key: a}}", "`Hosts` where it has a `Key`"),
+        (
+            "{Name: a, ListenOn: ':80', Etcd: {Hosts: [h]}}",
+            "`Etcd.Key` is missing: set it beside `Etcd.Hosts`",
+        ),
+        (
+            "{Name: a, ListenOn: ':80', Etcd: {Key: a}}",
+            "`Etcd.Hosts` is missing: set it beside `Etcd.Key`",
+        ),
         ("{Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a/}}", "`Etcd.Key` cannot be used"),
         ("{Name: a, ListenOn: ':80', Etcd: {Hosts: ['h:x'], Key: a}}", "`Etcd.Hosts` cannot"),
         (

@@ -2,7 +2,8 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, literal, service, stated, wrong, yaml};
+use super::field::{invalid, literal, stated, wrong};
+use super::{service, yaml};
 use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{Address, Error, ErrorKind, Result, Secret, connect_channel_target};
 use serde::{Deserialize, Deserializer};

@@ -1,6 +1,6 @@
 //! The section `Etcd`, for servers and clients.
 
-use super::{invalid, literal, stated, wrong};
+use super::field::{invalid, literal, stated, wrong};
 use crate::{Result, ServiceName, Target};
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
@@ -34,8 +34,10 @@ impl EtcdSection {
         let hosts = self.hosts.as_deref().unwrap_or_default();
         let key = match (hosts, self.key()?) {
             ([], None) => return Ok(None),
-            ([], Some(_)) => return Err(invalid("`Etcd` has `Hosts` where it has a `Key`")),
-            (_, None) => return Err(invalid("`Etcd` has a `Key` where it has `Hosts`")),
+            ([], Some(_)) => {
+                return Err(invalid("`Etcd.Hosts` is missing: set it beside `Etcd.Key`"));
+            }
+            (_, None) => return Err(invalid("`Etcd.Key` is missing: set it beside `Etcd.Hosts`")),
             (_, Some(key)) => key,
         };
         let (slashes, service) =
@@ -74,7 +76,7 @@ impl EtcdSection {
         let cert = stated(self.cert_file.as_ref());
         let key = stated(self.cert_key_file.as_ref());
         if cert.is_some() != key.is_some() {
-            return Err(invalid("`Etcd` has both of `CertFile` and `CertKeyFile`, or neither"));
+            return Err(invalid("set both `Etcd.CertFile` and `Etcd.CertKeyFile`, or neither"));
         }
         let ca = stated(self.ca_cert_file.as_ref());
         let options = [("ca", ca), ("cert", cert), ("key", key)].map(|(option, path)| {

@@ -2,7 +2,8 @@
 
 use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::{invalid, literal, service, stated, wrong, yaml};
+use super::field::{invalid, literal, stated, wrong};
+use super::{service, yaml};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
@@ -76,7 +77,7 @@ impl ServerConfig {
     ///
     /// let yaml = "{Name: a, ListenOn: ':8080', Etcd: {Hosts: ['127.0.0.1:2379']}}";
     /// let error = ServerConfig::from_yaml(yaml).unwrap_err();
-    /// assert_eq!(error.to_string(), "`Etcd` has a `Key` where it has `Hosts`");
+    /// assert_eq!(error.to_string(), "`Etcd.Key` is missing: set it beside `Etcd.Hosts`");
     /// ```
     pub fn from_yaml(yaml: &str) -> Result<Self> {
         let AnyCase(fields) = yaml::from_yaml(yaml)?;
