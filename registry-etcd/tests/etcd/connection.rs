@@ -3,10 +3,10 @@
 use crate::support::{Fixture, claim, end_error, instance, name, within};
 use registry_core::{ErrorKind, Registry};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
+use registry_testbed::lag::tolerating;
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 /// Gives up soon, and notices a dead connection soon.
 fn short_timeouts() -> EtcdOptions {
@@ -41,37 +41,39 @@ async fn connect_to_a_silent_server_is_unavailable() {
     assert_eq!(error.source().unwrap().to_string(), "no answer within 500ms");
 }
 
-#[tokio::test]
-async fn paused_server_makes_every_call_unavailable_in_time() {
-    let mut etcd = Fixture::start().await;
-    let target = etcd.server.url().parse().unwrap();
-    let registry = within(EtcdRegistry::connect_with(&target, short_timeouts())).await.unwrap();
-    let (one, user, claim) = (instance("user", "1"), name("user"), claim(60));
-    let lease = within(registry.register(&one, &claim)).await.unwrap();
-    let now = within(registry.load(&user)).await.unwrap();
-    let mut quiet = within(registry.watch(&user, now.cursor())).await.unwrap();
+#[test]
+fn paused_server_makes_every_call_unavailable_in_time() {
+    tolerating(Duration::from_secs(2), async |lag| {
+        let mut etcd = Fixture::start().await;
+        let target = etcd.server.url().parse().unwrap();
+        let registry = within(EtcdRegistry::connect_with(&target, short_timeouts())).await.unwrap();
+        let (one, user, claim) = (instance("user", "1"), name("user"), claim(60));
+        let lease = within(registry.register(&one, &claim)).await.unwrap();
+        let now = within(registry.load(&user)).await.unwrap();
+        let mut quiet = within(registry.watch(&user, now.cursor())).await.unwrap();
 
-    etcd.server.process().unwrap().pause().unwrap();
-    let before = Instant::now();
-    let failures = [
-        within(registry.register(&one, &claim)).await.map(drop),
-        within(registry.keep_alive(&lease)).await,
-        within(registry.deregister(&lease)).await,
-        within(registry.load(&user)).await.map(drop),
-        within(registry.watch(&user, now.cursor())).await.map(drop),
-        within(registry.services()).await.map(drop),
-    ];
-    let took = before.elapsed();
-    for failure in failures {
-        assert_eq!(failure.unwrap_err().kind(), ErrorKind::Unavailable);
-    }
-    assert!(took < Duration::from_secs(4), "six calls of half a second took {took:?}");
-    assert_eq!(end_error(&mut quiet).await, ErrorKind::Unavailable);
+        etcd.server.process().unwrap().pause().unwrap();
+        // Six calls of half a second each.
+        let deadline = lag.deadline(Duration::from_secs(4));
+        let failures = [
+            within(registry.register(&one, &claim)).await.map(drop),
+            within(registry.keep_alive(&lease)).await,
+            within(registry.deregister(&lease)).await,
+            within(registry.load(&user)).await.map(drop),
+            within(registry.watch(&user, now.cursor())).await.map(drop),
+            within(registry.services()).await.map(drop),
+        ];
+        deadline.assert_met();
+        for failure in failures {
+            assert_eq!(failure.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        assert_eq!(end_error(&mut quiet).await, ErrorKind::Unavailable);
 
-    etcd.server.process().unwrap().resume().unwrap();
-    // What was sent before the pause ended may still be served: the revocation, too.
-    within(async { while registry.register(&one, &claim).await.is_err() {} }).await;
-    assert_eq!(etcd.load("user").await.instances().find("1"), Some(&one));
+        etcd.server.process().unwrap().resume().unwrap();
+        // What was sent before the pause ended may still be served: the revocation, too.
+        within(async { while registry.register(&one, &claim).await.is_err() {} }).await;
+        assert_eq!(etcd.load("user").await.instances().find("1"), Some(&one));
+    });
 }
 
 #[tokio::test]
