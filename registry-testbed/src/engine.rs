@@ -1,6 +1,6 @@
 //! The engine's suite: what registrations and views must do over every store, under faults.
 //!
-//! [`suite`] makes tests of a [`Registration`](registry_engine::Registration) and a
+//! [`suite()`] makes tests of a [`Registration`](registry_engine::Registration) and a
 //! [`View`](registry_engine::View) over an [`Environment`]: a store with one connection for publishers,
 //! one for subscribers, each with its own faults, and a direct one. Each test injects something else; all
 //! end with the same checks:
