@@ -8,7 +8,7 @@ mod signals;
 pub use self::health::HealthReporter;
 pub use self::options::{ServeError, ServeOptions};
 
-use self::announcement::{Announcement, Leave};
+use self::announcement::{Announcement, Exit};
 use self::signals::Signals;
 use crate::{Instance, Registry};
 use std::future::pending;
@@ -102,7 +102,7 @@ where
     let (stop, stopped) = oneshot::channel();
     let server = server(listener, Shutdown(stopped)).into_future();
     let mut server = pin!(async { server.await.map_err(ServeError::Server) });
-    let (leave, left) = watch::channel(Leave::NotYet);
+    let (exit, left) = watch::channel(Exit::Stay);
     let mut announced = pin!(announcement.run(ready, left));
     let (hear, heard) = oneshot::channel();
     let asked = async {
@@ -119,20 +119,20 @@ where
                 failed = &mut announced => return failed,
                 () = asked => {}
             }
-            leave.send_replace(Leave::Draining);
+            exit.send_replace(Exit::Drain);
             announced.as_mut().await
         };
         let withdrawn = tokio::select! {
             biased;
             ended = &mut server => {
-                leave.send_replace(Leave::AtOnce); // it may drain: there is nobody there
+                exit.send_replace(Exit::Now); // it may drain: there is nobody there
                 return first(ended, announced.await);
             }
             withdrawn = withdrawal => withdrawn,
         };
         let _ = stop.send(()); // it fails if the server does without
         let ended = timeout(options.grace, &mut server).await;
-        first(withdrawn, ended.unwrap_or(Err(ServeError::CutOff(options.grace))))
+        first(withdrawn, ended.unwrap_or(Err(ServeError::GraceExceeded(options.grace))))
     };
     let impatient = async {
         signals.next().await; // it asks for an end, or for what is under way
@@ -142,7 +142,7 @@ where
     tokio::select! {
         biased;
         closed = closed => closed,
-        () = impatient => Err(ServeError::Impatient),
+        () = impatient => Err(ServeError::SecondSignal),
     }
 }
 

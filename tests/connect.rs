@@ -37,7 +37,7 @@ async fn tls_that_is_not_built_in_names_the_feature_to_add() {
 
 #[cfg(feature = "mem")]
 #[tokio::test]
-async fn memory_is_a_registry_of_its_own_each_time() {
+async fn each_memory_url_is_a_registry_of_its_own() {
     use service_registry::Registry;
 
     let (one, two) = (connect("mem://").await.unwrap(), connect("mem://?ttl=5s").await.unwrap());

@@ -81,7 +81,7 @@ fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
 }
 
 #[test]
-fn the_way_to_etcd_is_that_of_a_server() {
+fn a_client_reaches_etcd_as_a_server_does() {
     let config = parse("Etcd: {Hosts: [h], Key: /a, User: u, Pass: s3cret, CACertFile: /ca.pem}");
     let ChannelTarget::Service { registry, service } = config.target() else {
         panic!("{config:?}")
@@ -91,7 +91,7 @@ fn the_way_to_etcd_is_that_of_a_server() {
 }
 
 #[test]
-fn what_is_wrong_is_said_by_its_field() {
+fn an_error_names_the_wrong_field() {
     for (yaml, hint) in [
         ("Timeout: 5", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
         ("Etcd: {}", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
@@ -113,7 +113,7 @@ fn what_is_wrong_is_said_by_its_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_would_rather_not_start_alone_waits_three_seconds_for_somebody_to_call() {
+async fn a_blocking_client_waits_three_seconds_for_an_endpoint() {
     let connect = async |yaml: &str| parse(yaml).connect().await;
     let begun = tokio::time::Instant::now();
     connect("{Endpoints: ['127.0.0.1:1']}").await.unwrap();

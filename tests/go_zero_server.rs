@@ -90,7 +90,7 @@ fn a_file_of_go_zero_is_read_as_it_is() {
 }
 
 #[test]
-fn names_count_in_any_case_and_what_is_not_known_is_passed_over() {
+fn field_names_match_in_any_case_and_unknown_fields_are_ignored() {
     let config = parse(ORDER);
     assert_eq!((config.name(), config.service().as_str()), ("order.rpc", "prod/order.rpc"));
     let hosts = "etcd-0.etcd:2379,etcd-1.etcd,[::1]:2379";
@@ -116,7 +116,7 @@ fn an_instance_is_named_after_its_lease_as_in_go_zero() {
 }
 
 #[test]
-fn it_registers_if_it_says_where_and_as_what() {
+fn a_server_registers_if_it_names_a_registry_and_a_service() {
     for etcd in ["", "Etcd:", "Etcd: {}", "Etcd: {Hosts: [], Key: ''}", "Etcd: {Hosts: , Key: }"] {
         let config = parse(&format!("Name: a\nListenOn: ':80'\n{etcd}\n"));
         assert_eq!(config.registry(), None, "{etcd}");
@@ -125,7 +125,7 @@ fn it_registers_if_it_says_where_and_as_what() {
 }
 
 #[test]
-fn the_files_for_tls_are_passed_on() {
+fn the_tls_files_are_passed_to_the_store() {
     let tls = |fields: &str| {
         let etcd = format!("{{Hosts: [h], Key: a, {fields}}}");
         ServerConfig::from_yaml(&format!("{{Name: a, ListenOn: ':80', Etcd: {etcd}}}"))
@@ -146,7 +146,7 @@ fn the_files_for_tls_are_passed_on() {
 }
 
 #[test]
-fn a_user_without_a_password_is_none_as_in_go_zero() {
+fn a_user_without_a_password_is_ignored_as_in_go_zero() {
     for login in ["User: u", "Pass: p", "User: u, Pass: ''"] {
         let etcd = format!("{{Hosts: [h], Key: a, {login}}}");
         let config = parse(&format!("{{Name: a, ListenOn: ':80', Etcd: {etcd}}}"));
@@ -155,7 +155,7 @@ fn a_user_without_a_password_is_none_as_in_go_zero() {
 }
 
 #[test]
-fn any_registry_takes_the_place_of_etcd() {
+fn any_registry_replaces_etcd() {
     let config = parse(&format!("{USER}Registry: redis://:pw@h/0?prefix=p&ttl=5s\n"));
     assert_eq!(url(&config), "redis://:***@h/0?prefix=p&ttl=5s");
     assert_eq!(config.service().as_str(), "user.rpc");
@@ -186,7 +186,7 @@ fn the_address_to_publish_is_chosen_as_configured() {
 }
 
 #[test]
-fn what_is_wrong_is_said_by_its_field() {
+fn an_error_names_the_wrong_field() {
     for (rest, hint) in [
         ("ListenOn: ':80'", "a server has a `Name`"),
         ("Name: ''", "a server has a `Name`"),
@@ -227,7 +227,7 @@ fn what_is_wrong_is_said_by_its_field() {
 
 /// A server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
 #[test]
-fn a_variable_that_nothing_expands_is_refused_by_its_field() {
+fn a_variable_is_refused_and_its_field_is_named() {
     for (field, yaml) in [
         ("Name", "Name: 'a${B}', ListenOn: ':80'"),
         ("Key", "Name: a, ListenOn: ':80', Registry: 'mem://', Key: '${B}'"),
@@ -248,7 +248,7 @@ fn a_variable_that_nothing_expands_is_refused_by_its_field() {
 }
 
 #[test]
-fn no_error_shows_what_stands_in_the_file() {
+fn no_error_shows_the_text_of_the_file() {
     for yaml in [
         "Etcd: s3cret",
         "Etcd:\n  Pass: [s3cret]",

@@ -33,7 +33,7 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
         until(&store, InstanceStatus::Draining).await;
         send(second);
         let outcome = timeout(LIMIT, server).await.expect("it drains on").unwrap();
-        assert!(matches!(outcome, Err(ServeError::Impatient)), "{outcome:?}");
+        assert!(matches!(outcome, Err(ServeError::SecondSignal)), "{outcome:?}");
     }
 }
 
@@ -56,7 +56,7 @@ async fn a_signal_before_it_is_ready_ends_it() {
 
 /// On one thread: when it is told of the end of the server, the withdrawal is under way.
 #[tokio::test]
-async fn signals_are_heard_while_a_server_that_failed_is_withdrawn() {
+async fn a_failed_server_still_handles_signals_while_it_is_withdrawn() {
     let _alone = ALONE.lock().await;
     let store = MemRegistry::new();
     let link = FaultyRegistry::new(store.clone());
@@ -78,7 +78,7 @@ async fn signals_are_heard_while_a_server_that_failed_is_withdrawn() {
     send(Signal::TERM);
     send(Signal::INT); // another one, since two of a kind may arrive as one
     let outcome = timeout(LIMIT, server).await.expect("it does not hear").unwrap();
-    assert!(matches!(outcome, Err(ServeError::Impatient)), "{outcome:?}");
+    assert!(matches!(outcome, Err(ServeError::SecondSignal)), "{outcome:?}");
 }
 
 async fn listen() -> (TcpListener, Instance) {

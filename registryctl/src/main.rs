@@ -7,7 +7,7 @@ mod get;
 mod ls;
 mod output;
 mod register;
-mod registrant;
+mod registration;
 mod run;
 mod session;
 mod signals;

@@ -1,6 +1,6 @@
 //! `register`: holds a registration for somebody else.
 
-use crate::registrant::{Plan, Registrant};
+use crate::registration::{Plan, RegistrationArguments};
 use crate::session::Session;
 use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
@@ -17,12 +17,12 @@ use tokio::time::timeout;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    registrant: Registrant,
+    registration: RegistrationArguments,
 }
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut stop = Signals::of(&STOP)?;
-    let plan = arguments.registrant.plan(Start::Within(session.timeout()))?;
+    let plan = arguments.registration.plan(Start::Within(session.timeout()))?;
     let Ok(registry) = stop.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (instance, options) = (plan.instance.clone(), plan.options.clone());
     let patience = options.stop_timeout;
@@ -53,7 +53,7 @@ async fn hold(
     loop {
         tokio::select! {
             _ = stop.next() => return Ok(()),
-            Some(state) = states.next() => plan.tell(session.output(), &state)?,
+            Some(state) = states.next() => plan.report(session.output(), &state)?,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::child::{Child, died_of};
 use crate::output::{Output, note};
-use crate::registrant::{Plan, Registrant};
+use crate::registration::{Plan, RegistrationArguments};
 use crate::session::Session;
 use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
@@ -33,7 +33,7 @@ use tokio::time::{sleep, timeout};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    registrant: Registrant,
+    registration: RegistrationArguments,
 
     /// How long the command may take until it listens.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Where the command is to listen.
     fn probe(&self) -> &Address {
-        self.probe.as_ref().unwrap_or_else(|| self.registrant.address())
+        self.probe.as_ref().unwrap_or_else(|| self.registration.address())
     }
 }
 
@@ -75,7 +75,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&HANDLED)?;
-    let plan = arguments.registrant.plan(Start::InBackground)?;
+    let plan = arguments.registration.plan(Start::InBackground)?;
     let probe = arguments.probe();
     let first = async { tokio::join!(session.connect(), listens(probe)) };
     let (first, is_taken) = match signals.or(first).await {
@@ -176,7 +176,7 @@ impl Sidecar<'_> {
                     }
                     child.send(signal);
                 }
-                Some(state) = states.next() => report(self.plan.tell(self.output(), &state)),
+                Some(state) = states.next() => report(self.plan.report(self.output(), &state)),
             }
         };
         let cut = async {

@@ -28,7 +28,7 @@ fn refusal<T: fmt::Debug>(outcome: Result<T>) -> String {
 
 /// The table of go-zero's `figureOutListenOn`, as far as others can dial what it publishes.
 #[test]
-fn what_go_zero_publishes_is_published() {
+fn the_address_is_the_one_that_go_zero_publishes() {
     let lan = [["lo", "127.0.0.1"], LAN, ["eth1", "192.168.1.5"]];
     let (bare, pod) = (machine(None, &lan), machine(Some("10.9.9.9"), &lan));
     for (listen_on, without, with) in [
@@ -52,7 +52,7 @@ fn what_go_zero_publishes_is_published() {
 }
 
 #[test]
-fn where_to_listen_is_shown_as_a_listener_binds_it() {
+fn listen_on_is_displayed_as_a_listener_binds_it() {
     for (text, bound) in [
         (":8080", "0.0.0.0:8080"),
         ("0.0.0.0:0", "0.0.0.0:0"),
@@ -108,7 +108,7 @@ fn ipv6_comes_after_ipv4_and_only_where_the_server_listens_on_it() {
 }
 
 #[test]
-fn an_interface_and_a_network_choose_among_all_there_are() {
+fn an_interface_and_a_network_choose_among_all_addresses() {
     let wan = ["eth1", "192.168.1.5"];
     let bridge = ["docker0", "172.17.0.1"];
     let machine = machine(Some("10.9.9.9"), &[["lo", "127.0.0.1"], LAN, wan, bridge]);
@@ -129,7 +129,7 @@ fn an_interface_and_a_network_choose_among_all_there_are() {
 }
 
 #[test]
-fn an_address_that_is_stated_wins() {
+fn a_configured_address_wins() {
     let machine = machine(Some("10.9.9.9"), &[LAN]);
     for (stated, expected) in [
         ("user.example.com:443", "user.example.com:443"),
@@ -151,7 +151,7 @@ fn an_address_that_is_stated_wins() {
 }
 
 #[test]
-fn what_nobody_else_can_dial_is_not_published() {
+fn an_undialable_address_is_not_published() {
     let lonely = machine(None, &[LAN]);
     let hosts = [
         "0.0.0.0",

@@ -24,25 +24,25 @@ pub(super) struct Announcement {
 
 /// Whether an instance goes, and how. It may be raised: to go faster, never to stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Leave {
+pub(super) enum Exit {
     /// It stays.
-    NotYet,
+    Stay,
     /// Callers are told first, and have time to turn away.
-    Draining,
+    Drain,
     /// There is no server any more.
-    AtOnce,
+    Now,
 }
 
 impl Announcement {
-    /// Registers the instance once it is ready, and withdraws it when it is to leave.
+    /// Registers the instance once it is ready, and withdraws it when it is to exit.
     pub(super) async fn run<E>(
         self,
         ready: impl Future<Output = Result<(), BoxError>>,
-        mut leave: watch::Receiver<Leave>,
+        mut exit: watch::Receiver<Exit>,
     ) -> Result<(), ServeError<E>> {
         tokio::select! {
             biased;
-            _ = raised(&mut leave, Leave::Draining) => return Ok(()), // nobody is listed
+            _ = requested(&mut exit, Exit::Drain) => return Ok(()), // nobody is listed
             ready = ready => ready.map_err(ServeError::NotReady)?,
         }
         let Self { registry, instance, options, health, updates, drain } = self;
@@ -52,10 +52,10 @@ impl Announcement {
             biased;
             started = &mut start => started.map_err(ServeError::NotRegistered)?,
             // What is under way may arrive yet: it is waited for, and then withdrawn.
-            _ = raised(&mut leave, Leave::Draining) => match timeout(limit, start).await {
+            _ = requested(&mut exit, Exit::Drain) => match timeout(limit, start).await {
                 Ok(Ok(registration)) => return withdrawn(registration.stop().await),
                 Ok(Err(_)) => return Ok(()),
-                Err(_) => return withdrawn(Err(under_way(limit))),
+                Err(_) => return withdrawn(Err(timed_out(limit))),
             },
         };
         let wanted = registration.instance();
@@ -64,24 +64,24 @@ impl Announcement {
         health.report(true).await;
         let how = tokio::select! {
             biased;
-            how = raised(&mut leave, Leave::Draining) => how,
+            how = requested(&mut exit, Exit::Drain) => how,
             never = follow(&registration, updates) => match never {},
         };
-        tracing::info!(%service, %id, leave = ?how, "a server leaves");
+        tracing::info!(%service, %id, exit = ?how, "a server is withdrawn");
         health.report(false).await;
         tokio::select! {
             biased;
-            _ = raised(&mut leave, Leave::AtOnce) => {}
+            _ = requested(&mut exit, Exit::Now) => {}
             () = draining(&registration, drain) => {}
         }
         withdrawn(registration.stop().await)
     }
 }
 
-/// Waits until it is to leave in this way or faster. If nobody can say so any more, there is no
+/// Waits until it is to exit in this way or faster. If nobody can say so any more, there is no
 /// server either.
-async fn raised(leave: &mut watch::Receiver<Leave>, to: Leave) -> Leave {
-    leave.wait_for(|now| *now >= to).await.map_or(Leave::AtOnce, |now| *now)
+async fn requested(exit: &mut watch::Receiver<Exit>, to: Exit) -> Exit {
+    exit.wait_for(|now| *now >= to).await.map_or(Exit::Now, |now| *now)
 }
 
 /// What [`Registration::drain`] does before it stops; but this may be dropped, and the
@@ -116,7 +116,8 @@ fn withdrawn<E>(outcome: Result<(), Error>) -> Result<(), ServeError<E>> {
     outcome.map_err(ServeError::NotWithdrawn)
 }
 
-fn under_way(limit: Duration) -> Error {
-    let message = format!("the registration under way did not come to an end, within=`{limit:?}`");
+fn timed_out(limit: Duration) -> Error {
+    let message =
+        format!("the registration in flight did not complete in time, within=`{limit:?}`");
     Error::new(ErrorKind::Unavailable, message)
 }

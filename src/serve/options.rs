@@ -91,10 +91,10 @@ pub enum ServeError<E> {
     /// The withdrawal failed: the instance may be listed until its ttl has passed.
     #[error("the server may be listed until its ttl has passed")]
     NotWithdrawn(#[source] Error),
-    /// Requests were still under way when the grace was over.
-    #[error("requests under way were cut off, grace=`{0:?}`")]
-    CutOff(Duration),
+    /// Requests were still in flight when the grace was over.
+    #[error("requests in flight exceeded the grace and were cut, grace=`{0:?}`")]
+    GraceExceeded(Duration),
     /// A second signal came before it had ended.
     #[error("a second signal ended the server: it may be listed until its ttl has passed")]
-    Impatient,
+    SecondSignal,
 }

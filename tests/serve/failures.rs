@@ -132,7 +132,7 @@ async fn a_server_that_does_not_become_ready_is_never_registered() {
 }
 
 #[tokio::test]
-async fn to_end_it_before_it_is_registered_is_no_error() {
+async fn a_shutdown_before_the_registration_is_no_error() {
     let world = World::new().await;
     let (listener, node) = listen().await;
     let (mut options, end) = until_told();

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 #[tokio::test]
-async fn it_is_up_then_draining_then_gone_and_only_then_refuses() {
+async fn a_server_drains_then_is_withdrawn_and_only_then_refuses() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
     let (options, end) = until_told();
@@ -35,7 +35,7 @@ async fn it_is_up_then_draining_then_gone_and_only_then_refuses() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_completes_after_the_withdrawal() {
+async fn a_request_in_flight_completes_after_the_withdrawal() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
     let (options, end) = until_told();
@@ -68,12 +68,15 @@ async fn requests_that_outlast_the_grace_are_an_error() {
     within(slow.asked.notified()).await;
     end.send(()).unwrap();
     let outcome = within(server).await.unwrap();
-    assert!(matches!(outcome, Err(ServeError::CutOff(grace)) if grace == SHORT), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(ServeError::GraceExceeded(grace)) if grace == SHORT),
+        "{outcome:?}"
+    );
     world.nobody_is_listed().await;
 }
 
 #[tokio::test]
-async fn what_its_owner_changes_is_registered() {
+async fn an_update_by_the_owner_is_registered() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
     let (mut options, end) = until_told();
@@ -91,7 +94,7 @@ async fn what_its_owner_changes_is_registered() {
 }
 
 #[tokio::test]
-async fn it_reports_serving_from_registered_to_draining() {
+async fn the_health_is_serving_from_registered_to_draining() {
     let mut world = World::new().await;
     let (listener, node) = listen().await;
     let (mut options, end) = until_told();

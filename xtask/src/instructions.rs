@@ -9,7 +9,7 @@ mod count;
 
 use anyhow::{Result, bail};
 
-use self::baseline::{Baseline, Means};
+use self::baseline::{Baseline, Toolchain};
 pub(crate) use self::count::provide;
 
 use self::compare::{Row, Verdict};
@@ -18,23 +18,23 @@ use crate::command::step;
 /// Counts, prints a table, and fails if a count is not its baseline any more; or makes it that.
 pub(crate) fn run(accept: bool) -> Result<()> {
     let counts = count::run()?;
-    let means = Means::here()?;
+    let toolchain = Toolchain::here()?;
     let before = Baseline::read()?;
     let rows = compare::rows(before.as_ref(), &counts);
     println!();
     compare::print(&rows);
     println!();
     if accept {
-        Baseline::new(means, counts, before.as_ref()).write()?;
+        Baseline::new(toolchain, counts, before.as_ref()).write()?;
         step(&format!("these are the baselines now, in {}", baseline::FILE));
         return Ok(());
     }
     let Some(before) = &before else {
         bail!("there are no baselines: cargo xtask instructions --accept");
     };
-    let others = before.means.differences(&means);
+    let others = before.toolchain.differences(&toolchain);
     for other in &others {
-        step(&format!("other means than the baselines': {other}"));
+        step(&format!("the toolchain differs from that of the baselines: {other}"));
     }
     let bad: Vec<&Row<'_>> = rows.iter().filter(|row| row.verdict() != Verdict::Within).collect();
     if bad.is_empty() {
@@ -53,7 +53,9 @@ fn complaint(bad: &[&Row<'_>], others: &[String]) -> String {
     }
     if !others.is_empty() {
         let others = others.join("; ");
-        text.push_str("\nThe baselines were taken by other means, which alone may explain it: ");
+        text.push_str(
+            "\nThe baselines were taken with another toolchain, which alone may explain it: ",
+        );
         text.push_str(&others);
         text.push_str(". If the commit before this one is as far off here, it does.");
     }

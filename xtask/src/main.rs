@@ -27,12 +27,12 @@ use self::test::Scope;
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 /// One of them.
 #[derive(Debug, Subcommand)]
-enum Chore {
+enum Task {
     /// Install what the build and the tests need and this machine lacks.
     Setup {
         /// Also what CI needs: its tools, other releases of the servers, and a Docker engine.
@@ -73,7 +73,7 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().chore) {
+    match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without a backtrace: where xtask noticed is of no interest.
@@ -83,17 +83,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(chore: Chore) -> Result<()> {
-    match chore {
-        Chore::Setup { ci: false } => setup::run(),
-        Chore::Setup { ci: true } => ci::setup(),
-        Chore::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }),
-        Chore::Ci { lanes } => ci::run(&lanes),
-        Chore::Images => images::run(),
-        Chore::EtcdReleases => releases::run(&releases::ETCD),
-        Chore::RedisReleases => releases::run(&releases::REDIS),
-        Chore::Instructions { accept } => instructions::run(accept),
-        Chore::Circles => circles::run(),
-        Chore::Matrix { kind, quick } => matrix::run(kind, quick),
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup { ci: false } => setup::run(),
+        Task::Setup { ci: true } => ci::setup(),
+        Task::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }),
+        Task::Ci { lanes } => ci::run(&lanes),
+        Task::Images => images::run(),
+        Task::EtcdReleases => releases::run(&releases::ETCD),
+        Task::RedisReleases => releases::run(&releases::REDIS),
+        Task::Instructions { accept } => instructions::run(accept),
+        Task::Circles => circles::run(),
+        Task::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_that_is_not_there_is_refused_with_those_that_are() {
+    fn an_unknown_kind_is_refused_with_the_known_ones() {
         assert_eq!(kind("etcd").unwrap().name, "etcd");
         assert_eq!(kind("zookeeper").unwrap_err(), "there is: etcd, redis");
     }

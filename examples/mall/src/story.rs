@@ -255,7 +255,7 @@ mod tests {
     use service_registry::Claim;
 
     #[tokio::test]
-    async fn after_a_reset_those_are_known_who_are_listed_now() {
+    async fn after_a_reset_exactly_the_listed_instances_are_known() {
         let store = Store::open("mem://").await.unwrap();
         let users = timeout(LIMIT, store.view(user::SERVICE)).await.unwrap().unwrap();
         let mut news = News::of(&users, Timeline::start());

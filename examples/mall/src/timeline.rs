@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_as_wide_whoever_serves() {
+    fn a_bar_has_one_width_for_all_servers() {
         let bar = |shares: &[(&str, u64)]| {
             let shares = shares.iter().map(|(name, share)| ((*name).to_owned(), *share));
             Shares(shares.collect()).to_string()

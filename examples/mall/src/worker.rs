@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn to_die_of_sigterm_is_a_failure_unless_it_was_asked_to_leave() {
+    async fn an_end_by_sigterm_is_a_failure_unless_it_was_requested() {
         let mut asked = deaf();
         timeout(LIMIT, asked.leave()).await.expect("it sleeps on").expect("it was asked");
 

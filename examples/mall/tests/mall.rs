@@ -41,7 +41,7 @@ async fn in_one_process_on_memory_no_call_fails() {
 }
 
 #[tokio::test]
-async fn asked_to_end_it_closes_early_and_no_call_fails() {
+async fn a_mall_that_is_stopped_closes_early_and_no_call_fails() {
     let mut mall = Mall::start(&[]);
     mall.until("orders are taken").await;
     mall.until("  alice ").await;
@@ -119,7 +119,7 @@ async fn as_processes_on_redis_no_call_fails() {
 /// The store accepts, and does not answer.
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn asked_to_end_while_it_opens_it_ends() {
+async fn a_mall_that_is_stopped_while_it_opens_ends() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let mut mall = Mall::start(&["--registry", &url]);

@@ -30,7 +30,7 @@ fn documented() -> BTreeMap<&'static str, &'static str> {
 }
 
 #[tokio::test]
-async fn what_is_scraped_is_what_is_documented() {
+async fn the_scraped_metrics_are_the_documented_ones() {
     let text = timeout(Duration::from_secs(20), scrape()).await.expect("it takes too long");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE registry_"));
     let scraped: BTreeMap<_, _> =

@@ -40,7 +40,7 @@ async fn examine(url: &str) -> Ended {
 const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
 
 #[tokio::test]
-async fn a_healthy_one_has_no_error_and_nothing_is_left_behind() {
+async fn a_healthy_store_has_no_error_and_nothing_is_left_behind() {
     let patient = Patient::new().await;
     let registry = registry(patient.server.url()).await;
     register(&*registry, &instance("1")).await;
@@ -65,7 +65,7 @@ async fn people_read_a_table() {
 }
 
 #[tokio::test]
-async fn records_that_nobody_can_decode_or_that_never_expire_are_named() {
+async fn undecodable_and_unexpiring_records_are_named() {
     let patient = Patient::new().await;
     patient.put_leased("registry/user.rpc/1", "{").await;
     patient.put_leased("registry/user.rpc/2", RECORD).await;
@@ -118,7 +118,7 @@ async fn records_in_another_layout_are_recognised_with_the_way_to_them() {
 }
 
 #[tokio::test]
-async fn how_far_history_was_compacted_is_told() {
+async fn the_compacted_revision_is_reported() {
     let patient = Patient::new().await;
     let registry = registry(patient.server.url()).await;
     let lease = register(&*registry, &instance("1")).await;
@@ -142,7 +142,7 @@ async fn an_alarm_is_an_error() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_those_that_may_only_read_are_told_apart() {
+async fn wrong_and_read_only_credentials_are_distinguished() {
     let options =
         ServerOptions { url: None, arguments: EtcdTokens::Simple.arguments(), ..Etcd::options() };
     let server = within(Etcd::start_with(options)).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_server_that_cannot_be_reached_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_service_is_looked_at_where_it_is_named() {
+async fn a_named_service_is_examined() {
     let patient = Patient::new().await;
     let url = patient.server.url();
     let ended = run(url, &["doctor", SERVICE, "--json"]).await;

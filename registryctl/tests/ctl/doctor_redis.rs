@@ -49,7 +49,7 @@ async fn examine(url: &str) -> Ended {
 }
 
 #[tokio::test]
-async fn a_healthy_one_has_no_error_and_nothing_is_left_behind() {
+async fn a_healthy_store_has_no_error_and_nothing_is_left_behind() {
     let patient = Patient::started_with(&["--appendonly", "yes"]).await;
     let registry = registry(patient.server.url()).await;
     register(&*registry, &instance("1")).await;
@@ -66,7 +66,7 @@ async fn a_healthy_one_has_no_error_and_nothing_is_left_behind() {
 }
 
 #[tokio::test]
-async fn records_that_nobody_can_decode_are_named() {
+async fn undecodable_records_are_named() {
     let mut patient = Patient::new().await;
     let registry = registry(patient.server.url()).await;
     register(&*registry, &instance("1")).await;
@@ -93,7 +93,7 @@ async fn a_server_that_may_evict_the_registry_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_nearly_full_is_warned_of() {
+async fn a_server_that_is_nearly_full_is_a_warning() {
     let mut patient = Patient::new().await;
     // So much that a connection more or less does not count.
     patient.run::<()>("SETRANGE bulk 50000000 x").await;
@@ -137,7 +137,7 @@ async fn a_shard_that_cannot_be_read_is_an_error_and_hides_no_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_nothing_is_warned_of() {
+async fn a_server_without_persistence_is_a_warning() {
     let patient = Patient::new().await;
     let ended = patient.examine().await;
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -145,7 +145,7 @@ async fn a_server_that_keeps_nothing_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_is_laid_out_otherwise_is_an_error() {
+async fn a_prefix_with_another_layout_is_an_error() {
     let mut patient = Patient::new().await;
     patient.run::<()>("HSET {registry}:layout format 1 shards 4").await;
     let ended = patient.examine().await;
@@ -154,7 +154,7 @@ async fn a_prefix_that_is_laid_out_otherwise_is_an_error() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_those_that_may_not_ask_are_told_apart() {
+async fn wrong_and_insufficient_credentials_are_distinguished() {
     let mut patient = Patient::started_with(&["--appendonly", "yes"]).await;
     // What the documentation of the store asks for, and no CONFIG.
     patient
@@ -173,7 +173,7 @@ async fn wrong_credentials_and_those_that_may_not_ask_are_told_apart() {
 }
 
 #[tokio::test]
-async fn each_node_of_a_cluster_is_looked_at() {
+async fn each_node_of_a_cluster_is_examined() {
     let cluster = within(RedisCluster::start()).await.expect("a cluster");
     let ended = examine(&cluster.url()).await;
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -173,7 +173,7 @@ async fn other_signals_go_to_the_command_while_it_is_drained_and_do_not_cut_that
 }
 
 #[tokio::test]
-async fn a_signal_while_it_connects_is_heard_and_no_command_is_started() {
+async fn a_signal_during_the_connect_starts_no_command() {
     for scheme in ["etcd", "redis"] {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}", silent.local_addr().unwrap());
@@ -189,7 +189,7 @@ async fn a_signal_while_it_connects_is_heard_and_no_command_is_started() {
 }
 
 #[tokio::test]
-async fn what_listens_before_the_command_was_started_is_warned_of() {
+async fn a_listener_that_is_older_than_the_command_is_a_warning() {
     let server = Etcd::start().await.expect("a server");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -222,7 +222,7 @@ async fn a_signal_before_it_listens_goes_to_the_command_at_once() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_away_does_not_keep_a_command_from_running() {
+async fn a_command_runs_although_the_registry_is_unavailable() {
     let mut server = Etcd::start().await.expect("a server");
     let url = server.url().to_owned();
     server.process().unwrap().kill().unwrap();
@@ -237,7 +237,7 @@ async fn a_registry_that_is_away_does_not_keep_a_command_from_running() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_registry_is_told_before_the_command_is_started() {
+async fn an_error_of_the_registry_is_reported_before_the_command_starts() {
     let server = Etcd::start().await.expect("a server");
     let url = format!("{}?layout=mine", server.url());
     let ended = run(&url, &arguments("127.0.0.1:1", &[], "echo started")).await;

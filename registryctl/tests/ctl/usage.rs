@@ -4,7 +4,7 @@ use crate::support::{TOOL, run, within};
 use tokio::process::Command;
 
 #[tokio::test]
-async fn without_a_registry_it_says_what_to_set() {
+async fn without_a_registry_the_error_says_what_to_set() {
     let output = Command::new(TOOL).arg("ls").env_remove("REGISTRY_URL").output();
     let output = within(output).await.unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -15,7 +15,7 @@ async fn without_a_registry_it_says_what_to_set() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_right_is_refused_before_anything_is_done() {
+async fn invalid_arguments_are_refused_before_anything_is_done() {
     let wrong: [&[&str]; 5] = [
         &["get", ""],
         &["watch", "user.rpc", "--after", "7"],

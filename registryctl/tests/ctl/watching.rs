@@ -83,7 +83,7 @@ async fn reading(url: &str) {
 }
 
 #[tokio::test]
-async fn a_history_that_was_compacted_is_told_and_loaded_again() {
+async fn a_compacted_history_is_reported_and_loaded_again() {
     let server = Etcd::start().await.expect("a server");
     let registry = registry(server.url()).await;
     let cursor = load(&*registry).await.cursor().to_string();
@@ -100,7 +100,7 @@ async fn a_history_that_was_compacted_is_told_and_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_history_that_was_wiped_is_told_and_loaded_again() {
+async fn a_wiped_history_is_reported_and_loaded_again() {
     let server = Redis::start().await.expect("a server");
     let registry = registry(server.url()).await;
     register(&*registry, &instance("1")).await;
@@ -115,7 +115,7 @@ async fn a_history_that_was_wiped_is_told_and_loaded_again() {
 }
 
 #[tokio::test]
-async fn of_a_revision_with_two_changes_only_the_last_has_a_cursor() {
+async fn only_the_last_change_of_a_revision_has_a_cursor() {
     let server = Etcd::start().await.expect("a server");
     let registry = registry(server.url()).await;
     register(&*registry, &instance("1")).await;
@@ -132,7 +132,7 @@ async fn of_a_revision_with_two_changes_only_the_last_has_a_cursor() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_and_what_was_missed_comes_after() {
+async fn an_outage_is_reported_and_missed_changes_follow() {
     let mut server = Etcd::start().await.expect("a server");
     let url = server.url().to_owned();
     let registry = registry(&url).await;

@@ -41,7 +41,7 @@ impl Decoder for Nothing {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_answers_ends_by_the_timeout() {
+async fn an_unanswered_call_ends_by_the_timeout() {
     // The system accepts the connection, and nobody reads it.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();

@@ -19,23 +19,23 @@ pub(crate) const FILE: &str = "comparison/instructions.json";
 /// By how many per cent a count may differ, where the file says nothing else of it.
 const TOLERANCE: f64 = 1.0;
 
-/// What was counted, and by what means.
+/// What was counted, and with which toolchain.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Baseline {
-    pub(crate) means: Means,
+    pub(crate) toolchain: Toolchain,
     pub(crate) paths: BTreeMap<String, HotPath>,
 }
 
 impl Baseline {
     /// These counts; the tolerances are those of `before`.
-    pub(crate) fn new(means: Means, counts: Counts, before: Option<&Self>) -> Self {
+    pub(crate) fn new(toolchain: Toolchain, counts: Counts, before: Option<&Self>) -> Self {
         let tolerance = |name: &str| before.and_then(|before| before.paths.get(name)?.tolerance);
         let paths = counts.into_iter().map(|(name, instructions)| {
             let tolerance = tolerance(&name);
             (name, HotPath { instructions, tolerance })
         });
-        Self { means, paths: paths.collect() }
+        Self { toolchain, paths: paths.collect() }
     }
 
     /// What is in the file; `None` without one.
@@ -73,14 +73,14 @@ impl HotPath {
 /// comparison the C library chose for this processor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Means {
+pub(crate) struct Toolchain {
     rustc: String,
     valgrind: String,
     libc: String,
     cpu: String,
 }
 
-impl Means {
+impl Toolchain {
     /// Those of this machine.
     pub(crate) fn here() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;

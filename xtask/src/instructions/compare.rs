@@ -124,9 +124,9 @@ mod tests {
 
     /// One path that may differ by 1 %, and one that may by 3 %.
     fn baseline() -> Baseline {
-        let means = r#"{"rustc": "r", "valgrind": "v", "libc": "l", "cpu": "c"}"#;
+        let toolchain = r#"{"rustc": "r", "valgrind": "v", "libc": "l", "cpu": "c"}"#;
         let paths = r#"{"a": {"instructions": 1000}, "b": {"instructions": 1000, "tolerance": 3}}"#;
-        serde_json::from_str(&format!(r#"{{"means": {means}, "paths": {paths}}}"#)).unwrap()
+        serde_json::from_str(&format!(r#"{{"toolchain": {toolchain}, "paths": {paths}}}"#)).unwrap()
     }
 
     fn counts(counts: &[(&str, u32)]) -> Counts {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_in_both_is_told() {
+    fn a_path_that_only_one_side_has_is_reported() {
         assert_eq!(verdicts(&[("b", 1000)]), [Verdict::Gone, Verdict::Within]);
         let new = verdicts(&[("a", 1000), ("aa", 7), ("b", 1000)]);
         assert_eq!(new, [Verdict::Within, Verdict::New, Verdict::Within]);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_names_the_path_the_change_and_what_is_allowed() {
+    fn a_failure_names_the_path_the_change_and_the_tolerance() {
         let (before, now) = (baseline(), counts(&[("a", 1100), ("b", 900)]));
         let rows = rows(Some(&before), &now);
         assert_eq!(rows[0].complaint(), "a got dearer: +10.00 %, allowed are 1 %");
@@ -170,7 +170,7 @@ mod tests {
     fn accepting_keeps_the_tolerances() {
         let before = baseline();
         let now = counts(&[("b", 2000), ("c", 5)]);
-        let after = Baseline::new(baseline().means, now, Some(&before));
+        let after = Baseline::new(baseline().toolchain, now, Some(&before));
         let held: Vec<_> = after
             .paths
             .iter()
@@ -180,10 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn other_means_are_named() {
+    fn another_toolchain_is_named() {
         let now =
             serde_json::from_str(r#"{"rustc": "r", "valgrind": "w", "libc": "l", "cpu": "c"}"#);
-        assert_eq!(baseline().means.differences(&now.unwrap()), ["v then, w now"]);
+        assert_eq!(baseline().toolchain.differences(&now.unwrap()), ["v then, w now"]);
     }
 
     #[test]

@@ -167,7 +167,7 @@ version = \"2.0.0\"
     }
 
     #[test]
-    fn what_was_not_counted_is_an_error() {
+    fn a_path_that_was_not_counted_is_an_error() {
         let twice = [summary("a", "7"), summary("a", "7")].join("\n");
         let none = r#"{"function_name": "a", "profiles": []}"#;
         for bad in ["", "{}", none, &twice, &summary("a", "0"), &summary("a", "null")] {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Registrant {
+pub(crate) struct RegistrationArguments {
     /// The service.
     service: ServiceName,
 
@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     drain: Duration,
 }
 
-impl Registrant {
+impl RegistrationArguments {
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
@@ -87,13 +87,13 @@ impl Plan {
         cut: impl Future,
     ) -> Result<(), Failure> {
         if !self.drain.is_zero() {
-            let told = tell(output, "draining", &self.instance, None);
+            let reported = report(output, "draining", &self.instance, None);
             tokio::select! {
                 () = drained(&registration, self.drain) => {}
                 _ = cut => {}
             }
             self.withdraw(registration, output).await?;
-            return told;
+            return reported;
         }
         self.withdraw(registration, output).await
     }
@@ -104,17 +104,17 @@ impl Plan {
         output: Output,
     ) -> Result<(), Failure> {
         registration.stop().await?;
-        tell(output, "withdrawn", &self.instance, None)
+        report(output, "withdrawn", &self.instance, None)
     }
 
     /// Tells in which state the registration is.
-    pub(crate) fn tell(&self, output: Output, state: &RegistrationStatus) -> Result<(), Failure> {
+    pub(crate) fn report(&self, output: Output, state: &RegistrationStatus) -> Result<(), Failure> {
         match state {
-            RegistrationStatus::Active => tell(output, "active", &self.instance, None),
+            RegistrationStatus::Active => report(output, "active", &self.instance, None),
             RegistrationStatus::Retrying { why, .. } => {
-                tell(output, "retrying", &self.instance, Some(&why.chain().to_string()))
+                report(output, "retrying", &self.instance, Some(&why.chain().to_string()))
             }
-            RegistrationStatus::Superseded => tell(output, "superseded", &self.instance, None),
+            RegistrationStatus::Superseded => report(output, "superseded", &self.instance, None),
             _ => Ok(()), // it was stopped, by us
         }
     }
@@ -130,7 +130,7 @@ async fn drained(registration: &Registration, grace: Duration) {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusLine<'a> {
     state: &'a str,
     service: &'a ServiceName,
     id: &'a InstanceId,
@@ -139,7 +139,7 @@ struct Told<'a> {
     why: Option<&'a str>,
 }
 
-fn tell(
+fn report(
     output: Output,
     state: &str,
     instance: &Instance,
@@ -148,5 +148,5 @@ fn tell(
     let (service, id, address) = (instance.service(), instance.id(), instance.address());
     let because = why.map(|why| format!(": {why}")).unwrap_or_default();
     let line = format!("{state} {service} {id} {address}{because}");
-    output.say(&Told { state, service, id, address, why }, line)
+    output.say(&StatusLine { state, service, id, address, why }, line)
 }
