@@ -139,7 +139,7 @@ fn the_tls_files_are_passed_to_the_store() {
 
     for fields in ["CertFile: c.pem", "CertKeyFile: k.pem, CACertFile: ca.pem"] {
         let message = tls(fields).unwrap_err().to_string();
-        assert!(message.contains("`CertFile` and `CertKeyFile`"), "{fields}: {message}");
+        assert!(message.contains("`Etcd.CertFile` and `Etcd.CertKeyFile`"), "{fields}: {message}");
     }
     let message = tls("InsecureSkipVerify: true").unwrap_err().to_string();
     assert!(message.contains("`CACertFile`"), "{message}");
