@@ -1,8 +1,8 @@
 //! A service registry for Rust teams: one contract over etcd, Redis and memory.
 //!
 //! A service registers under a name and stays registered until it stops, whatever happens to the
-//! store. Callers hold a [`View`] of the name that is always there to be read, and says how good it is.
-//! The store is a URL; the contract, and what your tests prove, is the same on each.
+//! store. Clients hold a [`View`]: a local, lock-free copy of the service that reports its freshness and
+//! survives store outages. A URL names the store; the contract is the same on every store.
 //!
 //! ```
 //! use service_registry::{

@@ -6,8 +6,8 @@
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
 //!
 //! ```
-//! use registry_core::{Address, Instance, InstanceId, Result, ServiceName};
-//! use registry_etcd::layout::{BoxError, Encoded, Layout, ServiceKeys};
+//! use registry_core::{Address, BoxError, Instance, InstanceId, Result, ServiceName};
+//! use registry_etcd::layout::{Encoded, Layout, ServiceKeys};
 //!
 //! #[derive(Debug)]
 //! struct PlainAddresses;
@@ -69,11 +69,8 @@ mod pairs;
 pub(crate) mod reading;
 pub(crate) mod service;
 
-use registry_core::{Instance, InstanceId, Result, ServiceName};
+use registry_core::{BoxError, Instance, InstanceId, Result, ServiceName};
 use std::fmt;
-
-/// Why a key or a value cannot be decoded.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Which keys and values stand for an instance.
 ///

@@ -1,10 +1,9 @@
 //! What the events of a watch change.
 
-use super::BoxError;
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
 use etcd_client::{EventType, KeyValue};
-use registry_core::Change;
+use registry_core::{BoxError, Change};
 
 /// Turns the events of a watch, revision by revision, into changes.
 #[derive(Debug)]

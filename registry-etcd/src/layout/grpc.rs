@@ -10,9 +10,11 @@
 use super::error::DecodeError;
 use super::extras::Extras;
 use super::names;
-use super::{BoxError, Encoded, Layout, ServiceKeys};
+use super::{Encoded, Layout, ServiceKeys};
 use registry_core::record::MAX_RECORD_LEN;
-use registry_core::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceName};
+use registry_core::{
+    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Result, ServiceName,
+};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;

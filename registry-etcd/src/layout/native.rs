@@ -1,8 +1,8 @@
 //! This library's own layout: `<prefix>/<service>/<id>`, names escaped, holds a versioned record.
 
-use super::{BoxError, Encoded, Layout, ServiceKeys};
+use super::{Encoded, Layout, ServiceKeys};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
-use registry_core::{Instance, InstanceId, Result, ServiceName, record};
+use registry_core::{BoxError, Instance, InstanceId, Result, ServiceName, record};
 use std::borrow::Cow;
 
 pub(super) const NAME: &str = "native";

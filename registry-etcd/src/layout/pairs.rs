@@ -3,11 +3,10 @@
 //! A side key counts only while it has the same lease as the key it belongs to. So whoever takes over
 //! the key, such as a publisher in Go, leaves the side key of the former holder behind.
 
-use super::BoxError;
 use super::service::{Kv, Part, ServiceLayout};
 use etcd_client::EventType;
 use registry_core::record::MAX_RECORD_LEN;
-use registry_core::{Change, Instance, InstanceId};
+use registry_core::{BoxError, Change, Instance, InstanceId};
 use std::collections::BTreeMap;
 
 /// All keys of a service, by instance.

@@ -1,9 +1,8 @@
 //! What the keys of a service say, as they are at one revision.
 
-use super::BoxError;
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
-use registry_core::Instance;
+use registry_core::{BoxError, Instance};
 
 /// What was read from some keys of a service.
 #[derive(Debug, Default)]

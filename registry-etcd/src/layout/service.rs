@@ -1,8 +1,8 @@
 //! One service in a layout: which keys it has, and what each of them is.
 
-use super::{BoxError, Layout, ServiceKeys};
+use super::{Layout, ServiceKeys};
 use etcd_client::KeyValue;
-use registry_core::{Instance, InstanceId, Origin, Result, ServiceName};
+use registry_core::{BoxError, Instance, InstanceId, Origin, Result, ServiceName};
 use std::sync::Arc;
 
 /// The keys of one service, all in one range, and how to decode them.

@@ -2,9 +2,11 @@
 
 use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::Client;
-use registry_core::{DEFAULT_WEIGHT, Error, ErrorKind, Instance, InstanceId, Registry, Result};
+use registry_core::{
+    BoxError, DEFAULT_WEIGHT, Error, ErrorKind, Instance, InstanceId, Registry, Result,
+};
 use registry_core::{InstanceStatus, ServiceName};
-use registry_etcd::layout::{BoxError, Encoded, Layout, ServiceKeys};
+use registry_etcd::layout::{Encoded, Layout, ServiceKeys};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::servers::Etcd;
 use serde::{Deserialize, Serialize};
