@@ -26,7 +26,7 @@ async fn a_default_registration_uses_the_ttl_of(url: &str) {
 }
 
 /// A store refuses a lease id that is in use with another ttl.
-#[allow(dead_code)]
+#[allow(dead_code)] // as above
 async fn assert_registered_for_ttl(
     registry: &dyn Registry,
     registration: &Registration,

@@ -31,7 +31,7 @@ async fn presence_check_is_made_once_per_ttl() {
             let Err(error) = etcd.keep_alive(&lease).await else {
                 // However busy the machine: what is sent a ttl after the last look looks again.
                 assert!(sent_after < lease.ttl(), "renewed blindly after {sent_after:?}");
-                // As a keeper does, if more often: it is time that has to pass.
+                // Renews as a registration does, only more often: time must pass for the check to be due.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
