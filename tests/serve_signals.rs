@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use futures_util::StreamExt;
+use registry_testkit::lag::timeout;
 use rustix::process::{Signal, getpid, kill_process};
 use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
 use service_registry::serve::{ServeError, ServeOptions, Shutdown, serve};
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

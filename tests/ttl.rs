@@ -1,11 +1,11 @@
 //! The ttl of a URL is the default of registrations and views.
 #![allow(clippy::unwrap_used)]
 
+use registry_testkit::lag::timeout;
 use service_registry::{
     Claim, ErrorKind, Instance, LeaseId, Registration, RegistrationOptions, Registry, connect,
 };
 use std::time::Duration;
-use tokio::time::timeout;
 
 const TTL: Duration = Duration::from_secs(5);
 

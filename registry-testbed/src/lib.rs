@@ -3,7 +3,6 @@
 //! * [`servers`] finds or starts the real servers to test against.
 //! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
 //! * [`engine`] holds registrations and views over a store to what they promise, under faults.
-//! * [`lag`] measures what a busy machine takes from a test, and grows its time bounds by that.
 //! * [`Soak`] is a long random run over connections that are cut all the time.
 //!
 //! The laws of a store are in [`registry_testkit`], which needs none of this.
@@ -13,7 +12,6 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod engine;
-pub mod lag;
 pub mod proxy;
 pub mod servers;
 mod sizes;

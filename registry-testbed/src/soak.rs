@@ -10,6 +10,7 @@ use futures_util::future::{join_all, join3};
 use registry_core::{Batch, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch};
 use registry_testkit::case::{LONG, id, instance, service, within};
 use registry_testkit::contender::{Contender, retry_counted};
+use registry_testkit::lag;
 use registry_testkit::laws::{History, Reader, check};
 use std::pin::pin;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl<D: Fn()> Soak<D> {
     pub async fn run(&self) -> SoakReport {
         let mut total = SoakReport::default();
         for round in 0.. {
-            let run = tokio::time::timeout(ROUND, self.round(round)).await;
+            let run = lag::timeout(ROUND, self.round(round)).await;
             let seen = run.unwrap_or_else(|_| panic!("round {round} of {} hangs", self.seed));
             total.changes += seen.changes;
             total.disturbances += seen.disturbances;

@@ -4,10 +4,10 @@
 
 mod wire;
 
+use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 use registry_testbed::servers::EtcdCluster;
-use tokio::time::timeout;
 
 use self::wire::{GET_K, PUT_K, V};
 

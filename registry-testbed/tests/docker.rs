@@ -5,11 +5,12 @@
 
 mod wire;
 
+use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 use registry_testbed::servers::{Etcd, Redis, ServerError, ServerOptions};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use self::wire::{GET_K, PUT_K, V};
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::{env, fs, future, iter, thread};
 
 use registry_testbed::servers::{Etcd, Redis, ServerError, ServerOptions};
+use registry_testkit::lag;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -164,7 +165,7 @@ async fn a_paused_server_says_nothing_until_it_is_resumed() {
     timeout(Duration::from_millis(300), &mut ping).await.unwrap_err();
     process.resume().unwrap();
     // The same connection: it was not lost, only silent.
-    let answer = timeout(Duration::from_secs(5), ping).await.unwrap().unwrap();
+    let answer = lag::timeout(Duration::from_secs(5), ping).await.unwrap().unwrap();
     assert!(answer.starts_with("+PONG"), "{answer}");
     process.pause().unwrap();
     process.kill().unwrap();
@@ -211,7 +212,7 @@ async fn a_killed_test_leaves_no_process() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(5), gone).await.unwrap();
+    lag::timeout(Duration::from_secs(5), gone).await.unwrap();
     // Its folder is swept by the next process that starts a server.
     let next = Command::new(env::current_exe().unwrap())
         .args(["redis_answers", "--exact"])

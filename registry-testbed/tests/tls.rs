@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 use registry_testbed::servers::{ClientIdentity, Etcd, EtcdCluster, ServerTls};
-use tokio::time::timeout;
 
 /// What a identity is answered, or why it is not.
 async fn ask(tls: &ServerTls, identity: ClientIdentity, endpoint: &str) -> Result<String, String> {

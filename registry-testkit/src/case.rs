@@ -1,5 +1,6 @@
 //! What the scenarios have in common: short names, and a deadline on every await.
 
+use crate::lag::{self, Lag};
 use crate::{LostWrites, Subject, Traits};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{
@@ -8,9 +9,9 @@ use registry_core::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-/// How long anything may take that should happen at once.
+/// How long anything may take that should happen at once, the lag aside.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A ttl that does not run out within a test.
@@ -18,7 +19,7 @@ pub const LONG: Duration = Duration::from_secs(600);
 
 /// Waits for `future`, and panics rather than hangs.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it takes too long")
+    lag::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
 /// Repeats what fails `Unavailable`, as the law allows: a connection that was cut fails a call or two.
@@ -50,13 +51,15 @@ pub struct Case<'a> {
     pub traits: Traits,
     /// The registry.
     pub registry: Arc<dyn Registry>,
+    /// The scheduling lag, by which time bounds are put off. None on a paused clock.
+    pub lag: Lag,
 }
 
 impl<'a> Case<'a> {
-    /// A case over `subject`.
-    pub fn new(subject: &'a dyn Subject, traits: Traits) -> Self {
+    /// A case over `subject`, in a run with this `lag`.
+    pub fn new(subject: &'a dyn Subject, traits: Traits, lag: Lag) -> Self {
         // Through the blanket impl, so that a handle's handle is tested too.
-        Self { subject, traits, registry: Arc::new(subject.registry()) }
+        Self { subject, traits, registry: Arc::new(subject.registry()), lag }
     }
 
     /// Registers `instance` for long.

@@ -1,12 +1,14 @@
 //! Turns the kit into tests that `cargo test` and nextest run.
 
+use crate::lag::{Lag, tolerating_blocking};
 use crate::{Subject, Traits, lockstep, scenarios};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs every scenario that applies, each over a subject of its own that `open` makes. This is the
@@ -26,7 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 /// }
 /// ```
 ///
-/// An error of `open`, such as a server that is missing, fails the test with its text.
+/// An error of `open`, such as a server that is missing, fails the test with its text. On a real clock a run that fails
+/// with too much scheduling lag is invalid, and is [repeated](crate::lag::tolerating).
 pub fn conformance<O, F>(traits: Traits, open: O) -> ExitCode
 where
     O: Fn() -> F + Clone + Send + 'static,
@@ -37,30 +40,41 @@ where
         .map(|scenario| {
             let open = open.clone();
             Trial::test(scenario.name, move || {
-                runtime(traits)?.block_on(async {
-                    let subject = open().await?;
-                    scenario.run(&*subject, traits).await;
-                    Ok(())
-                })
+                run(traits, |lag| {
+                    runtime(traits).block_on(async {
+                        let subject = open().await.unwrap_or_else(|error| panic!("{error}"));
+                        scenario.run(&*subject, traits, lag).await;
+                    });
+                });
+                Ok(())
             })
         })
         .collect();
     trials.push(Trial::test("lockstep::random_operations_do_as_the_model_does", move || {
-        lockstep(traits, &open)
+        run(traits, |_| lockstep(traits, &open));
+        Ok(())
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+/// Runs a test, and again if it fails with too much lag. On a paused clock the lag costs nothing.
+fn run(traits: Traits, test: impl Fn(Lag)) {
+    if traits.paused_clock {
+        return test(Lag::start(Duration::ZERO));
+    }
+    tolerating_blocking(traits.tolerated_lag(), test);
+}
+
 /// Random runs over one subject, a failing one shrunk to the shortest that still fails.
-fn lockstep<O, F>(traits: Traits, open: &O) -> Result<(), Failed>
+fn lockstep<O, F>(traits: Traits, open: &O)
 where
     O: Fn() -> F,
     F: Future<Output = Result<Arc<dyn Subject>, String>>,
 {
-    let runtime = runtime(traits)?;
+    let runtime = runtime(traits);
     // The end of a subject may need a runtime too, as that of a server in a container does.
     let _inside = runtime.enter();
-    let subject = runtime.block_on(open())?;
+    let subject = runtime.block_on(open()).unwrap_or_else(|error| panic!("{error}"));
     let mut runs = TestRunner::new(Config {
         cases: traits.lockstep_runs,
         failure_persistence: None,
@@ -72,9 +86,10 @@ where
         runtime.block_on(lockstep::check(&*subject, traits, &format!("run-{}", run.get()), &ops));
         Ok(())
     });
-    outcome.map_err(|failure| failure.to_string().into())
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-fn runtime(traits: Traits) -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().start_paused(traits.paused_clock).build()
+fn runtime(traits: Traits) -> Runtime {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_all().start_paused(traits.paused_clock).build().unwrap()
 }

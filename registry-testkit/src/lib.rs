@@ -5,6 +5,7 @@
 //!   of a store implements [`Subject`] and calls it from a test with `harness = false`.
 //! * [`laws`] checks recorded histories, whatever ran concurrently.
 //! * [`case`] and [`contender`] are what scenarios are written with.
+//! * [`lag`] measures what a busy machine takes from a test, and grows its time bounds by that.
 //!
 //! The kit starts no server and injects no fault: a [`Subject`] brings its own.
 //!
@@ -15,6 +16,7 @@
 pub mod case;
 pub mod contender;
 mod harness;
+pub mod lag;
 pub mod laws;
 pub mod lockstep;
 mod scenario;

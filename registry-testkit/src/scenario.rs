@@ -1,11 +1,11 @@
 //! One clause of a law, as a test.
 
+use crate::lag::{self, Lag};
 use crate::{Case, Subject, Traits};
 use futures_util::future::BoxFuture;
 use std::time::Duration;
-use tokio::time::timeout;
 
-/// How long one scenario may take.
+/// How long one scenario may take, the lag aside.
 const LIMIT: Duration = Duration::from_secs(100);
 
 /// A scenario: it panics if the store does not do what it must.
@@ -25,13 +25,13 @@ impl Scenario {
         self.name
     }
 
-    /// Runs it over `subject`, on the runtime of the caller.
+    /// Runs it over `subject`, on the runtime of the caller. Time bounds are put off by `lag`.
     ///
     /// # Panics
     ///
     /// If the store does not do what the clause says, or takes too long.
-    pub async fn run(&self, subject: &dyn Subject, traits: Traits) {
-        let run = (self.run)(Case::new(subject, traits));
-        timeout(LIMIT, run).await.expect("the scenario takes too long");
+    pub async fn run(&self, subject: &dyn Subject, traits: Traits, lag: Lag) {
+        let run = (self.run)(Case::new(subject, traits, lag));
+        lag::timeout(LIMIT, run).await.expect("the scenario takes too long");
     }
 }

@@ -44,6 +44,11 @@ impl Traits {
         Self { ttl, grace, paused_clock: false, remote: true, lockstep_runs: 24, ..Self::memory() }
     }
 
+    /// The scheduling lag that a scenario tolerates. Scenarios renew every quarter or third of a ttl, which leaves more.
+    pub fn tolerated_lag(&self) -> Duration {
+        self.ttl / 2
+    }
+
     /// Sets when lost and foreign records are noticed.
     #[must_use]
     pub fn with_lost_writes(mut self, noticed: LostWrites) -> Self {

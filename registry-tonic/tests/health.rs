@@ -1,10 +1,10 @@
 //! The gRPC health of a server, as a client asks for it.
 #![allow(clippy::unwrap_used)]
 
+use registry_testkit::lag::timeout;
 use registry_tonic::Health;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic_health::ServingStatus;

@@ -2,6 +2,7 @@
 
 use crate::http::{self, Slow};
 use futures_util::StreamExt;
+use registry_testkit::lag::timeout;
 use service_registry::mem::MemRegistry;
 use service_registry::serve::{ServeError, ServeOptions, serve};
 use service_registry::{
@@ -16,7 +17,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 pub(crate) type Outcome = Result<(), ServeError<io::Error>>;
 

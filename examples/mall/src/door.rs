@@ -105,8 +105,8 @@ pub(crate) fn name(instance: &Instance) -> &str {
 mod tests {
     use super::*;
     use futures_util::StreamExt;
+    use registry_testkit::lag::timeout;
     use std::time::Duration;
-    use tokio::time::timeout;
 
     /// With Nagle's algorithm the p99 of a caller in Go was 41 ms instead of 6 ms.
     #[tokio::test]

@@ -257,7 +257,10 @@ mod tests {
     #[tokio::test]
     async fn after_a_reset_exactly_the_listed_instances_are_known() {
         let store = Store::open("mem://").await.unwrap();
-        let users = timeout(LIMIT, store.view(user::SERVICE)).await.unwrap().unwrap();
+        let users = registry_testkit::lag::timeout(LIMIT, store.view(user::SERVICE))
+            .await
+            .unwrap()
+            .unwrap();
         let mut news = News::of(&users, Timeline::start());
         let [gone, here] = ["gone", "here"].map(|id| {
             let address = "h:1".parse().unwrap();

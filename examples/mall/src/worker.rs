@@ -143,8 +143,8 @@ fn terminate(child: &Child) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use registry_testkit::lag::timeout;
     use std::time::Duration;
-    use tokio::time::timeout;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

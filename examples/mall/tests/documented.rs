@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use registry_testbed::servers::Etcd;
+use registry_testkit::lag::timeout;
 use service_registry::grpc::{ChannelOptions, Health};
 use service_registry::serve::{ServeOptions, serve};
 use service_registry::{Instance, connect, connect_channel};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;

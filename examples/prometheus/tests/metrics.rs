@@ -1,6 +1,7 @@
 //! What is scraped is what the documentation names, in name and in kind.
 #![allow(clippy::unwrap_used)]
 
+use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 /// What only trouble brings about.
 const OF_TROUBLE: [&str; 4] = [

@@ -5,9 +5,9 @@ use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::Registry;
 use registry_engine::{DiscoveryOptions, ServiceState, View};
+use registry_testkit::lag::timeout;
 use std::hint::spin_loop;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::timeout;
 
 fn four_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap()

@@ -6,13 +6,14 @@ use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
 use registry_core::{Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
 use registry_testbed::servers::Etcd;
+use registry_testkit::lag::timeout;
 use std::future::Future;
 use std::time::Duration;
 
 const AUDIT: Duration = Duration::from_millis(200);
 
 async fn with_deadline<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens in time")
+    timeout(Duration::from_secs(20), future).await.expect("it happens in time")
 }
 
 /// A server with one instance, and a watch on it from what was loaded.

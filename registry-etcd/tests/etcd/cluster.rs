@@ -5,9 +5,10 @@ use registry_core::{Registry, Target};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::{EtcdCluster, Process};
+use registry_testkit::lag::timeout;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 const TTL: Duration = Duration::from_secs(5);
 
@@ -67,10 +68,7 @@ impl Fleet {
                 "{:?}",
                 self.view.state().status()
             );
-            if timeout(end.saturating_duration_since(Instant::now()), self.view.changed())
-                .await
-                .is_err()
-            {
+            if timeout_at(end, self.view.changed()).await.is_err() {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, end_error, instance, name, within};
 use registry_core::{ErrorKind, Registry};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::net::TcpListener;

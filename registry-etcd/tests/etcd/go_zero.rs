@@ -2,7 +2,7 @@
 
 use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
 use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, connect, deleted, instance, next, put, within};
 use etcd_client::PutOptions;
 use registry_core::{Claim, ErrorKind, Registry};
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -3,8 +3,8 @@
 use crate::support::{Fixture, claim, end_error, instance, name, next, put, within};
 use registry_core::{ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
-use registry_testbed::lag::tolerating;
 use registry_testbed::proxy::{Fault, Proxy};
+use registry_testkit::lag::tolerating;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;

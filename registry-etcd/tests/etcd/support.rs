@@ -8,6 +8,7 @@ use registry_core::{
 };
 use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::Etcd;
+use registry_testkit::lag::timeout;
 use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 
 /// Waits for what must happen soon.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens in time")
+    timeout(Duration::from_secs(20), future).await.expect("it happens in time")
 }
 
 pub(crate) struct Fixture {

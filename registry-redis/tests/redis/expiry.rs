@@ -7,7 +7,7 @@ use crate::support::{
 use futures_util::future::join_all;
 use registry_core::{ErrorKind, Lease, Registry};
 use registry_redis::RedisRegistry;
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

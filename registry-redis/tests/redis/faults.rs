@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use registry_core::{ErrorKind, Registry};
 use registry_redis::RedisOptions;
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{ErrorKind, Registry, WATCH_CAPACITY};
 use registry_redis::{RedisOptions, RedisRegistry};
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::tolerating;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

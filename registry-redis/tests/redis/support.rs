@@ -8,19 +8,20 @@ use registry_core::{
 };
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::Redis;
+use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 /// The deadline of each await.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    let outcome = timeout(DEADLINE, future).await;
     outcome.unwrap_or_else(|_| panic!("nothing happened within {DEADLINE:?}"))
 }
 
 /// Waits for servers to agree on something, such as a failover.
 pub(crate) async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(Duration::from_secs(60), future).await;
+    let outcome = timeout(Duration::from_secs(60), future).await;
     outcome.expect("the servers agree in time")
 }
 

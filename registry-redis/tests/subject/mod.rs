@@ -14,13 +14,13 @@ use registry_core::{ErrorKind, InstanceId, Lease, LeaseId, Registry, ServiceName
 use registry_redis::RedisRegistry;
 use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::Redis;
+use registry_testkit::lag::timeout;
 use registry_testkit::{ReplyLoss, Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 /// Runs the conformance kit, with servers of their own for each scenario.
 pub(crate) fn run(topology: Topology) -> ExitCode {

@@ -1,8 +1,8 @@
 //! A timeline of what happened in a test, for the reader of a failure.
 
-use crate::lag::Lag;
 use futures_util::StreamExt;
 use registry_engine::{Registration, RegistrationStatus};
+use registry_testkit::lag::Lag;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use tokio::time::Instant;

@@ -3,8 +3,8 @@
 use super::fixture::Fixture;
 use super::observer::AllowedLoss;
 use super::{Environment, Fault, Side, SuiteOptions};
-use crate::lag::Lag;
 use registry_testkit::case::pass;
+use registry_testkit::lag::Lag;
 use std::sync::Arc;
 use std::time::Duration;
 

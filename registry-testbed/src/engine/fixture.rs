@@ -6,11 +6,11 @@ use super::observer::{
 };
 use super::oracle::Oracle;
 use super::{Environment, Side, SuiteOptions};
-use crate::lag::{Deadline, Lag};
 use futures_util::StreamExt;
 use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
 use registry_engine::{Discovery, Registration, View};
 use registry_testkit::case::{instance, retry, service};
+use registry_testkit::lag::{Deadline, Lag};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,10 +2,10 @@
 
 use super::event_log::EventLog;
 use super::oracle::History;
-use crate::lag::Deadline;
 use futures_util::StreamExt;
 use registry_core::{Instance, InstanceId, Instances, Snapshot};
 use registry_engine::{ServiceState, Update, View, ViewStatus};
+use registry_testkit::lag::Deadline;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;

@@ -1,9 +1,9 @@
 //! The reference history of a service, read from the store directly: the updates of a view must equal it.
 
-use crate::lag::Deadline;
 use futures_util::StreamExt;
 use registry_core::{Cursor, ErrorKind, Instances, Registry, ServiceName, Snapshot};
 use registry_testkit::case::try_again;
+use registry_testkit::lag::Deadline;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,17 +3,17 @@
 use super::faults::FaultScenario;
 use super::fixture::Fixture;
 use super::{Environment, Fault, SuiteOptions, registrations, views};
-use crate::lag::{Lag, tolerating};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
+use registry_testkit::lag::{self, Lag, tolerating};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-/// How long one test may take. On a paused clock it takes no time.
+/// How long one test may take, the lag aside. On a paused clock it takes no time.
 const LIMIT: Duration = Duration::from_secs(100);
 const PAUSED_LIMIT: Duration = Duration::from_secs(3_600);
 
@@ -127,7 +127,7 @@ where
     }
     tolerating(options.tolerated_lag(), async |lag| {
         let environment = open().await.unwrap_or_else(|error| panic!("{error}"));
-        let run = lag.timeout(LIMIT, Box::pin(run(environment, lag.clone())));
+        let run = lag::timeout(LIMIT, Box::pin(run(environment, lag)));
         run.await.expect("the test takes too long");
     });
     Ok(())

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use registry_testkit::lag;
+use tokio::time::{sleep, timeout};
 
 use super::kind::Kind;
 use super::wire::Wire;
 
-/// How long a server may take until it answers.
+/// How long a server may take until it answers, the lag aside.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long one probe may take.
+/// How long one probe may take until the next is made.
 const PROBE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The pause between two probes.
@@ -24,14 +25,14 @@ pub(super) async fn until_ready(
     address: &str,
     mut still_there: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + READY_WITHIN;
+    let deadline = lag::deadline(READY_WITHIN);
     loop {
         let answer = probe(kind, wire, address).await;
         // Asked after the probe: the answer may be that of a stranger who took the port.
         still_there()?;
         match answer {
             Ok(()) => return Ok(()),
-            Err(reason) if Instant::now() >= deadline => return Err(reason),
+            Err(reason) if deadline.has_passed() => return Err(reason),
             Err(_) => sleep(PAUSE).await,
         }
     }

@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary speaks to some of the servers only")]
 
+use registry_testkit::lag::timeout;
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// Sends a request and reads until the server hangs up.
 pub(crate) async fn exchange(address: &str, request: &str) -> io::Result<String> {

@@ -12,18 +12,15 @@ pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: 
     // The ttl runs from somewhere within the call, so the bounds are taken on either side of it.
     let (calling, lease) = timed(case.claim(&instance(&user, "1"), &claim)).await;
     let lease = lease.unwrap();
-    let ((waited, delete), noise) = beside_probes(
-        &case,
-        timed(async {
-            assert!(matches!(only(next(&mut watch).await), Change::Put(_)));
-            only(next(&mut watch).await)
-        }),
-    )
+    let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
+    let (waited, delete) = timed(async {
+        assert!(matches!(only(next(&mut watch).await), Change::Put(_)));
+        only(next(&mut watch).await)
+    })
     .await;
+    deadline.assert_met();
     assert_eq!(delete, Change::Delete(lease.instance().id().clone()));
     assert!(calling + waited >= lease.ttl(), "gone after {:?}", calling + waited);
-    let limit = lease.ttl() + case.traits.grace + noise;
-    assert!(waited <= limit, "there for {waited:?}, more than {limit:?} with a noise of {noise:?}");
     assert!(case.load(&user).await.instances().is_empty());
     case.register(&instance(&user, "2")).await;
     assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "one delete only");
@@ -34,14 +31,14 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
     let before = case.load(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let deadline = case.lag.deadline(case.traits.ttl + case.traits.grace);
     pass(case.traits.ttl).await;
     let gone = async {
         while !case.load(&user).await.instances().is_empty() {
             pass(Duration::from_millis(1)).await;
         }
     };
-    let ((late, ()), noise) = beside_probes(&case, timed(gone)).await;
-    assert!(late <= case.traits.grace + noise, "late by {late:?}, with a noise of {noise:?}");
+    deadline.timeout(gone).await.expect("it is gone by its ttl");
     let listed = crate::case::within(case.registry.services()).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
     let mut watch = case.watch(&user, &before).await;
@@ -95,29 +92,4 @@ pub(super) async fn many_leases_that_end_together_end_once_each(case: Case<'_>) 
         }
     }
     assert!(case.load(&user).await.instances().is_empty());
-}
-
-/// Runs `work`, and measures meanwhile by how much the machine delays what is seen: three times the
-/// slowest answer to a read of another service, since an expiry is noticed, committed and delivered.
-async fn beside_probes<T>(case: &Case<'_>, work: impl Future<Output = T>) -> (T, Duration) {
-    const PAUSE: Duration = Duration::from_millis(20);
-    if case.traits.paused_clock {
-        return (work.await, Duration::ZERO); // no time passes but what the store waits for
-    }
-    let other = service("probe");
-    let mut slowest = Duration::ZERO;
-    let probing = async {
-        loop {
-            let probe = async {
-                pass(PAUSE).await;
-                case.load(&other).await;
-            };
-            slowest = slowest.max(timed(probe).await.0.saturating_sub(PAUSE));
-        }
-    };
-    let done = tokio::select! {
-        done = work => done,
-        () = probing => unreachable!("probes go on for ever"),
-    };
-    (done, 3 * slowest)
 }

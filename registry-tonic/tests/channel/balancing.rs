@@ -3,12 +3,11 @@
 use crate::support::{Backend, DEADLINE, Fixture, Mode, call, calls, instance, until_calls_go_to};
 use futures_util::future::join_all;
 use registry_core::{Address, Registry};
-use registry_testbed::lag::tolerating;
+use registry_testkit::lag::{timeout, tolerating};
 use registry_tonic::{Channel, ChannelOptions, Ejection};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tonic_health::pb::health_client::HealthClient;

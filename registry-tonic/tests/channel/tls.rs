@@ -3,9 +3,9 @@
 use crate::support::DEADLINE;
 use rcgen::CertifiedKey;
 use registry_core::Address;
+use registry_testkit::lag::timeout;
 use registry_tonic::{Channel, ChannelOptions, MakeEndpoint};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Status};

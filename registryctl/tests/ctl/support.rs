@@ -1,5 +1,6 @@
 //! The tool's process, and a registry to see and to do what it does not.
 
+use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use service_registry::{Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect};
@@ -15,11 +16,11 @@ pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_registryctl");
 /// The service of these tests.
 pub(crate) const SERVICE: &str = "user.rpc";
 
-/// No await of a test lasts longer.
+/// No await of a test lasts longer, the lag aside.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    let outcome = timeout(DEADLINE, future).await;
     outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
 }
 

@@ -50,7 +50,8 @@ async fn an_unanswered_call_ends_by_the_timeout() {
     let path = "/user.User/Find".parse().unwrap();
     let mut grpc = Grpc::new(channel);
     let call = grpc.unary(Request::new(()), path, Nothing);
-    let outcome = tokio::time::timeout(Duration::from_secs(4), call).await.expect("it ends");
+    let outcome =
+        registry_testkit::lag::timeout(Duration::from_secs(4), call).await.expect("it ends");
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
 }

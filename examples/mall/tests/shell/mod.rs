@@ -1,5 +1,6 @@
 //! A mall that was started at a shell.
 
+use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::process::{Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -7,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
 
 /// What the story takes, three times over.
 const LIMIT: Duration = Duration::from_secs(45);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::time::{Instant, sleep, timeout};
+use registry_testkit::lag;
+use tokio::time::{sleep, timeout};
 
 #[cfg(feature = "tls")]
 use super::super::ServerTls;
@@ -209,13 +210,13 @@ impl EtcdCluster {
         expected: impl Fn(&[Option<Status>]) -> Option<T>,
     ) -> Result<T, ServerError> {
         const PAUSE: Duration = Duration::from_millis(20);
-        let deadline = Instant::now() + SETTLED_WITHIN;
+        let deadline = lag::deadline(SETTLED_WITHIN);
         loop {
             let seen = join_all(self.members.iter().map(|member| self.status(member))).await;
             if let Some(found) = expected(&seen) {
                 return Ok(found);
             }
-            if Instant::now() >= deadline {
+            if deadline.has_passed() {
                 let within = SETTLED_WITHIN;
                 return Err(ServerError::NoEffect { action, within, seen: format!("{seen:?}") });
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use registry_testkit::lag::timeout;
 
 use super::super::ServerError;
 use super::super::wire::Wire;

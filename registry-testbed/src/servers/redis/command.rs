@@ -3,8 +3,9 @@
 use super::super::ServerError;
 use super::super::wire::Wire;
 use futures_util::future::BoxFuture;
+use registry_testkit::lag;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
 /// How long servers may take until they are of one mind.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ pub(super) const END: &str = "*x\r\n";
 /// Says `command`, and gives the answer as it came.
 pub(super) async fn send(address: &str, command: &str) -> Result<String, String> {
     let request = format!("{command}\r\n{END}");
-    let answer = timeout(ANSWER_WITHIN, Wire::Plain.exchange(address, &request)).await;
+    let answer = lag::timeout(ANSWER_WITHIN, Wire::Plain.exchange(address, &request)).await;
     let answer = answer.map_err(|_| format!("{address} did not answer `{command}`"))?;
     let answer = answer.map_err(|error| format!("{address}: {error}"))?;
     let answer = answer.rsplit_once("-ERR Protocol error").map_or(&*answer, |(answer, _)| answer);
@@ -47,11 +48,11 @@ pub(super) async fn wait_for<'a, T>(
     mut look: impl FnMut() -> BoxFuture<'a, Result<T, String>>,
 ) -> Result<T, ServerError> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + SETTLED_WITHIN;
+    let deadline = lag::deadline(SETTLED_WITHIN);
     loop {
         match look().await {
             Ok(found) => return Ok(found),
-            Err(seen) if Instant::now() >= deadline => {
+            Err(seen) if deadline.has_passed() => {
                 return Err(ServerError::NoEffect { action, within: SETTLED_WITHIN, seen });
             }
             Err(_) => sleep(PAUSE).await,

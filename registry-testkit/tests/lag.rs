@@ -1,7 +1,7 @@
 //! Bounds grow with what the machine takes from a test, and with nothing else.
 #![allow(clippy::unwrap_used)]
 
-use registry_testbed::lag::{Lag, tolerating};
+use registry_testkit::lag::{Lag, deadline, timeout, tolerating};
 use std::future::pending;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -136,4 +136,25 @@ fn a_wait_ends_at_its_bound() {
         deadline.assert_met();
         lag.timeout(SECOND, sleep(SECOND / 100)).await.unwrap();
     });
+}
+
+/// A bound on what must happen some time was a plain time, so that a busy machine failed tests in which nothing hung.
+#[test]
+fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
+    let _alone = alone();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hangs = timeout(SECOND / 5, pending::<()>());
+    runtime().block_on(async { hangs.await.unwrap_err() });
+
+    let _busy = Busy::start();
+    let (limit, hang) = (SECOND / 15, deadline(SECOND / 15));
+    let thread = std::thread::spawn(|| work_alone(SECOND / 20));
+    let worked = async {
+        while !thread.is_finished() {
+            sleep(SECOND / 1000).await;
+        }
+    };
+    runtime().block_on(async { timeout(limit, worked).await.unwrap() });
+    assert!(!hang.has_passed());
+    hang.assert_met();
 }

@@ -8,13 +8,27 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// What was measured so far.
+/// What threads have waited for a processor, and by how much the sampler was late.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    waited: Duration,
+    overslept: Duration,
+}
+
+impl Measured {
+    /// The lag since then.
+    pub(super) fn since(self, before: Self) -> Duration {
+        let waited = self.waited.saturating_sub(before.waited);
+        waited.max(self.overslept.saturating_sub(before.overslept))
+    }
+}
+
+/// Measures as long as it is sampled.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// How long each thread had waited when it was last seen, in nanoseconds.
     seen: HashMap<u32, u64>,
-    waited: Duration,
-    overslept: Duration,
+    measured: Measured,
     /// The thread that takes samples, whose own waits delay nobody.
     sampler: Option<u32>,
 }
@@ -26,7 +40,7 @@ impl Meter {
         waits_of("self", &mut |thread, waited| {
             seen.insert(thread, waited);
         });
-        Self { seen, waited: Duration::ZERO, overslept: Duration::ZERO, sampler: None }
+        Self { seen, measured: Measured::default(), sampler: None }
     }
 
     /// Leaves out the calling thread from now on.
@@ -37,18 +51,18 @@ impl Meter {
 
     /// Adds what threads have waited since the last sample, and how `late` the sampler is.
     pub(super) fn sample(&mut self, late: Duration) {
-        self.overslept += late;
+        self.measured.overslept += late;
         waits_of("self", &mut |thread, waited| {
             let before = self.seen.insert(thread, waited).unwrap_or(0);
             if Some(thread) != self.sampler {
-                self.waited += Duration::from_nanos(waited.saturating_sub(before));
+                self.measured.waited += Duration::from_nanos(waited.saturating_sub(before));
             }
         });
     }
 
-    /// The lag.
-    pub(super) fn total(&self) -> Duration {
-        self.waited.max(self.overslept)
+    /// All that was measured up to the last sample.
+    pub(super) fn measured(&self) -> Measured {
+        self.measured
     }
 }
 
