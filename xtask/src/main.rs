@@ -87,7 +87,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup { ci: false } => setup::run(),
         Task::Setup { ci: true } => ci::setup(),
-        Task::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }),
+        Task::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }, None),
         Task::Ci { lanes } => ci::run(&lanes),
         Task::Images => images::run(),
         Task::EtcdReleases => releases::run(&releases::ETCD),

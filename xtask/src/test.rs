@@ -1,6 +1,7 @@
 //! The tests of the workspace.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::Command;
 use std::thread::available_parallelism;
 
@@ -17,6 +18,9 @@ pub(crate) const EVERYTHING: [&str; 3] = [
     "service-registry/etcd,service-registry/redis,service-registry/tls,service-registry/grpc,\
      service-registry/go-zero,registry-testbed/tls,mall/etcd,mall/redis",
 ];
+
+/// As in `registry_testkit::lag`.
+const INVALID_RUNS: &str = "REGISTRY_TEST_INVALID_RUNS";
 
 /// The server fixtures in containers.
 const IN_DOCKER: [&str; 6] =
@@ -48,8 +52,8 @@ const LONG: [Long; 4] = [
     Long { what: "the experiments of the report", tests: "package(comparison) & binary(report)" },
 ];
 
-/// Sets up, and runs the tests.
-pub(crate) fn run(scope: Scope) -> Result<()> {
+/// Sets up, and runs the tests. They list their invalid runs in `invalid_runs`.
+pub(crate) fn run(scope: Scope, invalid_runs: Option<&Path>) -> Result<()> {
     setup::run()?;
     if !has_nextest() {
         step("no cargo-nextest: cargo test runs every test, which takes longer");
@@ -57,6 +61,9 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
     }
     let mut tests = nextest_run();
     tests.args(EVERYTHING);
+    if let Some(list) = invalid_runs {
+        tests.env(INVALID_RUNS, list);
+    }
     match scope {
         Scope::Usual => {
             execute(tests.args(["-E", &usual()]))?;
