@@ -181,6 +181,10 @@ pub fn tolerating(tolerated: Duration, test: impl AsyncFn(Lag)) {
 ///
 /// If a valid run fails, or all runs are invalid.
 pub fn tolerating_blocking(tolerated: Duration, test: impl Fn(Lag)) {
+    repeating(tolerated, test, report_invalid);
+}
+
+fn repeating(tolerated: Duration, test: impl Fn(Lag), report_invalid: impl Fn(Duration, Duration)) {
     let mut lags = Vec::new();
     for _ in 0..RUNS {
         let lag = Lag::start(tolerated);
@@ -230,5 +234,41 @@ fn report_invalid(lag: Duration, tolerated: Duration) {
     if let Some(path) = env::var_os(INVALID_RUNS) {
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| file.write_all(line.as_bytes())).expect(INVALID_RUNS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Counts the runs of a test, and how many of them are reported as invalid.
+    fn runs(tolerated: Duration, test: impl Fn(&Lag)) -> (String, usize, usize) {
+        let (runs, invalid) = (Cell::new(0), Cell::new(0));
+        let counted = |lag: Lag| {
+            runs.set(runs.get() + 1);
+            test(&lag);
+        };
+        let report = |_, _| invalid.set(invalid.get() + 1);
+        let repeated = AssertUnwindSafe(|| repeating(tolerated, counted, report));
+        let failure = catch_unwind(repeated).unwrap_err();
+        let message = failure.downcast_ref::<&str>().map(ToString::to_string);
+        let message = message.or_else(|| failure.downcast_ref::<String>().cloned());
+        (message.unwrap(), runs.get(), invalid.get())
+    }
+
+    #[test]
+    fn a_run_that_fails_is_repeated_only_if_there_was_too_much_lag() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(runs(minute, |_| panic!("planted")), ("planted".to_owned(), 1, 0));
+
+        let (message, runs, invalid) = runs(Duration::ZERO, |lag| {
+            while lag.total().is_zero() {
+                thread::yield_now();
+            }
+            panic!("planted");
+        });
+        assert!(message.starts_with("all 3 runs were invalid"), "{message}");
+        assert_eq!((runs, invalid), (3, 3));
     }
 }

@@ -1,31 +1,38 @@
 //! Expiry and the lease clock.
 
 use crate::support::{
-    Operator, claim, claim_for, failure, ids, instance, load, next_change, one_shard, register,
-    server, service, watch, watch_from_now, within,
+    Operator, claim, claim_for, connect, failure, ids, instance, load, next_change, one_shard,
+    register, server, service, watch, watch_from_now, within,
 };
 use futures_util::future::join_all;
 use registry_core::{ErrorKind, Lease, Registry};
-use registry_redis::RedisRegistry;
+use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::lag::tolerating;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+/// How much later than its ttl the expiry of a lease is seen on a quiet machine, as `docs/contract.md` states.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Each feed draws a delay for its checks, of up to 50 ms. With a few feeds, one that draws up to twice as much is late.
 #[test]
-fn watched_lease_expires_within_100_ms() {
-    tolerating(Duration::from_secs(2), async |lag| {
+fn watched_leases_expire_within_the_delay_of_their_feeds() {
+    const ROUND_TRIPS: Duration = Duration::from_millis(15);
+    tolerating(Duration::from_secs(5), async |lag| {
         let server = server(&[]).await;
-        let registry = one_shard(&server).await;
-        let mut watch = watch_from_now(&registry, "user.rpc").await;
-        for n in 0..5 {
-            let ttl = Duration::from_millis(400 + 100 * n);
-            let id = n.to_string();
+        let late = Duration::from_millis(50) + ROUND_TRIPS;
+        // One after the other, so that none takes the processor from another.
+        for n in 0..16 {
+            let url = format!("{}?prefix=of-{n}", server.url());
+            let registry = connect(&url, RedisOptions::default()).await.unwrap();
+            let mut watch = watch_from_now(&registry, "user.rpc").await;
+            let ttl = Duration::from_millis(100);
             let sent = Instant::now();
-            within(registry.register(&instance("user.rpc", &id), &claim_for(ttl))).await.unwrap();
-            let expiry = lag.deadline(ttl + Duration::from_millis(100));
-            assert_eq!(next_change(&mut watch).await, format!("+{n}"));
-            assert_eq!(next_change(&mut watch).await, format!("-{n}"));
+            within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+            let expiry = lag.deadline(ttl + late);
+            assert_eq!(next_change(&mut watch).await, "+1");
+            assert_eq!(next_change(&mut watch).await, "-1");
             assert!(sent.elapsed() >= ttl, "it expires no earlier than its ttl");
             expiry.assert_met();
         }
@@ -42,7 +49,7 @@ fn watch_sees_leases_older_than_itself_expire_in_time() {
             within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
         sleep(ttl / 2).await;
         within(registry.keep_alive(&lease)).await.unwrap();
-        let expiry = lag.deadline(ttl + Duration::from_millis(250));
+        let expiry = lag.deadline(ttl + LATE);
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         assert_eq!(next_change(&mut watch).await, "-1");
         expiry.assert_met();
@@ -102,12 +109,12 @@ async fn service_whose_leases_have_all_expired_is_not_listed() {
 
 #[test]
 fn mass_expiry_does_not_wait_between_its_calls() {
-    tolerating(Duration::from_secs(1), async |lag| {
+    tolerating(Duration::from_secs(10), async |lag| {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
         let (ttl, count) = (Duration::from_secs(3), 3000);
         register_many(&registry, count, ttl).await;
-        let expiry = lag.deadline(ttl + Duration::from_millis(700));
+        let expiry = lag.deadline(ttl + Duration::from_millis(250));
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         for _ in 0..count {
             assert!(next_change(&mut watch).await.starts_with('-'));
@@ -134,7 +141,7 @@ fn restart_longer_than_the_ttl_expires_no_lease() {
         assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
         within(registry.keep_alive(&lease)).await.unwrap();
         // The lease clock runs on: a lease that is not renewed expires in time.
-        let expiry = lag.deadline(ttl + Duration::from_millis(300));
+        let expiry = lag.deadline(ttl + LATE);
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         assert_eq!(next_change(&mut watch).await, "-1");
         expiry.assert_met();
@@ -149,7 +156,7 @@ fn lease_clock_runs_on_after_a_restart_without_writes() {
         let ttl = Duration::from_millis(4500);
         within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
         within(server.process().unwrap().restart()).await.unwrap();
-        let expiry = lag.deadline(ttl + Duration::from_millis(300));
+        let expiry = lag.deadline(ttl + LATE);
         assert!(
             within(registry.load(&service("user.rpc"))).await.is_err(),
             "the old connection fails"
@@ -179,7 +186,7 @@ fn clock_set_back_changes_no_lease() {
         let ttl = Duration::from_secs(2);
         let claim = claim_for(ttl);
         within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
-        let (registered, expiry) = (Instant::now(), lag.deadline(ttl + Duration::from_millis(500)));
+        let (registered, expiry) = (Instant::now(), lag.deadline(ttl + LATE));
         // A test cannot set the real clock, but it can change the saved time.
         let mut operator = Operator::of(&server).await;
         let later = |ms: &str| (ms.parse::<i64>().unwrap() + 3_600_000).to_string();
