@@ -82,6 +82,29 @@ pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut fixture: Fixtu
     fixture.finish().await;
 }
 
+/// Registrations that renewed half as often, every two thirds of a ttl, passed all tests of single faults: a fault that
+/// begins just after a renewal expires no lease.
+pub(super) async fn leases_survive_outages_that_are_short_for_the_renewal_interval(
+    mut fixture: Fixture,
+) {
+    for n in 1..=12 {
+        fixture.register(&format!("node-{n}")).await;
+    }
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    let changes = fixture.oracle.changes();
+    for _ in 0..3 {
+        // Leases that are renewed every third of a ttl were renewed meanwhile, and others were not.
+        pass(fixture.options.ttl() * 13 / 20).await;
+        fixture.environment.inject(Fault::Outage, Side::Publisher, &fixture.service).await;
+        pass(fixture.options.short_fault()).await;
+        fixture.environment.heal().await;
+    }
+    fixture.converge(fixture.options.recovery()).await;
+    assert_eq!(fixture.oracle.changes(), changes, "a lease expired");
+    fixture.finish().await;
+}
+
 pub(super) async fn a_start_fails_in_time_when_the_store_is_away(mut fixture: Fixture) {
     fixture.observe(AllowedLoss::None);
     let limit = fixture.options.short_fault();

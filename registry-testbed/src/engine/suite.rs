@@ -36,6 +36,7 @@ scenarios! {
         a_restart_of_a_publisher_under_its_old_id_takes_over,
         two_holders_of_one_id_do_not_fight,
         a_crashed_publisher_disappears_by_its_ttl,
+        leases_survive_outages_that_are_short_for_the_renewal_interval [Outage],
         a_start_fails_in_time_when_the_store_is_away [Outage, Silence, LostReplies],
         a_registration_started_in_the_background_during_an_outage_is_active_after_it [Outage],
     }
