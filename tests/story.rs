@@ -20,7 +20,7 @@ const STORY: [&str; 7] = [
 async fn tell(url: &str) {
     let mut told = Vec::new();
     let story = quickstart::story(url, |line| told.push(line));
-    tokio::time::timeout(Duration::from_secs(20), story)
+    registry_testkit::lag::timeout(Duration::from_secs(20), story)
         .await
         .expect("it ends")
         .expect("it is told");

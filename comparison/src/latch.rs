@@ -40,8 +40,8 @@ impl CountdownLatch {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use registry_testkit::lag::timeout;
     use std::time::Duration;
-    use tokio::time::timeout;
 
     #[tokio::test]
     async fn wait_returns_when_the_last_has_counted_down() {

@@ -16,6 +16,7 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -95,6 +96,21 @@ impl Deadline {
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> + use<F> {
         self.clone().into_timeout(future)
+    }
+
+    /// Blocks until there is a message.
+    ///
+    /// # Errors
+    ///
+    /// If there is none by the deadline, or the sender is gone.
+    pub fn receive<T>(&self, messages: &mpsc::Receiver<T>) -> Result<T, RecvTimeoutError> {
+        loop {
+            let left = self.end().saturating_duration_since(Instant::now());
+            match messages.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) if !self.has_passed() => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Returns whether the deadline has passed.

@@ -6,7 +6,7 @@ use std::future::pending;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -129,4 +129,14 @@ fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
     runtime().block_on(async { timeout(limit, worked).await.unwrap() });
     assert!(!hang.has_passed());
     hang.assert_met();
+
+    let (sender, messages) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        work_alone(SECOND / 20);
+        sender.send(()).unwrap();
+        sender
+    });
+    deadline(limit).receive(&messages).unwrap();
+    let _sender = thread.join().unwrap();
+    assert_eq!(deadline(limit).receive(&messages), Err(mpsc::RecvTimeoutError::Timeout));
 }

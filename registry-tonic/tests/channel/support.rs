@@ -4,7 +4,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use registry_core::{Address, Claim, Instance, Lease, Registry, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::MemRegistry;
-use registry_testkit::lag::timeout;
+use registry_testkit::lag::{self, timeout};
 use registry_tonic::{Channel, ChannelOptions};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -82,7 +82,7 @@ impl Backend {
             });
             runtime.shutdown_background();
         });
-        let address = address_of.recv_timeout(DEADLINE).unwrap();
+        let address = lag::deadline(DEADLINE).receive(&address_of).unwrap();
         Self { address, shared, end: Some(end), thread: Some(thread) }
     }
 

@@ -1,6 +1,6 @@
 //! A mall that was started at a shell.
 
-use registry_testkit::lag::timeout;
+use registry_testkit::lag::{self, timeout};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::process::{Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -75,7 +75,7 @@ impl Drop for Mall {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             drop(ended);
         });
-        if end.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+        if lag::deadline(CLOSING).receive(&end) == Err(RecvTimeoutError::Timeout) {
             drop(self.child.start_kill()); // it fails if it has just ended
         }
     }
