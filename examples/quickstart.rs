@@ -3,8 +3,8 @@
 
 use futures_util::StreamExt;
 use service_registry::{
-    Change, Claim, Discovery, DiscoveryOptions, Instance, Registration, RegistrationOptions,
-    Registry, Result, ServiceName, Update, connect,
+    CallOptions, Change, Claim, Instance, RegistrationOptions, Registry, Result, ServiceName,
+    Update, connect,
 };
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ async fn main() {
 }
 
 pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> {
-    let registry = connect(url).await?;
+    let client = connect(url).await?;
     let service: ServiceName = "user.rpc".parse()?;
     let ttl = Duration::from_secs(2);
 
     // A caller: its view is kept up to date, and always there to be read.
-    let mut view = Discovery::new(registry.clone(), DiscoveryOptions::default()).view(&service);
+    let mut view = client.discover(&service)?;
     view.ready(Duration::from_secs(5)).await?;
     let mut updates = view.updates();
     let mut heard = async || told(&updates.next().await.expect("it has no end"));
@@ -32,9 +32,9 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
     // Alice serves, and stays registered whatever happens to the store. Bob dies at once.
     let alice = Instance::new(service.clone(), "alice".parse()?, "10.0.0.1:8080".parse()?);
     let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
-    let alice = Registration::start(registry.clone(), alice, options).await?;
+    let alice = client.register_with(alice, options).await?;
     let bob = Instance::new(service, "bob".parse()?, "10.0.0.2:8080".parse()?);
-    registry.register(&bob, &Claim::new(ttl)?).await?; // never renewed
+    client.registry().register(&bob, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?; // never renewed
     for _ in ["alice is Up", "bob is Up", "bob is gone"] {
         say(heard().await);
     }
@@ -53,8 +53,8 @@ fn told(update: &Update) -> String {
     match update {
         Update::Reset(snapshot) => format!("there are {}", snapshot.instances().len()),
         Update::Batch(batch) => match &batch.changes[0] {
-            Change::Put(instance) => format!("{} is {:?}", instance.id(), instance.status()),
-            Change::Delete(id) => format!("{id} is gone"),
+            Change::Put(record) => format!("{} is {:?}", record.id(), record.instance().status()),
+            Change::Delete(deleted) => format!("{} is gone", deleted.id()),
         },
     }
 }

@@ -1,32 +1,22 @@
-//! From a URL to a registry: one match.
+//! From a URL to a registry, by the connectors of the stores that are built in.
 
-use crate::{Error, ErrorKind, Registry, Result, Target};
+use crate::{ConnectOptions, Connected, Connector, Error, ErrorKind, Registry, Result, Target};
 use std::sync::Arc;
 
-/// The schemes that this library has, each with the features that it needs, and whether it is built in.
-const SCHEMES: [(&str, &str, bool); 9] = [
-    ("mem", "feature `mem`", cfg!(feature = "mem")),
-    ("etcd", "feature `etcd`", cfg!(feature = "etcd")),
-    ("etcds", ETCDS, cfg!(all(feature = "etcd", feature = "tls"))),
-    ("redis", "feature `redis`", cfg!(feature = "redis")),
-    ("redis+sentinel", "feature `redis`", cfg!(feature = "redis")),
-    ("redis+cluster", "feature `redis`", cfg!(feature = "redis")),
-    ("rediss", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
-    ("rediss+sentinel", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
-    ("rediss+cluster", REDISS, cfg!(all(feature = "redis", feature = "tls"))),
+/// The schemes that this library has, each with the features that it needs.
+const SCHEMES: [(&str, &str); 9] = [
+    ("mem", "feature `mem`"),
+    ("etcd", "feature `etcd`"),
+    ("etcds", "features `etcd` and `tls`"),
+    ("redis", "feature `redis`"),
+    ("redis+sentinel", "feature `redis`"),
+    ("redis+cluster", "feature `redis`"),
+    ("rediss", REDISS),
+    ("rediss+sentinel", REDISS),
+    ("rediss+cluster", REDISS),
 ];
 
-const ETCDS: &str = "features `etcd` and `tls`";
 const REDISS: &str = "features `redis` and `tls`";
-
-/// Connects to the registry that `url` names: [`connect_target`], from its text.
-///
-/// # Errors
-///
-/// `Invalid` if `url` is no URL, and as [`connect_target`].
-pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
-    connect_target(&url.parse()?).await
-}
 
 /// Connects to a registry.
 ///
@@ -39,33 +29,42 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
 /// not built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if
 /// it refuses the credentials.
 pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
-    match target.scheme() {
+    Ok(connect_by(&built_in(), target).await?.registry().clone())
+}
+
+/// The connectors of the stores that are built in.
+pub(crate) fn built_in() -> Vec<Arc<dyn Connector>> {
+    vec![
         #[cfg(feature = "mem")]
-        "mem" => Ok(Arc::new(registry_mem::MemRegistry::connect(target)?)),
+        Arc::new(registry_mem::MemConnector),
         #[cfg(feature = "etcd")]
-        "etcd" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
-        #[cfg(all(feature = "etcd", feature = "tls"))]
-        "etcds" => Ok(Arc::new(registry_etcd::EtcdRegistry::connect(target).await?)),
+        Arc::new(registry_etcd::EtcdConnector),
         #[cfg(feature = "redis")]
-        "redis" | "redis+sentinel" | "redis+cluster" => {
-            Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
-        }
-        #[cfg(all(feature = "redis", feature = "tls"))]
-        "rediss" | "rediss+sentinel" | "rediss+cluster" => {
-            Ok(Arc::new(registry_redis::RedisRegistry::connect(target).await?))
-        }
-        scheme => Err(not_built_in(scheme)),
+        Arc::new(registry_redis::RedisConnector),
+    ]
+}
+
+/// Connects by the last of `connectors` that has the scheme of `target`.
+pub(crate) async fn connect_by(
+    connectors: &[Arc<dyn Connector>],
+    target: &Target,
+) -> Result<Connected> {
+    let has_scheme =
+        |connector: &&Arc<dyn Connector>| connector.schemes().contains(&target.scheme());
+    match connectors.iter().rev().find(has_scheme) {
+        Some(connector) => connector.connect(target, &ConnectOptions::default()).await,
+        None => Err(no_connector(connectors, target.scheme())),
     }
 }
 
-pub(crate) fn not_built_in(scheme: &str) -> Error {
-    let known = SCHEMES.iter().find(|(known, ..)| *known == scheme);
-    let message = if let Some((scheme, features, _)) = known {
+fn no_connector(connectors: &[Arc<dyn Connector>], scheme: &str) -> Error {
+    let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
+    let message = if let Some((scheme, features)) = known {
         format!("`{scheme}://` is not built in: it needs the {features} of service-registry")
     } else {
-        let built_in = SCHEMES.iter().filter(|(.., built_in)| *built_in);
-        let built_in: Vec<_> = built_in.map(|(scheme, ..)| format!("{scheme}://")).collect();
-        format!("unknown scheme `{scheme}://`, built in are: {}", built_in.join(", "))
+        let schemes = connectors.iter().flat_map(|connector| connector.schemes());
+        let schemes: Vec<_> = schemes.map(|scheme| format!("{scheme}://")).collect();
+        format!("unknown scheme `{scheme}://`, there are: {}", schemes.join(", "))
     };
     Error::new(ErrorKind::Invalid, message)
 }

@@ -1,7 +1,7 @@
-//! From a URL to what is right and what is wrong with its store: one match.
+//! From a URL to what is right and what is wrong with its store.
 
-use crate::connect::not_built_in;
-use crate::diagnosis::Finding;
+use crate::connect::{built_in, connect_by};
+use crate::diagnosis::{Finding, self_test};
 use crate::{Result, Target};
 
 /// Looks for what is wrong with the registry that `url` names: whether it answers, what these
@@ -16,21 +16,9 @@ pub async fn diagnose(url: &str) -> Vec<Finding> {
 
 async fn examine(url: &str) -> Result<Vec<Finding>> {
     let target: Target = url.parse()?;
-    match target.scheme() {
-        #[cfg(feature = "mem")]
-        "mem" => Ok(registry_mem::MemRegistry::connect(&target)?.diagnose().await),
-        #[cfg(feature = "etcd")]
-        "etcd" => Ok(registry_etcd::EtcdRegistry::connect(&target).await?.diagnose().await),
-        #[cfg(all(feature = "etcd", feature = "tls"))]
-        "etcds" => Ok(registry_etcd::EtcdRegistry::connect(&target).await?.diagnose().await),
-        #[cfg(feature = "redis")]
-        "redis" | "redis+sentinel" | "redis+cluster" => {
-            Ok(registry_redis::RedisRegistry::connect(&target).await?.diagnose().await)
-        }
-        #[cfg(all(feature = "redis", feature = "tls"))]
-        "rediss" | "rediss+sentinel" | "rediss+cluster" => {
-            Ok(registry_redis::RedisRegistry::connect(&target).await?.diagnose().await)
-        }
-        scheme => Err(not_built_in(scheme)),
-    }
+    let connected = connect_by(&built_in(), &target).await?;
+    Ok(match connected.diagnose() {
+        Some(store) => store.diagnose().await,
+        None => self_test(&**connected.registry()).await,
+    })
 }

@@ -5,32 +5,28 @@
 //! survives store outages. A URL names the store; the contract is the same on every store.
 //!
 //! ```
-//! use service_registry::{
-//!     Discovery, DiscoveryOptions, Instance, Registration, RegistrationOptions, connect,
-//! };
+//! use service_registry::{Instance, connect};
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> service_registry::Result<()> {
-//! let registry = connect("mem://").await?;
-//! let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-//! let mut view = discovery.view(&"user.rpc".parse()?);
+//! let client = connect("mem://").await?;
+//! let mut view = client.discover("user.rpc")?;
 //! view.ready(Duration::from_secs(5)).await?;
 //!
 //! let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! let options = RegistrationOptions::default();
-//! let registration = Registration::start(registry, node, options).await?;
+//! let registration = client.register(node).await?;
 //! view.changed().await;
-//! assert_eq!(view.state().instances()[0].address().to_string(), "10.0.0.1:8080");
+//! assert_eq!(view.state().instances().next().unwrap().address().to_string(), "10.0.0.1:8080");
 //!
 //! registration.stop().await?;
 //! view.changed().await;
-//! assert!(view.state().instances().is_empty());
+//! assert!(view.state().records().is_empty());
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`Registration`] and [`Discovery`] are what a service needs. Below them is the [`Registry`]: leases,
+//! A [`Client`], its [`Registration`]s and its [`View`]s are what a service needs. Below them is the [`Registry`]: leases,
 //! snapshots, and a versioned stream of changes that can be resumed.
 //!
 //! # Stores
@@ -62,25 +58,29 @@
 //! Over `mem://` on tokio's paused clock a test waits for no ttl, and needs nothing installed:
 //!
 //! ```
-//! use service_registry::{Claim, Instance, Registry, Result, ServiceName, connect};
+//! use service_registry::{
+//!     CallOptions, Claim, Instance, Registry, Result, ServiceName, connect,
+//! };
 //! use std::time::Duration;
 //!
 //! /// What is under test: picks someone to call.
 //! async fn pick(registry: &dyn Registry, service: &ServiceName) -> Result<Option<String>> {
-//!     let snapshot = registry.load(service).await?;
-//!     Ok(snapshot.instances().iter().next().map(|instance| instance.address().to_string()))
+//!     let snapshot = registry.load(service, &CallOptions::DEFAULT).await?;
+//!     Ok(snapshot.instances().next().map(|instance| instance.address().to_string()))
 //! }
 //!
 //! #[tokio::main(flavor = "current_thread", start_paused = true)] // in a test: #[tokio::test(start_paused = true)]
 //! async fn main() -> Result<()> {
-//!     let registry = connect("mem://").await?;
+//!     let client = connect("mem://").await?;
+//!     let registry = client.registry();
 //!     let service: ServiceName = "user.rpc".parse()?;
 //!     let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//!     registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
-//!     assert_eq!(pick(&registry, &service).await?.as_deref(), Some("10.0.0.1:8080"));
+//!     let claim = Claim::new(Duration::from_secs(10))?;
+//!     registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
+//!     assert_eq!(pick(registry, &service).await?.as_deref(), Some("10.0.0.1:8080"));
 //!
 //!     tokio::time::sleep(Duration::from_secs(10)).await; // the instance died; no time passes for us
-//!     assert_eq!(pick(&registry, &service).await?, None);
+//!     assert_eq!(pick(registry, &service).await?, None);
 //!     Ok(())
 //! }
 //! ```
@@ -89,6 +89,7 @@
 pub mod advertise;
 #[cfg(feature = "grpc")]
 mod channel;
+mod client;
 mod connect;
 mod diagnose;
 #[cfg(feature = "go-zero")]
@@ -98,7 +99,8 @@ pub mod serve;
 
 #[cfg(feature = "grpc")]
 pub use self::channel::{connect_channel, connect_channel_target};
-pub use self::connect::{connect, connect_target};
+pub use self::client::{Client, ClientBuilder, connect};
+pub use self::connect::connect_target;
 pub use self::diagnose::diagnose;
 pub use registry_core::*;
 pub use registry_engine::*;

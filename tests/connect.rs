@@ -1,5 +1,6 @@
 //! URLs, and what an error says of them.
 
+use registry_core::CallOptions;
 use service_registry::{ErrorKind, connect};
 
 async fn refusal(url: &str) -> String {
@@ -11,7 +12,7 @@ async fn refusal(url: &str) -> String {
 #[tokio::test]
 async fn an_unknown_scheme_lists_what_is_built_in() {
     let message = refusal("consul://h").await;
-    assert!(message.starts_with("unknown scheme `consul://`, built in are: "), "{message}");
+    assert!(message.starts_with("unknown scheme `consul://`, there are: "), "{message}");
     assert_eq!(message.contains("mem://"), cfg!(feature = "mem"), "{message}");
     assert_eq!(message.contains("etcd://"), cfg!(feature = "etcd"), "{message}");
     assert_eq!(message.contains("redis://"), cfg!(feature = "redis"), "{message}");
@@ -40,10 +41,14 @@ async fn tls_that_is_not_built_in_names_the_feature_to_add() {
 async fn each_memory_url_is_a_registry_of_its_own() {
     use service_registry::Registry;
 
-    let (one, two) = (connect("mem://").await.unwrap(), connect("mem://?ttl=5s").await.unwrap());
+    let open = async |url| connect(url).await.unwrap().registry().clone();
+    let (one, two) = (open("mem://").await, open("mem://?ttl=5s").await);
     let service = "a".parse().unwrap();
-    let cursor = one.load(&service).await.unwrap().cursor().clone();
-    assert_eq!(two.watch(&service, &cursor).await.unwrap_err().kind(), ErrorKind::Diverged);
+    let cursor = one.load(&service, &CallOptions::DEFAULT).await.unwrap().cursor().clone();
+    assert_eq!(
+        two.watch(&service, &cursor, &CallOptions::DEFAULT).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
     assert!(refusal("mem://host").await.contains("takes no host"));
     assert!(refusal("mem://?prefix=a").await.contains("unknown option `prefix`"));
 }

@@ -2,7 +2,7 @@
 #![cfg(feature = "go-zero")]
 
 use service_registry::go_zero::ServerConfig;
-use service_registry::{Error, ErrorKind, LeaseId};
+use service_registry::{CallOptions, Error, ErrorKind, LeaseId};
 use std::fs;
 
 const USER: &str = "\
@@ -304,8 +304,10 @@ async fn a_server_on_etcd_is_found_where_go_zero_looks() {
     let registration = config.register(([127, 0, 0, 1], 4000).into()).await.unwrap().unwrap();
     let url = format!("{}//?layout=go-zero", server.url());
     let whole = service_registry::connect(&url).await.unwrap();
-    let found = whole.load(&"prod/a".parse().unwrap()).await.unwrap();
+    let whole = whole.registry();
+    let found = whole.load(&"prod/a".parse().unwrap(), &CallOptions::DEFAULT).await.unwrap();
     let id = registration.instance().id().clone();
-    assert_eq!(found.instances().find(id.as_str()).unwrap().address().port(), 4000);
+    let found = found.records().find(id.as_str()).unwrap().instance();
+    assert_eq!(found.address().port(), 4000);
     registration.stop().await.unwrap();
 }

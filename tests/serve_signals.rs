@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use futures_util::StreamExt;
+use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
 use rustix::process::{Signal, getpid, kill_process};
 use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
@@ -101,11 +102,12 @@ async fn until_told(_listener: TcpListener, shutdown: Shutdown) -> io::Result<()
 async fn until(store: &MemRegistry, status: InstanceStatus) {
     let reached = async {
         loop {
-            let snapshot = store.load(&service()).await.unwrap();
-            if snapshot.instances().iter().any(|instance| instance.status() == status) {
+            let snapshot = store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
+            if snapshot.instances().any(|instance| instance.status() == status) {
                 return;
             }
-            let mut watch = store.watch(&service(), snapshot.cursor()).await.unwrap();
+            let mut watch =
+                store.watch(&service(), snapshot.cursor(), &CallOptions::DEFAULT).await.unwrap();
             watch.next().await.unwrap().unwrap();
         }
     };

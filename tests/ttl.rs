@@ -1,6 +1,7 @@
 //! The ttl of a URL is the default of registrations and views.
 #![allow(clippy::unwrap_used)]
 
+use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
 use service_registry::{
     Claim, ErrorKind, Instance, LeaseId, Registration, RegistrationOptions, Registry, connect,
@@ -12,7 +13,7 @@ const TTL: Duration = Duration::from_secs(5);
 #[allow(dead_code)] // without a store nothing connects
 async fn a_default_registration_uses_the_ttl_of(url: &str) {
     let test = async {
-        let registry = connect(url).await.unwrap();
+        let registry = connect(url).await.unwrap().registry().clone();
         assert_eq!(registry.default_ttl(), Some(TTL), "a view uses this");
         let lease = LeaseId::random();
         let id = lease.to_string().parse().unwrap();
@@ -34,9 +35,12 @@ async fn assert_registered_for_ttl(
 ) {
     let node = registration.instance();
     let claim = |ttl| Claim::new(ttl).unwrap().with_lease(lease);
-    let error = registry.register(&node, &claim(2 * TTL)).await.unwrap_err();
+    let error = registry.register(&node, &claim(2 * TTL), &CallOptions::DEFAULT).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    registry.register(&node, &claim(TTL)).await.expect("it is registered with this ttl");
+    registry
+        .register(&node, &claim(TTL), &CallOptions::DEFAULT)
+        .await
+        .expect("it is registered with this ttl");
 }
 
 #[cfg(feature = "mem")]
@@ -72,7 +76,7 @@ async fn in_a_configuration() {
     let registration = timeout(Duration::from_secs(20), config.register(bound)).await.unwrap();
     let registration = registration.unwrap().expect("it names a registry");
     let lease = registration.instance().id().as_str().parse().unwrap();
-    let registry = connect(&url).await.unwrap();
+    let registry = connect(&url).await.unwrap().registry().clone();
     assert_registered_for_ttl(&*registry, &registration, LeaseId::new(lease).unwrap()).await;
     registration.stop().await.unwrap();
 }

@@ -19,9 +19,10 @@
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use registry_core::encoding;
 use registry_core::{
-    Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Registry, Revision, ServiceName,
-    Watch, record,
+    CallOptions, Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Record, Registry,
+    Revision, ServiceName, Watch,
 };
 use registry_engine::{Discovery, DiscoveryOptions, Reader, View};
 use registry_mem::MemRegistry;
@@ -54,7 +55,7 @@ main!(library_benchmark_groups = [picks, texts, memory, changes]);
 fn pick_by_reader((followed, mut reader): (Followed, Reader)) -> (Followed, Reader) {
     let mut rng = Rng::with_seed(7);
     for _ in 0..TIMES {
-        choose(reader.state().instances(), &mut rng);
+        choose(reader.state().records(), &mut rng);
     }
     (followed, reader)
 }
@@ -64,30 +65,30 @@ fn pick_by_reader((followed, mut reader): (Followed, Reader)) -> (Followed, Read
 fn pick_by_state(followed: Followed) -> Followed {
     let mut rng = Rng::with_seed(7);
     for _ in 0..TIMES {
-        choose(followed.view.state().instances(), &mut rng);
+        choose(followed.view.state().records(), &mut rng);
     }
     followed
 }
 
 #[inline]
-fn choose(instances: &[Instance], rng: &mut Rng) {
+fn choose(instances: &[Record], rng: &mut Rng) {
     black_box(&instances[rng.usize(..instances.len())]);
 }
 
 #[library_benchmark]
-#[bench::four_entries(described())]
-fn record_encode(instance: Instance) -> Instance {
+#[bench::four_entries(Record::new(described()))]
+fn record_encode(record: Record) -> Record {
     for _ in 0..TIMES {
-        black_box(record::encode(black_box(&instance)));
+        black_box(encoding::encode(black_box(&record)).unwrap());
     }
-    instance
+    record
 }
 
 #[library_benchmark]
-#[bench::four_entries(described(), record::encode(&described()))]
+#[bench::four_entries(described(), encoding::encode(&Record::new(described())).unwrap())]
 fn record_decode(instance: Instance, record: Vec<u8>) -> (Instance, Vec<u8>) {
     for _ in 0..TIMES {
-        black_box(record::decode(instance.service(), instance.id(), black_box(&record)).unwrap());
+        black_box(encoding::decode(instance.service(), instance.id(), black_box(&record)).unwrap());
     }
     (instance, record)
 }
@@ -114,7 +115,9 @@ fn cursor_parse(text: String) -> String {
 #[bench::beside_100(Store::new())]
 fn mem_register(mut store: Store) -> Store {
     for (instance, claim) in &store.others {
-        store.leases.push(at_once(store.registry.register(instance, claim)).unwrap());
+        store.leases.push(
+            at_once(store.registry.register(instance, claim, &CallOptions::DEFAULT)).unwrap(),
+        );
     }
     store
 }
@@ -123,7 +126,7 @@ fn mem_register(mut store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_keep_alive(store: Store) -> Store {
     for lease in &store.leases {
-        at_once(store.registry.keep_alive(lease)).unwrap();
+        at_once(store.registry.keep_alive(lease, &CallOptions::DEFAULT)).unwrap();
     }
     store
 }
@@ -132,7 +135,7 @@ fn mem_keep_alive(store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_load_100(store: Store) -> Store {
     for _ in 0..TIMES {
-        black_box(at_once(store.registry.load(&store.service)).unwrap());
+        black_box(at_once(store.registry.load(&store.service, &CallOptions::DEFAULT)).unwrap());
     }
     store
 }
@@ -141,7 +144,7 @@ fn mem_load_100(store: Store) -> Store {
 #[bench::of_100(Store::new())]
 fn mem_deregister(store: Store) -> Store {
     for lease in &store.leases {
-        at_once(store.registry.deregister(lease)).unwrap();
+        at_once(store.registry.deregister(lease, &CallOptions::DEFAULT)).unwrap();
     }
     store
 }
@@ -169,7 +172,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
         for weight in 1..=TIMES {
             store.change(weight);
             view.changed().await;
-            black_box(view.state().instances());
+            black_box(view.state().records());
         }
     });
     followed
@@ -192,7 +195,9 @@ impl Store {
         let registry = registries.find(is_usual).unwrap();
         let mut leases = Vec::with_capacity(usize::try_from(INSTANCES + TIMES).unwrap());
         for n in 0..INSTANCES {
-            leases.push(at_once(registry.register(&instance(n), &claim(n))).unwrap());
+            leases.push(
+                at_once(registry.register(&instance(n), &claim(n), &CallOptions::DEFAULT)).unwrap(),
+            );
         }
         let others = (INSTANCES..INSTANCES + TIMES).map(|n| (instance(n), claim(n))).collect();
         Self { registry, service: service(), leases, others }
@@ -201,14 +206,15 @@ impl Store {
     /// Changes the weight of one instance.
     fn change(&self, weight: u32) {
         let changed = self.leases[0].instance().clone().with_weight(weight);
-        at_once(self.registry.register(&changed, &claim(0))).unwrap();
+        at_once(self.registry.register(&changed, &claim(0), &CallOptions::DEFAULT)).unwrap();
     }
 }
 
 /// Whether the name of its history, which is drawn and is in every cursor, has no leading zero. One
 /// in sixteen has, and takes more to be written: 283 instructions.
 fn is_usual(registry: &MemRegistry) -> bool {
-    let cursor = at_once(registry.load(&service())).unwrap().cursor().to_string();
+    let cursor =
+        at_once(registry.load(&service(), &CallOptions::DEFAULT)).unwrap().cursor().to_string();
     cursor.rsplit(':').next().is_some_and(|name| !name.starts_with('0'))
 }
 
@@ -222,8 +228,12 @@ struct Watched {
 impl Watched {
     fn new() -> Self {
         let (store, runtime) = (Store::new(), runtime());
-        let cursor = at_once(store.registry.load(&store.service)).unwrap().cursor().clone();
-        let mut watch = at_once(store.registry.watch(&store.service, &cursor)).unwrap();
+        let cursor = at_once(store.registry.load(&store.service, &CallOptions::DEFAULT))
+            .unwrap()
+            .cursor()
+            .clone();
+        let mut watch =
+            at_once(store.registry.watch(&store.service, &cursor, &CallOptions::DEFAULT)).unwrap();
         runtime.block_on(async { assert!(watch.next().now_or_never().is_none()) });
         Self { store, runtime, watch }
     }

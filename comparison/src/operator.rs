@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
-use registry_core::{Registry, ServiceName};
+use registry_core::{CallOptions, Registry, ServiceName};
 use registry_mem::MemRegistry;
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl Operator {
             }
             Self::Etcd(etcd) => compact(etcd).await,
             Self::Memory(registry) => {
-                let now = registry.load(any).await?.cursor().revision();
+                let now = registry.load(any, &CallOptions::DEFAULT).await?.cursor().revision();
                 registry.compact(now);
                 Ok(())
             }

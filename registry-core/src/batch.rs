@@ -1,6 +1,6 @@
 //! Batches: the changes of a service, revision by revision.
 
-use crate::{Cursor, Instance, InstanceId, Revision};
+use crate::{Change, Cursor, Revision};
 
 /// All changes that one revision made to a service.
 ///
@@ -36,27 +36,5 @@ impl Batch {
     /// Whether it changes nothing but the cursor.
     pub fn is_progress(&self) -> bool {
         self.changes.is_empty()
-    }
-}
-
-/// A change to one instance of a service. Exhaustive, since to skip a kind is to diverge.
-///
-/// There is no reason given for a deletion: etcd does not tell an expiry from a withdrawal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
-pub enum Change {
-    /// The instance is registered, anew or with other data.
-    Put(Instance),
-    /// The instance is gone: withdrawn, expired, or overwritten by what cannot be decoded.
-    Delete(InstanceId),
-}
-
-impl Change {
-    /// The instance it is about.
-    pub fn id(&self) -> &InstanceId {
-        match self {
-            Self::Put(instance) => instance.id(),
-            Self::Delete(id) => id,
-        }
     }
 }

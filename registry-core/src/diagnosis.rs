@@ -1,6 +1,6 @@
 //! What is right and what is wrong with a store, as its operator is told: `registryctl doctor`.
 
-use crate::{Claim, Error, ErrorKind, Instance, Registry, Result, ServiceName};
+use crate::{CallOptions, Claim, Error, ErrorKind, Instance, Registry, Result, ServiceName};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -165,7 +165,7 @@ async fn answers(registry: &dyn Registry, service: &ServiceName) -> Result<Findi
     let mut fastest = Duration::MAX;
     for _ in 0..3 {
         let start = Instant::now();
-        match registry.load(service).await {
+        match registry.load(service, &CallOptions::DEFAULT).await {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 return Ok(Finding::skipped("answer", &error));
             }
@@ -203,15 +203,15 @@ async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -
     let claim = Claim::new(REHEARSAL_TTL)?;
     let id = claim.lease().to_string().parse()?; // which every layout takes
     let instance = Instance::new(service.clone(), id, "127.0.0.1:1".parse()?);
-    let lease = registry.register(&instance, &claim).await?;
-    let renewed = registry.keep_alive(&lease).await;
-    let loaded = registry.load(service).await;
+    let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
+    let renewed = registry.keep_alive(&lease, &CallOptions::DEFAULT).await;
+    let loaded = registry.load(service, &CallOptions::DEFAULT).await;
     // Whatever the others came to. Where not even that is allowed, it goes by its ttl: some
     // releases of etcd forget to ask whether a nested transaction may write, and ask when its lease
     // is revoked.
-    registry.deregister(&lease).await?;
+    registry.deregister(&lease, &CallOptions::DEFAULT).await?;
     renewed?;
-    match loaded?.instances().find(instance.id().as_str()) {
+    match loaded?.records().find(instance.id().as_str()) {
         Some(_) => Ok(()),
         None => Err(Error::new(ErrorKind::Internal, "what was registered is not listed")),
     }

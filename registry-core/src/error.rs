@@ -1,5 +1,7 @@
 //! One opaque error, whose kind says what the caller does next.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ pub enum ErrorKind {
     Denied,
     /// The lease expired, was revoked, was taken over, or its last acknowledged record is gone.
     LeaseLost,
-    /// Another lease holds the instance id, and the claim may not take over.
+    /// Another lease holds the instance id, and the claim does not name it as the one to displace.
     Superseded,
     /// The history after the cursor is no longer held.
     Compacted,
@@ -30,6 +32,12 @@ pub enum ErrorKind {
     Unavailable,
     /// The store, or this library, broke the contract.
     Internal,
+    /// The store does not offer this operation. A retry cannot help.
+    Unsupported,
+    /// The client, the registration or the view was closed, or its runtime was shut down.
+    Closed,
+    /// The service has no instance that can be called now.
+    NoInstance,
 }
 
 impl ErrorKind {
@@ -39,11 +47,16 @@ impl ErrorKind {
             Self::Invalid => "correct the request or the configuration",
             Self::Denied => "correct the credentials or the permissions",
             Self::LeaseLost => "register again",
-            Self::Superseded => "stop, or take over on purpose: another incarnation holds the id",
+            Self::Superseded => {
+                "stop, or take over from the holder on purpose: another incarnation has the id"
+            }
             Self::Compacted => "load again: the history is gone",
             Self::Diverged => "load again: the history was rolled back",
             Self::Unavailable => "retry with backoff: the outcome is unknown",
             Self::Internal => "report it: the contract was broken",
+            Self::Unsupported => "do without it, or use a store that offers it",
+            Self::Closed => "stop: open a new one if it is still needed",
+            Self::NoInstance => "retry when an instance is registered and available",
         }
     }
 }
@@ -59,6 +72,9 @@ impl fmt::Display for ErrorKind {
             Self::Diverged => "diverged",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
+            Self::Unsupported => "unsupported",
+            Self::Closed => "closed",
+            Self::NoInstance => "no instance",
         })
     }
 }
@@ -73,12 +89,14 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// What else it tells: see [`Holder`](crate::Holder), which is added and read where it is defined.
+    pub(crate) attachment: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, attachment: None }
     }
 
     /// Adds the error that caused this one.
@@ -104,6 +122,13 @@ impl Error {
     /// Whether the same call may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         self.kind == ErrorKind::Unavailable
+    }
+}
+
+/// What cannot fail has no error: it makes conversions of every kind fit one signature.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

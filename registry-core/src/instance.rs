@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// The largest metadata of one instance, in bytes of its JSON form.
 ///
-/// With it every [record](crate::record) stays under 64 KiB, so that 1,000 of them (what etcd sends
+/// With it nearly every [record](crate::encoding) stays under 64 KiB, so that 1,000 of them (what etcd sends
 /// in one watch response) fit a bounded buffer.
 pub const MAX_METADATA_LEN: usize = 63 * 1024;
 
@@ -26,6 +26,47 @@ pub enum InstanceStatus {
     Up,
     /// It finishes what it has and takes nothing new.
     Draining,
+    /// The record states a status that this release does not know. The instance is not available.
+    Unknown,
+}
+
+/// A port of an instance beside that of its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    #[serde(rename = "port")]
+    number: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    protocol: Option<String>,
+}
+
+impl Port {
+    /// Returns a port of an unstated protocol.
+    pub fn new(number: u16) -> Self {
+        Self { number, protocol: None }
+    }
+
+    /// Sets the protocol that it speaks, such as `grpc`, `http` or `http/metrics`.
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: impl Into<String>) -> Self {
+        self.protocol = Some(protocol.into());
+        self
+    }
+
+    /// Returns the number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Returns the protocol that it speaks, if it states one.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+}
+
+impl From<u16> for Port {
+    fn from(number: u16) -> Self {
+        Self::new(number)
+    }
 }
 
 /// One process that serves a service at an address.
@@ -55,13 +96,22 @@ struct Inner {
     weight: u32,
     status: InstanceStatus,
     metadata: Metadata,
+    /// What most instances do not have.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Extra {
+    ports: BTreeMap<String, Port>,
+    zone: Option<String>,
+    labels: BTreeMap<String, String>,
 }
 
 impl Instance {
-    /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with no metadata.
+    /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with nothing else set.
     pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
         let (weight, status, metadata) = (DEFAULT_WEIGHT, InstanceStatus::Up, Metadata::default());
-        Self(Arc::new(Inner { service, id, address, weight, status, metadata }))
+        Self(Arc::new(Inner { service, id, address, weight, status, metadata, extra: None }))
     }
 
     /// Moves it to another address.
@@ -85,6 +135,43 @@ impl Instance {
         self
     }
 
+    /// Adds a port beside that of its address, or replaces the one of that name.
+    ///
+    /// ```
+    /// use registry_core::{Instance, Port};
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?)
+    ///     .with_port("admin", 9090)
+    ///     .with_port("metrics", Port::new(9100).with_protocol("http"));
+    /// assert_eq!(instance.ports()["admin"].number(), 9090);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_port(mut self, name: impl Into<String>, port: impl Into<Port>) -> Self {
+        self.extra_mut().ports.insert(name.into(), port.into());
+        self
+    }
+
+    /// Sets the zone that it runs in.
+    #[must_use]
+    pub fn with_zone(mut self, zone: impl Into<String>) -> Self {
+        self.extra_mut().zone = Some(zone.into());
+        self
+    }
+
+    /// Adds a label, by which callers select instances, or replaces the one of that name.
+    #[must_use]
+    pub fn with_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra_mut().labels.insert(name.into(), value.into());
+        self
+    }
+
+    fn extra_mut(&mut self) -> &mut Extra {
+        Arc::make_mut(&mut self.0).extra.get_or_insert_default()
+    }
+
     /// Replaces its metadata.
     ///
     /// # Errors
@@ -96,19 +183,20 @@ impl Instance {
     ) -> Result<Self> {
         let map: BTreeMap<String, String> =
             entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        self.with_encoded(Metadata::new(&map))
-    }
-
-    /// Replaces its metadata by what is encoded already.
-    pub(crate) fn with_encoded(mut self, metadata: Metadata) -> Result<Self> {
+        let metadata = Metadata::new(&map);
         let len = metadata.len();
         if len > MAX_METADATA_LEN {
             let message =
                 format!("metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
+        Ok(self.with_encoded(metadata))
+    }
+
+    /// Replaces its metadata by what was read, of whatever size.
+    pub(crate) fn with_encoded(mut self, metadata: Metadata) -> Self {
         Arc::make_mut(&mut self.0).metadata = metadata;
-        Ok(self)
+        self
     }
 
     /// The service it serves.
@@ -141,7 +229,24 @@ impl Instance {
         self.0.status == InstanceStatus::Up && self.0.weight > 0
     }
 
-    /// What else it says of itself.
+    /// Its ports beside that of its address, by name.
+    pub fn ports(&self) -> &BTreeMap<String, Port> {
+        static NONE: BTreeMap<String, Port> = BTreeMap::new();
+        self.0.extra.as_ref().map_or(&NONE, |extra| &extra.ports)
+    }
+
+    /// The zone that it runs in.
+    pub fn zone(&self) -> Option<&str> {
+        self.0.extra.as_ref()?.zone.as_deref()
+    }
+
+    /// Its labels, by name.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.0.extra.as_ref().map_or(&NONE, |extra| &extra.labels)
+    }
+
+    /// What else it says of itself: an open map that no part of this library interprets.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.0.metadata.map()
     }
@@ -156,6 +261,7 @@ impl fmt::Debug for Instance {
             .field("weight", &self.weight())
             .field("status", &self.status())
             .field("metadata", self.metadata())
+            .field("extra", &self.0.extra)
             .finish()
     }
 }

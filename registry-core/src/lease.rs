@@ -1,16 +1,11 @@
-//! The right to keep an instance registered: asked for by a claim, granted as a lease.
+//! Leases: the right to keep an instance registered.
 
 use crate::{Error, ErrorKind, Instance, Result, Revision};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroI64;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The shortest ttl that can be asked for. A lease is renewed every third of it, over a network.
-pub const MIN_TTL: Duration = Duration::from_millis(100);
-
-/// The longest ttl that can be asked for. So long may an instance that died be listed.
-pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The identity of one registration: 1 to `i64::MAX`, drawn by the caller.
 ///
@@ -78,60 +73,6 @@ impl fmt::Debug for LeaseId {
     }
 }
 
-/// What a caller asks of [`register`](crate::Registry::register), besides the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    lease: LeaseId,
-    ttl: Duration,
-    takeover: bool,
-}
-
-impl Claim {
-    /// A claim with a new lease id, that takes nothing over.
-    ///
-    /// Draw it once for each registration, and repeat a failed `register` with the same one.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` unless `ttl` is within [`MIN_TTL`] and [`MAX_TTL`].
-    pub fn new(ttl: Duration) -> Result<Self> {
-        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
-            let message = format!("a ttl is {MIN_TTL:?} to {MAX_TTL:?}, got=`{ttl:?}`");
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        Ok(Self { lease: LeaseId::random(), ttl, takeover: false })
-    }
-
-    /// Sets the lease id.
-    #[must_use]
-    pub fn with_lease(mut self, lease: LeaseId) -> Self {
-        self.lease = lease;
-        self
-    }
-
-    /// Sets whether to displace another lease that holds the instance id.
-    #[must_use]
-    pub fn with_takeover(mut self, takeover: bool) -> Self {
-        self.takeover = takeover;
-        self
-    }
-
-    /// The lease id to register under.
-    pub fn lease(&self) -> LeaseId {
-        self.lease
-    }
-
-    /// How long the registration outlives its last renewal.
-    pub fn ttl(&self) -> Duration {
-        self.ttl
-    }
-
-    /// Whether to displace another lease that holds the instance id.
-    pub fn takeover(&self) -> bool {
-        self.takeover
-    }
-}
-
 /// What a store granted: the right to keep one instance registered.
 ///
 /// Plain data. To drop it withdraws nothing; the instance then goes when its ttl has passed.
@@ -141,33 +82,47 @@ pub struct Lease {
     ttl: Duration,
     instance: Instance,
     revision: Revision,
+    proof: Option<Arc<str>>,
 }
 
 impl Lease {
-    /// A lease as granted. For authors of stores: `revision` is the one at which the record was
+    /// Returns a lease as granted. For authors of stores: `revision` is the one at which the record was
     /// last written, by which the store later knows that it still stands as acknowledged.
     pub fn new(id: LeaseId, ttl: Duration, instance: Instance, revision: Revision) -> Self {
-        Self { id, ttl, instance, revision }
+        Self { id, ttl, instance, revision, proof: None }
     }
 
-    /// The id it was claimed under.
+    /// Adds what tells the record from another one that has its revision after a rollback. For authors of
+    /// stores.
+    #[must_use]
+    pub fn with_proof(mut self, proof: impl fmt::Display) -> Self {
+        self.proof = Some(proof.to_string().into());
+        self
+    }
+
+    /// Returns the id that it was claimed under.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// The ttl granted: never shorter than the one asked for.
+    /// Returns the granted ttl: never shorter than the one that was asked for.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// The instance it keeps registered, as last acknowledged.
+    /// Returns the instance that it keeps registered, as last acknowledged.
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
 
-    /// The revision at which the instance was last written.
+    /// Returns the revision at which the instance was last written.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Returns what the store [added](Self::with_proof).
+    pub fn proof(&self) -> Option<&str> {
+        self.proof.as_deref()
     }
 }
 
@@ -182,13 +137,5 @@ mod tests {
         assert_eq!(LeaseId::new(i64::MAX).unwrap().to_string(), "9223372036854775807");
         assert!(serde_json::from_str::<LeaseId>("0").is_err());
         assert_ne!(LeaseId::random(), LeaseId::random());
-    }
-
-    #[test]
-    fn a_ttl_is_bounded() {
-        for bad in [Duration::ZERO, Duration::from_millis(99), MAX_TTL + Duration::from_millis(1)] {
-            assert_eq!(Claim::new(bad).unwrap_err().kind(), ErrorKind::Invalid);
-        }
-        assert!(Claim::new(MIN_TTL).is_ok() && Claim::new(MAX_TTL).is_ok());
     }
 }

@@ -10,50 +10,63 @@
 //!
 //! ```
 //! use futures_util::StreamExt;
-//! use registry_core::{Change, Claim, Instance, Registry, ServiceName};
+//! use registry_core::{CallOptions, Change, Claim, Instance, Registry, ServiceName};
 //! use registry_mem::MemRegistry;
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> registry_core::Result<()> {
-//! let registry = MemRegistry::new();
+//! let (registry, options) = (MemRegistry::new(), CallOptions::default());
 //! let service: ServiceName = "user.rpc".parse()?;
-//! let before = registry.load(&service).await?;
+//! let before = registry.load(&service, &options).await?;
 //!
 //! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! let lease = registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
-//! registry.keep_alive(&lease).await?;
+//! let lease = registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
+//! registry.keep_alive(&lease, &options).await?;
 //!
-//! let mut watch = registry.watch(&service, before.cursor()).await?;
+//! let mut watch = registry.watch(&service, before.cursor(), &options).await?;
 //! let batch = watch.next().await.expect("a watch goes on")?;
-//! assert_eq!(batch.changes, [Change::Put(instance)]);
+//! let [Change::Put(record)] = &batch.changes[..] else { panic!("one put") };
+//! assert_eq!(record.instance(), &instance);
 //! # Ok(())
 //! # }
 //! ```
 
 mod batch;
+mod call;
+mod change;
+mod claim;
+mod connector;
 mod cursor;
 pub mod diagnosis;
+pub mod encoding;
 mod error;
 mod instance;
-mod instances;
 mod lease;
+mod lineage;
 mod metadata;
 mod name;
-pub mod record;
+mod record;
+mod records;
 mod registry;
 mod snapshot;
 mod target;
 mod tls;
 mod watch;
 
-pub use self::batch::{Batch, Change};
+pub use self::batch::Batch;
+pub use self::call::{CallOptions, Consistency, Presence};
+pub use self::change::{Change, DeleteReason, Deleted};
+pub use self::claim::{Claim, DEFAULT_TTL, Holder, MAX_TTL, MIN_TTL, Takeover, silence_timeout};
+pub use self::connector::{ConnectOptions, Connected, Connector, Diagnose};
 pub use self::cursor::{Cursor, Origin, Revision};
 pub use self::error::{BoxError, Error, ErrorKind, Result};
-pub use self::instance::{DEFAULT_WEIGHT, Instance, InstanceStatus, MAX_METADATA_LEN};
-pub use self::instances::Instances;
-pub use self::lease::{Claim, Lease, LeaseId, MAX_TTL, MIN_TTL};
+pub use self::instance::{DEFAULT_WEIGHT, Instance, InstanceStatus, MAX_METADATA_LEN, Port};
+pub use self::lease::{Lease, LeaseId};
+pub use self::lineage::Lineage;
 pub use self::name::{Address, InstanceId, MAX_NAME_LEN, ServiceName};
+pub use self::record::Record;
+pub use self::records::Records;
 pub use self::registry::Registry;
 pub use self::snapshot::Snapshot;
 pub use self::target::{Host, Secret, Target};

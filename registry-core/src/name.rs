@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The longest service name or instance id, in bytes.
@@ -37,6 +37,30 @@ macro_rules! text {
             /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = Error;
+
+            fn try_from(text: &str) -> Result<Self> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&$name> for $name {
+            type Error = Error;
+
+            fn try_from(name: &$name) -> Result<Self> {
+                Ok(name.clone())
             }
         }
 
@@ -133,6 +157,18 @@ text! {
 }
 
 impl Address {
+    /// Reads a stored address: any `host:port` that can be told apart, so that a stricter
+    /// [`new`](Self::new) of a later release turns no stored record into a deletion.
+    pub fn read(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|port| digits && *port != 0);
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let unspecified = address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let legible = (1..=253).contains(&address.len()) && !host.chars().any(char::is_control);
+        (port.is_some() && legible && !unspecified).then(|| Self(text.into()))
+    }
+
     /// The host, without brackets.
     pub fn host(&self) -> &str {
         let host = self.0.rsplit_once(':').map_or(&*self.0, |(host, _)| host);
@@ -257,6 +293,29 @@ mod tests {
         }
         let address = Address::new("[fe80::1]:81").unwrap();
         assert_eq!((address.host(), address.port()), ("fe80::1", 81));
+    }
+
+    #[test]
+    fn a_stored_address_is_read_if_it_has_a_host_and_a_port() {
+        for good in ["10.0.0.1:80", "[::1]:65535", "a b:1", "999.1.1.1:80", "::1:80"] {
+            let address = Address::read(good).unwrap();
+            assert_eq!(address.to_string(), good);
+            assert!(address.port() > 0 && !address.host().is_empty());
+        }
+        for bad in [
+            "",
+            "host",
+            ":80",
+            "[]:80",
+            "host:",
+            "host:0",
+            "host:+1",
+            "0.0.0.0:80",
+            "[::]:1",
+            "a\n:1",
+        ] {
+            assert_eq!(Address::read(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,182 +1,142 @@
-//! How an instance is stored: a versioned JSON record, its name and id being in the key.
-//!
-//! ```text
-//! {"v":1,"address":"10.0.0.1:8080","weight":100,"status":"up","metadata":{"zone":"eu-1"}}
-//! ```
-//!
-//! Fields are written in this order, without spaces. A reader ignores fields it does not know, takes
-//! a missing or `null` weight, status or metadata as the default, and refuses a `v` it does not know.
+//! A record: an instance as a store holds it.
 
-use crate::instance::{DEFAULT_WEIGHT, MAX_METADATA_LEN};
-use crate::metadata::Metadata;
-use crate::{Address, Instance, InstanceId, InstanceStatus, ServiceName};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use crate::{Instance, InstanceId, LeaseId, Revision};
+use std::fmt;
+use std::time::Duration;
 
-/// The format written, and the newest one read.
-pub const VERSION: u32 = 1;
-
-/// The largest record that is read, in bytes. None that is written is larger.
-pub const MAX_RECORD_LEN: usize = 64 * 1024;
-
-/// Why a record cannot be decoded.
+/// An instance as a store holds it, with the lease that keeps it registered.
 ///
-/// A store skips such a record, counts it and reports it; it ends no load and no watch.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// It is larger than [`MAX_RECORD_LEN`].
-    #[error("record has {0} bytes, more than 65536")]
-    TooLarge(usize),
-    /// It is not a JSON object of the known form.
-    #[error("record is not of the known form")]
-    Malformed(#[from] serde_json::Error),
-    /// It was written by a later version of this library.
-    #[error("record has version {0}, newer than 1")]
-    Version(u32),
-    /// A field holds what it may not.
-    #[error("record has an invalid field")]
-    Field(#[from] crate::Error),
-}
-
-#[derive(Serialize)]
-struct EncodedRecord<'a> {
-    v: u32,
-    address: &'a Address,
-    weight: u32,
-    status: InstanceStatus,
-    metadata: &'a BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct DecodedRecord {
-    v: u32,
-    address: Address,
-    weight: Option<u32>,
-    status: Option<InstanceStatus>,
-    metadata: Option<Metadata>,
-}
-
-/// The record of `instance`, at most [`MAX_RECORD_LEN`] bytes.
-pub fn encode(instance: &Instance) -> Vec<u8> {
-    const { assert!(MAX_METADATA_LEN + 512 < MAX_RECORD_LEN, "the other fields take up to 512 bytes") };
-    let encoded = EncodedRecord {
-        v: VERSION,
-        address: instance.address(),
-        weight: instance.weight(),
-        status: instance.status(),
-        metadata: instance.metadata(),
-    };
-    serde_json::to_vec(&encoded)
-        .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"))
-}
-
-/// The instance that `service` and `id` name and `record` describes.
+/// `lease`, `ttl` and `revision` are `None` where a store or a layout does not have them: a key that was
+/// written by hand has no lease, and the value that go-zero stores has no ttl.
 ///
-/// # Errors
+/// ```
+/// use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
+/// use registry_mem::MemRegistry;
+/// use std::time::Duration;
 ///
-/// [`RecordError`] if `record` was not written by [`encode`] or an equivalent.
-pub fn decode(
-    service: &ServiceName,
-    id: &InstanceId,
-    record: &[u8],
-) -> Result<Instance, RecordError> {
-    if record.len() > MAX_RECORD_LEN {
-        return Err(RecordError::TooLarge(record.len()));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> registry_core::Result<()> {
+/// let (registry, options) = (MemRegistry::new(), CallOptions::default());
+/// let service: ServiceName = "user.rpc".parse()?;
+/// let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+/// let claim = Claim::new(Duration::from_secs(10))?;
+/// registry.register(&instance, &claim, &options).await?;
+///
+/// let snapshot = registry.load(&service, &options).await?;
+/// let record = &snapshot.records()[0];
+/// assert_eq!(record.instance(), &instance);
+/// assert_eq!(record.lease(), Some(claim.lease()));
+/// assert_eq!(record.ttl(), Some(Duration::from_secs(10)));
+/// # Ok(())
+/// # }
+/// ```
+// A list of records is copied at each change of a shared snapshot, so a record is 32 bytes: 0 stands for
+// none where 0 is no value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    instance: Instance,
+    lease: Option<LeaseId>,
+    revision: u64,
+    ttl_ms: u32,
+}
+
+impl Record {
+    /// Returns a record of `instance` without lease, ttl and revision.
+    pub fn new(instance: Instance) -> Self {
+        Self { instance, lease: None, revision: 0, ttl_ms: 0 }
     }
-    let decoded: DecodedRecord = match serde_json::from_slice(record) {
-        Ok(decoded) => decoded,
-        Err(error) => return Err(newer_version(record).unwrap_or(RecordError::Malformed(error))),
-    };
-    if decoded.v != VERSION {
-        return Err(RecordError::Version(decoded.v));
+
+    /// Sets the lease under which the record is stored.
+    #[must_use]
+    pub fn with_lease(mut self, lease: LeaseId) -> Self {
+        self.lease = Some(lease);
+        self
     }
-    let instance = Instance::new(service.clone(), id.clone(), decoded.address)
-        .with_weight(decoded.weight.unwrap_or(DEFAULT_WEIGHT))
-        .with_status(decoded.status.unwrap_or_default());
-    match decoded.metadata {
-        Some(metadata) => Ok(instance.with_encoded(metadata)?),
-        None => Ok(instance),
+
+    /// Sets the granted ttl. It is kept in whole milliseconds, up to 49 days.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// Sets the revision at which the record was last written.
+    #[must_use]
+    pub fn with_revision(mut self, revision: Revision) -> Self {
+        self.revision = revision.get();
+        self
+    }
+
+    /// Returns the instance.
+    #[inline]
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Returns the instance without the rest.
+    #[must_use]
+    pub fn into_instance(self) -> Instance {
+        self.instance
+    }
+
+    /// Returns the id of the instance.
+    #[inline]
+    pub fn id(&self) -> &InstanceId {
+        self.instance.id()
+    }
+
+    /// Returns the lease under which the record is stored.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.lease
+    }
+
+    /// Returns the ttl that the store granted: how long the record outlives its last renewal.
+    pub fn ttl(&self) -> Option<Duration> {
+        (self.ttl_ms > 0).then(|| Duration::from_millis(self.ttl_ms.into()))
+    }
+
+    /// Returns the revision at which the record was last written. A renewal writes nothing.
+    pub fn revision(&self) -> Option<Revision> {
+        (self.revision > 0).then(|| Revision::new(self.revision))
     }
 }
 
-/// A newer record may have changed any other field, so its version is the better explanation.
-fn newer_version(record: &[u8]) -> Option<RecordError> {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u32,
+impl From<Instance> for Record {
+    fn from(instance: Instance) -> Self {
+        Self::new(instance)
     }
-    let version: Version = serde_json::from_slice(record).ok()?;
-    (version.v > VERSION).then_some(RecordError::Version(version.v))
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { instance, lease, .. } = self;
+        f.debug_struct("Record")
+            .field("instance", instance)
+            .field("lease", lease)
+            .field("ttl", &self.ttl())
+            .field("revision", &self.revision())
+            .finish()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn read(record: &str) -> Result<Instance, RecordError> {
-        decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), record.as_bytes())
-    }
-
-    fn golden() -> Instance {
-        let address = "10.0.0.1:8080".parse().unwrap();
-        Instance::new("user.rpc".parse().unwrap(), "1".parse().unwrap(), address)
-    }
 
     #[test]
-    fn golden_vectors_encode_byte_for_byte_and_decode() {
-        let plain = r#"{"v":1,"address":"10.0.0.1:8080","weight":100,"status":"up","metadata":{}}"#;
-        let full = r#"{"v":1,"address":"[::1]:1","weight":0,"status":"draining","metadata":{"a<":"\"b\"","zone":"eu-1"}}"#;
-        let instance = golden()
-            .with_address("[::1]:1".parse().unwrap())
-            .with_weight(0)
-            .with_status(InstanceStatus::Draining)
-            .with_metadata([("zone", "eu-1"), ("a<", "\"b\"")])
-            .unwrap();
-        for (instance, record) in [(golden(), plain), (instance, full)] {
-            assert_eq!(String::from_utf8(encode(&instance)).unwrap(), record);
-            assert_eq!(read(record).unwrap(), instance);
-        }
-    }
-
-    #[test]
-    fn unknown_missing_and_null_fields_are_tolerated() {
-        assert_eq!(read(r#"{"v":1,"address":"10.0.0.1:8080"}"#).unwrap(), golden());
-        let null = r#"{"zone":[1],"address":"10.0.0.1:8080","metadata":null,"weight":null,"status":null,"v":1}"#;
-        assert_eq!(read(null).unwrap(), golden());
-    }
-
-    #[test]
-    fn bytes_that_are_no_record_are_refused() {
-        let huge = format!(r#"{{"v":1,"address":"a:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
-        assert!(matches!(read(&huge), Err(RecordError::TooLarge(_))));
-        assert!(matches!(read(r#"{"v":2,"addresses":["a:1"]}"#), Err(RecordError::Version(2))));
-        assert!(matches!(read(r#"{"v":0,"address":"a:1"}"#), Err(RecordError::Version(0))));
-        let malformed =
-            ["", "{", "10.0.0.1:8080", "[]", "null", r#"{"v":1}"#, r#"{"v":1,"address":"x"}"#];
-        for malformed in malformed {
-            assert!(matches!(read(malformed), Err(RecordError::Malformed(_))), "{malformed}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_instance_round_trips(
-            weight: u32,
-            drains: bool,
-            metadata in proptest::collection::btree_map(".*", ".*", 0..5),
-        ) {
-            let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
-            let instance = golden().with_weight(weight).with_status(status).with_metadata(metadata).unwrap();
-            let record = encode(&instance);
-            prop_assert!(record.len() <= MAX_RECORD_LEN);
-            prop_assert_eq!(decode(instance.service(), instance.id(), &record).unwrap(), instance);
-        }
-
-        #[test]
-        fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
-            let _ = decode(&"a".parse().unwrap(), &"1".parse().unwrap(), &bytes);
-        }
+    fn a_record_is_small_and_tells_what_is_missing() {
+        let instance =
+            Instance::new("a".parse().unwrap(), "1".parse().unwrap(), "h:1".parse().unwrap());
+        let bare = Record::new(instance);
+        assert_eq!((bare.lease(), bare.ttl(), bare.revision()), (None, None, None));
+        let lease = LeaseId::new(7).unwrap();
+        let full = bare
+            .with_lease(lease)
+            .with_ttl(Duration::from_millis(1500))
+            .with_revision(Revision::new(3));
+        assert_eq!(full.lease(), Some(lease));
+        assert_eq!(full.ttl(), Some(Duration::from_millis(1500)));
+        assert_eq!(full.revision(), Some(Revision::new(3)));
+        assert!(size_of::<Record>() <= 32, "{} bytes", size_of::<Record>());
     }
 }

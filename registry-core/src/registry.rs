@@ -1,6 +1,9 @@
 //! The contract every store keeps.
 
-use crate::{Claim, Cursor, Instance, Lease, Result, ServiceName, Snapshot, Watch};
+use crate::{
+    CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Result, ServiceName, Snapshot,
+    Watch,
+};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,7 +35,10 @@ use std::time::Duration;
 /// From any cursor that a snapshot or a batch gave, [`watch`](Self::watch) gives exactly the rest, or
 /// says `Compacted` or `Diverged`, at once or as its first item. It never skips. A watch that has read
 /// all there is survives a compaction. `Compacted` is said only where history was dropped, `Diverged`
-/// only where it was rolled back, wiped or replaced; a cursor of another store or service is `Invalid`.
+/// only where it was rolled back, wiped or replaced. A cursor of another service, or of a store of another
+/// kind, is `Invalid`. So is one of another store of the same kind, if the store can tell: memory and etcd
+/// can, and Redis cannot tell it from data that was replaced, so it says `Diverged`. A store states how
+/// much history it keeps at least.
 ///
 /// ## Visibility
 ///
@@ -46,17 +52,33 @@ use std::time::Duration;
 /// lies. The grace is none for memory, 1 s for etcd (and 1 s more for every 1,000 leases that die at
 /// once), and for Redis 100 ms and a round trip.
 ///
+/// ## Reason
+///
+/// A deletion that a watch reports has the reason [`Withdrawn`](crate::DeleteReason::Withdrawn) only if the
+/// owner deregistered, and [`Expired`](crate::DeleteReason::Expired) only if the lease ran out. A store that
+/// does not know gives none: etcd knows a withdrawal, and does not tell an expiry from a revoked lease. A
+/// record of an unknown lease, and one that was deleted or overwritten by others, has no reason.
+///
 /// ## Takeover
 ///
-/// One lease holds an id at a time. To another lease that claims it, `register` says `Superseded`
-/// unless the claim takes over; then the last claim wins. The superseded lease gets `LeaseLost` from
-/// `keep_alive` at the latest at its next presence check, and its renewal, deregistration or expiry
-/// changes nothing of its successor.
+/// One lease holds an id at a time. To another lease that claims it, `register` says `Superseded` and names
+/// the [`Holder`](crate::Holder), unless the claim [names that holder](crate::Takeover::From) itself: the
+/// store compares and writes in one step. A claim that names another holder changes nothing. A record that
+/// cannot be decoded, or that has no lease, holds its id all the same, and can be named. The superseded
+/// lease gets `LeaseLost` from `keep_alive` at the latest at its next presence check, and its renewal,
+/// deregistration or expiry changes nothing of its successor.
 ///
 /// ## Lost write
 ///
 /// `keep_alive` says `LeaseLost` when what is stored is not the record last acknowledged to this
-/// lease: in the same call on memory and Redis; on etcd at the presence check, made once per ttl.
+/// lease: in the same call on memory and Redis; on etcd at the presence check, made once per ttl. A record
+/// that has the same revision as the acknowledged one, after a rollback, is another record. A call with
+/// [`Presence::Proven`](crate::Presence::Proven) may leave the check out.
+///
+/// ## Own record
+///
+/// A store that offers [`watch_record`](Self::watch_record) reports every change that others make to the
+/// record of a lease after its revision, or says that it cannot.
 ///
 /// ## Isolation
 ///
@@ -66,7 +88,9 @@ use std::time::Duration;
 /// ## Poison
 ///
 /// A record that cannot be decoded is skipped, counted in [`Snapshot::undecodable`] and reported as a
-/// warning. It ends no load and no watch. Over a record that could be decoded it is a deletion.
+/// warning. It ends no load and no watch. Over a record that could be decoded it is a deletion. Only a
+/// missing or unreadable address makes a record undecodable: a status or a weight that a reader does not
+/// understand makes the instance unavailable.
 ///
 /// ## Repeat
 ///
@@ -82,10 +106,16 @@ use std::time::Duration;
 /// A watch that nobody reads ends with `Unavailable` after [`WATCH_CAPACITY`](crate::WATCH_CAPACITY)
 /// batches. It never blocks another.
 ///
+/// ## Silence
+///
+/// A watch whose source stops answering ends with `Unavailable` within the store's silence timeout, also
+/// while its connection stays open and other sources of the store answer.
+///
 /// # Errors
 ///
-/// Every method may fail `Unavailable` (no answer within the store's deadline: the outcome is
-/// unknown), `Denied`, or `Internal`. What else it may say stands with it.
+/// Every method may fail `Unavailable` (no answer within the store's deadline or the caller's
+/// [timeout](CallOptions::timeout): the outcome is unknown), `Denied`, or `Internal`. What else it may say
+/// stands with it.
 ///
 /// # Implementing
 ///
@@ -102,8 +132,9 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// | --- | --- |
     /// | vacant | it is put |
     /// | held by this lease, with this record | nothing changes but the ttl, which starts anew |
-    /// | held by this lease, with another record | it is updated in place |
-    /// | held by another lease | the claim takes over, or gets `Superseded` |
+    /// | held by this lease, with another record | it is updated in place, and the ttl starts anew |
+    /// | held by the holder that the claim takes over from | it is replaced |
+    /// | held by another one | `Superseded`, which names the holder |
     ///
     /// So a lost reply is repeated with the same claim, and does no harm. The lease returned replaces
     /// the one that an earlier call returned: the older value then counts as lost.
@@ -111,22 +142,28 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// `Superseded` as above. `Invalid` if the lease id is in use with another ttl or for another
-    /// instance of the service. (Across services that is undefined: no lease id is ever used twice.)
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease>;
+    /// instance of the service. A store may hold a lease that was displaced in use until its ttl has passed.
+    /// (Across services that is undefined: no lease id is ever used twice.)
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease>;
 
-    /// Renews `lease` for its whole ttl, in one round trip.
+    /// Renews `lease` for its whole ttl, in one round trip. Returns the ttl that the store granted.
     ///
     /// # Errors
     ///
     /// `LeaseLost` if it expired, was withdrawn or taken over, or if what is stored is not what was
     /// last acknowledged: register again.
-    async fn keep_alive(&self, lease: &Lease) -> Result<()>;
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration>;
 
     /// Withdraws what is registered under the id of `lease`. If that is nothing, it is `Ok`.
-    async fn deregister(&self, lease: &Lease) -> Result<()>;
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()>;
 
-    /// Reads all instances of `service` as of one cursor. None at all is an empty snapshot.
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot>;
+    /// Reads all records of `service` as of one cursor. None at all is an empty snapshot.
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot>;
 
     /// Streams every change to `service` after the cursor of a snapshot, a batch or an earlier watch.
     ///
@@ -135,10 +172,38 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Here or as the last item of the stream: `Compacted` or `Diverged`: load again; `Invalid` if
     /// `after` is a cursor of another store or service; `Unavailable` if the stream was cut or lagged:
     /// watch again after [`Watch::cursor`].
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch>;
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch>;
 
-    /// The names with at least one live instance. It costs more the more there are.
-    async fn services(&self) -> Result<BTreeSet<ServiceName>>;
+    /// Streams the changes that others make to the record of `lease` after its revision: its owner's watch.
+    ///
+    /// A batch with a change means that the record is no longer the last acknowledged one: it was deleted,
+    /// expired, overwritten or taken over. Other batches are progress.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the store does not offer it. Here or as the last item of the stream: `LeaseLost` if the
+    /// record is known to be another one by now; `Compacted` or `Diverged` if the store cannot tell what
+    /// happened to it since: renew to find out; `Unavailable` if the stream was cut.
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        let _ = (lease, options);
+        Err(unsupported("watch_record"))
+    }
+
+    /// Returns the names that have at least one record. One that cannot be decoded counts, since no record is
+    /// read for it. It costs more the more names there are.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the store does not offer it.
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        let _ = options;
+        Err(unsupported("services"))
+    }
 
     /// Returns the ttl for registrations and views whose options state none: [`Target::ttl`](crate::Target::ttl)
     /// of the URL that this registry was connected by. A decorator forwards it.
@@ -150,31 +215,50 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<R: Registry + ?Sized> Registry for Arc<R> {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        (**self).register(instance, claim).await
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        (**self).register(instance, claim, options).await
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        (**self).keep_alive(lease).await
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        (**self).keep_alive(lease, options).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
-        (**self).deregister(lease).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        (**self).deregister(lease, options).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        (**self).load(service).await
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        (**self).load(service, options).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        (**self).watch(service, after).await
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        (**self).watch(service, after, options).await
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        (**self).services().await
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        (**self).watch_record(lease, options).await
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        (**self).services(options).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {
         (**self).default_ttl()
     }
+}
+
+fn unsupported(operation: &str) -> Error {
+    let message = format!("the store does not offer this operation, operation=`{operation}`");
+    Error::new(ErrorKind::Unsupported, message)
 }

@@ -1,75 +1,123 @@
 //! Snapshots: a service as of one cursor.
 
-use crate::{Batch, Cursor, Instance, Instances};
+use crate::{Batch, Cursor, Error, ErrorKind, Instance, Lineage, Record, Records, Result};
 
-/// The instances of a service, all as of one cursor. A clone shares them.
+/// The records of a service, all as of one cursor. A clone shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     cursor: Cursor,
-    instances: Instances,
+    records: Records,
     undecodable: usize,
+    lineage: Lineage,
 }
 
 impl Snapshot {
-    /// The `instances` as of `cursor`.
-    pub fn new(cursor: Cursor, instances: impl IntoIterator<Item = Instance>) -> Self {
-        Self { cursor, instances: instances.into_iter().collect(), undecodable: 0 }
+    /// Returns the `records` as of `cursor`.
+    pub fn new(cursor: Cursor, records: impl IntoIterator<Item = Record>) -> Self {
+        let records = records.into_iter().collect();
+        Self { cursor, records, undecodable: 0, lineage: Lineage::default() }
     }
 
-    /// States how many records of the service were skipped because they cannot be decoded.
+    /// Sets how many records of the service were skipped because they cannot be decoded.
     #[must_use]
     pub fn with_undecodable(mut self, count: usize) -> Self {
         self.undecodable = count;
         self
     }
 
-    /// What to [watch](crate::Registry::watch) after, to miss nothing.
+    /// Sets the lineage of the store that answered.
+    #[must_use]
+    pub fn with_lineage(mut self, lineage: Lineage) -> Self {
+        self.lineage = lineage;
+        self
+    }
+
+    /// Returns the cursor to [watch](crate::Registry::watch) after, to miss nothing.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
 
-    /// The instances, in order of id.
-    pub fn instances(&self) -> &Instances {
-        &self.instances
+    /// Returns the records, in order of id.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
-    /// How many records of the service were skipped at the load because they cannot be decoded.
+    /// Returns the instances, in order of id.
+    pub fn instances(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &Instance> + DoubleEndedIterator + Clone {
+        self.records.instances()
+    }
+
+    /// Returns how many records of the service were skipped at the load because they cannot be decoded.
     pub fn undecodable(&self) -> usize {
         self.undecodable
     }
 
-    /// Moves on to the batch's revision. A batch it already covers changes nothing.
-    pub fn apply(&mut self, batch: Batch) {
-        if batch.revision() <= self.cursor.revision() {
-            return;
+    /// Returns the lineage of the store at the load.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// Moves on to the batch's revision. A batch that it already covers changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the batch is of another store or service. Nothing is changed then.
+    pub fn apply(&mut self, batch: &Batch) -> Result<()> {
+        if !batch.cursor.has_origin_of(&self.cursor) {
+            let message = format!(
+                "a batch of another store or service, snapshot=`{}`, batch=`{}`",
+                self.cursor, batch.cursor
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
         }
-        self.cursor = batch.cursor;
-        self.instances.apply(batch.changes.into_iter());
+        if batch.revision() > self.cursor.revision() {
+            self.cursor = batch.cursor.clone();
+            self.records.apply(&batch.changes);
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Origin, Revision};
+    use crate::{Change, Deleted, Origin, Revision};
+
+    fn at(service: &str, revision: u64) -> Cursor {
+        Origin::new("mem", "", &service.parse().unwrap()).cursor(Revision::new(revision), 0)
+    }
+
+    fn record() -> Record {
+        let service = "a".parse().unwrap();
+        Record::new(Instance::new(service, "1".parse().unwrap(), "h:1".parse().unwrap()))
+    }
 
     #[test]
     fn applying_a_batch_twice_is_applying_it_once() {
-        let service = "a".parse().unwrap();
-        let origin = Origin::new("mem", "", &service);
-        let at = |revision| origin.cursor(Revision::new(revision), 0);
-        let one = Instance::new(service.clone(), "1".parse().unwrap(), "h:1".parse().unwrap());
-        let put = Batch::new(at(2), vec![Change::Put(one.clone())]);
-        let delete = Batch::new(at(3), vec![Change::Delete(one.id().clone())]);
+        let put = Batch::new(at("a", 2), vec![Change::Put(record())]);
+        let delete = Change::Delete(Deleted::new(record().id().clone()));
 
-        let mut snapshot = Snapshot::new(at(1), []);
-        snapshot.apply(put.clone());
-        assert_eq!(snapshot.instances()[..], [one]);
-        snapshot.apply(delete);
-        snapshot.apply(put);
-        assert!(snapshot.instances().is_empty(), "an old batch resurrects nothing");
-        assert_eq!(snapshot.cursor(), &at(3));
-        snapshot.apply(Batch::progress(at(9)));
-        assert_eq!(snapshot.cursor(), &at(9));
+        let mut snapshot = Snapshot::new(at("a", 1), []);
+        snapshot.apply(&put).unwrap();
+        assert_eq!(snapshot.records()[..], [record()]);
+        snapshot.apply(&Batch::new(at("a", 3), vec![delete])).unwrap();
+        snapshot.apply(&put).unwrap();
+        assert!(snapshot.records().is_empty(), "an old batch resurrects nothing");
+        assert_eq!(snapshot.cursor(), &at("a", 3));
+        snapshot.apply(&Batch::progress(at("a", 9))).unwrap();
+        assert_eq!(snapshot.cursor(), &at("a", 9));
+    }
+
+    #[test]
+    fn a_batch_of_another_service_is_refused_and_changes_nothing() {
+        let mut snapshot = Snapshot::new(at("a", 1), [record()]);
+        let before = snapshot.clone();
+        let delete = Change::Delete(Deleted::new(record().id().clone()));
+        for foreign in [Batch::new(at("b", 2), vec![delete]), Batch::progress(at("b", 9))] {
+            assert_eq!(snapshot.apply(&foreign).unwrap_err().kind(), ErrorKind::Invalid);
+            assert_eq!(snapshot, before);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The stream of a watch, and the bounded channel that stores feed it by.
 
-use crate::{Batch, Cursor, Error, ErrorKind, Result};
+use crate::{Batch, Cursor, Error, ErrorKind, Lineage, Result};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,15 +22,26 @@ pub const WATCH_CAPACITY: usize = 1024;
 /// [`cursor`](Self::cursor) says where to resume. To drop it is to end it.
 pub struct Watch {
     cursor: Cursor,
-    batches: Option<BoxStream<'static, Result<Batch>>>,
+    lineage: Lineage,
+    batches: Option<BoxStream<'static, Result<Arc<Batch>>>>,
     /// Dropped when the watch ends.
     guard: Option<Box<dyn Any + Send>>,
 }
 
 impl Watch {
     /// Wraps what a store has to say after `after`, and holds the store to the order law.
-    pub fn new(after: Cursor, batches: impl Stream<Item = Result<Batch>> + Send + 'static) -> Self {
-        Self { cursor: after, batches: Some(batches.boxed()), guard: None }
+    pub fn new(
+        after: Cursor,
+        batches: impl Stream<Item = Result<Arc<Batch>>> + Send + 'static,
+    ) -> Self {
+        let lineage = Lineage::default();
+        Self { cursor: after, lineage, batches: Some(batches.boxed()), guard: None }
+    }
+
+    /// Sets the lineage of the store that the watch was opened on.
+    #[must_use]
+    pub fn with_lineage(self, lineage: Lineage) -> Self {
+        Self { lineage, ..self }
     }
 
     /// Keeps `guard` until the watch has ended or is dropped, so that a store learns of it.
@@ -40,7 +52,7 @@ impl Watch {
 
     /// A watch that first gives the `backlog`, then what is published. It holds at most
     /// [`WATCH_CAPACITY`] batches that nobody reads, the backlog apart.
-    pub fn channel(after: Cursor, backlog: Vec<Batch>) -> (Publisher, Self) {
+    pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
         let (batches, receiver) = mpsc::channel(WATCH_CAPACITY);
         let (failure, failed) = oneshot::channel();
         let live = stream::unfold((receiver, failed), |(mut receiver, mut failed)| async move {
@@ -58,16 +70,24 @@ impl Watch {
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
+
+    /// Returns the lineage of the store when the watch was opened.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
 }
 
 impl Stream for Watch {
-    type Item = Result<Batch>;
+    type Item = Result<Arc<Batch>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             let Some(batches) = &mut self.batches else { return Poll::Ready(None) };
             let item = ready!(batches.poll_next_unpin(cx)).unwrap_or_else(|| Err(ended()));
             let item = match item {
+                Ok(batch) if !batch.cursor.has_origin_of(&self.cursor) => {
+                    Err(out_of_order(&self.cursor, &batch))
+                }
                 Ok(batch) if batch.revision() > self.cursor.revision() => Ok(batch),
                 Ok(batch) if batch.is_progress() => continue, // it says nothing new
                 Ok(batch) => Err(out_of_order(&self.cursor, &batch)),
@@ -92,7 +112,7 @@ impl fmt::Debug for Watch {
 /// The store's end of a [`Watch::channel`]. To drop it ends the watch with `Unavailable`.
 #[derive(Debug)]
 pub struct Publisher {
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<Arc<Batch>>,
     failure: Option<oneshot::Sender<Error>>,
 }
 
@@ -103,8 +123,8 @@ impl Publisher {
     /// Progress that finds the watch full is dropped, since the batches held say where the reader
     /// stands; it never makes a watch lag.
     #[must_use]
-    pub fn publish(&mut self, batch: Batch) -> bool {
-        match self.batches.try_send(batch) {
+    pub fn publish(&mut self, batch: impl Into<Arc<Batch>>) -> bool {
+        match self.batches.try_send(batch.into()) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(batch)) if batch.is_progress() => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -158,30 +178,42 @@ fn out_of_order(last: &Cursor, next: &Batch) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Origin, Revision};
+    use crate::{Change, Deleted, Origin, Revision};
     use futures_util::FutureExt;
 
     fn at(revision: u64) -> Cursor {
         Origin::new("mem", "", &"a".parse().unwrap()).cursor(Revision::new(revision), 0)
     }
 
-    fn batch(revision: u64) -> Batch {
-        Batch::new(at(revision), vec![Change::Delete("1".parse().unwrap())])
+    fn batch(revision: u64) -> Arc<Batch> {
+        let deleted = Change::Delete(Deleted::new("1".parse().unwrap()));
+        Arc::new(Batch::new(at(revision), vec![deleted]))
     }
 
-    fn next(watch: &mut Watch) -> Option<Result<Batch>> {
+    fn progress(revision: u64) -> Arc<Batch> {
+        Arc::new(Batch::progress(at(revision)))
+    }
+
+    fn next(watch: &mut Watch) -> Option<Result<Arc<Batch>>> {
         watch.next().now_or_never().expect("the watch has something to say")
     }
 
     #[test]
     fn a_batch_out_of_order_is_an_error_and_old_progress_is_skipped() {
-        let items = [batch(2), Batch::progress(at(2)), Batch::progress(at(3)), batch(3)].map(Ok);
+        let items = [batch(2), progress(2), progress(3), batch(3)].map(Ok);
         let mut watch = Watch::new(at(1), stream::iter(items));
         assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2));
-        assert_eq!(next(&mut watch).unwrap().unwrap(), Batch::progress(at(3)));
+        assert_eq!(next(&mut watch).unwrap().unwrap(), progress(3));
         assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Internal);
         assert!(next(&mut watch).is_none());
         assert_eq!(watch.cursor(), &at(3));
+    }
+
+    #[test]
+    fn a_batch_of_another_service_is_an_error() {
+        let other = Origin::new("mem", "", &"b".parse().unwrap()).cursor(Revision::new(2), 0);
+        let mut watch = Watch::new(at(1), stream::iter([Ok(Arc::new(Batch::progress(other)))]));
+        assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Internal);
     }
 
     #[test]
@@ -220,16 +252,16 @@ mod tests {
 
     #[test]
     fn a_guard_is_dropped_when_the_watch_ends() {
-        let held = std::sync::Arc::new(());
+        let held = Arc::new(());
         let (publisher, watch) = Watch::channel(at(0), Vec::new());
         let mut watch = watch.with_guard(held.clone());
-        assert_eq!(std::sync::Arc::strong_count(&held), 2);
+        assert_eq!(Arc::strong_count(&held), 2);
         drop(publisher);
         assert!(next(&mut watch).unwrap().is_err());
-        assert_eq!(std::sync::Arc::strong_count(&held), 1, "it has ended");
+        assert_eq!(Arc::strong_count(&held), 1, "it has ended");
         let watch = Watch::new(at(0), stream::empty()).with_guard(held.clone());
         drop(watch);
-        assert_eq!(std::sync::Arc::strong_count(&held), 1, "it was dropped");
+        assert_eq!(Arc::strong_count(&held), 1, "it was dropped");
     }
 
     #[test]

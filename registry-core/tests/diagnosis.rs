@@ -1,7 +1,7 @@
 //! What the checks of any store find.
 
-use registry_core::Registry;
 use registry_core::diagnosis::{Level, check, self_test};
+use registry_core::{CallOptions, Registry};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use std::future::pending;
 
@@ -11,7 +11,7 @@ async fn a_rehearsal_leaves_nothing_behind() {
     let levels: Vec<_> =
         self_test(&registry).await.iter().map(|found| (found.check, found.level)).collect();
     assert_eq!(levels, [("answer", Level::Ok), ("register", Level::Ok)]);
-    assert!(registry.services().await.unwrap().is_empty());
+    assert!(registry.services(&CallOptions::DEFAULT).await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,7 +37,12 @@ impl Backoff {
 
     /// How long to wait after so many `failures` in a row: drawn anew each time.
     pub fn delay(&self, failures: u32) -> Duration {
-        self.ceiling(failures).mul_f64(fastrand::f64())
+        self.delay_at(failures, fastrand::f64())
+    }
+
+    /// Returns the delay for `random`, which is at least 0 and less than 1.
+    pub(crate) fn delay_at(&self, failures: u32, random: f64) -> Duration {
+        self.ceiling(failures).mul_f64(random)
     }
 }
 

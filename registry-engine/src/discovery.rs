@@ -1,10 +1,10 @@
 //! The views of a process: one watch for each service, shared by all handles.
 
-use crate::DEFAULT_TTL;
 use crate::probe::LivenessProbe;
 use crate::view::shared::{OpenViews, SharedView};
 use crate::view::watcher::Watcher;
 use crate::view::{DiscoveryOptions, View};
+use registry_core::DEFAULT_TTL;
 use registry_core::{MAX_TTL, MIN_TTL, Registry, ServiceName};
 use std::fmt;
 use std::sync::{Arc, Weak};

@@ -3,7 +3,7 @@
 use crate::Backoff;
 use futures_util::{Stream, StreamExt, stream};
 use registry_core::{
-    Batch, Cursor, Error, ErrorKind, Registry, Result, ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Cursor, Error, ErrorKind, Registry, Result, ServiceName, Snapshot, Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub enum FollowEvent {
     /// A watch is open: the state is current until the next event.
     Live,
     /// The changes of the next revision.
-    Batch(Batch),
+    Batch(Arc<Batch>),
     /// The watch or the load failed, and changes may be missing. The stream retries: it resumes from the
     /// last cursor, or sends a reset if the store refuses that cursor (`Compacted`, `Diverged` and others).
     Trouble(Error),
@@ -133,13 +133,19 @@ impl Follower {
     }
 
     async fn load(&self) -> Result<Snapshot> {
-        let load = self.registry.load(&self.service);
+        let options = self.call_options();
+        let load = self.registry.load(&self.service, &options);
         timeout(self.options.timeout, load).await.unwrap_or_else(|_| Err(self.timed_out("load")))
     }
 
     async fn watch(&self, cursor: &Cursor) -> Result<Watch> {
-        let watch = self.registry.watch(&self.service, cursor);
+        let options = self.call_options();
+        let watch = self.registry.watch(&self.service, cursor, &options);
         timeout(self.options.timeout, watch).await.unwrap_or_else(|_| Err(self.timed_out("watch")))
+    }
+
+    fn call_options(&self) -> CallOptions {
+        CallOptions::default().with_timeout(self.options.timeout)
     }
 
     fn timed_out(&self, call: &str) -> Error {

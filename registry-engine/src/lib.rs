@@ -19,8 +19,3 @@ pub use self::registration::{Registration, RegistrationOptions, RegistrationStat
 pub use self::view::{
     DiscoveryOptions, Reader, Retained, ServiceState, StateRef, Update, Updates, View, ViewStatus,
 };
-
-use std::time::Duration;
-
-/// The ttl if neither the options nor the registry's URL state one.
-const DEFAULT_TTL: Duration = Duration::from_secs(10);

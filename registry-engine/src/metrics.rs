@@ -56,11 +56,6 @@ impl RegistrationMetrics {
             .increment(1);
     }
 
-    /// Returns whether the registration counts as active. Cheaper than its status, which is shared.
-    pub(crate) fn is_active(&self) -> bool {
-        self.is_active
-    }
-
     pub(crate) fn active(&mut self, active: bool) {
         match (self.is_active, active) {
             (false, true) => self.active.increment(1.0),

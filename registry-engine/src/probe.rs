@@ -4,7 +4,7 @@
 //! timeouts, which may be longer than a ttl. By then the server has expired the leases that nobody could
 //! renew through it, and reports that on a watch that never broke.
 
-use registry_core::{Error, ErrorKind, Registry, ServiceName};
+use registry_core::{CallOptions, Error, ErrorKind, Registry, ServiceName};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,7 +58,8 @@ async fn probe(
     sleep(interval.mul_f64(fastrand::f64())).await; // spreads processes that start together
     loop {
         let sent = Instant::now();
-        let failure = match timeout(interval, registry.load(&service)).await {
+        let failure = match timeout(interval, registry.load(&service, &CallOptions::DEFAULT)).await
+        {
             Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => Some(error),
             Ok(_) => None, // a refusal is an answer
             Err(_) => {

@@ -1,6 +1,8 @@
 //! Registrations: instances that stay registered.
 
 mod commands;
+mod errors;
+mod machine;
 mod options;
 mod renewal;
 mod status;
@@ -10,9 +12,10 @@ pub use self::options::{RegistrationOptions, Start};
 pub use self::status::RegistrationStatus;
 
 use self::commands::CommandQueue;
-use self::task::{RegistrationTask, stop_timed_out};
-use crate::DEFAULT_TTL;
+use self::errors::{stop_timed_out, task_ended};
+use self::task::RegistrationTask;
 use futures_util::{FutureExt, Stream, stream};
+use registry_core::DEFAULT_TTL;
 use registry_core::{Claim, Error, ErrorKind, Instance, InstanceStatus, Registry, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// already listens: callers connect at once.
 ///
 /// ```
-/// use registry_core::{Instance, Registry};
+/// use registry_core::{CallOptions, Instance, Registry, ServiceName};
 /// use registry_engine::{Registration, RegistrationOptions};
 /// use registry_mem::MemRegistry;
 /// use std::sync::Arc;
@@ -40,10 +43,11 @@ use tokio::time::{Instant, sleep, timeout};
 ///     Registration::start(registry.clone(), node, RegistrationOptions::default()).await?;
 ///
 /// tokio::time::sleep(Duration::from_secs(3600)).await;
-/// assert_eq!(registry.load(&"user.rpc".parse()?).await?.instances().len(), 1);
+/// let service: ServiceName = "user.rpc".parse()?;
+/// assert_eq!(registry.load(&service, &CallOptions::DEFAULT).await?.instances().len(), 1);
 ///
 /// registration.drain(Duration::from_secs(5)).await?; // callers turn away, then it is withdrawn
-/// assert!(registry.load(&"user.rpc".parse()?).await?.instances().is_empty());
+/// assert!(registry.load(&service, &CallOptions::DEFAULT).await?.records().is_empty());
 /// # Ok(())
 /// # }
 /// ```
@@ -89,13 +93,13 @@ impl Registration {
         options: RegistrationOptions,
     ) -> Result<Self> {
         let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
-        let mut claim = Claim::new(ttl)?.with_takeover(options.takeover);
+        let mut claim = Claim::new(ttl)?;
         if let Some(lease) = options.lease {
             claim = claim.with_lease(lease);
         }
         let (start, stop_timeout) = (options.start, options.stop_timeout);
         let (reply, registered) = oneshot::channel();
-        let task = RegistrationTask::new(registry, instance, claim, options, reply);
+        let task = RegistrationTask::new(registry, instance, claim, &options, reply);
         let (commands, status) = (task.commands(), task.status());
         tokio::spawn(task.run());
         let registration = Self { commands, status, stop_timeout };
@@ -212,12 +216,4 @@ impl fmt::Debug for Registration {
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
-}
-
-/// The task has ended before its handle: the runtime was shut down, or the store panicked.
-fn task_ended() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the task of the registration has ended: its runtime was shut down, or the store panicked",
-    )
 }

@@ -45,12 +45,12 @@ use tokio::time::timeout;
 /// let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
 /// let mut view = discovery.view(&"user.rpc".parse()?);
 /// view.ready(Duration::from_secs(5)).await?;
-/// assert!(view.state().instances().is_empty());
+/// assert!(view.state().records().is_empty());
 ///
 /// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let registration = Registration::start(registry, node, RegistrationOptions::default()).await?;
 /// view.changed().await;
-/// assert_eq!(view.state().instances()[0].address().to_string(), "10.0.0.1:8080");
+/// assert_eq!(view.state().records()[0].instance().address().to_string(), "10.0.0.1:8080");
 /// # registration.stop().await
 /// # }
 /// ```
@@ -170,7 +170,7 @@ impl fmt::Debug for View {
         let state = self.state();
         f.debug_struct("View")
             .field("service", self.service())
-            .field("instances", &state.instances.len())
+            .field("instances", &state.records.len())
             .field("status", &state.status)
             .finish_non_exhaustive()
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use futures_util::StreamExt;
-use registry_core::{Claim, Cursor, ErrorKind, Instance, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Cursor, Instance, Registry, ServiceName};
 use registry_engine::{Backoff, FollowEvent, FollowOptions, follow};
 use registry_mem::MemRegistry;
 use std::pin::pin;
@@ -30,14 +30,14 @@ fn service() -> ServiceName {
 async fn register(registry: &MemRegistry, id: &str) {
     let instance = Instance::new(service(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap());
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
-    registry.register(&instance, &claim).await.unwrap();
+    registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn follow_starts_from_a_snapshot_or_continues_after_a_cursor() {
     let registry = MemRegistry::new();
     register(&registry, "1").await;
-    let cursor = registry.load(&service()).await.unwrap().cursor().clone();
+    let cursor = registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().clone();
     register(&registry, "2").await;
     assert_eq!(events(&registry, None, 2).await, ["reset 2", "live"]);
     assert_eq!(events(&registry, Some(cursor), 2).await, ["live", "batch 2"]);
@@ -46,14 +46,19 @@ async fn follow_starts_from_a_snapshot_or_continues_after_a_cursor() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_cursor_is_reported_before_the_stream_resets() {
     let registry = MemRegistry::new();
-    let old = registry.load(&service()).await.unwrap().cursor().clone();
+    let old = registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().clone();
     register(&registry, "1").await;
     register(&registry, "2").await;
-    registry.compact(registry.load(&service()).await.unwrap().cursor().revision());
+    registry.compact(
+        registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().revision(),
+    );
     let expected = ["trouble compacted", "reset 2", "live"];
     assert_eq!(events(&registry, Some(old.clone()), 3).await, expected);
+    let backup = registry.backup();
+    register(&registry, "3").await;
+    let undone = registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().clone();
+    registry.restore(backup);
+    assert_eq!(events(&registry, Some(undone), 2).await, ["trouble diverged", "reset 2"]);
     let other = MemRegistry::new();
-    let foreign = other.watch(&service(), &old).await.unwrap_err();
-    assert_eq!(foreign.kind(), ErrorKind::Diverged);
-    assert_eq!(events(&other, Some(old), 2).await, ["trouble diverged", "reset 0"]);
+    assert_eq!(events(&other, Some(old), 2).await, ["trouble invalid", "reset 0"]);
 }

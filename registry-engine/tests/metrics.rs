@@ -4,7 +4,7 @@
 
 use futures_util::StreamExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use registry_core::{Instance, Registry};
+use registry_core::{CallOptions, Instance, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,9 @@ async fn exactly_the_documented_metrics_are_recorded() {
     assert_eq!(count(&now, "registry_registrations_repeated_total{service=a}"), 1);
     assert_eq!(level(&now, "registry_view_instances{service=a}"), 2.0);
     assert!(level(&now, "registry_view_staleness_seconds{service=a}") >= 10.0);
-    store.compact(store.load(&"a".parse().unwrap()).await.unwrap().cursor().revision());
+    store.compact(
+        store.load(&"a".parse().unwrap(), &CallOptions::DEFAULT).await.unwrap().cursor().revision(),
+    );
     flaky.heal();
     until(&mut view, |view| {
         view.status().is_live()

@@ -8,8 +8,8 @@ use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
 };
-use registry_core::record::MAX_RECORD_LEN;
-use registry_core::{Error, LeaseId, Result};
+use registry_core::encoding::MAX_RECORD_LEN;
+use registry_core::{Error, LeaseId, Lineage, Result};
 use std::time::Duration;
 
 /// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
@@ -105,8 +105,8 @@ impl Client {
         grant.await
     }
 
-    /// Renews a lease for its whole ttl.
-    pub(crate) async fn renew(&self, lease: LeaseId) -> Result<(), EtcdError> {
+    /// Renews a lease for its whole ttl. Gives the seconds granted, if etcd says them.
+    pub(crate) async fn renew(&self, lease: LeaseId) -> Result<Option<i64>, EtcdError> {
         self.keep_alive_streams.renew(&self.cluster, lease).await
     }
 
@@ -138,10 +138,25 @@ impl Client {
     }
 }
 
-/// The cluster that answered, and the revision of its store by then.
-pub(crate) fn cluster_and_revision(
-    header: Option<&ResponseHeader>,
-) -> Result<(u64, u64), EtcdError> {
-    let header = header.ok_or(EtcdError::Malformed("its header"))?;
-    Ok((header.cluster_id(), header.revision().cast_unsigned()))
+/// Who answered, and from which state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) cluster: u64,
+    /// The raft term: an election begins a new one.
+    term: u64,
+    /// The revision of the store by then.
+    pub(crate) revision: u64,
+}
+
+impl Answered {
+    pub(crate) fn by(header: Option<&ResponseHeader>) -> Result<Self, EtcdError> {
+        let header = header.ok_or(EtcdError::Malformed("its header"))?;
+        let (cluster, term) = (header.cluster_id(), header.raft_term());
+        Ok(Self { cluster, term, revision: header.revision().cast_unsigned() })
+    }
+
+    /// Two that are equal were given by one cluster without an election between them.
+    pub(crate) fn lineage(self) -> Lineage {
+        Lineage::new(format_args!("{:x}.{}", self.cluster, self.term))
+    }
 }

@@ -11,12 +11,13 @@ pub(crate) use self::connection::{Connection, Endpoint, Token};
 
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
-use etcd_client::{Client, ConnectOptions, StatusResponse};
+use etcd_client::{Client, ConnectOptions, GetOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 
 /// An etcd of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
@@ -25,7 +26,7 @@ pub(crate) struct Cluster(Arc<Inner>);
 struct Inner {
     endpoints: Vec<Endpoint>,
     dial: ConnectOptions,
-    deadline: Duration,
+    request_timeout: Duration,
     current: Mutex<Current>,
     /// Held by whoever dials: with a user, that is a request.
     dialing: tokio::sync::Mutex<()>,
@@ -49,7 +50,7 @@ impl Cluster {
         Self(Arc::new(Inner {
             endpoints,
             dial,
-            deadline: options.request_timeout,
+            request_timeout: options.request_timeout,
             current: Mutex::new(current),
             dialing: tokio::sync::Mutex::default(),
         }))
@@ -66,7 +67,7 @@ impl Cluster {
     where
         F: Future<Output = Result<T, EtcdError>>,
     {
-        self.with_deadline(async {
+        self.with_deadline(|deadline| async move {
             let (mut failed_members, mut is_refreshed) = (0, false);
             loop {
                 let connection = match self.connection().await {
@@ -80,14 +81,14 @@ impl Cluster {
                     Err(error) => return Err(error),
                 };
                 let token = connection.token();
-                let attempt = self.attempt(&connection);
+                let attempt = self.attempt(&connection, deadline);
                 // Boxed, since a request holds a client, of several KiB.
                 let outcome = Box::pin(request(connection.clone())).await;
                 attempt.finish();
                 let Err(error) = outcome else { return outcome };
                 if error.is_token_rejected() && !is_refreshed {
                     is_refreshed = true;
-                    let attempt = self.attempt(&connection);
+                    let attempt = self.attempt(&connection, deadline);
                     let refreshed = Box::pin(connection.refresh_token(token)).await;
                     attempt.finish();
                     refreshed?;
@@ -116,22 +117,26 @@ impl Cluster {
             let client = Box::pin(Client::connect([url], Some(self.0.dial.clone()))).await?;
             Ok(client.maintenance_client().status().await?)
         };
-        self.with_deadline(status).await
+        self.with_deadline(|_| status).await
     }
 
-    /// Waits for an answer no longer than the deadline.
-    pub(crate) async fn with_deadline<T>(
+    /// Waits for an answer up to the deadline, which `answer` is made with.
+    pub(crate) async fn with_deadline<T, F>(
         &self,
-        answer: impl Future<Output = Result<T, EtcdError>>,
-    ) -> Result<T, EtcdError> {
-        let deadline = self.0.deadline;
-        timeout(deadline, answer).await.unwrap_or(Err(EtcdError::Deadline(deadline)))
+        answer: impl FnOnce(Instant) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, EtcdError>>,
+    {
+        let limit = self.0.request_timeout;
+        let deadline = Instant::now() + limit;
+        timeout_at(deadline, answer(deadline)).await.unwrap_or(Err(EtcdError::Deadline(limit)))
     }
 
-    /// Notes that something is waited for on `connection`, until [`Attempt::finish`].
-    pub(crate) fn attempt(&self, connection: &Arc<Connection>) -> Attempt {
+    /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
+    pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
         let (cluster, connection) = (self.clone(), connection.clone());
-        Attempt { cluster, connection, start: Instant::now(), is_finished: false }
+        Attempt { cluster, connection, start: Instant::now(), deadline, is_finished: false }
     }
 
     /// Whether requests go over `connection`, and have done so since it was first in use.
@@ -189,13 +194,33 @@ impl Cluster {
         connection.close();
     }
 
+    /// Closes a connection, unless anything is heard on it by the deadline: it is asked for something that each
+    /// member answers by itself.
+    fn close_unless_heard_by(&self, deadline: Instant, connection: &Arc<Connection>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(check) = connection.begin_check() else { return };
+        let (cluster, connection) = (self.clone(), connection.clone());
+        runtime.spawn(async move {
+            let start = Instant::now();
+            let options = GetOptions::new().with_serializable().with_keys_only();
+            let mut kv = connection.client().kv_client();
+            let answer = timeout_at(deadline, Box::pin(kv.get("\0", Some(options)))).await;
+            if answer.is_ok() {
+                connection.record_activity(Instant::now()); // a refusal is a sign of life, too
+            } else if connection.last_activity() < start {
+                cluster.close_connection(&connection);
+            }
+            drop(check);
+        });
+    }
+
     fn replace(&self, connection: &Arc<Connection>) {
         let mut current = self.current();
         let left = current.connection.take_if(|current| Arc::ptr_eq(current, connection));
         if left.is_some() {
             current.member = self.next_member(current.member);
             drop(current);
-            tracing::info!(from = connection.endpoint(), "left an etcd member for the next");
+            tracing::info!(from = connection.endpoint(), "left a connection to etcd for the next");
         }
     }
 
@@ -216,17 +241,22 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Something that is waited for. Who gives up waiting, after a while in which nothing at all was heard
-/// on the connection, gives up the connection: a link that went silent, or a member that stands still.
+/// Something that is waited for. Once its deadline has passed, after a while in which nothing at all was heard
+/// on the connection, the connection is given up: a link that went silent, or a member that stands still.
+///
+/// A caller may give up earlier. That tells nothing of the connection, so nothing that is open on it ends. But
+/// later requests go over another one, and this one is asked for a sign of life: it has until the deadline that
+/// the caller did not wait for.
 pub(crate) struct Attempt {
     cluster: Cluster,
     connection: Arc<Connection>,
     start: Instant,
+    deadline: Instant,
     is_finished: bool,
 }
 
-/// How long a connection may be silent that something is waited for on, until to give up waiting is
-/// to give it up. A healthy member answers within some milliseconds.
+/// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
+/// answers within some milliseconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Attempt {
@@ -249,9 +279,17 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let silent = self.start.max(self.connection.last_activity()).elapsed() >= SILENCE_TIMEOUT;
-        if !self.is_finished && silent {
+        let now = Instant::now();
+        let silence = now - self.start.max(self.connection.last_activity());
+        if self.is_finished || silence < SILENCE_TIMEOUT {
+            return;
+        }
+        if now >= self.deadline {
             self.cluster.close_connection(&self.connection);
+        } else {
+            self.cluster.replace(&self.connection);
+            let deadline = self.deadline.max(now + SILENCE_TIMEOUT);
+            self.cluster.close_unless_heard_by(deadline, &self.connection);
         }
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct Proof {
     cluster: u64,
     count: u64,
     newest: Newest,
+    /// Whether the record of one of the keys is withdrawn, in a layout without side keys. Who resumes here
+    /// reads them, to know which deletions were reported before.
+    has_withdrawn: bool,
 }
 
 impl Default for Proof {
@@ -63,12 +66,23 @@ impl<'a> From<&'a KeyValue> for KeyMeta<'a> {
 impl Proof {
     /// The proof of a service without keys.
     pub(crate) fn new(cluster: u64) -> Self {
-        Self { cluster, count: 0, newest: Newest::Put { revision: 0, lease: 0 } }
+        let newest = Newest::Put { revision: 0, lease: 0 };
+        Self { cluster, count: 0, newest, has_withdrawn: false }
     }
 
     /// The same of a cluster that was not known before.
     pub(crate) fn with_cluster(self, cluster: u64) -> Self {
         Self { cluster, ..self }
+    }
+
+    /// The same with or without keys whose record is withdrawn.
+    pub(crate) fn with_withdrawn(self, has_withdrawn: bool) -> Self {
+        Self { has_withdrawn, ..self }
+    }
+
+    /// Whether the record of one of the keys is withdrawn.
+    pub(crate) fn has_withdrawn(&self) -> bool {
+        self.has_withdrawn
     }
 
     /// Adds a key that stands there.
@@ -99,9 +113,9 @@ impl Proof {
         if cluster == self.cluster {
             return Ok(());
         }
-        let ours = self.cluster;
-        Err(EtcdError::Diverged(format!(
-            "another cluster answers, expected=`{ours:x}`, got=`{cluster:x}`"
+        let (ours, theirs) = (self.cluster, cluster);
+        Err(EtcdError::OtherCluster(format!(
+            "another cluster answers, expected=`{ours:x}`, got=`{theirs:x}`"
         )))
     }
 }
@@ -139,7 +153,7 @@ impl Newest {
 }
 
 /// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together,
-/// or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal.
+/// or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal. With withdrawn records it ends with `.w`.
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.", self.cluster, self.count)?;
@@ -147,7 +161,8 @@ impl fmt::Display for Proof {
             Newest::Put { revision, lease } => write!(f, "p{revision}.{lease:x}"),
             Newest::Several { revision, lease } => write!(f, "t{revision}.{lease:x}"),
             Newest::OlderThan(revision) => write!(f, "d{revision}"),
-        }
+        }?;
+        f.write_str(if self.has_withdrawn { WITHDRAWN } else { "" })
     }
 }
 
@@ -159,12 +174,20 @@ impl FromStr for Proof {
     }
 }
 
+/// What the text of a proof ends with if a record is withdrawn.
+const WITHDRAWN: &str = ".w";
+
 fn parse(text: &str) -> Option<Proof> {
+    let (text, has_withdrawn) = match text.strip_suffix(WITHDRAWN) {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
     let (cluster, rest) = text.split_once('.')?;
     let (count, newest) = rest.split_once('.')?;
     let put = |put: &str| {
         let (revision, lease) = put.split_once('.')?;
-        Some((revision.parse().ok()?, i64::from_str_radix(lease, 16).ok()?))
+        // A negative one, which others may draw, has all 16 digits.
+        Some((revision.parse().ok()?, u64::from_str_radix(lease, 16).ok()?.cast_signed()))
     };
     let newest = if let Some(one) = newest.strip_prefix('p') {
         let (revision, lease) = put(one)?;
@@ -176,7 +199,7 @@ fn parse(text: &str) -> Option<Proof> {
         Newest::OlderThan(newest.strip_prefix('d')?.parse().ok()?)
     };
     let cluster = u64::from_str_radix(cluster, 16).ok()?;
-    Some(Proof { cluster, count: count.parse().ok()?, newest })
+    Some(Proof { cluster, count: count.parse().ok()?, newest, has_withdrawn })
 }
 
 /// The proof of a history, carried on event by event.
@@ -197,6 +220,11 @@ impl History {
 
     pub(crate) fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// Notes whether the record of one of the keys is withdrawn.
+    pub(crate) fn set_withdrawn(&mut self, has_withdrawn: bool) {
+        self.proof.has_withdrawn = has_withdrawn;
     }
 
     /// Takes in an event. Those of one revision may come in any order.
@@ -254,7 +282,12 @@ mod tests {
         assert_eq!(history.proof().to_string(), "ab.1.d7");
         let pair = proof_of(&[key_meta(0, 3, 0x1f), key_meta(1, 3, 0x1f)]);
         assert_eq!(pair.to_string(), "ab.2.t3.1f");
-        for proof in [&one, &pair, history.proof(), &Proof::new(u64::MAX)] {
+        let withdrawn = one.clone().with_withdrawn(true);
+        assert_eq!(withdrawn.to_string(), "ab.2.p3.1f.w");
+        let negative = proof_of(&[key_meta(0, 3, -11)]);
+        assert_eq!(negative.to_string(), "ab.1.p3.fffffffffffffff5");
+        let known = [&one, &pair, history.proof(), &Proof::new(u64::MAX), &withdrawn, &negative];
+        for proof in known {
             assert_eq!(proof.to_string().parse(), Ok(proof.clone()));
         }
         for bad in [
@@ -269,6 +302,9 @@ mod tests {
             "ab.2.p3.1.1",
             "ab.2.t3",
             "ab.2.t3.0",
+            "ab.2.w",
+            "ab.2.p3.1.w.w",
+            "ab.2.p3.-b",
         ] {
             assert_eq!(bad.parse::<Proof>(), Err(()), "{bad}");
         }

@@ -7,15 +7,18 @@ mod release;
 mod survey;
 
 use crate::EtcdRegistry;
+use async_trait::async_trait;
+use registry_core::Diagnose;
 use registry_core::diagnosis::{Finding, check, self_test};
 
-impl EtcdRegistry {
+#[async_trait]
+impl Diagnose for EtcdRegistry {
     /// Looks for what is wrong: with the members, their releases and their space, with the history
     /// that they hold, with what lies under the path; and rehearses a registration.
     ///
     /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
     /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
-    pub async fn diagnose(&self) -> Vec<Finding> {
+    async fn diagnose(&self) -> Vec<Finding> {
         let Self { client, keyspace, .. } = self;
         let rehearsed = self_test(self).await;
         let (members, history, records) = tokio::join!(

@@ -34,6 +34,9 @@ pub(crate) enum EtcdError {
     /// The data are not those that a cursor was made from.
     #[error("{0}")]
     Diverged(String),
+    /// The cluster is not the one that a cursor was made from.
+    #[error("{0}")]
+    OtherCluster(String),
     /// An answer is not what etcd promises.
     #[error("an answer lacks {0}")]
     Malformed(&'static str),
@@ -50,6 +53,7 @@ impl EtcdError {
             Self::Compacted(_) | Self::MissingEvents(_) => Reason::Compacted,
             Self::LeaseNotFound => Reason::LeaseNotFound,
             Self::Diverged(_) => Reason::Diverged,
+            Self::OtherCluster(_) => Reason::OtherCluster,
             Self::Malformed(_) => Reason::Internal,
         }
     }
@@ -114,6 +118,7 @@ pub(crate) enum Reason {
     LeaseNotFound,
     Compacted,
     Diverged,
+    OtherCluster,
     Invalid,
     Denied,
     Unavailable,
@@ -128,7 +133,7 @@ impl Reason {
             Self::LeaseNotFound => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
             Self::Diverged => ErrorKind::Diverged,
-            Self::Invalid => ErrorKind::Invalid,
+            Self::OtherCluster | Self::Invalid => ErrorKind::Invalid,
             Self::Denied => ErrorKind::Denied,
             Self::Internal => ErrorKind::Internal,
         }
@@ -140,6 +145,7 @@ impl Reason {
             Self::LeaseNotFound => "etcd does not know the lease: it expired or was revoked",
             Self::Compacted => "etcd has dropped the history after the cursor",
             Self::Diverged => "the cursor is not from the history that etcd holds",
+            Self::OtherCluster => "the cursor is from another cluster: load again",
             Self::Invalid => "etcd refused the request",
             Self::Denied => "etcd refused the credentials",
             Self::Unavailable => "etcd did not answer, or not in time",

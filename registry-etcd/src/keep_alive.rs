@@ -42,30 +42,40 @@ struct Lane {
 }
 
 impl KeepAliveStreams {
-    /// Renews a lease for its whole ttl.
-    pub(crate) async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+    /// Renews a lease for its whole ttl. Gives the seconds granted; `None` if the answer opened a stream, since
+    /// etcd-client keeps that one to itself.
+    pub(crate) async fn renew(
+        &self,
+        cluster: &Cluster,
+        lease: LeaseId,
+    ) -> Result<Option<i64>, EtcdError> {
         let lane = &self.0[usize::try_from(lease.get() & 0xff).unwrap_or_default() % LANES];
-        cluster.with_deadline(lane.renew(cluster, lease)).await
+        cluster.with_deadline(|deadline| lane.renew(cluster, lease, deadline)).await
     }
 }
 
 impl Lane {
-    async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
+    async fn renew(
+        &self,
+        cluster: &Cluster,
+        lease: LeaseId,
+        deadline: Instant,
+    ) -> Result<Option<i64>, EtcdError> {
         if let Some(stream) = self.stream() {
-            return stream.renew(cluster, lease).await;
+            return stream.renew(cluster, lease, deadline).await;
         }
         let guard = match (self.opening.try_lock(), self.last()) {
             (Ok(guard), _) => guard,
             // Held up as it is: another is on its way.
-            (Err(_), Some(stream)) => return stream.renew(cluster, lease).await,
+            (Err(_), Some(stream)) => return stream.renew(cluster, lease, deadline).await,
             (Err(_), None) => self.opening.lock().await,
         };
         match self.stream() {
             Some(stream) => {
                 drop(guard);
-                stream.renew(cluster, lease).await
+                stream.renew(cluster, lease, deadline).await
             }
-            None => Box::pin(self.open(cluster, lease, guard)).await,
+            None => Box::pin(self.open(cluster, lease, guard)).await.map(|()| None),
         }
     }
 
@@ -128,7 +138,7 @@ struct Requests {
 struct PendingRenewal {
     lease: LeaseId,
     since: Instant,
-    answer: oneshot::Sender<Result<(), EtcdError>>,
+    answer: oneshot::Sender<Result<i64, EtcdError>>,
 }
 
 impl Stream {
@@ -147,12 +157,17 @@ impl Stream {
         requests.pending.front().is_some_and(|oldest| oldest.since.elapsed() >= STALL_TIMEOUT)
     }
 
-    async fn renew(&self, cluster: &Cluster, lease: LeaseId) -> Result<(), EtcdError> {
-        let attempt = cluster.attempt(&self.connection);
+    async fn renew(
+        &self,
+        cluster: &Cluster,
+        lease: LeaseId,
+        deadline: Instant,
+    ) -> Result<Option<i64>, EtcdError> {
+        let attempt = cluster.attempt(&self.connection, deadline);
         let answer = self.send(lease, attempt.start()).await?;
         let answer = answer.await.unwrap_or(Err(EtcdError::StreamEnded));
         attempt.finish_recorded();
-        answer
+        answer.map(Some)
     }
 
     /// Sends a renewal, and gives where its outcome comes.
@@ -160,7 +175,7 @@ impl Stream {
         &self,
         lease: LeaseId,
         since: Instant,
-    ) -> Result<oneshot::Receiver<Result<(), EtcdError>>, EtcdError> {
+    ) -> Result<oneshot::Receiver<Result<i64, EtcdError>>, EtcdError> {
         // One at a time, so that they are sent in the order in which they wait.
         let mut keeper = self.keeper.lock().await;
         let (answer, answered) = oneshot::channel();
@@ -211,8 +226,8 @@ impl Stream {
                         break EtcdError::Malformed("the lease whose turn it is");
                     }
                     // A lease that is not there has no ttl.
-                    let outcome =
-                        if answer.ttl() > 0 { Ok(()) } else { Err(EtcdError::LeaseNotFound) };
+                    let ttl = Some(answer.ttl()).filter(|ttl| *ttl > 0);
+                    let outcome = ttl.ok_or(EtcdError::LeaseNotFound);
                     drop(waiting.answer.send(outcome)); // who asked may not wait any more
                 }
                 Ok(None) => break EtcdError::StreamEnded,
@@ -259,7 +274,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::{EtcdOptions, EtcdRegistry};
-    use registry_core::{Claim, Instance, Registry};
+    use registry_core::{CallOptions, Claim, Instance, Registry};
     use registry_testbed::servers::Etcd;
     use tokio::task::yield_now;
     use tokio::time;
@@ -284,7 +299,7 @@ mod tests {
         let address = "10.0.0.1:80".parse().unwrap();
         let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
         let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
-        registry.register(&one, &claim).await.unwrap();
+        registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
 
         let (streams, cluster) = (KeepAliveStreams::default(), registry.client.cluster());
         streams.renew(cluster, claim.lease()).await.unwrap();

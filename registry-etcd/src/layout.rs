@@ -6,7 +6,8 @@
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
 //!
 //! ```
-//! use registry_core::{Address, BoxError, Instance, InstanceId, Result, ServiceName};
+//! use registry_core::encoding::Stored;
+//! use registry_core::{Address, BoxError, Instance, InstanceId, Record, Result, ServiceName};
 //! use registry_etcd::layout::{Encoded, Layout, ServiceKeys};
 //!
 //! #[derive(Debug)]
@@ -25,7 +26,8 @@
 //!         Ok(ServiceKeys::new(format!("/apps/{service}/")))
 //!     }
 //!
-//!     fn encode(&self, instance: &Instance) -> Result<Encoded> {
+//!     fn encode(&self, record: &Record) -> Result<Encoded> {
+//!         let instance = record.instance();
 //!         Ok(Encoded::new(instance.id().as_str(), instance.address().as_str()))
 //!     }
 //!
@@ -37,21 +39,19 @@
 //!         &self,
 //!         service: &ServiceName,
 //!         id: &InstanceId,
-//!         value: &[u8],
+//!         value: Option<&[u8]>,
 //!         _side: Option<&[u8]>,
-//!     ) -> Result<Option<Instance>, BoxError> {
+//!     ) -> Result<Option<Stored>, BoxError> {
+//!         let Some(value) = value else { return Ok(None) };
 //!         let address = Address::new(std::str::from_utf8(value)?)?;
-//!         Ok(Some(Instance::new(service.clone(), id.clone(), address)))
+//!         let instance = Instance::new(service.clone(), id.clone(), address);
+//!         Ok(Some(Stored::Live(Record::new(instance))))
 //!     }
 //!
-//!     fn service_of(&self, key: &[u8], _value: &[u8]) -> Option<ServiceName> {
+//!     fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
 //!         let names = std::str::from_utf8(key).ok()?.strip_prefix("/apps/")?;
 //!         let (service, _id) = names.rsplit_once('/')?;
 //!         service.parse().ok()
-//!     }
-//!
-//!     fn keys_suffice(&self) -> bool {
-//!         true
 //!     }
 //! }
 //! ```
@@ -59,8 +59,9 @@
 pub(crate) mod builtin;
 pub(crate) mod decoder;
 mod error;
-mod extras;
 mod go_zero;
+#[cfg(test)]
+mod golden;
 mod grpc;
 pub(crate) mod keyspace;
 mod names;
@@ -68,15 +69,18 @@ mod native;
 mod pairs;
 pub(crate) mod reading;
 pub(crate) mod service;
+mod side;
 
-use registry_core::{BoxError, Instance, InstanceId, Result, ServiceName};
+use registry_core::encoding::Stored;
+use registry_core::{BoxError, InstanceId, Record, Result, ServiceName};
 use std::fmt;
 
 /// Which keys and values stand for an instance.
 ///
 /// An instance has one key: the prefix of its service followed by its id. A layout may add a second,
 /// the *side key*, for what the value of the first cannot say. [`keys`](Self::keys) states the prefixes,
-/// [`encode`](Self::encode) the rest; the store writes both keys in one transaction under one lease.
+/// [`encode`](Self::encode) the rest; the store writes both keys in one transaction under one lease. A layout
+/// may leave the first key out, so that programs that know nothing of side keys do not see the instance.
 ///
 /// The methods are called for every key that is read, so they must neither block nor log.
 /// [`encode`](Self::encode) is strict: it refuses an instance that [`decode`](Self::decode) would not give
@@ -96,12 +100,24 @@ pub trait Layout: fmt::Debug + Send + Sync + 'static {
     /// `Invalid` if the layout cannot express that name.
     fn keys(&self, service: &ServiceName) -> Result<ServiceKeys>;
 
-    /// What to write for `instance`.
+    /// What to write for `record`, which has its lease and ttl. The store knows the lease from the keys.
     ///
     /// # Errors
     ///
     /// `Invalid` if the layout cannot express the instance.
-    fn encode(&self, instance: &Instance) -> Result<Encoded>;
+    fn encode(&self, record: &Record) -> Result<Encoded>;
+
+    /// What to write over the keys of `record` when its owner withdraws it, before they are deleted, so that a
+    /// watch knows why. [`decode`](Self::decode) gives [`Stored::Withdrawn`] for it. `None`, the default, if
+    /// the layout cannot say it: then the keys are only deleted.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be encoded. Then the keys are only deleted, too.
+    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
+        let _ = record;
+        Ok(None)
+    }
 
     /// The id that follows a prefix of [`keys`](Self::keys). `None` if no instance has such a key: the
     /// key is ignored.
@@ -113,33 +129,34 @@ pub trait Layout: fmt::Debug + Send + Sync + 'static {
     /// If the key should not be there at all. It is counted and reported as undecodable.
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError>;
 
-    /// The instance that `value` describes; `None` if the value says that the instance is deleted, or
-    /// belongs to another service.
+    /// The record that `value` and `side` describe; `None` if they say that there is no instance, or that it
+    /// belongs to another service. Lease and revision of the record are the store's to set.
     ///
-    /// `side` is the value of the side key, if there is one under the same lease. Of a value above
-    /// [`MAX_RECORD_LEN`](registry_core::record::MAX_RECORD_LEN), one byte more than that may be all that
-    /// is passed.
+    /// `value` is that of the key; `None` if only the side key exists. `side` is the value of the side key, if
+    /// there is one: where both keys exist, one under the same lease. At least one of them is given. Of a value
+    /// above [`MAX_RECORD_LEN`](registry_core::encoding::MAX_RECORD_LEN), one byte more than that may be all
+    /// that is passed.
     ///
     /// # Errors
     ///
-    /// If the values cannot be decoded. They are counted and reported, and the instance is read again
-    /// without `side`.
+    /// If the values cannot be decoded. They are counted and reported, and if both were given the instance is
+    /// read again without `side`.
     fn decode(
         &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: &[u8],
+        value: Option<&[u8]>,
         side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError>;
+    ) -> Result<Option<Stored>, BoxError>;
 
-    /// The service that has an instance under `key`, if `key` is not a side key and the value can be
-    /// decoded. Called for each key under [`root`](Self::root) to list the services.
-    fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName>;
+    /// The service that has an instance, if it can be decoded, under `key` or under a side key `key`. Called
+    /// for each key under [`root`](Self::root) to list the services.
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName>;
 
-    /// Whether [`service_of`](Self::service_of) needs no value: then values are not read to list the
-    /// services, and it is passed an empty one.
-    fn keys_suffice(&self) -> bool {
-        false
+    /// Whether others may keep keys of their own under [`root`](Self::root). By default they may: then a
+    /// diagnosis passes over a service of which no key can be decoded.
+    fn shares_root(&self) -> bool {
+        true
     }
 }
 
@@ -180,14 +197,19 @@ impl ServiceKeys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     id: String,
-    value: Vec<u8>,
+    value: Option<Vec<u8>>,
     side: Option<Vec<u8>>,
 }
 
 impl Encoded {
     /// `id` is written behind the prefixes of the service, `value` is that of the key.
     pub fn new(id: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { id: id.into(), value: value.into(), side: None }
+        Self { id: id.into(), value: Some(value.into()), side: None }
+    }
+
+    /// Only the side key is written, and the key is deleted. The layout must have side keys.
+    pub fn side_only(id: impl Into<String>, side: impl Into<Vec<u8>>) -> Self {
+        Self { id: id.into(), value: None, side: Some(side.into()) }
     }
 
     /// Adds the value of the side key. Without one, the side key is deleted.

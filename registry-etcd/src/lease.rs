@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Reason;
-use crate::layout::keyspace::{Keyspace, Record};
+use crate::layout::keyspace::{Keyspace, Written};
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -12,17 +12,17 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// `Invalid` if the lease has another ttl, or holds another key than those of `record`.
+/// `Invalid` if the lease has another ttl, or holds another key than those of `written`.
 pub(crate) async fn grant_or_renew(
     client: &Client,
     claim: &Claim,
-    record: &Record,
+    written: &Written,
 ) -> Result<Duration> {
     let requested = whole_seconds(claim.ttl());
     let granted = match client.grant(claim.lease(), requested).await {
         // The claim is repeated, or this is an update.
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match Box::pin(renew_existing(client, claim.lease(), requested, record)).await? {
+            match Box::pin(renew_existing(client, claim.lease(), requested, written)).await? {
                 Some(granted) => granted,
                 // It expired meanwhile, so that this is no longer a repeat.
                 None => client.grant(claim.lease(), requested).await?,
@@ -33,15 +33,15 @@ pub(crate) async fn grant_or_renew(
     Ok(Duration::from_secs(granted.unsigned_abs()))
 }
 
-/// Renews `lease`, if it is still there and is what `asked` and `record` say. Gives its ttl.
+/// Renews `lease`, if it is still there and is what `requested` and `written` say. Gives its ttl.
 async fn renew_existing(
     client: &Client,
     lease: LeaseId,
     requested: i64,
-    record: &Record,
+    written: &Written,
 ) -> Result<Option<i64>> {
     let Some(existing) = client.lease_info(lease).await? else { return Ok(None) };
-    if existing.keys().iter().any(|attached| !record.has(attached)) {
+    if existing.keys().iter().any(|attached| !written.has(attached)) {
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();
@@ -52,7 +52,7 @@ async fn renew_existing(
         return Err(invalid(message));
     }
     match client.renew(lease).await {
-        Ok(()) => Ok(Some(granted)),
+        Ok(_) => Ok(Some(granted)),
         Err(error) if error.reason() == Reason::LeaseNotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -71,12 +71,13 @@ async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
     Ok(granted)
 }
 
-/// Renews `lease` for its whole ttl.
-pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<()> {
-    Ok(client.renew(lease.id()).await?)
+/// Renews `lease` for its whole ttl. Gives the ttl granted.
+pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<Duration> {
+    let granted = client.renew(lease.id()).await?;
+    Ok(granted.map_or_else(|| lease.ttl(), |seconds| Duration::from_secs(seconds.unsigned_abs())))
 }
 
-/// Renews `lease`, and looks at the same time whether its record is still in its place.
+/// Renews `lease`, and looks at the same time whether its record is still in its place. Gives the ttl granted.
 ///
 /// # Errors
 ///
@@ -85,12 +86,13 @@ pub(crate) async fn renew_and_verify(
     client: &Client,
     keyspace: &Keyspace,
     lease: &Lease,
-) -> Result<()> {
+) -> Result<Duration> {
     let (renewed, verified) =
         future::join(renew(client, lease), presence::verify(client, keyspace, lease)).await;
     match (renewed, verified) {
         (Err(_), Err(error)) if error.kind() == ErrorKind::LeaseLost => Err(error),
-        (renewed, verified) => renewed.and(verified),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(granted), Ok(_)) => Ok(granted),
     }
 }
 

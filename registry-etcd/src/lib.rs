@@ -1,15 +1,16 @@
 //! The service registry over etcd, to the contract of [`registry_core::Registry`].
 //!
 //! ```no_run
-//! use registry_core::{Claim, Instance, Registry};
+//! use registry_core::{CallOptions, Claim, Instance, Registry};
 //! use registry_etcd::EtcdRegistry;
 //! use std::time::Duration;
 //!
 //! # async fn example() -> registry_core::Result<()> {
 //! let registry = EtcdRegistry::connect(&"etcd://127.0.0.1:2379/prod".parse()?).await?;
 //! let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! let lease = registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
-//! registry.keep_alive(&lease).await?;
+//! let claim = Claim::new(Duration::from_secs(10))?;
+//! let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
+//! registry.keep_alive(&lease, &CallOptions::DEFAULT).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -20,7 +21,7 @@
 //!
 //! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
 //! | --- | --- | --- |
-//! | `native` | its [record](registry_core::record) | `registry` |
+//! | `native` | its [record](registry_core::encoding) | `registry` |
 //! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
 //! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
 //!
@@ -83,10 +84,12 @@
 
 mod client;
 mod cluster;
+mod connector;
 mod cursor;
 mod diagnose;
 mod dial;
 mod error;
+mod holding;
 mod keep_alive;
 pub mod layout;
 mod lease;
@@ -97,7 +100,9 @@ mod register;
 #[cfg(feature = "tls")]
 mod tls;
 mod watch;
+mod withdraw;
 
+pub use self::connector::EtcdConnector;
 pub use self::options::EtcdOptions;
 
 use self::client::Client;
@@ -106,8 +111,8 @@ use self::presence::Presence;
 use self::watch::Streams;
 use async_trait::async_trait;
 use registry_core::{
-    Claim, Cursor, ErrorKind, Instance, Lease, Registry, Result, ServiceName, Snapshot, Target,
-    Watch,
+    CallOptions, Claim, Consistency, Cursor, ErrorKind, Instance, Lease, Presence as PresenceCheck,
+    Registry, Result, ServiceName, Snapshot, Target, Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -165,48 +170,71 @@ impl EtcdRegistry {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Registry for EtcdRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        let lease = register::register(&self.client, &self.keyspace, instance, claim).await?;
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        let registered = register::register(&self.client, &self.keyspace, instance, claim);
+        let lease = options.limit(registered).await?;
         self.presence.record_seen(&lease);
         Ok(lease)
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        let due = self.presence.is_due(lease);
-        let outcome = if due {
-            Box::pin(lease::renew_and_verify(&self.client, &self.keyspace, lease)).await
-        } else {
-            lease::renew(&self.client, lease).await
-        };
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        let due = options.presence == PresenceCheck::Check && self.presence.is_due(lease);
+        let outcome = options.limit(async {
+            if due {
+                Box::pin(lease::renew_and_verify(&self.client, &self.keyspace, lease)).await
+            } else {
+                lease::renew(&self.client, lease).await
+            }
+        });
+        let outcome = outcome.await;
         match &outcome {
-            Ok(()) if due => self.presence.record_seen(lease),
+            Ok(_) if due => self.presence.record_seen(lease),
             Err(error) if error.kind() == ErrorKind::LeaseLost => self.presence.forget(lease.id()),
             _ => {}
         }
         outcome
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
         self.presence.forget(lease.id());
-        lease::revoke(&self.client, lease.id()).await
+        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease)).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        let load_check = self.streams.begin_load();
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        // An answer without a quorum may be from before what a watch has told of.
+        let is_strong = options.consistency == Consistency::Strong;
+        let load_check = if is_strong { self.streams.begin_load() } else { None };
         let service = self.keyspace.service(service)?;
-        let (snapshot, newest) = load::load(&self.client, &service).await?;
+        let loading = load::load(&self.client, &service, options.consistency);
+        let loaded = options.limit(Box::pin(loading)).await?;
         if let Some(load_check) = load_check {
-            load_check.finish(&self.client, snapshot.cursor(), newest.as_deref())?;
+            load_check.finish(&self.client, &loaded)?;
         }
-        Ok(snapshot)
+        Ok(loaded.snapshot)
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        self.streams.watch(&self.client, self.keyspace.service(service)?, after).await
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        let service = self.keyspace.service(service)?;
+        options.limit(self.streams.watch(&self.client, service, after)).await
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        load::services(&self.client, &self.keyspace).await
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        let opening = self.streams.watch_record(&self.client, &self.keyspace, lease);
+        options.limit(Box::pin(opening)).await
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        options.limit(Box::pin(load::services(&self.client, &self.keyspace))).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! Reads of what stands in the store, in pages that all show one revision.
 
-use crate::client::{Client, MAX_PAGE_LEN, cluster_and_revision};
+use crate::client::{Answered, Client, MAX_PAGE_LEN};
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::Keyspace;
@@ -8,7 +8,7 @@ use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::{GetOptions, KeyValue};
 use futures_util::future;
-use registry_core::{Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
+use registry_core::{Consistency, Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
 use std::collections::BTreeSet;
 use tokio::task::yield_now;
 
@@ -21,14 +21,27 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How many keys are read until others on the thread get their turn.
 const YIELD_AFTER: usize = 256;
 
-/// All instances of a service, and the key that was put last.
+/// A service as it was loaded.
+pub(crate) struct Loaded {
+    pub(crate) snapshot: Snapshot,
+    /// The key that was put last.
+    pub(crate) newest: Option<Vec<u8>>,
+    /// Whether a key was passed over whose record is withdrawn, in a layout without side keys.
+    pub(crate) has_withdrawn: bool,
+}
+
+/// All records of a service.
 pub(crate) async fn load(
     client: &Client,
     service: &ServiceLayout,
-) -> Result<(Snapshot, Option<Vec<u8>>)> {
+    consistency: Consistency,
+) -> Result<Loaded> {
     let (mut proof, mut newest) = (Proof::default(), NewestKey::default());
     let (mut reading, mut kept) = (Reading::default(), Vec::new());
-    let options = GetOptions::new().with_range(service.end());
+    let mut options = GetOptions::new().with_range(service.end());
+    if consistency == Consistency::Stale {
+        options = options.with_serializable();
+    }
     let read = pages(client, service.start(), options, None, |mut kvs| {
         for kv in &kvs {
             proof.add(kv.into());
@@ -40,17 +53,19 @@ pub(crate) async fn load(
             reading.merge(Reading::of(service, kvs.iter().map(Kv::from)));
         }
     });
-    let (cluster, revision) = read.await.map_err(as_unavailable)?;
+    let answered = read.await.map_err(as_unavailable)?;
     if service.has_side_keys() {
         reading = Reading::of(service, kept.iter().map(Kv::from));
     }
-    let undecodable = reading.undecodable;
-    if let Some((key, why)) = reading.example {
+    let Reading { records, has_withdrawn, undecodable, example } = reading;
+    if let Some((key, why)) = example {
         tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
     }
-    let cursor = service.origin().cursor(Revision::new(revision), proof.with_cluster(cluster));
-    let snapshot = Snapshot::new(cursor, reading.instances).with_undecodable(undecodable);
-    Ok((snapshot, newest.key))
+    let proof = proof.with_cluster(answered.cluster).with_withdrawn(has_withdrawn);
+    let cursor = service.origin().cursor(Revision::new(answered.revision), proof);
+    let snapshot = Snapshot::new(cursor, records).with_undecodable(undecodable);
+    let snapshot = snapshot.with_lineage(answered.lineage());
+    Ok(Loaded { snapshot, newest: newest.key, has_withdrawn })
 }
 
 /// The key that was put last.
@@ -68,21 +83,17 @@ impl NewestKey {
     }
 }
 
-/// The names under which an instance has a key. Where a key alone tells that it is an instance's,
-/// its value is not looked at.
+/// The names under which an instance has a key. No value is read.
 pub(crate) async fn services(
     client: &Client,
     keyspace: &Keyspace,
 ) -> Result<BTreeSet<ServiceName>> {
-    let (mut options, layout) = (GetOptions::new(), keyspace.layout());
-    if layout.keys_suffice() {
-        options = options.with_keys_only();
-    }
-    let (start, end) = keyspace.range();
+    let (layout, (start, end)) = (keyspace.layout(), keyspace.range());
+    let options = GetOptions::new().with_range(end).with_keys_only();
     let mut names = BTreeSet::new();
     // Page by page: it may be all that an etcd holds.
-    let read = pages(client, &start, options.with_range(end), None, |kvs| {
-        names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())));
+    let read = pages(client, &start, options, None, |kvs| {
+        names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key())));
     });
     read.await.map_err(as_unavailable)?;
     Ok(names)
@@ -114,28 +125,28 @@ pub(crate) async fn list_at(
 ) -> Result<Listing, EtcdError> {
     let (options, mut kvs) = (GetOptions::new().with_range(service.end()), Vec::new());
     let read = pages(client, service.start(), options, Some(at), |mut page| kvs.append(&mut page));
-    let (cluster, _) = read.await?;
+    let cluster = read.await?.cluster;
     Ok(Listing { cluster, kvs })
 }
 
 /// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. What is
-/// on one page is passed to `read` while etcd looks for the next. Gives the cluster, and its revision then.
+/// on one page is passed to `read` while etcd looks for the next. Gives who answered the first page.
 pub(crate) async fn pages(
     client: &Client,
     start: &[u8],
     options: GetOptions,
     at: Option<i64>,
     mut read: impl FnMut(Vec<KeyValue>) + Send,
-) -> Result<(u64, u64), EtcdError> {
+) -> Result<Answered, EtcdError> {
     let first = options.clone().with_limit(as_limit(PAGE_LEN)).with_revision(at.unwrap_or(0));
     let mut page = client.range(start, first).await?;
-    let (cluster, revision) = cluster_and_revision(page.header())?;
-    let options = options.with_revision(at.unwrap_or_else(|| revision.cast_signed()));
+    let answered = Answered::by(page.header())?;
+    let options = options.with_revision(at.unwrap_or_else(|| answered.revision.cast_signed()));
     loop {
         let kvs = page.take_kvs();
         let Some(last) = kvs.last().filter(|_| page.more()) else {
             deliver(kvs, &mut read).await;
-            return Ok((cluster, revision));
+            return Ok(answered);
         };
         let more = options.clone().with_limit(as_limit(next_page_len(&kvs)));
         let next = client.range([last.key(), b"\0"].concat(), more);

@@ -3,53 +3,59 @@
 //! A lease that renews does not show that its key is still there: someone may have deleted or
 //! overwritten it, and etcd before 3.4.38 and 3.5.23 may renew a lease it has revoked.
 
-use crate::client::Client;
-use crate::error::EtcdError;
+use crate::client::{Answered, Client};
 use crate::layout::keyspace::Keyspace;
-use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 use registry_core::{Error, ErrorKind, Lease, LeaseId, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Reads the key of `lease`, and the second one where the layout has one.
+/// Compares the keys of `lease` with what was acknowledged to it, in one read.
+///
+/// A revision alone does not tell that: after a rollback another record may have got it. So the values are
+/// compared, too.
 ///
 /// # Errors
 ///
-/// `LeaseLost` unless it holds the record last acknowledged to this lease.
-pub(crate) async fn verify(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
-    let record = keyspace.record(lease.instance())?;
-    let keys_only = || GetOptions::new().with_keys_only();
-    let is_present = if let Some(side) = &record.side {
-        let reads = [&record.key, &side.key].map(|key| TxnOp::get(&**key, Some(keys_only())));
-        let answer = client.txn(Txn::new().and_then(reads)).await?.op_responses();
-        let [TxnOpResponse::Get(key), TxnOpResponse::Get(side_found)] = &answer[..] else {
-            return Err(EtcdError::Malformed("one of two reads").into());
-        };
-        // Both were put by one transaction. A side key of another lease counts for nobody.
-        is_acknowledged(lease, key.kvs().first())
-            && match (&side.value, side_found.kvs().first()) {
-                (Some(_), side_found) => is_acknowledged(lease, side_found),
-                (None, Some(side_found)) => side_found.lease() != lease.id().get(),
-                (None, None) => true,
-            }
+/// `LeaseLost` unless they hold the record last acknowledged to this lease.
+pub(crate) async fn verify(
+    client: &Client,
+    keyspace: &Keyspace,
+    lease: &Lease,
+) -> Result<Answered> {
+    let written = keyspace.acknowledged(lease)?;
+    let (id, revision) = (lease.id().get(), lease.revision().get().cast_signed());
+    let mut compares = Vec::new();
+    if let Some(value) = &written.key.value {
+        compares.extend(is_acknowledged(&written.key.name, value, id, revision));
     } else {
-        let found = client.range(record.key, keys_only()).await?;
-        is_acknowledged(lease, found.kvs().first())
-    };
-    if is_present {
-        return Ok(());
+        // Whoever puts the key has the id.
+        compares.push(Compare::create_revision(&*written.key.name, CompareOp::Equal, 0));
+    }
+    match written.side.as_ref().map(|side| (&side.name, &side.value)) {
+        Some((name, Some(value))) => compares.extend(is_acknowledged(name, value, id, revision)),
+        // A side key of another lease counts for nobody.
+        Some((name, None)) => compares.push(Compare::lease(&**name, CompareOp::NotEqual, id)),
+        None => {}
+    }
+    // Without a read, etcd would answer from its own state alone, without a quorum.
+    let read = || [TxnOp::get(&*written.key.name, Some(GetOptions::new().with_keys_only()))];
+    let answer = client.txn(Txn::new().when(compares).and_then(read()).or_else(read())).await?;
+    if answer.succeeded() {
+        return Ok(Answered::by(answer.header())?);
     }
     Err(Error::new(ErrorKind::LeaseLost, "the record is not the one last acknowledged"))
 }
 
-/// Whether a key is as it was acknowledged to `lease`.
-fn is_acknowledged(lease: &Lease, found: Option<&KeyValue>) -> bool {
-    found.is_some_and(|kv| {
-        kv.lease() == lease.id().get()
-            && kv.mod_revision().cast_unsigned() == lease.revision().get()
-    })
+/// That a key is as it was put under a lease at a revision.
+fn is_acknowledged(key: &str, value: &[u8], lease: i64, revision: i64) -> [Compare; 3] {
+    [
+        Compare::lease(key, CompareOp::Equal, lease),
+        Compare::mod_revision(key, CompareOp::Equal, revision),
+        Compare::value(key, CompareOp::Equal, value),
+    ]
 }
 
 /// When the record of each lease was last seen in its place, shared by all clones of a registry.

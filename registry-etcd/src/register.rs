@@ -1,129 +1,155 @@
 //! Registration: one transaction that a repeat passes without a trace.
 
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
-use crate::layout::keyspace::{Keyspace, Record, SideRecord};
+use crate::holding::{Found, if_any};
+use crate::layout::keyspace::{Keyspace, Written};
 use crate::lease;
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
-use registry_core::{Claim, Error, ErrorKind, Instance, Lease, LeaseId, Result, Revision};
+use etcd_client::{Compare, KeyValue, Txn, TxnOpResponse, TxnResponse};
+use registry_core::{
+    Claim, Error, ErrorKind, Holder, Instance, Lease, Record, Result, Revision, Takeover,
+};
+use std::time::Duration;
 
-/// Puts the record of `instance` under the lease of `claim`, unless it is there already or another
-/// lease holds the id.
+/// How many transactions one call makes. More than one is needed only where the keys of a withdrawn record, or
+/// one key of two, are left over.
+const MAX_TRIES: usize = 3;
+
+/// Puts the record of `instance` under the lease of `claim`, unless it is there already or another one holds
+/// the id that the claim does not name.
 pub(crate) async fn register(
     client: &Client,
     keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let record = keyspace.record(instance)?;
-    let ttl = lease::grant_or_renew(client, claim, &record).await?;
-    let answer = client.txn(transaction(&record, claim)).await;
-    let answer = answer.map_err(|error| match error.reason() {
-        // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
-        // was written, and a repeat is granted the lease anew.
-        Reason::LeaseNotFound => {
-            let message = "the lease expired before the record was written: repeat";
-            Error::new(ErrorKind::Unavailable, message).with_source(error)
-        }
-        _ => error.into(),
-    })?;
-    let revision = match outcome(&answer, claim.lease())? {
-        Outcome::Present(revision) => revision,
-        Outcome::TakenOver(previous, revision) => {
-            // So that its holder hears `LeaseLost` from its next renewal, not only from its next
-            // presence check. It is that check which the takeover relies on: this may fail, and
-            // a takeover whose answer was lost is repeated as one that has been made. Should the
-            // holder take the id back under the same lease just now, that goes too; it hears
-            // `LeaseLost` and registers anew.
-            Box::pin(lease::revoke_best_effort(client, previous)).await;
-            revision
-        }
-        Outcome::Superseded => {
-            // The key is another's, and at most its side key, which counts for nobody, is on our
-            // lease: nothing goes with it.
+    let mut written = written(keyspace, instance, claim, claim.ttl())?;
+    let ttl = lease::grant_or_renew(client, claim, &written).await?;
+    if ttl != claim.ttl() {
+        written = self::written(keyspace, instance, claim, ttl)?;
+    }
+    let mut step = Step::First;
+    for _ in 0..MAX_TRIES {
+        let answer = client.txn(transaction(&written, claim, step)).await;
+        let answer = answer.map_err(|error| match error.reason() {
+            // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
+            // was written, and a repeat is granted the lease anew.
+            Reason::LeaseNotFound => {
+                let message = "the lease expired before the record was written: repeat";
+                Error::new(ErrorKind::Unavailable, message).with_source(error)
+            }
+            _ => error.into(),
+        })?;
+        let found = match outcome(&answer)? {
+            Outcome::Stored(revision) => {
+                let revision = Revision::new(revision);
+                return Ok(Lease::new(claim.lease(), ttl, instance.clone(), revision));
+            }
+            Outcome::Torn => {
+                step = Step::Rewrite;
+                continue;
+            }
+            Outcome::Refused(found) => found,
+        };
+        let found = Found::new(&found);
+        let holder = found.holder(&keyspace.service(instance.service())?, instance.id())?;
+        if let Some(holder) = holder {
+            // The id is another's, and at most a side key, which counts for nobody, is on our lease.
             Box::pin(lease::revoke_best_effort(client, claim.lease())).await;
-            let (service, id) = (instance.service(), instance.id());
-            let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
-            return Err(Error::new(ErrorKind::Superseded, message));
+            return Err(superseded(instance, holder));
         }
-    };
-    Ok(Lease::new(claim.lease(), ttl, instance.clone(), Revision::new(revision)))
+        step = Step::Over(found.is_still(&written));
+    }
+    let message = "the keys of the instance changed while it was registered: repeat";
+    Err(Error::new(ErrorKind::Unavailable, message))
+}
+
+/// What the next transaction is to do.
+enum Step {
+    First,
+    /// Puts the record though it is there: its keys were not put together.
+    Rewrite,
+    /// Puts the record, too, if this holds: what is there holds nothing.
+    Over(Vec<Compare>),
+}
+
+/// What is written for `instance`, which was granted `ttl`.
+fn written(
+    keyspace: &Keyspace,
+    instance: &Instance,
+    claim: &Claim,
+    ttl: Duration,
+) -> Result<Written> {
+    keyspace.written(&Record::new(instance.clone()).with_lease(claim.lease()).with_ttl(ttl))
 }
 
 /// ```text
 /// if it is there as claimed: read it
-/// else, a claim that takes over: put it
-/// else if it is ours, or if nothing is there: put it
+/// else, if it is ours, if nothing is there, or if the claim takes over from the holder: put it
 /// else: read it
 /// ```
-///
-/// With a side key, that is there as claimed too, and is put with it or deleted. The first
-/// operation of each branch is about the key itself.
-fn transaction(record: &Record, claim: &Claim) -> Txn {
-    let Record { key, value, side } = record;
+fn transaction(written: &Written, claim: &Claim, step: Step) -> Txn {
     let lease = claim.lease().get();
-    let ours = || Compare::lease(&**key, CompareOp::Equal, lease);
-    let mut as_claimed = vec![ours(), Compare::value(&**key, CompareOp::Equal, &**value)];
-    let options = PutOptions::new().with_lease(lease);
-    let mut put = vec![TxnOp::put(&**key, &**value, Some(options.clone().with_prev_key()))];
-    if let Some(SideRecord { key, value }) = side {
-        if let Some(value) = value {
-            as_claimed.push(Compare::lease(&**key, CompareOp::Equal, lease));
-            as_claimed.push(Compare::value(&**key, CompareOp::Equal, &**value));
-            put.push(TxnOp::put(&**key, &**value, Some(options)));
-        } else {
-            as_claimed.push(Compare::create_revision(&**key, CompareOp::Equal, 0));
-            put.push(TxnOp::delete(&**key, None));
-        }
+    let mut may_put = written.is_held_by(lease);
+    may_put.push(written.is_vacant());
+    if let Takeover::From(holder) = claim.takeover() {
+        may_put.extend(written.is_held_since(&holder));
     }
-    let vacant = Compare::create_revision(&**key, CompareOp::Equal, 0);
-    let read = || TxnOp::get(&**key, None);
-    let change = if claim.takeover() {
-        put
-    } else {
-        let unless_held = Txn::new().when([vacant]).and_then(put.clone()).or_else([read()]);
-        let unless_ours = Txn::new().when([ours()]).and_then(put);
-        vec![TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_held)]))]
-    };
-    Txn::new().when(as_claimed).and_then([read()]).or_else(change)
+    let is_rewritten = matches!(step, Step::Rewrite);
+    if let Step::Over(left_over) = step {
+        may_put.push(left_over);
+    }
+    let put = if_any(may_put, &written.changes(lease), written.reads());
+    if is_rewritten {
+        return Txn::new().and_then(put);
+    }
+    Txn::new().when(written.is_written(lease)).and_then(written.reads()).or_else(put)
 }
 
 /// What a transaction found or made.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Outcome {
     /// The record is stored, written at this revision.
-    Present(u64),
-    /// The record is stored, written at this revision over that of another lease.
-    TakenOver(LeaseId, u64),
-    /// The record of another lease is stored.
-    Superseded,
+    Stored(u64),
+    /// The record is stored, but its keys were put by different revisions.
+    Torn,
+    /// Something else is stored: what each key shows.
+    Refused(Vec<Option<KeyValue>>),
 }
 
-fn outcome(answer: &TxnResponse, ours: LeaseId) -> Result<Outcome, EtcdError> {
-    let (_, revision) = cluster_and_revision(answer.header())?;
+fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
+    let revision = Answered::by(answer.header())?.revision;
     let mut operations = answer.op_responses();
-    loop {
-        return match operations.into_iter().next() {
-            Some(TxnOpResponse::Txn(inner)) => {
-                operations = inner.op_responses();
-                continue;
-            }
-            Some(TxnOpResponse::Put(put)) => {
-                // Lease 0 is no lease: someone put the key by hand.
-                let previous = put.prev_key().and_then(|kv| LeaseId::new(kv.lease()).ok());
-                Ok(match previous.filter(|previous| *previous != ours) {
-                    Some(previous) => Outcome::TakenOver(previous, revision),
-                    None => Outcome::Present(revision),
-                })
-            }
-            Some(TxnOpResponse::Get(get)) => match get.kvs().first() {
-                Some(kv) if kv.lease() == ours.get() => {
-                    Ok(Outcome::Present(kv.mod_revision().cast_unsigned()))
-                }
-                Some(_) => Ok(Outcome::Superseded),
-                None => Err(EtcdError::Malformed("the record that a transaction found")),
-            },
-            _ => Err(EtcdError::Malformed("the outcome of a transaction")),
-        };
+    let mut is_nested = false;
+    while let [TxnOpResponse::Txn(inner)] = &operations[..] {
+        operations = inner.op_responses();
+        is_nested = true;
     }
+    let mut found = Vec::new();
+    for operation in operations {
+        match operation {
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) => {
+                return Ok(Outcome::Stored(revision));
+            }
+            TxnOpResponse::Get(mut get) => found.push(get.take_kvs().pop()),
+            TxnOpResponse::Txn(_) => return Err(EtcdError::Malformed("the outcome")),
+        }
+    }
+    if is_nested {
+        return Ok(Outcome::Refused(found));
+    }
+    let mut put_at = found.iter().flatten().map(|kv| kv.mod_revision().cast_unsigned());
+    let first = put_at.next().ok_or(EtcdError::Malformed("the record that it found"))?;
+    Ok(if put_at.all(|revision| revision == first) {
+        Outcome::Stored(first)
+    } else {
+        Outcome::Torn
+    })
+}
+
+fn superseded(instance: &Instance, holder: Holder) -> Error {
+    let (service, id) = (instance.service(), instance.id());
+    let message =
+        format!("another one holds the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
+    Error::new(ErrorKind::Superseded, message).with_holder(holder)
 }

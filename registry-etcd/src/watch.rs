@@ -2,6 +2,7 @@
 
 mod baseline;
 mod feed;
+mod own_record;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -11,14 +12,16 @@ mod versions;
 use self::baseline::{Baseline, check};
 use self::feed::{Feed, cancellation};
 use self::stream::{PendingWatcher, Stream, WatcherHandle};
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Answered, Client};
 use crate::cursor::{History, Proof};
 use crate::error::EtcdError;
 use crate::layout::decoder::Decoder;
 use crate::layout::service::{Kv, ServiceLayout};
+use crate::load::Loaded;
 use futures_util::future;
 use registry_core::{Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
 
 /// The stream that new watches go to. A clone shares it.
 #[derive(Clone, Default)]
@@ -34,9 +37,7 @@ struct Inner {
 /// A watcher that etcd has made.
 struct CreatedWatcher {
     handle: WatcherHandle,
-    /// The cluster that answered, and the revision of its store by then.
-    cluster: u64,
-    revision: u64,
+    answered: Answered,
 }
 
 impl Streams {
@@ -65,17 +66,18 @@ impl Streams {
             let reading = Baseline::read(client, &service, &proof, at);
             Box::pin(future::try_join(opening, reading)).await?
         };
-        proof.check_cluster(opened.cluster)?;
+        let CreatedWatcher { handle, answered } = opened;
+        proof.check_cluster(answered.cluster)?;
         // A watch of the future is silent until the future comes. Either the member lags, and this
         // waits for it; or the store was rolled back, and then the check that ran beside may be from
         // before. And of what came after a cursor that was not checked, the history may be dropped.
-        if opened.revision < revision || is_verified && opened.revision > revision {
+        if answered.revision < revision || is_verified && answered.revision > revision {
             Box::pin(check(client, &service, &proof, at)).await?;
         }
         let history = History::new(proof, baseline.newest.as_deref());
         let decoder = Decoder::new(service.clone(), baseline.kvs.iter().map(Kv::from));
         let feed = Feed::new(service, decoder, history, revision);
-        Ok(opened.handle.start(feed, after.clone()))
+        Ok(handle.start(feed, after.clone()).with_lineage(answered.lineage()))
     }
 
     /// Starts to watch over a load, if a stream is open: see [`LoadCheck`].
@@ -98,7 +100,8 @@ impl Streams {
             .filter(|_| stream.highest_revision() <= after.revision().get())?;
         let start = i64::try_from(after.revision().get()).ok()?.checked_add(1)?;
         let pending = stream.create_watcher(service, start)?;
-        match client.cluster().with_deadline(wait_until_created(client, pending)).await {
+        let created = |deadline| wait_until_created(client, pending, deadline);
+        match client.cluster().with_deadline(created).await {
             Err(error) if error.is_token_rejected() => None,
             outcome => {
                 let baseline = Baseline { newest: verified.newest, kvs: Vec::new() };
@@ -116,11 +119,11 @@ impl Streams {
     ) -> Result<CreatedWatcher, EtcdError> {
         let start = after.saturating_add(1);
         let mut is_refreshed = false;
-        let opening = async {
+        let opening = async |deadline| {
             loop {
                 let (stream, pending) = self.create_watcher(client, service, start).await?;
                 let token = stream.token();
-                match wait_until_created(client, pending).await {
+                match wait_until_created(client, pending, deadline).await {
                     // The token of a stream is that of its opening. What is on it goes on.
                     Err(error) if error.is_token_rejected() && !is_refreshed => {
                         is_refreshed = true;
@@ -188,18 +191,14 @@ pub(crate) struct LoadCheck {
 }
 
 impl LoadCheck {
-    /// A load on the connection in use gave `cursor`, and `newest` is the key that was put last.
+    /// A load on the connection in use gave `loaded`.
     ///
     /// # Errors
     ///
     /// [`EtcdError::StaleRead`] if it is of before the load: a member that stood still may answer so, though
     /// it should not (etcd issue 20418, before 3.4.42 and 3.5.28).
-    pub(crate) fn finish(
-        &self,
-        client: &Client,
-        cursor: &Cursor,
-        newest: Option<&[u8]>,
-    ) -> Result<(), EtcdError> {
+    pub(crate) fn finish(&self, client: &Client, loaded: &Loaded) -> Result<(), EtcdError> {
+        let cursor = loaded.snapshot.cursor();
         let revision = cursor.revision().get();
         if !client.cluster().is_current(self.stream.connection()) || self.stream.is_closed() {
             return Ok(()); // another may have answered
@@ -208,7 +207,9 @@ impl LoadCheck {
             client.cluster().switch_member(self.stream.connection());
             return Err(EtcdError::StaleRead(revision, self.highest_revision));
         }
-        self.stream.add_verified(cursor.clone(), newest.map(<[u8]>::to_vec));
+        if !loaded.has_withdrawn {
+            self.stream.add_verified(cursor.clone(), loaded.newest.clone());
+        }
         Ok(())
     }
 }
@@ -217,15 +218,15 @@ impl LoadCheck {
 async fn wait_until_created(
     client: &Client,
     pending: PendingWatcher,
+    deadline: Instant,
 ) -> Result<CreatedWatcher, EtcdError> {
     let PendingWatcher { handle, created } = pending;
-    let attempt = client.cluster().attempt(handle.connection());
+    let attempt = client.cluster().attempt(handle.connection(), deadline);
     let created = created.await.map_err(|_| EtcdError::StreamEnded);
     attempt.finish();
     let created = created?;
     if created.canceled() {
         return Err(cancellation(&created));
     }
-    let (cluster, revision) = cluster_and_revision(created.header())?;
-    Ok(CreatedWatcher { handle, cluster, revision })
+    Ok(CreatedWatcher { handle, answered: Answered::by(created.header())? })
 }

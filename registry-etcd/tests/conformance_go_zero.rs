@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use etcd_client::{Client, GetOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use registry_core::{
-    Batch, Change, Claim, Cursor, Instance, InstanceId, Lease, Registry, Result, ServiceName,
-    Snapshot, Watch,
+    Batch, CallOptions, Change, Claim, Cursor, Deleted, Instance, InstanceId, Lease, Record,
+    Registry, Result, ServiceName, Snapshot, Watch,
 };
 use registry_etcd::EtcdRegistry;
 use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use subject::{Members, SubjectLayout};
 
 fn main() -> ExitCode {
@@ -71,20 +72,59 @@ impl Numbers {
         with_id(instance, self.name(instance.id()))
     }
 
+    fn named_record(&self, record: &Record) -> Record {
+        let mut named = Record::new(self.named(record.instance()));
+        if let Some(lease) = record.lease() {
+            named = named.with_lease(lease);
+        }
+        if let Some(ttl) = record.ttl() {
+            named = named.with_ttl(ttl);
+        }
+        named.with_revision(record.revision().expect("each key has a revision"))
+    }
+
     fn named_change(&self, change: &Change) -> Change {
         match change {
-            Change::Put(instance) => Change::Put(self.named(instance)),
-            Change::Delete(number) => Change::Delete(self.name(number)),
+            Change::Put(record) => Change::Put(self.named_record(record)),
+            Change::Delete(number) => {
+                let deleted = Deleted::new(self.name(number.id()));
+                Change::Delete(match number.reason() {
+                    Some(reason) => deleted.with_reason(reason),
+                    None => deleted,
+                })
+            }
         }
+    }
+
+    fn named_watch(&self, watch: Watch) -> Watch {
+        let (after, lineage) = (watch.cursor().clone(), watch.lineage().clone());
+        let numbers = self.clone();
+        let named = watch.map(move |item| {
+            let batch = item?;
+            let changes = batch.changes.iter().map(|change| numbers.named_change(change)).collect();
+            Ok(Arc::new(Batch::new(batch.cursor.clone(), changes)))
+        });
+        Watch::new(after, named).with_lineage(lineage)
     }
 }
 
+/// What the kit sets of an instance, under another id.
 fn with_id(instance: &Instance, id: InstanceId) -> Instance {
-    Instance::new(instance.service().clone(), id, instance.address().clone())
+    let mut renamed = Instance::new(instance.service().clone(), id, instance.address().clone())
         .with_weight(instance.weight())
         .with_status(instance.status())
         .with_metadata(instance.metadata().clone())
-        .unwrap()
+        .unwrap();
+    for (name, port) in instance.ports() {
+        renamed = renamed.with_port(name, port.clone());
+    }
+    for (name, value) in instance.labels() {
+        renamed = renamed.with_label(name, value);
+    }
+    match instance.zone() {
+        Some(zone) => renamed.with_zone(zone),
+        None => renamed,
+    }
 }
 
 fn with_instance(lease: &Lease, instance: Instance) -> Lease {
@@ -101,41 +141,56 @@ impl Numbered {
     fn numbered(&self, instance: &Instance) -> Instance {
         with_id(instance, self.numbers.of(instance.id()))
     }
+
+    fn numbered_lease(&self, lease: &Lease) -> Lease {
+        with_instance(lease, self.numbered(lease.instance()))
+    }
 }
 
 #[async_trait]
 impl Registry for Numbered {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        let lease = self.registry.register(&self.numbered(instance), claim).await?;
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        let lease = self.registry.register(&self.numbered(instance), claim, options).await?;
         Ok(with_instance(&lease, self.numbers.named(lease.instance())))
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        self.registry.keep_alive(&with_instance(lease, self.numbered(lease.instance()))).await
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        self.registry.keep_alive(&self.numbered_lease(lease), options).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
-        self.registry.deregister(&with_instance(lease, self.numbered(lease.instance()))).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        self.registry.deregister(&self.numbered_lease(lease), options).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        let found = self.registry.load(service).await?;
-        let named = found.instances().iter().map(|instance| self.numbers.named(instance));
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        let found = self.registry.load(service, options).await?;
+        let named = found.records().iter().map(|record| self.numbers.named_record(record));
         let snapshot = Snapshot::new(found.cursor().clone(), named);
+        let snapshot = snapshot.with_lineage(found.lineage().clone());
         Ok(snapshot.with_undecodable(found.undecodable()))
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        let (watch, numbers) = (self.registry.watch(service, after).await?, self.numbers.clone());
-        let named = watch.map(move |item| {
-            let Batch { cursor, changes, .. } = item?;
-            let changes = changes.iter().map(|change| numbers.named_change(change)).collect();
-            Ok(Batch::new(cursor, changes))
-        });
-        Ok(Watch::new(after.clone(), named))
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        let watch = self.registry.watch(service, after, options).await?;
+        Ok(self.numbers.named_watch(watch))
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        self.registry.services().await
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        let watch = self.registry.watch_record(&self.numbered_lease(lease), options).await?;
+        Ok(self.numbers.named_watch(watch))
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        self.registry.services(options).await
     }
 }

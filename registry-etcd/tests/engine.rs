@@ -8,7 +8,7 @@ mod members;
 use async_trait::async_trait;
 use etcd_client::{Client, DeleteOptions};
 use members::{Members, Running};
-use registry_core::{Registry, ServiceName};
+use registry_core::{CallOptions, Registry, ServiceName};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::engine::{Environment, Fault, ProxyPair, Side, SuiteOptions, suite};
 use registry_testbed::servers::{Etcd, ServerOptions};
@@ -82,7 +82,9 @@ impl Server {
 
     /// Nobody gets an answer.
     async fn assert_away(&self, service: &ServiceName) {
-        let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+        let answer =
+            timeout(Duration::from_millis(200), self.direct.load(service, &CallOptions::DEFAULT))
+                .await;
         assert!(!matches!(answer, Ok(Ok(_))), "the server is there");
     }
 }

@@ -8,34 +8,33 @@
 //!
 //! ```
 //! use futures_util::StreamExt;
-//! use registry_core::{Change, Claim, ErrorKind, Instance, Registry, ServiceName};
+//! use registry_core::{CallOptions, Claim, ErrorKind, Instance, Registry, ServiceName};
 //! use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> registry_core::Result<()> {
 //! let store = MemRegistry::new();
-//! let flaky = FaultyRegistry::new(store.clone());
+//! let (flaky, options) = (FaultyRegistry::new(store.clone()), CallOptions::default());
 //! let service: ServiceName = "user.rpc".parse()?;
 //!
 //! // The program under test uses `flaky`. Here it is these two lines.
-//! let mut view = flaky.load(&service).await?;
-//! let mut watch = flaky.watch(&service, view.cursor()).await?;
+//! let mut view = flaky.load(&service, &options).await?;
+//! let mut watch = flaky.watch(&service, view.cursor(), &options).await?;
 //!
 //! flaky.inject(Fault::Outage);
 //! let error = watch.next().await.expect("a watch ends with an error").unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Unavailable);
-//! assert!(flaky.load(&service).await.is_err());
+//! assert!(flaky.load(&service, &options).await.is_err());
 //!
 //! // Meanwhile another client, which the fault does not affect, registers an instance.
 //! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! store.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
+//! store.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 //!
 //! flaky.heal();
-//! let mut watch = flaky.watch(&service, watch.cursor()).await?;
+//! let mut watch = flaky.watch(&service, watch.cursor(), &options).await?;
 //! let batch = watch.next().await.expect("the watch continues")?;
-//! assert_eq!(batch.changes, [Change::Put(instance)]);
-//! view.apply(batch);
+//! view.apply(&batch)?;
 //! assert_eq!(view.instances().len(), 1);
 //!
 //! // Without this the test would pass if the fault had no effect.
@@ -64,7 +63,8 @@ use self::faulty_watch::faulty_watch;
 use crate::{MemRegistry, Model, random};
 use async_trait::async_trait;
 use registry_core::{
-    Claim, Cursor, Instance, Lease, Registry, Result, Revision, ServiceName, Snapshot, Watch,
+    CallOptions, Claim, Cursor, Instance, Lease, Registry, Result, Revision, ServiceName, Snapshot,
+    Watch, silence_timeout,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -81,6 +81,7 @@ pub struct FaultyRegistry {
     store: MemRegistry,
     connection: Arc<Connection>,
     checkpoint: Arc<Mutex<Option<Model>>>,
+    silence_timeout: Duration,
 }
 
 impl FaultyRegistry {
@@ -91,7 +92,17 @@ impl FaultyRegistry {
 
     /// Connects to `store`. The `seed` determines the latencies and the leases that are lost.
     pub fn with_seed(store: MemRegistry, seed: u64) -> Self {
-        Self { store, connection: Arc::new(Connection::new(seed)), checkpoint: Arc::default() }
+        let silence_timeout = silence_timeout(store.default_ttl());
+        let connection = Arc::new(Connection::new(seed));
+        Self { store, connection, checkpoint: Arc::default(), silence_timeout }
+    }
+
+    /// Sets how long a watch waits in a [silence](Fault::Silence) until it ends `Unavailable`: by default
+    /// [`silence_timeout`] of the store's default ttl.
+    #[must_use]
+    pub fn with_silence_timeout(mut self, timeout: Duration) -> Self {
+        self.silence_timeout = timeout;
+        self
     }
 
     /// Injects `fault`. An ongoing one is active until it is [healed](Self::heal).
@@ -137,12 +148,19 @@ impl FaultyRegistry {
 
 impl FaultyRegistry {
     /// Makes a call under the active faults.
-    async fn call<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn call<T>(
+        &self,
+        options: &CallOptions,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let mut call = Call::begin(&self.connection)?;
-        call.transit().await?;
-        let reply = request.await;
-        call.transit().await?;
-        call.finish(reply)
+        let answer = async {
+            call.transit().await?;
+            let reply = request.await;
+            call.transit().await?;
+            call.finish(reply)
+        };
+        options.limit(answer).await
     }
 
     fn lose_lease(&self) {
@@ -179,29 +197,44 @@ impl FaultyRegistry {
 
 #[async_trait]
 impl Registry for FaultyRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        self.call(self.store.register(instance, claim)).await
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        self.call(options, self.store.register(instance, claim, options)).await
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        self.call(self.store.keep_alive(lease)).await
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        self.call(options, self.store.keep_alive(lease, options)).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
-        self.call(self.store.deregister(lease)).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        self.call(options, self.store.deregister(lease, options)).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        self.call(self.store.load(service)).await
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        self.call(options, self.store.load(service, options)).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        let inner = self.call(self.store.watch(service, after)).await?;
-        faulty_watch(&self.connection, inner, after)
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        let inner = self.call(options, self.store.watch(service, after, options)).await?;
+        faulty_watch(&self.connection, inner, self.silence_timeout)
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        self.call(self.store.services()).await
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        let inner = self.call(options, self.store.watch_record(lease, options)).await?;
+        faulty_watch(&self.connection, inner, self.silence_timeout)
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        self.call(options, self.store.services(options)).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {
@@ -229,16 +262,17 @@ mod tests {
         let store = MemRegistry::new();
         let flaky = FaultyRegistry::new(store.clone());
         let service = "a".parse().unwrap();
-        let snapshot = flaky.load(&service).await.unwrap();
+        let snapshot = flaky.load(&service, &CallOptions::DEFAULT).await.unwrap();
         let open = || store.shared.with_state(|_, state| state.watches.len());
         for fault in [None, Some(Fault::Silence), Some(Fault::LostReplies)] {
-            let mut watch = flaky.watch(&service, snapshot.cursor()).await.unwrap();
+            let mut watch =
+                flaky.watch(&service, snapshot.cursor(), &CallOptions::DEFAULT).await.unwrap();
             assert_eq!(open(), 1);
             if let Some(fault) = fault {
                 flaky.inject(fault);
             }
             assert!(watch.next().now_or_never().is_none());
-            let _ = flaky.watch(&service, snapshot.cursor()).now_or_never();
+            let _ = flaky.watch(&service, snapshot.cursor(), &CallOptions::DEFAULT).now_or_never();
             drop(watch);
             assert_eq!(open(), 0, "{fault:?}");
             flaky.heal();

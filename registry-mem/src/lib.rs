@@ -5,21 +5,21 @@
 //! clock, so that a test that pauses the clock waits for no ttl.
 //!
 //! ```
-//! use registry_core::{Claim, Instance, Registry, ServiceName};
+//! use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
 //! use registry_mem::MemRegistry;
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> registry_core::Result<()> {
-//! let registry = MemRegistry::new();
+//! let (registry, options) = (MemRegistry::new(), CallOptions::default());
 //! let service: ServiceName = "user.rpc".parse()?;
 //! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //!
-//! registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
-//! assert_eq!(registry.load(&service).await?.instances().len(), 1);
+//! registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
+//! assert_eq!(registry.load(&service, &options).await?.instances().len(), 1);
 //!
 //! tokio::time::sleep(Duration::from_secs(10)).await; // takes no time: the clock is paused
-//! assert!(registry.load(&service).await?.instances().is_empty());
+//! assert!(registry.load(&service, &options).await?.records().is_empty());
 //! # Ok(())
 //! # }
 //! ```
@@ -34,19 +34,20 @@
 //!
 //! The [`Model`] is the executable specification of the contract.
 
-mod diagnose;
+mod branches;
+mod connector;
 pub mod faults;
-mod lineage;
 mod model;
 
+pub use self::connector::MemConnector;
 pub use self::faults::{Fault, FaultyRegistry, Hits, Script};
 pub use self::model::{DEFAULT_HISTORY_LIMIT, Model};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use registry_core::{
-    Batch, Claim, Cursor, Error, ErrorKind, Instance, Lease, LeaseId, Publisher, Registry, Result,
-    Revision, ServiceName, Snapshot, Target, Watch,
+    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, InstanceId, Lease, LeaseId,
+    Lineage, Publisher, Registry, Result, Revision, ServiceName, Snapshot, Target, Watch,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -165,36 +166,51 @@ impl fmt::Debug for MemRegistry {
     }
 }
 
+// The memory store answers at once, so no caller's timeout passes.
 #[async_trait]
 impl Registry for MemRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        _options: &CallOptions,
+    ) -> Result<Lease> {
         self.shared.with(|now, model| model.register(now, instance, claim))
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+    async fn keep_alive(&self, lease: &Lease, _options: &CallOptions) -> Result<Duration> {
         self.shared.with(|now, model| model.keep_alive(now, lease))
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
+    async fn deregister(&self, lease: &Lease, _options: &CallOptions) -> Result<()> {
         self.shared.with(|now, model| model.deregister(now, lease));
         Ok(())
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+    async fn load(&self, service: &ServiceName, _options: &CallOptions) -> Result<Snapshot> {
         Ok(self.shared.with(|now, model| model.load(now, service)))
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        let (watch, subscription) = Subscription::open(&self.shared, service, after)?;
-        let batches =
-            stream::unfold((watch, subscription), |(mut watch, subscription)| async move {
-                let item = subscription.next(&mut watch).await?;
-                Some((item, (watch, subscription)))
-            });
-        Ok(Watch::new(after.clone(), batches))
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        _options: &CallOptions,
+    ) -> Result<Watch> {
+        let after = after.clone();
+        let open = Subscription::open(&self.shared, service, |_, _| Ok(after))?;
+        Ok(open.into_watch(|batch| batch))
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
+    async fn watch_record(&self, lease: &Lease, _options: &CallOptions) -> Result<Watch> {
+        let service = lease.instance().service();
+        let after = |now, model: &mut Model| model.record_cursor(now, lease);
+        let open = Subscription::open(&self.shared, service, after)?;
+        let id = lease.instance().id().clone();
+        Ok(open.into_watch(move |batch| own_changes(&batch, &id)))
+    }
+
+    async fn services(&self, _options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
         Ok(self.shared.with(|now, model| model.services(now)))
     }
 
@@ -239,20 +255,27 @@ struct Subscription {
 }
 
 impl Subscription {
-    fn open(shared: &Arc<Shared>, service: &ServiceName, after: &Cursor) -> Result<(Watch, Self)> {
+    /// Opens a watch of `service` after the cursor that `after` returns.
+    fn open(
+        shared: &Arc<Shared>,
+        service: &ServiceName,
+        after: impl FnOnce(Duration, &mut Model) -> Result<Cursor>,
+    ) -> Result<OpenWatch> {
         // One critical section, so that no batch is lost between the backlog and the publications.
         shared.with_state(|now, state| {
-            let backlog = state.model.batches(now, service, after)?;
-            let (publisher, watch) = Watch::channel(after.clone(), backlog);
+            let after = after(now, &mut state.model)?;
+            let backlog = state.model.batches(now, service, &after)?;
+            let (publisher, watch) = Watch::channel(after, backlog);
             state.opened += 1;
             state.watches.entry(service.clone()).or_default().push((state.opened, publisher));
             let (shared, service, id) = (shared.clone(), service.clone(), state.opened);
-            Ok((watch, Self { shared, service, id }))
+            let lineage = state.model.lineage();
+            Ok(OpenWatch { watch, lineage, subscription: Self { shared, service, id } })
         })
     }
 
     /// Returns the next item of `watch`, and expires the leases of the service meanwhile.
-    async fn next(&self, watch: &mut Watch) -> Option<Result<Batch>> {
+    async fn next(&self, watch: &mut Watch) -> Option<Result<Arc<Batch>>> {
         loop {
             let deadline = self.shared.with(|now, model| {
                 model.expire(now, &self.service);
@@ -271,6 +294,32 @@ impl Subscription {
             }
         }
     }
+}
+
+/// A watch that was just opened.
+struct OpenWatch {
+    watch: Watch,
+    lineage: Lineage,
+    subscription: Subscription,
+}
+
+impl OpenWatch {
+    /// Returns the watch, each batch as `map` returns it.
+    fn into_watch(self, map: impl Fn(Arc<Batch>) -> Arc<Batch> + Send + 'static) -> Watch {
+        let after = self.watch.cursor().clone();
+        let open = (self.watch, self.subscription, map);
+        let batches = stream::unfold(open, |(mut watch, subscription, map)| async move {
+            let item = subscription.next(&mut watch).await?.map(&map);
+            Some((item, (watch, subscription, map)))
+        });
+        Watch::new(after, batches).with_lineage(self.lineage)
+    }
+}
+
+/// Returns `batch` without the changes of other instances than `id`.
+fn own_changes(batch: &Arc<Batch>, id: &InstanceId) -> Arc<Batch> {
+    let own = batch.changes.iter().filter(|change| change.id() == id);
+    Arc::new(Batch::new(batch.cursor.clone(), own.cloned().collect()))
 }
 
 impl Drop for Subscription {
@@ -306,9 +355,12 @@ mod tests {
         let (one, two) = ("a".parse().unwrap(), "b".parse().unwrap());
         let mut open = Vec::new();
         for service in [&one, &two] {
-            let snapshot = registry.load(service).await.unwrap();
+            let snapshot = registry.load(service, &CallOptions::DEFAULT).await.unwrap();
             for polled in [false, true] {
-                let mut watch = registry.watch(service, snapshot.cursor()).await.unwrap();
+                let mut watch = registry
+                    .watch(service, snapshot.cursor(), &CallOptions::DEFAULT)
+                    .await
+                    .unwrap();
                 if polled {
                     assert!(watch.next().now_or_never().is_none());
                 }

@@ -3,12 +3,14 @@
 //! The caller passes the time, counted from when the model was made. Every operation first expires the
 //! leases of its service, and changes no other service.
 
-use crate::lineage::{Branch, Lineage};
+use crate::branches::{Branch, Branches};
 use registry_core::{
-    Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, InstanceId, Lease, LeaseId, Origin,
-    Result, Revision, ServiceName, Snapshot,
+    Batch, Change, Claim, Cursor, DeleteReason, Deleted, Error, ErrorKind, Holder, Instance,
+    InstanceId, Lease, LeaseId, Lineage, Origin, Record, Result, Revision, ServiceName, Snapshot,
+    Takeover,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many batches of history a model keeps for watches that resume, over all services.
@@ -17,8 +19,10 @@ pub const DEFAULT_HISTORY_LIMIT: usize = 100_000;
 /// A registry: its records and their history.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// Distinguishes this registry from all others. It survives rollbacks.
+    id: u64,
     revision: u64,
-    lineage: Lineage,
+    branches: Branches,
     services: HashMap<ServiceName, Service>,
     leases: HashMap<LeaseId, (ServiceName, InstanceId)>,
     /// The revisions of the history, with the service whose log contains them, oldest first.
@@ -36,7 +40,7 @@ struct Service {
     /// Each instance is here once, at its deadline or before: a renewal changes only the deadline in the
     /// entry, and the queue is corrected when its time has come.
     expiry_queue: BTreeSet<(Duration, InstanceId)>,
-    log: VecDeque<Batch>,
+    log: VecDeque<Arc<Batch>>,
     /// The newest revision dropped from the log.
     compacted: u64,
 }
@@ -44,17 +48,20 @@ struct Service {
 #[derive(Clone, Debug)]
 struct Entry {
     lease: Lease,
+    /// The revision since which the lease holds the id.
+    claimed: Revision,
     deadline: Duration,
     /// The entry's time in the expiry queue.
     queued: Duration,
 }
 
 impl Model {
-    /// Returns an empty registry. `branch` distinguishes its history from all others.
-    pub fn new(branch: u64) -> Self {
+    /// Returns an empty registry. `id` distinguishes it and its history from all others.
+    pub fn new(id: u64) -> Self {
         Self {
+            id,
             revision: 0,
-            lineage: Lineage::new(branch),
+            branches: Branches::new(id),
             services: HashMap::new(),
             leases: HashMap::new(),
             history: VecDeque::new(),
@@ -81,61 +88,72 @@ impl Model {
         if held.is_some_and(|held| (&held.0, &held.1) != (service, id)) {
             return Err(invalid("a lease holds one instance: draw another lease id"));
         }
-        let lease = match self.entry(service, id).map(|entry| &entry.lease) {
-            Some(held) if held.id() == claim.lease() => {
-                if held.ttl() != claim.ttl() {
+        let (lease, claimed) = match self.entry(service, id) {
+            Some(held) if held.lease.id() == claim.lease() => {
+                if held.lease.ttl() != claim.ttl() {
                     return Err(invalid("a lease keeps its ttl: draw another lease id"));
                 }
-                if held.instance() == instance { held.clone() } else { self.put(instance, claim) }
+                let claimed = held.claimed;
+                let is_same = held.lease.instance() == instance;
+                (if is_same { held.lease.clone() } else { self.put(instance, claim) }, claimed)
             }
-            Some(_) if !claim.takeover() => {
-                let message = format!("another lease holds the id, service=`{service}`, id=`{id}`");
-                return Err(Error::new(ErrorKind::Superseded, message));
+            Some(held) if claim.takeover() != Takeover::From(held.holder()) => {
+                return Err(superseded(instance, held.holder()));
             }
-            Some(superseded) => {
-                let superseded = superseded.id();
-                self.leases.remove(&superseded);
-                self.put(instance, claim)
+            Some(held) => {
+                let displaced = held.lease.id();
+                self.leases.remove(&displaced);
+                let lease = self.put(instance, claim);
+                (lease, self.revision())
             }
-            None => self.put(instance, claim),
+            None => {
+                let lease = self.put(instance, claim);
+                (lease, self.revision())
+            }
         };
-        self.hold(now, lease.clone());
+        self.hold(now, lease.clone(), claimed);
         Ok(lease)
     }
 
-    /// Renews `lease`, if its record is the last acknowledged one.
-    pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<()> {
+    /// Renews `lease`, if its record is the last acknowledged one. Returns the granted ttl.
+    pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<Duration> {
         let (service, id) = (lease.instance().service(), lease.instance().id());
         self.expire(now, service);
         let entry = self.services.get_mut(service).and_then(|service| service.entries.get_mut(id));
-        match entry {
-            Some(entry)
-                if entry.lease.id() == lease.id() && entry.lease.revision() == lease.revision() =>
-            {
-                entry.deadline = now + entry.lease.ttl();
-                Ok(())
-            }
-            _ => {
-                let message =
-                    format!("lease lost, service=`{service}`, id=`{id}`, lease=`{}`", lease.id());
-                Err(Error::new(ErrorKind::LeaseLost, message))
-            }
-        }
+        let entry = entry.filter(|entry| entry.lease == *lease).ok_or_else(|| lease_lost(lease))?;
+        entry.deadline = now + entry.lease.ttl();
+        Ok(entry.lease.ttl())
     }
 
     /// Deletes the instance of `lease`, if there is one.
     pub fn deregister(&mut self, now: Duration, lease: &Lease) {
-        self.revoke(now, lease.id());
+        self.end(now, lease.id(), Some(DeleteReason::Withdrawn));
+    }
+
+    /// Returns the cursor from which to watch the record of `lease`: it is the acknowledged one up to there.
+    pub fn record_cursor(&mut self, now: Duration, lease: &Lease) -> Result<Cursor> {
+        let (service, id) = (lease.instance().service(), lease.instance().id());
+        self.expire(now, service);
+        let held = self.entry(service, id).is_some_and(|entry| entry.lease == *lease);
+        if held {
+            Ok(self.cursor(&self.origin(service), self.revision))
+        } else {
+            Err(lease_lost(lease))
+        }
+    }
+
+    /// Returns which history the present state belongs to.
+    pub fn lineage(&self) -> Lineage {
+        Lineage::new(self.branch())
     }
 
     /// Returns the present state of `service`.
     pub fn load(&mut self, now: Duration, service: &ServiceName) -> Snapshot {
         self.expire(now, service);
-        let Some(state) = self.services.get(service) else {
-            return Snapshot::new(self.cursor(&origin(service), self.revision), []);
-        };
-        let instances = state.entries.values().map(|entry| entry.lease.instance().clone());
-        Snapshot::new(self.cursor(&state.origin, self.revision), instances)
+        let cursor = self.cursor(&self.origin(service), self.revision);
+        let entries = self.services.get(service).map(|service| service.entries.values());
+        let records = entries.into_iter().flatten().map(|entry| record_of(&entry.lease));
+        Snapshot::new(cursor, records).with_lineage(self.lineage())
     }
 
     /// Returns the batches of `service` after `after`.
@@ -144,11 +162,11 @@ impl Model {
         now: Duration,
         service: &ServiceName,
         after: &Cursor,
-    ) -> Result<Vec<Batch>> {
+    ) -> Result<Vec<Arc<Batch>>> {
         self.expire(now, service);
         let revision = after.revision().get();
-        let Branch(branch) = origin(service).proof(after)?;
-        if revision > self.revision || self.lineage.branch_of(revision) != branch {
+        let Branch(branch) = self.origin(service).proof(after)?;
+        if revision > self.revision || self.branches.branch_of(revision) != branch {
             return Err(Error::new(
                 ErrorKind::Diverged,
                 "the history of this cursor was rolled back: load again",
@@ -182,7 +200,7 @@ impl Model {
         while let Some(id) =
             self.services.get_mut(service).and_then(|service| service.pop_expired(now))
         {
-            self.remove(service, vec![id]);
+            self.remove(service, vec![id], Some(DeleteReason::Expired));
         }
     }
 
@@ -205,7 +223,7 @@ impl Model {
     pub fn committed_after(
         &self,
         revision: Revision,
-    ) -> impl Iterator<Item = (&ServiceName, &Batch)> {
+    ) -> impl Iterator<Item = (&ServiceName, &Arc<Batch>)> {
         let first = self.history.partition_point(|(at, _)| *at <= revision.get());
         self.history.range(first..).filter_map(|(at, service)| {
             let log = &self.services.get(service)?.log;
@@ -219,11 +237,7 @@ impl Model {
 impl Model {
     /// Revokes a lease and deletes its instance.
     pub fn revoke(&mut self, now: Duration, lease: LeaseId) {
-        let Some((service, id)) = self.leases.get(&lease).cloned() else { return };
-        self.expire(now, &service);
-        if self.leases.contains_key(&lease) {
-            self.remove(&service, vec![id]);
-        }
+        self.end(now, lease, None);
     }
 
     /// Deletes all instances of `service` at one revision, without their owners.
@@ -232,7 +246,7 @@ impl Model {
         let ids =
             self.services.get(service).map(|service| service.entries.keys().cloned().collect());
         if let Some(ids) = ids.filter(|ids: &Vec<_>| !ids.is_empty()) {
-            self.remove(service, ids);
+            self.remove(service, ids, None);
         }
     }
 
@@ -249,7 +263,8 @@ impl Model {
 
     /// Returns an empty model with the same history limit.
     pub(crate) fn emptied(&self, branch: u64) -> Self {
-        Self::new(branch).with_history_limit(self.history_limit)
+        let empty = Self::new(branch).with_history_limit(self.history_limit);
+        Self { id: self.id, ..empty }
     }
 
     /// Goes back to an earlier state of this or another model, as a failover to a lagging replica or
@@ -257,8 +272,12 @@ impl Model {
     ///
     /// The ttl of every lease starts anew, since its owner could not renew it meanwhile.
     pub fn restore(&mut self, now: Duration, backup: Self, branch: u64) {
-        *self = backup;
-        self.lineage.fork(self.revision, branch);
+        let is_ours = backup.id == self.id;
+        *self = Self { id: self.id, ..backup };
+        if !is_ours {
+            self.adopt_services();
+        }
+        self.branches.fork(self.revision, branch);
         for service in self.services.values_mut() {
             service.expiry_queue.clear();
             for (id, entry) in &mut service.entries {
@@ -271,34 +290,53 @@ impl Model {
 }
 
 impl Model {
+    /// Makes the services of another registry's backup this one's. Their history stays behind, since its
+    /// cursors are the other registry's.
+    fn adopt_services(&mut self) {
+        self.compact(self.revision());
+        for (name, service) in &mut self.services {
+            service.origin = origin(self.id, name);
+        }
+    }
+
     fn entry(&self, service: &ServiceName, id: &InstanceId) -> Option<&Entry> {
         self.services.get(service)?.entries.get(id)
     }
 
+    /// Ends `lease` and deletes its instance.
+    fn end(&mut self, now: Duration, lease: LeaseId, reason: Option<DeleteReason>) {
+        let Some((service, id)) = self.leases.get(&lease).cloned() else { return };
+        self.expire(now, &service);
+        if self.leases.contains_key(&lease) {
+            self.remove(&service, vec![id], reason);
+        }
+    }
+
     /// Commits a put of `instance` under the claim's lease.
     fn put(&mut self, instance: &Instance, claim: &Claim) -> Lease {
-        let revision = self.commit(instance.service(), vec![Change::Put(instance.clone())]);
-        Lease::new(claim.lease(), claim.ttl(), instance.clone(), revision)
+        let revision = Revision::new(self.revision + 1);
+        let lease = Lease::new(claim.lease(), claim.ttl(), instance.clone(), revision)
+            .with_proof(Branch(self.branch()));
+        self.commit(instance.service(), vec![Change::Put(record_of(&lease))]);
+        lease
     }
 
     /// Makes `lease` the holder of its instance. Its ttl begins at `now`.
-    fn hold(&mut self, now: Duration, lease: Lease) {
+    fn hold(&mut self, now: Duration, lease: Lease, claimed: Revision) {
         let (name, id) = (lease.instance().service().clone(), lease.instance().id().clone());
         let deadline = now + lease.ttl();
         self.leases.insert(lease.id(), (name.clone(), id.clone()));
-        let compacted = self.compacted;
-        let service =
-            self.services.entry(name).or_insert_with_key(|name| Service::new(name, compacted));
+        let service = self.service(&name);
         service.expiry_queue.insert((deadline, id.clone()));
-        let replaced =
-            service.entries.insert(id.clone(), Entry { lease, deadline, queued: deadline });
+        let entry = Entry { lease, claimed, deadline, queued: deadline };
+        let replaced = service.entries.insert(id.clone(), entry);
         if let Some(queued) = replaced.map(|old| old.queued).filter(|queued| *queued != deadline) {
             service.expiry_queue.remove(&(queued, id));
         }
     }
 
     /// Commits the deletion of `ids`, which are all present.
-    fn remove(&mut self, name: &ServiceName, ids: Vec<InstanceId>) {
+    fn remove(&mut self, name: &ServiceName, ids: Vec<InstanceId>, reason: Option<DeleteReason>) {
         if let Some(service) = self.services.get_mut(name) {
             for id in &ids {
                 if let Some(entry) = service.entries.remove(id) {
@@ -307,22 +345,36 @@ impl Model {
                 }
             }
         }
-        self.commit(name, ids.into_iter().map(Change::Delete).collect());
+        let deleted = ids.into_iter().map(|id| match reason {
+            Some(reason) => Deleted::new(id).with_reason(reason),
+            None => Deleted::new(id),
+        });
+        self.commit(name, deleted.map(Change::Delete).collect());
     }
 
     /// Makes a revision. Nothing else does.
-    fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) -> Revision {
+    fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) {
         self.revision += 1;
-        let proof = Branch(self.lineage.branch_of(self.revision));
-        let compacted = self.compacted;
-        let service = self
-            .services
-            .entry(name.clone())
-            .or_insert_with_key(|name| Service::new(name, compacted));
-        let cursor = service.origin.cursor(Revision::new(self.revision), proof);
-        service.log.push_back(Batch::new(cursor, changes));
+        let cursor = self.cursor(&self.origin(name), self.revision);
+        self.service(name).log.push_back(Arc::new(Batch::new(cursor, changes)));
         self.history.push_back((self.revision, name.clone()));
-        self.revision()
+    }
+
+    fn service(&mut self, name: &ServiceName) -> &mut Service {
+        let (id, compacted) = (self.id, self.compacted);
+        self.services
+            .entry(name.clone())
+            .or_insert_with_key(|name| Service::new(origin(id, name), compacted))
+    }
+
+    fn origin(&self, service: &ServiceName) -> Origin {
+        let known = self.services.get(service).map(|service| service.origin.clone());
+        known.unwrap_or_else(|| origin(self.id, service))
+    }
+
+    /// Returns the branch in which the next revision is made.
+    fn branch(&self) -> u64 {
+        self.branches.branch_of(self.revision + 1)
     }
 
     /// Drops the oldest `count` batches of history.
@@ -339,14 +391,14 @@ impl Model {
     }
 
     fn cursor(&self, origin: &Origin, revision: u64) -> Cursor {
-        origin.cursor(Revision::new(revision), Branch(self.lineage.branch_of(revision)))
+        origin.cursor(Revision::new(revision), Branch(self.branches.branch_of(revision)))
     }
 }
 
 impl Service {
-    fn new(name: &ServiceName, compacted: u64) -> Self {
+    fn new(origin: Origin, compacted: u64) -> Self {
         let (entries, expiry_queue, log) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self { origin: origin(name), entries, expiry_queue, log, compacted }
+        Self { origin, entries, expiry_queue, log, compacted }
     }
 
     /// Takes the instance with the earliest deadline out of the queue, if that has come.
@@ -365,8 +417,34 @@ impl Service {
     }
 }
 
-fn origin(service: &ServiceName) -> Origin {
-    Origin::new("mem", "", service)
+impl Entry {
+    fn holder(&self) -> Holder {
+        Holder::new(Some(self.lease.id()), Some(self.claimed))
+    }
+}
+
+fn record_of(lease: &Lease) -> Record {
+    Record::new(lease.instance().clone())
+        .with_lease(lease.id())
+        .with_ttl(lease.ttl())
+        .with_revision(lease.revision())
+}
+
+fn origin(id: u64, service: &ServiceName) -> Origin {
+    Origin::new("mem", &format!("{id:016x}"), service)
+}
+
+fn superseded(instance: &Instance, holder: Holder) -> Error {
+    let (service, id) = (instance.service(), instance.id());
+    let message =
+        format!("another lease holds the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
+    Error::new(ErrorKind::Superseded, message).with_holder(holder)
+}
+
+fn lease_lost(lease: &Lease) -> Error {
+    let (service, id) = (lease.instance().service(), lease.instance().id());
+    let message = format!("lease lost, service=`{service}`, id=`{id}`, lease=`{}`", lease.id());
+    Error::new(ErrorKind::LeaseLost, message)
 }
 
 fn invalid(message: &str) -> Error {

@@ -1,20 +1,29 @@
 //! The conformance of the memory store, on a paused clock.
 #![allow(clippy::unwrap_used)]
 use async_trait::async_trait;
-use registry_core::{InstanceId, Lease, Registry, ServiceName};
+use registry_core::{CallOptions, Cursor, ErrorKind, InstanceId, Lease, Registry, ServiceName};
 use registry_mem::{MemRegistry, Model};
 use registry_testkit::{Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 fn main() -> ExitCode {
-    conformance(Traits::memory(), || async { Ok(Arc::new(Memory::default()) as Arc<dyn Subject>) })
+    let traits = Traits::memory().with_foreign_cursor(ErrorKind::Invalid).with_history(HISTORY);
+    conformance(traits, || async { Ok(Arc::new(Memory::new()) as Arc<dyn Subject>) })
 }
 
-#[derive(Default)]
+/// More than the scenarios need that watch from an earlier cursor.
+const HISTORY: usize = 5_000;
+
 struct Memory {
     registry: MemRegistry,
     backup: Mutex<Option<Model>>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self { registry: MemRegistry::with_history_limit(HISTORY), backup: Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -24,7 +33,7 @@ impl Subject for Memory {
     }
 
     async fn compact(&self, service: &ServiceName) {
-        let now = self.registry.load(service).await.unwrap();
+        let now = self.registry.load(service, &CallOptions::DEFAULT).await.unwrap();
         self.registry.compact(now.cursor().revision());
     }
 
@@ -34,6 +43,11 @@ impl Subject for Memory {
 
     async fn evict(&self, service: &ServiceName) {
         self.registry.evict(service);
+    }
+
+    async fn foreign_cursor(&self, service: &ServiceName) -> Option<Cursor> {
+        let other = MemRegistry::new().load(service, &CallOptions::DEFAULT).await.unwrap();
+        Some(other.cursor().clone())
     }
 
     async fn poison(&self, _: &ServiceName, _: &InstanceId) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use async_trait::async_trait;
-use registry_core::{Registry, ServiceName};
+use registry_core::{CallOptions, Registry, ServiceName};
 use registry_mem::{FaultyRegistry, Hits, MemRegistry, Script, faults};
 use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions, suite};
 use registry_testkit::Traits;
@@ -95,15 +95,38 @@ impl Environment for Memory {
             Fault::Compaction => self.subscriber.inject(faults::Fault::Outage),
             Fault::Rollback => self.publisher.inject(faults::Fault::Rollback),
             Fault::Revocation => {
-                for _ in self.store.load(service).await.unwrap().instances() {
+                for _ in self.store.load(service, &CallOptions::DEFAULT).await.unwrap().instances()
+                {
                     self.publisher.inject(faults::Fault::LeaseLost);
                 }
-                assert!(self.store.load(service).await.unwrap().instances().is_empty());
+                assert!(
+                    self.store
+                        .load(service, &CallOptions::DEFAULT)
+                        .await
+                        .unwrap()
+                        .records()
+                        .is_empty()
+                );
             }
             Fault::Deletion => {
-                assert!(!self.store.load(service).await.unwrap().instances().is_empty());
+                assert!(
+                    !self
+                        .store
+                        .load(service, &CallOptions::DEFAULT)
+                        .await
+                        .unwrap()
+                        .records()
+                        .is_empty()
+                );
                 self.store.evict(service);
-                assert!(self.store.load(service).await.unwrap().instances().is_empty());
+                assert!(
+                    self.store
+                        .load(service, &CallOptions::DEFAULT)
+                        .await
+                        .unwrap()
+                        .records()
+                        .is_empty()
+                );
             }
             _ => {}
         }

@@ -3,13 +3,13 @@
 #[path = "faulty/subject.rs"]
 mod subject;
 
+use registry_core::silence_timeout;
 use registry_testkit::{Subject, Traits, conformance};
 use std::process::ExitCode;
 use std::sync::Arc;
 use subject::Faulty;
 
 fn main() -> ExitCode {
-    conformance(Traits::memory(), || async {
-        Ok(Arc::new(Faulty::without_faults()) as Arc<dyn Subject>)
-    })
+    let traits = Traits::memory().with_silence(silence_timeout(None));
+    conformance(traits, || async { Ok(Arc::new(Faulty::without_faults()) as Arc<dyn Subject>) })
 }

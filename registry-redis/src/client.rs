@@ -8,6 +8,7 @@
 
 mod feed_connection;
 mod session;
+mod silence;
 
 pub(crate) use self::feed_connection::{FeedConnection, RawLog};
 
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How many redirects a call follows. In a healthy Cluster it meets one at most.
 const MAX_REDIRECTS: usize = 4;
@@ -36,6 +38,7 @@ pub(crate) struct Client {
     dialer: Dialer,
     keyspace: Keyspace,
     options: RedisOptions,
+    silence_timeout: Duration,
     sessions: Mutex<HashMap<SessionKey, Arc<SessionSlot>>>,
     /// Whether the layout of the prefix was checked since the last connection was made.
     is_verified: AtomicBool,
@@ -55,10 +58,11 @@ type SessionSlot = tokio::sync::Mutex<Option<Arc<Session>>>;
 impl Client {
     /// Connects and checks the layout of the prefix, so that a wrong server or option fails at once.
     pub(crate) async fn connect(config: ConnectConfig) -> Result<Self, StoreError> {
-        let ConnectConfig { topology, dialer, prefix, options } = config;
+        let ConnectConfig { topology, dialer, prefix, options, silence_timeout } = config;
         let keyspace = Keyspace::new(&prefix, options.shards);
         let (sessions, is_verified) = (Mutex::default(), AtomicBool::new(false));
-        let client = Self { topology, dialer, keyspace, options, sessions, is_verified };
+        let client =
+            Self { topology, dialer, keyspace, options, silence_timeout, sessions, is_verified };
         client.verify_layout().await?;
         Ok(client)
     }
@@ -104,8 +108,8 @@ impl Client {
             let address = self.topology.locate(KeyGroup::Shard(shard)).await?;
             let session =
                 Session::connect(&*self.topology, &self.dialer, &address, "registry-feed").await?;
-            let (connection, deadline) = (session.into_connection(), self.options.request_deadline);
-            Ok::<_, StoreError>(FeedConnection::new(address, connection, deadline))
+            let connection = session.into_connection();
+            Ok::<_, StoreError>(FeedConnection::new(address, connection, self.silence_timeout))
         })
         .await
     }
@@ -190,7 +194,9 @@ impl Client {
             }
             let keys = self.keyspace.keys(call.group);
             let run = session.run(&self.options, keys, call, is_asking);
+            let wait = session.silence().wait();
             let outcome = with_deadline(self.options.request_deadline, run).await;
+            wait.end(); // a call that failed says itself whether the connection is broken
             let Err(error) = outcome else { return outcome };
             if error.breaks_connection() {
                 session.mark_broken();
@@ -214,6 +220,10 @@ impl Client {
         let key = SessionKey { address: address.clone(), waits_for_ack: call.waits_for_ack() };
         let slot = self.sessions().get(&key)?.clone();
         let session = slot.try_lock().ok()?.clone()?;
+        if session.silence().total() >= self.options.request_deadline {
+            session.mark_broken();
+            self.topology.invalidate(&address);
+        }
         (!session.is_broken()).then_some((address, session))
     }
 

@@ -1,7 +1,7 @@
 //! The errors of this store, and the kind of error that each of them is to the caller.
 
 use redis::{ErrorKind as RedisKind, RedisError};
-use registry_core::{Error, ErrorKind};
+use registry_core::{Error, ErrorKind, Holder};
 use std::time::Duration;
 
 /// A failed call or watch. Clones tell many watches why they ended.
@@ -33,8 +33,12 @@ pub(crate) enum StoreError {
     NotFsynced,
     #[error("a script sent an unexpected reply, reply=`{0}`")]
     UnexpectedReply(String),
-    #[error("another lease holds the instance id: take over on purpose, or choose another id")]
-    Superseded,
+    #[error(
+        "another lease holds the instance id: take over on purpose, or choose another id, holder=`{0}`"
+    )]
+    Superseded(Holder),
+    #[error("{0}")]
+    Encoding(#[source] Error),
     #[error("the lease is gone, or its last acknowledged record is: register again")]
     LeaseLost,
     #[error("the lease id is in use with another ttl")]
@@ -78,7 +82,8 @@ impl StoreError {
             | Self::TtlMismatch
             | Self::InstanceMismatch => ErrorKind::Invalid,
             Self::UnexpectedReply(_) => ErrorKind::Internal,
-            Self::Superseded => ErrorKind::Superseded,
+            Self::Superseded(_) => ErrorKind::Superseded,
+            Self::Encoding(error) => error.kind(),
             Self::LeaseLost => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
             Self::Diverged => ErrorKind::Diverged,
@@ -126,6 +131,8 @@ impl From<StoreError> for Error {
         let public = Self::new(error.kind(), error.to_string());
         match error {
             StoreError::Redis(source) => public.with_source(source),
+            StoreError::Encoding(error) => error,
+            StoreError::Superseded(holder) => public.with_holder(holder),
             _ => public,
         }
     }

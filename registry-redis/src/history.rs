@@ -1,56 +1,24 @@
 //! The history of a shard: a log of changes, each chained to the one before by digests.
 //!
 //! The entry `<revision>-0` of the log is the change that made that revision; revisions are dense. It has the fields
-//! `t` (`P` put or `D` delete), `m` the member, `v` the record and `x` its ttl in ms (of a put), `p` and `d`
-//! the digests before and after it. A digest is the first 16 digits of
+//! `t` (`P` put or `D` delete), `m` the member, `v` the [value](crate::value) of a put or the reason of a delete
+//! (`withdrawn`, `expired`, or nothing if it is not known), `p` and `d` the digests before and after it. A digest is
+//! the first 16 digits of
 //!
 //! ```text
-//! sha1(digest before 0x1F revision 0x1F type 0x1F member 0x1F record)
+//! sha1(digest before 0x1F revision 0x1F type 0x1F member 0x1F value or reason)
 //! ```
 //!
 //! and the first digest of a shard is random. So two shards with a digest in common have the same history
 //! up to it, and a revision that is used again after a failover, a restart from an old file or a wipe has
 //! another digest.
 
+use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::shard::member_id;
-use registry_core::{Change, Cursor, Instance, InstanceId, Origin, Revision, ServiceName, record};
-use std::fmt;
+use crate::value::{Content, Value};
+use registry_core::{Change, Cursor, DeleteReason, Deleted, Origin, Revision, ServiceName};
 use std::str::FromStr;
-use std::time::Duration;
-
-/// A link of the chain of digests. It identifies the history up to a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Digest(u64);
-
-impl Digest {
-    /// Returns the first digest of a new history. It must be drawn anew for each call that may use it.
-    pub(crate) fn random() -> Self {
-        Self(getrandom::u64().expect("the operating system has a random source"))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for Digest {
-    type Err = ParseDigestError;
-
-    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 16 || !text.bytes().all(digit) {
-            return Err(ParseDigestError);
-        }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| ParseDigestError)
-    }
-}
-
-/// A digest is 16 hexadecimal digits.
-#[derive(Debug)]
-pub(crate) struct ParseDigestError;
 
 /// A point in the history of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +78,13 @@ pub(crate) struct Entry {
     before: Digest,
     after: Digest,
     member: Vec<u8>,
-    put: Option<Put>,
+    kind: Kind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Put {
-    record: Vec<u8>,
-    ttl: Duration,
+enum Kind {
+    Put(Value),
+    Delete(Option<DeleteReason>),
 }
 
 impl Entry {
@@ -127,26 +95,29 @@ impl Entry {
 
     fn parse_fields(id: &str, fields: Vec<Vec<u8>>) -> Option<Self> {
         let revision = id.strip_suffix("-0")?.parse().ok()?;
-        let (mut kind, mut member, mut record, mut ttl) = (None, None, None, None);
+        let (mut kind, mut member, mut value) = (None, None, None);
         let (mut before, mut after) = (None, None);
         let mut fields = fields.into_iter();
-        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        while let (Some(name), Some(field)) = (fields.next(), fields.next()) {
             match name.as_slice() {
-                b"t" => kind = Some(value),
-                b"m" => member = Some(value),
-                b"v" => record = Some(value),
-                b"x" => ttl = Some(parse::<u64>(&value)?),
-                b"p" => before = Some(parse(&value)?),
-                b"d" => after = Some(parse(&value)?),
+                b"t" => kind = Some(field),
+                b"m" => member = Some(field),
+                b"v" => value = Some(field),
+                b"p" => before = Some(parse(&field)?),
+                b"d" => after = Some(parse(&field)?),
                 _ => {}
             }
         }
-        let put = match kind?.as_slice() {
-            b"P" => Some(Put { record: record?, ttl: Duration::from_millis(ttl?) }),
-            b"D" => None,
+        let kind = match kind?.as_slice() {
+            b"P" => Kind::Put(Value::parse(&value?)?),
+            b"D" => Kind::Delete(match value.unwrap_or_default().as_slice() {
+                b"withdrawn" => Some(DeleteReason::Withdrawn),
+                b"expired" => Some(DeleteReason::Expired),
+                _ => None, // a later version may know more of them
+            }),
             _ => return None,
         };
-        Some(Self { revision, before: before?, after: after?, member: member?, put })
+        Some(Self { revision, before: before?, after: after?, member: member?, kind })
     }
 
     /// Returns the position after the entry.
@@ -158,21 +129,30 @@ impl Entry {
         &self.member
     }
 
-    /// Whether the entry is a put, and not a deletion.
-    pub(crate) fn is_put(&self) -> bool {
-        self.put.is_some()
-    }
-
-    /// Returns the ttl of a put: its lease expires after it unless it is renewed.
-    pub(crate) fn ttl(&self) -> Option<Duration> {
-        self.put.as_ref().map(|put| put.ttl)
+    /// Returns the value of a put; a deletion has none.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match &self.kind {
+            Kind::Put(value) => Some(value),
+            Kind::Delete(_) => None,
+        }
     }
 
     /// Returns the change to `service`, if the entry is one.
     pub(crate) fn change(&self, service: &ServiceName) -> Option<Change> {
         let id = member_id(service, &self.member)?;
-        let put = self.put.as_ref().and_then(|put| decode(service, &id, &put.record));
-        Some(put.map_or_else(|| Change::Delete(id), Change::Put))
+        let reason = match &self.kind {
+            Kind::Put(value) => match value.decode(service, &id, self.revision) {
+                Content::Live(record) => return Some(Change::Put(record)),
+                Content::Withdrawn => Some(DeleteReason::Withdrawn),
+                Content::Undecodable => None,
+            },
+            Kind::Delete(reason) => *reason,
+        };
+        let deleted = Deleted::new(id);
+        Some(Change::Delete(match reason {
+            Some(reason) => deleted.with_reason(reason),
+            None => deleted,
+        }))
     }
 }
 
@@ -180,40 +160,25 @@ fn parse<T: FromStr>(text: &[u8]) -> Option<T> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Decodes a record, or logs that it cannot be decoded.
-pub(crate) fn decode(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Option<Instance> {
-    match record::decode(service, id, record) {
-        Ok(instance) => Some(instance),
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(%service, %id, error, "skipped a record that cannot be decoded");
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::time::Duration;
 
     impl Entry {
         pub(crate) fn set_ttl(&mut self, ttl: Duration) {
-            self.put.as_mut().expect("a put has a ttl").ttl = ttl;
+            let Kind::Put(value) = &mut self.kind else { panic!("a delete has no ttl") };
+            value.set_ttl(ttl);
         }
     }
 
-    /// An entry as the scripts write it, `n` cached for its digest.
+    /// An entry as the scripts write it, of a put or an expiry, with `n` for its digest.
     pub(crate) fn raw(n: u64, member: &str, record: Option<&str>) -> RawEntry {
-        let (kind, ttl) = if record.is_some() { ("P", "10000") } else { ("D", "0") };
-        let (before, after) = (Digest(n - 1).to_string(), Digest(n).to_string());
-        let fields = [
-            ("t", kind),
-            ("m", member),
-            ("v", record.unwrap_or_default()),
-            ("x", ttl),
-            ("p", &before),
-            ("d", &after),
-        ];
+        let kind = if record.is_some() { "P" } else { "D" };
+        let value =
+            record.map_or_else(|| "expired".to_owned(), |record| format!("42 10000 {n} {record}"));
+        let (before, after) = (Digest::new(n - 1).to_string(), Digest::new(n).to_string());
+        let fields = [("t", kind), ("m", member), ("v", &value), ("p", &before), ("d", &after)];
         let fields =
             fields.iter().flat_map(|(k, v)| [k.as_bytes().to_vec(), v.as_bytes().to_vec()]);
         (format!("{n}-0"), fields.collect())
@@ -224,7 +189,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn position(n: u64) -> Position {
-        Position { revision: n, digest: Digest(n) }
+        Position { revision: n, digest: Digest::new(n) }
     }
 
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
@@ -253,7 +218,7 @@ pub(crate) mod tests {
         assert_eq!(at.advance(&entry(6, "a\u{1f}1", None)), Err(Gap::Missing));
         assert_eq!(at.advance(&entry(4, "a\u{1f}1", None)), Err(Gap::Missing));
         let mut forked = entry(5, "a\u{1f}1", None);
-        forked.before = Digest(9);
+        forked.before = Digest::new(9);
         assert_eq!(at.advance(&forked), Err(Gap::Forked));
         assert_eq!(at, position(4));
         assert_eq!(at.advance(&entry(5, "a\u{1f}1", None)), Ok(()));
@@ -264,17 +229,33 @@ pub(crate) mod tests {
     fn entry_changes_only_its_own_service() {
         let service: ServiceName = "a".parse().unwrap();
         let put = entry(1, "a\u{1f}1", Some(RECORD));
-        let Some(Change::Put(instance)) = put.change(&service) else { panic!("{put:?}") };
-        assert_eq!((instance.id().as_str(), put.ttl()), ("1", Some(Duration::from_secs(10))));
+        let Some(Change::Put(record)) = put.change(&service) else { panic!("{put:?}") };
+        assert_eq!((record.id().as_str(), record.ttl()), ("1", Some(Duration::from_secs(10))));
         assert_eq!(put.change(&"a/b".parse().unwrap()), None);
         assert_eq!(put.change(&"b".parse().unwrap()), None);
-        let deleted = Some(Change::Delete("1".parse().unwrap()));
-        assert_eq!(entry(2, "a\u{1f}1", None).change(&service), deleted);
-        assert_eq!(
-            entry(2, "a\u{1f}1", Some("?")).change(&service),
-            deleted,
-            "an undecodable record deletes"
-        );
+        let deleted = Deleted::new("1".parse().unwrap());
+        let expired = deleted.clone().with_reason(DeleteReason::Expired);
+        assert_eq!(entry(2, "a\u{1f}1", None).change(&service), Some(Change::Delete(expired)));
+        let undecodable = entry(2, "a\u{1f}1", Some("?"));
+        assert_eq!(undecodable.change(&service), Some(Change::Delete(deleted)));
+    }
+
+    #[test]
+    fn reason_of_a_delete_is_known_or_none() {
+        let service: ServiceName = "a".parse().unwrap();
+        let reasons = [
+            ("withdrawn", Some(DeleteReason::Withdrawn)),
+            ("expired", Some(DeleteReason::Expired)),
+            ("", None),
+            ("of a later version", None),
+        ];
+        for (stored, reason) in reasons {
+            let mut deletion = raw(2, "a\u{1f}1", None);
+            deletion.1[5] = stored.as_bytes().to_vec();
+            let change = Entry::parse(deletion).unwrap().change(&service);
+            let Some(Change::Delete(deleted)) = change else { panic!("{change:?}") };
+            assert_eq!(deleted.reason(), reason, "{stored}");
+        }
     }
 
     #[test]
@@ -282,11 +263,13 @@ pub(crate) mod tests {
         let mut odd_id = raw(1, "a\u{1f}1", None);
         odd_id.0 = "1-1".to_owned();
         let mut odd_digest = raw(1, "a\u{1f}1", None);
-        odd_digest.1[9] = b"x".to_vec();
+        odd_digest.1[7] = b"x".to_vec();
         let mut odd_kind = raw(1, "a\u{1f}1", None);
         odd_kind.1[1] = b"X".to_vec();
+        let mut odd_value = raw(1, "a\u{1f}1", Some(RECORD));
+        odd_value.1[5] = RECORD.as_bytes().to_vec();
         let bare = ("1-0".to_owned(), vec![b"k".to_vec(), b"v".to_vec()]);
-        for foreign in [odd_id, odd_digest, odd_kind, bare] {
+        for foreign in [odd_id, odd_digest, odd_kind, odd_value, bare] {
             assert_eq!(Entry::parse(foreign), Err(Gap::Forked));
         }
         let mut richer = raw(1, "a\u{1f}1", None);

@@ -7,14 +7,15 @@
 //! and no pub/sub: the first expire late, the others lose messages while nobody listens.
 //!
 //! ```no_run
-//! use registry_core::{Registry, ServiceName};
+//! use registry_core::{CallOptions, Registry, ServiceName};
 //! use registry_redis::RedisRegistry;
 //!
 //! # async fn example() -> registry_core::Result<()> {
 //! let registry = RedisRegistry::connect(&"redis://127.0.0.1:6379/0?prefix=prod".parse()?).await?;
 //! let service: ServiceName = "user.rpc".parse()?;
-//! let snapshot = registry.load(&service).await?;
-//! let watch = registry.watch(&service, snapshot.cursor()).await?;
+//! let options = CallOptions::default();
+//! let snapshot = registry.load(&service, &options).await?;
+//! let watch = registry.watch(&service, snapshot.cursor(), &options).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -49,21 +50,23 @@
 //! # Rights
 //!
 //! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
-//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +get +set +hsetnx +hmget +hget +hset
-//! +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd
-//! +xread +xrange +time +evalsha +script|load`.
+//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +hsetnx +hmget +hget +hset +hdel +hlen
+//! +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha
+//! +script|load`.
 //!
-//! [`diagnose`](RedisRegistry::diagnose) also runs `CONFIG GET appendfsync` if it may.
+//! [`diagnose`](Diagnose::diagnose) also runs `CONFIG GET appendfsync` if it may.
 //! With [`ack`](RedisOptions::with_ack) a user also needs `+wait` or `+waitaof`; in a Cluster `+asking` is
 //! part of `+@connection`. At a sentinel the user needs `SENTINEL MASTER` and
 //! `SENTINEL GET-MASTER-ADDR-BY-NAME`.
 //!
-//! The layout of the keys is documented in `shard.rs` and `history.rs`.
+//! The layout of the keys is documented in `shard.rs`, `value.rs` and `history.rs`.
 
 mod client;
 mod connect;
+mod connector;
 mod deadline;
 mod diagnose;
+mod digest;
 mod error;
 mod feed;
 mod history;
@@ -74,8 +77,10 @@ mod renewals;
 mod scripts;
 mod shard;
 mod store;
+mod value;
 mod watch;
 
+pub use self::connector::RedisConnector;
 pub use self::options::{Ack, RedisOptions};
 
 use crate::client::Client;
@@ -86,7 +91,8 @@ use crate::store::Store;
 use async_trait::async_trait;
 use registry_core::diagnosis::Finding;
 use registry_core::{
-    Claim, Cursor, Instance, Lease, Registry, Result, ServiceName, Snapshot, Target, Watch,
+    CallOptions, Claim, Cursor, Diagnose, Instance, Lease, Registry, Result, ServiceName, Snapshot,
+    Target, Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -140,44 +146,76 @@ impl RedisRegistry {
         let feeds = Feeds::new(store.clone());
         Ok(Self { default_ttl: target.ttl(), store, renewals, feeds })
     }
+}
 
+#[async_trait]
+impl Diagnose for RedisRegistry {
     /// Checks the shards and the records in them, and the servers: their versions, what they may evict
     /// and what they keep on disk. Also rehearses a registration.
     ///
     /// It reads everything under the prefix. A question that the credentials do not permit is a warning.
-    pub async fn diagnose(&self) -> Vec<Finding> {
+    async fn diagnose(&self) -> Vec<Finding> {
         diagnose::diagnose(&self.store, self).await
     }
 }
 
 #[async_trait]
 impl Registry for RedisRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        Ok(self.store.register(instance, claim).await?)
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        limit(options, async || Ok(self.store.register(instance, claim).await?)).await
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        Ok(self.renewals.renew(lease).await?)
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        // The script reads the record in any case: `Presence::Proven` would save nothing.
+        limit(options, async || Ok(self.renewals.renew(lease).await?)).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
-        Ok(self.store.deregister(lease).await?)
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        limit(options, async || Ok(self.store.deregister(lease).await?)).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
-        Ok(load::load(&self.store, service).await?)
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        limit(options, async || Ok(load::load(&self.store, service).await?)).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        watch::watch(&self.store, &self.feeds, service, after).await
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        limit(options, || watch::watch(&self.store, &self.feeds, service, after)).await
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        Ok(self.store.services().await?)
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        limit(options, || watch::watch_record(&self.store, &self.feeds, lease)).await
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        limit(options, async || Ok(self.store.services().await?)).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {
         self.default_ttl
+    }
+}
+
+/// Makes a call that ends at the caller's timeout. The connection does not suffer from it: only the deadlines of
+/// this store tell that a server is dead.
+///
+/// The call is passed as a function, since a future that is passed to an `async fn` takes twice its size.
+async fn limit<T, F: Future<Output = Result<T>>>(
+    options: &CallOptions,
+    call: impl FnOnce() -> F,
+) -> Result<T> {
+    match options.timeout {
+        None => call().await,
+        Some(_) => options.limit(Box::pin(call())).await,
     }
 }
 

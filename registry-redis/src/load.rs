@@ -5,13 +5,15 @@
 //! counts if it is newer than the page that showed the instance. The history must contain every page's
 //! position; otherwise there was a failover between two pages.
 
+use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::history::{Digest, Entry, Gap, Position, decode};
+use crate::history::{Entry, Gap, Position};
 use crate::scripts;
 use crate::shard::{Shard, member_id};
 use crate::store::Store;
+use crate::value::{Content, Value};
 use futures_util::future::join;
-use registry_core::{Change, Instance, InstanceId, ServiceName, Snapshot};
+use registry_core::{InstanceId, Lineage, Record, ServiceName, Snapshot};
 use std::collections::BTreeMap;
 use tokio::task::yield_now;
 
@@ -58,7 +60,7 @@ pub(crate) async fn survey(store: &Store, service: &ServiceName) -> Result<Surve
         }
     }
     let without_name = std::iter::repeat_n(format!("{service}/?"), unnamed);
-    let unreadable = rows.iter().filter(|(_, row)| row.instance.is_none());
+    let unreadable = rows.iter().filter(|(_, row)| row.content == Content::Undecodable);
     let unreadable: Vec<_> =
         unreadable.map(|(id, _)| format!("{service}/{id}")).chain(without_name).collect();
     let instances = rows.len() + unnamed - unreadable.len();
@@ -74,15 +76,16 @@ struct Loader<'a> {
 /// The records that one call reads.
 struct Page {
     at: Position,
+    lineage: Lineage,
     is_last: bool,
     members: Vec<Vec<u8>>,
     values: Vec<Option<Vec<u8>>>,
 }
 
-/// A record, and the revision it was put at. It has no instance if it cannot be decoded.
+/// A record, and the revision it was put at.
 struct Row {
     put_revision: u64,
-    instance: Option<Instance>,
+    content: Content,
 }
 
 impl Loader<'_> {
@@ -105,26 +108,37 @@ impl Loader<'_> {
         unnamed += self.decode(&page, &mut rows);
         let at = self.reconcile(&positions, &mut rows).await?;
         let cursor = at.cursor(&self.store.origin(self.service));
-        let count = rows.len() + unnamed;
-        let instances: Vec<Instance> =
-            rows.into_iter().filter_map(|(_, row)| row.instance).collect();
-        let undecodable = count - instances.len();
-        Ok(Snapshot::new(cursor, instances).with_undecodable(undecodable))
+        let mut undecodable = unnamed;
+        let records: Vec<Record> = rows
+            .into_iter()
+            .filter_map(|(_, row)| match row.content {
+                Content::Live(record) => Some(record),
+                Content::Withdrawn => None,
+                Content::Undecodable => {
+                    undecodable += 1;
+                    None
+                }
+            })
+            .collect();
+        let snapshot = Snapshot::new(cursor, records).with_undecodable(undecodable);
+        Ok(snapshot.with_lineage(page.lineage))
     }
 
     /// Reads the page after the member `after`.
     async fn page(&self, after: &[u8]) -> Result<Page, StoreError> {
-        type Reply = (String, u64, String, u8, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        type Reply = (String, u64, String, String, u8, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
         loop {
             let (seed, len) = (Digest::random().to_string(), PAGE.to_string());
-            let args = [self.service.as_str().as_bytes(), seed.as_bytes(), len.as_bytes(), after];
-            let (status, revision, digest, more, members, values): Reply =
+            let service = self.service.as_str().as_bytes();
+            let args = [b"", b"", service, seed.as_bytes(), len.as_bytes(), after];
+            let (status, revision, digest, lineage, more, members, values): Reply =
                 self.store.client.run(&scripts::LOAD, self.shard, &args).await?;
             match status.as_str() {
                 "OK" => {
                     let digest = digest.parse().map_err(|_| StoreError::UnexpectedReply(digest))?;
                     let at = Position { revision, digest };
-                    return Ok(Page { at, is_last: more == 0, members, values });
+                    let lineage = Lineage::new(lineage);
+                    return Ok(Page { at, lineage, is_last: more == 0, members, values });
                 }
                 "DUE" => {}
                 _ => return Err(StoreError::UnexpectedReply(status)),
@@ -184,9 +198,9 @@ impl Loader<'_> {
     fn note_change(&self, entry: &Entry, changes: &mut BTreeMap<InstanceId, (u64, Option<Row>)>) {
         let Some(id) = member_id(self.service, entry.member()) else { return };
         let put_revision = entry.position().revision;
-        let row = entry.is_put().then(|| match entry.change(self.service) {
-            Some(Change::Put(instance)) => Row { put_revision, instance: Some(instance) },
-            _ => Row { put_revision, instance: None },
+        let row = entry.value().map(|value| {
+            let content = value.decode(self.service, &id, put_revision);
+            Row { put_revision, content }
         });
         changes.insert(id, (put_revision, row));
     }
@@ -209,14 +223,14 @@ fn merge(rows: &mut Vec<(InstanceId, Row)>, mut changes: BTreeMap<InstanceId, (u
     rows.extend(changes.into_iter().filter_map(|(id, (_, row))| Some((id, row?))));
 }
 
-/// Parses a value of `inst`: `<mod_revision> <lease> <ttl> <record>`. A malformed one was not written by this library
-/// and counts as older than all changes.
+/// Parses a value of the state. A malformed one was not written by this library and counts as older than all
+/// changes.
 fn parse_value(service: &ServiceName, id: &InstanceId, value: &[u8]) -> Row {
-    let mut parts = value.splitn(4, |byte| *byte == b' ');
-    let put_revision =
-        parts.next().and_then(|mod_revision| str::from_utf8(mod_revision).ok()?.parse().ok());
-    let record = parts.nth(2).unwrap_or_default();
-    Row { put_revision: put_revision.unwrap_or_default(), instance: decode(service, id, record) }
+    let Some((put_revision, value)) = Value::parse_stored(value) else {
+        tracing::warn!(%service, %id, "skipped a record that this library did not write");
+        return Row { put_revision: 0, content: Content::Undecodable };
+    };
+    Row { put_revision, content: value.decode(service, id, put_revision) }
 }
 
 #[cfg(test)]
@@ -224,7 +238,7 @@ mod tests {
     use super::*;
 
     fn row(id: &str, put_revision: u64) -> (InstanceId, Row) {
-        (id.parse().unwrap(), Row { put_revision, instance: None })
+        (id.parse().unwrap(), Row { put_revision, content: Content::Undecodable })
     }
 
     fn merged(shown: &[(&str, u64)], changes: &[(&str, u64, bool)]) -> Vec<(String, u64)> {

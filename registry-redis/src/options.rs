@@ -1,7 +1,7 @@
 //! The options of a registry.
 
 use crate::shard::SHARDS;
-use registry_core::{Error, ErrorKind, Result, Secret};
+use registry_core::{Error, ErrorKind, Result, Secret, Target, silence_timeout};
 use std::time::Duration;
 
 /// The options of a [`RedisRegistry`](crate::RedisRegistry). The defaults suit a server in the same data center.
@@ -12,6 +12,7 @@ pub struct RedisOptions {
     pub(crate) log_cap: u32,
     pub(crate) shards: u8,
     pub(crate) ack: Ack,
+    pub(crate) silence_timeout: Option<Duration>,
     pub(crate) sentinel_login: Option<(Option<String>, Secret)>,
 }
 
@@ -85,6 +86,18 @@ impl RedisOptions {
         self
     }
 
+    /// Sets how long a watch waits for a server that sends nothing, by default two thirds of the
+    /// [ttl of the URL](Target::ttl) or of the default ttl. Then the watch ends `Unavailable`.
+    ///
+    /// The server sends something after three quarters of it, 5 s at most. If it is so short that a quarter is
+    /// less than the server needs when it is busy, watches end that are not cut. If it is longer than the ttl, a
+    /// view may take living instances for dead before it is stale.
+    #[must_use]
+    pub fn with_silence_timeout(mut self, timeout: Duration) -> Self {
+        self.silence_timeout = Some(timeout);
+        self
+    }
+
     /// Sets the credentials for the sentinels, if they need any. The user and the password of the URL are
     /// for the primary; with `?sentinel_login=same` they are for the sentinels, too.
     #[must_use]
@@ -101,9 +114,15 @@ impl RedisOptions {
         self
     }
 
+    /// Returns how long a watch waits for a silent server, in a registry of that URL.
+    pub(crate) fn silence_timeout(&self, target: &Target) -> Duration {
+        self.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()))
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
-        let deadlines = [self.request_deadline, self.connect_deadline];
-        if deadlines.contains(&Duration::ZERO) {
+        let deadlines =
+            [Some(self.request_deadline), Some(self.connect_deadline), self.silence_timeout];
+        if deadlines.contains(&Some(Duration::ZERO)) {
             return Err(Error::new(ErrorKind::Invalid, "a deadline is longer than zero"));
         }
         if self.log_cap == 0 {
@@ -125,6 +144,7 @@ impl Default for RedisOptions {
             log_cap: 10_000,
             shards: SHARDS,
             ack: Ack::Primary,
+            silence_timeout: None,
             sentinel_login: None,
         }
     }
@@ -141,6 +161,7 @@ mod tests {
         let bad = [
             options().with_request_deadline(Duration::ZERO),
             options().with_connect_deadline(Duration::ZERO),
+            options().with_silence_timeout(Duration::ZERO),
             options().with_log_cap(0),
             options().with_shards(0),
             options().with_shards(17),

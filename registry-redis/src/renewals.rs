@@ -3,13 +3,16 @@
 //! A lone renewal is a call of its own, made by its caller. So one renewal takes one round trip, and a
 //! thousand concurrent ones take some ten.
 
+use crate::deadline::millis;
 use crate::deadline::with_deadline;
 use crate::error::StoreError;
 use crate::scripts;
 use crate::shard::{Shard, member};
-use crate::store::{Store, millis};
+use crate::store::Store;
+use crate::value::acknowledged_prefix;
 use registry_core::Lease;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -57,8 +60,12 @@ impl RenewalBatcher {
         Self(Arc::new(Inner { store, queues }))
     }
 
-    /// Renews a lease for its whole ttl.
-    pub(crate) async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+    /// Renews a lease for its whole ttl. Returns the granted ttl, which the script has compared.
+    pub(crate) async fn renew(&self, lease: &Lease) -> Result<Duration, StoreError> {
+        self.renew_in_batch(lease).await.map(|()| lease.ttl())
+    }
+
+    async fn renew_in_batch(&self, lease: &Lease) -> Result<(), StoreError> {
         let store = &self.0.store;
         let shard = store.client.keyspace().shard_of(lease.instance().service());
         let replied = match self.admit(shard, lease_args(lease)) {
@@ -143,23 +150,23 @@ async fn call(
     leases: &[LeaseArgs],
 ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let args: Vec<&[u8]> = leases.iter().flatten().map(Vec::as_slice).collect();
-    let statuses: Vec<String> = store.client.write(&scripts::KEEP_ALIVE, shard, &args).await?;
-    if statuses.len() != leases.len() {
-        return Err(StoreError::UnexpectedReply(format!("{} statuses", statuses.len())));
+    let outcomes: String = store.client.write(&scripts::KEEP_ALIVE, shard, &args).await?;
+    if outcomes.len() != leases.len() {
+        return Err(StoreError::UnexpectedReply(outcomes));
     }
-    let outcome = |status: String| match status.as_str() {
-        "OK" => Ok(()),
-        "LOST" => Err(StoreError::LeaseLost),
-        _ => Err(StoreError::UnexpectedReply(status)),
+    let outcome = |outcome: char| match outcome {
+        'K' => Ok(()),
+        'L' => Err(StoreError::LeaseLost),
+        _ => Err(StoreError::UnexpectedReply(outcome.to_string())),
     };
-    Ok(statuses.into_iter().map(outcome).collect())
+    Ok(outcomes.chars().map(outcome).collect())
 }
 
 fn lease_args(lease: &Lease) -> LeaseArgs {
     let ttl = millis(lease.ttl());
     [
         member(lease.instance()).into_bytes(),
-        format!("{} {} {ttl} ", lease.revision(), lease.id()).into_bytes(),
+        acknowledged_prefix(lease, ttl).into_bytes(),
         ttl.to_string().into_bytes(),
     ]
 }

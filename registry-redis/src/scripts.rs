@@ -3,11 +3,11 @@
 use redis::Script;
 use std::sync::LazyLock;
 
-/// Loads the script of a file, with the common head before it.
+/// Loads the script of a file, with the common head and other parts before it.
 macro_rules! script {
-    ($file:literal) => {
+    ($($file:literal),+) => {
         LazyLock::new(|| {
-            Script::new(concat!(include_str!("scripts/head.lua"), include_str!($file)))
+            Script::new(concat!(include_str!("scripts/head.lua"), $(include_str!($file)),+))
         })
     };
 }
@@ -15,10 +15,12 @@ macro_rules! script {
 pub(crate) static REGISTER: LazyLock<Script> = script!("scripts/register.lua");
 pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/keep_alive.lua");
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
-pub(crate) static LOAD: LazyLock<Script> = script!("scripts/load.lua");
-pub(crate) static READ_LOG: LazyLock<Script> = script!("scripts/read_log.lua");
-pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/inspect.lua");
-pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/services.lua");
+pub(crate) static FIND_RECORD: LazyLock<Script> =
+    script!("scripts/whole.lua", "scripts/find_record.lua");
+pub(crate) static LOAD: LazyLock<Script> = script!("scripts/whole.lua", "scripts/load.lua");
+pub(crate) static READ_LOG: LazyLock<Script> = script!("scripts/whole.lua", "scripts/read_log.lua");
+pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/whole.lua", "scripts/inspect.lua");
+pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/whole.lua", "scripts/services.lua");
 
 /// It has no head, since it uses no shard.
 pub(crate) static LAYOUT: LazyLock<Script> =

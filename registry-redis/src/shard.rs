@@ -5,17 +5,21 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `{prefix/NN}:meta` | string | `<revision> <digest> <count> <lag> <due> <saved_at> <run_id>`: the last revision and its digest; the number of records; in ms, how far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and the server's time when this was saved; the server's run id |
-//! | `{prefix/NN}:inst` | hash | member -> `<mod_revision> <lease> <ttl> <record>`, the record being any bytes |
+//! | `{prefix/NN}:state` | hash | `meta`, and for each record its member -> its [value](crate::value) and its lease -> its member |
 //! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
-//! | `{prefix/NN}:lease` | hash | lease -> member |
 //! | `{prefix/NN}:exp` | sorted set | member -> deadline, in ms of the lease clock |
-//! | `{prefix/NN}:svc` | hash | service -> the number of its instances |
 //! | `{prefix/NN}:log` | stream | `<revision>-0` -> the change that made the revision, see [`history`](crate::history) |
 //! | `{prefix}:layout` | hash | `format` and `shards`: the version of this layout and the number of shards, fixed by the first client of the prefix |
 //!
+//! `meta` is `1 <revision> <digest> <lineage> <count> <lag> <due> <saved_at> <run_id>`: the format; the last
+//! revision and its digest; the name of the [lineage](registry_core::Lineage); the number of members; in ms, how
+//! far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and
+//! the server's time when this was saved; the server's run id. The lineage is the first 16 digits of
+//! `sha1(seed run_id)`, the seed being the first digest, and of `sha1(lineage run_id)` whenever the run id is
+//! another one than that saved: after a restart, a failover or a rollback.
+//!
 //! A member is `<service> 0x1F <instance id>`. No name contains a control character, so a member is
-//! never ambiguous, and the members of a service are one range of `idx`.
+//! never ambiguous, no field of `state` is two things, and the members of a service are one range of `idx`.
 
 use registry_core::{Instance, InstanceId, ServiceName};
 
@@ -57,15 +61,13 @@ impl Shard {
 pub(crate) struct Keyspace {
     prefix: String,
     layout: String,
-    shards: Vec<[String; 7]>,
+    shards: Vec<[String; 4]>,
 }
 
 impl Keyspace {
     pub(crate) fn new(prefix: &str, shards: u8) -> Self {
-        let keys = |n| {
-            ["meta", "inst", "idx", "lease", "exp", "svc", "log"]
-                .map(|key| format!("{{{prefix}/{n:02}}}:{key}"))
-        };
+        let keys =
+            |n| ["state", "idx", "exp", "log"].map(|key| format!("{{{prefix}/{n:02}}}:{key}"));
         Self {
             prefix: prefix.to_owned(),
             layout: format!("{{{prefix}}}:layout"),
@@ -104,8 +106,8 @@ impl Keyspace {
 
     /// Returns the hash tag of the keys of `shard`.
     pub(crate) fn hash_tag(&self, shard: Shard) -> &str {
-        let [meta, ..] = &self.shards[usize::from(shard.0)];
-        meta.trim_end_matches(":meta")
+        let [state, ..] = &self.shards[usize::from(shard.0)];
+        state.trim_end_matches(":state")
     }
 
     pub(crate) fn log(&self, shard: Shard) -> &str {

@@ -1,12 +1,15 @@
 //! The operations on a prefix: each is one call of one script.
 
 use crate::client::Client;
+use crate::deadline::millis;
+use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::history::{Digest, Entry, Gap, Position, RawEntry};
+use crate::history::{Entry, Gap, Position, RawEntry};
 use crate::scripts;
 use crate::shard::{Shard, member};
+use crate::value;
 use futures_util::future::try_join_all;
-use registry_core::{Claim, Instance, Lease, Origin, Revision, ServiceName, record};
+use registry_core::{Claim, Instance, Lease, Lineage, Origin, Revision, ServiceName, Takeover};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -25,7 +28,20 @@ pub(crate) struct Page {
     pub(crate) end: u64,
     /// In what time the shard's next lease expires, if it has any.
     pub(crate) due: Option<Duration>,
+    pub(crate) lineage: Lineage,
 }
+
+/// The end of a shard's log, up to which the record of a lease is the last acknowledged one.
+#[derive(Debug)]
+pub(crate) struct RecordPosition {
+    pub(crate) at: Position,
+    /// In what time the shard's next lease expires.
+    pub(crate) due: Option<Duration>,
+    pub(crate) lineage: Lineage,
+}
+
+/// How many names of services are read in one call.
+const NAMES_PAGE: usize = 1000;
 
 impl Store {
     pub(crate) async fn register(
@@ -34,7 +50,12 @@ impl Store {
         claim: &Claim,
     ) -> Result<Lease, StoreError> {
         let ttl = millis(claim.ttl());
-        let (status, detail): (String, String) = self
+        let record = value::encode(instance, ttl).map_err(StoreError::Encoding)?;
+        let holder = match claim.takeover() {
+            Takeover::No => String::new(),
+            Takeover::From(holder) => value::holder_arg(&holder),
+        };
+        let (status, first, second): (String, String, String) = self
             .client
             .write(
                 &scripts::REGISTER,
@@ -43,19 +64,24 @@ impl Store {
                     member(instance).as_bytes(),
                     claim.lease().to_string().as_bytes(),
                     ttl.to_string().as_bytes(),
-                    if claim.takeover() { b"1" } else { b"0" },
-                    &record::encode(instance),
+                    holder.as_bytes(),
+                    &record,
                     Digest::random().to_string().as_bytes(),
                 ],
             )
             .await?;
-        match (status.as_str(), detail.as_str()) {
+        match (status.as_str(), first.as_str()) {
             ("OK", revision) => {
-                let revision = revision.parse().map_err(|_| StoreError::UnexpectedReply(detail))?;
+                let unexpected = || StoreError::UnexpectedReply(format!("{first} {second}"));
+                let revision = revision.parse().map_err(|_| unexpected())?;
+                let digest: Digest = second.parse().map_err(|_| unexpected())?;
                 let (id, ttl) = (claim.lease(), Duration::from_millis(ttl));
-                Ok(Lease::new(id, ttl, instance.clone(), Revision::new(revision)))
+                let lease = Lease::new(id, ttl, instance.clone(), Revision::new(revision));
+                Ok(lease.with_proof(digest))
             }
-            ("SUPERSEDED", _) => Err(StoreError::Superseded),
+            ("SUPERSEDED", lease) => {
+                Err(StoreError::Superseded(value::parse_holder(lease, &second)))
+            }
             ("INVALID", "ttl") => Err(StoreError::TtlMismatch),
             ("INVALID", "instance") => Err(StoreError::InstanceMismatch),
             _ => Err(StoreError::UnexpectedReply(status)),
@@ -64,10 +90,32 @@ impl Store {
 
     pub(crate) async fn deregister(&self, lease: &Lease) -> Result<(), StoreError> {
         let shard = self.client.keyspace().shard_of(lease.instance().service());
-        let id = lease.id().to_string();
-        let status: String =
-            self.client.write(&scripts::DEREGISTER, shard, &[id.as_bytes()]).await?;
+        let (member, id) = (member(lease.instance()), lease.id().to_string());
+        let args = [member.as_bytes(), id.as_bytes()];
+        let status: String = self.client.write(&scripts::DEREGISTER, shard, &args).await?;
         if status == "OK" { Ok(()) } else { Err(StoreError::UnexpectedReply(status)) }
+    }
+
+    /// Checks that the record of `lease` is the last acknowledged one. Returns the position up to which it is.
+    pub(crate) async fn find_record(&self, lease: &Lease) -> Result<RecordPosition, StoreError> {
+        let shard = self.client.keyspace().shard_of(lease.instance().service());
+        let member = member(lease.instance());
+        let expected = value::acknowledged_prefix(lease, millis(lease.ttl()));
+        let args = [member.as_bytes(), b"", expected.as_bytes()];
+        let (status, due, revision, digest, lineage): (String, i64, u64, String, String) =
+            self.client.run(&scripts::FIND_RECORD, shard, &args).await?;
+        match status.as_str() {
+            "OK" => {
+                let digest = digest.parse().map_err(|_| StoreError::UnexpectedReply(digest))?;
+                Ok(RecordPosition {
+                    at: Position { revision, digest },
+                    due: u64::try_from(due).ok().map(Duration::from_millis),
+                    lineage: Lineage::new(lineage),
+                })
+            }
+            "LOST" => Err(StoreError::LeaseLost),
+            _ => Err(StoreError::UnexpectedReply(status)),
+        }
     }
 
     pub(crate) async fn services(&self) -> Result<BTreeSet<ServiceName>, StoreError> {
@@ -77,12 +125,21 @@ impl Store {
     }
 
     pub(crate) async fn services_in(&self, shard: Shard) -> Result<Vec<String>, StoreError> {
-        let seed = Digest::random().to_string();
+        let (seed, len) = (Digest::random().to_string(), NAMES_PAGE.to_string());
+        let mut names: Vec<String> = Vec::new();
         loop {
-            let (status, names): (String, Vec<String>) =
-                self.client.run(&scripts::SERVICES, shard, &[seed.as_bytes()]).await?;
+            let last = names.last().map(String::as_str).unwrap_or_default();
+            let args = [b"", b"", seed.as_bytes(), len.as_bytes(), last.as_bytes()];
+            let (status, page): (String, Vec<String>) =
+                self.client.run(&scripts::SERVICES, shard, &args).await?;
             match status.as_str() {
-                "OK" => return Ok(names),
+                "OK" => {
+                    let is_last = page.len() < NAMES_PAGE;
+                    names.extend(page);
+                    if is_last {
+                        return Ok(names);
+                    }
+                }
                 "DUE" => {}
                 _ => return Err(StoreError::UnexpectedReply(status)),
             }
@@ -98,14 +155,16 @@ impl Store {
         len: usize,
     ) -> Result<Page, StoreError> {
         let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
-        let args = [revision.as_bytes(), digest.as_bytes(), &len.to_string().into_bytes()];
-        let (status, due, end, entries): (String, i64, u64, Vec<RawEntry>) =
+        let len = len.to_string();
+        let args = [b"", b"", revision.as_bytes(), digest.as_bytes(), len.as_bytes()];
+        let (status, due, end, lineage, entries): (String, i64, u64, String, Vec<RawEntry>) =
             self.client.run(&scripts::READ_LOG, shard, &args).await?;
         match status.as_str() {
             "OK" => Ok(Page {
                 entries: parse_entries(at, entries)?,
                 end,
                 due: u64::try_from(due).ok().map(Duration::from_millis),
+                lineage: Lineage::new(lineage),
             }),
             "COMPACTED" => Err(StoreError::Compacted),
             "DIVERGED" => Err(StoreError::Diverged),
@@ -117,12 +176,6 @@ impl Store {
     pub(crate) fn origin(&self, service: &ServiceName) -> Origin {
         Origin::new("redis", self.client.keyspace().prefix(), service)
     }
-}
-
-/// Converts a ttl to milliseconds, rounded up.
-pub(crate) fn millis(ttl: Duration) -> u64 {
-    let millis = ttl.as_nanos().div_ceil(1_000_000);
-    u64::try_from(millis).unwrap_or_else(|_| unreachable!("a ttl is at most a day"))
 }
 
 /// Parses entries, each of which must follow the one before.

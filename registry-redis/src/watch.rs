@@ -11,10 +11,11 @@
 use crate::error::StoreError;
 use crate::feed::{Feeds, Subscription};
 use crate::history::{Entry, Position};
-use crate::shard::Shard;
-use crate::store::Store;
+use crate::shard::{Shard, member};
+use crate::store::{Page, Store};
 use futures_util::{StreamExt, stream};
-use registry_core::{Batch, Cursor, Origin, Result, ServiceName, Watch};
+use registry_core::{Batch, Cursor, Lease, Origin, Result, ServiceName, Watch};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,47 +28,77 @@ pub(crate) async fn watch(
     service: &ServiceName,
     after: &Cursor,
 ) -> Result<Watch> {
-    let origin = store.origin(service);
-    let shard = store.client.keyspace().shard_of(service);
-    let at = Position::of(&origin, after)?;
-    let mut reader = LogReader { store, service, origin, shard, at, backlog: Vec::new() };
-
-    let due = reader.read_to_end().await?;
-    let (publisher, live) = Watch::channel(reader.cursor(), Vec::new());
-    let subscription = Subscription {
-        shard,
-        service: service.clone(),
-        origin: reader.origin.clone(),
-        at: reader.at,
-        due: due.map(|due| Instant::now() + due),
-        publisher,
-    };
-    let live_from = feeds.subscribe(subscription).await?;
-    reader.read_up_to(live_from).await?;
-
-    Ok(Watch::new(after.clone(), stream::iter(reader.into_backlog()).map(Ok).chain(live)))
+    let at = Position::of(&store.origin(service), after)?;
+    let mut reader = LogReader::new(store, service, None, at);
+    let Page { due, lineage, .. } = reader.read_to_end().await?;
+    let watch = reader.follow(feeds, due, after.clone()).await?;
+    Ok(watch.with_lineage(lineage))
 }
 
-/// Reads the log of a shard page by page, and keeps the changes to one service.
+/// Watches the record of a lease, which is the last acknowledged one where the watch begins.
+pub(crate) async fn watch_record(store: &Store, feeds: &Feeds, lease: &Lease) -> Result<Watch> {
+    let found = store.find_record(lease).await?;
+    let instance = lease.instance();
+    let reader = LogReader::new(store, instance.service(), Some(member(instance)), found.at);
+    let after = reader.cursor();
+    let watch = reader.follow(feeds, found.due, after).await?;
+    Ok(watch.with_lineage(found.lineage))
+}
+
+/// Reads the log of a shard page by page, and keeps the changes to one service, or to one record of it.
 struct LogReader<'a> {
     store: &'a Store,
     service: &'a ServiceName,
+    member: Option<String>,
     origin: Origin,
     shard: Shard,
     at: Position,
-    backlog: Vec<Batch>,
+    backlog: Vec<Arc<Batch>>,
 }
 
-impl LogReader<'_> {
-    /// Reads to the end. Returns in what time the next lease of the shard expires.
-    async fn read_to_end(&mut self) -> Result<Option<Duration>, StoreError> {
+impl<'a> LogReader<'a> {
+    fn new(
+        store: &'a Store,
+        service: &'a ServiceName,
+        member: Option<String>,
+        at: Position,
+    ) -> Self {
+        let (origin, shard) = (store.origin(service), store.client.keyspace().shard_of(service));
+        Self { store, service, member, origin, shard, at, backlog: Vec::new() }
+    }
+
+    /// Returns a watch of what was read after the cursor `after`, and of the changes that follow. The next lease
+    /// of the shard expires in `due`.
+    async fn follow(
+        mut self,
+        feeds: &Feeds,
+        due: Option<Duration>,
+        after: Cursor,
+    ) -> Result<Watch, StoreError> {
+        let (publisher, live) = Watch::channel(self.cursor(), Vec::new());
+        let subscription = Subscription {
+            shard: self.shard,
+            service: self.service.clone(),
+            member: self.member.clone(),
+            origin: self.origin.clone(),
+            at: self.at,
+            due: due.map(|due| Instant::now() + due),
+            publisher,
+        };
+        let live_from = feeds.subscribe(subscription).await?;
+        self.read_up_to(live_from).await?;
+        Ok(Watch::new(after, stream::iter(self.into_backlog()).map(Ok).chain(live)))
+    }
+
+    /// Reads to the end. Returns the last page.
+    async fn read_to_end(&mut self) -> Result<Page, StoreError> {
         loop {
             let page = self.store.read_log(self.shard, self.at, PAGE).await?;
-            for entry in page.entries {
-                self.apply(&entry);
+            for entry in &page.entries {
+                self.apply(entry);
             }
             if self.at.revision >= page.end {
-                return Ok(page.due);
+                return Ok(page);
             }
         }
     }
@@ -91,8 +122,11 @@ impl LogReader<'_> {
 
     fn apply(&mut self, entry: &Entry) {
         self.at = entry.position();
+        if self.member.as_ref().is_some_and(|member| member.as_bytes() != entry.member()) {
+            return;
+        }
         if let Some(change) = entry.change(self.service) {
-            self.backlog.push(Batch::new(self.cursor(), vec![change]));
+            self.backlog.push(Arc::new(Batch::new(self.cursor(), vec![change])));
         }
     }
 
@@ -101,8 +135,8 @@ impl LogReader<'_> {
     }
 
     /// Returns the changes, and progress to the end of the log.
-    fn into_backlog(mut self) -> Vec<Batch> {
-        self.backlog.push(Batch::progress(self.cursor()));
+    fn into_backlog(mut self) -> Vec<Arc<Batch>> {
+        self.backlog.push(Arc::new(Batch::progress(self.cursor())));
         self.backlog
     }
 }

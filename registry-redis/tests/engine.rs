@@ -8,16 +8,15 @@ mod servers;
 mod shard;
 
 use async_trait::async_trait;
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use registry_core::{Registry, ServiceName};
+use registry_core::{CallOptions, Registry, ServiceName};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::engine::{Environment, Fault, ProxyPair, Side, SuiteOptions, suite};
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::Traits;
 use replicated::ReplicatedServers;
 use servers::Topology;
-use shard::{key, make_due};
+use shard::{delete, key};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +47,7 @@ const FAULTS: &[(Fault, &[Side])] = &[
     (Fault::Kill, BOTH),
     (Fault::Compaction, BOTH),
     (Fault::Rollback, BOTH),
-    // An operator can delete leases only by making them expire.
+    // A lease and its record are deleted together.
     (Fault::Revocation, BOTH),
 ];
 
@@ -92,7 +91,9 @@ impl Server {
 
     /// Asserts that the server does not answer.
     async fn assert_unreachable(&self, service: &ServiceName) {
-        let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+        let answer =
+            timeout(Duration::from_millis(200), self.direct.load(service, &CallOptions::DEFAULT))
+                .await;
         assert!(!matches!(answer, Ok(Ok(_))), "the server answers");
     }
 }
@@ -136,11 +137,8 @@ impl Environment for Server {
                 process.restart().await.unwrap();
             }
             Fault::Revocation => {
-                let (mut operator, due) = (operator(&redis).await, key(service, "exp"));
-                let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
-                assert!(!members.is_empty(), "there is no lease");
-                make_due(&mut operator, service, &members).await;
-                self.direct.load(service).await.unwrap(); // a load deletes expired leases
+                let deleted = delete(&mut operator(&redis).await, service, |_| true).await;
+                assert!(deleted > 0, "there is no lease");
             }
             _ => self.proxies.inject(fault, side),
         }

@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod engine;
+pub mod pending;
 pub mod proxy;
 pub mod servers;
 mod sizes;

@@ -1,6 +1,6 @@
 //! What a call costs before it is made.
 
-use registry_core::{Claim, Instance, Registry};
+use registry_core::{CallOptions, Claim, Instance, Registry};
 use registry_testkit::case::within;
 use std::time::Duration;
 
@@ -14,14 +14,17 @@ pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 6] {
     let address = "10.0.0.1:80".parse().unwrap();
     let one = Instance::new("sizes".parse().unwrap(), "1".parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(10)).unwrap();
-    let lease = within(registry.register(&one, &claim)).await.unwrap();
-    let now = within(registry.load(one.service())).await.unwrap();
+    let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    let now = within(registry.load(one.service(), &CallOptions::DEFAULT)).await.unwrap();
     [
-        ("register", size_of_val(&*registry.register(&one, &claim))),
-        ("keep_alive", size_of_val(&*registry.keep_alive(&lease))),
-        ("deregister", size_of_val(&*registry.deregister(&lease))),
-        ("load", size_of_val(&*registry.load(one.service()))),
-        ("watch", size_of_val(&*registry.watch(one.service(), now.cursor()))),
-        ("services", size_of_val(&*registry.services())),
+        ("register", size_of_val(&*registry.register(&one, &claim, &CallOptions::DEFAULT))),
+        ("keep_alive", size_of_val(&*registry.keep_alive(&lease, &CallOptions::DEFAULT))),
+        ("deregister", size_of_val(&*registry.deregister(&lease, &CallOptions::DEFAULT))),
+        ("load", size_of_val(&*registry.load(one.service(), &CallOptions::DEFAULT))),
+        (
+            "watch",
+            size_of_val(&*registry.watch(one.service(), now.cursor(), &CallOptions::DEFAULT)),
+        ),
+        ("services", size_of_val(&*registry.services(&CallOptions::DEFAULT))),
     ]
 }

@@ -7,7 +7,9 @@
 use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::future::{join_all, join3};
-use registry_core::{Batch, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch};
+use registry_core::{
+    Batch, CallOptions, Change, Claim, ErrorKind, Registry, ServiceName, Snapshot, Watch,
+};
 use registry_testkit::case::{LONG, id, instance, service, within};
 use registry_testkit::contender::{Contender, retry_counted};
 use registry_testkit::lag;
@@ -86,7 +88,10 @@ impl<D: Fn()> Soak<D> {
         let name = service(&format!("soak-{round}"));
         let mut random = Rng::with_seed(self.seed ^ round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (failures, direct_failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let start = retry_counted(&direct_failures, || self.direct.load(&name)).await.unwrap();
+        let start =
+            retry_counted(&direct_failures, || self.direct.load(&name, &CallOptions::DEFAULT))
+                .await
+                .unwrap();
 
         let seeds: Vec<u64> = (0..WRITERS + READERS).map(|_| random.u64(..)).collect();
         let (writers, readers) = seeds.split_at(WRITERS);
@@ -98,8 +103,13 @@ impl<D: Fn()> Soak<D> {
             let acknowledged = join_all(writing).await.concat();
             let end = Claim::new(LONG).unwrap();
             let last = instance(&name, "end");
-            retry_counted(&direct_failures, || self.direct.register(&last, &end)).await.unwrap();
-            let load = retry_counted(&direct_failures, || self.direct.load(&name));
+            retry_counted(&direct_failures, || {
+                self.direct.register(&last, &end, &CallOptions::DEFAULT)
+            })
+            .await
+            .unwrap();
+            let load =
+                retry_counted(&direct_failures, || self.direct.load(&name, &CallOptions::DEFAULT));
             (acknowledged, load.await.unwrap())
         };
         let canonical = self.read_canonical(&name, &start, &direct_failures);
@@ -133,13 +143,15 @@ impl<D: Fn()> Soak<D> {
         name: &ServiceName,
         start: &Snapshot,
         failures: &AtomicUsize,
-    ) -> Vec<Batch> {
+    ) -> Vec<Arc<Batch>> {
         let (mut batches, mut cursor) = (Vec::new(), start.cursor().clone());
         loop {
             let mut watch =
-                retry_counted(failures, || self.direct.watch(name, &cursor)).await.unwrap();
+                retry_counted(failures, || self.direct.watch(name, &cursor, &CallOptions::DEFAULT))
+                    .await
+                    .unwrap();
             while read_one(&mut watch, &mut batches, failures).await {
-                if batches.last().is_some_and(is_end) {
+                if batches.last().is_some_and(|batch| is_end(batch)) {
                     return batches;
                 }
             }
@@ -159,13 +171,16 @@ impl<D: Fn()> Soak<D> {
         let mut reader = Reader { start: start.clone(), batches: Vec::new() };
         let mut cursor = start.cursor().clone();
         loop {
-            let mut watch =
-                retry_counted(failures, || self.disturbed.watch(name, &cursor)).await.unwrap();
+            let mut watch = retry_counted(failures, || {
+                self.disturbed.watch(name, &cursor, &CallOptions::DEFAULT)
+            })
+            .await
+            .unwrap();
             for _ in 0..random.u16(1..300) {
                 if !read_one(&mut watch, &mut reader.batches, failures).await {
                     break;
                 }
-                if reader.batches.last().is_some_and(is_end) {
+                if reader.batches.last().is_some_and(|batch| is_end(batch)) {
                     return reader;
                 }
             }
@@ -175,7 +190,11 @@ impl<D: Fn()> Soak<D> {
 }
 
 /// Reads one more batch. Returns false, and counts a failure, if the watch was cut.
-async fn read_one(watch: &mut Watch, batches: &mut Vec<Batch>, failures: &AtomicUsize) -> bool {
+async fn read_one(
+    watch: &mut Watch,
+    batches: &mut Vec<Arc<Batch>>,
+    failures: &AtomicUsize,
+) -> bool {
     match within(watch.next()).await.expect("a watch has no bare end") {
         Ok(batch) => {
             batches.push(batch);

@@ -4,8 +4,8 @@ use crate::lag::{self, Lag};
 use crate::{LostWrites, Subject, Traits};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{
-    Batch, Change, Claim, Error, ErrorKind, Instance, InstanceId, Lease, Registry, Result,
-    ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Change, Claim, Deleted, Error, ErrorKind, Instance, InstanceId, Lease,
+    Registry, Result, ServiceName, Snapshot, Takeover, Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,32 +69,44 @@ impl<'a> Case<'a> {
 
     /// Registers `instance` as `claim` says.
     pub async fn claim(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        within(self.registry.register(instance, claim)).await
+        within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
+    }
+
+    /// Registers `instance` as `claim` says, and displaces the present holder.
+    pub async fn take_over(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        within(take_over(&self.registry, instance, claim)).await
     }
 
     /// Renews `lease`.
-    pub async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        within(self.registry.keep_alive(lease)).await
+    pub async fn keep_alive(&self, lease: &Lease) -> Result<Duration> {
+        within(self.registry.keep_alive(lease, &CallOptions::DEFAULT)).await
     }
 
     /// Withdraws `lease`.
     pub async fn deregister(&self, lease: &Lease) {
-        within(self.registry.deregister(lease)).await.unwrap();
+        within(self.registry.deregister(lease, &CallOptions::DEFAULT)).await.unwrap();
     }
 
     /// Loads `service`.
     pub async fn load(&self, service: &ServiceName) -> Snapshot {
-        within(self.registry.load(service)).await.unwrap()
+        within(self.registry.load(service, &CallOptions::DEFAULT)).await.unwrap()
     }
 
     /// The ids that a load of `service` shows.
     pub async fn ids(&self, service: &ServiceName) -> Vec<String> {
-        self.load(service).await.instances().ids().map(ToString::to_string).collect()
+        self.load(service).await.records().ids().map(ToString::to_string).collect()
+    }
+
+    /// The instances that a load of `service` shows.
+    pub async fn instances(&self, service: &ServiceName) -> Vec<Instance> {
+        self.load(service).await.instances().cloned().collect()
     }
 
     /// Watches what `snapshot` is of, from there.
     pub async fn watch(&self, service: &ServiceName, snapshot: &Snapshot) -> Watch {
-        within(self.registry.watch(service, snapshot.cursor())).await.unwrap()
+        within(self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT))
+            .await
+            .unwrap()
     }
 
     /// A snapshot of `service`, and a watch from there.
@@ -106,10 +118,13 @@ impl<'a> Case<'a> {
 
     /// The kind of the error that a watch after `snapshot` gives, at once or as its first item.
     pub async fn refusal(&self, service: &ServiceName, snapshot: &Snapshot) -> Option<ErrorKind> {
-        let mut watch = match within(self.registry.watch(service, snapshot.cursor())).await {
-            Err(error) => return Some(error.kind()),
-            Ok(watch) => watch,
-        };
+        let mut watch =
+            match within(self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT))
+                .await
+            {
+                Err(error) => return Some(error.kind()),
+                Ok(watch) => watch,
+            };
         // A watch with nothing to say says nothing: what it says of this, it says before that.
         let probe = self.register(&instance(service, "probe")).await;
         let item = within(watch.next()).await.expect("a watch has no bare end");
@@ -166,13 +181,29 @@ pub fn long() -> Claim {
     Claim::new(LONG).unwrap()
 }
 
+/// Registers `instance` as `claim` says, and displaces the present holder, if it is still there by then.
+pub async fn take_over(
+    registry: &dyn Registry,
+    instance: &Instance,
+    claim: &Claim,
+) -> Result<Lease> {
+    let options = CallOptions::default();
+    let refused = match registry.register(instance, claim, &options).await {
+        Err(error) if error.kind() == ErrorKind::Superseded => error,
+        outcome => return outcome,
+    };
+    let holder = *refused.holder().expect("a store names the holder");
+    let claim = claim.with_takeover(Takeover::From(holder));
+    registry.register(instance, &claim, &options).await
+}
+
 /// The next batch that changes something. Progress is passed over.
-pub async fn next(watch: &mut Watch) -> Batch {
+pub async fn next(watch: &mut Watch) -> Arc<Batch> {
     next_item(watch).await.unwrap()
 }
 
 /// The next batch that changes something, or why there is none.
-pub async fn next_item(watch: &mut Watch) -> Result<Batch> {
+pub async fn next_item(watch: &mut Watch) -> Result<Arc<Batch>> {
     loop {
         match within(watch.next()).await.expect("a watch has no bare end") {
             Ok(batch) if batch.is_progress() => {}
@@ -200,7 +231,7 @@ pub async fn end(watch: &mut Watch) -> Error {
 }
 
 /// The batches of `watch` up to the one that changes `last`.
-pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Batch> {
+pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Arc<Batch>> {
     let mut batches = Vec::new();
     loop {
         let batch = next(watch).await;
@@ -213,9 +244,31 @@ pub async fn until(watch: &mut Watch, last: &InstanceId) -> Vec<Batch> {
 }
 
 /// The one change of a batch.
-pub fn only(batch: Batch) -> Change {
-    let [change] = <[Change; 1]>::try_from(batch.changes).expect("one change");
+#[allow(clippy::needless_pass_by_value)] // it is the last use, and `&` would be noise
+pub fn only(batch: Arc<Batch>) -> Change {
+    let [change] = <[Change; 1]>::try_from(batch.changes.clone()).expect("one change");
     change
+}
+
+/// The instance that a batch puts, and nothing else.
+pub fn put(batch: Arc<Batch>) -> Instance {
+    match only(batch) {
+        Change::Put(record) => record.into_instance(),
+        Change::Delete(deleted) => panic!("a put was expected: {deleted:?}"),
+    }
+}
+
+/// The id of the instance that a batch deletes, and nothing else.
+pub fn deleted(batch: Arc<Batch>) -> InstanceId {
+    deletion(batch).id().clone()
+}
+
+/// The deletion that a batch makes, and nothing else.
+pub fn deletion(batch: Arc<Batch>) -> Deleted {
+    match only(batch) {
+        Change::Delete(deleted) => deleted,
+        Change::Put(record) => panic!("a deletion was expected: {record:?}"),
+    }
 }
 
 /// How long `future` takes, by the clock that leases run on.

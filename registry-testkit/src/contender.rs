@@ -1,9 +1,9 @@
 //! A writer in competition with others.
 
-use crate::case::{LONG, try_again, version};
+use crate::case::{LONG, take_over, try_again, version};
 use fastrand::Rng;
 use futures_util::TryFutureExt;
-use registry_core::{Claim, ErrorKind, Lease, Registry, Result, ServiceName};
+use registry_core::{CallOptions, Claim, ErrorKind, Lease, Registry, Result, ServiceName};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
@@ -33,8 +33,15 @@ impl Contender {
             let one = version(name, &random.u8(0..self.ids).to_string(), n);
             match random.u8(0..10) {
                 0..=4 => {
-                    let claim = Claim::new(LONG).unwrap().with_takeover(random.bool());
-                    match retry_counted(failures, || store.register(&one, &claim)).await {
+                    let claim = Claim::new(LONG).unwrap();
+                    let takes_over = random.bool();
+                    let register = || async {
+                        if takes_over {
+                            return take_over(store, &one, &claim).await;
+                        }
+                        store.register(&one, &claim, &CallOptions::DEFAULT).await
+                    };
+                    match retry_counted(failures, register).await {
                         Ok(lease) => {
                             acknowledged.push(lease.clone());
                             held.push((claim, lease));
@@ -45,9 +52,12 @@ impl Contender {
                 5..=6 if !held.is_empty() => {
                     let n = random.usize(..held.len());
                     let (claim, lease) = &mut held[n];
-                    let claim = claim.with_takeover(false);
                     let update = lease.instance().clone().with_weight(random.u32(..));
-                    match retry_counted(failures, || store.register(&update, &claim)).await {
+                    match retry_counted(failures, || {
+                        store.register(&update, claim, &CallOptions::DEFAULT)
+                    })
+                    .await
+                    {
                         Ok(updated) => {
                             acknowledged.push(updated.clone());
                             *lease = updated;
@@ -57,13 +67,18 @@ impl Contender {
                 }
                 7 if !held.is_empty() => {
                     let (_, lease) = &held[random.usize(..held.len())];
-                    if let Err(error) = retry_counted(failures, || store.keep_alive(lease)).await {
+                    if let Err(error) =
+                        retry_counted(failures, || store.keep_alive(lease, &CallOptions::DEFAULT))
+                            .await
+                    {
                         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
                     }
                 }
                 _ if !held.is_empty() => {
                     let (_, lease) = held.swap_remove(random.usize(..held.len()));
-                    retry_counted(failures, || store.deregister(&lease)).await.unwrap();
+                    retry_counted(failures, || store.deregister(&lease, &CallOptions::DEFAULT))
+                        .await
+                        .unwrap();
                 }
                 _ => {}
             }

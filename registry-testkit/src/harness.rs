@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
+/// Sets how many random runs the lockstep test makes, each of up to 60 operations.
+const LOCKSTEP_RUNS: &str = "REGISTRY_TESTKIT_LOCKSTEP_RUNS";
+
 /// Runs every scenario that applies, each over a subject of its own that `open` makes. This is the
 /// `main` of a test with `harness = false`:
 ///
@@ -28,6 +31,8 @@ use tokio::runtime::{Builder, Runtime};
 /// }
 /// ```
 ///
+/// The variable `REGISTRY_TESTKIT_LOCKSTEP_RUNS` sets how many random runs in lockstep with the model are made.
+///
 /// An error of `open`, such as a server that is missing, fails the test with its text. On a real clock a run that fails
 /// with too much scheduling lag is invalid, and is [repeated](crate::lag::tolerating).
 pub fn conformance<O, F>(traits: Traits, open: O) -> ExitCode
@@ -36,10 +41,16 @@ where
     F: Future<Output = Result<Arc<dyn Subject>, String>>,
 {
     let applicable = scenarios::all().filter(|scenario| (scenario.applies)(&traits));
+    for name in traits.pending {
+        assert!(
+            scenarios::all().any(|scenario| scenario.name == *name),
+            "no such scenario: {name}"
+        );
+    }
     let mut trials: Vec<Trial> = applicable
         .map(|scenario| {
             let open = open.clone();
-            Trial::test(scenario.name, move || {
+            let trial = Trial::test(scenario.name, move || {
                 run(traits, |lag| {
                     runtime(traits).block_on(async {
                         let subject = open().await.unwrap_or_else(|error| panic!("{error}"));
@@ -47,7 +58,8 @@ where
                     });
                 });
                 Ok(())
-            })
+            });
+            trial.with_ignored_flag(traits.pending.contains(&scenario.name))
         })
         .collect();
     trials.push(Trial::test("lockstep::random_operations_do_as_the_model_does", move || {
@@ -76,7 +88,7 @@ where
     let _inside = runtime.enter();
     let subject = runtime.block_on(open()).unwrap_or_else(|error| panic!("{error}"));
     let mut runs = TestRunner::new(Config {
-        cases: traits.lockstep_runs,
+        cases: lockstep_runs(traits),
         failure_persistence: None,
         ..Config::default()
     });
@@ -87,6 +99,20 @@ where
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// The number of runs of the lockstep test, which the environment overrides.
+///
+/// # Panics
+///
+/// If it is no number.
+fn lockstep_runs(traits: Traits) -> u32 {
+    match std::env::var(LOCKSTEP_RUNS) {
+        Ok(runs) => {
+            runs.parse().unwrap_or_else(|_| panic!("{LOCKSTEP_RUNS} is a number, got=`{runs}`"))
+        }
+        Err(_) => traits.lockstep_runs,
+    }
 }
 
 fn runtime(traits: Traits) -> Runtime {

@@ -1,14 +1,15 @@
 //! Checks recorded histories against the laws, with no model: whatever ran concurrently, and whatever
 //! the outcome of a call that failed, these must hold.
 
-use registry_core::{Batch, Change, InstanceId, Instances, Lease, Revision, Snapshot};
+use registry_core::{Batch, Change, InstanceId, Lease, Record, Records, Revision, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What was seen of one service.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// All of it, by a watch that was open from `start` to the end and never interrupted.
-    pub canonical: Vec<Batch>,
+    pub canonical: Vec<Arc<Batch>>,
     /// Readers that were interrupted and resumed.
     pub readers: Vec<Reader>,
     /// What writers were told: a put, acknowledged at the lease's revision.
@@ -25,7 +26,7 @@ pub struct Reader {
     /// The load it began with.
     pub start: Snapshot,
     /// All it was given, progress too.
-    pub batches: Vec<Batch>,
+    pub batches: Vec<Arc<Batch>>,
 }
 
 /// A law that does not hold, and where.
@@ -103,7 +104,7 @@ pub fn atomic(history: &History) -> Verdict {
 /// A reader is given all that changed between its first and its last cursor, and nothing else.
 pub fn reliable(history: &History) -> Verdict {
     for reader in &history.readers {
-        let Some(last) = reader.batches.last().map(Batch::revision) else { continue };
+        let Some(last) = reader.batches.last().map(|batch| batch.revision()) else { continue };
         let first = reader.start.cursor().revision();
         let want = changing(&history.canonical)
             .filter(|batch| batch.revision() > first && batch.revision() <= last);
@@ -123,8 +124,8 @@ pub fn resumable(history: &History) -> Verdict {
     for reader in &history.readers {
         let mut view = reader.start.clone();
         for batch in &reader.batches {
-            view.apply(batch.clone());
-            if *view.instances() != state_at(history, view.cursor().revision()) {
+            apply(&mut view, batch)?;
+            if *view.records() != state_at(history, view.cursor().revision()) {
                 return violation("resumable", batch);
             }
         }
@@ -157,8 +158,9 @@ pub fn bookmarkable(history: &History) -> Verdict {
 pub fn acknowledged(history: &History) -> Verdict {
     let canonical = by_revision(&history.canonical);
     for lease in &history.acknowledged {
-        let put = Change::Put(lease.instance().clone());
-        if !canonical.get(&lease.revision()).is_some_and(|batch| batch.changes.contains(&put)) {
+        let is_put =
+            |change: &Change| matches!(change, Change::Put(record) if is_of(record, lease));
+        if !canonical.get(&lease.revision()).is_some_and(|batch| batch.changes.iter().any(is_put)) {
             return violation("acknowledged", lease);
         }
     }
@@ -181,7 +183,7 @@ pub fn no_resurrection(history: &History) -> Verdict {
 /// Every load is the state at its cursor.
 pub fn loads(history: &History) -> Verdict {
     for load in history.loads.iter().chain(&history.end) {
-        if *load.instances() != state_at(history, load.cursor().revision()) {
+        if *load.records() != state_at(history, load.cursor().revision()) {
             return violation("loads", load);
         }
     }
@@ -194,24 +196,39 @@ pub fn converges(history: &History) -> Verdict {
     for reader in &history.readers {
         let mut view = reader.start.clone();
         for batch in &reader.batches {
-            view.apply(batch.clone());
+            apply(&mut view, batch)?;
         }
-        if view.instances() != end.instances() {
+        if view.records() != end.records() {
             return violation("converges", &(view, end));
         }
     }
     Ok(())
 }
 
-fn streams(history: &History) -> impl Iterator<Item = &Vec<Batch>> {
+fn streams(history: &History) -> impl Iterator<Item = &Vec<Arc<Batch>>> {
     [&history.canonical].into_iter().chain(history.readers.iter().map(|reader| &reader.batches))
 }
 
-fn changing(batches: &[Batch]) -> impl Iterator<Item = &Batch> {
-    batches.iter().filter(|batch| !batch.is_progress())
+/// Whether `record` is the one that was acknowledged as `lease`.
+fn is_of(record: &Record, lease: &Lease) -> bool {
+    record.instance() == lease.instance()
+        && record.lease().is_none_or(|id| id == lease.id())
+        && record.ttl().is_none_or(|ttl| ttl == lease.ttl())
+        && record.revision().is_none_or(|revision| revision == lease.revision())
 }
 
-fn by_revision(batches: &[Batch]) -> BTreeMap<Revision, &Batch> {
+fn apply(view: &mut Snapshot, batch: &Batch) -> Verdict {
+    match view.apply(batch) {
+        Ok(()) => Ok(()),
+        Err(error) => violation("one origin", &error),
+    }
+}
+
+fn changing(batches: &[Arc<Batch>]) -> impl Iterator<Item = &Batch> {
+    batches.iter().map(|batch| &**batch).filter(|batch| !batch.is_progress())
+}
+
+fn by_revision(batches: &[Arc<Batch>]) -> BTreeMap<Revision, &Batch> {
     changing(batches).map(|batch| (batch.revision(), batch)).collect()
 }
 
@@ -220,7 +237,7 @@ fn by_id(batch: &Batch) -> BTreeMap<&InstanceId, &Change> {
 }
 
 /// The state at `revision`, by the canonical history alone, which begins with nothing.
-fn state_at(history: &History, revision: Revision) -> Instances {
+fn state_at(history: &History, revision: Revision) -> Records {
     let mut state = BTreeMap::<InstanceId, _>::new();
     for change in history
         .canonical
@@ -229,8 +246,8 @@ fn state_at(history: &History, revision: Revision) -> Instances {
         .flat_map(|b| &b.changes)
     {
         match change {
-            Change::Put(instance) => state.insert(instance.id().clone(), instance.clone()),
-            Change::Delete(id) => state.remove(id),
+            Change::Put(record) => state.insert(record.id().clone(), record.clone()),
+            Change::Delete(deleted) => state.remove(deleted.id()),
         };
     }
     state.into_values().collect()

@@ -8,11 +8,11 @@ use crate::case::{LONG, next_item, park, service, try_again, version};
 use crate::{LostWrites, Subject, Traits};
 use proptest::prelude::*;
 use registry_core::{
-    Batch, Change, Claim, Cursor, ErrorKind, Lease, LeaseId, Registry, Result, Revision,
-    ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Change, Claim, Cursor, ErrorKind, Holder, Instance, Lease, LeaseId, Record,
+    Records, Registry, Result, Revision, ServiceName, Snapshot, Takeover, Watch,
 };
 use registry_mem::Model;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ struct Both<'a> {
     compacted: HashMap<ServiceName, Revision>,
     services: [ServiceName; 2],
     claims: HashMap<(u8, u8), LeaseId>,
+    /// Leases that were displaced. A store that checks the record now and then may hold them until their ttl.
+    displaced: HashSet<LeaseId>,
     leases: Vec<(Lease, Lease)>,
     loads: Vec<(Snapshot, Snapshot)>,
     watches: Vec<Open>,
@@ -129,6 +131,7 @@ impl<'a> Both<'a> {
             compacted: HashMap::new(),
             services: [format!("{run}/a"), format!("{run}/a/b")].map(|name| service(&name)),
             claims: HashMap::new(),
+            displaced: HashSet::new(),
             leases: Vec::new(),
             loads: Vec::new(),
             watches: Vec::new(),
@@ -142,41 +145,39 @@ impl<'a> Both<'a> {
                     version(&self.services[usize::from(service)], &id.to_string(), n.into());
                 let ttl = if other_ttl { LONG + Duration::from_secs(60) } else { LONG };
                 let lease = *self.claims.entry((service, lease)).or_insert_with(LeaseId::random);
-                let claim = Claim::new(ttl).unwrap().with_lease(lease).with_takeover(takeover);
-                let got = try_again(|| self.store.register(&instance, &claim));
-                match (got.await, self.model.register(NOW, &instance, &claim)) {
-                    (Ok(got), Ok(want)) => {
-                        assert_eq!(
-                            (got.id(), got.ttl(), got.instance()),
-                            (want.id(), want.ttl(), &instance)
-                        );
-                        self.leases.push((got, want));
-                    }
-                    (got, want) => assert_eq!(kind(&got), kind(&want)),
+                let claim = Claim::new(ttl).unwrap().with_lease(lease);
+                let refused = self.register(&instance, [claim, claim]).await;
+                if let Some(holders) = refused.filter(|_| takeover) {
+                    let from = holders.map(|holder| claim.with_takeover(Takeover::From(holder)));
+                    let refused = self.register(&instance, from).await;
+                    assert_eq!(refused, None, "nobody else came");
+                    self.displaced.extend(holders[0].lease());
                 }
             }
             Op::KeepAlive(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
-                let got = try_again(|| self.store.keep_alive(&lease));
+                let got = try_again(|| self.store.keep_alive(&lease, &CallOptions::DEFAULT));
                 let got = got.await;
                 let want = self.model.keep_alive(NOW, &want);
                 // A store that checks the record now and then renews a lease that stands for another.
-                let may_renew = self.traits.lost_writes != LostWrites::NoticedAtOnce
-                    && self.model.holds(lease.id());
+                let may_renew = self.checks_now_and_then()
+                    && (self.model.holds(lease.id()) || self.displaced.contains(&lease.id()));
                 if !(got.is_ok() && want.is_err() && may_renew) {
                     assert_eq!(kind(&got), kind(&want));
                 }
             }
             Op::Deregister(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
-                let got = try_again(|| self.store.deregister(&lease));
+                let got = try_again(|| self.store.deregister(&lease, &CallOptions::DEFAULT));
                 got.await.unwrap();
                 self.model.deregister(NOW, &want);
+                self.displaced.remove(&lease.id());
             }
             Op::Revoke(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
                 self.subject.revoke(&lease).await;
                 self.model.revoke(NOW, want.id());
+                self.displaced.remove(&lease.id());
             }
             Op::Load(n) => {
                 let service = self.services[usize::from(n)].clone();
@@ -210,10 +211,43 @@ impl<'a> Both<'a> {
         }
     }
 
+    /// Registers on the store as the first claim says, and on the model as the second does. Returns the
+    /// holders that the two name if both refuse.
+    async fn register(&mut self, instance: &Instance, claims: [Claim; 2]) -> Option<[Holder; 2]> {
+        let options = CallOptions::default();
+        let got = try_again(|| self.store.register(instance, &claims[0], &options)).await;
+        let lingers = self.checks_now_and_then() && self.displaced.contains(&claims[0].lease());
+        if lingers && kind(&got) == Some(ErrorKind::Invalid) {
+            return None; // it is in use with its ttl, though nothing is registered under it
+        }
+        match (got, self.model.register(NOW, instance, &claims[1])) {
+            (Ok(got), Ok(want)) => {
+                assert_eq!(
+                    (got.id(), got.ttl(), got.instance()),
+                    (want.id(), want.ttl(), instance)
+                );
+                self.displaced.remove(&got.id());
+                self.leases.push((got, want));
+                None
+            }
+            (Err(got), Err(want)) if want.kind() == ErrorKind::Superseded => {
+                assert_eq!(got.kind(), ErrorKind::Superseded, "{got}");
+                let holders =
+                    [got, want].map(|error| *error.holder().expect("it names the holder"));
+                assert_eq!(holders[0].lease(), holders[1].lease());
+                Some(holders)
+            }
+            (got, want) => {
+                assert_eq!(kind(&got), kind(&want));
+                None
+            }
+        }
+    }
+
     async fn load(&mut self, service: &ServiceName) -> (Snapshot, Snapshot) {
-        let got = try_again(|| self.store.load(service));
+        let got = try_again(|| self.store.load(service, &CallOptions::DEFAULT));
         let loaded = (got.await.unwrap(), self.model.load(NOW, service));
-        assert_eq!(loaded.0.instances(), loaded.1.instances());
+        assert_same_records(loaded.0.records(), loaded.1.records());
         let last = self.loads.iter().rev().find(|(_, want)| of(want) == of(&loaded.1));
         assert!(
             last.is_none_or(|(got, _)| got.cursor().revision() <= loaded.0.cursor().revision())
@@ -223,7 +257,7 @@ impl<'a> Both<'a> {
     }
 
     async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
-        try_again(|| self.store.watch(service, after)).await
+        try_again(|| self.store.watch(service, after, &CallOptions::DEFAULT)).await
     }
 
     /// Reads what an open watch has to say: all, or all up to a cut, from where it is opened again, or
@@ -233,14 +267,14 @@ impl<'a> Both<'a> {
             std::mem::replace(&mut self.watches[n], Open::over(&self.services[0], &self.model));
         for want in self.rest(&open.service, &open.after) {
             let Some(got) = self.next_of(&mut open).await else { break };
-            assert_eq!(sorted(got.changes), sorted(want.changes));
-            open.after = want.cursor;
+            assert_same_changes(&got, &want);
+            open.after = want.cursor.clone();
         }
         self.watches[n] = open;
     }
 
     /// The next batch of an open watch, which is opened again after a cut. `None` if it is over.
-    async fn next_of(&self, open: &mut Open) -> Option<Batch> {
+    async fn next_of(&self, open: &mut Open) -> Option<Arc<Batch>> {
         loop {
             let watch = open.watch.as_mut()?;
             let error = match next_item(watch).await {
@@ -282,17 +316,21 @@ impl<'a> Both<'a> {
             match next_item(&mut watch).await {
                 Ok(batch) => {
                     assert!(held != Held::No, "dropped history was given: {batch:?}");
-                    assert_eq!(sorted(batch.changes.clone()), sorted(want.changes));
-                    got.apply(batch);
+                    assert_same_changes(&batch, &want);
+                    got.apply(&batch).unwrap();
                 }
                 Err(error) => return assert_compacted(&error, held),
             }
         }
         let now = self.load(&service).await.0;
-        assert_eq!(got.instances(), now.instances(), "the fold law");
+        assert_eq!(got.records(), now.records(), "the fold law");
     }
 
-    fn rest(&mut self, service: &ServiceName, after: &Cursor) -> Vec<Batch> {
+    fn checks_now_and_then(&self) -> bool {
+        self.traits.lost_writes != LostWrites::NoticedAtOnce
+    }
+
+    fn rest(&mut self, service: &ServiceName, after: &Cursor) -> Vec<Arc<Batch>> {
         self.model.batches(NOW, service, after).unwrap()
     }
 
@@ -332,9 +370,35 @@ fn of(snapshot: &Snapshot) -> String {
     cursor.split(':').nth(3).unwrap_or_default().to_owned()
 }
 
-fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
-    changes.sort_by(|a, b| a.id().cmp(b.id()));
-    changes
+/// Whether the store says of a record what the model says, as far as it says anything. Revisions are its own.
+fn is_same(got: &Record, want: &Record) -> bool {
+    got.instance() == want.instance()
+        && got.lease() == want.lease()
+        && (got.ttl().is_none() || got.ttl() == want.ttl())
+}
+
+fn assert_same_records(got: &Records, want: &Records) {
+    let is_same =
+        got.len() == want.len() && got.iter().zip(want).all(|(got, want)| is_same(got, want));
+    assert!(is_same, "got {got:?}, want {want:?}");
+}
+
+fn assert_same_changes(got: &Batch, want: &Batch) {
+    let sorted = |batch: &Batch| {
+        let mut changes = batch.changes.clone();
+        changes.sort_by(|a, b| a.id().cmp(b.id()));
+        changes
+    };
+    let changes = || sorted(got).into_iter().zip(sorted(want));
+    let is_same = changes().all(|pair| match pair {
+        (Change::Put(got), Change::Put(want)) => is_same(&got, &want),
+        (Change::Delete(got), Change::Delete(want)) => {
+            let knows = got.reason().is_some();
+            got.id() == want.id() && (!knows || got.reason() == want.reason())
+        }
+        _ => false,
+    });
+    assert!(is_same && got.changes.len() == want.changes.len(), "got {got:?}, want {want:?}");
 }
 
 fn pick<T>(items: &[T], n: u8) -> Option<&T> {

@@ -1,13 +1,16 @@
 //! A store under test, and what its operator can do to it.
 
 use async_trait::async_trait;
-use registry_core::{InstanceId, Lease, Registry, ServiceName};
+use registry_core::{
+    Cursor, DeleteReason, ErrorKind, InstanceId, Lease, Registry, ServiceName, silence_timeout,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a store states of itself. The kit holds it to exactly that.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Traits {
     /// The shortest ttl that is granted as asked, a whole number of milliseconds.
     pub ttl: Duration,
@@ -21,6 +24,19 @@ pub struct Traits {
     pub evicts_at_one_revision: bool,
     /// Whether it is a server: what it holds are bytes, and replies get lost on the way.
     pub remote: bool,
+    /// The reasons of deletions that a watch tells.
+    pub reasons: &'static [DeleteReason],
+    /// Whether an owner can watch its own record.
+    pub watches_records: bool,
+    /// How long a watch waits for a silent source at most. `None` for a store without a connection.
+    pub silence: Option<Duration>,
+    /// The error of a cursor of [another store](Subject::foreign_cursor) of the same kind: `Invalid` if the
+    /// store can tell, or `Diverged`. `None` if there is no such cursor to test with.
+    pub foreign_cursor: Option<ErrorKind>,
+    /// How many changes of a service are kept, if so few that a test can write more.
+    pub history: Option<usize>,
+    /// Scenarios that the store does not pass yet, by name. They are shown as ignored.
+    pub pending: &'static [&'static str],
     /// Random runs of the lockstep test.
     pub lockstep_runs: u32,
 }
@@ -35,13 +51,64 @@ impl Traits {
             lost_writes: LostWrites::NoticedAtOnce,
             evicts_at_one_revision: true,
             remote: false,
+            reasons: &[DeleteReason::Withdrawn, DeleteReason::Expired],
+            watches_records: true,
+            silence: None,
+            foreign_cursor: None,
+            history: None,
+            pending: &[],
             lockstep_runs: 256,
         }
     }
 
     /// A server on a real clock, with the shortest `ttl` it grants and its stated `grace`.
     pub fn server(ttl: Duration, grace: Duration) -> Self {
-        Self { ttl, grace, paused_clock: false, remote: true, lockstep_runs: 24, ..Self::memory() }
+        let silence = Some(silence_timeout(None));
+        let remote =
+            Self { paused_clock: false, remote: true, lockstep_runs: 24, ..Self::memory() };
+        Self { ttl, grace, silence, ..remote }
+    }
+
+    /// Sets which reasons of a deletion a watch tells.
+    #[must_use]
+    pub fn with_reasons(mut self, reasons: &'static [DeleteReason]) -> Self {
+        self.reasons = reasons;
+        self
+    }
+
+    /// Sets whether an owner can watch its own record.
+    #[must_use]
+    pub fn with_record_watches(mut self, offered: bool) -> Self {
+        self.watches_records = offered;
+        self
+    }
+
+    /// Sets how long a watch waits for a silent source at most.
+    #[must_use]
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// Sets the error of a cursor of another store of the same kind.
+    #[must_use]
+    pub fn with_foreign_cursor(mut self, kind: ErrorKind) -> Self {
+        self.foreign_cursor = Some(kind);
+        self
+    }
+
+    /// Sets how many changes of a service are kept.
+    #[must_use]
+    pub fn with_history(mut self, changes: usize) -> Self {
+        self.history = Some(changes);
+        self
+    }
+
+    /// Sets the scenarios that the store does not pass yet.
+    #[must_use]
+    pub fn with_pending(mut self, scenarios: &'static [&'static str]) -> Self {
+        self.pending = scenarios;
+        self
     }
 
     /// The scheduling lag that a scenario tolerates. Scenarios renew every quarter or third of a ttl, which leaves more.
@@ -96,8 +163,22 @@ pub trait Subject: Send + Sync {
         None
     }
 
-    /// Writes what cannot be decoded under `id`, over whatever is there, if it is
-    /// [remote](Traits::remote).
+    /// Has the source of all watches fall silent while its connection stays open, if the store has a
+    /// [silence timeout](Traits::silence). Unless overridden, all replies are [lost](ReplyLoss).
+    async fn fall_silent(&self) {
+        self.reply_loss()
+            .expect("a store with a silence timeout has a way to be silent")
+            .lose_replies();
+    }
+
+    /// Returns a cursor of `service` that another store of this kind gave, with the same configuration.
+    async fn foreign_cursor(&self, service: &ServiceName) -> Option<Cursor> {
+        let _ = service;
+        None
+    }
+
+    /// Writes a record under `id` that cannot be decoded, over whatever is there and under no lease that a
+    /// registry was granted, if it is [remote](Traits::remote).
     async fn poison(&self, service: &ServiceName, id: &InstanceId);
 
     /// Cuts all connections of the registry. New ones can be made at once.

@@ -119,7 +119,7 @@ fn a_hang_is_found_and_what_is_slow_for_lack_of_a_processor_is_none() {
     runtime().block_on(async { hangs.await.unwrap_err() });
 
     let _busy = Busy::start();
-    let (limit, hang) = (SECOND / 15, deadline(SECOND / 15));
+    let (limit, hang) = (SECOND / 10, deadline(SECOND / 10));
     let thread = std::thread::spawn(|| work_alone(SECOND / 20));
     let worked = async {
         while !thread.is_finished() {

@@ -51,7 +51,7 @@ pub struct ChannelOptions {
     /// What the subset is drawn from: a name that no other client has, such as the host's. Drawn anew for
     /// each channel unless set.
     pub client: Option<String>,
-    /// Our zone. Instances whose metadata say `zone` likewise are preferred: they alone get calls while at
+    /// Our zone. Records whose metadata say `zone` likewise are preferred: they alone get calls while at
     /// least half of them are connected, and all do otherwise. None unless set.
     pub zone: Option<String>,
     /// When an endpoint that fails gets no calls for a while; `None`: never. At least half of them always

@@ -142,7 +142,7 @@ impl ChannelTask {
             Source::View(view) => {
                 let state = view.state();
                 let available = |instance: &&_| is_available(instance);
-                for instance in state.instances().iter().filter(available) {
+                for instance in state.instances().filter(available) {
                     let zone = instance.metadata().get(ZONE);
                     let is_near = options.zone.is_some() && zone == options.zone.as_ref();
                     let weight = instance.weight();

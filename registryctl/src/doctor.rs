@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::session::Session;
 use service_registry::diagnosis::{Finding, Level};
-use service_registry::{InstanceStatus, Instances, Result, ServiceName, diagnose};
+use service_registry::{CallOptions, InstanceStatus, Result, ServiceName, Snapshot, diagnose};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -46,10 +46,9 @@ fn row(Finding { check, level, message, advice, .. }: &Finding) -> [String; 3] {
 
 async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> {
     let registry = session.connect().await?;
-    let snapshot = session.in_time(registry.load(service)).await?;
-    let instances = snapshot.instances();
-    let mut findings = vec![served(service, instances)];
-    findings.extend(shared_addresses(instances));
+    let snapshot = session.in_time(registry.load(service, &CallOptions::DEFAULT)).await?;
+    let mut findings = vec![served(service, &snapshot)];
+    findings.extend(shared_addresses(&snapshot));
     if snapshot.undecodable() > 0 {
         let message = format!("records that cannot be decoded: {}", snapshot.undecodable());
         let advice = "see the check `records`, which names them";
@@ -58,10 +57,10 @@ async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> 
     Ok(findings)
 }
 
-fn served(service: &ServiceName, instances: &Instances) -> Finding {
-    let up = instances.iter().filter(|instance| instance.status() == InstanceStatus::Up);
-    let available = instances.iter().filter(|instance| instance.is_available()).count();
-    let (all, up) = (instances.len(), up.count());
+fn served(service: &ServiceName, snapshot: &Snapshot) -> Finding {
+    let up = snapshot.instances().filter(|instance| instance.status() == InstanceStatus::Up);
+    let available = snapshot.instances().filter(|instance| instance.is_available()).count();
+    let (all, up) = (snapshot.instances().len(), up.count());
     let message = format!("`{service}` has instances: {all}, that are up: {up}");
     if available > 0 {
         return Finding::ok("service", message);
@@ -72,9 +71,9 @@ fn served(service: &ServiceName, instances: &Instances) -> Finding {
 
 /// Two instances at one address: one of them is not what it says, or a leftover that still is
 /// renewed.
-fn shared_addresses(instances: &Instances) -> Option<Finding> {
+fn shared_addresses(snapshot: &Snapshot) -> Option<Finding> {
     let mut by_address = BTreeMap::<&str, Vec<&str>>::new();
-    for instance in &**instances {
+    for instance in snapshot.instances() {
         by_address.entry(instance.address().as_str()).or_default().push(instance.id().as_str());
     }
     let shared = by_address.into_iter().filter(|(_, ids)| ids.len() > 1);

@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::output::{Shown, note};
 use crate::session::Session;
 use serde::Serialize;
-use service_registry::{Cursor, Revision, ServiceName};
+use service_registry::{CallOptions, Cursor, Revision, ServiceName};
 use std::process::ExitCode;
 
 /// Print the instances of a service.
@@ -30,9 +30,9 @@ struct Loaded<'a> {
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let service = &arguments.service;
     let registry = session.connect().await?;
-    let snapshot = session.in_time(registry.load(service)).await?;
+    let snapshot = session.in_time(registry.load(service, &CallOptions::DEFAULT)).await?;
     let (cursor, undecodable) = (snapshot.cursor(), snapshot.undecodable());
-    let instances: Vec<_> = snapshot.instances().iter().map(Shown::from).collect();
+    let instances: Vec<_> = snapshot.instances().map(Shown::from).collect();
     let (output, revision) = (session.output(), cursor.revision());
     if output.is_json() {
         output.object(&Loaded { service, revision, cursor, undecodable, instances })?;

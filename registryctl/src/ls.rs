@@ -5,7 +5,7 @@ use crate::output::note;
 use crate::session::Session;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use service_registry::{InstanceStatus, Registry, Result, ServiceName};
+use service_registry::{CallOptions, InstanceStatus, Registry, Result, ServiceName};
 use std::process::ExitCode;
 
 /// List the services, with how many instances are up and draining.
@@ -35,7 +35,7 @@ struct Counted {
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let registry = session.connect().await?;
-    let names = session.in_time(registry.services()).await?;
+    let names = session.in_time(registry.services(&CallOptions::DEFAULT)).await?;
     let output = session.output();
     if names.is_empty() {
         note("no service has an instance");
@@ -66,8 +66,8 @@ async fn count(
     registry: &dyn Registry,
     service: ServiceName,
 ) -> Result<Counted> {
-    let snapshot = session.in_time(registry.load(&service)).await?;
-    let of = |status| snapshot.instances().iter().filter(|one| one.status() == status).count();
+    let snapshot = session.in_time(registry.load(&service, &CallOptions::DEFAULT)).await?;
+    let of = |status| snapshot.instances().filter(|one| one.status() == status).count();
     let (up, draining) = (of(InstanceStatus::Up), of(InstanceStatus::Draining));
     Ok(Counted { service, up, draining, undecodable: snapshot.undecodable() })
 }

@@ -30,7 +30,7 @@ impl Session {
     }
 
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
-        self.in_time(connect(self.url())).await
+        Ok(self.in_time(connect(self.url())).await?.registry().clone())
     }
 
     /// Waits for an answer no longer than was asked for.

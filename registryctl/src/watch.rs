@@ -7,8 +7,8 @@ use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use serde::Serialize;
 use service_registry::{
-    Backoff, Batch, Change, Cursor, Error, ErrorKind, FollowEvent, FollowOptions, InstanceId,
-    Revision, ServiceName, Snapshot, follow,
+    Backoff, Batch, Change, Cursor, DeleteReason, Error, ErrorKind, FollowEvent, FollowOptions,
+    InstanceId, Revision, ServiceName, Snapshot, follow,
 };
 use std::pin::pin;
 use std::process::ExitCode;
@@ -93,6 +93,9 @@ enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<&'a Cursor>,
         id: &'a InstanceId,
+        /// Absent if the store does not know it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
     },
     Progress {
         revision: Revision,
@@ -106,6 +109,14 @@ enum Event<'a> {
         why: String,
         message: String,
     },
+}
+
+fn named(reason: DeleteReason) -> Option<&'static str> {
+    match reason {
+        DeleteReason::Withdrawn => Some("withdrawn"),
+        DeleteReason::Expired => Some("expired"),
+        _ => None,
+    }
 }
 
 struct Printer {
@@ -125,7 +136,7 @@ impl Printer {
 
     fn reset(&self, snapshot: &Snapshot) -> Result<(), Failure> {
         let (cursor, revision) = (snapshot.cursor(), snapshot.cursor().revision());
-        let instances: Vec<_> = snapshot.instances().iter().map(Shown::from).collect();
+        let instances: Vec<_> = snapshot.instances().map(Shown::from).collect();
         if !self.output.is_json() {
             self.output.line(format_args!("{revision} reset, instances: {}", instances.len()))?;
             let mut rows = instances.iter();
@@ -158,14 +169,16 @@ impl Printer {
         for (n, change) in batch.changes.iter().enumerate() {
             let cursor = (n == last).then_some(cursor);
             match change {
-                Change::Put(instance) => {
-                    let text = line(revision, "put", &instance.into());
-                    let instance = instance.into();
+                Change::Put(record) => {
+                    let text = line(revision, "put", &record.instance().into());
+                    let instance = record.instance().into();
                     self.output.say(&Event::Put { revision, cursor, instance }, text)?;
                 }
-                Change::Delete(id) => {
-                    let text = format!("{revision} delete {id}");
-                    self.output.say(&Event::Delete { revision, cursor, id }, text)?;
+                Change::Delete(deleted) => {
+                    let (id, reason) = (deleted.id(), deleted.reason().and_then(named));
+                    let told = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                    let text = format!("{revision} delete {id}{told}");
+                    self.output.say(&Event::Delete { revision, cursor, id, reason }, text)?;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! From registered to closed.
 
 use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_told, within};
+use registry_core::CallOptions;
 use service_registry::serve::{HealthReporter, ServeError, serve};
 use service_registry::{Instance, InstanceStatus, Registry};
 use std::io;
@@ -17,9 +18,15 @@ async fn a_server_drains_then_is_withdrawn_and_only_then_refuses() {
     let store = world.store.clone();
     let server =
         serve(listener, world.registry(), node, options, |listener, shutdown| async move {
-            assert!(store.load(&service()).await.unwrap().instances().is_empty(), "it runs first");
+            assert!(
+                store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
+                "it runs first"
+            );
             shutdown.await;
-            assert!(store.load(&service()).await.unwrap().instances().is_empty(), "it ends last");
+            assert!(
+                store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
+                "it ends last"
+            );
             drop(listener);
             io::Result::Ok(())
         });
@@ -105,8 +112,8 @@ async fn the_health_is_serving_from_registered_to_draining() {
     options.health = HealthReporter::new(move |serving| {
         let (store, reported) = (store.clone(), reported.clone());
         async move {
-            let listed = store.load(&service()).await.unwrap();
-            let status = listed.instances().first().map(Instance::status);
+            let listed = store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
+            let status = listed.instances().next().map(Instance::status);
             reported.lock().unwrap().push((serving, status));
         }
     });

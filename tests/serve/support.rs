@@ -2,6 +2,7 @@
 
 use crate::http::{self, Slow};
 use futures_util::StreamExt;
+use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
 use service_registry::mem::MemRegistry;
 use service_registry::serve::{ServeError, ServeOptions, serve};
@@ -53,7 +54,7 @@ impl World {
 
     pub(crate) async fn next_is(&mut self, status: InstanceStatus) -> Instance {
         match self.next().await {
-            Change::Put(instance) if instance.status() == status => instance,
+            Change::Put(record) if record.instance().status() == status => record.into_instance(),
             other => panic!("not {status:?}: {other:?}"),
         }
     }
@@ -64,15 +65,18 @@ impl World {
     }
 
     pub(crate) async fn nobody_is_listed(&self) {
-        assert!(self.store.load(&service()).await.unwrap().instances().is_empty());
+        assert!(
+            self.store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty()
+        );
     }
 
     /// Whether anything was ever registered: it would have been heard by now.
     pub(crate) async fn nothing_ever_was(mut self) {
         let marker = Instance::new(service(), "marker".parse().unwrap(), "h:1".parse().unwrap());
         let claim = Claim::new(LIMIT).unwrap();
-        self.store.register(&marker, &claim).await.unwrap();
-        assert_eq!(self.next().await, Change::Put(marker));
+        self.store.register(&marker, &claim, &CallOptions::DEFAULT).await.unwrap();
+        let next = self.next().await;
+        assert!(matches!(&next, Change::Put(record) if *record.instance() == marker), "{next:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use comparison::latch::CountdownLatch;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use futures_util::StreamExt;
-use registry_core::{Claim, Registry};
+use registry_core::{CallOptions, Claim, Registry};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -86,7 +86,10 @@ fn updates(group: &mut BenchmarkGroup<'_, WallTime>, subscribers: usize) {
     let mut weight = 0;
     crowd.bench(group, "updates", async || {
         weight += 1;
-        registry.register(&node.clone().with_weight(weight), &claim).await.unwrap();
+        registry
+            .register(&node.clone().with_weight(weight), &claim, &CallOptions::DEFAULT)
+            .await
+            .unwrap();
     });
 }
 

@@ -9,7 +9,7 @@ mod fan_out;
 mod pick;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use registry_core::{Claim, Instance, Registry};
+use registry_core::{CallOptions, Claim, Instance, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::sync::Arc;
@@ -38,7 +38,10 @@ fn instance(n: u32) -> Instance {
 async fn service() -> (MemRegistry, View) {
     let registry = MemRegistry::with_history_limit(8);
     for n in 0..INSTANCES {
-        registry.register(&instance(n), &Claim::new(LONG).unwrap()).await.unwrap();
+        registry
+            .register(&instance(n), &Claim::new(LONG).unwrap(), &CallOptions::DEFAULT)
+            .await
+            .unwrap();
     }
     let discovery = Discovery::new(Arc::new(registry.clone()), DiscoveryOptions::default());
     let mut view = discovery.view(&"bench".parse().unwrap());

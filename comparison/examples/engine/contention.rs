@@ -5,7 +5,7 @@ use crate::pick::Arm;
 use anyhow::{Context, Result};
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
-use registry_core::Instances;
+use registry_core::Records;
 use registry_engine::View;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ pub(crate) fn readers(report: &mut Report, quick: bool) -> Result<()> {
     let (rounds, picks) = if quick { (3, 2_000_000) } else { (11, 20_000_000) };
     let runtime = two_threads()?;
     let fixture = runtime.block_on(ServiceFixture::new(100))?;
-    let slice = fixture.view.state().instances().clone();
+    let slice = fixture.view.state().records().clone();
     for (arm, name) in ARMS {
         let mut ratios = Vec::new();
         for round in 0..rounds {
@@ -40,7 +40,7 @@ pub(crate) fn readers(report: &mut Report, quick: bool) -> Result<()> {
 }
 
 /// Nanoseconds of the process for each of `picks`, made by so many tasks.
-async fn read(arm: Arm, view: &View, slice: &Instances, tasks: u64, picks: u64) -> Result<f64> {
+async fn read(arm: Arm, view: &View, slice: &Records, tasks: u64, picks: u64) -> Result<f64> {
     const TURN: u64 = 10_000; // so long that to change tasks costs nothing
     let turns = picks / tasks / TURN;
     let mut readers = JoinSet::new();
@@ -67,7 +67,7 @@ pub(crate) fn writer(report: &mut Report, quick: bool) -> Result<()> {
         [(WriteRate::Often, "10,000 changes/s"), (WriteRate::Nonstop, "changes nonstop")]
     {
         let writer = Writer::start(rate)?;
-        let slice = writer.view.state().instances().clone();
+        let slice = writer.view.state().records().clone();
         let mut rates = Vec::new();
         for (arm, name) in ARMS {
             let mut ratios = Vec::new();

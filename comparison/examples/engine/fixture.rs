@@ -1,7 +1,7 @@
 //! Services, their instances, and views of them.
 
 use anyhow::Result;
-use registry_core::{Claim, Instance, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::sync::Arc;
@@ -38,10 +38,12 @@ impl ServiceFixture {
         let registry = MemRegistry::with_history_limit(8);
         let service = service(0)?;
         for n in 1..instances {
-            registry.register(&instance(&service, n)?, &Claim::new(LONG)?).await?;
+            registry
+                .register(&instance(&service, n)?, &Claim::new(LONG)?, &CallOptions::DEFAULT)
+                .await?;
         }
         let (instance, claim) = (instance(&service, 0)?, Claim::new(LONG)?);
-        registry.register(&instance, &claim).await?;
+        registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
         let view = view(Arc::new(registry.clone()), &service).await?;
         Ok(Self { registry, view, instance, claim, weight: 0 })
     }
@@ -50,7 +52,7 @@ impl ServiceFixture {
     pub(crate) async fn change(&mut self) -> Result<()> {
         self.weight = self.weight.wrapping_add(1);
         let instance = self.instance.clone().with_weight(self.weight);
-        self.registry.register(&instance, &self.claim).await?;
+        self.registry.register(&instance, &self.claim, &CallOptions::DEFAULT).await?;
         Ok(())
     }
 }

@@ -7,13 +7,15 @@ use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
 use comparison::meter::as_f64;
 use futures_util::stream;
+use registry_core::encoding;
 use registry_core::{
-    BoxError, Claim, Cursor, Error, ErrorKind, Instance, Lease, Origin, Registry, Revision,
-    ServiceName, Snapshot, Watch, record,
+    BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Origin, Record,
+    Registry, Revision, ServiceName, Snapshot, Watch,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ALL: usize = 100_000;
 
@@ -58,9 +60,9 @@ async fn hold(store: Store, services: usize) -> Result<(f64, f64)> {
         views.push(view(registry.clone(), name).await?);
     }
     let grown = heap.grown();
-    let instances = || views.iter().map(|view| view.state().instances().clone());
+    let instances = || views.iter().map(|view| view.state().records().clone());
     let payload: usize =
-        instances().flat_map(|all| all.iter().map(payload).collect::<Vec<_>>()).sum();
+        instances().flat_map(|all| all.instances().map(payload).collect::<Vec<_>>()).sum();
     Ok((each(grown, payload), each(heap.grown(), payload)))
 }
 
@@ -106,15 +108,16 @@ struct Store {
 }
 
 impl Store {
-    fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, BoxError> {
+    fn list(&self, service: &ServiceName) -> Result<Vec<Record>, BoxError> {
         let mut listed = Vec::new();
         for n in 0..self.each {
             let mut from = instance(service, n)?;
             if self.metadata {
                 from = from.with_metadata(METADATA)?;
             }
-            let (id, record) = (from.id().as_str().parse()?, record::encode(&from));
-            listed.push(record::decode(service, &id, &record)?);
+            let (id, record) =
+                (from.id().as_str().parse()?, encoding::encode(&Record::new(from.clone()))?);
+            listed.push(comparison::arms::decoded(service, &id, &record)?);
         }
         Ok(listed)
     }
@@ -122,7 +125,11 @@ impl Store {
 
 #[async_trait]
 impl Registry for Store {
-    async fn load(&self, service: &ServiceName) -> registry_core::Result<Snapshot> {
+    async fn load(
+        &self,
+        service: &ServiceName,
+        _: &CallOptions,
+    ) -> registry_core::Result<Snapshot> {
         let cursor = Origin::new("held", "", service).cursor(Revision::new(1), 0);
         let list = self.list(service).map_err(|error| {
             Error::new(ErrorKind::Internal, "a record does not decode").with_source(error)
@@ -130,23 +137,33 @@ impl Registry for Store {
         Ok(Snapshot::new(cursor, list?))
     }
 
-    async fn watch(&self, _: &ServiceName, after: &Cursor) -> registry_core::Result<Watch> {
+    async fn watch(
+        &self,
+        _: &ServiceName,
+        after: &Cursor,
+        _: &CallOptions,
+    ) -> registry_core::Result<Watch> {
         Ok(Watch::new(after.clone(), stream::pending()))
     }
 
-    async fn register(&self, _: &Instance, _: &Claim) -> registry_core::Result<Lease> {
+    async fn register(
+        &self,
+        _: &Instance,
+        _: &Claim,
+        _: &CallOptions,
+    ) -> registry_core::Result<Lease> {
         Err(read_only())
     }
 
-    async fn keep_alive(&self, _: &Lease) -> registry_core::Result<()> {
+    async fn keep_alive(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<Duration> {
         Err(read_only())
     }
 
-    async fn deregister(&self, _: &Lease) -> registry_core::Result<()> {
+    async fn deregister(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<()> {
         Err(read_only())
     }
 
-    async fn services(&self) -> registry_core::Result<BTreeSet<ServiceName>> {
+    async fn services(&self, _: &CallOptions) -> registry_core::Result<BTreeSet<ServiceName>> {
         Ok(BTreeSet::new())
     }
 }

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, thread_time};
 use fastrand::Rng;
-use registry_core::{Instance, Instances};
+use registry_core::{Record, Records};
 use registry_engine::View;
 use std::hint::black_box;
 
@@ -30,7 +30,7 @@ pub(crate) enum Arm {
 
 impl Arm {
     /// Picks so many times.
-    pub(crate) fn run(self, view: &View, slice: &Instances, iterations: u64) {
+    pub(crate) fn run(self, view: &View, slice: &Records, iterations: u64) {
         let mut rng = Rng::with_seed(7);
         match self {
             Self::Empty => {
@@ -40,19 +40,19 @@ impl Arm {
                 });
             }
             Self::Slice => {
-                let slice: &[Instance] = black_box(slice);
+                let slice: &[Record] = black_box(slice);
                 repeat(iterations, || choose(slice, &mut rng));
             }
-            Self::State => repeat(iterations, || choose(view.state().instances(), &mut rng)),
+            Self::State => repeat(iterations, || choose(view.state().records(), &mut rng)),
             Self::Reader => {
                 let mut reader = view.reader();
-                repeat(iterations, || choose(reader.state().instances(), &mut rng));
+                repeat(iterations, || choose(reader.state().records(), &mut rng));
             }
         }
     }
 
     /// Nanoseconds for each of so many, of this thread's own time.
-    pub(crate) fn time(self, view: &View, slice: &Instances, iterations: u64) -> f64 {
+    pub(crate) fn time(self, view: &View, slice: &Records, iterations: u64) -> f64 {
         let start = thread_time();
         self.run(view, slice, iterations);
         (thread_time() - start) * 1e9 / as_f64(iterations)
@@ -67,14 +67,14 @@ fn repeat(iterations: u64, mut pick: impl FnMut()) {
 }
 
 #[inline]
-fn choose(instances: &[Instance], rng: &mut Rng) {
+fn choose(instances: &[Record], rng: &mut Rng) {
     black_box(&instances[rng.usize(..instances.len())]);
 }
 
 /// One arm, and nothing measured: for callgrind.
 pub(crate) fn alone(arm: Arm, iterations: u64) -> Result<()> {
     let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
-    let slice = fixture.view.state().instances().clone();
+    let slice = fixture.view.state().records().clone();
     arm.run(&fixture.view, &slice, iterations);
     Ok(())
 }
@@ -110,7 +110,7 @@ fn count(report: &mut Report, iterations: u64) -> Result<()> {
         report.note("instructions are not counted: there is no valgrind on the PATH");
     }
     let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
-    let slice = fixture.view.state().instances().clone();
+    let slice = fixture.view.state().records().clone();
     for (arm, name) in [(Arm::State, "state()"), (Arm::Reader, "reader()")] {
         arm.run(&fixture.view, &slice, 1); // a thread's first load makes its place
         let heap = Heap::now();
@@ -126,7 +126,7 @@ fn count(report: &mut Report, iterations: u64) -> Result<()> {
 fn compare(report: &mut Report, rounds: usize) -> Result<()> {
     const PICKS: u64 = 200_000;
     let fixture = one_thread()?.block_on(ServiceFixture::new(INSTANCES))?;
-    let slice = fixture.view.state().instances().clone();
+    let slice = fixture.view.state().records().clone();
     let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
         let arms = [Arm::Slice, Arm::State, Arm::Reader, Arm::Slice];

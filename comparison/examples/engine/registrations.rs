@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
 use fastrand::f64 as random;
-use registry_core::{Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch};
+use registry_core::{
+    CallOptions, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch,
+};
 use registry_engine::{Registration, RegistrationOptions};
 use registry_mem::MemRegistry;
 use std::collections::BTreeSet;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Instances of one service.
+/// Records of one service.
 const EACH: usize = 100;
 
 /// How long to measure what.
@@ -142,7 +144,7 @@ fn stored(many: usize) -> Result<f64> {
         let (registry, instances) = (MemRegistry::new(), instances(many)?);
         let heap = Heap::now();
         for instance in &instances {
-            registry.register(instance, &Claim::new(LONG)?).await?;
+            registry.register(instance, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;
         }
         Ok(heap.grown() / as_f64(many as u64))
     })
@@ -153,12 +155,14 @@ fn keep_alive(many: usize) -> Result<f64> {
     two_threads()?.block_on(async {
         let (registry, mut leases) = (MemRegistry::new(), Vec::new());
         for instance in &instances(many)? {
-            leases.push(registry.register(instance, &Claim::new(LONG)?).await?);
+            leases.push(
+                registry.register(instance, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?,
+            );
         }
         fastrand::shuffle(&mut leases);
         let start = process_time();
         for lease in &leases {
-            registry.keep_alive(lease).await?;
+            registry.keep_alive(lease, &CallOptions::DEFAULT).await?;
         }
         Ok((process_time() - start) * 1e6 / as_f64(many as u64))
     })
@@ -179,29 +183,50 @@ struct CountingRegistry {
 
 #[async_trait]
 impl Registry for CountingRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> registry_core::Result<Lease> {
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> registry_core::Result<Lease> {
         self.registers.fetch_add(1, Ordering::Relaxed);
-        self.store.register(instance, claim).await
+        self.store.register(instance, claim, options).await
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> registry_core::Result<()> {
+    async fn keep_alive(
+        &self,
+        lease: &Lease,
+        options: &CallOptions,
+    ) -> registry_core::Result<Duration> {
         self.renewals.fetch_add(1, Ordering::Relaxed);
-        self.store.keep_alive(lease).await
+        self.store.keep_alive(lease, options).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> registry_core::Result<()> {
-        self.store.deregister(lease).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> registry_core::Result<()> {
+        self.store.deregister(lease, options).await
     }
 
-    async fn load(&self, service: &ServiceName) -> registry_core::Result<Snapshot> {
-        self.store.load(service).await
+    async fn load(
+        &self,
+        service: &ServiceName,
+        options: &CallOptions,
+    ) -> registry_core::Result<Snapshot> {
+        self.store.load(service, options).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> registry_core::Result<Watch> {
-        self.store.watch(service, after).await
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> registry_core::Result<Watch> {
+        self.store.watch(service, after, options).await
     }
 
-    async fn services(&self) -> registry_core::Result<BTreeSet<ServiceName>> {
-        self.store.services().await
+    async fn services(
+        &self,
+        options: &CallOptions,
+    ) -> registry_core::Result<BTreeSet<ServiceName>> {
+        self.store.services(options).await
     }
 }

@@ -3,7 +3,7 @@
 use crate::fixture::{LONG, instance, service};
 use anyhow::{Context, Result, ensure};
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, Claim, Instance, Registry};
+use registry_core::{CallOptions, Change, Claim, Instance, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, Update, Updates, View};
 use registry_mem::MemRegistry;
 use std::iter::repeat_with;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) const SERVICES: u64 = 1_000;
-/// Instances of each service.
+/// Records of each service.
 const INSTANCES: u64 = 10;
 /// Between two changes.
 const PERIOD: Duration = Duration::from_micros(100);
@@ -53,7 +53,9 @@ impl Traffic {
             let service = service(usize::try_from(s)?)?;
             for n in 0..INSTANCES {
                 let (node, claim) = (instance(&service, usize::try_from(n)?)?, Claim::new(LONG)?);
-                registry.register(&node.clone().with_weight(0), &claim).await?;
+                registry
+                    .register(&node.clone().with_weight(0), &claim, &CallOptions::DEFAULT)
+                    .await?;
                 nodes.push((node, claim));
             }
         }
@@ -91,7 +93,7 @@ impl Traffic {
         let node = usize::try_from(service * INSTANCES + turn % INSTANCES)?;
         let (node, claim) = &self.nodes[node];
         let node = node.clone().with_weight(u32::try_from(turn + 1)?);
-        let registered = self.registry.register(&node, claim).now_or_never();
+        let registered = self.registry.register(&node, claim, &CallOptions::DEFAULT).now_or_never();
         registered.context("a store in memory does not wait")??;
         Ok(())
     }
@@ -131,7 +133,7 @@ pub(crate) async fn follow(
             Update::Batch(batch) => batch,
             // The state in place of changes: those up to there are lost.
             Update::Reset(state) => {
-                let newest = state.instances().iter().map(Instance::weight).max().unwrap_or(0);
+                let newest = state.instances().map(Instance::weight).max().unwrap_or(0);
                 errors.lost.fetch_add(u64::from(newest.saturating_sub(seen)), Ordering::Relaxed);
                 seen = newest.max(seen);
                 continue;
@@ -139,7 +141,7 @@ pub(crate) async fn follow(
         };
         for change in &batch.changes {
             let Change::Put(instance) = change else { continue };
-            let number = instance.weight();
+            let number = instance.instance().weight();
             if number == seen + 1 {
                 let n = u64::from(number - 1) * SERVICES + service;
                 arrived(n, schedule.due(n).elapsed());

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
 use futures_util::StreamExt;
-use registry_core::{Change, LeaseId, Registry, ServiceName, Watch};
+use registry_core::{CallOptions, Change, LeaseId, Registry, ServiceName, Watch};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -57,8 +57,8 @@ struct Crash {
 async fn kill(server: &Server, many: usize, ttl: u64) -> Result<Crash> {
     let registry = server.registry().await?;
     let service = ServiceName::new(format!("crash-{}", LeaseId::random()))?;
-    let cursor = registry.load(&service).await?.cursor().clone();
-    let watch = registry.watch(&service, &cursor).await?;
+    let cursor = registry.load(&service, &CallOptions::DEFAULT).await?.cursor().clone();
+    let watch = registry.watch(&service, &cursor, &CallOptions::DEFAULT).await?;
     let seen = tokio::spawn(deletions(watch, many));
     let mut running = RegistrantProcess::start(&server.address, service.as_str(), many, ttl)?;
     let limit = Duration::from_secs(ttl + 60);

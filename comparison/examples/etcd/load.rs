@@ -12,7 +12,8 @@ use comparison::workloads::{RequestGenerator, Runner, Timed, Workload};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchStream as Events};
 use futures_util::future::try_join;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{InstanceId, LeaseId, Registry, ServiceName, record};
+use registry_core::encoding;
+use registry_core::{CallOptions, InstanceId, LeaseId, Record, Registry, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions};
 use registry_etcd::EtcdRegistry;
 use std::hint::black_box;
@@ -86,7 +87,7 @@ async fn fill(client: &Client, many: usize) -> Result<ServiceName> {
         let instance = generator.request()?.instance;
         let under = PutOptions::new().with_lease(lease);
         let key = format!("{prefix}{}", instance.id());
-        puts.push(TxnOp::put(key, record::encode(&instance), Some(under)));
+        puts.push(TxnOp::put(key, encoding::encode(&Record::new(instance.clone()))?, Some(under)));
     }
     let txns = stream::iter(puts.chunks(100))
         .map(async |puts| client.kv_client().txn(Txn::new().and_then(puts)).await);
@@ -123,7 +124,7 @@ async fn decoded(client: &Client, service: &ServiceName) -> Result<Vec<f64>> {
         for kv in pages.iter().flatten() {
             let id = kv.key().strip_prefix(prefix.as_bytes()).context("a key of another")?;
             let id = InstanceId::new(str::from_utf8(id)?)?;
-            instances.push(record::decode(service, &id, kv.value())?);
+            instances.push(comparison::arms::decoded(service, &id, kv.value())?);
         }
         times.push(start.elapsed().as_secs_f64() * 1e3);
         black_box(instances);
@@ -186,7 +187,7 @@ impl Timed for Ours {
         let mut total = Duration::ZERO;
         for _ in 0..n {
             let start = Instant::now();
-            let snapshot = self.registry.load(&self.service).await?;
+            let snapshot = self.registry.load(&self.service, &CallOptions::DEFAULT).await?;
             total += start.elapsed();
             ensure!(snapshot.instances().len() == self.many, "a load is short");
         }

@@ -7,7 +7,7 @@ use comparison::sections::one_thread;
 use comparison::workloads::{RequestGenerator, Workload};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{Claim, Instance, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -54,12 +54,15 @@ impl Registrant {
             ));
         }
         let leases = stream::iter(&instances).map(async |instance| {
-            anyhow::Ok(registry.register(instance, &Claim::new(ttl)?).await?)
+            anyhow::Ok(registry.register(instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?)
         });
         let leases: Vec<_> = leases.buffer_unordered(64).try_collect().await?;
         loop {
             println!("{RENEWING}");
-            try_join_all(leases.iter().map(|lease| registry.keep_alive(lease))).await?;
+            try_join_all(
+                leases.iter().map(|lease| registry.keep_alive(lease, &CallOptions::DEFAULT)),
+            )
+            .await?;
             println!("{RENEWED}");
             sleep(ttl / 4).await;
         }

@@ -3,14 +3,14 @@
 use crate::server::{self, RAW};
 use anyhow::{Context, Result, ensure};
 use comparison::arms::ours::Ours;
-use comparison::arms::{Arm, Request};
+use comparison::arms::{Arm, Request, decoded};
 use etcd_client::{
     Client, Compare, CompareOp, EventType, GetOptions, KeyValue, LeaseGrantOptions,
     LeaseKeepAliveStream, LeaseKeeper, PutOptions, SortOrder, SortTarget, Txn, TxnOp, WatchOptions,
     WatchResponseStream,
 };
 use futures_util::future;
-use registry_core::{Change, Cursor, Instance, InstanceId, Lease, ServiceName, Watch, record};
+use registry_core::{Change, Cursor, Deleted, Instance, InstanceId, Lease, ServiceName, Watch};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -91,7 +91,7 @@ impl Arm for Twin {
         let key = format!("{}{}", prefix(instance.service()), instance.id());
         let with_id = LeaseGrantOptions::new().with_id(lease);
         self.client.lease_client().grant(ttl, Some(with_id)).await?;
-        let txn = transaction(&key, &record::encode(instance), lease);
+        let txn = transaction(&key, &request.record()?, lease);
         let answer = self.client.kv_client().txn(txn).await?;
         let revision = answer.header().context("an answer without a header")?.revision();
         Ok(TwinLease { id: lease, key, revision })
@@ -114,7 +114,7 @@ impl Arm for Twin {
         let prefix = prefix(service);
         let mut instances = Vec::new();
         for kv in pages(&self.client, &prefix).await?.1.iter().flatten() {
-            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
+            instances.push(decoded(service, &id(&prefix, kv.key())?, kv.value())?);
         }
         Ok(instances.len())
     }
@@ -140,8 +140,8 @@ impl Arm for Twin {
             let kv = event.kv().context("an event without a key")?;
             let id = id(&watch.prefix, kv.key())?;
             changes.push(match event.event_type() {
-                EventType::Put => Change::Put(record::decode(&watch.service, &id, kv.value())?),
-                EventType::Delete => Change::Delete(id),
+                EventType::Put => Change::Put(decoded(&watch.service, &id, kv.value())?),
+                EventType::Delete => Change::Delete(Deleted::new(id)),
             });
         }
         Ok(changes)

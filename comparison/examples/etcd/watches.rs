@@ -11,7 +11,7 @@ use comparison::workloads::{Runner, Workload};
 use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{Cursor, Registry, ServiceName, Watch};
+use registry_core::{CallOptions, Cursor, Registry, ServiceName, Watch};
 use registry_etcd::EtcdRegistry;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -142,15 +142,16 @@ struct OpenWatches<'a> {
 impl<'a> OpenWatches<'a> {
     async fn new(registry: EtcdRegistry, names: &'a [ServiceName]) -> Result<Self> {
         let anchor = ServiceName::new("anchor")?;
-        let cursor = registry.load(&anchor).await?.cursor().clone();
-        let anchor = registry.watch(&anchor, &cursor).await?;
+        let cursor = registry.load(&anchor, &CallOptions::DEFAULT).await?.cursor().clone();
+        let anchor = registry.watch(&anchor, &cursor, &CallOptions::DEFAULT).await?;
         Ok(Self { registry, names, _anchor: anchor })
     }
 
     /// Loads all services.
     async fn cursors(&self) -> Result<Vec<Cursor>> {
-        let loads = stream::iter(self.names)
-            .map(async |name| anyhow::Ok(self.registry.load(name).await?.cursor().clone()));
+        let loads = stream::iter(self.names).map(async |name| {
+            anyhow::Ok(self.registry.load(name, &CallOptions::DEFAULT).await?.cursor().clone())
+        });
         loads.buffered(64).try_collect().await
     }
 
@@ -158,7 +159,8 @@ impl<'a> OpenWatches<'a> {
     async fn open(&self, cursors: &[Cursor]) -> Result<(Duration, Vec<Watch>)> {
         let start = Instant::now();
         let watches = self.names.iter().zip(cursors);
-        let watches = watches.map(|(name, cursor)| self.registry.watch(name, cursor));
+        let watches =
+            watches.map(|(name, cursor)| self.registry.watch(name, cursor, &CallOptions::DEFAULT));
         let watches = try_join_all(watches).await?;
         Ok((start.elapsed(), watches))
     }

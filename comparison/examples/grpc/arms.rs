@@ -99,7 +99,7 @@ impl Drop for AbortOnDrop {
 /// Returns the addresses that take calls, by the view: the same for all arms.
 fn addresses(view: &View) -> BTreeSet<String> {
     let state = view.state();
-    let up = state.instances().iter().filter(|i| i.status() == Availability::Up);
+    let up = state.instances().filter(|i| i.status() == Availability::Up);
     up.map(|instance| instance.address().to_string()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Services that can be killed, drained and slowed.
 
 use anyhow::{Context, Result, ensure};
-use registry_core::{Claim, Instance, InstanceStatus, Lease, Registry};
+use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Lease, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::net::SocketAddr;
@@ -47,7 +47,8 @@ impl Fleet {
             let backend = Backend::start(takes)?;
             let (service, id) = ("user.rpc".parse()?, id.to_string().parse()?);
             let instance = Instance::new(service, id, backend.address.to_string().parse()?);
-            let lease = registry.register(&instance, &Claim::new(ttl)?).await?;
+            let lease =
+                registry.register(&instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?;
             members.push(Member { backend, instance, lease, is_alive: true });
         }
         Ok(Self { registry, discovery, ttl, members })
@@ -63,7 +64,7 @@ impl Fleet {
     /// Renews the leases of the live instances.
     pub(crate) async fn keep_alive(&self) -> Result<()> {
         for member in self.members.iter().filter(|member| member.is_alive) {
-            self.registry.keep_alive(&member.lease).await?;
+            self.registry.keep_alive(&member.lease, &CallOptions::DEFAULT).await?;
         }
         Ok(())
     }
@@ -86,13 +87,14 @@ impl Fleet {
         let Member { instance, lease, .. } = &self.members[n];
         let claim = Claim::new(self.ttl)?.with_lease(lease.id());
         let draining = instance.clone().with_status(InstanceStatus::Draining);
-        self.members[n].lease = self.registry.register(&draining, &claim).await?;
+        self.members[n].lease =
+            self.registry.register(&draining, &claim, &CallOptions::DEFAULT).await?;
         Ok(())
     }
 
     /// It withdraws, finishes what it has, and ends.
     pub(crate) async fn leave(&mut self, n: usize) -> Result<()> {
-        self.registry.deregister(&self.members[n].lease).await?;
+        self.registry.deregister(&self.members[n].lease, &CallOptions::DEFAULT).await?;
         self.members[n].is_alive = false;
         self.members[n].backend.shut_down()
     }

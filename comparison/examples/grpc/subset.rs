@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
-use registry_core::{Claim, Instance, Lease, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, Lease, Registry, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use registry_tonic::{Channel, ChannelOptions};
@@ -69,7 +69,9 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
             _ => None,
         };
         match leaves {
-            Some(at) => registry.deregister(&listed.swap_remove(at).1).await?,
+            Some(at) => {
+                registry.deregister(&listed.swap_remove(at).1, &CallOptions::DEFAULT).await?;
+            }
             None => {
                 listed.push(
                     register(&registry, &service, &connections, format!("new-{change}")).await?,
@@ -107,7 +109,7 @@ async fn register(
     let address = connections.listen().await?;
     let instance = Instance::new(service.clone(), id.parse()?, address.to_string().parse()?);
     let claim = Claim::new(Duration::from_secs(3600))?;
-    Ok((address, registry.register(&instance, &claim).await?))
+    Ok((address, registry.register(&instance, &claim, &CallOptions::DEFAULT).await?))
 }
 
 /// Which addresses are connected to.

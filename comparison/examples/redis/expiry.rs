@@ -6,7 +6,7 @@ use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
 use comparison::workloads::{RequestGenerator, Workload};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use registry_core::{Change, Claim, Registry};
+use registry_core::{CallOptions, Change, Claim, Registry};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, interval, timeout_at};
@@ -55,12 +55,14 @@ async fn ours(server: &Server, others: usize) -> Result<Vec<f64>> {
     let registry = server.registry().await?;
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let requests = (0..others).map(|_| generator.request()).collect::<Result<Vec<_>>>()?;
-    let registered = stream::iter(&requests)
-        .map(async |request| registry.register(&request.instance, &request.claim).await.map(drop));
+    let registered = stream::iter(&requests).map(async |request| {
+        registry.register(&request.instance, &request.claim, &CallOptions::DEFAULT).await.map(drop)
+    });
     registered.buffer_unordered(64).try_collect::<()>().await?;
 
-    let now = registry.load(generator.service()).await?;
-    let mut watch = registry.watch(generator.service(), now.cursor()).await?;
+    let now = registry.load(generator.service(), &CallOptions::DEFAULT).await?;
+    let mut watch =
+        registry.watch(generator.service(), now.cursor(), &CallOptions::DEFAULT).await?;
     let mut due = HashMap::new();
     let mut late = Vec::new();
     let mut ticks = interval(INTERVAL);
@@ -71,12 +73,12 @@ async fn ours(server: &Server, others: usize) -> Result<Vec<f64>> {
                 left -= 1;
                 let instance = generator.request()?.instance;
                 due.insert(instance.id().clone(), Instant::now() + TTL);
-                registry.register(&instance, &Claim::new(TTL)?).await?;
+                registry.register(&instance, &Claim::new(TTL)?, &CallOptions::DEFAULT).await?;
             }
             batch = watch.next() => {
-                for change in batch.context("the watch ended")??.changes {
-                    if let Change::Delete(id) = change
-                        && let Some(due) = due.remove(&id)
+                for change in &batch.context("the watch ended")??.changes {
+                    if let Change::Delete(deleted) = change
+                        && let Some(due) = due.remove(deleted.id())
                     {
                         late.push(due.elapsed().as_secs_f64() * 1e3);
                     }

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
-use registry_core::{Lease, Registry, ServiceName};
+use registry_core::{CallOptions, Lease, Registry, ServiceName};
 use registry_redis::RedisRegistry;
 use std::hint::black_box;
 use std::time::Duration;
@@ -54,11 +54,11 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 
         let (mut together, mut singly) = (Vec::new(), Vec::new());
         let hundred = &leases[..100];
-        registry.keep_alive(&hundred[0]).await?; // now the server knows the script
+        registry.keep_alive(&hundred[0], &CallOptions::DEFAULT).await?; // now the server knows the script
         for _ in 0..rounds {
             let before = server.counts().await?.scripts()?;
             let start = Instant::now();
-            for outcome in join_all(hundred.iter().map(|lease| registry.keep_alive(lease))).await {
+            for outcome in join_all(hundred.iter().map(|lease| registry.keep_alive(lease, &CallOptions::DEFAULT))).await {
                 outcome?;
             }
             together.push(start.elapsed().as_secs_f64() * 1e3);
@@ -66,7 +66,7 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
             ensure!(scripts <= 2.0, "100 renewals at once were {scripts} calls");
             let start = Instant::now();
             for lease in hundred {
-                registry.keep_alive(lease).await?;
+                registry.keep_alive(lease, &CallOptions::DEFAULT).await?;
             }
             singly.push(start.elapsed().as_secs_f64() * 1e3);
         }
@@ -82,8 +82,9 @@ pub(crate) fn report(quick: bool) -> Result<Report> {
 async fn fill(registry: &RedisRegistry, many: usize) -> Result<(ServiceName, Vec<Lease>)> {
     let mut generator = RequestGenerator::new(Workload::Register)?;
     let requests = (0..many).map(|_| generator.request()).collect::<Result<Vec<_>>>()?;
-    let registered = stream::iter(&requests)
-        .map(async |request| registry.register(&request.instance, &request.claim).await);
+    let registered = stream::iter(&requests).map(async |request| {
+        registry.register(&request.instance, &request.claim, &CallOptions::DEFAULT).await
+    });
     let leases = registered.buffer_unordered(64).try_collect().await?;
     Ok((generator.service().clone(), leases))
 }
@@ -107,7 +108,8 @@ impl Timed for Ours {
     async fn time(&mut self, n: u64) -> Result<Duration> {
         let start = Instant::now();
         for _ in 0..n {
-            let snapshot = black_box(self.registry.load(&self.service).await?);
+            let snapshot =
+                black_box(self.registry.load(&self.service, &CallOptions::DEFAULT).await?);
             ensure!(snapshot.instances().len() == self.many, "not all of it");
         }
         Ok(start.elapsed())

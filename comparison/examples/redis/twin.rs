@@ -2,10 +2,10 @@
 
 use crate::server::{RAW, Server};
 use anyhow::{Context, Result, ensure};
-use comparison::arms::{Arm, Request};
+use comparison::arms::{Arm, Request, decoded};
 use redis::Script;
 use redis::aio::MultiplexedConnection;
-use registry_core::{Change, InstanceId, ServiceName, record};
+use registry_core::{Change, Deleted, InstanceId, ServiceName};
 use std::sync::LazyLock;
 
 /// The raw client, whose scripts write what the registry's write, in one call each, and do nothing else:
@@ -98,7 +98,7 @@ impl Arm for Twin {
         let lease = claim.lease().to_string();
         let ttl = claim.ttl().as_millis().to_string();
         let mut call = REGISTER.key(&keys()[..]);
-        call.arg(&member).arg(&lease).arg(&ttl).arg(record::encode(instance)).arg(DIGEST);
+        call.arg(&member).arg(&lease).arg(&ttl).arg(request.record()?).arg(DIGEST);
         call.arg(service.as_str()).arg(DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
@@ -130,7 +130,7 @@ impl Arm for Twin {
         for (member, value) in members.iter().zip(&values) {
             let id = id(service, member)?;
             let record = value.splitn(4, |byte| *byte == b' ').nth(3).context("no record")?;
-            instances.push(record::decode(service, &id, record)?);
+            instances.push(decoded(service, &id, record)?);
         }
         Ok(instances.len())
     }
@@ -158,9 +158,9 @@ impl Arm for Twin {
             let member = field(3)?;
             let Ok(id) = id(&log.service, member) else { continue }; // of another service
             changes.push(if field(1)? == b"P" {
-                Change::Put(record::decode(&log.service, &id, field(5)?)?)
+                Change::Put(decoded(&log.service, &id, field(5)?)?)
             } else {
-                Change::Delete(id)
+                Change::Delete(Deleted::new(id))
             });
         }
         Ok(changes)

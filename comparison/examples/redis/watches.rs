@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use comparison::figures::{Figure, Report};
 use comparison::sections::one_thread;
 use futures_util::stream::{SelectAll, StreamExt};
-use registry_core::{Change, Claim, Instance, Registry, ServiceName, Watch};
+use registry_core::{CallOptions, Change, Claim, Instance, Registry, ServiceName, Watch};
 use registry_redis::RedisRegistry;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -69,8 +69,8 @@ impl<'a> WatchedServices<'a> {
         let (mut names, mut watches) = (Vec::new(), SelectAll::new());
         for n in 0..count {
             let name: ServiceName = format!("service-{n}").parse()?;
-            let now = registry.load(&name).await?;
-            watches.push(registry.watch(&name, now.cursor()).await?);
+            let now = registry.load(&name, &CallOptions::DEFAULT).await?;
+            watches.push(registry.watch(&name, now.cursor(), &CallOptions::DEFAULT).await?);
             names.push(name);
         }
         Ok(Self { server, registry, names, watches, made: 0 })
@@ -92,12 +92,12 @@ impl<'a> WatchedServices<'a> {
                     due.insert(id.clone(), at);
                     let instance = Instance::new(name, id.parse()?, "10.0.0.1:80".parse()?);
                     let (registry, claim) = (self.registry.clone(), Claim::new(Duration::from_secs(3600))?);
-                    calls.spawn(async move { registry.register(&instance, &claim).await });
+                    calls.spawn(async move { registry.register(&instance, &claim, &CallOptions::DEFAULT).await });
                 }
                 batch = self.watches.next() => {
-                    for change in batch.context("the watches ended")??.changes {
-                        if let Change::Put(instance) = change
-                            && let Some(due) = due.remove(instance.id().as_str())
+                    for change in &batch.context("the watches ended")??.changes {
+                        if let Change::Put(record) = change
+                            && let Some(due) = due.remove(record.id().as_str())
                         {
                             took.push(Instant::now().duration_since(due).as_secs_f64() * 1e6);
                         }

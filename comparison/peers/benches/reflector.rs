@@ -33,10 +33,10 @@ fn pick(criterion: &mut Criterion) {
     let (mut reader, mut rng) = (view.reader(), Rng::with_seed(7));
     let mut group = criterion.benchmark_group("pick");
     group.bench_function("reader", |b| {
-        b.iter(|| choose(reader.state().instances(), &mut rng));
+        b.iter(|| choose(reader.state().records(), &mut rng));
     });
     group.bench_function("state", |b| {
-        b.iter(|| choose(view.state().instances(), &mut rng));
+        b.iter(|| choose(view.state().records(), &mut rng));
     });
     let name = ObjectRef::new("bench-0").within("default");
     group.bench_function("kube_store", |b| {

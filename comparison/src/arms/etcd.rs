@@ -1,13 +1,13 @@
 //! etcd by its raw client.
 
-use super::{Arm, Request};
+use super::{Arm, Request, decoded};
 use crate::operator::compact;
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
     Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, LeaseKeepAliveStream,
     LeaseKeeper, PutOptions, WatchOptions, WatchStream,
 };
-use registry_core::{Change, InstanceId, ServiceName, record};
+use registry_core::{Change, Deleted, InstanceId, ServiceName};
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -61,7 +61,7 @@ impl RawEtcd {
         let found = self.0.kv_client().get(prefix.as_str(), Some(whole)).await?;
         let mut instances = Vec::with_capacity(found.kvs().len());
         for kv in found.kvs() {
-            instances.push(record::decode(service, &id(&prefix, kv.key())?, kv.value())?);
+            instances.push(decoded(service, &id(&prefix, kv.key())?, kv.value())?);
         }
         let header = found.header().context("an answer without a header")?;
         Ok((instances.len(), header.revision()))
@@ -92,7 +92,7 @@ impl Arm for RawEtcd {
         self.0.lease_client().grant(ttl, Some(with_id)).await?;
         let key = format!("{}{}", prefix(instance.service()), instance.id());
         let under = PutOptions::new().with_lease(lease);
-        self.0.kv_client().put(key, record::encode(instance), Some(under)).await?;
+        self.0.kv_client().put(key, request.record()?, Some(under)).await?;
         Ok(RawLease { id: lease, stream: Mutex::default() })
     }
 
@@ -140,8 +140,8 @@ impl Arm for RawEtcd {
             let kv = event.kv().context("an event without a key")?;
             let id = id(&watch.prefix, kv.key())?;
             changes.push(match event.event_type() {
-                EventType::Put => Change::Put(record::decode(&watch.service, &id, kv.value())?),
-                EventType::Delete => Change::Delete(id),
+                EventType::Put => Change::Put(decoded(&watch.service, &id, kv.value())?),
+                EventType::Delete => Change::Delete(Deleted::new(id)),
             });
         }
         Ok(changes)

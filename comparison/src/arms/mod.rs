@@ -6,7 +6,8 @@ pub mod redis;
 
 use anyhow::{Result, bail};
 use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
-use registry_core::{Change, Claim, Instance, InstanceId, ServiceName};
+use registry_core::encoding::{self, Stored};
+use registry_core::{Change, Claim, Instance, InstanceId, Record, ServiceName};
 use registry_engine::View;
 use std::time::Duration;
 
@@ -22,6 +23,30 @@ pub struct Request {
     pub instance: Instance,
     /// Under which lease.
     pub claim: Claim,
+}
+
+impl Request {
+    /// Encodes the record, as every arm writes it.
+    ///
+    /// # Errors
+    ///
+    /// If the instance is too large.
+    pub fn record(&self) -> Result<Vec<u8>> {
+        let record = Record::new(self.instance.clone()).with_ttl(self.claim.ttl());
+        Ok(encoding::encode(&record)?)
+    }
+}
+
+/// Decodes a record that a raw arm read.
+///
+/// # Errors
+///
+/// If it is no record of an instance that is registered.
+pub fn decoded(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Result<Record> {
+    match encoding::decode(service, id, record)? {
+        Stored::Live(record) => Ok(record),
+        Stored::Withdrawn(_) => bail!("a raw arm withdraws nothing"),
+    }
 }
 
 /// One way to use a store, on connections of its own. A clone shares them.
@@ -81,7 +106,7 @@ pub trait Arm: Clone + 'static {
             anyhow::Ok(Some((stream::iter(changes.into_iter().map(anyhow::Ok)), (arm, watch))))
         });
         let deleted = changes.try_flatten().try_filter_map(async |change| {
-            Ok(if let Change::Delete(id) = change { Some(id) } else { None })
+            Ok(if let Change::Delete(deleted) = change { Some(deleted.id().clone()) } else { None })
         });
         Ok(deleted.boxed_local())
     }

@@ -4,7 +4,7 @@ use super::{Arm, Request};
 use crate::operator::Operator;
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
-use registry_core::{Change, Cursor, ErrorKind, Lease, Registry, ServiceName, Watch};
+use registry_core::{CallOptions, Change, Cursor, ErrorKind, Lease, Registry, ServiceName, Watch};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use std::sync::Arc;
 
@@ -37,31 +37,32 @@ impl Arm for Ours {
     type Watch = Watch;
 
     async fn register(&self, request: &Request) -> Result<Lease> {
-        Ok(self.registry.register(&request.instance, &request.claim).await?)
+        Ok(self.registry.register(&request.instance, &request.claim, &CallOptions::DEFAULT).await?)
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        Ok(self.registry.keep_alive(lease).await?)
+        self.registry.keep_alive(lease, &CallOptions::DEFAULT).await?;
+        Ok(())
     }
 
     async fn deregister(&self, lease: Lease) -> Result<()> {
-        Ok(self.registry.deregister(&lease).await?)
+        Ok(self.registry.deregister(&lease, &CallOptions::DEFAULT).await?)
     }
 
     async fn load(&self, service: &ServiceName) -> Result<usize> {
-        Ok(self.registry.load(service).await?.instances().len())
+        Ok(self.registry.load(service, &CallOptions::DEFAULT).await?.instances().len())
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<Cursor> {
-        Ok(self.registry.load(service).await?.cursor().clone())
+        Ok(self.registry.load(service, &CallOptions::DEFAULT).await?.cursor().clone())
     }
 
     async fn watch(&self, service: &ServiceName, cursor: &Cursor) -> Result<Watch> {
-        Ok(self.registry.watch(service, cursor).await?)
+        Ok(self.registry.watch(service, cursor, &CallOptions::DEFAULT).await?)
     }
 
     async fn next(&self, watch: &mut Watch) -> Result<Vec<Change>> {
-        Ok(watch.next().await.context("the watch ended")??.changes)
+        Ok(watch.next().await.context("the watch ended")??.changes.clone())
     }
 
     fn view(&self, service: &ServiceName) -> Option<View> {
@@ -75,14 +76,14 @@ impl Arm for Ours {
 
     async fn resync(&self, service: &ServiceName, compacted: &Cursor) -> Result<(usize, Watch)> {
         // It says so at once, or as the first item.
-        let error = match self.registry.watch(service, compacted).await {
+        let error = match self.registry.watch(service, compacted, &CallOptions::DEFAULT).await {
             Ok(mut watch) => watch.next().await.context("the watch ended")?.err(),
             Err(error) => Some(error),
         };
         let error = error.context("a watch went on where the history is compacted")?;
         ensure!(error.kind() == ErrorKind::Compacted, "it should be compacted: {error}");
-        let snapshot = self.registry.load(service).await?;
-        let watch = self.registry.watch(service, snapshot.cursor()).await?;
+        let snapshot = self.registry.load(service, &CallOptions::DEFAULT).await?;
+        let watch = self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT).await?;
         Ok((snapshot.instances().len(), watch))
     }
 }

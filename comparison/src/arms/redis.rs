@@ -1,12 +1,12 @@
 //! Redis by its raw client.
 
-use super::{Arm, Expirations, Request};
+use super::{Arm, Expirations, Request, decoded};
 use crate::operator::trim;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value, from_redis_value};
-use registry_core::{Change, InstanceId, ServiceName, record};
+use registry_core::{Change, Deleted, InstanceId, ServiceName};
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Arm for RawRedis {
     async fn register(&self, request: &Request) -> Result<RawLease> {
         let (instance, claim) = (&request.instance, &request.claim);
         let (service, id) = (instance.service(), instance.id());
-        let record = record::encode(instance);
+        let record = request.record()?;
         let key = key(service, &format!("lease:{}:{id}", claim.lease()));
         let ttl = u64::try_from(claim.ttl().as_millis())?;
         let mut pipe = redis::pipe();
@@ -141,7 +141,7 @@ impl Arm for RawRedis {
             all.arg(hash(service)).query_async(&mut self.commands.clone()).await?;
         let mut instances = Vec::with_capacity(found.len());
         for (id, record) in found {
-            instances.push(record::decode(service, &InstanceId::new(id)?, &record)?);
+            instances.push(decoded(service, &InstanceId::new(id)?, &record)?);
         }
         Ok(instances.len())
     }
@@ -169,9 +169,9 @@ impl Arm for RawRedis {
             for (id, record) in pairs {
                 let id = InstanceId::new(id)?;
                 changes.push(if record.is_empty() {
-                    Change::Delete(id)
+                    Change::Delete(Deleted::new(id))
                 } else {
-                    Change::Put(record::decode(&watch.service, &id, &record)?)
+                    Change::Put(decoded(&watch.service, &id, &record)?)
                 });
             }
         }

@@ -18,7 +18,7 @@ pub struct Score {
     pub rereads: usize,
     /// Full reads because the store reported missed changes.
     pub resyncs: usize,
-    /// Instances whose value differs from that in the store at the end.
+    /// Records whose value differs from that in the store at the end.
     pub stale_at_end: usize,
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{
-    self as core, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
+    self as core, CallOptions, Claim, Cursor, Instance, InstanceId, Lease, Registry, ServiceName,
 };
 use registry_etcd::EtcdRegistry;
 use registry_mem::{FaultyRegistry, MemRegistry};
@@ -106,7 +106,7 @@ impl Writer for RegistryWriter {
     async fn write(&mut self, Change { id, value }: Change) -> Result<()> {
         let Some(value) = value else {
             let lease = self.leases.remove(&id).context("the instance is not registered")?;
-            return Ok(self.registry.deregister(&lease).await?);
+            return Ok(self.registry.deregister(&lease, &CallOptions::DEFAULT).await?);
         };
         let instance_id = InstanceId::new(id.to_string())?;
         let instance = Instance::new(self.service.clone(), instance_id, "10.0.0.1:8080".parse()?);
@@ -118,7 +118,7 @@ impl Writer for RegistryWriter {
         if !self.payload.is_empty() {
             instance = instance.with_metadata([("load", self.payload.as_str())])?;
         }
-        let lease = self.registry.register(&instance, &claim).await?;
+        let lease = self.registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
         self.leases.insert(id, lease);
         Ok(())
     }
@@ -129,7 +129,9 @@ impl Writer for RegistryWriter {
             let service = ServiceName::new(format!("{}-other-{}", self.service, other / 100))?;
             let id = InstanceId::new(other.to_string())?;
             let instance = Instance::new(service, id, "10.0.0.1:8080".parse()?);
-            self.registry.register(&instance, &Claim::new(crate::arms::TTL)?).await?;
+            self.registry
+                .register(&instance, &Claim::new(crate::arms::TTL)?, &CallOptions::DEFAULT)
+                .await?;
             anyhow::Ok(())
         };
         let others = stream::iter((0..others).map(Ok));
@@ -160,21 +162,19 @@ impl RegistryObserver {
         let cursor = if let Some(cursor) = &self.cursor {
             cursor.clone()
         } else {
-            let snapshot = self.registry.load(&self.service).await?;
-            let values = snapshot
-                .instances()
-                .iter()
-                .map(|instance| (number(instance.id()), instance.weight()));
+            let snapshot = self.registry.load(&self.service, &CallOptions::DEFAULT).await?;
+            let values =
+                snapshot.instances().map(|instance| (number(instance.id()), instance.weight()));
             self.log.record_all(values.collect::<Values>(), Event::Resynced);
             snapshot.cursor().clone()
         };
-        let mut watch = self.registry.watch(&self.service, &cursor).await?;
+        let mut watch = self.registry.watch(&self.service, &cursor, &CallOptions::DEFAULT).await?;
         self.cursor = Some(cursor);
         while let Some(batch) = watch.next().await {
             for change in &batch?.changes {
                 let id = number(change.id());
                 let value = match change {
-                    core::Change::Put(instance) => Some(instance.weight()),
+                    core::Change::Put(record) => Some(record.instance().weight()),
                     core::Change::Delete(_) => None,
                 };
                 self.log.record(Event::Change(Change { id, value }));

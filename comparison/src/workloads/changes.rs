@@ -29,9 +29,9 @@ impl<A: Arm> RegisterToWatch<A> {
     async fn once(&mut self) -> Result<Duration> {
         let Self { arm, generator, watch } = self;
         let request = generator.request()?;
-        let put = Change::Put(request.instance.clone());
+        let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
         let (lease, elapsed) = {
-            let mut seen = pin!(until(arm, watch, &put));
+            let mut seen = pin!(until(arm, watch, is_put));
             // The consumer waits already when the clock starts. A blocking read is a request: it goes
             // out now, and has arrived when a load on the other connection is answered.
             ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
@@ -41,17 +41,24 @@ impl<A: Arm> RegisterToWatch<A> {
             future::try_join(arm.register(&request), seen).await?
         };
         arm.deregister(lease).await?;
-        until(arm, watch, &Change::Delete(request.instance.id().clone())).await?;
+        let id = request.instance.id();
+        let is_deletion =
+            |change: &Change| matches!(change, Change::Delete(deleted) if deleted.id() == id);
+        until(arm, watch, is_deletion).await?;
         Ok(elapsed)
     }
 }
 
 /// Reads a watch up to the change that is waited for, which is the only one.
-pub(super) async fn until<A: Arm>(arm: &A, watch: &mut A::Watch, change: &Change) -> Result<()> {
+pub(super) async fn until<A: Arm>(
+    arm: &A,
+    watch: &mut A::Watch,
+    is_expected: impl Fn(&Change) -> bool,
+) -> Result<()> {
     loop {
         let changes = arm.next(watch).await?;
         if !changes.is_empty() {
-            ensure!(changes == [change.clone()], "expected {change:?}, got {changes:?}");
+            ensure!(changes.len() == 1 && is_expected(&changes[0]), "not expected: {changes:?}");
             return Ok(());
         }
     }

@@ -1,4 +1,4 @@
-//! Instances that expire, and when that is seen.
+//! Records that expire, and when that is seen.
 
 use super::RequestGenerator;
 use crate::arms::{Arm, Request};

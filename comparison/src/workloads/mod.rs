@@ -173,7 +173,7 @@ pub async fn mem_with_others(services: usize) -> Result<Ours> {
 /// Returns the length of a registered record in bytes.
 pub fn record_len() -> Result<usize> {
     let request = RequestGenerator::new(Workload::Register)?.request()?;
-    Ok(registry_core::record::encode(&request.instance).len())
+    Ok(request.record()?.len())
 }
 
 /// A service of its own, and a generator of requests to register its instances.

@@ -20,7 +20,11 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let target: Target = url.parse()?;
-        let memory = if target.scheme() == "mem" { Some(connect(url).await?) } else { None };
+        let memory = if target.scheme() == "mem" {
+            Some(connect(url).await?.registry().clone())
+        } else {
+            None
+        };
         Ok(Self { url: url.to_owned(), target, memory })
     }
 
@@ -28,7 +32,7 @@ impl Store {
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
         match &self.memory {
             Some(memory) => Ok(memory.clone()),
-            None => Ok(connect(&self.url).await?),
+            None => Ok(connect(&self.url).await?.registry().clone()),
         }
     }
 

@@ -129,7 +129,7 @@ impl Mall {
             listed = listed => listed?,
             (ended, ..) = ended => return ended.and(Err(anyhow!("a server ended by itself"))),
         }
-        Ok(format!("http://{}", self.apis.state().instances()[0].address()))
+        Ok(format!("http://{}", self.apis.state().records()[0].instance().address()))
     }
 
     /// What the customer should not notice.
@@ -177,7 +177,7 @@ async fn until(
         loop {
             {
                 let state = view.state();
-                let mut names: Vec<_> = state.instances().iter().map(name).collect();
+                let mut names: Vec<_> = state.instances().map(name).collect();
                 names.sort_unstable();
                 if are(&names) {
                     return;
@@ -217,7 +217,7 @@ impl News {
             Update::Batch(batch) => batch,
             // What it took to get there is not known.
             Update::Reset(all) => {
-                let all = all.instances().iter();
+                let all = all.instances();
                 self.listed = all.map(|one| (one.id().clone(), one.clone())).collect();
                 return;
             }
@@ -225,10 +225,10 @@ impl News {
         for change in &batch.changes {
             self.timeline.say(meaning(change, self.listed.get(change.id())));
             match change {
-                Change::Put(instance) => {
-                    self.listed.insert(instance.id().clone(), instance.clone());
+                Change::Put(record) => {
+                    self.listed.insert(record.id().clone(), record.instance().clone());
                 }
-                Change::Delete(id) => drop(self.listed.remove(id)),
+                Change::Delete(deleted) => drop(self.listed.remove(deleted.id())),
             }
         }
     }
@@ -237,22 +237,25 @@ impl News {
 /// What a change means for whoever was listed `before`.
 fn meaning(change: &Change, before: Option<&Instance>) -> String {
     match (change, before) {
-        (Change::Put(now), _) if now.status() == InstanceStatus::Draining => {
-            format!("{} drains, and gets no new calls", name(now))
+        (Change::Put(record), _) => {
+            let now = record.instance();
+            if now.status() == InstanceStatus::Draining {
+                return format!("{} drains, and gets no new calls", name(now));
+            }
+            format!("{} is registered at {}", name(now), now.address())
         }
-        (Change::Put(now), _) => format!("{} is registered at {}", name(now), now.address()),
         (Change::Delete(_), Some(before)) if before.status() == InstanceStatus::Draining => {
             format!("{} is gone, as announced", name(before))
         }
         (Change::Delete(_), Some(before)) => format!("{} is gone without a word", name(before)),
-        (Change::Delete(id), None) => format!("{id} is gone"),
+        (Change::Delete(deleted), None) => format!("{} is gone", deleted.id()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use service_registry::Claim;
+    use service_registry::{CallOptions, Claim};
 
     #[tokio::test]
     async fn after_a_reset_exactly_the_listed_instances_are_known() {
@@ -268,8 +271,10 @@ mod tests {
         });
         news.listed.insert(gone.id().clone(), gone);
         let registry = store.connect().await.unwrap();
-        registry.register(&here, &Claim::new(LIMIT).unwrap()).await.unwrap();
-        news.tell(&Update::Reset(registry.load(here.service()).await.unwrap()));
+        registry.register(&here, &Claim::new(LIMIT).unwrap(), &CallOptions::DEFAULT).await.unwrap();
+        news.tell(&Update::Reset(
+            registry.load(here.service(), &CallOptions::DEFAULT).await.unwrap(),
+        ));
         assert_eq!(news.listed, BTreeMap::from([(here.id().clone(), here)]));
     }
 }

@@ -54,7 +54,7 @@ async fn call(server: &str, client: &str) {
         signals: false,
         ..ServeOptions::default()
     };
-    let registry = connect(server).await.unwrap();
+    let registry = connect(server).await.unwrap().registry().clone();
     let running = serve(listener, registry, instance, options, |listener, shutdown| {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         Server::builder().add_service(health).serve_with_incoming_shutdown(incoming, shutdown)

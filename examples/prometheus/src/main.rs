@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use service_registry::serve::{ServeOptions, serve};
-use service_registry::{Discovery, DiscoveryOptions, Instance, ServiceName, View, connect};
+use service_registry::{Instance, ServiceName, View, connect};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -48,21 +48,25 @@ async fn main() -> Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
 
-    let registry = connect("mem://").await?;
+    let client = connect("mem://").await?;
     let service: ServiceName = "user.rpc".parse()?;
-    let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-    let mut view = discovery.view(&service);
+    let mut view = client.discover(&service)?;
     view.ready(LIMIT).await?;
     let node = Instance::new(service, "node-1".parse()?, address.to_string().parse()?);
     let app = Router::new().route("/metrics", get(async move || metrics.render()));
     // Registered while it serves; after SIGTERM or SIGINT it drains, and only then refuses.
-    let mut served =
-        pin!(serve(listener, registry, node, ServeOptions::default(), |listener, shutdown| {
+    let mut served = pin!(serve(
+        listener,
+        client.registry().clone(),
+        node,
+        ServeOptions::default(),
+        |listener, shutdown| {
             let listener = listener.tap_io(|stream| {
                 let _ = stream.set_nodelay(true); // it fails if the caller has just gone
             });
             axum::serve(listener, app).with_graceful_shutdown(shutdown)
-        }));
+        }
+    ));
     tokio::select! {
         ended = &mut served => return Ok(ended?),
         seen = timeout(LIMIT, somebody_is_listed(&mut view)) => {
@@ -74,7 +78,7 @@ async fn main() -> Result<()> {
 }
 
 async fn somebody_is_listed(view: &mut View) {
-    while view.state().instances().is_empty() {
+    while view.state().records().is_empty() {
         view.changed().await;
     }
 }

@@ -116,6 +116,17 @@ impl CommandQueue {
         (!updates.is_empty()).then_some(Command::Update(updates))
     }
 
+    /// Waits until there is a command, and leaves it in the queue. For one task.
+    pub(super) async fn ready(&self) {
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            let pending = self.lock();
+            let is_ready = pending.stop.is_some() || !pending.updates.is_empty();
+            if is_ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Waits for the next command. For one task.
     pub(super) async fn next(&self) -> Command {
         poll_fn(|cx| {

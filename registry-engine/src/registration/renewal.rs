@@ -4,11 +4,12 @@
 //! 100,000 registrations, that costs several times as much as the renewal itself. If a renewal fails, the
 //! registration's own task takes over.
 
+use super::errors::timed_out;
 use ::metrics::Counter;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Error, ErrorKind, Lease, Registry, Result};
+use registry_core::{CallOptions, Error, ErrorKind, Lease, Registry, Result};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -36,21 +37,21 @@ pub(super) struct RenewalJob {
 }
 
 /// When the last acknowledged renewal of a lease was sent, and when the next one is due.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct RenewalTimes {
     pub(super) renewed: Instant,
     pub(super) due: Instant,
 }
 
 impl RenewalTimes {
-    /// Returns the times of a lease whose request was sent at `sent` and acknowledged. The next renewal is
-    /// due `wait` later, rounded down to a tick of ttl/384, so that many leases are due at once.
-    pub(super) fn after(sent: Instant, wait: Duration, ttl: Duration) -> Self {
-        Self { renewed: sent, due: align(sent + wait, ttl / 384) }
+    /// Rounds the due time down to a tick of ttl/384, so that many leases are due at once.
+    fn aligned(self, ttl: Duration) -> Self {
+        Self { due: align(self.due, ttl / 384), ..self }
     }
 }
 
 /// Why the scheduler stopped renewing a lease.
+#[derive(Debug)]
 pub(super) enum RenewalStop {
     /// A renewal failed.
     Failed(Error),
@@ -65,8 +66,9 @@ pub(super) struct RenewalHandle {
 }
 
 impl RenewalHandle {
-    /// Schedules the renewals of a lease, from `times.due` on.
+    /// Schedules the renewals of a lease, from the last tick until `times.due` on.
     pub(super) fn schedule(job: RenewalJob, times: RenewalTimes) -> Self {
+        let times = times.aligned(job.lease.ttl());
         let job = Arc::new(job);
         loop {
             let scheduler = RenewalScheduler::of_this_runtime();
@@ -274,7 +276,9 @@ impl RenewalScheduler {
         match outcome {
             Ok(()) => {
                 let ttl = entry.job.lease.ttl();
-                entry.times = RenewalTimes::after(sent, jittered(ttl / 3), ttl);
+                entry.times =
+                    RenewalTimes { renewed: sent, due: sent + jitter(ttl / 3, fastrand::f64()) }
+                        .aligned(ttl);
                 if entry.is_cancelled {
                     entry.wake();
                 }
@@ -320,7 +324,8 @@ impl Entry {
 /// Renews a lease once. The lease expires after `remaining`.
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
-    let renewal = timeout(limit, job.registry.keep_alive(&job.lease));
+    let options = CallOptions::default().with_timeout(limit);
+    let renewal = timeout(limit, job.registry.keep_alive(&job.lease, &options));
     // A store that panics fails this renewal, which its own task retries, and no other.
     let answer = match AssertUnwindSafe(renewal).catch_unwind().await {
         Ok(answer) => answer.unwrap_or_else(|_| Err(timed_out(limit))),
@@ -329,13 +334,7 @@ pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     if answer.is_ok() {
         job.renewed.increment(1);
     }
-    answer
-}
-
-/// The error of a request that got no answer within `limit`.
-pub(super) fn timed_out(limit: Duration) -> Error {
-    let message = format!("the store did not answer in time, timeout=`{limit:?}`");
-    Error::new(ErrorKind::Unavailable, message)
+    answer.map(drop)
 }
 
 /// Rounds `due` down to a tick of a clock that the whole process shares.
@@ -346,7 +345,8 @@ fn align(due: Instant, tick: Duration) -> Instant {
     due - Duration::from_nanos(u64::try_from(age % tick).unwrap_or_default())
 }
 
-/// Returns `duration` give or take a tenth, so that renewals that start together spread out.
-pub(super) fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(0.91 + fastrand::f64() * 0.19) // rounding may take off a tick
+/// Returns `duration` give or take a tenth, so that renewals that start together spread out. `random` is
+/// at least 0 and less than 1.
+pub(super) fn jitter(duration: Duration, random: f64) -> Duration {
+    duration.mul_f64(0.91 + random * 0.19) // rounding may take off a tick
 }

@@ -257,7 +257,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::view::ViewStatus;
-    use registry_core::{Change, Cursor, Instances, Origin, Revision};
+    use registry_core::{Change, Cursor, Deleted, Origin, Records, Revision};
     use tokio::time::Instant;
 
     fn at(revision: u64) -> Cursor {
@@ -266,7 +266,7 @@ mod tests {
 
     fn broadcaster() -> Broadcaster {
         let state = ServiceState {
-            instances: Instances::default(),
+            records: Records::default(),
             retained: Box::default(),
             store_snapshot: None,
             status: ViewStatus::Loading { since: Instant::now() },
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn append(broadcaster: &Broadcaster, revision: u64) {
-        let change = Change::Delete("1".parse().unwrap());
+        let change = Change::Delete(Deleted::new("1".parse().unwrap()));
         let batch = Arc::new(Batch::new(at(revision), vec![change]));
         broadcaster.append(Snapshot::new(at(revision), []), &mut vec![batch]);
     }

@@ -4,7 +4,7 @@
 //! while the view had no watch looks the same. The view cannot tell them apart at once: it retains
 //! instances that disappear under suspicious circumstances for a while, and marks them.
 
-use registry_core::{Instance, InstanceId, Instances};
+use registry_core::{InstanceId, Record, Records};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,8 +16,8 @@ const MIN_HOLD_TIME: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retained {
-    /// The instance, as the store last listed it.
-    pub instance: Instance,
+    /// The record, as the store last listed it.
+    pub record: Record,
     /// When the view saw that the store no longer lists it.
     pub since: Instant,
 }
@@ -91,15 +91,15 @@ impl Retention {
         self.retained.remove(id);
     }
 
-    /// A watch reported `instance` as deleted; `listed` instances were listed before.
-    pub(super) fn deleted(&mut self, now: Instant, instance: Instance, listed: usize) {
+    /// A watch reported the instance of `record` as deleted; `listed` instances were listed before.
+    pub(super) fn deleted(&mut self, now: Instant, record: Record, listed: usize) {
         self.expire_trouble(now);
         let hold_time = self.hold_time();
         let (Some(_), Some(trouble)) = (self.ttl, &mut self.trouble) else { return };
         trouble.deleted.retain(|_, retained| now < retained.since + hold_time);
         trouble.size = trouble.size.max(listed + trouble.deleted.len());
-        let retained = Retained { instance, since: now };
-        trouble.deleted.insert(retained.instance.id().clone(), retained);
+        let retained = Retained { record, since: now };
+        trouble.deleted.insert(retained.record.id().clone(), retained);
         let deleted = trouble.deleted.len();
         trouble.is_mass_deletion |= deleted >= 2 && 2 * deleted >= trouble.size;
         if trouble.is_mass_deletion {
@@ -111,13 +111,13 @@ impl Retention {
     }
 
     /// A reload listed `loaded`; `deleted` were listed before.
-    pub(super) fn reset(&mut self, now: Instant, loaded: &Instances, deleted: Vec<Instance>) {
+    pub(super) fn reset(&mut self, now: Instant, loaded: &Records, deleted: Vec<Record>) {
         if self.ttl.is_none() {
             return;
         }
-        for instance in deleted {
-            let id = instance.id().clone();
-            let retained = Retained { instance, since: now };
+        for record in deleted {
+            let id = record.id().clone();
+            let retained = Retained { record, since: now };
             self.retained.entry(id).or_insert(Entry { retained, missing_since: None });
         }
         for id in loaded.ids() {
@@ -128,7 +128,7 @@ impl Retention {
 
     /// A load listed `loaded`: releases the instances that two loads one ttl apart did not list. Returns
     /// whether it released any.
-    pub(super) fn confirm(&mut self, now: Instant, loaded: &Instances) -> bool {
+    pub(super) fn confirm(&mut self, now: Instant, loaded: &Records) -> bool {
         let (ttl, before) = (self.ttl.unwrap_or_default(), self.retained.len());
         self.last_load = Some(now);
         self.retained.retain(|id, entry| {

@@ -1,19 +1,23 @@
 //! A file with the last snapshot of a service, which a process reads if it starts while the store is away.
 //!
-//! The first line is a header; each other line holds one instance:
+//! The first line is a header; each other line holds one record, as `registry-core` encodes it:
 //!
 //! ```text
-//! {"format":"service-registry snapshot","v":1,"service":"user.rpc","cursor":"1:etcd:...","crc32":2774352312}
-//! {"id":"node-1","record":"{\"v\":1,\"address\":\"10.0.0.1:8080\",...}"}
+//! {"format":"service-registry snapshot","v":1,"service":"user.rpc","cursor":"1:etcd:...","written":1796000000,"crc32":2774352312}
+//! {"id":"node-1","revision":7,"record":"{\"v\":1,\"address\":\"10.0.0.1:8080\",...}"}
 //! ```
+//!
+//! `written` is when the file was written, in seconds of Unix time: it tells a person, and a reader with a maximum
+//! age, how old the snapshot is. A file of a higher `v` is read as far as it is understood.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use registry_core::{Cursor, InstanceId, LeaseId, ServiceName, Snapshot, record};
+use registry_core::encoding::{self, Stored};
+use registry_core::{Cursor, InstanceId, LeaseId, Revision, ServiceName, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
@@ -32,13 +36,17 @@ struct Header {
     v: u32,
     service: ServiceName,
     cursor: Cursor,
-    /// The checksum of the service, the cursor and all lines after this one.
+    /// When the file was written, in seconds of Unix time.
+    written: u64,
+    /// The checksum of the service, the cursor, the time and all lines after this one.
     crc32: u32,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Line {
     id: InstanceId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<Revision>,
     record: String,
 }
 
@@ -93,7 +101,8 @@ impl SnapshotFile {
         }
         let (path, service) = (self.path.clone(), self.service.clone());
         self.writing = Some(spawn_blocking(move || {
-            if let Err(error) = replace(&path, &encode(&service, &snapshot)) {
+            let file = encode(&service, &snapshot, unix_time());
+            if let Err(error) = replace(&path, &file) {
                 tracing::warn!(path = %path.display(), %error, "a snapshot file cannot be written");
             }
         }));
@@ -111,25 +120,35 @@ fn file_name(service: &ServiceName) -> String {
     format!("{stem}.snapshot")
 }
 
-fn encode(service: &ServiceName, snapshot: &Snapshot) -> Vec<u8> {
+/// Returns the seconds of Unix time.
+#[allow(clippy::disallowed_methods)] // a person reads it; no lease depends on it
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+fn encode(service: &ServiceName, snapshot: &Snapshot, written: u64) -> Vec<u8> {
     let mut lines = Vec::new();
-    for instance in snapshot.instances() {
-        let record = String::from_utf8_lossy(&record::encode(instance)).into_owned();
-        push_line(&mut lines, &Line { id: instance.id().clone(), record });
+    for record in snapshot.records() {
+        // What a store listed is no larger than what may be written.
+        let Ok(encoded) = encoding::encode(record) else { continue };
+        let encoded = String::from_utf8_lossy(&encoded).into_owned();
+        let (id, revision) = (record.id().clone(), record.revision());
+        push_line(&mut lines, &Line { id, revision, record: encoded });
     }
     let (service, cursor) = (service.clone(), snapshot.cursor().clone());
-    let crc32 = checksum(&service, &cursor, &lines);
-    let header = Header { format: FORMAT.into(), v: VERSION, service, cursor, crc32 };
+    let crc32 = checksum(&service, &cursor, written, &lines);
+    let header = Header { format: FORMAT.into(), v: VERSION, service, cursor, written, crc32 };
     let mut file = Vec::new();
     push_line(&mut file, &header);
     file.append(&mut lines);
     file
 }
 
-fn checksum(service: &ServiceName, cursor: &Cursor, lines: &[u8]) -> u32 {
+fn checksum(service: &ServiceName, cursor: &Cursor, written: u64, lines: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(service.as_str().as_bytes());
     hasher.update(cursor.to_string().as_bytes());
+    hasher.update(&written.to_be_bytes());
     hasher.update(lines);
     hasher.finalize()
 }
@@ -145,26 +164,29 @@ fn decode(service: &ServiceName, file: &[u8]) -> Result<Snapshot, String> {
     let end = file.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, lines) = (&file[..end], &file[end + 1..]);
     let header: Header = serde_json::from_slice(header).map_err(|error| error.to_string())?;
-    if header.format != FORMAT || header.v != VERSION {
-        return Err(format!(
-            "it is of another format, format=`{}`, v=`{}`",
-            header.format, header.v
-        ));
+    if header.format != FORMAT {
+        return Err(format!("it is of another format, format=`{}`", header.format));
     }
-    if header.crc32 != checksum(&header.service, &header.cursor, lines) {
+    if header.crc32 != checksum(&header.service, &header.cursor, header.written, lines) {
         return Err("its checksum is wrong".into());
     }
     if header.service != *service {
         return Err(format!("it is of another service, service=`{}`", header.service));
     }
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let instances = lines.map(|line| {
+    let records = lines.map(|line| {
         let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-        let instance = record::decode(service, &line.id, line.record.as_bytes());
-        instance.map_err(|error| error.to_string())
+        match encoding::decode(service, &line.id, line.record.as_bytes()) {
+            Ok(Stored::Live(record)) => Ok(match line.revision {
+                Some(revision) => record.with_revision(revision),
+                None => record,
+            }),
+            Ok(Stored::Withdrawn(_)) => Err("it lists a withdrawn instance".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     });
-    let instances: Vec<_> = instances.collect::<Result<_, String>>()?;
-    Ok(Snapshot::new(header.cursor, instances))
+    let records: Vec<_> = records.collect::<Result<_, String>>()?;
+    Ok(Snapshot::new(header.cursor, records))
 }
 
 /// Replaces the file by `bytes` atomically, whatever other processes do meanwhile.
@@ -190,18 +212,20 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use registry_core::{Instance, Origin, Revision};
+    use registry_core::{Instance, LeaseId, Origin, Record};
+
+    fn cursor() -> Cursor {
+        Origin::new("mem", "", &service()).cursor(Revision::new(7), "p")
+    }
+
+    fn instance(id: &str) -> Instance {
+        Instance::new(service(), id.parse().unwrap(), "h:1".parse().unwrap())
+            .with_metadata([("zone", "a\nb")])
+            .unwrap()
+    }
 
     fn snapshot() -> Snapshot {
-        let service: ServiceName = "prod/user.rpc".parse().unwrap();
-        let cursor = Origin::new("mem", "", &service).cursor(Revision::new(7), "p");
-        let instance = |id: &str| {
-            let id = id.parse().unwrap();
-            Instance::new(service.clone(), id, "h:1".parse().unwrap())
-                .with_metadata([("zone", "a\nb")])
-                .unwrap()
-        };
-        Snapshot::new(cursor, [instance("1"), instance("2")])
+        Snapshot::new(cursor(), [instance("1"), instance("2")].map(Record::new))
     }
 
     fn service() -> ServiceName {
@@ -210,27 +234,46 @@ mod tests {
 
     #[test]
     fn a_file_round_trips() {
-        assert_eq!(decode(&service(), &encode(&service(), &snapshot())).unwrap(), snapshot());
+        assert_eq!(decode(&service(), &encode(&service(), &snapshot(), 9)).unwrap(), snapshot());
     }
 
     #[test]
     fn a_file_that_was_cut_or_changed_anywhere_is_refused() {
-        let file = encode(&service(), &snapshot());
+        let file = encode(&service(), &snapshot(), 9);
         for end in 0..file.len() {
             assert!(decode(&service(), &file[..end]).is_err(), "cut at {end}");
         }
-        for n in 0..file.len() {
+        let text = String::from_utf8(file.clone()).unwrap();
+        let format_number = text.find("\"v\":1").unwrap()..text.find(",\"service\"").unwrap();
+        for n in (0..file.len()).filter(|n| !format_number.contains(n)) {
             let mut file = file.clone();
             file[n] ^= 1;
-            let changed = decode(&service(), &file);
-            // An unknown key of the header is ignored; all else is checked.
-            assert!(changed.is_err(), "changed at {n}");
+            assert!(decode(&service(), &file).is_err(), "changed at {n}");
         }
     }
 
     #[test]
+    fn golden_files_encode_byte_for_byte_and_are_read() {
+        let record = |id: &str| Record::new(instance(id));
+        let full = record("full")
+            .with_lease(LeaseId::new(7).unwrap())
+            .with_ttl(Duration::from_secs(10))
+            .with_revision(Revision::new(6));
+        let snapshot = Snapshot::new(cursor(), [full, record("minimal")]);
+        let golden = include_bytes!("../../golden/snapshot.txt");
+        let file = encode(&service(), &snapshot, 1_796_000_000);
+        assert_eq!(String::from_utf8(file).unwrap(), String::from_utf8(golden.to_vec()).unwrap());
+        assert_eq!(decode(&service(), golden).unwrap(), snapshot);
+
+        let future = include_bytes!("../../golden/snapshot-future.txt");
+        let read = decode(&service(), future).unwrap();
+        assert_eq!(read.records().len(), 1);
+        assert_eq!(read.cursor(), snapshot.cursor());
+    }
+
+    #[test]
     fn the_file_of_another_service_is_refused() {
-        let error = decode(&"User.rpc".parse().unwrap(), &encode(&service(), &snapshot()));
+        let error = decode(&"User.rpc".parse().unwrap(), &encode(&service(), &snapshot(), 9));
         assert!(error.unwrap_err().contains("another service"));
     }
 

@@ -2,7 +2,7 @@
 
 use super::retention::Retained;
 use arc_swap::Guard;
-use registry_core::{Error, Instance, Instances, Snapshot};
+use registry_core::{Error, Instance, Records, Snapshot};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// A service as a view shows it at one moment.
 #[derive(Clone, Debug)]
 pub struct ServiceState {
-    pub(crate) instances: Instances,
+    pub(crate) records: Records,
     pub(crate) retained: Box<[Retained]>,
     pub(crate) store_snapshot: Option<Snapshot>,
     pub(crate) status: ViewStatus,
@@ -20,17 +20,25 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// Returns all instances, including those that are draining, have weight 0, or are
+    /// Returns all records, including those of instances that are draining, have weight 0, or are
     /// [retained](Self::retained).
     #[inline]
-    pub fn instances(&self) -> &Instances {
-        &self.instances
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Returns the instances of all [records](Self::records), in order of id.
+    #[inline]
+    pub fn instances(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &Instance> + DoubleEndedIterator + Clone {
+        self.records.instances()
     }
 
     /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
     ///
     /// ```
-    /// use registry_core::{Claim, Instance, Registry, InstanceStatus};
+    /// use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Registry};
     /// use registry_engine::{Discovery, DiscoveryOptions};
     /// use registry_mem::MemRegistry;
     /// use std::sync::Arc;
@@ -39,10 +47,13 @@ impl ServiceState {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> registry_core::Result<()> {
     /// let registry = Arc::new(MemRegistry::new());
-    /// let node = |id: &str| Ok(Instance::new("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?));
+    /// let node = |id: &str| -> registry_core::Result<Instance> {
+    ///     Ok(Instance::new("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?))
+    /// };
     /// let draining = node("draining")?.with_status(InstanceStatus::Draining);
     /// for instance in [draining, node("up")?, node("weight-0")?.with_weight(0)] {
-    ///     registry.register(&instance, &Claim::new(Duration::from_secs(10))?).await?;
+    ///     let claim = Claim::new(Duration::from_secs(10))?;
+    ///     registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
     /// }
     /// let mut view = Discovery::new(registry, DiscoveryOptions::default()).view(&"a".parse()?);
     /// view.ready(Duration::from_secs(5)).await?;
@@ -55,7 +66,7 @@ impl ServiceState {
     /// # }
     /// ```
     pub fn available(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.iter().filter(|instance| instance.is_available())
+        self.instances().filter(|instance| instance.is_available())
     }
 
     /// Returns the instances that the view still shows although the store no longer lists them, in order

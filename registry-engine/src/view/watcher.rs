@@ -11,7 +11,8 @@ use crate::probe::ProbeFailure;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::{FutureExt, Stream, StreamExt};
 use registry_core::{
-    Batch, Change, Error, ErrorKind, Instance, Instances, Registry, Result, ServiceName, Snapshot,
+    Batch, CallOptions, Change, Error, ErrorKind, Record, Records, Registry, Result, ServiceName,
+    Snapshot,
 };
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -64,7 +65,7 @@ impl Watcher {
     ) -> Self {
         let status = ViewStatus::Loading { since: Instant::now() };
         let initial = ServiceState {
-            instances: Instances::default(),
+            records: Records::default(),
             retained: Box::default(),
             store_snapshot: None,
             status: status.clone(),
@@ -163,11 +164,11 @@ impl Watcher {
         // A file may be old: a store that answers at once is believed, and nothing is retained.
         let retains = self.confirmed || self.trouble.is_some();
         if let Some(before) = self.snapshot.as_ref().filter(|_| retains) {
-            let deleted = missing(before.instances(), snapshot.instances());
+            let deleted = missing(before.records(), snapshot.records());
             if !deleted.is_empty() {
                 tracing::info!(service = %self.service, deleted = deleted.len(), "a reload does not list instances that were listed before");
             }
-            self.retention.reset(now, snapshot.instances(), deleted);
+            self.retention.reset(now, snapshot.records(), deleted);
         }
         if let Some(reason) = self.trouble.take().filter(|_| self.confirmed) {
             self.metrics.resynced(reason);
@@ -179,26 +180,29 @@ impl Watcher {
         self.mark_changed();
     }
 
-    fn apply(&mut self, batch: Batch) {
+    fn apply(&mut self, batch: Arc<Batch>) {
         let Some(snapshot) = &mut self.snapshot else { return };
-        if batch.is_progress() {
-            snapshot.apply(batch); // moves the cursor only
-            return;
-        }
-        let (now, listed) = (Instant::now(), snapshot.instances());
+        let (now, listed) = (Instant::now(), snapshot.records());
         for change in &batch.changes {
             match (change, listed.find(change.id().as_str())) {
-                (Change::Put(instance), _) => self.retention.listed(instance.id()),
+                (Change::Put(record), _) => self.retention.listed(record.id()),
                 (Change::Delete(_), Some(deleted)) => {
                     self.retention.deleted(now, deleted.clone(), listed.len());
                 }
                 (Change::Delete(_), None) => {}
             }
         }
-        if let Some(pending) = &mut self.pending_batches {
-            pending.push(Arc::new(batch.clone()));
+        if let Err(error) = snapshot.apply(&batch) {
+            // `Watch` refuses a batch of another service, so this does not happen.
+            tracing::error!(service = %self.service, error = %error.chain(), "a batch was refused");
+            return;
         }
-        snapshot.apply(batch);
+        if batch.is_progress() {
+            return; // it moved the cursor only
+        }
+        if let Some(pending) = &mut self.pending_batches {
+            pending.push(batch);
+        }
         self.mark_changed();
     }
 
@@ -279,7 +283,8 @@ impl Watcher {
     fn confirm(&mut self) {
         let (registry, service) = (self.registry.clone(), self.service.clone());
         let limit = self.options.timeout;
-        let load = async move { timeout(limit, registry.load(&service)).await };
+        let options = CallOptions::default().with_timeout(limit);
+        let load = async move { timeout(limit, registry.load(&service, &options)).await };
         let sent = Instant::now();
         self.confirmation = Some(load.map(move |loaded| (sent, loaded)).boxed());
     }
@@ -287,7 +292,7 @@ impl Watcher {
     fn handle_confirmation(&mut self, (sent, loaded): Confirmation) {
         self.confirmation = None;
         if let Ok(Ok(loaded)) = loaded {
-            self.dirty |= self.retention.confirm(sent, loaded.instances());
+            self.dirty |= self.retention.confirm(sent, loaded.records());
         } else {
             tracing::debug!(service = %self.service, "deletions could not be confirmed yet");
             self.retention.postpone(sent);
@@ -312,13 +317,14 @@ impl Watcher {
         self.dirty = false;
         self.version += 1;
         let retained: Box<[_]> = self.retention.retained().cloned().collect();
-        let listed = self.snapshot.as_ref().map(|snapshot| snapshot.instances().clone());
-        let mut instances = listed.unwrap_or_default();
-        instances.apply(retained.iter().map(|retained| Change::Put(retained.instance.clone())));
-        self.metrics.shown(instances.len(), retained.len());
+        let listed = self.snapshot.as_ref().map(|snapshot| snapshot.records().clone());
+        let mut records = listed.unwrap_or_default();
+        let puts = retained.iter().map(|retained| Change::Put(retained.record.clone()));
+        records.apply(&puts.collect::<Vec<_>>());
+        self.metrics.shown(records.len(), retained.len());
         let store_snapshot = self.snapshot.clone();
         let (status, version) = (self.status.clone(), self.version);
-        let state = ServiceState { instances, retained, store_snapshot, status, version };
+        let state = ServiceState { records, retained, store_snapshot, status, version };
         self.broadcaster.publish(state);
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.confirmed) {
             if let Some(batches) = &mut self.pending_batches {
@@ -343,12 +349,12 @@ impl Drop for Watcher {
     }
 }
 
-/// Returns the instances of `before` that are not in `after`. Both are sorted by id.
-fn missing(before: &Instances, after: &Instances) -> Vec<Instance> {
+/// Returns the records of `before` that are not in `after`. Both are sorted by id.
+fn missing(before: &Records, after: &Records) -> Vec<Record> {
     let mut after = after.iter().peekable();
-    let is_missing = |instance: &&Instance| {
-        while after.next_if(|next| next.id() < instance.id()).is_some() {}
-        after.peek().is_none_or(|next| next.id() != instance.id())
+    let is_missing = |record: &&Record| {
+        while after.next_if(|next| next.id() < record.id()).is_some() {}
+        after.peek().is_none_or(|next| next.id() != record.id())
     };
     before.iter().filter(is_missing).cloned().collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{ErrorKind, Registry, ServiceName};
+use registry_core::{CallOptions, ErrorKind, Registry, ServiceName};
 use registry_engine::{
     Discovery, DiscoveryOptions, Registration, RegistrationStatus, Update, View,
 };
@@ -110,7 +110,7 @@ async fn disconnects_with_compactions_leave_one_record_and_none_after_stop() {
         pass(millis(1_500)).await;
         let other = world.put_as(&node_of(&"other".parse().unwrap(), "x")).await;
         world.link.inject(Fault::Compaction);
-        world.store.deregister(&other).await.unwrap();
+        world.store.deregister(&other, &CallOptions::DEFAULT).await.unwrap();
         world.link.heal();
         pass(2 * TTL).await;
         assert_eq!(world.stored_ids().await, "a");
@@ -202,7 +202,7 @@ async fn an_instance_that_moved_while_no_watch_was_open_is_replaced_in_one_step(
         let monitor = Monitor::of(&view);
         world.link.inject(Fault::Outage);
         pass(secs(5)).await;
-        world.store.deregister(&lease).await.unwrap();
+        world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
         world.put_as(&new).await;
         if compacted {
             world.link.inject(Fault::Compaction);
@@ -212,7 +212,7 @@ async fn an_instance_that_moved_while_no_watch_was_open_is_replaced_in_one_step(
         let addresses = |id: &str| {
             let seen = monitor.seen().into_iter();
             let mut seen: Vec<_> = seen
-                .map(|(_, p)| p.instances().find(id).map(|node| node.address().clone()))
+                .map(|(_, p)| p.records().find(id).map(|node| node.instance().address().clone()))
                 .collect();
             seen.dedup();
             seen
@@ -296,7 +296,7 @@ async fn a_service_in_trouble_delays_no_other() {
         pass(secs(1)).await;
         let lease = world.put("b").await;
         until_shown(&good, "a b").await;
-        world.store.deregister(&lease).await.unwrap();
+        world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
         until_shown(&good, "a").await;
         assert!(ready(&discovery.view(&bad), secs(0)).await.is_err());
     }
@@ -313,7 +313,7 @@ async fn after_a_watch_error_a_view_resumes_and_shows_no_dead_instance() {
     for id in ["b", "c", "d"] {
         let lease = world.put(id).await;
         until_shown(&view, &format!("a {id}")).await;
-        world.store.deregister(&lease).await.unwrap();
+        world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
         until_shown(&view, "a").await;
     }
     let (monitor, mut updates) = (Monitor::of(&view), view.updates());
@@ -344,5 +344,5 @@ async fn a_process_starts_while_the_store_is_away() {
     until_active(&registration).await;
     until_shown(&view, "a").await;
     assert!(healed.elapsed() <= 2 * MAX_BACKOFF);
-    assert!(world.store.services().await.unwrap().contains(&service()));
+    assert!(world.store.services(&CallOptions::DEFAULT).await.unwrap().contains(&service()));
 }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, Lease, Registry, ServiceName};
+use registry_core::{CallOptions, Change, Lease, Registry, ServiceName};
 use registry_engine::{DiscoveryOptions, RegistrationOptions, Update};
 use registry_mem::Fault;
 use tokio::runtime::Handle;
@@ -71,9 +71,10 @@ async fn a_removal_is_an_event() {
     let view = world.view(DiscoveryOptions::default()).await;
     let mut updates = view.updates();
     assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
-    world.store.deregister(&lease).await.unwrap();
+    world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!() };
-    assert_eq!(batch.changes, [Change::Delete("a".parse().unwrap())]);
+    assert_eq!(batch.changes.len(), 1);
+    assert!(matches!(&batch.changes[0], Change::Delete(deleted) if deleted.id().as_str() == "a"));
     until_shown(&view, "").await;
 }
 
@@ -90,7 +91,7 @@ async fn a_burst_of_changes_loses_none() {
             leases.push(world.put(&n.to_string()).await);
         }
         for lease in &leases {
-            world.store.deregister(lease).await.unwrap();
+            world.store.deregister(lease, &CallOptions::DEFAULT).await.unwrap();
         }
         let mut changes = Vec::new();
         while changes.len() < size {
@@ -132,7 +133,11 @@ async fn an_expiry_is_an_event_on_time_and_in_order() {
     let start = Instant::now();
     for seconds in [3, 1, 2] {
         let claim = registry_core::Claim::new(secs(seconds)).unwrap();
-        world.store.register(&node(&seconds.to_string()), &claim).await.unwrap();
+        world
+            .store
+            .register(&node(&seconds.to_string()), &claim, &CallOptions::DEFAULT)
+            .await
+            .unwrap();
     }
     until_shown(&view, "1 2 3").await;
     let monitor = Monitor::of(&view);
@@ -170,7 +175,7 @@ async fn a_compaction_under_a_view_that_cannot_read_ends_nothing() {
         world.put(id).await;
         world.link.inject(Fault::Compaction);
         world.link.heal();
-        until(&view, |state| state.instances().find(id).is_some()).await;
+        until(&view, |state| state.records().find(id).is_some()).await;
         until_live(&view).await;
     }
     assert_eq!((shown(&view), world.spy.loads()), ("a b c d".into(), 4));
@@ -184,7 +189,7 @@ async fn no_deleted_instance_returns_after_a_reconnect() {
     let gone = world.put("a").await;
     world.put("b").await;
     let view = world.view(no_retention()).await;
-    world.store.deregister(&gone).await.unwrap();
+    world.store.deregister(&gone, &CallOptions::DEFAULT).await.unwrap();
     until_shown(&view, "b").await;
     let monitor = Monitor::of(&view);
     for fault in [Fault::Cut, Fault::Compaction, Fault::Cut, Fault::Cut] {
@@ -202,7 +207,11 @@ async fn an_instance_registered_between_the_load_and_the_watch_is_seen() {
     world.spy.twist(move |call| {
         if matches!(call, Call::Watch(_)) && !done {
             done = true;
-            store.register(&node("a"), &long()).now_or_never().unwrap().unwrap();
+            store
+                .register(&node("a"), &long(), &CallOptions::DEFAULT)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
         }
         None
     });
@@ -246,7 +255,7 @@ async fn changes_are_delivered_in_order() {
     let view = world.view(DiscoveryOptions::default()).await;
     let weights = view.updates().skip(1).take(300).map(|update| match update {
         Update::Batch(batch) => match &batch.changes[..] {
-            [Change::Put(node)] => node.weight(),
+            [Change::Put(record)] => record.instance().weight(),
             other => panic!("{other:?}"),
         },
         Update::Reset(_) => panic!("it kept up"),
@@ -254,7 +263,11 @@ async fn changes_are_delivered_in_order() {
     let weights = tokio::spawn(weights.collect::<Vec<u32>>());
     tokio::task::yield_now().await;
     for n in 0..300 {
-        world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+        world
+            .store
+            .register(&node("a").with_weight(n), &claim, &CallOptions::DEFAULT)
+            .await
+            .unwrap();
         if n % 7 == 0 {
             tokio::task::yield_now().await;
         }
@@ -296,10 +309,10 @@ async fn an_update_of_an_instance_known_at_the_start_reaches_every_view() {
     let two = world.view(DiscoveryOptions::default()).await;
     within(registration.update(node("a").with_weight(7))).await.unwrap();
     for view in [one, two] {
-        until(&view, |state| state.instances()[0].weight() == 7).await;
+        until(&view, |state| state.records()[0].instance().weight() == 7).await;
     }
     let other: ServiceName = "other".parse().unwrap();
-    assert!(world.store.load(&other).await.unwrap().instances().is_empty());
+    assert!(world.store.load(&other, &CallOptions::DEFAULT).await.unwrap().records().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

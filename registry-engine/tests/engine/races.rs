@@ -3,7 +3,7 @@
 use crate::support::*;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::Registry;
+use registry_core::{CallOptions, Registry};
 use registry_engine::{DiscoveryOptions, ServiceState, View};
 use registry_testkit::lag::timeout;
 use std::hint::spin_loop;
@@ -15,7 +15,10 @@ fn four_threads() -> Runtime {
 
 /// Makes a change, and returns at some moment while it is on its way to those who look.
 fn change(world: &World, rng: &mut Rng, claim: &registry_core::Claim, n: u32) {
-    let change = world.store.register(&node("a").with_weight(n), claim).now_or_never();
+    let change = world
+        .store
+        .register(&node("a").with_weight(n), claim, &CallOptions::DEFAULT)
+        .now_or_never();
     change.unwrap().unwrap();
     for _ in 0..rng.u32(0..3_000) {
         spin_loop();
@@ -31,7 +34,7 @@ fn a_waiter_misses_no_concurrent_change() {
             change(&world, &mut rng, &claim, n);
             // There is one change in each round: a wake that is missed is a hang.
             timeout(secs(10), view.changed()).await.expect("a wake was missed");
-            assert_eq!(view.state().instances()[0].weight(), n);
+            assert_eq!(view.state().records()[0].instance().weight(), n);
         }
     });
 }

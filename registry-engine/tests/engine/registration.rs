@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::StreamExt;
-use registry_core::{ErrorKind, MAX_TTL, MIN_TTL, Registry};
+use registry_core::{CallOptions, Claim, ErrorKind, MAX_TTL, MIN_TTL, Registry, Takeover};
 use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationStatus};
 use registry_mem::{Fault, MemRegistry};
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn a_lease_is_renewed_every_third_of_the_ttl_give_or_take_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lease_id_stays_over_all_re_registrations_and_only_the_start_takes_over() {
+async fn the_lease_id_stays_over_all_re_registrations_and_none_takes_over() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for lost in 1..=3 {
@@ -45,8 +45,7 @@ async fn the_lease_id_stays_over_all_re_registrations_and_only_the_start_takes_o
     let claims = world.spy.claims();
     assert_eq!(claims.len(), 4);
     assert!(claims.iter().all(|(_, claim)| claim.lease() == claims[0].1.lease()));
-    let takeovers: Vec<bool> = claims.iter().map(|(_, claim)| claim.takeover()).collect();
-    assert_eq!(takeovers, [true, false, false, false]);
+    assert!(claims.iter().all(|(_, claim)| claim.takeover() == Takeover::No));
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,14 +164,14 @@ async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     let other = node("a").with_weight(7);
-    let theirs = world.store.register(&other, &long().with_takeover(true)).await.unwrap();
+    let theirs = world.displace(&other).await;
     until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let superseded = Instant::now();
     pass(10 * TTL).await;
     assert_eq!(world.stored().await, [other], "nobody fights");
     assert!(matches!(registration.status(), RegistrationStatus::Superseded));
     let claims = world.spy.claims();
-    assert!(claims[1..].iter().all(|(_, claim)| !claim.takeover()));
+    assert!(claims.iter().all(|(_, claim)| claim.takeover() == Takeover::No));
     let asked: Vec<Instant> =
         claims.iter().map(|(at, _)| *at).filter(|at| *at >= superseded).collect();
     let allowed = TTL.mul_f64(0.9)..=TTL.mul_f64(1.1) + TICK;
@@ -180,7 +179,7 @@ async fn a_superseded_registration_retries_once_per_ttl_without_takeover() {
     assert!((9..=12).contains(&asked.len()), "{}", asked.len());
     assert!(world.spy.renewals().iter().all(|at| *at <= superseded), "it holds nothing");
 
-    world.store.deregister(&theirs).await.unwrap();
+    world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
     let gone = Instant::now();
     until_active(&registration).await;
     assert!(gone.elapsed() <= TTL.mul_f64(1.1) + TICK);
@@ -196,7 +195,7 @@ async fn two_registrations_of_one_id_do_not_fight() {
     assert!(matches!(first.status(), RegistrationStatus::Superseded));
     assert!(second.status().is_active());
     assert_eq!(world.stored().await, [second.instance()]);
-    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
+    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| takes_over(claim)).count(), 1);
 
     // It holds after an outage too, in which both lapse.
     world.link.inject(Fault::Outage);
@@ -205,7 +204,7 @@ async fn two_registrations_of_one_id_do_not_fight() {
     pass(3 * TTL).await;
     let active = [&first, &second].iter().filter(|one| one.status().is_active()).count();
     assert_eq!(active, 1);
-    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| claim.takeover()).count(), 2);
+    assert_eq!(world.spy.claims().iter().filter(|(_, claim)| takes_over(claim)).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,9 +221,9 @@ async fn the_statuses_come_in_order_and_end_with_stopped() {
     pass(2 * TTL).await;
     world.link.heal();
     until_active(&registration).await;
-    let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
+    let theirs = world.displace(&node("a")).await;
     pass(TTL).await;
-    world.store.deregister(&theirs).await.unwrap();
+    world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
     pass(2 * TTL).await;
     within(registration.stop()).await.unwrap();
     let mut reported = within(reported).await.unwrap();
@@ -336,4 +335,8 @@ async fn a_longer_granted_ttl_is_renewed_at_a_third_of_the_granted_ttl() {
     assert!(tries[0] - claimed <= 2 * TTL + TICK);
     pass(secs(1) + TICK).await;
     assert!(!registration.status().is_active());
+}
+
+fn takes_over(claim: &Claim) -> bool {
+    matches!(claim.takeover(), Takeover::From(_))
 }

@@ -104,9 +104,10 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     let (world, other) = (World::new(), World::new());
     let first = one.block_on(world.start(node("a")));
     let second = two.block_on(other.start(node("b")));
+    let before = other.spy.renewals().len(); // the first renewal may be due at once
     one.block_on(pass(TTL * 2));
     assert!(world.spy.renewals().len() >= 5, "the other runtime stood still");
-    assert_eq!(other.spy.renewals().len(), 0);
+    assert_eq!(other.spy.renewals().len(), before);
     drop(one); // and what it renews goes with it
     two.block_on(pass(TTL * 2));
     two.block_on(async {

@@ -1,7 +1,7 @@
 //! What a view keeps that the store stopped listing, for how long, and how it says so.
 
 use crate::support::*;
-use registry_core::{ErrorKind, Lease, Registry};
+use registry_core::{CallOptions, ErrorKind, Lease, Registry};
 use registry_engine::{DiscoveryOptions, View};
 use registry_mem::Fault;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn trouble(world: &World, view: &View) {
 async fn lose_while_away(world: &World, view: &View, lease: &Lease) {
     world.link.inject(Fault::Outage);
     until(view, |state| !state.status().is_live()).await;
-    world.store.deregister(lease).await.unwrap();
+    world.store.deregister(lease, &CallOptions::DEFAULT).await.unwrap();
     world.link.inject(Fault::Compaction);
     world.link.heal();
     until(view, |state| !state.retained().is_empty()).await;
@@ -81,7 +81,7 @@ async fn a_mass_deletion_after_trouble_is_retained_until_two_loads_one_ttl_apart
     world.store.evict(&service());
     until(&view, |state| state.retained().len() == 4).await;
     assert_eq!(shown(&view), "a b c d");
-    assert!(view.store_snapshot().unwrap().instances().is_empty());
+    assert!(view.store_snapshot().unwrap().records().is_empty());
     assert!(view.status().is_live(), "it is not stale, it is suspicious");
     until_shown(&view, "").await;
     let held = since.elapsed();
@@ -110,10 +110,10 @@ async fn less_than_half_deleted_after_trouble_applies_at_once_and_half_does_not(
     let view = world.view(DiscoveryOptions::default()).await;
     trouble(&world, &view).await;
     let start = Instant::now();
-    world.store.deregister(&leases[0]).await.unwrap();
+    world.store.deregister(&leases[0], &CallOptions::DEFAULT).await.unwrap();
     until_shown(&view, "b c d").await;
     assert_eq!(start.elapsed(), secs(0));
-    world.store.deregister(&leases[1]).await.unwrap();
+    world.store.deregister(&leases[1], &CallOptions::DEFAULT).await.unwrap();
     until(&view, |state| state.retained().len() == 2).await;
     assert_eq!(shown(&view), "a b c d");
 }
@@ -130,7 +130,7 @@ async fn two_of_ten_instances_that_registered_during_trouble_are_deleted_at_once
     until_live(&view).await;
     assert!(world.link.hits().calls_refused > 0);
     for lease in &leases[..2] {
-        world.store.deregister(lease).await.unwrap();
+        world.store.deregister(lease, &CallOptions::DEFAULT).await.unwrap();
     }
     until(&view, |state| state.store_snapshot().unwrap().instances().len() == 8).await;
     assert_eq!(shown(&view), "c d e f g h i j", "2 of 10 is not half");
@@ -207,7 +207,7 @@ async fn an_instance_that_returns_is_neither_retained_nor_dropped() {
     world.put_as(&moved).await;
     until(&view, |state| state.retained().len() == 1).await;
     assert_eq!((shown(&view), retained(&view)), ("a b".into(), "b".into()));
-    assert_eq!(view.state().instances()[0], moved);
+    assert_eq!(view.state().records()[0].instance(), &moved);
     until_shown(&view, "a").await;
     pass(secs(60)).await;
     assert_eq!(shown(&view), "a");
@@ -231,7 +231,7 @@ async fn an_instance_that_expired_in_an_outage_returns_with_its_owner() {
     until_live(&near).await;
     until_shown(&near, "a").await;
     // One alone is not protected on a watch that was resumed, since the last may always leave.
-    assert!(monitor.seen().iter().filter(|(_, p)| p.instances().is_empty()).count() <= 2);
+    assert!(monitor.seen().iter().filter(|(_, p)| p.records().is_empty()).count() <= 2);
     pass(3 * TTL).await;
     assert_eq!((shown(&near), retained(&near)), ("a".into(), String::new()));
 }
@@ -243,7 +243,7 @@ async fn without_retention_a_view_shows_exactly_what_the_store_lists() {
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
     world.link.inject(Fault::Outage);
-    world.store.deregister(&leases[0]).await.unwrap();
+    world.store.deregister(&leases[0], &CallOptions::DEFAULT).await.unwrap();
     world.link.inject(Fault::Compaction);
     world.link.heal();
     until_shown(&view, "b c d").await;

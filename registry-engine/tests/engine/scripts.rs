@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Registry, Snapshot};
+use registry_core::{CallOptions, Registry, Snapshot, Takeover};
 use registry_engine::{DiscoveryOptions, RegistrationStatus, Update};
 use registry_mem::Script;
 use tokio::runtime::Handle;
@@ -37,12 +37,15 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         }
         let known = ["a", "b", "c"];
         for (_, state) in monitor.seen() {
-            let mut ids = state.instances().ids();
+            let mut ids = state.records().ids();
             assert!(ids.all(|id| known.contains(&id.as_str())), "seed {seed}: {script}");
         }
         let claims = world.spy.claims();
         for (_, claim) in &claims[3..] {
-            assert!(!claim.takeover(), "seed {seed}: only a start takes over: {script}");
+            assert!(
+                claim.takeover() == Takeover::No,
+                "seed {seed}: only a start takes over: {script}"
+            );
             let ours = claims[..3].iter().any(|(_, first)| first.lease() == claim.lease());
             assert!(ours, "seed {seed}: a lease id is drawn once: {script}");
         }
@@ -51,12 +54,12 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         while let Some(update) = updates.next().now_or_never() {
             match (update.unwrap(), &mut folded) {
                 (Update::Reset(snapshot), folded) => *folded = Some(snapshot),
-                (Update::Batch(batch), Some(folded)) => folded.apply((*batch).clone()),
+                (Update::Batch(batch), Some(folded)) => folded.apply(&batch).unwrap(),
                 (Update::Batch(_), None) => panic!("the first item is a reset"),
             }
         }
-        let snapshot = within(world.store.load(&service())).await.unwrap();
-        assert_eq!(folded.unwrap().instances(), snapshot.instances(), "seed {seed}: {script}");
+        let snapshot = within(world.store.load(&service(), &CallOptions::DEFAULT)).await.unwrap();
+        assert_eq!(folded.unwrap().records(), snapshot.records(), "seed {seed}: {script}");
 
         for registration in registrations {
             within(registration.stop()).await.unwrap();

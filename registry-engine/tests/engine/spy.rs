@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use registry_core::{
-    Batch, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result, ServiceName,
-    Snapshot, Watch,
+    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result,
+    ServiceName, Snapshot, Watch,
 };
 use registry_mem::FaultyRegistry;
 use std::collections::BTreeSet;
@@ -167,27 +167,33 @@ impl Spy {
 
 #[async_trait]
 impl Registry for Spy {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
         let sent = Instant::now();
         let twist = self.note(Call::Register(instance.clone(), *claim));
-        let lease = Self::twisted(twist, self.inner.register(instance, claim)).await?;
+        let lease = Self::twisted(twist, self.inner.register(instance, claim, options)).await?;
         *self.acknowledged.lock().unwrap() = Some(sent);
         let Some(Twist::Grant(ttl)) = twist else { return Ok(lease) };
         Ok(Lease::new(lease.id(), ttl, lease.instance().clone(), lease.revision()))
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> Result<()> {
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
         let sent = Instant::now();
-        self.pass(Call::KeepAlive(lease.clone()), self.inner.keep_alive(lease)).await?;
+        let renewal = self.inner.keep_alive(lease, options);
+        let ttl = self.pass(Call::KeepAlive(lease.clone()), renewal).await?;
         *self.acknowledged.lock().unwrap() = Some(sent);
-        Ok(())
+        Ok(ttl)
     }
 
-    async fn deregister(&self, lease: &Lease) -> Result<()> {
-        self.pass(Call::Deregister, self.inner.deregister(lease)).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        self.pass(Call::Deregister, self.inner.deregister(lease, options)).await
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<Snapshot> {
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
         if service.as_str() == "~pulse" {
             // A discovery asks whether anybody is there. It is not written down.
             self.pulses.fetch_add(1, Ordering::SeqCst);
@@ -197,12 +203,17 @@ impl Registry for Spy {
             if self.denies.load(Ordering::SeqCst) {
                 return Err(Error::new(ErrorKind::Denied, "not for you"));
             }
-            return self.inner.load(service).await;
+            return self.inner.load(service, options).await;
         }
-        self.pass(Call::Load, self.inner.load(service)).await
+        self.pass(Call::Load, self.inner.load(service, options)).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> Result<Watch> {
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
         let twist = self.note(Call::Watch(after.clone()));
         let watch = match twist {
             Some(Twist::Refuse(kind)) => return Err(Error::new(kind, "refused by the spy")),
@@ -216,11 +227,11 @@ impl Registry for Spy {
                 let next = after.revision().get() + 1;
                 let text = after.to_string();
                 let text = text.replacen(&format!(":{}:", next - 1), &format!(":{next}:"), 1);
-                let progress = Ok(Batch::progress(text.parse()?));
+                let progress = Ok(Arc::new(Batch::progress(text.parse()?)));
                 let end = Err(Error::new(kind, "ended by the spy"));
                 Watch::new(after.clone(), stream::iter([progress, end]))
             }
-            _ => self.inner.watch(service, after).await?,
+            _ => self.inner.watch(service, after, options).await?,
         };
         let open = Open::new(&self.open);
         let items = stream::unfold((watch, open), |(mut watch, open)| async move {
@@ -233,8 +244,8 @@ impl Registry for Spy {
         self.inner.default_ttl()
     }
 
-    async fn services(&self) -> Result<BTreeSet<ServiceName>> {
-        self.inner.services().await
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        self.inner.services(options).await
     }
 }
 

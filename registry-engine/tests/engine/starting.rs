@@ -127,7 +127,7 @@ async fn a_start_takes_over_the_registration_of_an_earlier_process() {
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
     let _registration = world.start(node("a")).await;
-    until(&view, |state| state.instances()[0].weight() == node("a").weight()).await;
+    until(&view, |state| state.records()[0].instance().weight() == node("a").weight()).await;
     assert_eq!(monitor.least(), 1, "it is replaced in one step");
 }
 

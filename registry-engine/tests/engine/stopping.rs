@@ -21,7 +21,7 @@ async fn a_drained_instance_is_listed_as_draining_for_the_grace_and_then_withdra
     let mut seen: Vec<_> = monitor
         .seen()
         .iter()
-        .map(|(at, p)| (*at - start, p.instances().first().map(Instance::status)))
+        .map(|(at, p)| (*at - start, p.instances().next().map(Instance::status)))
         .collect();
     seen.dedup();
     let expected = [

@@ -3,7 +3,7 @@
 use crate::support::*;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Batch, Lease, Registry, Snapshot, WATCH_CAPACITY};
+use registry_core::{Batch, CallOptions, Lease, Registry, Snapshot, WATCH_CAPACITY};
 use registry_engine::{DiscoveryOptions, Update, Updates, View};
 use registry_mem::Fault;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl Subscriber {
             Update::Batch(batch) => {
                 let snapshot = self.snapshot.as_mut().expect("the first item is a reset");
                 assert!(batch.revision() > snapshot.cursor().revision(), "nothing comes twice");
-                snapshot.apply((*batch).clone());
+                snapshot.apply(&batch).unwrap();
                 self.batches.push(batch);
             }
         }
@@ -57,7 +57,7 @@ impl Subscriber {
 async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, Lease>) {
     let id = rng.u8(0..8);
     if let Some(lease) = held.remove(&id) {
-        world.store.deregister(&lease).await.unwrap();
+        world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
     } else {
         held.insert(id, world.put_as(&node(&id.to_string()).with_weight(rng.u32(1..9))).await);
     }
@@ -65,7 +65,7 @@ async fn change_something(world: &World, rng: &mut Rng, held: &mut BTreeMap<u8, 
 
 /// Waits until the view knows what the store knows.
 async fn until_caught_up(world: &World, view: &View) {
-    let now = world.store.load(&service()).await.unwrap();
+    let now = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
     until(view, |state| {
         let snapshot = state.store_snapshot();
         snapshot.is_some_and(|snapshot| snapshot.cursor().revision() >= now.cursor().revision())
@@ -77,8 +77,9 @@ async fn until_caught_up(world: &World, view: &View) {
 async fn a_late_subscriber_gets_the_state_and_exactly_the_rest() {
     for seed in 0..60 {
         let (mut rng, world, mut held) = (Rng::with_seed(seed), World::new(), BTreeMap::new());
-        let nothing = world.store.load(&service()).await.unwrap();
-        let mut history = world.store.watch(&service(), nothing.cursor()).await.unwrap();
+        let nothing = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
+        let mut history =
+            world.store.watch(&service(), nothing.cursor(), &CallOptions::DEFAULT).await.unwrap();
         let view = world.discovery(no_retention()).view(&service());
         let mut subscribers = vec![Subscriber::new(&view)];
         for _ in 0..200 {
@@ -95,17 +96,17 @@ async fn a_late_subscriber_gets_the_state_and_exactly_the_rest() {
             }
         }
         until_caught_up(&world, &view).await;
-        let snapshot = world.store.load(&service()).await.unwrap();
+        let snapshot = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
         let heard = std::iter::from_fn(|| history.next().now_or_never());
-        let history: Vec<Batch> = heard.map(|item| item.unwrap().unwrap()).collect();
+        let history: Vec<Arc<Batch>> = heard.map(|item| item.unwrap().unwrap()).collect();
         for subscriber in &mut subscribers {
             subscriber.read_all();
             assert_eq!(subscriber.resets, 1, "seed {seed}");
             let (first, last) = (subscriber.first.as_ref(), subscriber.snapshot.as_ref());
-            assert_eq!(last.unwrap().instances(), snapshot.instances(), "seed {seed}");
+            assert_eq!(last.unwrap().records(), snapshot.records(), "seed {seed}");
             let after = first.unwrap().cursor().revision();
             let expected = history.iter().filter(|batch| batch.revision() > after);
-            assert!(expected.eq(subscriber.batches.iter().map(|batch| &**batch)), "seed {seed}");
+            assert!(expected.eq(&subscriber.batches), "seed {seed}");
         }
         assert_eq!(world.spy.loads(), 1);
     }
@@ -133,11 +134,10 @@ async fn after_any_store_fault_all_subscribers_end_with_the_same_state() {
                 }
             }
         }
-        let snapshot = world.store.load(&service()).await.unwrap();
+        let snapshot = world.store.load(&service(), &CallOptions::DEFAULT).await.unwrap();
         until(&view, |state| {
-            let same = state
-                .store_snapshot()
-                .is_some_and(|known| known.instances() == snapshot.instances());
+            let same =
+                state.store_snapshot().is_some_and(|known| known.records() == snapshot.records());
             same && state.status().is_live()
         })
         .await;
@@ -145,7 +145,7 @@ async fn after_any_store_fault_all_subscribers_end_with_the_same_state() {
         for subscriber in &mut subscribers {
             subscriber.read_all();
             let last = subscriber.snapshot.as_ref().unwrap();
-            assert_eq!(last.instances(), snapshot.instances(), "seed {seed}");
+            assert_eq!(last.records(), snapshot.records(), "seed {seed}");
         }
     }
 }
@@ -159,7 +159,11 @@ async fn a_subscriber_that_lags_by_more_than_1024_gets_the_state_and_delays_no_o
         slow.read_all();
         fast.read_all();
         for n in 0..changes {
-            world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+            world
+                .store
+                .register(&node("a").with_weight(n), &claim, &CallOptions::DEFAULT)
+                .await
+                .unwrap();
             if n % 100 == 0 {
                 until_caught_up(&world, &view).await;
                 fast.read_all();
@@ -203,7 +207,11 @@ async fn a_view_recovers_from_a_burst_that_outruns_the_watch() {
     // All in one go: the view cannot read meanwhile, and its watch lags.
     let changes = 3 * WATCH_CAPACITY;
     for n in 0..u32::try_from(changes).unwrap() {
-        world.store.register(&node("a").with_weight(n), &claim).await.unwrap();
+        world
+            .store
+            .register(&node("a").with_weight(n), &claim, &CallOptions::DEFAULT)
+            .await
+            .unwrap();
     }
     until_caught_up(&world, &view).await;
     until_live(&view).await;

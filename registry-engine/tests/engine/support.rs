@@ -1,7 +1,7 @@
 //! What the tests have in common: a store behind a faulty link behind a spy, and eyes on a view.
 
 use futures_util::StreamExt;
-use registry_core::{Claim, Instance, Lease, Registry, Result, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, Lease, Registry, Result, ServiceName, Takeover};
 use registry_engine::{
     Backoff, Discovery, DiscoveryOptions, Registration, RegistrationOptions, RegistrationStatus,
     ServiceState, Start, View,
@@ -87,7 +87,7 @@ pub(crate) fn shown(view: &View) -> String {
 
 /// What of it the store does not list.
 pub(crate) fn retained(view: &View) -> String {
-    ids(view.state().retained().iter().map(|retained| &retained.instance))
+    ids(view.state().retained().iter().map(|retained| retained.record.instance()))
 }
 
 /// A store, one client's link to it, and what is said over that.
@@ -138,12 +138,26 @@ impl World {
     }
 
     pub(crate) async fn put_as(&self, node: &Instance) -> Lease {
-        within(self.store.register(node, &long())).await.unwrap()
+        within(self.store.register(node, &long(), &CallOptions::DEFAULT)).await.unwrap()
+    }
+
+    /// Registers `node` for long, past the link, and displaces the present holder of its id.
+    pub(crate) async fn displace(&self, node: &Instance) -> Lease {
+        let refused =
+            within(self.store.register(node, &long(), &CallOptions::DEFAULT)).await.unwrap_err();
+        let takeover = Takeover::From(*refused.holder().unwrap());
+        let claim = long().with_takeover(takeover);
+        within(self.store.register(node, &claim, &CallOptions::DEFAULT)).await.unwrap()
     }
 
     /// What stands in the store.
     pub(crate) async fn stored(&self) -> Vec<Instance> {
-        within(self.store.load(&service())).await.unwrap().instances().to_vec()
+        within(self.store.load(&service(), &CallOptions::DEFAULT))
+            .await
+            .unwrap()
+            .instances()
+            .cloned()
+            .collect()
     }
 
     pub(crate) async fn stored_ids(&self) -> String {

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::FutureExt;
-use registry_core::{ErrorKind, InstanceStatus, Registry};
+use registry_core::{CallOptions, ErrorKind, InstanceStatus, Registry};
 use registry_engine::{RegistrationOptions, RegistrationStatus};
 use registry_mem::Fault;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     within(registration.update(heavy.clone())).await.unwrap();
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);
-    until(&view, |state| state.instances()[..] == [heavy.clone()]).await;
+    until(&view, |state| state.instances().eq([&heavy])).await;
     assert_eq!(monitor.least(), 1, "it is replaced in one step");
     pass(10 * TTL).await;
     assert_eq!(world.stored().await, [heavy], "what is renewed is the new record");
@@ -60,7 +60,7 @@ async fn an_update_of_another_instance_is_invalid_and_changes_nothing() {
     }
     pass(TTL).await;
     assert_eq!(world.spy.claims().len(), 1);
-    assert_eq!(world.store.services().await.unwrap().len(), 1);
+    assert_eq!(world.store.services(&CallOptions::DEFAULT).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,12 +159,12 @@ async fn an_update_reverted_before_it_was_sent_is_acknowledged() {
 async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_gone() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    let theirs = world.store.register(&node("a"), &long().with_takeover(true)).await.unwrap();
+    let theirs = world.displace(&node("a")).await;
     until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
     let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
     assert_eq!(world.stored().await, [node("a")]);
-    world.store.deregister(&theirs).await.unwrap();
+    world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
     until_active(&registration).await;
     assert_eq!(world.stored().await[0].weight(), 7);
 }

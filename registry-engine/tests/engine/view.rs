@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, Update, ViewStatus};
 use registry_mem::Fault;
 use std::error::Error as _;
@@ -164,7 +164,7 @@ async fn a_resync_after_a_compaction_is_one_step() {
         let monitor = Monitor::of(&view);
         world.link.inject(Fault::Outage);
         pass(secs(1)).await;
-        world.store.deregister(&gone).await.unwrap();
+        world.store.deregister(&gone, &CallOptions::DEFAULT).await.unwrap();
         world.put("c").await;
         world.put("d").await;
         world.link.inject(Fault::Compaction);
@@ -247,7 +247,7 @@ async fn a_watch_closes_with_the_last_handle_of_any_kind() {
         assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
         let late = world.put("b").await;
         assert!(matches!(within(updates.next()).await, Some(Update::Batch(_))));
-        world.store.deregister(&late).await.unwrap();
+        world.store.deregister(&late, &CallOptions::DEFAULT).await.unwrap();
         drop(updates);
         pass(millis(1)).await;
         assert_eq!(world.spy.open(), 0);

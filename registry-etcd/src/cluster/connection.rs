@@ -2,9 +2,10 @@
 
 use crate::error::EtcdError;
 use etcd_client::{Client, ConnectOptions};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
 /// Where a member is.
@@ -29,6 +30,8 @@ pub(crate) struct Connection {
     /// How many tokens there were before this one.
     token_generation: AtomicU64,
     refreshing: Mutex<()>,
+    /// Held by whoever checks whether it is alive.
+    check: Arc<Mutex<()>>,
     /// Whether it was closed.
     closed: watch::Sender<bool>,
 }
@@ -46,6 +49,7 @@ impl Connection {
             endpoint: endpoint.authority.clone(),
             start: Instant::now(),
             last_activity_ms: AtomicU64::new(0),
+            check: Arc::default(),
             token_generation: AtomicU64::new(0),
             refreshing: Mutex::new(()),
             closed: watch::Sender::new(false),
@@ -69,6 +73,11 @@ impl Connection {
 
     pub(super) fn last_activity(&self) -> Instant {
         self.start + Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
+    }
+
+    /// Begins to check whether it is alive, unless that is being checked.
+    pub(super) fn begin_check(&self) -> Option<OwnedMutexGuard<()>> {
+        self.check.clone().try_lock_owned().ok()
     }
 
     pub(crate) fn token(&self) -> Token {

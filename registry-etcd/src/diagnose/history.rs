@@ -1,6 +1,6 @@
 //! How much history there is for a watch that comes back.
 
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::Keyspace;
 use etcd_client::{GetOptions, WatchOptions};
@@ -13,7 +13,7 @@ const MANY_REVISIONS: u64 = 1_000_000;
 pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
     let any = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
     let now = client.range(keyspace.root(), any.clone()).await?;
-    let (_, now) = cluster_and_revision(now.header())?;
+    let now = Answered::by(now.header())?.revision;
     let finding = match client.range(keyspace.root(), any.with_revision(1)).await {
         Ok(_) if now > MANY_REVISIONS => {
             let message = format!("all {now} revisions are held: nothing was ever compacted");

@@ -1,7 +1,7 @@
 //! How the members are that the URL names, and which others they know of.
 
 use super::release;
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Answered, Client};
 use crate::error::EtcdError;
 use etcd_client::{Member, StatusResponse};
 use futures_util::future::join_all;
@@ -62,7 +62,7 @@ struct Listed {
 async fn members(client: &Client) -> Result<Listed, EtcdError> {
     let list = client.cluster().call(|connection| async move {
         let answer = connection.client().cluster_client().member_list().await?;
-        let (cluster, _) = cluster_and_revision(answer.header())?;
+        let cluster = Answered::by(answer.header())?.cluster;
         Ok(Listed { cluster, members: answer.members().to_vec() })
     });
     list.await

@@ -48,7 +48,7 @@ impl<'a> Survey<'a> {
     pub(super) fn finish(self) -> Surveyed {
         let layout = self.keyspace.layout();
         let services: BTreeSet<_> =
-            self.kvs.iter().filter_map(|kv| layout.service_of(kv.key(), kv.value())).collect();
+            self.kvs.iter().filter_map(|kv| layout.service_of(kv.key())).collect();
         let (mut surveyed, mut own) = (Surveyed::default(), HashSet::new());
         for service in &services {
             self.add_service(service, &mut surveyed, &mut own);
@@ -74,14 +74,19 @@ impl<'a> Survey<'a> {
         let keys: Vec<_> = keys
             .filter(|kv| service.locate(kv.key()).is_ok_and(|located| located.is_some()))
             .collect();
-        let mut undecodable = HashSet::new();
-        let instances = decode_all(&service, keys.iter().map(|kv| Kv::from(*kv)), |key, why| {
-            surveyed.undecodable.push((printable(key), why.to_string()));
+        let (mut undecodable, mut reasons) = (HashSet::new(), Vec::new());
+        let kvs = keys.iter().map(|kv| Kv::from(*kv));
+        let (records, _) = decode_all(&service, kvs, |key, why| {
+            reasons.push((printable(key), why.to_string()));
             undecodable.insert(key.to_vec());
         });
+        if records.is_empty() && self.keyspace.layout().shares_root() {
+            return; // these may be anybody's keys
+        }
+        surveyed.undecodable.append(&mut reasons);
         own.extend(keys.iter().map(|kv| kv.key()).filter(|key| !undecodable.contains(*key)));
-        surveyed.services += usize::from(!instances.is_empty());
-        surveyed.instances += instances.len();
+        surveyed.services += usize::from(!records.is_empty());
+        surveyed.instances += records.len();
         let leaseless = keys.iter().filter(|kv| kv.lease() == 0).map(|kv| printable(kv.key()));
         surveyed.leaseless.extend(leaseless);
     }

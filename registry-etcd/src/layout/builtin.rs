@@ -3,8 +3,9 @@
 use super::go_zero::GoZero;
 use super::grpc::Grpc;
 use super::native::Native;
-use super::{Layout, go_zero, grpc, names, native};
-use registry_core::{Error, ErrorKind, Result, Target, record};
+use super::{Layout, go_zero, grpc, names, native, side};
+use registry_core::encoding;
+use registry_core::{Error, ErrorKind, Result, Target};
 use std::sync::Arc;
 
 /// The layout that a URL names in its option `layout`, native by default, under its path.
@@ -21,10 +22,12 @@ pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
     }
 }
 
-/// The name of the built-in layout that a record has, whatever root its key has.
+/// The name of the built-in layout that a record has, whatever root its key has. A side record tells none.
 pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
     let (service, id) = names::service_and_id(key)?;
-    if record::decode(&service, &id, value).is_ok() {
+    if side::is_side(&service) {
+        None
+    } else if encoding::decode(&service, &id, value).is_ok() {
         Some(native::NAME)
     } else if grpc::decode(&service, &id, value).is_ok_and(|instance| instance.is_some()) {
         Some(grpc::NAME)

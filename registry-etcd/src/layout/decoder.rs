@@ -3,7 +3,9 @@
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
 use etcd_client::{EventType, KeyValue};
-use registry_core::{BoxError, Change};
+use registry_core::encoding::Stored;
+use registry_core::{BoxError, Change, DeleteReason, Deleted, InstanceId};
+use std::collections::HashSet;
 
 /// Turns the events of a watch, revision by revision, into changes.
 #[derive(Debug)]
@@ -16,27 +18,49 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 enum State {
     /// Each event is decoded by itself.
-    Stateless(ServiceLayout),
+    Single(Singles),
     /// An event is decoded with the other key of its instance.
     Pairs(Pairs),
+    /// An event only tells that something happened to its instance.
+    Undecoded(ServiceLayout),
+}
+
+/// The keys of a layout without side keys.
+#[derive(Debug)]
+struct Singles {
+    service: ServiceLayout,
+    /// The instances whose keys exist though they are withdrawn.
+    withdrawn: HashSet<InstanceId>,
 }
 
 impl Decoder {
-    /// Starts from the keys that exist, which must be all unless the layout has no side keys.
+    /// Starts from the keys that exist. That must be all of them if the layout has side keys, or if a record
+    /// among them is withdrawn.
     pub(crate) fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
         let mut warned = false;
         let state = if service.has_side_keys() {
             let pairs = Pairs::new(service, existing, |key, why| warn_once(&mut warned, key, &why));
             State::Pairs(pairs)
         } else {
-            State::Stateless(service)
+            State::Single(Singles::new(service, existing))
         };
         Self { state, warned }
+    }
+
+    /// Decodes nothing: to each event of an instance's keys it gives a deletion.
+    pub(crate) fn undecoded(service: ServiceLayout) -> Self {
+        Self { state: State::Undecoded(service), warned: false }
     }
 
     /// The changes of all events of one revision, at most one for each instance.
     pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
         self.apply(events.iter().map(|(kind, kv)| (*kind, Kv::from(*kv))))
+    }
+
+    /// Whether a key exists whose record is withdrawn, in a layout without side keys. Who goes on from here
+    /// has to know which.
+    pub(crate) fn has_withdrawn(&self) -> bool {
+        matches!(&self.state, State::Single(singles) if !singles.withdrawn.is_empty())
     }
 
     pub(super) fn apply<'a>(
@@ -47,40 +71,67 @@ impl Decoder {
         let mut report = |key: &[u8], why: BoxError| warn_once(warned, key, &why);
         match &mut self.state {
             State::Pairs(pairs) => pairs.apply(events, report),
-            State::Stateless(service) => {
-                events.filter_map(|(kind, kv)| change(service, kind, kv, &mut report)).collect()
+            State::Single(singles) => {
+                events.filter_map(|(kind, kv)| singles.change(kind, kv, &mut report)).collect()
+            }
+            State::Undecoded(service) => {
+                let located = events.filter_map(|(_, kv)| service.locate(kv.key).ok().flatten());
+                located.map(|(_, id)| Change::Delete(Deleted::new(id))).collect()
             }
         }
     }
 }
 
-/// The change that an event means by itself, if its key is that of an instance.
-fn change(
-    service: &ServiceLayout,
-    kind: EventType,
-    kv: Kv<'_>,
-    report: &mut impl FnMut(&[u8], BoxError),
-) -> Option<Change> {
-    let id = match service.locate(kv.key) {
-        Ok(located) => located?.1,
-        Err(why) => {
-            if kind == EventType::Put {
-                report(kv.key, why);
-            }
-            return None;
-        }
-    };
-    if kind == EventType::Delete {
-        return Some(Change::Delete(id));
+impl Singles {
+    fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
+        let withdrawn = existing.filter_map(|kv| {
+            let (_, id) = service.locate(kv.key).ok()??;
+            let stored = service.decode(&id, Some(kv), None);
+            matches!(stored, Ok(Some(Stored::Withdrawn(_)))).then_some(id)
+        });
+        let withdrawn = withdrawn.collect();
+        Self { service, withdrawn }
     }
-    // To overwrite a valid record with an invalid one counts as a delete.
-    match service.decode(&id, kv.value, None) {
-        Ok(Some(instance)) => Some(Change::Put(instance)),
-        Ok(None) => Some(Change::Delete(id)),
-        Err(why) => {
-            report(kv.key, why);
-            Some(Change::Delete(id))
-        }
+
+    /// The change that an event means, if its key is that of an instance.
+    fn change(
+        &mut self,
+        kind: EventType,
+        kv: Kv<'_>,
+        report: &mut impl FnMut(&[u8], BoxError),
+    ) -> Option<Change> {
+        let id = match self.service.locate(kv.key) {
+            Ok(located) => located?.1,
+            Err(why) => {
+                if kind == EventType::Put {
+                    report(kv.key, why);
+                }
+                return None;
+            }
+        };
+        let was_withdrawn = self.withdrawn.remove(&id);
+        let stored = match kind {
+            EventType::Put => self.service.decode(&id, Some(kv), None),
+            EventType::Delete => Ok(None),
+        };
+        let reason = match stored {
+            Ok(Some(Stored::Live(record))) => return Some(Change::Put(record)),
+            Ok(Some(Stored::Withdrawn(_))) => {
+                self.withdrawn.insert(id.clone());
+                Some(DeleteReason::Withdrawn)
+            }
+            Ok(None) => None,
+            // To overwrite a valid record with an invalid one counts as a delete.
+            Err(why) => {
+                report(kv.key, why);
+                None
+            }
+        };
+        let deleted = Deleted::new(id);
+        (!was_withdrawn).then(|| match reason {
+            Some(reason) => Change::Delete(deleted.with_reason(reason)),
+            None => Change::Delete(deleted),
+        })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Why the built-in layouts cannot decode a value.
 
-use registry_core::Error;
-
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
     #[error("value has {0} bytes, more than an address can have")]
@@ -12,10 +10,8 @@ pub(super) enum DecodeError {
     Binary(#[from] std::str::Utf8Error),
     #[error("value is not of the known form: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("value has version {0}, which is not 1")]
-    Version(u32),
     #[error("value has the unknown operation {0}")]
     Operation(u8),
-    #[error(transparent)]
-    Field(#[from] Error),
+    #[error("value has no readable address, address=`{}`", .0.escape_debug())]
+    Address(String),
 }

@@ -1,23 +1,17 @@
 //! go-zero's layout: `<Key>/<id>` holds `host:port` and nothing else, byte for byte.
 //!
-//! What go-zero cannot say of an instance stands under `<Key>.~meta/<id>`, outside of what its
-//! subscribers read, and counts only while it hangs on the same lease as the key it belongs to: so
-//! a publisher in Go that takes a key over takes the address, and leaves the rest behind.
+//! What go-zero cannot say of an instance stands in a [side record](super::side).
 
 use super::error::DecodeError;
-use super::extras::Extras;
 use super::names;
+use super::side;
 use super::{Encoded, Layout, ServiceKeys};
-use registry_core::record::MAX_RECORD_LEN;
+use registry_core::encoding::Stored;
 use registry_core::{
-    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Result, ServiceName,
+    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Record, Result, ServiceName,
 };
 
 pub(super) const NAME: &str = "go-zero";
-
-/// What the side keys of a service have after its name. `.` < `/` < `0`: so the range from the first
-/// side key to the end of the keys contains both, and little else.
-const SIDE: &str = ".~meta";
 
 /// The longest value that may be an address: a host name of 253 bytes, and a port.
 const MAX_ADDRESS_LEN: usize = 253 + ":65535".len();
@@ -43,26 +37,20 @@ impl Layout for GoZero {
     }
 
     fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
-        if service.as_str().ends_with(SIDE) {
-            let message = format!("in the go-zero layout no service ends with `{SIDE}`");
-            return Err(invalid(format!("{message}, got=`{service}`")));
-        }
-        let (root, service) = (&*self.root, service.as_str());
-        let keys = ServiceKeys::new([root, service, "/"].concat());
-        Ok(keys.with_side_prefix([root, service, SIDE, "/"].concat()))
+        side::keys(NAME, &self.root, service)
     }
 
-    fn encode(&self, instance: &Instance) -> Result<Encoded> {
-        let id = instance.id().as_str();
+    fn encode(&self, record: &Record) -> Result<Encoded> {
+        let id = record.id().as_str();
         if !is_lease_id(id) {
             let message = "in the go-zero layout an id to register is a decimal from 1 to 2^63-1";
-            return Err(invalid(format!("{message}, got=`{id}`")));
+            return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{id}`")));
         }
-        let encoded = Encoded::new(id, instance.address().as_str());
-        Ok(match Extras::of(instance) {
-            Some(extras) => encoded.with_side(extras.to_json()),
-            None => encoded,
-        })
+        side::encode(record, record.instance().address().as_str())
+    }
+
+    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
+        side::encode_withdrawn(record).map(Some)
     }
 
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
@@ -73,20 +61,16 @@ impl Layout for GoZero {
         &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: &[u8],
+        value: Option<&[u8]>,
         side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError> {
-        let instance = Instance::new(service.clone(), id.clone(), decode_address(value)?);
-        Ok(Some(match side {
-            Some(side) => decode_extras(side)?.apply_to(instance)?,
-            None => instance,
-        }))
+    ) -> Result<Option<Stored>, BoxError> {
+        let address = value.map(decode_address).transpose()?;
+        let public = address.map(|address| Instance::new(service.clone(), id.clone(), address));
+        Ok(side::decode(service, id, public, side)?)
     }
 
-    fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName> {
-        let (service, _) = names::service_and_id(key.strip_prefix(self.root.as_bytes())?)?;
-        decode_address(value).ok()?;
-        (!service.as_str().ends_with(SIDE)).then_some(service)
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+        side::service_of(key.strip_prefix(self.root.as_bytes())?)
     }
 }
 
@@ -99,18 +83,8 @@ pub(super) fn decode_address(value: &[u8]) -> Result<Address, DecodeError> {
     if value.len() > MAX_ADDRESS_LEN {
         return Err(DecodeError::TooLong(value.len()));
     }
-    Ok(Address::new(str::from_utf8(value)?)?)
-}
-
-fn decode_extras(value: &[u8]) -> Result<Extras, DecodeError> {
-    if value.len() > MAX_RECORD_LEN {
-        return Err(DecodeError::TooLarge(value.len()));
-    }
-    Extras::from_json(value)
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message)
+    let text = str::from_utf8(value)?;
+    Address::read(text).ok_or_else(|| DecodeError::Address(text.to_owned()))
 }
 
 #[cfg(test)]

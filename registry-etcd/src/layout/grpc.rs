@@ -5,15 +5,17 @@
 //! {"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}
 //! ```
 //!
-//! By custom the id is the address, though readers take any.
+//! By custom the id is the address, though readers take any. `Metadata` is an object of the instance's
+//! metadata, or `null` without any, as a publisher in Go writes it. All else stands in a
+//! [side record](super::side).
 
 use super::error::DecodeError;
-use super::extras::Extras;
 use super::names;
+use super::side;
 use super::{Encoded, Layout, ServiceKeys};
-use registry_core::record::MAX_RECORD_LEN;
+use registry_core::encoding::{MAX_RECORD_LEN, Stored};
 use registry_core::{
-    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Result, ServiceName,
+    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Record, Result, ServiceName,
 };
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -44,17 +46,21 @@ impl Layout for Grpc {
     }
 
     fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
-        Ok(ServiceKeys::new([&self.root, service.as_str(), "/"].concat()))
+        side::keys(NAME, &self.root, service)
     }
 
-    fn encode(&self, instance: &Instance) -> Result<Encoded> {
-        let value = encode(instance);
+    fn encode(&self, record: &Record) -> Result<Encoded> {
+        let value = encode(record.instance());
         let len = value.len();
         if len > MAX_RECORD_LEN {
-            let message = "in the grpc layout a record is at most 65536 bytes, as Go escapes it";
+            let message = "in the grpc layout a value is at most 65536 bytes, as Go escapes it";
             return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{len}`")));
         }
-        Ok(Encoded::new(instance.id().as_str(), value))
+        side::encode(record, value)
+    }
+
+    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
+        side::encode_withdrawn(record).map(Some)
     }
 
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
@@ -65,33 +71,39 @@ impl Layout for Grpc {
         &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: &[u8],
-        _side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError> {
-        Ok(decode(service, id, value)?)
+        value: Option<&[u8]>,
+        side: Option<&[u8]>,
+    ) -> Result<Option<Stored>, BoxError> {
+        let public = match value {
+            Some(value) => match decode(service, id, value)? {
+                Some(public) => Some(public),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        Ok(side::decode(service, id, public, side)?)
     }
 
-    fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName> {
-        let (service, id) = names::service_and_id(key.strip_prefix(self.root.as_bytes())?)?;
-        decode(&service, &id, value).ok()??;
-        Some(service)
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+        side::service_of(key.strip_prefix(self.root.as_bytes())?)
     }
 }
 
 /// In the order of Go's struct.
 #[derive(Serialize)]
-struct Record<'a> {
+struct Endpoint<'a> {
     #[serde(rename = "Op")]
     op: u8,
     #[serde(rename = "Addr")]
     addr: &'a Address,
     #[serde(rename = "Metadata")]
-    metadata: Option<Extras>,
+    metadata: Option<&'a BTreeMap<String, String>>,
 }
 
 fn encode(instance: &Instance) -> String {
-    let (addr, metadata) = (instance.address(), Extras::of(instance));
-    let json = serde_json::to_string(&Record { op: ADD, addr, metadata })
+    let addr = instance.address();
+    let metadata = Some(instance.metadata()).filter(|metadata| !metadata.is_empty());
+    let json = serde_json::to_string(&Endpoint { op: ADD, addr, metadata })
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
     // What Go escapes beyond that can stand inside strings only.
     let mut escaped = String::with_capacity(json.len());
@@ -126,7 +138,9 @@ pub(super) fn decode(
     let decoded: Decoded<'_> = serde_json::from_str(&text)?;
     match decoded.op {
         ADD => {
-            let plain = Instance::new(service.clone(), id.clone(), Address::new(&decoded.addr)?);
+            let address = Address::read(&decoded.addr);
+            let address = address.ok_or_else(|| DecodeError::Address(decoded.addr.clone()))?;
+            let plain = Instance::new(service.clone(), id.clone(), address);
             Ok(Some(with_metadata(plain, decoded.metadata)))
         }
         DELETE => Ok(None),
@@ -134,14 +148,9 @@ pub(super) fn decode(
     }
 }
 
-/// What we wrote, and an object of strings, say something of an instance. All else that Go programs
-/// put there is theirs alone.
+/// An object of strings is the metadata. All else that Go programs put there is theirs alone.
 fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     let Some(metadata) = metadata else { return plain };
-    let ours = Extras::from_json(metadata.get().as_bytes());
-    if let Ok(ours) = ours.and_then(|ours| ours.apply_to(plain.clone())) {
-        return ours;
-    }
     let strings: Option<BTreeMap<String, String>> = serde_json::from_str(metadata.get()).ok();
     strings.and_then(|strings| plain.clone().with_metadata(strings).ok()).unwrap_or(plain)
 }

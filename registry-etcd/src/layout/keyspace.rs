@@ -3,7 +3,7 @@
 use super::builtin;
 use super::service::{ServiceLayout, prefix_end};
 use super::{Encoded, Layout};
-use registry_core::{Error, ErrorKind, Instance, Result, ServiceName, Target};
+use registry_core::{Error, ErrorKind, Instance, Lease, Record, Result, ServiceName, Target};
 use std::sync::Arc;
 
 /// The layout of a registry. A clone is cheap.
@@ -14,18 +14,17 @@ pub(crate) struct Keyspace {
     scope: Arc<str>,
 }
 
-/// What is written for an instance: a key, and in some layouts a side key.
+/// What is written for a record: a key, and in some layouts a side key. At least one of them has a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) key: String,
-    pub(crate) value: Vec<u8>,
+pub(crate) struct Written {
+    pub(crate) key: WrittenKey,
     /// `None`: the layout has no side keys.
-    pub(crate) side: Option<SideRecord>,
+    pub(crate) side: Option<WrittenKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SideRecord {
-    pub(crate) key: String,
+pub(crate) struct WrittenKey {
+    pub(crate) name: String,
     /// `None`: the key must not exist.
     pub(crate) value: Option<Vec<u8>>,
 }
@@ -81,26 +80,73 @@ impl Keyspace {
         ServiceLayout::new(self.layout.clone(), &self.scope, service)
     }
 
-    /// What is written for `instance`.
+    /// One of the keys of an instance of `service`. Cursors belong to the instance.
+    pub(crate) fn one_key(
+        &self,
+        written: &Written,
+        key: &WrittenKey,
+        service: &ServiceName,
+    ) -> Result<ServiceLayout> {
+        let scope = format!("{}:record:{}", self.scope, written.key.name);
+        Ok(self.service(service)?.with_one_key(&key.name, &scope))
+    }
+
+    /// What is written for `record`.
     ///
     /// # Errors
     ///
     /// `Invalid` if this layout cannot express the instance.
-    pub(crate) fn record(&self, instance: &Instance) -> Result<Record> {
-        let keys = self.layout.keys(instance.service())?;
-        let Encoded { id, value, side } = self.layout.encode(instance)?;
+    pub(crate) fn written(&self, record: &Record) -> Result<Written> {
+        self.keys_of(record, self.layout.encode(record)?)
+    }
+
+    /// What was written for `lease`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if this layout cannot express the instance: the lease is of another registry.
+    pub(crate) fn acknowledged(&self, lease: &Lease) -> Result<Written> {
+        self.written(&record_of(lease.instance().clone(), lease))
+    }
+
+    /// What is written to withdraw the instance of `lease`: its address is enough. `None` if the layout cannot
+    /// say that.
+    pub(crate) fn withdrawn(&self, lease: &Lease) -> Result<Option<Written>> {
+        let instance = lease.instance();
+        let (service, id) = (instance.service().clone(), instance.id().clone());
+        let record = record_of(Instance::new(service, id, instance.address().clone()), lease);
+        let encoded = self.layout.encode_withdrawn(&record)?;
+        encoded.map(|encoded| self.keys_of(&record, encoded)).transpose()
+    }
+
+    fn keys_of(&self, record: &Record, encoded: Encoded) -> Result<Written> {
+        let keys = self.layout.keys(record.instance().service())?;
+        let Encoded { id, value, side } = encoded;
         let side = keys
             .side_prefix()
-            .map(|prefix| SideRecord { key: [prefix, &id].concat(), value: side });
-        Ok(Record { key: [keys.prefix(), &id].concat(), value, side })
+            .map(|prefix| WrittenKey { name: [prefix, &id].concat(), value: side });
+        if value.is_none() && side.as_ref().is_none_or(|side| side.value.is_none()) {
+            let message = format!("the layout writes nothing, layout=`{}`", self.layout.name());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        let key = WrittenKey { name: [keys.prefix(), &id].concat(), value };
+        Ok(Written { key, side })
     }
 }
 
-impl Record {
+fn record_of(instance: Instance, lease: &Lease) -> Record {
+    Record::new(instance).with_lease(lease.id()).with_ttl(lease.ttl())
+}
+
+impl Written {
+    /// Both keys, or the only one.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &WrittenKey> {
+        std::iter::once(&self.key).chain(&self.side)
+    }
+
     /// Whether `key` is one of its keys.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
-        let side = self.side.as_ref().map(|side| side.key.as_bytes());
-        key == self.key.as_bytes() || Some(key) == side
+        self.keys().any(|written| written.name.as_bytes() == key)
     }
 }
 

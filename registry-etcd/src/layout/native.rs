@@ -2,7 +2,8 @@
 
 use super::{Encoded, Layout, ServiceKeys};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
-use registry_core::{BoxError, Instance, InstanceId, Result, ServiceName, record};
+use registry_core::encoding::{self, Stored};
+use registry_core::{BoxError, InstanceId, Record, Result, ServiceName};
 use std::borrow::Cow;
 
 pub(super) const NAME: &str = "native";
@@ -36,8 +37,14 @@ impl Layout for Native {
         Ok(ServiceKeys::new([&self.root, &*escape(service.as_str()), "/"].concat()))
     }
 
-    fn encode(&self, instance: &Instance) -> Result<Encoded> {
-        Ok(Encoded::new(escape(instance.id().as_str()), record::encode(instance)))
+    fn encode(&self, record: &Record) -> Result<Encoded> {
+        let value = encoding::encode(&without_lease(record))?;
+        Ok(Encoded::new(escape(record.id().as_str()), value))
+    }
+
+    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
+        let value = encoding::encode_withdrawn(&without_lease(record))?;
+        Ok(Some(Encoded::new(escape(record.id().as_str()), value)))
     }
 
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
@@ -52,21 +59,30 @@ impl Layout for Native {
         &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: &[u8],
+        value: Option<&[u8]>,
         _side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError> {
-        Ok(Some(record::decode(service, id, value)?))
+    ) -> Result<Option<Stored>, BoxError> {
+        Ok(value.map(|value| encoding::decode(service, id, value)).transpose()?)
     }
 
-    fn service_of(&self, key: &[u8], _value: &[u8]) -> Option<ServiceName> {
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
         let names = key.strip_prefix(self.root.as_bytes())?;
         let slash = names.iter().position(|byte| *byte == b'/')?;
         decode_id(&names[slash + 1..])?;
         ServiceName::new(unescape(&names[..slash])?).ok()
     }
 
-    fn keys_suffice(&self) -> bool {
-        true
+    fn shares_root(&self) -> bool {
+        false
+    }
+}
+
+/// etcd has the lease of each key.
+fn without_lease(record: &Record) -> Record {
+    let bare = Record::new(record.instance().clone());
+    match record.ttl() {
+        Some(ttl) => bare.with_ttl(ttl),
+        None => bare,
     }
 }
 
@@ -97,10 +113,12 @@ fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::keyspace::Keyspace;
-    use crate::layout::service::{Part, ServiceLayout};
+    use crate::layout::keyspace::{Keyspace, Written};
+    use crate::layout::service::{Kv, Part, ServiceLayout};
     use proptest::prelude::*;
+    use registry_core::{Instance, LeaseId, Revision};
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn native(path: &str) -> Keyspace {
         Keyspace::new(Arc::new(Native::new(path)))
@@ -111,8 +129,18 @@ mod tests {
         Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
     }
 
+    /// What is written under lease 9 with a ttl of 10 s.
+    fn written(layout: &Keyspace, instance: &Instance) -> Written {
+        let record = Record::new(instance.clone()).with_lease(LeaseId::new(9).unwrap());
+        layout.written(&record.with_ttl(Duration::from_secs(10))).unwrap()
+    }
+
     fn key(layout: &Keyspace, instance: &Instance) -> String {
-        layout.record(instance).unwrap().key
+        written(layout, instance).key.name
+    }
+
+    fn at<'a>(key: &'a [u8], value: &'a [u8]) -> Kv<'a> {
+        Kv { key, value, lease: 9, modified: 3 }
     }
 
     fn keys(layout: &Keyspace, service: &str) -> ServiceLayout {
@@ -129,17 +157,18 @@ mod tests {
 
     #[test]
     fn record_has_stable_bytes() {
-        let record = native("").record(&instance("user.rpc", "node-1").with_weight(7)).unwrap();
-        assert_eq!(record.key, "registry/user.rpc/node-1");
-        let value = r#"{"v":1,"address":"10.0.0.1:80","weight":7,"status":"up","metadata":{}}"#;
-        assert_eq!(str::from_utf8(&record.value).unwrap(), value);
-        assert_eq!(record.side, None);
+        let written = written(&native(""), &instance("user.rpc", "node-1").with_weight(7));
+        assert_eq!(written.key.name, "registry/user.rpc/node-1");
+        let value =
+            r#"{"v":1,"address":"10.0.0.1:80","weight":7,"status":"up","ttl":10000,"metadata":{}}"#;
+        assert_eq!(str::from_utf8(&written.key.value.unwrap()).unwrap(), value);
+        assert_eq!(written.side, None);
         let layout = native("prod/eu/");
         assert_eq!(key(&layout, &instance("a/b c", "1%2F")), "prod/eu/a%2Fb c/1%252F");
         assert_eq!(key(&layout, &instance("\u{e9}~", ".")), "prod/eu/%C3%A9~/.");
         let keys = keys(&layout, "a/b");
         assert_eq!((keys.start(), keys.end()), (&b"prod/eu/a%2Fb/"[..], &b"prod/eu/a%2Fb0"[..]));
-        let cursor = keys.origin().cursor(registry_core::Revision::new(7), "x");
+        let cursor = keys.origin().cursor(Revision::new(7), "x");
         assert_eq!(cursor.to_string(), "1:etcd:native%3Aprod/eu/:a/b:7:x");
     }
 
@@ -172,13 +201,13 @@ mod tests {
         ];
         for key in foreign {
             assert!(user.locate(key.as_bytes()).is_err(), "{key}");
-            assert_eq!(layout.layout().service_of(key.as_bytes(), b""), None, "{key}");
+            assert_eq!(layout.layout().service_of(key.as_bytes()), None, "{key}");
         }
         for key in ["r/", "r//1", "r/user", "r/%2Fuser/1", "x/user/1"] {
-            assert_eq!(layout.layout().service_of(key.as_bytes(), b""), None, "{key}");
+            assert_eq!(layout.layout().service_of(key.as_bytes()), None, "{key}");
         }
         let id = id_of(&user, b"r/user/a").unwrap();
-        assert!(user.decode(&id, b"{}", None).is_err());
+        assert!(user.decode(&id, Some(at(b"r/user/a", b"{}")), None).is_err());
     }
 
     proptest! {
@@ -190,13 +219,16 @@ mod tests {
             let layout = native(&prefix);
             let address = "10.0.0.1:80".parse().unwrap();
             let instance = Instance::new(service.clone(), id.clone(), address);
-            let record = layout.record(&instance).unwrap();
-            let key = record.key.as_bytes();
-            prop_assert!(key.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", record.key);
+            let written = written(&layout, &instance).key;
+            let (key, value) = (written.name.as_bytes(), written.value.unwrap());
+            prop_assert!(key.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", written.name);
             let keys = layout.service(&service).unwrap();
             prop_assert_eq!(id_of(&keys, key), Some(id.clone()));
-            prop_assert_eq!(keys.decode(&id, &record.value, None).unwrap(), Some(instance));
-            prop_assert_eq!(layout.layout().service_of(key, b""), Some(service));
+            let record = Record::new(instance).with_lease(LeaseId::new(9).unwrap());
+            let record = record.with_ttl(Duration::from_secs(10)).with_revision(Revision::new(3));
+            let found = keys.decode(&id, Some(at(key, &value)), None).unwrap();
+            prop_assert_eq!(found, Some(Stored::Live(record)));
+            prop_assert_eq!(layout.layout().service_of(key), Some(service));
         }
 
         #[test]

@@ -5,8 +5,8 @@
 
 use super::service::{Kv, Part, ServiceLayout};
 use etcd_client::EventType;
-use registry_core::record::MAX_RECORD_LEN;
-use registry_core::{BoxError, Change, Instance, InstanceId};
+use registry_core::encoding::{MAX_RECORD_LEN, Stored};
+use registry_core::{BoxError, Change, DeleteReason, Deleted, InstanceId, Record};
 use std::collections::BTreeMap;
 
 /// All keys of a service, by instance.
@@ -19,24 +19,17 @@ pub(super) struct Pairs {
 /// The keys of one instance that exist; at least one of them does.
 #[derive(Clone, Debug, Default)]
 struct Pair {
-    key: Option<Stored>,
-    side: Option<Stored>,
+    key: Option<OwnedKv>,
+    side: Option<OwnedKv>,
 }
 
 /// A key and its value, in one allocation.
 #[derive(Clone, Debug)]
-struct Stored {
+struct OwnedKv {
     bytes: Box<[u8]>,
     key_len: usize,
     lease: i64,
-}
-
-/// An instance that the events of a revision are about.
-struct Touched {
-    id: InstanceId,
-    before: Option<Instance>,
-    /// Its key was put: it was registered, even if nothing differs.
-    is_registered: bool,
+    modified: u64,
 }
 
 impl Pairs {
@@ -57,9 +50,10 @@ impl Pairs {
         pairs
     }
 
-    /// The instances that the pairs describe. Keys that cannot be decoded are passed to `report`.
-    pub(super) fn instances(&self, mut report: impl FnMut(&[u8], BoxError)) -> Vec<Instance> {
-        self.pairs.keys().filter_map(|id| self.instance(id, &mut report)).collect()
+    /// The records that the pairs describe. Keys that cannot be decoded are passed to `report`.
+    pub(super) fn records(&self, mut report: impl FnMut(&[u8], BoxError)) -> Vec<Record> {
+        let stored = self.pairs.keys().map(|id| self.stored(id, &mut report));
+        stored.filter_map(live).collect()
     }
 
     /// Applies all events of one revision. Returns at most one change for each instance.
@@ -68,7 +62,7 @@ impl Pairs {
         events: impl Iterator<Item = (EventType, Kv<'a>)>,
         mut report: impl FnMut(&[u8], BoxError),
     ) -> Vec<Change> {
-        let mut touched = Vec::<Touched>::new();
+        let mut touched = Vec::<(InstanceId, Option<Record>)>::new();
         for (kind, kv) in events {
             let is_put = kind == EventType::Put;
             let (part, id) = match self.service.locate(kv.key) {
@@ -81,65 +75,61 @@ impl Pairs {
                     continue;
                 }
             };
-            let is_registered = is_put && part == Part::Key;
-            match touched.iter_mut().find(|touched| touched.id == id) {
-                Some(touched) => touched.is_registered |= is_registered,
-                None => touched.push(Touched {
-                    before: self.instance(&id, &mut |_, _| {}),
-                    id: id.clone(),
-                    is_registered,
-                }),
+            if touched.iter().all(|(touched, _)| *touched != id) {
+                touched.push((id.clone(), live(self.stored(&id, &mut |_, _| {}))));
             }
             self.set(part, &id, is_put.then(|| kv.into()));
         }
-        touched.into_iter().filter_map(|touched| self.change(touched, &mut report)).collect()
+        let changes = touched.into_iter();
+        changes.filter_map(|(id, before)| self.change(id, before, &mut report)).collect()
     }
 
-    fn change(&self, touched: Touched, report: &mut impl FnMut(&[u8], BoxError)) -> Option<Change> {
-        match (self.instance(&touched.id, report), touched.before) {
-            // A side key of another lease, or one that says nothing new, changes nothing.
-            (Some(after), before) if touched.is_registered || before.as_ref() != Some(&after) => {
+    fn change(
+        &self,
+        id: InstanceId,
+        before: Option<Record>,
+        report: &mut impl FnMut(&[u8], BoxError),
+    ) -> Option<Change> {
+        match (self.stored(&id, report), before) {
+            // A side key of another lease changes nothing.
+            (Some(Stored::Live(after)), before) if before.as_ref() != Some(&after) => {
                 Some(Change::Put(after))
             }
-            (None, Some(_)) => Some(Change::Delete(touched.id)),
+            (Some(Stored::Withdrawn(_)), Some(_)) => {
+                Some(Change::Delete(Deleted::new(id).with_reason(DeleteReason::Withdrawn)))
+            }
+            (None, Some(_)) => Some(Change::Delete(Deleted::new(id))),
             _ => None,
         }
     }
 
-    /// The instance with `id`.
+    /// What is stored of the instance with `id`.
     ///
     /// If only its side key cannot be decoded, the instance is listed without it, as programs list it
     /// that know nothing of side keys.
-    fn instance(
-        &self,
-        id: &InstanceId,
-        report: &mut impl FnMut(&[u8], BoxError),
-    ) -> Option<Instance> {
+    fn stored(&self, id: &InstanceId, report: &mut impl FnMut(&[u8], BoxError)) -> Option<Stored> {
         let Pair { key, side } = self.pairs.get(id)?;
-        let key = key.as_ref()?;
-        let side = side.as_ref().filter(|side| side.lease == key.lease);
-        let decoded = self.service.decode(id, key.value(), side.map(Stored::value));
-        let decoded = match (decoded, side) {
-            (Err(why), Some(side)) => {
-                let without = self.service.decode(id, key.value(), None);
-                if without.is_ok() {
-                    report(side.key(), why);
-                }
-                without
+        let (key, side) = (key.as_ref().map(OwnedKv::get), side.as_ref().map(OwnedKv::get));
+        let mut decoded = self.service.decode(id, key, side);
+        if let (Err(why), Some(_), Some(beside)) = (&decoded, key, side) {
+            let without = self.service.decode(id, key, None);
+            if without.is_ok() {
+                report(beside.key, why.to_string().into());
+                decoded = without;
             }
-            (decoded, _) => decoded,
-        };
+        }
         decoded.unwrap_or_else(|why| {
-            report(key.key(), why);
+            let first = key.or(side).map(|kv| kv.key);
+            report(first.unwrap_or_default(), why);
             None
         })
     }
 
-    fn set(&mut self, part: Part, id: &InstanceId, stored: Option<Stored>) {
+    fn set(&mut self, part: Part, id: &InstanceId, kv: Option<OwnedKv>) {
         let pair = self.pairs.entry(id.clone()).or_default();
         match part {
-            Part::Key => pair.key = stored,
-            Part::SideKey => pair.side = stored,
+            Part::Key => pair.key = kv,
+            Part::SideKey => pair.side = kv,
         }
         if pair.key.is_none() && pair.side.is_none() {
             self.pairs.remove(id);
@@ -147,20 +137,24 @@ impl Pairs {
     }
 }
 
-impl Stored {
-    fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_len]
-    }
-
-    fn value(&self) -> &[u8] {
-        &self.bytes[self.key_len..]
+impl OwnedKv {
+    fn get(&self) -> Kv<'_> {
+        let (key, value) = self.bytes.split_at(self.key_len);
+        Kv { key, value, lease: self.lease, modified: self.modified }
     }
 }
 
-impl From<Kv<'_>> for Stored {
-    fn from(Kv { key, value, lease }: Kv<'_>) -> Self {
+impl From<Kv<'_>> for OwnedKv {
+    fn from(Kv { key, value, lease, modified }: Kv<'_>) -> Self {
         // Of a value that is too large, as much as shows that.
         let value = &value[..value.len().min(MAX_RECORD_LEN + 1)];
-        Self { bytes: [key, value].concat().into(), key_len: key.len(), lease }
+        Self { bytes: [key, value].concat().into(), key_len: key.len(), lease, modified }
+    }
+}
+
+fn live(stored: Option<Stored>) -> Option<Record> {
+    match stored {
+        Some(Stored::Live(record)) => Some(record),
+        Some(Stored::Withdrawn(_)) | None => None,
     }
 }

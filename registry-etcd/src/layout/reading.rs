@@ -2,12 +2,15 @@
 
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
-use registry_core::{BoxError, Instance};
+use registry_core::encoding::Stored;
+use registry_core::{BoxError, Record};
 
 /// What was read from some keys of a service.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) records: Vec<Record>,
+    /// Whether there is a key whose record is withdrawn, in a layout without side keys.
+    pub(crate) has_withdrawn: bool,
     /// How many keys cannot be decoded.
     pub(crate) undecodable: usize,
     /// One of these keys and what is wrong with it, printable.
@@ -18,41 +21,45 @@ impl Reading {
     /// Decodes keys, all of the service if [that is needed](ServiceLayout::has_side_keys).
     pub(crate) fn of<'a>(service: &ServiceLayout, kvs: impl Iterator<Item = Kv<'a>>) -> Self {
         let (mut undecodable, mut example) = (0, None);
-        let instances = decode_all(service, kvs, |key, why| {
+        let (records, has_withdrawn) = decode_all(service, kvs, |key, why| {
             undecodable += 1;
             example = Some((key.escape_ascii().to_string(), why.to_string()));
         });
-        Self { instances, undecodable, example }
+        Self { records, has_withdrawn, undecodable, example }
     }
 
     /// Adds what was read from other keys.
     pub(crate) fn merge(&mut self, mut others: Self) {
-        self.instances.append(&mut others.instances);
+        self.records.append(&mut others.records);
+        self.has_withdrawn |= others.has_withdrawn;
         self.undecodable += others.undecodable;
         self.example = others.example.or_else(|| self.example.take());
     }
 }
 
-/// The instances that keys describe. Keys that cannot be decoded are passed to `report`.
+/// The records that keys describe, and whether one of them is withdrawn in a layout without side keys. Keys
+/// that cannot be decoded are passed to `report`.
 pub(crate) fn decode_all<'a>(
     service: &ServiceLayout,
     kvs: impl Iterator<Item = Kv<'a>>,
     mut report: impl FnMut(&[u8], BoxError),
-) -> Vec<Instance> {
+) -> (Vec<Record>, bool) {
     if service.has_side_keys() {
-        return Pairs::new(service.clone(), kvs, &mut report).instances(report);
+        return (Pairs::new(service.clone(), kvs, &mut report).records(report), false);
     }
-    let mut instances = Vec::new();
-    for Kv { key, value, .. } in kvs {
-        let decoded = match service.locate(key) {
-            Ok(Some((_, id))) => service.decode(&id, value, None),
+    let (mut records, mut has_withdrawn) = (Vec::new(), false);
+    for kv in kvs {
+        let decoded = match service.locate(kv.key) {
+            Ok(Some((_, id))) => service.decode(&id, Some(kv), None),
             Ok(None) => Ok(None),
             Err(why) => Err(why),
         };
         match decoded {
-            Ok(instance) => instances.extend(instance),
-            Err(why) => report(key, why),
+            Ok(Some(Stored::Live(record))) => records.push(record),
+            Ok(Some(Stored::Withdrawn(_))) => has_withdrawn = true,
+            Ok(None) => {}
+            Err(why) => report(kv.key, why),
         }
     }
-    instances
+    (records, has_withdrawn)
 }

@@ -2,7 +2,8 @@
 
 use super::{Layout, ServiceKeys};
 use etcd_client::KeyValue;
-use registry_core::{BoxError, Instance, InstanceId, Origin, Result, ServiceName};
+use registry_core::encoding::Stored;
+use registry_core::{BoxError, InstanceId, LeaseId, Origin, Record, Result, Revision, ServiceName};
 use std::sync::Arc;
 
 /// The keys of one service, all in one range, and how to decode them.
@@ -11,8 +12,16 @@ pub(crate) struct ServiceLayout {
     layout: Arc<dyn Layout>,
     service: ServiceName,
     keys: ServiceKeys,
-    end: Vec<u8>,
+    range: Range,
     origin: Origin,
+}
+
+/// The keys that are read and watched.
+#[derive(Clone, Debug)]
+struct Range {
+    start: Vec<u8>,
+    /// The first key after them.
+    end: Vec<u8>,
 }
 
 /// Which key of an instance.
@@ -27,13 +36,16 @@ pub(crate) enum Part {
 pub(crate) struct Kv<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    /// 0: the key has no lease.
+    /// 0: the key has no lease. Others than this library may draw negative ones.
     pub(crate) lease: i64,
+    /// The revision at which it was last put.
+    pub(crate) modified: u64,
 }
 
 impl<'a> From<&'a KeyValue> for Kv<'a> {
     fn from(kv: &'a KeyValue) -> Self {
-        Self { key: kv.key(), value: kv.value(), lease: kv.lease() }
+        let modified = kv.mod_revision().cast_unsigned();
+        Self { key: kv.key(), value: kv.value(), lease: kv.lease(), modified }
     }
 }
 
@@ -42,20 +54,30 @@ impl ServiceLayout {
     pub(super) fn new(layout: Arc<dyn Layout>, scope: &str, service: &ServiceName) -> Result<Self> {
         let keys = layout.keys(service)?;
         let prefix = keys.prefix();
-        let end = prefix_end(keys.side_prefix().map_or(prefix, |side| side.max(prefix)));
+        let (first, last) = match keys.side_prefix() {
+            Some(side) => (side.min(prefix), side.max(prefix)),
+            None => (prefix, prefix),
+        };
+        let range = Range { start: first.into(), end: prefix_end(last) };
         let origin = Origin::new("etcd", scope, service);
-        Ok(Self { layout, service: service.clone(), keys, end, origin })
+        Ok(Self { layout, service: service.clone(), keys, range, origin })
+    }
+
+    /// The same with one key only. Its cursors belong to `scope`.
+    pub(super) fn with_one_key(self, key: &str, scope: &str) -> Self {
+        let range = Range { start: key.into(), end: [key.as_bytes(), b"\0"].concat() };
+        let origin = Origin::new("etcd", scope, &self.service);
+        Self { range, origin, ..self }
     }
 
     /// The first key of the range.
     pub(crate) fn start(&self) -> &[u8] {
-        let prefix = self.keys.prefix();
-        self.keys.side_prefix().map_or(prefix, |side| side.min(prefix)).as_bytes()
+        &self.range.start
     }
 
     /// The first key after the range.
     pub(crate) fn end(&self) -> &[u8] {
-        &self.end
+        &self.range.end
     }
 
     /// What the cursors of this service belong to.
@@ -83,14 +105,36 @@ impl ServiceLayout {
         Ok(self.layout.decode_id(id)?.map(|id| (part, id)))
     }
 
-    /// The instance that the values of its keys describe; `None` if they say that it is deleted.
-    pub(super) fn decode(
+    /// The record that its keys describe, with their lease and revision; `None` if they say that there is no
+    /// instance. A side key of another lease counts for nothing.
+    pub(crate) fn decode(
         &self,
         id: &InstanceId,
-        value: &[u8],
-        side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError> {
-        self.layout.decode(&self.service, id, value, side)
+        key: Option<Kv<'_>>,
+        side: Option<Kv<'_>>,
+    ) -> Result<Option<Stored>, BoxError> {
+        let side = side.filter(|side| key.is_none_or(|key| key.lease == side.lease));
+        let Some(first) = key.or(side) else { return Ok(None) };
+        let values = (key.map(|kv| kv.value), side.map(|kv| kv.value));
+        let stored = self.layout.decode(&self.service, id, values.0, values.1)?;
+        let modified = side.map_or(first.modified, |side| first.modified.max(side.modified));
+        Ok(stored.map(|stored| match stored {
+            Stored::Live(record) => Stored::Live(stamped(record, first.lease, modified)),
+            Stored::Withdrawn(record) => Stored::Withdrawn(stamped(record, first.lease, modified)),
+        }))
+    }
+}
+
+/// The record as it lies under these keys, whatever lease it states itself.
+fn stamped(record: Record, lease: i64, modified: u64) -> Record {
+    let ttl = record.ttl();
+    let mut stamped = Record::new(record.into_instance()).with_revision(Revision::new(modified));
+    if let Ok(lease) = LeaseId::new(lease) {
+        stamped = stamped.with_lease(lease);
+    }
+    match ttl {
+        Some(ttl) => stamped.with_ttl(ttl),
+        None => stamped,
     }
 }
 

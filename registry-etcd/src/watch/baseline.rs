@@ -1,6 +1,6 @@
 //! Checks that the history of a cursor is the one that etcd holds.
 
-use crate::client::{Client, cluster_and_revision};
+use crate::client::{Answered, Client};
 use crate::cursor::{KeyMeta, Proof};
 use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
@@ -11,7 +11,7 @@ use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 pub(super) struct Baseline {
     /// The key that was put last, if it is known.
     pub(super) newest: Option<Vec<u8>>,
-    /// All keys, if the layout has side keys.
+    /// All keys, if the layout has side keys, or if a record among them is withdrawn.
     pub(super) kvs: Vec<KeyValue>,
 }
 
@@ -23,7 +23,7 @@ impl Baseline {
         proof: &Proof,
         at: i64,
     ) -> Result<Self, EtcdError> {
-        if !service.has_side_keys() {
+        if !service.has_side_keys() && !proof.has_withdrawn() {
             let newest = check(client, service, proof, at).await?;
             return Ok(Self { newest, kvs: Vec::new() });
         }
@@ -56,8 +56,7 @@ pub(super) async fn check(
         .with_keys_only()
         .with_limit(1);
     let found = client.range(service.start(), newest).await?;
-    let (cluster, _) = cluster_and_revision(found.header())?;
-    proof.check_cluster(cluster)?;
+    proof.check_cluster(Answered::by(found.header())?.cluster)?;
     let newest = found.kvs().first();
     proof.check(found.count().unsigned_abs(), newest.map(KeyMeta::from))?;
     Ok(newest.map(|kv| kv.key().to_vec()))

@@ -1,13 +1,14 @@
 //! What etcd says to one watcher, as batches.
 
 use super::versions::KeyVersions;
-use crate::client::cluster_and_revision;
+use crate::client::Answered;
 use crate::cursor::{History, KeyMeta, Proof};
 use crate::error::EtcdError;
 use crate::layout::decoder::Decoder;
 use crate::layout::service::ServiceLayout;
 use etcd_client::{EventType, KeyValue, WatchResponse};
 use registry_core::{Batch, Change, Cursor, Error, Publisher, Revision, Watch};
+use std::sync::Arc;
 
 /// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
 /// a stream, so one that nobody drains would stall all others.
@@ -41,7 +42,7 @@ impl Feed {
         let (mut backlog, mut end) = (Vec::new(), None);
         for response in buffered {
             match self.read(response) {
-                Ok(mut batches) => backlog.append(&mut batches),
+                Ok(batches) => backlog.extend(batches.into_iter().map(Arc::new)),
                 Err(error) => {
                     end = Some(error);
                     break;
@@ -90,7 +91,7 @@ impl Feed {
         if response.events().is_empty() {
             // Only the notification of this watcher tells how far it has come. The reply to a request
             // for progress, id -1, overtakes events (etcd issue 15220).
-            let (_, revision) = cluster_and_revision(response.header())?;
+            let revision = Answered::by(response.header())?.revision;
             let moves = revision > self.revision;
             return Ok(if moves { vec![self.move_to(revision, Vec::new())] } else { Vec::new() });
         }
@@ -114,6 +115,7 @@ impl Feed {
             self.history.advance(*kind, (*kv).into());
         }
         let changes = self.decoder.changes(events);
+        self.history.set_withdrawn(self.decoder.has_withdrawn());
         Ok(Some(self.move_to(revision, changes)))
     }
 

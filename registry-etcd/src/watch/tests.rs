@@ -4,7 +4,7 @@ use super::*;
 use crate::cursor::KeyMeta;
 use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
-use registry_core::{Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
+use registry_core::{CallOptions, Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
 use registry_testbed::servers::Etcd;
 use registry_testkit::lag::timeout;
 use std::future::Future;
@@ -23,8 +23,12 @@ async fn start() -> (Etcd, EtcdRegistry, Cursor, Watch) {
     let url = server.url().parse().unwrap();
     let registry = with_deadline(EtcdRegistry::connect_with(&url, options)).await.unwrap();
     register(&registry, "1").await;
-    let now = with_deadline(registry.load(&name())).await.unwrap().cursor().clone();
-    let watch = with_deadline(registry.watch(&name(), &now)).await.unwrap();
+    let now = with_deadline(registry.load(&name(), &CallOptions::DEFAULT))
+        .await
+        .unwrap()
+        .cursor()
+        .clone();
+    let watch = with_deadline(registry.watch(&name(), &now, &CallOptions::DEFAULT)).await.unwrap();
     (server, registry, now, watch)
 }
 
@@ -36,7 +40,7 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
     let address = "10.0.0.1:80".parse().unwrap();
     let instance = Instance::new(name(), id.parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
-    with_deadline(registry.register(&instance, &claim)).await.unwrap();
+    with_deadline(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
     instance
 }
 
@@ -67,22 +71,26 @@ async fn audit_ends_only_the_watch_that_missed_a_deletion() {
     assert!(quiet.is_err(), "{quiet:?}");
     let two = register(&registry, "2").await;
     let batch = with_deadline(other.next()).await.unwrap().unwrap();
-    assert_eq!(batch.changes, [registry_core::Change::Put(two)]);
+    assert_eq!(registry_testkit::case::put(batch), two);
 }
 
 #[tokio::test]
 async fn load_older_than_a_watch_is_refused() {
     let (_server, registry, now, _watch) = start().await;
-    with_deadline(registry.load(&name())).await.expect("what is new is given");
+    with_deadline(registry.load(&name(), &CallOptions::DEFAULT))
+        .await
+        .expect("what is new is given");
 
     let service = registry.keyspace.service(&name()).unwrap();
     let ahead = Revision::new(now.revision().get() + 1);
     registry.streams.current().unwrap().add_verified(service.origin().cursor(ahead, "x"), None);
-    let error = with_deadline(registry.load(&name())).await.unwrap_err();
+    let error = with_deadline(registry.load(&name(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("from the past"), "{source}");
 
     register(&registry, "2").await;
-    with_deadline(registry.load(&name())).await.expect("the member has caught up");
+    with_deadline(registry.load(&name(), &CallOptions::DEFAULT))
+        .await
+        .expect("the member has caught up");
 }

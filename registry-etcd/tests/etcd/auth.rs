@@ -1,8 +1,8 @@
 //! Users, passwords, and tokens that run out.
 
-use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
+use crate::support::{Fixture, claim, instance, name, next, put, withdrawn, within};
 use etcd_client::{Client, ConnectOptions};
-use registry_core::{ErrorKind, Registry, Result};
+use registry_core::{CallOptions, ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::servers::{Etcd, EtcdTokens, ServerOptions};
 use std::time::Duration;
@@ -61,14 +61,19 @@ async fn only_the_right_password_is_accepted() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let one = instance("user", "1");
-    let lease = within(registry.register(&one, &claim(10))).await.unwrap();
-    within(registry.keep_alive(&lease)).await.unwrap();
+    let lease = within(registry.register(&one, &claim(10), &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(
-        within(registry.load(&name("user"))).await.unwrap().instances().find("1"),
+        within(registry.load(&name("user"), &CallOptions::DEFAULT))
+            .await
+            .unwrap()
+            .records()
+            .find("1")
+            .map(registry_core::Record::instance),
         Some(&one)
     );
-    assert_eq!(within(registry.services()).await.unwrap().len(), 1);
-    within(registry.deregister(&lease)).await.unwrap();
+    assert_eq!(within(registry.services(&CallOptions::DEFAULT)).await.unwrap().len(), 1);
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
 
     for wrong in ["app:pass", "nobody:pass%20word", "root:"] {
         let before = guarded.authentications().await;
@@ -99,9 +104,16 @@ async fn permission_for_one_service_suffices_to_connect_with_go_zero() {
     let url = format!("{url}?layout=go-zero").parse().unwrap();
     let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
     let one = instance("user.rpc", "7");
-    within(registry.register(&one, &claim(10))).await.unwrap();
-    assert_eq!(within(registry.load(&name("user.rpc"))).await.unwrap().instances().len(), 1);
-    let error = within(registry.load(&name("order.rpc"))).await.unwrap_err();
+    within(registry.register(&one, &claim(10), &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(
+        within(registry.load(&name("user.rpc"), &CallOptions::DEFAULT))
+            .await
+            .unwrap()
+            .instances()
+            .len(),
+        1
+    );
+    let error = within(registry.load(&name("order.rpc"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 }
 
@@ -117,7 +129,7 @@ async fn connect_skips_a_member_silent_on_authentication() {
     // Which one comes first is drawn.
     for _ in 0..6 {
         let registry = within(EtcdRegistry::connect_with(&target, options.clone())).await.unwrap();
-        within(registry.load(&name("user"))).await.unwrap();
+        within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     }
 }
 
@@ -126,28 +138,33 @@ async fn expired_token_is_replaced_for_calls_and_watches() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let (one, two, user) = (instance("user", "1"), instance("user", "2"), name("user"));
-    let lease = within(registry.register(&one, &claim(60))).await.unwrap();
-    let now = within(registry.load(&user)).await.unwrap();
-    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+    let lease = within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+    let mut watch =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
     // First for a watch: a new one on the stream that stands, whose token has run out.
     Guarded::wait_until_tokens_expire().await;
-    let mut second = within(registry.watch(&user, now.cursor())).await.unwrap();
+    let mut second =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     // Then for each kind of call.
     Guarded::wait_until_tokens_expire().await;
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     Guarded::wait_until_tokens_expire().await;
-    let other = within(registry.register(&two, &claim(60))).await.unwrap();
+    let other = within(registry.register(&two, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
     // Those that stood go on.
     for watch in [&mut watch, &mut second] {
         assert_eq!(next(watch).await.changes, [put(&two)]);
     }
     Guarded::wait_until_tokens_expire().await;
-    within(registry.deregister(&other)).await.unwrap();
+    within(registry.deregister(&other, &CallOptions::DEFAULT)).await.unwrap();
     Guarded::wait_until_tokens_expire().await;
-    assert_eq!(within(registry.load(&user)).await.unwrap().instances().len(), 1);
+    assert_eq!(
+        within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap().instances().len(),
+        1
+    );
     for watch in [&mut watch, &mut second] {
-        assert_eq!(next(watch).await.changes, [deleted("2")]);
+        assert_eq!(next(watch).await.changes, [withdrawn("2")]);
     }
 }
 
@@ -158,7 +175,7 @@ async fn concurrent_calls_replace_an_expired_token_once() {
     Guarded::wait_until_tokens_expire().await;
     let before = guarded.authentications().await;
     let (registry, user) = (&registry, name("user"));
-    let loads = (0..20).map(|_| registry.load(&user));
+    let loads = (0..20).map(|_| registry.load(&user, &CallOptions::DEFAULT));
     for loaded in within(futures_util::future::join_all(loads)).await {
         loaded.unwrap();
     }
@@ -170,19 +187,20 @@ async fn changed_password_is_denied_without_endless_retries() {
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
     let user = name("user");
-    let now = within(registry.load(&user)).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
     let mut auth = guarded.root.auth_client();
     within(auth.user_change_password("app", "another")).await.unwrap();
     Guarded::wait_until_tokens_expire().await;
     let before = guarded.authentications().await;
-    let error = within(registry.load(&user)).await.unwrap_err();
+    let error = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     assert_eq!(guarded.authentications().await, before + 1);
-    let error = within(registry.watch(&user, now.cursor())).await.unwrap_err();
+    let error =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     // It is let in again with the password it has, once that is right.
     within(auth.user_change_password("app", "pass word")).await.unwrap();
-    within(registry.load(&user)).await.unwrap();
+    within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -194,12 +212,13 @@ async fn invalid_jwt_tokens_are_replaced() {
     let url = etcd.url().replace("etcd://", &format!("etcd://app:{}@", Etcd::PASSWORD));
     let registry = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap();
     let (one, user) = (instance("user", "1"), name("user"));
-    let now = within(registry.load(&user)).await.unwrap();
-    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+    let mut watch =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
     // They expire, used or not.
     Guarded::wait_until_tokens_expire().await;
-    let lease = within(registry.register(&one, &claim(60))).await.unwrap();
+    let lease = within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
     // And a change of users makes them void: "revision of auth store is old".
     let root = ConnectOptions::new().with_user("root", Etcd::PASSWORD);
@@ -208,9 +227,9 @@ async fn invalid_jwt_tokens_are_replaced() {
     within(root.auth_client().user_add("another", "pw", None)).await.unwrap();
     let old = within(root.kv_client().get("registry/", None)).await.unwrap_err();
     assert!(old.to_string().contains("revision of auth store is old"), "{old}");
-    within(registry.keep_alive(&lease)).await.unwrap();
-    let now = within(registry.load(&user)).await.unwrap();
-    within(registry.watch(&user, now.cursor())).await.unwrap();
-    within(registry.deregister(&lease)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [deleted("1")], "what stood goes on");
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "what stood goes on");
 }

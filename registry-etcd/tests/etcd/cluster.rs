@@ -1,7 +1,7 @@
 //! Three members, of which one goes: what is registered stays, and no view loses it.
 
 use crate::support::{instance, name, within};
-use registry_core::{Registry, Target};
+use registry_core::{CallOptions, Registry, Target};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::{EtcdCluster, Process};
@@ -74,7 +74,8 @@ impl Fleet {
         }
         assert!(self.view.state().status().is_live(), "{:?}", self.view.state().status());
         assert!(self.registrations.iter().all(|one| one.status().is_active()));
-        let stored = within(self.registry.load(&name("user"))).await.unwrap();
+        let stored =
+            within(self.registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(stored.instances().len(), count, "the store has them too");
     }
 
@@ -136,22 +137,22 @@ async fn partitioned_member_serves_no_stale_reads() {
     let cut_off = (within(cluster.leader()).await.unwrap() + 1) % 3;
     let alone = cluster.endpoint(cut_off).replace("http://", "etcd://").parse().unwrap();
     let alone = connect(&alone).await;
-    within(alone.load(&name("user"))).await.unwrap();
+    within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     timeout(RECOVERED, cluster.partition(cut_off)).await.unwrap().unwrap();
-    let error = within(alone.load(&name("user"))).await.unwrap_err();
+    let error = within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "it has no quorum");
 
     // Who knows the others is served by them, whichever member is drawn first.
     for _ in 0..5 {
         let registry = connect(&cluster.url().parse().unwrap()).await;
-        within(registry.load(&name("user"))).await.unwrap();
+        within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn wiped_cluster_has_diverged_and_is_filled_again() {
     let mut fleet = Fleet::start().await;
-    let before = within(fleet.registry.load(&name("user"))).await.unwrap();
+    let before = within(fleet.registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     for member in 0..3 {
         fleet.cluster.process(member).kill().unwrap();
         fleet.cluster.process(member).wipe().unwrap();
@@ -159,7 +160,8 @@ async fn wiped_cluster_has_diverged_and_is_filled_again() {
     timeout(RECOVERED, fleet.cluster.restart_all()).await.unwrap().unwrap();
     let diverged = async {
         loop {
-            match fleet.registry.watch(&name("user"), before.cursor()).await {
+            match fleet.registry.watch(&name("user"), before.cursor(), &CallOptions::DEFAULT).await
+            {
                 Err(error) if error.kind() == registry_core::ErrorKind::Unavailable => {}
                 other => return other.map(drop).unwrap_err().kind(),
             }

@@ -1,7 +1,7 @@
 //! Servers that are not there, do not answer, or refuse.
 
 use crate::support::{Fixture, claim, end_error, instance, name, within};
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testkit::lag::tolerating;
 use std::error::Error as _;
@@ -48,20 +48,21 @@ fn paused_server_makes_every_call_unavailable_in_time() {
         let target = etcd.server.url().parse().unwrap();
         let registry = within(EtcdRegistry::connect_with(&target, short_timeouts())).await.unwrap();
         let (one, user, claim) = (instance("user", "1"), name("user"), claim(60));
-        let lease = within(registry.register(&one, &claim)).await.unwrap();
-        let now = within(registry.load(&user)).await.unwrap();
-        let mut quiet = within(registry.watch(&user, now.cursor())).await.unwrap();
+        let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+        let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        let mut quiet =
+            within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
         etcd.server.process().unwrap().pause().unwrap();
-        // Six calls of half a second each.
+        // Seven requests of half a second each: a withdrawal makes two.
         let deadline = lag.deadline(Duration::from_secs(4));
         let failures = [
-            within(registry.register(&one, &claim)).await.map(drop),
-            within(registry.keep_alive(&lease)).await,
-            within(registry.deregister(&lease)).await,
-            within(registry.load(&user)).await.map(drop),
-            within(registry.watch(&user, now.cursor())).await.map(drop),
-            within(registry.services()).await.map(drop),
+            within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.map(drop),
+            within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.map(drop),
+            within(registry.deregister(&lease, &CallOptions::DEFAULT)).await,
+            within(registry.load(&user, &CallOptions::DEFAULT)).await.map(drop),
+            within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.map(drop),
+            within(registry.services(&CallOptions::DEFAULT)).await.map(drop),
         ];
         deadline.assert_met();
         for failure in failures {
@@ -71,8 +72,14 @@ fn paused_server_makes_every_call_unavailable_in_time() {
 
         etcd.server.process().unwrap().resume().unwrap();
         // What was sent before the pause ended may still be served: the revocation, too.
-        within(async { while registry.register(&one, &claim).await.is_err() {} }).await;
-        assert_eq!(etcd.load("user").await.instances().find("1"), Some(&one));
+        within(async {
+            while registry.register(&one, &claim, &CallOptions::DEFAULT).await.is_err() {}
+        })
+        .await;
+        assert_eq!(
+            etcd.load("user").await.records().find("1").map(registry_core::Record::instance),
+            Some(&one)
+        );
     });
 }
 
@@ -82,7 +89,7 @@ async fn killed_server_makes_calls_unavailable_until_its_restart() {
     let mut watch = etcd.watch("user").await;
     etcd.server.process().unwrap().kill().unwrap();
     assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
-    let error = within(etcd.registry.load(&name("user"))).await.unwrap_err();
+    let error = within(etcd.registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     within(etcd.server.process().unwrap().restart()).await.unwrap();
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -102,8 +109,8 @@ async fn server_with_authentication_denies() {
     let failures = [
         etcd.register(&one, &other).await.map(drop),
         etcd.deregister(&lease).await,
-        within(etcd.registry.load(&user)).await.map(drop),
-        within(etcd.registry.services()).await.map(drop),
+        within(etcd.registry.load(&user, &CallOptions::DEFAULT)).await.map(drop),
+        within(etcd.registry.services(&CallOptions::DEFAULT)).await.map(drop),
         within(EtcdRegistry::connect(&etcd.server.url().parse().unwrap())).await.map(drop),
     ];
     for failure in failures {

@@ -2,8 +2,10 @@
 
 use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::Client;
+use registry_core::encoding::Stored;
 use registry_core::{
-    BoxError, DEFAULT_WEIGHT, Error, ErrorKind, Instance, InstanceId, Registry, Result,
+    BoxError, CallOptions, DEFAULT_WEIGHT, Diagnose, Error, ErrorKind, Instance, InstanceId,
+    Record, Registry, Result,
 };
 use registry_core::{InstanceStatus, ServiceName};
 use registry_etcd::layout::{Encoded, Layout, ServiceKeys};
@@ -38,7 +40,8 @@ impl Layout for Microservices {
         Ok(keys.with_side_prefix(format!("{ROOT}{service}.weight/")))
     }
 
-    fn encode(&self, instance: &Instance) -> Result<Encoded> {
+    fn encode(&self, record: &Record) -> Result<Encoded> {
+        let instance = record.instance();
         if instance.status() != InstanceStatus::Up || !instance.metadata().is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "has no field for status and metadata"));
         }
@@ -63,9 +66,10 @@ impl Layout for Microservices {
         &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: &[u8],
+        value: Option<&[u8]>,
         side: Option<&[u8]>,
-    ) -> Result<Option<Instance>, BoxError> {
+    ) -> Result<Option<Stored>, BoxError> {
+        let Some(value) = value else { return Ok(None) };
         let value: Value = serde_json::from_slice(value)?;
         if value.name != service.as_str() {
             return Ok(None);
@@ -75,13 +79,14 @@ impl Layout for Microservices {
         let weight = side.map_or(Ok(DEFAULT_WEIGHT), |side| {
             str::from_utf8(side)?.parse::<u32>().map_err(BoxError::from)
         })?;
-        Ok(Some(Instance::new(service.clone(), id.clone(), address).with_weight(weight)))
+        let instance = Instance::new(service.clone(), id.clone(), address).with_weight(weight);
+        Ok(Some(Stored::Live(Record::new(instance))))
     }
 
-    fn service_of(&self, key: &[u8], value: &[u8]) -> Option<ServiceName> {
-        key.strip_prefix(ROOT.as_bytes())?;
-        let value: Value = serde_json::from_slice(value).ok()?;
-        value.name.parse().ok()
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+        let names = str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?;
+        let (service, _id) = names.rsplit_once('/')?;
+        service.strip_suffix(".weight").unwrap_or(service).parse().ok()
     }
 }
 
@@ -112,7 +117,7 @@ async fn register_writes_the_keys_of_a_custom_layout() {
     let lease = etcd.register(&heavy, &claim).await.unwrap();
     let side = ("/microservices/user.weight/u-1".to_owned(), "7".to_owned());
     assert_eq!(etcd.range("/", "0").await, [side, (key.clone(), value)]);
-    assert_eq!(etcd.load("user").await.instances().iter().collect::<Vec<_>>(), [&heavy]);
+    assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&heavy]);
     etcd.keep_alive(&lease).await.unwrap();
 
     let draining = plain.with_status(InstanceStatus::Draining);
@@ -138,10 +143,10 @@ async fn watch_and_load_decode_the_keys_of_a_custom_layout() {
     etcd.put("/microservices/user/u-2", "{").await;
     etcd.put("/microservices/user/u-3", r#"{"id":"3","name":"order","endpoints":[]}"#).await;
     let found = etcd.load("user").await;
-    assert_eq!(found.instances().iter().collect::<Vec<_>>(), [&heavy]);
+    assert_eq!(found.instances().collect::<Vec<_>>(), [&heavy]);
     assert_eq!(found.undecodable(), 2);
-    let services = within(etcd.registry.services()).await.unwrap();
-    assert_eq!(services, ["order", "user"].map(name).into());
+    let services = within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(services, [name("user")].into());
 
     etcd.deregister(&lease).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [deleted("u-1")]);
@@ -166,6 +171,7 @@ async fn url_states_no_layout_or_path_beside_a_custom_layout() {
     }
     let cursor = etcd.load("user").await.cursor().clone();
     let native = crate::support::connect(&etcd.server).await;
-    let error = within(native.watch(&name("user"), &cursor)).await.unwrap_err();
+    let error =
+        within(native.watch(&name("user"), &cursor, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "the cursor is of another layout");
 }

@@ -1,7 +1,7 @@
 //! Beside a fleet of go-zero, whose side is played with the very operations it makes on etcd.
 
 use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
-use registry_core::{Claim, ErrorKind, Instance, LeaseId, Registry};
+use registry_core::{CallOptions, Claim, ErrorKind, Instance, LeaseId, Registry};
 use registry_testkit::lag::tolerating;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -52,7 +52,7 @@ async fn register_writes_one_key_like_a_go_publisher() {
     assert_eq!(stored.mod_revision().cast_unsigned(), lease.revision().get());
     let ttl = within(etcd.raw.lease_client().time_to_live(stored.lease(), None)).await.unwrap();
     assert_eq!(ttl.granted_ttl(), 10);
-    assert_eq!(etcd.range("\0", "\0").await.len(), 1, "and nothing else");
+    assert_eq!(etcd.range("\0", "\0").await.len(), 2, "and its side key");
 }
 
 #[tokio::test]
@@ -68,11 +68,11 @@ async fn etcdctl_shows_the_bytes_of_go_zero_and_puts_what_we_list() {
 
     etcdctl(&etcd, &["put", "user.rpc/abc", "10.0.0.1:80"]).await;
     assert_eq!(
-        etcd.load("user.rpc").await.instances().find("abc"),
+        etcd.load("user.rpc").await.records().find("abc").map(registry_core::Record::instance),
         Some(&at("abc", "10.0.0.1:80"))
     );
     assert_eq!(etcdctl(&etcd, &["del", "user.rpc/", "--prefix"]).await, "2\n");
-    assert!(etcd.load("user.rpc").await.instances().is_empty());
+    assert!(etcd.load("user.rpc").await.records().is_empty());
 }
 
 #[test]
@@ -146,10 +146,10 @@ async fn restart_under_a_configured_id_survives_the_old_revoke() {
     etcd.deregister(&lease).await.unwrap();
     assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/7", "10.0.0.2:80")]);
 
-    let ours = claim(10).with_takeover(true);
+    let ours = claim(10);
     let moved = at("7", "10.0.0.3:80");
-    etcd.register(&moved, &ours).await.unwrap();
-    assert_eq!(etcd.leases().await, [ours.lease().get()], "the lease {new} is revoked");
+    etcd.take_over(&moved, &ours).await.unwrap();
+    assert!(etcd.leases().await.contains(&new), "it is theirs to revoke");
     assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/7", "10.0.0.3:80")]);
     // Never an empty step.
     assert_eq!(next(&mut watch).await.changes, [put(&at("7", "10.0.0.2:80"))]);
@@ -176,10 +176,13 @@ async fn only_direct_children_are_listed() {
     etcd.put("user.rpc/bad", "{\"addr\":1}").await;
     let found = etcd.load("user.rpc").await;
     let expected = [at(&id, "10.0.0.2:80"), at("abc", "10.0.0.1:80")];
-    assert_eq!(found.instances().iter().cloned().collect::<Vec<_>>(), expected);
+    assert_eq!(found.instances().cloned().collect::<Vec<_>>(), expected);
     assert_eq!(found.undecodable(), 1);
     let nested = instance("user.rpc/x", "1").with_address("10.0.0.9:80".parse().unwrap());
-    assert_eq!(etcd.load("user.rpc/x").await.instances().find("1"), Some(&nested));
+    assert_eq!(
+        etcd.load("user.rpc/x").await.records().find("1").map(registry_core::Record::instance),
+        Some(&nested)
+    );
     etcd.watch_after("user.rpc", found.cursor()).await.unwrap();
 }
 
@@ -198,7 +201,7 @@ async fn two_keys_with_one_value_are_two_instances() {
     assert_eq!(etcd.load("user.rpc").await.instances().len(), 1);
     etcd.revoke(second_lease).await;
     assert_eq!(next(&mut watch).await.changes, [deleted(&second)]);
-    assert!(etcd.load("user.rpc").await.instances().is_empty());
+    assert!(etcd.load("user.rpc").await.records().is_empty());
 }
 
 #[tokio::test]
@@ -218,7 +221,7 @@ async fn deleted_or_revoked_key_is_detected_and_registered_again() {
     etcd.delete("user.rpc/7").await;
     // Another registry knows nothing of the lease, so it looks at once.
     let other = connect_as(&etcd.server, GO_ZERO).await;
-    let error = within(other.keep_alive(&lease)).await.unwrap_err();
+    let error = within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     etcd.register(&one, &first).await.unwrap();
     assert_eq!(etcd.stored("user.rpc/7").await.unwrap().lease(), first.lease().get());
@@ -250,7 +253,8 @@ async fn inexpressible_instance_is_invalid_before_any_request() {
         let error = etcd.register(&bad, &claim(10)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}");
     }
-    let error = within(etcd.registry.load(&name("a.~meta"))).await.unwrap_err();
+    let error =
+        within(etcd.registry.load(&name("a.~meta"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let now = etcd.load("a").await;
     assert_eq!(etcd.watch_error("a.~meta", now.cursor()).await, ErrorKind::Invalid);
@@ -258,17 +262,17 @@ async fn inexpressible_instance_is_invalid_before_any_request() {
 }
 
 #[tokio::test]
-async fn service_list_has_every_name_with_an_endpoint_and_no_side_key() {
+async fn service_list_has_every_name_with_a_key_or_a_side_key() {
     let etcd = start().await;
     publish(&etcd, None, "10.0.0.1:80").await;
     for name in ["prod/order.rpc", "a"] {
         etcd.register(&instance(name, "7").with_weight(7), &claim(10)).await.unwrap();
     }
-    etcd.put("config/key", "no address").await;
-    etcd.put("b.~meta/7", "10.0.0.1:80").await;
+    etcd.put("b.~meta/7", "no value is read").await;
+    etcd.put("config", "no key of a service").await;
     etcd.put("/leading/7", "10.0.0.1:80").await;
-    let listed = within(etcd.registry.services()).await.unwrap();
-    assert_eq!(listed, ["a", "prod/order.rpc", "user.rpc"].map(name).into());
+    let listed = within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(listed, ["a", "b", "prod/order.rpc", "user.rpc"].map(name).into());
 }
 
 #[tokio::test]
@@ -277,16 +281,24 @@ async fn path_of_the_url_prefixes_every_key() {
     let one = at("7", "10.0.0.1:80").with_weight(7);
     etcd.register(&one, &claim(10)).await.unwrap();
     etcd.put("user.rpc/8", "10.0.0.2:80").await;
-    assert_eq!(etcd.load("user.rpc").await.instances().iter().collect::<Vec<_>>(), [&one]);
+    assert_eq!(etcd.load("user.rpc").await.instances().collect::<Vec<_>>(), [&one]);
     let keys = etcd.range("prod/", "prod0").await;
     let keys: Vec<_> = keys.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["prod/user.rpc.~meta/7", "prod/user.rpc/7"]);
-    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("user.rpc")].into());
+    assert_eq!(
+        within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap(),
+        [name("user.rpc")].into()
+    );
 
     let whole = connect_as(&etcd.server, GO_ZERO).await;
-    let found = within(whole.load(&name("prod/user.rpc"))).await.unwrap();
+    let found = within(whole.load(&name("prod/user.rpc"), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(found.instances().len(), 1, "to go-zero the path is part of the key");
-    let error = within(whole.watch(&name("user.rpc"), etcd.load("user.rpc").await.cursor())).await;
+    let error = within(whole.watch(
+        &name("user.rpc"),
+        etcd.load("user.rpc").await.cursor(),
+        &CallOptions::DEFAULT,
+    ))
+    .await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid, "a cursor is of one path");
 }
 
@@ -297,8 +309,11 @@ async fn key_with_a_leading_slash_is_shared_both_ways() {
     etcd.put("/grpc/svc/1", "10.0.0.1:80").await;
     etcd.put("grpc/svc/2", "10.0.0.2:80").await;
     let found = etcd.load("grpc/svc").await;
-    assert_eq!(found.instances().iter().collect::<Vec<_>>(), [&theirs]);
-    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("grpc/svc")].into());
+    assert_eq!(found.instances().collect::<Vec<_>>(), [&theirs]);
+    assert_eq!(
+        within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap(),
+        [name("grpc/svc")].into()
+    );
 
     let mut watch = etcd.watch_after("grpc/svc", found.cursor()).await.unwrap();
     let ours = instance("grpc/svc", "7").with_address("10.0.0.7:80".parse().unwrap());

@@ -1,17 +1,20 @@
 //! Side keys of the go-zero layout: written, read and lost together with their keys.
 
 use crate::support::{
-    Fixture, claim, connect_as, deleted, end_error, instance, name, next, put, within,
+    Fixture, claim, connect_as, deleted, end_error, instance, name, next, put, withdrawn, within,
 };
 use etcd_client::{PutOptions, TxnOp};
 use futures_util::StreamExt;
-use registry_core::{Claim, Cursor, ErrorKind, Instance, InstanceStatus, Lease, Registry};
+use registry_core::{
+    CallOptions, Change, Claim, Cursor, ErrorKind, Instance, InstanceStatus, Lease, Registry,
+    Takeover,
+};
 
 const GO_ZERO: &str = "?layout=go-zero";
 const KEY: &str = "user/7";
 const SIDE: &str = "user.~meta/7";
 const PLAIN: &str = "10.0.0.1:8080";
-const HEAVY: &str = r#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
+const HEAVY: &str = r#"{"v":1,"address":"10.0.0.1:8080","weight":200,"status":"up","metadata":{}}"#;
 
 async fn start() -> Fixture {
     Fixture::start_as(GO_ZERO).await
@@ -28,8 +31,8 @@ fn heavy() -> Instance {
 /// Whether `lease` is lost to a registry that knows nothing of it, and so looks at once.
 async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
     let other = connect_as(&etcd.server, GO_ZERO).await;
-    match within(other.keep_alive(lease)).await {
-        Ok(()) => false,
+    match within(other.keep_alive(lease, &CallOptions::DEFAULT)).await {
+        Ok(_) => false,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
             true
@@ -40,53 +43,108 @@ async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
 #[tokio::test]
 async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
     let etcd = start().await;
-    let full =
-        heavy().with_status(InstanceStatus::Draining).with_metadata([("zone", "eu-1")]).unwrap();
+    let full = heavy().with_zone("eu-1").with_metadata([("a", "b")]).unwrap();
     let claim = claim(10);
     let lease = etcd.register(&full, &claim).await.unwrap();
     assert_eq!(etcd.range("user/", "user0").await, [(KEY.to_owned(), PLAIN.to_owned())]);
     let (key, side) = (etcd.stored(KEY).await.unwrap(), etcd.stored(SIDE).await.unwrap());
-    let golden = r#"{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}"#;
+    let golden = format!(
+        r#"{{"v":1,"address":"10.0.0.1:8080","zone":"eu-1","weight":200,"status":"up","lease":{},"ttl":10000,"metadata":{{"a":"b"}}}}"#,
+        claim.lease()
+    );
     assert_eq!(side.value_str().unwrap(), golden);
     assert_eq!((key.lease(), side.lease()), (claim.lease().get(), claim.lease().get()));
     assert_eq!(key.mod_revision(), side.mod_revision());
     assert_eq!(key.mod_revision().cast_unsigned(), lease.revision().get());
-    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&full));
+    let found = etcd.load("user").await;
+    let record = found.records().find("7").unwrap();
+    assert_eq!(record.instance(), &full);
+    assert_eq!((record.lease(), record.revision()), (Some(lease.id()), Some(lease.revision())));
+    assert_eq!(record.ttl(), Some(lease.ttl()));
     etcd.revoke(claim.lease().get()).await;
     assert_eq!(etcd.range("\0", "\0").await, []);
 }
 
 #[tokio::test]
-async fn repeat_makes_no_revision_with_or_without_a_side_key() {
+async fn repeat_makes_no_revision() {
     let etcd = start().await;
     let held = claim(10);
-    for one in [plain(), heavy()] {
-        for claim in [held, held.with_takeover(true)] {
-            let first = etcd.register(&one, &claim).await.unwrap();
-            let before = etcd.revision().await;
-            assert_eq!(etcd.register(&one, &claim).await.unwrap(), first);
-            assert_eq!(etcd.revision().await, before);
-        }
+    for one in [plain(), heavy(), plain().with_weight(0)] {
+        let first = etcd.register(&one, &held).await.unwrap();
+        let before = etcd.revision().await;
+        assert_eq!(etcd.register(&one, &held).await.unwrap(), first);
+        assert_eq!(etcd.revision().await, before);
     }
 }
 
 #[tokio::test]
-async fn update_is_one_change_and_defaults_delete_the_side_key() {
+async fn update_is_one_change() {
     let etcd = start().await;
     let claim = claim(10);
     let mut watch = etcd.watch("user").await;
     let other = heavy().with_metadata([("zone", "a")]).unwrap();
-    for update in [plain(), heavy(), other, plain()] {
+    let draining = other.clone().with_status(InstanceStatus::Draining);
+    for update in [plain(), heavy(), other, draining, plain().with_weight(0), plain()] {
         let before = etcd.revision().await;
         let lease = etcd.register(&update, &claim).await.unwrap();
         assert_eq!(lease.revision().get(), before.unsigned_abs() + 1);
-        let batch = next(&mut watch).await;
-        assert_eq!((batch.revision(), batch.changes), (lease.revision(), vec![put(&update)]));
-        assert_eq!(etcd.load("user").await.instances().find("7"), Some(&update));
-        assert_eq!(etcd.stored(SIDE).await.is_some(), update != plain());
+        let seen = next(&mut watch).await;
+        assert_eq!((seen.revision(), seen.changes), (lease.revision(), vec![put(&update)]));
+        let found = etcd.load("user").await;
+        assert_eq!(seen.batch.changes, [Change::Put(found.records()[0].clone())]);
+        assert_eq!(found.instances().collect::<Vec<_>>(), [&update]);
         assert!(!is_lost(&etcd, &lease).await);
     }
     assert_eq!(etcd.leases().await, [claim.lease().get()]);
+}
+
+/// Go's readers know no status: they would go on calling it.
+#[tokio::test]
+async fn draining_instance_disappears_for_go_and_is_seen_as_draining_by_us() {
+    for layout in [GO_ZERO, "?layout=grpc"] {
+        let etcd = Fixture::start_as(layout).await;
+        let (claim, mut watch) = (claim(10), etcd.watch("user").await);
+        etcd.register(&plain(), &claim).await.unwrap();
+        next(&mut watch).await;
+        assert_eq!(etcd.range("user/", "user0").await.len(), 1);
+        for hidden in [plain().with_status(InstanceStatus::Draining), plain().with_weight(0)] {
+            let lease = etcd.register(&hidden, &claim).await.unwrap();
+            assert_eq!(etcd.range("user/", "user0").await, []);
+            assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&hidden]);
+            assert_eq!(next(&mut watch).await.changes, [put(&hidden)]);
+            assert_eq!(
+                within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap(),
+                [name("user")].into()
+            );
+            etcd.keep_alive(&lease).await.unwrap();
+            // It holds its id all the same.
+            let refused = etcd.holder(&plain(), &self::claim(10)).await;
+            assert_eq!(refused.lease(), Some(lease.id()));
+        }
+        let lease = etcd.register(&plain(), &claim).await.unwrap();
+        assert_eq!(etcd.range("user/", "user0").await.len(), 1);
+        assert_eq!(next(&mut watch).await.changes, [put(&plain())]);
+        etcd.register(&plain().with_weight(0), &claim).await.unwrap();
+        next(&mut watch).await;
+        etcd.deregister(&lease).await.unwrap();
+        assert_eq!(next(&mut watch).await.changes, [withdrawn("7")]);
+        assert_eq!(etcd.range("\0", "\0").await, []);
+    }
+}
+
+#[tokio::test]
+async fn holder_is_the_same_whether_it_drains_or_not() {
+    let etcd = start().await;
+    let (held, other) = (claim(10), claim(10));
+    etcd.register(&plain(), &held).await.unwrap();
+    let told = etcd.holder(&plain(), &other).await;
+    for update in [plain().with_weight(0), plain()] {
+        etcd.register(&update, &held).await.unwrap();
+        assert_eq!(etcd.holder(&plain(), &other).await, told);
+    }
+    etcd.register(&plain().with_weight(0), &held).await.unwrap();
+    etcd.register(&plain(), &other.with_takeover(Takeover::From(told))).await.unwrap();
+    assert_eq!(etcd.stored(KEY).await.unwrap().lease(), other.lease().get());
 }
 
 #[tokio::test]
@@ -104,23 +162,23 @@ async fn lost_or_foreign_side_key_is_detected_and_repaired() {
         }
         assert!(is_lost(&etcd, &lease).await, "{under:?}");
         etcd.register(&heavy(), &claim).await.unwrap();
-        assert_eq!(etcd.load("user").await.instances().find("7"), Some(&heavy()));
+        assert_eq!(
+            etcd.load("user").await.records().find("7").map(registry_core::Record::instance),
+            Some(&heavy())
+        );
         assert_eq!(etcd.stored(SIDE).await.unwrap().lease(), ours, "{under:?}");
     }
 }
 
+/// A repair writes both keys at once, so that the record is known again by one revision.
 #[tokio::test]
-async fn side_key_added_to_a_plain_record_is_detected_if_it_counts() {
+async fn side_key_put_again_with_the_same_value_is_repaired() {
     let etcd = start().await;
     let claim = claim(10);
-    let lease = etcd.register(&plain(), &claim).await.unwrap();
-    etcd.put(SIDE, HEAVY).await;
-    assert!(!is_lost(&etcd, &lease).await, "it hangs on no lease, so nobody heeds it");
-    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&plain()));
-    etcd.put_under(claim.lease().get(), SIDE, HEAVY).await;
-    assert!(is_lost(&etcd, &lease).await);
-    let repaired = etcd.register(&plain(), &claim).await.unwrap();
-    assert!(etcd.stored(SIDE).await.is_none());
+    etcd.register(&heavy(), &claim).await.unwrap();
+    let side = etcd.stored(SIDE).await.unwrap();
+    etcd.put_under(claim.lease().get(), SIDE, side.value_str().unwrap()).await;
+    let repaired = etcd.register(&heavy(), &claim).await.unwrap();
     assert!(!is_lost(&etcd, &repaired).await);
 }
 
@@ -132,7 +190,7 @@ async fn go_publisher_that_takes_over_drops_the_side_key() {
     let theirs = etcd.grant(10).await;
     etcd.put_under(theirs, KEY, PLAIN).await;
     assert_eq!(next(&mut watch).await.changes, [put(&plain())]);
-    assert_eq!(etcd.load("user").await.instances().find("7"), Some(&plain()));
+    assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&plain()]);
     assert!(is_lost(&etcd, &lease).await);
     // The side key goes with our lease, and nobody sees it go.
     etcd.deregister(&lease).await.unwrap();
@@ -144,15 +202,15 @@ async fn go_publisher_that_takes_over_drops_the_side_key() {
 #[tokio::test]
 async fn takeover_replaces_key_and_side_key_in_one_revision() {
     let etcd = start().await;
-    for next_owner in [heavy().with_weight(3), plain(), heavy()] {
+    etcd.register(&plain(), &claim(10)).await.unwrap();
+    for next_owner in [heavy().with_weight(0), plain(), heavy()] {
         let mut watch = etcd.watch("user").await;
-        let claim = claim(10).with_takeover(true);
-        let lease = etcd.register(&next_owner, &claim).await.unwrap();
+        let claim = claim(10);
+        let lease = etcd.take_over(&next_owner, &claim).await.unwrap();
         assert_eq!(next(&mut watch).await.changes, [put(&next_owner)]);
         assert!(!is_lost(&etcd, &lease).await);
-        assert_eq!(etcd.leases().await, [claim.lease().get()]);
         let now = etcd.load("user").await;
-        assert_eq!(now.instances().find("7"), Some(&next_owner));
+        assert_eq!(now.records().find("7").map(registry_core::Record::instance), Some(&next_owner));
         assert_eq!(watch.cursor().revision(), lease.revision());
     }
 }
@@ -176,7 +234,7 @@ async fn lease_with_other_keys_is_refused() {
     let held = claim(10);
     etcd.register(&heavy(), &held).await.unwrap();
     for other in [instance("user", "8"), instance("user2", "7")] {
-        let outcome = etcd.register(&other, &held.with_takeover(true)).await;
+        let outcome = etcd.register(&other, &held).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
@@ -226,14 +284,14 @@ async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
         let cursor = cursor.to_string().parse().unwrap();
         let mut watch = etcd.watch_after("user", &cursor).await.unwrap();
         for expected in batches[n..].iter().filter(|batch| !batch.is_progress()) {
-            assert_eq!(&next(&mut watch).await, expected, "after {cursor}");
+            assert_eq!(&next(&mut watch).await.batch, expected, "after {cursor}");
         }
     }
     let folded = batches.iter().cloned().fold(before, |mut folded, batch| {
-        folded.apply(batch);
+        folded.apply(&batch).unwrap();
         folded
     });
-    assert_eq!(folded.instances(), after.instances());
+    assert_eq!(folded.records(), after.records());
 }
 
 /// What stood at the cursor is read in pages, all of them from then and not from now.
@@ -285,5 +343,8 @@ async fn wiped_server_with_other_leases_has_diverged() {
     assert_eq!(now.cursor().revision(), loaded.cursor().revision());
     assert_eq!(etcd.watch_error("user", loaded.cursor()).await, ErrorKind::Diverged);
     assert_eq!(etcd.watch_error("user", watch.cursor()).await, ErrorKind::Diverged);
-    assert_eq!(within(etcd.registry.services()).await.unwrap(), [name("user")].into());
+    assert_eq!(
+        within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap(),
+        [name("user")].into()
+    );
 }

@@ -1,7 +1,9 @@
 //! Cursors whose history was compacted, lost or replaced.
 
-use crate::support::{Fixture, claim, connect, end_error, instance, name, next, put, within};
-use registry_core::{Cursor, ErrorKind, Registry};
+use crate::support::{
+    Fixture, claim, connect, end_error, instance, name, next, put, withdrawn, within,
+};
+use registry_core::{CallOptions, Cursor, ErrorKind, Registry};
 
 /// `cursor`, had it been made at another revision.
 fn moved(cursor: &Cursor, revision: u64) -> Cursor {
@@ -24,7 +26,7 @@ async fn cursor_at_the_compacted_revision_is_valid_and_an_older_one_is_compacted
 
     assert_eq!(etcd.watch_error("user", older.cursor()).await, ErrorKind::Compacted);
     let mut watch = etcd.watch_after("user", at.cursor()).await.unwrap();
-    assert_eq!(next(&mut watch).await.revision(), newer.cursor().revision());
+    assert_eq!(next(&mut watch).await.changes, [withdrawn("1")]);
     etcd.watch_after("user", newer.cursor()).await.unwrap();
 
     etcd.compact(newer.cursor().revision().get()).await;
@@ -66,18 +68,19 @@ async fn cursor_at_revision_zero_gives_the_whole_history() {
 }
 
 #[tokio::test]
-async fn cursor_of_another_service_or_prefix_is_invalid_and_of_another_cluster_has_diverged() {
+async fn cursor_of_another_service_prefix_or_cluster_is_invalid() {
     let (one, two) = (Fixture::start().await, Fixture::start().await);
     let now = one.load("user").await;
     assert_eq!(one.watch_error("user2", now.cursor()).await, ErrorKind::Invalid);
-    assert_eq!(two.watch_error("user", now.cursor()).await, ErrorKind::Diverged);
+    assert_eq!(two.watch_error("user", now.cursor()).await, ErrorKind::Invalid);
 
     let url = format!("{}/other", one.server.url()).parse().unwrap();
     let other = within(registry_etcd::EtcdRegistry::connect(&url)).await.unwrap();
-    let error = within(other.watch(&name("user"), now.cursor())).await.unwrap_err();
+    let error =
+        within(other.watch(&name("user"), now.cursor(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let same = connect(&one.server).await;
-    within(same.watch(&name("user"), now.cursor())).await.unwrap();
+    within(same.watch(&name("user"), now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +119,7 @@ async fn service_with_another_newest_key_has_diverged() {
     etcd.register(&instance("user", "2"), &two).await.unwrap();
     let lease = etcd.register(&instance("user", "3"), &claim(10)).await.unwrap();
     etcd.register(&instance("user", "2").with_weight(1), &two).await.unwrap();
-    etcd.deregister(&lease).await.unwrap();
+    etcd.revoke(lease.id().get()).await;
     let mut cursors = Vec::new();
     for _ in 0..5 {
         cursors.push(next(&mut watch).await.cursor);
@@ -133,7 +136,7 @@ async fn service_with_another_newest_key_has_diverged() {
     etcd.register(&instance("user", "2"), &two).await.unwrap();
     let lease = etcd.register(&instance("user", "3"), &claim(10)).await.unwrap();
     etcd.register(&instance("user", "2").with_weight(1), &two).await.unwrap();
-    etcd.deregister(&lease).await.unwrap();
+    etcd.revoke(lease.id().get()).await;
     let now = etcd.load("user").await;
     assert_eq!(now.cursor().revision(), cursors[4].revision());
     for cursor in &cursors {

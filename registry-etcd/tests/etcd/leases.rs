@@ -1,8 +1,8 @@
 //! Renewal, the presence check, expiry and withdrawal.
 
-use crate::support::{Fixture, claim, connect, deleted, instance, next, put, within};
+use crate::support::{Fixture, claim, connect, deleted, instance, next, put, withdrawn, within};
 use etcd_client::PutOptions;
-use registry_core::{Claim, ErrorKind, Registry};
+use registry_core::{CallOptions, Claim, ErrorKind, Registry};
 use registry_testkit::lag::tolerating;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ async fn presence_check_finds_a_deleted_key() {
     etcd.keep_alive(&lease).await.expect("within a ttl of the registration nobody looks");
     // Another registry knows nothing of the lease, so it looks at once.
     let other = connect(&etcd.server).await;
-    let error = within(other.keep_alive(&lease)).await.unwrap_err();
+    let error = within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
 }
 
@@ -46,14 +46,14 @@ async fn presence_check_finds_an_overwritten_key() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let lease = etcd.register(&one, &claim(10)).await.unwrap();
-    let record = registry_core::record::encode(&one);
+    let record = etcd.stored("registry/user/1").await.unwrap().value().to_vec();
     // Even with the same record under the same lease: it is not the one acknowledged.
     for under in [0, lease.id().get()] {
         let options = PutOptions::new().with_lease(under);
         let mut raw = etcd.raw.kv_client();
         within(raw.put("registry/user/1", record.clone(), Some(options))).await.unwrap();
         let other = connect(&etcd.server).await;
-        let error = within(other.keep_alive(&lease)).await.unwrap_err();
+        let error = within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "under lease {under}");
     }
 }
@@ -65,9 +65,9 @@ async fn lease_of_an_earlier_registration_is_lost() {
     let earlier = etcd.register(&one, &claim).await.unwrap();
     let later = etcd.register(&one.with_weight(1), &claim).await.unwrap();
     let other = connect(&etcd.server).await;
-    within(other.keep_alive(&later)).await.unwrap();
+    within(other.keep_alive(&later, &CallOptions::DEFAULT)).await.unwrap();
     let other = connect(&etcd.server).await;
-    let error = within(other.keep_alive(&earlier)).await.unwrap_err();
+    let error = within(other.keep_alive(&earlier, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
 }
 
@@ -89,10 +89,10 @@ async fn deregister_removes_record_and_lease() {
     for _ in 0..2 {
         etcd.deregister(&lease).await.unwrap();
     }
-    assert!(etcd.load("user").await.instances().is_empty());
+    assert!(etcd.load("user").await.records().is_empty());
     assert!(etcd.leases().await.is_empty());
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
+    assert_eq!(next(&mut watch).await.changes, [withdrawn("1")]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Several endpoints: which one is asked, and when it is left.
 
-use crate::support::{Fixture, claim, end_error, instance, name, next, put, within};
-use registry_core::{ErrorKind, Registry, Result};
+use crate::support::{Fixture, Seen, claim, end_error, instance, name, next, put, within};
+use registry_core::{CallOptions, ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::tolerating;
@@ -38,7 +38,7 @@ async fn dead_endpoints_in_the_list_fail_no_call() {
     for _ in 0..10 {
         let registry = connect(&format!("{one},{live},{two}")).await.unwrap();
         for _ in 0..5 {
-            within(registry.load(&name("user"))).await.unwrap();
+            within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
         }
     }
     let error = connect(&format!("{one},{two}")).await.unwrap_err();
@@ -59,7 +59,7 @@ async fn connect_skips_a_silent_endpoint() {
     for _ in 0..4 {
         let registry = EtcdRegistry::connect_with(&target, options.clone());
         let registry = within(registry).await.unwrap();
-        within(registry.load(&name("user"))).await.unwrap();
+        within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     }
 }
 
@@ -70,31 +70,35 @@ async fn calls_and_watches_fail_over_to_the_next_member() {
     let [a, b] = [proxies[0].address(), proxies[1].address()];
     let registry = connect(&format!("{a},{b}")).await.unwrap();
     let user = name("user");
-    let mut watched = within(registry.load(&user)).await.unwrap();
+    let mut watched = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
     // Down goes the one in use, whichever it is, and then the other.
     for round in 0..4 {
-        let mut watch = within(registry.watch(&user, watched.cursor())).await.unwrap();
+        let mut watch =
+            within(registry.watch(&user, watched.cursor(), &CallOptions::DEFAULT)).await.unwrap();
         let (down, up) = (&proxies[round % 2], &proxies[1 - round % 2]);
         up.heal();
         down.inject(Fault::Refuse);
         down.cut();
         let mut failed = 0;
-        while within(registry.load(&user)).await.is_err() {
+        while within(registry.load(&user, &CallOptions::DEFAULT)).await.is_err() {
             failed += 1;
             assert!(failed < 3, "one call at most is lost with the connection");
         }
         let one = instance("user", &round.to_string());
-        within(registry.register(&one, &claim(60))).await.unwrap();
+        within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
         // If it was on that member the watch was cut, and resumes on the other.
         let batch = match within(futures_util::StreamExt::next(&mut watch)).await.unwrap() {
-            Ok(batch) if !batch.is_progress() => batch,
+            Ok(batch) if !batch.is_progress() => Seen::from(batch),
             _ => {
-                let mut resumed = within(registry.watch(&user, watch.cursor())).await.unwrap();
+                let mut resumed =
+                    within(registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT))
+                        .await
+                        .unwrap();
                 next(&mut resumed).await
             }
         };
         assert_eq!(batch.changes, [put(&one)]);
-        watched = within(registry.load(&user)).await.unwrap();
+        watched = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
     }
 }
 
@@ -104,26 +108,34 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
         // The sockets stay open, nothing flows, and new connections work.
         let etcd = Fixture::start().await;
         let proxy = proxy(&etcd).await;
-        let registry = connect(&proxy.address().to_string()).await.unwrap();
+        let options = EtcdOptions { request_timeout: CALL_TIMEOUT, ..EtcdOptions::default() };
+        let url = format!("etcd://{}", proxy.address()).parse().unwrap();
+        let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
         let (one, user) = (instance("user", "1"), name("user"));
-        let lease = within(registry.register(&one, &claim(60))).await.unwrap();
-        within(registry.keep_alive(&lease)).await.unwrap();
-        let now = within(registry.load(&user)).await.unwrap();
-        let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+        let lease =
+            within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+        let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        let mut watch =
+            within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
         proxy.strand();
         let before_a_ping = lag.deadline(Duration::from_secs(5));
-        assert!(timeout(CALL_TIMEOUT, registry.keep_alive(&lease)).await.is_err(), "it is silent");
+        let silent = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await;
+        assert_eq!(silent.unwrap_err().kind(), ErrorKind::Unavailable);
         assert!(proxy.hits().stranded >= 1);
-        within(registry.keep_alive(&lease)).await.expect("on a new connection");
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT))
+            .await
+            .expect("on a new connection");
         assert_eq!(
             end_error(&mut watch).await,
             ErrorKind::Unavailable,
             "so that its reader resumes"
         );
-        let mut resumed = within(registry.watch(&user, watch.cursor())).await.unwrap();
+        let mut resumed =
+            within(registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
         let two = instance("user", "2");
-        within(registry.register(&two, &claim(60))).await.unwrap();
+        within(registry.register(&two, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(next(&mut resumed).await.changes, [put(&two)]);
         before_a_ping.assert_met();
     });
@@ -135,10 +147,13 @@ async fn call_cancelled_at_once_does_not_close_the_connection() {
     let proxy = proxy(&etcd).await;
     let registry = connect(&proxy.address().to_string()).await.unwrap();
     let user = name("user");
-    let now = within(registry.load(&user)).await.unwrap();
-    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+    let mut watch =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     for _ in 0..50 {
-        drop(timeout(Duration::from_micros(100), registry.load(&user)).await);
+        drop(
+            timeout(Duration::from_micros(100), registry.load(&user, &CallOptions::DEFAULT)).await,
+        );
     }
     let one = instance("user", "1");
     etcd.register(&one, &claim(60)).await.unwrap();

@@ -1,7 +1,7 @@
 //! A connection that breaks in the middle of a request, or of a reply.
 
 use crate::support::{claim, instance, name, next, put, within};
-use registry_core::{Claim, ErrorKind, Registry};
+use registry_core::{CallOptions, Claim, ErrorKind, Registry};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testbed::servers::Etcd;
@@ -12,12 +12,13 @@ async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {
     let proxy = Proxy::start(address.parse().unwrap()).await.unwrap();
     let (through, direct) =
         (connect_to(&proxy.address().to_string()).await, connect_to(&address).await);
-    let before = within(direct.load(&name(id))).await.unwrap();
-    let mut watch = within(direct.watch(&name(id), before.cursor())).await.unwrap();
+    let before = within(direct.load(&name(id), &CallOptions::DEFAULT)).await.unwrap();
+    let mut watch =
+        within(direct.watch(&name(id), before.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     let (one, claim): (_, Claim) = (instance(id, "1"), claim(10));
 
     proxy.inject(fault);
-    let broken = within(through.register(&one, &claim)).await;
+    let broken = within(through.register(&one, &claim, &CallOptions::DEFAULT)).await;
     let hits = proxy.hits();
     let was_hit = hits.half_requests + hits.half_replies > 0;
     match &broken {
@@ -28,16 +29,17 @@ async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {
         }
     }
     proxy.heal();
-    let lease =
-        within(through.register(&one, &claim)).await.expect("a repeat is made on a new link");
+    let lease = within(through.register(&one, &claim, &CallOptions::DEFAULT))
+        .await
+        .expect("a repeat is made on a new link");
     assert_eq!(lease.id(), claim.lease());
 
     // It was made at one revision, whatever was repeated.
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    let now = within(direct.load(&name(id))).await.unwrap();
+    let now = within(direct.load(&name(id), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(now.instances().len(), 1);
     assert_eq!(watch.cursor().revision(), lease.revision());
-    within(direct.deregister(&lease)).await.unwrap();
+    within(direct.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes.len(), 1, "and nothing was in between");
     broken.is_err()
 }

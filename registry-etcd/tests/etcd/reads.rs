@@ -1,8 +1,8 @@
 //! Loads and lists.
 
-use crate::support::{Fixture, claim, instance, name, next, within};
+use crate::support::{Fixture, claim, encoded, instance, name, next, within};
 use etcd_client::TxnOp;
-use registry_core::{Registry, record};
+use registry_core::{CallOptions, Registry};
 
 #[tokio::test]
 async fn load_reads_only_the_keys_of_its_service() {
@@ -13,10 +13,10 @@ async fn load_reads_only_the_keys_of_its_service() {
     }
     for name in names {
         let found = etcd.load(name).await;
-        let found: Vec<_> = found.instances().iter().collect();
+        let found: Vec<_> = found.instances().collect();
         assert_eq!(found, [&instance(name, "a%2Fb")]);
     }
-    let listed = within(etcd.registry.services()).await.unwrap();
+    let listed = within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, names.iter().map(|each| name(each)).collect());
 }
 
@@ -29,7 +29,7 @@ async fn service_list_skips_foreign_keys() {
     {
         etcd.put(foreign, "").await;
     }
-    let listed = within(etcd.registry.services()).await.unwrap();
+    let listed = within(etcd.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, [name("user")].into());
 }
 
@@ -40,10 +40,10 @@ async fn undecodable_record_is_skipped_and_counted() {
     etcd.register(&good, &claim(10)).await.unwrap();
     etcd.put("registry/user/bad", "10.0.0.1:80").await;
     etcd.put("registry/user/newer", r#"{"v":2}"#).await;
-    etcd.put("registry/user/nested/1", record::encode(&good)).await;
-    etcd.put("registry/user/%61", record::encode(&good)).await;
+    etcd.put("registry/user/nested/1", encoded(&good)).await;
+    etcd.put("registry/user/%61", encoded(&good)).await;
     let found = etcd.load("user").await;
-    assert_eq!(found.instances().iter().collect::<Vec<_>>(), [&good]);
+    assert_eq!(found.instances().collect::<Vec<_>>(), [&good]);
     assert_eq!(found.undecodable(), 4);
     etcd.watch_after("user", found.cursor()).await.unwrap();
 }
@@ -51,7 +51,7 @@ async fn undecodable_record_is_skipped_and_counted() {
 #[tokio::test]
 async fn load_of_many_pages_shows_one_revision() {
     let etcd = Fixture::start().await;
-    let record = record::encode(&instance("user", "0"));
+    let record = encoded(&instance("user", "0"));
     let puts = |from: usize| -> Vec<TxnOp> {
         let ids = from..from + 125;
         ids.map(|id| TxnOp::put(format!("registry/user/{id}"), record.clone(), None)).collect()
@@ -88,7 +88,7 @@ async fn page_and_backlog_of_large_records_are_read() {
     for id in 0..150 {
         let large = instance("user", &id.to_string());
         let large = large.with_metadata([("k", "v".repeat(60_000))]).unwrap();
-        etcd.put(&format!("registry/user/{id}"), record::encode(&large)).await;
+        etcd.put(&format!("registry/user/{id}"), encoded(&large)).await;
     }
     let found = etcd.load("user").await;
     assert_eq!(found.instances().len(), 150);
@@ -96,7 +96,7 @@ async fn page_and_backlog_of_large_records_are_read() {
     let mut watch = etcd.watch_after("user", before.cursor()).await.unwrap();
     let mut folded = before;
     while folded.instances().len() < 150 {
-        folded.apply(next(&mut watch).await);
+        folded.apply(&next(&mut watch).await.batch).unwrap();
     }
-    assert_eq!(folded.instances(), found.instances());
+    assert_eq!(folded.records(), found.records());
 }

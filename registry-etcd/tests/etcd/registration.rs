@@ -3,7 +3,7 @@
 use crate::support::{Fixture, claim, instance, within};
 use etcd_client::LeaseGrantOptions;
 use futures_util::future;
-use registry_core::{Claim, ErrorKind, LeaseId};
+use registry_core::{Claim, ErrorKind, LeaseId, Takeover};
 use registry_testkit::case::retry;
 use std::time::Duration;
 
@@ -25,11 +25,14 @@ async fn repeat_makes_no_revision() {
 #[tokio::test]
 async fn repeat_with_takeover_makes_no_revision() {
     let etcd = Fixture::start().await;
-    let (one, claim) = (instance("user", "1"), claim(10).with_takeover(true));
+    let (one, claim) = (instance("user", "1"), claim(10));
+    etcd.register(&one, &self::claim(10)).await.unwrap();
+    let holder = etcd.holder(&one, &claim).await;
+    let claim = claim.with_takeover(Takeover::From(holder));
     let first = etcd.register(&one, &claim).await.unwrap();
     let second = etcd.register(&one, &claim).await.unwrap();
     assert_eq!(first, second);
-    assert_eq!(etcd.stored("registry/user/1").await.unwrap().version(), 1);
+    assert_eq!(etcd.stored("registry/user/1").await.unwrap().version(), 2);
 }
 
 #[tokio::test]
@@ -76,7 +79,7 @@ async fn lease_belongs_to_one_instance_with_one_ttl() {
     etcd.register(&instance("user", "1"), &held).await.unwrap();
     let before = etcd.revision().await;
     for (id, ttl) in [("2", 10), ("1", 11), ("1", 9), ("1", 1)] {
-        let other = claim(ttl).with_lease(held.lease()).with_takeover(true);
+        let other = claim(ttl).with_lease(held.lease());
         let outcome = etcd.register(&instance("user", id), &other).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "id {id}, ttl {ttl}");
     }
@@ -102,32 +105,6 @@ async fn ttl_is_rounded_up_to_seconds_and_to_the_minimum_of_etcd() {
 }
 
 #[tokio::test]
-async fn takeover_revokes_the_displaced_lease() {
-    let etcd = Fixture::start().await;
-    let one = instance("user", "1");
-    let (old, new) = (claim(10), claim(10).with_takeover(true));
-    let first = etcd.register(&one, &old).await.unwrap();
-    let moved = one.with_address("10.0.0.2:8080".parse().unwrap());
-    let second = etcd.register(&moved, &new).await.unwrap();
-
-    assert_eq!(etcd.leases().await, [new.lease().get()]);
-    assert_eq!(etcd.keep_alive(&first).await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    etcd.deregister(&first).await.unwrap();
-    etcd.keep_alive(&second).await.unwrap();
-    assert_eq!(etcd.load("user").await.instances().find("1"), Some(&moved));
-}
-
-#[tokio::test]
-async fn takeover_of_a_free_id_revokes_nothing() {
-    let etcd = Fixture::start().await;
-    let other = claim(10);
-    etcd.register(&instance("user", "2"), &other).await.unwrap();
-    let new = claim(10).with_takeover(true);
-    etcd.register(&instance("user", "1"), &new).await.unwrap();
-    assert_eq!(etcd.leases().await.len(), 2);
-}
-
-#[tokio::test]
 async fn superseded_claim_leaves_no_lease_and_changes_nothing() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
@@ -145,24 +122,16 @@ async fn superseded_claim_leaves_no_lease_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn key_without_lease_holds_its_id_until_takeover() {
-    let etcd = Fixture::start().await;
-    etcd.put("registry/user/1", "by hand").await;
-    let one = instance("user", "1");
-    let outcome = etcd.register(&one, &claim(10)).await;
-    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
-    etcd.register(&one, &claim(10).with_takeover(true)).await.unwrap();
-    assert_eq!(etcd.load("user").await.instances().find("1"), Some(&one));
-}
-
-#[tokio::test]
 async fn largest_record_is_registered_and_found() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1").with_metadata([("k", "v".repeat(63 * 1024 - 8))]).unwrap();
     let claim = claim(10).with_lease(LeaseId::new(i64::MAX).unwrap());
     etcd.register(&one, &claim).await.unwrap();
     etcd.register(&one.clone().with_weight(1), &claim).await.unwrap();
-    assert_eq!(etcd.load("user").await.instances().find("1"), Some(&one.with_weight(1)));
+    assert_eq!(
+        etcd.load("user").await.records().find("1").map(registry_core::Record::instance),
+        Some(&one.with_weight(1))
+    );
 }
 
 #[tokio::test]

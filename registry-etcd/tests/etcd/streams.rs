@@ -1,9 +1,9 @@
 //! What watches and renewals share, and what they leave at the server.
 
-use crate::support::{Fixture, claim, instance, name, next, put, within};
+use crate::support::{Fixture, claim, encoded, instance, name, next, put, within};
 use etcd_client::TxnOp;
 use futures_util::{StreamExt, future};
-use registry_core::{Claim, Instance, Registry, record};
+use registry_core::{CallOptions, Claim, Instance, Registry};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag;
@@ -104,14 +104,19 @@ async fn backlog_of_many_mebibytes_arrives_whole() {
     for n in 0..120 {
         let puts = ["a", "b"].map(|half| {
             let id = format!("{n}{half}");
-            TxnOp::put(format!("registry/user/{id}"), record::encode(&bulky(&id, 50_000)), None)
+            TxnOp::put(format!("registry/user/{id}"), encoded(&bulky(&id, 50_000)), None)
         });
         etcd.change(puts).await;
     }
     let mut watch = etcd.watch_after("user", before.cursor()).await.unwrap();
     for n in 0..120 {
-        let ids: Vec<String> =
-            next(&mut watch).await.changes.iter().map(|change| change.id().to_string()).collect();
+        let ids: Vec<String> = next(&mut watch)
+            .await
+            .batch
+            .changes
+            .iter()
+            .map(|change| change.id().to_string())
+            .collect();
         assert_eq!(ids, [format!("{n}a"), format!("{n}b")]);
     }
 }
@@ -147,14 +152,16 @@ async fn slow_server_gets_a_bounded_number_of_streams_per_lane() {
     let mut leases = Vec::new();
     for n in 0..40 {
         let one = instance("user", &n.to_string());
-        leases.push(within(registry.register(&one, &claim(60))).await.unwrap());
+        leases.push(
+            within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap(),
+        );
     }
     // Longer than a renewal may wait until those after it take another stream.
     proxy.inject(Fault::Delay { each: Duration::from_millis(300), jitter: Duration::ZERO });
     let start = Instant::now();
     let renewals = leases.iter().map(|lease| async {
         while start.elapsed() < Duration::from_secs(8) {
-            within(registry.keep_alive(lease)).await.unwrap();
+            within(registry.keep_alive(lease, &CallOptions::DEFAULT)).await.unwrap();
         }
     });
     future::join_all(renewals).await;
@@ -194,7 +201,7 @@ async fn cancelled_renewals_do_not_shift_the_answers_of_others() {
             }
         };
         tokio::select! {
-            _ = etcd.registry.keep_alive(&gone) => {}
+            _ = etcd.registry.keep_alive(&gone, &CallOptions::DEFAULT) => {}
             () = giving_up => {}
         }
         etcd.keep_alive(&one).await.expect("nobody else's answer");
@@ -211,7 +218,11 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
     let dying = (0..1_000).map(|n| {
         let one = instance("crowd", &n.to_string());
         let registry = &etcd.registry;
-        async move { registry.register(&one, &Claim::new(Duration::from_secs(2))?).await }
+        async move {
+            registry
+                .register(&one, &Claim::new(Duration::from_secs(2))?, &CallOptions::DEFAULT)
+                .await
+        }
     });
     let mut dying: Vec<_> =
         within(futures_util::stream::iter(dying).buffer_unordered(64).collect::<Vec<_>>()).await;
@@ -220,10 +231,11 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
     // revoked them, and what is behind it on a stream waits for so long.
     let over = Instant::now() + Duration::from_secs(2);
     let deadline = lag::deadline(Duration::from_secs(22));
-    while !etcd.load("crowd").await.instances().is_empty() {
+    while !etcd.load("crowd").await.records().is_empty() {
         assert!(!deadline.has_passed(), "the crowd does not expire");
         let doomed = if Instant::now() < over { &[][..] } else { &dying[..50] };
-        let dead = doomed.iter().map(|lease| etcd.registry.keep_alive(lease));
+        let dead =
+            doomed.iter().map(|lease| etcd.registry.keep_alive(lease, &CallOptions::DEFAULT));
         let dead = tokio::time::timeout(Duration::from_millis(100), future::join_all(dead));
         let alive = future::join_all(living.iter().map(|lease| etcd.keep_alive(lease)));
         let (dead, alive) = future::join(dead, alive).await;
@@ -236,5 +248,5 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
     }
     let left = etcd.load("user").await.instances().len();
     assert_eq!(left, 20);
-    assert!(etcd.registry.services().await.unwrap().contains(&name("user")));
+    assert!(etcd.registry.services(&CallOptions::DEFAULT).await.unwrap().contains(&name("user")));
 }

@@ -3,13 +3,15 @@
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use registry_core::{
-    Batch, Change, Claim, Cursor, ErrorKind, Instance, Lease, Registry, Result, ServiceName,
-    Snapshot, Watch,
+    Batch, CallOptions, Change, Claim, Cursor, DeleteReason, ErrorKind, Holder, Instance,
+    InstanceId, Lease, Record, Registry, Result, Revision, ServiceName, Snapshot, Takeover, Watch,
+    encoding,
 };
 use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::Etcd;
 use registry_testkit::lag::timeout;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -146,19 +148,32 @@ impl Fixture {
     }
 
     pub(crate) async fn register(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
-        within(self.registry.register(instance, claim)).await
+        within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
     }
 
-    pub(crate) async fn keep_alive(&self, lease: &Lease) -> Result<()> {
-        within(self.registry.keep_alive(lease)).await
+    /// The holder that refuses `claim`.
+    pub(crate) async fn holder(&self, instance: &Instance, claim: &Claim) -> Holder {
+        let refused = self.register(instance, claim).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Superseded, "{refused}");
+        *refused.holder().expect("the store names the holder")
+    }
+
+    /// Registers `instance` in place of whoever holds its id.
+    pub(crate) async fn take_over(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        let holder = self.holder(instance, claim).await;
+        self.register(instance, &claim.with_takeover(Takeover::From(holder))).await
+    }
+
+    pub(crate) async fn keep_alive(&self, lease: &Lease) -> Result<Duration> {
+        within(self.registry.keep_alive(lease, &CallOptions::DEFAULT)).await
     }
 
     pub(crate) async fn deregister(&self, lease: &Lease) -> Result<()> {
-        within(self.registry.deregister(lease)).await
+        within(self.registry.deregister(lease, &CallOptions::DEFAULT)).await
     }
 
     pub(crate) async fn load(&self, service: &str) -> Snapshot {
-        within(self.registry.load(&name(service))).await.unwrap()
+        within(self.registry.load(&name(service), &CallOptions::DEFAULT)).await.unwrap()
     }
 
     /// A watch from now on.
@@ -168,7 +183,7 @@ impl Fixture {
     }
 
     pub(crate) async fn watch_after(&self, service: &str, after: &Cursor) -> Result<Watch> {
-        within(self.registry.watch(&name(service), after)).await
+        within(self.registry.watch(&name(service), after, &CallOptions::DEFAULT)).await
     }
 
     /// How a watch after a cursor that is of no use fails: at once, or as its first item.
@@ -202,12 +217,42 @@ pub(crate) fn claim(seconds: u64) -> Claim {
     Claim::new(Duration::from_secs(seconds)).unwrap()
 }
 
+/// A batch, of whose changes the tests name what matters to most of them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) cursor: Cursor,
+    pub(crate) changes: Vec<SeenChange>,
+    pub(crate) batch: Arc<Batch>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum SeenChange {
+    Put(Instance),
+    Delete(InstanceId, Option<DeleteReason>),
+}
+
+impl Seen {
+    pub(crate) fn revision(&self) -> Revision {
+        self.batch.revision()
+    }
+}
+
+impl From<Arc<Batch>> for Seen {
+    fn from(batch: Arc<Batch>) -> Self {
+        let changes = batch.changes.iter().map(|change| match change {
+            Change::Put(record) => SeenChange::Put(record.instance().clone()),
+            Change::Delete(deleted) => SeenChange::Delete(deleted.id().clone(), deleted.reason()),
+        });
+        Self { cursor: batch.cursor.clone(), changes: changes.collect(), batch }
+    }
+}
+
 /// The next batch with changes.
-pub(crate) async fn next(watch: &mut Watch) -> Batch {
+pub(crate) async fn next(watch: &mut Watch) -> Seen {
     loop {
         let batch = within(watch.next()).await.unwrap().unwrap();
         if !batch.is_progress() {
-            return batch;
+            return batch.into();
         }
     }
 }
@@ -222,10 +267,20 @@ pub(crate) async fn end_error(watch: &mut Watch) -> ErrorKind {
     }
 }
 
-pub(crate) fn put(instance: &Instance) -> Change {
-    Change::Put(instance.clone())
+pub(crate) fn put(instance: &Instance) -> SeenChange {
+    SeenChange::Put(instance.clone())
 }
 
-pub(crate) fn deleted(id: &str) -> Change {
-    Change::Delete(id.parse().unwrap())
+/// For an unknown reason.
+pub(crate) fn deleted(id: &str) -> SeenChange {
+    SeenChange::Delete(id.parse().unwrap(), None)
+}
+
+pub(crate) fn withdrawn(id: &str) -> SeenChange {
+    SeenChange::Delete(id.parse().unwrap(), Some(DeleteReason::Withdrawn))
+}
+
+/// The bytes of an instance's record, as others may write it: without ttl.
+pub(crate) fn encoded(instance: &Instance) -> Vec<u8> {
+    encoding::encode(&Record::new(instance.clone())).unwrap()
 }

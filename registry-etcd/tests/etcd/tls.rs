@@ -1,7 +1,7 @@
 //! TLS: whom to trust, and who we are.
 
 use crate::support::{claim, instance, name, next, put, within};
-use registry_core::{Error, ErrorKind, Registry, Result};
+use registry_core::{CallOptions, Error, ErrorKind, Registry, Result};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::{Etcd, ServerTls};
 use std::path::PathBuf;
@@ -20,12 +20,13 @@ fn chain(error: &Error) -> String {
 
 async fn assert_works(registry: &EtcdRegistry) {
     let (one, user) = (instance("user", "1"), name("user"));
-    let now = within(registry.load(&user)).await.unwrap();
-    let mut watch = within(registry.watch(&user, now.cursor())).await.unwrap();
-    let lease = within(registry.register(&one, &claim(10))).await.unwrap();
+    let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+    let mut watch =
+        within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
+    let lease = within(registry.register(&one, &claim(10), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    within(registry.keep_alive(&lease)).await.unwrap();
-    within(registry.deregister(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What a watch delivers, and what it leaves behind.
 
-use crate::support::{Fixture, claim, deleted, end_error, instance, next, put, within};
+use crate::support::{Fixture, claim, deleted, encoded, end_error, instance, next, put, within};
 use etcd_client::{Client, DeleteOptions, TxnOp};
 use futures_util::{StreamExt, future};
-use registry_core::{Cursor, ErrorKind, WATCH_CAPACITY, record};
+use registry_core::{Cursor, ErrorKind, WATCH_CAPACITY};
 
 #[tokio::test]
 async fn changes_of_one_revision_are_one_batch() {
@@ -22,7 +22,7 @@ async fn changes_of_one_revision_are_one_batch() {
 #[tokio::test]
 async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
     let etcd = Fixture::start().await;
-    let good = |id: &str| record::encode(&instance("user", id));
+    let good = |id: &str| encoded(&instance("user", id));
     let key = |id: &str| format!("registry/user/{id}");
     let before = etcd.load("user").await;
     let mut live = etcd.watch_after("user", before.cursor()).await.unwrap();
@@ -59,14 +59,14 @@ async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
         let mut watch =
             etcd.watch_after("user", &cursor.to_string().parse().unwrap()).await.unwrap();
         for expected in batches[n..].iter().filter(|batch| !batch.is_progress()) {
-            assert_eq!(&next(&mut watch).await, expected, "after {cursor}");
+            assert_eq!(&next(&mut watch).await.batch, expected, "after {cursor}");
         }
     }
     let folded = batches.iter().cloned().fold(before, |mut folded, batch| {
-        folded.apply(batch);
+        folded.apply(&batch).unwrap();
         folded
     });
-    assert_eq!(folded.instances(), after.instances());
+    assert_eq!(folded.records(), after.records());
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn undecodable_record_counts_as_a_delete() {
     let mut watch = etcd.watch("user").await;
     etcd.put("registry/user/1", "no record").await;
     assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
-    etcd.put("registry/user/1", record::encode(&instance("user", "1"))).await;
+    etcd.put("registry/user/1", encoded(&instance("user", "1"))).await;
     assert_eq!(next(&mut watch).await.changes, [put(&instance("user", "1"))]);
 }
 
@@ -112,7 +112,7 @@ async fn progress_notifications_move_a_quiet_watch() {
 async fn burst_of_a_thousand_batches_is_buffered() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
-    let record = record::encode(&instance("user", "0"));
+    let record = encoded(&instance("user", "0"));
     let mut revisions = Vec::new();
     for n in 0..1_000 {
         let revision = etcd.put(&format!("registry/user/{n}"), record.clone()).await;
@@ -127,7 +127,7 @@ async fn burst_of_a_thousand_batches_is_buffered() {
 async fn reader_that_keeps_up_receives_any_backlog() {
     let etcd = Fixture::start().await;
     let before = etcd.load("user").await;
-    let record = record::encode(&instance("user", "0"));
+    let record = encoded(&instance("user", "0"));
     let (etcd, record) = (&etcd, &record);
     let puts = (0..3_000).map(|n| async move {
         etcd.put(&format!("registry/user/{n}"), record.clone()).await;
@@ -167,7 +167,7 @@ async fn paused_process_does_not_lag() {
 async fn unread_watch_lags_and_stalls_no_other() {
     let etcd = Fixture::start().await;
     let (mut idle, mut read) = (etcd.watch("user").await, etcd.watch("user").await);
-    let record = record::encode(&instance("user", "0"));
+    let record = encoded(&instance("user", "0"));
     let count = WATCH_CAPACITY + 100;
     for n in 0..count {
         etcd.put(&format!("registry/user/{n}"), record.clone()).await;

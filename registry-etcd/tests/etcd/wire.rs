@@ -5,7 +5,7 @@ use h2::{RecvStream, SendStream, client, server};
 use http::{HeaderMap, Request};
 use prost::Message;
 use prost::bytes::Bytes;
-use registry_core::Registry;
+use registry_core::{CallOptions, Registry};
 use registry_etcd::EtcdRegistry;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,8 +26,10 @@ async fn watch_request_is_that_of_go_zero() {
     let url = format!("etcd://{}?layout=go-zero", relay.address).parse().unwrap();
     let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
 
-    let listed = within(registry.load(&name("user.rpc"))).await.unwrap();
-    let _watch = within(registry.watch(&name("user.rpc"), listed.cursor())).await.unwrap();
+    let listed = within(registry.load(&name("user.rpc"), &CallOptions::DEFAULT)).await.unwrap();
+    let _watch = within(registry.watch(&name("user.rpc"), listed.cursor(), &CallOptions::DEFAULT))
+        .await
+        .unwrap();
 
     let asked = relay.asked();
     let loads = asked.iter().filter(|call| call.path == LOAD).map(Call::message::<RangeRequest>);

@@ -6,8 +6,9 @@ pub(crate) use members::Members;
 
 use async_trait::async_trait;
 use etcd_client::Client;
-use registry_core::{InstanceId, Lease, Registry, ServiceName};
+use registry_core::{DeleteReason, InstanceId, Lease, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
+use registry_testbed::pending;
 use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::Etcd;
 use registry_testkit::{LostWrites, ReplyLoss, Subject, Traits, conformance};
@@ -21,7 +22,10 @@ use tokio::sync::Mutex;
 pub(crate) fn run<L: SubjectLayout>(members: Members, rest: &'static str) -> ExitCode {
     // etcd grants 2 s at least, and looks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
+    let is_go_zero = rest.contains("layout=go-zero");
+    let pending = if is_go_zero { pending::ETCD_GO_ZERO } else { pending::ETCD };
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
+    let traits = traits.with_reasons(&[DeleteReason::Withdrawn]).with_pending(pending);
     conformance(traits, move || Server::<L>::open(members, rest))
 }
 

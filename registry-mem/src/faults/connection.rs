@@ -35,7 +35,7 @@ pub(super) struct Conditions {
     pub(super) latency: Option<(Duration, Duration)>,
     pub(super) slow: Option<Duration>,
     pub(super) outage: bool,
-    pub(super) silence: bool,
+    pub(super) silent_since: Option<Instant>,
     pub(super) lost_replies: bool,
     /// How often the connection was lost. Calls and watches from before a loss fail.
     losses: u64,
@@ -73,9 +73,9 @@ impl Connection {
                 state.update(|c| c.outage = true);
                 state.lose(Loss::Outage);
             }
-            Fault::Silence if !state.conditions.borrow().silence => {
+            Fault::Silence if !state.conditions.borrow().is_silent() => {
                 state.hits.watches_silenced += state.open.len() as u64;
-                state.update(|c| c.silence = true);
+                state.update(|c| c.silent_since = Some(Instant::now()));
             }
             _ => {} // the fault is active already, or it is not an ongoing one
         });
@@ -84,9 +84,9 @@ impl Connection {
     /// Ends all ongoing faults.
     pub(super) fn heal(&self) {
         self.with(|state| {
-            let Conditions { silence, losses, last_loss, .. } = *state.conditions.borrow();
+            let Conditions { silent_since, losses, last_loss, .. } = *state.conditions.borrow();
             state.update(|c| *c = Conditions { losses, last_loss, ..Conditions::default() });
-            if silence {
+            if silent_since.is_some() {
                 state.lose(Loss::Silence);
             }
         });
@@ -141,7 +141,7 @@ impl State {
     /// Returns the conditions, or an error if the store refuses calls.
     fn admit(&mut self) -> Result<Conditions> {
         let conditions = *self.conditions.borrow();
-        if conditions.outage && !conditions.silence {
+        if conditions.outage && !conditions.is_silent() {
             self.hits.calls_refused += 1;
             let message = "the store is down: try again when it is up";
             return Err(Error::new(ErrorKind::Unavailable, message));
@@ -151,10 +151,14 @@ impl State {
 }
 
 impl Conditions {
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.is_some()
+    }
+
     /// Whether a call or watch fails that began when `losses` losses had happened. During a silence it
     /// does not learn of a loss.
     fn has_lost(&self, losses: u64) -> bool {
-        !self.silence && self.losses > losses
+        !self.is_silent() && self.losses > losses
     }
 
     /// Returns the error of a lost connection.
@@ -195,7 +199,7 @@ impl Call {
         let arrival = Instant::now() + self.one_way;
         loop {
             let conditions = *self.conditions.borrow_and_update();
-            if conditions.silence && !self.was_silenced {
+            if conditions.is_silent() && !self.was_silenced {
                 self.was_silenced = true;
                 self.connection.hit(|hits| hits.calls_silenced += 1);
             }
@@ -203,14 +207,14 @@ impl Call {
                 self.connection.hit(|hits| hits.calls_cut += u64::from(!self.was_silenced));
                 return Err(conditions.loss_error());
             }
-            if !conditions.silence && Instant::now() >= arrival {
+            if !conditions.is_silent() && Instant::now() >= arrival {
                 return Ok(());
             }
             tokio::select! {
                 biased;
                 // The channel cannot close while this holds the connection.
                 _ = self.conditions.changed() => {}
-                () = sleep_until(arrival), if !conditions.silence => {}
+                () = sleep_until(arrival), if !conditions.is_silent() => {}
             }
         }
     }

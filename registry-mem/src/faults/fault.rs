@@ -31,7 +31,9 @@ pub enum Fault {
     /// nothing. Simulates a network that drops all packets while the sockets stay open, or a server that
     /// is stopped in a debugger.
     ///
-    /// The client notices nothing, not even an [outage](Self::Outage) or a [cut](Self::Cut). After the
+    /// The client notices nothing, not even an [outage](Self::Outage) or a [cut](Self::Cut), until a call
+    /// times out or a watch ends after the [silence
+    /// timeout](super::FaultyRegistry::with_silence_timeout). After the
     /// heal the connection turns out to be dead: the calls and watches on it fail `Unavailable`. So
     /// the client notices every loss: it resumes a watch after its cursor and repeats a call.
     Silence,
@@ -117,8 +119,8 @@ pub struct Hits {
     pub replies_lost: u64,
     /// Open watches that became [silent](Fault::Silence).
     pub watches_silenced: u64,
-    /// Open watches that an [outage](Fault::Outage), a [cut](Fault::Cut) or the heal of a
-    /// [silence](Fault::Silence) ended. Those that the store ended are not counted.
+    /// Open watches that an [outage](Fault::Outage), a [cut](Fault::Cut), or a [silence](Fault::Silence) or
+    /// its heal ended. Those that the store ended are not counted.
     pub watches_ended: u64,
     /// Items of watches that [latency](Fault::Latency) or a [slow watch](Fault::SlowWatch) delayed.
     pub items_delayed: u64,

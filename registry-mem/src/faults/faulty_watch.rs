@@ -2,29 +2,32 @@
 
 use super::connection::{Conditions, Connection, WatchGuard};
 use futures_util::{StreamExt, stream};
-use registry_core::{Batch, Cursor, Result, WATCH_CAPACITY, Watch};
+use registry_core::{Batch, Error, ErrorKind, Result, WATCH_CAPACITY, Watch};
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Returns the watch `inner`, opened after `after`, as it arrives over `connection`.
+/// Returns the watch `inner` as it arrives over `connection`. It ends after a silence of `silence_timeout`.
 pub(super) fn faulty_watch(
     connection: &Arc<Connection>,
     inner: Watch,
-    after: &Cursor,
+    silence_timeout: Duration,
 ) -> Result<Watch> {
+    let (after, lineage) = (inner.cursor().clone(), inner.lineage().clone());
     let watch = FaultyWatch {
         guard: WatchGuard::open(connection)?,
         inner: Some(inner),
         in_transit: VecDeque::new(),
         last_delivery: None,
+        silence_timeout,
     };
     let items = stream::unfold(watch, |mut watch| async move {
         let item = watch.next().await?;
         Some((item, watch))
     });
-    Ok(Watch::new(after.clone(), items))
+    Ok(Watch::new(after, items).with_lineage(lineage))
 }
 
 struct FaultyWatch {
@@ -34,23 +37,27 @@ struct FaultyWatch {
     /// The items that the store has sent and the reader has not received.
     in_transit: VecDeque<InTransit>,
     last_delivery: Option<Instant>,
+    silence_timeout: Duration,
 }
 
 struct InTransit {
-    item: Result<Batch>,
+    item: Result<Arc<Batch>>,
     arrival: Instant,
     was_delayed: bool,
 }
 
 impl FaultyWatch {
-    async fn next(&mut self) -> Option<Result<Batch>> {
+    async fn next(&mut self) -> Option<Result<Arc<Batch>>> {
         loop {
             let conditions = match self.guard.conditions() {
                 Ok(conditions) => conditions,
                 Err(loss) => return Some(Err(loss)),
             };
-            if conditions.silence {
-                self.guard.changed().await;
+            if let Some(since) = conditions.silent_since {
+                if timeout_at(since + self.silence_timeout, self.guard.changed()).await.is_err() {
+                    self.guard.connection().hit(|hits| hits.watches_ended += 1);
+                    return Some(Err(silent(self.silence_timeout)));
+                }
                 continue;
             }
             let due = self.next_delivery(&conditions);
@@ -81,7 +88,7 @@ impl FaultyWatch {
         Some(paced.map_or(arrival, |paced| paced.max(arrival)))
     }
 
-    fn deliver(&mut self) -> Option<Result<Batch>> {
+    fn deliver(&mut self) -> Option<Result<Arc<Batch>>> {
         let InTransit { item, was_delayed, .. } = self.in_transit.pop_front()?;
         self.last_delivery = Some(Instant::now());
         self.guard.connection().hit(|hits| hits.items_delayed += u64::from(was_delayed));
@@ -89,7 +96,7 @@ impl FaultyWatch {
     }
 
     /// Puts an item of the store in transit. An item does not overtake those before it.
-    fn send(&mut self, item: Option<Result<Batch>>, conditions: &Conditions) {
+    fn send(&mut self, item: Option<Result<Arc<Batch>>>, conditions: &Conditions) {
         let Some(item) = item else {
             self.inner = None;
             return;
@@ -106,7 +113,7 @@ fn capacity(conditions: &Conditions) -> usize {
     if conditions.slow.is_some() { 1 } else { WATCH_CAPACITY }
 }
 
-async fn next(inner: &mut Option<Watch>) -> Option<Result<Batch>> {
+async fn next(inner: &mut Option<Watch>) -> Option<Result<Arc<Batch>>> {
     match inner {
         Some(watch) => watch.next().await,
         None => pending().await, // items in transit still arrive
@@ -118,4 +125,10 @@ async fn sleep_until_due(due: Option<Instant>) {
         Some(due) => sleep_until(due).await,
         None => pending().await,
     }
+}
+
+fn silent(limit: Duration) -> Error {
+    let message =
+        format!("the store is silent on a watch: watch again after its cursor, silent=`{limit:?}`");
+    Error::new(ErrorKind::Unavailable, message)
 }

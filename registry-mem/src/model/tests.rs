@@ -63,9 +63,25 @@ fn cursor_is_valid_only_in_its_own_branch() {
 }
 
 #[test]
-fn cursor_of_another_store_is_diverged() {
+fn cursor_of_another_store_is_invalid() {
     let after = load(&mut Model::new(1), "a");
-    assert_eq!(batches(&mut Model::new(2), "a", after.cursor()), Err(ErrorKind::Diverged));
+    assert_eq!(batches(&mut Model::new(2), "a", after.cursor()), Err(ErrorKind::Invalid));
+}
+
+#[test]
+fn a_backup_of_another_store_is_restored_without_its_history() {
+    let mut other = Model::new(1);
+    let foreign = load(&mut other, "a");
+    put(&mut other, "a", "1");
+    let mut model = Model::new(2);
+    model.restore(Duration::ZERO, other, 3);
+    assert_eq!(batches(&mut model, "a", foreign.cursor()), Err(ErrorKind::Invalid));
+    let mut ours = load(&mut model, "a");
+    assert_eq!(ours.instances().len(), 1);
+    put(&mut model, "a", "2");
+    let all = model.batches(Duration::ZERO, &"a".parse().unwrap(), ours.cursor()).unwrap();
+    ours.apply(&all[0]).unwrap();
+    assert_eq!(ours, load(&mut model, "a"));
 }
 
 #[test]
@@ -109,5 +125,5 @@ fn outage_longer_than_every_ttl_expires_no_lease() {
     model.restore(hour, backup, 2);
     assert_eq!(model.load(hour, lease.instance().service()).instances().len(), 1);
     model.keep_alive(hour + TTL / 3, &lease).unwrap();
-    assert!(model.load(hour + TTL * 2, lease.instance().service()).instances().is_empty());
+    assert!(model.load(hour + TTL * 2, lease.instance().service()).records().is_empty());
 }

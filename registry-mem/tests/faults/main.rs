@@ -5,10 +5,12 @@ mod scripts;
 
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{
-    Batch, Claim, Error, ErrorKind, Instance, Registry, ServiceName, Snapshot, WATCH_CAPACITY,
-    Watch,
+    Batch, CallOptions, Claim, Error, ErrorKind, Instance, Registry, ServiceName, Snapshot,
+    WATCH_CAPACITY, Watch,
 };
 use registry_mem::{Fault, FaultyRegistry, Hits, MemRegistry};
+use registry_testkit::case::take_over;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,15 +23,17 @@ async fn outage_fails_calls_and_watches_of_its_own_client_only() {
 
     flaky.inject(Fault::Outage);
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
-    let error = within(flaky.register(&instance("1"), &claim())).await.unwrap_err();
+    let error =
+        within(flaky.register(&instance("1"), &claim(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(within(flaky.watch(&service(), watch.cursor())).await.is_err());
-    assert!(load(&store).await.instances().is_empty(), "the store did not receive the call");
+    assert!(within(flaky.watch(&service(), watch.cursor(), &CallOptions::DEFAULT)).await.is_err());
+    assert!(load(&store).await.records().is_empty(), "the store did not receive the call");
 
-    within(other.register(&instance("2"), &claim())).await.unwrap();
+    within(other.register(&instance("2"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&next(&mut others).await), ["2"]);
     flaky.heal();
-    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    let mut watch =
+        within(flaky.watch(&service(), watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&next(&mut watch).await), ["2"], "nothing is lost");
     let hits = flaky.hits();
     assert_eq!((hits.calls_refused, hits.watches_ended, hits.calls_cut), (2, 1, 0));
@@ -43,7 +47,7 @@ async fn latency_is_half_before_the_store_and_half_after() {
     flaky.inject(latency(40, 40));
     let start = Instant::now();
     let registered = async {
-        within(flaky.register(&instance("1"), &claim())).await.unwrap();
+        within(flaky.register(&instance("1"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
         start.elapsed()
     };
     let seen = async {
@@ -52,7 +56,7 @@ async fn latency_is_half_before_the_store_and_half_after() {
     };
     let committed = async {
         sleep(ms(19)).await;
-        assert!(load(&store).await.instances().is_empty());
+        assert!(load(&store).await.records().is_empty());
         sleep(ms(2)).await;
         assert_eq!(load(&store).await.instances().len(), 1);
     };
@@ -71,7 +75,9 @@ async fn latency_keeps_the_order_and_delays_items_concurrently() {
         let start = Instant::now();
         load(&flaky).await;
         lengths.push(start.elapsed());
-        within(store.register(&instance(&n.to_string()), &claim())).await.unwrap();
+        within(store.register(&instance(&n.to_string()), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     }
     assert!(lengths.iter().all(|length| (ms(2)..=ms(402)).contains(length)), "{lengths:?}");
     lengths.sort_unstable();
@@ -103,20 +109,40 @@ async fn seed_determines_the_latencies() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_ends_when_its_source_was_silent_for_the_silence_timeout() {
+    let (store, _) = connect();
+    let flaky = FaultyRegistry::new(store.clone()).with_silence_timeout(ms(2_000));
+    let mut open = follow(&flaky).await;
+    flaky.inject(Fault::Silence);
+    let start = Instant::now();
+    assert_eq!(end(&mut open).await.kind(), ErrorKind::Unavailable);
+    assert_eq!(start.elapsed(), ms(2_000));
+    assert_eq!(flaky.hits().watches_ended, 1);
+    within(store.register(&instance("during"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
+    flaky.heal();
+    let mut resumed =
+        within(flaky.watch(&service(), open.cursor(), &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(ids(&next(&mut resumed).await), ["during"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn silent_connection_fails_after_the_heal_and_its_watch_resumes_without_loss() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
-    within(store.register(&instance("before"), &claim())).await.unwrap();
+    within(store.register(&instance("before"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&next(&mut watch).await), ["before"]);
 
     flaky.inject(Fault::Silence);
-    within(store.register(&instance("during"), &claim())).await.unwrap();
+    within(store.register(&instance("during"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
     let call = tokio::spawn({
         let flaky = flaky.clone();
-        async move { flaky.register(&instance("hung"), &claim()).await }
+        async move { flaky.register(&instance("hung"), &claim(), &CallOptions::DEFAULT).await }
     });
-    assert!(timeout(ms(3_600_000), watch.next()).await.is_err(), "the watch receives something");
-    assert!(timeout(ms(1_000), flaky.load(&service())).await.is_err(), "the call does not hang");
+    assert!(timeout(ms(6_000), watch.next()).await.is_err(), "the watch receives something");
+    assert!(
+        timeout(ms(600), flaky.load(&service(), &CallOptions::DEFAULT)).await.is_err(),
+        "the call does not hang"
+    );
     assert!(!call.is_finished());
     assert_eq!(load(&store).await.instances().len(), 2, "the store received a call");
 
@@ -124,7 +150,8 @@ async fn silent_connection_fails_after_the_heal_and_its_watch_resumes_without_lo
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
     let error = within(call).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    let mut watch =
+        within(flaky.watch(&service(), watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&next(&mut watch).await), ["during"]);
     assert_eq!(load(&flaky).await.instances().len(), 2, "a hung call was executed later");
     let hits = flaky.hits();
@@ -137,9 +164,9 @@ async fn items_in_transit_do_not_arrive_during_a_silence() {
     let (store, flaky) = connect();
     let mut watch = follow(&flaky).await;
     flaky.inject(latency(200, 200));
-    within(store.register(&instance("1"), &claim())).await.unwrap();
+    within(store.register(&instance("1"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
     let (two, claim) = (instance("2"), claim());
-    let mut call = flaky.register(&two, &claim);
+    let mut call = flaky.register(&two, &claim, &CallOptions::DEFAULT);
     assert!(timeout(ms(150), &mut call).await.is_err(), "the reply is not in transit");
     assert!(timeout(ms(40), watch.next()).await.is_err(), "the item is not in transit");
     flaky.inject(Fault::Silence);
@@ -149,7 +176,8 @@ async fn items_in_transit_do_not_arrive_during_a_silence() {
     flaky.heal();
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
     assert!(within(call).await.is_err());
-    let mut watch = within(flaky.watch(&service(), watch.cursor())).await.unwrap();
+    let mut watch =
+        within(flaky.watch(&service(), watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&next(&mut watch).await), ["1"]);
     assert_eq!((flaky.hits().calls_silenced, flaky.hits().calls_cut), (1, 0));
 }
@@ -162,17 +190,17 @@ async fn silent_connection_reports_no_loss_before_the_heal() {
         flaky.inject(Fault::Silence);
         let call = tokio::spawn({
             let flaky = flaky.clone();
-            async move { flaky.services().await }
+            async move { flaky.services(&CallOptions::DEFAULT).await }
         });
         sleep(ms(10)).await;
         flaky.inject(fault);
         assert!(timeout(ms(1_000), watch.next()).await.is_err());
-        assert!(timeout(ms(1_000), flaky.services()).await.is_err());
+        assert!(timeout(ms(1_000), flaky.services(&CallOptions::DEFAULT)).await.is_err());
         assert!(!call.is_finished());
         flaky.heal();
         assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
         assert!(within(call).await.unwrap().is_err());
-        assert!(load(&flaky).await.instances().is_empty());
+        assert!(load(&flaky).await.records().is_empty());
     }
     assert_eq!(flaky.hits().watches_ended, 2, "each fault ends one watch");
 }
@@ -183,19 +211,19 @@ async fn call_with_a_lost_reply_is_executed_and_its_repeat_changes_nothing() {
     let (one, claim) = (instance("1"), claim());
     let mut watch = follow(&flaky).await;
     flaky.inject(Fault::LostReplies);
-    let error = within(flaky.register(&one, &claim)).await.unwrap_err();
+    let error = within(flaky.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let committed = load(&store).await;
     assert_eq!(committed.instances().len(), 1);
     assert_eq!(ids(&next(&mut watch).await), ["1"], "open watches are no replies");
 
     flaky.heal();
-    let lease = within(flaky.register(&one, &claim)).await.unwrap();
+    let lease = within(flaky.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     let again = load(&store).await;
     assert_eq!(again, committed, "the repeat changed something");
     flaky.inject(Fault::LostReplies);
-    assert!(within(flaky.deregister(&lease)).await.is_err());
-    assert!(load(&store).await.instances().is_empty());
+    assert!(within(flaky.deregister(&lease, &CallOptions::DEFAULT)).await.is_err());
+    assert!(load(&store).await.records().is_empty());
     assert_eq!(flaky.hits().replies_lost, 2);
 }
 
@@ -207,7 +235,7 @@ async fn slow_watch_delivers_at_its_rate_and_lags_at_the_capacity_of_the_store()
     let claim = claim();
     let write = async |n: usize| {
         let one = instance("1").with_metadata([("n", n.to_string())]).unwrap();
-        within(store.register(&one, &claim)).await.unwrap();
+        within(store.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     };
     write(0).await;
     next(&mut watch).await;
@@ -248,14 +276,14 @@ async fn cut_fails_open_calls_and_watches_of_its_own_connection_and_the_next_cal
     flaky.inject(latency(100, 100));
     let call = tokio::spawn({
         let flaky = flaky.clone();
-        async move { flaky.register(&instance("1"), &claim()).await }
+        async move { flaky.register(&instance("1"), &claim(), &CallOptions::DEFAULT).await }
     });
     sleep(ms(10)).await;
     flaky.inject(Fault::Cut);
     assert_eq!(within(call).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
     assert!(others.next().now_or_never().is_none(), "the watch of the other client ended");
-    assert!(load(&flaky).await.instances().is_empty(), "the call reached the store");
+    assert!(load(&flaky).await.records().is_empty(), "the call reached the store");
     assert_eq!((flaky.hits().calls_cut, flaky.hits().watches_ended), (1, 1));
 }
 
@@ -269,16 +297,23 @@ async fn seed_determines_the_lost_lease_and_its_renewal_fails() {
         assert_eq!(flaky.hits().leases_ended, 0, "there is no lease");
         let mut leases = Vec::new();
         for n in 0..10 {
-            leases.push(store.register(&instance(&n.to_string()), &claim()).await.unwrap());
+            leases.push(
+                store
+                    .register(&instance(&n.to_string()), &claim(), &CallOptions::DEFAULT)
+                    .await
+                    .unwrap(),
+            );
         }
         let mut watch = follow(&store).await;
         flaky.inject(Fault::LeaseLost);
         assert_eq!(flaky.hits().leases_ended, 1);
         let gone = ids(&next(&mut watch).await).concat();
         for lease in &leases {
-            let outcome = within(flaky.keep_alive(lease)).await.map_err(|error| error.kind());
+            let outcome = within(flaky.keep_alive(lease, &CallOptions::DEFAULT))
+                .await
+                .map_err(|error| error.kind());
             let is_lost = lease.instance().id().as_str() == gone;
-            assert_eq!(outcome, if is_lost { Err(ErrorKind::LeaseLost) } else { Ok(()) });
+            assert_eq!(outcome, if is_lost { Err(ErrorKind::LeaseLost) } else { Ok(lease.ttl()) });
         }
         lost.push(gone);
     }
@@ -292,13 +327,14 @@ async fn compaction_drops_the_history() {
     let old = load(&flaky).await;
     flaky.inject(Fault::Compaction);
     assert_eq!(flaky.hits().compactions, 0, "there was no history");
-    within(store.register(&instance("1"), &claim())).await.unwrap();
+    within(store.register(&instance("1"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
     let new = load(&flaky).await;
     flaky.inject(Fault::Compaction);
     assert_eq!(flaky.hits().compactions, 1);
-    let error = within(flaky.watch(&service(), old.cursor())).await.unwrap_err();
+    let error =
+        within(flaky.watch(&service(), old.cursor(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Compacted);
-    assert!(within(flaky.watch(&service(), new.cursor())).await.is_ok());
+    assert!(within(flaky.watch(&service(), new.cursor(), &CallOptions::DEFAULT)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,18 +342,22 @@ async fn rollback_restores_the_checkpoint_or_an_empty_store() {
     let (store, flaky) = connect();
     let empty = load(&flaky).await;
     for (checkpoint, left) in [(false, 0), (true, 1), (true, 1)] {
-        within(store.register(&instance("kept"), &claim().with_takeover(true))).await.unwrap();
+        within(take_over(&store, &instance("kept"), &claim())).await.unwrap();
         if checkpoint {
             flaky.inject(Fault::Checkpoint);
         }
-        let lost = within(store.register(&instance("lost"), &claim())).await.unwrap();
+        let lost = within(store.register(&instance("lost"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
         let mut watch = follow(&store).await;
         flaky.inject(Fault::Rollback);
         assert_eq!(end(&mut watch).await.kind(), ErrorKind::Diverged);
         assert_eq!(load(&flaky).await.instances().len(), left);
-        let error = within(flaky.keep_alive(&lost)).await.unwrap_err();
+        let error = within(flaky.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost);
-        let error = within(flaky.watch(&service(), empty.cursor())).await.unwrap_err();
+        let error = within(flaky.watch(&service(), empty.cursor(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Diverged, "the first rollback emptied the store");
     }
     assert_eq!(flaky.hits().rollbacks, 3);
@@ -349,15 +389,15 @@ fn latency(min: u64, max: u64) -> Fault {
 }
 
 async fn load(registry: &impl Registry) -> Snapshot {
-    within(registry.load(&service())).await.unwrap()
+    within(registry.load(&service(), &CallOptions::DEFAULT)).await.unwrap()
 }
 
 async fn follow(registry: &impl Registry) -> Watch {
     let snapshot = load(registry).await;
-    within(registry.watch(&service(), snapshot.cursor())).await.unwrap()
+    within(registry.watch(&service(), snapshot.cursor(), &CallOptions::DEFAULT)).await.unwrap()
 }
 
-async fn next(watch: &mut Watch) -> Batch {
+async fn next(watch: &mut Watch) -> Arc<Batch> {
     within(watch.next()).await.expect("a watch ends with an error").unwrap()
 }
 
@@ -365,7 +405,7 @@ async fn end(watch: &mut Watch) -> Error {
     within(watch.next()).await.expect("a watch ends with an error").unwrap_err()
 }
 
-fn ids(batch: &Batch) -> Vec<String> {
+fn ids(batch: &Arc<Batch>) -> Vec<String> {
     batch.changes.iter().map(|change| change.id().to_string()).collect()
 }
 

@@ -2,8 +2,9 @@
 
 use super::{claim, connect, instance, load, ms, service, within};
 use futures_util::StreamExt;
-use registry_core::{ErrorKind, Registry, Snapshot};
+use registry_core::{CallOptions, ErrorKind, Registry, Snapshot};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry, Script};
+use registry_testkit::case::take_over;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +21,7 @@ async fn script_plays_on_time() {
         let mut outcomes = Vec::new();
         for _ in 0..5 {
             sleep(ms(50)).await;
-            outcomes.push(flaky.services().await.is_ok());
+            outcomes.push(flaky.services(&CallOptions::DEFAULT).await.is_ok());
             sleep(ms(50)).await;
         }
         outcomes
@@ -53,9 +54,9 @@ async fn client_misses_nothing_under_random_scripts() {
         assert!(within(own_writer).await.is_err_and(|error| error.is_cancelled()));
         assert!(within(writer).await.is_err_and(|error| error.is_cancelled()));
 
-        within(flaky.register(&instance("last"), &claim())).await.unwrap();
+        within(flaky.register(&instance("last"), &claim(), &CallOptions::DEFAULT)).await.unwrap();
         let view = within(follower).await.unwrap();
-        assert_eq!(view.instances(), load(&store).await.instances());
+        assert_eq!(view.records(), load(&store).await.records());
         let hits = flaky.hits();
         let seen = [
             hits.calls_delayed + hits.items_delayed,
@@ -75,29 +76,30 @@ async fn client_misses_nothing_under_random_scripts() {
 async fn write_to(registry: impl Registry) {
     for n in 0_usize.. {
         let one = instance(&(n % 7).to_string()).with_metadata([("n", n.to_string())]).unwrap();
-        let claim = claim().with_takeover(true);
-        let _ = timeout(ms(500), registry.register(&one, &claim)).await;
+        let _ = timeout(ms(500), take_over(&registry, &one, &claim())).await;
         sleep(ms(100)).await;
     }
 }
 
 async fn follow_until_last(registry: FaultyRegistry) -> Snapshot {
     let fresh = async || loop {
-        match timeout(ms(500), registry.load(&service())).await {
+        match timeout(ms(500), registry.load(&service(), &CallOptions::DEFAULT)).await {
             Ok(Ok(view)) => return view,
             _ => sleep(ms(50)).await,
         }
     };
     let mut view = fresh().await;
     loop {
-        let opened = timeout(ms(500), registry.watch(&service(), view.cursor())).await;
+        let opened =
+            timeout(ms(500), registry.watch(&service(), view.cursor(), &CallOptions::DEFAULT))
+                .await;
         let kind = match opened {
             Ok(Ok(mut watch)) => loop {
                 match watch.next().await.unwrap() {
-                    Ok(batch) => view.apply(batch),
+                    Ok(batch) => view.apply(&batch).unwrap(),
                     Err(error) => break error.kind(),
                 }
-                if view.instances().iter().any(|one| one.id().as_str() == "last") {
+                if view.instances().any(|one| one.id().as_str() == "last") {
                     return view;
                 }
             },

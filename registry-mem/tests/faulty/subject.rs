@@ -58,6 +58,10 @@ impl Subject for Faulty {
         self.store.evict(service);
     }
 
+    async fn fall_silent(&self) {
+        self.flaky.inject(Fault::Silence);
+    }
+
     async fn poison(&self, _: &ServiceName, _: &InstanceId) {
         unreachable!("the memory store is not remote");
     }

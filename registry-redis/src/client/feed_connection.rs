@@ -1,6 +1,7 @@
 //! A connection for blocking reads of logs.
 
 use crate::connect::Address;
+use crate::deadline::millis;
 use crate::deadline::with_deadline;
 use crate::error::StoreError;
 use crate::history::RawEntry;
@@ -11,6 +12,8 @@ use std::time::Duration;
 pub(crate) struct FeedConnection {
     address: Address,
     connection: MultiplexedConnection,
+    /// How long the server blocks until a log grows.
+    block: Duration,
     /// The deadline of a read.
     deadline: Duration,
 }
@@ -19,18 +22,19 @@ pub(crate) struct FeedConnection {
 pub(crate) type RawLog = (String, Vec<RawEntry>);
 
 impl FeedConnection {
-    /// How long the server blocks until a log grows. A connection that was cut silently is noticed soon
-    /// after.
-    const BLOCK: Duration = Duration::from_secs(5);
+    /// How long the server blocks at most.
+    const MAX_BLOCK: Duration = Duration::from_secs(5);
     /// How many entries of each log come in one reply.
     const PAGE: usize = 256;
 
     pub(super) fn new(
         address: Address,
         connection: MultiplexedConnection,
-        request_deadline: Duration,
+        silence_timeout: Duration,
     ) -> Self {
-        Self { address, connection, deadline: Self::BLOCK + request_deadline }
+        // The server needs a while for its reply. It takes a block of 0 for one without an end.
+        let block = (silence_timeout * 3 / 4).clamp(Duration::from_millis(1), Self::MAX_BLOCK);
+        Self { address, connection, block, deadline: silence_timeout }
     }
 
     /// Returns the address of the server.
@@ -42,7 +46,7 @@ impl FeedConnection {
     /// any; returns nothing if none does in time.
     pub(crate) async fn read(&mut self, logs: &[(String, u64)]) -> Result<Vec<RawLog>, StoreError> {
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(Self::PAGE).arg("BLOCK").arg(Self::BLOCK.as_secs() * 1000);
+        read.arg("COUNT").arg(Self::PAGE).arg("BLOCK").arg(millis(self.block));
         read.arg("STREAMS");
         for (log, _) in logs {
             read.arg(log);

@@ -1,5 +1,6 @@
 //! A connection for commands whose server was checked, and how it runs a script.
 
+use super::silence::Silence;
 use crate::connect::{Address, Dialer, Topology};
 use crate::error::StoreError;
 use crate::info::Info;
@@ -13,6 +14,7 @@ pub(super) struct Session {
     connection: MultiplexedConnection,
     run_id: String,
     is_broken: AtomicBool,
+    silence: Silence,
 }
 
 /// A script with its arguments, the keys that it runs on, and who must acknowledge it.
@@ -48,7 +50,8 @@ impl Session {
             return Err(StoreError::EvictionPolicy(policy.to_owned()));
         }
         tracing::debug!(server = %address, %run_id, name, "connected");
-        Ok(Self { connection, run_id, is_broken: AtomicBool::new(false) })
+        let (is_broken, silence) = (AtomicBool::new(false), Silence::new());
+        Ok(Self { connection, run_id, is_broken, silence })
     }
 
     pub(super) fn into_connection(self) -> MultiplexedConnection {
@@ -62,6 +65,11 @@ impl Session {
 
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Returns what tells whether the server owes a reply.
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// Runs a script on `keys`. With `is_asking`, another node has redirected this one call here.

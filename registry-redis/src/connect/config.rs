@@ -7,6 +7,7 @@ use super::standalone::Standalone;
 use super::topology::Topology;
 use crate::options::{Ack, RedisOptions};
 use registry_core::{Error, ErrorKind, Result, Target};
+use std::time::Duration;
 
 /// The prefix of a URL that names none.
 const DEFAULT_PREFIX: &str = "registry";
@@ -18,6 +19,8 @@ pub(crate) struct ConnectConfig {
     pub(crate) dialer: Dialer,
     pub(crate) prefix: String,
     pub(crate) options: RedisOptions,
+    /// How long a watch waits for a silent server.
+    pub(crate) silence_timeout: Duration,
 }
 
 /// The scheme of a URL.
@@ -62,7 +65,8 @@ impl ConnectConfig {
             }
             _ => Box::new(Cluster::parse(target)?),
         };
-        Ok(Self { topology, dialer, prefix: prefix.to_owned(), options })
+        let silence_timeout = options.silence_timeout(target);
+        Ok(Self { topology, dialer, prefix: prefix.to_owned(), options, silence_timeout })
     }
 }
 
@@ -171,7 +175,9 @@ mod tests {
         assert_eq!(prefix, "prod/eu");
         assert!(!format!("{dialer:?}").contains("s3cret"));
 
-        let ConnectConfig { topology, dialer, prefix, options } = config("redis://h").unwrap();
+        let ConnectConfig { topology, dialer, prefix, options, silence_timeout } =
+            config("redis://h").unwrap();
+        assert_eq!(silence_timeout, registry_core::silence_timeout(None));
         assert_eq!(topology.to_string(), "h:6379");
         assert_eq!((dialer.database, prefix.as_str()), (0, "registry"));
         assert_eq!(options.ack, Ack::Primary);

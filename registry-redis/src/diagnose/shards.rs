@@ -89,10 +89,13 @@ enum Status {
     Damaged,
 }
 
+/// The member and the lease that the script decides by: none.
+const NOTHING: [&[u8]; 2] = [b"", b""];
+
 impl ShardState {
     async fn inspect(store: &Store, shard: Shard) -> Result<Self, StoreError> {
         let (status, revision, first): (String, u64, u64) =
-            store.client.run(&scripts::INSPECT, shard, &[]).await?;
+            store.client.run(&scripts::INSPECT, shard, &NOTHING).await?;
         let status = match status.as_str() {
             "FRESH" => Status::Fresh,
             "WHOLE" => Status::Whole,
@@ -118,9 +121,10 @@ pub(super) async fn check_records(store: &Store) -> Result<Vec<Finding>> {
             Err(error) => failures.add(shard, error),
         }
     }
-    let surveys = stream::iter(&services).map(|service| async move {
-        let survey = load::survey(store, service).await;
-        (keyspace.hash_tag(keyspace.shard_of(service)), survey)
+    // Names that the futures own: one that borrows them would not be `Send`.
+    let surveys = stream::iter(services.clone()).map(|service| async move {
+        let survey = load::survey(store, &service).await;
+        (keyspace.hash_tag(keyspace.shard_of(&service)), survey)
     });
     let surveys: Vec<_> = surveys.buffered(CONCURRENCY).collect().await;
     let (mut instances, mut unreadable) = (0, Vec::new());

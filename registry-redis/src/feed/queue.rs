@@ -16,6 +16,8 @@ const CAPACITY: usize = 1024;
 pub(crate) struct Subscription {
     pub(crate) shard: Shard,
     pub(crate) service: ServiceName,
+    /// The member whose changes the watch wants, if not those of the whole service.
+    pub(crate) member: Option<String>,
     pub(crate) origin: Origin,
     pub(crate) at: Position,
     /// When the next lease of the shard expires, as of that position.

@@ -1,11 +1,13 @@
 //! A shard as a feed follows it: a position, and the watches that continue from there.
 
 use super::queue::Subscription;
+use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::history::{Digest, Entry, Gap, Position};
+use crate::history::{Entry, Gap, Position};
 use crate::shard::split_member;
 use registry_core::{Batch, Origin, Publisher, ServiceName};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,7 +22,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct WatchedShard {
     at: Position,
-    services: HashMap<ServiceName, WatchedService>,
+    services: HashMap<ServiceName, Watched>,
+    /// The records that are watched by their owners, by member.
+    records: HashMap<Vec<u8>, Watched>,
     /// The positions of watches that subscribed ahead of the feed: its history must contain them.
     expected: BTreeMap<u64, Digest>,
     /// The revision of the last progress that all watches received.
@@ -32,9 +36,9 @@ pub(super) struct WatchedShard {
     overdue: Option<Instant>,
 }
 
-/// A service and its watches.
+/// A service, or one of its records, and the watches of it.
 #[derive(Debug)]
-struct WatchedService {
+struct Watched {
     service: ServiceName,
     origin: Origin,
     watchers: Vec<Watcher>,
@@ -53,6 +57,7 @@ impl WatchedShard {
         Self {
             at,
             services: HashMap::new(),
+            records: HashMap::new(),
             expected: BTreeMap::new(),
             reported: at.revision,
             check_at: Instant::now() + CHECK_AFTER,
@@ -84,10 +89,12 @@ impl WatchedShard {
         if let Some(due) = subscription.due {
             self.check_by(due);
         }
-        let Subscription { service, origin, publisher, .. } = subscription;
-        let watched = self.services.entry(service.clone());
-        let watched =
-            watched.or_insert_with(|| WatchedService { service, origin, watchers: Vec::new() });
+        let Subscription { service, member, origin, publisher, .. } = subscription;
+        let new = Watched { service: service.clone(), origin, watchers: Vec::new() };
+        let watched = match member {
+            Some(member) => self.records.entry(member.into_bytes()).or_insert(new),
+            None => self.services.entry(service).or_insert(new),
+        };
         watched.watchers.push(Watcher { publisher, sent: from.revision });
         Ok(from)
     }
@@ -99,8 +106,8 @@ impl WatchedShard {
         if self.expected.remove(&self.at.revision).is_some_and(|digest| digest != self.at.digest) {
             return Err(Gap::Forked);
         }
-        if let Some(ttl) = entry.ttl() {
-            self.check_by(Instant::now() + ttl);
+        if let Some(value) = entry.value() {
+            self.check_by(Instant::now() + value.ttl());
         }
         self.publish(entry);
         Ok(())
@@ -108,10 +115,14 @@ impl WatchedShard {
 
     fn publish(&mut self, entry: &Entry) {
         let Some((service, _)) = split_member(entry.member()) else { return };
-        let Some(watched) = self.services.get_mut(service) else { return };
-        let Some(change) = entry.change(&watched.service) else { return };
-        let batch = Batch::new(self.at.cursor(&watched.origin), vec![change]);
-        watched.publish(&batch);
+        let of_service = self.services.get_mut(service);
+        let of_record = self.records.get_mut(entry.member());
+        let Some(any) = of_service.as_deref().or(of_record.as_deref()) else { return };
+        let Some(change) = entry.change(&any.service) else { return };
+        let batch = Arc::new(Batch::new(self.at.cursor(&any.origin), vec![change]));
+        for watched in of_service.into_iter().chain(of_record) {
+            watched.publish(&batch);
+        }
     }
 
     /// How many revisions have passed since the last progress. Watches may not know of them, since the
@@ -122,8 +133,8 @@ impl WatchedShard {
 
     /// Sends progress to all watches.
     pub(super) fn report_progress(&mut self) {
-        for watched in self.services.values_mut() {
-            watched.publish(&Batch::progress(self.at.cursor(&watched.origin)));
+        for watched in self.services.values_mut().chain(self.records.values_mut()) {
+            watched.publish(&Arc::new(Batch::progress(self.at.cursor(&watched.origin))));
         }
         self.reported = self.at.revision;
     }
@@ -164,24 +175,23 @@ impl WatchedShard {
 
     /// Removes the watches that were dropped. Returns whether any are left.
     pub(super) fn prune(&mut self) -> bool {
-        self.services.retain(|_, watched| {
-            watched.watchers.retain(|watcher| !watcher.publisher.is_closed());
-            !watched.watchers.is_empty()
-        });
-        !self.services.is_empty()
+        self.services.retain(|_, watched| watched.prune());
+        self.records.retain(|_, watched| watched.prune());
+        !(self.services.is_empty() && self.records.is_empty())
     }
 
     /// Ends all watches.
     pub(super) fn fail(self, error: &StoreError) {
-        for watcher in self.services.into_values().flat_map(|watched| watched.watchers) {
+        let watched = self.services.into_values().chain(self.records.into_values());
+        for watcher in watched.flat_map(|watched| watched.watchers) {
             watcher.publisher.fail(error.clone().into());
         }
     }
 }
 
-impl WatchedService {
+impl Watched {
     /// Publishes to every watch that has not come so far, and removes those that have ended.
-    fn publish(&mut self, batch: &Batch) {
+    fn publish(&mut self, batch: &Arc<Batch>) {
         let revision = batch.revision().get();
         self.watchers.retain_mut(|watcher| {
             if watcher.sent >= revision {
@@ -190,6 +200,12 @@ impl WatchedService {
             watcher.sent = revision;
             watcher.publisher.publish(batch.clone())
         });
+    }
+
+    /// Removes the watches that were dropped. Returns whether any are left.
+    fn prune(&mut self) -> bool {
+        self.watchers.retain(|watcher| !watcher.publisher.is_closed());
+        !self.watchers.is_empty()
     }
 }
 
@@ -203,6 +219,10 @@ mod tests {
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
 
     fn subscription(service: &str, at: Position) -> (Subscription, Watch) {
+        subscription_of(service, None, at)
+    }
+
+    fn subscription_of(service: &str, member: Option<&str>, at: Position) -> (Subscription, Watch) {
         let service: ServiceName = service.parse().unwrap();
         let origin = Origin::new("redis", "p", &service);
         let (publisher, watch) = Watch::channel(at.cursor(&origin), Vec::new());
@@ -211,6 +231,7 @@ mod tests {
             Subscription {
                 shard: crate::shard::Shard::of(&service, 1),
                 service,
+                member: member.map(str::to_owned),
                 origin,
                 at,
                 due,
@@ -246,6 +267,23 @@ mod tests {
         shard.report_progress();
         assert_eq!(received(&mut watch), [(8, 0)]);
         assert_eq!(shard.unreported_revisions(), 0);
+    }
+
+    #[tokio::test]
+    async fn watch_of_a_record_receives_its_changes_and_progress_past_others() {
+        let (mut shard, mut of_service) = watched(4, "a");
+        let (own, mut watch) = subscription_of("a", Some("a\u{1f}1"), position(4));
+        shard.subscribe(own).unwrap();
+        shard.apply(&entry(5, "a\u{1f}2", Some(RECORD))).unwrap();
+        shard.apply(&entry(6, "a\u{1f}1", None)).unwrap();
+        shard.apply(&entry(7, "a\u{1f}12", None)).unwrap();
+        shard.report_progress();
+        assert_eq!(received(&mut watch), [(6, 1), (7, 0)]);
+        assert_eq!(received(&mut of_service), [(5, 1), (6, 1), (7, 1)]);
+        drop(of_service);
+        assert!(shard.prune());
+        drop(watch);
+        assert!(!shard.prune());
     }
 
     #[tokio::test]
@@ -294,7 +332,8 @@ mod tests {
         shard.apply(&entry(5, "a\u{1f}1", None)).unwrap();
         shard.fail(&StoreError::Diverged);
         let batch = watch.next().now_or_never().unwrap().unwrap().unwrap();
-        assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
+        let [Change::Delete(deleted)] = &batch.changes[..] else { panic!("{batch:?}") };
+        assert_eq!(deleted.id().as_str(), "1");
         let error = watch.next().now_or_never().unwrap().unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Diverged);
     }

@@ -1,26 +1,34 @@
--- Renews leases for their whole ttls. O(L log N) for L of them.
+-- Renews leases for their whole ttls. O(L log L) for L of them.
 --
--- ARGV: from 3 on, for each lease: member, '<mod_revision> <lease> <ttl> ' as its value in inst begins, ttl.
--- Reply: OK or LOST for each.
+-- ARGV: from 3 on, for each lease: member, '<revision> <digest> <lease> <ttl> ' as its value begins, ttl.
+-- Reply: a character for each: K it was kept, L it is lost.
 --
--- A lease is lost if its record was written at another revision than the last acknowledged one, even
--- if the lease exists: a rollback has undone the acknowledged write.
+-- A lease is lost if its record was written at another revision, or in another history, than the last
+-- acknowledged one, even if the lease exists: a rollback has undone the acknowledged write.
 
-local INST = KEYS[2]
-local none_expired = is_new or delete_expired()
-local replies = {}
+local outcomes, earliest = '', tonumber(due)
 for i = 3, #ARGV, 3 do
-  local member, expected, reply = ARGV[i], ARGV[i + 1], 'LOST'
-  if not is_new then
+  local member, expected, outcome = ARGV[i], ARGV[i + 1], 'L'
+  local value = found[2]
+  if i > 3 then
     if not none_expired then
-      writer().delete_if_expired(member)
+      local _, _, remove_if_expired = writer()
+      remove_if_expired(member)
     end
-    local value = redis.call('HGET', INST, member)
-    if value and string.sub(value, 1, #expected) == expected then
-      renew(member, ARGV[i + 2])
-      reply = 'OK'
-    end
+    value = redis.call('HGET', STATE, member)
   end
-  replies[#replies + 1] = reply
+  if value and not is_new and string.sub(value, 1, #expected) == expected then
+    local deadline = lease_now + ARGV[i + 2]
+    redis.call('ZADD', EXP, num(deadline), member)
+    earliest = math.min(earliest, deadline)
+    outcome = 'K'
+  end
+  outcomes = outcomes .. outcome
 end
-return replies
+if earliest < tonumber(due) then
+  due = num(earliest)
+  save()
+elseif not is_new and (elapsed >= RENEW_STEP or not none_expired) then
+  save()
+end
+return outcomes

@@ -1,52 +1,59 @@
 -- Registers a record under a lease, for a ttl from now. O(log N).
 --
--- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 whether it may take over (1 or 0), 7 record, 8 seed.
--- Reply: { OK, mod_revision } | { SUPERSEDED, '' } | { INVALID, 'ttl' or 'instance': what differs }
+-- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 the holder to take over from, 7 record, 8 seed. A holder is
+-- '<lease> <claimed>', or '- -' for a value that was not written by this library; '' to take over from nobody.
+-- Reply: { OK, revision, digest } | { SUPERSEDED, lease, claimed }: the holder, '' for unknown |
+-- { INVALID, 'ttl' or 'instance': what differs, '' }
 --
 -- A repeated call makes no revision: it finds its own record, and only starts its ttl anew.
 
-local INST, LEASE = KEYS[2], KEYS[4]
-local member, lease, ttl, takeover, record, seed =
-  ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-
-local shard = writer()
-if is_new then
-  shard.create(seed)
-end
-local none_expired = delete_expired()
-if not none_expired then
-  shard.delete_if_expired(member)
-end
-
-local other = redis.call('HGET', LEASE, lease)
+local member, lease, ttl, record = ARGV[3], ARGV[4], ARGV[5], ARGV[7]
+local current, other = not is_new and found[2], not is_new and found[3]
 if other and other ~= member then
-  if not none_expired then
-    shard.delete_if_expired(other)
-  end
-  if redis.call('HEXISTS', LEASE, lease) == 1 then
-    return { 'INVALID', 'instance' }
+  local _, _, of_other = parse(redis.call('HGET', STATE, other))
+  if of_other == lease then
+    return { 'INVALID', 'instance', '' }
   end
 end
 
-local current = redis.call('HGET', INST, member)
-local mod_revision, holder, current_ttl, start = parse(current)
+local at, proof, holder, current_ttl, claimed, start = parse(current)
+local deadline = lease_now + ttl
 if holder == lease then
   if current_ttl ~= ttl then
-    return { 'INVALID', 'ttl' }
+    return { 'INVALID', 'ttl', '' }
   end
-  if string.sub(current, start) ~= record then
-    shard.put(member, lease, ttl, record, current)
-    mod_revision = revision
+  if string.sub(current, start) == record then
+    redis.call('ZADD', EXP, num(deadline), member)
+    if deadline < tonumber(due) then
+      due = num(deadline)
+      save()
+    elseif elapsed >= RENEW_STEP then
+      save()
+    end
+    return { 'OK', at, proof }
   end
+elseif current and ARGV[6] ~= (holder or '-') .. ' ' .. (claimed or '-') then
+  return { 'SUPERSEDED', holder or '', claimed or '' }
 else
-  if current and takeover ~= '1' then
-    return { 'SUPERSEDED', '' }
-  end
-  shard.put(member, lease, ttl, record, current)
-  mod_revision = revision
-  if holder then
-    redis.call('HDEL', LEASE, holder)
-  end
+  claimed = num(revision + 1)
 end
-renew(member, ttl)
-return { 'OK', mod_revision }
+
+local commit, _, _, create = writer()
+if is_new then
+  create(ARGV[8])
+end
+deadline = num(deadline)
+redis.call('ZADD', EXP, deadline, member)
+if redis.call('ZADD', IDX, 0, member) == 1 then
+  count = num(count + 1)
+end
+local value = lease .. ' ' .. ttl .. ' ' .. claimed .. ' ' .. record
+commit('P', member, value)
+if tonumber(deadline) < tonumber(due) then
+  due = deadline
+end
+save(member, revision .. ' ' .. digest .. ' ' .. value, lease, member)
+if holder and holder ~= lease then
+  redis.call('HDEL', STATE, holder)
+end
+return { 'OK', revision, digest }

@@ -1,23 +1,34 @@
--- Returns the names of a shard's services that have a live instance. O(S) for S of them.
+-- Returns the names of a shard's services that have a record, a page at a time. O(S log N) for S of them.
 --
--- ARGV: 3 seed, for a shard that lost a key, see load.lua.
+-- ARGV: 5 seed, for a shard that lost a key, see load.lua; 6 the page's length; 7 the service before the page,
+-- or '' for the first page.
 -- Reply: { OK, names } | { DUE, ... }: call again, see load.lua.
 
 if is_new then
   return { 'OK', {} }
-end
-if not delete_expired() then
+elseif not is_whole then
+  local _, _, _, create = writer()
+  create(ARGV[5])
+elseif not none_expired then
   return { 'DUE', {} }
 end
 
-local names, records = {}, 0
-local counts = redis.call('HGETALL', KEYS[6])
-for i = 1, #counts, 2 do
-  names[#names + 1] = counts[i]
-  records = records + counts[i + 1]
-end
-if records ~= tonumber(count) or not is_whole() then
-  writer().create(ARGV[3])
-  names = {}
+-- A name contains no control character, so the members of a service lie between its name with 0x1F and its
+-- name with 0x20.
+local names, len = {}, tonumber(ARGV[6])
+local start = ARGV[7] == '' and '-' or '[' .. ARGV[7] .. '\32'
+while #names < len do
+  local member = redis.call('ZRANGEBYLEX', IDX, start, '+', 'LIMIT', 0, 1)[1]
+  if not member then
+    break
+  end
+  local separator = string.find(member, '\31', 1, true)
+  if separator then
+    local name = string.sub(member, 1, separator - 1)
+    names[#names + 1] = name
+    start = '[' .. name .. '\32'
+  else
+    start = '(' .. member
+  end
 end
 return { 'OK', names }

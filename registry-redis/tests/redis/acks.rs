@@ -1,7 +1,7 @@
 //! Writes that wait for replicas or for a disk.
 
 use crate::support::{Operator, claim, connect, ids, instance, server, within};
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::{Ack, RedisOptions};
 use std::time::Duration;
 
@@ -13,26 +13,29 @@ async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
     let mut operator = Operator::of(&primary).await;
     assert_eq!(operator.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
     let options = RedisOptions::default()
-        .with_request_deadline(Duration::from_millis(800))
+        .with_request_deadline(Duration::from_secs(3))
         .with_ack(Ack::Replicas(1));
     let registry = connect(primary.url(), options).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
-    within(registry.keep_alive(&lease)).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 
     replica.process().unwrap().pause().unwrap();
     let (two, claim) = (instance("user.rpc", "2"), claim());
-    let error = within(registry.register(&two, &claim)).await.unwrap_err();
+    let error = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains("wanted=`1`, had=`0`"), "{error}");
     // Reads do not queue behind writes.
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
-    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 
     replica.process().unwrap().resume().unwrap();
-    let again = within(registry.register(&two, &claim)).await.unwrap();
+    let again = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(again.revision().get(), 2, "it took effect once");
-    within(registry.deregister(&again)).await.unwrap();
+    within(registry.deregister(&again, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -49,21 +52,21 @@ async fn fsync_ack_waits_for_the_disk_or_is_invalid() {
     };
     let one = instance("user.rpc", "1");
     let registry = connect(durable.url(), options()).await.unwrap();
-    let outcome = within(registry.register(&one, &claim())).await;
+    let outcome = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await;
     if is_able {
         let lease = outcome.unwrap();
         Operator::of(&durable).await.run::<()>("CONFIG SET appendfsync no").await;
         let hasty = patient.clone().with_request_deadline(Duration::from_secs(2));
         let hasty = hasty.with_ack(Ack::Fsync { replicas: 0 });
         let registry = connect(durable.url(), hasty).await.unwrap();
-        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         assert!(error.to_string().contains("not on its disk"), "{error}");
     } else {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }
     let registry = connect(in_memory.url(), options()).await.unwrap();
-    let error = within(registry.register(&one, &claim())).await.unwrap_err();
+    let error = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     assert!(error.to_string().contains("ack=fsync"), "{error}");
 }

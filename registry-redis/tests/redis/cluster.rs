@@ -6,7 +6,7 @@ use crate::support::{
     watch_from_now, within, within_a_minute,
 };
 use futures_util::StreamExt;
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::{Redis, RedisCluster};
 use std::collections::BTreeSet;
@@ -33,13 +33,16 @@ async fn services_on_all_nodes_are_served_and_watched() {
         watches.push(watch_from_now(&registry, name).await);
     }
     for name in &names {
-        let lease = within(registry.register(&instance(name, "1"), &claim())).await.unwrap();
-        within(registry.keep_alive(&lease)).await.unwrap();
+        let lease =
+            within(registry.register(&instance(name, "1"), &claim(), &CallOptions::DEFAULT))
+                .await
+                .unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     }
     for live in &mut watches {
         assert_eq!(next_change(live).await, "+1");
     }
-    let found = within(registry.services()).await.unwrap();
+    let found = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(found, names.iter().map(|name| service(name)).collect::<BTreeSet<_>>());
     let mut busy = 0;
     for node in 0..3 {
@@ -53,7 +56,10 @@ async fn services_on_all_nodes_are_served_and_watched() {
 async fn killed_node_is_replaced_without_loss() {
     let mut cluster = start().await;
     let registry = connect(&cluster.url()).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let owner = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
     let mut primary = Operator::at(&cluster.address(owner)).await;
@@ -70,7 +76,10 @@ async fn partitioned_node_is_left_and_becomes_a_replica_when_it_returns() {
     let parted = RedisCluster::start_partitionable(Redis::options());
     let mut cluster = Box::pin(within_a_minute(parted)).await.unwrap();
     let registry = connect(&cluster.url()).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let owner = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
     let mut primary = Operator::at(&cluster.address(owner)).await;
     assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in sync");
@@ -81,10 +90,10 @@ async fn partitioned_node_is_left_and_becomes_a_replica_when_it_returns() {
         while !primary.run::<String>("CLUSTER INFO").await.contains("cluster_state:fail") {}
     };
     within(stops).await;
-    retry_while_unavailable(|| registry.keep_alive(&lease)).await;
+    retry_while_unavailable(|| registry.keep_alive(&lease, &CallOptions::DEFAULT)).await;
     cluster.heal();
     within_a_minute(cluster.rejoined(owner)).await.unwrap();
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
 }
 
@@ -100,7 +109,10 @@ async fn moving_a_slot_under_load_loses_nothing() {
         while !is_over.load(Ordering::Relaxed) {
             let id = written.len().to_string();
             let (one, claim) = (instance("user.rpc", &id), claim());
-            retry_while_unavailable(|| async { registry.register(&one, &claim).await }).await;
+            retry_while_unavailable(|| async {
+                registry.register(&one, &claim, &CallOptions::DEFAULT).await
+            })
+            .await;
             written.push(id);
         }
         written
@@ -158,7 +170,10 @@ async fn shards_on_live_nodes_are_served_while_other_nodes_are_down() {
     }
     Operator::at(&cluster.address(owner)).await.cut("registry").await;
     let two = instance(name, "2");
-    retry_while_unavailable(|| async { registry.register(&two, &claim()).await }).await;
+    retry_while_unavailable(|| async {
+        registry.register(&two, &claim(), &CallOptions::DEFAULT).await
+    })
+    .await;
     assert_eq!(ids(&registry, name).await, ["1", "2"]);
 }
 

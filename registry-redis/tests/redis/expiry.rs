@@ -5,7 +5,7 @@ use crate::support::{
     register, server, service, watch, watch_from_now, within,
 };
 use futures_util::future::join_all;
-use registry_core::{ErrorKind, Lease, Registry};
+use registry_core::{CallOptions, ErrorKind, Lease, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::lag::tolerating;
 use std::collections::BTreeSet;
@@ -29,7 +29,13 @@ fn watched_leases_expire_within_the_delay_of_their_feeds() {
             let mut watch = watch_from_now(&registry, "user.rpc").await;
             let ttl = Duration::from_millis(100);
             let sent = Instant::now();
-            within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+            within(registry.register(
+                &instance("user.rpc", "1"),
+                &claim_for(ttl),
+                &CallOptions::DEFAULT,
+            ))
+            .await
+            .unwrap();
             let expiry = lag.deadline(ttl + late);
             assert_eq!(next_change(&mut watch).await, "+1");
             assert_eq!(next_change(&mut watch).await, "-1");
@@ -45,15 +51,20 @@ fn watch_sees_leases_older_than_itself_expire_in_time() {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
         let ttl = Duration::from_secs(1);
-        let lease =
-            within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+        let lease = within(registry.register(
+            &instance("user.rpc", "1"),
+            &claim_for(ttl),
+            &CallOptions::DEFAULT,
+        ))
+        .await
+        .unwrap();
         sleep(ttl / 2).await;
-        within(registry.keep_alive(&lease)).await.unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         let expiry = lag.deadline(ttl + LATE);
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         assert_eq!(next_change(&mut watch).await, "-1");
         expiry.assert_met();
-        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost);
     });
 }
@@ -69,7 +80,7 @@ async fn register_expired(registry: &RedisRegistry, count: usize) -> Vec<Lease> 
 async fn register_many(registry: &RedisRegistry, count: usize, ttl: Duration) -> Vec<Lease> {
     let register = async |n: usize| {
         let instance = instance("user.rpc", &n.to_string());
-        registry.register(&instance, &claim_for(ttl)).await.unwrap()
+        registry.register(&instance, &claim_for(ttl), &CallOptions::DEFAULT).await.unwrap()
     };
     within(join_all((0..count).map(register))).await
 }
@@ -81,11 +92,14 @@ async fn expired_leases_are_hidden_and_block_nothing_even_beyond_the_budget_of_a
     let start = load(&registry, "user.rpc").await;
     let count = 450;
     let leases = register_expired(&registry, count).await;
-    let error = within(registry.keep_alive(&leases[count - 1])).await.unwrap_err();
+    let error =
+        within(registry.keep_alive(&leases[count - 1], &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     register(&registry, "user.rpc", &(count - 2).to_string()).await;
     let other = claim().with_lease(leases[count - 3].id());
-    within(registry.register(&instance("user.rpc", "other"), &other)).await.unwrap();
+    within(registry.register(&instance("user.rpc", "other"), &other, &CallOptions::DEFAULT))
+        .await
+        .unwrap();
     let left = [(count - 2).to_string(), "other".to_owned()];
     assert_eq!(ids(&registry, "user.rpc").await, left);
 
@@ -104,7 +118,10 @@ async fn service_whose_leases_have_all_expired_is_not_listed() {
     let registry = one_shard(&server).await;
     register_expired(&registry, 450).await;
     register(&registry, "other", "1").await;
-    assert_eq!(within(registry.services()).await.unwrap(), [service("other")].into());
+    assert_eq!(
+        within(registry.services(&CallOptions::DEFAULT)).await.unwrap(),
+        [service("other")].into()
+    );
 }
 
 #[test]
@@ -129,17 +146,22 @@ fn restart_longer_than_the_ttl_expires_no_lease() {
         let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
         let registry = one_shard(&server).await;
         let ttl = Duration::from_millis(1500);
-        let lease =
-            within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+        let lease = within(registry.register(
+            &instance("user.rpc", "1"),
+            &claim_for(ttl),
+            &CallOptions::DEFAULT,
+        ))
+        .await
+        .unwrap();
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         server.process().unwrap().kill().unwrap();
         assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
         sleep(ttl + Duration::from_millis(500)).await;
         within(server.process().unwrap().restart()).await.unwrap();
-        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "the old connection fails");
         assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
-        within(registry.keep_alive(&lease)).await.unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         // The lease clock runs on: a lease that is not renewed expires in time.
         let expiry = lag.deadline(ttl + LATE);
         let mut watch = watch_from_now(&registry, "user.rpc").await;
@@ -154,11 +176,17 @@ fn lease_clock_runs_on_after_a_restart_without_writes() {
         let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
         let registry = one_shard(&server).await;
         let ttl = Duration::from_millis(4500);
-        within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
+        within(registry.register(
+            &instance("user.rpc", "1"),
+            &claim_for(ttl),
+            &CallOptions::DEFAULT,
+        ))
+        .await
+        .unwrap();
         within(server.process().unwrap().restart()).await.unwrap();
         let expiry = lag.deadline(ttl + LATE);
         assert!(
-            within(registry.load(&service("user.rpc"))).await.is_err(),
+            within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.is_err(),
             "the old connection fails"
         );
         let mut watch = watch_from_now(&registry, "user.rpc").await;
@@ -172,8 +200,12 @@ async fn lease_clock_of_an_idle_shard_runs() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_millis(1500);
-    within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl))).await.unwrap();
-    within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap();
+    within(registry.register(&instance("user.rpc", "1"), &claim_for(ttl), &CallOptions::DEFAULT))
+        .await
+        .unwrap();
+    within(registry.register(&instance("user.rpc", "2"), &claim(), &CallOptions::DEFAULT))
+        .await
+        .unwrap();
     sleep(ttl + Duration::from_millis(50)).await;
     assert_eq!(ids(&registry, "user.rpc").await, ["2"]);
 }
@@ -185,7 +217,9 @@ fn clock_set_back_changes_no_lease() {
         let registry = one_shard(&server).await;
         let ttl = Duration::from_secs(2);
         let claim = claim_for(ttl);
-        within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+        within(registry.register(&instance("user.rpc", "1"), &claim, &CallOptions::DEFAULT))
+            .await
+            .unwrap();
         let (registered, expiry) = (Instant::now(), lag.deadline(ttl + LATE));
         // A test cannot set the real clock, but it can change the saved time.
         let mut operator = Operator::of(&server).await;

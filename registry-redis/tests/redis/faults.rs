@@ -6,7 +6,7 @@ use crate::support::{
 };
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::RedisOptions;
 use registry_testkit::lag::tolerating;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,10 @@ fn calls_to_a_paused_server_fail_within_the_deadline() {
             .with_request_deadline(deadline)
             .with_connect_deadline(deadline);
         let registry = connect(server.url(), options).await.unwrap();
-        let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+        let lease =
+            within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+                .await
+                .unwrap();
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         server.process().unwrap().pause().unwrap();
 
@@ -31,7 +34,11 @@ fn calls_to_a_paused_server_fail_within_the_deadline() {
         for _ in 0..2 {
             let start = Instant::now();
             let bound = lag.deadline(2 * deadline + Duration::from_millis(200));
-            for outcome in within(join_all((0..20).map(|_| registry.keep_alive(&lease)))).await {
+            for outcome in within(join_all(
+                (0..20).map(|_| registry.keep_alive(&lease, &CallOptions::DEFAULT)),
+            ))
+            .await
+            {
                 assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable);
             }
             assert!(start.elapsed() >= deadline, "{:?}", start.elapsed());
@@ -39,7 +46,7 @@ fn calls_to_a_paused_server_fail_within_the_deadline() {
         }
         assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
         server.process().unwrap().resume().unwrap();
-        within(registry.keep_alive(&lease)).await.unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
     });
 }
@@ -53,10 +60,10 @@ async fn repeated_call_has_the_effect_of_one() {
     let (one, claim) = (instance("user.rpc", "1"), claim());
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     server.process().unwrap().pause().unwrap();
-    let error = within(registry.register(&one, &claim)).await.unwrap_err();
+    let error = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     server.process().unwrap().resume().unwrap();
-    let lease = within(registry.register(&one, &claim)).await.unwrap();
+    let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(lease.revision().get(), 1, "one of the two calls took effect");
     assert_eq!(next_change(&mut watch).await, "+1");
     register(&registry, "user.rpc", "2").await;
@@ -70,7 +77,7 @@ async fn cancelled_call_does_not_affect_others() {
     register(&registry, "user.rpc", "1").await;
     server.process().unwrap().pause().unwrap();
     let name = service("user.rpc");
-    let mut calls: Vec<_> = (0..10).map(|_| registry.load(&name)).collect();
+    let mut calls: Vec<_> = (0..10).map(|_| registry.load(&name, &CallOptions::DEFAULT)).collect();
     for call in &mut calls {
         assert!(call.now_or_never().is_none());
     }
@@ -108,7 +115,8 @@ async fn cut_command_connection_fails_one_call_and_no_watch() {
     let registry = registry(&server).await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     Operator::of(&server).await.cut("registry").await;
-    let error = within(registry.load(&service("user.rpc"))).await.unwrap_err();
+    let error =
+        within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     register(&registry, "user.rpc", "1").await;
     assert_eq!(next_change(&mut watch).await, "+1");
@@ -139,7 +147,7 @@ async fn missing_permission_is_denied() {
 #[tokio::test]
 async fn documented_permissions_suffice() {
     const PERMISSIONS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
-        +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem \
+        +@connection +info +hsetnx +hmget +hget +hset +hdel +hlen +del +zadd +zrem \
         +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load";
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
@@ -148,10 +156,13 @@ async fn documented_permissions_suffice() {
     let url = server.url().replace("redis://", "redis://app:pw@");
     let registry = connect(&url, RedisOptions::default()).await.unwrap();
     let mut watch = watch_from_now(&registry, "user.rpc").await;
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
-    within(registry.keep_alive(&lease)).await.unwrap();
-    within(registry.services()).await.unwrap();
-    within(registry.deregister(&lease)).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next_change(&mut watch).await, "+1");
     assert_eq!(next_change(&mut watch).await, "-1");
 
@@ -159,7 +170,10 @@ async fn documented_permissions_suffice() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     // A permission that is revoked is missing inside a script, too.
     operator.run::<()>("ACL SETUSER app -xadd").await;
-    let error = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap_err();
+    let error =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
 }
 
@@ -180,7 +194,10 @@ async fn server_that_loads_its_data_is_unavailable_meanwhile() {
     let slowly = [&slowly[..], &["--rdbcompression", "no"]].concat();
     let mut server = server(&slowly).await;
     let registry = one_shard(&server).await;
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let mut operator = Operator::of(&server).await;
     for n in 0..50 {
         operator.run::<()>(&format!("SET key-{n} {}", "x".repeat(2000))).await;
@@ -188,7 +205,7 @@ async fn server_that_loads_its_data_is_unavailable_meanwhile() {
     operator.run::<()>("SAVE").await;
     let refused = AtomicUsize::new(0);
     let is_back = async {
-        while let Err(error) = registry.keep_alive(&lease).await {
+        while let Err(error) = registry.keep_alive(&lease, &CallOptions::DEFAULT).await {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
             let source = std::error::Error::source(&error).map(ToString::to_string);
             if source.is_some_and(|source| source.contains("loading")) {
@@ -208,15 +225,21 @@ async fn server_that_loads_its_data_is_unavailable_meanwhile() {
 async fn full_server_is_unavailable_and_changes_nothing() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let before = load(&registry, "user.rpc").await;
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("CONFIG SET maxmemory 1").await;
-    let error = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap_err();
+    let error =
+        within(registry.register(&instance("user.rpc", "2"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     operator.run::<()>("CONFIG SET maxmemory 0").await;
     assert_eq!(load(&registry, "user.rpc").await, before);
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     register(&registry, "user.rpc", "2").await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
 }
@@ -227,7 +250,7 @@ async fn evicted_records_are_noticed_and_registered_again() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let one = instance("user.rpc", "1");
-    let lease = within(registry.register(&one, &claim())).await.unwrap();
+    let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
     register(&registry, "user.rpc", "2").await;
     let cursor = load(&registry, "user.rpc").await.cursor().clone();
     let mut operator = Operator::of(&server).await;
@@ -235,7 +258,7 @@ async fn evicted_records_are_noticed_and_registered_again() {
     let limit =
         format!("CONFIG SET maxmemory-policy allkeys-random maxmemory {}", used + 1_000_000);
     operator.run::<()>(&limit).await;
-    let ours = ["meta", "inst", "idx", "lease", "exp"].map(|key| format!("{{registry/00}}:{key}"));
+    let ours = ["state", "idx", "exp"].map(|key| format!("{{registry/00}}:{key}"));
     let exist = format!("EXISTS {}", ours.join(" "));
     let mut others = 0;
     while operator.run::<usize>(&exist).await == ours.len() {
@@ -247,9 +270,9 @@ async fn evicted_records_are_noticed_and_registered_again() {
 
     assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new());
-    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    within(registry.register(&one, &claim())).await.unwrap();
+    within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
 }
 
@@ -257,7 +280,10 @@ async fn evicted_records_are_noticed_and_registered_again() {
 async fn server_that_cannot_save_is_unavailable_and_changes_nothing() {
     let server = server(&["--enable-protected-configs", "yes"]).await;
     let registry = one_shard(&server).await;
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let before = load(&registry, "user.rpc").await;
     let mut operator = Operator::of(&server).await;
     let gone = tempfile::tempdir().unwrap();
@@ -266,13 +292,16 @@ async fn server_that_cannot_save_is_unavailable_and_changes_nothing() {
     gone.close().unwrap();
     operator.run::<()>("BGSAVE").await;
     within(async { while operator.info("rdb_last_bgsave_status").await != "err" {} }).await;
-    let error = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap_err();
+    let error =
+        within(registry.register(&instance("user.rpc", "2"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     assert!(source.contains("MISCONF"), "{error:?}");
     operator.run::<()>("CONFIG SET stop-writes-on-bgsave-error no").await;
     assert_eq!(load(&registry, "user.rpc").await, before);
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -295,7 +324,10 @@ async fn server_that_became_a_replica_is_left() {
     assert_eq!(next_change(&mut blocked).await, "+2");
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("REPLICAOF 127.0.0.1 1").await;
-    let error = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap_err();
+    let error =
+        within(registry.register(&instance("user.rpc", "3"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert_eq!(failure(&mut blocked).await, ErrorKind::Unavailable);
     operator.run::<()>("REPLICAOF NO ONE").await;
@@ -315,7 +347,7 @@ async fn server_that_became_a_replica_is_unavailable_to_readers() {
     // A stale replica must not serve readers.
     let error = within(async {
         loop {
-            if let Err(error) = registry.load(&service("user.rpc")).await {
+            if let Err(error) = registry.load(&service("user.rpc"), &CallOptions::DEFAULT).await {
                 return error;
             }
             sleep(Duration::from_millis(50)).await;
@@ -342,7 +374,8 @@ async fn feed_left_on_an_old_primary_is_noticed() {
     at_primary.run::<()>("CONFIG SET port 0").await;
     at_successor.run::<()>(&format!("CONFIG SET port {port}")).await;
     at_primary.cut("registry").await;
-    let error = within(registry.load(&service("user.rpc"))).await.unwrap_err();
+    let error =
+        within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "the old connection fails");
     register(&registry, "user.rpc", "2").await;
     assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{ErrorKind, Registry, WATCH_CAPACITY};
+use registry_core::{CallOptions, ErrorKind, Registry, WATCH_CAPACITY};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testkit::lag::tolerating;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ async fn quiet_watch_receives_progress_before_its_position_is_trimmed() {
     let start = quiet.cursor().revision().get();
     for n in 0..1000 {
         let noisy = instance("noisy", "1").with_weight(n);
-        within(registry.register(&noisy, &claim)).await.unwrap();
+        within(registry.register(&noisy, &claim, &CallOptions::DEFAULT)).await.unwrap();
     }
     // This takes a few seconds: progress once a second would make only a few steps.
     let (mut steps, mut last) = (0, start);
@@ -187,8 +187,10 @@ async fn write(registry: RedisRegistry, n: u32, stop: Arc<AtomicBool>, written: 
     while !stop.load(Ordering::Relaxed) {
         for name in ["user.rpc", "other.rpc"] {
             let instance = instance(name, &n.to_string());
-            let lease = within(registry.register(&instance, &claim())).await.unwrap();
-            within(registry.deregister(&lease)).await.unwrap();
+            let lease = within(registry.register(&instance, &claim(), &CallOptions::DEFAULT))
+                .await
+                .unwrap();
+            within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
             written.fetch_add(2, Ordering::Relaxed);
         }
     }
@@ -243,7 +245,7 @@ async fn unread_watch_lags_without_delaying_others() {
     let claim = claim();
     for n in 0..u32::try_from(WATCH_CAPACITY).unwrap() + 10 {
         let heavier = instance("user.rpc", "1").with_weight(n);
-        within(registry.register(&heavier, &claim)).await.unwrap();
+        within(registry.register(&heavier, &claim, &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(next_change(&mut eager).await, "+1");
     }
     for _ in 0..WATCH_CAPACITY {
@@ -264,7 +266,7 @@ async fn cancelled_watch_call_leaves_nothing() {
     let cursor = load(&registry, "user.rpc").await.cursor().clone();
     let name = service("user.rpc");
     for polls in 0..6 {
-        let mut call = registry.watch(&name, &cursor);
+        let mut call = registry.watch(&name, &cursor, &CallOptions::DEFAULT);
         for _ in 0..polls {
             if (&mut call).now_or_never().is_some() {
                 break;

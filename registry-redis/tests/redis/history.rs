@@ -1,10 +1,10 @@
 //! Cursors and the log: trimming, wipes, and foreign entries.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, load, next, next_change, one_shard, register,
+    Operator, STATE, claim, failure, ids, instance, load, next, next_change, one_shard, register,
     registry, server, watch, watch_failure, watch_from_now, within,
 };
-use registry_core::{Change, ErrorKind, Registry};
+use registry_core::{CallOptions, Change, Deleted, ErrorKind, Registry};
 
 const LOG: &str = "{registry/00}:log";
 
@@ -13,7 +13,7 @@ async fn cursor_of_an_unused_shard_can_be_watched_from() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let empty = load(&registry, "user.rpc").await;
-    assert!(empty.instances().is_empty());
+    assert!(empty.records().is_empty());
     register(&registry, "user.rpc", "1").await;
     let mut watch = watch(&registry, "user.rpc", empty.cursor()).await;
     assert_eq!(next_change(&mut watch).await, "+1");
@@ -127,7 +127,7 @@ async fn foreign_log_entry_ends_the_watches_of_its_shard() {
     let mut touched = watch_from_now(&registry, "user.rpc").await;
     let mut apart = watch_from_now(&registry, "a").await;
     let mut operator = Operator::of(&server).await;
-    operator.run::<()>("XADD {registry/15}:log 2-0 t D m x v x x 0 p 0000000000000000 d 00").await;
+    operator.run::<()>("XADD {registry/15}:log 2-0 t D m x v x p 0000000000000000 d 00").await;
     assert_eq!(failure(&mut touched).await, ErrorKind::Diverged);
     register(&registry, "a", "1").await;
     assert_eq!(next_change(&mut apart).await, "+1", "other shards are not affected");
@@ -142,46 +142,52 @@ async fn undecodable_put_is_a_delete_for_a_watch() {
     let proof = watch.cursor().to_string();
     let digest = proof.rsplit(':').next().unwrap();
     // A later version of this library may write such a record.
-    let add = format!(
-        "XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v {{\"v\":9}} x 600000 p {digest} d 00000000000000aa"
-    );
+    let add = format!("XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v W p {digest} d 00000000000000aa");
+    let add: Vec<&str> = add
+        .split(' ')
+        .map(|word| if word == "W" { r#"7 600000 2 {"v":9}"# } else { word })
+        .collect();
     let mut operator = Operator::of(&server).await;
     operator
-        .edit_meta(|[revision, digest, ..]| {
+        .edit_meta(|[_, revision, digest, ..]| {
             (*revision, *digest) = ("2".into(), "00000000000000aa".into());
         })
         .await;
-    operator.run::<()>(&add).await;
+    operator.run_words::<()>(&add).await;
     let batch = next(&mut watch).await;
-    assert_eq!(batch.changes, [Change::Delete("1".parse().unwrap())]);
+    assert_eq!(batch.changes, [Change::Delete(Deleted::new("1".parse().unwrap()))]);
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut watch).await, "+2", "the watch continues");
 }
 
 #[tokio::test]
-async fn shard_that_lost_its_meta_begins_a_new_history() {
-    let server = server(&[]).await;
-    let registry = one_shard(&server).await;
-    register(&registry, "user.rpc", "1").await;
-    let old = load(&registry, "user.rpc").await.cursor().clone();
-    let lease = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap();
-    Operator::of(&server).await.run::<()>("DEL {registry/00}:meta").await;
-    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    assert!(within(registry.services()).await.unwrap().is_empty());
-    assert_eq!(watch_failure(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
-    register(&registry, "user.rpc", "3").await;
-    assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
+async fn shard_that_lost_its_state_begins_a_new_history() {
+    for command in ["HDEL {registry/00}:state meta", "DEL {registry/00}:state"] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        register(&registry, "user.rpc", "1").await;
+        let old = load(&registry, "user.rpc").await.cursor().clone();
+        let two = instance("user.rpc", "2");
+        let lease = within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        Operator::of(&server).await.run::<()>(command).await;
+        let renewed = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await;
+        assert_eq!(renewed.unwrap_err().kind(), ErrorKind::LeaseLost);
+        let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+        assert!(listed.is_empty());
+        assert_eq!(watch_failure(&registry, "user.rpc", &old).await, ErrorKind::Diverged);
+        register(&registry, "user.rpc", "3").await;
+        assert_eq!(ids(&registry, "user.rpc").await, ["3"]);
+    }
 }
 
 /// Owners put their records again when their renewal fails.
 #[tokio::test]
 async fn shard_that_lost_a_key_is_diverged_and_begins_a_new_history() {
-    for key in ["inst", "idx", "lease", "exp"] {
+    for key in ["idx", "exp"] {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
         let one = instance("user.rpc", "1");
-        let lease = within(registry.register(&one, &claim())).await.unwrap();
+        let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
         register(&registry, "order.rpc", "1").await;
         let cursor = load(&registry, "user.rpc").await.cursor().clone();
         let mut operator = Operator::of(&server).await;
@@ -195,27 +201,28 @@ async fn shard_that_lost_a_key_is_diverged_and_begins_a_new_history() {
             "{key}"
         );
         assert_eq!(ids(&registry, "user.rpc").await, Vec::<String>::new(), "{key}");
-        let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+        let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{key}");
-        within(registry.register(&one, &claim())).await.unwrap();
+        within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(ids(&registry, "user.rpc").await, ["1"], "{key}");
     }
 }
 
 #[tokio::test]
-async fn shard_that_lost_its_service_names_begins_a_new_history_when_they_are_listed() {
+async fn shard_that_lost_a_key_begins_a_new_history_when_its_services_are_listed() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     register(&registry, "user.rpc", "2").await;
     let cursor = load(&registry, "user.rpc").await.cursor().clone();
-    Operator::of(&server).await.run::<()>("DEL {registry/00}:svc").await;
+    Operator::of(&server).await.run::<()>("DEL {registry/00}:idx").await;
     register(&registry, "order.rpc", "1").await;
-    assert!(within(registry.services()).await.unwrap().is_empty(), "the list is not incomplete");
+    let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert!(listed.is_empty(), "the list is not incomplete");
     assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "1").await;
-    let names: Vec<_> = within(registry.services()).await.unwrap().into_iter().collect();
-    assert_eq!(names, ["user.rpc".parse().unwrap()]);
+    let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(listed, ["user.rpc".parse().unwrap()].into());
 }
 
 #[tokio::test]
@@ -224,19 +231,18 @@ async fn shard_with_overwritten_meta_is_invalid_and_is_not_changed() {
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     let mut operator = Operator::of(&server).await;
-    for command in
-        ["SET {registry/00}:meta 7", "DEL {registry/00}:meta", "HSET {registry/00}:meta a b"]
-    {
-        operator.run::<redis::Value>(command).await;
-        if command.starts_with("DEL") {
-            continue; // the next command creates a key of another type
-        }
-        let error = within(registry.load(&"user.rpc".parse().unwrap())).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
+    let later_format = "2 1 00000000000000aa 00000000000000aa 1 0 0 1 x";
+    for meta in ["7", "a b", later_format] {
+        operator.run_words::<()>(&["HSET", STATE, "meta", meta]).await;
+        let error = within(registry.load(&"user.rpc".parse().unwrap(), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{meta}: {error}");
         let claim = claim();
         let instance = instance("user.rpc", "2");
-        let error = within(registry.register(&instance, &claim)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{command}: {error}");
-        assert_eq!(operator.run::<usize>("HLEN {registry/00}:inst").await, 1, "{command}");
+        let error =
+            within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{meta}: {error}");
+        assert_eq!(operator.run::<usize>("HLEN {registry/00}:state").await, 3, "{meta}");
     }
 }

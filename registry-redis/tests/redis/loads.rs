@@ -3,7 +3,7 @@
 use crate::support::{claim, instance, load, one_shard, server, watch, within};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, Claim, Instance, Lease, Registry, Snapshot};
+use registry_core::{CallOptions, Change, Claim, Instance, Lease, Record, Registry, Snapshot};
 use registry_redis::RedisRegistry;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,8 @@ async fn register_many(registry: &RedisRegistry) -> Vec<(Instance, Claim, Lease)
     for chunk in (0..INSTANCES).collect::<Vec<_>>().chunks(100) {
         let registered = chunk.iter().map(|n| async move {
             let (one, claim) = (instance("user.rpc", &format!("{n:05}")), claim());
-            let lease = within(registry.register(&one, &claim)).await.unwrap();
+            let lease =
+                within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
             (one, claim, lease)
         });
         all.extend(join_all(registered).await);
@@ -31,10 +32,12 @@ async fn service_of_many_pages_is_loaded_completely() {
     register_many(&registry).await;
     // Services whose names are adjacent in order are not part of it.
     for name in ["user.rpb", "user.rpc/a", "user.rpd"] {
-        within(registry.register(&instance(name, "1"), &claim())).await.unwrap();
+        within(registry.register(&instance(name, "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     }
     let snapshot = load(&registry, "user.rpc").await;
-    let ids: Vec<String> = snapshot.instances().ids().map(ToString::to_string).collect();
+    let ids: Vec<String> = snapshot.records().ids().map(ToString::to_string).collect();
     assert_eq!(ids, (0..INSTANCES).map(|n| format!("{n:05}")).collect::<Vec<_>>());
 }
 
@@ -49,10 +52,10 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
         // Spread over all pages; some instances are deleted and put again between two pages.
         for (n, (one, claim, lease)) in (0..400).zip(all.iter().cycle().step_by(37)) {
             if n % 3 == 0 {
-                within(registry.deregister(lease)).await.unwrap();
+                within(registry.deregister(lease, &CallOptions::DEFAULT)).await.unwrap();
             }
             let one = one.clone().with_weight(n + 2);
-            within(registry.register(&one, claim)).await.unwrap();
+            within(registry.register(&one, claim, &CallOptions::DEFAULT)).await.unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
     };
@@ -67,7 +70,7 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
     assert!(loads.len() > 10, "{} loads were beside the writes", loads.len());
 
     let mut log = watch(&registry, "user.rpc", start.cursor()).await;
-    let mut folded: BTreeMap<String, Instance> = BTreeMap::new();
+    let mut folded: BTreeMap<String, Record> = BTreeMap::new();
     let mut loads = loads.iter().peekable();
     while let Some(batch) = log.next().now_or_never() {
         let batch = batch.unwrap().unwrap();
@@ -76,10 +79,10 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
         {
             assert_same(load, &folded);
         }
-        for change in batch.changes {
+        for change in &batch.changes {
             match change {
-                Change::Put(one) => drop(folded.insert(one.id().to_string(), one)),
-                Change::Delete(id) => drop(folded.remove(id.as_str())),
+                Change::Put(one) => drop(folded.insert(one.id().to_string(), one.clone())),
+                Change::Delete(deleted) => drop(folded.remove(deleted.id().as_str())),
             }
         }
     }
@@ -88,8 +91,7 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
     }
 }
 
-fn assert_same(load: &Snapshot, folded: &BTreeMap<String, Instance>) {
-    let loaded: Vec<&Instance> = load.instances().iter().collect();
-    let folded: Vec<&Instance> = folded.values().collect();
-    assert_eq!(loaded, folded, "at {}", load.cursor());
+fn assert_same(load: &Snapshot, folded: &BTreeMap<String, Record>) {
+    let folded: Vec<Record> = folded.values().cloned().collect();
+    assert_eq!(load.records()[..], folded, "at {}", load.cursor());
 }

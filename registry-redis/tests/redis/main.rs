@@ -6,17 +6,22 @@
 #![allow(clippy::unwrap_used)]
 
 mod acks;
+mod calls;
 mod cluster;
 mod endurance;
 mod expiry;
 mod faults;
 mod feed;
+mod foreign;
+mod golden;
 mod history;
 mod loads;
 mod operations;
+mod records;
 mod renewals;
 mod rollback;
 mod sentinel;
 mod support;
+mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;

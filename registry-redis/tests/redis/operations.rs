@@ -1,11 +1,14 @@
 //! The effects of single calls on a shard.
 
 use crate::support::{
-    Operator, claim, claim_for, connect, ids, instance, load, next_change, one_shard, register,
-    registry, server, service, watch_from_now, within,
+    Operator, STATE, claim, claim_for, connect, holder_of, ids, instance, load, next_change,
+    one_shard, register, registry, server, service, watch_from_now, within,
 };
-use registry_core::{ErrorKind, InstanceId, LeaseId, Registry, Revision};
+use registry_core::{
+    CallOptions, ErrorKind, Holder, InstanceId, LeaseId, Registry, Revision, Takeover,
+};
 use registry_redis::RedisOptions;
+use registry_testkit::case::take_over;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,11 +17,11 @@ async fn repeated_registration_makes_no_revision() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (instance, claim) = (instance("user.rpc", "1"), claim());
-    let first = within(registry.register(&instance, &claim)).await.unwrap();
-    let again = within(registry.register(&instance, &claim)).await.unwrap();
+    let first = within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    let again = within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(load(&registry, "user.rpc").await.cursor().revision(), first.revision());
-    within(registry.keep_alive(&first)).await.unwrap();
+    within(registry.keep_alive(&first, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(Operator::of(&server).await.run::<u64>("XLEN {registry/00}:log").await, 1);
 }
 
@@ -27,26 +30,27 @@ async fn lease_decides_between_repeat_update_and_takeover() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (one, claim) = (instance("user.rpc", "1"), claim());
-    let old = within(registry.register(&one, &claim)).await.unwrap();
+    let old = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
 
     let heavier = one.clone().with_weight(200);
-    let updated = within(registry.register(&heavier, &claim)).await.unwrap();
+    let updated = within(registry.register(&heavier, &claim, &CallOptions::DEFAULT)).await.unwrap();
     assert!(updated.revision() > old.revision());
-    let error = within(registry.keep_alive(&old)).await.unwrap_err();
+    let error = within(registry.keep_alive(&old, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "the older value of a lease counts as lost");
-    within(registry.keep_alive(&updated)).await.unwrap();
+    within(registry.keep_alive(&updated, &CallOptions::DEFAULT)).await.unwrap();
 
     let contender = crate::support::claim();
-    let error = within(registry.register(&one, &contender)).await.unwrap_err();
+    let error =
+        within(registry.register(&one, &contender, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
-    let taken = within(registry.register(&one, &contender.with_takeover(true))).await.unwrap();
-    let error = within(registry.keep_alive(&updated)).await.unwrap_err();
+    let taken = within(take_over(&registry, &one, &contender)).await.unwrap();
+    let error = within(registry.keep_alive(&updated, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
-    within(registry.deregister(&updated)).await.unwrap();
+    within(registry.deregister(&updated, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the record of a successor stays");
-    within(registry.keep_alive(&taken)).await.unwrap();
-    within(registry.deregister(&taken)).await.unwrap();
-    within(registry.deregister(&taken)).await.unwrap();
+    within(registry.keep_alive(&taken, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.deregister(&taken, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.deregister(&taken, &CallOptions::DEFAULT)).await.unwrap();
     assert!(ids(&registry, "user.rpc").await.is_empty());
 }
 
@@ -55,8 +59,12 @@ async fn lease_with_another_instance_or_ttl_is_invalid_and_changes_nothing() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let claim = claim_for(Duration::from_secs(60));
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim, &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     register(&registry, "user.rpc", "2").await;
+    let holder = holder_of(&registry, &instance("user.rpc", "2")).await;
     let before = load(&registry, "user.rpc").await;
 
     let other_ttl = claim_for(Duration::from_secs(61)).with_lease(claim.lease());
@@ -64,13 +72,14 @@ async fn lease_with_another_instance_or_ttl_is_invalid_and_changes_nothing() {
     for (instance, claim) in [
         (other_record, other_ttl),
         (instance("user.rpc", "3"), claim),
-        (instance("user.rpc", "2"), claim.with_takeover(true)),
+        (instance("user.rpc", "2"), claim.with_takeover(Takeover::From(holder))),
     ] {
-        let error = within(registry.register(&instance, &claim)).await.unwrap_err();
+        let error =
+            within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{instance:?} {claim:?}");
     }
     assert_eq!(load(&registry, "user.rpc").await, before);
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -79,8 +88,13 @@ async fn lease_ids_of_63_bits_are_distinct() {
     let registry = registry(&server).await;
     let [last, one_less] = [i64::MAX, i64::MAX - 1].map(|id| LeaseId::new(id).unwrap());
     let one = instance("user.rpc", "1");
-    within(registry.register(&one, &claim().with_lease(last))).await.unwrap();
-    let error = within(registry.register(&one, &claim().with_lease(one_less))).await.unwrap_err();
+    within(registry.register(&one, &claim().with_lease(last), &CallOptions::DEFAULT))
+        .await
+        .unwrap();
+    let error =
+        within(registry.register(&one, &claim().with_lease(one_less), &CallOptions::DEFAULT))
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
 }
 
@@ -89,7 +103,10 @@ async fn granted_ttl_is_never_shorter_than_asked() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let claim = claim_for(Duration::from_micros(100_001));
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim)).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim, &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     assert_eq!(lease.ttl(), Duration::from_millis(101));
 }
 
@@ -103,9 +120,10 @@ async fn flushed_scripts_are_loaded_again() {
         let claim = claim();
         let instance = instance("user.rpc", &n.to_string());
         operator.run::<()>("SCRIPT FLUSH").await;
-        let lease = within(registry.register(&instance, &claim)).await.unwrap();
+        let lease =
+            within(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
         operator.run::<()>("SCRIPT FLUSH").await;
-        within(registry.keep_alive(&lease)).await.unwrap();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         operator.run::<()>("SCRIPT FLUSH").await;
         assert_eq!(load(&registry, "user.rpc").await.instances().len(), n + 1);
         assert_eq!(next_change(&mut watch).await, format!("+{n}"));
@@ -124,7 +142,7 @@ async fn services_with_similar_names_see_only_their_own_instances() {
     for name in names {
         let snapshot = load(&registry, name).await;
         assert_eq!(snapshot.instances().len(), 2, "{name}");
-        assert!(snapshot.instances().iter().all(|instance| *instance.service() == service(name)));
+        assert!(snapshot.instances().all(|instance| *instance.service() == service(name)));
     }
 }
 
@@ -132,21 +150,25 @@ async fn services_with_similar_names_see_only_their_own_instances() {
 async fn services_lists_exactly_those_with_an_instance() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
-    assert!(within(registry.services()).await.unwrap().is_empty());
+    assert!(within(registry.services(&CallOptions::DEFAULT)).await.unwrap().is_empty());
     let names: BTreeSet<_> = (0..40).map(|n| service(&format!("service-{n}"))).collect();
     let mut leases = Vec::new();
     for name in &names {
         for id in ["1", "2"] {
             let instance = instance(name.as_str(), id);
-            leases.push(within(registry.register(&instance, &claim())).await.unwrap());
+            leases.push(
+                within(registry.register(&instance, &claim(), &CallOptions::DEFAULT))
+                    .await
+                    .unwrap(),
+            );
         }
     }
-    assert_eq!(within(registry.services()).await.unwrap(), names);
+    assert_eq!(within(registry.services(&CallOptions::DEFAULT)).await.unwrap(), names);
     let first = leases[0].instance().service().clone();
-    within(registry.deregister(&leases[0])).await.unwrap();
-    assert!(within(registry.services()).await.unwrap().contains(&first));
-    within(registry.deregister(&leases[1])).await.unwrap();
-    assert!(!within(registry.services()).await.unwrap().contains(&first));
+    within(registry.deregister(&leases[0], &CallOptions::DEFAULT)).await.unwrap();
+    assert!(within(registry.services(&CallOptions::DEFAULT)).await.unwrap().contains(&first));
+    within(registry.deregister(&leases[1], &CallOptions::DEFAULT)).await.unwrap();
+    assert!(!within(registry.services(&CallOptions::DEFAULT)).await.unwrap().contains(&first));
 }
 
 #[tokio::test]
@@ -164,7 +186,9 @@ async fn prefixes_and_databases_are_isolated() {
             "{watch_failure:?}"
         );
     }
-    let error = within(registry.watch(&service("other"), &cursor)).await.unwrap_err();
+    let error = within(registry.watch(&service("other"), &cursor, &CallOptions::DEFAULT))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "a cursor is valid for its own service only");
 }
 
@@ -176,20 +200,23 @@ async fn undecodable_record_is_counted_and_skipped() {
     for id in ["1", "2", "3"] {
         register(&registry, "user.rpc", id).await;
     }
-    // A record of a later version, and a damaged one.
-    let newer = r#"2 9 600000 {"v":9}"#;
-    let inst = "{registry/00}:inst";
-    operator.run_words::<()>(&["HSET", inst, "user.rpc\u{1f}2", newer]).await;
-    operator.run_words::<()>(&["HSET", inst, "user.rpc\u{1f}3", "junk"]).await;
+    // A record without an address, and a value that is damaged.
+    let no_address = r#"2 00000000000000aa 9 600000 2 {"v":9}"#;
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}2", no_address]).await;
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}3", "junk"]).await;
     let snapshot = load(&registry, "user.rpc").await;
-    assert_eq!(snapshot.instances().ids().map(InstanceId::as_str).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(snapshot.records().ids().map(InstanceId::as_str).collect::<Vec<_>>(), ["1"]);
     assert_eq!(snapshot.undecodable(), 2);
-    // Both still hold their ids against claims without takeover.
-    let error = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Superseded);
-    let taken = claim().with_takeover(true);
-    within(registry.register(&instance("user.rpc", "3"), &taken)).await.unwrap();
-    assert_eq!(ids(&registry, "user.rpc").await, ["1", "3"]);
+    // Both still hold their ids: the lease that is stored, or nobody who is known.
+    let holder = holder_of(&registry, &instance("user.rpc", "2")).await;
+    let nine = LeaseId::new(9).unwrap();
+    assert_eq!(holder, Holder::new(Some(nine), Some(Revision::new(2))));
+    let holder = holder_of(&registry, &instance("user.rpc", "3")).await;
+    assert_eq!(holder, Holder::new(None, None));
+    for id in ["2", "3"] {
+        within(take_over(&registry, &instance("user.rpc", id), &claim())).await.unwrap();
+    }
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2", "3"]);
 }
 
 #[tokio::test]
@@ -224,12 +251,12 @@ async fn prefix_occupied_by_other_keys_is_invalid() {
     let error = connect(&url, RedisOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 
-    operator.run::<()>("SET {registry/00}:inst x").await;
+    operator.run::<()>("SET {registry/00}:exp x").await;
     let registry = one_shard(&server).await;
-    let error = within(registry.load(&service("a"))).await;
+    let error = within(registry.load(&service("a"), &CallOptions::DEFAULT)).await;
     assert!(error.is_ok(), "a new shard deletes what is left of an old one: {error:?}");
     operator.run::<()>("DEL {registry/00}:idx").await;
     operator.run::<()>("SET {registry/00}:idx x").await;
-    let error = within(registry.load(&service("a"))).await.unwrap_err();
+    let error = within(registry.load(&service("a"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }

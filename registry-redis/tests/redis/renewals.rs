@@ -3,7 +3,7 @@
 use crate::support::{Operator, claim, instance, one_shard, server, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 
 /// Returns the number of script calls that the server has run.
 async fn script_calls(operator: &mut Operator) -> u64 {
@@ -19,14 +19,18 @@ async fn thousand_concurrent_renewals_take_a_few_calls_and_each_gets_its_own_out
     let mut leases = Vec::new();
     for n in 0..1000 {
         let one = instance("user.rpc", &n.to_string());
-        leases.push(within(registry.register(&one, &claim())).await.unwrap());
+        leases
+            .push(within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap());
     }
     for lease in leases.iter().step_by(10) {
-        within(registry.deregister(lease)).await.unwrap();
+        within(registry.deregister(lease, &CallOptions::DEFAULT)).await.unwrap();
     }
     let mut operator = Operator::of(&server).await;
     let before = script_calls(&mut operator).await;
-    let outcomes = within(join_all(leases.iter().map(|lease| registry.keep_alive(lease)))).await;
+    let outcomes = within(join_all(
+        leases.iter().map(|lease| registry.keep_alive(lease, &CallOptions::DEFAULT)),
+    ))
+    .await;
     let calls = script_calls(&mut operator).await - before;
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let is_lost = outcome.is_err_and(|error| error.kind() == ErrorKind::LeaseLost);
@@ -39,9 +43,13 @@ async fn thousand_concurrent_renewals_take_a_few_calls_and_each_gets_its_own_out
 async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     for given_up in 0..3 {
-        let mut renewals: Vec<_> = (0..3).map(|_| registry.keep_alive(&lease)).collect();
+        let mut renewals: Vec<_> =
+            (0..3).map(|_| registry.keep_alive(&lease, &CallOptions::DEFAULT)).collect();
         for renewal in &mut renewals {
             assert!(renewal.now_or_never().is_none(), "the server has not replied yet");
         }
@@ -50,5 +58,5 @@ async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
             outcome.unwrap();
         }
     }
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }

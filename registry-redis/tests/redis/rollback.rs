@@ -4,7 +4,7 @@ use crate::support::{
     Operator, claim, failure, ids, instance, load, next_change, one_shard, register,
     retry_while_unavailable, server, watch, watch_failure, watch_from_now, within,
 };
-use registry_core::{ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry};
 
 #[tokio::test]
 async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
@@ -14,12 +14,17 @@ async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
     let before_the_fork = load(&registry, "user.rpc").await.cursor().clone();
     register(&registry, "user.rpc", "2").await;
     let two = instance("user.rpc", "two");
-    let kept = within(registry.register(&two, &claim())).await.unwrap();
+    let kept = within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await.unwrap();
     Operator::of(&server).await.run::<()>("SAVE").await;
 
-    let lost = within(registry.register(&instance("user.rpc", "3"), &claim())).await.unwrap();
+    let lost =
+        within(registry.register(&instance("user.rpc", "3"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let claim = claim().with_lease(kept.id());
-    let undone = within(registry.register(&two.with_weight(7), &claim)).await.unwrap();
+    let undone = within(registry.register(&two.with_weight(7), &claim, &CallOptions::DEFAULT))
+        .await
+        .unwrap();
     let beyond_the_fork = load(&registry, "user.rpc").await.cursor().clone();
     let mut open = watch_from_now(&registry, "user.rpc").await;
     server.process().unwrap().kill().unwrap();
@@ -27,13 +32,13 @@ async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
     within(server.process().unwrap().restart()).await.unwrap();
 
     // The first call finds the connection closed, the next one connects again.
-    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     for lease in [&lost, &undone] {
-        let error = within(registry.keep_alive(lease)).await.unwrap_err();
+        let error = within(registry.keep_alive(lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "the acknowledged write was lost");
     }
-    within(registry.keep_alive(&kept)).await.unwrap();
+    within(registry.keep_alive(&kept, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond_the_fork).await, ErrorKind::Diverged);
 
     // The new history passes the old revisions.
@@ -53,7 +58,7 @@ async fn assert_lease_after_kill(arguments: &[&str], is_kept: bool) {
     let mut server = server(arguments).await;
     let registry = one_shard(&server).await;
     let (one, claim) = (instance("user.rpc", "1"), claim());
-    let lease = within(registry.register(&one, &claim)).await.unwrap();
+    let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     server.process().unwrap().kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
@@ -61,9 +66,9 @@ async fn assert_lease_after_kill(arguments: &[&str], is_kept: bool) {
     within(server.process().unwrap().restart()).await.unwrap();
 
     let renewed = retry_while_unavailable(|| async {
-        match registry.keep_alive(&lease).await {
+        match registry.keep_alive(&lease, &CallOptions::DEFAULT).await {
             Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(false),
-            outcome => outcome.map(|()| true),
+            outcome => outcome.map(|_| true),
         }
     });
     assert_eq!(renewed.await, is_kept, "{arguments:?}");
@@ -72,7 +77,7 @@ async fn assert_lease_after_kill(arguments: &[&str], is_kept: bool) {
         register(&registry, "user.rpc", "2").await;
         assert_eq!(next_change(&mut resumed).await, "+2");
     } else {
-        within(registry.register(&one, &claim)).await.unwrap();
+        within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(watch_failure(&registry, "user.rpc", &cursor).await, ErrorKind::Diverged);
     }
     assert!(ids(&registry, "user.rpc").await.contains(&"1".to_owned()));
@@ -101,16 +106,19 @@ async fn failover_to_a_lagging_replica_is_diverged_for_later_cursors() {
     let common = load(&registry, "user.rpc").await.cursor().clone();
 
     at_replica.run::<()>("REPLICAOF NO ONE").await;
-    let lost = within(registry.register(&instance("user.rpc", "2"), &claim())).await.unwrap();
+    let lost =
+        within(registry.register(&instance("user.rpc", "2"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let ahead = load(&registry, "user.rpc").await.cursor().clone();
     let mut open = watch_from_now(&registry, "user.rpc").await;
     primary.process().unwrap().kill().unwrap();
     assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
     at_replica.run::<()>(&format!("CONFIG SET port {port}")).await;
 
-    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(watch_failure(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);
     register(&registry, "user.rpc", "3").await;

@@ -5,7 +5,7 @@ use crate::support::{
     instance, next_change, register, retry_while_unavailable, service, watch, watch_failure,
     watch_from_now, within, within_a_minute,
 };
-use registry_core::{ErrorKind, Registry, Secret};
+use registry_core::{CallOptions, ErrorKind, Registry, Secret};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::RedisSentinel;
@@ -24,7 +24,10 @@ async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
 async fn failover_is_followed() {
     let mut servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
     assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
@@ -39,7 +42,10 @@ async fn failover_is_followed() {
 async fn write_lost_by_a_failover_is_noticed_and_repeated() {
     let mut servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
-    let kept = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let kept =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let before = watch_from_now(&registry, "user.rpc").await.cursor().clone();
     let mut primary = Operator::at(&servers.address(0)).await;
     assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
@@ -50,7 +56,7 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
     }
     assert_eq!(primary.run::<u64>("CLIENT KILL TYPE replica").await, 2);
     let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
-    let lost = within(registry.register(&two, &claim_of_two)).await.unwrap();
+    let lost = within(registry.register(&two, &claim_of_two, &CallOptions::DEFAULT)).await.unwrap();
     let beyond = watch_from_now(&registry, "user.rpc").await.cursor().clone();
     servers.process(0).kill().unwrap();
     for replica in [1, 2] {
@@ -58,13 +64,17 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
     }
     within_a_minute(servers.successor_of(0)).await.unwrap();
 
-    retry_while_unavailable(|| async { registry.keep_alive(&kept).await }).await;
+    retry_while_unavailable(|| async { registry.keep_alive(&kept, &CallOptions::DEFAULT).await })
+        .await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second was not lost");
-    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
     let mut resumed = watch(&registry, "user.rpc", &before).await;
-    let again = within(registry.register(&two.with_weight(7), &claim_of_two)).await.unwrap();
+    let again =
+        within(registry.register(&two.with_weight(7), &claim_of_two, &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     assert_eq!(next_change(&mut resumed).await, "+2", "the common history is resumed from");
     // The revision of the lost write is used again, with another digest.
     assert_eq!(again.revision(), beyond.revision());
@@ -106,14 +116,14 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
     let (mut was_lost, mut steps) = (false, 0);
     within_a_minute(async {
         loop {
-            if let Ok(now) = theirs.load(&service("user.rpc")).await {
+            if let Ok(now) = theirs.load(&service("user.rpc"), &CallOptions::DEFAULT).await {
                 match now.instances().len() {
                     2 if was_lost && view.status().is_live() => break,
                     2 => {}
                     _ => was_lost = true,
                 }
             }
-            let ids: Vec<_> = view.state().instances().ids().map(ToString::to_string).collect();
+            let ids: Vec<_> = view.state().records().ids().map(ToString::to_string).collect();
             assert_eq!(ids, ["1", "2"], "{:?}", view.status());
             steps += 1;
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -134,7 +144,9 @@ async fn partitioned_primary_is_left() {
 
     servers.cut_off(0);
     let three = instance("user.rpc", "3");
-    let lost = within(registry.register(&three, &claim())).await.expect("it still acknowledges");
+    let lost = within(registry.register(&three, &claim(), &CallOptions::DEFAULT))
+        .await
+        .expect("it still acknowledges");
     assert_eq!(next_change(&mut live).await, "+3");
     let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
@@ -146,16 +158,19 @@ async fn partitioned_primary_is_left() {
     assert!(matches!(end, ErrorKind::Unavailable | ErrorKind::Diverged), "{end:?}");
     let name = service("user.rpc");
     retry_while_unavailable(|| async {
-        let now = registry.load(&name).await?;
-        if now.instances().find("2").is_some() { Ok(()) } else { Err(not_yet()) }
+        let now = registry.load(&name, &CallOptions::DEFAULT).await?;
+        if now.records().find("2").is_some() { Ok(()) } else { Err(not_yet()) }
     })
     .await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "no replica had the third");
-    let error = within(registry.keep_alive(&lost)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     assert_eq!(watch_failure(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
     servers.heal();
-    retry_while_unavailable(|| async { registry.register(&three, &claim()).await }).await;
+    retry_while_unavailable(|| async {
+        registry.register(&three, &claim(), &CallOptions::DEFAULT).await
+    })
+    .await;
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2", "3"]);
 }
 
@@ -173,7 +188,7 @@ async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
     let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
     let refused = within(async {
         loop {
-            match registry.register(&two, &claim_of_two).await {
+            match registry.register(&two, &claim_of_two, &CallOptions::DEFAULT).await {
                 Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(error) => break error,
             }
@@ -182,7 +197,7 @@ async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
     assert_eq!(refused.await.kind(), ErrorKind::Unavailable);
     within_a_minute(servers.successor_of(0)).await.unwrap();
     retry_while_unavailable(|| async {
-        registry.register(&instance("user.rpc", "3"), &claim()).await
+        registry.register(&instance("user.rpc", "3"), &claim(), &CallOptions::DEFAULT).await
     })
     .await;
     let listed = ids(&registry, "user.rpc").await;
@@ -192,10 +207,13 @@ async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
 /// Otherwise a registration renews its lease at the old primary until it expires at the new one.
 #[tokio::test]
 async fn idle_handle_learns_of_a_failover_before_its_next_call() {
-    const META: &str = "GET {registry/00}:meta";
+    const META: &str = "HGET {registry/00}:state meta";
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let mut primary = Operator::at(&servers.address(0)).await;
     assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
     servers.cut_off(0);
@@ -204,7 +222,7 @@ async fn idle_handle_learns_of_a_failover_before_its_next_call() {
     // A renewal saves the lease clock there, which nothing else has saved since.
     let mut successor = Operator::at(&servers.address(successor)).await;
     let before: String = successor.run(META).await;
-    within(registry.keep_alive(&lease)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     let after: String = successor.run(META).await;
     assert_ne!(before, after, "the old primary was called");
 }
@@ -214,10 +232,13 @@ async fn idle_handle_learns_of_a_failover_before_its_next_call() {
 async fn clients_partitioned_from_the_primary_are_unavailable_until_the_network_heals() {
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
-    let lease = within(registry.register(&instance("user.rpc", "1"), &claim())).await.unwrap();
+    let lease =
+        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     servers.cut_off_clients(0);
-    let error = within(registry.keep_alive(&lease)).await.unwrap_err();
+    let error = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     assert_eq!(
@@ -226,7 +247,8 @@ async fn clients_partitioned_from_the_primary_are_unavailable_until_the_network_
         "the sentinels see no failure"
     );
     servers.heal();
-    retry_while_unavailable(|| async { registry.keep_alive(&lease).await }).await;
+    retry_while_unavailable(|| async { registry.keep_alive(&lease, &CallOptions::DEFAULT).await })
+        .await;
     let mut live = watch(&registry, "user.rpc", live.cursor()).await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut live).await, "+2");

@@ -4,12 +4,17 @@ use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use registry_core::{
-    Batch, Change, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, ServiceName, Watch,
+    Batch, CallOptions, Change, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Registry,
+    ServiceName, Watch,
 };
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::Redis;
 use registry_testkit::lag::timeout;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// The state of the only shard.
+pub(crate) const STATE: &str = "{registry/00}:state";
 
 /// The deadline of each await.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -94,13 +99,12 @@ impl Operator {
         lines.find(|(other, _)| *other == name).expect("there is one").1.to_owned()
     }
 
-    /// Changes the fields of the `meta` of the only shard, in the order of `shard.rs`.
-    pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 7])) {
-        const META: &str = "{registry/00}:meta";
-        let meta: String = self.run_words(&["GET", META]).await;
-        let mut words: Vec<_> = meta.splitn(7, ' ').map(str::to_owned).collect();
+    /// Changes the fields of `meta` of the only shard, in the order of `shard.rs`.
+    pub(crate) async fn edit_meta(&mut self, edit: impl FnOnce(&mut [String; 9])) {
+        let meta: String = self.run_words(&["HGET", STATE, "meta"]).await;
+        let mut words: Vec<_> = meta.splitn(9, ' ').map(str::to_owned).collect();
         edit(words.as_mut_slice().try_into().unwrap());
-        self.run_words::<()>(&["SET", META, &words.join(" ")]).await;
+        self.run_words::<()>(&["HSET", STATE, "meta", &words.join(" ")]).await;
     }
 
     /// Returns the number of connections with the name.
@@ -143,21 +147,23 @@ pub(crate) fn claim_for(ttl: Duration) -> Claim {
 }
 
 pub(crate) async fn load(registry: &RedisRegistry, name: &str) -> registry_core::Snapshot {
-    within(registry.load(&service(name))).await.unwrap()
+    within(registry.load(&service(name), &CallOptions::DEFAULT)).await.unwrap()
 }
 
 /// Loads a service and returns the ids of its instances.
 pub(crate) async fn ids(registry: &RedisRegistry, name: &str) -> Vec<String> {
     let snapshot = load(registry, name).await;
-    snapshot.instances().ids().map(ToString::to_string).collect()
+    snapshot.records().ids().map(ToString::to_string).collect()
 }
 
 pub(crate) async fn register(registry: &RedisRegistry, service: &str, id: &str) {
-    within(registry.register(&instance(service, id), &claim())).await.unwrap();
+    within(registry.register(&instance(service, id), &claim(), &CallOptions::DEFAULT))
+        .await
+        .unwrap();
 }
 
 pub(crate) async fn watch(registry: &RedisRegistry, name: &str, after: &Cursor) -> Watch {
-    within(registry.watch(&service(name), after)).await.unwrap()
+    within(registry.watch(&service(name), after, &CallOptions::DEFAULT)).await.unwrap()
 }
 
 /// Opens a watch from the current revision.
@@ -172,14 +178,14 @@ pub(crate) async fn watch_failure(
     name: &str,
     after: &Cursor,
 ) -> ErrorKind {
-    match within(registry.watch(&service(name), after)).await {
+    match within(registry.watch(&service(name), after, &CallOptions::DEFAULT)).await {
         Err(error) => error.kind(),
         Ok(mut watch) => failure(&mut watch).await,
     }
 }
 
 /// Returns the next batch with changes.
-pub(crate) async fn next(watch: &mut Watch) -> Batch {
+pub(crate) async fn next(watch: &mut Watch) -> Arc<Batch> {
     loop {
         let batch = within(watch.next()).await.expect("a watch continues").unwrap();
         if !batch.is_progress() {
@@ -193,8 +199,8 @@ pub(crate) async fn next_change(watch: &mut Watch) -> String {
     let batch = next(watch).await;
     let [change] = &batch.changes[..] else { panic!("one change a batch: {batch:?}") };
     match change {
-        Change::Put(instance) => format!("+{}", instance.id()),
-        Change::Delete(id) => format!("-{id}"),
+        Change::Put(record) => format!("+{}", record.id()),
+        Change::Delete(deleted) => format!("-{}", deleted.id()),
     }
 }
 
@@ -229,9 +235,22 @@ where
 /// and the watch `cut` can be resumed.
 pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {
     let two = instance("user.rpc", "2");
-    retry_while_unavailable(|| async { registry.register(&two, &claim()).await }).await;
-    within(registry.keep_alive(lease)).await.expect("the successor has the lease");
+    retry_while_unavailable(|| async {
+        registry.register(&two, &claim(), &CallOptions::DEFAULT).await
+    })
+    .await;
+    within(registry.keep_alive(lease, &CallOptions::DEFAULT))
+        .await
+        .expect("the successor has the lease");
     assert_eq!(ids(registry, "user.rpc").await, ["1", "2"]);
     let mut resumed = watch(registry, "user.rpc", cut.cursor()).await;
     assert_eq!(next_change(&mut resumed).await, "+2");
+}
+
+/// Returns the holder of the id of `instance`, as a claim without takeover is told.
+pub(crate) async fn holder_of(registry: &RedisRegistry, instance: &Instance) -> Holder {
+    let refused = within(registry.register(instance, &claim(), &CallOptions::DEFAULT)).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "{error:?}");
+    *error.holder().expect("the store names the holder")
 }

@@ -3,10 +3,10 @@
 //! There is no proxy before them: clients connect to the addresses that the servers name.
 
 use crate::servers::{Servers, Topology};
-use crate::shard::{key, make_due};
+use crate::shard::{delete, key};
 use async_trait::async_trait;
 use redis::AsyncCommands;
-use registry_core::{Registry, ServiceName};
+use registry_core::{CallOptions, Registry, ServiceName};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::engine::{Environment, Fault, Side, SuiteOptions};
 use registry_testbed::servers::{Redis, ServerOptions};
@@ -42,7 +42,7 @@ const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
     (Fault::Pause, BOTH),
     (Fault::Failover, BOTH),
     (Fault::Rollback, BOTH),
-    // An operator can delete leases only by making them expire.
+    // A lease and its record are deleted together.
     (Fault::Revocation, BOTH),
 ];
 
@@ -128,7 +128,11 @@ impl Environment for ReplicatedServers {
             Fault::Pause => {
                 servers.each(|server| server.pause().unwrap());
                 *self.active.lock().await = Some(ActiveFault::Pause);
-                let answer = timeout(Duration::from_millis(200), self.direct.load(service)).await;
+                let answer = timeout(
+                    Duration::from_millis(200),
+                    self.direct.load(service, &CallOptions::DEFAULT),
+                )
+                .await;
                 assert!(!matches!(answer, Ok(Ok(_))), "a server answers");
             }
             Fault::Failover => {
@@ -148,12 +152,9 @@ impl Environment for ReplicatedServers {
                 let _: () = operator.flushall().await.unwrap();
             }
             Fault::Revocation => {
-                let due = key(service, "exp");
-                let mut operator = servers.connection(&due).await;
-                let members: Vec<String> = operator.zrange(&due, 0, -1).await.unwrap();
-                assert!(!members.is_empty(), "there is no lease");
-                make_due(&mut operator, service, &members).await;
-                self.direct.load(service).await.unwrap(); // a load deletes expired leases
+                let mut operator = servers.connection(&key(service, "state")).await;
+                let deleted = delete(&mut operator, service, |_| true).await;
+                assert!(deleted > 0, "there is no lease");
             }
             _ => unreachable!("{fault} is not in the list of faults"),
         }

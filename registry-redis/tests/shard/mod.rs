@@ -1,5 +1,8 @@
-//! The keys of a shard of the prefix `test`.
+//! The keys of a shard of the prefix `test`, and scripts of an operator.
 
+#![allow(dead_code)] // each binary uses a part of it
+
+use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use registry_core::ServiceName;
 
@@ -11,19 +14,43 @@ pub(crate) fn key(service: &ServiceName, name: &str) -> String {
     format!("{{test/{:02}}}:{name}", hash % 16)
 }
 
-/// Makes the leases of `members` expire. The next call on the shard deletes them.
-pub(crate) async fn make_due(
+/// Runs the body of a script on the shard of `service`, after the common head of the library's.
+pub(crate) async fn run_script<T: FromRedisValue>(
     redis: &mut MultiplexedConnection,
     service: &ServiceName,
-    members: &[String],
-) {
-    let script = redis::Script::new(
-        "for _, member in ipairs(ARGV) do redis.call('ZADD', KEYS[2], 'XX', 0, member) end
-        local meta = redis.call('GET', KEYS[1])
-        local before, after = string.match(meta, '^(%S+ %S+ %S+ %S+ )%S+(.*)$')
-        redis.call('SET', KEYS[1], before .. '0' .. after)",
-    );
-    let mut call = script.key(key(service, "meta"));
-    call.key(key(service, "exp")).arg(members);
-    call.invoke_async::<()>(redis).await.unwrap();
+    body: &str,
+    args: &[&str],
+) -> T {
+    let info: String = redis::cmd("INFO").arg("server").query_async(redis).await.unwrap();
+    let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+    let script = redis::Script::new(&[include_str!("../../src/scripts/head.lua"), body].concat());
+    let mut call = script.prepare_invoke();
+    for name in ["state", "idx", "exp", "log"] {
+        call.key(key(service, name));
+    }
+    call.arg(run_id).arg(10_000).arg(args);
+    call.invoke_async(redis).await.unwrap()
+}
+
+/// Deletes the records of `service` that `which` selects by member, for no reason that is known. Returns how
+/// many there were.
+pub(crate) async fn delete(
+    redis: &mut MultiplexedConnection,
+    service: &ServiceName,
+    which: impl Fn(&str) -> bool,
+) -> usize {
+    let body = "local _, remove = writer()
+        for i = 5, #ARGV do remove(ARGV[i], '') end
+        save()";
+    let mut range = redis::cmd("ZRANGE");
+    range.arg(key(service, "idx")).arg(0).arg(-1);
+    let members: Vec<String> = range.query_async(redis).await.unwrap();
+    let own = format!("{service}\u{1f}");
+    let picked = |member: &&str| member.starts_with(&own) && which(member);
+    let members: Vec<&str> = members.iter().map(String::as_str).filter(picked).collect();
+    if !members.is_empty() {
+        let args = [&["", ""], &members[..]].concat();
+        run_script::<()>(redis, service, body, &args).await;
+    }
+    members.len()
 }

@@ -7,7 +7,9 @@ use super::observer::{
 use super::oracle::Oracle;
 use super::{Environment, Side, SuiteOptions};
 use futures_util::StreamExt;
-use registry_core::{Claim, Instance, InstanceId, Instances, Lease, Registry, Result, ServiceName};
+use registry_core::{
+    CallOptions, Claim, Instance, InstanceId, Lease, Record, Records, Registry, Result, ServiceName,
+};
 use registry_engine::{Discovery, Registration, View};
 use registry_testkit::case::{instance, retry, service};
 use registry_testkit::lag::{Deadline, Lag};
@@ -147,14 +149,16 @@ impl Fixture {
     pub(super) async fn register_directly(&mut self, id: &str) {
         let (guest, direct) = (instance(&self.service, id), self.environment.direct());
         let claim = Claim::new(registry_testkit::case::LONG).unwrap();
-        self.direct_leases.push(retry(|| direct.register(&guest, &claim)).await);
+        self.direct_leases
+            .push(retry(|| direct.register(&guest, &claim, &CallOptions::DEFAULT)).await);
     }
 
     /// Registers an instance over the publishers' connection, as a process that then crashes.
     pub(super) async fn register_and_crash(&mut self, id: &str) {
         let (dead, registry) = (instance(&self.service, id), self.registry(Side::Publisher));
         let claim = Claim::new(self.options.ttl()).unwrap();
-        self.direct_leases.push(retry(|| registry.register(&dead, &claim)).await);
+        self.direct_leases
+            .push(retry(|| registry.register(&dead, &claim, &CallOptions::DEFAULT)).await);
     }
 
     /// Expects the instances no more that no registration keeps.
@@ -170,9 +174,9 @@ impl Fixture {
     }
 
     /// What the store lists, read directly.
-    pub(super) async fn listed(&self) -> Instances {
+    pub(super) async fn listed(&self) -> Records {
         let direct = self.environment.direct();
-        retry(|| direct.load(&self.service)).await.instances().clone()
+        retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await.records().clone()
     }
 
     /// Waits until registrations and views have recovered, for `limit` in all.
@@ -201,7 +205,7 @@ impl Fixture {
             loop {
                 {
                     let state = view.state();
-                    let same = *state.instances() == listed && state.retained().is_empty();
+                    let same = *state.records() == listed && state.retained().is_empty();
                     if same && state.status().is_live() && self.are_those_expected(&listed) {
                         return;
                     }
@@ -220,12 +224,12 @@ impl Fixture {
     }
 
     /// Whether these are the owners' instances, as last updated, and those registered directly.
-    fn are_those_expected(&self, listed: &Instances) -> bool {
+    fn are_those_expected(&self, listed: &Records) -> bool {
         let owned: Vec<Instance> = self.owners.iter().map(Registration::instance).collect();
         let is_owned = |instance: &Instance| owned.iter().any(|own| own.id() == instance.id());
         let is_direct =
             |id: &InstanceId| self.direct_leases.iter().any(|lease| lease.instance().id() == id);
-        let direct_leases = listed.iter().filter(|instance| !is_owned(instance));
+        let direct_leases = listed.instances().filter(|instance| !is_owned(instance));
         // A store that loses its data loses them for good.
         let all_direct = !self.one_history || {
             let awaited = self.direct_leases.iter().filter(|lease| !is_owned(lease.instance()));
@@ -233,7 +237,9 @@ impl Fixture {
         };
         all_direct
             && direct_leases.map(Instance::id).all(is_direct)
-            && owned.iter().all(|own| listed.find(own.id().as_str()) == Some(own))
+            && owned
+                .iter()
+                .all(|own| listed.find(own.id().as_str()).map(Record::instance) == Some(own))
     }
 
     /// Makes the checks that end every test: all have recovered, and nothing is left behind.
@@ -248,7 +254,7 @@ impl Fixture {
             stop.expect("a store that is well acknowledges a stop");
         }
         for lease in std::mem::take(&mut self.direct_leases) {
-            retry(|| direct.deregister(&lease)).await;
+            retry(|| direct.deregister(&lease, &CallOptions::DEFAULT)).await;
         }
         let left = self.listed().await;
         assert!(left.is_empty(), "all were stopped, and some are left: {left:?}");
@@ -271,8 +277,8 @@ impl Fixture {
         } else {
             check(&replicas, None);
         }
-        let left = retry(|| direct.load(&self.service)).await;
-        assert!(left.instances().is_empty(), "something came back: {left:?}");
+        let left = retry(|| direct.load(&self.service, &CallOptions::DEFAULT)).await;
+        assert!(left.records().is_empty(), "something came back: {left:?}");
         Outcome { seen, replicas }
     }
 }

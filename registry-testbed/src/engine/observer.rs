@@ -3,7 +3,7 @@
 use super::event_log::EventLog;
 use super::oracle::History;
 use futures_util::StreamExt;
-use registry_core::{Instance, InstanceId, Instances, Snapshot};
+use registry_core::{Instance, InstanceId, Records, Snapshot};
 use registry_engine::{ServiceState, Update, View, ViewStatus};
 use registry_testkit::lag::Deadline;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ impl ExpectedInstances {
     }
 
     /// The living instances that `shown` lacks.
-    fn missing(&self, shown: &Instances) -> Vec<InstanceId> {
+    fn missing(&self, shown: &Records) -> Vec<InstanceId> {
         let expected = self.0.lock().unwrap();
         expected.iter().filter(|id| shown.find(id.as_str()).is_none()).cloned().collect()
     }
@@ -58,7 +58,7 @@ pub(super) struct Replica {
     pub(super) resets: usize,
     pub(super) batches: usize,
     /// Each state, with its revision.
-    states: Vec<(u64, Instances)>,
+    states: Vec<(u64, Records)>,
     violations: Vec<String>,
 }
 
@@ -86,11 +86,11 @@ impl Replica {
                 if batch.revision() <= state.cursor().revision() {
                     self.violations.push(format!("after {last:?} came {batch:?}"));
                 }
-                state.apply((*batch).clone());
+                state.apply(&batch).unwrap();
                 state
             }
         };
-        self.states.push((state.cursor().revision().get(), state.instances().clone()));
+        self.states.push((state.cursor().revision().get(), state.records().clone()));
         self.state = Some(state);
     }
 
@@ -133,10 +133,10 @@ impl Observer {
     }
 
     /// Waits until the replica has these `instances`.
-    pub(super) async fn reaches(&self, instances: &Instances, deadline: Deadline) {
+    pub(super) async fn reaches(&self, instances: &Records, deadline: Deadline) {
         let mut replica = self.replica.clone();
         let there = |replica: &Option<Snapshot>| {
-            replica.as_ref().is_some_and(|replica| replica.instances() == instances)
+            replica.as_ref().is_some_and(|replica| replica.records() == instances)
         };
         let outcome =
             deadline.timeout(replica.wait_for(there)).await.map(|replica| drop(replica.unwrap()));
@@ -199,7 +199,7 @@ fn violation(
     loss: AllowedLoss,
 ) -> Option<String> {
     state.store_snapshot()?; // it has not begun
-    let missing = expected.missing(state.instances());
+    let missing = expected.missing(state.records());
     let shown = state.instances().len();
     let allowed = match loss {
         AllowedLoss::None => 0,
@@ -213,15 +213,15 @@ fn violation(
 
 /// A state in few words.
 pub(super) fn summary(state: &ServiceState) -> String {
-    let (shown, retained) = (ids(state.instances()), state.retained());
-    let retained: Vec<_> = retained.iter().map(|retained| retained.instance.id()).collect();
+    let (shown, retained) = (ids(state.records()), state.retained());
+    let retained: Vec<_> = retained.iter().map(|retained| retained.record.id()).collect();
     format!("it shows {shown:?}, retains {retained:?}, and is {:?}", state.status())
 }
 
-/// Instances in few words, each with its data.
-pub(super) fn ids(instances: &Instances) -> Vec<String> {
+/// Records in few words, each with its data.
+pub(super) fn ids(instances: &Records) -> Vec<String> {
     let data = |instance: &Instance| instance.metadata().get("data").cloned().unwrap_or_default();
-    instances.iter().map(|instance| format!("{} {}", instance.id(), data(instance))).collect()
+    instances.instances().map(|instance| format!("{} {}", instance.id(), data(instance))).collect()
 }
 
 async fn replay(

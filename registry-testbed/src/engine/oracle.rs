@@ -1,7 +1,7 @@
 //! The reference history of a service, read from the store directly: the updates of a view must equal it.
 
 use futures_util::StreamExt;
-use registry_core::{Cursor, ErrorKind, Instances, Registry, ServiceName, Snapshot};
+use registry_core::{CallOptions, Cursor, ErrorKind, Records, Registry, ServiceName, Snapshot};
 use registry_testkit::case::try_again;
 use registry_testkit::lag::Deadline;
 use std::collections::BTreeMap;
@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 /// A service at each revision that changed it, as read directly.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    states: BTreeMap<u64, Instances>,
+    states: BTreeMap<u64, Records>,
     /// Whether the store lost its history, so that there is nothing to compare with.
     broken: bool,
 }
 
 impl History {
     /// The service at `revision`.
-    pub(super) fn at(&self, revision: u64) -> Option<&Instances> {
+    pub(super) fn at(&self, revision: u64) -> Option<&Records> {
         self.states.range(..=revision).next_back().map(|(_, instances)| instances)
     }
 
@@ -38,7 +38,7 @@ pub(super) struct Oracle {
 
 impl Oracle {
     pub(super) async fn start(direct: Arc<dyn Registry>, service: &ServiceName) -> Self {
-        let snapshot = try_again(|| direct.load(service)).await.unwrap();
+        let snapshot = try_again(|| direct.load(service, &CallOptions::DEFAULT)).await.unwrap();
         let (writer, history) = watch::channel(History::default());
         let service = service.clone();
         let task = tokio::spawn(read(direct, service, snapshot, writer));
@@ -71,20 +71,20 @@ async fn read(
     history: watch::Sender<History>,
 ) {
     let note = |state: &Snapshot| {
-        let (revision, instances) = (state.cursor().revision().get(), state.instances().clone());
+        let (revision, instances) = (state.cursor().revision().get(), state.records().clone());
         history.send_modify(|history| drop(history.states.insert(revision, instances)));
     };
     note(&state);
     let mut cursor: Cursor = state.cursor().clone();
     loop {
-        let ended = match direct.watch(&service, &cursor).await {
+        let ended = match direct.watch(&service, &cursor, &CallOptions::DEFAULT).await {
             Err(error) => error,
             Ok(mut watch) => loop {
                 match watch.next().await.expect("a watch has no bare end") {
-                    Ok(batch) if batch.is_progress() => cursor = batch.cursor,
+                    Ok(batch) if batch.is_progress() => cursor = batch.cursor.clone(),
                     Ok(batch) => {
                         cursor = batch.cursor.clone();
-                        state.apply(batch);
+                        state.apply(&batch).unwrap();
                         note(&state);
                     }
                     Err(error) => break error,

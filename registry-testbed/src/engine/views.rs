@@ -19,7 +19,7 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fi
     for observer in &fixture.observers {
         let mut view = observer.view.clone();
         let gone = async {
-            while !view.state().instances().is_empty() {
+            while !view.state().records().is_empty() {
                 let state = view.state().retained().len();
                 assert_eq!(state, 0, "a withdrawal on a healthy watch is believed");
                 view.changed().await;
@@ -56,8 +56,10 @@ pub(super) async fn a_drain_is_seen_before_the_removal(mut fixture: Fixture) {
     let grace = fixture.options.ttl(); // renewed meanwhile
     let (drained, changes) = within(async { tokio::join!(owner.drain(grace), seen) }).await;
     drained.unwrap();
-    let gone = Change::Delete(draining.id().clone());
-    assert_eq!(changes, [Change::Put(draining), gone]);
+    let [Change::Put(record), Change::Delete(deleted)] = &changes[..] else {
+        panic!("a put and a deletion were expected: {changes:?}")
+    };
+    assert_eq!((record.instance(), deleted.id()), (&draining, draining.id()));
     assert!(updates.next().now_or_never().is_none(), "and nothing else");
     fixture.finish().await;
 }

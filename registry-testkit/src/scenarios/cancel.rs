@@ -2,25 +2,28 @@
 
 use crate::case::{Case, end, id, instance, long, next, only, service, until, version};
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{Change, ErrorKind, WATCH_CAPACITY};
+use registry_core::{CallOptions, Change, ErrorKind, WATCH_CAPACITY};
 
 pub(super) async fn a_dropped_registration_leaves_at_most_one_record(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();
     for n in 0..20 {
         // Polled once, so that the request may be on its way, and dropped.
-        let _ = case.registry.register(&version(&user, "1", n), &claim).now_or_never();
+        let _ = case
+            .registry
+            .register(&version(&user, "1", n), &claim, &CallOptions::DEFAULT)
+            .now_or_never();
     }
     let (mut view, mut watch) = case.follow(&user).await;
     let last = case.claim(&version(&user, "1", 99), &claim).await.unwrap();
     case.register(&instance(&user, "2")).await;
     for batch in until(&mut watch, &id("2")).await {
-        view.apply(batch);
+        view.apply(&batch).unwrap();
     }
     // A dropped request may arrive late; all of them are one registration, under one lease.
     let now = case.load(&user).await;
     assert_eq!(now.instances().len(), 2);
-    assert!(view.instances().find(last.instance().id().as_str()).is_some());
+    assert!(view.records().find(last.instance().id().as_str()).is_some());
     case.deregister(&last).await;
 }
 
@@ -32,8 +35,11 @@ pub(super) async fn a_dropped_watch_disturbs_no_other(case: Case<'_>) {
         let mut dropped = case.watch(&user, &snapshot).await;
         let _ = dropped.next().now_or_never();
         drop(dropped);
-        drop(case.registry.watch(&user, snapshot.cursor()).now_or_never());
-        let _ = case.registry.register(&version(&user, "1", n), &long()).now_or_never();
+        drop(case.registry.watch(&user, snapshot.cursor(), &CallOptions::DEFAULT).now_or_never());
+        let _ = case
+            .registry
+            .register(&version(&user, "1", n), &long(), &CallOptions::DEFAULT)
+            .now_or_never();
         let one = instance(&user, &format!("i{n}"));
         case.register(&one).await;
         until(&mut kept, one.id()).await;
@@ -51,7 +57,8 @@ pub(super) async fn a_watch_nobody_reads_lags_and_blocks_no_other(case: Case<'_>
     for n in 0..writes {
         case.claim(&version(&user, "1", n), &claim).await.unwrap();
         let change = only(next(&mut read).await);
-        assert_eq!(change, Change::Put(version(&user, "1", n)), "the reader is not held up");
+        let Change::Put(record) = &change else { panic!("{change:?}") };
+        assert_eq!(record.instance(), &version(&user, "1", n), "the reader is not held up");
         last.push(change);
     }
     // What it holds it gives, then it says that it lagged, and it resumes without a gap.
@@ -65,7 +72,10 @@ pub(super) async fn a_watch_nobody_reads_lags_and_blocks_no_other(case: Case<'_>
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("lag"), "{error}");
     assert_eq!(seen.len(), WATCH_CAPACITY);
-    let mut rest = crate::case::within(case.registry.watch(&user, unread.cursor())).await.unwrap();
+    let mut rest =
+        crate::case::within(case.registry.watch(&user, unread.cursor(), &CallOptions::DEFAULT))
+            .await
+            .unwrap();
     while seen.len() < writes {
         seen.push(only(next(&mut rest).await));
     }

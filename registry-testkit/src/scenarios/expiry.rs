@@ -1,7 +1,9 @@
 //! Unrenewed it is gone: once, not too soon, and not too late.
 
-use crate::case::{Case, instance, next, only, pass, service, timed};
-use registry_core::{Change, Claim, ErrorKind};
+use crate::case::{
+    Case, deleted, deletion, instance, long, next, pass, put, service, timed, version,
+};
+use registry_core::{CallOptions, Change, Claim, ErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,16 +16,16 @@ pub(super) async fn an_unrenewed_instance_is_gone_with_one_delete_on_time(case: 
     let lease = lease.unwrap();
     let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
     let (waited, delete) = timed(async {
-        assert!(matches!(only(next(&mut watch).await), Change::Put(_)));
-        only(next(&mut watch).await)
+        put(next(&mut watch).await);
+        deletion(next(&mut watch).await)
     })
     .await;
     deadline.assert_met();
-    assert_eq!(delete, Change::Delete(lease.instance().id().clone()));
+    assert_eq!(delete.id(), lease.instance().id());
     assert!(calling + waited >= lease.ttl(), "gone after {:?}", calling + waited);
-    assert!(case.load(&user).await.instances().is_empty());
+    assert!(case.load(&user).await.records().is_empty());
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "one delete only");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "one delete only");
 }
 
 pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
@@ -34,16 +36,16 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
     let deadline = case.lag.deadline(case.traits.ttl + case.traits.grace);
     pass(case.traits.ttl).await;
     let gone = async {
-        while !case.load(&user).await.instances().is_empty() {
+        while !case.load(&user).await.records().is_empty() {
             pass(Duration::from_millis(1)).await;
         }
     };
     deadline.timeout(gone).await.expect("it is gone by its ttl");
-    let listed = crate::case::within(case.registry.services()).await.unwrap();
+    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
     let mut watch = case.watch(&user, &before).await;
-    assert!(matches!(only(next(&mut watch).await), Change::Put(_)));
-    assert!(matches!(only(next(&mut watch).await), Change::Delete(_)), "history tells of it");
+    put(next(&mut watch).await);
+    deleted(next(&mut watch).await);
 }
 
 pub(super) async fn an_expired_lease_is_lost_and_resurrects_nothing(case: Case<'_>) {
@@ -51,9 +53,9 @@ pub(super) async fn an_expired_lease_is_lost_and_resurrects_nothing(case: Case<'
     let claim = Claim::new(case.traits.ttl).unwrap();
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     let (_, mut watch) = case.follow(&user).await;
-    assert!(matches!(only(next(&mut watch).await), Change::Delete(_)));
+    deleted(next(&mut watch).await);
     assert_eq!(case.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
-    assert!(case.load(&user).await.instances().is_empty());
+    assert!(case.load(&user).await.records().is_empty());
     case.deregister(&lease).await;
     let again = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     case.keep_alive(&again).await.unwrap();
@@ -66,7 +68,7 @@ pub(super) async fn a_revoked_lease_is_lost_and_its_instance_deleted(case: Case<
     case.register(&instance(&user, "2")).await;
     let (_, mut watch) = case.follow(&user).await;
     case.subject.revoke(&lease).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(lease.instance().id().clone()));
+    assert_eq!(deleted(next(&mut watch).await), lease.instance().id().clone());
     assert_eq!(case.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(case.ids(&user).await, ["2"]);
 }
@@ -79,17 +81,90 @@ pub(super) async fn many_leases_that_end_together_end_once_each(case: Case<'_>) 
         case.claim(&instance(&user, &n.to_string()), &claim()).await.unwrap();
     }
     let mut live = BTreeSet::new();
-    let mut deleted = 0;
-    while deleted < 100 {
-        for change in next(&mut watch).await.changes {
+    let mut count = 0;
+    while count < 100 {
+        for change in &next(&mut watch).await.changes {
             match change {
-                Change::Put(instance) => assert!(live.insert(instance.id().clone())),
-                Change::Delete(id) => {
-                    assert!(live.remove(&id), "{id} was deleted twice");
-                    deleted += 1;
+                Change::Put(record) => assert!(live.insert(record.id().clone())),
+                Change::Delete(deleted) => {
+                    assert!(live.remove(deleted.id()), "{deleted:?} twice");
+                    count += 1;
                 }
             }
         }
     }
-    assert!(case.load(&user).await.instances().is_empty());
+    assert!(case.load(&user).await.records().is_empty());
+}
+
+pub(super) async fn a_renewal_grants_one_whole_ttl_and_says_how_long_that_is(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let (_, mut watch) = case.follow(&user).await;
+    pass(lease.ttl() / 2).await;
+    let (renewing, granted) = timed(case.keep_alive(&lease)).await;
+    assert_eq!(granted.unwrap(), lease.ttl());
+    let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
+    let (waited, _) = timed(next(&mut watch)).await;
+    deadline.assert_met();
+    assert!(renewing + waited >= lease.ttl(), "gone after {:?}", renewing + waited);
+}
+
+pub(super) async fn an_update_restarts_the_ttl(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let (_, mut watch) = case.follow(&user).await;
+    pass(lease.ttl() / 2).await;
+    let (updating, updated) = timed(case.claim(&version(&user, "1", 2), &claim)).await;
+    updated.unwrap();
+    put(next(&mut watch).await);
+    let (waited, _) = timed(next(&mut watch)).await;
+    assert!(updating + waited >= lease.ttl(), "gone after {:?}", updating + waited);
+}
+
+pub(super) async fn a_dead_lease_is_lost_though_nobody_looked(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    assert_eq!(case.keep_alive(&lease).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    // A watch that opens after the deadline tells of the expiry.
+    let mut watch = case.watch(&user, &before).await;
+    put(next(&mut watch).await);
+    deleted(next(&mut watch).await);
+}
+
+pub(super) async fn a_dead_holder_supersedes_nobody_though_nobody_looked(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    let lease = case.claim(&version(&user, "1", 2), &long()).await.unwrap();
+    case.keep_alive(&lease).await.unwrap();
+}
+
+pub(super) async fn a_dead_instance_is_not_listed_as_a_service_though_nobody_looked(
+    case: Case<'_>,
+) {
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&instance(&service("user.rpc"), "1"), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(listed, BTreeSet::new());
+}
+
+pub(super) async fn a_claim_that_is_repeated_after_its_death_registers_anew(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let first = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    let second = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    assert!(second.revision() > first.revision(), "{second:?}");
+    let mut watch = case.watch(&user, &before).await;
+    put(next(&mut watch).await);
+    deleted(next(&mut watch).await);
+    put(next(&mut watch).await);
 }

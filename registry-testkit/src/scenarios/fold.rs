@@ -1,7 +1,7 @@
 //! A snapshot, and the batches after it, are the later load.
 
-use crate::case::{Case, instance, next, only, service, until, version};
-use registry_core::{Change, InstanceStatus};
+use crate::case::{Case, deleted, instance, next, put, service, until, version};
+use registry_core::{CallOptions, Claim, InstanceStatus, Port};
 
 pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'_>) {
     let user = service("user.rpc");
@@ -10,6 +10,10 @@ pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'
         .with_address("[2001:db8::1]:65535".parse().unwrap())
         .with_weight(0)
         .with_status(InstanceStatus::Draining)
+        .with_port("admin", 9090)
+        .with_port("metrics", Port::new(1).with_protocol("http"))
+        .with_zone("eu-1/\"a\"")
+        .with_label("tier", "gold")
         .with_metadata([("zone", "eu-1"), ("", "\u{0}\u{1f} \"quoted\" \u{e9}"), ("empty", "")])
         .unwrap();
     let heavy = instance(&user, "heavy").with_metadata([("k", "v".repeat(60_000))]).unwrap();
@@ -17,17 +21,17 @@ pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'
         case.register(instance).await;
     }
     let snapshot = case.load(&user).await;
-    assert_eq!(snapshot.instances().iter().collect::<Vec<_>>(), [&full, &heavy, &plain]);
+    assert_eq!(snapshot.instances().collect::<Vec<_>>(), [&full, &heavy, &plain]);
     assert_eq!(snapshot.undecodable(), 0);
 }
 
 pub(super) async fn an_unknown_service_loads_empty_and_can_be_watched(case: Case<'_>) {
     let nobody = service("nobody");
     let (snapshot, mut watch) = case.follow(&nobody).await;
-    assert!(snapshot.instances().is_empty());
+    assert!(snapshot.records().is_empty());
     let first = instance(&nobody, "first");
     case.register(&first).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(first));
+    assert_eq!(put(next(&mut watch).await), first);
 }
 
 pub(super) async fn a_snapshot_and_the_batches_after_it_are_the_later_load(case: Case<'_>) {
@@ -39,15 +43,15 @@ pub(super) async fn a_snapshot_and_the_batches_after_it_are_the_later_load(case:
 
     case.deregister(&goes).await;
     case.register(&instance(&user, "comes")).await;
-    case.registry.deregister(&stays).await.unwrap();
+    case.registry.deregister(&stays, &CallOptions::DEFAULT).await.unwrap();
     case.register(&version(&user, "stays", 2)).await;
     case.register(&instance(&user, "z-last")).await;
 
     for batch in until(&mut watch, &crate::case::id("z-last")).await {
-        view.apply(batch);
+        view.apply(&batch).unwrap();
     }
     let later = case.load(&user).await;
-    assert_eq!(view.instances(), later.instances());
+    assert_eq!(view.records(), later.records());
     assert!(view.cursor().revision() <= later.cursor().revision());
 }
 
@@ -57,7 +61,42 @@ pub(super) async fn a_change_between_load_and_watch_is_not_missed(case: Case<'_>
     let between = instance(&user, "between");
     let lease = case.register(&between).await;
     let mut watch = case.watch(&user, &before).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(between.clone()));
+    assert_eq!(put(next(&mut watch).await), between.clone());
     case.deregister(&lease).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(between.id().clone()));
+    assert_eq!(deleted(next(&mut watch).await), between.id().clone());
+}
+
+pub(super) async fn a_record_names_its_lease_its_ttl_and_its_revision(case: Case<'_>) {
+    let user = service("user.rpc");
+    let (mut view, mut watch) = case.follow(&user).await;
+    let claim = Claim::new(case.traits.ttl * 3).unwrap();
+    let mut lease = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    for n in 2..4 {
+        case.keep_alive(&lease).await.unwrap();
+        let batch = next(&mut watch).await;
+        view.apply(&batch).unwrap();
+        let loaded = case.load(&user).await;
+        assert_eq!(view.records(), loaded.records(), "a watch and a load give equal records");
+        let record = &loaded.records()[0];
+        assert_eq!(record.instance(), lease.instance());
+        assert!(record.lease().is_none_or(|id| id == lease.id()), "{record:?}");
+        assert!(record.ttl().is_none_or(|ttl| ttl == lease.ttl()), "{record:?}");
+        let revision = record.revision();
+        assert!(revision.is_none_or(|revision| revision == lease.revision()), "{record:?}");
+        lease = case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    }
+}
+
+pub(super) async fn a_load_of_more_than_a_page_is_whole(case: Case<'_>) {
+    const MANY: usize = 1_100; // stores read pages of up to 1,000
+    let user = service("user.rpc");
+    let (mut view, mut watch) = case.follow(&user).await;
+    for n in 0..MANY {
+        case.register(&instance(&user, &n.to_string())).await;
+        let batch = next(&mut watch).await;
+        view.apply(&batch).unwrap();
+    }
+    let snapshot = case.load(&user).await;
+    assert_eq!(snapshot.records().len(), MANY);
+    assert_eq!(snapshot.records(), view.records());
 }

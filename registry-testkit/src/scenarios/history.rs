@@ -5,7 +5,8 @@ use crate::contender::Contender;
 use crate::laws::{History, Reader, check};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use registry_core::{Batch, Change, InstanceId, ServiceName, Snapshot, Watch};
+use registry_core::{Batch, CallOptions, Change, InstanceId, ServiceName, Snapshot, Watch};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 const WRITERS: u64 = 4;
@@ -47,7 +48,8 @@ async fn read(case: &Case<'_>, name: &ServiceName, start: &Snapshot, seed: u64) 
     let mut reader = Reader { start: start.clone(), batches: Vec::new() };
     let mut cursor = start.cursor().clone();
     loop {
-        let mut watch = within(case.registry.watch(name, &cursor)).await.unwrap();
+        let mut watch =
+            within(case.registry.watch(name, &cursor, &CallOptions::DEFAULT)).await.unwrap();
         for _ in 0..random.u8(1..20) {
             let batch = within(watch.next()).await.expect("a watch has no bare end").unwrap();
             let over = is_end(&batch);
@@ -69,11 +71,11 @@ async fn load(case: &Case<'_>, name: &ServiceName) -> Vec<Snapshot> {
     loads
 }
 
-async fn to_the_end(mut watch: Watch) -> Vec<Batch> {
+async fn to_the_end(mut watch: Watch) -> Vec<Arc<Batch>> {
     let mut batches = Vec::new();
     loop {
         batches.push(next_item(&mut watch).await.unwrap());
-        if batches.last().is_some_and(is_end) {
+        if batches.last().is_some_and(|batch| is_end(batch)) {
             return batches;
         }
     }

@@ -1,7 +1,7 @@
 //! A service sees its own.
 
-use crate::case::{Case, id, instance, next, only, service, until};
-use registry_core::Change;
+use crate::case::{Case, id, instance, next, put, service, until};
+use registry_core::{CallOptions, Instance};
 
 pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>) {
     let names = ["user", "user2", "user/a", "user/a/b", "use", "user.", "User"].map(service);
@@ -15,13 +15,12 @@ pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>)
         case.register(&instance(name, "last")).await;
     }
     for (name, watch) in names.iter().zip(&mut watches) {
-        let seen: Vec<_> = until(watch, &id("last")).await.into_iter().map(only).collect();
-        let own =
-            |change: &Change| matches!(change, Change::Put(instance) if instance.service() == name);
+        let seen: Vec<_> = until(watch, &id("last")).await.into_iter().map(put).collect();
+        let own = |instance: &Instance| instance.service() == name;
         assert!(seen.len() == 3 && seen.iter().all(own), "{name}: {seen:?}");
         let snapshot = case.load(name).await;
         assert_eq!(snapshot.instances().len(), 3);
-        assert!(snapshot.instances().iter().all(|instance| instance.service() == name));
+        assert!(snapshot.instances().all(|instance| instance.service() == name));
     }
     case.subject.evict(&names[0]).await;
     for name in &names[1..] {
@@ -52,13 +51,13 @@ pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
         for id in odd {
             let instance = instance(&name, id);
             case.register(&instance).await;
-            assert_eq!(only(next(&mut watch).await), Change::Put(instance));
+            assert_eq!(put(next(&mut watch).await), instance);
         }
         let mut expected = odd.map(String::from);
         expected.sort();
         assert_eq!(case.ids(&name).await, expected, "{name}");
     }
-    let listed = crate::case::within(case.registry.services()).await.unwrap();
+    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, odd.map(service).into());
 }
 
@@ -70,10 +69,7 @@ pub(super) async fn services_that_lie_together_do_not_mix(case: Case<'_>) {
     }
     for name in &names {
         let snapshot = case.load(name).await;
-        assert_eq!(
-            snapshot.instances().iter().collect::<Vec<_>>(),
-            [&instance(name, name.as_str())]
-        );
+        assert_eq!(snapshot.instances().collect::<Vec<_>>(), [&instance(name, name.as_str())]);
         assert_eq!(snapshot.undecodable(), 0, "{name}");
     }
 }

@@ -1,7 +1,7 @@
 //! What was acknowledged and is gone is noticed by its owner.
 
-use crate::case::{Case, instance, long, next, only, retry, service, version};
-use registry_core::{Change, Claim, ErrorKind};
+use crate::case::{Case, deleted, instance, long, next, put, retry, service, version};
+use registry_core::{CallOptions, Claim, ErrorKind};
 
 pub(super) async fn a_record_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     let user = service("user.rpc");
@@ -9,7 +9,7 @@ pub(super) async fn a_record_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     case.subject.backup().await;
     let lost = case.register(&instance(&user, "lost")).await;
     case.subject.restore().await;
-    retry(|| case.registry.services()).await;
+    retry(|| case.registry.services(&CallOptions::DEFAULT)).await;
     case.keep_alive(&kept).await.unwrap();
     assert_eq!(case.keep_alive(&lost).await.unwrap_err().kind(), ErrorKind::LeaseLost);
     let again = case.claim(lost.instance(), &long()).await.unwrap();
@@ -24,11 +24,11 @@ pub(super) async fn an_update_lost_in_a_rollback_is_noticed(case: Case<'_>) {
     case.subject.backup().await;
     let updated = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
     case.subject.restore().await;
-    retry(|| case.registry.services()).await;
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [old.instance()]);
+    retry(|| case.registry.services(&CallOptions::DEFAULT)).await;
+    assert_eq!(case.instances(&user).await, [old.instance().clone()]);
     assert_eq!(case.first_failure(&updated).await, Some(ErrorKind::LeaseLost));
     let repaired = case.claim(updated.instance(), &claim).await.unwrap();
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [updated.instance()]);
+    assert_eq!(case.instances(&user).await, [updated.instance().clone()]);
     case.keep_alive(&repaired).await.unwrap();
 }
 
@@ -40,10 +40,30 @@ pub(super) async fn a_record_deleted_behind_the_owners_back_is_noticed_and_repai
     let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
     let (_, mut watch) = case.follow(&user).await;
     case.subject.evict(&user).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(lease.instance().id().clone()));
+    assert_eq!(deleted(next(&mut watch).await), lease.instance().id().clone());
     assert_eq!(case.first_failure(&lease).await, Some(ErrorKind::LeaseLost));
     let again = case.claim(lease.instance(), &claim).await.unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(lease.instance().clone()));
+    assert_eq!(put(next(&mut watch).await), lease.instance().clone());
     case.keep_alive(&again).await.unwrap();
     assert_eq!(case.ids(&user).await, ["1"]);
+}
+
+pub(super) async fn a_lease_whose_revision_was_used_again_after_a_rollback_is_lost(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl * 3).unwrap();
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    case.subject.backup().await;
+    let undone = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    case.subject.restore().await;
+    retry(|| case.registry.services(&CallOptions::DEFAULT)).await;
+    // Another update gets the revision, or a later one, of the one that was undone.
+    let mut updated = case.claim(&version(&user, "1", 3), &claim).await.unwrap();
+    for n in 4..20 {
+        if updated.revision() >= undone.revision() {
+            break;
+        }
+        updated = case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    }
+    assert_eq!(case.first_failure(&undone).await, Some(ErrorKind::LeaseLost));
+    case.keep_alive(&updated).await.unwrap();
 }

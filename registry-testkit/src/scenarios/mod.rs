@@ -5,11 +5,15 @@ mod expiry;
 mod fold;
 mod history;
 mod isolation;
+mod lineage;
 mod lost_write;
 mod order;
+mod own_record;
 mod poison;
+mod reason;
 mod repeat;
 mod resume;
+mod silence;
 mod takeover;
 mod visibility;
 
@@ -34,6 +38,8 @@ scenarios! {
         an_unknown_service_loads_empty_and_can_be_watched,
         a_snapshot_and_the_batches_after_it_are_the_later_load,
         a_change_between_load_and_watch_is_not_missed,
+        a_record_names_its_lease_its_ttl_and_its_revision,
+        a_load_of_more_than_a_page_is_whole,
     }
     order {
         revisions_strictly_increase,
@@ -50,6 +56,9 @@ scenarios! {
         a_cursor_from_before_a_rollback_resumes,
         a_cursor_of_another_service_is_invalid,
         a_cut_watch_says_so_and_resumes,
+        a_backlog_longer_than_a_watch_holds_is_given_whole,
+        a_cursor_older_than_the_kept_history_is_told if |traits| traits.history.is_some(),
+        a_cursor_of_another_store_is_refused if |traits| traits.foreign_cursor.is_some(),
     }
     visibility {
         a_registered_instance_is_seen_by_the_next_load,
@@ -64,6 +73,17 @@ scenarios! {
         an_expired_lease_is_lost_and_resurrects_nothing,
         a_revoked_lease_is_lost_and_its_instance_deleted,
         many_leases_that_end_together_end_once_each,
+        a_renewal_grants_one_whole_ttl_and_says_how_long_that_is,
+        an_update_restarts_the_ttl,
+        a_dead_lease_is_lost_though_nobody_looked,
+        a_dead_holder_supersedes_nobody_though_nobody_looked,
+        a_dead_instance_is_not_listed_as_a_service_though_nobody_looked,
+        a_claim_that_is_repeated_after_its_death_registers_anew,
+    }
+    reason {
+        a_withdrawal_is_told_if_the_store_knows,
+        an_expiry_is_told_if_the_store_knows,
+        a_deletion_by_others_has_no_reason,
     }
     takeover {
         without_takeover_it_is_superseded,
@@ -72,11 +92,29 @@ scenarios! {
         two_holders_of_one_id_do_not_fight,
         a_vacant_id_is_free_for_all,
         of_many_claims_at_once_one_wins,
+        a_refused_claim_names_the_holder,
+        a_claim_that_names_another_holder_changes_nothing,
+        a_claim_that_names_a_holder_takes_a_vacant_id,
+        an_update_does_not_change_the_holder,
+        a_holder_that_left_and_came_back_is_another_holder,
+        an_undecodable_record_holds_its_id_and_can_be_displaced if |traits| traits.remote,
     }
     lost_write {
         a_record_lost_in_a_rollback_is_noticed,
         an_update_lost_in_a_rollback_is_noticed,
         a_record_deleted_behind_the_owners_back_is_noticed_and_repaired,
+        a_lease_whose_revision_was_used_again_after_a_rollback_is_lost,
+    }
+    own_record {
+        an_owner_is_told_of_an_eviction if |traits| traits.watches_records,
+        an_owner_is_told_of_its_expiry if |traits| traits.watches_records,
+        an_owner_is_told_of_a_takeover if |traits| traits.watches_records,
+        an_owner_is_told_that_its_record_was_overwritten if |traits| traits.watches_records && traits.remote,
+        an_owner_is_not_told_of_renewals_and_of_others if |traits| traits.watches_records,
+        a_lease_that_was_lost_before_cannot_be_watched_in_silence if |traits| traits.watches_records,
+    }
+    lineage {
+        the_lineage_stays_while_nothing_happens,
     }
     isolation {
         names_that_share_a_prefix_see_their_own_only,
@@ -86,6 +124,8 @@ scenarios! {
     poison {
         an_undecodable_record_is_skipped_and_counted if |traits| traits.remote,
         an_undecodable_record_over_a_good_one_is_a_delete if |traits| traits.remote,
+        an_undecodable_record_in_replayed_history_is_skipped if |traits| traits.remote,
+        a_name_with_only_an_undecodable_record_is_listed if |traits| traits.remote,
     }
     repeat {
         a_repeated_registration_changes_nothing,
@@ -101,6 +141,9 @@ scenarios! {
         a_dropped_registration_leaves_at_most_one_record,
         a_dropped_watch_disturbs_no_other,
         a_watch_nobody_reads_lags_and_blocks_no_other,
+    }
+    silence {
+        a_watch_of_a_silent_source_ends_in_time if |traits| traits.silence.is_some(),
     }
     history {
         concurrent_writers_and_readers_keep_every_law,

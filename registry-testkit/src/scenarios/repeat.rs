@@ -1,9 +1,10 @@
 //! What is made twice ends as if made once.
 
 use crate::case::{
-    Case, LONG, end, instance, long, next, only, pass, retry, service, version, within,
+    Case, LONG, deleted, end, instance, long, next, pass, put, retry, service, version, within,
 };
-use registry_core::{Change, Claim, ErrorKind, Instance};
+use registry_core::{CallOptions, Claim, ErrorKind, Instance, Takeover};
+use std::slice::from_ref;
 use std::time::Duration;
 
 pub(super) async fn a_repeated_registration_changes_nothing(case: Case<'_>) {
@@ -12,12 +13,11 @@ pub(super) async fn a_repeated_registration_changes_nothing(case: Case<'_>) {
     let one = instance(&user, "1");
     let first = case.claim(&one, &claim).await.unwrap();
     let (_, mut watch) = case.follow(&user).await;
-    for takeover in [false, true] {
-        let again = case.claim(&one, &claim.with_takeover(takeover)).await.unwrap();
-        assert_eq!(again, first);
+    for _ in 0..2 {
+        assert_eq!(case.claim(&one, &claim).await.unwrap(), first);
     }
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "no batch between");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "no batch between");
     case.keep_alive(&first).await.unwrap();
 }
 
@@ -39,12 +39,9 @@ pub(super) async fn a_lease_keeps_its_ttl_and_its_instance(case: Case<'_>) {
     let other_ttl = Claim::new(LONG + Duration::from_secs(60)).unwrap().with_lease(claim.lease());
     let error = case.claim(&instance(&user, "1"), &other_ttl).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-    for takeover in [false, true] {
-        let error =
-            case.claim(&instance(&user, "2"), &claim.with_takeover(takeover)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-    }
-    assert_eq!(case.load(&user).await.instances(), before.instances());
+    let error = case.claim(&instance(&user, "2"), &claim).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!(case.load(&user).await.records(), before.records());
     case.keep_alive(&lease).await.unwrap();
 }
 
@@ -55,7 +52,7 @@ pub(super) async fn a_withdrawn_claim_may_be_made_again(case: Case<'_>) {
         let lease = case.claim(&instance(&user, id), &claim).await.unwrap();
         assert_eq!(case.ids(&user).await, [id]);
         case.deregister(&lease).await;
-        assert!(case.load(&user).await.instances().is_empty());
+        assert!(case.load(&user).await.records().is_empty());
     }
 }
 
@@ -67,25 +64,27 @@ pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: 
     let before = case.load(&user).await;
     lose_the_reply(&case, &one, &claim).await;
     let lease = retry(|| case.claim(&one, &claim)).await;
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
+    assert_eq!(case.instances(&user).await, from_ref(&one));
     let mut watch = case.watch(&user, &before).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(one));
+    assert_eq!(put(next(&mut watch).await), one);
     case.keep_alive(&lease).await.unwrap();
     case.deregister(&lease).await;
-    assert!(matches!(only(next(&mut watch).await), Change::Delete(_)), "it was put once");
+    deleted(next(&mut watch).await);
 }
 
 pub(super) async fn a_takeover_whose_reply_was_lost_is_a_takeover(case: Case<'_>) {
     let user = service("user.rpc");
     let old = Claim::new(case.traits.ttl).unwrap();
     let old = case.claim(&instance(&user, "1"), &old).await.unwrap();
-    let claim = Claim::new(case.traits.ttl * 10).unwrap().with_takeover(true);
+    let claim = Claim::new(case.traits.ttl * 10).unwrap();
+    let refused = case.claim(&instance(&user, "1"), &claim).await.unwrap_err();
+    let claim = claim.with_takeover(Takeover::From(*refused.holder().unwrap()));
     let one = instance(&user, "1").with_address("10.9.8.7:6543".parse().unwrap());
     lose_the_reply(&case, &one, &claim).await;
     let lease = retry(|| case.claim(&one, &claim)).await;
     assert_eq!(case.first_failure(&old).await, Some(ErrorKind::LeaseLost));
     case.keep_alive(&lease).await.unwrap();
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
+    assert_eq!(case.instances(&user).await, from_ref(&one));
 }
 
 pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case<'_>) {
@@ -94,17 +93,17 @@ pub(super) async fn a_withdrawal_whose_reply_was_lost_may_be_repeated(case: Case
     let (_, mut watch) = case.follow(&user).await;
     let network = case.subject.reply_loss().expect("a remote store has it");
     network.lose_replies();
-    let error = within(case.registry.deregister(&lease)).await.unwrap_err();
+    let error = within(case.registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     network.heal();
-    retry(|| case.registry.deregister(&lease)).await;
-    assert!(case.load(&user).await.instances().is_empty());
+    retry(|| case.registry.deregister(&lease, &CallOptions::DEFAULT)).await;
+    assert!(case.load(&user).await.records().is_empty());
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable, "it went with the connection");
-    let mut watch = within(case.registry.watch(&user, watch.cursor())).await.unwrap();
+    let mut watch =
+        within(case.registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     case.register(&instance(&user, "2")).await;
-    let deleted = only(next(&mut watch).await);
-    assert_eq!(deleted, Change::Delete(lease.instance().id().clone()));
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    assert_eq!(&deleted(next(&mut watch).await), lease.instance().id());
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
@@ -120,12 +119,12 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
     // All at once, since each may take its whole deadline.
     let (registered, renewed, withdrawn, loaded, watched, listed) = within(async {
         tokio::join!(
-            registry.register(&other, &other_claim),
-            registry.keep_alive(&lease),
-            registry.deregister(&lease),
-            registry.load(&user),
-            registry.watch(&user, snapshot.cursor()),
-            registry.services(),
+            registry.register(&other, &other_claim, &CallOptions::DEFAULT),
+            registry.keep_alive(&lease, &CallOptions::DEFAULT),
+            registry.deregister(&lease, &CallOptions::DEFAULT),
+            registry.load(&user, &CallOptions::DEFAULT),
+            registry.watch(&user, snapshot.cursor(), &CallOptions::DEFAULT),
+            registry.services(&CallOptions::DEFAULT),
         )
     })
     .await;
@@ -141,7 +140,7 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
         assert_eq!(error.expect("no reply came").kind(), ErrorKind::Unavailable);
     }
     network.heal();
-    retry(|| registry.load(&user)).await;
+    retry(|| registry.load(&user, &CallOptions::DEFAULT)).await;
 }
 
 /// Has `instance` registered, and loses what the store answers to the request that carries it.

@@ -1,9 +1,11 @@
 //! From any cursor exactly the rest, or a plain word that it is gone.
 
 use crate::case::{
-    Case, end, id, instance, next, only, park, retry, service, until, version, within,
+    Case, end, id, instance, long, next, next_item, park, put, retry, service, until, version,
+    within,
 };
-use registry_core::{Batch, Change, Cursor, ErrorKind};
+use registry_core::{Batch, CallOptions, Change, Cursor, ErrorKind, WATCH_CAPACITY};
+use std::sync::Arc;
 
 pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
     let user = service("user.rpc");
@@ -23,7 +25,8 @@ pub(super) async fn a_watch_resumes_after_every_cursor_it_gave(case: Case<'_>) {
     let cursors =
         [start.cursor().clone()].into_iter().chain(all.iter().map(|batch| batch.cursor.clone()));
     for (n, cursor) in cursors.enumerate().take(20) {
-        let mut watch = within(case.registry.watch(&user, &cursor)).await.unwrap();
+        let mut watch =
+            within(case.registry.watch(&user, &cursor, &CallOptions::DEFAULT)).await.unwrap();
         assert_eq!(changes(&until(&mut watch, &id("last")).await), changes(&all[n..]));
     }
 }
@@ -36,8 +39,9 @@ pub(super) async fn a_cursor_survives_being_written_down(case: Case<'_>) {
     drop(watch);
     case.register(&instance(&user, "2")).await;
     let cursor: Cursor = written.parse().unwrap();
-    let mut watch = within(case.registry.watch(&user, &cursor)).await.unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    let mut watch =
+        within(case.registry.watch(&user, &cursor, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn a_cursor_older_than_a_compaction_is_compacted(case: Case<'_>) {
@@ -58,7 +62,7 @@ pub(super) async fn a_cursor_as_new_as_a_compaction_resumes(case: Case<'_>) {
     case.subject.compact(&user).await;
     case.register(&instance(&user, "2")).await;
     let mut watch = case.watch(&user, &snapshot).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn a_watch_that_has_read_all_survives_a_compaction(case: Case<'_>) {
@@ -72,7 +76,7 @@ pub(super) async fn a_watch_that_has_read_all_survives_a_compaction(case: Case<'
     case.subject.compact(&user).await;
     case.subject.compact(&other).await;
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
@@ -86,7 +90,7 @@ pub(super) async fn a_cursor_that_was_rolled_back_has_diverged(case: Case<'_>) {
     let kind = end(&mut watch).await.kind();
     assert!([ErrorKind::Diverged, ErrorKind::Unavailable].contains(&kind), "{kind:?}");
 
-    retry(|| case.registry.load(&user)).await;
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
     assert_eq!(case.ids(&user).await, ["kept"]);
     assert_eq!(
         case.refusal(&user, &lost).await,
@@ -115,19 +119,22 @@ pub(super) async fn a_cursor_from_before_a_rollback_resumes(case: Case<'_>) {
     case.subject.backup().await;
     case.register(&instance(&user, "lost")).await;
     case.subject.restore().await;
-    retry(|| case.registry.load(&user)).await;
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
     case.register(&instance(&user, "new")).await;
     let mut watch = case.watch(&user, &kept).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "new")));
+    assert_eq!(put(next(&mut watch).await), instance(&user, "new"));
 }
 
 pub(super) async fn a_cursor_of_another_service_is_invalid(case: Case<'_>) {
     let (user, other) = (service("user.rpc"), service("other"));
     let snapshot = case.load(&other).await;
-    let error = within(case.registry.watch(&user, snapshot.cursor())).await.unwrap_err();
+    let error = within(case.registry.watch(&user, snapshot.cursor(), &CallOptions::DEFAULT))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     let elsewhere: Cursor = "1:elsewhere::user.rpc:1:0".parse().unwrap();
-    let error = within(case.registry.watch(&user, &elsewhere)).await.unwrap_err();
+    let error =
+        within(case.registry.watch(&user, &elsewhere, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
 
@@ -135,15 +142,72 @@ pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
     let user = service("user.rpc");
     let (_, mut watch) = case.follow(&user).await;
     case.register(&instance(&user, "1")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "1")));
+    assert_eq!(put(next(&mut watch).await), instance(&user, "1"));
     case.subject.cut().await;
     assert_eq!(end(&mut watch).await.kind(), ErrorKind::Unavailable);
-    retry(|| case.registry.load(&user)).await;
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
     case.register(&instance(&user, "2")).await;
-    let mut watch = within(case.registry.watch(&user, watch.cursor())).await.unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    let mut watch =
+        within(case.registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
-fn changes(batches: &[Batch]) -> Vec<&[Change]> {
+pub(super) async fn a_backlog_longer_than_a_watch_holds_is_given_whole(case: Case<'_>) {
+    const MANY: usize = WATCH_CAPACITY + 100;
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = long();
+    for n in 0..MANY {
+        case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    }
+    let mut watch = case.watch(&user, &before).await;
+    for n in 0..MANY {
+        assert_eq!(put(next(&mut watch).await), version(&user, "1", n));
+    }
+}
+
+pub(super) async fn a_cursor_older_than_the_kept_history_is_told(case: Case<'_>) {
+    let kept = case.traits.history.expect("the scenario applies");
+    let user = service("user.rpc");
+    let mut before = case.load(&user).await;
+    let claim = long();
+    let writes = 3 * kept + 100;
+    for n in 0..writes {
+        case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    }
+    // What a store keeps beyond its statement it gives whole.
+    let opened = within(case.registry.watch(&user, before.cursor(), &CallOptions::DEFAULT)).await;
+    let first = match opened {
+        Ok(mut watch) => next_item(&mut watch).await.map(|batch| (batch, watch)),
+        Err(error) => Err(error),
+    };
+    match first {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Compacted, "{error}"),
+        Ok((batch, mut watch)) => {
+            before.apply(&batch).unwrap();
+            for n in 0..writes {
+                assert_eq!(before.instances().next(), Some(&version(&user, "1", n)));
+                if n + 1 < writes {
+                    let batch = next(&mut watch).await;
+                    before.apply(&batch).unwrap();
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn a_cursor_of_another_store_is_refused(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "1")).await;
+    let foreign = case.subject.foreign_cursor(&user).await.expect("the subject has another store");
+    let opened = within(case.registry.watch(&user, &foreign, &CallOptions::DEFAULT)).await;
+    let error = match opened {
+        Ok(mut watch) => next_item(&mut watch).await.expect_err("the cursor is of another store"),
+        Err(error) => error,
+    };
+    assert_eq!(Some(error.kind()), case.traits.foreign_cursor, "{error}");
+}
+
+fn changes(batches: &[Arc<Batch>]) -> Vec<&[Change]> {
     batches.iter().map(|batch| &batch.changes[..]).collect()
 }

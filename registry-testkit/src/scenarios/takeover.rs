@@ -1,8 +1,8 @@
 //! One lease holds an id at a time.
 
-use crate::case::{Case, LONG, instance, long, next, only, pass, service, version};
+use crate::case::{Case, LONG, deleted, id, instance, long, next, pass, put, service, version};
 use futures_util::future::join_all;
-use registry_core::{Change, Claim, ErrorKind};
+use registry_core::{Claim, ErrorKind, Holder, Instance, Takeover};
 
 pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
     let user = service("user.rpc");
@@ -13,20 +13,23 @@ pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
     assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
     let same_record = case.claim(&version(&user, "1", 1), &long()).await.unwrap_err();
     assert_eq!(same_record.kind(), ErrorKind::Superseded);
-    assert_eq!(case.load(&user).await.instances(), before.instances());
+    assert_eq!(case.load(&user).await.records(), before.records());
     case.keep_alive(&holder).await.unwrap();
     // Nothing is left of the refused claim: its lease id is free.
     case.claim(&instance(&user, "2"), &claim).await.unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn the_last_claim_that_takes_over_wins(case: Case<'_>) {
     let user = service("user.rpc");
-    let mut leases = vec![case.register(&version(&user, "1", 0)).await];
+    let first = case.claim(&version(&user, "1", 0), &brief(&case)).await.unwrap();
+    let mut leases = vec![first];
     let (_, mut watch) = case.follow(&user).await;
     for n in 1..4 {
-        let taken = case.claim(&version(&user, "1", n), &long().with_takeover(true)).await.unwrap();
-        assert_eq!(only(next(&mut watch).await), Change::Put(version(&user, "1", n)));
+        // The winner outlives the waits for the presence checks of the others.
+        let claim = if n < 3 { brief(&case) } else { long() };
+        let taken = case.take_over(&version(&user, "1", n), &claim).await.unwrap();
+        assert_eq!(put(next(&mut watch).await), version(&user, "1", n));
         leases.push(taken);
     }
     let winner = leases.pop().unwrap();
@@ -43,8 +46,8 @@ pub(super) async fn a_superseded_lease_is_lost_and_harmless(case: Case<'_>) {
     let old = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
     let expiring =
         case.claim(&version(&user, "2", 1), &Claim::new(case.traits.ttl).unwrap()).await.unwrap();
-    let new = case.claim(&version(&user, "1", 2), &long().with_takeover(true)).await.unwrap();
-    case.claim(&version(&user, "2", 2), &long().with_takeover(true)).await.unwrap();
+    let new = case.take_over(&version(&user, "1", 2), &long()).await.unwrap();
+    case.take_over(&version(&user, "2", 2), &long()).await.unwrap();
     let (before, mut watch) = case.follow(&user).await;
 
     assert_eq!(case.first_failure(&old).await, Some(ErrorKind::LeaseLost));
@@ -52,16 +55,16 @@ pub(super) async fn a_superseded_lease_is_lost_and_harmless(case: Case<'_>) {
     case.subject.revoke(&expiring).await;
     pass(case.traits.ttl + case.traits.grace).await;
     case.keep_alive(&new).await.unwrap();
-    assert_eq!(case.load(&user).await.instances(), before.instances());
+    assert_eq!(case.load(&user).await.records(), before.records());
     case.deregister(&new).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(new.instance().id().clone()));
+    assert_eq!(deleted(next(&mut watch).await), new.instance().id().clone());
 }
 
 pub(super) async fn two_holders_of_one_id_do_not_fight(case: Case<'_>) {
     let user = service("user.rpc");
-    let (first, second) = (long(), long().with_takeover(true));
+    let (first, second) = (long(), long());
     case.claim(&version(&user, "1", 1), &first).await.unwrap();
-    let winner = case.claim(&version(&user, "1", 2), &second).await.unwrap();
+    let winner = case.take_over(&version(&user, "1", 2), &second).await.unwrap();
     let (before, mut watch) = case.follow(&user).await;
     // The superseded one asks again and again, as its engine does; the holder renews.
     for _ in 0..10 {
@@ -69,9 +72,9 @@ pub(super) async fn two_holders_of_one_id_do_not_fight(case: Case<'_>) {
         assert_eq!(error.kind(), ErrorKind::Superseded);
         case.keep_alive(&winner).await.unwrap();
     }
-    assert_eq!(case.load(&user).await.instances(), before.instances());
+    assert_eq!(case.load(&user).await.records(), before.records());
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "nothing moved");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "nothing moved");
 }
 
 pub(super) async fn a_vacant_id_is_free_for_all(case: Case<'_>) {
@@ -98,8 +101,108 @@ pub(super) async fn of_many_claims_at_once_one_wins(case: Case<'_>) {
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Superseded);
     }
     let winner = won.into_iter().next().unwrap().unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(winner.instance().clone()));
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [winner.instance()]);
+    assert_eq!(put(next(&mut watch).await), winner.instance().clone());
+    assert_eq!(case.instances(&user).await, [winner.instance().clone()]);
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "one put only");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "one put only");
+}
+
+pub(super) async fn a_refused_claim_names_the_holder(case: Case<'_>) {
+    let user = service("user.rpc");
+    let holder = case.register(&instance(&user, "1")).await;
+    let named = holder_of(&case, &instance(&user, "1")).await;
+    assert!(named.lease().is_none_or(|lease| lease == holder.id()), "{named:?}");
+    // It can be kept, and names the same holder for everyone.
+    let written = serde_json::to_string(&named).unwrap();
+    let read: Holder = serde_json::from_str(&written).unwrap();
+    assert_eq!(read, holder_of(&case, &instance(&user, "1")).await);
+    let claim = long().with_takeover(Takeover::From(read));
+    case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+}
+
+pub(super) async fn a_claim_that_names_another_holder_changes_nothing(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&version(&user, "1", 1)).await;
+    let first = holder_of(&case, &version(&user, "1", 9)).await;
+    let winner = case.take_over(&version(&user, "1", 2), &long()).await.unwrap();
+    let (before, mut watch) = case.follow(&user).await;
+    // The claim of an older incarnation arrives late.
+    let late = long().with_takeover(Takeover::From(first));
+    for _ in 0..2 {
+        let error = case.claim(&version(&user, "1", 3), &late).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+        let named = error.holder().expect("it names the present holder");
+        assert_ne!(*named, first);
+        assert!(named.lease().is_none_or(|lease| lease == winner.id()));
+    }
+    assert_eq!(case.load(&user).await.records(), before.records());
+    case.keep_alive(&winner).await.unwrap();
+    // Nothing is left of the refused claim: its lease id is free.
+    case.claim(&instance(&user, "2"), &late).await.unwrap();
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "and nothing before");
+}
+
+pub(super) async fn a_claim_that_names_a_holder_takes_a_vacant_id(case: Case<'_>) {
+    let user = service("user.rpc");
+    let gone = case.register(&version(&user, "1", 1)).await;
+    let named = holder_of(&case, &version(&user, "1", 9)).await;
+    case.deregister(&gone).await;
+    let claim = long().with_takeover(Takeover::From(named));
+    let lease = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    case.keep_alive(&lease).await.unwrap();
+    // Its own claim, repeated, displaces nobody and is no update.
+    assert_eq!(case.claim(&version(&user, "1", 2), &claim).await.unwrap(), lease);
+}
+
+pub(super) async fn an_update_does_not_change_the_holder(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = brief(&case);
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let named = holder_of(&case, &version(&user, "1", 9)).await;
+    let updated = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    case.keep_alive(&updated).await.unwrap();
+    assert_eq!(holder_of(&case, &version(&user, "1", 9)).await, named);
+    let taken = long().with_takeover(Takeover::From(named));
+    case.claim(&version(&user, "1", 3), &taken).await.unwrap();
+    assert_eq!(case.first_failure(&updated).await, Some(ErrorKind::LeaseLost));
+}
+
+pub(super) async fn a_holder_that_left_and_came_back_is_another_holder(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let named = holder_of(&case, &version(&user, "1", 9)).await;
+    case.subject.evict(&user).await;
+    let back = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let late = long().with_takeover(Takeover::From(named));
+    let error = case.claim(&version(&user, "1", 2), &late).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+    case.keep_alive(&back).await.unwrap();
+}
+
+pub(super) async fn an_undecodable_record_holds_its_id_and_can_be_displaced(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.subject.poison(&user, &id("1")).await;
+    let named = holder_of(&case, &instance(&user, "1")).await;
+    let claim = brief(&case).with_takeover(Takeover::From(named));
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    case.keep_alive(&lease).await.unwrap();
+    assert_eq!(case.ids(&user).await, ["1"]);
+    // Over a record of its own it is lost as any other overwritten record is.
+    case.subject.poison(&user, &id("1")).await;
+    assert_eq!(case.first_failure(&lease).await, Some(ErrorKind::LeaseLost));
+    let error = case.claim(&instance(&user, "1"), &claim).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "another writer holds the id: {error}");
+}
+
+/// A claim of some ttls: long enough for a scenario, and short enough to wait for its presence check.
+fn brief(case: &Case<'_>) -> Claim {
+    Claim::new(case.traits.ttl * 5).unwrap()
+}
+
+/// The holder that a claim without takeover is told.
+async fn holder_of(case: &Case<'_>, instance: &Instance) -> Holder {
+    let error = case.claim(instance, &long()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+    *error.holder().expect("it names the holder")
 }

@@ -1,8 +1,9 @@
 //! What was acknowledged is seen.
 
-use crate::case::{Case, instance, next, only, pass, service, version};
-use registry_core::{Change, Claim, InstanceStatus};
+use crate::case::{Case, deleted, instance, next, pass, put, service, version};
+use registry_core::{CallOptions, Claim, InstanceStatus};
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_>) {
     let user = service("user.rpc");
@@ -10,9 +11,9 @@ pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_
         let one = version(&user, "one", n);
         let lease = case.register(&one).await;
         assert_eq!(lease.instance(), &one);
-        assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&one]);
+        assert_eq!(case.instances(&user).await, from_ref(&one));
         case.deregister(&lease).await;
-        assert!(case.load(&user).await.instances().is_empty());
+        assert!(case.load(&user).await.records().is_empty());
     }
 }
 
@@ -24,12 +25,12 @@ pub(super) async fn an_update_replaces_the_record_in_place(case: Case<'_>) {
     let (_, mut watch) = case.follow(&user).await;
     let drains = one.clone().with_status(InstanceStatus::Draining).with_weight(1);
     let second = case.claim(&drains, &claim).await.unwrap();
-    assert_eq!(only(next(&mut watch).await), Change::Put(drains.clone()));
-    assert_eq!(case.load(&user).await.instances().iter().collect::<Vec<_>>(), [&drains]);
+    assert_eq!(put(next(&mut watch).await), drains.clone());
+    assert_eq!(case.instances(&user).await, from_ref(&drains));
     assert!(second.revision() > first.revision());
     case.keep_alive(&second).await.unwrap();
     case.deregister(&second).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(one.id().clone()));
+    assert_eq!(deleted(next(&mut watch).await), one.id().clone());
 }
 
 pub(super) async fn a_withdrawn_instance_is_gone_with_one_delete(case: Case<'_>) {
@@ -38,10 +39,10 @@ pub(super) async fn a_withdrawn_instance_is_gone_with_one_delete(case: Case<'_>)
     let (_, mut watch) = case.follow(&user).await;
     case.deregister(&lease).await;
     case.deregister(&lease).await; // nothing to withdraw is fine
-    assert!(case.load(&user).await.instances().is_empty());
+    assert!(case.load(&user).await.records().is_empty());
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Delete(lease.instance().id().clone()));
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")));
+    assert_eq!(deleted(next(&mut watch).await), lease.instance().id().clone());
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"));
 }
 
 pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
@@ -56,12 +57,14 @@ pub(super) async fn a_renewed_instance_outlives_its_ttl(case: Case<'_>) {
         assert_eq!(case.ids(&user).await, ["1"]);
     }
     case.register(&instance(&user, "2")).await;
-    assert_eq!(only(next(&mut watch).await), Change::Put(instance(&user, "2")), "it never left");
+    assert_eq!(put(next(&mut watch).await), instance(&user, "2"), "it never left");
 }
 
 pub(super) async fn services_lists_the_names_with_live_instances(case: Case<'_>) {
     let names = ["user", "user2", "user/a", "prod/order.rpc"].map(service);
-    let list = || async { crate::case::within(case.registry.services()).await.unwrap() };
+    let list = || async {
+        crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap()
+    };
     assert_eq!(list().await, BTreeSet::new());
     let mut leases = Vec::new();
     for name in &names {

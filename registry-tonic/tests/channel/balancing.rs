@@ -2,7 +2,7 @@
 
 use crate::support::{Backend, DEADLINE, Fixture, Mode, call, calls, instance, until_calls_go_to};
 use futures_util::future::join_all;
-use registry_core::{Address, Registry};
+use registry_core::{Address, CallOptions, Registry};
 use registry_testkit::lag::{timeout, tolerating};
 use registry_tonic::{Channel, ChannelOptions, Ejection};
 use std::num::NonZeroUsize;
@@ -197,7 +197,7 @@ async fn instances_of_one_address_are_one_endpoint() {
     fixture.put(instance(2, &backends[1])).await;
     let client = fixture.client(ChannelOptions::default());
     until_calls_go_to(&client, &backends, |_| true).await;
-    fixture.registry.deregister(&double).await.unwrap();
+    fixture.registry.deregister(&double, &CallOptions::DEFAULT).await.unwrap();
     calls(&client, 50).await;
     until_calls_go_to(&client, &backends, |_| true).await;
     assert_eq!((backends[0].connections(), backends[1].connections()), (1, 1));

@@ -1,11 +1,11 @@
-//! Instances that register, withdraw, drain, are killed and cannot be reached.
+//! Records that register, withdraw, drain, are killed and cannot be reached.
 
 use crate::support::{
     Backend, DEADLINE, Fixture, Mode, call, calls, instance, service, until_calls_go_to,
     unused_address,
 };
 use futures_util::future::join_all;
-use registry_core::{Instance, InstanceStatus, Registry};
+use registry_core::{CallOptions, Instance, InstanceStatus, Registry};
 use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::{Fault, FaultyRegistry};
 use registry_testkit::lag::{timeout, tolerating};
@@ -317,7 +317,7 @@ async fn dropping_the_last_handle_closes_all_connections_without_calls_in_flight
     timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap();
     drop(stream);
     backends[busy].until_disconnected().await;
-    assert_eq!(fixture.registry.services().await.unwrap().len(), 1);
+    assert_eq!(fixture.registry.services(&CallOptions::DEFAULT).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Scripted servers, and a client.
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use registry_core::{Address, Claim, Instance, Lease, Registry, ServiceName};
+use registry_core::{Address, Claim, Instance, Lease, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions};
 use registry_mem::MemRegistry;
+use registry_testkit::case::take_over;
 use registry_testkit::lag::{self, timeout};
 use registry_tonic::{Channel, ChannelOptions};
 use std::net::SocketAddr;
@@ -298,8 +299,8 @@ impl Fixture {
 
     /// Registers an instance that stays. Made again with other data, it is changed.
     pub(crate) async fn put(&self, instance: Instance) -> Lease {
-        let claim = Claim::new(Duration::from_secs(600)).unwrap().with_takeover(true);
-        timeout(DEADLINE, self.registry.register(&instance, &claim)).await.unwrap().unwrap()
+        let claim = Claim::new(Duration::from_secs(600)).unwrap();
+        timeout(DEADLINE, take_over(&self.registry, &instance, &claim)).await.unwrap().unwrap()
     }
 
     /// Registers all of them, under the ids 0, 1, ...

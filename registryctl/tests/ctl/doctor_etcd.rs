@@ -3,6 +3,7 @@
 use crate::support::{Ended, SERVICE, instance, load, register, registry, run, within};
 use etcd_client::{AlarmAction, AlarmType, Client, ConnectOptions, Permission, PutOptions};
 use registry_testbed::servers::{Etcd, EtcdCluster, EtcdTokens, ServerOptions};
+use service_registry::CallOptions;
 
 struct Patient {
     server: Etcd,
@@ -51,7 +52,11 @@ async fn a_healthy_store_has_no_error_and_nothing_is_left_behind() {
         ended.finding("ok", check);
     }
     assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
-    assert_eq!(within(registry.services()).await.unwrap().len(), 1, "`~doctor` is gone");
+    assert_eq!(
+        within(registry.services(&CallOptions::DEFAULT)).await.unwrap().len(),
+        1,
+        "`~doctor` is gone"
+    );
     let release = patient.server.release().await.unwrap();
     assert!(format!("{ended:?}").contains(&format!("etcd {release}")), "{ended:?}");
 }
@@ -177,7 +182,7 @@ async fn a_member_that_is_down_is_named() {
     cluster.process(1).kill().unwrap();
     // The others may elect a leader first.
     let registry = registry(cluster.url()).await;
-    while within(registry.load(&SERVICE.parse().unwrap())).await.is_err() {}
+    while within(registry.load(&SERVICE.parse().unwrap(), &CallOptions::DEFAULT)).await.is_err() {}
     let ended = examine(cluster.url()).await;
     assert!(ended.finding("warning", "endpoint").contains(&dead), "{ended:?}");
     let members = ended.finding("warning", "members");

@@ -4,6 +4,7 @@ use crate::support::{Ended, instance, register, registry, run, within};
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use registry_testbed::servers::{Redis, RedisCluster, ServerOptions};
+use service_registry::CallOptions;
 
 struct Patient {
     server: Redis,
@@ -62,7 +63,11 @@ async fn a_healthy_store_has_no_error_and_nothing_is_left_behind() {
     }
     assert!(ended.finding("ok", "disk").contains("everysec"), "{ended:?}");
     assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
-    assert_eq!(within(registry.services()).await.unwrap().len(), 1, "`~doctor` is gone");
+    assert_eq!(
+        within(registry.services(&CallOptions::DEFAULT)).await.unwrap().len(),
+        1,
+        "`~doctor` is gone"
+    );
 }
 
 #[tokio::test]
@@ -71,8 +76,8 @@ async fn undecodable_records_are_named() {
     let registry = registry(patient.server.url()).await;
     register(&*registry, &instance("1")).await;
     register(&*registry, &instance("2")).await;
-    let inst = patient.key("inst").await;
-    patient.run::<()>(&format!("HSET {inst} user.rpc\u{1f}2 junk")).await;
+    let state = patient.key("state").await;
+    patient.run::<()>(&format!("HSET {state} user.rpc\u{1f}2 junk")).await;
     let ended = patient.examine().await;
     let unreadable = ended.finding("warning", "records");
     assert!(
@@ -124,7 +129,7 @@ async fn a_shard_that_cannot_be_read_is_an_error_and_hides_no_other() {
     register(&*registry, &instance("1")).await;
     // It is in neither the shard of our service nor that of the rehearsal.
     let junk = "{registry/03}";
-    patient.run::<()>(&format!("SET {junk}:meta junk")).await;
+    patient.run::<()>(&format!("SET {junk}:state junk")).await;
     let ended = patient.examine().await;
     assert_eq!(ended.code, 1, "{ended:?}");
     for check in ["shards", "records"] {

@@ -55,10 +55,12 @@ async fn stopping(url: &str) {
     let notes: Vec<_> = ended.err.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(notes[..3], ["draining", "withdrawn", "no"], "{ended:?}");
     assert!(
-        matches!(next(&mut changes).await, Change::Put(up) if up.status() == InstanceStatus::Up)
+        matches!(next(&mut changes).await, Change::Put(up) if up.instance().status() == InstanceStatus::Up)
     );
     let draining = next(&mut changes).await;
-    assert!(matches!(draining, Change::Put(one) if one.status() == InstanceStatus::Draining));
+    assert!(
+        matches!(draining, Change::Put(one) if one.instance().status() == InstanceStatus::Draining)
+    );
     assert!(matches!(next(&mut changes).await, Change::Delete(_)));
 }
 

@@ -3,7 +3,9 @@
 use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
-use service_registry::{Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect};
+use service_registry::{
+    CallOptions, Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect,
+};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -186,7 +188,7 @@ impl Ended {
 }
 
 pub(crate) async fn registry(url: &str) -> Arc<dyn Registry> {
-    within(connect(url)).await.unwrap()
+    within(connect(url)).await.unwrap().registry().clone()
 }
 
 pub(crate) fn instance(id: &str) -> Instance {
@@ -197,17 +199,17 @@ pub(crate) fn instance(id: &str) -> Instance {
 /// Registers for longer than any test takes.
 pub(crate) async fn register(registry: &dyn Registry, instance: &Instance) -> Lease {
     let claim = Claim::new(Duration::from_secs(600)).unwrap();
-    within(registry.register(instance, &claim)).await.unwrap()
+    within(registry.register(instance, &claim, &CallOptions::DEFAULT)).await.unwrap()
 }
 
 pub(crate) async fn load(registry: &dyn Registry) -> Snapshot {
-    within(registry.load(&SERVICE.parse().unwrap())).await.unwrap()
+    within(registry.load(&SERVICE.parse().unwrap(), &CallOptions::DEFAULT)).await.unwrap()
 }
 
 /// A watch from now on.
 pub(crate) async fn watch(registry: &dyn Registry) -> Watch {
     let cursor = load(registry).await.cursor().clone();
-    within(registry.watch(&SERVICE.parse().unwrap(), &cursor)).await.unwrap()
+    within(registry.watch(&SERVICE.parse().unwrap(), &cursor, &CallOptions::DEFAULT)).await.unwrap()
 }
 
 /// The next change.

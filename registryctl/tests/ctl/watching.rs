@@ -7,6 +7,7 @@ use etcd_client::{Client, DeleteOptions};
 use registry_testbed::servers::{Etcd, Redis};
 use rustix::process::Signal;
 use serde_json::Value;
+use service_registry::CallOptions;
 
 on_each_server! {
     a_cursor_resumes_exactly: resuming;
@@ -25,7 +26,7 @@ async fn resuming(url: &str) {
     let lease = register(&*registry, &instance("2")).await;
     let put = watch.event("put").await;
     assert_eq!(put["instance"]["address"], "10.0.0.1:8080");
-    within(registry.deregister(&lease)).await.unwrap();
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     let delete = watch.event("delete").await;
     assert_eq!(delete["id"], "2");
     assert!(number(&put) > number(&reset) && number(&delete) > number(&put));
@@ -63,7 +64,8 @@ async fn closing(url: &str) {
 
 async fn refusing(url: &str) {
     let registry = registry(url).await;
-    let other = within(registry.load(&"other".parse().unwrap())).await.unwrap();
+    let other =
+        within(registry.load(&"other".parse().unwrap(), &CallOptions::DEFAULT)).await.unwrap();
     let ended =
         run(url, &["watch", SERVICE, "--after", &other.cursor().to_string(), "--json"]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -78,8 +80,8 @@ async fn reading(url: &str) {
     let words = |line: String| line.split_once(' ').unwrap().1.to_owned();
     assert_eq!(words(watch.line().await), "reset, instances: 1");
     assert_eq!(words(watch.line().await), "is 1 10.0.0.1:8080 100 up");
-    within(registry.deregister(&lease)).await.unwrap();
-    assert_eq!(words(watch.line().await), "delete 1");
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(words(watch.line().await), "delete 1 (withdrawn)");
 }
 
 #[tokio::test]

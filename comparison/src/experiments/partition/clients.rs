@@ -5,7 +5,8 @@ use super::plain::{Kind, PlainRedis};
 use anyhow::Result;
 use async_trait::async_trait;
 use registry_core::{
-    self as core, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch,
+    self as core, CallOptions, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot,
+    Watch,
 };
 use registry_engine::{
     Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start, View,
@@ -170,13 +171,13 @@ impl Ours {
 impl Client for Ours {
     async fn register(&self, id: &str) -> Result<()> {
         let claim = Claim::new(crate::arms::TTL)?;
-        self.registry.register(&Self::instance(id)?, &claim).await?;
+        self.registry.register(&Self::instance(id)?, &claim, &CallOptions::DEFAULT).await?;
         Ok(())
     }
 
     async fn listed(&self) -> Result<BTreeSet<String>> {
-        let snapshot = self.registry.load(&SERVICE.parse()?).await?;
-        Ok(snapshot.instances().ids().map(ToString::to_string).collect())
+        let snapshot = self.registry.load(&SERVICE.parse()?, &CallOptions::DEFAULT).await?;
+        Ok(snapshot.records().ids().map(ToString::to_string).collect())
     }
 
     async fn keep_registered(&self, id: &str) -> Result<Infallible> {
@@ -192,7 +193,7 @@ impl Client for Ours {
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {
         loop {
-            let ids = self.view.state().instances().ids().map(ToString::to_string).collect();
+            let ids = self.view.state().records().ids().map(ToString::to_string).collect();
             *seen.borrow_mut() = ids;
             sleep(Duration::from_millis(50)).await;
         }
@@ -207,27 +208,37 @@ impl SwitchingRegistry {
 
 #[async_trait]
 impl Registry for SwitchingRegistry {
-    async fn register(&self, instance: &Instance, claim: &Claim) -> core::Result<Lease> {
-        self.current().register(instance, claim).await
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> core::Result<Lease> {
+        self.current().register(instance, claim, options).await
     }
 
-    async fn keep_alive(&self, lease: &Lease) -> core::Result<()> {
-        self.current().keep_alive(lease).await
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> core::Result<Duration> {
+        self.current().keep_alive(lease, options).await
     }
 
-    async fn deregister(&self, lease: &Lease) -> core::Result<()> {
-        self.current().deregister(lease).await
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> core::Result<()> {
+        self.current().deregister(lease, options).await
     }
 
-    async fn load(&self, service: &ServiceName) -> core::Result<Snapshot> {
-        self.current().load(service).await
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> core::Result<Snapshot> {
+        self.current().load(service, options).await
     }
 
-    async fn watch(&self, service: &ServiceName, after: &Cursor) -> core::Result<Watch> {
-        self.current().watch(service, after).await
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> core::Result<Watch> {
+        self.current().watch(service, after, options).await
     }
 
-    async fn services(&self) -> core::Result<BTreeSet<ServiceName>> {
-        self.current().services().await
+    async fn services(&self, options: &CallOptions) -> core::Result<BTreeSet<ServiceName>> {
+        self.current().services(options).await
     }
 }

@@ -52,11 +52,11 @@ pub(super) struct Run {
     pub(super) majority_writes: usize,
     /// The longest time without an acknowledged write on the majority side, in seconds.
     pub(super) unavailability: f64,
-    /// Instances on the majority side that were unlisted at some time.
+    /// Records on the majority side that were unlisted at some time.
     pub(super) unlisted: usize,
     /// The longest time that one of them was unlisted, in seconds.
     pub(super) longest_absence: f64,
-    /// Instances started on the minority side that are listed at the end. `None` where none starts there.
+    /// Records started on the minority side that are listed at the end. `None` where none starts there.
     pub(super) late: Option<usize>,
     /// How many live instances are listed on the majority side: seconds after the start, and the count.
     pub(super) listed: Vec<(f64, usize)>,

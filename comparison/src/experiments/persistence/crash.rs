@@ -36,7 +36,7 @@ pub(super) struct CrashLoss {
 /// The instances that survived an outage.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Outage {
-    /// Instances that were registered when the outage began.
+    /// Records that were registered when the outage began.
     pub(super) registered: usize,
     /// Of these, the instances that are listed after the outage, before any renewal.
     pub(super) listed: usize,

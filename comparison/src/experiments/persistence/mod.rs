@@ -93,7 +93,7 @@ fn finding(runs: &Runs, effort: Effort) -> Result<Finding> {
         },
         exhibits: vec![crash_exhibit(runs)?, outage_exhibit(runs)],
         method: vec![
-            "Instances are registered one after the other, and the server is killed meanwhile (SIGKILL) and restarted with its data. A write is lost if it was acknowledged and is not listed then.".to_owned(),
+            "Records are registered one after the other, and the server is killed meanwhile (SIGKILL) and restarted with its data. A write is lost if it was acknowledged and is not listed then.".to_owned(),
             "Writes to the kernel survive a kill. So the server's sync calls are traced, too (strace): a registration is on disk if the server began and completed a sync of its log between the request and the response (twice on etcd, which grants the lease first). A power failure at that moment would lose all others. Redis keeps its data on a disk, except the one with default settings; etcd does.".to_owned(),
             format!("Then {INSTANCES} instances with leases of {} s are registered when another server is killed, which is down for {} s. An instance counts as listed if a new client lists it after the restart, before any renewal. (The Redis with default settings saved a snapshot before.) On Redis the leases of the registry run on their own clock, which is paused during an outage; etcd restarts all leases.", LEASE_TTL.as_secs(), crash::OUTAGE.as_secs()),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if Redis loses writes with default settings, and with `always` loses writes, too, or acknowledges them before they are on disk, and etcd does neither; in part if only with default settings; else refuted.".to_owned(),

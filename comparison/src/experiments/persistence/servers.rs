@@ -3,7 +3,7 @@
 use crate::levels::Level;
 use crate::stores::{Store, StoreOptions};
 use anyhow::{Context, Result};
-use registry_core::{Claim, Instance, InstanceId, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, InstanceId, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
 use registry_redis::RedisRegistry;
 use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
@@ -122,7 +122,7 @@ impl Client {
             Self::Registry(registry, service) => {
                 let id = InstanceId::new(id.to_string())?;
                 let instance = Instance::new(service.clone(), id, "10.0.0.1:8080".parse()?);
-                registry.register(&instance, &Claim::new(ttl)?).await?;
+                registry.register(&instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?;
             }
             Self::Keys(redis) => {
                 let mut set = redis::cmd("SET");
@@ -137,8 +137,8 @@ impl Client {
     pub(super) async fn listed(&self) -> Result<Vec<usize>> {
         Ok(match self {
             Self::Registry(registry, service) => {
-                let snapshot = registry.load(service).await?;
-                let ids = snapshot.instances().ids().map(|id| id.as_str().parse());
+                let snapshot = registry.load(service, &CallOptions::DEFAULT).await?;
+                let ids = snapshot.records().ids().map(|id| id.as_str().parse());
                 ids.collect::<Result<_, _>>()?
             }
             Self::Keys(redis) => {

@@ -29,27 +29,28 @@ impl Bench {
 
     /// A watch says that `id` is gone, after which the store lists `left`.
     fn delete(&mut self, seconds: u64, id: &str, left: usize) {
-        self.retention.deleted(self.at(seconds), instance(id), left + 1);
+        self.retention.deleted(self.at(seconds), record(id), left + 1);
     }
 
     fn confirm(&mut self, seconds: u64, loaded: &[&str]) {
-        let loaded = loaded.iter().map(|id| instance(id)).collect();
+        let loaded = loaded.iter().map(|id| record(id)).collect();
         self.retention.confirm(self.at(seconds), &loaded);
     }
 
     fn reset(&mut self, seconds: u64, loaded: &[&str], gone: &[&str]) {
-        let loaded = loaded.iter().map(|id| instance(id)).collect();
-        let gone = gone.iter().map(|id| instance(id)).collect();
+        let loaded = loaded.iter().map(|id| record(id)).collect();
+        let gone = gone.iter().map(|id| record(id)).collect();
         self.retention.reset(self.at(seconds), &loaded, gone);
     }
 
     fn retained(&self) -> Vec<&str> {
-        self.retention.retained().map(|retained| retained.instance.id().as_str()).collect()
+        self.retention.retained().map(|retained| retained.record.id().as_str()).collect()
     }
 }
 
-fn instance(id: &str) -> Instance {
-    Instance::new("a".parse().unwrap(), id.parse().unwrap(), "h:1".parse().unwrap())
+fn record(id: &str) -> Record {
+    let (service, id) = ("a".parse().unwrap(), id.parse().unwrap());
+    Record::new(Instance::new(service, id, "h:1".parse().unwrap()))
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn a_mass_deletion_does_not_taint_the_next_trouble() {
 fn an_instance_that_is_deleted_and_listed_again_does_not_count() {
     let mut bench = Bench::after_trouble(4);
     bench.delete(6, "1", 3);
-    bench.retention.listed(instance("1").id());
+    bench.retention.listed(record("1").id());
     bench.delete(7, "2", 3);
     assert!(bench.retained().is_empty());
 }
@@ -157,7 +158,7 @@ fn an_instance_that_only_a_load_found_missing_is_retained() {
 fn retention_ends_when_the_store_lists_the_instance_again() {
     let mut bench = Bench::new(Some(TTL));
     bench.reset(0, &[], &["1", "2", "3"]);
-    bench.retention.listed(instance("1").id());
+    bench.retention.listed(record("1").id());
     assert_eq!(bench.retained(), ["2", "3"]);
     bench.reset(1, &["2"], &[]);
     assert_eq!(bench.retained(), ["3"]);

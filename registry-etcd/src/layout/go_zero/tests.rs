@@ -1,17 +1,32 @@
 use super::*;
 use crate::layout::builtin;
 use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::{Keyspace, SideRecord};
+use crate::layout::keyspace::{Keyspace, Written, WrittenKey};
 use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, InstanceStatus};
+use registry_core::encoding::MAX_RECORD_LEN;
+use registry_core::{Change, DeleteReason, InstanceStatus, LeaseId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const PLAIN: &[u8] = b"192.168.1.5:8081";
-const HEAVY: &[u8] = br#"{"metadata":{},"status":"up","v":1,"weight":200}"#;
+const HEAVY: &[u8] =
+    br#"{"v":1,"address":"192.168.1.5:8081","weight":200,"status":"up","ttl":10000,"metadata":{}}"#;
+const DRAINING: &[u8] =
+    br#"{"v":1,"address":"192.168.1.5:8081","weight":200,"status":"draining","metadata":{}}"#;
+const WITHDRAWN: &[u8] =
+    br#"{"v":1,"address":"192.168.1.5:8081","weight":100,"status":"withdrawn","metadata":{}}"#;
+
+/// What a change says of an instance, lease and revision apart.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Put(Instance),
+    Delete(InstanceId, Option<DeleteReason>),
+}
+
+use Seen::{Delete, Put};
 
 fn layout(path: &str) -> Keyspace {
     Keyspace::new(Arc::new(GoZero::new(path)))
@@ -32,7 +47,7 @@ fn instance(id: &str) -> Instance {
 }
 
 fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Kv<'a> {
-    Kv { key: key.as_bytes(), value, lease }
+    Kv { key: key.as_bytes(), value, lease, modified: 3 }
 }
 
 fn put<'a>(key: &'a str, value: &'a [u8], lease: i64) -> (EventType, Kv<'a>) {
@@ -52,25 +67,59 @@ fn read(stored: &[Kv<'_>]) -> Reading {
     Reading::of(&keys(), stored.iter().copied())
 }
 
+fn instances(reading: &Reading) -> Vec<Instance> {
+    reading.records.iter().map(|record| record.instance().clone()).collect()
+}
+
 fn step<'a>(
     decoder: &mut Decoder,
     events: impl IntoIterator<Item = (EventType, Kv<'a>)>,
-) -> Vec<Change> {
-    decoder.apply(events.into_iter())
+) -> Vec<Seen> {
+    let changes = decoder.apply(events.into_iter()).into_iter();
+    let seen = changes.map(|change| match change {
+        Change::Put(record) => Put(record.into_instance()),
+        Change::Delete(deleted) => Delete(deleted.id().clone(), deleted.reason()),
+    });
+    seen.collect()
 }
 
-fn deleted(id: &str) -> Change {
-    Change::Delete(id.parse().unwrap())
+fn deleted(id: &str) -> Seen {
+    Delete(id.parse().unwrap(), None)
+}
+
+/// What is written for an instance under lease 9 with a ttl of 10 s.
+fn written(layout: &Keyspace, instance: &Instance) -> Result<Written> {
+    let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
+    layout.written(&record.with_ttl(std::time::Duration::from_secs(10)))
+}
+
+fn key(name: &str, value: &str) -> WrittenKey {
+    WrittenKey { name: name.into(), value: Some(value.into()) }
 }
 
 #[test]
-fn plain_instance_has_the_bytes_of_go_zero() {
-    let record = layout("").record(&instance("1418812021444581893")).unwrap();
-    assert_eq!(record.key, "user.rpc/1418812021444581893");
-    assert_eq!(record.value, b"192.168.1.5:8081");
-    let side = SideRecord { key: "user.rpc.~meta/1418812021444581893".into(), value: None };
-    assert_eq!(record.side, Some(side));
-    assert_eq!(layout("prod/").record(&instance("7")).unwrap().key, "prod/user.rpc/7");
+fn public_key_has_the_bytes_of_go_zero_and_the_side_key_the_whole_record() {
+    let plain = written(&layout(""), &instance("1418812021444581893")).unwrap();
+    assert_eq!(plain.key, key("user.rpc/1418812021444581893", "192.168.1.5:8081"));
+    let side = r#"{"v":1,"address":"192.168.1.5:8081","weight":100,"status":"up","lease":9,"ttl":10000,"metadata":{}}"#;
+    assert_eq!(plain.side, Some(key("user.rpc.~meta/1418812021444581893", side)));
+    let under = written(&layout("prod/"), &instance("7")).unwrap();
+    assert_eq!(under.key.name, "prod/user.rpc/7");
+}
+
+#[test]
+fn instance_that_is_not_available_has_no_public_key() {
+    let draining = instance("7").with_status(InstanceStatus::Draining);
+    for hidden in [draining, instance("7").with_weight(0)] {
+        let Written { key, side } = written(&layout(""), &hidden).unwrap();
+        assert_eq!((key.name.as_str(), key.value), ("user.rpc/7", None));
+        let side = side.unwrap();
+        let kv = at(&side.name, side.value.as_deref().unwrap(), 9);
+        let reading = read(&[kv]);
+        assert_eq!(instances(&reading), [hidden]);
+        let record = &reading.records[0];
+        assert_eq!((record.lease().unwrap().get(), record.revision().unwrap().get()), (9, 3));
+    }
 }
 
 #[test]
@@ -79,30 +128,18 @@ fn path_of_slashes_is_the_root() {
         for name in ["go-zero", "grpc"] {
             let layout = built_in(name, path);
             assert_eq!(layout.range(), (root.into(), end.into()));
-            let key = layout.record(&instance("7")).unwrap().key;
+            let key = written(&layout, &instance("7")).unwrap().key.name;
             assert_eq!(key, format!("{root}user.rpc/7"));
-            assert_eq!(layout.layout().service_of(b"user.rpc/7", PLAIN), None);
+            assert_eq!(layout.layout().service_of(b"user.rpc/7"), None);
         }
         let key = format!("{root}user.rpc/7");
-        let service = layout(path).layout().service_of(key.as_bytes(), PLAIN);
+        let service = layout(path).layout().service_of(key.as_bytes());
         assert_eq!(service.unwrap().as_str(), "user.rpc");
         assert_eq!(built_in("native", path).root(), "registry/");
     }
     assert_eq!(layout("/prod/").root(), "/prod/");
     let scopes = ["", "/", "//"].map(|path| layout(path).root().to_owned());
     assert!(scopes[0] != scopes[1] && scopes[1] != scopes[2], "their cursors are not mixed up");
-}
-
-#[test]
-fn side_key_has_stable_bytes() {
-    let full = instance("7").with_weight(200).with_status(InstanceStatus::Draining);
-    let full = full.with_metadata([("zone", "eu-1")]).unwrap();
-    let record = layout("").record(&full).unwrap();
-    assert_eq!((&*record.key, &*record.value), ("user.rpc/7", PLAIN));
-    let side = record.side.unwrap();
-    assert_eq!(side.key, "user.rpc.~meta/7");
-    let golden = r#"{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}"#;
-    assert_eq!(str::from_utf8(&side.value.unwrap()).unwrap(), golden);
 }
 
 #[test]
@@ -118,10 +155,10 @@ fn one_range_has_the_keys_and_side_keys_of_a_service() {
 #[test]
 fn id_to_register_is_a_decimal_as_go_prints_it() {
     for good in ["1", "7", "9223372036854775807"] {
-        layout("").record(&instance(good)).unwrap();
+        written(&layout(""), &instance(good)).unwrap();
     }
     for bad in ["0", "-1", "+1", "07", "9223372036854775808", "abc", "1 ", "\u{661}"] {
-        let error = layout("").record(&instance(bad)).unwrap_err();
+        let error = written(&layout(""), &instance(bad)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
         assert!(error.to_string().contains("a decimal from 1 to 2^63-1"), "{error}");
     }
@@ -150,8 +187,8 @@ fn any_id_is_read_but_no_deeper_key() {
         at("user.rpc/x/1", PLAIN, 0),
     ];
     let reading = read(&stored);
-    let found: Vec<_> =
-        reading.instances.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
+    let listed = instances(&reading);
+    let found: Vec<_> = listed.iter().map(|i| (i.id().as_str(), i.address().as_str())).collect();
     assert_eq!(found, [("7", "[fe80::1]:80"), ("abc", "db-1.prod:1")]);
     assert_eq!(reading.undecodable, 0);
 }
@@ -159,10 +196,10 @@ fn any_id_is_read_but_no_deeper_key() {
 #[test]
 fn invalid_address_is_skipped_counted_and_reported() {
     let long = "h".repeat(300);
-    let bad: [&[u8]; 6] = [b"", b"host", b" h:1", b"h:1\n", b"\xff:1", long.as_bytes()];
+    let bad: [&[u8]; 6] = [b"", b"host", b"h:0", b"h:1\n", b"\xff:1", long.as_bytes()];
     for bad in bad {
         let reading = read(&[at("user.rpc/1", PLAIN, 0), at("user.rpc/2", bad, 0)]);
-        assert_eq!(reading.instances, [instance("1")]);
+        assert_eq!(instances(&reading), [instance("1")]);
         assert_eq!(reading.undecodable, 1);
         assert_eq!(reading.example.unwrap().0, "user.rpc/2");
     }
@@ -173,11 +210,7 @@ fn side_key_counts_only_under_the_lease_of_its_key() {
     let heavy = instance("1").with_weight(200);
     for (side, key, expected) in [(5, 5, &heavy), (0, 0, &heavy), (5, 6, &instance("1"))] {
         let reading = read(&[at("user.rpc.~meta/1", HEAVY, side), at("user.rpc/1", PLAIN, key)]);
-        assert_eq!(
-            reading.instances.iter().collect::<Vec<_>>(),
-            [expected],
-            "side {side}, key {key}"
-        );
+        assert_eq!(instances(&reading), std::slice::from_ref(expected), "side {side}, key {key}");
         assert_eq!(reading.undecodable, 0);
     }
 }
@@ -185,15 +218,15 @@ fn side_key_counts_only_under_the_lease_of_its_key() {
 #[test]
 fn undecodable_side_key_is_reported_and_ignored() {
     let huge = [HEAVY, &vec![b' '; MAX_RECORD_LEN]].concat();
-    for bad in [b"{".as_slice(), br#"{"v":2}"#, &huge] {
+    for bad in [b"{".as_slice(), br#"{"v":2}"#, PLAIN, &huge] {
         let stored = [at("user.rpc.~meta/1", bad, 5), at("user.rpc/1", PLAIN, 5)];
         let reading = read(&stored);
-        assert_eq!(reading.instances, [instance("1")]);
+        assert_eq!(instances(&reading), [instance("1")]);
         assert_eq!(reading.undecodable, 1);
         assert_eq!(reading.example.unwrap().0, "user.rpc.~meta/1");
         let mut decoder = decoder(&[]);
         let changes = step(&mut decoder, stored.map(|kv| (EventType::Put, kv)));
-        assert_eq!(changes, [Change::Put(instance("1"))]);
+        assert_eq!(changes, [Put(instance("1"))]);
     }
 }
 
@@ -203,9 +236,9 @@ fn key_and_side_key_of_one_revision_are_one_change() {
     let pair = [put("user.rpc.~meta/1", HEAVY, 5), put("user.rpc/1", PLAIN, 5)];
     for events in [pair, [pair[1], pair[0]]] {
         let mut decoder = decoder(&[]);
-        assert_eq!(step(&mut decoder, events), [Change::Put(heavy.clone())]);
+        assert_eq!(step(&mut decoder, events), [Put(heavy.clone())]);
         let back = [put("user.rpc/1", PLAIN, 5), del("user.rpc.~meta/1")];
-        assert_eq!(step(&mut decoder, back), [Change::Put(instance("1"))]);
+        assert_eq!(step(&mut decoder, back), [Put(instance("1"))]);
         step(&mut decoder, events);
         let end = [del("user.rpc/1"), del("user.rpc.~meta/1")];
         assert_eq!(step(&mut decoder, end), [deleted("1")]);
@@ -215,10 +248,9 @@ fn key_and_side_key_of_one_revision_are_one_change() {
 #[test]
 fn changed_side_key_is_a_put_of_the_whole_instance() {
     let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
-    let heavy = [Change::Put(instance("1").with_weight(200))];
+    let heavy = [Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), heavy);
-    assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), [], "nothing new");
-    let plain = [Change::Put(instance("1"))];
+    let plain = [Put(instance("1"))];
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), plain);
 }
 
@@ -226,7 +258,7 @@ fn changed_side_key_is_a_put_of_the_whole_instance() {
 fn side_key_without_key_is_no_instance() {
     let mut decoder = decoder(&[]);
     assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", HEAVY, 5)]), []);
-    let heavy = [Change::Put(instance("1").with_weight(200))];
+    let heavy = [Put(instance("1").with_weight(200))];
     assert_eq!(step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]), heavy);
     assert_eq!(step(&mut decoder, [del("user.rpc/1")]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), []);
@@ -237,8 +269,8 @@ fn takeover_by_a_go_publisher_drops_the_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let moved = instance("1").with_address("10.0.0.9:80".parse().unwrap());
     let taken = step(&mut decoder, [put("user.rpc/1", b"10.0.0.9:80", 6)]);
-    assert_eq!(taken, [Change::Put(moved)], "a replacement is one step");
-    let late = [put("user.rpc.~meta/1", br#"{"v":1,"weight":3}"#, 5)];
+    assert_eq!(taken, [Put(moved)], "a replacement is one step");
+    let late = [put("user.rpc.~meta/1", br#"{"address":"h:1","weight":3}"#, 5)];
     assert_eq!(step(&mut decoder, late), []);
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), [], "the old lease ends");
 }
@@ -248,7 +280,7 @@ fn recreated_key_does_not_inherit_the_deleted_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     step(&mut decoder, [del("user.rpc/1"), del("user.rpc.~meta/1")]);
     let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
-    assert_eq!(again, [Change::Put(instance("1"))]);
+    assert_eq!(again, [Put(instance("1"))]);
 }
 
 #[test]
@@ -257,15 +289,38 @@ fn undecodable_key_is_deleted_once_and_comes_back_whole() {
     assert_eq!(step(&mut decoder, [put("user.rpc/1", b"{\"v\":1,", 0)]), [deleted("1")]);
     assert_eq!(step(&mut decoder, [put("user.rpc/1", b"?", 0)]), []);
     let back = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
-    assert_eq!(back, [Change::Put(instance("1").with_weight(200))]);
+    assert_eq!(back, [Put(instance("1").with_weight(200))]);
     assert_eq!(step(&mut decoder, [put("user.rpc/2", b"?", 0)]), [], "it never was there");
 }
 
 #[test]
-fn unchanged_key_put_again_is_a_put() {
-    let mut decoder = decoder(&[at("user.rpc/1", PLAIN, 5)]);
-    let again = step(&mut decoder, [put("user.rpc/1", PLAIN, 6)]);
-    assert_eq!(again, [Change::Put(instance("1"))]);
+fn draining_instance_is_read_from_its_side_key_alone() {
+    let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
+    let draining = instance("1").with_weight(200).with_status(InstanceStatus::Draining);
+    let drain = [del("user.rpc/1"), put("user.rpc.~meta/1", DRAINING, 5)];
+    assert_eq!(step(&mut decoder, drain), [Put(draining)]);
+    let back = [put("user.rpc/1", PLAIN, 5), put("user.rpc.~meta/1", HEAVY, 5)];
+    assert_eq!(step(&mut decoder, back), [Put(instance("1").with_weight(200))]);
+    step(&mut decoder, drain);
+    assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), [deleted("1")]);
+}
+
+#[test]
+fn withdrawn_instance_is_deleted_once_and_for_that_reason() {
+    let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
+    let withdrawal = [del("user.rpc/1"), put("user.rpc.~meta/1", WITHDRAWN, 5)];
+    let withdrawn = Delete("1".parse().unwrap(), Some(DeleteReason::Withdrawn));
+    assert_eq!(step(&mut decoder, withdrawal), [withdrawn]);
+    assert_eq!(step(&mut decoder, [put("user.rpc.~meta/1", WITHDRAWN, 5)]), [], "a repeat");
+    let reading = read(&[at("user.rpc.~meta/1", WITHDRAWN, 5)]);
+    assert_eq!((reading.records.len(), reading.undecodable), (0, 0));
+    assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), []);
+}
+
+#[test]
+fn undecodable_side_key_without_a_key_is_counted() {
+    let reading = read(&[at("user.rpc.~meta/1", b"?", 5)]);
+    assert_eq!((reading.records.len(), reading.undecodable), (0, 1));
 }
 
 #[test]
@@ -280,16 +335,16 @@ fn foreign_keys_change_nothing() {
 }
 
 #[test]
-fn service_list_has_the_names_of_keys_with_addresses() {
-    let of = |path, key: &str, value| layout(path).layout().service_of(key.as_bytes(), value);
-    assert_eq!(of("", "prod/order.rpc/abc", PLAIN), Some("prod/order.rpc".parse().unwrap()));
-    assert_eq!(of("prod", "prod/order.rpc/7", PLAIN), Some("order.rpc".parse().unwrap()));
-    assert_eq!(of("", "a/1", b"no address"), None);
-    for key in ["a.~meta/1", "a", "/a/1", "/1", "a/", "prod/7\n"] {
-        assert_eq!(of("", key, PLAIN), None, "{key}");
+fn service_list_has_the_names_of_keys_and_side_keys() {
+    let of = |path, key: &str| layout(path).layout().service_of(key.as_bytes());
+    assert_eq!(of("", "prod/order.rpc/abc"), Some("prod/order.rpc".parse().unwrap()));
+    assert_eq!(of("prod", "prod/order.rpc/7"), Some("order.rpc".parse().unwrap()));
+    assert_eq!(of("", "a.~meta/1"), Some("a".parse().unwrap()));
+    for key in [".~meta/1", "a", "/a/1", "/1", "a/", "prod/7\n"] {
+        assert_eq!(of("", key), None, "{key}");
     }
-    assert_eq!(of("prod", "prodigy/1", PLAIN), None);
-    assert_eq!(of("prod", "prod/7", PLAIN), None);
+    assert_eq!(of("prod", "prodigy/1"), None);
+    assert_eq!(of("prod", "prod/7"), None);
 }
 
 proptest! {
@@ -310,17 +365,21 @@ proptest! {
             .with_status(status)
             .with_metadata(metadata)
             .unwrap();
-        let record = layout("p").record(&instance).unwrap();
-        let keys = layout("p").service(&service).unwrap();
-        let side = record.side.as_ref().unwrap();
+        let layout = layout("p");
+        let Written { key, side } = written(&layout, &instance).unwrap();
+        let keys = layout.service(&service).unwrap();
+        let side = side.unwrap();
         let inside = |key: &str| keys.start() <= key.as_bytes() && key.as_bytes() < keys.end();
-        prop_assert!(inside(&record.key) && inside(&side.key));
-        let key = at(&record.key, &record.value, 9);
-        let beside = side.value.as_ref().map(|value| at(&side.key, value, 9));
-        let reading = Reading::of(&keys, beside.into_iter().chain([key]));
-        prop_assert_eq!(reading.instances, [instance]);
-        let listed = layout("p").layout().service_of(record.key.as_bytes(), &record.value);
-        prop_assert_eq!(listed, Some(service));
+        prop_assert!(inside(&key.name) && inside(&side.name));
+        prop_assert_eq!(key.value.is_some(), instance.is_available());
+        let public = key.value.as_ref().map(|value| at(&key.name, value, 9));
+        let beside = at(&side.name, side.value.as_ref().unwrap(), 9);
+        let reading = Reading::of(&keys, [beside].into_iter().chain(public));
+        prop_assert_eq!(reading.records[0].ttl(), Some(std::time::Duration::from_secs(10)));
+        prop_assert_eq!(instances(&reading), [instance]);
+        for name in [&key.name, &side.name] {
+            prop_assert_eq!(layout.layout().service_of(name.as_bytes()), Some(service.clone()));
+        }
     }
 
     /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
@@ -328,23 +387,23 @@ proptest! {
     #[test]
     fn folded_watch_equals_load(
         revisions in proptest::collection::vec(
-            proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_i64), 1..5), 1..20),
+            proptest::collection::vec((0..4_usize, 0..6_usize, 0..2_i64), 1..5), 1..20),
         begin in 0..20_usize,
     ) {
         const KEYS: [&str; 4] =
             ["user.rpc.~meta/1", "user.rpc.~meta/2", "user.rpc/1", "user.rpc/2"];
-        const VALUES: [&[u8]; 3] = [PLAIN, HEAVY, b"x:1"];
-        let mut stored = BTreeMap::<&str, (&[u8], i64)>::new();
-        let shown = |stored: &BTreeMap<&'static str, (&'static [u8], i64)>| {
-            let keys = stored.iter().map(|(key, (value, lease))| at(key, value, *lease));
-            let keys: Vec<_> = keys.collect();
-            (read(&keys).instances, decoder(&keys))
+        const VALUES: [&[u8]; 5] = [PLAIN, HEAVY, b"x:1", DRAINING, WITHDRAWN];
+        let mut stored = BTreeMap::<&str, Kv<'_>>::new();
+        let shown = |stored: &BTreeMap<&'static str, Kv<'static>>| {
+            let keys: Vec<_> = stored.values().copied().collect();
+            (read(&keys).records, decoder(&keys))
         };
         let (mut folded, mut decoder) = (BTreeMap::new(), decoder(&[]));
         for (n, events) in revisions.iter().enumerate() {
             if n == begin {
                 decoder = shown(&stored).1;
             }
+            let modified = n as u64 + 2;
             let mut revision = BTreeMap::new();
             for (key, value, lease) in events {
                 revision.insert(KEYS[*key], VALUES.get(*value).map(|value| (*value, *lease)));
@@ -353,23 +412,24 @@ proptest! {
             for (key, event) in &revision {
                 match event {
                     Some((value, lease)) => {
-                        stored.insert(key, (value, *lease));
-                        events_of_revision.push(put(key, value, *lease));
+                        let kv = Kv { modified, ..at(key, value, *lease) };
+                        stored.insert(key, kv);
+                        events_of_revision.push((EventType::Put, kv));
                     }
                     None if stored.remove(key).is_some() => events_of_revision.push(del(key)),
                     None => {}
                 }
             }
-            let changes = step(&mut decoder, events_of_revision);
+            let changes = decoder.apply(events_of_revision.into_iter());
             let mut ids: Vec<_> = changes.iter().map(Change::id).cloned().collect();
             ids.dedup();
             prop_assert_eq!(ids.len(), changes.len(), "one change an id");
             for change in changes {
                 match change {
-                    Change::Put(instance) => {
-                        folded.insert(instance.id().clone(), instance);
+                    Change::Put(record) => {
+                        folded.insert(record.id().clone(), record);
                     }
-                    Change::Delete(id) => prop_assert!(folded.remove(&id).is_some()),
+                    Change::Delete(deleted) => prop_assert!(folded.remove(deleted.id()).is_some()),
                 }
             }
             let folded: Vec<_> = folded.values().cloned().collect();

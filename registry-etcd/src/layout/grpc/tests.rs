@@ -1,11 +1,11 @@
 use super::*;
 use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::Keyspace;
+use crate::layout::keyspace::{Keyspace, Written};
 use crate::layout::reading::Reading;
 use crate::layout::service::Kv;
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, InstanceStatus};
+use registry_core::{Change, Deleted, InstanceStatus, LeaseId};
 use std::sync::Arc;
 
 fn layout() -> Keyspace {
@@ -21,32 +21,53 @@ fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
     decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
 }
 
-#[test]
-fn record_has_the_bytes_of_go() {
-    let record = layout().record(&instance("10.0.0.1:8080")).unwrap();
-    assert_eq!(record.key, "user.rpc/10.0.0.1:8080");
-    assert_eq!(record.value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
-    assert_eq!(record.value.len(), 47);
-    assert_eq!(record.side, None);
-    let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    assert_eq!((keys.start(), keys.end()), (&b"user.rpc/"[..], &b"user.rpc0"[..]));
+/// What is written for an instance under lease 9 with a ttl of 10 s.
+fn written(instance: &Instance) -> Result<Written> {
+    let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
+    layout().written(&record.with_ttl(std::time::Duration::from_secs(10)))
+}
+
+fn at<'a>(key: &'a str, value: &'a [u8]) -> Kv<'a> {
+    Kv { key: key.as_bytes(), value, lease: 9, modified: 3 }
 }
 
 #[test]
-fn record_is_escaped_like_go() {
+fn public_key_has_the_bytes_of_go() {
+    let Written { key, side } = written(&instance("10.0.0.1:8080")).unwrap();
+    assert_eq!(key.name, "user.rpc/10.0.0.1:8080");
+    let value = key.value.unwrap();
+    assert_eq!(value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
+    assert_eq!(value.len(), 47);
+    let side = side.unwrap();
+    assert_eq!(side.name, "user.rpc.~meta/10.0.0.1:8080");
+    let record = r#"{"v":1,"address":"10.0.0.1:8080","weight":100,"status":"up","lease":9,"ttl":10000,"metadata":{}}"#;
+    assert_eq!(str::from_utf8(&side.value.unwrap()).unwrap(), record);
+    let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
+    assert_eq!((keys.start(), keys.end()), (&b"user.rpc.~meta/"[..], &b"user.rpc0"[..]));
+}
+
+#[test]
+fn metadata_is_escaped_like_go() {
     let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
-    let full = instance("1").with_weight(0).with_status(InstanceStatus::Draining);
-    let full = full.with_metadata(odd).unwrap();
+    let full = instance("1").with_metadata(odd).unwrap();
     let golden = concat!(
-        r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"metadata":{"#,
+        r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"#,
         r#""\t":"\b\f\u0001\"\\/"#,
         "\u{e9}",
         r#"","\u003ca\u003e":"\u0026\u2028\u2029"#,
         "\u{7f}",
-        r#""},"status":"draining","v":1,"weight":0}}"#
+        r#""}}"#
     );
     assert_eq!(encode(&full), golden);
     assert_eq!(read(golden).unwrap(), Some(full));
+}
+
+#[test]
+fn instance_that_is_not_available_has_no_public_key() {
+    let draining = instance("7").with_status(InstanceStatus::Draining);
+    for hidden in [draining, instance("7").with_weight(0)] {
+        assert_eq!(written(&hidden).unwrap().key.value, None);
+    }
 }
 
 #[test]
@@ -76,8 +97,6 @@ fn any_metadata_is_read_and_string_maps_are_kept() {
         "{}",
         r#"{"zone":"a","weight":7}"#,
         r#"{"weight":7}"#,
-        r#"{"v":2,"weight":{}}"#,
-        r#"{"v":1,"weight":"7"}"#,
         r#""\ud800""#,
         r#"{"a":{"b":null}}"#,
         &deep,
@@ -122,22 +141,21 @@ fn invalid_records_are_refused() {
 fn deleted_record_is_no_instance() {
     let deleted = br#"{"Op":1,"Addr":"10.0.0.1:8080","Metadata":null}"#;
     let keys = layout().service(&"user.rpc".parse().unwrap()).unwrap();
-    let kv = Kv { key: b"user.rpc/1", value: deleted, lease: 0 };
-    let nested = Kv { key: b"user.rpc/a/1", value: b"?", lease: 0 };
-    let bad = Kv { key: b"user.rpc/2", value: b"?", lease: 0 };
+    let kv = Kv { key: b"user.rpc/1", value: deleted, lease: 0, modified: 3 };
+    let nested = Kv { key: b"user.rpc/a/1", value: b"?", lease: 0, modified: 3 };
+    let bad = Kv { key: b"user.rpc/2", value: b"?", lease: 0, modified: 3 };
     let reading = Reading::of(&keys, [kv, nested, bad].into_iter());
-    assert_eq!((reading.instances, reading.undecodable), (vec![], 1));
-    assert_eq!(layout().layout().service_of(b"user.rpc/1", deleted), None);
-    let mut decoder = Decoder::new(keys, [].into_iter());
+    assert_eq!((reading.records, reading.undecodable), (vec![], 1));
+    let stored = Kv { value: br#"{"Addr":"h:1"}"#, ..kv };
+    let mut decoder = Decoder::new(keys, [stored].into_iter());
     let changes = decoder.apply([kv, nested, bad].map(|s| (EventType::Put, s)).into_iter());
-    let deleted = |id: &str| Change::Delete(id.parse().unwrap());
-    assert_eq!(changes, [deleted("1"), deleted("2")]);
+    assert_eq!(changes, [Change::Delete(Deleted::new("1".parse().unwrap()))]);
 }
 
 #[test]
 fn record_too_large_after_escaping_is_invalid() {
     let large = instance("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
-    assert_eq!(layout().record(&large).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(written(&large).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 proptest! {
@@ -158,11 +176,15 @@ proptest! {
             .with_status(status)
             .with_metadata(metadata)
             .unwrap();
-        let record = layout().record(&instance).unwrap();
-        let keys = layout().service(&service).unwrap();
-        let kv = Kv { key: record.key.as_bytes(), value: &record.value, lease: 9 };
-        prop_assert_eq!(Reading::of(&keys, [kv].into_iter()).instances, [instance]);
-        prop_assert_eq!(layout().layout().service_of(record.key.as_bytes(), &record.value), Some(service));
+        let Written { key, side } = written(&instance).unwrap();
+        let (keys, side) = (layout().service(&service).unwrap(), side.unwrap());
+        let public = key.value.as_ref().map(|value| at(&key.name, value));
+        let beside = at(&side.name, side.value.as_ref().unwrap());
+        let reading = Reading::of(&keys, [beside].into_iter().chain(public));
+        prop_assert_eq!(reading.records[0].instance(), &instance);
+        for name in [&key.name, &side.name] {
+            prop_assert_eq!(layout().layout().service_of(name.as_bytes()), Some(service.clone()));
+        }
     }
 
     #[test]

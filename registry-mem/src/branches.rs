@@ -1,4 +1,4 @@
-//! The lineage of a store: a cursor proves that its history is the one of the store.
+//! The branches of a history: a cursor proves that its history is the one of the store.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use std::str::FromStr;
 /// A cursor is valid if and only if its revision was made in its branch. So a cursor from before a
 /// rollback stays valid, and one that was rolled back does not, even when its revision is reached again.
 #[derive(Clone, Debug)]
-pub(crate) struct Lineage(Vec<(u64, u64)>);
+pub(crate) struct Branches(Vec<(u64, u64)>);
 
-impl Lineage {
+impl Branches {
     pub(crate) fn new(branch: u64) -> Self {
         Self(vec![(0, branch)])
     }

@@ -1,0 +1,98 @@
+//! Connectors: how a URL becomes a registry, open to stores of others.
+
+use crate::diagnosis::Finding;
+use crate::{Registry, Result, Target};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+
+/// Connects to the stores of some URL schemes.
+///
+/// A client is given connectors when it is built; there is no global table of them.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use registry_core::{ConnectOptions, Connected, Connector, Result, Target};
+/// use registry_mem::MemRegistry;
+/// use std::sync::Arc;
+///
+/// /// `scratch://` is a new registry in memory each time.
+/// #[derive(Debug)]
+/// struct Scratch;
+///
+/// #[async_trait]
+/// impl Connector for Scratch {
+///     fn schemes(&self) -> &[&str] {
+///         &["scratch"]
+///     }
+///
+///     async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+///         target.allow_options(&[])?;
+///         Ok(Connected::new(Arc::new(MemRegistry::new())))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<()> {
+/// let connected = Scratch.connect(&"scratch://".parse()?, &ConnectOptions::default()).await?;
+/// assert_eq!(connected.registry().default_ttl(), None);
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait Connector: fmt::Debug + Send + Sync + 'static {
+    /// Returns the schemes of the URLs that it connects to, in lower case.
+    fn schemes(&self) -> &[&str];
+
+    /// Connects to the store that `target` names.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if a part of the URL is wrong. `Unavailable` if the store does not answer, `Denied` if it
+    /// refuses the credentials.
+    async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected>;
+}
+
+/// Options of a connection. There is none yet that is no part of the URL.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectOptions {}
+
+/// A store that was connected to.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    registry: Arc<dyn Registry>,
+    diagnose: Option<Arc<dyn Diagnose>>,
+}
+
+impl Connected {
+    /// Wraps a registry without checks of its own.
+    pub fn new(registry: Arc<dyn Registry>) -> Self {
+        Self { registry, diagnose: None }
+    }
+
+    /// Adds the checks of the store.
+    #[must_use]
+    pub fn with_diagnose(mut self, diagnose: Arc<dyn Diagnose>) -> Self {
+        self.diagnose = Some(diagnose);
+        self
+    }
+
+    /// Returns the registry.
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
+    /// Returns the checks of the store, if it has any.
+    pub fn diagnose(&self) -> Option<&Arc<dyn Diagnose>> {
+        self.diagnose.as_ref()
+    }
+}
+
+/// A store that can look for what is wrong with itself.
+#[async_trait]
+pub trait Diagnose: fmt::Debug + Send + Sync + 'static {
+    /// Looks for what is wrong with the store: whether it answers, what these credentials may do, how its
+    /// servers are set up, and what lies there that no registry put there.
+    async fn diagnose(&self) -> Vec<Finding>;
+}

@@ -1,0 +1,398 @@
+//! How an instance is stored: a JSON record, its service and id being in the key.
+//!
+//! ```text
+//! {"v":1,"address":"10.0.0.1:8080","ports":{"admin":{"port":9090,"protocol":"http"}},"zone":"eu-1","labels":
+//! {"tier":"gold"},"weight":100,"status":"up","lease":7587862094070025734,"ttl":10000,"metadata":{"commit":"4f2a"}}
+//! ```
+//!
+//! Fields are written in this order, without spaces and line breaks; `ports`, `zone`, `labels`, `lease` and `ttl`
+//! only if they are set. `ttl` is in milliseconds; `lease` is written only where the store has it nowhere else. Encoding is strict, decoding is
+//! tolerant: only a missing or unreadable address makes a record undecodable. A reader ignores fields that it
+//! does not know, and takes a missing or `null` weight, status or metadata as the default. A weight or
+//! status that it does not understand makes the instance unavailable: weight 0, and
+//! [`Unknown`](InstanceStatus::Unknown). Another field that it does not understand
+//! is as good as missing.
+//! A higher `v` alone changes nothing.
+
+use crate::instance::{DEFAULT_WEIGHT, Port};
+use crate::metadata::Metadata;
+use crate::{
+    Address, Error, ErrorKind, Instance, InstanceId, InstanceStatus, LeaseId, Record, Result,
+    ServiceName,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The format that is written. Later formats keep the meaning of its fields.
+pub const VERSION: u32 = 1;
+
+/// The largest record that is read, in bytes. None that is written is larger.
+pub const MAX_RECORD_LEN: usize = 64 * 1024;
+
+/// Why a record cannot be decoded.
+///
+/// A store skips such a record, counts it and reports it; it ends no load and no watch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It is larger than [`MAX_RECORD_LEN`].
+    #[error("record has {0} bytes, more than 65536")]
+    TooLarge(usize),
+    /// It is not a JSON object.
+    #[error("record is not a JSON object")]
+    Malformed(#[from] serde_json::Error),
+    /// Its address is missing or is not `host:port`.
+    #[error("record has no readable address, address=`{0}`")]
+    Address(String),
+}
+
+#[derive(Serialize)]
+struct EncodedRecord<'a> {
+    v: u32,
+    address: &'a Address,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ports: &'a BTreeMap<String, Port>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a BTreeMap<String, String>,
+    weight: u32,
+    status: StoredStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<LeaseId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    metadata: &'a BTreeMap<String, String>,
+}
+
+/// A record whose fields all are as this release writes them: nearly every one.
+#[derive(Deserialize)]
+struct PlainRecord {
+    address: Address,
+    ports: Option<BTreeMap<String, Port>>,
+    zone: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    weight: Option<u32>,
+    status: Option<StoredStatus>,
+    lease: Option<LeaseId>,
+    ttl: Option<u64>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoredStatus {
+    Up,
+    Draining,
+    Withdrawn,
+    Unknown,
+}
+
+/// A record as it was decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)] // a store that does not know a kind would list it
+pub enum Stored {
+    /// The instance is registered.
+    Live(Record),
+    /// Its owner has withdrawn the instance, and the store has yet to delete the record. It is not listed,
+    /// and holds no id.
+    Withdrawn(Record),
+}
+
+/// Encodes `record`, without its revision: at most [`MAX_RECORD_LEN`] bytes.
+///
+/// # Errors
+///
+/// `Invalid` if it is larger, or has a port 0.
+pub fn encode(record: &Record) -> Result<Vec<u8>> {
+    let status = match record.instance().status() {
+        InstanceStatus::Up => StoredStatus::Up,
+        InstanceStatus::Draining => StoredStatus::Draining,
+        InstanceStatus::Unknown => StoredStatus::Unknown,
+    };
+    encode_as(record, status)
+}
+
+/// Encodes `record` as one that its owner has [withdrawn](Stored::Withdrawn). A reader of an earlier release
+/// takes it for an instance that is not available.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_withdrawn(record: &Record) -> Result<Vec<u8>> {
+    encode_as(record, StoredStatus::Withdrawn)
+}
+
+fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
+    let instance = record.instance();
+    if let Some((name, _)) = instance.ports().iter().find(|(_, port)| port.number() == 0) {
+        let message = format!("a port is 1 to 65535, port=`{name}`, got=`0`");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    let encoded = EncodedRecord {
+        v: VERSION,
+        address: instance.address(),
+        ports: instance.ports(),
+        zone: instance.zone(),
+        labels: instance.labels(),
+        weight: instance.weight(),
+        status,
+        lease: record.lease(),
+        ttl: record.ttl().map(|ttl| ttl.as_millis().try_into().unwrap_or(u64::MAX)),
+        metadata: instance.metadata(),
+    };
+    let bytes = serde_json::to_vec(&encoded)
+        .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
+    if bytes.len() > MAX_RECORD_LEN {
+        let message = format!(
+            "an instance takes at most {MAX_RECORD_LEN} bytes as a record: shorten its labels or metadata, got=`{}`",
+            bytes.len()
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(bytes)
+}
+
+/// Decodes the record of the instance that `service` and `id` name. The revision is not part of it.
+///
+/// # Errors
+///
+/// [`DecodeError`] if `record` has no readable address.
+pub fn decode(
+    service: &ServiceName,
+    id: &InstanceId,
+    record: &[u8],
+) -> Result<Stored, DecodeError> {
+    if record.len() > MAX_RECORD_LEN {
+        return Err(DecodeError::TooLarge(record.len()));
+    }
+    let plain = match serde_json::from_slice(record) {
+        Ok(plain) => plain,
+        Err(_) => PlainRecord::tolerant(serde_json::from_slice(record)?)?,
+    };
+    Ok(plain.stored(service, id))
+}
+
+impl PlainRecord {
+    /// Reads a record field by field, each as far as it is understood.
+    fn tolerant(mut fields: serde_json::Map<String, Value>) -> Result<Self, DecodeError> {
+        let mut field = |name| fields.remove(name).filter(|value| !value.is_null());
+        let address = field("address").unwrap_or_default();
+        let readable = address.as_str().and_then(Address::read);
+        Ok(Self {
+            address: readable.ok_or_else(|| DecodeError::Address(address.to_string()))?,
+            ports: field("ports").and_then(understood),
+            zone: field("zone").and_then(understood),
+            labels: field("labels").and_then(understood),
+            weight: field("weight").map(|weight| understood(weight).unwrap_or(0)),
+            status: field("status").map(|s| understood(s).unwrap_or(StoredStatus::Unknown)),
+            lease: field("lease").and_then(understood),
+            ttl: field("ttl").and_then(understood),
+            metadata: field("metadata").and_then(understood).map(|map| Metadata::new(&map)),
+        })
+    }
+
+    fn stored(self, service: &ServiceName, id: &InstanceId) -> Stored {
+        let status = self.status.unwrap_or(StoredStatus::Up);
+        let mut instance = Instance::new(service.clone(), id.clone(), self.address)
+            .with_weight(self.weight.unwrap_or(DEFAULT_WEIGHT))
+            .with_status(match status {
+                StoredStatus::Up => InstanceStatus::Up,
+                StoredStatus::Draining => InstanceStatus::Draining,
+                StoredStatus::Withdrawn | StoredStatus::Unknown => InstanceStatus::Unknown,
+            })
+            .with_encoded(self.metadata.unwrap_or_default());
+        for (name, port) in self.ports.into_iter().flatten() {
+            instance = instance.with_port(name, port);
+        }
+        for (name, value) in self.labels.into_iter().flatten() {
+            instance = instance.with_label(name, value);
+        }
+        if let Some(zone) = self.zone {
+            instance = instance.with_zone(zone);
+        }
+        let mut record = Record::new(instance);
+        if let Some(lease) = self.lease {
+            record = record.with_lease(lease);
+        }
+        if let Some(ttl) = self.ttl {
+            record = record.with_ttl(Duration::from_millis(ttl));
+        }
+        match status {
+            StoredStatus::Withdrawn => Stored::Withdrawn(record),
+            _ => Stored::Live(record),
+        }
+    }
+}
+
+fn understood<T: serde::de::DeserializeOwned>(value: Value) -> Option<T> {
+    serde_json::from_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(record: &str) -> Result<Record, DecodeError> {
+        let decoded =
+            decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), record.as_bytes());
+        decoded.map(|stored| match stored {
+            Stored::Live(record) => record,
+            Stored::Withdrawn(record) => panic!("{record:?} is not withdrawn"),
+        })
+    }
+
+    fn instance() -> Instance {
+        let address = "10.0.0.1:8080".parse().unwrap();
+        Instance::new("user.rpc".parse().unwrap(), "1".parse().unwrap(), address)
+    }
+
+    /// The committed forms. Nothing that reads them may change its mind.
+    #[test]
+    fn golden_records_encode_byte_for_byte_and_decode() {
+        let full = instance()
+            .with_address("[2001:db8::1]:65535".parse().unwrap())
+            .with_port("metrics", Port::new(9100).with_protocol("http"))
+            .with_port("admin", 9090)
+            .with_zone("eu-1")
+            .with_label("tier", "gold")
+            .with_weight(0)
+            .with_status(InstanceStatus::Draining)
+            .with_metadata([("commit", "4f2a"), ("a<", "\"b\"")])
+            .unwrap();
+        let full = Record::new(full)
+            .with_lease(LeaseId::new(7_587_862_094_070_025_734).unwrap())
+            .with_ttl(Duration::from_secs(10));
+        let minimal = Record::new(instance());
+        let forms = [
+            (full, include_str!("../golden/record-full.json")),
+            (minimal, include_str!("../golden/record-minimal.json")),
+        ];
+        for (record, form) in forms {
+            assert_eq!(String::from_utf8(encode(&record).unwrap()).unwrap(), form);
+            assert_eq!(read(form).unwrap(), record);
+        }
+        let withdrawn = Record::new(instance()).with_ttl(Duration::from_secs(2));
+        let form = include_str!("../golden/record-withdrawn.json");
+        assert_eq!(String::from_utf8(encode_withdrawn(&withdrawn).unwrap()).unwrap(), form);
+        let (service, id) = (withdrawn.instance().service(), withdrawn.id());
+        let decoded = decode(service, id, form.as_bytes()).unwrap();
+        assert!(matches!(decoded, Stored::Withdrawn(record) if record.ttl() == withdrawn.ttl()));
+    }
+
+    #[test]
+    fn a_record_of_a_future_release_is_read_and_its_instance_is_not_available() {
+        let record = read(include_str!("../golden/record-future.json")).unwrap();
+        let expected = instance().with_weight(0).with_status(InstanceStatus::Unknown);
+        assert_eq!(record.instance(), &expected);
+        assert_eq!((record.ttl(), record.lease()), (Some(Duration::from_secs(10)), None));
+    }
+
+    #[test]
+    fn unknown_missing_and_null_fields_are_tolerated() {
+        assert_eq!(*read(r#"{"address":"10.0.0.1:8080"}"#).unwrap().instance(), instance());
+        let null = r#"{"zone":[1],"address":"10.0.0.1:8080","metadata":null,"weight":null,"status":null,"v":1}"#;
+        assert_eq!(*read(null).unwrap().instance(), instance());
+        for v in ["7", "\"x\"", "-1"] {
+            let later = format!(r#"{{"v":{v},"address":"10.0.0.1:8080"}}"#);
+            assert_eq!(*read(&later).unwrap().instance(), instance(), "{later}");
+        }
+    }
+
+    #[test]
+    fn a_status_or_weight_that_is_not_understood_makes_the_instance_unavailable() {
+        for field in [
+            r#""status":"resting""#,
+            r#""status":{"is":"up"}"#,
+            r#""weight":-1"#,
+            r#""weight":"heavy""#,
+            r#""weight":4294967296"#,
+        ] {
+            let record = format!(r#"{{"v":2,"address":"10.0.0.1:8080",{field},"ttl":5000}}"#);
+            let record = read(&record).unwrap();
+            assert!(!record.instance().is_available(), "{field}");
+            assert_eq!(record.ttl(), Some(Duration::from_secs(5)), "{field}");
+            assert_eq!(record.instance().address().to_string(), "10.0.0.1:8080");
+        }
+    }
+
+    #[test]
+    fn metadata_that_is_not_understood_is_left_out() {
+        let record =
+            read(r#"{"address":"10.0.0.1:8080","metadata":{"a":1},"ttl":"long"}"#).unwrap();
+        assert_eq!((record.ttl(), record.instance()), (None, &instance()));
+    }
+
+    #[test]
+    fn only_a_missing_or_unreadable_address_makes_a_record_undecodable() {
+        let huge = format!(r#"{{"v":1,"address":"a:1","x":"{}"}}"#, "y".repeat(MAX_RECORD_LEN));
+        assert!(matches!(read(&huge), Err(DecodeError::TooLarge(_))));
+        for malformed in ["", "{", "10.0.0.1:8080", "[]", "null"] {
+            assert!(matches!(read(malformed), Err(DecodeError::Malformed(_))), "{malformed}");
+        }
+        for address in ["{}", r#"{"address":"x"}"#, r#"{"address":["a:1"]}"#, r#"{"address":":1"}"#]
+        {
+            assert!(matches!(read(address), Err(DecodeError::Address(_))), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_may_no_longer_be_written_is_still_read() {
+        for address in ["under_score:80", "a b:1", "999.1.1.1:80"] {
+            let record = format!(r#"{{"v":1,"address":"{address}"}}"#);
+            assert_eq!(read(&record).unwrap().instance().address().to_string(), address);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_port_is_not_written() {
+        let large = Record::new(instance().with_label("a", "x".repeat(MAX_RECORD_LEN)));
+        let no_port = Record::new(instance().with_port("admin", 0));
+        for record in [large, no_port] {
+            assert_eq!(encode(&record).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_instance_round_trips(
+            weight: u32,
+            drains: bool,
+            zone: Option<String>,
+            port: Option<u16>,
+            lease in proptest::option::of(1_i64..),
+            ttl in proptest::option::of(1_u32..),
+            metadata in proptest::collection::btree_map(".*", ".*", 0..5),
+        ) {
+            let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
+            let mut instance = instance().with_weight(weight).with_status(status).with_metadata(metadata).unwrap();
+            if let Some(zone) = zone {
+                instance = instance.with_label("of", &zone).with_zone(zone);
+            }
+            if let Some(port) = port.filter(|port| *port > 0) {
+                instance = instance.with_port("admin", Port::new(port).with_protocol("http"));
+            }
+            let mut record = Record::new(instance);
+            if let Some(ttl) = ttl {
+                record = record.with_ttl(Duration::from_millis(ttl.into()));
+            }
+            if let Some(lease) = lease {
+                record = record.with_lease(LeaseId::new(lease).unwrap());
+            }
+            let (service, id) = (record.instance().service(), record.id());
+            let encoded = encode(&record).unwrap();
+            prop_assert!(encoded.len() <= MAX_RECORD_LEN);
+            prop_assert_eq!(decode(service, id, &encoded).unwrap(), Stored::Live(record.clone()));
+            let withdrawn = decode(service, id, &encode_withdrawn(&record).unwrap()).unwrap();
+            prop_assert!(matches!(withdrawn, Stored::Withdrawn(_)));
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
+            let _ = decode(&"a".parse().unwrap(), &"1".parse().unwrap(), &bytes);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The errors of a registration that no store returned.
+
+use registry_core::{Error, ErrorKind};
+use std::time::Duration;
+
+/// The error of a request that got no answer within `limit`.
+pub(super) fn timed_out(limit: Duration) -> Error {
+    unavailable(format!("the store did not answer in time, timeout=`{limit:?}`"))
+}
+
+/// The error of a withdrawal that was not acknowledged within `limit`.
+pub(super) fn stop_timed_out(limit: Duration) -> Error {
+    unavailable(format!(
+        "the withdrawal was not acknowledged: the instance is listed until its ttl has passed, timeout=`{limit:?}`"
+    ))
+}
+
+/// The task has ended before its handle: the runtime was shut down, or the store panicked.
+pub(super) fn task_ended() -> Error {
+    unavailable(
+        "the task of the registration has ended: its runtime was shut down, or the store panicked",
+    )
+}
+
+pub(super) fn unavailable(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,0 +1,84 @@
+//! The phases of a registration.
+
+use registry_core::{Holder, Lease, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// No request was acknowledged yet. Only here may a claim displace a holder.
+    Registering { since: Instant, takeover: StartTakeover },
+    /// A lease is held and renewed.
+    Active {
+        lease: Lease,
+        /// When the last acknowledged request was sent.
+        renewed: Instant,
+        /// Whether the store may hold another instance than the desired one.
+        update_pending: bool,
+    },
+    /// The lease is lost or presumed expired. The instance is registered again.
+    Retrying {
+        /// Since when the status says so. It says so once the first request is sent.
+        since: Option<Instant>,
+        /// The lease that is presumed expired. `None`: the store reported it lost.
+        expired: Option<Lease>,
+    },
+    /// Another incarnation holds the id.
+    Superseded,
+    /// The instance is being withdrawn. No deadline is an unlimited stop timeout.
+    Stopping { lease: Option<Lease>, deadline: Option<Instant> },
+    /// The registration ended. The outcome is that of the withdrawal.
+    Stopped(Result<()>),
+}
+
+/// Whom the start displaces: the holder that the store names in its first answer. No later holder, since a
+/// newer incarnation may start meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StartTakeover {
+    No,
+    /// The store has not named a holder yet.
+    Permitted,
+    From(Holder),
+}
+
+/// What the task performs now, unless it waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum InFlight {
+    Register,
+    Renew,
+    Schedule,
+    Deregister,
+}
+
+impl Phase {
+    /// Returns the last granted lease, unless the store reported it lost.
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Active { lease, .. } => Some(lease),
+            Self::Retrying { expired: lease, .. } | Self::Stopping { lease, .. } => lease.as_ref(),
+            Self::Registering { .. } | Self::Superseded | Self::Stopped(_) => None,
+        }
+    }
+
+    /// Returns since when the status is `Retrying`, if it is.
+    pub(super) fn retrying_since(&self) -> Option<Instant> {
+        match self {
+            Self::Registering { since, .. } => Some(*since),
+            Self::Retrying { since, .. } => *since,
+            _ => None,
+        }
+    }
+
+    /// Returns when the lease is presumed expired, if one is held.
+    pub(super) fn expiry(&self) -> Option<Instant> {
+        match self {
+            Self::Active { lease, renewed, .. } => Some(*renewed + lease.ttl()),
+            _ => None,
+        }
+    }
+
+    /// Returns how long the lease is still valid, if one is held that is not presumed expired.
+    pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.expiry().filter(|expiry| now < *expiry).map(|expiry| expiry - now)
+    }
+}

@@ -1,0 +1,319 @@
+//! What surrounds a machine in a property test.
+
+use super::super::*;
+use super::{Answer, Command, Step, TTL, holder};
+use registry_core::{Holder, Revision};
+use std::collections::BTreeMap;
+
+/// The longest backoff of the default options.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// A task, a scheduler and a store around a machine, and what they know of it by its actions alone.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
+pub(super) struct Driver {
+    machine: RegistrationMachine,
+    claim: Claim,
+    options: RegistrationOptions,
+    now: Instant,
+    /// Callers whose command the machine has not taken yet.
+    queued: Vec<u32>,
+    stop_is_queued: bool,
+    /// Callers that wait for the outcome of what the machine has taken.
+    waiting: Vec<u32>,
+    last_caller: u32,
+    replies: BTreeMap<u32, u32>,
+    /// The answer that all waiting callers are to get now.
+    expected_reply: Option<Answer>,
+    /// When the last acknowledged request was sent, and the granted ttl, unless the store reported a loss.
+    acknowledged: Option<(Instant, Duration)>,
+    update_is_pending: bool,
+    is_superseded: bool,
+    may_exist: bool,
+    /// Whether the next holder that the store names is to be displaced.
+    may_name: bool,
+    named: Option<Holder>,
+    shows_active: bool,
+    stopped: Option<Instant>,
+}
+
+impl Driver {
+    pub(super) fn new(takeover: bool) -> Self {
+        let (now, claim) = (Instant::now(), Claim::new(TTL).unwrap());
+        let options = RegistrationOptions { takeover, ..RegistrationOptions::default() };
+        let (machine, _) = RegistrationMachine::new(claim, &options, now);
+        Self {
+            machine,
+            claim,
+            options,
+            now,
+            queued: Vec::new(),
+            stop_is_queued: false,
+            waiting: vec![0], // the caller of `start`
+            last_caller: 0,
+            replies: BTreeMap::new(),
+            expected_reply: None,
+            acknowledged: None,
+            update_is_pending: true,
+            is_superseded: false,
+            may_exist: false,
+            may_name: takeover,
+            named: None,
+            shows_active: false,
+            stopped: None,
+        }
+    }
+
+    pub(super) fn first_action(&self) -> Action {
+        Action::Wait { until: self.now }
+    }
+
+    /// Performs `action` as `step` says, reports how it ended, and returns the next action.
+    pub(super) fn perform(&mut self, action: &Action, step: &Step) -> Action {
+        let sent = self.now;
+        match *action {
+            Action::Wait { until } => {
+                if self.now + step.takes < until && step.command.is_some() {
+                    self.now += step.takes;
+                    self.enqueue(step.command);
+                }
+                self.take_command_or_wait(until, step)
+            }
+            Action::Register { limit, .. } => {
+                let answer = self.answer(limit, step);
+                self.note_register(answer, sent);
+                let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
+                let instance = Instance::new(service, id, "h:1".parse().unwrap());
+                let grant = |factor| {
+                    Lease::new(self.claim.lease(), TTL * factor, instance.clone(), Revision::new(1))
+                };
+                let answer = answer.result().map(grant);
+                self.handle(Event::Registered { sent, instance, answer }, step)
+            }
+            Action::Renew { remaining, .. } => {
+                let ttl = self.acknowledged.unwrap().1;
+                let answer = self.answer(remaining.min(ttl / 3), step);
+                match answer {
+                    Answer::Ok(_) => self.acknowledged = Some((sent, ttl)),
+                    Answer::Err(ErrorKind::LeaseLost) if !self.update_is_pending => {
+                        self.acknowledged = None;
+                    }
+                    _ => {}
+                }
+                self.handle(Event::Renewed { sent, answer: answer.result().map(drop) }, step)
+            }
+            Action::Schedule { times, .. } => {
+                let event = self.schedule(times, step);
+                self.handle(event, step)
+            }
+            Action::Deregister { limit, .. } => {
+                let answer = self.answer(limit, step).result().map(drop);
+                let is_last = !matches!(&answer, Err(error) if error.is_retryable());
+                let action = self.handle(Event::Deregistered { answer }, step);
+                assert_eq!(matches!(action, Action::End(_)), is_last);
+                action
+            }
+            Action::End(_) => unreachable!("nothing follows the end"),
+        }
+    }
+
+    fn enqueue(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Update) => {
+                self.last_caller += 1;
+                self.queued.push(self.last_caller);
+            }
+            Some(Command::Stop) => self.stop_is_queued = true,
+            None => {}
+        }
+    }
+
+    fn has_command(&self) -> bool {
+        self.stop_is_queued || !self.queued.is_empty()
+    }
+
+    fn take_command_or_wait(&mut self, until: Instant, step: &Step) -> Action {
+        if take(&mut self.stop_is_queued) {
+            let is_first = self.stopped.is_none();
+            self.stopped.get_or_insert(self.now);
+            let action = self.handle(Event::Stop, step);
+            if is_first {
+                match action {
+                    Action::Deregister { .. } => assert!(self.may_exist, "nothing to withdraw"),
+                    Action::End(Ok(())) => assert!(!self.may_exist, "it may stay registered"),
+                    _ => panic!("a stop comes to nothing: {action:?}"),
+                }
+            }
+            return action;
+        }
+        if !self.queued.is_empty() {
+            self.waiting.append(&mut self.queued);
+            self.update_is_pending = true;
+            let action = self.handle(Event::Update, step);
+            let is_due = |until| until <= self.now || self.stopped.is_some();
+            assert!(matches!(action, Action::Wait { until } if is_due(until)), "{action:?}");
+            return action;
+        }
+        if self.now < until {
+            self.ignored(Event::Due, step);
+        }
+        self.now = self.now.max(until) + step.paused;
+        let action = self.handle(Event::Due, step);
+        assert!(!matches!(action, Action::Wait { .. } | Action::Schedule { .. }), "no request");
+        action
+    }
+
+    /// Waits for the answer of a request. Meanwhile the machine starts no other.
+    fn answer(&mut self, limit: Duration, step: &Step) -> Answer {
+        self.enqueue(step.command);
+        self.now += step.takes.min(limit) + step.paused;
+        for event in [Event::Due, Event::Update, Event::Stop] {
+            self.ignored(event, step);
+        }
+        if step.takes < limit { step.answer } else { Answer::Err(ErrorKind::Unavailable) }
+    }
+
+    fn note_register(&mut self, answer: Answer, sent: Instant) {
+        self.is_superseded = false;
+        match answer {
+            Answer::Ok(factor) => {
+                self.acknowledged = Some((sent, TTL * factor));
+                (self.may_exist, self.update_is_pending) = (true, false);
+                (self.may_name, self.named) = (false, None);
+                self.expected_reply = Some(answer);
+            }
+            Answer::Superseded(Some(lease)) if self.may_name => {
+                (self.may_name, self.named) = (false, Some(holder(lease)));
+            }
+            Answer::Superseded(_) => {
+                (self.may_name, self.named) = (false, None);
+                (self.acknowledged, self.is_superseded) = (None, true);
+                self.expected_reply = Some(answer);
+            }
+            Answer::Err(ErrorKind::Invalid | ErrorKind::Denied) => {
+                self.expected_reply = Some(answer);
+            }
+            Answer::Err(_) => self.may_exist = true,
+        }
+    }
+
+    /// Renews as the scheduler does, until it stops or there is a command.
+    fn schedule(&mut self, mut times: RenewalTimes, step: &Step) -> Event {
+        let ttl = self.acknowledged.unwrap().1;
+        for _ in 0..step.renewals {
+            if self.has_command() || times.renewed + ttl <= self.now {
+                break;
+            }
+            self.now = self.now.max(times.due);
+            times = RenewalTimes { renewed: self.now, due: self.now + ttl / 3 };
+            self.now += step.takes.min(ttl / 3);
+        }
+        self.acknowledged = Some((times.renewed, ttl));
+        self.enqueue(step.command);
+        let reason = if self.has_command() {
+            None
+        } else if let Err(error) = step.answer.result() {
+            self.now = self.now.max(times.due) + step.takes.min(ttl / 3);
+            if error.kind() == ErrorKind::LeaseLost {
+                self.acknowledged = None;
+            }
+            Some(RenewalStop::Failed(error))
+        } else {
+            self.now = self.now.max(times.renewed + ttl);
+            Some(RenewalStop::Expired)
+        };
+        self.now += step.paused;
+        Event::Unscheduled { times, stop: reason }
+    }
+
+    /// Feeds an event that the machine has to ignore.
+    fn ignored(&mut self, event: Event, step: &Step) {
+        let moment = Moment { now: self.now, random: step.random };
+        let (effects, action) = self.machine.handle(event, moment);
+        assert!(effects.is_empty() && matches!(action, Action::Wait { .. }), "{action:?}");
+    }
+
+    /// Feeds an event, and checks what the machine decides.
+    fn handle(&mut self, event: Event, step: &Step) -> Action {
+        let moment = Moment { now: self.now, random: step.random };
+        let (effects, action) = self.machine.handle(event, moment);
+        for effect in effects {
+            match effect {
+                Effect::SetStatus(status) => {
+                    self.shows_active = status.is_active();
+                    assert!(!self.shows_active || self.remaining().is_some(), "it has expired");
+                }
+                Effect::Reply(outcome) => self.reply(outcome),
+                Effect::Revert { .. } | Effect::CountRepeated | Effect::Warn(..) => {}
+            }
+        }
+        assert_eq!(self.expected_reply, None, "callers wait although the store has answered");
+        self.check(&action);
+        action
+    }
+
+    fn reply(&mut self, outcome: Result<()>) {
+        let answer = self.expected_reply.take().expect("the store has answered nothing");
+        let kind = |outcome: Result<()>| outcome.map_err(|error| error.kind());
+        assert_eq!(kind(outcome), kind(answer.result().map(drop)));
+        for caller in self.waiting.drain(..) {
+            *self.replies.entry(caller).or_default() += 1;
+        }
+    }
+
+    /// How long the last acknowledged request keeps the instance listed at least.
+    fn remaining(&self) -> Option<Duration> {
+        let (sent, ttl) = self.acknowledged?;
+        Some((sent + ttl).saturating_duration_since(self.now)).filter(|left| !left.is_zero())
+    }
+
+    fn check(&self, action: &Action) {
+        let remaining = self.remaining();
+        let is_waiting_for_now = matches!(action, Action::Wait { until } if *until <= self.now);
+        if self.stopped.is_none() && !is_waiting_for_now {
+            assert_eq!(
+                self.shows_active,
+                remaining.is_some(),
+                "the status is not true: {action:?}"
+            );
+        }
+        match action {
+            Action::Wait { until } if self.stopped.is_some() => {
+                let limit = MAX_BACKOFF.min(self.options.stop_timeout);
+                assert!(*until <= self.now + limit, "the withdrawal is not retried");
+            }
+            Action::Wait { .. } if self.has_command() => {}
+            Action::Wait { until } => {
+                let bound = if self.is_superseded { TTL.mul_f64(1.1) } else { MAX_BACKOFF };
+                assert!(*until <= self.now + bound, "no request is due in time");
+                let is_early = remaining.is_none_or(|remaining| *until <= self.now + remaining);
+                assert!(is_early, "no request is due before the lease expires");
+            }
+            Action::Register { claim, limit } => {
+                let takeover = self.named.map_or(Takeover::No, Takeover::From);
+                assert_eq!(*claim, self.claim.with_takeover(takeover));
+                assert!(*limit <= remaining.unwrap_or(self.options.timeout), "the status is late");
+                assert!(self.stopped.is_none(), "a stopped registration registers");
+            }
+            Action::Renew { .. } | Action::Schedule { .. } => {
+                assert!(remaining.is_some(), "a lease that is presumed expired is renewed");
+                assert!(self.stopped.is_none(), "a stopped registration renews");
+                let is_scheduled = matches!(action, Action::Schedule { .. });
+                assert!(!is_scheduled || !self.update_is_pending, "an update is forgotten");
+            }
+            Action::Deregister { .. } => assert!(self.stopped.is_some(), "it gives up"),
+            Action::End(outcome) => {
+                let stopped = self.stopped.expect("it gives up");
+                let timed_out = matches!(outcome, Err(error) if error.is_retryable());
+                assert!(!timed_out || stopped + self.options.stop_timeout <= self.now);
+            }
+        }
+    }
+
+    /// Returns how often each caller got a reply. The task drops the replies that are left when it ends.
+    pub(super) fn into_replies(mut self) -> Vec<u32> {
+        for caller in self.waiting.into_iter().chain(self.queued) {
+            *self.replies.entry(caller).or_default() += 1;
+        }
+        (0..=self.last_caller).map(|caller| self.replies.remove(&caller).unwrap_or(0)).collect()
+    }
+}

@@ -1,0 +1,351 @@
+//! The rules, one by one. Times are milliseconds since the start, and the randomness is one half.
+
+use super::*;
+use registry_core::{Holder, LeaseId, Revision};
+
+const TTL: Duration = Duration::from_secs(9);
+
+/// A machine, and a log of what it decides.
+struct Bench {
+    machine: RegistrationMachine,
+    start: Instant,
+    claim: Claim,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(&RegistrationOptions::default())
+    }
+
+    fn with(options: &RegistrationOptions) -> Self {
+        let (start, claim) = (Instant::now(), Claim::new(TTL).unwrap());
+        let (machine, status) = RegistrationMachine::new(claim, options, start);
+        assert!(matches!(status, RegistrationStatus::Retrying { since, .. } if since == start));
+        Self { machine, start, claim }
+    }
+
+    /// A machine that registered at 0 ms. The scheduler renews from 1500 ms on.
+    fn active() -> Self {
+        let mut bench = Self::new();
+        bench.at(0, Event::Due);
+        let decision = bench.registered(0, Ok(TTL), 0);
+        assert_eq!(decision, "set status Active; reply Ok; schedule at 1500");
+        bench
+    }
+
+    /// A machine whose last renewal was sent at 4000 ms, and that has an update to register from 5000 ms on.
+    fn updating() -> Self {
+        let mut bench = Self::active();
+        assert_eq!(bench.unscheduled(5_000, 4_000, 7_000, None), "wait until 7000");
+        assert_eq!(bench.at(5_000, Event::Update), "wait until 5000");
+        assert_eq!(bench.at(5_000, Event::Due), "register within 5000 from nobody");
+        bench
+    }
+
+    fn instant(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
+    /// Handles an event at such a time, and returns the decision.
+    fn at(&mut self, ms: u64, event: Event) -> String {
+        let moment = Moment { now: self.instant(ms), random: 0.5 };
+        let (effects, action) = self.machine.handle(event, moment);
+        let mut decision: Vec<String> = effects.into_iter().map(|e| self.name(e)).collect();
+        decision.push(self.name_action(action));
+        decision.join("; ")
+    }
+
+    /// A request that was sent at `sent` is answered at `ms` with a granted ttl.
+    fn registered(&mut self, sent: u64, answer: Result<Duration>, ms: u64) -> String {
+        let (lease, instance, sent) = (self.claim.lease(), instance(), self.instant(sent));
+        let answer = answer.map(|ttl| Lease::new(lease, ttl, instance.clone(), Revision::new(1)));
+        self.at(ms, Event::Registered { sent, instance, answer })
+    }
+
+    fn renewed(&mut self, sent: u64, answer: Result<()>, ms: u64) -> String {
+        let sent = self.instant(sent);
+        self.at(ms, Event::Renewed { sent, answer })
+    }
+
+    /// The scheduler ends at `ms`.
+    fn unscheduled(
+        &mut self,
+        ms: u64,
+        renewed: u64,
+        due: u64,
+        stop: Option<RenewalStop>,
+    ) -> String {
+        let times = RenewalTimes { renewed: self.instant(renewed), due: self.instant(due) };
+        self.at(ms, Event::Unscheduled { times, stop })
+    }
+
+    fn ms(&self, at: Instant) -> u128 {
+        (at - self.start).as_millis()
+    }
+
+    fn name(&self, effect: Effect) -> String {
+        let name =
+            |outcome: Result<()>| outcome.map_or_else(|e| e.kind().to_string(), |()| "Ok".into());
+        match effect {
+            Effect::SetStatus(RegistrationStatus::Retrying { since, why }) => {
+                format!("set status Retrying since {}: {why}", self.ms(since))
+            }
+            Effect::SetStatus(status) => format!("set status {status:?}"),
+            Effect::Reply(outcome) => format!("reply {}", name(outcome)),
+            Effect::Revert { .. } => "revert".into(),
+            Effect::CountRepeated => "count".into(),
+            Effect::Warn(..) => "warn".into(),
+        }
+    }
+
+    fn name_action(&self, action: Action) -> String {
+        match action {
+            Action::Wait { until } => format!("wait until {}", self.ms(until)),
+            Action::Register { claim, limit } => {
+                assert_eq!(claim.with_takeover(Takeover::No), self.claim, "it is drawn once");
+                let from = match claim.takeover() {
+                    Takeover::No => "nobody".into(),
+                    Takeover::From(holder) => holder.lease().unwrap().to_string(),
+                };
+                format!("register within {} from {from}", limit.as_millis())
+            }
+            Action::Renew { remaining, .. } => format!("renew, {} remain", remaining.as_millis()),
+            Action::Schedule { times, .. } => format!("schedule at {}", self.ms(times.due)),
+            Action::Deregister { lease, limit } => {
+                let which = if lease.is_some() { "lease" } else { "claim" };
+                format!("deregister {which} within {}", limit.as_millis())
+            }
+            Action::End(outcome) => match outcome {
+                Ok(()) => "end Ok".into(),
+                Err(error) => format!("end {}", error.kind()),
+            },
+        }
+    }
+}
+
+fn instance() -> Instance {
+    let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
+    Instance::new(service, id, "h:1".parse().unwrap())
+}
+
+fn error(kind: ErrorKind) -> Error {
+    Error::new(kind, "refused")
+}
+
+fn down() -> Error {
+    Error::new(ErrorKind::Unavailable, "down")
+}
+
+fn held_by(lease: i64) -> Error {
+    let holder = Holder::new(Some(LeaseId::new(lease).unwrap()), None);
+    error(ErrorKind::Superseded).with_holder(holder)
+}
+
+#[test]
+fn the_start_displaces_the_holder_that_the_first_answer_names_and_no_later_one() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.at(0, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.registered(0, Err(held_by(7)), 10), "wait until 10");
+    assert_eq!(bench.at(10, Event::Due), "register within 5000 from 7");
+    assert_eq!(bench.registered(10, Err(down()), 20), "wait until 70");
+    let decision = "set status Retrying since 0: down; register within 5000 from 7";
+    assert_eq!(bench.at(70, Event::Due), decision);
+    let decision = "warn; set status Superseded; reply superseded; wait until 9125";
+    assert_eq!(bench.registered(70, Err(held_by(8)), 80), decision);
+    assert_eq!(bench.at(9_125, Event::Due), "register within 5000 from nobody");
+}
+
+#[test]
+fn a_start_without_takeover_displaces_nobody() {
+    let options = RegistrationOptions { takeover: false, ..RegistrationOptions::default() };
+    let mut bench = Bench::with(&options);
+    bench.at(0, Event::Due);
+    let decision = "warn; set status Superseded; reply superseded; wait until 9045";
+    assert_eq!(bench.registered(0, Err(held_by(7)), 0), decision);
+}
+
+#[test]
+fn a_lost_lease_is_registered_again_at_once_without_takeover() {
+    let mut bench = Bench::active();
+    let stop = RenewalStop::Failed(error(ErrorKind::LeaseLost));
+    assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), "wait until 1500");
+    let decision = "count; warn; set status Retrying since 1500: refused; \
+                    register within 5000 from nobody";
+    assert_eq!(bench.at(1_500, Event::Due), decision);
+    let decision = "warn; set status Superseded; reply superseded; wait until 10545";
+    assert_eq!(bench.registered(1_500, Err(held_by(7)), 1_500), decision);
+}
+
+#[test]
+fn a_failed_renewal_is_retried_with_backoff_and_the_status_stays_active() {
+    let mut bench = Bench::active();
+    let stop = RenewalStop::Failed(down());
+    assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), "wait until 1550");
+    assert_eq!(bench.at(1_550, Event::Due), "renew, 7450 remain");
+    assert_eq!(bench.renewed(1_550, Err(down()), 1_560), "wait until 1660");
+    assert_eq!(bench.at(1_660, Event::Due), "renew, 7340 remain");
+    assert_eq!(bench.renewed(1_660, Ok(()), 1_670), "schedule at 4675");
+    // The failures in a row are over.
+    let stop = RenewalStop::Failed(down());
+    assert_eq!(bench.unscheduled(4_675, 1_660, 4_675, Some(stop)), "wait until 4725");
+}
+
+#[test]
+fn a_lease_is_retried_after_half_of_the_remaining_time_at_the_latest() {
+    let mut bench = Bench::active();
+    let stop = RenewalStop::Failed(down());
+    assert_eq!(bench.unscheduled(8_700, 0, 1_500, Some(stop)), "wait until 8750");
+    assert_eq!(bench.at(8_750, Event::Due), "renew, 250 remain");
+    assert_eq!(bench.renewed(8_750, Err(down()), 8_760), "wait until 8860");
+    assert_eq!(bench.at(8_860, Event::Due), "renew, 140 remain");
+    assert_eq!(bench.renewed(8_860, Err(down()), 8_880), "wait until 9000", "a 50th is left");
+}
+
+#[test]
+fn a_lease_presumed_expired_is_registered_and_not_renewed() {
+    let mut bench = Bench::active();
+    bench.unscheduled(8_880, 0, 1_500, Some(RenewalStop::Failed(down())));
+    let decision = "count; warn; set status Retrying since 9000: down; \
+                    register within 5000 from nobody";
+    assert_eq!(bench.at(9_000, Event::Due), decision);
+    assert_eq!(bench.registered(9_000, Err(error(ErrorKind::Internal)), 9_000), "wait until 9100");
+    let decision = "set status Retrying since 9000: refused; register within 5000 from nobody";
+    assert_eq!(bench.at(9_100, Event::Due), decision);
+    // The same lease: it keeps to the jitter of a tenth.
+    let decision = "set status Active; reply Ok; schedule at 12115";
+    assert_eq!(bench.registered(9_100, Ok(TTL), 9_200), decision);
+}
+
+#[test]
+fn a_pause_of_one_ttl_is_reported() {
+    let mut bench = Bench::active();
+    let decision = bench.unscheduled(20_000, 0, 1_500, Some(RenewalStop::Expired));
+    assert_eq!(decision, "wait until 20000");
+    let decision = "count; warn; set status Retrying since 20000: the process was paused for one \
+                    ttl; register within 5000 from nobody";
+    assert_eq!(bench.at(20_000, Event::Due), decision);
+}
+
+#[test]
+fn a_renewal_that_is_acknowledged_one_ttl_after_it_was_sent_is_no_renewal() {
+    let mut bench = Bench::active();
+    bench.unscheduled(1_500, 0, 1_500, Some(RenewalStop::Failed(down())));
+    bench.at(1_550, Event::Due);
+    assert_eq!(bench.renewed(1_550, Ok(()), 10_550), "wait until 4565");
+    let decision = bench.at(10_550, Event::Due);
+    assert!(decision.ends_with("register within 5000 from nobody"), "{decision}");
+}
+
+/// The status was `Active` for a moment.
+#[test]
+fn a_lease_that_is_granted_one_ttl_after_the_request_was_sent_is_presumed_expired() {
+    let mut bench = Bench::new();
+    bench.at(0, Event::Due);
+    assert_eq!(bench.registered(0, Ok(TTL), 9_000), "reply Ok; wait until 1500");
+    let decision = "set status Retrying since 0: the store took one ttl to grant the lease; \
+                    register within 5000 from nobody";
+    assert_eq!(bench.at(9_000, Event::Due), decision);
+    let decision = "set status Active; reply Ok; schedule at 12015";
+    assert_eq!(bench.registered(9_000, Ok(TTL), 17_999), decision);
+}
+
+#[test]
+fn a_superseded_registration_asks_once_per_ttl() {
+    let mut bench = Bench::active();
+    bench.unscheduled(1_500, 0, 1_500, Some(RenewalStop::Failed(error(ErrorKind::LeaseLost))));
+    bench.at(1_500, Event::Due);
+    bench.registered(1_500, Err(held_by(7)), 1_500);
+    assert_eq!(bench.at(10_545, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.registered(10_545, Err(down()), 10_545), "wait until 10595");
+    assert_eq!(bench.at(10_595, Event::Due), "register within 5000 from nobody");
+    let decision = "set status Active; reply Ok; schedule at 12095";
+    assert_eq!(bench.registered(10_595, Ok(TTL), 10_595), decision, "a new lease");
+}
+
+#[test]
+fn the_request_of_an_update_ends_when_the_lease_expires() {
+    let mut bench = Bench::active();
+    assert_eq!(bench.unscheduled(6_000, 0, 7_000, None), "wait until 7000");
+    assert_eq!(bench.at(6_000, Event::Update), "wait until 6000");
+    assert_eq!(bench.at(6_000, Event::Due), "register within 3000 from nobody");
+    assert_eq!(bench.registered(6_000, Ok(TTL), 6_010), "reply Ok; schedule at 9015");
+}
+
+#[test]
+fn a_refused_update_returns_to_the_acknowledged_instance() {
+    for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
+        let mut bench = Bench::updating();
+        let decision = bench.registered(5_000, Err(error(kind)), 5_100);
+        assert_eq!(decision, format!("revert; reply {kind}; wait until 5150"));
+        assert_eq!(bench.at(5_150, Event::Due), "register within 5000 from nobody");
+        assert_eq!(bench.registered(5_150, Ok(TTL), 5_200), "reply Ok; schedule at 8165");
+    }
+}
+
+#[test]
+fn a_lease_is_renewed_while_an_update_is_pending() {
+    let mut bench = Bench::updating();
+    // Less than a third of the ttl has passed since 4000.
+    assert_eq!(bench.registered(5_000, Err(down()), 6_900), "wait until 6950");
+    assert_eq!(bench.at(6_950, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.registered(6_950, Err(down()), 7_000), "renew, 6000 remain");
+    assert_eq!(bench.renewed(7_000, Ok(()), 7_050), "wait until 7100", "the update's own time");
+    assert_eq!(bench.at(7_100, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.registered(7_100, Err(down()), 12_000), "renew, 4000 remain");
+    let lost = bench.renewed(12_000, Err(error(ErrorKind::LeaseLost)), 12_050);
+    assert_eq!(lost, "wait until 12200", "the pending update may be why");
+    assert_eq!(bench.at(12_200, Event::Due), "register within 3800 from nobody");
+}
+
+#[test]
+fn a_refused_start_is_reported_and_retried() {
+    let mut bench = Bench::new();
+    bench.at(0, Event::Due);
+    let decision = bench.registered(0, Err(error(ErrorKind::Denied)), 0);
+    assert_eq!(decision, "reply denied; wait until 50");
+    assert_eq!(bench.at(50, Event::Stop), "set status Stopped; end Ok", "nothing was registered");
+}
+
+#[test]
+fn a_stop_withdraws_what_may_exist_and_retries_until_the_stop_timeout() {
+    let mut bench = Bench::new();
+    bench.at(0, Event::Due);
+    bench.registered(0, Err(down()), 0);
+    assert_eq!(bench.at(10, Event::Stop), "deregister claim within 5000");
+    let answer = Err(down());
+    assert_eq!(bench.at(100, Event::Deregistered { answer }), "wait until 150");
+    assert_eq!(bench.at(150, Event::Due), "deregister claim within 4860");
+    let answer = Err(down());
+    assert_eq!(bench.at(5_000, Event::Deregistered { answer }), "wait until 5010");
+    assert_eq!(bench.at(5_010, Event::Due), "set status Stopped; end unavailable");
+
+    let mut bench = Bench::active();
+    assert_eq!(bench.unscheduled(1_000, 0, 1_500, None), "wait until 1500");
+    assert_eq!(bench.at(1_000, Event::Stop), "deregister lease within 5000");
+    let answer = Err(error(ErrorKind::Denied));
+    let decision = bench.at(1_100, Event::Deregistered { answer });
+    assert_eq!(decision, "set status Stopped; end denied", "a refusal is not retried");
+}
+
+#[test]
+fn a_stop_without_a_timeout_is_retried_for_ever() {
+    let stop_timeout = Duration::MAX;
+    let mut bench =
+        Bench::with(&RegistrationOptions { stop_timeout, ..RegistrationOptions::default() });
+    bench.at(0, Event::Due);
+    bench.registered(0, Err(down()), 0);
+    assert_eq!(bench.at(10, Event::Stop), "deregister claim within 5000");
+    let answer = Err(down());
+    assert_eq!(bench.at(86_400_000, Event::Deregistered { answer }), "wait until 86400050");
+}
+
+#[test]
+fn an_event_that_does_not_fit_changes_nothing() {
+    let mut bench = Bench::active();
+    assert_eq!(bench.at(9_999, Event::Due), "wait until 1500", "the scheduler renews");
+    assert_eq!(bench.at(9_999, Event::Stop), "wait until 1500");
+    assert_eq!(bench.registered(0, Err(down()), 9_999), "wait until 1500");
+    assert_eq!(bench.unscheduled(1_000, 0, 1_500, None), "wait until 1500");
+    assert_eq!(bench.at(1_499, Event::Due), "wait until 1500", "it is not due yet");
+    assert_eq!(bench.at(1_500, Event::Due), "renew, 7500 remain");
+}

@@ -1,0 +1,22 @@
+//! How an etcd URL becomes a registry.
+
+use crate::EtcdRegistry;
+use async_trait::async_trait;
+use registry_core::{ConnectOptions, Connected, Connector, Result, Target};
+use std::sync::Arc;
+
+/// Connects to `etcd://`, and with the feature `tls` to `etcds://`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EtcdConnector;
+
+#[async_trait]
+impl Connector for EtcdConnector {
+    fn schemes(&self) -> &[&str] {
+        if cfg!(feature = "tls") { &["etcd", "etcds"] } else { &["etcd"] }
+    }
+
+    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+        let registry = Arc::new(EtcdRegistry::connect(target).await?);
+        Ok(Connected::new(registry.clone()).with_diagnose(registry))
+    }
+}

@@ -1,0 +1,156 @@
+//! The watch of an owner on its own record.
+
+use super::Streams;
+use super::baseline::check;
+use super::feed::Feed;
+use crate::client::Client;
+use crate::cursor::{History, KeyMeta, Proof};
+use crate::error::EtcdError;
+use crate::holding::Found;
+use crate::layout::decoder::Decoder;
+use crate::layout::keyspace::{Keyspace, Written, WrittenKey};
+use crate::layout::service::ServiceLayout;
+use crate::presence;
+use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, SelectAll};
+use registry_core::encoding::Stored;
+use registry_core::{
+    Batch, Change, Cursor, DeleteReason, Deleted, InstanceId, Lease, Result, Revision, Watch,
+};
+use std::sync::Arc;
+
+impl Streams {
+    /// Watches the keys of `lease`.
+    ///
+    /// It begins where the keys were found to be the acknowledged ones: nothing happened to them before, and
+    /// what history etcd has dropped up to there is not needed.
+    pub(crate) async fn watch_record(
+        &self,
+        client: &Client,
+        keyspace: &Keyspace,
+        lease: &Lease,
+    ) -> Result<Watch> {
+        let found = presence::verify(client, keyspace, lease).await?;
+        let (written, service) = (keyspace.acknowledged(lease)?, lease.instance().service());
+        let opening = written.keys().map(async |key| {
+            let one_key = keyspace.one_key(&written, key, service)?;
+            let proof = proof_of(key, lease, found.cluster);
+            let is_pair = one_key.has_side_keys();
+            let at = found.revision;
+            let opened = self.open(client, &one_key, at.cast_signed()).await?;
+            proof.check_cluster(opened.answered.cluster)?;
+            if opened.answered.revision < at {
+                Box::pin(check(client, &one_key, &proof, at.cast_signed())).await?;
+            }
+            let cursor = one_key.origin().cursor(Revision::new(at), &proof);
+            let history = History::new(proof, Some(key.name.as_bytes()));
+            let decoder = if is_pair {
+                Decoder::undecoded(one_key.clone())
+            } else {
+                Decoder::new(one_key.clone(), std::iter::empty())
+            };
+            let feed = Feed::new(one_key, decoder, history, at);
+            Ok::<_, registry_core::Error>(opened.handle.start(feed, cursor))
+        });
+        let mut watches = try_join_all(opening).await?;
+        if let Some(only) = watches.pop_if(|_| written.side.is_none()) {
+            return Ok(only.with_lineage(found.lineage()));
+        }
+        let last = Revision::new(found.revision);
+        let after = watches.first().map(|watch| watch.cursor().clone());
+        let after = after.unwrap_or_else(|| unreachable!("each key has a watch"));
+        let (client, id) = (client.clone(), lease.instance().id().clone());
+        let pair = Pair { client, service: keyspace.service(service)?, written, id };
+        let events = stream::select_all(watches);
+        let watch = Merged { pair, events, last, is_live: true }.into_watch(after);
+        Ok(watch.with_lineage(found.lineage()))
+    }
+}
+
+/// The proof of a range that has one key, as it was acknowledged.
+fn proof_of(key: &WrittenKey, lease: &Lease, cluster: u64) -> Proof {
+    let mut proof = Proof::new(cluster);
+    if key.value.is_some() {
+        let modified = lease.revision().get();
+        let (name, lease) = (key.name.as_bytes(), lease.id().get());
+        proof.add(KeyMeta { key: name, created: modified, modified, lease });
+    }
+    proof
+}
+
+/// Watches of a key and its side key, as one.
+///
+/// The events of one revision come by each of them. So when one of them says that something happened, both
+/// keys are read as they were then.
+struct Merged {
+    pair: Pair,
+    events: SelectAll<Watch>,
+    last: Revision,
+    is_live: bool,
+}
+
+impl Merged {
+    fn into_watch(self, after: Cursor) -> Watch {
+        let batches = stream::unfold(self, |mut merged| async move {
+            let batch = merged.next().await?;
+            Some((batch, merged))
+        });
+        Watch::new(after, batches)
+    }
+
+    async fn next(&mut self) -> Option<Result<Arc<Batch>>> {
+        loop {
+            let event = match self.events.next().await? {
+                Ok(event) => event,
+                Err(error) => return Some(Err(error)),
+            };
+            // How far one of them has come says nothing of the other.
+            if event.is_progress() || event.revision() <= self.last {
+                continue;
+            }
+            self.last = event.revision();
+            let change = match self.pair.change_at(event.revision()).await {
+                Ok(change) => change,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let was_live = std::mem::replace(&mut self.is_live, matches!(change, Change::Put(_)));
+            if was_live || self.is_live {
+                return Some(Ok(Arc::new(Batch::new(event.cursor.clone(), vec![change]))));
+            }
+        }
+    }
+}
+
+/// A key and its side key.
+struct Pair {
+    client: Client,
+    service: ServiceLayout,
+    written: Written,
+    id: InstanceId,
+}
+
+impl Pair {
+    /// What the keys said at a revision at which one of them changed.
+    async fn change_at(&self, revision: Revision) -> Result<Change, EtcdError> {
+        let options = GetOptions::new().with_revision(revision.get().cast_signed());
+        let reads = self.written.keys().map(|key| TxnOp::get(&*key.name, Some(options.clone())));
+        let answer = self.client.txn(Txn::new().and_then(reads.collect::<Vec<_>>())).await?;
+        let mut found = Vec::new();
+        for read in answer.op_responses() {
+            let TxnOpResponse::Get(mut read) = read else {
+                return Err(EtcdError::Malformed("one of two reads"));
+            };
+            found.push(read.take_kvs().pop());
+        }
+        let deleted = Deleted::new(self.id.clone());
+        Ok(match Found::new(&found).decode(&self.service, &self.id) {
+            Ok(Some(Stored::Live(record))) => Change::Put(record),
+            Ok(Some(Stored::Withdrawn(_))) => {
+                Change::Delete(deleted.with_reason(DeleteReason::Withdrawn))
+            }
+            Ok(None) | Err(_) => Change::Delete(deleted),
+        })
+    }
+}

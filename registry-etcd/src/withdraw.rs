@@ -1,0 +1,27 @@
+//! Withdrawal: the record is put as withdrawn, so that watches know why it goes, and then its lease is revoked.
+
+use crate::client::Client;
+use crate::holding::if_any;
+use crate::layout::keyspace::Keyspace;
+use crate::lease;
+use etcd_client::Txn;
+use registry_core::{Lease, Result};
+
+/// Withdraws what is registered under `lease`, and revokes the lease. Neither touches the keys of a successor.
+///
+/// Should the first step fail, the second is made all the same: the record is gone, and no watch knows why.
+pub(crate) async fn deregister(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
+    if let Err(error) = Box::pin(put_withdrawn(client, keyspace, lease)).await {
+        let lease = lease.id();
+        tracing::debug!(%lease, error = %error.chain(), "an instance goes without its reason");
+    }
+    lease::revoke(client, lease.id()).await
+}
+
+async fn put_withdrawn(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
+    let Some(written) = keyspace.withdrawn(lease)? else { return Ok(()) };
+    let lease = lease.id().get();
+    let put = if_any(written.is_held_by(lease), &written.changes(lease), Vec::new());
+    client.txn(Txn::new().and_then(put)).await?;
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! How a `mem://` URL becomes a registry, and its checks: the rehearsal covers all of it.
+
+use crate::MemRegistry;
+use async_trait::async_trait;
+use registry_core::diagnosis::{Finding, self_test};
+use registry_core::{ConnectOptions, Connected, Connector, Diagnose, Result, Target};
+use std::sync::Arc;
+
+/// Connects to `mem://`: a new registry each time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemConnector;
+
+#[async_trait]
+impl Connector for MemConnector {
+    fn schemes(&self) -> &[&str] {
+        &["mem"]
+    }
+
+    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+        let registry = Arc::new(MemRegistry::connect(target)?);
+        Ok(Connected::new(registry.clone()).with_diagnose(registry))
+    }
+}
+
+#[async_trait]
+impl Diagnose for MemRegistry {
+    /// Rehearses a registration. There is no server to check.
+    async fn diagnose(&self) -> Vec<Finding> {
+        self_test(self).await
+    }
+}

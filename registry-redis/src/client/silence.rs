@@ -1,0 +1,95 @@
+//! How long a server owes a reply, over all calls on a connection.
+//!
+//! A call whose caller gives up before the deadline of this store shows nothing by itself. Many of them in a row
+//! do: if the callers waited for the deadline in all, without any reply, the connection is as broken as after a
+//! call that exceeded it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Silence(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// When the last reply came, or until when waits were counted.
+    counted: Instant,
+    /// For how long callers have waited in vain since the last reply. Waits at the same time count once.
+    total: Duration,
+}
+
+impl Silence {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State { counted: Instant::now(), total: Duration::ZERO }))
+    }
+
+    /// Begins to wait for a reply. If the wait is dropped, the caller has given up.
+    pub(super) fn wait(&self) -> Wait<'_> {
+        Wait { silence: self, since: Instant::now(), is_over: false }
+    }
+
+    pub(super) fn total(&self) -> Duration {
+        self.lock().total
+    }
+
+    /// The lock is held for a few assignments, in which nothing panics.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Wait<'a> {
+    silence: &'a Silence,
+    since: Instant,
+    is_over: bool,
+}
+
+impl Wait<'_> {
+    /// Ends the wait, since the server replied or the call failed otherwise.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+        *self.silence.lock() = State { counted: Instant::now(), total: Duration::ZERO };
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let (now, mut state) = (Instant::now(), self.silence.lock());
+            let since = self.since.max(state.counted);
+            state.total += now.saturating_duration_since(since);
+            state.counted = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn only_waits_without_a_reply_count_and_those_at_the_same_time_once() {
+        let silence = Silence::new();
+        let waits = [silence.wait(), silence.wait(), silence.wait()];
+        tokio::time::advance(SECOND).await;
+        drop(waits);
+        assert_eq!(silence.total(), SECOND);
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!(silence.total(), SECOND, "nobody waits");
+        let wait = silence.wait();
+        tokio::time::advance(SECOND).await;
+        drop(wait);
+        assert_eq!(silence.total(), 2 * SECOND);
+
+        let (answered, unanswered) = (silence.wait(), silence.wait());
+        tokio::time::advance(SECOND).await;
+        answered.end();
+        assert_eq!(silence.total(), Duration::ZERO);
+        tokio::time::advance(SECOND).await;
+        drop(unanswered);
+        assert_eq!(silence.total(), SECOND, "the time since the reply");
+    }
+}

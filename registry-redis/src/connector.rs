@@ -1,0 +1,27 @@
+//! How a Redis URL becomes a registry.
+
+use crate::RedisRegistry;
+use async_trait::async_trait;
+use registry_core::{ConnectOptions, Connected, Connector, Result, Target};
+use std::sync::Arc;
+
+const PLAIN: [&str; 3] = ["redis", "redis+sentinel", "redis+cluster"];
+const TLS: [&str; 6] =
+    [PLAIN[0], PLAIN[1], PLAIN[2], "rediss", "rediss+sentinel", "rediss+cluster"];
+
+/// Connects to `redis://`, `redis+sentinel://` and `redis+cluster://`, and with the feature `tls` to
+/// `rediss://`, `rediss+sentinel://` and `rediss+cluster://`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RedisConnector;
+
+#[async_trait]
+impl Connector for RedisConnector {
+    fn schemes(&self) -> &[&str] {
+        if cfg!(feature = "tls") { &TLS } else { &PLAIN }
+    }
+
+    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+        let registry = Arc::new(RedisRegistry::connect(target).await?);
+        Ok(Connected::new(registry.clone()).with_diagnose(registry))
+    }
+}

@@ -1,0 +1,42 @@
+//! The links of the chain of digests.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A link of the chain of digests. It identifies the history up to a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digest(u64);
+
+impl Digest {
+    #[cfg(test)]
+    pub(crate) fn new(digest: u64) -> Self {
+        Self(digest)
+    }
+
+    /// Returns the first digest of a new history. It must be drawn anew for each call that may use it.
+    pub(crate) fn random() -> Self {
+        Self(getrandom::u64().expect("the operating system has a random source"))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 16 || !text.bytes().all(digit) {
+            return Err(ParseDigestError);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| ParseDigestError)
+    }
+}
+
+/// A digest is 16 hexadecimal digits.
+#[derive(Debug)]
+pub(crate) struct ParseDigestError;

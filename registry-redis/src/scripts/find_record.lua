@@ -1,0 +1,14 @@
+-- Checks that the record of a lease is the last acknowledged one, and returns the position of the shard.
+-- O(log N).
+--
+-- ARGV: 3 member, 5 '<revision> <digest> <lease> <ttl> ' as its value begins.
+-- Reply: { OK | LOST, ms until the next lease expires or -1, revision, digest, lineage }
+
+if not is_whole or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
+  return { 'LOST', '-1', '0', '', '' }
+end
+local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
+if first[2] then
+  wait = math.max(0, tonumber(first[2]) - lease_now + 1)
+end
+return { 'OK', num(wait), revision, digest, lineage }

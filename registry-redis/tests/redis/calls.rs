@@ -1,0 +1,64 @@
+//! How many calls the operations make.
+
+use crate::support::{Operator, claim, holder_of, instance, load, one_shard, server, within};
+use registry_core::{CallOptions, Registry, Takeover};
+
+/// Counts the commands that clients send, those of the operator apart. Scripts count as one.
+async fn commands(operator: &mut Operator) -> u64 {
+    let info: String = operator.run("INFO commandstats").await;
+    let sent = ["evalsha", "xread", "script|load"];
+    let count = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+        sent.contains(&name).then_some(calls)
+    };
+    info.lines().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn every_operation_is_one_call_of_a_script() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let options = CallOptions::DEFAULT;
+    let one = instance("user.rpc", "1");
+    let (first, second) = (claim(), claim());
+    let heavier = one.clone().with_weight(7);
+
+    // Each script is loaded at its first call.
+    for round in 0..2 {
+        let mut counts = Vec::new();
+        macro_rules! count {
+            ($call:expr) => {{
+                let before = commands(&mut operator).await;
+                let outcome = within($call).await;
+                counts.push((stringify!($call), commands(&mut operator).await - before));
+                outcome
+            }};
+        }
+        let lease = count!(registry.register(&one, &first, &options)).unwrap();
+        count!(registry.register(&one, &first, &options)).unwrap();
+        count!(registry.register(&one, &second, &options)).unwrap_err();
+        count!(registry.keep_alive(&lease, &options)).unwrap();
+        count!(registry.services(&options)).unwrap();
+        let snapshot = count!(registry.load(one.service(), &options)).unwrap();
+        let updated = count!(registry.register(&heavier, &first, &options)).unwrap();
+        let own = count!(registry.watch_record(&updated, &options)).unwrap();
+        let watch = count!(registry.watch(one.service(), snapshot.cursor(), &options)).unwrap();
+        drop((own, watch));
+        let from = Takeover::From(holder_of(&registry, &one).await);
+        let taking = second.with_takeover(from);
+        let taken = count!(registry.register(&one, &taking, &options)).unwrap();
+        count!(registry.deregister(&taken, &options)).unwrap();
+        assert!(load(&registry, "user.rpc").await.records().is_empty());
+        if round == 1 {
+            // A watch may share its time with the read of the feed that it begins.
+            let extra: Vec<_> = counts
+                .iter()
+                .filter(|(call, count)| *count > 1 + u64::from(call.contains("watch")))
+                .collect();
+            assert!(extra.is_empty(), "{extra:?}");
+            assert!(counts.iter().all(|(_, count)| *count >= 1), "{counts:?}");
+        }
+    }
+}

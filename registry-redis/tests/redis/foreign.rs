@@ -1,0 +1,110 @@
+//! Writes of other programs to the keys of a shard.
+
+use crate::support::{
+    Operator, STATE, claim, connect, holder_of, ids, instance, load, next_change, one_shard,
+    register, server, watch, watch_failure, watch_from_now, within,
+};
+use registry_core::{CallOptions, ErrorKind, Holder, Registry};
+use registry_testkit::case::take_over;
+
+/// The log was ahead of the revision, so that every later change failed.
+#[tokio::test]
+async fn foreign_log_entry_stops_no_registration() {
+    for foreign in [
+        "XADD {registry/00}:log 999-0 x y",
+        "XADD {registry/00}:log 18446744073709551615-18446744073709551615 x y",
+        "SET {registry/00}:log x",
+    ] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        let start = load(&registry, "user.rpc").await.cursor().clone();
+        register(&registry, "user.rpc", "1").await;
+        let at_the_end = load(&registry, "user.rpc").await.cursor().clone();
+        Operator::of(&server).await.run::<redis::Value>(foreign).await;
+        register(&registry, "user.rpc", "2").await;
+        assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "{foreign}");
+        let mut resumed = watch(&registry, "user.rpc", &at_the_end).await;
+        assert_eq!(next_change(&mut resumed).await, "+2", "{foreign}");
+        let failed = watch_failure(&registry, "user.rpc", &start).await;
+        assert_eq!(failed, ErrorKind::Compacted, "{foreign}");
+    }
+}
+
+/// A record that nobody counted was counted when it was deleted: the count was negative, and the shard damaged.
+#[tokio::test]
+async fn stray_record_is_taken_over_and_deleted_and_damages_nothing() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "other", "1").await;
+    let nine = instance("user.rpc", "9");
+    let mut operator = Operator::of(&server).await;
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}9", "junk"]).await;
+    operator.run_words::<()>(&["HSET", STATE, "12", "user.rpc\u{1f}9"]).await;
+    assert_eq!(holder_of(&registry, &nine).await, Holder::new(None, None));
+    let stray = claim().with_lease(registry_core::LeaseId::new(12).unwrap());
+    let lease = within(take_over(&registry, &nine, &stray)).await.unwrap();
+    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    operator.run_words::<()>(&["ZADD", "{registry/00}:exp", "1", "user.rpc\u{1f}8"]).await;
+    operator.edit_meta(|[.., due, _, _]| *due = "0".into()).await;
+    assert!(ids(&registry, "user.rpc").await.is_empty());
+    assert_eq!(ids(&registry, "other").await, ["1"]);
+    let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(listed, ["other".parse().unwrap()].into());
+}
+
+/// A lease whose record somebody overwrote is still mapped to it, and may be used for another instance.
+#[tokio::test]
+async fn lease_of_an_overwritten_record_can_be_used_again() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let claim = claim();
+    let one = instance("user.rpc", "1");
+    within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    let mut operator = Operator::of(&server).await;
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}1", "junk"]).await;
+    let two = instance("user.rpc", "2");
+    let lease = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(ids(&registry, "user.rpc").await, ["2"]);
+}
+
+/// A registration that failed half-way had written a part of its keys, and the next load deleted the shard.
+#[tokio::test]
+async fn key_of_another_type_makes_a_registration_invalid_and_changes_nothing() {
+    for key in ["idx", "exp"] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        let mut operator = Operator::of(&server).await;
+        let lease = {
+            let one = instance("user.rpc", "1");
+            within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap()
+        };
+        let cursor = load(&registry, "user.rpc").await.cursor().clone();
+        let key = format!("{{registry/00}}:{key}");
+        operator.run::<()>(&format!("RENAME {key} kept")).await;
+        operator.run::<()>(&format!("SET {key} x")).await;
+        let (two, claim) = (instance("user.rpc", "2"), claim());
+        let refused = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{key}");
+        operator.run::<()>(&format!("RENAME kept {key}")).await;
+
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+        assert_eq!(ids(&registry, "user.rpc").await, ["1"], "{key}");
+        assert_eq!(load(&registry, "user.rpc").await.cursor(), &cursor);
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
+        assert_eq!(next_change(&mut watch).await, "+2", "{key}");
+        assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "{key}");
+    }
+}
+
+#[tokio::test]
+async fn shards_of_other_formats_are_not_read() {
+    let server = server(&[]).await;
+    let mut operator = Operator::of(&server).await;
+    operator.run::<()>("HSET {registry}:layout format 2 shards 16").await;
+    let refused = connect(server.url(), registry_redis::RedisOptions::default()).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("format=`2`"), "{error}");
+}

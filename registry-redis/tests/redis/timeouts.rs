@@ -1,0 +1,91 @@
+//! The timeouts of callers, and servers that send nothing.
+
+use crate::support::{
+    Operator, claim, connect, failure, instance, load, registry, server, watch_from_now, within,
+};
+use registry_core::{CallOptions, ErrorKind, Registry};
+use registry_redis::RedisOptions;
+use registry_testbed::proxy::Proxy;
+use registry_testkit::lag::tolerating;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Returns the ids of the connections for commands.
+async fn connections(operator: &mut Operator) -> Vec<String> {
+    let list: String = operator.run("CLIENT LIST").await;
+    let named = list.lines().filter(|line| line.contains(" name=registry "));
+    named.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn timeout_of_a_caller_ends_its_call_and_not_the_connection() {
+    let mut server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let one = instance("user.rpc", "1");
+    let claim = claim();
+    let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    let snapshot = load(&registry, "user.rpc").await;
+    let before = connections(&mut operator).await;
+    assert_eq!(before.len(), 1);
+    server.process().unwrap().pause().unwrap();
+    let options = CallOptions::default().with_timeout(Duration::from_millis(50));
+    let errors = [
+        within(registry.register(&one, &claim, &options)).await.unwrap_err(),
+        within(registry.keep_alive(&lease, &options)).await.unwrap_err(),
+        within(registry.deregister(&lease, &options)).await.unwrap_err(),
+        within(registry.load(one.service(), &options)).await.unwrap_err(),
+        within(registry.watch(one.service(), snapshot.cursor(), &options)).await.unwrap_err(),
+        within(registry.watch_record(&lease, &options)).await.unwrap_err(),
+        within(registry.services(&options)).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("50ms"), "{error}");
+    }
+    server.process().unwrap().resume().unwrap();
+    within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(connections(&mut operator).await, before);
+}
+
+/// Callers that always gave up before the deadline of a call kept a dead connection for ever.
+#[test]
+fn connection_is_replaced_though_no_caller_waits_for_the_deadline_of_a_call() {
+    tolerating(Duration::from_secs(1), async |_| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let url = format!("redis://{}", proxy.address());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let one = instance("user.rpc", "1");
+        let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        let mut operator = Operator::of(&server).await;
+        let before = connections(&mut operator).await;
+        proxy.lose_replies();
+        let options = CallOptions::default().with_timeout(Duration::from_millis(400));
+        let replaced = async {
+            while connections(&mut operator).await.iter().all(|id| before.contains(id)) {
+                let error = registry.keep_alive(&lease, &options).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unavailable);
+            }
+        };
+        within(replaced).await;
+        proxy.heal();
+        within(async { while registry.keep_alive(&lease, &options).await.is_err() {} }).await;
+    });
+}
+
+#[test]
+fn watch_of_a_silent_server_ends_in_two_thirds_of_the_ttl_of_the_url() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let mut server = server(&[]).await;
+        let url = format!("{}?ttl=3s", server.url());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        let start = Instant::now();
+        let deadline = lag.deadline(Duration::from_millis(2500));
+        server.process().unwrap().pause().unwrap();
+        assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
+        deadline.assert_met();
+        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    });
+}

@@ -1,0 +1,87 @@
+//! An owner watches its own record.
+
+use crate::case::{
+    Case, deletion, instance, long, next, next_item, only, park, pass, service, version, within,
+};
+use registry_core::{CallOptions, Change, Claim, ErrorKind, Lease, Watch};
+
+pub(super) async fn an_owner_is_told_of_an_eviction(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&instance(&user, "1")).await;
+    let mut own = watch_record(&case, &lease).await;
+    park(&mut own);
+    case.subject.evict(&user).await;
+    assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
+}
+
+pub(super) async fn an_owner_is_told_of_its_expiry(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let mut own = watch_record(&case, &lease).await;
+    assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
+}
+
+pub(super) async fn an_owner_is_told_of_a_takeover(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&version(&user, "1", 1)).await;
+    let mut own = watch_record(&case, &lease).await;
+    park(&mut own);
+    let other = case.take_over(&version(&user, "1", 2), &long()).await.unwrap();
+    let Change::Put(record) = only(next(&mut own).await) else { panic!("it was put") };
+    assert_eq!(record.instance(), other.instance());
+    assert!(record.lease().is_none_or(|lease| lease == other.id()));
+}
+
+pub(super) async fn an_owner_is_told_that_its_record_was_overwritten(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&instance(&user, "1")).await;
+    let mut own = watch_record(&case, &lease).await;
+    park(&mut own);
+    case.subject.poison(&user, lease.instance().id()).await;
+    assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
+}
+
+pub(super) async fn an_owner_is_not_told_of_renewals_and_of_others(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    let first = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let lease = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    let mut own = watch_record(&case, &lease).await;
+    for other in ["10", "2", "a"] {
+        case.keep_alive(&lease).await.unwrap();
+        let other = case.register(&instance(&user, other)).await;
+        case.deregister(&other).await;
+    }
+    case.register(&instance(&service("user"), "1")).await;
+    park(&mut own);
+    case.subject.revoke(&lease).await;
+    assert_eq!(deletion(next(&mut own).await).id(), first.instance().id(), "and of nothing else");
+}
+
+pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let expired = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let displaced = case.register(&version(&user, "2", 1)).await;
+    case.take_over(&version(&user, "2", 2), &long()).await.unwrap();
+    let claim = long();
+    let outdated = case.claim(&version(&user, "3", 1), &claim).await.unwrap();
+    case.claim(&version(&user, "3", 2), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    for lease in [expired, displaced, outdated] {
+        let opened = within(case.registry.watch_record(&lease, &CallOptions::DEFAULT)).await;
+        let first = match opened {
+            Ok(mut own) => next_item(&mut own).await,
+            Err(error) => Err(error),
+        };
+        match first {
+            Ok(batch) => assert_eq!(only(batch).id(), lease.instance().id()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}"),
+        }
+    }
+}
+
+async fn watch_record(case: &Case<'_>, lease: &Lease) -> Watch {
+    within(case.registry.watch_record(lease, &CallOptions::DEFAULT)).await.unwrap()
+}

@@ -1,0 +1,49 @@
+//! Why an instance is gone.
+
+use crate::case::{Case, deletion, instance, long, next, put, service};
+use registry_core::{Claim, DeleteReason};
+
+pub(super) async fn a_withdrawal_is_told_if_the_store_knows(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let (_, mut watch) = case.follow(&user).await;
+    let lease = case.register(&instance(&user, "1")).await;
+    case.deregister(&lease).await;
+    let expected = told(&case, DeleteReason::Withdrawn);
+    put(next(&mut watch).await);
+    assert_eq!(deletion(next(&mut watch).await).reason(), expected);
+    // A watch that reads it from the history later is told the same.
+    let mut later = case.watch(&user, &before).await;
+    put(next(&mut later).await);
+    assert_eq!(deletion(next(&mut later).await).reason(), expected);
+    // The next registration of the id is as good as the first.
+    let again = case.claim(&instance(&user, "1"), &long()).await.unwrap();
+    assert_eq!(&put(next(&mut watch).await), again.instance(), "one deletion only");
+}
+
+pub(super) async fn an_expiry_is_told_if_the_store_knows(case: Case<'_>) {
+    let user = service("user.rpc");
+    let (_, mut watch) = case.follow(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    put(next(&mut watch).await);
+    let expected = told(&case, DeleteReason::Expired);
+    assert_eq!(deletion(next(&mut watch).await).reason(), expected);
+}
+
+pub(super) async fn a_deletion_by_others_has_no_reason(case: Case<'_>) {
+    let user = service("user.rpc");
+    let revoked = case.register(&instance(&user, "1")).await;
+    let (_, mut watch) = case.follow(&user).await;
+    case.subject.revoke(&revoked).await;
+    assert_eq!(deletion(next(&mut watch).await).reason(), None);
+    case.register(&instance(&user, "2")).await;
+    put(next(&mut watch).await);
+    case.subject.evict(&user).await;
+    assert_eq!(deletion(next(&mut watch).await).reason(), None);
+}
+
+/// The reason, if the store tells it.
+fn told(case: &Case<'_>, reason: DeleteReason) -> Option<DeleteReason> {
+    case.traits.reasons.contains(&reason).then_some(reason)
+}
