@@ -15,15 +15,18 @@ pub(crate) type Alternatives = Vec<Vec<Compare>>;
 
 /// Makes `changes` if one of the alternatives holds, and else `otherwise`. etcd has no "or", so the
 /// transactions are nested.
-pub(crate) fn if_any(
-    alternatives: Alternatives,
-    changes: &[TxnOp],
-    otherwise: Vec<TxnOp>,
-) -> Vec<TxnOp> {
-    alternatives.into_iter().rev().fold(otherwise, |otherwise, alternative| {
-        let txn = Txn::new().when(alternative).and_then(changes).or_else(otherwise);
-        vec![TxnOp::txn(txn)]
-    })
+///
+/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction, so the first alternative is the
+/// one that holds as a rule.
+pub(crate) fn if_any(alternatives: Alternatives, changes: &[TxnOp], otherwise: Vec<TxnOp>) -> Txn {
+    let mut rest = otherwise;
+    let mut alternatives = alternatives.into_iter();
+    let first = alternatives.next().unwrap_or_default();
+    for alternative in alternatives.rev() {
+        let txn = Txn::new().when(alternative).and_then(changes).or_else(rest);
+        rest = vec![TxnOp::txn(txn)];
+    }
+    Txn::new().when(first).and_then(changes).or_else(rest)
 }
 
 impl Written {
@@ -59,11 +62,29 @@ impl Written {
         all
     }
 
-    /// `lease` holds the id.
+    /// Deletes the side key, if this holds.
+    pub(crate) fn deletion_of_side(&self, condition: Vec<Compare>) -> Txn {
+        let delete = self.side.as_ref().map(|side| TxnOp::delete(&*side.name, None));
+        Txn::new().when(condition).and_then(Vec::from_iter(delete))
+    }
+
+    /// `lease` holds the id, or its side key is left over.
     pub(crate) fn is_held_by(&self, lease: i64) -> Alternatives {
         let mut any = vec![vec![has_lease(&self.key.name, lease)]];
         if let Some(side) = &self.side {
             any.push(vec![is_absent(&self.key.name), has_lease(&side.name, lease)]);
+        }
+        any
+    }
+
+    /// The key is of `lease`, or there is to be none and the side key is of `lease`.
+    ///
+    /// A key is not put beside a side key that is there already, before it is known what that says: if it says that
+    /// the instance is available, the key was deleted by others, and the lease holds the id anew.
+    pub(crate) fn is_held_for_put(&self, lease: i64) -> Alternatives {
+        let mut any = self.is_held_by(lease);
+        if self.key.value.is_some() {
+            any.truncate(1);
         }
         any
     }
@@ -138,6 +159,11 @@ impl<'a> Found<'a> {
             None => kv.mod_revision(),
         };
         Ok(Some(Holder::new(lease, Some(Revision::new(since.cast_unsigned())))))
+    }
+
+    /// Whether `lease` has the side key, and nobody the key.
+    pub(crate) fn is_side_of(&self, lease: i64) -> bool {
+        self.key.is_none() && self.side.is_some_and(|side| side.lease() == lease)
     }
 
     /// The keys are those that were found.

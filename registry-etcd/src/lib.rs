@@ -29,16 +29,17 @@
 //!   so the keys of a service are exactly those under `<path>/<service>/`.
 //! * **go-zero**: what publishers of go-zero put and its subscribers read, byte for byte; the
 //!   service is their `Etcd.Key`. To register, an id is a decimal from 1 to 2^63-1, by their custom
-//!   that of the lease; to be read, it may be any. A weight, status or metadata other than the
-//!   defaults stands in a second key, `<path>/<service>.~meta/<id>`, put by the same transaction
-//!   under the same lease: `{"metadata":{"zone":"eu-1"},"status":"draining","v":1,"weight":200}`,
-//!   where a field that is missing or `null` means the default. It counts while its lease is that
-//!   of the first key, so what a publisher in Go takes over is its own. One that cannot be decoded
-//!   is counted and reported, and its instance listed without it. No service ends with `.~meta`.
-//! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. Weight,
-//!   status and metadata are `null`, or an object like that of go-zero's second key, as Go escapes
-//!   it. Of what Go programs put there, an object of strings is read as metadata; anything else is
-//!   theirs.
+//!   that of the lease; to be read, it may be any.
+//! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. `Metadata` is an
+//!   object of the instance's metadata, as Go escapes it, or `null`. Of what Go programs put there, an object
+//!   of strings is read as metadata; anything else is theirs.
+//!
+//! The last two have a second key, `<path>/<service>.~meta/<id>`, for what Go's value cannot say: the whole
+//! [record](registry_core::encoding), with lease and ttl, put by the same transaction under the same lease. It
+//! counts while its lease is that of the first key, so what a publisher in Go takes over is its own. Go's readers
+//! know no status: an instance that drains or has weight 0 has only the second key, so they do not see it. A
+//! second key that cannot be decoded is counted and reported, and its instance listed without it. No service ends
+//! with `.~meta`.
 //!
 //! In the last two, names are not escaped and other keys may lie among those of a service: only its
 //! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over. A
@@ -51,20 +52,24 @@
 //! * Revisions are etcd's own, and number the whole store.
 //! * Ttls are whole seconds, rounded up, and no shorter than etcd's minimum (2 s, unless the
 //!   server's election timeout was changed). Claims that round to the same ttl count as the same.
-//! * A deregistered or expired lease takes its key with it. An instance that died is gone within
-//!   its ttl and 1 s, and 1 s more for every 1,000 leases that die at once.
+//! * To deregister takes two requests: one that puts the record as withdrawn, so that watches know why it goes,
+//!   and one that revokes the lease, with which the keys go. Until then a withdrawn record is not listed and holds
+//!   no id. Should the first request fail, the second is made all the same.
+//! * An instance that died is gone within its ttl and 1 s, and 1 s more for every 1,000 leases that die at once.
+//!   etcd does not tell an expiry from a revocation, so it has no reason.
 //! * The first [`keep_alive`](registry_core::Registry::keep_alive) a ttl after the last one that
-//!   did also looks whether the record is still the one acknowledged.
-//! * A takeover also revokes the lease it displaces, so that its holder hears of it from its next
-//!   renewal. Where that fails, the presence check tells.
+//!   did also compares the record with the one acknowledged, in a second request at the same time.
+//! * A takeover is one transaction that compares the holder and puts the record. The lease that it displaces only
+//!   loses the key: other keys may be on it, so it is not revoked. Its owner is told by its watch on its own
+//!   record, or by the presence check.
+//! * A [watch on the own record](registry_core::Registry::watch_record) begins with a read that compares it, so
+//!   that it opens however old the record is.
 //! * A cursor knows the cluster, the number of keys of its service, and which key was put last and
 //!   when. A history that agrees in these at the cursor's revision is taken for the same.
-//! * [`services`](registry_core::Registry::services) goes by the keys in the native layout: it
-//!   names a service even if none of its records can be decoded. In the others it reads all that is
-//!   under the path, or in the whole of etcd, and names a service if one of its values can be
-//!   decoded.
-//! * In the go-zero layout a watch begins with a read of all that stood at its cursor, and keeps
-//!   it.
+//! * A cursor of another cluster is `Invalid`; that of one that was wiped or restored `Diverged`.
+//! * [`services`](registry_core::Registry::services) reads keys only: it names a service even if none of its
+//!   records can be decoded. Where the layout has no path, each `<service>/<id>` in the whole of etcd counts.
+//! * In the layouts of Go programs a watch begins with a read of all that stood at its cursor, and keeps it.
 //! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor
 //!   that was loaded while that stood, on the same connection, is not checked: the same process answered
 //!   all the time. Cursors move with the service's changes and with the progress notifications that etcd
@@ -75,8 +80,10 @@
 //! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
 //!   reached, does not answer, or has no leader. A request that no member saw is made of the next at once;
 //!   one that may have been seen fails `Unavailable`, and its repeat goes to the next.
-//! * A connection on which nothing is heard for a second, while something is waited for, is given up with
-//!   whoever gives up waiting; the watches on it end `Unavailable`, to be resumed on another.
+//! * A connection on which nothing is heard for a second, while something is waited for, is given up when a
+//!   request on it reaches the [timeout](EtcdOptions::request_timeout); the watches on it end `Unavailable`, to be
+//!   resumed on another. When a caller gives up earlier, only later requests go elsewhere: what is open stays,
+//!   unless the member gives no sign of life until that timeout.
 //! * A token that has run out is replaced, for calls and for watches, and the request is made once more;
 //!   a password that is refused is `Denied`, at once.
 //! * Where etcd compacts its history, cursors older than that are `Compacted`. By default it never

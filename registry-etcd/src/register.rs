@@ -5,7 +5,7 @@ use crate::error::{EtcdError, Reason};
 use crate::holding::{Found, if_any};
 use crate::layout::keyspace::{Keyspace, Written};
 use crate::lease;
-use etcd_client::{Compare, KeyValue, Txn, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use registry_core::{
     Claim, Error, ErrorKind, Holder, Instance, Lease, Record, Result, Revision, Takeover,
 };
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// How many transactions one call makes. More than one is needed only where the keys of a withdrawn record, or
 /// one key of two, are left over.
-const MAX_TRIES: usize = 3;
+const MAX_TRIES: usize = 4;
 
 /// Puts the record of `instance` under the lease of `claim`, unless it is there already or another one holds
 /// the id that the claim does not name.
@@ -53,7 +53,14 @@ pub(crate) async fn register(
         };
         let found = Found::new(&found);
         let holder = found.holder(&keyspace.service(instance.service())?, instance.id())?;
-        if let Some(holder) = holder {
+        if found.is_side_of(claim.lease().get()) {
+            if holder.is_none() {
+                // With it would stay the revision since which the lease held the id before.
+                client.txn(written.deletion_of_side(found.is_still(&written))).await?;
+                step = Step::First;
+                continue;
+            }
+        } else if let Some(holder) = holder {
             // The id is another's, and at most a side key, which counts for nobody, is on our lease.
             Box::pin(lease::revoke_best_effort(client, claim.lease())).await;
             return Err(superseded(instance, holder));
@@ -90,7 +97,7 @@ fn written(
 /// ```
 fn transaction(written: &Written, claim: &Claim, step: Step) -> Txn {
     let lease = claim.lease().get();
-    let mut may_put = written.is_held_by(lease);
+    let mut may_put = written.is_held_for_put(lease);
     may_put.push(written.is_vacant());
     if let Takeover::From(holder) = claim.takeover() {
         may_put.extend(written.is_held_since(&holder));
@@ -99,7 +106,7 @@ fn transaction(written: &Written, claim: &Claim, step: Step) -> Txn {
     if let Step::Over(left_over) = step {
         may_put.push(left_over);
     }
-    let put = if_any(may_put, &written.changes(lease), written.reads());
+    let put = [TxnOp::txn(if_any(may_put, &written.changes(lease), written.reads()))];
     if is_rewritten {
         return Txn::new().and_then(put);
     }

@@ -4,7 +4,6 @@ use crate::client::Client;
 use crate::holding::if_any;
 use crate::layout::keyspace::Keyspace;
 use crate::lease;
-use etcd_client::Txn;
 use registry_core::{Lease, Result};
 
 /// Withdraws what is registered under `lease`, and revokes the lease. Neither touches the keys of a successor.
@@ -21,7 +20,6 @@ pub(crate) async fn deregister(client: &Client, keyspace: &Keyspace, lease: &Lea
 async fn put_withdrawn(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
     let Some(written) = keyspace.withdrawn(lease)? else { return Ok(()) };
     let lease = lease.id().get();
-    let put = if_any(written.is_held_by(lease), &written.changes(lease), Vec::new());
-    client.txn(Txn::new().and_then(put)).await?;
+    client.txn(if_any(written.is_held_by(lease), &written.changes(lease), Vec::new())).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Users, passwords, and tokens that run out.
 
-use crate::support::{Fixture, claim, instance, name, next, put, withdrawn, within};
+use crate::support::{Fixture, claim, deleted, instance, name, next, put, withdrawn, within};
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{CallOptions, ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
@@ -232,4 +232,34 @@ async fn invalid_jwt_tokens_are_replaced() {
     within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "what stood goes on");
+}
+
+/// Who may write and not read cannot compare, and may revoke.
+#[tokio::test]
+async fn withdrawal_whose_first_step_is_refused_is_made_without_its_reason() {
+    let guarded = Guarded::start().await;
+    let mut auth = guarded.root.auth_client();
+    within(auth.role_add("writer")).await.unwrap();
+    let write_only = etcd_client::Permission::write("user.~meta/").with_range_end("user0");
+    within(auth.role_grant_permission("writer", write_only)).await.unwrap();
+    within(auth.user_add("writer", "s3cret", None)).await.unwrap();
+    within(auth.user_grant_role("writer", "writer")).await.unwrap();
+    let connect = async |user: &str| {
+        let url = guarded.etcd.server.url().replace("etcd://", &format!("etcd://{user}:s3cret@"));
+        let url = format!("{url}?layout=go-zero").parse().unwrap();
+        within(EtcdRegistry::connect(&url)).await.unwrap()
+    };
+    let (root, writer, options) =
+        (connect("root").await, connect("writer").await, CallOptions::DEFAULT);
+    let one = instance("user", "1");
+    let lease = within(root.register(&one, &claim(60), &options)).await.unwrap();
+    let now = within(root.load(&name("user"), &options)).await.unwrap();
+    let mut watch = within(root.watch(&name("user"), now.cursor(), &options)).await.unwrap();
+
+    let refused = within(writer.load(&name("user"), &options)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied, "it may not read");
+    within(writer.deregister(&lease, &options)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
+    let lost = within(root.keep_alive(&lease, &options)).await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::LeaseLost);
 }

@@ -14,14 +14,18 @@ mod grpc;
 mod history;
 mod leases;
 mod members;
+mod own_record;
 mod partial_messages;
 mod reads;
 mod registration;
+mod round_trips;
 mod soak;
 mod space;
 mod streams;
 mod support;
+mod takeover;
 #[cfg(feature = "tls")]
 mod tls;
 mod watches;
 mod wire;
+mod withdrawal;

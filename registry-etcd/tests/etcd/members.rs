@@ -159,3 +159,29 @@ async fn call_cancelled_at_once_does_not_close_the_connection() {
     etcd.register(&one, &claim(60)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch stands");
 }
+
+/// A slow answer is no dead connection: the one who gave up is alone in that.
+#[tokio::test]
+async fn caller_that_gives_up_early_ends_no_watch_and_leaves_a_silent_connection() {
+    let etcd = Fixture::start().await;
+    let proxy = proxy(&etcd).await;
+    let registry = connect(&proxy.address().to_string()).await.unwrap();
+    let (user, options) = (name("user"), CallOptions::DEFAULT);
+    let now = within(registry.load(&user, &options)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
+    // All that comes takes longer than the caller waits, and arrives.
+    let slow = CALL_TIMEOUT + Duration::from_millis(300);
+    proxy.inject(Fault::Delay { each: slow, jitter: Duration::ZERO });
+    let impatient = options.with_timeout(CALL_TIMEOUT);
+    let error = within(registry.load(&user, &impatient)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("caller's timeout"), "{error}");
+    let one = instance("user", "1");
+    etcd.register(&one, &claim(60)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch stands");
+    proxy.heal();
+    within(registry.load(&user, &options)).await.unwrap();
+    let two = instance("user", "2");
+    etcd.register(&two, &claim(60)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&two)], "also after the sign of life came");
+}

@@ -1,6 +1,6 @@
 //! An etcd that is out of space: it takes nothing new, and renews.
 
-use crate::support::{Fixture, claim, instance, next, put, within};
+use crate::support::{Fixture, claim, deleted, instance, next, put, within};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use registry_core::ErrorKind;
 use registry_testbed::servers::{Etcd, ServerOptions};
@@ -12,7 +12,8 @@ async fn server_out_of_space_refuses_only_new_registrations() {
     let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap(), "").await;
     let (one, two) = (instance("user", "1"), instance("user", "2"));
     let lease = etcd.register(&one, &claim(60)).await.unwrap();
-    let mut watch = etcd.watch("user").await;
+    let other = etcd.register(&instance("order", "1"), &claim(60)).await.unwrap();
+    let (mut watch, mut orders) = (etcd.watch("user").await, etcd.watch("order").await);
     let mut kv = etcd.raw.kv_client();
     let mut n = 0;
     let full = loop {
@@ -29,6 +30,11 @@ async fn server_out_of_space_refuses_only_new_registrations() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     etcd.keep_alive(&lease).await.expect("it renews what there is");
     assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one]);
+
+    // Of a withdrawal only the first step is refused, the one that says why.
+    etcd.deregister(&other).await.unwrap();
+    assert_eq!(next(&mut orders).await.changes, [deleted("1")]);
+    assert!(!etcd.leases().await.contains(&other.id().get()));
 
     within(kv.delete("bulk/", Some(DeleteOptions::new().with_prefix()))).await.unwrap();
     // Physically: what is not gone yet, no defragmentation frees.

@@ -102,8 +102,8 @@ impl Fixture {
         within(self.raw.kv_client().compact(revision, None)).await.unwrap();
     }
 
-    /// What the server counts under a name, or 0.
-    pub(crate) async fn metric(&self, name: &str) -> u64 {
+    /// All that the server counts, as text.
+    pub(crate) async fn metrics(&self) -> String {
         let endpoint = self.server.endpoint();
         let address = endpoint.strip_prefix("http://").unwrap();
         let metrics = async {
@@ -113,7 +113,12 @@ impl Fixture {
             stream.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let metrics = within(metrics).await;
+        within(metrics).await
+    }
+
+    /// What the server counts under a name, or 0.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.metrics().await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }

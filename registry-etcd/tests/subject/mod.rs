@@ -22,10 +22,8 @@ use tokio::sync::Mutex;
 pub(crate) fn run<L: SubjectLayout>(members: Members, rest: &'static str) -> ExitCode {
     // etcd grants 2 s at least, and looks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
-    let is_go_zero = rest.contains("layout=go-zero");
-    let pending = if is_go_zero { pending::ETCD_GO_ZERO } else { pending::ETCD };
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
-    let traits = traits.with_reasons(&[DeleteReason::Withdrawn]).with_pending(pending);
+    let traits = traits.with_reasons(&[DeleteReason::Withdrawn]).with_pending(pending::ETCD);
     conformance(traits, move || Server::<L>::open(members, rest))
 }
 

@@ -1,0 +1,73 @@
+//! How many requests each operation makes, as the server counts them.
+
+use crate::support::{Fixture, claim, connect_as, instance, name, within};
+use registry_core::{CallOptions, Claim, Consistency, Presence, Registry, Takeover};
+
+/// The unary calls so far, and the renewals and new watchers on streams. What the test itself reads of the server is
+/// no call of gRPC.
+async fn requests(etcd: &Fixture) -> u64 {
+    let metrics = etcd.metrics().await;
+    let counted = metrics.lines().filter(|line| {
+        let is_ours = ["KV\"", "Lease\"", "Watch\""].iter().any(|service| line.contains(service));
+        line.starts_with("grpc_server_msg_received_total{") && is_ours
+    });
+    counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// How many requests `call` makes.
+async fn count<T>(etcd: &Fixture, call: impl Future<Output = T>) -> (u64, T) {
+    let before = requests(etcd).await;
+    let answer = within(call).await;
+    (requests(etcd).await - before, answer)
+}
+
+#[tokio::test]
+async fn each_operation_makes_as_many_requests_as_documented() {
+    for rest in ["", "?layout=go-zero", "?layout=grpc"] {
+        let etcd = Fixture::start_as(rest).await;
+        let (one, held, options) = (instance("user", "1"), claim(10), CallOptions::DEFAULT);
+        let registry = &etcd.registry;
+        let register = async |claim: Claim| count(&etcd, etcd.register(&one, &claim)).await;
+        let (new, lease) = register(held).await;
+        let lease = lease.unwrap();
+        let (repeated, _) = register(held).await;
+        let (updated, _) = count(&etcd, etcd.register(&one.clone().with_weight(7), &held)).await;
+        let (drained, _) = count(&etcd, etcd.register(&one.clone().with_weight(0), &held)).await;
+        let (back, _) = register(held).await;
+        // A public key is put beside its side key once that was read.
+        assert_eq!([drained, back], [4, if rest.is_empty() { 4 } else { 5 }], "{rest}");
+        let other = claim(10);
+        let (refused, error) = register(other).await;
+        let takeover = Takeover::From(*error.unwrap_err().holder().unwrap());
+        let (taken_over, successor) = register(other.with_takeover(takeover)).await;
+        let successor = successor.unwrap();
+        assert_eq!([new, repeated, updated, refused, taken_over], [2, 4, 4, 3, 2], "{rest}");
+
+        let (renewed, _) = count(&etcd, etcd.keep_alive(&successor)).await;
+        let unknown = connect_as(&etcd.server, rest).await;
+        let (checked, outcome) = count(&etcd, unknown.keep_alive(&successor, &options)).await;
+        outcome.unwrap();
+        let unknown = connect_as(&etcd.server, rest).await;
+        let proven = options.with_presence(Presence::Proven);
+        let (proven, _) = count(&etcd, unknown.keep_alive(&successor, &proven)).await;
+        assert_eq!([renewed, checked, proven], [1, 2, 1], "{rest}");
+
+        let user = name("user");
+        let (loaded, now) = count(&etcd, registry.load(&user, &options)).await;
+        let stale = options.with_consistency(Consistency::Stale);
+        let (stale, _) = count(&etcd, registry.load(&user, &stale)).await;
+        let (listed, _) = count(&etcd, registry.services(&options)).await;
+        let now = now.unwrap();
+        let (watched, _watch) = count(&etcd, registry.watch(&user, now.cursor(), &options)).await;
+        assert_eq!([loaded, stale, listed, watched], [1, 1, 1, 2], "{rest}");
+
+        // Kept open: to cancel a watcher is a message, too.
+        let (watched, _own) = count(&etcd, registry.watch_record(&successor, &options)).await;
+        let keys = if rest.is_empty() { 1 } else { 2 };
+        assert_eq!(watched, 1 + keys, "{rest}: a watcher for each key");
+
+        let (withdrawn, _) = count(&etcd, etcd.deregister(&lease)).await;
+        let (again, _) = count(&etcd, etcd.deregister(&successor)).await;
+        assert_eq!([withdrawn, again], [2, 2], "{rest}");
+    }
+}

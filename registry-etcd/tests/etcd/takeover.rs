@@ -1,0 +1,142 @@
+//! Takeover: compared and written in one transaction, which touches nothing else of the displaced holder.
+
+use crate::support::{Fixture, claim, connect, encoded, instance, next, put, withdrawn, within};
+use etcd_client::{LeaseGrantOptions, PutOptions};
+use registry_core::{
+    CallOptions, ErrorKind, Holder, Instance, LeaseId, Registry, Revision, Takeover,
+};
+
+const KEY: &str = "registry/user/1";
+
+fn text(instance: &Instance) -> String {
+    String::from_utf8(encoded(instance)).unwrap()
+}
+
+/// An agent may register for many processes under one lease of its own.
+#[tokio::test]
+async fn takeover_does_not_revoke_the_lease_of_the_displaced_holder() {
+    let etcd = Fixture::start().await;
+    let theirs = etcd.grant(60).await;
+    let value = text(&instance("user", "1"));
+    etcd.put_under(theirs, KEY, &value).await;
+    etcd.put_under(theirs, "registry/order/b", &value).await;
+    let ours = claim(10);
+    etcd.take_over(&instance("user", "1"), &ours).await.unwrap();
+    assert_eq!(etcd.stored(KEY).await.unwrap().lease(), ours.lease().get());
+    assert_eq!(etcd.stored("registry/order/b").await.unwrap().lease(), theirs);
+    etcd.revoke(theirs).await;
+    assert_eq!(etcd.load("user").await.instances().len(), 1, "it holds no key of ours");
+}
+
+#[tokio::test]
+async fn displaced_lease_only_loses_its_key() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let (old, new) = (claim(10), claim(10));
+    let first = etcd.register(&one, &old).await.unwrap();
+    let moved = one.with_address("10.0.0.2:8080".parse().unwrap());
+    let second = etcd.take_over(&moved, &new).await.unwrap();
+    assert!(etcd.leases().await.contains(&old.lease().get()));
+    // A registry that knows nothing of the lease looks at once.
+    let other = connect(&etcd.server).await;
+    let lost = within(other.keep_alive(&first, &CallOptions::DEFAULT)).await;
+    assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
+    etcd.deregister(&first).await.unwrap();
+    etcd.keep_alive(&second).await.unwrap();
+    assert_eq!(etcd.leases().await, [new.lease().get()]);
+    assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&moved]);
+}
+
+#[tokio::test]
+async fn key_without_a_lease_holds_its_id_until_it_is_named() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    for value in [text(&one), "by hand".to_owned()] {
+        let revision = etcd.put(KEY, value).await.cast_unsigned();
+        let holder = etcd.holder(&one, &claim(10)).await;
+        assert_eq!(holder, Holder::new(None, Some(Revision::new(revision))));
+        // It was put again since: that is another holder.
+        let again = etcd.put(KEY, "by hand").await.cast_unsigned();
+        let stale = claim(10).with_takeover(Takeover::From(holder));
+        let present = etcd.holder(&one, &stale).await;
+        assert_eq!(present, Holder::new(None, Some(Revision::new(again))));
+        let ours = claim(10).with_takeover(Takeover::From(present));
+        let lease = etcd.register(&one, &ours).await.unwrap();
+        assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one]);
+        etcd.deregister(&lease).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn undecodable_record_holds_its_id_until_it_is_named() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let theirs = etcd.grant(60).await;
+    etcd.put_under(theirs, KEY, "no record").await;
+    let holder = etcd.holder(&one, &claim(10)).await;
+    assert_eq!(holder.lease(), LeaseId::new(theirs).ok());
+    etcd.register(&one, &claim(10).with_takeover(Takeover::From(holder))).await.unwrap();
+    assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one]);
+}
+
+/// etcd grants negative ids to whoever asks for them.
+#[tokio::test]
+async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let negative = LeaseGrantOptions::new().with_id(-11);
+    within(etcd.raw.lease_client().grant(60, Some(negative))).await.unwrap();
+    let mut watch = etcd.watch("user").await;
+    let under = Some(PutOptions::new().with_lease(-11));
+    within(etcd.raw.kv_client().put(KEY, text(&one), under)).await.unwrap();
+    let seen = next(&mut watch).await;
+    assert_eq!(seen.changes, [put(&one)]);
+    let found = etcd.load("user").await;
+    assert_eq!(found.records()[0].lease(), None);
+    for cursor in [&seen.cursor, found.cursor()] {
+        let read = cursor.to_string().parse().unwrap();
+        etcd.watch_after("user", &read).await.expect("the cursor can be read");
+    }
+    let ours = claim(10);
+    etcd.take_over(&one, &ours).await.unwrap();
+    assert_eq!(etcd.stored(KEY).await.unwrap().lease(), ours.lease().get());
+}
+
+#[tokio::test]
+async fn claim_that_names_an_earlier_holder_writes_nothing() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    etcd.register(&one, &claim(10)).await.unwrap();
+    let first = etcd.holder(&one, &claim(10)).await;
+    let winner = claim(10);
+    etcd.register(&one, &winner.with_takeover(Takeover::From(first))).await.unwrap();
+    let before = etcd.revision().await;
+    let late = claim(10).with_takeover(Takeover::From(first));
+    assert_eq!(etcd.holder(&one, &late).await.lease(), Some(winner.lease()));
+    assert_eq!(etcd.revision().await, before);
+    assert!(!etcd.leases().await.contains(&late.lease().get()), "its own lease is revoked");
+}
+
+#[tokio::test]
+async fn any_claim_takes_the_id_of_a_withdrawn_record_and_survives_its_revocation() {
+    for (rest, key) in
+        [("", KEY), ("?layout=go-zero", "user.~meta/1"), ("?layout=grpc", "user.~meta/1")]
+    {
+        let etcd = Fixture::start_as(rest).await;
+        let one = instance("user", "1");
+        let theirs = etcd.grant(60).await;
+        // As a withdrawal leaves it whose second step has not been made yet.
+        let value = r#"{"v":1,"address":"10.0.0.1:8080","status":"withdrawn"}"#;
+        etcd.put_under(theirs, key, value).await;
+        let found = etcd.load("user").await;
+        assert_eq!((found.instances().len(), found.undecodable()), (0, 0), "{rest}");
+        let mut watch = etcd.watch_after("user", found.cursor()).await.unwrap();
+        let lease = etcd.register(&one, &claim(10)).await.unwrap();
+        assert_eq!(next(&mut watch).await.changes, [put(&one)], "{rest}");
+        etcd.revoke(theirs).await;
+        etcd.keep_alive(&lease).await.unwrap();
+        assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one], "{rest}");
+        etcd.deregister(&lease).await.unwrap();
+        assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "{rest}");
+    }
+}
