@@ -48,6 +48,8 @@ struct Service {
 #[derive(Clone, Debug)]
 struct Entry {
     lease: Lease,
+    /// What a load shows.
+    record: Record,
     /// The revision since which the lease holds the id.
     claimed: Revision,
     deadline: Duration,
@@ -151,9 +153,12 @@ impl Model {
     pub fn load(&mut self, now: Duration, service: &ServiceName) -> Snapshot {
         self.expire(now, service);
         let cursor = self.cursor(&self.origin(service), self.revision);
-        let entries = self.services.get(service).map(|service| service.entries.values());
-        let records = entries.into_iter().flatten().map(|entry| record_of(&entry.lease));
-        Snapshot::new(cursor, records).with_lineage(self.lineage())
+        // Of known length, so that the list is allocated once.
+        let records: Option<Vec<_>> = self
+            .services
+            .get(service)
+            .map(|service| service.entries.values().map(|entry| entry.record.clone()).collect());
+        Snapshot::new(cursor, records.unwrap_or_default()).with_lineage(self.lineage())
     }
 
     /// Returns the batches of `service` after `after`.
@@ -328,7 +333,7 @@ impl Model {
         self.leases.insert(lease.id(), (name.clone(), id.clone()));
         let service = self.service(&name);
         service.expiry_queue.insert((deadline, id.clone()));
-        let entry = Entry { lease, claimed, deadline, queued: deadline };
+        let entry = Entry { record: record_of(&lease), lease, claimed, deadline, queued: deadline };
         let replaced = service.entries.insert(id.clone(), entry);
         if let Some(queued) = replaced.map(|old| old.queued).filter(|queued| *queued != deadline) {
             service.expiry_queue.remove(&(queued, id));
