@@ -2,6 +2,7 @@
 
 use crate::lag::{self, Lag};
 use crate::{LostWrites, Subject, Traits};
+use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{
     Batch, CallOptions, Change, Claim, Deleted, Error, ErrorKind, Instance, InstanceId, Lease,
@@ -65,6 +66,15 @@ impl<'a> Case<'a> {
     /// Registers `instance` for long.
     pub async fn register(&self, instance: &Instance) -> Lease {
         self.claim(instance, &long()).await.unwrap()
+    }
+
+    /// Registers `count` instances of `service` for long, some at a time. Their ids are numbers.
+    pub async fn register_many(&self, service: &ServiceName, count: usize) {
+        let instances: Vec<_> = (0..count).map(|n| instance(service, &n.to_string())).collect();
+        for instances in instances.chunks(50) {
+            join_all(instances.iter().map(|instance| self.register(instance))).await;
+            tokio::task::yield_now().await; // a reader keeps up, even of a store that answers at once
+        }
     }
 
     /// Registers `instance` as `claim` says.

@@ -1,9 +1,11 @@
 //! Unrenewed it is gone: once, not too soon, and not too late.
 
 use crate::case::{
-    Case, deleted, deletion, instance, long, next, pass, put, service, timed, version,
+    Case, deleted, deletion, id, instance, long, next, pass, put, service, timed, until, version,
+    within,
 };
-use registry_core::{CallOptions, Change, Claim, ErrorKind};
+use futures_util::future::join_all;
+use registry_core::{CallOptions, Change, Claim, ErrorKind, Instance, Lease, MAX_TTL, MIN_TTL};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ pub(super) async fn an_instance_nobody_watches_expires_as_well(case: Case<'_>) {
         }
     };
     deadline.timeout(gone).await.expect("it is gone by its ttl");
-    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    let listed = within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
     let mut watch = case.watch(&user, &before).await;
     put(next(&mut watch).await);
@@ -151,7 +153,7 @@ pub(super) async fn a_dead_instance_is_not_listed_as_a_service_though_nobody_loo
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&service("user.rpc"), "1"), &claim).await.unwrap();
     pass(case.traits.ttl + case.traits.grace).await;
-    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    let listed = within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(listed, BTreeSet::new());
 }
 
@@ -167,4 +169,106 @@ pub(super) async fn a_claim_that_is_repeated_after_its_death_registers_anew(case
     put(next(&mut watch).await);
     deleted(next(&mut watch).await);
     put(next(&mut watch).await);
+}
+
+pub(super) async fn a_dead_holder_is_deleted_before_its_successor_is_put(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    case.register(&version(&user, "1", 2)).await;
+    let mut watch = case.watch(&user, &before).await;
+    assert_eq!(put(next(&mut watch).await), version(&user, "1", 1));
+    assert_eq!(deleted(next(&mut watch).await), id("1"));
+    assert_eq!(put(next(&mut watch).await), version(&user, "1", 2));
+}
+
+pub(super) async fn a_watch_that_opens_after_the_deadline_tells_of_the_expiry(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    pass(case.traits.ttl + case.traits.grace).await;
+    let mut watch = case.watch(&user, &before).await;
+    put(next(&mut watch).await);
+    deleted(next(&mut watch).await);
+}
+
+pub(super) async fn an_expiry_deletes_no_claim_that_came_meanwhile(case: Case<'_>) {
+    const MANY: usize = 20;
+    let user = service("user.rpc");
+    let ids: Vec<_> = (0..MANY).map(|n| n.to_string()).collect();
+    for id in &ids {
+        let claim = Claim::new(case.traits.ttl).unwrap();
+        case.claim(&version(&user, id, 1), &claim).await.unwrap();
+    }
+    let (mut view, mut watch) = case.follow(&user).await;
+    // Each successor tries all the time, so that some claims come at the moment of the expiry.
+    let succeed = async {
+        let leases =
+            join_all(ids.iter().map(|id| claim_when_vacant(&case, version(&user, id, 2)))).await;
+        case.register(&instance(&user, "last")).await;
+        leases
+    };
+    let last = id("last");
+    let (batches, leases) = tokio::join!(until(&mut watch, &last), succeed);
+    for batch in batches {
+        view.apply(&batch).unwrap();
+    }
+    assert_eq!(view.records().len(), MANY + 1);
+    assert_eq!(case.load(&user).await.records(), view.records());
+    for lease in leases {
+        case.keep_alive(&lease).await.unwrap();
+    }
+}
+
+pub(super) async fn a_ttl_is_granted_to_the_millisecond_or_longer(case: Case<'_>) {
+    let user = service("user.rpc");
+    let (_, mut watch) = case.follow(&user).await;
+    for ttl in [MIN_TTL, case.traits.ttl + Duration::from_millis(750)] {
+        let claim = Claim::new(ttl).unwrap();
+        let (calling, lease) = timed(case.claim(&instance(&user, "1"), &claim)).await;
+        let lease = lease.unwrap();
+        assert!(lease.ttl() >= ttl, "{lease:?}");
+        // It dies neither before the ttl that was asked for, nor after the one that was granted.
+        let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
+        let (waited, batch) = timed(async {
+            put(next(&mut watch).await);
+            next(&mut watch).await
+        })
+        .await;
+        deadline.assert_met();
+        assert_eq!(&deleted(batch), lease.instance().id());
+        assert!(calling + waited >= ttl, "gone after {:?}", calling + waited);
+    }
+}
+
+pub(super) async fn the_longest_ttl_is_granted(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(MAX_TTL).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    assert!(lease.ttl() >= MAX_TTL, "{lease:?}");
+    assert!(case.keep_alive(&lease).await.unwrap() >= MAX_TTL);
+    let record = case.load(&user).await.records()[0].clone();
+    assert!(record.ttl().is_none_or(|ttl| ttl >= MAX_TTL), "{record:?}");
+    if case.traits.paused_clock {
+        pass(MAX_TTL / 2).await;
+        assert_eq!(case.ids(&user).await, ["1"]);
+    }
+}
+
+/// Claims an id all the time, until its holder is gone.
+async fn claim_when_vacant(case: &Case<'_>, instance: Instance) -> Lease {
+    let claim = long();
+    within(async {
+        loop {
+            match case.claim(&instance, &claim).await {
+                Ok(lease) => return lease,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Superseded, "{error}"),
+            }
+            pass(Duration::from_millis(1)).await;
+        }
+    })
+    .await
 }

@@ -88,14 +88,16 @@ pub(super) async fn a_record_names_its_lease_its_ttl_and_its_revision(case: Case
 }
 
 pub(super) async fn a_load_of_more_than_a_page_is_whole(case: Case<'_>) {
-    const MANY: usize = 1_100; // stores read pages of up to 1,000
+    const MANY: usize = 2_100; // stores read pages of up to 1,000
     let user = service("user.rpc");
     let (mut view, mut watch) = case.follow(&user).await;
-    for n in 0..MANY {
-        case.register(&instance(&user, &n.to_string())).await;
-        let batch = next(&mut watch).await;
-        view.apply(&batch).unwrap();
-    }
+    let reading = async {
+        for _ in 0..MANY {
+            let batch = next(&mut watch).await;
+            view.apply(&batch).unwrap();
+        }
+    };
+    tokio::join!(case.register_many(&user, MANY), reading);
     let snapshot = case.load(&user).await;
     assert_eq!(snapshot.records().len(), MANY);
     assert_eq!(snapshot.records(), view.records());

@@ -1,7 +1,7 @@
 //! Which history an answer belongs to.
 
-use crate::case::{Case, instance, service, within};
-use registry_core::CallOptions;
+use crate::case::{Case, instance, retry, service, within};
+use registry_core::{CallOptions, Lineage};
 
 pub(super) async fn the_lineage_stays_while_nothing_happens(case: Case<'_>) {
     let user = service("user.rpc");
@@ -13,4 +13,23 @@ pub(super) async fn the_lineage_stays_while_nothing_happens(case: Case<'_>) {
     assert_eq!(watch.lineage(), snapshot.lineage());
     let resumed = within(case.registry.watch(&user, later.cursor(), &CallOptions::DEFAULT));
     assert_eq!(resumed.await.unwrap().lineage(), snapshot.lineage());
+}
+
+pub(super) async fn a_rollback_begins_another_lineage(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "kept")).await;
+    let before = case.load(&user).await;
+    if *before.lineage() == Lineage::default() {
+        return; // the store cannot tell
+    }
+    case.subject.backup().await;
+    case.register(&instance(&user, "lost")).await;
+    case.subject.restore().await;
+    let after = retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
+    assert_ne!(after.lineage(), before.lineage());
+    // A watch has the lineage of its opening, also after a cursor that is older.
+    for cursor in [before.cursor(), after.cursor()] {
+        let watch = within(case.registry.watch(&user, cursor, &CallOptions::DEFAULT)).await;
+        assert_eq!(watch.unwrap().lineage(), after.lineage());
+    }
 }

@@ -67,3 +67,24 @@ pub(super) async fn a_lease_whose_revision_was_used_again_after_a_rollback_is_lo
     assert_eq!(case.first_failure(&undone).await, Some(ErrorKind::LeaseLost));
     case.keep_alive(&updated).await.unwrap();
 }
+
+pub(super) async fn the_lease_of_before_an_update_is_lost(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let old = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let updated = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    assert_eq!(case.first_failure(&old).await, Some(ErrorKind::LeaseLost));
+    case.keep_alive(&updated).await.unwrap();
+}
+
+pub(super) async fn the_lease_of_before_an_eviction_is_lost_though_its_claim_was_made_again(
+    case: Case<'_>,
+) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let evicted = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    case.subject.evict(&user).await;
+    let again = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    assert_eq!(case.first_failure(&evicted).await, Some(ErrorKind::LeaseLost));
+    case.keep_alive(&again).await.unwrap();
+}

@@ -1,17 +1,23 @@
 //! An owner watches its own record.
 
 use crate::case::{
-    Case, deletion, instance, long, next, next_item, only, park, pass, service, version, within,
+    Case, deletion, end, instance, long, next, next_item, only, park, pass, retry, service,
+    version, within,
 };
-use registry_core::{CallOptions, Change, Claim, ErrorKind, Lease, Watch};
+use registry_core::{Batch, CallOptions, Change, Claim, ErrorKind, Lease, Result, Watch};
+use std::sync::Arc;
 
 pub(super) async fn an_owner_is_told_of_an_eviction(case: Case<'_>) {
     let user = service("user.rpc");
+    case.register(&instance(&user, "0")).await;
     let lease = case.register(&instance(&user, "1")).await;
+    case.register(&instance(&user, "2")).await;
     let mut own = watch_record(&case, &lease).await;
     park(&mut own);
     case.subject.evict(&user).await;
-    assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
+    let deletion = deletion(next(&mut own).await);
+    assert_eq!(deletion.id(), lease.instance().id());
+    assert_eq!(deletion.reason(), None, "others deleted it");
 }
 
 pub(super) async fn an_owner_is_told_of_its_expiry(case: Case<'_>) {
@@ -68,8 +74,13 @@ pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(ca
     let claim = long();
     let outdated = case.claim(&version(&user, "3", 1), &claim).await.unwrap();
     case.claim(&version(&user, "3", 2), &claim).await.unwrap();
+    // The same lease holds an equal record again, and did not meanwhile.
+    let claim = long();
+    let revoked = case.claim(&instance(&user, "4"), &claim).await.unwrap();
+    case.subject.revoke(&revoked).await;
+    case.claim(&instance(&user, "4"), &claim).await.unwrap();
     pass(case.traits.ttl + case.traits.grace).await;
-    for lease in [expired, displaced, outdated] {
+    for lease in [expired, displaced, outdated, revoked] {
         let opened = within(case.registry.watch_record(&lease, &CallOptions::DEFAULT)).await;
         let first = match opened {
             Ok(mut own) => next_item(&mut own).await,
@@ -79,6 +90,54 @@ pub(super) async fn a_lease_that_was_lost_before_cannot_be_watched_in_silence(ca
             Ok(batch) => assert_eq!(only(batch).id(), lease.instance().id()),
             Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}"),
         }
+    }
+}
+
+pub(super) async fn a_record_that_was_rolled_back_cannot_be_watched_in_silence(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    case.subject.backup().await;
+    let undone = case.claim(&version(&user, "1", 2), &claim).await.unwrap();
+    let lost = case.register(&instance(&user, "lost")).await;
+    let mut open = watch_record(&case, &undone).await;
+    park(&mut open);
+    case.subject.restore().await;
+    tells_of_the_rollback(next_item(&mut open).await, &undone);
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
+    for n in 3..6 {
+        for lease in [&undone, &lost] {
+            let opened = within(case.registry.watch_record(lease, &CallOptions::DEFAULT)).await;
+            let first = match opened {
+                Ok(mut own) => next_item(&mut own).await,
+                Err(error) => Err(error),
+            };
+            tells_of_the_rollback(first, lease);
+        }
+        // Another update gets the revision of the one that was undone.
+        case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    }
+}
+
+pub(super) async fn an_own_record_watch_that_was_cut_says_so(case: Case<'_>) {
+    let user = service("user.rpc");
+    let lease = case.register(&instance(&user, "1")).await;
+    let mut own = watch_record(&case, &lease).await;
+    park(&mut own);
+    case.subject.cut().await;
+    assert_eq!(end(&mut own).await.kind(), ErrorKind::Unavailable);
+    let mut own = retry(|| case.registry.watch_record(&lease, &CallOptions::DEFAULT)).await;
+    case.subject.revoke(&lease).await;
+    assert_eq!(deletion(next(&mut own).await).id(), lease.instance().id());
+}
+
+/// Asserts that an own-record watch reports a change, or says that it cannot.
+fn tells_of_the_rollback(first: Result<Arc<Batch>>, lease: &Lease) {
+    let kinds =
+        [ErrorKind::LeaseLost, ErrorKind::Diverged, ErrorKind::Compacted, ErrorKind::Unavailable];
+    match first {
+        Ok(batch) => assert_eq!(only(batch).id(), lease.instance().id()),
+        Err(error) => assert!(kinds.contains(&error.kind()), "{error}"),
     }
 }
 

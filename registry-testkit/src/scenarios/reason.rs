@@ -1,6 +1,6 @@
 //! Why an instance is gone.
 
-use crate::case::{Case, deletion, instance, long, next, put, service};
+use crate::case::{Case, deletion, instance, long, next, pass, put, service};
 use registry_core::{Claim, DeleteReason};
 
 pub(super) async fn a_withdrawal_is_told_if_the_store_knows(case: Case<'_>) {
@@ -23,12 +23,41 @@ pub(super) async fn a_withdrawal_is_told_if_the_store_knows(case: Case<'_>) {
 
 pub(super) async fn an_expiry_is_told_if_the_store_knows(case: Case<'_>) {
     let user = service("user.rpc");
-    let (_, mut watch) = case.follow(&user).await;
+    let (before, mut watch) = case.follow(&user).await;
     let claim = Claim::new(case.traits.ttl).unwrap();
     case.claim(&instance(&user, "1"), &claim).await.unwrap();
     put(next(&mut watch).await);
     let expected = told(&case, DeleteReason::Expired);
     assert_eq!(deletion(next(&mut watch).await).reason(), expected);
+    // A watch that reads it from the history later is told the same.
+    let mut later = case.watch(&user, &before).await;
+    put(next(&mut later).await);
+    assert_eq!(deletion(next(&mut later).await).reason(), expected);
+}
+
+pub(super) async fn a_withdrawal_after_the_ttl_is_an_expiry(case: Case<'_>) {
+    let user = service("user.rpc");
+    let before = case.load(&user).await;
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    // Nobody looks until the owner withdraws, too late.
+    pass(case.traits.ttl + case.traits.grace).await;
+    case.deregister(&lease).await;
+    let mut watch = case.watch(&user, &before).await;
+    put(next(&mut watch).await);
+    let expected = told(&case, DeleteReason::Expired);
+    assert_eq!(deletion(next(&mut watch).await).reason(), expected);
+}
+
+pub(super) async fn a_claim_that_is_made_again_is_no_longer_withdrawn(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = long();
+    let lease = case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    case.deregister(&lease).await;
+    case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    let (_, mut watch) = case.follow(&user).await;
+    case.subject.evict(&user).await;
+    assert_eq!(deletion(next(&mut watch).await).reason(), None);
 }
 
 pub(super) async fn a_deletion_by_others_has_no_reason(case: Case<'_>) {

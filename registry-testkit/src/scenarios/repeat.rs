@@ -56,6 +56,18 @@ pub(super) async fn a_withdrawn_claim_may_be_made_again(case: Case<'_>) {
     }
 }
 
+pub(super) async fn a_withdrawn_claim_may_be_made_again_with_another_ttl(case: Case<'_>) {
+    let user = service("user.rpc");
+    let short = Claim::new(case.traits.ttl).unwrap();
+    let lease = case.claim(&instance(&user, "1"), &short).await.unwrap();
+    case.deregister(&lease).await;
+    let lease = case.claim(&instance(&user, "1"), &long().with_lease(short.lease())).await.unwrap();
+    assert!(lease.ttl() >= LONG, "{lease:?}");
+    pass(case.traits.ttl + case.traits.grace).await;
+    assert_eq!(case.keep_alive(&lease).await.unwrap(), lease.ttl());
+    assert_eq!(case.ids(&user).await, ["1"]);
+}
+
 pub(super) async fn a_registration_whose_reply_was_lost_leaves_one_record(case: Case<'_>) {
     let user = service("user.rpc");
     let claim = long();

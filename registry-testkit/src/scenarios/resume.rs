@@ -153,17 +153,17 @@ pub(super) async fn a_cut_watch_says_so_and_resumes(case: Case<'_>) {
 }
 
 pub(super) async fn a_backlog_longer_than_a_watch_holds_is_given_whole(case: Case<'_>) {
-    const MANY: usize = WATCH_CAPACITY + 100;
+    const MANY: usize = 2 * WATCH_CAPACITY + 100; // and more than two pages of 1,000
     let user = service("user.rpc");
-    let before = case.load(&user).await;
-    let claim = long();
-    for n in 0..MANY {
-        case.claim(&version(&user, "1", n), &claim).await.unwrap();
+    let mut view = case.load(&user).await;
+    case.register_many(&user, MANY).await;
+    let mut watch = case.watch(&user, &view).await;
+    for _ in 0..MANY {
+        let batch = next(&mut watch).await;
+        put(batch.clone());
+        view.apply(&batch).unwrap();
     }
-    let mut watch = case.watch(&user, &before).await;
-    for n in 0..MANY {
-        assert_eq!(put(next(&mut watch).await), version(&user, "1", n));
-    }
+    assert_eq!(view.records(), case.load(&user).await.records());
 }
 
 pub(super) async fn a_cursor_older_than_the_kept_history_is_told(case: Case<'_>) {
@@ -206,6 +206,47 @@ pub(super) async fn a_cursor_of_another_store_is_refused(case: Case<'_>) {
         Err(error) => error,
     };
     assert_eq!(Some(error.kind()), case.traits.foreign_cursor, "{error}");
+}
+
+pub(super) async fn a_resume_gives_all_changes_of_one_revision(case: Case<'_>) {
+    let user = service("user.rpc");
+    for n in 0..5 {
+        case.register(&instance(&user, &n.to_string())).await;
+    }
+    let mut view = case.load(&user).await;
+    case.subject.evict(&user).await;
+    case.register(&instance(&user, "last")).await;
+    let mut watch = case.watch(&user, &view).await;
+    for batch in until(&mut watch, &id("last")).await {
+        view.apply(&batch).unwrap();
+    }
+    assert_eq!(view.records(), case.load(&user).await.records());
+}
+
+pub(super) async fn a_rolled_back_cursor_is_refused_though_nothing_is_written(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "kept")).await;
+    case.subject.backup().await;
+    let mut lost = Vec::new();
+    for n in 0..3 {
+        case.register(&instance(&user, &format!("lost-{n}"))).await;
+        lost.push(case.load(&user).await);
+    }
+    case.subject.restore().await;
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
+    // The store is before, at and past the revisions that were rolled back.
+    for n in 0..5 {
+        for lost in &lost {
+            let opened = within(case.registry.watch(&user, lost.cursor(), &CallOptions::DEFAULT));
+            let first = match opened.await {
+                Ok(mut watch) => next_item(&mut watch).await,
+                Err(error) => Err(error),
+            };
+            let error = first.expect_err("the cursor was rolled back");
+            assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+        }
+        case.register(&instance(&user, &format!("new-{n}"))).await;
+    }
 }
 
 fn changes(batches: &[Arc<Batch>]) -> Vec<&[Change]> {

@@ -1,8 +1,10 @@
 //! One lease holds an id at a time.
 
-use crate::case::{Case, LONG, deleted, id, instance, long, next, pass, put, service, version};
+use crate::case::{
+    Case, LONG, deleted, id, instance, long, next, pass, put, retry, service, version,
+};
 use futures_util::future::join_all;
-use registry_core::{Claim, ErrorKind, Holder, Instance, Takeover};
+use registry_core::{CallOptions, Claim, ErrorKind, Holder, Instance, Lease, LeaseId, Takeover};
 
 pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
     let user = service("user.rpc");
@@ -180,6 +182,52 @@ pub(super) async fn a_holder_that_left_and_came_back_is_another_holder(case: Cas
     case.keep_alive(&back).await.unwrap();
 }
 
+pub(super) async fn a_holder_from_before_a_rollback_is_not_its_successor(case: Case<'_>) {
+    let user = service("user.rpc");
+    case.register(&instance(&user, "0")).await;
+    case.subject.backup().await;
+    case.register(&version(&user, "1", 1)).await;
+    let named = holder_of(&case, &version(&user, "1", 9)).await;
+    case.subject.restore().await;
+    retry(|| case.registry.load(&user, &CallOptions::DEFAULT)).await;
+    // Another lease claims the id, at the revision of the one that was lost.
+    let present = case.register(&version(&user, "1", 2)).await;
+    let late = long().with_takeover(Takeover::From(named));
+    let error = case.claim(&version(&user, "1", 3), &late).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+    case.keep_alive(&present).await.unwrap();
+}
+
+pub(super) async fn a_superseded_lease_does_not_extend_its_successor(case: Case<'_>) {
+    let user = service("user.rpc");
+    let old = case.register(&version(&user, "1", 1)).await;
+    let claim = Claim::new(case.traits.ttl * 2).unwrap();
+    let new = case.take_over(&version(&user, "1", 2), &claim).await.unwrap();
+    dies_in_time(&case, &new, || async {
+        // It may succeed until the next presence check.
+        let _ = case.keep_alive(&old).await;
+    })
+    .await;
+}
+
+pub(super) async fn a_refused_claim_does_not_extend_the_holder(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl * 2).unwrap();
+    let lease = case.claim(&version(&user, "1", 1), &claim).await.unwrap();
+    let other = Holder::new(Some(LeaseId::random()), Some(lease.revision()));
+    let other = long().with_takeover(Takeover::From(other));
+    let other_ttl = long().with_lease(claim.lease());
+    dies_in_time(&case, &lease, || async {
+        let error = case.claim(&version(&user, "1", 2), &long()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+        let error = case.claim(&version(&user, "1", 2), &other).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+        let error = case.claim(&version(&user, "1", 1), &other_ttl).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    })
+    .await;
+}
+
 pub(super) async fn an_undecodable_record_holds_its_id_and_can_be_displaced(case: Case<'_>) {
     let user = service("user.rpc");
     case.subject.poison(&user, &id("1")).await;
@@ -193,6 +241,22 @@ pub(super) async fn an_undecodable_record_holds_its_id_and_can_be_displaced(case
     assert_eq!(case.first_failure(&lease).await, Some(ErrorKind::LeaseLost));
     let error = case.claim(&instance(&user, "1"), &claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "another writer holds the id: {error}");
+}
+
+/// Asserts that `lease`, which was just granted, dies in time, whatever is done in the first half of its ttl.
+async fn dies_in_time<F: Future<Output = ()>>(
+    case: &Case<'_>,
+    lease: &Lease,
+    disturb: impl Fn() -> F,
+) {
+    let deadline = case.lag.deadline(lease.ttl() + case.traits.grace);
+    let (_, mut watch) = case.follow(lease.instance().service()).await;
+    for _ in 0..2 {
+        pass(lease.ttl() / 4).await;
+        disturb().await;
+    }
+    assert_eq!(&deleted(next(&mut watch).await), lease.instance().id());
+    deadline.assert_met();
 }
 
 /// A claim of some ttls: long enough for a scenario, and short enough to wait for its presence check.

@@ -1,6 +1,7 @@
 //! What was acknowledged is seen.
 
 use crate::case::{Case, deleted, instance, next, pass, put, service, version};
+use futures_util::future::join_all;
 use registry_core::{CallOptions, Claim, InstanceStatus};
 use std::collections::BTreeSet;
 use std::slice::from_ref;
@@ -77,4 +78,15 @@ pub(super) async fn services_lists_the_names_with_live_instances(case: Case<'_>)
     assert_eq!(list().await, [0, 2, 3].map(|n| names[n].clone()).into());
     case.deregister(&second).await;
     assert_eq!(list().await, [2, 3].map(|n| names[n].clone()).into());
+}
+
+pub(super) async fn services_lists_more_names_than_a_page(case: Case<'_>) {
+    const MANY: usize = 1_100; // stores read pages of up to 1,000
+    let names: Vec<_> = (0..MANY).map(|n| service(&format!("service-{n}"))).collect();
+    for names in names.chunks(50) {
+        let instances: Vec<_> = names.iter().map(|name| instance(name, "1")).collect();
+        join_all(instances.iter().map(|instance| case.register(instance))).await;
+    }
+    let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(listed, names.into_iter().collect());
 }
