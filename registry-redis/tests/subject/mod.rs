@@ -14,7 +14,6 @@ use registry_core::{
     CallOptions, Cursor, ErrorKind, InstanceId, Lease, LeaseId, Registry, ServiceName,
 };
 use registry_redis::RedisRegistry;
-use registry_testbed::pending;
 use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::{Redis, ServerOptions};
 use registry_testkit::{ReplyLoss, Subject, Traits, conformance};
@@ -27,7 +26,7 @@ use tokio::sync::Mutex;
 /// Runs the conformance kit, with servers of their own for each scenario.
 pub(crate) fn run(topology: Topology) -> ExitCode {
     let traits = Traits::server(Duration::from_secs(2), Duration::from_millis(100));
-    let traits = traits.with_foreign_cursor(ErrorKind::Diverged).with_pending(pending::REDIS);
+    let traits = traits.with_foreign_cursor(ErrorKind::Diverged);
     let mut traits = traits.with_eviction_at_one_revision(false);
     // The nodes of a Cluster name their own addresses, so that clients bypass a proxy.
     traits.remote = matches!(topology, Topology::Standalone);
