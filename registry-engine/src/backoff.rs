@@ -29,6 +29,11 @@ impl Backoff {
         self.max
     }
 
+    /// Returns a backoff whose longest wait is at most `max`.
+    pub(crate) fn capped(self, max: Duration) -> Self {
+        Self::new(self.base.min(max), self.max.min(max))
+    }
+
     /// The longest wait after so many `failures` in a row.
     pub(crate) fn ceiling(&self, failures: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));

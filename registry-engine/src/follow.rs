@@ -27,8 +27,10 @@ pub enum FollowEvent {
 /// Options for [`follow`].
 #[derive(Clone, Copy, Debug)]
 pub struct FollowOptions {
-    /// The backoff between attempts while the store does not answer.
+    /// The backoff between attempts, if the store answers with an error.
     pub backoff: Backoff,
+    /// The backoff between attempts while the store is `Unavailable`.
+    pub outage_backoff: Backoff,
     /// How long the store may take to load the service or to open a watch.
     pub timeout: Duration,
 }
@@ -98,7 +100,8 @@ impl Follower {
                     Err(error) => {
                         // A watch that ends soon after it opened counts as a failure, so that the backoff
                         // grows; one that was open for longer than the backoff resets it.
-                        if since.elapsed() > self.options.backoff.ceiling(self.failures) {
+                        let backoff = self.backoff(error.kind());
+                        if since.elapsed() > backoff.ceiling(self.failures) {
                             self.failures = 0;
                         }
                         let resume = State::Watch(watch.cursor().clone());
@@ -120,8 +123,15 @@ impl Follower {
             _ => State::Load,
         };
         self.failures = self.failures.saturating_add(1);
-        self.delay = self.options.backoff.delay(self.failures);
+        self.delay = self.backoff(error.kind()).delay(self.failures);
         (FollowEvent::Trouble(error), next)
+    }
+
+    fn backoff(&self, failure: ErrorKind) -> Backoff {
+        match failure {
+            ErrorKind::Unavailable => self.options.outage_backoff,
+            _ => self.options.backoff,
+        }
     }
 
     /// Returns whether the cursor was refused a moment ago as well. A store that compacts faster than the

@@ -5,6 +5,7 @@
 //! each service that is asked for.
 
 mod backoff;
+mod bounds;
 mod discovery;
 mod follow;
 pub mod metrics;

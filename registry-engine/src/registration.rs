@@ -80,9 +80,9 @@ impl Registration {
     /// # Errors
     ///
     /// `Invalid` if the ttl is out of range. With [`Start::Within`] also the error that the store refuses
-    /// the instance with (`Invalid`, `Denied`; `Superseded` if another registration holds the id and
-    /// takeover is off), at once; and `Unavailable` if the store does not answer in time. Nothing stays
-    /// registered then.
+    /// the instance with, at once: `Invalid`, `Denied`, and `Superseded` if another registration holds the id and
+    /// takeover is off, or if it took the id while this one started. `Unavailable` if the store does not answer in
+    /// time. An instance that may be registered then is withdrawn in the background.
     ///
     /// # Panics
     ///

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 /// Returns the first `count` events, in short form.
 async fn events(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> Vec<String> {
-    let options = FollowOptions { backoff: Backoff::default(), timeout: Duration::from_secs(1) };
+    let backoff = Backoff::default();
+    let options =
+        FollowOptions { backoff, outage_backoff: backoff, timeout: Duration::from_secs(1) };
     let events = pin!(follow(Arc::new(registry.clone()), service(), after, options));
     let events = events.take(count).map(|event| match event {
         FollowEvent::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),

@@ -46,7 +46,8 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&STOP)?;
     let Ok(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
-    let pace = FollowOptions { backoff: Backoff::default(), timeout: session.timeout() };
+    let backoff = Backoff::default();
+    let pace = FollowOptions { backoff, outage_backoff: backoff, timeout: session.timeout() };
     let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));
     let mut printer = Printer { output: session.output(), is_troubled: false };
     let outcome = loop {

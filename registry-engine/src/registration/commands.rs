@@ -68,10 +68,11 @@ impl CommandQueue {
         self.task.wake();
     }
 
-    /// Returns from `refused` to `acknowledged`, unless another update came in between.
+    /// Returns from `refused` to `acknowledged`, unless another update came in between, even to the same data: its
+    /// caller waits for an outcome of its own.
     pub(super) fn revert(&self, refused: &Instance, acknowledged: &Instance) {
         let mut pending = self.lock();
-        if pending.desired == *refused {
+        if pending.desired == *refused && pending.updates.is_empty() {
             pending.desired = acknowledged.clone();
         }
     }

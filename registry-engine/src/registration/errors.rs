@@ -11,15 +11,15 @@ pub(super) fn timed_out(limit: Duration) -> Error {
 /// The error of a withdrawal that was not acknowledged within `limit`.
 pub(super) fn stop_timed_out(limit: Duration) -> Error {
     unavailable(format!(
-        "the withdrawal was not acknowledged: the instance is listed until its ttl has passed, timeout=`{limit:?}`"
+        "the withdrawal was not acknowledged: the instance may be listed until its ttl has passed, timeout=`{limit:?}`"
     ))
 }
 
-/// The task has ended before its handle: the runtime was shut down, or the store panicked.
+/// The task has ended before its handle.
 pub(super) fn task_ended() -> Error {
-    unavailable(
-        "the task of the registration has ended: its runtime was shut down, or the store panicked",
-    )
+    let message =
+        "the task of the registration has ended: its runtime was shut down, or the store panicked";
+    Error::new(ErrorKind::Closed, message)
 }
 
 pub(super) fn unavailable(message: impl Into<String>) -> Error {

@@ -14,6 +14,7 @@ use super::options::RegistrationOptions;
 use super::renewal::{RenewalStop, RenewalTimes, jitter};
 use super::status::RegistrationStatus;
 use crate::Backoff;
+use crate::bounds::{request_limit, retry_backoff};
 use registry_core::{Claim, Error, ErrorKind, Instance, Lease, Result, Takeover};
 use std::mem::take;
 use std::time::Duration;
@@ -135,7 +136,12 @@ impl RegistrationMachine {
             Phase::Stopping { deadline, .. }
                 if deadline.is_some_and(|deadline| deadline <= now) =>
             {
-                self.end(Err(stop_timed_out(self.stop_timeout)))
+                let cause = self.last_error.take();
+                let error = stop_timed_out(self.stop_timeout);
+                self.end(Err(match cause {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                }))
             }
             Phase::Stopping { .. } => self.deregister(now),
             Phase::Stopped(_) => self.wait(),
@@ -163,8 +169,8 @@ impl RegistrationMachine {
         self.effects.push(Effect::SetStatus(RegistrationStatus::Retrying { since, why }));
     }
 
-    /// Registers the desired instance. The request ends when the lease expires, at the latest, so that the
-    /// status changes on time.
+    /// Registers the desired instance. While a lease is held, the request ends in time to renew it, and to
+    /// change the status when it expires.
     fn register(&mut self, now: Instant) -> Action {
         self.in_flight = Some(InFlight::Register);
         let takeover = match self.phase {
@@ -173,7 +179,10 @@ impl RegistrationMachine {
             }
             _ => Takeover::No,
         };
-        let limit = self.timeout.min(self.phase.remaining(now).unwrap_or(Duration::MAX));
+        let mut limit = self.timeout.min(request_limit(self.ttl()));
+        if let Some(remaining) = self.phase.remaining(now) {
+            limit = limit.min(self.ttl() / 3).min(remaining);
+        }
         Action::Register { claim: self.claim.with_takeover(takeover), limit }
     }
 
@@ -183,7 +192,7 @@ impl RegistrationMachine {
         lease: Lease,
         instance: Instance,
         sent: Instant,
-        Moment { now, random }: Moment,
+        Moment { now, random, .. }: Moment,
     ) -> Action {
         // Registrations that start together must not renew together for ever.
         let third = lease.ttl() / 3;
@@ -202,8 +211,8 @@ impl RegistrationMachine {
             if !is_active {
                 self.effects.push(Effect::SetStatus(RegistrationStatus::Active));
             }
+            self.effects.push(Effect::Reply(Ok(())));
         }
-        self.effects.push(Effect::Reply(Ok(())));
         self.schedule(now)
     }
 
@@ -229,7 +238,7 @@ impl RegistrationMachine {
         }
     }
 
-    fn superseded(&mut self, error: Error, Moment { now, random }: Moment) -> Action {
+    fn superseded(&mut self, error: Error, Moment { now, random, .. }: Moment) -> Action {
         if let Phase::Registering { takeover: takeover @ StartTakeover::Permitted, .. } =
             &mut self.phase
             && let Some(holder) = error.holder()
@@ -328,15 +337,18 @@ impl RegistrationMachine {
     }
 
     /// Backs off. A held lease is tried before it expires, however long the backoff has grown: a store that
-    /// returns in time must find the lease alive. Each retry waits half of the remaining time, so there are
-    /// six at most.
-    fn request_failed(&mut self, error: Error, Moment { now, random }: Moment) {
+    /// returns in time must find the lease alive.
+    fn request_failed(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
         self.failures = self.failures.saturating_add(1);
+        let backoff = match error.kind() {
+            ErrorKind::Unavailable => retry_backoff(self.backoff, self.ttl(), retrying),
+            _ => self.backoff, // the store has answered
+        };
         self.last_error = Some(error);
-        self.due = now + self.backoff.delay_at(self.failures, random);
+        self.due = now + backoff.delay_at(self.failures, random);
         if let Some(expiry) = self.phase.expiry() {
             let remaining = expiry - now;
-            let is_last = remaining < self.claim.ttl() / 50;
+            let is_last = remaining < self.ttl() / 50;
             self.due = self.due.min(if is_last { expiry } else { now + remaining / 2 });
         }
     }
@@ -379,6 +391,16 @@ impl RegistrationMachine {
         self.effects.push(Effect::SetStatus(RegistrationStatus::Stopped));
         self.phase = Phase::Stopped(outcome);
         self.wait()
+    }
+
+    /// Returns whether the last request failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Returns the granted ttl, or before a grant the one to ask for.
+    fn ttl(&self) -> Duration {
+        self.phase.lease().map_or(self.claim.ttl(), Lease::ttl)
     }
 
     fn wait(&self) -> Action {

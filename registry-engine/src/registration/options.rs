@@ -38,10 +38,11 @@ pub struct RegistrationOptions {
     pub lease: Option<LeaseId>,
     /// Whether `start` waits for the store.
     pub start: Start,
-    /// The backoff between attempts while the store does not answer.
+    /// The backoff between attempts. While the store is `Unavailable` it is at most a fifteenth of the ttl, within 200 ms
+    /// and 1 s, so that the instance is back soon after the store is.
     pub backoff: Backoff,
-    /// How long the store may take for one answer: 5 s unless set, and at most a third of the ttl for a
-    /// renewal. A store that needs longer counts as unavailable.
+    /// How long the store may take for one answer: 5 s unless set. A renewal may take a third of the ttl at most, and a
+    /// registration four fifteenths of it, within 0.8 s and 4 s. A store that needs longer counts as unavailable.
     pub timeout: Duration,
     /// How long `stop` waits for the store: 5 s unless set. An instance that is not withdrawn by then is
     /// listed until its ttl has passed.

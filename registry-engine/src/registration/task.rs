@@ -11,6 +11,7 @@ use registry_core::{
     CallOptions, Claim, Error, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +29,7 @@ pub(super) struct RegistrationTask {
     /// The reply of the stop, if a caller waits for it.
     stop: Option<Reply>,
     metrics: RegistrationMetrics,
+    retrying: RetryingCount,
 }
 
 impl RegistrationTask {
@@ -49,6 +51,7 @@ impl RegistrationTask {
             status: watch::Sender::new(status),
             replies: vec![registered],
             stop: None,
+            retrying: RetryingCount::default(),
         }
     }
 
@@ -81,8 +84,10 @@ impl RegistrationTask {
     }
 
     fn handle(&mut self, event: Event) -> Action {
-        let moment = Moment { now: Instant::now(), random: fastrand::f64() };
+        let (now, random) = (Instant::now(), fastrand::f64());
+        let moment = Moment { now, random, retrying: RetryingCount::total() };
         let (effects, action) = self.machine.handle(event, moment);
+        self.retrying.set(self.machine.is_failing());
         for effect in effects {
             match effect {
                 Effect::SetStatus(status) => self.set_status(status),
@@ -216,3 +221,30 @@ impl Drop for RegistrationTask {
         }
     }
 }
+
+/// Whether a registration counts among those of the process that have to retry their last request.
+#[derive(Default)]
+struct RetryingCount(bool);
+
+impl RetryingCount {
+    fn total() -> u32 {
+        RETRYING.load(Ordering::Relaxed)
+    }
+
+    fn set(&mut self, retrying: bool) {
+        if retrying && !self.0 {
+            RETRYING.fetch_add(1, Ordering::Relaxed);
+        } else if self.0 && !retrying {
+            RETRYING.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.0 = retrying;
+    }
+}
+
+impl Drop for RetryingCount {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+static RETRYING: AtomicU32 = AtomicU32::new(0);

@@ -23,7 +23,8 @@ pub struct DiscoveryOptions {
     /// [`ServiceState::retained`](crate::ServiceState::retained). Retention ends early when the store
     /// lists them again, and when two loads one ttl apart, after the outage, do not list them.
     pub retain: bool,
-    /// The backoff between attempts while the store does not answer.
+    /// The backoff between attempts. While the store is `Unavailable` it is at most a fifteenth of the ttl, within 200 ms
+    /// and 1 s.
     pub backoff: Backoff,
     /// How long the store may take to load a service or to open a watch: 10 s unless set. A view of a store
     /// that needs longer never becomes live; a store that stops answering is noticed that much later.

@@ -5,6 +5,8 @@ use super::options::DiscoveryOptions;
 use super::retention::Retention;
 use super::snapshot_file::SnapshotFile;
 use super::state::{ServiceState, ViewStatus};
+use crate::Backoff;
+use crate::bounds::retry_backoff;
 use crate::follow::{FollowEvent, FollowOptions, follow};
 use crate::metrics::ViewMetrics;
 use crate::probe::ProbeFailure;
@@ -33,6 +35,7 @@ pub(crate) struct Watcher {
     registry: Arc<dyn Registry>,
     service: ServiceName,
     options: DiscoveryOptions,
+    outage_backoff: Backoff,
     broadcaster: Arc<Broadcaster>,
     metrics: ViewMetrics,
     probe_failure: watch::Receiver<ProbeFailure>,
@@ -80,6 +83,7 @@ impl Watcher {
             probe_failure,
             registry,
             service,
+            outage_backoff: retry_backoff(options.backoff, ttl, 0),
             options,
             snapshot: None,
             confirmed: false,
@@ -102,8 +106,11 @@ impl Watcher {
     /// Runs until the task is aborted.
     pub(crate) async fn run(mut self) {
         self.read_snapshot_file().await;
-        let options =
-            FollowOptions { backoff: self.options.backoff, timeout: self.options.timeout };
+        let options = FollowOptions {
+            backoff: self.options.backoff,
+            outage_backoff: self.outage_backoff,
+            timeout: self.options.timeout,
+        };
         let mut events = pin!(follow(self.registry.clone(), self.service.clone(), None, options));
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);

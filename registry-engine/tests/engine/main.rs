@@ -12,6 +12,7 @@ mod races;
 mod registration;
 mod renewals;
 mod retained;
+mod returning;
 mod scripts;
 mod snapshot_file;
 mod spy;

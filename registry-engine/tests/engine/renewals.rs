@@ -115,5 +115,5 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
         within(second.stop()).await.unwrap();
     });
     let error = two.block_on(within(first.stop())).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Closed);
 }

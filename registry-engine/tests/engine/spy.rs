@@ -29,6 +29,8 @@ pub(crate) enum Call {
 pub(crate) enum Twist {
     /// The store does not see it.
     Refuse(ErrorKind),
+    /// The store does not see it, and the caller is told 50 ms later.
+    LateRefusal(ErrorKind),
     /// The store does it at once, and answers so much later.
     Late(Duration),
     /// There is never an answer.
@@ -153,6 +155,10 @@ impl Spy {
     async fn twisted<T>(twist: Option<Twist>, on: impl Future<Output = Result<T>>) -> Result<T> {
         match twist {
             Some(Twist::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
+            Some(Twist::LateRefusal(kind)) => {
+                sleep(Duration::from_millis(50)).await;
+                Err(Error::new(kind, "refused by the spy"))
+            }
             Some(Twist::Hang) => std::future::pending().await,
             Some(Twist::Panic) => std::panic::resume_unwind(Box::new("planted")),
             Some(Twist::Late(delay)) => {

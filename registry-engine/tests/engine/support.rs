@@ -20,6 +20,9 @@ pub(crate) const TTL: Duration = Duration::from_secs(10);
 /// The longest wait of the default backoff.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
+/// How soon a registration is back once the store answers again: a third of [`TTL`].
+pub(crate) const RETURN_BOUND: Duration = Duration::from_millis(3_333);
+
 /// Tokio's timers have milliseconds.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 

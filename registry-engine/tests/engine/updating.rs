@@ -184,3 +184,45 @@ async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let active = acknowledged.elapsed();
     assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
 }
+
+/// At a ttl below three times the timeout of a request the lease expired: nobody renewed it meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_while_an_update_hangs() {
+    for ttl in [1, 2, 3, 5, 10, 60].map(secs) {
+        let world = World::new();
+        let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
+        let registration = world.try_start(node("a"), options).await.unwrap();
+        let view = world.view(no_retention()).await;
+        let monitor = Monitor::of(&view);
+        world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Hang));
+        assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+        pass(5 * ttl).await;
+        assert!(registration.status().is_active());
+        assert_eq!(monitor.least(), 1, "ttl {ttl:?}");
+        assert!(world.spy.claims().len() > 1, "no update was sent");
+        world.spy.untwist();
+        until(&view, |state| state.instances().all(|node| node.weight() == 7)).await;
+    }
+}
+
+/// The second caller was told Ok: the first refusal had set the desired data back, and that was registered.
+#[tokio::test(start_paused = true)]
+async fn each_of_two_equal_updates_that_are_refused_is_an_error() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    world.spy.twist(|call| match call {
+        Call::Register(node, _) if node.weight() == 7 => {
+            Some(Twist::LateRefusal(ErrorKind::Invalid))
+        }
+        _ => None,
+    });
+    let heavy = || registration.update(node("a").with_weight(7));
+    let second = async {
+        pass(millis(10)).await; // while the first is in flight
+        heavy().await
+    };
+    let (first, second) = within(async { tokio::join!(heavy(), second) }).await;
+    assert_eq!(first.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(second.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(registration.instance(), node("a"));
+}

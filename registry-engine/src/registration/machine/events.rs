@@ -31,6 +31,8 @@ pub(in crate::registration) struct Moment {
     pub(in crate::registration) now: Instant,
     /// At least 0 and less than 1.
     pub(in crate::registration) random: f64,
+    /// How many registrations of this process have to retry their last request.
+    pub(in crate::registration) retrying: u32,
 }
 
 /// What the task does next. Each action but the last ends with one event.

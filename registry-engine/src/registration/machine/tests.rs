@@ -38,7 +38,7 @@ impl Bench {
         let mut bench = Self::active();
         assert_eq!(bench.unscheduled(5_000, 4_000, 7_000, None), "wait until 7000");
         assert_eq!(bench.at(5_000, Event::Update), "wait until 5000");
-        assert_eq!(bench.at(5_000, Event::Due), "register within 5000 from nobody");
+        assert_eq!(bench.at(5_000, Event::Due), "register within 2400 from nobody");
         bench
     }
 
@@ -48,7 +48,7 @@ impl Bench {
 
     /// Handles an event at such a time, and returns the decision.
     fn at(&mut self, ms: u64, event: Event) -> String {
-        let moment = Moment { now: self.instant(ms), random: 0.5 };
+        let moment = Moment { now: self.instant(ms), random: 0.5, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
         let mut decision: Vec<String> = effects.into_iter().map(|e| self.name(e)).collect();
         decision.push(self.name_action(action));
@@ -144,15 +144,15 @@ fn held_by(lease: i64) -> Error {
 #[test]
 fn the_start_displaces_the_holder_that_the_first_answer_names_and_no_later_one() {
     let mut bench = Bench::new();
-    assert_eq!(bench.at(0, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(0, Event::Due), "register within 2400 from nobody");
     assert_eq!(bench.registered(0, Err(held_by(7)), 10), "wait until 10");
-    assert_eq!(bench.at(10, Event::Due), "register within 5000 from 7");
+    assert_eq!(bench.at(10, Event::Due), "register within 2400 from 7");
     assert_eq!(bench.registered(10, Err(down()), 20), "wait until 70");
-    let decision = "set status Retrying since 0: down; register within 5000 from 7";
+    let decision = "set status Retrying since 0: down; register within 2400 from 7";
     assert_eq!(bench.at(70, Event::Due), decision);
     let decision = "warn; set status Superseded; reply superseded; wait until 9125";
     assert_eq!(bench.registered(70, Err(held_by(8)), 80), decision);
-    assert_eq!(bench.at(9_125, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(9_125, Event::Due), "register within 2400 from nobody");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_lost_lease_is_registered_again_at_once_without_takeover() {
     let stop = RenewalStop::Failed(error(ErrorKind::LeaseLost));
     assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), "wait until 1500");
     let decision = "count; warn; set status Retrying since 1500: refused; \
-                    register within 5000 from nobody";
+                    register within 2400 from nobody";
     assert_eq!(bench.at(1_500, Event::Due), decision);
     let decision = "warn; set status Superseded; reply superseded; wait until 10545";
     assert_eq!(bench.registered(1_500, Err(held_by(7)), 1_500), decision);
@@ -206,10 +206,10 @@ fn a_lease_presumed_expired_is_registered_and_not_renewed() {
     let mut bench = Bench::active();
     bench.unscheduled(8_880, 0, 1_500, Some(RenewalStop::Failed(down())));
     let decision = "count; warn; set status Retrying since 9000: down; \
-                    register within 5000 from nobody";
+                    register within 2400 from nobody";
     assert_eq!(bench.at(9_000, Event::Due), decision);
     assert_eq!(bench.registered(9_000, Err(error(ErrorKind::Internal)), 9_000), "wait until 9100");
-    let decision = "set status Retrying since 9000: refused; register within 5000 from nobody";
+    let decision = "set status Retrying since 9000: refused; register within 2400 from nobody";
     assert_eq!(bench.at(9_100, Event::Due), decision);
     // The same lease: it keeps to the jitter of a tenth.
     let decision = "set status Active; reply Ok; schedule at 12115";
@@ -222,7 +222,7 @@ fn a_pause_of_one_ttl_is_reported() {
     let decision = bench.unscheduled(20_000, 0, 1_500, Some(RenewalStop::Expired));
     assert_eq!(decision, "wait until 20000");
     let decision = "count; warn; set status Retrying since 20000: the process was paused for one \
-                    ttl; register within 5000 from nobody";
+                    ttl; register within 2400 from nobody";
     assert_eq!(bench.at(20_000, Event::Due), decision);
 }
 
@@ -233,7 +233,7 @@ fn a_renewal_that_is_acknowledged_one_ttl_after_it_was_sent_is_no_renewal() {
     bench.at(1_550, Event::Due);
     assert_eq!(bench.renewed(1_550, Ok(()), 10_550), "wait until 4565");
     let decision = bench.at(10_550, Event::Due);
-    assert!(decision.ends_with("register within 5000 from nobody"), "{decision}");
+    assert!(decision.ends_with("register within 2400 from nobody"), "{decision}");
 }
 
 /// The status was `Active` for a moment.
@@ -241,9 +241,9 @@ fn a_renewal_that_is_acknowledged_one_ttl_after_it_was_sent_is_no_renewal() {
 fn a_lease_that_is_granted_one_ttl_after_the_request_was_sent_is_presumed_expired() {
     let mut bench = Bench::new();
     bench.at(0, Event::Due);
-    assert_eq!(bench.registered(0, Ok(TTL), 9_000), "reply Ok; wait until 1500");
+    assert_eq!(bench.registered(0, Ok(TTL), 9_000), "wait until 1500");
     let decision = "set status Retrying since 0: the store took one ttl to grant the lease; \
-                    register within 5000 from nobody";
+                    register within 2400 from nobody";
     assert_eq!(bench.at(9_000, Event::Due), decision);
     let decision = "set status Active; reply Ok; schedule at 12015";
     assert_eq!(bench.registered(9_000, Ok(TTL), 17_999), decision);
@@ -255,9 +255,9 @@ fn a_superseded_registration_asks_once_per_ttl() {
     bench.unscheduled(1_500, 0, 1_500, Some(RenewalStop::Failed(error(ErrorKind::LeaseLost))));
     bench.at(1_500, Event::Due);
     bench.registered(1_500, Err(held_by(7)), 1_500);
-    assert_eq!(bench.at(10_545, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(10_545, Event::Due), "register within 2400 from nobody");
     assert_eq!(bench.registered(10_545, Err(down()), 10_545), "wait until 10595");
-    assert_eq!(bench.at(10_595, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(10_595, Event::Due), "register within 2400 from nobody");
     let decision = "set status Active; reply Ok; schedule at 12095";
     assert_eq!(bench.registered(10_595, Ok(TTL), 10_595), decision, "a new lease");
 }
@@ -265,10 +265,10 @@ fn a_superseded_registration_asks_once_per_ttl() {
 #[test]
 fn the_request_of_an_update_ends_when_the_lease_expires() {
     let mut bench = Bench::active();
-    assert_eq!(bench.unscheduled(6_000, 0, 7_000, None), "wait until 7000");
-    assert_eq!(bench.at(6_000, Event::Update), "wait until 6000");
-    assert_eq!(bench.at(6_000, Event::Due), "register within 3000 from nobody");
-    assert_eq!(bench.registered(6_000, Ok(TTL), 6_010), "reply Ok; schedule at 9015");
+    assert_eq!(bench.unscheduled(8_000, 0, 8_500, None), "wait until 8500");
+    assert_eq!(bench.at(8_000, Event::Update), "wait until 8000");
+    assert_eq!(bench.at(8_000, Event::Due), "register within 1000 from nobody");
+    assert_eq!(bench.registered(8_000, Ok(TTL), 8_010), "reply Ok; schedule at 11015");
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_refused_update_returns_to_the_acknowledged_instance() {
         let mut bench = Bench::updating();
         let decision = bench.registered(5_000, Err(error(kind)), 5_100);
         assert_eq!(decision, format!("revert; reply {kind}; wait until 5150"));
-        assert_eq!(bench.at(5_150, Event::Due), "register within 5000 from nobody");
+        assert_eq!(bench.at(5_150, Event::Due), "register within 2400 from nobody");
         assert_eq!(bench.registered(5_150, Ok(TTL), 5_200), "reply Ok; schedule at 8165");
     }
 }
@@ -287,14 +287,14 @@ fn a_lease_is_renewed_while_an_update_is_pending() {
     let mut bench = Bench::updating();
     // Less than a third of the ttl has passed since 4000.
     assert_eq!(bench.registered(5_000, Err(down()), 6_900), "wait until 6950");
-    assert_eq!(bench.at(6_950, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(6_950, Event::Due), "register within 2400 from nobody");
     assert_eq!(bench.registered(6_950, Err(down()), 7_000), "renew, 6000 remain");
     assert_eq!(bench.renewed(7_000, Ok(()), 7_050), "wait until 7100", "the update's own time");
-    assert_eq!(bench.at(7_100, Event::Due), "register within 5000 from nobody");
+    assert_eq!(bench.at(7_100, Event::Due), "register within 2400 from nobody");
     assert_eq!(bench.registered(7_100, Err(down()), 12_000), "renew, 4000 remain");
     let lost = bench.renewed(12_000, Err(error(ErrorKind::LeaseLost)), 12_050);
     assert_eq!(lost, "wait until 12200", "the pending update may be why");
-    assert_eq!(bench.at(12_200, Event::Due), "register within 3800 from nobody");
+    assert_eq!(bench.at(12_200, Event::Due), "register within 2400 from nobody");
 }
 
 #[test]

@@ -179,7 +179,10 @@ impl Driver {
                 self.acknowledged = Some((sent, TTL * factor));
                 (self.may_exist, self.update_is_pending) = (true, false);
                 (self.may_name, self.named) = (false, None);
-                self.expected_reply = Some(answer);
+                // A grant that came a ttl too late may be over: the callers wait for the next.
+                if self.shows_active || self.remaining().is_some() {
+                    self.expected_reply = Some(answer);
+                }
             }
             Answer::Superseded(Some(lease)) if self.may_name => {
                 (self.may_name, self.named) = (false, Some(holder(lease)));
@@ -227,14 +230,14 @@ impl Driver {
 
     /// Feeds an event that the machine has to ignore.
     fn ignored(&mut self, event: Event, step: &Step) {
-        let moment = Moment { now: self.now, random: step.random };
+        let moment = Moment { now: self.now, random: step.random, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
         assert!(effects.is_empty() && matches!(action, Action::Wait { .. }), "{action:?}");
     }
 
     /// Feeds an event, and checks what the machine decides.
     fn handle(&mut self, event: Event, step: &Step) -> Action {
-        let moment = Moment { now: self.now, random: step.random };
+        let moment = Moment { now: self.now, random: step.random, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
         for effect in effects {
             match effect {
