@@ -3,7 +3,8 @@
 use crate::Backoff;
 use futures_util::{Stream, StreamExt, stream};
 use registry_core::{
-    Batch, CallOptions, Cursor, Error, ErrorKind, Registry, Result, ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Cursor, Error, ErrorKind, Lineage, Registry, Result, ServiceName, Snapshot,
+    Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub enum FollowEvent {
     /// Replaces all that came before: the service has exactly these instances.
     Reset(Snapshot),
-    /// A watch is open: the state is current until the next event.
-    Live,
+    /// A watch is open, on a store of this lineage: the state is current until the next event.
+    Live(Lineage),
     /// The changes of the next revision.
     Batch(Arc<Batch>),
     /// The watch or the load failed, and changes may be missing. The stream retries: it resumes from the
@@ -90,7 +91,10 @@ impl Follower {
                 Err(error) => self.failed(error, State::Load),
             },
             State::Watch(cursor) => match self.watch(&cursor).await {
-                Ok(watch) => (FollowEvent::Live, State::Watching(watch, Instant::now())),
+                Ok(watch) => {
+                    let live = FollowEvent::Live(watch.lineage().clone());
+                    (live, State::Watching(watch, Instant::now()))
+                }
                 Err(error) => self.failed(error, State::Watch(cursor)),
             },
             State::Watching(mut watch, since) => {

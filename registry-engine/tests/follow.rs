@@ -18,7 +18,7 @@ async fn events(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> 
     let events = pin!(follow(Arc::new(registry.clone()), service(), after, options));
     let events = events.take(count).map(|event| match event {
         FollowEvent::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),
-        FollowEvent::Live => "live".to_owned(),
+        FollowEvent::Live(_) => "live".to_owned(),
         FollowEvent::Batch(batch) => format!("batch {}", batch.changes[0].id()),
         FollowEvent::Trouble(error) => format!("trouble {}", error.kind()),
     });

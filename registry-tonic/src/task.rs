@@ -3,7 +3,7 @@
 use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
-use registry_core::{Address, InstanceStatus};
+use registry_core::Address;
 use registry_engine::{ServiceState, View, ViewStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -39,6 +39,8 @@ pub(crate) struct ChannelTask {
 struct Listed {
     weight: u32,
     is_near: bool,
+    /// Whether it takes calls only if no other endpoint can.
+    is_standby: bool,
 }
 
 /// An endpoint, and the task that keeps it connected, which ends with this handle.
@@ -95,7 +97,7 @@ impl ChannelTask {
         let listed = self.listed();
         self.endpoints.retain(|address, _| listed.contains_key(address));
         let mut added = Vec::new();
-        let member = |(address, Listed { weight, is_near: near })| {
+        let member = |(address, Listed { weight, is_near: near, is_standby: standby })| {
             let known = self.endpoints.get(&address).map(|handle| handle.endpoint.clone());
             let endpoint = known.unwrap_or_else(|| {
                 self.incarnations += 1;
@@ -104,7 +106,7 @@ impl ChannelTask {
                 added.push(endpoint.clone());
                 endpoint
             });
-            Member { weight, near, ..Member::new(endpoint.key().clone(), endpoint) }
+            Member { weight, near, standby, ..Member::new(endpoint.key().clone(), endpoint) }
         };
         let members: Vec<_> = listed.into_iter().map(member).collect();
         self.state.balancer.set(members, self.state.context.now());
@@ -136,20 +138,22 @@ impl ChannelTask {
         let mut listed = BTreeMap::<Address, Listed>::new();
         match &self.source {
             Source::Fixed(addresses) => {
-                let fixed = Listed { weight: registry_core::DEFAULT_WEIGHT, is_near: false };
+                let weight = registry_core::DEFAULT_WEIGHT;
+                let fixed = Listed { weight, is_near: false, is_standby: false };
                 listed.extend(addresses.iter().map(|address| (address.clone(), fixed)));
             }
             Source::View(view) => {
                 let state = view.state();
-                let available = |instance: &&_| is_available(instance);
-                for instance in state.instances().filter(available) {
+                for instance in state.instances().filter(|instance| instance.is_available()) {
                     let zone = instance.metadata().get(ZONE);
                     let is_near = options.zone.is_some() && zone == options.zone.as_ref();
                     let weight = instance.weight();
+                    let is_standby = state.is_standby(instance.id());
                     let entry = listed.entry(instance.address().clone());
-                    let entry = entry.or_insert(Listed { weight, is_near });
+                    let entry = entry.or_insert(Listed { weight, is_near, is_standby });
                     entry.weight = entry.weight.max(weight);
                     entry.is_near |= is_near;
+                    entry.is_standby &= is_standby;
                 }
             }
         }
@@ -215,9 +219,4 @@ fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
             "all instances of {service} are draining, or have weight 0, instances=`{count}`"
         )),
     }
-}
-
-/// Returns whether an instance takes new calls.
-fn is_available(instance: &registry_core::Instance) -> bool {
-    instance.status() == InstanceStatus::Up && instance.weight() > 0
 }

@@ -267,6 +267,7 @@ mod tests {
     fn broadcaster() -> Broadcaster {
         let state = ServiceState {
             records: Records::default(),
+            avoids_retained: true,
             retained: Box::default(),
             store_snapshot: None,
             status: ViewStatus::Loading { since: Instant::now() },

@@ -1,16 +1,16 @@
 //! Retention: which deleted instances a view still shows, and for how long. Pure: time is an argument.
 //!
-//! After data loss or a mass expiry, a store reports live instances as deleted. An instance that stopped
-//! while the view had no watch looks the same. The view cannot tell them apart at once: it retains
-//! instances that disappear under suspicious circumstances for a while, and marks them.
+//! After data loss or a mass expiry, a store reports live instances as deleted. So an instance whose deletion nobody
+//! announced stays in the view, marked, for as long as its owner may need to register it again.
 
-use registry_core::{InstanceId, Record, Records};
-use std::collections::BTreeMap;
+use crate::bounds::return_bound;
+use registry_core::{InstanceId, Record};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The shortest hold time of an instance that the store does not confirm as deleted.
-const MIN_HOLD_TIME: Duration = Duration::from_secs(30);
+/// The shortest full hold time.
+const MIN_FULL_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// An instance that a view still shows although the store no longer lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,146 +22,106 @@ pub struct Retained {
     pub since: Instant,
 }
 
-/// The retained instances, and the trouble that deletions may stem from.
+/// The retained instances, and what a view knows of the store's health.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// `None` turns retention off.
+    /// The ttl of records that state none. `None` turns retention off.
     ttl: Option<Duration>,
     retained: BTreeMap<InstanceId, Entry>,
-    trouble: Option<Trouble>,
-    /// When the last load that can confirm deletions was sent.
-    last_load: Option<Instant>,
+    health: Health,
+    /// The numbers of listed instances that no later number exceeds, oldest first, and until when each was valid.
+    peaks: VecDeque<(Instant, usize)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     retained: Retained,
-    /// The first load after the last trouble that did not list the instance.
-    missing_since: Option<Instant>,
+    /// Whether the deletion is doubtful, so that the instance is held for the full time.
+    is_doubtful: bool,
 }
 
-/// A period in which the store was unavailable, and the ttl after it.
-#[derive(Debug)]
-struct Trouble {
-    /// One ttl after the recovery; `None` before it.
-    until: Option<Instant>,
-    /// The most instances that were listed at once since the trouble began.
-    size: usize,
-    /// The instances deleted since, while they are fewer than a mass deletion.
-    deleted: BTreeMap<InstanceId, Retained>,
-    is_mass_deletion: bool,
+/// Whether the store answers this view.
+#[derive(Clone, Copy, Debug)]
+enum Health {
+    /// It has answered all the time.
+    Sound,
+    /// It does not answer.
+    Broken,
+    /// It has answered since then. Before, there was trouble that may have cost living instances their lease.
+    Recovered(Instant),
 }
 
 impl Retention {
     pub(super) fn new(ttl: Option<Duration>) -> Self {
-        Self { ttl, retained: BTreeMap::new(), trouble: None, last_load: None }
+        Self { ttl, retained: BTreeMap::new(), health: Health::Sound, peaks: VecDeque::new() }
     }
 
-    /// The store became unavailable, after it listed `size` instances.
-    pub(super) fn trouble(&mut self, now: Instant, size: usize) {
-        self.expire_trouble(now);
-        let new =
-            || Trouble { until: None, size, deleted: BTreeMap::new(), is_mass_deletion: false };
-        let trouble = self.trouble.get_or_insert_with(new);
-        if trouble.until.take().is_some() {
-            // The earlier mass deletion is retained already; this trouble is counted by itself.
-            trouble.is_mass_deletion = false;
-            trouble.size = size + trouble.deleted.len();
-        }
-        // Only loads after the recovery confirm deletions.
-        self.last_load = None;
-        for entry in self.retained.values_mut() {
-            entry.missing_since = None;
-        }
+    /// The view lost its watch, or the store does not answer. No hold time ends before the store answers again.
+    pub(super) fn broken(&mut self) {
+        self.health = Health::Broken;
     }
 
-    /// The store answers again.
+    /// The store answers again after trouble, and has since `now`: what is retained is doubtful.
     pub(super) fn recovered(&mut self, now: Instant) {
-        let ttl = self.ttl.unwrap_or_default();
-        if let Some(trouble) = &mut self.trouble {
-            trouble.until.get_or_insert(now + ttl);
+        self.health = Health::Recovered(now);
+        self.doubt_all();
+    }
+
+    /// The watch continues after a cut that cost no instance its lease. `before` is the health before the cut.
+    pub(super) fn resumed(&mut self, before: Option<Instant>) {
+        self.health = before.map_or(Health::Sound, Health::Recovered);
+    }
+
+    /// Returns since when the store has answered, if there was trouble before.
+    pub(super) fn recovered_at(&self) -> Option<Instant> {
+        match self.health {
+            Health::Recovered(at) => Some(at),
+            Health::Sound | Health::Broken => None,
         }
     }
 
     /// The store lists `id`.
     pub(super) fn listed(&mut self, id: &InstanceId) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.deleted.remove(id);
-        }
         self.retained.remove(id);
     }
 
-    /// A watch reported the instance of `record` as deleted; `listed` instances were listed before.
-    pub(super) fn deleted(&mut self, now: Instant, record: Record, listed: usize) {
-        self.expire_trouble(now);
-        let hold_time = self.hold_time();
-        let (Some(_), Some(trouble)) = (self.ttl, &mut self.trouble) else { return };
-        trouble.deleted.retain(|_, retained| now < retained.since + hold_time);
-        trouble.size = trouble.size.max(listed + trouble.deleted.len());
-        let retained = Retained { record, since: now };
-        trouble.deleted.insert(retained.record.id().clone(), retained);
-        let deleted = trouble.deleted.len();
-        trouble.is_mass_deletion |= deleted >= 2 && 2 * deleted >= trouble.size;
-        if trouble.is_mass_deletion {
-            let deleted = std::mem::take(&mut trouble.deleted).into_iter();
-            self.retained.extend(
-                deleted.map(|(id, retained)| (id, Entry { retained, missing_since: None })),
-            );
-        }
-    }
-
-    /// A reload listed `loaded`; `deleted` were listed before.
-    pub(super) fn reset(&mut self, now: Instant, loaded: &Records, deleted: Vec<Record>) {
-        if self.ttl.is_none() {
-            return;
-        }
+    /// The number of listed instances changed from `before` to `after`, and nobody announced the deletion of
+    /// `deleted`.
+    pub(super) fn deleted(
+        &mut self,
+        now: Instant,
+        deleted: Vec<Record>,
+        before: usize,
+        after: usize,
+    ) {
+        let Some(ttl) = self.ttl else { return };
+        self.expire(now);
+        let ttl = deleted.iter().filter_map(Record::ttl).max().unwrap_or(ttl);
+        let most = self.most_listed(now, before, ttl);
+        let lost = most.saturating_sub(after);
         for record in deleted {
             let id = record.id().clone();
+            let is_doubtful = self.saw_trouble(now, full_hold_time(self.ttl_of(&record)));
             let retained = Retained { record, since: now };
-            self.retained.entry(id).or_insert(Entry { retained, missing_since: None });
+            self.retained.insert(id, Entry { retained, is_doubtful });
         }
-        for id in loaded.ids() {
-            self.listed(id);
+        if after == 0 || (lost >= 2 && 2 * lost >= most) {
+            self.doubt_all();
         }
-        self.confirm(now, loaded);
-    }
-
-    /// A load listed `loaded`: releases the instances that two loads one ttl apart did not list. Returns
-    /// whether it released any.
-    pub(super) fn confirm(&mut self, now: Instant, loaded: &Records) -> bool {
-        let (ttl, before) = (self.ttl.unwrap_or_default(), self.retained.len());
-        self.last_load = Some(now);
-        self.retained.retain(|id, entry| {
-            if loaded.find(id.as_str()).is_some() {
-                entry.missing_since = None; // the watch will list it as well
-                return true;
-            }
-            now < *entry.missing_since.get_or_insert(now) + ttl
-        });
-        self.retained.len() < before
-    }
-
-    /// A load that would confirm deletions failed: the next one is due one ttl later.
-    pub(super) fn postpone(&mut self, now: Instant) {
-        self.last_load = Some(now);
     }
 
     /// Releases the instances whose hold time is over. Returns whether it released any.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        let (hold_time, before) = (self.hold_time(), self.retained.len());
-        self.retained.retain(|_, entry| now < entry.retained.since + hold_time);
+        let before = self.retained.len();
+        let ends: Vec<bool> = self.ends().map(|end| end.is_some_and(|end| end <= now)).collect();
+        let mut ends = ends.into_iter();
+        self.retained.retain(|_, _| !ends.next().unwrap_or_default());
         self.retained.len() < before
     }
 
     /// Returns when to [expire](Self::expire) next.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.retained.values().map(|entry| entry.retained.since + self.hold_time()).min()
-    }
-
-    /// Returns when to load, to [confirm](Self::confirm) deletions: at most once per ttl.
-    pub(super) fn next_load(&self) -> Option<Instant> {
-        let first = self.retained.values().map(|entry| entry.retained.since).min()?;
-        Some(self.last_load.map_or(first, |loaded| loaded + self.ttl.unwrap_or_default()))
+        self.ends().flatten().min()
     }
 
     /// Returns the retained instances, in order of id.
@@ -169,13 +129,58 @@ impl Retention {
         self.retained.values().map(|entry| &entry.retained)
     }
 
-    fn hold_time(&self) -> Duration {
-        MIN_HOLD_TIME.max(self.ttl.unwrap_or_default() * 2)
+    /// When the hold time of each retained instance ends, in order of id. `None`: not before the store answers.
+    fn ends(&self) -> impl Iterator<Item = Option<Instant>> {
+        self.retained.values().map(|Entry { retained, is_doubtful }| {
+            let ttl = self.ttl_of(&retained.record);
+            match (self.health, is_doubtful) {
+                (Health::Broken, _) => None,
+                (_, false) => Some(retained.since + hold_time(ttl)),
+                (Health::Sound, true) => Some(retained.since + full_hold_time(ttl)),
+                (Health::Recovered(at), true) => Some(retained.since.max(at) + full_hold_time(ttl)),
+            }
+        })
     }
 
-    fn expire_trouble(&mut self, now: Instant) {
-        self.trouble.take_if(|trouble| trouble.until.is_some_and(|until| until <= now));
+    /// Whether there is trouble, or was within the last `time`.
+    fn saw_trouble(&self, now: Instant, time: Duration) -> bool {
+        match self.health {
+            Health::Sound => false,
+            Health::Broken => true,
+            Health::Recovered(at) => now < at + time,
+        }
     }
+
+    fn doubt_all(&mut self) {
+        self.retained.values_mut().for_each(|entry| entry.is_doubtful = true);
+    }
+
+    /// Returns the most instances that were listed at once within the last `ttl`, given that `listed` were until now.
+    fn most_listed(&mut self, now: Instant, listed: usize, ttl: Duration) -> usize {
+        while self.peaks.back().is_some_and(|(_, count)| *count <= listed) {
+            self.peaks.pop_back();
+        }
+        self.peaks.push_back((now, listed));
+        while self.peaks.front().is_some_and(|(until, _)| *until + ttl < now) {
+            self.peaks.pop_front();
+        }
+        self.peaks.front().map_or(listed, |(_, count)| *count)
+    }
+
+    fn ttl_of(&self, record: &Record) -> Duration {
+        record.ttl().or(self.ttl).unwrap_or_default()
+    }
+}
+
+/// How long an instance is held whose deletion is no more doubtful than any: as long as its owner may need to register it
+/// again, and 1 s for the change to arrive.
+fn hold_time(ttl: Duration) -> Duration {
+    return_bound(ttl) + Duration::from_secs(1)
+}
+
+/// How long an instance is held whose deletion is doubtful, while the store answers without a break.
+fn full_hold_time(ttl: Duration) -> Duration {
+    MIN_FULL_HOLD_TIME.max(ttl * 2)
 }
 
 #[cfg(test)]

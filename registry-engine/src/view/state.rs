@@ -2,7 +2,7 @@
 
 use super::retention::Retained;
 use arc_swap::Guard;
-use registry_core::{Error, Instance, Records, Snapshot};
+use registry_core::{Error, Instance, InstanceId, Records, Snapshot};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub struct ServiceState {
     pub(crate) records: Records,
     pub(crate) retained: Box<[Retained]>,
+    /// Whether retained instances are not called, since the store lists at least half of all.
+    pub(crate) avoids_retained: bool,
     pub(crate) store_snapshot: Option<Snapshot>,
     pub(crate) status: ViewStatus,
     pub(crate) version: u64,
@@ -36,6 +38,9 @@ impl ServiceState {
     }
 
     /// Returns the instances to call, in order of id: those that are [available](Instance::is_available).
+    ///
+    /// [Retained](Self::retained) instances are among them once the store lists fewer than half of all: if the few that
+    /// it lists took all calls, they would be overloaded.
     ///
     /// ```
     /// use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Registry};
@@ -66,7 +71,20 @@ impl ServiceState {
     /// # }
     /// ```
     pub fn available(&self) -> impl Iterator<Item = &Instance> {
-        self.instances().filter(|instance| instance.is_available())
+        self.instances()
+            .filter(|instance| instance.is_available() && !self.is_standby(instance.id()))
+    }
+
+    /// Returns whether the instance is to be called only if no other can be: it is [retained](Self::retained), and the
+    /// store lists at least half of all.
+    #[inline]
+    pub fn is_standby(&self, id: &InstanceId) -> bool {
+        self.avoids_retained && self.is_retained(id)
+    }
+
+    fn is_retained(&self, id: &InstanceId) -> bool {
+        !self.retained.is_empty()
+            && self.retained.binary_search_by(|retained| retained.record.id().cmp(id)).is_ok()
     }
 
     /// Returns the instances that the view still shows although the store no longer lists them, in order

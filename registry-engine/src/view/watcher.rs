@@ -10,25 +10,21 @@ use crate::bounds::retry_backoff;
 use crate::follow::{FollowEvent, FollowOptions, follow};
 use crate::metrics::ViewMetrics;
 use crate::probe::ProbeFailure;
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use registry_core::{
-    Batch, CallOptions, Change, Error, ErrorKind, Record, Records, Registry, Result, ServiceName,
-    Snapshot,
+    Batch, Change, DeleteReason, Error, ErrorKind, InstanceStatus, Lineage, Record, Records,
+    Registry, ServiceName, Snapshot,
 };
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many events are applied before the state is published: a burst costs one copy of the state.
 const MAX_BURST: usize = 256;
-
-/// The answer to a load that confirms deletions, and when the load was sent.
-type Confirmation = (Instant, Result<Result<Snapshot>, Elapsed>);
 
 /// The task that keeps a view up to date.
 pub(crate) struct Watcher {
@@ -48,14 +44,27 @@ pub(crate) struct Watcher {
     /// The error that ended the watch, until another is open.
     trouble: Option<ErrorKind>,
     status: ViewStatus,
+    ttl: Duration,
     retention: Retention,
-    confirmation: Option<BoxFuture<'static, Confirmation>>,
+    /// The cut that is not over, if there is one.
+    cut: Option<Cut>,
+    /// The lineage of the store's last answer.
+    lineage: Option<Lineage>,
     file: Option<SnapshotFile>,
     /// The batches that are not published yet; `None` if a reset is not published yet.
     pending_batches: Option<Vec<Arc<Batch>>>,
     dirty: bool,
     version: u64,
     wakers: Vec<Waker>,
+}
+
+/// A time without a watch, or without an answer of the store.
+struct Cut {
+    since: Instant,
+    /// Whether instances may have lost their lease in it although they live.
+    is_trouble: bool,
+    /// Since when the store had answered before, if there was trouble earlier.
+    recovered_before: Option<Instant>,
 }
 
 impl Watcher {
@@ -70,6 +79,7 @@ impl Watcher {
         let initial = ServiceState {
             records: Records::default(),
             retained: Box::default(),
+            avoids_retained: true,
             store_snapshot: None,
             status: status.clone(),
             version: 0,
@@ -90,7 +100,9 @@ impl Watcher {
             watching: false,
             trouble: None,
             status,
-            confirmation: None,
+            ttl,
+            cut: None,
+            lineage: None,
             file,
             pending_batches: Some(Vec::new()),
             dirty: false,
@@ -114,14 +126,11 @@ impl Watcher {
         let mut events = pin!(follow(self.registry.clone(), self.service.clone(), None, options));
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);
-            let confirmation_due = self.next_confirmation().map(sleep_until);
             let save = self.file.as_ref().and_then(SnapshotFile::due).map(sleep_until);
             tokio::select! {
                 Some(event) = events.next() => self.handle_burst(event, events.as_mut()),
                 Ok(()) = self.probe_failure.changed() => self.handle_probe(),
                 Some(()) = OptionFuture::from(expiry) => self.expire(),
-                Some(()) = OptionFuture::from(confirmation_due) => self.confirm(),
-                Some(loaded) = OptionFuture::from(self.confirmation.as_mut()) => self.handle_confirmation(loaded),
                 Some(()) = OptionFuture::from(save) => self.save(),
                 else => return, // the events never end
             }
@@ -157,9 +166,10 @@ impl Watcher {
     fn handle(&mut self, event: FollowEvent) {
         match event {
             FollowEvent::Reset(snapshot) => self.reset(snapshot),
-            FollowEvent::Live => {
+            FollowEvent::Live(lineage) => {
                 self.watching = true;
-                self.recovered();
+                self.end_cut(&lineage);
+                self.set_status(ViewStatus::Live);
             }
             FollowEvent::Batch(batch) => self.apply(batch),
             FollowEvent::Trouble(error) => self.trouble(error),
@@ -167,15 +177,18 @@ impl Watcher {
     }
 
     fn reset(&mut self, snapshot: Snapshot) {
-        let now = Instant::now();
         // A file may be old: a store that answers at once is believed, and nothing is retained.
         let retains = self.confirmed || self.trouble.is_some();
+        self.end_cut(snapshot.lineage());
         if let Some(before) = self.snapshot.as_ref().filter(|_| retains) {
             let deleted = missing(before.records(), snapshot.records());
             if !deleted.is_empty() {
                 tracing::info!(service = %self.service, deleted = deleted.len(), "a reload does not list instances that were listed before");
             }
-            self.retention.reset(now, snapshot.records(), deleted);
+            let unannounced = deleted.into_iter().filter(|record| !is_draining(record)).collect();
+            let (before, after) = (before.records().len(), snapshot.records().len());
+            snapshot.records().ids().for_each(|id| self.retention.listed(id));
+            self.retention.deleted(Instant::now(), unannounced, before, after);
         }
         if let Some(reason) = self.trouble.take().filter(|_| self.confirmed) {
             self.metrics.resynced(reason);
@@ -189,14 +202,19 @@ impl Watcher {
 
     fn apply(&mut self, batch: Arc<Batch>) {
         let Some(snapshot) = &mut self.snapshot else { return };
-        let (now, listed) = (Instant::now(), snapshot.records());
+        let (listed, before) = (snapshot.records(), snapshot.records().len());
+        let mut unannounced = Vec::new();
         for change in &batch.changes {
-            match (change, listed.find(change.id().as_str())) {
-                (Change::Put(record), _) => self.retention.listed(record.id()),
-                (Change::Delete(_), Some(deleted)) => {
-                    self.retention.deleted(now, deleted.clone(), listed.len());
+            match change {
+                Change::Put(record) => {
+                    unannounced.retain(|deleted: &Record| deleted.id() != record.id());
+                    self.retention.listed(record.id());
                 }
-                (Change::Delete(_), None) => {}
+                Change::Delete(deleted) => {
+                    let is_announced = deleted.reason() == Some(DeleteReason::Withdrawn);
+                    let record = listed.find(deleted.id().as_str()).filter(|_| !is_announced);
+                    unannounced.extend(record.filter(|record| !is_draining(record)).cloned());
+                }
             }
         }
         if let Err(error) = snapshot.apply(&batch) {
@@ -206,6 +224,10 @@ impl Watcher {
         }
         if batch.is_progress() {
             return; // it moved the cursor only
+        }
+        if !unannounced.is_empty() {
+            let after = snapshot.records().len();
+            self.retention.deleted(Instant::now(), unannounced, before, after);
         }
         if let Some(pending) = &mut self.pending_batches {
             pending.push(batch);
@@ -222,10 +244,7 @@ impl Watcher {
     }
 
     fn trouble(&mut self, error: Error) {
-        // A compaction loses history, but no instances.
-        if error.kind() != ErrorKind::Compacted {
-            self.note_trouble();
-        }
+        self.begin_cut(error.kind() == ErrorKind::Diverged);
         self.watching = false;
         self.metrics.disrupted(error.kind());
         if self.status.is_live() {
@@ -233,7 +252,6 @@ impl Watcher {
         } else {
             tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
         }
-        self.confirmation = None;
         self.trouble = Some(error.kind());
         self.set_status(ViewStatus::Stale { since: self.stale_since(), why: error });
     }
@@ -245,23 +263,36 @@ impl Watcher {
             Some(error) if self.status.is_live() => {
                 tracing::warn!(service = %self.service, error = %error.chain(), "a view's store is silent");
                 self.metrics.disrupted(error.kind());
-                self.note_trouble();
+                self.begin_cut(true);
                 self.set_status(ViewStatus::Stale { since: Instant::now(), why: error });
             }
-            None if self.watching && !self.status.is_live() => self.recovered(),
+            None if self.watching && !self.status.is_live() => {
+                self.end_cut(&self.lineage.clone().unwrap_or_default());
+                self.set_status(ViewStatus::Live);
+            }
             _ => {}
         }
     }
 
-    fn note_trouble(&mut self) {
-        let listed = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.instances().len());
-        self.retention.trouble(Instant::now(), listed);
-        self.confirmation = None; // a load that was sent before confirms nothing after
+    /// The view lost its watch, or the store does not answer.
+    fn begin_cut(&mut self, is_trouble: bool) {
+        let recovered_before = self.retention.recovered_at();
+        let new = || Cut { since: Instant::now(), is_trouble: false, recovered_before };
+        self.cut.get_or_insert_with(new).is_trouble |= is_trouble;
+        self.retention.broken();
     }
 
-    fn recovered(&mut self) {
-        self.retention.recovered(Instant::now());
-        self.set_status(ViewStatus::Live);
+    /// The store answers again, with this lineage. Of a silence, two thirds of a ttl may have gone unnoticed before the
+    /// cut began, so a cut of a third may have cost an instance its lease.
+    fn end_cut(&mut self, lineage: &Lineage) {
+        let is_same = self.lineage.as_ref() == Some(lineage);
+        self.lineage = Some(lineage.clone());
+        let Some(cut) = self.cut.take() else { return };
+        if cut.is_trouble || !is_same || cut.since.elapsed() >= self.ttl / 3 {
+            self.retention.recovered(Instant::now());
+        } else {
+            self.retention.resumed(cut.recovered_before);
+        }
     }
 
     fn stale_since(&self) -> Instant {
@@ -279,31 +310,6 @@ impl Watcher {
         self.metrics.staleness(status.staleness());
         self.status = status;
         self.dirty = true;
-    }
-
-    /// Returns when to load the service to confirm that retained instances are deleted.
-    fn next_confirmation(&self) -> Option<Instant> {
-        let may_load = self.status.is_live() && self.confirmation.is_none();
-        self.retention.next_load().filter(|_| may_load)
-    }
-
-    fn confirm(&mut self) {
-        let (registry, service) = (self.registry.clone(), self.service.clone());
-        let limit = self.options.timeout;
-        let options = CallOptions::default().with_timeout(limit);
-        let load = async move { timeout(limit, registry.load(&service, &options)).await };
-        let sent = Instant::now();
-        self.confirmation = Some(load.map(move |loaded| (sent, loaded)).boxed());
-    }
-
-    fn handle_confirmation(&mut self, (sent, loaded): Confirmation) {
-        self.confirmation = None;
-        if let Ok(Ok(loaded)) = loaded {
-            self.dirty |= self.retention.confirm(sent, loaded.records());
-        } else {
-            tracing::debug!(service = %self.service, "deletions could not be confirmed yet");
-            self.retention.postpone(sent);
-        }
     }
 
     fn expire(&mut self) {
@@ -331,7 +337,10 @@ impl Watcher {
         self.metrics.shown(records.len(), retained.len());
         let store_snapshot = self.snapshot.clone();
         let (status, version) = (self.status.clone(), self.version);
-        let state = ServiceState { records, retained, store_snapshot, status, version };
+        let listed = records.len() - retained.len();
+        let avoids_retained = 2 * listed >= records.len();
+        let state =
+            ServiceState { records, retained, avoids_retained, store_snapshot, status, version };
         self.broadcaster.publish(state);
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.confirmed) {
             if let Some(batches) = &mut self.pending_batches {
@@ -364,4 +373,9 @@ fn missing(before: &Records, after: &Records) -> Vec<Record> {
         after.peek().is_none_or(|next| next.id() != record.id())
     };
     before.iter().filter(is_missing).cloned().collect()
+}
+
+/// Returns whether the instance has announced that it goes.
+fn is_draining(record: &Record) -> bool {
+    record.instance().status() == InstanceStatus::Draining
 }

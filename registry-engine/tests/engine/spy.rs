@@ -239,11 +239,11 @@ impl Registry for Spy {
             }
             _ => self.inner.watch(service, after, options).await?,
         };
-        let open = Open::new(&self.open);
+        let (open, lineage) = (Open::new(&self.open), watch.lineage().clone());
         let items = stream::unfold((watch, open), |(mut watch, open)| async move {
             Some((watch.next().await?, (watch, open)))
         });
-        Ok(Watch::new(after.clone(), items))
+        Ok(Watch::new(after.clone(), items).with_lineage(lineage))
     }
 
     fn default_ttl(&self) -> Option<Duration> {
