@@ -7,21 +7,18 @@ use std::time::Duration;
 /// Options for all views of a [`Discovery`](crate::Discovery).
 #[derive(Clone, Debug)]
 pub struct DiscoveryOptions {
-    /// The ttl that the services register with, 100 ms to a day. Records carry none. Unless set, it is the
-    /// ttl of the registry's [URL](registry_core::Registry::default_ttl), or else 10 s.
+    /// The ttl that the services register with, 100 ms to a day. Unless set, it is the ttl of the registry's
+    /// [URL](registry_core::Registry::default_ttl), or else 10 s.
     ///
-    /// It bounds how long an instance is [retained](Self::retain), and how soon a silent store is noticed:
-    /// a probe that all views share asks the store every third of the ttl and waits as long for the answer.
-    /// If it is too short, a live instance is dropped before its owner can register it again. If it is too
-    /// long, callers call a dead instance for longer.
+    /// It sets how soon a silent store is noticed: a probe that all views share asks the store every third of the ttl and
+    /// waits as long for the answer. It also stands for the ttl of records that state none.
     pub ttl: Option<Duration>,
-    /// Whether instances are retained that disappear under suspicious circumstances: a reload does not
-    /// list them, or at least half of the instances (and at least 2) are deleted within one ttl of a store
-    /// outage. `true` unless set.
+    /// Whether instances are retained whose deletion nobody announced. `true` unless set.
     ///
-    /// They are retained for at most max(2 ttl, 30 s), and are listed in
-    /// [`ServiceState::retained`](crate::ServiceState::retained). Retention ends early when the store
-    /// lists them again, and when two loads one ttl apart, after the outage, do not list them.
+    /// They stay in the view, listed in [`ServiceState::retained`](crate::ServiceState::retained), for as long as a living
+    /// owner may need to register them again: a third of their ttl, within 1 s and 5 s, and 1 s more. It is max(30 s, 2 ttl) if the
+    /// view saw trouble of the store within that time, if at least half of the service is deleted within one ttl, or
+    /// if it would become empty. Retention ends early when the store lists them again.
     pub retain: bool,
     /// The backoff between attempts. While the store is `Unavailable` it is at most a fifteenth of the ttl, within 200 ms
     /// and 1 s.
