@@ -143,7 +143,8 @@ fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
         ttl: record.ttl().map(|ttl| ttl.as_millis().try_into().unwrap_or(u64::MAX)),
         metadata: instance.metadata(),
     };
-    let bytes = serde_json::to_vec(&encoded)
+    let mut bytes = Vec::with_capacity(256); // most are no larger
+    serde_json::to_writer(&mut bytes, &encoded)
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
     if bytes.len() > MAX_RECORD_LEN {
         let message = format!(
@@ -168,11 +169,16 @@ pub fn decode(
     if record.len() > MAX_RECORD_LEN {
         return Err(DecodeError::TooLarge(record.len()));
     }
-    let plain = match serde_json::from_slice(record) {
+    // One check of the whole record for UTF-8 is cheaper than one of each string.
+    let plain = match str::from_utf8(record) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(record), // a field that is ignored may have any bytes
+    };
+    let record = match plain {
         Ok(plain) => plain,
         Err(_) => PlainRecord::tolerant(serde_json::from_slice(record)?)?,
     };
-    Ok(plain.stored(service, id))
+    Ok(record.stored(service, id))
 }
 
 impl PlainRecord {
@@ -300,6 +306,14 @@ mod tests {
             let later = format!(r#"{{"v":{v},"address":"10.0.0.1:8080"}}"#);
             assert_eq!(*read(&later).unwrap().instance(), instance(), "{later}");
         }
+    }
+
+    #[test]
+    fn an_unknown_field_may_have_bytes_that_are_not_utf_8() {
+        let record = b"{\"address\":\"10.0.0.1:8080\",\"x\":\"\xff\"}";
+        let (service, id) = ("user.rpc".parse().unwrap(), "1".parse().unwrap());
+        let decoded = decode(&service, &id, record).unwrap();
+        assert_eq!(decoded, Stored::Live(Record::new(instance())));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Deref for Records {
 impl FromIterator<Record> for Records {
     fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
         let mut records: Vec<Record> = records.into_iter().collect();
-        let sorted = records.windows(2).all(|pair| pair[0].id() < pair[1].id());
+        let sorted = records.iter().map(|record| record.id().as_str()).is_sorted_by(|a, b| a < b);
         if !sorted {
             records.reverse();
             records.sort_by(|a, b| a.id().cmp(b.id())); // stable: the last given comes first

@@ -36,7 +36,7 @@ pub(crate) struct Branch(pub(crate) u64);
 
 impl fmt::Display for Branch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        fmt::LowerHex::fmt(&self.0, f)
     }
 }
 

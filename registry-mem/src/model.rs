@@ -25,8 +25,8 @@ pub struct Model {
     branches: Branches,
     services: HashMap<ServiceName, Service>,
     leases: HashMap<LeaseId, (ServiceName, InstanceId)>,
-    /// The revisions of the history, with the service whose log contains them, oldest first.
-    history: VecDeque<(u64, ServiceName)>,
+    /// The batches of all logs, with their service, oldest first.
+    history: VecDeque<(ServiceName, Arc<Batch>)>,
     history_limit: usize,
     /// The newest dropped revision of all services that were removed.
     compacted: u64,
@@ -48,7 +48,7 @@ struct Service {
 #[derive(Clone, Debug)]
 struct Entry {
     lease: Lease,
-    /// What a load shows.
+    /// The record of the lease, as a load lists it.
     record: Record,
     /// The revision since which the lease holds the id.
     claimed: Revision,
@@ -83,21 +83,24 @@ impl Model {
     pub fn register(&mut self, now: Duration, instance: &Instance, claim: &Claim) -> Result<Lease> {
         let (service, id) = (instance.service(), instance.id());
         self.expire(now, service);
-        if let Some((service, _)) = self.leases.get(&claim.lease()).cloned() {
+        let held =
+            self.leases.get(&claim.lease()).filter(|held| (&held.0, &held.1) != (service, id));
+        if let Some((service, _)) = held.cloned() {
             self.expire(now, &service); // the lease may have expired there
+            if self.holds(claim.lease()) {
+                return Err(invalid("a lease holds one instance: draw another lease id"));
+            }
         }
-        let held = self.leases.get(&claim.lease());
-        if held.is_some_and(|held| (&held.0, &held.1) != (service, id)) {
-            return Err(invalid("a lease holds one instance: draw another lease id"));
-        }
-        let (lease, claimed) = match self.entry(service, id) {
+        let claimed = match self.entry(service, id) {
             Some(held) if held.lease.id() == claim.lease() => {
                 if held.lease.ttl() != claim.ttl() {
                     return Err(invalid("a lease keeps its ttl: draw another lease id"));
                 }
-                let claimed = held.claimed;
-                let is_same = held.lease.instance() == instance;
-                (if is_same { held.lease.clone() } else { self.put(instance, claim) }, claimed)
+                if held.lease.instance() == instance {
+                    held.deadline = now + claim.ttl(); // a repeated claim is a renewal
+                    return Ok(held.lease.clone());
+                }
+                Some(held.claimed)
             }
             Some(held) if claim.takeover() != Takeover::From(held.holder()) => {
                 return Err(superseded(instance, held.holder()));
@@ -105,26 +108,24 @@ impl Model {
             Some(held) => {
                 let displaced = held.lease.id();
                 self.leases.remove(&displaced);
-                let lease = self.put(instance, claim);
-                (lease, self.revision())
+                None
             }
-            None => {
-                let lease = self.put(instance, claim);
-                (lease, self.revision())
-            }
+            None => None,
         };
-        self.hold(now, lease.clone(), claimed);
-        Ok(lease)
+        Ok(self.put(now, instance, claim, claimed))
     }
 
     /// Renews `lease`, if its record is the last acknowledged one. Returns the granted ttl.
     pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<Duration> {
         let (service, id) = (lease.instance().service(), lease.instance().id());
         self.expire(now, service);
-        let entry = self.services.get_mut(service).and_then(|service| service.entries.get_mut(id));
-        let entry = entry.filter(|entry| entry.lease == *lease).ok_or_else(|| lease_lost(lease))?;
-        entry.deadline = now + entry.lease.ttl();
-        Ok(entry.lease.ttl())
+        match self.entry(service, id) {
+            Some(entry) if entry.lease == *lease => {
+                entry.deadline = now + lease.ttl();
+                Ok(lease.ttl())
+            }
+            _ => Err(lease_lost(lease)),
+        }
     }
 
     /// Deletes the instance of `lease`, if there is one.
@@ -153,12 +154,8 @@ impl Model {
     pub fn load(&mut self, now: Duration, service: &ServiceName) -> Snapshot {
         self.expire(now, service);
         let cursor = self.cursor(&self.origin(service), self.revision);
-        // Of known length, so that the list is allocated once.
-        let records: Option<Vec<_>> = self
-            .services
-            .get(service)
-            .map(|service| service.entries.values().map(|entry| entry.record.clone()).collect());
-        Snapshot::new(cursor, records.unwrap_or_default()).with_lineage(self.lineage())
+        let records = self.services.get(service).map(Service::records).unwrap_or_default();
+        Snapshot::new(cursor, records).with_lineage(self.lineage())
     }
 
     /// Returns the batches of `service` after `after`.
@@ -229,12 +226,8 @@ impl Model {
         &self,
         revision: Revision,
     ) -> impl Iterator<Item = (&ServiceName, &Arc<Batch>)> {
-        let first = self.history.partition_point(|(at, _)| *at <= revision.get());
-        self.history.range(first..).filter_map(|(at, service)| {
-            let log = &self.services.get(service)?.log;
-            let n = log.binary_search_by_key(at, |batch| batch.revision().get()).ok()?;
-            Some((service, &log[n]))
-        })
+        let first = self.history.partition_point(|(_, batch)| batch.revision() <= revision);
+        self.history.range(first..).map(|(service, batch)| (service, batch))
     }
 }
 
@@ -250,14 +243,12 @@ impl Model {
         self.expire(now, service);
         let ids =
             self.services.get(service).map(|service| service.entries.keys().cloned().collect());
-        if let Some(ids) = ids.filter(|ids: &Vec<_>| !ids.is_empty()) {
-            self.remove(service, ids, None);
-        }
+        self.remove(service, ids.unwrap_or_default(), None);
     }
 
     /// Drops the history up to `revision`.
     pub fn compact(&mut self, revision: Revision) {
-        self.drop_history(self.history.partition_point(|(at, _)| *at <= revision.get()));
+        self.drop_history(self.history.partition_point(|(_, batch)| batch.revision() <= revision));
     }
 
     /// Returns all instances in order, with their leases. O(instances).
@@ -304,72 +295,78 @@ impl Model {
         }
     }
 
-    fn entry(&self, service: &ServiceName, id: &InstanceId) -> Option<&Entry> {
-        self.services.get(service)?.entries.get(id)
+    #[inline]
+    fn entry(&mut self, service: &ServiceName, id: &InstanceId) -> Option<&mut Entry> {
+        self.services.get_mut(service)?.entries.get_mut(id)
     }
 
     /// Ends `lease` and deletes its instance.
     fn end(&mut self, now: Duration, lease: LeaseId, reason: Option<DeleteReason>) {
         let Some((service, id)) = self.leases.get(&lease).cloned() else { return };
         self.expire(now, &service);
-        if self.leases.contains_key(&lease) {
-            self.remove(&service, vec![id], reason);
-        }
+        self.remove(&service, vec![id], reason);
     }
 
-    /// Commits a put of `instance` under the claim's lease.
-    fn put(&mut self, instance: &Instance, claim: &Claim) -> Lease {
+    /// Commits a put of `instance` and makes the claim's lease its holder, since `claimed` or from now on.
+    /// The ttl begins at `now`.
+    fn put(
+        &mut self,
+        now: Duration,
+        instance: &Instance,
+        claim: &Claim,
+        claimed: Option<Revision>,
+    ) -> Lease {
+        let (name, id) = (instance.service(), instance.id());
         let revision = Revision::new(self.revision + 1);
         let lease = Lease::new(claim.lease(), claim.ttl(), instance.clone(), revision)
             .with_proof(Branch(self.branch()));
-        self.commit(instance.service(), vec![Change::Put(record_of(&lease))]);
+        let record = Record::new(instance.clone())
+            .with_lease(lease.id())
+            .with_ttl(lease.ttl())
+            .with_revision(revision);
+        self.leases.insert(lease.id(), (name.clone(), id.clone()));
+        let service = self.commit(name, vec![Change::Put(record.clone())]);
+        let (claimed, deadline) = (claimed.unwrap_or(revision), now + lease.ttl());
+        let entry = Entry { lease: lease.clone(), record, claimed, deadline, queued: deadline };
+        if let Some(old) = service.entries.insert(id.clone(), entry) {
+            service.expiry_queue.remove(&(old.queued, id.clone()));
+        }
+        service.expiry_queue.insert((deadline, id.clone()));
         lease
     }
 
-    /// Makes `lease` the holder of its instance. Its ttl begins at `now`.
-    fn hold(&mut self, now: Duration, lease: Lease, claimed: Revision) {
-        let (name, id) = (lease.instance().service().clone(), lease.instance().id().clone());
-        let deadline = now + lease.ttl();
-        self.leases.insert(lease.id(), (name.clone(), id.clone()));
-        let service = self.service(&name);
-        service.expiry_queue.insert((deadline, id.clone()));
-        let entry = Entry { record: record_of(&lease), lease, claimed, deadline, queued: deadline };
-        let replaced = service.entries.insert(id.clone(), entry);
-        if let Some(queued) = replaced.map(|old| old.queued).filter(|queued| *queued != deadline) {
-            service.expiry_queue.remove(&(queued, id));
-        }
-    }
-
-    /// Commits the deletion of `ids`, which are all present.
+    /// Commits the deletion of those of `ids` that are present, if any.
     fn remove(&mut self, name: &ServiceName, ids: Vec<InstanceId>, reason: Option<DeleteReason>) {
-        if let Some(service) = self.services.get_mut(name) {
-            for id in &ids {
-                if let Some(entry) = service.entries.remove(id) {
-                    service.expiry_queue.remove(&(entry.queued, id.clone()));
-                    self.leases.remove(&entry.lease.id());
-                }
-            }
-        }
-        let deleted = ids.into_iter().map(|id| match reason {
-            Some(reason) => Deleted::new(id).with_reason(reason),
-            None => Deleted::new(id),
+        let Some(service) = self.services.get_mut(name) else { return };
+        let deleted = ids.into_iter().filter_map(|id| {
+            let entry = service.entries.remove(&id)?;
+            self.leases.remove(&entry.lease.id());
+            service.expiry_queue.remove(&(entry.queued, id.clone()));
+            let deleted = Deleted::new(id);
+            Some(Change::Delete(match reason {
+                Some(reason) => deleted.with_reason(reason),
+                None => deleted,
+            }))
         });
-        self.commit(name, deleted.map(Change::Delete).collect());
+        let deleted: Vec<Change> = deleted.collect();
+        if !deleted.is_empty() {
+            self.commit(name, deleted);
+        }
     }
 
     /// Makes a revision. Nothing else does.
-    fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) {
+    fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) -> &mut Service {
+        let branch = Branch(self.branch());
         self.revision += 1;
-        let cursor = self.cursor(&self.origin(name), self.revision);
-        self.service(name).log.push_back(Arc::new(Batch::new(cursor, changes)));
-        self.history.push_back((self.revision, name.clone()));
-    }
-
-    fn service(&mut self, name: &ServiceName) -> &mut Service {
-        let (id, compacted) = (self.id, self.compacted);
-        self.services
+        let service = self
+            .services
             .entry(name.clone())
-            .or_insert_with_key(|name| Service::new(origin(id, name), compacted))
+            .or_insert_with(|| Service::new(origin(self.id, name), self.compacted));
+        let cursor = service.origin.cursor(Revision::new(self.revision), branch);
+        let batch = Arc::new(Batch::new(cursor, changes));
+        service.log.push_back(batch.clone());
+        self.history.push_back((name.clone(), batch));
+        service
     }
 
     fn origin(&self, service: &ServiceName) -> Origin {
@@ -384,9 +381,11 @@ impl Model {
 
     /// Drops the oldest `count` batches of history.
     fn drop_history(&mut self, count: usize) {
-        for (revision, name) in self.history.drain(..count) {
+        for _ in 0..count {
+            let Some((name, batch)) = self.history.pop_front() else { return };
             let Some(service) = self.services.get_mut(&name) else { continue };
             service.log.pop_front();
+            let revision = batch.revision().get();
             service.compacted = revision;
             if service.log.is_empty() && service.entries.is_empty() {
                 self.services.remove(&name);
@@ -404,6 +403,10 @@ impl Service {
     fn new(origin: Origin, compacted: u64) -> Self {
         let (entries, expiry_queue, log) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
         Self { origin, entries, expiry_queue, log, compacted }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        self.entries.values().map(|entry| entry.record.clone()).collect()
     }
 
     /// Takes the instance with the earliest deadline out of the queue, if that has come.
@@ -426,13 +429,6 @@ impl Entry {
     fn holder(&self) -> Holder {
         Holder::new(Some(self.lease.id()), Some(self.claimed))
     }
-}
-
-fn record_of(lease: &Lease) -> Record {
-    Record::new(lease.instance().clone())
-        .with_lease(lease.id())
-        .with_ttl(lease.ttl())
-        .with_revision(lease.revision())
 }
 
 fn origin(id: u64, service: &ServiceName) -> Origin {
