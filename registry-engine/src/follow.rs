@@ -1,14 +1,14 @@
 //! Loads, watches and recovers: the changes of one service as one stream, across all faults.
 
 use crate::Backoff;
+use crate::call::{call, contained, within};
 use futures_util::{Stream, StreamExt, stream};
 use registry_core::{
-    Batch, CallOptions, Cursor, Error, ErrorKind, Lineage, Registry, Result, ServiceName, Snapshot,
-    Watch,
+    Batch, Cursor, Error, ErrorKind, Lineage, Registry, Result, ServiceName, Snapshot, Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// An event of a service that is [followed](follow).
 #[derive(Debug)]
@@ -98,8 +98,8 @@ impl Follower {
                 Err(error) => self.failed(error, State::Watch(cursor)),
             },
             State::Watching(mut watch, since) => {
-                let item = watch.next().await;
-                match item.unwrap_or_else(|| Err(ended())) {
+                let next = async { watch.next().await.unwrap_or_else(|| Err(ended())) };
+                match contained("watch", next).await {
                     Ok(batch) => (FollowEvent::Batch(batch), State::Watching(watch, since)),
                     Err(error) => {
                         // A watch that ends soon after it opened counts as a failure, so that the backoff
@@ -147,25 +147,15 @@ impl Follower {
     }
 
     async fn load(&self) -> Result<Snapshot> {
-        let options = self.call_options();
-        let load = self.registry.load(&self.service, &options);
-        timeout(self.options.timeout, load).await.unwrap_or_else(|_| Err(self.timed_out("load")))
+        let limit = self.options.timeout;
+        let load = async { self.registry.load(&self.service, &within(limit)).await };
+        call("load", limit, load).await
     }
 
     async fn watch(&self, cursor: &Cursor) -> Result<Watch> {
-        let options = self.call_options();
-        let watch = self.registry.watch(&self.service, cursor, &options);
-        timeout(self.options.timeout, watch).await.unwrap_or_else(|_| Err(self.timed_out("watch")))
-    }
-
-    fn call_options(&self) -> CallOptions {
-        CallOptions::default().with_timeout(self.options.timeout)
-    }
-
-    fn timed_out(&self, call: &str) -> Error {
         let limit = self.options.timeout;
-        let message = format!("the store did not answer, call=`{call}`, timeout=`{limit:?}`");
-        Error::new(ErrorKind::Unavailable, message)
+        let watch = async { self.registry.watch(&self.service, cursor, &within(limit)).await };
+        call("watch", limit, watch).await
     }
 }
 

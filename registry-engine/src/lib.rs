@@ -6,6 +6,7 @@
 
 mod backoff;
 mod bounds;
+mod call;
 mod discovery;
 mod follow;
 pub mod metrics;

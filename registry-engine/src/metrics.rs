@@ -19,6 +19,7 @@
 
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use registry_core::{ErrorKind, ServiceName};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The metrics of one registration. Those recorded at each renewal are looked up once.
@@ -46,20 +47,24 @@ impl RegistrationMetrics {
     }
 
     pub(crate) fn renewal_failed(&self, kind: ErrorKind) {
-        counter!("registry_renewals_failed_total", "service" => self.service.to_string(), "reason" => kind.to_string())
-            .increment(1);
+        contained(|| {
+            counter!("registry_renewals_failed_total", "service" => self.service.to_string(), "reason" => kind.to_string())
+                .increment(1);
+        });
     }
 
     /// Counts a registration made again after its lease was lost.
     pub(crate) fn repeated(&self) {
-        counter!("registry_registrations_repeated_total", "service" => self.service.to_string())
-            .increment(1);
+        contained(|| {
+            counter!("registry_registrations_repeated_total", "service" => self.service.to_string())
+                .increment(1);
+        });
     }
 
     pub(crate) fn active(&mut self, active: bool) {
         match (self.is_active, active) {
-            (false, true) => self.active.increment(1.0),
-            (true, false) => self.active.decrement(1.0),
+            (false, true) => contained(|| self.active.increment(1.0)),
+            (true, false) => contained(|| self.active.decrement(1.0)),
             _ => {}
         }
         self.is_active = active;
@@ -102,42 +107,53 @@ impl ViewMetrics {
 
     /// Records how many events were ready.
     pub(crate) fn lag(&self, events: usize) {
-        self.lag.record(as_f64(events));
+        contained(|| self.lag.record(as_f64(events)));
     }
 
     /// Counts a watch that ended or could not be opened.
     pub(crate) fn disrupted(&self, kind: ErrorKind) {
-        counter!("registry_view_disruptions_total", "service" => self.service.to_string(), "reason" => kind.to_string())
-            .increment(1);
+        contained(|| {
+            counter!("registry_view_disruptions_total", "service" => self.service.to_string(), "reason" => kind.to_string())
+                .increment(1);
+        });
     }
 
     /// Counts a reload.
     pub(crate) fn resynced(&self, reason: ErrorKind) {
-        counter!("registry_view_resyncs_total", "service" => self.service.to_string(), "reason" => reason.to_string())
-            .increment(1);
+        contained(|| {
+            counter!("registry_view_resyncs_total", "service" => self.service.to_string(), "reason" => reason.to_string())
+                .increment(1);
+        });
     }
 
     /// Sets how many records the last load skipped.
     pub(crate) fn undecodable(&self, records: usize) {
-        gauge!("registry_view_undecodable", "service" => self.service.to_string())
-            .set(as_f64(records));
+        contained(|| {
+            gauge!("registry_view_undecodable", "service" => self.service.to_string())
+                .set(as_f64(records));
+        });
     }
 
     pub(crate) fn staleness(&self, staleness: Duration) {
-        self.staleness.set(staleness.as_secs_f64());
+        contained(|| self.staleness.set(staleness.as_secs_f64()));
     }
 
     pub(crate) fn shown(&self, instances: usize, retained: usize) {
-        self.instances.set(as_f64(instances));
-        self.retained.set(as_f64(retained));
+        contained(|| self.instances.set(as_f64(instances)));
+        contained(|| self.retained.set(as_f64(retained)));
     }
 
     /// Resets the gauges of a view that is closed.
     pub(crate) fn close(&self) {
         self.shown(0, 0);
         self.undecodable(0);
-        self.staleness.set(0.0);
+        self.staleness(Duration::ZERO);
     }
+}
+
+/// Records a metric. A recorder is foreign code: one that panics costs this metric, and ends no task.
+pub(crate) fn contained(record: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(record)));
 }
 
 /// Exact up to 2^53.

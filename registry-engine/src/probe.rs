@@ -4,12 +4,13 @@
 //! timeouts, which may be longer than a ttl. By then the server has expired the leases that nobody could
 //! renew through it, and reports that on a watch that never broke.
 
+use crate::call::call;
 use registry_core::{CallOptions, Error, ErrorKind, Registry, ServiceName};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// A service that has no instances: loading it costs one round trip, however much the store holds.
 const PROBE_SERVICE: &str = "~pulse";
@@ -58,15 +59,10 @@ async fn probe(
     sleep(interval.mul_f64(fastrand::f64())).await; // spreads processes that start together
     loop {
         let sent = Instant::now();
-        let failure = match timeout(interval, registry.load(&service, &CallOptions::DEFAULT)).await
-        {
-            Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => Some(error),
-            Ok(_) => None, // a refusal is an answer
-            Err(_) => {
-                let message = format!("the store is silent, asked=`{interval:?} ago`");
-                Some(Error::new(ErrorKind::Unavailable, message))
-            }
-        };
+        let load = async { registry.load(&service, &CallOptions::DEFAULT).await };
+        let answer = call("load", interval, load).await;
+        // A refusal is an answer.
+        let failure = answer.err().filter(|error| error.kind() == ErrorKind::Unavailable);
         // A repeated failure is sent again, for views whose watch opened in between.
         failures.send_if_modified(|last| {
             let notify = failure.is_some() || last.is_some();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::float_cmp)] // gauges of counts are exact
 
+use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 use futures_util::StreamExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use registry_core::{CallOptions, Instance, Registry};
@@ -121,4 +122,87 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let names: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
     assert_eq!(names, documented);
     drop((view, slow));
+}
+
+/// A recorder whose metrics panic when they are used.
+struct Broken;
+
+impl ::metrics::CounterFn for Broken {
+    fn increment(&self, _: u64) {
+        panic!("planted")
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("planted")
+    }
+}
+
+impl ::metrics::GaugeFn for Broken {
+    fn increment(&self, _: f64) {
+        panic!("planted")
+    }
+
+    fn decrement(&self, _: f64) {
+        panic!("planted")
+    }
+
+    fn set(&self, _: f64) {
+        panic!("planted")
+    }
+}
+
+impl ::metrics::HistogramFn for Broken {
+    fn record(&self, _: f64) {
+        panic!("planted")
+    }
+}
+
+impl Recorder for Broken {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &::metrics::Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(Self))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &::metrics::Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(Self))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &::metrics::Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Self))
+    }
+}
+
+/// The renewals of all registrations ended, in silence, when the counter of one panicked.
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_panics_costs_its_metrics_only() {
+    let _installed = ::metrics::set_default_local_recorder(&Broken);
+    std::panic::set_hook(Box::new(|_| {})); // it would be told thousands of times
+    let link = FaultyRegistry::new(MemRegistry::new());
+    let registry: Arc<dyn Registry> = Arc::new(link.clone());
+    let mut registrations = Vec::new();
+    for id in ["1", "2", "3"] {
+        let options = RegistrationOptions::default();
+        registrations
+            .push(Registration::start(registry.clone(), node(id, 100), options).await.unwrap());
+    }
+    let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+    let mut view = discovery.view(&"a".parse().unwrap());
+    view.ready(TTL).await.unwrap();
+    for fault in [Fault::Cut, Fault::Compaction, Fault::Silence] {
+        link.inject(fault);
+        sleep(TTL * 2).await;
+        link.heal();
+        sleep(TTL * 2).await;
+    }
+    assert!(view.status().is_live());
+    assert_eq!(view.state().records().len(), 3);
+    assert!(registrations.iter().all(|registration| registration.status().is_active()));
+    for registration in registrations {
+        registration.stop().await.unwrap();
+    }
 }

@@ -3,11 +3,6 @@
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
 
-/// The error of a request that got no answer within `limit`.
-pub(super) fn timed_out(limit: Duration) -> Error {
-    unavailable(format!("the store did not answer in time, timeout=`{limit:?}`"))
-}
-
 /// The error of a withdrawal that was not acknowledged within `limit`.
 pub(super) fn stop_timed_out(limit: Duration) -> Error {
     unavailable(format!(

@@ -4,16 +4,16 @@
 //! 100,000 registrations, that costs several times as much as the renewal itself. If a renewal fails, the
 //! registration's own task takes over.
 
-use super::errors::timed_out;
+use crate::call::{call, within};
+use crate::metrics::contained;
 use ::metrics::Counter;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use registry_core::{CallOptions, Error, ErrorKind, Lease, Registry, Result};
+use registry_core::{Error, ErrorKind, Lease, Registry, Result};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// How many renewals are started before the task yields to others on its thread.
 const MAX_STARTS: usize = 64;
@@ -215,6 +215,7 @@ impl RenewalScheduler {
 
     /// Runs until no lease is left.
     async fn run(self: Arc<Self>) {
+        let _guard = CloseGuard(self.clone());
         let mut in_flight = FuturesUnordered::new();
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
@@ -302,6 +303,25 @@ impl RenewalScheduler {
     }
 }
 
+/// However the task of a scheduler ends, no registration waits for it: each renews by itself and looks for another.
+struct CloseGuard(Arc<RenewalScheduler>);
+
+impl Drop for CloseGuard {
+    fn drop(&mut self) {
+        let mut schedule = self.0.lock();
+        schedule.closed = true;
+        let stop = |(_, entry): (usize, &mut Entry)| {
+            entry.in_flight = false;
+            let message = "the task that renews leases has ended";
+            entry.stop = Some(RenewalStop::Failed(Error::new(ErrorKind::Closed, message)));
+            entry.waker.take()
+        };
+        let wakers: Vec<Waker> = schedule.entries.iter_mut().filter_map(stop).collect();
+        drop(schedule);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Schedule {
     fn find(&mut self, key: EntryKey) -> Option<&mut Entry> {
         self.entries.get_mut(key.slot).filter(|entry| entry.generation == key.generation)
@@ -324,17 +344,10 @@ impl Entry {
 /// Renews a lease once. The lease expires after `remaining`.
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
-    let options = CallOptions::default().with_timeout(limit);
-    let renewal = timeout(limit, job.registry.keep_alive(&job.lease, &options));
-    // A store that panics fails this renewal, which its own task retries, and no other.
-    let answer = match AssertUnwindSafe(renewal).catch_unwind().await {
-        Ok(answer) => answer.unwrap_or_else(|_| Err(timed_out(limit))),
-        Err(_) => Err(Error::new(ErrorKind::Internal, "the store panicked")),
-    };
-    if answer.is_ok() {
-        job.renewed.increment(1);
-    }
-    answer.map(drop)
+    let renewal = async { job.registry.keep_alive(&job.lease, &within(limit)).await };
+    call("keep_alive", limit, renewal).await?;
+    contained(|| job.renewed.increment(1));
+    Ok(())
 }
 
 /// Rounds `due` down to a tick of a clock that the whole process shares.

@@ -1,20 +1,20 @@
 //! The task behind a registration: performs what its state machine decides.
 
 use super::commands::{Command, CommandQueue, Reply};
-use super::errors::timed_out;
 use super::machine::{Action, Effect, Event, Moment, RegistrationMachine};
 use super::options::RegistrationOptions;
 use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew};
 use super::status::RegistrationStatus;
+use crate::call::{call, within};
 use crate::metrics::RegistrationMetrics;
 use registry_core::{
-    CallOptions, Claim, Error, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
+    Claim, Error, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 pub(super) struct RegistrationTask {
     registry: Arc<dyn Registry>,
@@ -130,9 +130,8 @@ impl RegistrationTask {
 
     async fn register(&self, claim: Claim, limit: Duration) -> Event {
         let (sent, instance) = (Instant::now(), self.commands.desired());
-        let options = CallOptions::default().with_timeout(limit);
-        let answer = timeout(limit, self.registry.register(&instance, &claim, &options)).await;
-        let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        let request = async { self.registry.register(&instance, &claim, &within(limit)).await };
+        let answer = call("register", limit, request).await;
         self.log_failure(answer.as_ref().err());
         Event::Registered { sent, instance, answer }
     }
@@ -164,9 +163,8 @@ impl RegistrationTask {
             let instance = self.commands.desired();
             Lease::new(self.claim.lease(), self.claim.ttl(), instance, Revision::new(0))
         });
-        let options = CallOptions::default().with_timeout(limit);
-        let answer = timeout(limit, self.registry.deregister(&lease, &options)).await;
-        let answer = answer.unwrap_or_else(|_| Err(timed_out(limit)));
+        let request = async { self.registry.deregister(&lease, &within(limit)).await };
+        let answer = call("deregister", limit, request).await;
         self.log_failure(answer.as_ref().err());
         Event::Deregistered { answer }
     }

@@ -16,6 +16,7 @@ use registry_core::{
     Batch, Change, DeleteReason, Error, ErrorKind, InstanceStatus, Lineage, Record, Records,
     Registry, ServiceName, Snapshot,
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
@@ -351,14 +352,18 @@ impl Watcher {
             }
         }
         self.broadcaster.take_wakers(&mut self.wakers);
-        self.wakers.drain(..).for_each(Waker::wake);
+        for waker in self.wakers.drain(..) {
+            // A waker is foreign code: one that panics ends neither this task nor the next subscriber's wait.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
     }
 }
 
 impl Drop for Watcher {
     /// The last handle was dropped, or the runtime was shut down: remaining handles must not look live.
     fn drop(&mut self) {
-        let why = Error::new(ErrorKind::Internal, "the runtime of the view has shut down");
+        let message = "the task of the view has ended: its runtime was shut down, or it panicked";
+        let why = Error::new(ErrorKind::Closed, message);
         self.set_status(ViewStatus::Stale { since: self.stale_since(), why });
         self.publish();
         self.metrics.close();

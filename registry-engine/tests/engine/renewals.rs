@@ -117,3 +117,29 @@ fn each_runtime_renews_its_own_leases_on_its_own_clock() {
     let error = two.block_on(within(first.stop())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
 }
+
+/// A panic of `register`, `deregister`, `load` or `watch` ended the task of a registration or a view.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_in_any_call_ends_only_that_call() {
+    let world = World::new();
+    let registrations = many(&world, 20).await;
+    let view = world.view(no_retention()).await;
+    let monitor = Monitor::of(&view);
+    let mut calls = 0;
+    world.spy.twist(move |_| {
+        calls += 1;
+        (calls % 3 == 0).then_some(Twist::Panic)
+    });
+    pass(TTL * 5).await;
+    within(registrations[7].update(node("007").with_weight(7))).await.unwrap();
+    world.link.inject(Fault::Cut); // the view makes calls, too
+    pass(TTL * 5).await;
+    world.spy.untwist();
+    until(&view, |state| state.instances().any(|node| node.weight() == 7)).await;
+    assert_eq!(world.stored().await.len(), 20);
+    assert!(registrations.iter().all(|registration| registration.status().is_active()));
+    assert_eq!(monitor.least(), 20);
+    for registration in registrations {
+        within(registration.stop()).await.unwrap();
+    }
+}

@@ -224,6 +224,7 @@ impl Registry for Spy {
         let watch = match twist {
             Some(Twist::Refuse(kind)) => return Err(Error::new(kind, "refused by the spy")),
             Some(Twist::Hang) => std::future::pending().await,
+            Some(Twist::Panic) => std::panic::resume_unwind(Box::new("planted")),
             Some(Twist::EndAtOnce(kind)) => {
                 let end = Err(Error::new(kind, "ended by the spy"));
                 Watch::new(after.clone(), stream::iter([end]))

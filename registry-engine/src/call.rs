@@ -1,0 +1,42 @@
+//! One call of a store, with a time limit, whose panic ends no other.
+
+use futures_util::FutureExt;
+use registry_core::{CallOptions, Error, ErrorKind, Result};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Returns the answer to `request`, which is named `name`. The request is to be made by an async block, so that a store that
+/// panics before it returns a future is contained as well.
+///
+/// # Errors
+///
+/// Those of the request; `Unavailable` after `limit`; `Internal` if the store panics.
+pub(crate) async fn call<T>(
+    name: &str,
+    limit: Duration,
+    request: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match timeout(limit, contained(name, request)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let message = format!("the store did not answer, call=`{name}`, timeout=`{limit:?}`");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+    }
+}
+
+/// Returns the answer to `request`, or `Internal` if the store panics.
+pub(crate) async fn contained<T>(
+    name: &str,
+    request: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    AssertUnwindSafe(request).catch_unwind().await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Internal, format!("the store panicked, call=`{name}`")))
+    })
+}
+
+/// Returns the options of a call that is given up after `limit`.
+pub(crate) fn within(limit: Duration) -> CallOptions {
+    CallOptions::default().with_timeout(limit)
+}
