@@ -79,14 +79,20 @@ impl SuiteOptions {
     ///
     /// For a registration: a call that hangs from before, the wait for the next, a presence check (made
     /// once per ttl by a renewal, a third of a ttl apart), and a call. For a view: a call that hangs
-    /// and the wait for the next, two tries to resume and to load, the owners' return, and two loads a
-    /// ttl apart, for what does not return. The later of the two is the view.
+    /// and the wait for the next, two tries to resume and to load, and the owners' return. The later of the two is the
+    /// view.
     pub fn recovery(&self) -> Duration {
         3 * self.call_timeout
             + 3 * self.backoff().max()
             + 2 * self.ttl()
             + self.ttl() / 2
             + self.traits.grace
+    }
+
+    /// How long a view retains an instance whose deletion nobody announced, if nothing else is wrong.
+    pub fn hold_time(&self) -> Duration {
+        (self.ttl() / 3).clamp(Duration::from_secs(1), Duration::from_secs(5))
+            + Duration::from_secs(1)
     }
 
     /// How long it takes on a healthy store from one side to the other: a call, and a watch.

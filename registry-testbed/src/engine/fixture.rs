@@ -197,7 +197,8 @@ impl Fixture {
         }
     }
 
-    /// Waits until a view shows what the store lists, and the store lists what it should.
+    /// Waits until a view shows what the store lists, and the store lists what it should. What the view retains besides
+    /// is deleted, and stays for up to 30 s.
     pub(super) async fn view_converges(&self, name: &str, view: &View, deadline: &Deadline) {
         let mut view = view.clone();
         let mut listed = self.listed().await;
@@ -205,7 +206,9 @@ impl Fixture {
             loop {
                 {
                     let state = view.state();
-                    let same = *state.records() == listed && state.retained().is_empty();
+                    let same =
+                        state.store_snapshot().is_some_and(|store| *store.records() == listed)
+                            && state.records().len() == listed.len() + state.retained().len();
                     if same && state.status().is_live() && self.are_those_expected(&listed) {
                         return;
                     }
