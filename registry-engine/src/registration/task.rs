@@ -183,6 +183,10 @@ impl RegistrationTask {
 
     fn set_status(&mut self, status: RegistrationStatus) {
         self.metrics.active(status.is_active());
+        if status.is_active() {
+            let (service, id) = self.names();
+            tracing::info!(%service, %id, "an instance is registered");
+        }
         self.status.send_replace(status);
     }
 

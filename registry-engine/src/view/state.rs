@@ -139,6 +139,17 @@ impl ViewStatus {
     }
 }
 
+/// In one word, with the last error where there is one: `live`, `stale: unavailable: ...`.
+impl fmt::Display for ViewStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loading { .. } => f.write_str("loading"),
+            Self::Live => f.write_str("live"),
+            Self::Stale { why, .. } => write!(f, "stale: {why}"),
+        }
+    }
+}
+
 /// A reference to a [`ServiceState`] that a view published.
 pub struct StateRef(Guard<Arc<ServiceState>>);
 

@@ -341,3 +341,20 @@ async fn a_longer_granted_ttl_is_renewed_at_a_third_of_the_granted_ttl() {
 fn takes_over(claim: &Claim) -> bool {
     matches!(claim.takeover(), Takeover::From(_))
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_displayed_in_a_word_and_with_the_last_error() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    let view = world.view(no_retention()).await;
+    assert_eq!(
+        (registration.status().to_string(), view.status().to_string()),
+        ("active".into(), "live".into())
+    );
+    world.link.inject(Fault::Outage);
+    pass(2 * TTL).await;
+    let retrying = registration.status().to_string();
+    assert!(retrying.starts_with("retrying: "), "{retrying}");
+    let stale = view.status().to_string();
+    assert!(stale.starts_with("stale: "), "{stale}");
+}
