@@ -16,11 +16,11 @@
 //!
 //! let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //! let registration = client.register(node).await?;
-//! view.changed().await;
+//! view.changed().await?;
 //! assert_eq!(view.state().instances().next().unwrap().address().to_string(), "10.0.0.1:8080");
 //!
 //! registration.stop().await?;
-//! view.changed().await;
+//! view.changed().await?;
 //! assert!(view.state().records().is_empty());
 //! # Ok(())
 //! # }

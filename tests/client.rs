@@ -75,7 +75,7 @@ async fn dropping_the_last_client_ends_no_registration_and_no_view() {
     let mut changed = view.clone();
     let seen = async {
         while view.state().instances().next().is_none_or(|node| node.weight() != 7) {
-            changed.changed().await;
+            changed.changed().await.unwrap();
         }
     };
     timeout(LIMIT, seen).await.unwrap();

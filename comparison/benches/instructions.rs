@@ -171,7 +171,7 @@ fn change_to_view(mut followed: Followed) -> Followed {
     runtime.block_on(async {
         for weight in 1..=TIMES {
             store.change(weight);
-            view.changed().await;
+            view.changed().await.unwrap();
             black_box(view.state().records());
         }
     });

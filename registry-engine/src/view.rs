@@ -49,7 +49,7 @@ use tokio::time::timeout;
 ///
 /// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let registration = Registration::start(registry, node, RegistrationOptions::default()).await?;
-/// view.changed().await;
+/// view.changed().await?;
 /// assert_eq!(view.state().records()[0].instance().address().to_string(), "10.0.0.1:8080");
 /// # registration.stop().await
 /// # }
@@ -109,11 +109,13 @@ impl View {
     /// # Errors
     ///
     /// If there is no state at all: the error that the store refused the load with (`Denied`, `Invalid`),
-    /// at once; `Unavailable` after `within`, with the last error as its source. The view keeps retrying.
+    /// at once; `Unavailable` after `within`, with the last error as its source. The view keeps retrying. `Closed`, at
+    /// once, if the runtime of the view was shut down.
     pub async fn ready(&mut self, within: Duration) -> Result<()> {
         let waiter = self.shared.broadcaster.waiter();
         let settled = |state: &ServiceState| match &state.status {
             ViewStatus::Live => Some(Ok(state.version)),
+            ViewStatus::Stale { why, .. } if state.is_closed => Some(Err(why.clone())),
             ViewStatus::Stale { why, .. }
                 if state.store_snapshot.is_none() && !is_retryable(why) =>
             {
@@ -146,11 +148,20 @@ impl View {
     /// Waits until the state differs from the one that this or [`ready`](Self::ready) last returned for, or
     /// that was current when the handle was made: other instances, or another [status](ViewStatus).
     /// Changes in between are reported as one. A clone has seen what its original had seen.
-    pub async fn changed(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// `Closed` after the last state: the runtime of the view was shut down.
+    pub async fn changed(&mut self) -> Result<()> {
         let Self { shared, seen, waiter } = self;
         let waiter = waiter.get_or_insert_with(|| shared.broadcaster.waiter());
-        let newer = |state: &ServiceState| Some(state.version).filter(|version| version != seen);
-        *seen = poll_fn(|cx| waiter.poll(cx, newer)).await;
+        let newer = |state: &ServiceState| match &state.status {
+            _ if state.version != *seen => Some(Ok(state.version)),
+            ViewStatus::Stale { why, .. } if state.is_closed => Some(Err(why.clone())),
+            _ => None,
+        };
+        *seen = poll_fn(|cx| waiter.poll(cx, newer)).await?;
+        Ok(())
     }
 
     /// Returns a stream of the current state and every later change that the store makes.

@@ -55,7 +55,7 @@ fn node(id: &str, weight: u32) -> Instance {
 async fn until(view: &mut View, is: impl Fn(&View) -> bool) {
     let seen = async {
         while !is(view) {
-            view.changed().await;
+            view.changed().await.unwrap();
         }
     };
     timeout(TTL * 10, seen).await.expect("the view does not come to it");

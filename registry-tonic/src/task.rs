@@ -80,9 +80,12 @@ impl ChannelTask {
                 Source::View(view) => Some(view),
             };
             let view_changed = async {
-                match view {
-                    Some(view) => view.changed().await,
-                    None => pending().await,
+                let changed = match view {
+                    Some(view) => view.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    pending::<()>().await; // or its runtime was shut down: the last endpoints stay
                 }
             };
             tokio::select! {

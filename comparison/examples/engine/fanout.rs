@@ -161,9 +161,9 @@ async fn subscribe(
                 }
             })),
             Subscription::Changed => drop(tasks.spawn(async move {
-                loop {
+                latch.count_down();
+                while view.changed().await.is_ok() {
                     latch.count_down();
-                    view.changed().await;
                 }
             })),
         }

@@ -115,7 +115,7 @@ async fn feed(mut view: View, changes: Sender<Change<String, Endpoint>>) -> Resu
             changes.send(Change::Remove(address.clone())).await?;
         }
         known = listed;
-        view.changed().await;
+        view.changed().await?;
     }
 }
 
@@ -163,7 +163,7 @@ impl Clients {
 
 async fn follow(mut view: View, clients: Clients) -> Result<()> {
     loop {
-        view.changed().await;
+        view.changed().await?;
         clients.update(&addresses(&view))?;
     }
 }

@@ -78,7 +78,7 @@ async fn ours(changes: u32) -> Result<Vec<f64>> {
                 );
             }
         }
-        view.changed().await;
+        view.changed().await?;
         let after = connections.wait_until_settled(SUBSET).await?;
         moved.push(u32::try_from(after.difference(&before).count())?.into());
         before = after;

@@ -107,8 +107,8 @@ impl Followed {
             let changed = instance(0, 0).with_weight(weight);
             let claim =
                 Claim::new(LONG).unwrap().with_lease(LeaseId::new(lease.id().get()).unwrap());
-            registry.register(&changed, &claim).await.unwrap();
-            view.changed().await;
+            registry.register(&changed, &claim, &CallOptions::DEFAULT).await.unwrap();
+            view.changed().await.unwrap();
         });
     }
 }

@@ -183,7 +183,7 @@ async fn until(
                     return;
                 }
             }
-            view.changed().await;
+            view.changed().await.expect("the view is open");
         }
     };
     let seen = timeout(limit, seen).await;

@@ -78,7 +78,5 @@ async fn main() -> Result<()> {
 }
 
 async fn somebody_is_listed(view: &mut View) {
-    while view.state().records().is_empty() {
-        view.changed().await;
-    }
+    while view.state().records().is_empty() && view.changed().await.is_ok() {}
 }

@@ -267,6 +267,7 @@ mod tests {
     fn broadcaster() -> Broadcaster {
         let state = ServiceState {
             records: Records::default(),
+            is_closed: false,
             avoids_retained: true,
             retained: Box::default(),
             store_snapshot: None,

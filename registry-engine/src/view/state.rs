@@ -19,6 +19,8 @@ pub struct ServiceState {
     pub(crate) store_snapshot: Option<Snapshot>,
     pub(crate) status: ViewStatus,
     pub(crate) version: u64,
+    /// Whether the task of the view has ended: this is the last state.
+    pub(crate) is_closed: bool,
 }
 
 impl ServiceState {

@@ -56,6 +56,7 @@ pub(crate) struct Watcher {
     pending_batches: Option<Vec<Arc<Batch>>>,
     dirty: bool,
     version: u64,
+    is_closed: bool,
     wakers: Vec<Waker>,
 }
 
@@ -84,6 +85,7 @@ impl Watcher {
             store_snapshot: None,
             status: status.clone(),
             version: 0,
+            is_closed: false,
         };
         let file = options.snapshots.as_deref().map(|dir| SnapshotFile::new(dir, &service));
         let metrics = ViewMetrics::new(&service);
@@ -108,6 +110,7 @@ impl Watcher {
             pending_batches: Some(Vec::new()),
             dirty: false,
             version: 0,
+            is_closed: false,
             wakers: Vec::new(),
         }
     }
@@ -340,8 +343,15 @@ impl Watcher {
         let (status, version) = (self.status.clone(), self.version);
         let listed = records.len() - retained.len();
         let avoids_retained = 2 * listed >= records.len();
-        let state =
-            ServiceState { records, retained, avoids_retained, store_snapshot, status, version };
+        let state = ServiceState {
+            records,
+            retained,
+            avoids_retained,
+            store_snapshot,
+            status,
+            version,
+            is_closed: self.is_closed,
+        };
         self.broadcaster.publish(state);
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.confirmed) {
             if let Some(batches) = &mut self.pending_batches {
@@ -364,6 +374,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let message = "the task of the view has ended: its runtime was shut down, or it panicked";
         let why = Error::new(ErrorKind::Closed, message);
+        self.is_closed = true;
         self.set_status(ViewStatus::Stale { since: self.stale_since(), why });
         self.publish();
         self.metrics.close();

@@ -74,7 +74,7 @@ impl Drop for Monitor {
 
 fn next_change(mut view: View) -> NextChange {
     Box::pin(async move {
-        view.changed().await;
+        view.changed().await.unwrap();
         view
     })
 }

@@ -33,7 +33,7 @@ fn a_waiter_misses_no_concurrent_change() {
         for n in 0..25_000 {
             change(&world, &mut rng, &claim, n);
             // There is one change in each round: a wake that is missed is a hang.
-            timeout(secs(10), view.changed()).await.expect("a wake was missed");
+            timeout(secs(10), view.changed()).await.expect("a wake was missed").unwrap();
             assert_eq!(view.state().records()[0].instance().weight(), n);
         }
     });

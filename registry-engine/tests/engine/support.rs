@@ -178,7 +178,7 @@ pub(crate) async fn until(view: &View, such: impl Fn(&ServiceState) -> bool) {
     let mut view = view.clone();
     within(async {
         while !such(&view.state()) {
-            view.changed().await;
+            view.changed().await.unwrap();
         }
     })
     .await;

@@ -72,7 +72,7 @@ async fn changes_in_between_are_reported_as_one() {
     for id in ["a", "b", "c"] {
         world.put(id).await;
     }
-    within(view.changed()).await;
+    within(view.changed()).await.unwrap();
     assert_eq!(shown(&view), "a b c");
     assert!(timeout(secs(60), view.changed()).await.is_err(), "nothing else happened");
     assert_eq!(monitor.seen().len() - before, 1, "a burst is published once");
@@ -92,7 +92,7 @@ async fn changed_reports_changes_since_it_last_returned() {
     // One that waits is woken, whoever else waits.
     let waiting = (0..10).map(|_| {
         let mut view = view.clone();
-        tokio::spawn(async move { view.changed().await })
+        tokio::spawn(async move { view.changed().await.unwrap() })
     });
     let waiting: Vec<_> = waiting.collect();
     pass(millis(1)).await;
@@ -112,7 +112,7 @@ async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() 
     assert_eq!(view.staleness(), secs(0));
     world.link.inject(Fault::Outage);
     let down = Instant::now();
-    within(view.changed()).await;
+    within(view.changed()).await.unwrap();
     let ViewStatus::Stale { since, why } = view.status() else { panic!() };
     assert_eq!((since, why.kind()), (down, ErrorKind::Unavailable));
     pass(secs(7)).await;
@@ -126,7 +126,7 @@ async fn a_change_of_status_is_a_change_and_staleness_has_an_age_and_a_reason() 
     let healed = Instant::now();
     within(async {
         while !view.status().is_live() {
-            view.changed().await; // each try that fails may have another reason
+            view.changed().await.unwrap(); // each try that fails may have another reason
         }
     })
     .await;
@@ -289,7 +289,7 @@ async fn two_discoveries_and_two_services_are_independent() {
 }
 
 #[test]
-fn a_view_whose_runtime_was_shut_down_is_not_live() {
+fn a_view_whose_runtime_was_shut_down_is_closed() {
     let world = World::new();
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -298,6 +298,12 @@ fn a_view_whose_runtime_was_shut_down_is_not_live() {
     assert!(view.status().is_live());
     drop(first);
     assert!(!view.status().is_live());
-    let error = runtime().unwrap().block_on(ready(&view, secs(1)));
-    assert!(error.is_ok(), "there is a state, and its state says what it is");
+    // Its last state can be read, and nobody waits for another.
+    let mut clone = view.clone();
+    let (ready, changed) = runtime().unwrap().block_on(async {
+        within(clone.changed()).await.unwrap();
+        (ready(&view, secs(1)).await, within(clone.changed()).await)
+    });
+    assert_eq!(ready.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(changed.unwrap_err().kind(), ErrorKind::Closed);
 }

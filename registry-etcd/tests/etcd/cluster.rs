@@ -51,7 +51,7 @@ impl Fleet {
     async fn until_shown(&mut self, count: usize) {
         let shown = async {
             while self.view.state().instances().len() != count {
-                self.view.changed().await;
+                self.view.changed().await.unwrap();
             }
         };
         timeout(RECOVERED, shown).await.expect("the view shows all");

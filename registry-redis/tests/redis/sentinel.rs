@@ -103,7 +103,7 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
     let _lost = register("2").await.unwrap();
     within(async {
         while view.state().instances().len() < 2 {
-            view.changed().await;
+            view.changed().await.unwrap();
         }
     })
     .await;

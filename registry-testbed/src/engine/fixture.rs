@@ -213,7 +213,7 @@ impl Fixture {
                         return;
                     }
                 }
-                view.changed().await;
+                view.changed().await.unwrap();
                 listed = self.listed().await;
             }
         };

@@ -187,7 +187,7 @@ async fn see(
         }
         tokio::select! {
             _ = end.wait_for(|end| *end) => return seen,
-            () = view.changed() => {}
+            changed = view.changed() => changed.unwrap(),
         }
     }
 }

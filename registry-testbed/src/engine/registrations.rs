@@ -74,7 +74,7 @@ pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut fixture: Fixtu
                 .store_snapshot()
                 .is_some_and(|store| store.records().find("node-2").is_some())
             {
-                view.changed().await;
+                view.changed().await.unwrap();
             }
         };
         expiry.timeout(deleted).await.expect("the store deletes it by its ttl");
@@ -84,7 +84,7 @@ pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut fixture: Fixtu
         let hold_time = fixture.options.hold_time();
         let released = async {
             while view.state().records().find("node-2").is_some() {
-                view.changed().await;
+                view.changed().await.unwrap();
             }
         };
         let deadline = fixture.lag.deadline(hold_time + fixture.options.propagation());

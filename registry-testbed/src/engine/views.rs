@@ -22,7 +22,7 @@ pub(super) async fn an_explicit_stop_of_the_last_instance_is_seen_at_once(mut fi
             while !view.state().records().is_empty() {
                 let state = view.state().retained().len();
                 assert_eq!(state, 0, "a withdrawal on a healthy watch is believed");
-                view.changed().await;
+                view.changed().await.unwrap();
             }
         };
         fixture
