@@ -37,7 +37,8 @@ struct Queue {
     pending: Vec<Pending>,
 }
 
-/// A lease to renew, and where the outcome goes.
+/// A lease to renew, and where the outcome goes. The sender is dropped without an outcome if the runtime of the
+/// call shut down: its caller then asks again.
 #[derive(Debug)]
 struct Pending {
     args: LeaseArgs,
@@ -49,7 +50,7 @@ type LeaseArgs = [Vec<u8>; 3];
 
 enum Admission {
     /// No call is in progress: the caller makes one.
-    Call(LeaseArgs),
+    Call(CallGuard, LeaseArgs),
     /// A later call renews the lease, and the outcome comes here.
     Wait(oneshot::Receiver<Result<(), StoreError>>),
 }
@@ -68,26 +69,31 @@ impl RenewalBatcher {
     async fn renew_in_batch(&self, lease: &Lease) -> Result<(), StoreError> {
         let store = &self.0.store;
         let shard = store.client.keyspace().shard_of(lease.instance().service());
-        let replied = match self.admit(shard, lease_args(lease)) {
-            Admission::Wait(replied) => replied,
-            Admission::Call(args) => {
-                let guard = CallGuard { batcher: self, shard };
-                let outcome = call(store, shard, std::slice::from_ref(&args)).await;
-                drop(guard);
-                return outcome?.pop().unwrap_or(Err(StoreError::UnexpectedReply(String::new())));
-            }
-        };
         let options = store.client.options();
         let deadline = options.connect_deadline + options.request_deadline;
-        let reply = async { replied.await.unwrap_or(Err(StoreError::Deadline(deadline))) };
-        with_deadline(deadline, reply).await
+        loop {
+            let replied = match self.admit(shard, lease_args(lease)) {
+                Admission::Wait(replied) => replied,
+                Admission::Call(guard, args) => {
+                    let outcome = call(store, shard, std::slice::from_ref(&args)).await;
+                    drop(guard);
+                    let unexpected = || Err(StoreError::UnexpectedReply(String::new()));
+                    return outcome?.pop().unwrap_or_else(unexpected);
+                }
+            };
+            let reply = async { Ok::<_, StoreError>(replied.await.ok()) };
+            if let Some(outcome) = with_deadline(deadline, reply).await? {
+                return outcome;
+            }
+        }
     }
 
     fn admit(&self, shard: Shard, args: LeaseArgs) -> Admission {
         let mut queue = self.queue(shard);
         if !queue.is_busy {
             queue.is_busy = true;
-            return Admission::Call(args);
+            let guard = CallGuard { batcher: self.clone(), shard, has_begun: true };
+            return Admission::Call(guard, args);
         }
         let (reply, replied) = oneshot::channel();
         queue.pending.push(Pending { args, reply });
@@ -110,35 +116,53 @@ impl RenewalBatcher {
         queue.is_busy.then(|| queue.pending.drain(..len).collect())
     }
 
+    /// Notes that no call is in progress, and has the callers that wait ask again.
+    fn abandon(&self, shard: Shard) {
+        let pending = {
+            let mut queue = self.queue(shard);
+            queue.is_busy = false;
+            std::mem::take(&mut queue.pending)
+        };
+        drop(pending); // wakes the callers, so after the lock is released
+    }
+}
+
+/// A call in progress. However it ends, also if it is cancelled, dropping the guard starts the next one.
+struct CallGuard {
+    batcher: RenewalBatcher,
+    shard: Shard,
+    /// Whether the runtime has begun to make the call.
+    has_begun: bool,
+}
+
+impl CallGuard {
     /// Makes one call for a batch.
-    async fn serve(self, shard: Shard, batch: Vec<Pending>) {
-        let guard = CallGuard { batcher: &self, shard };
+    async fn serve(mut self, batch: Vec<Pending>) {
+        self.has_begun = true;
         let (leases, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|pending| (pending.args, pending.reply)).unzip();
-        let outcomes = match call(&self.0.store, shard, &leases).await {
+        let outcomes = match call(&self.batcher.0.store, self.shard, &leases).await {
             Ok(outcomes) => outcomes,
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
-        drop(guard);
+        drop(self);
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             drop(reply.send(outcome)); // the caller may be cancelled
         }
     }
 }
 
-/// A call in progress. However it ends, also if it is cancelled, dropping the guard starts the next one.
-struct CallGuard<'a> {
-    batcher: &'a RenewalBatcher,
-    shard: Shard,
-}
-
-impl Drop for CallGuard<'_> {
+impl Drop for CallGuard {
     fn drop(&mut self) {
+        // The runtime that was to make the call has shut down, and would make none of the next ones either.
+        if !self.has_begun {
+            return self.batcher.abandon(self.shard);
+        }
         let Some(batch) = self.batcher.next_batch(self.shard) else { return };
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(self.batcher.clone().serve(self.shard, batch))),
-            // The runtime has shut down, and the callers with it.
-            Err(_) => self.batcher.queue(self.shard).is_busy = false,
+        let next = CallGuard { batcher: self.batcher.clone(), shard: self.shard, has_begun: false };
+        // Without a runtime, the guard is dropped with the batch.
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(next.serve(batch)));
         }
     }
 }

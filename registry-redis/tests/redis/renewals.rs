@@ -4,6 +4,9 @@ use crate::support::{Operator, claim, instance, one_shard, server, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use registry_core::{CallOptions, ErrorKind, Registry};
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
 /// Returns the number of script calls that the server has run.
 async fn script_calls(operator: &mut Operator) -> u64 {
@@ -59,4 +62,49 @@ async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
         }
     }
     within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+}
+
+/// A call in progress on a runtime that was dropped handed the next batch to that runtime, which never ran it. The
+/// shard then counted as busy for ever, and every later renewal of it failed.
+#[test]
+fn renewals_continue_after_the_runtime_of_a_call_is_dropped() {
+    let (dropped, surviving) = (runtime(), runtime());
+    let (server, registry, leases) = surviving.block_on(async {
+        let server = server(&[]).await;
+        let registry = Arc::new(one_shard(&server).await);
+        let mut leases = Vec::new();
+        // More than three batches.
+        for n in 0..400 {
+            let one = instance("user.rpc", &n.to_string());
+            let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await;
+            leases.push(lease.unwrap());
+        }
+        (server, registry, leases)
+    });
+    // The surviving runtime owns the connection, so no reply arrives while it does not run.
+    let in_progress = {
+        let (registry, lease) = (registry.clone(), leases[0].clone());
+        async move { registry.keep_alive(&lease, &CallOptions::DEFAULT).await }
+    };
+    dropped.spawn(in_progress);
+    dropped.block_on(yield_now());
+    let mut pending: Vec<_> =
+        leases.iter().map(|lease| registry.keep_alive(lease, &CallOptions::DEFAULT)).collect();
+    surviving.block_on(async {
+        for renewal in &mut pending {
+            assert!(renewal.now_or_never().is_none(), "it waits for the call in progress");
+        }
+    });
+    drop(dropped);
+    surviving.block_on(async {
+        within(registry.keep_alive(&leases[0], &CallOptions::DEFAULT)).await.unwrap();
+        for outcome in within(join_all(pending)).await {
+            outcome.unwrap();
+        }
+        drop(server);
+    });
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
