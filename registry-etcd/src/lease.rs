@@ -8,33 +8,45 @@ use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
 use std::time::Duration;
 
-/// Grants the lease of `claim`, or renews the one that an earlier call was granted. Gives its ttl.
+/// The lease of a claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granted {
+    pub(crate) ttl: Duration,
+    /// Whether it was granted just now. Otherwise an earlier call was granted it, and it is not renewed yet.
+    pub(crate) is_new: bool,
+}
+
+/// Grants the lease of `claim`, or finds the one that an earlier call was granted.
 ///
 /// # Errors
 ///
 /// `Invalid` if the lease has another ttl, or holds another key than those of `written`.
-pub(crate) async fn grant_or_renew(
+pub(crate) async fn grant_or_find(
     client: &Client,
     claim: &Claim,
     written: &Written,
-) -> Result<Duration> {
+) -> Result<Granted> {
     let requested = whole_seconds(claim.ttl());
-    let granted = match client.grant(claim.lease(), requested).await {
-        // The claim is repeated, or this is an update.
+    match client.grant(claim.lease(), requested).await {
+        Ok(granted) => Ok(Granted { ttl: seconds(granted), is_new: true }),
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match Box::pin(renew_existing(client, claim.lease(), requested, written)).await? {
-                Some(granted) => granted,
-                // It expired meanwhile, so that this is no longer a repeat.
-                None => client.grant(claim.lease(), requested).await?,
+            match Box::pin(find(client, claim.lease(), requested, written)).await? {
+                Some(granted) => Ok(Granted { ttl: seconds(granted), is_new: false }),
+                // It expired meanwhile.
+                None => Ok(Granted { ttl: grant(client, claim).await?, is_new: true }),
             }
         }
-        granted => granted?,
-    };
-    Ok(Duration::from_secs(granted.unsigned_abs()))
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Renews `lease`, if it is still there and is what `requested` and `written` say. Gives its ttl.
-async fn renew_existing(
+/// Grants the lease of `claim`. Gives its ttl.
+pub(crate) async fn grant(client: &Client, claim: &Claim) -> Result<Duration> {
+    Ok(seconds(client.grant(claim.lease(), whole_seconds(claim.ttl())).await?))
+}
+
+/// Checks that `lease`, if it is still there, is what `requested` and `written` say. Gives its ttl.
+async fn find(
     client: &Client,
     lease: LeaseId,
     requested: i64,
@@ -51,9 +63,14 @@ async fn renew_existing(
         let message = format!("the lease id is in use with another ttl, ttl=`{granted}s`");
         return Err(invalid(message));
     }
+    Ok(Some(granted))
+}
+
+/// Renews `lease` for its whole ttl. Gives whether it is still there.
+pub(crate) async fn renew_existing(client: &Client, lease: LeaseId) -> Result<bool> {
     match client.renew(lease).await {
-        Ok(_) => Ok(Some(granted)),
-        Err(error) if error.reason() == Reason::LeaseNotFound => Ok(None),
+        Ok(_) => Ok(true),
+        Err(error) if error.reason() == Reason::LeaseNotFound => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -74,7 +91,7 @@ async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
 /// Renews `lease` for its whole ttl. Gives the ttl granted.
 pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<Duration> {
     let granted = client.renew(lease.id()).await?;
-    Ok(granted.map_or_else(|| lease.ttl(), |seconds| Duration::from_secs(seconds.unsigned_abs())))
+    Ok(granted.map_or_else(|| lease.ttl(), seconds))
 }
 
 /// Renews `lease`, and looks at the same time whether its record is still in its place. Gives the ttl granted.
@@ -116,6 +133,11 @@ pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
 fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// The seconds that etcd says; it grants no negative ones.
+fn seconds(granted: i64) -> Duration {
+    Duration::from_secs(granted.unsigned_abs())
 }
 
 fn invalid(message: impl Into<String>) -> Error {

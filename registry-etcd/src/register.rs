@@ -4,8 +4,9 @@ use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
 use crate::holding::{Found, if_any};
 use crate::layout::keyspace::{Keyspace, Written};
-use crate::lease;
+use crate::lease::{self, Granted};
 use etcd_client::{Compare, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use futures_util::future;
 use registry_core::{
     Claim, Error, ErrorKind, Holder, Instance, Lease, Record, Result, Revision, Takeover,
 };
@@ -17,6 +18,9 @@ const MAX_TRIES: usize = 4;
 
 /// Puts the record of `instance` under the lease of `claim`, unless it is there already or another one holds
 /// the id that the claim does not name.
+///
+/// The lease of a superseded claim is not revoked. The claim may be repeated with a takeover, and a revocation that
+/// arrives late would delete what the repeat has put. Nothing hangs on the lease, and it goes by its ttl.
 pub(crate) async fn register(
     client: &Client,
     keyspace: &Keyspace,
@@ -24,13 +28,40 @@ pub(crate) async fn register(
     claim: &Claim,
 ) -> Result<Lease> {
     let mut written = written(keyspace, instance, claim, claim.ttl())?;
-    let ttl = lease::grant_or_renew(client, claim, &written).await?;
+    let Granted { ttl, is_new } = lease::grant_or_find(client, claim, &written).await?;
     if ttl != claim.ttl() {
         written = self::written(keyspace, instance, claim, ttl)?;
     }
+    let put = || Box::pin(put(client, keyspace, instance, claim, &written));
+    let put_at = if is_new {
+        put().await?
+    } else {
+        // The claim is repeated, or this is an update.
+        match future::join(lease::renew_existing(client, claim.lease()), put()).await {
+            (_, Err(error)) if error.kind() == ErrorKind::Superseded => return Err(error),
+            (Ok(true), outcome) => outcome?,
+            // It expired meanwhile, so that this is no longer a repeat.
+            (Ok(false), _) => {
+                lease::grant(client, claim).await?;
+                put().await?
+            }
+            (Err(error), _) => return Err(error),
+        }
+    };
+    Ok(Lease::new(claim.lease(), ttl, instance.clone(), put_at))
+}
+
+/// Puts `written`. Gives the revision that it was put at.
+async fn put(
+    client: &Client,
+    keyspace: &Keyspace,
+    instance: &Instance,
+    claim: &Claim,
+    written: &Written,
+) -> Result<Revision> {
     let mut step = Step::First;
     for _ in 0..MAX_TRIES {
-        let answer = client.txn(transaction(&written, claim, step)).await;
+        let answer = client.txn(transaction(written, claim, step)).await;
         let answer = answer.map_err(|error| match error.reason() {
             // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
             // was written, and a repeat is granted the lease anew.
@@ -41,10 +72,7 @@ pub(crate) async fn register(
             _ => error.into(),
         })?;
         let found = match outcome(&answer)? {
-            Outcome::Stored(revision) => {
-                let revision = Revision::new(revision);
-                return Ok(Lease::new(claim.lease(), ttl, instance.clone(), revision));
-            }
+            Outcome::Stored(revision) => return Ok(Revision::new(revision)),
             Outcome::Torn => {
                 step = Step::Rewrite;
                 continue;
@@ -56,16 +84,14 @@ pub(crate) async fn register(
         if found.is_side_of(claim.lease().get()) {
             if holder.is_none() {
                 // With it would stay the revision since which the lease held the id before.
-                client.txn(written.deletion_of_side(found.is_still(&written))).await?;
+                client.txn(written.deletion_of_side(found.is_still(written))).await?;
                 step = Step::First;
                 continue;
             }
         } else if let Some(holder) = holder {
-            // The id is another's, and at most a side key, which counts for nobody, is on our lease.
-            Box::pin(lease::revoke_best_effort(client, claim.lease())).await;
             return Err(superseded(instance, holder));
         }
-        step = Step::Over(found.is_still(&written));
+        step = Step::Over(found.is_still(written));
     }
     let message = "the keys of the instance changed while it was registered: repeat";
     Err(Error::new(ErrorKind::Unavailable, message))

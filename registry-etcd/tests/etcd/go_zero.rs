@@ -162,7 +162,8 @@ async fn id_held_by_a_go_publisher_needs_a_takeover() {
     let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
     let outcome = etcd.register(&at(&id, "10.0.0.2:80"), &claim(10)).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
-    assert_eq!(etcd.leases().await, [lease]);
+    assert_eq!(list_as_go_zero(&etcd).await, [pair(&format!("user.rpc/{id}"), "10.0.0.1:80")]);
+    assert!(etcd.leases().await.contains(&lease));
 }
 
 #[tokio::test]

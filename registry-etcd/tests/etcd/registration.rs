@@ -105,20 +105,51 @@ async fn ttl_is_rounded_up_to_seconds_and_to_the_minimum_of_etcd() {
 }
 
 #[tokio::test]
-async fn superseded_claim_leaves_no_lease_and_changes_nothing() {
+async fn superseded_claim_changes_nothing_but_its_lease() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let held = claim(10);
     let lease = etcd.register(&one, &held).await.unwrap();
     let before = etcd.revision().await;
+    let refused = claim(10);
     for _ in 0..2 {
         let late = one.clone().with_weight(7);
-        let outcome = etcd.register(&late, &claim(10)).await;
+        let outcome = etcd.register(&late, &refused).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Superseded);
     }
-    assert_eq!(etcd.leases().await, [held.lease().get()]);
     assert_eq!(etcd.revision().await, before);
     etcd.keep_alive(&lease).await.unwrap();
+}
+
+/// The lease of a superseded claim was revoked. A revocation that arrived late deleted the record of the same claim,
+/// which had been repeated with a takeover and acknowledged meanwhile.
+#[tokio::test]
+async fn superseded_claim_does_not_revoke_its_lease() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    etcd.register(&one, &claim(10)).await.unwrap();
+    let late = claim(10);
+    let holder = etcd.holder(&one, &late).await;
+    assert!(etcd.leases().await.contains(&late.lease().get()));
+    let lease = etcd.register(&one, &late.with_takeover(Takeover::From(holder))).await.unwrap();
+    etcd.keep_alive(&lease).await.unwrap();
+}
+
+/// A claim that is refused again and again renews its empty lease. Once it is abandoned, the lease expires.
+#[tokio::test]
+async fn empty_lease_of_a_superseded_claim_expires() {
+    let etcd = Fixture::start().await;
+    let one = instance("user", "1");
+    let held = claim(60);
+    etcd.register(&one, &held).await.unwrap();
+    etcd.holder(&one, &claim(2)).await;
+    assert_eq!(etcd.leases().await.len(), 2);
+    within(async {
+        while etcd.leases().await != [held.lease().get()] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

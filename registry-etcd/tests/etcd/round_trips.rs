@@ -39,9 +39,11 @@ async fn each_operation_makes_as_many_requests_as_documented() {
         let other = claim(10);
         let (refused, error) = register(other).await;
         let takeover = Takeover::From(*error.unwrap_err().holder().unwrap());
+        // A start over an old holder is both. The last two requests are made at the same time, so it takes five
+        // round trips in sequence.
         let (taken_over, successor) = register(other.with_takeover(takeover)).await;
         let successor = successor.unwrap();
-        assert_eq!([new, repeated, updated, refused, taken_over], [2, 4, 4, 3, 2], "{rest}");
+        assert_eq!([new, repeated, updated, refused, taken_over], [2, 4, 4, 2, 4], "{rest}");
 
         let (renewed, _) = count(&etcd, etcd.keep_alive(&successor)).await;
         let unknown = connect_as(&etcd.server, rest).await;

@@ -55,6 +55,22 @@ async fn lease_decides_between_repeat_update_and_takeover() {
 }
 
 #[tokio::test]
+async fn superseded_claim_leaves_nothing_and_its_lease_id_is_free() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let before = load(&registry, "user.rpc").await;
+    let claim = claim_for(Duration::from_secs(60));
+    let one = instance("user.rpc", "1");
+    let refused = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Superseded);
+    assert_eq!(load(&registry, "user.rpc").await, before);
+    let other = claim_for(Duration::from_secs(61)).with_lease(claim.lease());
+    let two = instance("user.rpc", "2");
+    within(registry.register(&two, &other, &CallOptions::DEFAULT)).await.unwrap();
+}
+
+#[tokio::test]
 async fn lease_with_another_instance_or_ttl_is_invalid_and_changes_nothing() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
