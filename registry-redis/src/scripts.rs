@@ -12,8 +12,8 @@ macro_rules! script {
     };
 }
 
-pub(crate) static REGISTER: LazyLock<Script> = script!("scripts/register.lua");
-pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/keep_alive.lua");
+pub(crate) static REGISTER: LazyLock<Script> = script!("scripts/whole.lua", "scripts/register.lua");
+pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/whole.lua", "scripts/keep_alive.lua");
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
 pub(crate) static FIND_RECORD: LazyLock<Script> =
     script!("scripts/whole.lua", "scripts/find_record.lua");

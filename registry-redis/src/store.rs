@@ -97,6 +97,8 @@ impl Store {
     }
 
     /// Checks that the record of `lease` is the last acknowledged one. Returns the position up to which it is.
+    ///
+    /// `LeaseLost` if it is another one, `Diverged` if the shard lost a key.
     pub(crate) async fn find_record(&self, lease: &Lease) -> Result<RecordPosition, StoreError> {
         let shard = self.client.keyspace().shard_of(lease.instance().service());
         let member = member(lease.instance());
@@ -114,6 +116,7 @@ impl Store {
                 })
             }
             "LOST" => Err(StoreError::LeaseLost),
+            "DIVERGED" => Err(StoreError::Diverged),
             _ => Err(StoreError::UnexpectedReply(status)),
         }
     }

@@ -2,9 +2,13 @@
 -- O(log N).
 --
 -- ARGV: 3 member, 5 '<revision> <digest> <lease> <ttl> ' as its value begins.
--- Reply: { OK | LOST, ms until the next lease expires or -1, revision, digest, lineage }
+-- Reply: { OK | LOST | DIVERGED, ms until the next lease expires or -1, revision, digest, lineage }
+--
+-- A shard that lost a key is DIVERGED: what happened to the record is not known.
 
-if not is_whole or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
+if not is_new and not is_whole then
+  return { 'DIVERGED', '-1', '0', '', '' }
+elseif is_new or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
   return { 'LOST', '-1', '0', '', '' }
 end
 local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1

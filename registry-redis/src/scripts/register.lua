@@ -5,10 +5,11 @@
 -- Reply: { OK, revision, digest } | { SUPERSEDED, lease, claimed }: the holder, '' for unknown |
 -- { INVALID, 'ttl' or 'instance': what differs, '' }
 --
--- A repeated call makes no revision: it finds its own record, and only starts its ttl anew.
+-- A repeated call makes no revision: it finds its own record, and only starts its ttl anew. A shard that lost a
+-- key begins a new history, see load.lua.
 
 local member, lease, ttl, record = ARGV[3], ARGV[4], ARGV[5], ARGV[7]
-local current, other = not is_new and found[2], not is_new and found[3]
+local current, other = is_whole and found[2], is_whole and found[3]
 if other and other ~= member then
   local _, _, of_other = parse(redis.call('HGET', STATE, other))
   if of_other == lease then
@@ -39,7 +40,7 @@ else
 end
 
 local commit, _, _, create = writer()
-if is_new then
+if not is_whole then
   create(ARGV[8])
 end
 deadline = num(deadline)
