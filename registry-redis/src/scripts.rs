@@ -12,13 +12,16 @@ macro_rules! script {
     };
 }
 
-pub(crate) static REGISTER: LazyLock<Script> = script!("scripts/whole.lua", "scripts/register.lua");
-pub(crate) static KEEP_ALIVE: LazyLock<Script> = script!("scripts/whole.lua", "scripts/keep_alive.lua");
+pub(crate) static REGISTER: LazyLock<Script> =
+    script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/register.lua");
+pub(crate) static KEEP_ALIVE: LazyLock<Script> =
+    script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/keep_alive.lua");
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
 pub(crate) static FIND_RECORD: LazyLock<Script> =
-    script!("scripts/whole.lua", "scripts/find_record.lua");
+    script!("scripts/whole.lua", "scripts/expiry.lua", "scripts/find_record.lua");
 pub(crate) static LOAD: LazyLock<Script> = script!("scripts/whole.lua", "scripts/load.lua");
-pub(crate) static READ_LOG: LazyLock<Script> = script!("scripts/whole.lua", "scripts/read_log.lua");
+pub(crate) static READ_LOG: LazyLock<Script> =
+    script!("scripts/whole.lua", "scripts/expiry.lua", "scripts/read_log.lua");
 pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/whole.lua", "scripts/inspect.lua");
 pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/whole.lua", "scripts/services.lua");
 

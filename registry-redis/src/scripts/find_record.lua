@@ -11,8 +11,4 @@ if not is_new and not is_whole then
 elseif is_new or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
   return { 'LOST', '-1', '0', '', '' }
 end
-local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
-if first[2] then
-  wait = math.max(0, tonumber(first[2]) - lease_now + 1)
-end
-return { 'OK', num(wait), revision, digest, lineage }
+return { 'OK', ms_to_expiry, revision, digest, lineage }

@@ -13,8 +13,7 @@
 
 local STATE, IDX, EXP, LOG, RUN_ID = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
 local MAX_EXPIRED = 100 -- leases that one call deletes: some 2 ms
-local RENEW_STEP = 10 -- ms after which a script that sets a deadline saves the clock
-local READ_STEP = 1000 -- ms after which any other script saves it
+local READ_STEP = 1000 -- ms after which any script saves the clock
 local IDLE_STEP = 3600000 -- ms after which an empty shard is checked again
 
 -- Lua would write `1.7952e+12`. The conversion is slow, so unchanged numbers stay strings.

@@ -26,10 +26,5 @@ for i = 3, #ARGV, 3 do
   end
   outcomes = outcomes .. outcome
 end
-if earliest < tonumber(due) then
-  due = num(earliest)
-  save()
-elseif not is_new and (elapsed >= RENEW_STEP or not none_expired) then
-  save()
-end
+save_deadline(earliest) -- saves nothing of a new shard: its clock begins now, and it has no lease
 return outcomes

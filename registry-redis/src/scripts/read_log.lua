@@ -25,8 +25,4 @@ elseif at < last then
   end
 end
 
-local first, wait = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES'), -1
-if first[2] then
-  wait = math.max(0, tonumber(first[2]) - lease_now + 1)
-end
-return { status, num(wait), revision, lineage, entries }
+return { status, ms_to_expiry, revision, lineage, entries }

@@ -25,12 +25,7 @@ if holder == lease then
   end
   if string.sub(current, start) == record then
     redis.call('ZADD', EXP, num(deadline), member)
-    if deadline < tonumber(due) then
-      due = num(deadline)
-      save()
-    elseif elapsed >= RENEW_STEP then
-      save()
-    end
+    save_deadline(deadline)
     return { 'OK', at, proof }
   end
 elseif current and ARGV[6] ~= (holder or '-') .. ' ' .. (claimed or '-') then
