@@ -1,9 +1,7 @@
 //! Claims: what a caller asks of a store when it registers.
 
-use crate::{Error, ErrorKind, LeaseId, Result, Revision};
+use crate::{Error, ErrorKind, Holder, LeaseId, Result};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The shortest ttl that can be asked for. A lease is renewed every third of it, over a network.
@@ -119,71 +117,10 @@ pub enum Takeover {
     From(Holder),
 }
 
-/// Who holds an id, as the store named it in a `Superseded` [error](crate::Error::holder).
-///
-/// Opaque, and made to be kept: it can be written down with serde. A record that cannot be decoded, or
-/// that has no lease, has a holder too.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Holder {
-    lease: Option<LeaseId>,
-    claimed: Option<Revision>,
-}
-
-impl Holder {
-    /// Names a holder. For authors of stores: `lease` is the one under which the record is stored, and
-    /// `claimed` the revision since which the id has had this holder without interruption.
-    pub fn new(lease: Option<LeaseId>, claimed: Option<Revision>) -> Self {
-        Self { lease, claimed }
-    }
-
-    /// Returns the lease under which the record is stored.
-    pub fn lease(&self) -> Option<LeaseId> {
-        self.lease
-    }
-
-    /// Returns the revision since which the id has had this holder. For authors of stores.
-    pub fn claimed(&self) -> Option<Revision> {
-        self.claimed
-    }
-}
-
-impl Error {
-    /// Adds the current holder of the id, to a `Superseded` error.
-    #[must_use]
-    pub fn with_holder(mut self, holder: Holder) -> Self {
-        self.attachment = Some(Arc::new(holder));
-        self
-    }
-
-    /// Returns the current holder of the id, if this is a `Superseded` error of
-    /// [`register`](crate::Registry::register): what [`Takeover::From`] takes.
-    pub fn holder(&self) -> Option<&Holder> {
-        self.attachment.as_ref()?.downcast_ref()
-    }
-}
-
-impl fmt::Debug for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Holder({self})")
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.lease {
-            Some(lease) => write!(f, "lease {lease}")?,
-            None => f.write_str("no lease")?,
-        }
-        match self.claimed {
-            Some(claimed) => write!(f, ", since revision {claimed}"),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Revision;
 
     #[test]
     fn a_ttl_is_bounded() {

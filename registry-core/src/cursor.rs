@@ -1,36 +1,11 @@
 //! Where a reader stands in the history of one service, and how it proves that to the store.
 
-use crate::{Error, ErrorKind, Result, ServiceName};
+use crate::{Error, ErrorKind, Result, Revision, ServiceName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// A point in the history of one service of one store.
-///
-/// Ordered; gaps are normal; there is no arithmetic. It may count more than this service's changes:
-/// etcd and the memory store number the whole store, Redis a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Revision(u64);
-
-impl Revision {
-    /// Wraps a store's own number.
-    pub const fn new(revision: u64) -> Self {
-        Self(revision)
-    }
-
-    /// The store's own number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Where to resume a watch: a revision, and a proof that the history up to it is still the same one.
 ///

@@ -1,6 +1,6 @@
 //! One opaque error, whose kind says what the caller does next.
 
-use std::any::Any;
+use crate::Holder;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
@@ -89,20 +89,27 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// What else it tells: see [`Holder`](crate::Holder), which is added and read where it is defined.
-    pub(crate) attachment: Option<Arc<dyn Any + Send + Sync>>,
+    /// Boxed, since few errors have one.
+    holder: Option<Box<Holder>>,
 }
 
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, attachment: None }
+        Self { kind, message: message.into(), source: None, holder: None }
     }
 
     /// Adds the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Adds the current holder of the id, to a `Superseded` error.
+    #[must_use]
+    pub fn with_holder(mut self, holder: Holder) -> Self {
+        self.holder = Some(Box::new(holder));
         self
     }
 
@@ -117,6 +124,12 @@ impl Error {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(": ")
+    }
+
+    /// Returns the current holder of the id, if this is a `Superseded` error of
+    /// [`register`](crate::Registry::register): what [`Takeover::From`](crate::Takeover::From) takes.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.holder.as_deref()
     }
 
     /// Whether the same call may succeed later, unchanged.

@@ -1,19 +1,9 @@
 //! Leases: the right to keep an instance registered.
 
-use crate::{Error, ErrorKind, Instance, Result, Revision};
-use serde::{Deserialize, Serialize};
+use crate::{Error, ErrorKind, Instance, LeaseId, Result, Revision};
 use std::fmt;
-use std::num::NonZeroI64;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The identity of one registration: 1 to `i64::MAX`, drawn by the caller.
-///
-/// It is the incarnation of an instance and the key to idempotence: to register again under the same
-/// id is to repeat, to register under another is to compete.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "i64")]
-pub struct LeaseId(NonZeroI64);
 
 impl LeaseId {
     /// Wraps a number.
@@ -22,28 +12,8 @@ impl LeaseId {
     ///
     /// `Invalid` unless it is 1 or more: etcd takes 0 to mean that it should choose one.
     pub fn new(id: i64) -> Result<Self> {
-        let id = NonZeroI64::new(id).filter(|id| id.get() > 0);
-        id.map(Self).ok_or_else(|| Error::new(ErrorKind::Invalid, "a lease id is 1 to 2^63-1"))
-    }
-
-    /// Draws 63 bits from the operating system's random source.
-    ///
-    /// # Panics
-    ///
-    /// If the operating system has no random source.
-    #[must_use]
-    pub fn random() -> Self {
-        loop {
-            let bits = getrandom::u64().expect("the operating system has a random source");
-            if let Ok(id) = Self::new(bits.cast_signed() & i64::MAX) {
-                return id;
-            }
-        }
-    }
-
-    /// The number.
-    pub fn get(self) -> i64 {
-        self.0.get()
+        let invalid = || Error::new(ErrorKind::Invalid, "a lease id is 1 to 2^63-1");
+        Self::from_number(id).ok_or_else(invalid)
     }
 }
 
@@ -52,24 +22,6 @@ impl TryFrom<i64> for LeaseId {
 
     fn try_from(id: i64) -> Result<Self> {
         Self::new(id)
-    }
-}
-
-impl From<LeaseId> for i64 {
-    fn from(id: LeaseId) -> Self {
-        id.get()
-    }
-}
-
-impl fmt::Display for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LeaseId({self})")
     }
 }
 
