@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::reflector::{ObjectRef, Store, store};
 use kube_runtime::watcher::Event;
-use registry_core::{Claim, Instance, Lease, LeaseId, Registry, ServiceName};
+use registry_core::{CallOptions, Claim, Instance, Lease, LeaseId, Registry, ServiceName};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
 use std::hint::black_box;
@@ -89,7 +89,7 @@ impl Followed {
             for n in 0..SERVICES {
                 for m in 0..INSTANCES {
                     let claim = Claim::new(LONG).unwrap();
-                    let lease = registry.register(&instance(n, m), &claim).await.unwrap();
+                    let lease = registry.register(&instance(n, m), &claim, &CallOptions::DEFAULT).await.unwrap();
                     first.get_or_insert(lease);
                 }
             }
