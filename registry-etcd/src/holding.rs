@@ -49,16 +49,21 @@ impl Written {
 
     /// The keys are as they are written under `lease`.
     pub(crate) fn is_written(&self, lease: i64) -> Vec<Compare> {
-        let mut all = Vec::new();
-        for WrittenKey { name, value } in self.keys() {
-            match value {
-                Some(value) => {
-                    all.push(has_lease(name, lease));
-                    all.push(Compare::value(&**name, CompareOp::Equal, &**value));
-                }
-                None => all.push(is_absent(name)),
+        self.keys().flat_map(|key| key.is_written(lease)).collect()
+    }
+
+    /// The keys are as they were put under `lease` at `revision`.
+    pub(crate) fn is_acknowledged(&self, lease: i64, revision: i64) -> Vec<Compare> {
+        let mut all = self.key.is_written(lease);
+        match &self.side {
+            // A side key of another lease counts for nobody.
+            Some(WrittenKey { name, value: None }) => {
+                all.push(Compare::lease(&**name, CompareOp::NotEqual, lease));
             }
+            side => all.extend(side.iter().flat_map(|side| side.is_written(lease))),
         }
+        let put = self.keys().filter(|key| key.value.is_some());
+        all.extend(put.map(|key| was_put_at(&key.name, revision)));
         all
     }
 
@@ -111,6 +116,19 @@ impl Written {
             any.push([on_side(), vec![is_absent(key)]].concat());
         }
         any
+    }
+}
+
+impl WrittenKey {
+    /// The key is as it is written under `lease`.
+    fn is_written(&self, lease: i64) -> Vec<Compare> {
+        let Self { name, value } = self;
+        match value {
+            Some(value) => {
+                vec![has_lease(name, lease), Compare::value(&**name, CompareOp::Equal, &**value)]
+            }
+            None => vec![is_absent(name)],
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::client::{Answered, Client};
 use crate::layout::keyspace::Keyspace;
-use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
+use etcd_client::{GetOptions, Txn, TxnOp};
 use registry_core::{Error, ErrorKind, Lease, LeaseId, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,20 +26,7 @@ pub(crate) async fn verify(
     lease: &Lease,
 ) -> Result<Answered> {
     let written = keyspace.acknowledged(lease)?;
-    let (id, revision) = (lease.id().get(), lease.revision().get().cast_signed());
-    let mut compares = Vec::new();
-    if let Some(value) = &written.key.value {
-        compares.extend(is_acknowledged(&written.key.name, value, id, revision));
-    } else {
-        // Whoever puts the key has the id.
-        compares.push(Compare::create_revision(&*written.key.name, CompareOp::Equal, 0));
-    }
-    match written.side.as_ref().map(|side| (&side.name, &side.value)) {
-        Some((name, Some(value))) => compares.extend(is_acknowledged(name, value, id, revision)),
-        // A side key of another lease counts for nobody.
-        Some((name, None)) => compares.push(Compare::lease(&**name, CompareOp::NotEqual, id)),
-        None => {}
-    }
+    let compares = written.is_acknowledged(lease.id().get(), lease.revision().get().cast_signed());
     // Without a read, etcd would answer from its own state alone, without a quorum.
     let read = || [TxnOp::get(&*written.key.name, Some(GetOptions::new().with_keys_only()))];
     let answer = client.txn(Txn::new().when(compares).and_then(read()).or_else(read())).await?;
@@ -47,15 +34,6 @@ pub(crate) async fn verify(
         return Ok(Answered::by(answer.header())?);
     }
     Err(Error::new(ErrorKind::LeaseLost, "the record is not the one last acknowledged"))
-}
-
-/// That a key is as it was put under a lease at a revision.
-fn is_acknowledged(key: &str, value: &[u8], lease: i64, revision: i64) -> [Compare; 3] {
-    [
-        Compare::lease(key, CompareOp::Equal, lease),
-        Compare::mod_revision(key, CompareOp::Equal, revision),
-        Compare::value(key, CompareOp::Equal, value),
-    ]
 }
 
 /// When the record of each lease was last seen in its place, shared by all clones of a registry.

@@ -159,7 +159,7 @@ impl Drop for CallGuard {
             return self.batcher.abandon(self.shard);
         }
         let Some(batch) = self.batcher.next_batch(self.shard) else { return };
-        let next = CallGuard { batcher: self.batcher.clone(), shard: self.shard, has_begun: false };
+        let next = Self { batcher: self.batcher.clone(), shard: self.shard, has_begun: false };
         // Without a runtime, the guard is dropped with the batch.
         if let Ok(runtime) = Handle::try_current() {
             drop(runtime.spawn(next.serve(batch)));

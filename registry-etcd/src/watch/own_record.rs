@@ -13,7 +13,7 @@ use crate::layout::service::ServiceLayout;
 use crate::presence;
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
+use futures_util::future::try_join;
 use futures_util::stream::{self, SelectAll};
 use registry_core::encoding::Stored;
 use registry_core::{
@@ -34,7 +34,7 @@ impl Streams {
     ) -> Result<Watch> {
         let found = presence::verify(client, keyspace, lease).await?;
         let (written, service) = (keyspace.acknowledged(lease)?, lease.instance().service());
-        let opening = written.keys().map(async |key| {
+        let open = async |key| {
             let one_key = keyspace.one_key(&written, key, service)?;
             let proof = proof_of(key, lease, found.cluster);
             let is_pair = one_key.has_side_keys();
@@ -53,17 +53,15 @@ impl Streams {
             };
             let feed = Feed::new(one_key, decoder, history, at);
             Ok::<_, registry_core::Error>(opened.handle.start(feed, cursor))
-        });
-        let mut watches = try_join_all(opening).await?;
-        if let Some(only) = watches.pop_if(|_| written.side.is_none()) {
-            return Ok(only.with_lineage(found.lineage()));
-        }
-        let last = Revision::new(found.revision);
-        let after = watches.first().map(|watch| watch.cursor().clone());
-        let after = after.unwrap_or_else(|| unreachable!("each key has a watch"));
+        };
+        let Some(side) = &written.side else {
+            return Ok(open(&written.key).await?.with_lineage(found.lineage()));
+        };
+        let (of_key, of_side) = try_join(open(&written.key), open(side)).await?;
+        let (after, last) = (of_key.cursor().clone(), Revision::new(found.revision));
         let (client, id) = (client.clone(), lease.instance().id().clone());
         let pair = Pair { client, service: keyspace.service(service)?, written, id };
-        let events = stream::select_all(watches);
+        let events = stream::select_all([of_key, of_side]);
         let watch = Merged { pair, events, last, is_live: true }.into_watch(after);
         Ok(watch.with_lineage(found.lineage()))
     }
