@@ -1,10 +1,10 @@
-//! Who holds an id: as a transaction compares it, and as it is found.
+//! Holders of an id: comparisons of transactions, and the holder that a transaction read.
 //!
-//! The key holds it. In a layout with side keys a side key holds it alone, where its record is read alone. A
-//! record that is withdrawn holds nothing.
+//! The lease of an instance's key holds its id. In a layout with side keys, an instance may have only its side key. Then
+//! the lease of the side key holds the id. A withdrawn record holds no id.
 
 use crate::error::EtcdError;
-use crate::layout::keyspace::{Written, WrittenKey};
+use crate::layout::keyspace::{DesiredKey, DesiredKeys};
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use registry_core::encoding::Stored;
@@ -13,11 +13,11 @@ use registry_core::{BoxError, Holder, InstanceId, LeaseId, Revision};
 /// Alternatives, each of which is several comparisons that hold together.
 pub(crate) type Alternatives = Vec<Vec<Compare>>;
 
-/// Makes `changes` if one of the alternatives holds, and else `otherwise`. etcd has no "or", so the
-/// transactions are nested.
+/// Returns a transaction that makes `changes` if one of the alternatives holds, and `otherwise` if none does. etcd has
+/// no "or", so the transactions are nested.
 ///
-/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction, so the first alternative is the
-/// one that holds as a rule.
+/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction. So the alternative that usually
+/// holds comes first.
 pub(crate) fn if_any(alternatives: Alternatives, changes: &[TxnOp], otherwise: Vec<TxnOp>) -> Txn {
     let mut rest = otherwise;
     let mut alternatives = alternatives.into_iter();
@@ -29,10 +29,10 @@ pub(crate) fn if_any(alternatives: Alternatives, changes: &[TxnOp], otherwise: V
     Txn::new().when(first).and_then(changes).or_else(rest)
 }
 
-impl Written {
-    /// Writes it under `lease`.
+impl DesiredKeys {
+    /// Returns the operations that write the keys under `lease`.
     pub(crate) fn changes(&self, lease: i64) -> Vec<TxnOp> {
-        let change = |WrittenKey { name, value }: &WrittenKey| match value {
+        let change = |DesiredKey { name, value }: &DesiredKey| match value {
             Some(value) => {
                 let options = PutOptions::new().with_lease(lease);
                 TxnOp::put(&**name, &**value, Some(options))
@@ -42,38 +42,38 @@ impl Written {
         self.keys().map(change).collect()
     }
 
-    /// Reads its keys.
+    /// Returns the operations that read the keys.
     pub(crate) fn reads(&self) -> Vec<TxnOp> {
         self.keys().map(|key| TxnOp::get(&*key.name, None)).collect()
     }
 
-    /// The keys are as they are written under `lease`.
-    pub(crate) fn is_written(&self, lease: i64) -> Vec<Compare> {
-        self.keys().flat_map(|key| key.is_written(lease)).collect()
+    /// Compares: the keys are stored as desired, under `lease`.
+    pub(crate) fn is_stored(&self, lease: i64) -> Vec<Compare> {
+        self.keys().flat_map(|key| key.is_stored(lease)).collect()
     }
 
-    /// The keys are as they were put under `lease` at `revision`.
+    /// Compares: the keys are stored as they were put under `lease` at `revision`.
     pub(crate) fn is_acknowledged(&self, lease: i64, revision: i64) -> Vec<Compare> {
-        let mut all = self.key.is_written(lease);
+        let mut all = self.key.is_stored(lease);
         match &self.side {
             // A side key of another lease counts for nobody.
-            Some(WrittenKey { name, value: None }) => {
+            Some(DesiredKey { name, value: None }) => {
                 all.push(Compare::lease(&**name, CompareOp::NotEqual, lease));
             }
-            side => all.extend(side.iter().flat_map(|side| side.is_written(lease))),
+            side => all.extend(side.iter().flat_map(|side| side.is_stored(lease))),
         }
         let put = self.keys().filter(|key| key.value.is_some());
         all.extend(put.map(|key| was_put_at(&key.name, revision)));
         all
     }
 
-    /// Deletes the side key, if this holds.
+    /// Returns a transaction that deletes the side key if `condition` holds.
     pub(crate) fn deletion_of_side(&self, condition: Vec<Compare>) -> Txn {
         let delete = self.side.as_ref().map(|side| TxnOp::delete(&*side.name, None));
         Txn::new().when(condition).and_then(Vec::from_iter(delete))
     }
 
-    /// `lease` holds the id, or its side key is left over.
+    /// Compares: `lease` holds the id, or only its side key is left.
     pub(crate) fn is_held_by(&self, lease: i64) -> Alternatives {
         let mut any = vec![vec![has_lease(&self.key.name, lease)]];
         if let Some(side) = &self.side {
@@ -82,10 +82,10 @@ impl Written {
         any
     }
 
-    /// The key is of `lease`, or there is to be none and the side key is of `lease`.
+    /// Compares: `lease` has the key, or it has the side key and no key is desired.
     ///
-    /// A key is not put beside a side key that is there already, before it is known what that says: if it says that
-    /// the instance is available, the key was deleted by others, and the lease holds the id anew.
+    /// Before a key is put beside a stored side key, the side key is read. If it says that the instance is available,
+    /// somebody else deleted the key, so `lease` becomes another holder.
     pub(crate) fn is_held_for_put(&self, lease: i64) -> Alternatives {
         let mut any = self.is_held_by(lease);
         if self.key.value.is_some() {
@@ -94,12 +94,12 @@ impl Written {
         any
     }
 
-    /// There are no keys.
+    /// Compares: no key is stored.
     pub(crate) fn is_vacant(&self) -> Vec<Compare> {
         self.keys().map(|key| is_absent(&key.name)).collect()
     }
 
-    /// `holder` holds the id, as [`holder`](Found::holder) named it.
+    /// Compares: `holder`, which [`Found::holder`] returned, still holds the id.
     pub(crate) fn is_held_since(&self, holder: &Holder) -> Alternatives {
         let (key, side) = (&*self.key.name, self.side.as_ref().map(|side| &*side.name));
         let Some(claimed) = holder.claimed() else { return Vec::new() };
@@ -119,9 +119,9 @@ impl Written {
     }
 }
 
-impl WrittenKey {
-    /// The key is as it is written under `lease`.
-    fn is_written(&self, lease: i64) -> Vec<Compare> {
+impl DesiredKey {
+    /// Compares: the key is stored as desired, under `lease`.
+    fn is_stored(&self, lease: i64) -> Vec<Compare> {
         let Self { name, value } = self;
         match value {
             Some(value) => {
@@ -132,7 +132,7 @@ impl WrittenKey {
     }
 }
 
-/// The keys of an id, as a transaction found them.
+/// The stored keys of an id, as a transaction read them.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     key: Option<&'a KeyValue>,
@@ -140,13 +140,13 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// What [`reads`](Written::reads) found.
+    /// Takes the results of [`DesiredKeys::reads`], in their order.
     pub(crate) fn new(found: &'a [Option<KeyValue>]) -> Self {
         let at = |n: usize| found.get(n).and_then(Option::as_ref);
         Self { key: at(0), side: at(1) }
     }
 
-    /// The record that the keys describe.
+    /// Decodes the record of the keys. `None` if they are no instance in this layout.
     pub(crate) fn decode(
         &self,
         service: &ServiceLayout,
@@ -155,8 +155,7 @@ impl<'a> Found<'a> {
         service.decode(id, self.key.map(Kv::from), self.side.map(Kv::from))
     }
 
-    /// The holder that [`is_held_since`](Written::is_held_since) recognises; `None` if nothing that is stored
-    /// holds the id.
+    /// Returns the holder, which [`DesiredKeys::is_held_since`] compares. `None` if no stored key holds the id.
     pub(crate) fn holder(
         &self,
         service: &ServiceLayout,
@@ -166,11 +165,11 @@ impl<'a> Found<'a> {
         match self.decode(service, id) {
             Ok(Some(Stored::Withdrawn(_))) => return Ok(None),
             Ok(None) if self.key.is_none() => return Ok(None),
-            // What cannot be decoded, and what is no instance to this layout, has its key all the same.
+            // A key whose value cannot be decoded, or is no instance in this layout, holds the id as well.
             Ok(Some(Stored::Live(_)) | None) | Err(_) => {}
         }
         let lease = LeaseId::new(kv.lease()).ok();
-        // The side key outlives the key of an instance that drains, so it tells better since when.
+        // While an instance drains, its key is deleted and its side key stays: so the holder began with the side key.
         let side = self.side.filter(|side| side.lease() == kv.lease());
         let since = match lease {
             Some(_) => side.unwrap_or(kv).create_revision(),
@@ -179,15 +178,15 @@ impl<'a> Found<'a> {
         Ok(Some(Holder::new(lease, Some(Revision::new(since.cast_unsigned())))))
     }
 
-    /// Whether `lease` has the side key, and nobody the key.
+    /// Returns whether `lease` has the side key, and no key is stored.
     pub(crate) fn is_side_of(&self, lease: i64) -> bool {
         self.key.is_none() && self.side.is_some_and(|side| side.lease() == lease)
     }
 
-    /// The keys are those that were found.
-    pub(crate) fn is_still(&self, written: &Written) -> Vec<Compare> {
+    /// Compares: the keys are stored as they were found, where `desired` names them.
+    pub(crate) fn is_unchanged(&self, desired: &DesiredKeys) -> Vec<Compare> {
         let found = [self.key, self.side];
-        let keys = written.keys().zip(found);
+        let keys = desired.keys().zip(found);
         let compares = keys.map(|(key, found)| match found {
             Some(kv) => was_put_at(&key.name, kv.mod_revision()),
             None => is_absent(&key.name),

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Reason;
-use crate::layout::keyspace::{Keyspace, Written};
+use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -20,17 +20,17 @@ pub(crate) struct Granted {
 ///
 /// # Errors
 ///
-/// `Invalid` if the lease has another ttl, or holds another key than those of `written`.
+/// `Invalid` if the lease has another ttl, or holds another key than those of `desired`.
 pub(crate) async fn grant_or_find(
     client: &Client,
     claim: &Claim,
-    written: &Written,
+    desired: &DesiredKeys,
 ) -> Result<Granted> {
     let requested = whole_seconds(claim.ttl());
     match client.grant(claim.lease(), requested).await {
         Ok(granted) => Ok(Granted { ttl: seconds(granted), is_new: true }),
         Err(error) if error.reason() == Reason::LeaseExists => {
-            match Box::pin(find(client, claim.lease(), requested, written)).await? {
+            match Box::pin(find(client, claim.lease(), requested, desired)).await? {
                 Some(granted) => Ok(Granted { ttl: seconds(granted), is_new: false }),
                 // It expired meanwhile.
                 None => Ok(Granted { ttl: grant(client, claim).await?, is_new: true }),
@@ -45,15 +45,16 @@ pub(crate) async fn grant(client: &Client, claim: &Claim) -> Result<Duration> {
     Ok(seconds(client.grant(claim.lease(), whole_seconds(claim.ttl())).await?))
 }
 
-/// Checks that `lease`, if it is still there, is what `requested` and `written` say. Gives its ttl.
+/// Checks that `lease` has the `requested` ttl and no keys other than the desired ones. Gives its ttl, or `None` if
+/// the lease does not exist any more.
 async fn find(
     client: &Client,
     lease: LeaseId,
     requested: i64,
-    written: &Written,
+    desired: &DesiredKeys,
 ) -> Result<Option<i64>> {
     let Some(existing) = client.lease_info(lease).await? else { return Ok(None) };
-    if existing.keys().iter().any(|attached| !written.has(attached)) {
+    if existing.keys().iter().any(|attached| !desired.has(attached)) {
         return Err(invalid("the lease id is in use for another instance"));
     }
     let granted = existing.granted_ttl();

@@ -25,10 +25,10 @@ pub(crate) async fn verify(
     keyspace: &Keyspace,
     lease: &Lease,
 ) -> Result<Answered> {
-    let written = keyspace.acknowledged(lease)?;
-    let compares = written.is_acknowledged(lease.id().get(), lease.revision().get().cast_signed());
+    let desired = keyspace.acknowledged(lease)?;
+    let compares = desired.is_acknowledged(lease.id().get(), lease.revision().get().cast_signed());
     // Without a read, etcd would answer from its own state alone, without a quorum.
-    let read = || [TxnOp::get(&*written.key.name, Some(GetOptions::new().with_keys_only()))];
+    let read = || [TxnOp::get(&*desired.key.name, Some(GetOptions::new().with_keys_only()))];
     let answer = client.txn(Txn::new().when(compares).and_then(read()).or_else(read())).await?;
     if answer.succeeded() {
         return Ok(Answered::by(answer.header())?);

@@ -1,9 +1,9 @@
-//! Registration: one transaction that a repeat passes without a trace.
+//! Registration: a lease, and one transaction under it. A repeat of the transaction makes no revision.
 
 use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
 use crate::holding::{Found, if_any};
-use crate::layout::keyspace::{Keyspace, Written};
+use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::lease::{self, Granted};
 use etcd_client::{Compare, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures_util::future;
@@ -16,23 +16,24 @@ use std::time::Duration;
 /// one key of two, are left over.
 const MAX_TRIES: usize = 4;
 
-/// Puts the record of `instance` under the lease of `claim`, unless it is there already or another one holds
-/// the id that the claim does not name.
+/// Puts the record of `instance` under the lease of `claim`, unless it is stored already.
+///
+/// `Superseded` if another holder has the id, and the claim does not name it.
 ///
 /// The lease of a superseded claim is not revoked. The claim may be repeated with a takeover, and a revocation that
-/// arrives late would delete what the repeat has put. Nothing hangs on the lease, and it goes by its ttl.
+/// arrives late would delete the record of the repeat. The lease has no keys, and expires by its ttl.
 pub(crate) async fn register(
     client: &Client,
     keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let mut written = written(keyspace, instance, claim, claim.ttl())?;
-    let Granted { ttl, is_new } = lease::grant_or_find(client, claim, &written).await?;
+    let mut desired = desired_keys(keyspace, instance, claim, claim.ttl())?;
+    let Granted { ttl, is_new } = lease::grant_or_find(client, claim, &desired).await?;
     if ttl != claim.ttl() {
-        written = self::written(keyspace, instance, claim, ttl)?;
+        desired = desired_keys(keyspace, instance, claim, ttl)?;
     }
-    let put = || Box::pin(put(client, keyspace, instance, claim, &written));
+    let put = || Box::pin(put(client, keyspace, instance, claim, &desired));
     let put_at = if is_new {
         put().await?
     } else {
@@ -51,17 +52,17 @@ pub(crate) async fn register(
     Ok(Lease::new(claim.lease(), ttl, instance.clone(), put_at))
 }
 
-/// Puts `written`. Gives the revision that it was put at.
+/// Puts the keys as desired. Returns the revision at which they were put.
 async fn put(
     client: &Client,
     keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
-    written: &Written,
+    desired: &DesiredKeys,
 ) -> Result<Revision> {
     let mut step = Step::First;
     for _ in 0..MAX_TRIES {
-        let answer = client.txn(transaction(written, claim, step)).await;
+        let answer = client.txn(transaction(desired, claim, step)).await;
         let answer = answer.map_err(|error| match error.reason() {
             // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
             // was written, and a repeat is granted the lease anew.
@@ -83,37 +84,37 @@ async fn put(
         let holder = found.holder(&keyspace.service(instance.service())?, instance.id())?;
         if found.is_side_of(claim.lease().get()) {
             if holder.is_none() {
-                // With it would stay the revision since which the lease held the id before.
-                client.txn(written.deletion_of_side(found.is_still(written))).await?;
+                // The create revision of the side key would name the earlier holder.
+                client.txn(desired.deletion_of_side(found.is_unchanged(desired))).await?;
                 step = Step::First;
                 continue;
             }
         } else if let Some(holder) = holder {
             return Err(superseded(instance, holder));
         }
-        step = Step::Over(found.is_still(written));
+        step = Step::OverwriteIfUnchanged(found.is_unchanged(desired));
     }
     let message = "the keys of the instance changed while it was registered: repeat";
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-/// What the next transaction is to do.
+/// What the next transaction does.
 enum Step {
     First,
-    /// Puts the record though it is there: its keys were not put together.
+    /// Puts the record again: its keys are stored as desired, but at different revisions.
     Rewrite,
-    /// Puts the record, too, if this holds: what is there holds nothing.
-    Over(Vec<Compare>),
+    /// Also overwrites keys that hold no id, if these comparisons find them unchanged.
+    OverwriteIfUnchanged(Vec<Compare>),
 }
 
-/// What is written for `instance`, which was granted `ttl`.
-fn written(
+/// Returns the keys of `instance` with a lease that was granted for `ttl`.
+fn desired_keys(
     keyspace: &Keyspace,
     instance: &Instance,
     claim: &Claim,
     ttl: Duration,
-) -> Result<Written> {
-    keyspace.written(&Record::new(instance.clone()).with_lease(claim.lease()).with_ttl(ttl))
+) -> Result<DesiredKeys> {
+    keyspace.desired_keys(&Record::new(instance.clone()).with_lease(claim.lease()).with_ttl(ttl))
 }
 
 /// ```text
@@ -121,28 +122,28 @@ fn written(
 /// else, if it is ours, if nothing is there, or if the claim takes over from the holder: put it
 /// else: read it
 /// ```
-fn transaction(written: &Written, claim: &Claim, step: Step) -> Txn {
+fn transaction(desired: &DesiredKeys, claim: &Claim, step: Step) -> Txn {
     let lease = claim.lease().get();
-    let mut may_put = written.is_held_for_put(lease);
-    may_put.push(written.is_vacant());
+    let mut may_put = desired.is_held_for_put(lease);
+    may_put.push(desired.is_vacant());
     if let Takeover::From(holder) = claim.takeover() {
-        may_put.extend(written.is_held_since(&holder));
+        may_put.extend(desired.is_held_since(&holder));
     }
-    let is_rewritten = matches!(step, Step::Rewrite);
-    if let Step::Over(left_over) = step {
-        may_put.push(left_over);
+    let is_rewrite = matches!(step, Step::Rewrite);
+    if let Step::OverwriteIfUnchanged(unchanged) = step {
+        may_put.push(unchanged);
     }
-    let put = [TxnOp::txn(if_any(may_put, &written.changes(lease), written.reads()))];
-    if is_rewritten {
+    let put = [TxnOp::txn(if_any(may_put, &desired.changes(lease), desired.reads()))];
+    if is_rewrite {
         return Txn::new().and_then(put);
     }
-    Txn::new().when(written.is_written(lease)).and_then(written.reads()).or_else(put)
+    Txn::new().when(desired.is_stored(lease)).and_then(desired.reads()).or_else(put)
 }
 
 /// What a transaction found or made.
 #[derive(Debug)]
 enum Outcome {
-    /// The record is stored, written at this revision.
+    /// The record is stored, and was put at this revision.
     Stored(u64),
     /// The record is stored, but its keys were put by different revisions.
     Torn,

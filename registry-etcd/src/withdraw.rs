@@ -18,8 +18,8 @@ pub(crate) async fn deregister(client: &Client, keyspace: &Keyspace, lease: &Lea
 }
 
 async fn put_withdrawn(client: &Client, keyspace: &Keyspace, lease: &Lease) -> Result<()> {
-    let Some(written) = keyspace.withdrawn(lease)? else { return Ok(()) };
+    let Some(desired) = keyspace.withdrawn(lease)? else { return Ok(()) };
     let lease = lease.id().get();
-    client.txn(if_any(written.is_held_by(lease), &written.changes(lease), Vec::new())).await?;
+    client.txn(if_any(desired.is_held_by(lease), &desired.changes(lease), Vec::new())).await?;
     Ok(())
 }

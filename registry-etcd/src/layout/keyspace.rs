@@ -14,16 +14,17 @@ pub(crate) struct Keyspace {
     scope: Arc<str>,
 }
 
-/// What is written for a record: a key, and in some layouts a side key. At least one of them has a value.
+/// The keys of a record as they should be stored: a key, and in some layouts a side key. At least one of them has a
+/// value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) key: WrittenKey,
+pub(crate) struct DesiredKeys {
+    pub(crate) key: DesiredKey,
     /// `None`: the layout has no side keys.
-    pub(crate) side: Option<WrittenKey>,
+    pub(crate) side: Option<DesiredKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrittenKey {
+pub(crate) struct DesiredKey {
     pub(crate) name: String,
     /// `None`: the key must not exist.
     pub(crate) value: Option<Vec<u8>>,
@@ -83,35 +84,35 @@ impl Keyspace {
     /// One of the keys of an instance of `service`. Cursors belong to the instance.
     pub(crate) fn one_key(
         &self,
-        written: &Written,
-        key: &WrittenKey,
+        desired: &DesiredKeys,
+        key: &DesiredKey,
         service: &ServiceName,
     ) -> Result<ServiceLayout> {
-        let scope = format!("{}:record:{}", self.scope, written.key.name);
+        let scope = format!("{}:record:{}", self.scope, desired.key.name);
         Ok(self.service(service)?.with_one_key(&key.name, &scope))
     }
 
-    /// What is written for `record`.
+    /// Returns the keys of `record`.
     ///
     /// # Errors
     ///
     /// `Invalid` if this layout cannot express the instance.
-    pub(crate) fn written(&self, record: &Record) -> Result<Written> {
+    pub(crate) fn desired_keys(&self, record: &Record) -> Result<DesiredKeys> {
         self.keys_of(record, self.layout.encode(record)?)
     }
 
-    /// What was written for `lease`.
+    /// Returns the keys of the last acknowledged record of `lease`.
     ///
     /// # Errors
     ///
     /// `Invalid` if this layout cannot express the instance: the lease is of another registry.
-    pub(crate) fn acknowledged(&self, lease: &Lease) -> Result<Written> {
-        self.written(&record_of(lease.instance().clone(), lease))
+    pub(crate) fn acknowledged(&self, lease: &Lease) -> Result<DesiredKeys> {
+        self.desired_keys(&record_of(lease.instance().clone(), lease))
     }
 
-    /// What is written to withdraw the instance of `lease`: its address is enough. `None` if the layout cannot
-    /// say that.
-    pub(crate) fn withdrawn(&self, lease: &Lease) -> Result<Option<Written>> {
+    /// Returns the keys that withdraw the instance of `lease`. Of the instance they contain its address only. `None` if
+    /// the layout has no withdrawn records.
+    pub(crate) fn withdrawn(&self, lease: &Lease) -> Result<Option<DesiredKeys>> {
         let instance = lease.instance();
         let (service, id) = (instance.service().clone(), instance.id().clone());
         let record = record_of(Instance::new(service, id, instance.address().clone()), lease);
@@ -119,18 +120,18 @@ impl Keyspace {
         encoded.map(|encoded| self.keys_of(&record, encoded)).transpose()
     }
 
-    fn keys_of(&self, record: &Record, encoded: Encoded) -> Result<Written> {
+    fn keys_of(&self, record: &Record, encoded: Encoded) -> Result<DesiredKeys> {
         let keys = self.layout.keys(record.instance().service())?;
         let Encoded { id, value, side } = encoded;
         let side = keys
             .side_prefix()
-            .map(|prefix| WrittenKey { name: [prefix, &id].concat(), value: side });
+            .map(|prefix| DesiredKey { name: [prefix, &id].concat(), value: side });
         if value.is_none() && side.as_ref().is_none_or(|side| side.value.is_none()) {
             let message = format!("the layout writes nothing, layout=`{}`", self.layout.name());
             return Err(Error::new(ErrorKind::Internal, message));
         }
-        let key = WrittenKey { name: [keys.prefix(), &id].concat(), value };
-        Ok(Written { key, side })
+        let key = DesiredKey { name: [keys.prefix(), &id].concat(), value };
+        Ok(DesiredKeys { key, side })
     }
 }
 
@@ -138,15 +139,15 @@ fn record_of(instance: Instance, lease: &Lease) -> Record {
     Record::new(instance).with_lease(lease.id()).with_ttl(lease.ttl())
 }
 
-impl Written {
-    /// Both keys, or the only one.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &WrittenKey> {
+impl DesiredKeys {
+    /// Returns both keys, or the only one.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &DesiredKey> {
         std::iter::once(&self.key).chain(&self.side)
     }
 
-    /// Whether `key` is one of its keys.
+    /// Returns whether `key` is one of them.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
-        self.keys().any(|written| written.name.as_bytes() == key)
+        self.keys().any(|desired| desired.name.as_bytes() == key)
     }
 }
 

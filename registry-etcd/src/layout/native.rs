@@ -113,7 +113,7 @@ fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::keyspace::{Keyspace, Written};
+    use crate::layout::keyspace::{DesiredKeys, Keyspace};
     use crate::layout::service::{Kv, Part, ServiceLayout};
     use proptest::prelude::*;
     use registry_core::{Instance, LeaseId, Revision};
@@ -130,9 +130,9 @@ mod tests {
     }
 
     /// What is written under lease 9 with a ttl of 10 s.
-    fn written(layout: &Keyspace, instance: &Instance) -> Written {
+    fn written(layout: &Keyspace, instance: &Instance) -> DesiredKeys {
         let record = Record::new(instance.clone()).with_lease(LeaseId::new(9).unwrap());
-        layout.written(&record.with_ttl(Duration::from_secs(10))).unwrap()
+        layout.desired_keys(&record.with_ttl(Duration::from_secs(10))).unwrap()
     }
 
     fn key(layout: &Keyspace, instance: &Instance) -> String {

@@ -8,7 +8,7 @@ use crate::cursor::{History, KeyMeta, Proof};
 use crate::error::EtcdError;
 use crate::holding::Found;
 use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::{Keyspace, Written, WrittenKey};
+use crate::layout::keyspace::{DesiredKey, DesiredKeys, Keyspace};
 use crate::layout::service::ServiceLayout;
 use crate::presence;
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
@@ -33,9 +33,9 @@ impl Streams {
         lease: &Lease,
     ) -> Result<Watch> {
         let found = presence::verify(client, keyspace, lease).await?;
-        let (written, service) = (keyspace.acknowledged(lease)?, lease.instance().service());
+        let (desired, service) = (keyspace.acknowledged(lease)?, lease.instance().service());
         let open = async |key| {
-            let one_key = keyspace.one_key(&written, key, service)?;
+            let one_key = keyspace.one_key(&desired, key, service)?;
             let proof = proof_of(key, lease, found.cluster);
             let is_pair = one_key.has_side_keys();
             let at = found.revision;
@@ -54,13 +54,13 @@ impl Streams {
             let feed = Feed::new(one_key, decoder, history, at);
             Ok::<_, registry_core::Error>(opened.handle.start(feed, cursor))
         };
-        let Some(side) = &written.side else {
-            return Ok(open(&written.key).await?.with_lineage(found.lineage()));
+        let Some(side) = &desired.side else {
+            return Ok(open(&desired.key).await?.with_lineage(found.lineage()));
         };
-        let (of_key, of_side) = try_join(open(&written.key), open(side)).await?;
+        let (of_key, of_side) = try_join(open(&desired.key), open(side)).await?;
         let (after, last) = (of_key.cursor().clone(), Revision::new(found.revision));
         let (client, id) = (client.clone(), lease.instance().id().clone());
-        let pair = Pair { client, service: keyspace.service(service)?, written, id };
+        let pair = Pair { client, service: keyspace.service(service)?, desired, id };
         let events = stream::select_all([of_key, of_side]);
         let watch = Merged { pair, events, last, is_live: true }.into_watch(after);
         Ok(watch.with_lineage(found.lineage()))
@@ -68,7 +68,7 @@ impl Streams {
 }
 
 /// The proof of a range that has one key, as it was acknowledged.
-fn proof_of(key: &WrittenKey, lease: &Lease, cluster: u64) -> Proof {
+fn proof_of(key: &DesiredKey, lease: &Lease, cluster: u64) -> Proof {
     let mut proof = Proof::new(cluster);
     if key.value.is_some() {
         let modified = lease.revision().get();
@@ -125,7 +125,7 @@ impl Merged {
 struct Pair {
     client: Client,
     service: ServiceLayout,
-    written: Written,
+    desired: DesiredKeys,
     id: InstanceId,
 }
 
@@ -133,7 +133,7 @@ impl Pair {
     /// What the keys said at a revision at which one of them changed.
     async fn change_at(&self, revision: Revision) -> Result<Change, EtcdError> {
         let options = GetOptions::new().with_revision(revision.get().cast_signed());
-        let reads = self.written.keys().map(|key| TxnOp::get(&*key.name, Some(options.clone())));
+        let reads = self.desired.keys().map(|key| TxnOp::get(&*key.name, Some(options.clone())));
         let answer = self.client.txn(Txn::new().and_then(reads.collect::<Vec<_>>())).await?;
         let mut found = Vec::new();
         for read in answer.op_responses() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::layout::builtin;
 use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::{Keyspace, Written, WrittenKey};
+use crate::layout::keyspace::{DesiredKey, DesiredKeys, Keyspace};
 use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::EventType;
@@ -88,13 +88,13 @@ fn deleted(id: &str) -> Seen {
 }
 
 /// What is written for an instance under lease 9 with a ttl of 10 s.
-fn written(layout: &Keyspace, instance: &Instance) -> Result<Written> {
+fn written(layout: &Keyspace, instance: &Instance) -> Result<DesiredKeys> {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
-    layout.written(&record.with_ttl(std::time::Duration::from_secs(10)))
+    layout.desired_keys(&record.with_ttl(std::time::Duration::from_secs(10)))
 }
 
-fn key(name: &str, value: &str) -> WrittenKey {
-    WrittenKey { name: name.into(), value: Some(value.into()) }
+fn key(name: &str, value: &str) -> DesiredKey {
+    DesiredKey { name: name.into(), value: Some(value.into()) }
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn public_key_has_the_bytes_of_go_zero_and_the_side_key_the_whole_record() {
 fn instance_that_is_not_available_has_no_public_key() {
     let draining = instance("7").with_status(InstanceStatus::Draining);
     for hidden in [draining, instance("7").with_weight(0)] {
-        let Written { key, side } = written(&layout(""), &hidden).unwrap();
+        let DesiredKeys { key, side } = written(&layout(""), &hidden).unwrap();
         assert_eq!((key.name.as_str(), key.value), ("user.rpc/7", None));
         let side = side.unwrap();
         let kv = at(&side.name, side.value.as_deref().unwrap(), 9);
@@ -366,7 +366,7 @@ proptest! {
             .with_metadata(metadata)
             .unwrap();
         let layout = layout("p");
-        let Written { key, side } = written(&layout, &instance).unwrap();
+        let DesiredKeys { key, side } = written(&layout, &instance).unwrap();
         let keys = layout.service(&service).unwrap();
         let side = side.unwrap();
         let inside = |key: &str| keys.start() <= key.as_bytes() && key.as_bytes() < keys.end();

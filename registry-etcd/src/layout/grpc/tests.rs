@@ -1,6 +1,6 @@
 use super::*;
 use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::{Keyspace, Written};
+use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::layout::reading::Reading;
 use crate::layout::service::Kv;
 use etcd_client::EventType;
@@ -22,9 +22,9 @@ fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
 }
 
 /// What is written for an instance under lease 9 with a ttl of 10 s.
-fn written(instance: &Instance) -> Result<Written> {
+fn written(instance: &Instance) -> Result<DesiredKeys> {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
-    layout().written(&record.with_ttl(std::time::Duration::from_secs(10)))
+    layout().desired_keys(&record.with_ttl(std::time::Duration::from_secs(10)))
 }
 
 fn at<'a>(key: &'a str, value: &'a [u8]) -> Kv<'a> {
@@ -33,7 +33,7 @@ fn at<'a>(key: &'a str, value: &'a [u8]) -> Kv<'a> {
 
 #[test]
 fn public_key_has_the_bytes_of_go() {
-    let Written { key, side } = written(&instance("10.0.0.1:8080")).unwrap();
+    let DesiredKeys { key, side } = written(&instance("10.0.0.1:8080")).unwrap();
     assert_eq!(key.name, "user.rpc/10.0.0.1:8080");
     let value = key.value.unwrap();
     assert_eq!(value, br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#);
@@ -176,7 +176,7 @@ proptest! {
             .with_status(status)
             .with_metadata(metadata)
             .unwrap();
-        let Written { key, side } = written(&instance).unwrap();
+        let DesiredKeys { key, side } = written(&instance).unwrap();
         let (keys, side) = (layout().service(&service).unwrap(), side.unwrap());
         let public = key.value.as_ref().map(|value| at(&key.name, value));
         let beside = at(&side.name, side.value.as_ref().unwrap());
