@@ -17,13 +17,10 @@ pub(crate) async fn call<T>(
     limit: Duration,
     request: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match timeout(limit, contained(name, request)).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let message = format!("the store did not answer, call=`{name}`, timeout=`{limit:?}`");
-            Err(Error::new(ErrorKind::Unavailable, message))
-        }
-    }
+    timeout(limit, contained(name, request)).await.unwrap_or_else(|_| {
+        let message = format!("the store did not answer, call=`{name}`, timeout=`{limit:?}`");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    })
 }
 
 /// Returns the answer to `request`, or `Internal` if the store panics.

@@ -400,7 +400,7 @@ impl RegistrationMachine {
 
     /// Returns the granted ttl, or before a grant the one to ask for.
     fn ttl(&self) -> Duration {
-        self.phase.lease().map_or(self.claim.ttl(), Lease::ttl)
+        self.phase.lease().map_or_else(|| self.claim.ttl(), Lease::ttl)
     }
 
     fn wait(&self) -> Action {

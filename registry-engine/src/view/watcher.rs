@@ -56,7 +56,6 @@ pub(crate) struct Watcher {
     pending_batches: Option<Vec<Arc<Batch>>>,
     dirty: bool,
     version: u64,
-    is_closed: bool,
     wakers: Vec<Waker>,
 }
 
@@ -110,7 +109,6 @@ impl Watcher {
             pending_batches: Some(Vec::new()),
             dirty: false,
             version: 0,
-            is_closed: false,
             wakers: Vec::new(),
         }
     }
@@ -328,6 +326,10 @@ impl Watcher {
 
     /// Publishes the state if it changed, and wakes the tasks that wait for it.
     fn publish(&mut self) {
+        self.publish_state(false);
+    }
+
+    fn publish_state(&mut self, is_closed: bool) {
         if !self.dirty {
             return;
         }
@@ -350,7 +352,7 @@ impl Watcher {
             store_snapshot,
             status,
             version,
-            is_closed: self.is_closed,
+            is_closed,
         };
         self.broadcaster.publish(state);
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.confirmed) {
@@ -374,9 +376,8 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let message = "the task of the view has ended: its runtime was shut down, or it panicked";
         let why = Error::new(ErrorKind::Closed, message);
-        self.is_closed = true;
         self.set_status(ViewStatus::Stale { since: self.stale_since(), why });
-        self.publish();
+        self.publish_state(true);
         self.metrics.close();
     }
 }

@@ -330,7 +330,7 @@ async fn retention_has_a_limit_and_is_visible() {
     until(&view, |state| state.retained().len() == 3).await;
     assert!(view.state().retained().iter().all(|retained| retained.since == start));
     let limit = view.state().retained()[0].record.ttl().unwrap() * 2;
-    pass(limit - secs(1)).await;
+    pass(limit.saturating_sub(secs(1))).await;
     assert_eq!(shown(&view), "a b c");
     pass(secs(1) + TICK).await;
     assert_eq!(shown(&view), "");

@@ -193,7 +193,7 @@ async fn a_short_cut_on_the_same_lineage_is_no_trouble_though_history_was_compac
         world.link.inject(Fault::Outage);
         until(&view, |state| !state.status().is_live()).await;
         revoke(&world, &leases[0]);
-        world.link.inject(fault.clone());
+        world.link.inject(fault);
         world.link.heal();
         until(&view, |state| state.retained().len() == 1).await;
         let held = until_none_is_retained(&view).await;

@@ -32,7 +32,7 @@ async fn every_owner_is_registered_within_the_return_bound_of_an_outage() {
                 let world = World::new();
                 let registrations = start_all(&world, 50, ttl).await;
                 match &fault {
-                    Some(fault) => world.link.inject(fault.clone()),
+                    Some(fault) => world.link.inject(*fault),
                     // What is sent in the outage stays unanswered after it, too: its connection is dead.
                     None => world.spy.twist(|_| Some(Twist::Hang)),
                 }
