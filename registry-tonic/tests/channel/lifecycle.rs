@@ -75,6 +75,26 @@ async fn draining_instance_takes_no_new_calls_and_finishes_those_in_flight() {
     backends[0].until_disconnected().await;
 }
 
+/// A retained instance is deleted at the store, and may be dead: it was called like the others.
+#[tokio::test]
+async fn retained_instances_are_called_only_once_fewer_than_half_are_listed() {
+    let backends = [(); 4].map(|()| Backend::start());
+    let fixture = Fixture::new();
+    let mut leases = Vec::new();
+    for (id, backend) in backends.iter().enumerate() {
+        leases.push(fixture.put(instance(id, backend)).await);
+    }
+    let client = fixture.client(ChannelOptions::default());
+    until_calls_go_to(&client, &backends, |_| true).await;
+    // Half is gone, unannounced: a loss that is held for long.
+    for lease in &leases[..2] {
+        fixture.registry.revoke(lease.id());
+    }
+    until_calls_go_to(&client, &backends, |n| n >= 2).await;
+    fixture.registry.revoke(leases[2].id());
+    until_calls_go_to(&client, &backends, |_| true).await;
+}
+
 #[tokio::test]
 async fn unreachable_instance_fails_no_calls() {
     let backend = Backend::start();
