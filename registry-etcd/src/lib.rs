@@ -209,7 +209,7 @@ impl Registry for EtcdRegistry {
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
         self.presence.forget(lease.id());
-        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease)).await
+        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease, options)).await
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {

@@ -141,6 +141,22 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
     });
 }
 
+/// The first request of a deregistration waited for the whole timeout of the caller, so that the lease was not revoked
+/// and the instance stayed until its ttl had passed.
+#[tokio::test]
+async fn deregistration_whose_first_request_is_not_answered_revokes_the_lease() {
+    let etcd = Fixture::start().await;
+    let proxy = proxy(&etcd).await;
+    let registry = connect(&proxy.address().to_string()).await.unwrap();
+    let options = CallOptions::DEFAULT;
+    let lease = within(registry.register(&instance("user", "1"), &claim(60), &options)).await;
+    proxy.strand();
+    let options = options.with_timeout(2 * CALL_TIMEOUT);
+    within(registry.deregister(&lease.unwrap(), &options)).await.unwrap();
+    assert!(etcd.load("user").await.records().is_empty());
+    assert!(etcd.leases().await.is_empty());
+}
+
 #[tokio::test]
 async fn call_cancelled_at_once_does_not_close_the_connection() {
     let etcd = Fixture::start().await;
