@@ -6,13 +6,13 @@
 //! ```
 //!
 //! Fields are written in this order, without spaces and line breaks; `ports`, `zone`, `labels`, `lease` and `ttl`
-//! only if they are set. `ttl` is in milliseconds; `lease` is written only where the store has it nowhere else. Encoding is strict, decoding is
-//! tolerant: only a missing or unreadable address makes a record undecodable. A reader ignores fields that it
-//! does not know, and takes a missing or `null` weight, status or metadata as the default. A weight or
-//! status that it does not understand makes the instance unavailable: weight 0, and
-//! [`Unknown`](InstanceStatus::Unknown). Another field that it does not understand
-//! is as good as missing.
-//! A higher `v` alone changes nothing.
+//! only if they are set. `ttl` is in milliseconds; `lease` is written only where the store has it nowhere else.
+//!
+//! Encoding is strict, decoding is tolerant. A record is undecodable if it is larger than [`MAX_RECORD_LEN`], is not
+//! a JSON object, or has no readable address. A reader ignores fields that it does not know, and takes a missing or
+//! `null` weight, status or metadata as the default. A weight or status that it does not understand makes the
+//! instance unavailable: weight 0, and [`Unknown`](InstanceStatus::Unknown). Another field that it does not
+//! understand counts as missing. A higher `v` alone changes nothing.
 
 use crate::instance::{DEFAULT_WEIGHT, Port};
 use crate::metadata::Metadata;

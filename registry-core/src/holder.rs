@@ -1,4 +1,4 @@
-//! Who holds an instance id.
+//! Holders of instance ids.
 
 use crate::{LeaseId, Revision};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,9 @@ use std::fmt;
 ///
 /// Opaque, and made to be kept: it can be written down with serde. A record that cannot be decoded, or
 /// that has no lease, has a holder too.
+///
+/// A lease that holds an id anew, after a deletion, is another holder. A store may not tell this if the lease was only
+/// displaced, and took the id back from its successor without a deletion between: etcd does not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Holder {
     lease: Option<LeaseId>,

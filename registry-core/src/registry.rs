@@ -77,8 +77,8 @@ use std::time::Duration;
 ///
 /// ## Own record
 ///
-/// A store that offers [`watch_record`](Self::watch_record) reports every change that others make to the
-/// record of a lease after its revision, or says that it cannot.
+/// A store that offers [`watch_record`](Self::watch_record) reports every change to the record of a lease after its
+/// revision, or says that it cannot. It may report several changes as the last of them.
 ///
 /// ## Isolation
 ///
@@ -88,9 +88,10 @@ use std::time::Duration;
 /// ## Poison
 ///
 /// A record that cannot be decoded is skipped, counted in [`Snapshot::undecodable`] and reported as a
-/// warning. It ends no load and no watch. Over a record that could be decoded it is a deletion. Only a
-/// missing or unreadable address makes a record undecodable: a status or a weight that a reader does not
-/// understand makes the instance unavailable.
+/// warning. It ends no load and no watch. If it overwrites a record that could be decoded, that counts as a
+/// deletion. A record is undecodable if it is larger than 64 KiB, is not a JSON object, or has no readable
+/// address; in the layout `grpc` of etcd, also if its `Op` is unknown. A status or a weight that a reader does
+/// not understand makes the instance unavailable.
 ///
 /// ## Repeat
 ///
@@ -179,10 +180,12 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         options: &CallOptions,
     ) -> Result<Watch>;
 
-    /// Streams the changes that others make to the record of `lease` after its revision: its owner's watch.
+    /// Streams every change to the record of `lease` after its revision: its owner's watch.
     ///
-    /// A batch with a change means that the record is no longer the last acknowledged one: it was deleted,
-    /// expired, overwritten or taken over. Other batches are progress.
+    /// The watch reports the owner's own changes, too: an update by [`register`](Self::register), and a
+    /// [`deregister`](Self::deregister). Several changes may be reported as the last of them. A batch with a change means
+    /// that the record is no longer the one that `lease` was acknowledged: it was updated, deleted, expired, overwritten
+    /// or taken over. Other batches are progress.
     ///
     /// # Errors
     ///

@@ -32,8 +32,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Makes the cheapest read that needs what later calls need: an etcd, a quorum, and leave to read
-    /// `key`. A member that does not give it is passed over.
+    /// Connects, and makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission
+    /// to read `key`. If a member is unavailable, the next one is tried.
     pub(crate) async fn connect(
         endpoints: Vec<Endpoint>,
         dial: ConnectOptions,
@@ -50,7 +50,7 @@ impl Client {
         loop {
             match client.range(key, read.clone()).await {
                 Ok(_) => return Ok(client),
-                // Who may read some services may not read all there is, and is answered all the same.
+                // A user with a permission for some services may not read all keys. The refusal is an answer, too.
                 Err(error) if key.is_empty() && error.is_permission_denied() => return Ok(client),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {

@@ -58,8 +58,8 @@ impl Cluster {
 
     /// Makes one request of the member in use, within the deadline.
     ///
-    /// A request that no member saw is made of the next: one whose connection could not be made. One
-    /// that was refused for its token is made once more with a new one. Any other outcome is the outcome.
+    /// A request that reached no member, since its connection could not be made, is retried on the next member. One
+    /// that was refused for its token is retried once with a new token. Any other outcome is returned.
     pub(crate) async fn call<T, F>(
         &self,
         request: impl Fn(Arc<Connection>) -> F,

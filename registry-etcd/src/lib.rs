@@ -52,9 +52,9 @@
 //! * Revisions are etcd's own, and number the whole store.
 //! * Ttls are whole seconds, rounded up, and no shorter than etcd's minimum (2 s, unless the
 //!   server's election timeout was changed). Claims that round to the same ttl count as the same.
-//! * To deregister takes two requests: one that puts the record as withdrawn, so that watches know why it goes,
-//!   and one that revokes the lease, with which the keys go. Until then a withdrawn record is not listed and holds
-//!   no id. Should the first request fail, the second is made all the same.
+//! * To deregister takes two requests: one puts the record as withdrawn, so that watches know the reason, and one
+//!   revokes the lease, which deletes the keys. Until then a withdrawn record is not listed and holds no id. The first
+//!   request gets half of the caller's timeout. If it fails, the second is made all the same.
 //! * An instance that died is gone within its ttl and 1 s, and 1 s more for every 1,000 leases that die at once.
 //!   etcd does not tell an expiry from a revocation, so it has no reason.
 //! * The first [`keep_alive`](registry_core::Registry::keep_alive) a ttl after the last one that
@@ -62,6 +62,9 @@
 //! * A takeover is one transaction that compares the holder and puts the record. The lease that it displaces only
 //!   loses the key: other keys may be on it, so it is not revoked. Its owner is told by its watch on its own
 //!   record, or by the presence check.
+//! * A holder is a lease and the create revision of the key. A takeover keeps the create revision. So a lease that was
+//!   displaced, and takes the id back from its successor without a deletion between, is the same holder as before.
+//! * The lease of a superseded claim is not revoked, and expires by its ttl. The claim may be repeated under it.
 //! * A [watch on the own record](registry_core::Registry::watch_record) begins with a read that compares it, so
 //!   that it opens however old the record is.
 //! * A cursor knows the cluster, the number of keys of its service, and which key was put last and
@@ -78,8 +81,8 @@
 //! * Renewals go over four streams. One that is held up, by a lease that has expired and is not revoked
 //!   yet, takes no more: another takes its place.
 //! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
-//!   reached, does not answer, or has no leader. A request that no member saw is made of the next at once;
-//!   one that may have been seen fails `Unavailable`, and its repeat goes to the next.
+//!   reached, does not answer, or has no leader. A request that reached no member is retried on the next member at
+//!   once; one that may have reached a member fails `Unavailable`, and its repeat goes to the next.
 //! * A connection on which nothing is heard for a second, while something is waited for, is given up when a
 //!   request on it reaches the [timeout](EtcdOptions::request_timeout); the watches on it end `Unavailable`, to be
 //!   resumed on another. When a caller gives up earlier, only later requests go elsewhere: what is open stays,
@@ -143,9 +146,9 @@ impl EtcdRegistry {
     /// `native`, whose path is `registry` unless stated, `go-zero` or `grpc`. A `/` at the end of the path
     /// does not count, unless the path of one of the last two has nothing else.
     ///
-    /// `etcds://` is the same over TLS, with the feature `tls`. Its options name files in PEM: `ca` whom to
-    /// trust (unless stated, whom the system trusts), `cert` and `key` who we are; and `server_name` is
-    /// the name in the server's certificate (unless stated, the host's).
+    /// `etcds://` is the same over TLS, with the feature `tls`. Its options name PEM files: `ca` contains the
+    /// certificate authorities to trust (by default those of the system), `cert` and `key` contain the client
+    /// certificate and its private key. `server_name` is the name in the server's certificate, by default the host.
     ///
     /// # Errors
     ///
