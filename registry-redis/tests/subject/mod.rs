@@ -105,7 +105,11 @@ impl Subject for Server {
         let mut holder = String::new();
         loop {
             let args = [&member, &lease, "600000", &holder, "{\"v\":1,", "00000000000000aa"];
-            let register = include_str!("../../src/scripts/register.lua");
+            let register = concat!(
+                include_str!("../../src/scripts/whole.lua"),
+                include_str!("../../src/scripts/deadline.lua"),
+                include_str!("../../src/scripts/register.lua"),
+            );
             let (status, by, claimed): (String, String, String) =
                 run_script(&mut redis, service, register, &args).await;
             match status.as_str() {
