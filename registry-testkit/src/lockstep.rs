@@ -93,8 +93,9 @@ struct Both<'a> {
     compacted: HashMap<ServiceName, Revision>,
     services: [ServiceName; 2],
     claims: HashMap<(u8, u8), LeaseId>,
-    /// Leases that were displaced. A store that checks the record now and then may hold them until their ttl.
-    displaced: HashSet<LeaseId>,
+    /// Leases that were displaced, or whose claim was superseded. A store that checks the record now and then may keep
+    /// them until their ttl.
+    lingering: HashSet<LeaseId>,
     leases: Vec<(Lease, Lease)>,
     loads: Vec<(Snapshot, Snapshot)>,
     watches: Vec<Open>,
@@ -131,7 +132,7 @@ impl<'a> Both<'a> {
             compacted: HashMap::new(),
             services: [format!("{run}/a"), format!("{run}/a/b")].map(|name| service(&name)),
             claims: HashMap::new(),
-            displaced: HashSet::new(),
+            lingering: HashSet::new(),
             leases: Vec::new(),
             loads: Vec::new(),
             watches: Vec::new(),
@@ -151,7 +152,7 @@ impl<'a> Both<'a> {
                     let from = holders.map(|holder| claim.with_takeover(Takeover::From(holder)));
                     let refused = self.register(&instance, from).await;
                     assert_eq!(refused, None, "nobody else came");
-                    self.displaced.extend(holders[0].lease());
+                    self.lingering.extend(holders[0].lease());
                 }
             }
             Op::KeepAlive(n) => {
@@ -161,7 +162,7 @@ impl<'a> Both<'a> {
                 let want = self.model.keep_alive(NOW, &want);
                 // A store that checks the record now and then renews a lease that stands for another.
                 let may_renew = self.checks_now_and_then()
-                    && (self.model.holds(lease.id()) || self.displaced.contains(&lease.id()));
+                    && (self.model.holds(lease.id()) || self.lingering.contains(&lease.id()));
                 if !(got.is_ok() && want.is_err() && may_renew) {
                     assert_eq!(kind(&got), kind(&want));
                 }
@@ -171,13 +172,13 @@ impl<'a> Both<'a> {
                 let got = try_again(|| self.store.deregister(&lease, &CallOptions::DEFAULT));
                 got.await.unwrap();
                 self.model.deregister(NOW, &want);
-                self.displaced.remove(&lease.id());
+                self.lingering.remove(&lease.id());
             }
             Op::Revoke(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
                 self.subject.revoke(&lease).await;
                 self.model.revoke(NOW, want.id());
-                self.displaced.remove(&lease.id());
+                self.lingering.remove(&lease.id());
             }
             Op::Load(n) => {
                 let service = self.services[usize::from(n)].clone();
@@ -216,7 +217,7 @@ impl<'a> Both<'a> {
     async fn register(&mut self, instance: &Instance, claims: [Claim; 2]) -> Option<[Holder; 2]> {
         let options = CallOptions::default();
         let got = try_again(|| self.store.register(instance, &claims[0], &options)).await;
-        let lingers = self.checks_now_and_then() && self.displaced.contains(&claims[0].lease());
+        let lingers = self.checks_now_and_then() && self.lingering.contains(&claims[0].lease());
         if lingers && kind(&got) == Some(ErrorKind::Invalid) {
             return None; // it is in use with its ttl, though nothing is registered under it
         }
@@ -226,7 +227,7 @@ impl<'a> Both<'a> {
                     (got.id(), got.ttl(), got.instance()),
                     (want.id(), want.ttl(), instance)
                 );
-                self.displaced.remove(&got.id());
+                self.lingering.remove(&got.id());
                 self.leases.push((got, want));
                 None
             }
@@ -235,6 +236,7 @@ impl<'a> Both<'a> {
                 let holders =
                     [got, want].map(|error| *error.holder().expect("it names the holder"));
                 assert_eq!(holders[0].lease(), holders[1].lease());
+                self.lingering.insert(claims[0].lease());
                 Some(holders)
             }
             (got, want) => {
