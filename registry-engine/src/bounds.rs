@@ -17,8 +17,8 @@ pub(crate) fn request_limit(ttl: Duration) -> Duration {
     return_bound(ttl) * 4 / 5
 }
 
-/// Returns `backoff` with waits that fit into the [`return_bound`]. Each owner of this process that has to retry makes
-/// them a millisecond longer, so that a process sends some 2,000 requests a second at most, however many owners it has.
+/// Returns `backoff` with waits that fit into the [`return_bound`]. Each owner on this runtime that has to retry makes
+/// them a millisecond longer, so that a process sends some 2,000 requests a second, however many owners it has, up to the longest wait of `backoff`.
 pub(crate) fn retry_backoff(backoff: Backoff, ttl: Duration, retrying: u32) -> Backoff {
     backoff.capped((return_bound(ttl) / 5).max(Duration::from_millis(retrying.into())))
 }

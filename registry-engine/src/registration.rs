@@ -5,6 +5,7 @@ mod errors;
 mod machine;
 mod options;
 mod renewal;
+mod retrying;
 mod status;
 mod task;
 

@@ -4,6 +4,7 @@ use super::commands::{Command, CommandQueue, Reply};
 use super::machine::{Action, Effect, Event, Moment, RegistrationMachine};
 use super::options::RegistrationOptions;
 use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew};
+use super::retrying::RetryingCount;
 use super::status::RegistrationStatus;
 use crate::call::{call, within};
 use crate::metrics::RegistrationMetrics;
@@ -11,7 +12,6 @@ use registry_core::{
     Claim, Error, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -51,7 +51,7 @@ impl RegistrationTask {
             status: watch::Sender::new(status),
             replies: vec![registered],
             stop: None,
-            retrying: RetryingCount::default(),
+            retrying: RetryingCount::of_this_runtime(),
         }
     }
 
@@ -85,7 +85,7 @@ impl RegistrationTask {
 
     fn handle(&mut self, event: Event) -> Action {
         let (now, random) = (Instant::now(), fastrand::f64());
-        let moment = Moment { now, random, retrying: RetryingCount::total() };
+        let moment = Moment { now, random, retrying: self.retrying.total() };
         let (effects, action) = self.machine.handle(event, moment);
         self.retrying.set(self.machine.is_failing());
         for effect in effects {
@@ -223,30 +223,3 @@ impl Drop for RegistrationTask {
         }
     }
 }
-
-/// Whether a registration counts among those of the process that have to retry their last request.
-#[derive(Default)]
-struct RetryingCount(bool);
-
-impl RetryingCount {
-    fn total() -> u32 {
-        RETRYING.load(Ordering::Relaxed)
-    }
-
-    fn set(&mut self, retrying: bool) {
-        if retrying && !self.0 {
-            RETRYING.fetch_add(1, Ordering::Relaxed);
-        } else if self.0 && !retrying {
-            RETRYING.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.0 = retrying;
-    }
-}
-
-impl Drop for RetryingCount {
-    fn drop(&mut self) {
-        self.set(false);
-    }
-}
-
-static RETRYING: AtomicU32 = AtomicU32::new(0);

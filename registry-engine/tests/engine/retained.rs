@@ -271,9 +271,11 @@ async fn no_living_instance_is_missing_after_an_outage_of_any_length() {
             let far = World::over(world.store.clone()).view(discovery).await;
             let monitors = [Monitor::of(&near), Monitor::of(&far)];
             world.link.inject(Fault::Silence);
+            world.spy.twist(|_| Some(Twist::Hang));
             pass(outage).await;
-            // What was sent in the outage stays unanswered.
+            // What was sent in the outage stays unanswered after it, too: its connection is dead.
             world.link.heal();
+            world.spy.untwist();
             pass(4 * ttl + secs(70)).await;
             for (monitor, name) in monitors.iter().zip(["near", "far"]) {
                 let least = monitor.least();

@@ -146,6 +146,7 @@ async fn empty_lease_of_a_superseded_claim_expires() {
     assert_eq!(etcd.leases().await.len(), 2);
     within(async {
         while etcd.leases().await != [held.lease().get()] {
+            // Time must pass for the lease to expire, and etcd tells nobody of a lease without keys.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })

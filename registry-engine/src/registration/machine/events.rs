@@ -31,7 +31,7 @@ pub(in crate::registration) struct Moment {
     pub(in crate::registration) now: Instant,
     /// At least 0 and less than 1.
     pub(in crate::registration) random: f64,
-    /// How many registrations of this process have to retry their last request.
+    /// How many registrations of this runtime have to retry their last request.
     pub(in crate::registration) retrying: u32,
 }
 
