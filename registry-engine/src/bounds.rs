@@ -23,6 +23,12 @@ pub(crate) fn retry_backoff(backoff: Backoff, ttl: Duration, retrying: u32) -> B
     backoff.capped((return_bound(ttl) / 5).max(Duration::from_millis(retrying.into())))
 }
 
+/// Returns the time over which registrations spread that come back at once, `retrying` of them so far: a hundred need
+/// none, and each other one makes it a millisecond longer.
+pub(crate) fn spread(retrying: u32) -> Duration {
+    Duration::from_millis(retrying.saturating_sub(100).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ mod commands;
 mod errors;
 mod machine;
 mod options;
+mod own_record;
 mod renewal;
 mod retrying;
 mod status;

@@ -14,7 +14,7 @@ use super::options::RegistrationOptions;
 use super::renewal::{RenewalStop, RenewalTimes, jitter};
 use super::status::RegistrationStatus;
 use crate::Backoff;
-use crate::bounds::{request_limit, retry_backoff};
+use crate::bounds::{request_limit, retry_backoff, spread};
 use registry_core::{Claim, Error, ErrorKind, Instance, Lease, Result, Takeover};
 use std::mem::take;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) struct RegistrationMachine {
     acknowledged: Option<Instance>,
     /// Whether the store may hold the instance: it acknowledged a request, or did not answer one.
     may_exist: bool,
+    /// When the lease was lost last, and how often it was lost within a ttl of the time before.
+    lost: Option<(Instant, u32)>,
     /// The effects of the event that is being processed.
     effects: Vec<Effect>,
 }
@@ -64,6 +66,7 @@ impl RegistrationMachine {
             last_error: None,
             acknowledged: None,
             may_exist: false,
+            lost: None,
             effects: Vec::new(),
         };
         let why = unavailable("the store has not answered yet");
@@ -81,6 +84,7 @@ impl RegistrationMachine {
         let in_flight = self.in_flight.take();
         match (in_flight, event) {
             (None, Event::Due) if self.due <= moment.now => self.send_request(moment.now),
+            (None, Event::Released) => self.released(moment.now),
             (None, Event::Update) => self.update(moment.now),
             (None, Event::Stop) => self.stop(moment.now),
             (Some(InFlight::Schedule), Event::Unscheduled { times, stop }) => {
@@ -108,7 +112,7 @@ impl RegistrationMachine {
     fn update(&mut self, now: Instant) -> Action {
         match &mut self.phase {
             Phase::Active { update_pending, .. } => *update_pending = true,
-            Phase::Registering { .. } | Phase::Retrying { .. } | Phase::Superseded => {}
+            Phase::Registering { .. } | Phase::Retrying { .. } | Phase::Superseded { .. } => {}
             Phase::Stopping { .. } | Phase::Stopped(_) => return self.wait(),
         }
         self.due = now;
@@ -132,7 +136,7 @@ impl RegistrationMachine {
                 self.register(now)
             }
             // The status stays: the other incarnation may still hold the id.
-            Phase::Superseded => self.register(now),
+            Phase::Superseded { .. } => self.register(now),
             Phase::Stopping { deadline, .. }
                 if deadline.is_some_and(|deadline| deadline <= now) =>
             {
@@ -247,12 +251,26 @@ impl RegistrationMachine {
             self.due = now;
             return self.wait();
         }
-        self.phase = Phase::Superseded;
+        let holder = error.holder().copied();
+        // The store and its watch disagree on whether this holder is gone: no loop of requests may come of it.
+        let is_doubtful = matches!(self.phase, Phase::Superseded { released, .. }
+            if released.is_some() && released == holder);
+        let holder = holder.filter(|_| !is_doubtful);
+        self.phase = Phase::Superseded { holder, released: None };
         self.due = now + jitter(self.claim.ttl(), random);
         let message = "another incarnation holds the id of a registration";
         self.effects.push(Effect::Warn(message, error.clone()));
         self.effects.push(Effect::SetStatus(RegistrationStatus::Superseded));
         self.effects.push(Effect::Reply(Err(error)));
+        self.wait()
+    }
+
+    /// The holder that this registration waits for no longer holds the id.
+    fn released(&mut self, now: Instant) -> Action {
+        if let Phase::Superseded { holder, released } = &mut self.phase {
+            *released = holder.take();
+            self.due = now;
+        }
         self.wait()
     }
 
@@ -320,13 +338,28 @@ impl RegistrationMachine {
 
     fn renewal_failed(&mut self, error: Error, moment: Moment) -> Action {
         if error.kind() == ErrorKind::LeaseLost {
-            self.phase = Phase::Retrying { since: None, expired: None };
-            self.last_error = Some(error);
-            self.due = moment.now;
+            self.lease_lost(error, moment);
         } else {
             self.request_failed(error, moment);
         }
         self.wait()
+    }
+
+    /// Registers again at once. If many registrations were lost at the same time, they spread out; and if somebody deletes
+    /// the record again and again, this one backs off.
+    fn lease_lost(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
+        let times = match self.lost {
+            Some((last, times)) if now - last < self.ttl() => times.saturating_add(1),
+            _ => 0,
+        };
+        self.lost = Some((now, times));
+        self.phase = Phase::Retrying { since: None, expired: None };
+        self.last_error = Some(error);
+        self.due = now + spread(retrying).mul_f64(random);
+        if times > 0 {
+            self.due += self.backoff.delay_at(times, random);
+        }
+        self.set_retrying(now);
     }
 
     /// The store acknowledged a request that was sent at `sent`. The next renewal is due `wait` later.
@@ -393,9 +426,9 @@ impl RegistrationMachine {
         self.wait()
     }
 
-    /// Returns whether the last request failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Returns whether the last request failed, or the lease was lost.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.failures > 0 || matches!(self.phase, Phase::Retrying { .. })
     }
 
     /// Returns the granted ttl, or before a grant the one to ask for.
@@ -406,6 +439,9 @@ impl RegistrationMachine {
     fn wait(&self) -> Action {
         match &self.phase {
             Phase::Stopped(outcome) => Action::End(outcome.clone()),
+            Phase::Superseded { holder: Some(holder), .. } => {
+                Action::WaitForRelease { holder: *holder, until: self.due }
+            }
             _ => Action::Wait { until: self.due },
         }
     }

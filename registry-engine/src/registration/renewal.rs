@@ -4,6 +4,7 @@
 //! 100,000 registrations, that costs several times as much as the renewal itself. If a renewal fails, the
 //! registration's own task takes over.
 
+use super::own_record::OwnRecord;
 use crate::call::{call, within};
 use crate::metrics::contained;
 use ::metrics::Counter;
@@ -30,6 +31,7 @@ const MAX_STARTS: usize = 64;
 pub(super) struct RenewalJob {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) lease: Lease,
+    pub(super) record: Arc<OwnRecord>,
     /// How long a renewal may take, besides the limit of a third of the ttl.
     pub(super) timeout: Duration,
     /// Counts successful renewals.
@@ -344,7 +346,8 @@ impl Entry {
 /// Renews a lease once. The lease expires after `remaining`.
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
-    let renewal = async { job.registry.keep_alive(&job.lease, &within(limit)).await };
+    let options = within(limit).with_presence(job.record.presence(&job.lease));
+    let renewal = async { job.registry.keep_alive(&job.lease, &options).await };
     call("keep_alive", limit, renewal).await?;
     contained(|| job.renewed.increment(1));
     Ok(())

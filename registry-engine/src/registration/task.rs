@@ -3,13 +3,14 @@
 use super::commands::{Command, CommandQueue, Reply};
 use super::machine::{Action, Effect, Event, Moment, RegistrationMachine};
 use super::options::RegistrationOptions;
+use super::own_record::OwnRecord;
 use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew};
 use super::retrying::RetryingCount;
 use super::status::RegistrationStatus;
 use crate::call::{call, within};
 use crate::metrics::RegistrationMetrics;
 use registry_core::{
-    Claim, Error, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
+    Claim, Error, Holder, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(super) struct RegistrationTask {
     stop: Option<Reply>,
     metrics: RegistrationMetrics,
     retrying: RetryingCount,
+    record: Arc<OwnRecord>,
 }
 
 impl RegistrationTask {
@@ -41,6 +43,7 @@ impl RegistrationTask {
         registered: Reply,
     ) -> Self {
         let (machine, status) = RegistrationMachine::new(claim, options, Instant::now());
+        let record = OwnRecord::new(&registry, &instance);
         Self {
             metrics: RegistrationMetrics::new(instance.service()),
             registry,
@@ -52,6 +55,7 @@ impl RegistrationTask {
             replies: vec![registered],
             stop: None,
             retrying: RetryingCount::of_this_runtime(),
+            record,
         }
     }
 
@@ -69,6 +73,9 @@ impl RegistrationTask {
         let outcome = loop {
             let event = match action {
                 Action::Wait { until } => self.wait(until).await,
+                Action::WaitForRelease { holder, until } => {
+                    self.wait_for_release(&holder, until).await
+                }
                 Action::Register { claim, limit } => self.register(claim, limit).await,
                 Action::Renew { lease, remaining } => self.renew(lease, remaining).await,
                 Action::Schedule { lease, times } => self.schedule(lease, times).await,
@@ -87,7 +94,7 @@ impl RegistrationTask {
         let (now, random) = (Instant::now(), fastrand::f64());
         let moment = Moment { now, random, retrying: self.retrying.total() };
         let (effects, action) = self.machine.handle(event, moment);
-        self.retrying.set(self.machine.is_failing());
+        self.retrying.set(self.machine.is_retrying());
         for effect in effects {
             match effect {
                 Effect::SetStatus(status) => self.set_status(status),
@@ -128,6 +135,16 @@ impl RegistrationTask {
         }
     }
 
+    /// Waits as [`wait`](Self::wait) does, but no longer than `holder` holds the id.
+    async fn wait_for_release(&mut self, holder: &Holder, until: Instant) -> Event {
+        let (record, instance) = (self.record.clone(), self.commands.desired());
+        tokio::select! {
+            biased;
+            event = self.wait(until) => event,
+            () = record.released(&instance, holder) => Event::Released,
+        }
+    }
+
     async fn register(&self, claim: Claim, limit: Duration) -> Event {
         let (sent, instance) = (Instant::now(), self.commands.desired());
         let request = async { self.registry.register(&instance, &claim, &within(limit)).await };
@@ -143,15 +160,17 @@ impl RegistrationTask {
         Event::Renewed { sent, answer }
     }
 
-    /// Lets the scheduler renew the lease until there is a command or it stops.
+    /// Lets the scheduler renew the lease until there is a command, it stops, or the record is lost.
     async fn schedule(&self, lease: Lease, times: RenewalTimes) -> Event {
-        let renewals = RenewalHandle::schedule(self.job_of(lease), times);
-        tokio::select! {
+        let renewals = RenewalHandle::schedule(self.job_of(lease.clone()), times);
+        let lost = tokio::select! {
             biased;
-            () = self.commands.ready() => {}
-            () = renewals.stopped() => {}
-        }
+            () = self.commands.ready() => None,
+            () = renewals.stopped() => None,
+            error = self.record.lost(&lease) => Some(RenewalStop::Failed(error)),
+        };
         let (times, stop) = renewals.cancel().await;
+        let stop = stop.or(lost);
         if let Some(RenewalStop::Failed(error)) = &stop {
             self.renewal_failed(Some(error));
         }
@@ -171,7 +190,13 @@ impl RegistrationTask {
 
     fn job_of(&self, lease: Lease) -> RenewalJob {
         let (registry, timeout) = (self.registry.clone(), self.timeout);
-        RenewalJob { registry, lease, timeout, renewed: self.metrics.renewals() }
+        RenewalJob {
+            registry,
+            lease,
+            record: self.record.clone(),
+            timeout,
+            renewed: self.metrics.renewals(),
+        }
     }
 
     fn renewal_failed(&self, error: Option<&Error>) {

@@ -166,7 +166,7 @@ async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
         until_shown(&view, "a").await;
         until_live(&view).await;
         assert!(healed.elapsed() <= MAX_BACKOFF + secs(5), "{:?}", healed.elapsed());
-        assert!(world.link.hits().calls_silenced > 0 && world.link.hits().watches_silenced == 1);
+        assert!(world.link.hits().calls_silenced > 0 && world.link.hits().watches_silenced >= 2);
     }
 }
 

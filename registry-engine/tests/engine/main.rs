@@ -6,6 +6,7 @@ mod go_zero;
 mod hot_loops;
 mod leaks;
 mod monitor;
+mod own_record;
 mod peers;
 mod probe;
 mod races;

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use registry_core::{
-    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Registry, Result,
-    ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Presence,
+    Registry, Result, ServiceName, Snapshot, Watch,
 };
 use registry_mem::FaultyRegistry;
 use std::collections::BTreeSet;
@@ -22,6 +22,7 @@ pub(crate) enum Call {
     Deregister,
     Load,
     Watch(Cursor),
+    WatchRecord,
 }
 
 /// What to do about a call, other than to pass it on.
@@ -29,6 +30,8 @@ pub(crate) enum Call {
 pub(crate) enum Twist {
     /// The store does not see it.
     Refuse(ErrorKind),
+    /// The store does not see it, and the caller is told that this one holds the id.
+    Superseded(Holder),
     /// The store does not see it, and the caller is told 50 ms later.
     LateRefusal(ErrorKind),
     /// The store does it at once, and answers so much later.
@@ -57,6 +60,7 @@ pub(crate) struct Spy {
     mute: AtomicBool,
     denies: AtomicBool,
     pulses: AtomicUsize,
+    presences: Mutex<Vec<Presence>>,
     /// When the last register or renewal was sent that succeeded.
     acknowledged: Mutex<Option<Instant>>,
 }
@@ -65,8 +69,8 @@ impl Spy {
     pub(crate) fn new(inner: FaultyRegistry) -> Self {
         let (calls, twister) = (Mutex::default(), Mutex::new(Box::new(|_: &Call| None) as Twister));
         let (mute, denies, pulses) = Default::default();
-        let (open, acknowledged) = (Arc::default(), Mutex::default());
-        Self { inner, calls, twister, open, mute, denies, pulses, acknowledged }
+        let (open, acknowledged, presences) = Default::default();
+        Self { inner, calls, twister, open, mute, denies, pulses, presences, acknowledged }
     }
 
     /// From now on, `twister` decides what happens to a call.
@@ -104,6 +108,11 @@ impl Spy {
 
     pub(crate) fn renewals(&self) -> Vec<Instant> {
         self.times(|call| matches!(call, Call::KeepAlive(_)))
+    }
+
+    /// What the renewals so far asked the store to check.
+    pub(crate) fn presences(&self) -> Vec<Presence> {
+        self.presences.lock().unwrap().clone()
     }
 
     pub(crate) fn withdrawals(&self) -> Vec<Instant> {
@@ -155,6 +164,9 @@ impl Spy {
     async fn twisted<T>(twist: Option<Twist>, on: impl Future<Output = Result<T>>) -> Result<T> {
         match twist {
             Some(Twist::Refuse(kind)) => Err(Error::new(kind, "refused by the spy")),
+            Some(Twist::Superseded(holder)) => {
+                Err(Error::new(ErrorKind::Superseded, "refused by the spy").with_holder(holder))
+            }
             Some(Twist::LateRefusal(kind)) => {
                 sleep(Duration::from_millis(50)).await;
                 Err(Error::new(kind, "refused by the spy"))
@@ -189,6 +201,7 @@ impl Registry for Spy {
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
         let sent = Instant::now();
+        self.presences.lock().unwrap().push(options.presence);
         let renewal = self.inner.keep_alive(lease, options);
         let ttl = self.pass(Call::KeepAlive(lease.clone()), renewal).await?;
         *self.acknowledged.lock().unwrap() = Some(sent);
@@ -245,6 +258,10 @@ impl Registry for Spy {
             Some((watch.next().await?, (watch, open)))
         });
         Ok(Watch::new(after.clone(), items).with_lineage(lineage))
+    }
+
+    async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        self.pass(Call::WatchRecord, self.inner.watch_record(lease, options)).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {

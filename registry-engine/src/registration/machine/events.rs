@@ -2,7 +2,7 @@
 
 use crate::registration::renewal::{RenewalStop, RenewalTimes};
 use crate::registration::status::RegistrationStatus;
-use registry_core::{Claim, Error, Instance, Lease, Result};
+use registry_core::{Claim, Error, Holder, Instance, Lease, Result};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(in crate::registration) enum Event {
     /// The time of an [`Action::Wait`] has come.
     Due,
+    /// The holder of an [`Action::WaitForRelease`] no longer holds the id.
+    Released,
     /// The desired instance changed.
     Update,
     /// The registration is to end.
@@ -40,6 +42,8 @@ pub(in crate::registration) struct Moment {
 pub(in crate::registration) enum Action {
     /// Waits for a command, but no longer than `until`.
     Wait { until: Instant },
+    /// Waits for a command, but no longer than `until`, and no longer than `holder` holds the id.
+    WaitForRelease { holder: Holder, until: Instant },
     /// Registers the desired instance.
     Register { claim: Claim, limit: Duration },
     /// Renews the lease, which expires after `remaining`.

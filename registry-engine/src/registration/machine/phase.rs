@@ -24,7 +24,12 @@ pub(super) enum Phase {
         expired: Option<Lease>,
     },
     /// Another incarnation holds the id.
-    Superseded,
+    Superseded {
+        /// The holder that is watched. `None`: the next request is sent when it is due.
+        holder: Option<Holder>,
+        /// The holder that the watch said is gone, until the store has answered the next request.
+        released: Option<Holder>,
+    },
     /// The instance is being withdrawn. No deadline is an unlimited stop timeout.
     Stopping { lease: Option<Lease>, deadline: Option<Instant> },
     /// The registration ended. The outcome is that of the withdrawal.
@@ -56,7 +61,7 @@ impl Phase {
         match self {
             Self::Active { lease, .. } => Some(lease),
             Self::Retrying { expired: lease, .. } | Self::Stopping { lease, .. } => lease.as_ref(),
-            Self::Registering { .. } | Self::Superseded | Self::Stopped(_) => None,
+            Self::Registering { .. } | Self::Superseded { .. } | Self::Stopped(_) => None,
         }
     }
 

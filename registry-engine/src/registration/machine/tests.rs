@@ -79,6 +79,12 @@ impl Bench {
         self.at(ms, Event::Unscheduled { times, stop })
     }
 
+    /// The lease of an active registration is lost, and the instance registered again.
+    fn lose(&mut self, ms: u64) {
+        self.unscheduled(ms, 0, ms, Some(RenewalStop::Failed(error(ErrorKind::LeaseLost))));
+        self.at(ms, Event::Due);
+    }
+
     fn ms(&self, at: Instant) -> u128 {
         (at - self.start).as_millis()
     }
@@ -101,6 +107,9 @@ impl Bench {
     fn name_action(&self, action: Action) -> String {
         match action {
             Action::Wait { until } => format!("wait until {}", self.ms(until)),
+            Action::WaitForRelease { holder, until } => {
+                format!("wait until {} or released by {}", self.ms(until), holder.lease().unwrap())
+            }
             Action::Register { claim, limit } => {
                 assert_eq!(claim.with_takeover(Takeover::No), self.claim, "it is drawn once");
                 let from = match claim.takeover() {
@@ -150,7 +159,8 @@ fn the_start_displaces_the_holder_that_the_first_answer_names_and_no_later_one()
     assert_eq!(bench.registered(10, Err(down()), 20), "wait until 70");
     let decision = "set status Retrying since 0: down; register within 2400 from 7";
     assert_eq!(bench.at(70, Event::Due), decision);
-    let decision = "warn; set status Superseded; reply superseded; wait until 9125";
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 9125 or released by 8";
     assert_eq!(bench.registered(70, Err(held_by(8)), 80), decision);
     assert_eq!(bench.at(9_125, Event::Due), "register within 2400 from nobody");
 }
@@ -160,7 +170,8 @@ fn a_start_without_takeover_displaces_nobody() {
     let options = RegistrationOptions { takeover: false, ..RegistrationOptions::default() };
     let mut bench = Bench::with(&options);
     bench.at(0, Event::Due);
-    let decision = "warn; set status Superseded; reply superseded; wait until 9045";
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 9045 or released by 7";
     assert_eq!(bench.registered(0, Err(held_by(7)), 0), decision);
 }
 
@@ -168,11 +179,11 @@ fn a_start_without_takeover_displaces_nobody() {
 fn a_lost_lease_is_registered_again_at_once_without_takeover() {
     let mut bench = Bench::active();
     let stop = RenewalStop::Failed(error(ErrorKind::LeaseLost));
-    assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), "wait until 1500");
-    let decision = "count; warn; set status Retrying since 1500: refused; \
-                    register within 2400 from nobody";
-    assert_eq!(bench.at(1_500, Event::Due), decision);
-    let decision = "warn; set status Superseded; reply superseded; wait until 10545";
+    let decision = "count; warn; set status Retrying since 1500: refused; wait until 1500";
+    assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), decision);
+    assert_eq!(bench.at(1_500, Event::Due), "register within 2400 from nobody");
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 10545 or released by 7";
     assert_eq!(bench.registered(1_500, Err(held_by(7)), 1_500), decision);
 }
 
@@ -256,10 +267,68 @@ fn a_superseded_registration_asks_once_per_ttl() {
     bench.at(1_500, Event::Due);
     bench.registered(1_500, Err(held_by(7)), 1_500);
     assert_eq!(bench.at(10_545, Event::Due), "register within 2400 from nobody");
-    assert_eq!(bench.registered(10_545, Err(down()), 10_545), "wait until 10595");
+    assert_eq!(bench.registered(10_545, Err(down()), 10_545), "wait until 10595 or released by 7");
     assert_eq!(bench.at(10_595, Event::Due), "register within 2400 from nobody");
     let decision = "set status Active; reply Ok; schedule at 12095";
     assert_eq!(bench.registered(10_595, Ok(TTL), 10_595), decision, "a new lease");
+}
+
+#[test]
+fn a_superseded_registration_is_registered_at_once_when_its_successor_is_gone() {
+    let mut bench = Bench::active();
+    bench.lose(1_500);
+    bench.registered(1_500, Err(held_by(7)), 1_500);
+    assert_eq!(bench.at(5_000, Event::Released), "wait until 5000");
+    assert_eq!(bench.at(5_000, Event::Due), "register within 2400 from nobody");
+    // Another one was faster.
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 14045 or released by 8";
+    assert_eq!(bench.registered(5_000, Err(held_by(8)), 5_000), decision);
+}
+
+#[test]
+fn a_watch_that_calls_a_holder_gone_that_the_store_still_names_makes_no_loop() {
+    let mut bench = Bench::active();
+    bench.lose(1_500);
+    bench.registered(1_500, Err(held_by(7)), 1_500);
+    bench.at(5_000, Event::Released);
+    bench.at(5_000, Event::Due);
+    let decision = "warn; set status Superseded; reply superseded; wait until 14045";
+    assert_eq!(bench.registered(5_000, Err(held_by(7)), 5_000), decision);
+    bench.at(14_045, Event::Due);
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 23090 or released by 7";
+    assert_eq!(bench.registered(14_045, Err(held_by(7)), 14_045), decision);
+}
+
+#[test]
+fn a_record_that_is_lost_again_and_again_is_registered_with_a_backoff() {
+    let mut bench = Bench::active();
+    let lost = |at: u64, due: u64| {
+        format!("count; warn; set status Retrying since {at}: refused; wait until {due}")
+    };
+    let fail = |bench: &mut Bench, at| {
+        let stop = RenewalStop::Failed(error(ErrorKind::LeaseLost));
+        bench.unscheduled(at, at, at + 3_000, Some(stop))
+    };
+    for (at, due) in [(1_000, 1_000), (1_100, 1_150), (1_300, 1_400), (1_500, 1_700)] {
+        assert_eq!(fail(&mut bench, at), lost(at, due));
+        assert_eq!(bench.at(due, Event::Due), "register within 2400 from nobody");
+        assert!(bench.registered(due, Ok(TTL), due).starts_with("set status Active; reply Ok"));
+    }
+    assert_eq!(fail(&mut bench, 10_500), lost(10_500, 10_500), "it was left alone for a ttl");
+}
+
+#[test]
+fn registrations_that_are_lost_at_once_spread_when_they_are_more_than_a_hundred() {
+    for (retrying, due) in [(100, 1_500), (1_100, 2_000)] {
+        let mut bench = Bench::active();
+        let times = RenewalTimes { renewed: bench.instant(0), due: bench.instant(1_500) };
+        let stop = Some(RenewalStop::Failed(error(ErrorKind::LeaseLost)));
+        let moment = Moment { now: bench.instant(1_500), random: 0.5, retrying };
+        let (_, action) = bench.machine.handle(Event::Unscheduled { times, stop }, moment);
+        assert_eq!(bench.name_action(action), format!("wait until {due}"));
+    }
 }
 
 #[test]

@@ -71,7 +71,11 @@ impl Driver {
     pub(super) fn perform(&mut self, action: &Action, step: &Step) -> Action {
         let sent = self.now;
         match *action {
-            Action::Wait { until } => {
+            Action::WaitForRelease { until, .. } if step.renewals == 1 && !self.has_command() => {
+                self.now = until.min(self.now + step.takes);
+                self.handle(Event::Released, step)
+            }
+            Action::Wait { until } | Action::WaitForRelease { until, .. } => {
                 if self.now + step.takes < until && step.command.is_some() {
                     self.now += step.takes;
                     self.enqueue(step.command);
@@ -150,7 +154,7 @@ impl Driver {
             self.update_is_pending = true;
             let action = self.handle(Event::Update, step);
             let is_due = |until| until <= self.now || self.stopped.is_some();
-            assert!(matches!(action, Action::Wait { until } if is_due(until)), "{action:?}");
+            assert!(waits_until(&action).is_some_and(is_due), "{action:?}");
             return action;
         }
         if self.now < until {
@@ -158,7 +162,8 @@ impl Driver {
         }
         self.now = self.now.max(until) + step.paused;
         let action = self.handle(Event::Due, step);
-        assert!(!matches!(action, Action::Wait { .. } | Action::Schedule { .. }), "no request");
+        assert!(waits_until(&action).is_none(), "no request");
+        assert!(!matches!(action, Action::Schedule { .. }), "no request");
         action
     }
 
@@ -232,7 +237,7 @@ impl Driver {
     fn ignored(&mut self, event: Event, step: &Step) {
         let moment = Moment { now: self.now, random: step.random, retrying: 0 };
         let (effects, action) = self.machine.handle(event, moment);
-        assert!(effects.is_empty() && matches!(action, Action::Wait { .. }), "{action:?}");
+        assert!(effects.is_empty() && waits_until(&action).is_some(), "{action:?}");
     }
 
     /// Feeds an event, and checks what the machine decides.
@@ -271,7 +276,7 @@ impl Driver {
 
     fn check(&self, action: &Action) {
         let remaining = self.remaining();
-        let is_waiting_for_now = matches!(action, Action::Wait { until } if *until <= self.now);
+        let is_waiting_for_now = waits_until(action).is_some_and(|until| until <= self.now);
         if self.stopped.is_none() && !is_waiting_for_now {
             assert_eq!(
                 self.shows_active,
@@ -280,6 +285,10 @@ impl Driver {
             );
         }
         match action {
+            Action::WaitForRelease { .. } => {
+                assert!(self.stopped.is_none());
+                assert!(waits_until(action).unwrap() <= self.now + TTL.mul_f64(1.1));
+            }
             Action::Wait { until } if self.stopped.is_some() => {
                 let limit = MAX_BACKOFF.min(self.options.stop_timeout);
                 assert!(*until <= self.now + limit, "the withdrawal is not retried");
@@ -318,5 +327,12 @@ impl Driver {
             *self.replies.entry(caller).or_default() += 1;
         }
         (0..=self.last_caller).map(|caller| self.replies.remove(&caller).unwrap_or(0)).collect()
+    }
+}
+
+fn waits_until(action: &Action) -> Option<Instant> {
+    match action {
+        Action::Wait { until } | Action::WaitForRelease { until, .. } => Some(*until),
+        _ => None,
     }
 }

@@ -1,0 +1,178 @@
+//! The watch of a registration on its own record: whoever deletes or overwrites the record, it is back at once.
+//!
+//! The first registrations of a service in a process have a watcher each, so that one instance of a large service costs
+//! no more than one of a small one. All others of the service share one watch of the service.
+
+mod service;
+
+use self::service::{Membership, ServiceRecords, SingleWatcher};
+use crate::Backoff;
+use crate::bounds::retry_backoff;
+use crate::call::{call, contained, within};
+use futures_util::StreamExt;
+use registry_core::{
+    Batch, Change, DeleteReason, Error, ErrorKind, Holder, Instance, Lease, LeaseId, Presence,
+    Registry, Result, Watch,
+};
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long the store may take to open a watch.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The record of one registration, as the store reports it.
+#[derive(Debug)]
+pub(super) struct OwnRecord {
+    registry: Arc<dyn Registry>,
+    records: Arc<ServiceRecords>,
+    sharing: Sharing,
+    /// Whether a watch of this record alone is open, and has reported no change.
+    is_unchanged: AtomicBool,
+}
+
+/// How a registration watches its record.
+#[derive(Debug)]
+enum Sharing {
+    /// By a watch of its own.
+    Alone(#[expect(dead_code, reason = "held for its drop")] SingleWatcher),
+    /// By the watch of the service.
+    Shared(Membership),
+}
+
+impl OwnRecord {
+    /// Returns the record of `instance`. Nothing is watched yet.
+    pub(super) fn new(registry: &Arc<dyn Registry>, instance: &Instance) -> Arc<Self> {
+        let records = ServiceRecords::of(registry, instance.service());
+        let sharing = match records.single_watcher() {
+            Some(single) => Sharing::Alone(single),
+            None => Sharing::Shared(records.join(instance.id())),
+        };
+        let is_unchanged = AtomicBool::new(false);
+        Arc::new(Self { registry: registry.clone(), records, sharing, is_unchanged })
+    }
+
+    /// Returns [`Presence::Proven`] while an open watch says that the record is the acknowledged one of `lease`.
+    pub(super) fn presence(&self, lease: &Lease) -> Presence {
+        let is_proven = self.is_unchanged.load(Ordering::Relaxed)
+            || matches!(&self.sharing, Sharing::Shared(membership) if membership.is_held_by(lease));
+        if is_proven { Presence::Proven } else { Presence::Check }
+    }
+
+    /// Waits until the store reports that the record is no longer the acknowledged one of `lease`. Returns `LeaseLost`.
+    ///
+    /// Waits for ever if the store lets this registration watch nothing.
+    pub(super) async fn lost(&self, lease: &Lease) -> Error {
+        let (alone, shared) = (self.lost_alone(lease), self.lost_shared(lease));
+        let lost = match &self.sharing {
+            Sharing::Alone(_) => match alone.await {
+                Some(error) => Some(error),
+                None => shared.await,
+            },
+            Sharing::Shared(_) => match shared.await {
+                Some(error) => Some(error),
+                None => alone.await,
+            },
+        };
+        match lost {
+            Some(error) => error,
+            None => pending().await,
+        }
+    }
+
+    /// Waits until the id of `instance` is no longer held by `holder`, or for ever if the store lets nobody watch the service.
+    pub(super) async fn released(&self, instance: &Instance, holder: &Holder) {
+        let is_released = match &self.sharing {
+            Sharing::Alone(_) => self.records.join(instance.id()).released(holder).await,
+            Sharing::Shared(membership) => membership.released(holder).await,
+        };
+        if is_released.is_none() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Waits as [`lost`](Self::lost) does, by a watch of this record alone. `None`: the store does not open one.
+    async fn lost_alone(&self, lease: &Lease) -> Option<Error> {
+        let backoff = retry_backoff(Backoff::default(), lease.ttl(), 0);
+        for failures in 1.. {
+            let error = match self.watch_record(lease).await {
+                Ok(watch) => self.first_change(watch).await,
+                Err(error) => error,
+            };
+            match error.kind() {
+                ErrorKind::LeaseLost => return Some(error),
+                ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Invalid => return None,
+                _ => sleep(backoff.delay(failures)).await,
+            }
+        }
+        None
+    }
+
+    async fn watch_record(&self, lease: &Lease) -> Result<Watch> {
+        let watch = async { self.registry.watch_record(lease, &within(OPEN_TIMEOUT)).await };
+        call("watch_record", OPEN_TIMEOUT, watch).await
+    }
+
+    /// Returns the error that the watch ended with, or `LeaseLost` at the first change.
+    async fn first_change(&self, mut watch: Watch) -> Error {
+        let _unchanged = Raised::new(&self.is_unchanged);
+        loop {
+            let next = async { watch.next().await.unwrap_or_else(|| Err(watch_ended())) };
+            match contained("watch_record", next).await {
+                Ok(batch) if batch.is_progress() => {}
+                Ok(batch) => return lost_by(&batch),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Waits as [`lost`](Self::lost) does, by the watch of the service. `None`: the store does not open one.
+    async fn lost_shared(&self, lease: &Lease) -> Option<Error> {
+        match &self.sharing {
+            Sharing::Alone(_) => self.records.join(lease.instance().id()).lost(lease).await,
+            Sharing::Shared(membership) => membership.lost(lease).await,
+        }
+    }
+}
+
+/// A flag that is true until this is dropped.
+struct Raised<'a>(&'a AtomicBool);
+
+impl<'a> Raised<'a> {
+    fn new(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn watch_ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the watch of a record ended without an error")
+}
+
+/// Returns what the last change of `batch` did to the record.
+fn lost_by(batch: &Batch) -> Error {
+    match batch.changes.last() {
+        Some(Change::Put(record)) => overwritten_by(record.lease()),
+        Some(Change::Delete(deleted)) if deleted.reason() == Some(DeleteReason::Expired) => {
+            lease_lost("the lease ran out")
+        }
+        _ => lease_lost("the record was deleted, and not by its registration"),
+    }
+}
+
+fn overwritten_by(lease: Option<LeaseId>) -> Error {
+    let by = lease.map_or_else(|| "none".to_owned(), |lease| lease.to_string());
+    lease_lost(&format!("the record was overwritten, lease=`{by}`"))
+}
+
+fn lease_lost(message: &str) -> Error {
+    Error::new(ErrorKind::LeaseLost, message)
+}

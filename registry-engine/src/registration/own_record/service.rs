@@ -1,0 +1,362 @@
+//! One watch of a service, for all registrations of a process that are its members.
+
+use super::{OPEN_TIMEOUT, lease_lost, overwritten_by};
+use crate::Backoff;
+use crate::bounds::retry_backoff;
+use crate::follow::{FollowEvent, FollowOptions, follow};
+use futures_util::StreamExt;
+use registry_core::{
+    Batch, Change, DEFAULT_TTL, Error, ErrorKind, Holder, InstanceId, Lease, LeaseId, Record,
+    Registry, Revision, ServiceName, Snapshot,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use tokio::runtime::{Handle, Id};
+use tokio::sync::Notify;
+
+/// How many registrations of a service have a watcher each. The others share one of the service.
+const MAX_SINGLE_WATCHERS: usize = 8;
+
+/// The registrations of a service in one runtime, at one registry.
+#[derive(Debug)]
+pub(super) struct ServiceRecords {
+    key: ServiceKey,
+    registry: Arc<dyn Registry>,
+    state: Mutex<State>,
+    /// Notified when a member needs a load, and when the last one left.
+    changed: Notify,
+}
+
+/// A runtime, the address of a registry, and a service.
+type ServiceKey = (Id, usize, ServiceName);
+
+#[derive(Debug, Default)]
+struct State {
+    members: BTreeMap<MemberKey, Member>,
+    last_number: u64,
+    /// How many registrations have a watcher of their own.
+    single_watchers: usize,
+    task: TaskState,
+    needs_load: bool,
+}
+
+#[derive(Debug, Default)]
+enum TaskState {
+    /// No task runs.
+    #[default]
+    Ended,
+    Loading,
+    Watching {
+        /// Up to which revision the members are known.
+        position: Revision,
+        /// Whether the watch is open.
+        is_live: bool,
+    },
+    /// The store refuses to let this process watch the service.
+    Refused,
+}
+
+/// An id, and a number, since two registrations of a process may have the same id.
+type MemberKey = (InstanceId, u64);
+
+#[derive(Debug)]
+struct Member {
+    held: Held,
+    waker: Option<Waker>,
+}
+
+/// Who holds an id.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Unknown,
+    Vacant,
+    By { lease: Option<LeaseId>, revision: Option<Revision> },
+}
+
+/// Counts a registration that has a watcher of its own.
+#[derive(Debug)]
+pub(super) struct SingleWatcher(Arc<ServiceRecords>);
+
+/// The membership of one registration.
+#[derive(Debug)]
+pub(super) struct Membership {
+    records: Arc<ServiceRecords>,
+    key: MemberKey,
+}
+
+impl ServiceRecords {
+    /// Returns the one of the caller's runtime.
+    pub(super) fn of(registry: &Arc<dyn Registry>, service: &ServiceName) -> Arc<Self> {
+        let address = Arc::as_ptr(registry).cast::<()>() as usize;
+        let key = (Handle::current().id(), address, service.clone());
+        let mut all = lock_all();
+        if let Some(found) = all.get(&key).and_then(Weak::upgrade) {
+            return found;
+        }
+        let new = Arc::new(Self {
+            key: key.clone(),
+            registry: registry.clone(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        all.insert(key, Arc::downgrade(&new));
+        new
+    }
+
+    /// Lets a registration have a watcher of its own, if there are few yet.
+    pub(super) fn single_watcher(self: &Arc<Self>) -> Option<SingleWatcher> {
+        let mut state = self.lock();
+        if state.single_watchers == MAX_SINGLE_WATCHERS {
+            return None;
+        }
+        state.single_watchers += 1;
+        Some(SingleWatcher(self.clone()))
+    }
+
+    /// Makes a registration of `id` a member, until the membership is dropped.
+    pub(super) fn join(self: &Arc<Self>, id: &InstanceId) -> Membership {
+        let mut state = self.lock();
+        state.last_number += 1;
+        let key = (id.clone(), state.last_number);
+        state.members.insert(key.clone(), Member { held: Held::Unknown, waker: None });
+        if matches!(state.task, TaskState::Ended) {
+            state.task = TaskState::Loading;
+            tokio::spawn(self.clone().run());
+        }
+        Membership { records: self.clone(), key }
+    }
+
+    /// Watches the service until no member is left, or the store refuses it.
+    async fn run(self: Arc<Self>) {
+        let _guard = PanicGuard(&self);
+        let options = FollowOptions {
+            backoff: Backoff::default(),
+            outage_backoff: retry_backoff(Backoff::default(), DEFAULT_TTL, 0),
+            timeout: OPEN_TIMEOUT,
+        };
+        loop {
+            let service = self.key.2.clone();
+            let mut events = pin!(follow(self.registry.clone(), service, None, options));
+            loop {
+                match self.lock().next_step() {
+                    Step::End => return,
+                    Step::Load => break,
+                    Step::Watch => {}
+                }
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    Some(event) = events.next() => {
+                        let wakers = self.lock().handle(event);
+                        wakers.into_iter().for_each(Waker::wake);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Held for a few assignments; no code panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ServiceRecords {
+    fn drop(&mut self) {
+        let mut all = lock_all();
+        // Another one may have taken its place.
+        if all.get(&self.key).is_some_and(|records| records.strong_count() == 0) {
+            all.remove(&self.key);
+        }
+    }
+}
+
+fn lock_all() -> MutexGuard<'static, HashMap<ServiceKey, Weak<ServiceRecords>>> {
+    static ALL: LazyLock<Mutex<HashMap<ServiceKey, Weak<ServiceRecords>>>> =
+        LazyLock::new(Mutex::default);
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// If the task panics, nobody takes what it knew for current, and the next member starts another one.
+struct PanicGuard<'a>(&'a ServiceRecords);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().task = TaskState::Ended;
+        }
+    }
+}
+
+/// What the task does next.
+enum Step {
+    Watch,
+    Load,
+    End,
+}
+
+impl State {
+    fn next_step(&mut self) -> Step {
+        if matches!(self.task, TaskState::Refused) {
+            return Step::End;
+        }
+        if self.members.is_empty() {
+            self.task = TaskState::Ended;
+            return Step::End;
+        }
+        if !std::mem::take(&mut self.needs_load) {
+            return Step::Watch;
+        }
+        self.task = TaskState::Loading;
+        Step::Load
+    }
+
+    /// Takes in an event. Returns whom to wake.
+    fn handle(&mut self, event: FollowEvent) -> Vec<Waker> {
+        match (event, &mut self.task) {
+            (FollowEvent::Reset(snapshot), _) => return self.reset(&snapshot),
+            (FollowEvent::Batch(batch), _) => return self.apply(&batch),
+            (FollowEvent::Live(_), TaskState::Watching { is_live, .. }) => *is_live = true,
+            (FollowEvent::Trouble(error), _) if is_refusal(&error) => {
+                self.task = TaskState::Refused;
+                return self
+                    .members
+                    .values_mut()
+                    .filter_map(|member| member.waker.take())
+                    .collect();
+            }
+            (FollowEvent::Trouble(_), TaskState::Watching { is_live, .. }) => *is_live = false,
+            (FollowEvent::Live(_) | FollowEvent::Trouble(_), _) => {}
+        }
+        Vec::new()
+    }
+
+    fn reset(&mut self, snapshot: &Snapshot) -> Vec<Waker> {
+        let position = snapshot.cursor().revision();
+        self.task = TaskState::Watching { position, is_live: false };
+        let mut wakers = Vec::new();
+        for ((id, _), member) in &mut self.members {
+            member.held = snapshot.records().find(id.as_str()).map_or(Held::Vacant, Held::by);
+            wakers.extend(member.waker.take());
+        }
+        wakers
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Vec<Waker> {
+        if let TaskState::Watching { position, .. } = &mut self.task {
+            *position = batch.revision();
+        }
+        let mut wakers = Vec::new();
+        for change in &batch.changes {
+            let held = match change {
+                Change::Put(record) => Held::by(record),
+                Change::Delete(_) => Held::Vacant,
+            };
+            let of_id = (change.id().clone(), 0)..=(change.id().clone(), u64::MAX);
+            for (_, member) in self.members.range_mut(of_id) {
+                member.held = held;
+                wakers.extend(member.waker.take());
+            }
+        }
+        wakers
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported)
+}
+
+impl Held {
+    fn by(record: &Record) -> Self {
+        Self::By { lease: record.lease(), revision: record.revision() }
+    }
+
+    /// Returns whether the record is the acknowledged one of `lease`.
+    fn is_of(self, own: &Lease) -> bool {
+        matches!(self, Self::By { lease, revision }
+            if lease.is_none_or(|lease| lease == own.id())
+                && revision.is_none_or(|revision| revision == own.revision()))
+    }
+}
+
+impl Membership {
+    /// Returns whether the watch is open and says that the record is the acknowledged one of `lease`.
+    pub(super) fn is_held_by(&self, lease: &Lease) -> bool {
+        let state = self.records.lock();
+        let member = state.members.get(&self.key);
+        let is_live = matches!(state.task, TaskState::Watching { is_live: true, .. });
+        is_live && member.is_some_and(|member| member.held.is_of(lease))
+    }
+
+    /// Waits until the record is no longer the acknowledged one of `lease`, and returns `LeaseLost`. `None`: the store refuses
+    /// to let this process watch the service.
+    pub(super) async fn lost(&self, lease: &Lease) -> Option<Error> {
+        let error_of = |held: Held| match held {
+            held if held.is_of(lease) => None,
+            Held::By { lease, .. } => Some(overwritten_by(lease)),
+            _ => Some(lease_lost("the record is gone, and not by its registration")),
+        };
+        poll_fn(|cx| self.poll(lease.revision(), error_of, cx)).await
+    }
+
+    /// Waits until `holder` no longer holds the id. `None`: as for [`lost`](Self::lost).
+    pub(super) async fn released(&self, holder: &Holder) -> Option<()> {
+        let since = holder.claimed().unwrap_or(Revision::new(0));
+        let is_released = |held: Held| match held {
+            Held::By { lease, .. } if lease == holder.lease() => None,
+            _ => Some(()),
+        };
+        poll_fn(|cx| self.poll(since, is_released, cx)).await
+    }
+
+    /// Returns the output of `check` for who holds the id, as of `since` or later.
+    fn poll<T>(
+        &self,
+        since: Revision,
+        check: impl Fn(Held) -> Option<T>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<T>> {
+        let mut state = self.records.lock();
+        let is_current = match state.task {
+            TaskState::Refused => return Poll::Ready(None),
+            TaskState::Watching { position, .. } => position >= since,
+            TaskState::Ended | TaskState::Loading => false,
+        };
+        let Some(member) = state.members.get_mut(&self.key) else { return Poll::Pending };
+        let held = member.held;
+        if !matches!(held, Held::Unknown)
+            && is_current
+            && let Some(output) = check(held)
+        {
+            return Poll::Ready(Some(output));
+        }
+        member.waker = Some(cx.waker().clone());
+        if matches!(held, Held::Unknown) && is_current && !state.needs_load {
+            state.needs_load = true;
+            drop(state);
+            self.records.changed.notify_one();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut state = self.records.lock();
+        let member = state.members.remove(&self.key);
+        let is_last = state.members.is_empty();
+        drop(state);
+        drop(member); // its waker is foreign code
+        if is_last {
+            self.records.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for SingleWatcher {
+    fn drop(&mut self) {
+        self.0.lock().single_watchers -= 1;
+    }
+}

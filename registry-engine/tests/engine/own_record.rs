@@ -1,0 +1,242 @@
+//! Registrations that watch their own records.
+
+use crate::support::*;
+use registry_core::{CallOptions, ErrorKind, Holder, Presence, Registry};
+use registry_engine::{Registration, RegistrationStatus};
+use registry_mem::Fault;
+use tokio::time::Instant;
+
+/// Up to 8 registrations of a service watch by themselves. The others share one watch.
+const COUNTS: [usize; 4] = [1, 8, 9, 100];
+
+async fn start_many(world: &World, count: usize) -> Vec<Registration> {
+    let mut registrations = Vec::new();
+    for n in 0..count {
+        registrations.push(world.start(node(&n.to_string())).await);
+    }
+    pass(TICK).await; // the watches open
+    registrations
+}
+
+fn claims(world: &World) -> usize {
+    world.spy.claims().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_somebody_deletes_are_back_at_once() {
+    for count in COUNTS {
+        let world = World::new();
+        let registrations = start_many(&world, count).await;
+        assert_eq!(claims(&world), count);
+        for round in 2..=3 {
+            world.store.evict(&service());
+            assert_eq!(world.stored().await, []);
+            pass(TICK).await;
+            assert_eq!(world.stored().await.len(), count, "{count} registrations");
+            assert_eq!(claims(&world), round * count, "each registers once more");
+            assert!(registrations.iter().all(|one| one.status().is_active()));
+            pass(2 * TTL).await;
+        }
+        assert_eq!(claims(&world), 3 * count, "an undisturbed record is not registered again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_records_that_are_deleted_together_are_back_within_a_second() {
+    let world = World::new();
+    let _registrations = start_many(&world, 1_000).await;
+    world.store.evict(&service());
+    pass(TICK).await;
+    assert!(world.stored().await.len() >= 100, "the first hundred do not wait");
+    pass(secs(1)).await;
+    assert_eq!(world.stored().await.len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_deleted_again_and_again_is_registered_less_and_less_often() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    pass(TICK).await;
+    let start = Instant::now();
+    while start.elapsed() < secs(60) {
+        world.store.evict(&service());
+        pass(TICK).await;
+    }
+    // At 5 s at most, and half of that on average.
+    assert!((12..60).contains(&claims(&world)), "{}", claims(&world));
+    pass(MAX_BACKOFF).await;
+    assert_eq!(world.stored_ids().await, "a", "it does not give up");
+    assert!(registration.status().is_active());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_displaced_registration_is_back_as_soon_as_its_successor_is_gone() {
+    for count in COUNTS {
+        let world = World::new();
+        let registrations = start_many(&world, count).await;
+        let last = registrations.last().unwrap();
+        let node = last.instance();
+        let theirs = world.displace(&node.clone().with_weight(7)).await;
+        pass(TICK).await;
+        assert!(matches!(last.status(), RegistrationStatus::Superseded));
+        pass(secs(30)).await;
+        world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
+        pass(TICK).await;
+        assert!(last.status().is_active(), "{count} registrations");
+        assert!(world.stored().await.contains(&node));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_the_successor_does_not_make_the_displaced_registration_ask() {
+    let world = World::new();
+    let registration = world.start(node("a")).await;
+    pass(TICK).await;
+    let theirs = world.displace(&node("a").with_weight(7)).await;
+    pass(TICK).await;
+    let asked = claims(&world);
+    let claim = long().with_lease(theirs.id());
+    for weight in 10..20 {
+        let node = node("a").with_weight(weight);
+        within(world.store.register(&node, &claim, &CallOptions::DEFAULT)).await.unwrap();
+        pass(TICK).await;
+    }
+    assert_eq!(claims(&world), asked);
+    assert!(matches!(registration.status(), RegistrationStatus::Superseded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_offers_or_permits_only_one_kind_of_watch_serves_all_registrations() {
+    for (refused, kind) in [
+        (Watching::Record, ErrorKind::Unsupported),
+        (Watching::Record, ErrorKind::Denied),
+        (Watching::Service, ErrorKind::Denied),
+    ] {
+        for count in [1, 20] {
+            let world = World::new();
+            world.spy.twist(move |call| {
+                let is_refused = match refused {
+                    Watching::Record => matches!(call, Call::WatchRecord),
+                    Watching::Service => matches!(call, Call::Load | Call::Watch(_)),
+                };
+                is_refused.then_some(Twist::Refuse(kind))
+            });
+            let _registrations = start_many(&world, count).await;
+            world.store.evict(&service());
+            pass(TICK).await;
+            assert_eq!(world.stored().await.len(), count, "{refused:?} {kind}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Watching {
+    Record,
+    Service,
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_watch_renewals_find_the_loss() {
+    let world = World::new();
+    world.spy.twist(|call| {
+        let is_watch = matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_));
+        is_watch.then_some(Twist::Refuse(ErrorKind::Denied))
+    });
+    let _registrations = start_many(&world, 20).await;
+    let asked = world.spy.calls().len();
+    world.store.evict(&service());
+    pass(TTL.mul_f64(1.1 / 3.0) + TICK).await;
+    assert_eq!(world.stored().await.len(), 20);
+    let watches = world.spy.calls()[asked..]
+        .iter()
+        .filter(|(_, call)| matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_)))
+        .count();
+    assert!(watches <= 40, "a refused watch is asked for again only after a loss: {watches}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_deleted_while_the_watch_is_cut_is_back_once_it_reopens() {
+    for (count, compacted) in [(1, false), (1, true), (20, false), (20, true)] {
+        let world = World::new();
+        let registrations = start_many(&world, count).await;
+        world.spy.twist(|call| {
+            let is_watch = matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_));
+            is_watch.then_some(Twist::Refuse(ErrorKind::Unavailable))
+        });
+        world.link.inject(Fault::Cut);
+        pass(TICK).await;
+        world.store.evict(&service());
+        if compacted {
+            world.link.inject(Fault::Compaction);
+        }
+        world.spy.untwist();
+        pass(millis(700)).await; // the backoff of a watch, a fifth of the return bound
+        assert_eq!(world.stored().await.len(), count, "compacted: {compacted}");
+        assert!(registrations.iter().all(|one| one.status().is_active()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_registrations_of_a_service_share_one_watch_and_close_it() {
+    let world = World::new();
+    let registrations = start_many(&world, 100).await;
+    assert_eq!((world.spy.loads(), world.spy.watches().len(), world.spy.open()), (1, 1, 1));
+    let records = || {
+        let calls = world.spy.calls();
+        calls.iter().filter(|(_, call)| matches!(call, Call::WatchRecord)).count()
+    };
+    assert_eq!(records(), 8);
+    pass(10 * TTL).await;
+    assert_eq!((world.spy.loads(), world.spy.watches().len(), records()), (1, 1, 8));
+    drop(registrations);
+    pass(TICK).await;
+    assert_eq!(world.spy.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_leaves_the_presence_check_out_only_while_the_watch_is_live() {
+    for count in [1, 9] {
+        let world = World::new();
+        let registrations = start_many(&world, count).await;
+        let proven = |world: &World| {
+            let presences = world.spy.presences();
+            let proven = presences.iter().filter(|one| **one == Presence::Proven).count();
+            (proven, presences.len() - proven)
+        };
+        pass(TTL).await;
+        let (with, without) = proven(&world);
+        assert!(with >= 2 * count && without == 0, "{with} {without}");
+        world.spy.twist(|call| {
+            let is_watch = matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_));
+            is_watch.then_some(Twist::Refuse(ErrorKind::Unavailable))
+        });
+        world.link.inject(Fault::Cut);
+        pass(TTL).await;
+        let (still, checks) = proven(&world);
+        assert!(still == with && checks >= 2 * count, "{still} {with} {checks}");
+        world.spy.untwist();
+        pass(secs(1)).await;
+        let (_, before) = proven(&world);
+        pass(TTL).await;
+        assert_eq!(proven(&world).1, before, "it is live again");
+        assert_eq!(claims(&world), count);
+        drop(registrations);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_garbled_record_holds_the_id_and_makes_no_loop_of_requests() {
+    // The watch says that the id is free, and the store that it is held.
+    for count in [1, 9] {
+        let world = World::new();
+        let _registrations = start_many(&world, count).await;
+        let holder = Holder::new(None, None);
+        world.spy.twist(move |call| {
+            matches!(call, Call::Register(..)).then_some(Twist::Superseded(holder))
+        });
+        world.store.evict(&service());
+        pass(5 * TTL).await;
+        let refused = claims(&world) - count;
+        assert!((5 * count..=15 * count).contains(&refused), "{refused} of {count}");
+    }
+}
