@@ -4,9 +4,10 @@ use super::fixture::Fixture;
 use super::observer::{AllowedLoss, with_data};
 use super::{Fault, Side};
 use futures_util::StreamExt;
-use registry_core::ErrorKind;
+use registry_core::{ErrorKind, Record};
 use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
 use registry_testkit::case::{instance, pass, timed, within};
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) async fn a_restart_of_a_publisher_under_its_old_id_takes_over(mut fixture: Fixture) {
@@ -114,6 +115,58 @@ pub(super) async fn leases_survive_outages_that_are_short_for_the_renewal_interv
     }
     fixture.converge(fixture.options.recovery()).await;
     assert_eq!(fixture.oracle.changes(), changes, "a lease expired");
+    fixture.finish().await;
+}
+
+pub(super) async fn deleted_records_are_back_long_before_the_next_renewal(fixture: Fixture) {
+    lost_records_are_back(fixture, Fault::Deletion).await;
+}
+
+pub(super) async fn records_of_revoked_leases_are_back_long_before_the_next_renewal(
+    fixture: Fixture,
+) {
+    lost_records_are_back(fixture, Fault::Revocation).await;
+}
+
+/// The first eight registrations of a service have a watch each. The others share one.
+async fn lost_records_are_back(mut fixture: Fixture, fault: Fault) {
+    const OWNERS: usize = 20;
+    let options = RegistrationOptions {
+        ttl: Some(Duration::from_secs(60)),
+        ..fixture.options.registration()
+    };
+    for n in 1..=OWNERS {
+        let node = with_data(instance(&fixture.service, &format!("node-{n}")), "own");
+        let start = fixture.registry(Side::Publisher);
+        let owner = within(Registration::start(start, node, options.clone())).await.unwrap();
+        fixture.owners.push(owner);
+    }
+    fixture.observe_directly(AllowedLoss::None);
+    fixture.start_checks().await;
+    // Watches that are open report it. One that opens later would find it by itself.
+    pass(fixture.options.propagation()).await;
+    let changes = fixture.oracle.changes();
+    assert_eq!(changes, OWNERS, "an undisturbed record is put once");
+    for _ in 0..2 {
+        let before = fixture.listed().await.iter().filter_map(Record::revision).max();
+        fixture.environment.inject(fault, Side::Both, &fixture.service).await;
+        let back = fixture.lag.deadline(Duration::from_secs(5));
+        let all_back = async {
+            loop {
+                let listed = fixture.listed().await;
+                let is_new = listed.iter().all(|record| record.revision() > before);
+                if is_new && listed.len() == OWNERS {
+                    break;
+                }
+                pass(Duration::from_millis(5)).await;
+            }
+        };
+        back.timeout(all_back).await.expect("a renewal would have found it after 20 s");
+        fixture.environment.heal().await;
+    }
+    fixture.converge(fixture.options.recovery()).await;
+    let changes = fixture.oracle.changes() - changes;
+    assert!(changes <= 4 * OWNERS, "each is deleted and put once a round, {changes} changes");
     fixture.finish().await;
 }
 

@@ -37,6 +37,8 @@ scenarios! {
         two_holders_of_one_id_do_not_fight,
         a_crashed_publisher_disappears_by_its_ttl,
         leases_survive_outages_that_are_short_for_the_renewal_interval [Outage],
+        deleted_records_are_back_long_before_the_next_renewal [Deletion],
+        records_of_revoked_leases_are_back_long_before_the_next_renewal [Revocation],
         a_start_fails_in_time_when_the_store_is_away [Outage, Silence, LostReplies],
         a_registration_started_in_the_background_during_an_outage_is_active_after_it [Outage],
     }
