@@ -94,12 +94,9 @@ impl Claim {
 /// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let old = registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 ///
-/// // A new incarnation is told who holds the id, and displaces exactly that one.
-/// let claim = Claim::new(Duration::from_secs(10))?;
-/// let refused = registry.register(&instance, &claim, &options).await.unwrap_err();
-/// assert_eq!(refused.kind(), ErrorKind::Superseded);
-/// let holder = *refused.holder().expect("the store names the holder");
-/// let claim = claim.with_takeover(Takeover::From(holder));
+/// // A new incarnation reads who holds the id, and displaces exactly that one.
+/// let holder = registry.holder(&instance, &options).await?.expect("the id is held");
+/// let claim = Claim::new(Duration::from_secs(10))?.with_takeover(Takeover::From(holder));
 /// registry.register(&instance, &claim, &options).await?;
 ///
 /// let lost = registry.keep_alive(&old, &options).await.unwrap_err();

@@ -4,7 +4,8 @@ use crate::{LeaseId, Revision};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Who holds an id, as the store named it in a `Superseded` [error](crate::Error::holder).
+/// Who holds an id, as the store named it in a `Superseded` [error](crate::Error::holder) or in an answer of
+/// [`holder`](crate::Registry::holder).
 ///
 /// Opaque, and made to be kept: it can be written down with serde. A record that cannot be decoded, or
 /// that has no lease, has a holder too.

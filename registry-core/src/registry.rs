@@ -1,8 +1,8 @@
 //! The contract every store keeps.
 
 use crate::{
-    CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Result, ServiceName, Snapshot,
-    Watch,
+    CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Result, ServiceName,
+    Snapshot, Watch,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -67,6 +67,9 @@ use std::time::Duration;
 /// cannot be decoded, or that has no lease, holds its id all the same, and can be named. The superseded
 /// lease gets `LeaseLost` from `keep_alive` at the latest at its next presence check, and its renewal,
 /// deregistration or expiry changes nothing of its successor.
+///
+/// [`holder`](Self::holder) names the same holder before a claim is made: `None` if and only if a claim of a new
+/// lease would register.
 ///
 /// ## Lost write
 ///
@@ -152,6 +155,18 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         options: &CallOptions,
     ) -> Result<Lease>;
 
+    /// Returns who holds the id of `instance` now, in one round trip: exactly the holder that
+    /// [`register`](Self::register) would name to a new claim. `None` if the id is vacant. Of the instance only
+    /// service and id matter.
+    ///
+    /// The read is linearizable: it shows every claim that was acknowledged before it was sent. It changes nothing but what
+    /// every read changes: leases that have expired are deleted.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the store cannot express the instance. A store that does not answer is `Unavailable`, never `None`.
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>>;
+
     /// Renews `lease` for its whole ttl, in one round trip. Returns the ttl that the store granted.
     ///
     /// # Errors
@@ -225,6 +240,10 @@ impl<R: Registry + ?Sized> Registry for Arc<R> {
         options: &CallOptions,
     ) -> Result<Lease> {
         (**self).register(instance, claim, options).await
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        (**self).holder(instance, options).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

@@ -121,8 +121,8 @@ use self::presence::Presence;
 use self::watch::Streams;
 use async_trait::async_trait;
 use registry_core::{
-    CallOptions, Claim, Consistency, Cursor, ErrorKind, Instance, Lease, Presence as PresenceCheck,
-    Registry, Result, ServiceName, Snapshot, Target, Watch,
+    CallOptions, Claim, Consistency, Cursor, ErrorKind, Holder, Instance, Lease,
+    Presence as PresenceCheck, Registry, Result, ServiceName, Snapshot, Target, Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -190,6 +190,10 @@ impl Registry for EtcdRegistry {
         let lease = options.limit(registered).await?;
         self.presence.record_seen(&lease);
         Ok(lease)
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        options.limit(Box::pin(register::holder(&self.client, &self.keyspace, instance))).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

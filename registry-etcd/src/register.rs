@@ -52,6 +52,26 @@ pub(crate) async fn register(
     Ok(Lease::new(claim.lease(), ttl, instance.clone(), put_at))
 }
 
+/// Reads who holds the id of `instance`, in one transaction: `Superseded` would name the same holder.
+pub(crate) async fn holder(
+    client: &Client,
+    keyspace: &Keyspace,
+    instance: &Instance,
+) -> Result<Option<Holder>> {
+    // etcd serves a transaction of linearizable reads with a quorum.
+    let answer = client.txn(Txn::new().and_then(keyspace.keys_of_id(instance)?.reads())).await?;
+    let found = answer.op_responses().into_iter().map(|operation| match operation {
+        TxnOpResponse::Get(mut get) => Ok(get.take_kvs().pop()),
+        _ => Err(EtcdError::Malformed("the keys that it read")),
+    });
+    let found = found.collect::<Result<Vec<_>, _>>()?;
+    if found.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let service = keyspace.service(instance.service())?;
+    Ok(Found::new(&found).holder(&service, instance.id())?)
+}
+
 /// Puts the keys as desired. Returns the revision at which they were put.
 async fn put(
     client: &Client,

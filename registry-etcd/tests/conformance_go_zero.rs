@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use etcd_client::{Client, GetOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use registry_core::{
-    Batch, CallOptions, Change, Claim, Cursor, Deleted, Instance, InstanceId, Lease, Record,
-    Registry, Result, ServiceName, Snapshot, Watch,
+    Batch, CallOptions, Change, Claim, Cursor, Deleted, Holder, Instance, InstanceId, Lease,
+    Record, Registry, Result, ServiceName, Snapshot, Watch,
 };
 use registry_etcd::EtcdRegistry;
 use std::collections::{BTreeSet, HashMap};
@@ -157,6 +157,10 @@ impl Registry for Numbered {
     ) -> Result<Lease> {
         let lease = self.registry.register(&self.numbered(instance), claim, options).await?;
         Ok(with_instance(&lease, self.numbers.named(lease.instance())))
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        self.registry.holder(&self.numbered(instance), options).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

@@ -63,8 +63,8 @@ use self::faulty_watch::faulty_watch;
 use crate::{MemRegistry, Model, random};
 use async_trait::async_trait;
 use registry_core::{
-    CallOptions, Claim, Cursor, Instance, Lease, Registry, Result, Revision, ServiceName, Snapshot,
-    Watch, silence_timeout,
+    CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, Result, Revision, ServiceName,
+    Snapshot, Watch, silence_timeout,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -204,6 +204,10 @@ impl Registry for FaultyRegistry {
         options: &CallOptions,
     ) -> Result<Lease> {
         self.call(options, self.store.register(instance, claim, options)).await
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        self.call(options, self.store.holder(instance, options)).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

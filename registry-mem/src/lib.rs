@@ -46,8 +46,8 @@ pub use self::model::{DEFAULT_HISTORY_LIMIT, Model};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use registry_core::{
-    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, InstanceId, Lease, LeaseId,
-    Lineage, Publisher, Registry, Result, Revision, ServiceName, Snapshot, Target, Watch,
+    Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, InstanceId, Lease,
+    LeaseId, Lineage, Publisher, Registry, Result, Revision, ServiceName, Snapshot, Target, Watch,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -176,6 +176,10 @@ impl Registry for MemRegistry {
         _options: &CallOptions,
     ) -> Result<Lease> {
         self.shared.with(|now, model| model.register(now, instance, claim))
+    }
+
+    async fn holder(&self, instance: &Instance, _options: &CallOptions) -> Result<Option<Holder>> {
+        Ok(self.shared.with(|now, model| model.holder(now, instance)))
     }
 
     async fn keep_alive(&self, lease: &Lease, _options: &CallOptions) -> Result<Duration> {

@@ -115,6 +115,12 @@ impl Model {
         Ok(self.put(now, instance, claim, claimed))
     }
 
+    /// Returns who holds the id of `instance`.
+    pub fn holder(&mut self, now: Duration, instance: &Instance) -> Option<Holder> {
+        self.expire(now, instance.service());
+        self.entry(instance.service(), instance.id()).map(|held| held.holder())
+    }
+
     /// Renews `lease`, if its record is the last acknowledged one. Returns the granted ttl.
     pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<Duration> {
         let (service, id) = (lease.instance().service(), lease.instance().id());

@@ -91,8 +91,8 @@ use crate::store::Store;
 use async_trait::async_trait;
 use registry_core::diagnosis::Finding;
 use registry_core::{
-    CallOptions, Claim, Cursor, Diagnose, Instance, Lease, Registry, Result, ServiceName, Snapshot,
-    Target, Watch,
+    CallOptions, Claim, Cursor, Diagnose, Holder, Instance, Lease, Registry, Result, ServiceName,
+    Snapshot, Target, Watch,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -168,6 +168,10 @@ impl Registry for RedisRegistry {
         options: &CallOptions,
     ) -> Result<Lease> {
         limit(options, async || Ok(self.store.register(instance, claim).await?)).await
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        limit(options, async || Ok(self.store.holder(instance).await?)).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

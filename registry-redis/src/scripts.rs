@@ -14,6 +14,7 @@ macro_rules! script {
 
 pub(crate) static REGISTER: LazyLock<Script> =
     script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/register.lua");
+pub(crate) static HOLDER: LazyLock<Script> = script!("scripts/whole.lua", "scripts/holder.lua");
 pub(crate) static KEEP_ALIVE: LazyLock<Script> =
     script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/keep_alive.lua");
 pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");

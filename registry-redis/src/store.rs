@@ -9,7 +9,9 @@ use crate::scripts;
 use crate::shard::{Shard, member};
 use crate::value;
 use futures_util::future::try_join_all;
-use registry_core::{Claim, Instance, Lease, Lineage, Origin, Revision, ServiceName, Takeover};
+use registry_core::{
+    Claim, Holder, Instance, Lease, Lineage, Origin, Revision, ServiceName, Takeover,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -84,6 +86,19 @@ impl Store {
             }
             ("INVALID", "ttl") => Err(StoreError::TtlMismatch),
             ("INVALID", "instance") => Err(StoreError::InstanceMismatch),
+            _ => Err(StoreError::UnexpectedReply(status)),
+        }
+    }
+
+    pub(crate) async fn holder(&self, instance: &Instance) -> Result<Option<Holder>, StoreError> {
+        let shard = self.client.keyspace().shard_of(instance.service());
+        let member = member(instance);
+        let args = [member.as_bytes(), b""];
+        let (status, lease, claimed): (String, String, String) =
+            self.client.run(&scripts::HOLDER, shard, &args).await?;
+        match status.as_str() {
+            "HELD" => Ok(Some(value::parse_holder(&lease, &claimed))),
+            "VACANT" => Ok(None),
             _ => Err(StoreError::UnexpectedReply(status)),
         }
     }

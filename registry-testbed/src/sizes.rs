@@ -10,7 +10,7 @@ use std::time::Duration;
 /// # Panics
 ///
 /// If the store does not register an instance and load its service.
-pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 6] {
+pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 7] {
     let address = "10.0.0.1:80".parse().unwrap();
     let one = Instance::new("sizes".parse().unwrap(), "1".parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(10)).unwrap();
@@ -18,6 +18,7 @@ pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 6] {
     let now = within(registry.load(one.service(), &CallOptions::DEFAULT)).await.unwrap();
     [
         ("register", size_of_val(&*registry.register(&one, &claim, &CallOptions::DEFAULT))),
+        ("holder", size_of_val(&*registry.holder(&one, &CallOptions::DEFAULT))),
         ("keep_alive", size_of_val(&*registry.keep_alive(&lease, &CallOptions::DEFAULT))),
         ("deregister", size_of_val(&*registry.deregister(&lease, &CallOptions::DEFAULT))),
         ("load", size_of_val(&*registry.load(one.service(), &CallOptions::DEFAULT))),

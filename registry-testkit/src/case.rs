@@ -5,8 +5,8 @@ use crate::{LostWrites, Subject, Traits};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{
-    Batch, CallOptions, Change, Claim, Deleted, Error, ErrorKind, Instance, InstanceId, Lease,
-    Registry, Result, ServiceName, Snapshot, Takeover, Watch,
+    Batch, CallOptions, Change, Claim, Deleted, Error, ErrorKind, Holder, Instance, InstanceId,
+    Lease, Registry, Result, ServiceName, Snapshot, Takeover, Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,11 @@ impl<'a> Case<'a> {
     /// Registers `instance` as `claim` says.
     pub async fn claim(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
         within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
+    }
+
+    /// Reads who holds the id of `instance`.
+    pub async fn holder(&self, instance: &Instance) -> Option<Holder> {
+        within(self.registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap()
     }
 
     /// Registers `instance` as `claim` says, and displaces the present holder.
@@ -198,12 +203,8 @@ pub async fn take_over(
     claim: &Claim,
 ) -> Result<Lease> {
     let options = CallOptions::default();
-    let refused = match registry.register(instance, claim, &options).await {
-        Err(error) if error.kind() == ErrorKind::Superseded => error,
-        outcome => return outcome,
-    };
-    let holder = *refused.holder().expect("a store names the holder");
-    let claim = claim.with_takeover(Takeover::From(holder));
+    let holder = registry.holder(instance, &options).await?;
+    let claim = claim.with_takeover(holder.map_or(Takeover::No, Takeover::From));
     registry.register(instance, &claim, &options).await
 }
 

@@ -4,9 +4,12 @@
 //! number that names a lease, a load or a watch is taken modulo what there is, so that a failing run
 //! shrinks to a short one.
 
+mod op;
+
+pub use self::op::{Op, op};
+
 use crate::case::{LONG, next_item, park, service, try_again, version};
 use crate::{LostWrites, Subject, Traits};
-use proptest::prelude::*;
 use registry_core::{
     Batch, CallOptions, Change, Claim, Cursor, ErrorKind, Holder, Instance, Lease, LeaseId, Record,
     Records, Registry, Result, Revision, ServiceName, Snapshot, Takeover, Watch,
@@ -18,52 +21,6 @@ use std::time::Duration;
 
 /// How many operations one run has at most.
 pub const MAX_OPS: usize = 60;
-
-/// One operation on a store, drawn at random. Names are few, so that operations collide.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Op {
-    /// Registers an instance under one of a few leases of its service.
-    #[allow(missing_docs)]
-    Register { service: u8, id: u8, version: u8, lease: u8, takeover: bool, other_ttl: bool },
-    /// Renews a lease that was once granted.
-    KeepAlive(u8),
-    /// Withdraws one.
-    Deregister(u8),
-    /// Ends one as an operator.
-    Revoke(u8),
-    /// Loads a service.
-    Load(u8),
-    /// Makes the store forget the history of a service.
-    Compact(u8),
-    /// Opens a watch of a service from here on, and leaves it open.
-    Watch(u8),
-    /// Reads all that an open watch has to say.
-    Drain(u8),
-    /// Watches again from an earlier load.
-    Replay(u8),
-    /// Cuts all connections.
-    Cut,
-}
-
-/// Any operation.
-pub fn op() -> impl Strategy<Value = Op> {
-    let register = (0..2u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>(), proptest::bool::weighted(0.1));
-    prop_oneof![
-        8 => register.prop_map(|(service, id, version, lease, takeover, other_ttl)| {
-            Op::Register { service, id, version, lease, takeover, other_ttl }
-        }),
-        3 => any::<u8>().prop_map(Op::KeepAlive),
-        3 => any::<u8>().prop_map(Op::Deregister),
-        1 => any::<u8>().prop_map(Op::Revoke),
-        3 => (0..2u8).prop_map(Op::Load),
-        1 => (0..2u8).prop_map(Op::Compact),
-        2 => (0..2u8).prop_map(Op::Watch),
-        4 => any::<u8>().prop_map(Op::Drain),
-        4 => any::<u8>().prop_map(Op::Replay),
-        1 => Just(Op::Cut),
-    ]
-}
 
 /// Runs `ops` on both, and panics where they part. `run` makes names that no other run uses.
 ///
@@ -155,6 +112,12 @@ impl<'a> Both<'a> {
                     self.lingering.extend(holders[0].lease());
                 }
             }
+            Op::Holder { service, id } => {
+                let one = version(&self.services[usize::from(service)], &id.to_string(), 0);
+                let got = self.holder(&one).await;
+                let want = self.model.holder(NOW, &one);
+                assert_eq!(got.map(|held| held.lease()), want.map(|held| held.lease()));
+            }
             Op::KeepAlive(n) => {
                 let Some((lease, want)) = pick(&self.leases, n).cloned() else { return };
                 let got = try_again(|| self.store.keep_alive(&lease, &CallOptions::DEFAULT));
@@ -236,6 +199,7 @@ impl<'a> Both<'a> {
                 let holders =
                     [got, want].map(|error| *error.holder().expect("it names the holder"));
                 assert_eq!(holders[0].lease(), holders[1].lease());
+                assert_eq!(self.holder(instance).await, Some(holders[0]));
                 self.lingering.insert(claims[0].lease());
                 Some(holders)
             }
@@ -244,6 +208,11 @@ impl<'a> Both<'a> {
                 None
             }
         }
+    }
+
+    async fn holder(&self, instance: &Instance) -> Option<Holder> {
+        let read = try_again(|| self.store.holder(instance, &CallOptions::DEFAULT));
+        read.await.unwrap()
     }
 
     async fn load(&mut self, service: &ServiceName) -> (Snapshot, Snapshot) {

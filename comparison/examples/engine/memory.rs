@@ -9,8 +9,8 @@ use comparison::meter::as_f64;
 use futures_util::stream;
 use registry_core::encoding;
 use registry_core::{
-    BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Instance, Lease, Origin, Record,
-    Registry, Revision, ServiceName, Snapshot, Watch,
+    BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Origin,
+    Record, Registry, Revision, ServiceName, Snapshot, Watch,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::hint::black_box;
@@ -152,6 +152,10 @@ impl Registry for Store {
         _: &Claim,
         _: &CallOptions,
     ) -> registry_core::Result<Lease> {
+        Err(read_only())
+    }
+
+    async fn holder(&self, _: &Instance, _: &CallOptions) -> registry_core::Result<Option<Holder>> {
         Err(read_only())
     }
 

@@ -8,7 +8,7 @@ use comparison::figures::{Figure, Report};
 use comparison::meter::{as_f64, process_time};
 use fastrand::f64 as random;
 use registry_core::{
-    CallOptions, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot, Watch,
+    CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, ServiceName, Snapshot, Watch,
 };
 use registry_engine::{Registration, RegistrationOptions};
 use registry_mem::MemRegistry;
@@ -191,6 +191,14 @@ impl Registry for CountingRegistry {
     ) -> registry_core::Result<Lease> {
         self.registers.fetch_add(1, Ordering::Relaxed);
         self.store.register(instance, claim, options).await
+    }
+
+    async fn holder(
+        &self,
+        instance: &Instance,
+        options: &CallOptions,
+    ) -> registry_core::Result<Option<Holder>> {
+        self.store.holder(instance, options).await
     }
 
     async fn keep_alive(

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Register(Instance, Claim),
+    Holder,
     KeepAlive(Lease),
     Deregister,
     Load,
@@ -197,6 +198,10 @@ impl Registry for Spy {
         *self.acknowledged.lock().unwrap() = Some(sent);
         let Some(Twist::Grant(ttl)) = twist else { return Ok(lease) };
         Ok(Lease::new(lease.id(), ttl, lease.instance().clone(), lease.revision()))
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        self.pass(Call::Holder, self.inner.holder(instance, options)).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {

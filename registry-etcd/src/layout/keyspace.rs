@@ -3,7 +3,9 @@
 use super::builtin;
 use super::service::{ServiceLayout, prefix_end};
 use super::{Encoded, Layout};
-use registry_core::{Error, ErrorKind, Instance, Lease, Record, Result, ServiceName, Target};
+use registry_core::{
+    Error, ErrorKind, Instance, Lease, LeaseId, MIN_TTL, Record, Result, ServiceName, Target,
+};
 use std::sync::Arc;
 
 /// The layout of a registry. A clone is cheap.
@@ -99,6 +101,16 @@ impl Keyspace {
     /// `Invalid` if this layout cannot express the instance.
     pub(crate) fn desired_keys(&self, record: &Record) -> Result<DesiredKeys> {
         self.keys_of(record, self.layout.encode(record)?)
+    }
+
+    /// Returns the keys of the id of `instance`, with the values that a lease of no meaning would put.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if this layout cannot express the instance.
+    pub(crate) fn keys_of_id(&self, instance: &Instance) -> Result<DesiredKeys> {
+        let record = Record::new(instance.clone()).with_lease(LeaseId::random()).with_ttl(MIN_TTL);
+        self.desired_keys(&record)
     }
 
     /// Returns the keys of the last acknowledged record of `lease`.

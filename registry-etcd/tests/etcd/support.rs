@@ -156,11 +156,18 @@ impl Fixture {
         within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
     }
 
-    /// The holder that refuses `claim`.
+    /// The holder that refuses `claim`. A read names the same one.
     pub(crate) async fn holder(&self, instance: &Instance, claim: &Claim) -> Holder {
         let refused = self.register(instance, claim).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Superseded, "{refused}");
-        *refused.holder().expect("the store names the holder")
+        let named = *refused.holder().expect("the store names the holder");
+        assert_eq!(self.read_holder(instance).await, Some(named));
+        named
+    }
+
+    /// The holder that a read names.
+    pub(crate) async fn read_holder(&self, instance: &Instance) -> Option<Holder> {
+        within(self.registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap()
     }
 
     /// Registers `instance` in place of whoever holds its id.

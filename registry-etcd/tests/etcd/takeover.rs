@@ -130,6 +130,7 @@ async fn any_claim_takes_the_id_of_a_withdrawn_record_and_survives_its_revocatio
         let found = etcd.load("user").await;
         assert_eq!((found.instances().len(), found.undecodable()), (0, 0), "{rest}");
         let mut watch = etcd.watch_after("user", found.cursor()).await.unwrap();
+        assert_eq!(etcd.read_holder(&one).await, None, "{rest}");
         let lease = etcd.register(&one, &claim(10)).await.unwrap();
         assert_eq!(next(&mut watch).await.changes, [put(&one)], "{rest}");
         etcd.revoke(theirs).await;

@@ -37,6 +37,7 @@ async fn every_operation_is_one_call_of_a_script() {
                 outcome
             }};
         }
+        count!(registry.holder(&one, &options)).unwrap();
         let lease = count!(registry.register(&one, &first, &options)).unwrap();
         count!(registry.register(&one, &first, &options)).unwrap();
         count!(registry.register(&one, &second, &options)).unwrap_err();

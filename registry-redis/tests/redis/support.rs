@@ -247,10 +247,13 @@ pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &L
     assert_eq!(next_change(&mut resumed).await, "+2");
 }
 
-/// Returns the holder of the id of `instance`, as a claim without takeover is told.
+/// Returns the holder of the id of `instance`, as a claim without takeover is told. A read names the same one.
 pub(crate) async fn holder_of(registry: &RedisRegistry, instance: &Instance) -> Holder {
     let refused = within(registry.register(instance, &claim(), &CallOptions::DEFAULT)).await;
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "{error:?}");
-    *error.holder().expect("the store names the holder")
+    let named = *error.holder().expect("the store names the holder");
+    let read = within(registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(read, Some(named));
+    named
 }

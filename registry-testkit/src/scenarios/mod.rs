@@ -104,6 +104,8 @@ scenarios! {
         a_vacant_id_is_free_for_all,
         of_many_claims_at_once_one_wins,
         a_refused_claim_names_the_holder,
+        a_read_names_the_present_holder_and_none_of_a_vacant_id,
+        a_dead_lease_holds_no_id_though_nobody_looked,
         a_claim_that_names_another_holder_changes_nothing,
         a_claim_that_names_a_holder_takes_a_vacant_id,
         an_update_does_not_change_the_holder,

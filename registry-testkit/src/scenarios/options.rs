@@ -128,6 +128,7 @@ fn every_call<'a>(
     let (registry, service) = (&case.registry, update.service());
     let mut calls: Vec<(&'static str, BoxFuture<'a, Result<()>>)> = vec![
         ("register", registry.register(update, claim, options).map_ok(drop).boxed()),
+        ("holder", registry.holder(update, options).map_ok(drop).boxed()),
         ("keep_alive", registry.keep_alive(lease, options).map_ok(drop).boxed()),
         ("deregister", registry.deregister(lease, options).boxed()),
         ("load", registry.load(service, options).map_ok(drop).boxed()),

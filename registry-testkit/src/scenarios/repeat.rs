@@ -129,9 +129,11 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
     let other = instance(&user, "2");
     let other_claim = long();
     // All at once, since each may take its whole deadline.
-    let (registered, renewed, withdrawn, loaded, watched, listed) = within(async {
+    let (registered, held, renewed, withdrawn, loaded, watched, listed) = within(async {
         tokio::join!(
             registry.register(&other, &other_claim, &CallOptions::DEFAULT),
+            // Nobody holds the id, and the store cannot say so.
+            registry.holder(&other, &CallOptions::DEFAULT),
             registry.keep_alive(&lease, &CallOptions::DEFAULT),
             registry.deregister(&lease, &CallOptions::DEFAULT),
             registry.load(&user, &CallOptions::DEFAULT),
@@ -142,6 +144,7 @@ pub(super) async fn no_call_waits_for_ever_for_a_reply(case: Case<'_>) {
     .await;
     let errors = [
         registered.err(),
+        held.err(),
         renewed.err(),
         withdrawn.err(),
         loaded.err(),

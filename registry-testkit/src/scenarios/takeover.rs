@@ -1,10 +1,12 @@
 //! One lease holds an id at a time.
 
 use crate::case::{
-    Case, LONG, deleted, id, instance, long, next, pass, put, retry, service, version,
+    Case, LONG, deleted, id, instance, long, next, only, pass, put, retry, service, version,
 };
 use futures_util::future::join_all;
-use registry_core::{CallOptions, Claim, ErrorKind, Holder, Instance, Lease, LeaseId, Takeover};
+use registry_core::{
+    CallOptions, Change, Claim, ErrorKind, Holder, Instance, Lease, LeaseId, Takeover,
+};
 
 pub(super) async fn without_takeover_it_is_superseded(case: Case<'_>) {
     let user = service("user.rpc");
@@ -124,6 +126,48 @@ pub(super) async fn a_refused_claim_names_the_holder(case: Case<'_>) {
     case.claim(&version(&user, "1", 2), &claim).await.unwrap();
 }
 
+pub(super) async fn a_read_names_the_present_holder_and_none_of_a_vacant_id(case: Case<'_>) {
+    let user = service("user.rpc");
+    let (one, two) = (version(&user, "1", 1), version(&user, "1", 2));
+    assert_eq!(case.holder(&one).await, None, "nothing was ever registered");
+    let (_, mut watch) = case.follow(&user).await;
+    let first = case.register(&one).await;
+    let held = holder_of(&case, &two).await;
+    assert!(held.lease().is_none_or(|lease| lease == first.id()), "{held:?}");
+    // It depends on nothing but service and id.
+    assert_eq!(case.holder(&two).await, Some(held));
+    assert_eq!(case.holder(&instance(&user, "2")).await, None);
+    assert_eq!(case.holder(&instance(&service("user"), "1")).await, None);
+
+    let second = case.take_over(&two, &long()).await.unwrap();
+    let taken = holder_of(&case, &one).await;
+    assert_ne!(taken, held);
+    assert!(taken.lease().is_none_or(|lease| lease == second.id()), "{taken:?}");
+    case.deregister(&first).await;
+    assert_eq!(case.holder(&one).await, Some(taken), "the displaced lease holds nothing");
+    case.deregister(&second).await;
+    assert_eq!(case.holder(&one).await, None);
+    let third = case.register(&one).await;
+    case.subject.revoke(&third).await;
+    assert_eq!(case.holder(&one).await, None);
+
+    // The reads changed nothing.
+    for (n, put_next) in [true, true, false, true, false].into_iter().enumerate() {
+        let batch = next(&mut watch).await;
+        let is_put = matches!(only(batch), Change::Put(_));
+        assert_eq!(is_put, put_next, "change {n}");
+    }
+}
+
+pub(super) async fn a_dead_lease_holds_no_id_though_nobody_looked(case: Case<'_>) {
+    let user = service("user.rpc");
+    let claim = Claim::new(case.traits.ttl).unwrap();
+    case.claim(&instance(&user, "1"), &claim).await.unwrap();
+    assert!(case.holder(&instance(&user, "1")).await.is_some());
+    pass(case.traits.ttl + case.traits.grace).await;
+    assert_eq!(case.holder(&instance(&user, "1")).await, None);
+}
+
 pub(super) async fn a_claim_that_names_another_holder_changes_nothing(case: Case<'_>) {
     let user = service("user.rpc");
     case.register(&version(&user, "1", 1)).await;
@@ -222,8 +266,7 @@ pub(super) async fn a_refused_claim_does_not_extend_the_holder(case: Case<'_>) {
     let other = long().with_takeover(Takeover::From(other));
     let other_ttl = long().with_lease(claim.lease());
     dies_in_time(&case, &lease, || async {
-        let error = case.claim(&version(&user, "1", 2), &long()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
+        holder_of(&case, &version(&user, "1", 2)).await;
         let error = case.claim(&version(&user, "1", 2), &other).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
         let error = case.claim(&version(&user, "1", 1), &other_ttl).await.unwrap_err();
@@ -268,9 +311,12 @@ fn brief(case: &Case<'_>) -> Claim {
     Claim::new(case.traits.ttl * 5).unwrap()
 }
 
-/// The holder that a claim without takeover is told.
+/// The holder that a read names, and that a claim without takeover is told.
 async fn holder_of(case: &Case<'_>, instance: &Instance) -> Holder {
+    let read = case.holder(instance).await;
     let error = case.claim(instance, &long()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "{error}");
-    *error.holder().expect("it names the holder")
+    let named = *error.holder().expect("it names the holder");
+    assert_eq!(read, Some(named));
+    named
 }

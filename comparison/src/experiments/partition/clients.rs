@@ -5,8 +5,8 @@ use super::plain::{Kind, PlainRedis};
 use anyhow::Result;
 use async_trait::async_trait;
 use registry_core::{
-    self as core, CallOptions, Claim, Cursor, Instance, Lease, Registry, ServiceName, Snapshot,
-    Watch,
+    self as core, CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, ServiceName,
+    Snapshot, Watch,
 };
 use registry_engine::{
     Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start, View,
@@ -215,6 +215,14 @@ impl Registry for SwitchingRegistry {
         options: &CallOptions,
     ) -> core::Result<Lease> {
         self.current().register(instance, claim, options).await
+    }
+
+    async fn holder(
+        &self,
+        instance: &Instance,
+        options: &CallOptions,
+    ) -> core::Result<Option<Holder>> {
+        self.current().holder(instance, options).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> core::Result<Duration> {
