@@ -4,7 +4,10 @@
 //! queue while a request is in flight: if a command interrupted it, its outcome would be unknown.
 
 mod events;
+mod loss;
 mod phase;
+mod start;
+mod stop;
 
 pub(super) use self::events::{Action, Effect, Event, Moment};
 
@@ -14,7 +17,7 @@ use super::options::RegistrationOptions;
 use super::renewal::{RenewalStop, RenewalTimes, jitter};
 use super::status::RegistrationStatus;
 use crate::Backoff;
-use crate::bounds::{request_limit, retry_backoff, spread};
+use crate::bounds::{request_limit, retry_backoff};
 use registry_core::{Claim, Error, ErrorKind, Instance, Lease, Result, Takeover};
 use std::mem::take;
 use std::time::Duration;
@@ -53,7 +56,7 @@ impl RegistrationMachine {
         options: &RegistrationOptions,
         now: Instant,
     ) -> (Self, RegistrationStatus) {
-        let takeover = if options.takeover { StartTakeover::Permitted } else { StartTakeover::No };
+        let takeover = if options.takeover { StartTakeover::Unread } else { StartTakeover::No };
         let machine = Self {
             claim: claim.with_takeover(Takeover::No),
             timeout: options.timeout,
@@ -89,6 +92,9 @@ impl RegistrationMachine {
             (None, Event::Stop) => self.stop(moment.now),
             (Some(InFlight::Schedule), Event::Unscheduled { times, stop }) => {
                 self.unscheduled(times, stop, moment)
+            }
+            (Some(InFlight::ReadHolder), Event::HolderRead { answer }) => {
+                self.holder_read(answer, moment)
             }
             (Some(InFlight::Register), Event::Registered { sent, instance, answer }) => {
                 match answer {
@@ -130,6 +136,10 @@ impl RegistrationMachine {
                 self.phase = Phase::Retrying { since: None, expired: Some(lease.clone()) };
                 self.set_retrying(now);
                 self.register(now)
+            }
+            Phase::Registering { takeover: StartTakeover::Unread, .. } => {
+                self.set_retrying(now);
+                self.read_holder()
             }
             Phase::Registering { .. } | Phase::Retrying { .. } => {
                 self.set_retrying(now);
@@ -183,7 +193,7 @@ impl RegistrationMachine {
             }
             _ => Takeover::No,
         };
-        let mut limit = self.timeout.min(request_limit(self.ttl()));
+        let mut limit = self.request_limit();
         if let Some(remaining) = self.phase.remaining(now) {
             limit = limit.min(self.ttl() / 3).min(remaining);
         }
@@ -240,38 +250,6 @@ impl RegistrationMachine {
             }
             _ => self.wait(),
         }
-    }
-
-    fn superseded(&mut self, error: Error, Moment { now, random, .. }: Moment) -> Action {
-        if let Phase::Registering { takeover: takeover @ StartTakeover::Permitted, .. } =
-            &mut self.phase
-            && let Some(holder) = error.holder()
-        {
-            *takeover = StartTakeover::From(*holder);
-            self.due = now;
-            return self.wait();
-        }
-        let holder = error.holder().copied();
-        // The store and its watch disagree on whether this holder is gone: no loop of requests may come of it.
-        let is_doubtful = matches!(self.phase, Phase::Superseded { released, .. }
-            if released.is_some() && released == holder);
-        let holder = holder.filter(|_| !is_doubtful);
-        self.phase = Phase::Superseded { holder, released: None };
-        self.due = now + jitter(self.claim.ttl(), random);
-        let message = "another incarnation holds the id of a registration";
-        self.effects.push(Effect::Warn(message, error.clone()));
-        self.effects.push(Effect::SetStatus(RegistrationStatus::Superseded));
-        self.effects.push(Effect::Reply(Err(error)));
-        self.wait()
-    }
-
-    /// The holder that this registration waits for no longer holds the id.
-    fn released(&mut self, now: Instant) -> Action {
-        if let Phase::Superseded { holder, released } = &mut self.phase {
-            *released = holder.take();
-            self.due = now;
-        }
-        self.wait()
     }
 
     /// Renews the lease, unless it is presumed expired.
@@ -345,23 +323,6 @@ impl RegistrationMachine {
         self.wait()
     }
 
-    /// Registers again at once. If many registrations were lost at the same time, they spread out; and if somebody deletes
-    /// the record again and again, this one backs off.
-    fn lease_lost(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
-        let times = match self.lost {
-            Some((last, times)) if now - last < self.ttl() => times.saturating_add(1),
-            _ => 0,
-        };
-        self.lost = Some((now, times));
-        self.phase = Phase::Retrying { since: None, expired: None };
-        self.last_error = Some(error);
-        self.due = now + spread(retrying).mul_f64(random);
-        if times > 0 {
-            self.due += self.backoff.delay_at(times, random);
-        }
-        self.set_retrying(now);
-    }
-
     /// The store acknowledged a request that was sent at `sent`. The next renewal is due `wait` later.
     fn lease_acknowledged(&mut self, sent: Instant, wait: Duration) {
         self.failures = 0;
@@ -386,49 +347,14 @@ impl RegistrationMachine {
         }
     }
 
-    /// Withdraws the instance if it may be registered.
-    fn stop(&mut self, now: Instant) -> Action {
-        if let Phase::Stopping { .. } | Phase::Stopped(_) = self.phase {
-            return self.wait();
-        }
-        let lease = self.phase.lease().cloned();
-        if !self.may_exist {
-            return self.end(Ok(()));
-        }
-        self.failures = 0;
-        self.phase = Phase::Stopping { lease, deadline: now.checked_add(self.stop_timeout) };
-        self.deregister(now)
-    }
-
-    fn deregister(&mut self, now: Instant) -> Action {
-        let Phase::Stopping { lease, deadline } = &self.phase else { return self.wait() };
-        let remaining = deadline.map_or(Duration::MAX, |deadline| deadline - now);
-        let (lease, limit) = (lease.clone(), self.timeout.min(remaining));
-        self.in_flight = Some(InFlight::Deregister);
-        Action::Deregister { lease, limit }
-    }
-
-    /// Retries until the stop timeout.
-    fn deregistered(&mut self, answer: Result<()>, moment: Moment) -> Action {
-        match answer {
-            Err(error) if error.is_retryable() => self.request_failed(error, moment),
-            outcome => return self.end(outcome),
-        }
-        if let Phase::Stopping { deadline: Some(deadline), .. } = self.phase {
-            self.due = self.due.min(deadline);
-        }
-        self.wait()
-    }
-
-    fn end(&mut self, outcome: Result<()>) -> Action {
-        self.effects.push(Effect::SetStatus(RegistrationStatus::Stopped));
-        self.phase = Phase::Stopped(outcome);
-        self.wait()
-    }
-
     /// Returns whether the last request failed, or the lease was lost.
     pub(super) fn is_retrying(&self) -> bool {
         self.failures > 0 || matches!(self.phase, Phase::Retrying { .. })
+    }
+
+    /// Returns how long a request may take that has no lease to renew meanwhile.
+    fn request_limit(&self) -> Duration {
+        self.timeout.min(request_limit(self.ttl()))
     }
 
     /// Returns the granted ttl, or before a grant the one to ask for.
@@ -447,6 +373,8 @@ impl RegistrationMachine {
     }
 }
 
+#[cfg(test)]
+mod incarnations;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

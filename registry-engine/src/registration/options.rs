@@ -17,7 +17,8 @@ pub struct RegistrationOptions {
     /// Whether to displace another registration that holds the id. `true` unless set, so that a process
     /// that restarts under its old id does not wait for its own old lease to expire.
     ///
-    /// It applies to the start only: a registration that is displaced later displaces nobody.
+    /// It applies to the start only, which displaces exactly the holder that it reads before its first write. A
+    /// registration that is displaced later displaces nobody.
     pub takeover: bool,
     /// The lease id to register under: random unless set. No two registrations may share one.
     ///

@@ -76,6 +76,7 @@ impl RegistrationTask {
                 Action::WaitForRelease { holder, until } => {
                     self.wait_for_release(&holder, until).await
                 }
+                Action::ReadHolder { limit } => self.read_holder(limit).await,
                 Action::Register { claim, limit } => self.register(claim, limit).await,
                 Action::Renew { lease, remaining } => self.renew(lease, remaining).await,
                 Action::Schedule { lease, times } => self.schedule(lease, times).await,
@@ -143,6 +144,14 @@ impl RegistrationTask {
             event = self.wait(until) => event,
             () = record.released(&instance, holder) => Event::Released,
         }
+    }
+
+    async fn read_holder(&self, limit: Duration) -> Event {
+        let instance = self.commands.desired();
+        let request = async { self.registry.holder(&instance, &within(limit)).await };
+        let answer = call("holder", limit, request).await;
+        self.log_failure(answer.as_ref().err());
+        Event::HolderRead { answer }
     }
 
     async fn register(&self, claim: Claim, limit: Duration) -> Event {

@@ -4,6 +4,7 @@
 
 mod go_zero;
 mod hot_loops;
+mod incarnations;
 mod leaks;
 mod monitor;
 mod own_record;

@@ -120,6 +120,11 @@ impl Spy {
         self.times(|call| matches!(call, Call::Deregister))
     }
 
+    /// How often the holder of an id was read.
+    pub(crate) fn holder_reads(&self) -> usize {
+        self.times(|call| matches!(call, Call::Holder)).len()
+    }
+
     pub(crate) fn loads(&self) -> usize {
         self.times(|call| matches!(call, Call::Load)).len()
     }

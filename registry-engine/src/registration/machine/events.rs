@@ -17,6 +17,8 @@ pub(in crate::registration) enum Event {
     Update,
     /// The registration is to end.
     Stop,
+    /// The answer to an [`Action::ReadHolder`].
+    HolderRead { answer: Result<Option<Holder>> },
     /// The answer to an [`Action::Register`] that registered `instance`.
     Registered { sent: Instant, instance: Instance, answer: Result<Lease> },
     /// The answer to an [`Action::Renew`].
@@ -44,6 +46,8 @@ pub(in crate::registration) enum Action {
     Wait { until: Instant },
     /// Waits for a command, but no longer than `until`, and no longer than `holder` holds the id.
     WaitForRelease { holder: Holder, until: Instant },
+    /// Reads who holds the id.
+    ReadHolder { limit: Duration },
     /// Registers the desired instance.
     Register { claim: Claim, limit: Duration },
     /// Renews the lease, which expires after `remaining`.

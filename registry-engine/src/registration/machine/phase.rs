@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// No request was acknowledged yet. Only here may a claim displace a holder.
+    /// No claim was acknowledged yet. Only here may a claim displace a holder.
     Registering { since: Instant, takeover: StartTakeover },
     /// A lease is held and renewed.
     Active {
@@ -36,19 +36,24 @@ pub(super) enum Phase {
     Stopped(Result<()>),
 }
 
-/// Whom the start displaces: the holder that the store names in its first answer. No later holder, since a
-/// newer incarnation may start meanwhile.
+/// Whom the start displaces: the holder that it reads before its first write, and nobody else.
+///
+/// The order in which claims reach the store decides which incarnation is the newest. A claim that the read does not
+/// show was applied after it, so the start yields to that. A claim may be applied though its reply is lost, so a start that
+/// learned the holder from the refusal of its repeat would displace the incarnation that displaced it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartTakeover {
+    /// The holder is to be read. Until then nothing is written.
+    Unread,
+    /// Takeover is off, or the id was vacant.
     No,
-    /// The store has not named a holder yet.
-    Permitted,
     From(Holder),
 }
 
 /// What the task performs now, unless it waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum InFlight {
+    ReadHolder,
     Register,
     Renew,
     Schedule,

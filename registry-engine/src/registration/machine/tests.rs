@@ -13,8 +13,16 @@ struct Bench {
 }
 
 impl Bench {
+    /// A machine that has read at 0 ms that nobody holds its id.
     fn new() -> Self {
-        Self::with(&RegistrationOptions::default())
+        Self::with(&RegistrationOptions::default()).with_holder(None)
+    }
+
+    /// The machine reads at 0 ms who holds its id.
+    fn with_holder(mut self, holder: Option<Holder>) -> Self {
+        assert_eq!(self.at(0, Event::Due), "read the holder within 2400");
+        assert_eq!(self.at(0, Event::HolderRead { answer: Ok(holder) }), "wait until 0");
+        self
     }
 
     fn with(options: &RegistrationOptions) -> Self {
@@ -110,6 +118,9 @@ impl Bench {
             Action::WaitForRelease { holder, until } => {
                 format!("wait until {} or released by {}", self.ms(until), holder.lease().unwrap())
             }
+            Action::ReadHolder { limit } => {
+                format!("read the holder within {}", limit.as_millis())
+            }
             Action::Register { claim, limit } => {
                 assert_eq!(claim.with_takeover(Takeover::No), self.claim, "it is drawn once");
                 let from = match claim.takeover() {
@@ -145,24 +156,67 @@ fn down() -> Error {
     Error::new(ErrorKind::Unavailable, "down")
 }
 
+fn holder(lease: i64) -> Holder {
+    Holder::new(Some(LeaseId::new(lease).unwrap()), None)
+}
+
 fn held_by(lease: i64) -> Error {
-    let holder = Holder::new(Some(LeaseId::new(lease).unwrap()), None);
-    error(ErrorKind::Superseded).with_holder(holder)
+    error(ErrorKind::Superseded).with_holder(holder(lease))
 }
 
 #[test]
-fn the_start_displaces_the_holder_that_the_first_answer_names_and_no_later_one() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.at(0, Event::Due), "register within 2400 from nobody");
-    assert_eq!(bench.registered(0, Err(held_by(7)), 10), "wait until 10");
-    assert_eq!(bench.at(10, Event::Due), "register within 2400 from 7");
-    assert_eq!(bench.registered(10, Err(down()), 20), "wait until 70");
+fn the_start_displaces_the_holder_that_it_read_and_nobody_else() {
+    let mut bench = Bench::with(&RegistrationOptions::default()).with_holder(Some(holder(7)));
+    assert_eq!(bench.at(0, Event::Due), "register within 2400 from 7");
+    assert_eq!(bench.registered(0, Err(down()), 20), "wait until 70");
     let decision = "set status Retrying since 0: down; register within 2400 from 7";
     assert_eq!(bench.at(70, Event::Due), decision);
     let decision =
         "warn; set status Superseded; reply superseded; wait until 9125 or released by 8";
     assert_eq!(bench.registered(70, Err(held_by(8)), 80), decision);
     assert_eq!(bench.at(9_125, Event::Due), "register within 2400 from nobody");
+}
+
+/// The first reply was lost, although the store had applied the request. Then a newer incarnation took over. The start
+/// took the refusal of its repeat for its first answer, and took over from the newer incarnation.
+#[test]
+fn a_start_whose_reply_was_lost_yields_to_a_newer_incarnation() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.at(0, Event::Due), "register within 2400 from nobody");
+    assert_eq!(bench.registered(0, Err(down()), 2_400), "wait until 2450");
+    bench.at(2_450, Event::Due);
+    let decision =
+        "warn; set status Superseded; reply superseded; wait until 11505 or released by 8";
+    assert_eq!(bench.registered(2_450, Err(held_by(8)), 2_460), decision);
+}
+
+#[test]
+fn a_read_without_an_answer_is_repeated_before_anything_is_written() {
+    let mut bench = Bench::with(&RegistrationOptions::default());
+    assert_eq!(bench.at(0, Event::Due), "read the holder within 2400");
+    assert_eq!(bench.at(10, Event::HolderRead { answer: Err(down()) }), "wait until 60");
+    let decision = "set status Retrying since 0: down; read the holder within 2400";
+    assert_eq!(bench.at(60, Event::Due), decision);
+    assert_eq!(bench.at(70, Event::HolderRead { answer: Err(down()) }), "wait until 170");
+    bench.at(170, Event::Due);
+    assert_eq!(bench.at(180, Event::HolderRead { answer: Ok(Some(holder(7))) }), "wait until 180");
+    assert_eq!(bench.at(180, Event::Due), "register within 2400 from 7");
+    // The store has answered, so the backoff begins anew.
+    assert_eq!(bench.registered(180, Err(down()), 200), "wait until 250");
+}
+
+#[test]
+fn a_refused_read_is_reported_and_repeated_and_a_stop_meanwhile_withdraws_nothing() {
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        let mut bench = Bench::with(&RegistrationOptions::default());
+        bench.at(0, Event::Due);
+        let decision = bench.at(0, Event::HolderRead { answer: Err(error(kind)) });
+        assert_eq!(decision, format!("reply {kind}; wait until 50"));
+        let decision = "set status Retrying since 0: refused; read the holder within 2400";
+        assert_eq!(bench.at(50, Event::Due), decision);
+        assert_eq!(bench.at(60, Event::HolderRead { answer: Ok(None) }), "wait until 60");
+        assert_eq!(bench.at(60, Event::Stop), "set status Stopped; end Ok");
+    }
 }
 
 #[test]
@@ -399,8 +453,8 @@ fn a_stop_withdraws_what_may_exist_and_retries_until_the_stop_timeout() {
 #[test]
 fn a_stop_without_a_timeout_is_retried_for_ever() {
     let stop_timeout = Duration::MAX;
-    let mut bench =
-        Bench::with(&RegistrationOptions { stop_timeout, ..RegistrationOptions::default() });
+    let options = RegistrationOptions { stop_timeout, ..RegistrationOptions::default() };
+    let mut bench = Bench::with(&options).with_holder(None);
     bench.at(0, Event::Due);
     bench.registered(0, Err(down()), 0);
     assert_eq!(bench.at(10, Event::Stop), "deregister claim within 5000");

@@ -29,9 +29,10 @@ pub(super) struct Driver {
     update_is_pending: bool,
     is_superseded: bool,
     may_exist: bool,
-    /// Whether the next holder that the store names is to be displaced.
-    may_name: bool,
-    named: Option<Holder>,
+    /// Whether the holder is to be read before anything is written.
+    must_read: bool,
+    /// The holder that was read, until a claim is acknowledged or superseded.
+    read: Option<Holder>,
     shows_active: bool,
     stopped: Option<Instant>,
 }
@@ -56,8 +57,8 @@ impl Driver {
             update_is_pending: true,
             is_superseded: false,
             may_exist: false,
-            may_name: takeover,
-            named: None,
+            must_read: takeover,
+            read: None,
             shows_active: false,
             stopped: None,
         }
@@ -81,6 +82,16 @@ impl Driver {
                     self.enqueue(step.command);
                 }
                 self.take_command_or_wait(until, step)
+            }
+            Action::ReadHolder { limit } => {
+                let answer = self.answer(limit, step);
+                let answer = match answer {
+                    Answer::Ok(1) => Ok(None),
+                    Answer::Ok(lease) => Ok(Some(holder(lease.into()))),
+                    answer => Err(answer.result().unwrap_err()),
+                };
+                self.note_read(&answer);
+                self.handle(Event::HolderRead { answer }, step)
             }
             Action::Register { limit, .. } => {
                 let answer = self.answer(limit, step);
@@ -177,23 +188,30 @@ impl Driver {
         if step.takes < limit { step.answer } else { Answer::Err(ErrorKind::Unavailable) }
     }
 
+    fn note_read(&mut self, answer: &Result<Option<Holder>>) {
+        match answer {
+            Ok(holder) => (self.must_read, self.read) = (false, *holder),
+            Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied) => {
+                self.expected_reply = Some(Answer::Err(error.kind()));
+            }
+            Err(_) => {}
+        }
+    }
+
     fn note_register(&mut self, answer: Answer, sent: Instant) {
         self.is_superseded = false;
         match answer {
             Answer::Ok(factor) => {
                 self.acknowledged = Some((sent, TTL * factor));
                 (self.may_exist, self.update_is_pending) = (true, false);
-                (self.may_name, self.named) = (false, None);
+                self.read = None;
                 // A grant that came a ttl too late may be over: the callers wait for the next.
                 if self.shows_active || self.remaining().is_some() {
                     self.expected_reply = Some(answer);
                 }
             }
-            Answer::Superseded(Some(lease)) if self.may_name => {
-                (self.may_name, self.named) = (false, Some(holder(lease)));
-            }
             Answer::Superseded(_) => {
-                (self.may_name, self.named) = (false, None);
+                self.read = None;
                 (self.acknowledged, self.is_superseded) = (None, true);
                 self.expected_reply = Some(answer);
             }
@@ -300,8 +318,13 @@ impl Driver {
                 let is_early = remaining.is_none_or(|remaining| *until <= self.now + remaining);
                 assert!(is_early, "no request is due before the lease expires");
             }
+            Action::ReadHolder { limit } => {
+                assert!(self.must_read, "a holder is read once, by the start");
+                assert!(*limit <= self.options.timeout && self.stopped.is_none());
+            }
             Action::Register { claim, limit } => {
-                let takeover = self.named.map_or(Takeover::No, Takeover::From);
+                assert!(!self.must_read, "something is written before the holder is read");
+                let takeover = self.read.map_or(Takeover::No, Takeover::From);
                 assert_eq!(*claim, self.claim.with_takeover(takeover));
                 assert!(*limit <= remaining.unwrap_or(self.options.timeout), "the status is late");
                 assert!(self.stopped.is_none(), "a stopped registration registers");

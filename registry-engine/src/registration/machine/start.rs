@@ -1,0 +1,31 @@
+//! The start: what it reads before its first write.
+
+use super::phase::{InFlight, Phase, StartTakeover};
+use super::{Action, Effect, Moment, RegistrationMachine};
+use registry_core::{ErrorKind, Holder, Result};
+
+impl RegistrationMachine {
+    pub(super) fn read_holder(&mut self) -> Action {
+        self.in_flight = Some(InFlight::ReadHolder);
+        Action::ReadHolder { limit: self.request_limit() }
+    }
+
+    /// Settles whom the start displaces. A read without an answer is repeated.
+    pub(super) fn holder_read(&mut self, answer: Result<Option<Holder>>, moment: Moment) -> Action {
+        match answer {
+            Ok(holder) => {
+                if let Phase::Registering { takeover, .. } = &mut self.phase {
+                    *takeover = holder.map_or(StartTakeover::No, StartTakeover::From);
+                }
+                (self.failures, self.due) = (0, moment.now);
+            }
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied) {
+                    self.effects.push(Effect::Reply(Err(error.clone())));
+                }
+                self.request_failed(error, moment);
+            }
+        }
+        self.wait()
+    }
+}
