@@ -143,6 +143,10 @@ impl Environment for Server {
         *self.active.lock().await = Some(fault);
     }
 
+    async fn delay_replies(&self, side: Side, by: Duration) {
+        self.proxies.delay_replies(side, by);
+    }
+
     async fn heal(&self) {
         let (mut client, mut etcd) = (self.client.clone(), self.etcd.lock().await);
         match self.active.lock().await.take() {

@@ -133,6 +133,13 @@ impl Environment for Memory {
         *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
+    async fn delay_replies(&self, side: Side, by: Duration) {
+        let before = self.hits();
+        let connection = if side.has_publisher() { &self.publisher } else { &self.subscriber };
+        connection.inject(faults::Fault::Latency { min: by, max: by });
+        *self.active.lock().unwrap() = Some(ActiveFault { fault: Fault::Delay, side, before });
+    }
+
     async fn heal(&self) {
         let Some(ActiveFault { fault, side, before }) = self.active.lock().unwrap().take() else {
             return;

@@ -145,6 +145,10 @@ impl Environment for Server {
         *self.active.lock().await = Some((fault, service.clone()));
     }
 
+    async fn delay_replies(&self, side: Side, by: Duration) {
+        self.proxies.delay_replies(side, by);
+    }
+
     async fn heal(&self) {
         let mut redis = self.redis.lock().await;
         match self.active.lock().await.take() {

@@ -50,6 +50,12 @@ pub trait Environment: Send + Sync {
     /// others hit the store, and of its data `service`.
     async fn inject(&self, fault: Fault, side: Side, service: &ServiceName);
 
+    /// Delays the replies to a side until they are healed. A store that can suffer [`Fault::Delay`] has it. A store
+    /// without a network may delay requests as well.
+    async fn delay_replies(&self, side: Side, by: Duration) {
+        panic!("there is no network to delay replies in, side=`{side}`, by=`{by:?}`");
+    }
+
     /// Ends the injected fault, if it lasts.
     ///
     /// # Panics

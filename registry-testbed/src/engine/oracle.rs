@@ -1,7 +1,10 @@
 //! The reference history of a service, read from the store directly: the updates of a view must equal it.
 
 use futures_util::StreamExt;
-use registry_core::{CallOptions, Cursor, ErrorKind, Records, Registry, ServiceName, Snapshot};
+use registry_core::{
+    CallOptions, Cursor, ErrorKind, InstanceId, LeaseId, Record, Records, Registry, ServiceName,
+    Snapshot,
+};
 use registry_testkit::case::try_again;
 use registry_testkit::lag::Deadline;
 use std::collections::BTreeMap;
@@ -56,6 +59,15 @@ impl Oracle {
         let history = seen.expect("the oracle keeps up").expect("the oracle runs").clone();
         self.task.abort();
         Some(history).filter(|history| !history.broken)
+    }
+
+    /// The leases that held `id` so far, in order, without repetition. `None`: it was deleted.
+    pub(super) fn holders(&self, id: &InstanceId) -> Vec<Option<LeaseId>> {
+        let history = self.history.borrow();
+        let lease = |records: &Records| records.find(id.as_str()).and_then(Record::lease);
+        let mut holders: Vec<_> = history.states.values().map(lease).collect();
+        holders.dedup();
+        holders
     }
 
     /// How many revisions have changed the service so far.

@@ -64,6 +64,15 @@ impl ProxyPair {
         *self.active.lock().unwrap() = Some(ActiveFault { fault, side, before });
     }
 
+    /// Delays the replies to a side until the fault is healed. Requests arrive at once.
+    pub fn delay_replies(&self, side: Side, by: Duration) {
+        let before = [self.publisher.hits(), self.subscriber.hits()];
+        for proxy in self.of(side) {
+            proxy.inject(proxy::Fault::DelayReplies { each: by });
+        }
+        *self.active.lock().unwrap() = Some(ActiveFault { fault: Fault::Delay, side, before });
+    }
+
     /// Ends the injected fault.
     ///
     /// # Panics

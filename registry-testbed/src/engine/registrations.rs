@@ -4,9 +4,11 @@ use super::fixture::Fixture;
 use super::observer::{AllowedLoss, with_data};
 use super::{Fault, Side};
 use futures_util::StreamExt;
+use futures_util::stream::select;
 use registry_core::{ErrorKind, Record};
 use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
 use registry_testkit::case::{instance, pass, timed, within};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -58,6 +60,65 @@ pub(super) async fn two_holders_of_one_id_do_not_fight(mut fixture: Fixture) {
     fixture.start_checks().await;
     assert!(fixture.oracle.changes() <= 4, "two puts more at most, and a deletion");
     fixture.finish().await;
+}
+
+/// A claim of the older one was applied, and its reply was late. The newer one took over. The older one repeated its claim, took
+/// the refusal for the first answer of its start, and took over from the newer one: the id changed hands three times.
+pub(super) async fn an_incarnation_whose_replies_are_late_displaces_no_newer_one(
+    mut fixture: Fixture,
+) {
+    let ttl = fixture.options.ttl();
+    // On etcd the first delay lets the claim arrive, and not its reply in time. On Redis the second one does.
+    for (n, late) in [ttl * 3 / 20, ttl * 2 / 5].into_iter().enumerate() {
+        let id = format!("node-{n}");
+        fixture.environment.delay_replies(Side::Publisher, late).await;
+        let older = start_as(&fixture, &id, Side::Publisher).await;
+        pass(3 * late).await;
+        let newer = start_as(&fixture, &id, Side::Subscriber).await;
+        pass(ttl).await;
+        fixture.environment.heal().await;
+        let both = [&older, &newer];
+        let settled = settle(both);
+        let detection = fixture.options.conflict_detection() + fixture.options.recovery();
+        fixture.lag.timeout(detection, settled).await.expect("one is active, one superseded");
+        pass(2 * ttl).await;
+        assert!(is_settled(both), "{older:?}, {newer:?}");
+
+        let holders = fixture.oracle.holders(older.instance().id());
+        let held: BTreeSet<_> = holders.iter().flatten().collect();
+        assert_eq!(held.len() + 1, holders.len(), "vacant, and then each once: {holders:?}");
+        let (holder, superseded) =
+            if newer.status().is_active() { (newer, older) } else { (older, newer) };
+        within(superseded.stop()).await.unwrap();
+        let listed = fixture.listed().await;
+        let listed = listed.find(&id).map(Record::instance);
+        assert_eq!(listed, Some(&holder.instance()), "the stop withdraws nothing of the holder");
+        within(holder.stop()).await.unwrap();
+    }
+    fixture.observe(AllowedLoss::None);
+    fixture.finish().await;
+}
+
+/// Starts an incarnation of an id in the background, over the connection of a side, which it has in its data.
+async fn start_as(fixture: &Fixture, id: &str, side: Side) -> Registration {
+    let node = with_data(instance(&fixture.service, id), &side.to_string());
+    let options =
+        RegistrationOptions { start: Start::InBackground, ..fixture.options.registration() };
+    within(Registration::start(fixture.registry(side), node, options)).await.unwrap()
+}
+
+/// Whether one is active and the other superseded.
+fn is_settled(both: [&Registration; 2]) -> bool {
+    let statuses = both.map(Registration::status);
+    let superseded = |status: &RegistrationStatus| matches!(status, RegistrationStatus::Superseded);
+    statuses.iter().any(RegistrationStatus::is_active) && statuses.iter().any(superseded)
+}
+
+async fn settle(both: [&Registration; 2]) {
+    let mut statuses = select(both[0].statuses(), both[1].statuses());
+    while !is_settled(both) {
+        statuses.next().await.expect("neither is stopped");
+    }
 }
 
 pub(super) async fn a_crashed_publisher_disappears_by_its_ttl(mut fixture: Fixture) {

@@ -35,6 +35,7 @@ scenarios! {
     registrations {
         a_restart_of_a_publisher_under_its_old_id_takes_over,
         two_holders_of_one_id_do_not_fight,
+        an_incarnation_whose_replies_are_late_displaces_no_newer_one [Delay],
         a_crashed_publisher_disappears_by_its_ttl,
         leases_survive_outages_that_are_short_for_the_renewal_interval [Outage],
         deleted_records_are_back_long_before_the_next_renewal [Deletion],

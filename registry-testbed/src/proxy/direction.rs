@@ -61,6 +61,7 @@ pub(super) async fn pass(
 struct Reader<'a> {
     from: ReadHalf<'a>,
     link: &'a Link,
+    direction: Direction,
     control: watch::Receiver<Control>,
     random: Rng,
 }
@@ -68,7 +69,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(from: ReadHalf<'a>, link: &'a Link, direction: Direction) -> Self {
         let random = Rng::with_seed(link.number * 2 + u64::from(direction == Direction::Replies));
-        Self { from, link, control: link.control.subscribe(), random }
+        Self { from, link, direction, control: link.control.subscribe(), random }
     }
 
     async fn run(mut self, queue: mpsc::Sender<Chunk>) {
@@ -103,7 +104,11 @@ impl<'a> Reader<'a> {
 
     fn due(&mut self, n: usize) -> Option<(Instant, u64)> {
         let control = self.control.borrow();
-        let Fault::Delay { each, jitter } = control.fault else { return None };
+        let (each, jitter) = match (control.fault, self.direction) {
+            (Fault::Delay { each, jitter }, _) => (each, jitter),
+            (Fault::DelayReplies { each }, Direction::Replies) => (each, Duration::ZERO),
+            _ => return None,
+        };
         if n > 0 {
             self.link.counter.add(|hits| {
                 hits.delayed_chunks += 1;

@@ -22,6 +22,11 @@ pub enum Fault {
         /// connection.
         jitter: Duration,
     },
+    /// The same for what the server sends alone: requests arrive at once, and their replies later.
+    DelayReplies {
+        /// How long each chunk takes.
+        each: Duration,
+    },
     /// Each connection has so little bandwidth, each way: a full link, or a server short of CPU.
     ///
     /// What comes meanwhile waits, up to 4 MiB each way; then nothing more is read.

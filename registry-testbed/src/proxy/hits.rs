@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hits {
-    /// Chunks of bytes that had to wait for [`Fault::Delay`](super::Fault::Delay).
+    /// Chunks of bytes that had to wait for [`Fault::Delay`](super::Fault::Delay) or
+    /// [`Fault::DelayReplies`](super::Fault::DelayReplies).
     pub delayed_chunks: u64,
     /// The bytes in them.
     pub delayed_bytes: u64,

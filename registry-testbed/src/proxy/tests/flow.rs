@@ -40,6 +40,18 @@ async fn what_is_delayed_arrives_later_each_way_and_in_order() {
 }
 
 #[tokio::test]
+async fn only_replies_are_late_if_only_they_are_delayed() {
+    let echo = Echo::start().await;
+    let mut client = echo.connect_through().await;
+    let each = Duration::from_millis(40);
+    echo.proxy.inject(Fault::DelayReplies { each });
+    let start = Instant::now();
+    talk(&mut client, b"small").await;
+    assert!(start.elapsed() >= each, "{:?}", start.elapsed());
+    assert_eq!(echo.proxy.hits().delayed_bytes, 5, "one way");
+}
+
+#[tokio::test]
 async fn what_is_throttled_arrives_slowly_and_whole() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
