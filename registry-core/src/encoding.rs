@@ -64,7 +64,7 @@ struct EncodedRecord<'a> {
     lease: Option<LeaseId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<u64>,
-    metadata: &'a BTreeMap<String, String>,
+    // `metadata` follows.
 }
 
 /// A record whose fields all are as this release writes them: nearly every one.
@@ -141,11 +141,15 @@ fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
         status,
         lease: record.lease(),
         ttl: record.ttl().map(|ttl| ttl.as_millis().try_into().unwrap_or(u64::MAX)),
-        metadata: instance.metadata(),
     };
     let mut bytes = Vec::with_capacity(256); // most are no larger
     serde_json::to_writer(&mut bytes, &encoded)
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
+    // It is kept in its JSON form: a map of it takes several times the memory, and most records are never asked for one.
+    bytes.pop();
+    for part in [r#","metadata":"#, instance.encoded_metadata().json(), "}"] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
     if bytes.len() > MAX_RECORD_LEN {
         let message = format!(
             "an instance takes at most {MAX_RECORD_LEN} bytes as a record: shorten its labels or metadata, got=`{}`",
@@ -254,6 +258,15 @@ mod tests {
     fn instance() -> Instance {
         let address = "10.0.0.1:8080".parse().unwrap();
         Instance::new("user.rpc".parse().unwrap(), "1".parse().unwrap(), address)
+    }
+
+    #[test]
+    fn encoding_a_record_builds_no_map_of_its_metadata() {
+        let instance = instance().with_metadata([("a", "\u{1}\""), ("b", "/\u{7f}")]).unwrap();
+        let encoded = encode(&Record::new(instance)).unwrap();
+        let record = read(str::from_utf8(&encoded).unwrap()).unwrap();
+        assert_eq!(encode(&record).unwrap(), encoded);
+        assert!(!record.instance().encoded_metadata().has_map());
     }
 
     /// The committed forms. Nothing that reads them may change its mind.

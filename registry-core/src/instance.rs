@@ -250,6 +250,10 @@ impl Instance {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.0.metadata.map()
     }
+
+    pub(crate) fn encoded_metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
 }
 
 impl fmt::Debug for Instance {

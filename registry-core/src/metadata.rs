@@ -35,6 +35,16 @@ impl Metadata {
         self.json.len()
     }
 
+    /// The JSON form: an object.
+    pub(crate) fn json(&self) -> &str {
+        if self.json.is_empty() { "{}" } else { &self.json }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_map(&self) -> bool {
+        self.map.get().is_some()
+    }
+
     pub(crate) fn map(&self) -> &BTreeMap<String, String> {
         static EMPTY: BTreeMap<String, String> = BTreeMap::new();
         if self.json.is_empty() {
