@@ -2,6 +2,7 @@
 
 use crate::probe::LivenessProbe;
 use crate::view::shared::{OpenViews, SharedView};
+use crate::view::snapshot_file::SnapshotFolder;
 use crate::view::watcher::Watcher;
 use crate::view::{DiscoveryOptions, View};
 use registry_core::DEFAULT_TTL;
@@ -20,6 +21,7 @@ struct Inner {
     registry: Arc<dyn Registry>,
     options: DiscoveryOptions,
     ttl: Duration,
+    snapshots: Option<Arc<SnapshotFolder>>,
     open: Arc<OpenViews>,
 }
 
@@ -28,7 +30,10 @@ impl Discovery {
     pub fn new(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
         let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
         let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
-        Self { inner: Arc::new(Inner { registry, options, ttl, open: Arc::default() }) }
+        let folder = |path| Arc::new(SnapshotFolder::new(path, options.snapshot_max_age));
+        let snapshots = options.snapshots.clone().map(folder);
+        let open = Arc::default();
+        Self { inner: Arc::new(Inner { registry, options, ttl, snapshots, open }) }
     }
 
     /// Returns a view of `service`. The first view of a service opens a watch; later ones share it.
@@ -42,7 +47,7 @@ impl Discovery {
     pub fn view(&self, service: &ServiceName) -> View {
         // Declared before the lock, so that it is dropped after: dropping a view may need the lock.
         let found;
-        let Inner { registry, options, ttl, open } = &*self.inner;
+        let Inner { registry, options, ttl, snapshots, open } = &*self.inner;
         let mut table = open.lock();
         found = table.views.get(service).and_then(Weak::upgrade);
         if let Some(shared) = found.as_ref().filter(|shared| !shared.task.is_finished()) {
@@ -55,7 +60,9 @@ impl Discovery {
                 probe
             });
         let (registry, failures) = (registry.clone(), probe.failures());
-        let watcher = Watcher::new(registry, service.clone(), options.clone(), *ttl, failures);
+        let file = snapshots.as_ref().map(|folder| folder.file(service));
+        let watcher =
+            Watcher::new(registry, service.clone(), options.clone(), *ttl, failures, file);
         let broadcaster = watcher.broadcaster().clone();
         let task = tokio::spawn(watcher.run()).abort_handle();
         let service = service.clone();

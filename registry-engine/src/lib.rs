@@ -8,6 +8,7 @@ mod backoff;
 mod bounds;
 mod call;
 mod discovery;
+mod failures;
 mod follow;
 pub mod metrics;
 mod probe;

@@ -4,7 +4,7 @@ mod broadcast;
 mod options;
 mod retention;
 pub(crate) mod shared;
-mod snapshot_file;
+pub(crate) mod snapshot_file;
 mod state;
 mod updates;
 pub(crate) mod watcher;
@@ -108,21 +108,22 @@ impl View {
     ///
     /// # Errors
     ///
-    /// If there is no state at all: the error that the store refused the load with (`Denied`, `Invalid`),
-    /// at once; `Unavailable` after `within`, with the last error as its source. The view keeps retrying. `Closed`, at
-    /// once, if the runtime of the view was shut down.
+    /// If the store has not answered yet: the error that it refuses the load with (`Denied`, `Invalid`), at
+    /// once, even if there is a state from a file; `Unavailable` after `within` if there is no state, with the last error
+    /// as its source. The view keeps retrying. `Closed`, at once, if the runtime of the view was shut down.
     pub async fn ready(&mut self, within: Duration) -> Result<()> {
         let waiter = self.shared.broadcaster.waiter();
         let settled = |state: &ServiceState| match &state.status {
             ViewStatus::Live => Some(Ok(state.version)),
             ViewStatus::Stale { why, .. } if state.is_closed => Some(Err(why.clone())),
-            ViewStatus::Stale { why, .. }
-                if state.store_snapshot.is_none() && !is_retryable(why) =>
-            {
-                let error = Error::new(why.kind(), "cannot load the service");
-                Some(Err(error.with_source(why.clone())))
+            status => {
+                let refusal =
+                    status.error().filter(|why| !is_retryable(why) && !state.is_confirmed);
+                refusal.map(|why| {
+                    let error = Error::new(why.kind(), "cannot load the service");
+                    Err(error.with_source(why.clone()))
+                })
             }
-            _ => None,
         };
         let settled = poll_fn(|cx| waiter.poll(cx, settled));
         if let Ok(settled) = timeout(within, settled).await {
@@ -139,9 +140,9 @@ impl View {
             self.service()
         );
         let error = Error::new(ErrorKind::Unavailable, message);
-        Err(match &state.status {
-            ViewStatus::Stale { why, .. } => error.with_source(why.clone()),
-            _ => error,
+        Err(match state.status.error() {
+            Some(why) => error.with_source(why.clone()),
+            None => error,
         })
     }
 

@@ -4,7 +4,7 @@ use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
 use registry_core::Address;
-use registry_engine::{ServiceState, View, ViewStatus};
+use registry_engine::{ServiceState, View};
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::num::NonZeroUsize;
@@ -203,11 +203,11 @@ impl ChannelTask {
 
 /// Returns why there is no endpoint.
 fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
-    match (state.instances().len(), state.status()) {
-        (0, ViewStatus::Loading { .. }) => {
+    match (state.instances().len(), state.status().error()) {
+        (0, None) if !state.status().is_live() => {
             Connectivity::Connecting(format!("{service} was not loaded from the registry yet"))
         }
-        (0, ViewStatus::Stale { why, .. }) => {
+        (0, Some(why)) => {
             let reason = format!("{service} cannot be loaded from the registry: {why}");
             // A service that was never loaded may be at any moment, unless the store refuses to.
             let is_awaited = state.store_snapshot().is_none() && why.is_retryable();

@@ -8,6 +8,7 @@ use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew
 use super::retrying::RetryingCount;
 use super::status::RegistrationStatus;
 use crate::call::{call, within};
+use crate::failures::LoggedFailures;
 use crate::metrics::RegistrationMetrics;
 use registry_core::{
     Claim, Error, Holder, Instance, InstanceId, Lease, Registry, Result, Revision, ServiceName,
@@ -32,6 +33,7 @@ pub(super) struct RegistrationTask {
     metrics: RegistrationMetrics,
     retrying: RetryingCount,
     record: Arc<OwnRecord>,
+    logged_failures: LoggedFailures,
 }
 
 impl RegistrationTask {
@@ -56,6 +58,7 @@ impl RegistrationTask {
             stop: None,
             retrying: RetryingCount::of_this_runtime(),
             record,
+            logged_failures: LoggedFailures::default(),
         }
     }
 
@@ -104,7 +107,10 @@ impl RegistrationTask {
                     self.commands.revert(&refused, &acknowledged);
                 }
                 Effect::CountRepeated => self.metrics.repeated(),
-                Effect::Warn(message, error) => self.warn(message, &error),
+                Effect::Warn(message, error) => {
+                    self.logged_failures.insert(error.kind());
+                    self.warn(message, &error);
+                }
             }
         }
         action
@@ -217,9 +223,16 @@ impl RegistrationTask {
 
     fn set_status(&mut self, status: RegistrationStatus) {
         self.metrics.active(status.is_active());
-        if status.is_active() {
-            let (service, id) = self.names();
-            tracing::info!(%service, %id, "an instance is registered");
+        match &status {
+            RegistrationStatus::Active => {
+                self.logged_failures.clear();
+                let (service, id) = self.names();
+                tracing::info!(%service, %id, "an instance is registered");
+            }
+            RegistrationStatus::Retrying { why, .. } if self.logged_failures.insert(why.kind()) => {
+                self.warn("an instance is not registered, and the registration retries", why);
+            }
+            _ => {}
         }
         self.status.send_replace(status);
     }

@@ -7,6 +7,7 @@ use registry_core::{Batch, Snapshot};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -161,12 +162,16 @@ impl Broadcaster {
         })
     }
 
-    /// Moves the wakers of all that wait to `wakers`. The caller wakes them.
-    pub(crate) fn take_wakers(&self, wakers: &mut Vec<Waker>) {
+    /// Wakes all that wait. `wakers` is empty, and is kept for its capacity.
+    pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
         let mut backlog = lock(&self.backlog);
         wakers.extend(backlog.subscribers.iter_mut().filter_map(|(_, one)| one.waker.take()));
         drop(backlog);
         wakers.extend(lock(&self.waiters).iter_mut().filter_map(|(_, waker)| waker.take()));
+        for waker in wakers.drain(..) {
+            // A waker is foreign code: one that panics ends neither this task nor the next subscriber's wait.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
     }
 
     /// Adds a waiter.
@@ -271,7 +276,8 @@ mod tests {
             avoids_retained: true,
             retained: Box::default(),
             store_snapshot: None,
-            status: ViewStatus::Loading { since: Instant::now() },
+            is_confirmed: false,
+            status: ViewStatus::Loading { since: Instant::now(), why: None },
             version: 0,
         };
         let broadcaster = Broadcaster::new(state, Counter::noop());

@@ -30,9 +30,18 @@ pub struct DiscoveryOptions {
     /// store is away. None unless set.
     ///
     /// A file is named after its service: processes may share a folder, stores may not. It is written one
-    /// second after a change. A view shows what it read from the file until the store answers: see
-    /// [`View::ready`](crate::View::ready).
+    /// second after a change, and at least once an hour while the view is live. Only its owner may read it. A view shows
+    /// what it read from the file until the store answers: see [`View::ready`](crate::View::ready).
+    ///
+    /// A file that is no regular file, is larger than 64 MiB, has another format or a wrong checksum, or is too old, is
+    /// ignored with a warning.
     pub snapshots: Option<PathBuf>,
+    /// How old a snapshot file may be to be used: 7 days unless set, which covers a store that nobody repairs over a
+    /// long weekend. Its age is the time since a live view wrote it.
+    ///
+    /// The longer it is, the more of the addresses in the file may belong to other services by now. A shorter one than the
+    /// outage makes a process start without instances.
+    pub snapshot_max_age: Duration,
 }
 
 impl Default for DiscoveryOptions {
@@ -43,6 +52,7 @@ impl Default for DiscoveryOptions {
             backoff: Backoff::default(),
             timeout: Duration::from_secs(10),
             snapshots: None,
+            snapshot_max_age: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

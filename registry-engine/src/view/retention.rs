@@ -4,7 +4,7 @@
 //! announced stays in the view, marked, for as long as its owner may need to register it again.
 
 use crate::bounds::return_bound;
-use registry_core::{InstanceId, Record};
+use registry_core::{InstanceId, InstanceStatus, Record, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -181,6 +181,21 @@ fn hold_time(ttl: Duration) -> Duration {
 /// How long an instance is held whose deletion is doubtful, while the store answers without a break.
 fn full_hold_time(ttl: Duration) -> Duration {
     MIN_FULL_HOLD_TIME.max(ttl * 2)
+}
+
+/// Returns the records of `before` that are not in `after`. Both are sorted by id.
+pub(super) fn missing(before: &Records, after: &Records) -> Vec<Record> {
+    let mut after = after.iter().peekable();
+    let is_missing = |record: &&Record| {
+        while after.next_if(|next| next.id() < record.id()).is_some() {}
+        after.peek().is_none_or(|next| next.id() != record.id())
+    };
+    before.iter().filter(is_missing).cloned().collect()
+}
+
+/// Returns whether the instance has announced that it goes.
+pub(super) fn is_draining(record: &Record) -> bool {
+    record.instance().status() == InstanceStatus::Draining
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub struct ServiceState {
     /// Whether retained instances are not called, since the store lists at least half of all.
     pub(crate) avoids_retained: bool,
     pub(crate) store_snapshot: Option<Snapshot>,
+    /// Whether the store has answered: without that the snapshot is from a file.
+    pub(crate) is_confirmed: bool,
     pub(crate) status: ViewStatus,
     pub(crate) version: u64,
     /// Whether the task of the view has ended: this is the last state.
@@ -110,14 +112,16 @@ impl ServiceState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ViewStatus {
-    /// The store has not answered yet. The state is empty, or was read from a snapshot file.
+    /// The store has not answered yet. The state is empty, or was read from a snapshot file a moment ago.
     Loading {
         /// When the view first asked the store.
         since: Instant,
+        /// The last error, if a request failed. The view keeps retrying.
+        why: Option<Error>,
     },
     /// The store answers, and an open watch delivers every change.
     Live,
-    /// Changes may be missing. The view keeps retrying.
+    /// Changes may be missing, or the state is from a snapshot file. The view keeps retrying.
     Stale {
         /// When the view lost its watch, or the store stopped answering.
         since: Instant,
@@ -132,11 +136,20 @@ impl ViewStatus {
         matches!(self, Self::Live)
     }
 
+    /// Returns the last error, unless the store confirms the state.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Loading { why, .. } => why.as_ref(),
+            Self::Live => None,
+            Self::Stale { why, .. } => Some(why),
+        }
+    }
+
     /// Returns for how long the store has not confirmed the state: zero while it is live.
     pub(crate) fn staleness(&self) -> Duration {
         match self {
             Self::Live => Duration::ZERO,
-            Self::Loading { since } | Self::Stale { since, .. } => since.elapsed(),
+            Self::Loading { since, .. } | Self::Stale { since, .. } => since.elapsed(),
         }
     }
 }
@@ -145,7 +158,8 @@ impl ViewStatus {
 impl fmt::Display for ViewStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loading { .. } => f.write_str("loading"),
+            Self::Loading { why: None, .. } => f.write_str("loading"),
+            Self::Loading { why: Some(why), .. } => write!(f, "loading: {why}"),
             Self::Live => f.write_str("live"),
             Self::Stale { why, .. } => write!(f, "stale: {why}"),
         }

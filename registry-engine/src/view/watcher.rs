@@ -2,27 +2,27 @@
 
 use super::broadcast::Broadcaster;
 use super::options::DiscoveryOptions;
-use super::retention::Retention;
+use super::retention::{Retention, is_draining, missing};
 use super::snapshot_file::SnapshotFile;
 use super::state::{ServiceState, ViewStatus};
 use crate::Backoff;
 use crate::bounds::retry_backoff;
+use crate::failures::LoggedFailures;
 use crate::follow::{FollowEvent, FollowOptions, follow};
 use crate::metrics::ViewMetrics;
 use crate::probe::ProbeFailure;
 use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use registry_core::{
-    Batch, Change, DeleteReason, Error, ErrorKind, InstanceStatus, Lineage, Record, Records,
-    Registry, ServiceName, Snapshot,
+    Batch, Change, DeleteReason, Error, ErrorKind, Lineage, Record, Records, Registry, ServiceName,
+    Snapshot,
 };
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// How many events are applied before the state is published: a burst costs one copy of the state.
 const MAX_BURST: usize = 256;
@@ -45,6 +45,7 @@ pub(crate) struct Watcher {
     /// The error that ended the watch, until another is open.
     trouble: Option<ErrorKind>,
     status: ViewStatus,
+    logged_failures: LoggedFailures,
     ttl: Duration,
     retention: Retention,
     /// The cut that is not over, if there is one.
@@ -75,18 +76,19 @@ impl Watcher {
         options: DiscoveryOptions,
         ttl: Duration,
         probe_failure: watch::Receiver<ProbeFailure>,
+        file: Option<SnapshotFile>,
     ) -> Self {
-        let status = ViewStatus::Loading { since: Instant::now() };
+        let status = ViewStatus::Loading { since: Instant::now(), why: None };
         let initial = ServiceState {
             records: Records::default(),
             retained: Box::default(),
             avoids_retained: true,
             store_snapshot: None,
+            is_confirmed: false,
             status: status.clone(),
             version: 0,
             is_closed: false,
         };
-        let file = options.snapshots.as_deref().map(|dir| SnapshotFile::new(dir, &service));
         let metrics = ViewMetrics::new(&service);
         Self {
             retention: Retention::new(options.retain.then_some(ttl)),
@@ -102,6 +104,7 @@ impl Watcher {
             watching: false,
             trouble: None,
             status,
+            logged_failures: LoggedFailures::default(),
             ttl,
             cut: None,
             lineage: None,
@@ -119,7 +122,8 @@ impl Watcher {
 
     /// Runs until the task is aborted.
     pub(crate) async fn run(mut self) {
-        self.read_snapshot_file().await;
+        // The store is asked meanwhile: the disk may be slower, or hang.
+        let mut reading = self.file.as_ref().map(|file| Box::pin(file.read()));
         let options = FollowOptions {
             backoff: self.options.backoff,
             outage_backoff: self.outage_backoff,
@@ -129,9 +133,14 @@ impl Watcher {
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);
             let save = self.file.as_ref().and_then(SnapshotFile::due).map(sleep_until);
+            let read = OptionFuture::from(reading.as_mut().filter(|_| !self.confirmed));
             tokio::select! {
                 Some(event) = events.next() => self.handle_burst(event, events.as_mut()),
                 Ok(()) = self.probe_failure.changed() => self.handle_probe(),
+                Some(read) = read => {
+                    reading = None;
+                    self.show_file(read);
+                }
                 Some(()) = OptionFuture::from(expiry) => self.expire(),
                 Some(()) = OptionFuture::from(save) => self.save(),
                 else => return, // the events never end
@@ -140,12 +149,16 @@ impl Watcher {
         }
     }
 
-    /// Publishes the snapshot that an earlier process left in the file, if the disk answers in time.
-    async fn read_snapshot_file(&mut self) {
-        let Some(file) = &self.file else { return };
-        self.snapshot = timeout(self.options.timeout, file.read()).await.unwrap_or_default();
-        self.dirty = self.snapshot.is_some();
-        self.publish();
+    /// Shows the snapshot that an earlier process left in the file, unless the store has answered.
+    fn show_file(&mut self, read: Option<Snapshot>) {
+        if read.is_none() || self.confirmed {
+            return;
+        }
+        self.snapshot = read;
+        self.dirty = true;
+        if let ViewStatus::Loading { since, why: Some(why) } = self.status.clone() {
+            self.set_status(ViewStatus::Stale { since, why });
+        }
     }
 
     /// Handles `event`, and the events that are ready behind it.
@@ -250,12 +263,19 @@ impl Watcher {
         self.watching = false;
         self.metrics.disrupted(error.kind());
         if self.status.is_live() {
+            self.logged_failures.insert(error.kind());
             tracing::warn!(service = %self.service, error = %error.chain(), "a view lost its watch");
+        } else if self.logged_failures.insert(error.kind()) {
+            tracing::warn!(service = %self.service, error = %error.chain(), "a view is not live, and retries");
         } else {
             tracing::debug!(service = %self.service, error = %error.chain(), "a view is not live yet");
         }
         self.trouble = Some(error.kind());
-        self.set_status(ViewStatus::Stale { since: self.stale_since(), why: error });
+        let since = self.stale_since();
+        self.set_status(match self.snapshot {
+            Some(_) => ViewStatus::Stale { since, why: error },
+            None => ViewStatus::Loading { since, why: Some(error) },
+        });
     }
 
     /// Handles the result of a liveness probe: the store may be silent on a watch that is still open.
@@ -300,13 +320,14 @@ impl Watcher {
     fn stale_since(&self) -> Instant {
         match self.status {
             ViewStatus::Live => Instant::now(),
-            ViewStatus::Loading { since } | ViewStatus::Stale { since, .. } => since,
+            ViewStatus::Loading { since, .. } | ViewStatus::Stale { since, .. } => since,
         }
     }
 
     fn set_status(&mut self, status: ViewStatus) {
         if status.is_live() {
             tracing::info!(service = %self.service, "a view is live");
+            self.logged_failures.clear();
             self.trouble = None;
         }
         self.metrics.staleness(status.staleness());
@@ -319,9 +340,8 @@ impl Watcher {
     }
 
     fn save(&mut self) {
-        if let (Some(file), Some(snapshot)) = (&mut self.file, &self.snapshot) {
-            file.save(snapshot.clone());
-        }
+        let Some((file, snapshot)) = self.file.as_mut().zip(self.snapshot.as_ref()) else { return };
+        file.save(snapshot, self.status.is_live());
     }
 
     /// Publishes the state if it changed, and wakes the tasks that wait for it.
@@ -350,6 +370,7 @@ impl Watcher {
             retained,
             avoids_retained,
             store_snapshot,
+            is_confirmed: self.confirmed,
             status,
             version,
             is_closed,
@@ -363,11 +384,7 @@ impl Watcher {
                 self.pending_batches = Some(Vec::new());
             }
         }
-        self.broadcaster.take_wakers(&mut self.wakers);
-        for waker in self.wakers.drain(..) {
-            // A waker is foreign code: one that panics ends neither this task nor the next subscriber's wait.
-            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-        }
+        self.broadcaster.wake_all(&mut self.wakers);
     }
 }
 
@@ -380,19 +397,4 @@ impl Drop for Watcher {
         self.publish_state(true);
         self.metrics.close();
     }
-}
-
-/// Returns the records of `before` that are not in `after`. Both are sorted by id.
-fn missing(before: &Records, after: &Records) -> Vec<Record> {
-    let mut after = after.iter().peekable();
-    let is_missing = |record: &&Record| {
-        while after.next_if(|next| next.id() < record.id()).is_some() {}
-        after.peek().is_none_or(|next| next.id() != record.id())
-    };
-    before.iter().filter(is_missing).cloned().collect()
-}
-
-/// Returns whether the instance has announced that it goes.
-fn is_draining(record: &Record) -> bool {
-    record.instance().status() == InstanceStatus::Draining
 }

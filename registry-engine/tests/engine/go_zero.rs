@@ -4,7 +4,7 @@ use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{CallOptions, ErrorKind, Registry, ServiceName};
 use registry_engine::{
-    Discovery, DiscoveryOptions, Registration, RegistrationStatus, Update, View,
+    Discovery, DiscoveryOptions, Registration, RegistrationStatus, Update, View, ViewStatus,
 };
 use registry_mem::Fault;
 use std::time::Duration;
@@ -171,7 +171,7 @@ async fn after_any_silence_a_registration_is_back_within_ttl_and_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_load_or_watch_makes_a_view_stale() {
+async fn an_unanswered_load_or_watch_is_an_error_of_the_views_status() {
     for watch in [false, true] {
         let world = World::new();
         world.put("a").await;
@@ -182,7 +182,12 @@ async fn an_unanswered_load_or_watch_makes_a_view_stale() {
         });
         let view = world.discovery(DiscoveryOptions::default()).view(&service());
         let start = Instant::now();
-        until(&view, |p| matches!(p.status(), registry_engine::ViewStatus::Stale { .. })).await;
+        until(&view, |state| state.status().error().is_some()).await;
+        assert_eq!(
+            matches!(view.status(), ViewStatus::Stale { .. }),
+            watch,
+            "without a load: loading"
+        );
         assert!((secs(10)..=secs(10) + TICK).contains(&start.elapsed()));
         world.spy.untwist();
         until_live(&view).await;

@@ -6,6 +6,7 @@ mod go_zero;
 mod hot_loops;
 mod incarnations;
 mod leaks;
+mod logs;
 mod monitor;
 mod own_record;
 mod peers;

@@ -1,5 +1,6 @@
 //! A start from a snapshot file: the store may be away, and the file may be anything.
 
+use crate::logs::Logs;
 use crate::support::*;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -199,4 +200,116 @@ async fn retained_instances_are_not_written_to_the_file() {
     let view = world.discovery(options(folder.path())).view(&service());
     until(&view, |state| state.store_snapshot().is_some()).await;
     assert_eq!(shown(&view), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_without_a_file_says_why_it_cannot_be_loaded_and_one_with_a_file_is_stale() {
+    let world = World::new();
+    world.put("a").await;
+    let (folder, empty) = (folder(&world).await, TempDir::new().unwrap());
+    world.link.inject(Fault::Outage);
+    let start = Instant::now();
+    let without = world.discovery(options(empty.path())).view(&service());
+    until(&without, |state| state.status().error().is_some()).await;
+    let ViewStatus::Loading { since, why: Some(why) } = without.status() else { panic!() };
+    assert_eq!((since, why.kind()), (start, ErrorKind::Unavailable));
+    assert_eq!(without.status().to_string(), format!("loading: {why}"));
+
+    let with = world.discovery(options(folder.path())).view(&service());
+    until(&with, |state| matches!(state.status(), ViewStatus::Stale { .. })).await;
+    assert_eq!(shown(&with), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_returns_a_refusal_at_once_although_there_is_a_file() {
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        let world = World::new();
+        world.put("a").await;
+        let folder = folder(&world).await;
+        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        let view = world.discovery(options(folder.path())).view(&service());
+        let start = Instant::now();
+        let error = ready(&view, secs(60)).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (kind, secs(0)));
+        until_shown(&view, "a").await;
+        let ViewStatus::Stale { why, .. } = view.status() else { panic!("{:?}", view.status()) };
+        assert_eq!(why.kind(), kind);
+
+        world.spy.untwist();
+        until_live(&view).await;
+        world.spy.twist(move |call| matches!(call, Call::Load).then_some(Twist::Refuse(kind)));
+        world.link.inject(Fault::Cut);
+        ready(&view, secs(1)).await.expect("the store has answered before");
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_delays_no_load() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (release, hang) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let world = World::new();
+        world.put("a").await;
+        let folder = folder(&world).await;
+        // All that touches the disk waits for this.
+        let disk = tokio::task::spawn_blocking(move || hang.recv());
+        world.put("b").await;
+        let start = Instant::now();
+        let view = world.view(options(folder.path())).await;
+        assert_eq!(shown(&view), "a b");
+        assert_eq!(start.elapsed(), secs(0));
+        drop(release);
+        within(disk).await.unwrap().unwrap_err();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_a_live_view_never_ages_although_nothing_changes() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    world.put("a").await;
+    let view = world.view(options(folder.path())).await;
+    pass(WRITTEN).await;
+    let file = files(folder.path()).remove(0);
+    fs::remove_file(&file).unwrap();
+    pass(secs(3600) + WRITTEN).await;
+    assert!(file.exists(), "it is written again within an hour");
+
+    world.link.inject(Fault::Outage);
+    until(&view, |state| !state.status().is_live()).await;
+    fs::remove_file(&file).unwrap();
+    pass(secs(24 * 3600)).await;
+    assert!(!file.exists(), "the store does not confirm it");
+    world.link.heal();
+    until_live(&view).await;
+    pass(secs(3600) + WRITTEN).await;
+    assert!(file.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unusable_file_and_a_store_that_refuses_are_each_logged_once() {
+    let logs = Logs::start();
+    let world = World::new();
+    world.put("a").await;
+    let folder = folder(&world).await;
+    fs::write(files(folder.path()).remove(0), "not a snapshot").unwrap();
+    let twist = Twist::Refuse(ErrorKind::Denied);
+    world.spy.twist(move |call| matches!(call, Call::Load | Call::Register(..)).then_some(twist));
+    let view = world.discovery(options(folder.path())).view(&service());
+    let registration = world.try_start(node("b"), in_background()).await.unwrap();
+    pass(secs(3600)).await;
+    let expected = [
+        "a snapshot file is unusable and was ignored",
+        "a view is not live, and retries",
+        "an instance is not registered, and the registration retries",
+    ];
+    assert_eq!(logs.warnings(), expected);
+    world.spy.untwist();
+    until_live(&view).await;
+    until_active(&registration).await;
+    assert_eq!(logs.warnings(), expected);
 }

@@ -16,7 +16,7 @@ async fn ready_waits_for_the_first_load_and_a_watch() {
     world.link.inject(Fault::Latency { min: secs(1), max: secs(1) });
     let start = Instant::now();
     let view = world.discovery(DiscoveryOptions::default()).view(&service());
-    let ViewStatus::Loading { since } = view.status() else { panic!() };
+    let ViewStatus::Loading { since, why: None } = view.status() else { panic!() };
     assert_eq!((since, shown(&view), view.store_snapshot()), (start, String::new(), None));
     ready(&view, secs(5)).await.unwrap();
     assert_eq!(start.elapsed(), secs(2));
