@@ -126,7 +126,14 @@ impl Proxy {
 
     /// Loses all replies from the first request on that contains `text`.
     pub fn lose_replies_from(&self, text: &str) {
-        self.control.send_modify(|control| control.trigger = Some(text.as_bytes().into()));
+        self.control.send_modify(|control| control.trigger = Some((text.as_bytes().into(), None)));
+    }
+
+    /// Injects a fault with the first request that contains `text`, which still arrives as before. Not for
+    /// [`Fault::Refuse`].
+    pub fn inject_from(&self, text: &str, fault: Fault) {
+        let trigger = Some((text.as_bytes().into(), Some(fault)));
+        self.control.send_modify(|control| control.trigger = trigger);
     }
 
     /// Whether replies are being lost.

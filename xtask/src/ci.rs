@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use self::report::{Report, Steps};
 use crate::command::{cargo, execute};
-use crate::{images, instructions, matrix, test};
+use crate::{faults, images, instructions, matrix, test};
 
 pub(crate) use self::setup::all as setup;
 
@@ -26,12 +26,15 @@ pub(crate) enum Lane {
     Matrix,
     /// Servers in containers.
     Docker,
+    /// The short form of the fault program.
+    Faults,
     /// Every bench once, and the instructions of the hot paths.
     Counts,
 }
 
 impl Lane {
-    const ALL: [Self; 5] = [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Counts];
+    const ALL: [Self; 6] =
+        [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Faults, Self::Counts];
 
     /// Its name, and its budget in minutes on two cores without a warm `target`.
     fn budget(self) -> (&'static str, u64) {
@@ -40,6 +43,7 @@ impl Lane {
             Self::Tests => ("tests", 16),
             Self::Matrix => ("matrix", 6),
             Self::Docker => ("docker", 2),
+            Self::Faults => ("faults", 7),
             Self::Counts => ("counts", 3),
         }
     }
@@ -56,6 +60,9 @@ impl Lane {
             Self::Docker => {
                 steps.run("images", images::run);
                 steps.run("servers in Docker", test::in_docker);
+            }
+            Self::Faults => {
+                steps.run("faults, the short form", faults::quick);
             }
             Self::Counts => {
                 steps.run("benches, once", benches_once);

@@ -5,6 +5,7 @@ mod ci;
 mod circles;
 mod command;
 mod docker;
+mod faults;
 mod folders;
 mod images;
 mod instructions;
@@ -61,6 +62,13 @@ enum Task {
     },
     /// Fail if modules of a library form a circle.
     Circles,
+    /// Run schedules of faults against real servers, and fail if a promise is broken: see `faults --help`.
+    #[command(disable_help_flag = true)]
+    Faults {
+        /// Options of the program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -94,6 +102,7 @@ fn run(task: Task) -> Result<()> {
         Task::RedisReleases => releases::run(&releases::REDIS),
         Task::Instructions { accept } => instructions::run(accept),
         Task::Circles => circles::run(),
+        Task::Faults { options } => faults::run(&options),
         Task::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

@@ -15,8 +15,8 @@ pub(super) struct Control {
     pub(super) end: End,
     /// Whether replies are discarded.
     pub(super) drops_replies: bool,
-    /// The text in a request that starts that.
-    pub(super) trigger: Option<Arc<[u8]>>,
+    /// The text in a request that starts that, or the fault that it injects instead.
+    pub(super) trigger: Option<(Arc<[u8]>, Option<Fault>)>,
 }
 
 /// How a connection ends.
@@ -36,7 +36,7 @@ pub(super) enum End {
 impl Control {
     pub(super) fn heal(&mut self) {
         // That it is a cut is not for those that still have to notice a reset.
-        let (ends, end) = if self.drops_replies || self.trigger.is_some() {
+        let (ends, end) = if self.drops_replies || matches!(self.trigger, Some((_, None))) {
             (self.ends + 1, End::Cut)
         } else {
             (self.ends, self.end)
@@ -44,11 +44,17 @@ impl Control {
         *self = Self { injections: self.injections + 1, ends, end, ..Self::default() };
     }
 
-    /// Whether a request contains the trigger. If so, replies are dropped from now on.
+    /// Whether a request contains the trigger. If so, replies are dropped from now on, or its fault is injected.
     pub(super) fn match_trigger(&mut self, request: &[u8]) -> bool {
-        let Some(text) = &self.trigger else { return false };
+        let Some((text, fault)) = &self.trigger else { return false };
         let found = text.is_empty() || request.windows(text.len()).any(|part| part == &**text);
-        self.drops_replies |= found;
+        match *fault {
+            Some(fault) if found => {
+                (self.fault, self.trigger) = (fault, None);
+                self.injections += 1;
+            }
+            _ => self.drops_replies |= found,
+        }
         found
     }
 }

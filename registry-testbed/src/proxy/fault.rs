@@ -22,7 +22,8 @@ pub enum Fault {
         /// connection.
         jitter: Duration,
     },
-    /// The same for what the server sends alone: requests arrive at once, and their replies later.
+    /// Replies arrive later, in order, and requests at once: a request takes effect long before its client hears
+    /// of it. What waits is passed on at once when the fault is healed or replaced.
     DelayReplies {
         /// How long each chunk takes.
         each: Duration,

@@ -10,7 +10,7 @@ use crate::command::{cargo, output};
 use crate::packages;
 
 /// The packages of the workspace, and which of them may be in the plain build of each.
-const OURS: [(&str, &str); 15] = [
+const OURS: [(&str, &str); 16] = [
     ("registry-core", ""),
     ("registry-engine", "registry-core"),
     ("registry-mem", "registry-core"),
@@ -33,6 +33,11 @@ const OURS: [(&str, &str); 15] = [
     ("prometheus-example", "registry-core registry-engine registry-mem service-registry"),
     (
         "comparison",
+        "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \
+         registry-testkit",
+    ),
+    (
+        "faults",
         "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \
          registry-testkit",
     ),

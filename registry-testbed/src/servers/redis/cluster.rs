@@ -151,6 +151,16 @@ impl RedisCluster {
         self.networks().into_iter().for_each(Network::heal);
     }
 
+    /// Silences the links of clients to all nodes. Who goes to where one listens still gets there.
+    pub fn silence_clients(&self) {
+        self.networks()[0].silence_clients();
+    }
+
+    /// Ends that for new connections. Those that stand stay silent for good.
+    pub fn strand_clients(&self) {
+        self.networks()[0].strand_clients();
+    }
+
     /// Waits until a node that was cut off follows the one that took over from it.
     pub async fn rejoined(&self, node: usize) -> Result<(), ServerError> {
         let address = self.address(node);

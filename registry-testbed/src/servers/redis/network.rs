@@ -121,6 +121,23 @@ impl Network {
             link.proxy.heal();
         }
     }
+
+    /// Silences the links of clients to all servers. All other links stay as they are.
+    pub(super) fn silence_clients(&self) {
+        self.clients().for_each(|proxy| proxy.inject(Fault::Blackhole));
+    }
+
+    /// Ends that for new connections. Those that stand are [stranded](Proxy::strand).
+    pub(super) fn strand_clients(&self) {
+        for proxy in self.clients() {
+            proxy.strand();
+            proxy.heal();
+        }
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &Proxy> {
+        self.links.iter().filter(|link| link.from == Role::Client).map(|link| &link.proxy)
+    }
 }
 
 /// The proxies behind a listener, one for each role that may connect.

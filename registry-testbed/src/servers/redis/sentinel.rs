@@ -108,6 +108,17 @@ impl RedisSentinel {
         self.network.cut_off(number(server), |with| with == Role::Client);
     }
 
+    /// Silences the links of clients to all servers: connections stand, and nothing flows on them. Who goes to where
+    /// a server [listens](Self::address) still gets there.
+    pub fn silence_clients(&self) {
+        self.network.silence_clients();
+    }
+
+    /// Ends that for new connections. Those that stand stay silent for good.
+    pub fn strand_clients(&self) {
+        self.network.strand_clients();
+    }
+
     /// Ends what was cut off.
     pub fn heal(&self) {
         self.network.heal();

@@ -1,0 +1,98 @@
+//! An operator who deletes records by hand.
+
+use crate::servers::Servers;
+use crate::stage::SERVICE;
+use crate::topology::Store;
+use anyhow::{Result, bail, ensure};
+use etcd_client::{Client, DeleteOptions, GetOptions};
+use redis::aio::MultiplexedConnection;
+use registry_core::{InstanceId, LeaseId};
+
+/// The state of the shard that has the service, on Redis.
+const STATE: &str = "{registry/15}:state";
+
+/// A connection past the registry.
+pub(crate) enum Operator {
+    Etcd(Box<Client>),
+    Redis(MultiplexedConnection),
+}
+
+impl Operator {
+    pub(crate) async fn of(servers: &Servers) -> Result<Self> {
+        let addresses = servers.addresses()?;
+        Ok(match servers {
+            Servers::Etcd(_) | Servers::EtcdThree(_) => {
+                let endpoints: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                Self::Etcd(Box::new(Client::connect(endpoints, None).await?))
+            }
+            Servers::Redis(_) => {
+                let client = redis::Client::open(format!("redis://{}", addresses[0]))?;
+                Self::Redis(client.get_multiplexed_async_connection().await?)
+            }
+            Servers::Sentinel(_) | Servers::Cluster(_) => {
+                bail!("no operator of replicated servers")
+            }
+        })
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        match self {
+            Self::Etcd(_) => Store::Etcd,
+            Self::Redis(_) => Store::Redis,
+        }
+    }
+
+    /// Deletes a record.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(crate) async fn delete(&mut self, id: &InstanceId, lease: LeaseId) -> Result<()> {
+        let deleted = match self {
+            Self::Etcd(client) => client.delete(key(id), None).await?.deleted(),
+            Self::Redis(redis) => {
+                let fields = [member(id), lease.get().to_string()];
+                redis::cmd("HDEL").arg(STATE).arg(&fields).query_async::<i64>(redis).await? / 2
+            }
+        };
+        ensure!(deleted == 1, "no effect: {deleted} records were deleted, id=`{id}`");
+        Ok(())
+    }
+
+    /// Deletes all records. Returns how many keys these were.
+    pub(crate) async fn wipe(&mut self) -> Result<i64> {
+        let deleted = match self {
+            Self::Etcd(client) => {
+                let all = DeleteOptions::new().with_prefix();
+                client.delete(format!("registry/{SERVICE}/"), Some(all)).await?.deleted()
+            }
+            Self::Redis(redis) => {
+                let keys = ["state", "idx", "exp", "log"].map(|key| STATE.replace("state", key));
+                redis::cmd("DEL").arg(&keys).query_async(redis).await?
+            }
+        };
+        ensure!(deleted > 0, "no effect: nothing was deleted");
+        Ok(deleted)
+    }
+
+    /// Returns whether there is a record of an instance.
+    pub(crate) async fn has(&mut self, id: &InstanceId) -> Result<bool> {
+        Ok(match self {
+            Self::Etcd(client) => {
+                let count = GetOptions::new().with_count_only();
+                client.get(key(id), Some(count)).await?.count() > 0
+            }
+            Self::Redis(redis) => {
+                redis::cmd("HEXISTS").arg(STATE).arg(member(id)).query_async(redis).await?
+            }
+        })
+    }
+}
+
+fn key(id: &InstanceId) -> String {
+    format!("registry/{SERVICE}/{id}")
+}
+
+fn member(id: &InstanceId) -> String {
+    format!("{SERVICE}\u{1f}{id}")
+}

@@ -1,0 +1,111 @@
+//! The owners: registrations, and a record of what each says of itself.
+
+use anyhow::{Context, Result};
+use futures_util::StreamExt;
+use registry_core::{Instance, InstanceId, Registry, ServiceName};
+use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// How long a start may take on a store that is well.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// An owner of an instance.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) registration: Registration,
+    id: InstanceId,
+    statuses: Arc<Mutex<Vec<(Instant, RegistrationStatus)>>>,
+    task: AbortHandle,
+}
+
+impl Owner {
+    /// Registers an instance, and waits until the store has it.
+    pub(crate) async fn start(
+        registry: Arc<dyn Registry>,
+        service: &ServiceName,
+        id: &str,
+    ) -> Result<Self> {
+        let start = Start::Within(START_WITHIN);
+        Self::start_with(registry, service, id, "10.0.0.1:8080", start).await
+    }
+
+    /// Registers an instance at an address, and perhaps does not wait for the store.
+    pub(crate) async fn start_with(
+        registry: Arc<dyn Registry>,
+        service: &ServiceName,
+        id: &str,
+        address: &str,
+        start: Start,
+    ) -> Result<Self> {
+        let id: InstanceId = id.parse()?;
+        let instance = Instance::new(service.clone(), id.clone(), address.parse()?);
+        let options = RegistrationOptions { start, ..RegistrationOptions::default() };
+        let registration = Registration::start(registry, instance, options);
+        let registration = registration.await.with_context(|| format!("cannot start {id}"))?;
+        let statuses = Arc::new(Mutex::new(vec![(Instant::now(), registration.status())]));
+        let (mut stream, record, name) = (registration.statuses(), statuses.clone(), id.clone());
+        let task = tokio::spawn(async move {
+            while let Some(status) = stream.next().await {
+                tracing::debug!(id = %name, %status, "an owner has another status");
+                let now = (Instant::now(), status);
+                record.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+            }
+        });
+        Ok(Self { registration, id, statuses, task: task.abort_handle() })
+    }
+
+    pub(crate) fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.registration.status().is_active()
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        matches!(self.registration.status(), RegistrationStatus::Superseded)
+    }
+
+    /// Returns when it was active: from when until when, the last without an end if it still is.
+    pub(crate) fn active_times(&self) -> Vec<(Instant, Option<Instant>)> {
+        let mut times: Vec<(Instant, Option<Instant>)> = Vec::new();
+        for (at, status) in &*self.statuses.lock().unwrap_or_else(PoisonError::into_inner) {
+            let open = times.last_mut().filter(|(_, until)| until.is_none());
+            match (status.is_active(), open) {
+                (true, None) => times.push((*at, None)),
+                (false, Some((_, until))) => *until = Some(*at),
+                _ => {}
+            }
+        }
+        times
+    }
+
+    /// Returns since when it has been active without a break, at the earliest `since`. `None` if it is not.
+    pub(crate) fn active_since(&self, since: Instant) -> Option<Instant> {
+        let times = self.active_times();
+        times.last().filter(|(_, until)| until.is_none()).map(|(from, _)| (*from).max(since))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Returns for how long two owners were both active from `since` on.
+pub(crate) fn both_active(one: &Owner, other: &Owner, since: Instant) -> Duration {
+    let now = Instant::now();
+    let mut longest = Duration::ZERO;
+    for (from, until) in one.active_times() {
+        for (other_from, other_until) in other.active_times() {
+            let from = from.max(other_from).max(since);
+            let until = until.unwrap_or(now).min(other_until.unwrap_or(now));
+            longest = longest.max(until.saturating_duration_since(from));
+        }
+    }
+    longest
+}

@@ -1,0 +1,124 @@
+//! Makes all runs, several at a time, each in a process of its own.
+
+use crate::cell::RunSpec;
+use crate::journal::Journal;
+use crate::options::Options;
+use crate::plan::{estimate, plan};
+use crate::progress::{Progress, verdict};
+use crate::report::{Report, Run};
+use crate::table::{last_line, table};
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::env;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, available_parallelism};
+use std::time::SystemTime;
+
+/// How often a run is made at most: again only after it was starved.
+const TRIES: usize = 3;
+
+/// Runs the program. Returns whether all runs were valid and good.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let specs = plan(options)?;
+    let folder = match options.resume.as_ref().or(options.output.as_ref()) {
+        Some(folder) => folder.clone(),
+        None => new_folder(),
+    };
+    let (mut journal, old) = Journal::open(&folder)?;
+    let is_done =
+        |spec: &RunSpec| old.iter().any(|run| run.spec == *spec && run.report.invalid.is_none());
+    let (done, left): (Vec<_>, Vec<_>) = specs.iter().copied().partition(is_done);
+    let mut runs: Vec<Run> = Vec::new();
+    runs.extend(done.iter().filter_map(|spec| {
+        old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
+    }));
+    eprintln!(
+        "{} runs, {} of them done: results and logs in {}",
+        specs.len(),
+        done.len(),
+        folder.display()
+    );
+    runs.extend(make(left.into(), jobs(options), &mut journal)?);
+
+    println!("{}", table(&runs));
+    let mut is_good = true;
+    for run in &runs {
+        if run.report.invalid.is_some() || !run.report.failures().is_empty() {
+            is_good = false;
+            println!("{} seed {}: {}", run.spec.cell, run.spec.seed, verdict(run));
+            println!("  again: cargo xtask faults one '{}'", serde_json::to_string(&run.spec)?);
+            println!("  log: {}", journal.log(&run.spec).display());
+        }
+    }
+    println!("{}", last_line(&runs));
+    Ok(is_good)
+}
+
+/// Makes the runs that are left. A run that was starved is made again, with fewer at a time.
+fn make(mut left: VecDeque<RunSpec>, mut jobs: usize, journal: &mut Journal) -> Result<Vec<Run>> {
+    let mut progress = Progress::new(left.len(), left.iter().map(estimate).sum());
+    let (sender, ended) = mpsc::channel::<Run>();
+    let (mut runs, mut tries, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
+    let program = env::current_exe().context("cannot find this program")?;
+    loop {
+        while running < jobs
+            && let Some(spec) = left.pop_front()
+        {
+            running += 1;
+            tries.push(spec);
+            let (sender, program, log) = (sender.clone(), program.clone(), journal.log(&spec));
+            thread::spawn(move || {
+                let report = one(&program, &spec, &log)
+                    .unwrap_or_else(|error| Report::invalid(format!("{error:#}")));
+                // It fails only if the program has ended.
+                sender.send(Run { spec, report }).ok();
+            });
+        }
+        if running == 0 {
+            break;
+        }
+        let run = ended.recv().context("a run was lost")?;
+        running -= 1;
+        journal.add(&run)?;
+        let tried = tries.iter().filter(|spec| **spec == run.spec).count();
+        if run.report.starved && tried < TRIES {
+            jobs = (jobs - 1).max(1);
+            left.push_front(run.spec);
+            progress.again(&run);
+            progress.ended(&run, jobs);
+        } else {
+            progress.ended(&run, jobs);
+            runs.push(run);
+        }
+    }
+    progress.finish();
+    Ok(runs)
+}
+
+/// Makes one run in a process, whose log goes to a file.
+fn one(program: &Path, spec: &RunSpec, log: &Path) -> Result<Report> {
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let spec = serde_json::to_string(spec)?;
+    let mut command = Command::new(program);
+    command.args(["one", &spec]).stdin(Stdio::null()).stderr(file);
+    let output = command.output().context("cannot start a run")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().last().with_context(|| format!("it ended, {}", output.status))?;
+    serde_json::from_str(line).with_context(|| format!("it ended, {}: {line}", output.status))
+}
+
+fn jobs(options: &Options) -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    options.jobs.map_or(2 * cores, usize::from)
+}
+
+/// A new folder, named after the time.
+fn new_folder() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    #[expect(clippy::disallowed_methods, reason = "a date for people")]
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    target.join("faults").join(now.replace(':', "-"))
+}

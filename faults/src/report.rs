@@ -1,0 +1,218 @@
+//! What came out of a run.
+
+use crate::bounds::{ANSWER, stale_bound};
+use crate::cell::RunSpec;
+use crate::owner::Owner;
+use crate::stage::{Evidence, Stage};
+use crate::tap::{State, Status};
+use registry_core::InstanceId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The result of a run, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Why it says nothing: the fault had no effect, or the run was starved.
+    pub(crate) invalid: Option<String>,
+    /// Whether that is since the processes were not scheduled.
+    pub(crate) starved: bool,
+    /// How many states the views published.
+    pub(crate) states: u64,
+    /// For how long living instances were missing in views, all together.
+    pub(crate) missing_ms: u64,
+    /// How many there were, in any view.
+    pub(crate) missing: u64,
+    pub(crate) late_stale: u32,
+    pub(crate) double_holders: u32,
+    /// When owners were active and listed after the heal, in order.
+    pub(crate) returns_ms: Vec<u64>,
+    pub(crate) bound_ms: u64,
+    /// How many of them were later than the bound.
+    pub(crate) late_returns: u32,
+    /// What else is wrong.
+    pub(crate) problems: Vec<String>,
+    /// How the fault took effect.
+    pub(crate) proof: String,
+    /// When views were stale after the fault began, in order.
+    pub(crate) stale_ms: Vec<u64>,
+    /// The most lag within a third of the ttl.
+    pub(crate) lag_ms: u64,
+}
+
+/// A run, as it is stored: a line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) spec: RunSpec,
+    pub(crate) report: Report,
+}
+
+impl Report {
+    pub(crate) fn invalid(why: String) -> Self {
+        Self { invalid: Some(why), ..Self::default() }
+    }
+
+    /// Returns what is wrong, one thing a line.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let mut failures = self.problems.clone();
+        let mut add = |is_wrong: bool, text: String| {
+            if is_wrong {
+                failures.push(text);
+            }
+        };
+        let (ms, missing) = (self.missing_ms, self.missing);
+        add(ms > 0, format!("{missing} living instances were missing in views, {ms} ms in all"));
+        add(self.late_stale > 0, format!("{} views were stale too late", self.late_stale));
+        add(self.double_holders > 0, format!("{} double holders", self.double_holders));
+        let (late, bound) = (self.late_returns, self.bound_ms);
+        let worst = self.returns_ms.last().copied().unwrap_or_default();
+        add(late > 0, format!("{late} returned too late, after {worst} ms, bound {bound} ms"));
+        failures
+    }
+
+    /// Judges a run that ended.
+    pub(crate) fn judge(stage: &Stage, evidence: &Evidence) -> Self {
+        let end = Instant::now();
+        let ttl = stage.ttl;
+        let views: Vec<Vec<State>> = stage.taps.iter().map(|tap| tap.finish()).collect();
+        let mut report = Self {
+            bound_ms: millis(evidence.bound),
+            late_stale: evidence.late_stale,
+            double_holders: evidence.double_holders,
+            problems: evidence.problems.clone(),
+            proof: evidence.proof.clone(),
+            lag_ms: millis(stage.lag.worst(ttl / 3)),
+            ..Self::default()
+        };
+        for states in &views {
+            let counted = states.iter().filter(|state| state.at >= stage.ready_at);
+            report.states += counted.count() as u64;
+            for absence in missing(states, end).values() {
+                report.missing += 1;
+                report.missing_ms += millis(*absence).max(1);
+            }
+        }
+        let lag = |from: Instant, took: Duration| stage.lag.between(from, from + took);
+        // Whether a time is late, and if so, whether the lag alone explains it. Own work is not lag.
+        let mut excused = 0;
+        let mut is_late = |from: Instant, took: Duration, bound: Duration| {
+            let over = took.saturating_sub(bound + ANSWER);
+            let is_late = over > lag(from, took).min(tolerated(ttl));
+            excused += u32::from(is_late && over <= lag(from, took));
+            is_late
+        };
+        if evidence.cut_views {
+            for states in &views {
+                let stale = stale_after(states, evidence.began);
+                let stale = stale.unwrap_or_else(|| evidence.healed - evidence.began);
+                report.stale_ms.push(millis(stale));
+                report.late_stale += u32::from(is_late(evidence.began, stale, stale_bound(ttl)));
+            }
+            report.stale_ms.sort_unstable();
+        }
+        let back = stage.owners.iter().map(|owner| returned(stage, owner, evidence.healed, end));
+        for took in back.chain(evidence.returns.iter().copied()) {
+            report.returns_ms.push(millis(took));
+            report.late_returns += u32::from(is_late(evidence.healed, took, evidence.bound));
+        }
+        report.returns_ms.sort_unstable();
+        report.invalidate_if_starved(excused, evidence, tolerated(ttl));
+        report
+    }
+
+    /// A run in which each failure may be due to lag is invalid.
+    fn invalidate_if_starved(&mut self, excused: u32, evidence: &Evidence, tolerated: Duration) {
+        let late = self.late_returns + self.late_stale - evidence.late_stale;
+        let is_certain = late > excused || evidence.late_stale > 0 || !self.problems.is_empty();
+        let too_much = self.lag_ms > millis(tolerated);
+        let may_be_lag = too_much && (self.missing_ms > 0 || self.double_holders > 0) || late > 0;
+        if is_certain || !may_be_lag {
+            return;
+        }
+        self.starved = true;
+        self.invalid = Some(format!(
+            "starved: the lag was up to {} ms in a third of the ttl, {} ms is tolerated: {}",
+            self.lag_ms,
+            millis(tolerated),
+            self.failures().join("; ")
+        ));
+    }
+}
+
+/// Returns how much lag within a third of the ttl, the time that a renewal may take, leaves a failure valid.
+fn tolerated(ttl: Duration) -> Duration {
+    (ttl / 6).max(Duration::from_millis(300))
+}
+
+/// Returns for how long each instance was missing in the states of a view.
+fn missing(states: &[State], end: Instant) -> BTreeMap<InstanceId, Duration> {
+    let mut missing = BTreeMap::new();
+    for (n, state) in states.iter().enumerate() {
+        let until = states.get(n + 1).map_or(end, |next| next.at);
+        for id in &state.missing {
+            *missing.entry(id.clone()).or_default() += until - state.at;
+        }
+    }
+    missing
+}
+
+/// Returns how long after `began` a view was stale.
+fn stale_after(states: &[State], began: Instant) -> Option<Duration> {
+    let stale = |state: &&State| state.at >= began && state.status == Status::Stale;
+    states.iter().find(stale).map(|state| state.at - began)
+}
+
+/// Returns how long after the heal an owner was active and listed for good. At the end, if it never was.
+fn returned(stage: &Stage, owner: &Owner, healed: Instant, end: Instant) -> Duration {
+    let absence = stage.listing.absence(owner.id());
+    let listed = absence.map_or(Some(healed), |absence| absence.until);
+    let back = listed.zip(owner.active_since(healed)).map(|(listed, active)| listed.max(active));
+    back.unwrap_or(end).saturating_duration_since(healed)
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(at: Instant, status: Status, missing: &[&str]) -> State {
+        let missing = missing.iter().map(|id| id.parse().unwrap()).collect();
+        State { at, status, len: 0, missing }
+    }
+
+    #[test]
+    fn an_instance_is_missing_until_a_state_has_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let live = Status::Live;
+        let states = [
+            state(at(0), live, &[]),
+            state(at(10), live, &["a", "b"]),
+            state(at(15), Status::Stale, &["b"]),
+            state(at(20), live, &[]),
+            state(at(30), live, &["b"]),
+        ];
+        let missing = missing(&states, at(100));
+        let of = |id: &str| missing[&id.parse::<InstanceId>().unwrap()].as_millis();
+        assert_eq!((of("a"), of("b")), (5, 10 + 70));
+        assert_eq!(stale_after(&states, at(5)), Some(Duration::from_millis(10)));
+        assert_eq!(stale_after(&states, at(16)), None);
+    }
+
+    #[test]
+    fn every_figure_fails_a_run() {
+        assert_eq!(Report::default().failures(), Vec::<String>::new());
+        let bad = [
+            Report { missing_ms: 1, ..Report::default() },
+            Report { late_stale: 1, ..Report::default() },
+            Report { double_holders: 1, ..Report::default() },
+            Report { late_returns: 1, ..Report::default() },
+            Report { problems: vec!["a fight".to_owned()], ..Report::default() },
+        ];
+        assert!(bad.iter().all(|report| report.failures().len() == 1));
+    }
+}

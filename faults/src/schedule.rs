@@ -1,0 +1,159 @@
+//! The schedules: what goes wrong, and where.
+
+use crate::bounds::WATCHES_OWN_RECORD;
+use crate::topology::{Store, Topology};
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// What goes wrong in a run. Its name begins with that of the finding that it repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Schedule {
+    /// The links of owners and views are silent. Later new connections work, and the old ones stay silent.
+    SilentLink,
+    /// The store is killed, and starts again with its data.
+    Restart,
+    /// The store is killed, and starts again without its data.
+    Wipe,
+    /// The leader is paused, and goes on.
+    PausedLeader,
+    /// A Redis is killed: alone it starts again with its data, else a replica takes over.
+    Crash,
+    /// Replies to a start are delayed while a newer incarnation starts.
+    SlowClaim,
+    /// Keys are deleted by hand.
+    DeletedKey,
+    /// All keys are deleted by hand.
+    WipedPrefix,
+    /// Keys are deleted by hand as soon as they are back.
+    DeletedAgain,
+    /// Views reconnect over a slow link to a large backlog.
+    SlowBacklog,
+}
+
+impl Schedule {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::SilentLink,
+        Self::Restart,
+        Self::Wipe,
+        Self::PausedLeader,
+        Self::Crash,
+        Self::SlowClaim,
+        Self::DeletedKey,
+        Self::WipedPrefix,
+        Self::DeletedAgain,
+        Self::SlowBacklog,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SilentLink => "A1",
+            Self::Restart => "A2",
+            Self::Wipe => "A2-wiped",
+            Self::PausedLeader => "A3",
+            Self::Crash => "A6",
+            Self::SlowClaim => "A7",
+            Self::DeletedKey => "X2",
+            Self::WipedPrefix => "X2-prefix",
+            Self::DeletedAgain => "X2-again",
+            Self::SlowBacklog => "B6",
+        }
+    }
+
+    /// Returns the schedules that a name on the command line stands for: `A2` is also `A2-wiped`.
+    pub(crate) fn named(name: &str) -> Result<Vec<Self>> {
+        let is_named = |one: &Self| {
+            let rest = one.name().strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        let found: Vec<Self> = Self::ALL.into_iter().filter(is_named).collect();
+        if found.is_empty() {
+            let names = Self::ALL.map(Self::name).join(", ");
+            bail!("there is no such schedule, schedule=`{name}`, there is: {names}");
+        }
+        Ok(found)
+    }
+
+    /// Returns whether it makes sense on these servers.
+    pub(crate) fn runs_on(self, topology: Topology) -> bool {
+        use Topology::{Cluster, Etcd, EtcdThree, Redis, Sentinel};
+        match self {
+            Self::SilentLink => true,
+            Self::Restart => matches!(topology, Etcd | EtcdThree),
+            Self::Wipe => matches!(topology, Etcd | EtcdThree | Redis),
+            Self::PausedLeader => topology == EtcdThree,
+            Self::Crash => matches!(topology, Redis | Sentinel | Cluster),
+            Self::SlowClaim | Self::SlowBacklog | Self::WipedPrefix => {
+                matches!(topology, Etcd | EtcdThree | Redis)
+            }
+            Self::DeletedKey | Self::DeletedAgain => matches!(topology, Etcd | EtcdThree | Redis),
+        }
+    }
+
+    /// Returns whether it says something with this ttl. In a ttl below 4 s an election takes most of a lease, and
+    /// nobody promises that it survives one.
+    pub(crate) fn runs_with(self, ttl: Duration) -> bool {
+        self != Self::PausedLeader || ttl >= Duration::from_secs(4)
+    }
+
+    /// Returns whether the short form runs it on these servers.
+    pub(crate) fn is_quick(self, topology: Topology) -> bool {
+        let repairs = matches!(self, Self::DeletedKey | Self::DeletedAgain);
+        match topology {
+            // Until then a deleted instance may be missing for longer than a view retains it.
+            Topology::Etcd if repairs => WATCHES_OWN_RECORD,
+            Topology::Etcd => true,
+            Topology::EtcdThree => self == Self::PausedLeader,
+            Topology::Redis => true,
+            Topology::Sentinel | Topology::Cluster => false,
+        }
+    }
+
+    /// Returns how long a run takes, about.
+    pub(crate) fn estimate(self, topology: Topology, ttl: Duration, quick: bool) -> Duration {
+        let start = if topology.store() == Store::Etcd { 4 } else { 3 };
+        let fault = match self {
+            Self::SilentLink if !quick => 25,
+            Self::SilentLink | Self::Restart | Self::Wipe | Self::PausedLeader | Self::Crash => {
+                if quick {
+                    12
+                } else {
+                    20
+                }
+            }
+            Self::SlowClaim => 10,
+            Self::DeletedAgain => 12,
+            Self::SlowBacklog => 6,
+            Self::DeletedKey | Self::WipedPrefix => 0,
+        };
+        Duration::from_secs(start + fault + 2) + 3 * ttl
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_names_all_of_its_schedules() {
+        assert_eq!(Schedule::named("A2").unwrap(), [Schedule::Restart, Schedule::Wipe]);
+        assert_eq!(Schedule::named("A2-wiped").unwrap(), [Schedule::Wipe]);
+        let error = Schedule::named("A").unwrap_err().to_string();
+        assert!(error.contains("A2-wiped"), "{error}");
+    }
+
+    #[test]
+    fn every_schedule_runs_somewhere() {
+        for schedule in Schedule::ALL {
+            assert!(Topology::ALL.into_iter().any(|topology| schedule.runs_on(topology)));
+        }
+    }
+}

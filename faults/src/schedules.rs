@@ -1,0 +1,52 @@
+//! One module for each kind of fault. A schedule injects it, proves that it had an effect, and heals it.
+
+mod backlog;
+mod deletion;
+mod leader;
+mod outage;
+mod silence;
+mod takeover;
+
+use crate::cell::RunSpec;
+use crate::report::Report;
+use crate::schedule::Schedule;
+use crate::stage::{Evidence, Stage};
+use anyhow::Result;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a run may take. One that hangs is invalid.
+const RUN_WITHIN: Duration = Duration::from_secs(240);
+
+/// Makes one run.
+pub(crate) async fn run(spec: RunSpec) -> Report {
+    match timeout(RUN_WITHIN, judged(spec)).await {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => Report::invalid(format!("{error:#}")),
+        Err(_) => Report::invalid(format!("it did not end within {RUN_WITHIN:?}")),
+    }
+}
+
+async fn judged(spec: RunSpec) -> Result<Report> {
+    let mut stage = Stage::open(spec).await?;
+    tracing::info!("all owners are shown");
+    let evidence = inject(&mut stage).await?;
+    tracing::info!(proof = %evidence.proof, "the fault is over");
+    stage.settle(&evidence).await;
+    Ok(Report::judge(&stage, &evidence))
+}
+
+async fn inject(stage: &mut Stage) -> Result<Evidence> {
+    match stage.spec.cell.schedule {
+        Schedule::SilentLink => silence::run(stage).await,
+        Schedule::Restart => outage::restart(stage, outage::Data::Kept).await,
+        Schedule::Wipe => outage::restart(stage, outage::Data::Lost).await,
+        Schedule::Crash => outage::crash(stage).await,
+        Schedule::PausedLeader => leader::run(stage).await,
+        Schedule::SlowClaim => takeover::run(stage).await,
+        Schedule::DeletedKey => deletion::keys(stage).await,
+        Schedule::WipedPrefix => deletion::prefix(stage).await,
+        Schedule::DeletedAgain => deletion::again(stage).await,
+        Schedule::SlowBacklog => backlog::run(stage).await,
+    }
+}

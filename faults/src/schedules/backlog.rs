@@ -1,0 +1,72 @@
+//! Views reconnect over a slow link, while the store has many changes for them: live is only a view that has them.
+
+use crate::stage::{Evidence, Stage, pause};
+use crate::tap::Status;
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use registry_core::{CallOptions, Claim, Instance};
+use registry_testbed::proxy::Fault;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
+    const CHANGES: usize = 100;
+    /// Each as large as this, so that all of them take a second.
+    const METADATA: usize = 1_000;
+    /// A load must be over within a ttl.
+    const BYTES_PER_SECOND: u32 = 150_000;
+    const LONG: Duration = Duration::from_secs(3_600);
+    const NOTICED_WITHIN: Duration = Duration::from_secs(5);
+    const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
+
+    let began = Instant::now();
+    for proxy in &stage.view_link.0 {
+        proxy.inject(Fault::Refuse);
+        proxy.cut();
+    }
+    let is =
+        |status| stage.taps.iter().all(|tap| tap.last().is_some_and(|one| one.status == status));
+    let stale = async {
+        while !is(Status::Stale) {
+            pause().await
+        }
+    };
+    timeout(NOTICED_WITHIN, stale).await.context("no effect: views are live without a link")?;
+
+    let text: String =
+        std::iter::repeat_with(|| stage.random.alphanumeric()).take(METADATA).collect();
+    let claim = |_| Claim::new(LONG);
+    let changes = (0..CHANGES).map(async |n| {
+        let id = format!("late-{n:03}").parse()?;
+        let instance = Instance::new(stage.service.clone(), id, "10.0.0.2:8080".parse()?);
+        let instance = instance.with_metadata([("text", text.as_str())])?;
+        stage.direct.register(&instance, &claim(n)?, &CallOptions::DEFAULT).await?;
+        anyhow::Ok(())
+    });
+    try_join_all(changes).await?;
+
+    let all = stage.owners.len() + CHANGES;
+    for proxy in &stage.view_link.0 {
+        proxy.inject(Fault::Throttle { bytes_per_second: BYTES_PER_SECOND });
+    }
+    let healed = Instant::now();
+    let arrived = async {
+        while !stage.taps.iter().all(|tap| tap.shows(all)) {
+            pause().await
+        }
+    };
+    timeout(ARRIVES_WITHIN, arrived).await.context("the backlog does not arrive")?;
+    let took = healed.elapsed();
+    let bytes: u64 = stage.view_link.0.iter().map(|proxy| proxy.hits().throttled_bytes).sum();
+    stage.view_link.0.iter().for_each(|proxy| proxy.heal());
+    ensure!(bytes > (CHANGES * METADATA) as u64, "no effect: only {bytes} bytes were slow");
+
+    let early = stage.taps.iter().filter(|tap| {
+        let is_early = |status, len| status == Status::Live && len < all;
+        tap.states_since(healed).iter().any(|state| is_early(state.status, state.len))
+    });
+    let late_stale = u32::try_from(early.count()).unwrap_or(u32::MAX);
+    let proof = format!("{CHANGES} changes arrived within {took:?}, {bytes} bytes over slow links");
+    let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
+    Ok(Evidence { cut_views: false, late_stale, tail: Duration::ZERO, ..evidence })
+}

@@ -1,0 +1,113 @@
+//! Records that somebody deletes by hand, beside the registry.
+
+use crate::bounds::{repair_bound, return_bound};
+use crate::operator::Operator;
+use crate::stage::{Evidence, Stage, pause};
+use anyhow::Result;
+use registry_core::{InstanceId, LeaseId};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// An instance, and the lease that its record hangs on.
+type Victim = (InstanceId, LeaseId);
+
+/// Deletes the records of one to four owners.
+pub(super) async fn keys(stage: &mut Stage) -> Result<Evidence> {
+    let count = stage.random.usize(1..=4);
+    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, count));
+    let bound = repair_bound(operator.store(), stage.ttl);
+    let deleted = delete(stage, &mut operator, &victims, bound).await?;
+    let proof = format!("{count} records deleted by hand");
+    Ok(evidence(stage, deleted, bound, proof))
+}
+
+/// Deletes all records.
+pub(super) async fn prefix(stage: &mut Stage) -> Result<Evidence> {
+    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, usize::MAX));
+    let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl));
+    let began = Instant::now();
+    let keys = operator.wipe().await?;
+    let returns = await_return(stage, &mut operator, &victims, began, bound).await?;
+    let proof = format!("{keys} keys deleted by prefix");
+    Ok(evidence(stage, (began, returns), bound, proof))
+}
+
+/// Deletes the record of an owner each time that it is back.
+pub(super) async fn again(stage: &mut Stage) -> Result<Evidence> {
+    const ROUNDS: u32 = 5;
+    let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, 1));
+    // Who is deleted again and again backs off.
+    let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl));
+    let (mut all, mut began) = (Vec::new(), Instant::now());
+    for _ in 0..ROUNDS {
+        // The record hangs on another lease if the owner had to register anew.
+        let victims = victims
+            .iter()
+            .map(|(id, lease)| (id.clone(), stage.listing.lease(id).unwrap_or(*lease)));
+        let victims: Vec<Victim> = victims.collect();
+        let (at, returns) = delete(stage, &mut operator, &victims, bound).await?;
+        began = at;
+        all.extend(returns);
+        let pause = Duration::from_millis(stage.random.u64(0..1_000));
+        sleep(pause).await;
+    }
+    let proof = format!("a record deleted {ROUNDS} times");
+    Ok(evidence(stage, (began, all), bound, proof))
+}
+
+async fn delete(
+    stage: &Stage,
+    operator: &mut Operator,
+    victims: &[Victim],
+    bound: Duration,
+) -> Result<(Instant, Vec<Duration>)> {
+    let began = Instant::now();
+    for (id, lease) in victims {
+        operator.delete(id, *lease).await?;
+    }
+    let returns = await_return(stage, operator, victims, began, bound).await?;
+    Ok((began, returns))
+}
+
+/// Waits until all records are back. One that does not come back returns at the end of the wait.
+async fn await_return(
+    stage: &Stage,
+    operator: &mut Operator,
+    victims: &[Victim],
+    began: Instant,
+    bound: Duration,
+) -> Result<Vec<Duration>> {
+    let limit = 2 * bound + stage.ttl + Duration::from_secs(5);
+    let mut returns = Vec::new();
+    for (id, _) in victims {
+        let back = async {
+            while !operator.has(id).await? {
+                pause().await;
+            }
+            anyhow::Ok(())
+        };
+        let left = (began + limit).saturating_duration_since(Instant::now());
+        if let Ok(outcome) = timeout(left, back).await {
+            outcome?;
+        }
+        returns.push(began.elapsed());
+    }
+    Ok(returns)
+}
+
+fn victims(stage: &mut Stage, count: usize) -> Vec<Victim> {
+    let mut owners: Vec<_> = stage.owners.iter().map(|owner| owner.id().clone()).collect();
+    stage.random.shuffle(&mut owners);
+    let lease = |id: InstanceId| stage.listing.lease(&id).map(|lease| (id, lease));
+    owners.into_iter().take(count).filter_map(lease).collect()
+}
+
+fn evidence(
+    stage: &Stage,
+    (began, returns): (Instant, Vec<Duration>),
+    bound: Duration,
+    proof: String,
+) -> Evidence {
+    let evidence = Evidence::of_outage(began, began, stage.ttl, proof);
+    Evidence { cut_views: false, bound, returns, ..evidence }
+}

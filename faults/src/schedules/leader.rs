@@ -1,0 +1,34 @@
+//! The leader of an etcd is paused, and goes on when another leads.
+
+use crate::bounds::{repair_bound, return_bound};
+use crate::servers::Servers;
+use crate::stage::{Evidence, Stage};
+use crate::topology::Store;
+use anyhow::{Result, bail, ensure};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
+    /// In which the old leader may delete leases that it no longer governs.
+    const AFTERMATH: Duration = Duration::from_secs(3);
+    let length = stage.fault_length(20, 20);
+    let Servers::EtcdThree(members) = &mut stage.servers else { bail!("no members here") };
+    let leader = members.leader().await?;
+    let began = Instant::now();
+    members.process(leader).pause()?;
+    let successor = members.leader().await?;
+    ensure!(successor != leader, "no effect: member {leader} still leads");
+    let elected = began.elapsed();
+    sleep_until(began + length).await;
+    members.process(leader).resume()?;
+    let healed = Instant::now();
+    members.rejoined(leader).await?;
+    let proof =
+        format!("member {successor} led after {elected:?}, {leader} was paused for {length:?}");
+    let ttl = stage.ttl;
+    let bound = return_bound(ttl).max(repair_bound(Store::Etcd, ttl));
+    let evidence = Evidence::of_outage(began, healed, ttl, proof);
+    let tail = bound + AFTERMATH;
+    // A view on another member is live as soon as there is a leader.
+    Ok(Evidence { cut_views: false, bound, tail, ..evidence })
+}

@@ -1,0 +1,80 @@
+//! A silent link: nothing flows on any connection of owners and views, and later only on new ones.
+
+use crate::servers::{Link, Servers};
+use crate::stage::{Evidence, Stage, pause};
+use anyhow::{Context, Result, ensure};
+use registry_testbed::proxy::Fault;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
+    /// How late a store may expire a lease.
+    const EXPIRY: Duration = Duration::from_secs(3);
+    let length = stage.fault_length(20, 30);
+    let began = Instant::now();
+    silence(stage);
+    sleep(length).await;
+    let listed = stage.listing.len();
+    let expires = length > stage.ttl.max(Duration::from_secs(2)) + EXPIRY;
+    ensure!(!expires || listed == 0, "no effect: {listed} leases were renewed over a silent link");
+    let held = held(&stage.owner_link).min(held(&stage.view_link));
+    let has_proxies = !stage.owner_link.0.is_empty();
+    ensure!(!has_proxies || held > 0, "no effect: nothing was sent over the silent links");
+    heal(stage);
+    let healed = Instant::now();
+    let stranded = stranded(stage).await?;
+    let proof = format!(
+        "silent for {length:?}: {listed} listed before the heal, {held} directions held, {stranded}"
+    );
+    Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
+}
+
+fn silence(stage: &Stage) {
+    match &stage.servers {
+        Servers::Sentinel(servers) => servers.silence_clients(),
+        Servers::Cluster(nodes) => nodes.silence_clients(),
+        _ => {
+            for proxy in links(stage) {
+                proxy.inject(Fault::Blackhole);
+            }
+        }
+    }
+}
+
+/// Lets new connections pass. Those that stand, or were made meanwhile, stay silent for good.
+fn heal(stage: &Stage) {
+    match &stage.servers {
+        Servers::Sentinel(servers) => servers.strand_clients(),
+        Servers::Cluster(nodes) => nodes.strand_clients(),
+        _ => {
+            for proxy in links(stage) {
+                proxy.strand();
+                proxy.heal();
+            }
+        }
+    }
+}
+
+/// Waits until connections are stranded, which a proxy counts when their tasks notice.
+async fn stranded(stage: &Stage) -> Result<String> {
+    const NOTICED_WITHIN: Duration = Duration::from_secs(5);
+    if stage.owner_link.0.is_empty() {
+        return Ok("all connections stranded".to_owned());
+    }
+    let count = || links(stage).map(|proxy| proxy.hits().stranded).sum::<u64>();
+    let some = async {
+        while count() == 0 {
+            pause().await
+        }
+    };
+    timeout(NOTICED_WITHIN, some).await.context("no effect: no connection stays silent")?;
+    Ok(format!("{} connections stranded", count()))
+}
+
+fn links(stage: &Stage) -> impl Iterator<Item = &registry_testbed::proxy::Proxy> {
+    stage.owner_link.0.iter().chain(&stage.view_link.0)
+}
+
+fn held(link: &Link) -> u64 {
+    link.0.iter().map(|proxy| proxy.hits().held_directions).sum()
+}

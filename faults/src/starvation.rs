@@ -1,0 +1,78 @@
+//! Whether the processes of a run were scheduled throughout.
+
+use registry_testkit::lag::Lag;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the lag is sampled.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A record of the scheduling lag of this process and of its servers. It has a thread of its own, since a runtime
+/// that is starved would not record it.
+#[derive(Debug)]
+pub(crate) struct LagRecord {
+    samples: Arc<Mutex<Vec<(Instant, Duration)>>>,
+    /// Dropped at the end.
+    _end: mpsc::Sender<()>,
+}
+
+impl LagRecord {
+    pub(crate) fn start() -> Self {
+        let samples = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = mpsc::channel();
+        let record = samples.clone();
+        thread::spawn(move || {
+            let lag = Lag::start(Duration::MAX);
+            while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let sample = (Instant::now(), lag.total());
+                record.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+            }
+        });
+        Self { samples, _end: end }
+    }
+
+    /// Returns the most lag within any `window`.
+    pub(crate) fn worst(&self, window: Duration) -> Duration {
+        worst(&self.samples.lock().unwrap_or_else(PoisonError::into_inner), window)
+    }
+
+    /// Returns the lag between two times, give or take a sample.
+    pub(crate) fn between(&self, from: Instant, until: Instant) -> Duration {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = samples.iter().rfind(|(at, _)| *at <= from);
+        let after = samples.iter().find(|(at, _)| *at >= until).or(samples.last());
+        let lag = |sample: Option<&(Instant, Duration)>| sample.map_or(Duration::ZERO, |one| one.1);
+        lag(after).saturating_sub(lag(before))
+    }
+}
+
+fn worst(samples: &[(Instant, Duration)], window: Duration) -> Duration {
+    let mut first = 0;
+    let mut worst = Duration::ZERO;
+    for (at, lag) in samples {
+        while samples[first].0 + window < *at {
+            first += 1;
+        }
+        worst = worst.max(*lag - samples[first].1);
+    }
+    worst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_window_is_found() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let samples = [(0, 0), (100, 10), (200, 200), (300, 210), (400, 210), (900, 900)];
+        let samples = samples.map(|(at, lag)| (start + ms(at), ms(lag)));
+        assert_eq!(worst(&samples, ms(100)), ms(190));
+        assert_eq!(worst(&samples[..5], ms(200)), ms(200));
+        assert_eq!(worst(&[], ms(200)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,193 @@
+//! Records every state that a view publishes.
+
+use registry_core::InstanceId;
+use registry_engine::{View, ViewStatus};
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use tokio::time::Instant;
+
+/// A record of all states of a view.
+///
+/// `View::changed` reports states in between as one, so a task that awaits it may miss some. This is not a task but
+/// a waker: the view's task calls it after each state that it publishes, and goes on when it has looked.
+#[derive(Debug)]
+pub(crate) struct Tap(Mutex<Record>);
+
+#[derive(Debug)]
+struct Record {
+    /// Taken when the record ends.
+    view: Option<View>,
+    /// All instances that it has shown.
+    shown: BTreeSet<InstanceId>,
+    states: Vec<State>,
+}
+
+/// What matters of a state.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) at: Instant,
+    pub(crate) status: Status,
+    /// How many instances it shows.
+    pub(crate) len: usize,
+    /// The instances that an earlier state had, and this one lacks.
+    pub(crate) missing: Vec<InstanceId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Loading,
+    Live,
+    Stale,
+}
+
+impl Tap {
+    /// Records the states of `view` from now on.
+    pub(crate) fn start(view: View) -> Arc<Self> {
+        let record = Record { view: Some(view), shown: BTreeSet::new(), states: Vec::new() };
+        let tap = Arc::new(Self(Mutex::new(record)));
+        tap.lock().look();
+        tap.listen();
+        tap
+    }
+
+    /// Ends the record, and returns all states.
+    pub(crate) fn finish(&self) -> Vec<State> {
+        let mut record = self.lock();
+        let view = record.view.take();
+        let states = record.states.clone();
+        drop(record);
+        drop(view); // its waiter holds this tap
+        states
+    }
+
+    /// Returns whether the last state is live and shows all of so many instances.
+    pub(crate) fn shows(&self, len: usize) -> bool {
+        self.last().is_some_and(|state| state.status == Status::Live && state.len >= len)
+    }
+
+    /// Returns the states from `since` on.
+    pub(crate) fn states_since(&self, since: Instant) -> Vec<State> {
+        self.lock().states.iter().filter(|state| state.at >= since).cloned().collect()
+    }
+
+    pub(crate) fn last(&self) -> Option<State> {
+        self.lock().states.last().cloned()
+    }
+
+    /// Looks at each state there is, and waits for the next.
+    fn listen(self: &Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut guard = self.lock();
+        let record = &mut *guard;
+        while let Some(view) = &mut record.view {
+            let polled = pin!(view.changed()).poll(&mut context);
+            match polled {
+                Poll::Ready(Ok(())) => record.look(),
+                // The runtime ends, or the next state calls the waker.
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Tap {
+    fn wake(self: Arc<Self>) {
+        self.listen();
+    }
+}
+
+impl Record {
+    fn look(&mut self) {
+        let Some(view) = &self.view else { return };
+        let state = view.state();
+        let records = state.records();
+        let is_missing = |id: &&InstanceId| records.find(id.as_str()).is_none();
+        let missing: Vec<InstanceId> = self.shown.iter().filter(is_missing).cloned().collect();
+        if self.shown.len() < records.len() + missing.len() {
+            self.shown.extend(records.ids().cloned());
+        }
+        let status = match state.status() {
+            ViewStatus::Live => Status::Live,
+            ViewStatus::Loading { .. } => Status::Loading,
+            _ => Status::Stale,
+        };
+        let (len, retained) = (records.len(), state.retained().len());
+        tracing::debug!(
+            ?status,
+            len,
+            retained,
+            missing = missing.len(),
+            "a view published a state"
+        );
+        self.states.push(State { at: Instant::now(), status, len, missing });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use registry_core::{CallOptions, Claim, Instance, Registry};
+    use registry_engine::{Discovery, DiscoveryOptions};
+    use registry_mem::MemRegistry;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn an_instance_that_was_shown_and_is_not_any_more_is_missing() {
+        let registry = Arc::new(MemRegistry::new());
+        let options = DiscoveryOptions { retain: false, ..DiscoveryOptions::default() };
+        let view = Discovery::new(registry.clone(), options).view(&"a".parse().unwrap());
+        let mut watched = view.clone();
+        let tap = Tap::start(view);
+        let instance = Instance::new(
+            "a".parse().unwrap(),
+            "1".parse().unwrap(),
+            "10.0.0.1:80".parse().unwrap(),
+        );
+        let claim = Claim::new(SOON).unwrap();
+        let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
+        while !tap.shows(1) {
+            timeout(SOON, watched.changed()).await.unwrap().unwrap();
+        }
+        registry.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
+        while tap.last().unwrap().len > 0 {
+            timeout(SOON, watched.changed()).await.unwrap().unwrap();
+        }
+        let states = tap.finish();
+        assert_eq!(states.last().unwrap().missing, [instance.id().clone()]);
+        assert!(states[..states.len() - 1].iter().all(|state| state.missing.is_empty()));
+        assert_eq!(Arc::strong_count(&tap), 1, "no waker is left behind");
+    }
+
+    /// A view publishes a state and then another without a pause in between: both must be seen.
+    #[tokio::test]
+    async fn no_state_is_skipped() {
+        let registry = MemRegistry::new();
+        let options = DiscoveryOptions::default();
+        let discovery = Discovery::new(Arc::new(registry.clone()), options);
+        let mut view = discovery.view(&"a".parse().unwrap());
+        timeout(SOON, view.ready(SOON)).await.unwrap().unwrap();
+        let tap = Tap::start(view.clone());
+        for n in 1..=100_usize {
+            let id = n.to_string().parse().unwrap();
+            let address = "10.0.0.1:80".parse().unwrap();
+            let instance = Instance::new("a".parse().unwrap(), id, address);
+            let claim = Claim::new(SOON).unwrap();
+            registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
+            while view.state().records().len() < n {
+                timeout(SOON, view.changed()).await.unwrap().unwrap();
+            }
+        }
+        let lens: Vec<usize> = tap.finish().iter().map(|state| state.len).collect();
+        assert_eq!(lens, (0..=100).collect::<Vec<_>>());
+    }
+}
