@@ -35,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) problems: Vec<String>,
     /// How the fault took effect.
     pub(crate) proof: String,
+    /// How many owners the store did not list at some time after it began.
+    pub(crate) unlisted: usize,
     /// When views were stale after the fault began, in order.
     pub(crate) stale_ms: Vec<u64>,
     /// The most lag within a third of the ttl.
@@ -82,6 +84,11 @@ impl Report {
             double_holders: evidence.double_holders,
             problems: evidence.problems.clone(),
             proof: evidence.proof.clone(),
+            unlisted: stage
+                .owners
+                .iter()
+                .filter(|one| stage.listing.absence(one.id()).is_some())
+                .count(),
             lag_ms: millis(stage.lag.worst(ttl / 3)),
             ..Self::default()
         };

@@ -42,12 +42,10 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     };
     let landed = timeout(LANDS_WITHIN, landed).await;
     landed.context("no effect: the older claim does not reach the store")?;
-    let first = stage.listing.lease(older.id());
     sleep(between).await;
     ensure!(!older.is_active(), "no effect: the older claim was acknowledged at once");
     let newer = Owner::start(stage.direct.clone(), &stage.service, CONTESTED).await?;
     let acknowledged = Instant::now();
-    let heir = stage.listing.lease(newer.id());
     // The older one may now send claim after claim, each of which arrives.
     sleep(3 * delay + stage.ttl).await;
     let delayed: u64 = link.0.iter().map(|proxy| proxy.hits().delayed_chunks).sum();
@@ -72,11 +70,10 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     }
     let both = both_active(&older, &newer, healed);
     let double_holders = u32::from(both > BOTH_ACTIVE || hands > 2);
+    let held = acknowledged - began;
     let proof = format!(
-        "replies delayed by {delay:?}, {delayed} chunks; the newer held the id {:?} after the older \
-         landed ({first:?}, then {heir:?}); {hands} holders; both active for {both:?}; \
-         the older says `{one}`",
-        acknowledged - began
+        "replies delayed by {delay:?}, {delayed} chunks; the newer was acknowledged {held:?} after the older \
+         began; {hands} holders; both active for {both:?}; the older says `{one}`, the newer `{other}`"
     );
     let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
     // The contested instance must be shown until the end of the record.
