@@ -66,7 +66,7 @@ mod tests {
         journal.add(&run).unwrap();
         journal.file.write_all(b"{\"spec\":{\"ce").unwrap();
         let (mut journal, one) = Journal::open(folder.path()).unwrap();
-        assert_eq!(one, [run.clone()]);
+        assert_eq!(one, std::slice::from_ref(&run));
         journal.add(&run).unwrap();
         assert_eq!(Journal::open(folder.path()).unwrap().1, [run.clone(), run]);
     }

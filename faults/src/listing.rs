@@ -30,6 +30,7 @@ struct Record {
 /// A time without an instance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Absence {
+    pub(crate) since: Instant,
     /// `None` if it is not over.
     pub(crate) until: Option<Instant>,
 }
@@ -90,8 +91,10 @@ async fn run(registry: Arc<dyn Registry>, service: ServiceName, record: Arc<Mute
             FollowEvent::Reset(snapshot) => {
                 let gone = |id: &&InstanceId| snapshot.records().find(id.as_str()).is_none();
                 let gone: Vec<_> = record.listed.keys().filter(gone).cloned().collect();
-                gone.iter().for_each(|id| record.delete(id));
-                for one in snapshot.records().iter() {
+                for id in &gone {
+                    record.delete(id, now);
+                }
+                for one in snapshot.records() {
                     record.put(one.id(), one.lease(), now);
                 }
             }
@@ -99,7 +102,7 @@ async fn run(registry: Arc<dyn Registry>, service: ServiceName, record: Arc<Mute
                 for change in &batch.changes {
                     match change {
                         Change::Put(one) => record.put(one.id(), one.lease(), now),
-                        Change::Delete(deleted) => record.delete(deleted.id()),
+                        Change::Delete(deleted) => record.delete(deleted.id(), now),
                     }
                 }
             }
@@ -121,10 +124,10 @@ impl Record {
         }
     }
 
-    fn delete(&mut self, id: &InstanceId) {
+    fn delete(&mut self, id: &InstanceId, now: Instant) {
         if self.listed.remove(id).is_some() {
             tracing::debug!(%id, "the store lists an instance no more");
-            self.absences.insert(id.clone(), Absence { until: None });
+            self.absences.insert(id.clone(), Absence { since: now, until: None });
         }
     }
 }

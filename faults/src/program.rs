@@ -20,6 +20,9 @@ use std::time::SystemTime;
 /// How often a run is made at most: again only after it was starved.
 const TRIES: usize = 3;
 
+/// After how many runs in a row that were not starved one more is made at a time.
+const GOOD_RUNS: usize = 4;
+
 /// Runs the program. Returns whether all runs were valid and good.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let specs = plan(options)?;
@@ -58,10 +61,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// Makes the runs that are left. A run that was starved is made again, with fewer at a time.
-fn make(mut left: VecDeque<RunSpec>, mut jobs: usize, journal: &mut Journal) -> Result<Vec<Run>> {
+fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal) -> Result<Vec<Run>> {
     let mut progress = Progress::new(left.len(), left.iter().map(estimate).sum());
     let (sender, ended) = mpsc::channel::<Run>();
     let (mut runs, mut tries, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
+    let (mut jobs, mut good) = (most, 0);
     let program = env::current_exe().context("cannot find this program")?;
     loop {
         while running < jobs
@@ -83,13 +87,17 @@ fn make(mut left: VecDeque<RunSpec>, mut jobs: usize, journal: &mut Journal) -> 
         let run = ended.recv().context("a run was lost")?;
         running -= 1;
         journal.add(&run)?;
-        let tried = tries.iter().filter(|spec| **spec == run.spec).count();
-        if run.report.starved && tried < TRIES {
-            jobs = (jobs - 1).max(1);
+        let count = tries.iter().filter(|spec| **spec == run.spec).count();
+        if run.report.starved && count < TRIES {
+            (jobs, good) = ((jobs - 1).max(1), 0);
             left.push_front(run.spec);
             progress.again(&run);
             progress.ended(&run, jobs);
         } else {
+            good += 1;
+            if good >= GOOD_RUNS {
+                (jobs, good) = ((jobs + 1).min(most), 0);
+            }
             progress.ended(&run, jobs);
             runs.push(run);
         }

@@ -35,21 +35,16 @@ impl Progress {
         let left = self.left / u32::try_from(jobs).unwrap_or(1).max(1);
         let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
         let verdict = verdict(run);
-        match &self.bar {
-            Some(bar) => {
-                bar.inc(1);
-                bar.set_message(format!("about {left} left; {}: {verdict}", run.spec.cell));
-                if verdict != "good" {
-                    bar.println(format!("{} seed {}: {verdict}", run.spec.cell, run.spec.seed));
-                }
+        let (cell, seed) = (run.spec.cell, run.spec.seed);
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(format!("about {left} left; {cell}: {verdict}"));
+            if verdict != "good" {
+                bar.println(format!("{cell} seed {seed}: {verdict}"));
             }
-            None => {
-                let (done, total, cell) = (self.done, self.total, run.spec.cell);
-                eprintln!(
-                    "{done}/{total} {cell} seed {}: {verdict}, about {left} left",
-                    run.spec.seed
-                );
-            }
+        } else {
+            let (done, total) = (self.done, self.total);
+            eprintln!("{done}/{total} {cell} seed {seed}: {verdict}, about {left} left");
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Report {
     pub(crate) states: u64,
     /// For how long living instances were missing in views, all together.
     pub(crate) missing_ms: u64,
-    /// How many there were, in any view.
+    /// How often one was missing in a view.
     pub(crate) missing: u64,
     pub(crate) late_stale: u32,
     pub(crate) double_holders: u32,
@@ -64,7 +64,10 @@ impl Report {
             }
         };
         let (ms, missing) = (self.missing_ms, self.missing);
-        add(ms > 0, format!("{missing} living instances were missing in views, {ms} ms in all"));
+        add(
+            ms > 0,
+            format!("living instances were missing in views {missing} times, {ms} ms in all"),
+        );
         add(self.late_stale > 0, format!("{} views were stale too late", self.late_stale));
         add(self.double_holders > 0, format!("{} double holders", self.double_holders));
         let (late, bound) = (self.late_returns, self.bound_ms);
@@ -92,14 +95,15 @@ impl Report {
             lag_ms: millis(stage.lag.worst(ttl / 3)),
             ..Self::default()
         };
+        let mut absences = Vec::new();
         for states in &views {
             let counted = states.iter().filter(|state| state.at >= stage.ready_at);
             report.states += counted.count() as u64;
-            for absence in missing(states, end).values() {
-                report.missing += 1;
-                report.missing_ms += millis(*absence).max(1);
-            }
+            absences.extend(missing(states, end));
         }
+        report.missing = absences.len() as u64;
+        report.missing_ms =
+            absences.iter().map(|(from, until)| millis(*until - *from).max(1)).sum();
         let lag = |from: Instant, took: Duration| stage.lag.between(from, from + took);
         // Whether a time is late, and if so, whether the lag alone explains it. Own work is not lag.
         let mut excused = 0;
@@ -111,27 +115,40 @@ impl Report {
         };
         if evidence.cut_views {
             for states in &views {
-                let stale = stale_after(states, evidence.began);
-                let stale = stale.unwrap_or_else(|| evidence.healed - evidence.began);
-                report.stale_ms.push(millis(stale));
-                report.late_stale += u32::from(is_late(evidence.began, stale, stale_bound(ttl)));
+                let took = stale_after(states, evidence.began);
+                let took = took.unwrap_or_else(|| evidence.healed - evidence.began);
+                report.stale_ms.push(millis(took));
+                report.late_stale += u32::from(is_late(evidence.began, took, stale_bound(ttl)));
             }
             report.stale_ms.sort_unstable();
         }
-        let back = stage.owners.iter().map(|owner| returned(stage, owner, evidence.healed, end));
-        for took in back.chain(evidence.returns.iter().copied()) {
+        let back = stage.owners.iter().map(|owner| returned(stage, owner, evidence, end));
+        let others = evidence.returns.iter().map(|took| (evidence.healed, *took));
+        for (from, took) in back.chain(others) {
             report.returns_ms.push(millis(took));
-            report.late_returns += u32::from(is_late(evidence.healed, took, evidence.bound));
+            report.late_returns += u32::from(is_late(from, took, evidence.bound));
         }
         report.returns_ms.sort_unstable();
-        report.invalidate_if_starved(excused, evidence, tolerated(ttl));
+        // A lease that expired since its owner was not scheduled is back when it is.
+        let is_excused = |(from, until): &(Instant, Instant)| {
+            let before = from.checked_sub(ttl).unwrap_or(*from);
+            *until - *from <= stage.lag.between(before, *until)
+        };
+        let is_certain = evidence.late_stale > 0 || !absences.iter().all(is_excused);
+        report.invalidate_if_starved(excused, evidence.late_stale, is_certain, tolerated(ttl));
         report
     }
 
     /// A run in which each failure may be due to lag is invalid.
-    fn invalidate_if_starved(&mut self, excused: u32, evidence: &Evidence, tolerated: Duration) {
-        let late = self.late_returns + self.late_stale - evidence.late_stale;
-        let is_certain = late > excused || evidence.late_stale > 0 || !self.problems.is_empty();
+    fn invalidate_if_starved(
+        &mut self,
+        excused: u32,
+        early_live: u32,
+        is_certain: bool,
+        tolerated: Duration,
+    ) {
+        let late = self.late_returns + self.late_stale - early_live;
+        let is_certain = is_certain || late > excused || !self.problems.is_empty();
         let too_much = self.lag_ms > millis(tolerated);
         let may_be_lag = too_much && (self.missing_ms > 0 || self.double_holders > 0) || late > 0;
         if is_certain || !may_be_lag {
@@ -152,16 +169,24 @@ fn tolerated(ttl: Duration) -> Duration {
     (ttl / 6).max(Duration::from_millis(300))
 }
 
-/// Returns for how long each instance was missing in the states of a view.
-fn missing(states: &[State], end: Instant) -> BTreeMap<InstanceId, Duration> {
-    let mut missing = BTreeMap::new();
-    for (n, state) in states.iter().enumerate() {
-        let until = states.get(n + 1).map_or(end, |next| next.at);
+/// Returns when instances were missing in the states of a view, each time from when until when.
+fn missing(states: &[State], end: Instant) -> Vec<(Instant, Instant)> {
+    let mut open = BTreeMap::<&InstanceId, Instant>::new();
+    let mut absences = Vec::new();
+    for state in states {
+        open.retain(|id, from| {
+            let is_missing = state.missing.contains(id);
+            if !is_missing {
+                absences.push((*from, state.at));
+            }
+            is_missing
+        });
         for id in &state.missing {
-            *missing.entry(id.clone()).or_default() += until - state.at;
+            open.entry(id).or_insert(state.at);
         }
     }
-    missing
+    absences.extend(open.into_values().map(|from| (from, end)));
+    absences
 }
 
 /// Returns how long after `began` a view was stale.
@@ -170,12 +195,20 @@ fn stale_after(states: &[State], began: Instant) -> Option<Duration> {
     states.iter().find(stale).map(|state| state.at - began)
 }
 
-/// Returns how long after the heal an owner was active and listed for good. At the end, if it never was.
-fn returned(stage: &Stage, owner: &Owner, healed: Instant, end: Instant) -> Duration {
-    let absence = stage.listing.absence(owner.id());
-    let listed = absence.map_or(Some(healed), |absence| absence.until);
-    let back = listed.zip(owner.active_since(healed)).map(|(listed, active)| listed.max(active));
-    back.unwrap_or(end).saturating_duration_since(healed)
+/// Returns from when on an owner should have returned, and how long after that it was active and listed for good. At
+/// the end, if it never was.
+fn returned(
+    stage: &Stage,
+    owner: &Owner,
+    evidence: &Evidence,
+    end: Instant,
+) -> (Instant, Duration) {
+    let (healed, absence) = (evidence.healed, stage.listing.absence(owner.id()));
+    let deleted = absence.filter(|_| evidence.from_deletion).map(|absence| absence.since);
+    let from = deleted.map_or(healed, |deleted| deleted.max(healed));
+    let listed = absence.map_or(Some(from), |absence| absence.until);
+    let back = listed.zip(owner.active_since(from)).map(|(listed, active)| listed.max(active));
+    (from, back.unwrap_or(end).saturating_duration_since(from))
 }
 
 pub(crate) fn millis(time: Duration) -> u64 {
@@ -203,9 +236,9 @@ mod tests {
             state(at(20), live, &[]),
             state(at(30), live, &["b"]),
         ];
-        let missing = missing(&states, at(100));
-        let of = |id: &str| missing[&id.parse::<InstanceId>().unwrap()].as_millis();
-        assert_eq!((of("a"), of("b")), (5, 10 + 70));
+        let mut absences = missing(&states, at(100));
+        absences.sort_unstable();
+        assert_eq!(absences, [(at(10), at(15)), (at(10), at(20)), (at(30), at(100))]);
         assert_eq!(stale_after(&states, at(5)), Some(Duration::from_millis(10)));
         assert_eq!(stale_after(&states, at(16)), None);
     }

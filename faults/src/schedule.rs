@@ -104,9 +104,8 @@ impl Schedule {
         match topology {
             // Until then a deleted instance may be missing for longer than a view retains it.
             Topology::Etcd if repairs => WATCHES_OWN_RECORD,
-            Topology::Etcd => true,
+            Topology::Etcd | Topology::Redis => true,
             Topology::EtcdThree => self == Self::PausedLeader,
-            Topology::Redis => true,
             Topology::Sentinel | Topology::Cluster => false,
         }
     }

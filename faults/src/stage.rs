@@ -61,7 +61,9 @@ pub(crate) struct Evidence {
     pub(crate) healed: Instant,
     /// Whether the views' links were silent, or their servers were down, from one to the other.
     pub(crate) cut_views: bool,
-    /// How soon after the heal owners must be active and listed.
+    /// Whether owners return from when the store unlisted them, and not from the heal.
+    pub(crate) from_deletion: bool,
+    /// How soon after that owners must be active and listed.
     pub(crate) bound: Duration,
     /// How long to look on after the heal at least.
     pub(crate) tail: Duration,
@@ -121,7 +123,7 @@ impl Stage {
         };
         let ready = lag::timeout(READY_WITHIN, async {
             while !stage.is_whole() {
-                pause().await
+                pause().await;
             }
         });
         ready.await.context("the views do not show all owners at the start")?;
@@ -174,6 +176,7 @@ impl Evidence {
             began,
             healed,
             cut_views: true,
+            from_deletion: false,
             bound: return_bound(ttl),
             tail: return_bound(ttl).max(ttl) + MORE,
             proof,

@@ -43,7 +43,7 @@ impl LagRecord {
     pub(crate) fn between(&self, from: Instant, until: Instant) -> Duration {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let before = samples.iter().rfind(|(at, _)| *at <= from);
-        let after = samples.iter().find(|(at, _)| *at >= until).or(samples.last());
+        let after = samples.iter().find(|(at, _)| *at >= until).or_else(|| samples.last());
         let lag = |sample: Option<&(Instant, Duration)>| sample.map_or(Duration::ZERO, |one| one.1);
         lag(after).saturating_sub(lag(before))
     }
@@ -56,7 +56,7 @@ fn worst(samples: &[(Instant, Duration)], window: Duration) -> Duration {
         while samples[first].0 + window < *at {
             first += 1;
         }
-        worst = worst.max(*lag - samples[first].1);
+        worst = worst.max(lag.saturating_sub(samples[first].1));
     }
     worst
 }

@@ -5,7 +5,7 @@ use crate::tap::Status;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use registry_core::{CallOptions, Claim, Instance};
-use registry_testbed::proxy::Fault;
+use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -26,12 +26,12 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     }
     let is =
         |status| stage.taps.iter().all(|tap| tap.last().is_some_and(|one| one.status == status));
-    let stale = async {
+    let noticed = async {
         while !is(Status::Stale) {
-            pause().await
+            pause().await;
         }
     };
-    timeout(NOTICED_WITHIN, stale).await.context("no effect: views are live without a link")?;
+    timeout(NOTICED_WITHIN, noticed).await.context("no effect: views are live without a link")?;
 
     let text: String =
         std::iter::repeat_with(|| stage.random.alphanumeric()).take(METADATA).collect();
@@ -52,13 +52,13 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let healed = Instant::now();
     let arrived = async {
         while !stage.taps.iter().all(|tap| tap.shows(all)) {
-            pause().await
+            pause().await;
         }
     };
     timeout(ARRIVES_WITHIN, arrived).await.context("the backlog does not arrive")?;
     let took = healed.elapsed();
     let bytes: u64 = stage.view_link.0.iter().map(|proxy| proxy.hits().throttled_bytes).sum();
-    stage.view_link.0.iter().for_each(|proxy| proxy.heal());
+    stage.view_link.0.iter().for_each(Proxy::heal);
     ensure!(bytes > (CHANGES * METADATA) as u64, "no effect: only {bytes} bytes were slow");
 
     let early = stage.taps.iter().filter(|tap| {

@@ -30,5 +30,5 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let evidence = Evidence::of_outage(began, healed, ttl, proof);
     let tail = bound + AFTERMATH;
     // A view on another member is live as soon as there is a leader.
-    Ok(Evidence { cut_views: false, bound, tail, ..evidence })
+    Ok(Evidence { cut_views: false, from_deletion: true, bound, tail, ..evidence })
 }

@@ -1,10 +1,11 @@
 //! A store that is killed: it comes back with its data, without, or another server takes over.
 
 use crate::stage::{Evidence, Stage};
-use crate::tap::Status;
+use crate::tap::{Status, Tap};
 use crate::topology::Topology;
 use anyhow::{Result, ensure};
 use registry_core::{CallOptions, Claim, Instance, ServiceName};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -31,15 +32,14 @@ pub(super) async fn restart(stage: &mut Stage, data: Data) -> Result<Evidence> {
         let refused = TcpStream::connect(address).await.is_err();
         ensure!(refused, "no effect: somebody answers at {address}");
     }
-    let is_stale = |status| status == Some(Status::Stale);
-    let stale = stage.taps.iter().filter(|tap| is_stale(tap.last().map(|state| state.status)));
-    let (stale, views) = (stale.count(), stage.taps.len());
+    let is_stale = |tap: &&Arc<Tap>| tap.last().is_some_and(|one| one.status == Status::Stale);
+    let (cut, views) = (stage.taps.iter().filter(is_stale).count(), stage.taps.len());
     stage.servers.restart().await?;
     let healed = Instant::now();
     let listed = stage.direct.load(&canary, &CallOptions::DEFAULT).await?.records().len();
     let expected = usize::from(data == Data::Kept);
     ensure!(listed == expected, "no effect: {listed} of 1 old record is listed, data={data:?}");
-    let proof = format!("killed for {length:?}, data {data:?}, {stale} of {views} views stale");
+    let proof = format!("killed for {length:?}, data {data:?}, {cut} of {views} views stale");
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
 

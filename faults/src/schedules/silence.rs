@@ -3,7 +3,7 @@
 use crate::servers::{Link, Servers};
 use crate::stage::{Evidence, Stage, pause};
 use anyhow::{Context, Result, ensure};
-use registry_testbed::proxy::Fault;
+use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -64,14 +64,14 @@ async fn stranded(stage: &Stage) -> Result<String> {
     let count = || links(stage).map(|proxy| proxy.hits().stranded).sum::<u64>();
     let some = async {
         while count() == 0 {
-            pause().await
+            pause().await;
         }
     };
     timeout(NOTICED_WITHIN, some).await.context("no effect: no connection stays silent")?;
     Ok(format!("{} connections stranded", count()))
 }
 
-fn links(stage: &Stage) -> impl Iterator<Item = &registry_testbed::proxy::Proxy> {
+fn links(stage: &Stage) -> impl Iterator<Item = &Proxy> {
     stage.owner_link.0.iter().chain(&stage.view_link.0)
 }
 

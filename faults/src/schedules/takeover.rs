@@ -7,7 +7,7 @@ use crate::stage::{Evidence, Stage, pause};
 use crate::topology::Store;
 use anyhow::{Context, Result, ensure};
 use registry_engine::Start;
-use registry_testbed::proxy::Fault;
+use registry_testbed::proxy::{Fault, Proxy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,7 +37,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let older = Owner::start_with(slow, &stage.service, CONTESTED, ADDRESS, start).await?;
     let landed = async {
         while !stage.listing.has(older.id()) {
-            pause().await
+            pause().await;
         }
     };
     let landed = timeout(LANDS_WITHIN, landed).await;
@@ -49,7 +49,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     // The older one may now send claim after claim, each of which arrives.
     sleep(3 * delay + stage.ttl).await;
     let delayed: u64 = link.0.iter().map(|proxy| proxy.hits().delayed_chunks).sum();
-    link.0.iter().for_each(|proxy| proxy.heal());
+    link.0.iter().for_each(Proxy::heal);
     let healed = Instant::now();
     ensure!(delayed > 0, "no effect: no reply was delayed");
 

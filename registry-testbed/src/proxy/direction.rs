@@ -61,15 +61,15 @@ pub(super) async fn pass(
 struct Reader<'a> {
     from: ReadHalf<'a>,
     link: &'a Link,
-    direction: Direction,
     control: watch::Receiver<Control>,
+    direction: Direction,
     random: Rng,
 }
 
 impl<'a> Reader<'a> {
     fn new(from: ReadHalf<'a>, link: &'a Link, direction: Direction) -> Self {
         let random = Rng::with_seed(link.number * 2 + u64::from(direction == Direction::Replies));
-        Self { from, link, direction, control: link.control.subscribe(), random }
+        Self { from, link, control: link.control.subscribe(), direction, random }
     }
 
     async fn run(mut self, queue: mpsc::Sender<Chunk>) {
@@ -104,9 +104,11 @@ impl<'a> Reader<'a> {
 
     fn due(&mut self, n: usize) -> Option<(Instant, u64)> {
         let control = self.control.borrow();
-        let (each, jitter) = match (control.fault, self.direction) {
-            (Fault::Delay { each, jitter }, _) => (each, jitter),
-            (Fault::DelayReplies { each }, Direction::Replies) => (each, Duration::ZERO),
+        let (each, jitter) = match control.fault {
+            Fault::Delay { each, jitter } => (each, jitter),
+            Fault::DelayReplies { each } if self.direction == Direction::Replies => {
+                (each, Duration::ZERO)
+            }
             _ => return None,
         };
         if n > 0 {

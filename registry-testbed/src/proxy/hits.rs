@@ -10,8 +10,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hits {
-    /// Chunks of bytes that had to wait for [`Fault::Delay`](super::Fault::Delay) or
-    /// [`Fault::DelayReplies`](super::Fault::DelayReplies).
+    /// Chunks of bytes that had to wait for [`Fault::Delay`](super::Fault::Delay).
     pub delayed_chunks: u64,
     /// The bytes in them.
     pub delayed_bytes: u64,

@@ -40,15 +40,22 @@ async fn what_is_delayed_arrives_later_each_way_and_in_order() {
 }
 
 #[tokio::test]
-async fn only_replies_are_late_if_only_they_are_delayed() {
+async fn replies_alone_are_delayed_from_the_request_on_that_has_a_text() {
     let echo = Echo::start().await;
     let mut client = echo.connect_through().await;
     let each = Duration::from_millis(40);
-    echo.proxy.inject(Fault::DelayReplies { each });
+    echo.proxy.inject_from("slow", Fault::DelayReplies { each });
+    talk(&mut client, b"quick").await;
+    assert_eq!(echo.proxy.hits(), Hits::default());
     let start = Instant::now();
-    talk(&mut client, b"small").await;
+    talk(&mut client, b"a slow one").await;
     assert!(start.elapsed() >= each, "{:?}", start.elapsed());
-    assert_eq!(echo.proxy.hits().delayed_bytes, 5, "one way");
+    talk(&mut client, b"and the next").await;
+    assert_eq!(echo.proxy.hits().delayed_bytes, 22, "replies only");
+    echo.proxy.heal();
+    talk(&mut client, b"slow no more").await;
+    assert_eq!(echo.proxy.hits().delayed_bytes, 22);
+    assert_eq!(echo.proxy.hits().cut, 0, "no reply was lost, so nothing is cut");
 }
 
 #[tokio::test]
