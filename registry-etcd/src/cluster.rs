@@ -257,7 +257,7 @@ pub(crate) struct Attempt {
 
 /// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
 /// answers within some milliseconds.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Attempt {
     /// There was an outcome.
