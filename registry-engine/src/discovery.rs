@@ -10,6 +10,10 @@ use registry_core::{MAX_TTL, MIN_TTL, Registry, ServiceName};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How many refusals wait for a view at most.
+const MAX_REFUSALS: usize = 256;
 
 /// Opens views of services. A clone is another handle to the same views.
 #[derive(Clone)]
@@ -61,15 +65,20 @@ impl Discovery {
             });
         let (registry, failures) = (registry.clone(), probe.failures());
         let file = snapshots.as_ref().map(|folder| folder.file(service));
+        let (service, options) = (service.clone(), options.clone());
+        let (refusals, received) = mpsc::channel(MAX_REFUSALS);
         let watcher =
-            Watcher::new(registry, service.clone(), options.clone(), *ttl, failures, file);
+            Watcher::new(registry, service.clone(), options, *ttl, failures, received, file);
         let broadcaster = watcher.broadcaster().clone();
         let task = tokio::spawn(watcher.run()).abort_handle();
-        let service = service.clone();
-        let open = Arc::downgrade(open);
-        let shared =
-            SharedView { service: service.clone(), broadcaster, task, open, _probe: probe };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(SharedView {
+            service: service.clone(),
+            broadcaster,
+            task,
+            open: Arc::downgrade(open),
+            refusals,
+            _probe: probe,
+        });
         table.views.insert(service, Arc::downgrade(&shared));
         View::new(shared)
     }

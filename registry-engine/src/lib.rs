@@ -20,5 +20,6 @@ pub use self::discovery::Discovery;
 pub use self::follow::{FollowEvent, FollowOptions, follow};
 pub use self::registration::{Registration, RegistrationOptions, RegistrationStatus, Start};
 pub use self::view::{
-    DiscoveryOptions, Reader, Retained, ServiceState, StateRef, Update, Updates, View, ViewStatus,
+    DiscoveryOptions, Failure, Reader, Retained, ServiceState, StateRef, Update, Updates, View,
+    ViewStatus,
 };

@@ -1,6 +1,6 @@
 //! Metrics of the engine, through the facade of the crate `metrics`. Install a recorder before the first
 //! registration or view; metrics recorded earlier are lost. If a process has several
-//! [`Discovery`](crate::Discovery)s, the gauges of a service are those of the view opened last.
+//! [`Discovery`](crate::Discovery)s, the gauges of a service are the sums of their views.
 //!
 //! | name | kind, unit | labels | what it is |
 //! | --- | --- | --- | --- |
@@ -10,17 +10,19 @@
 //! | `registry_renewals_failed_total` | counter | `service`, `reason` | renewals that failed; the reason is the kind of the error |
 //! | `registry_view_instances` | gauge | `service` | instances shown, including retained ones |
 //! | `registry_view_retained` | gauge | `service` | retained instances: shown although the store does not list them |
-//! | `registry_view_staleness_seconds` | gauge, seconds | `service` | how long the view had been stale at its last attempt to recover; 0 while it is live |
+//! | `registry_view_retained_total` | counter | `service` | instances retained so far |
+//! | `registry_view_released_total` | counter | `service`, `reason` | instances no longer retained: they `returned`, `refused` a connection, or their hold time `expired` |
+//! | `registry_view_stale` | gauge | `service` | 1 while the view is not live: alert if it lasts for longer than a ttl |
 //! | `registry_view_resyncs_total` | counter | `service`, `reason` | times the service was loaded again; the reason is the kind of the error that required it; the first load does not count |
 //! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch ended or an attempt to open it failed; the reason is the kind of the error |
 //! | `registry_view_lag_batches` | histogram | `service` | events that were ready when the view read them; at most 256 are read at once |
 //! | `registry_view_coalesced_total` | counter | `service` | times a subscriber lagged so far behind that it got the state instead of the changes |
 //! | `registry_view_undecodable` | gauge | `service` | undecodable records skipped by the last load |
 
+use crate::view::report::Release;
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use registry_core::{ErrorKind, ServiceName};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 /// The metrics of one registration. Those recorded at each renewal are looked up once.
 pub(crate) struct RegistrationMetrics {
@@ -80,9 +82,10 @@ impl Drop for RegistrationMetrics {
 /// The metrics of one view.
 pub(crate) struct ViewMetrics {
     service: ServiceName,
-    instances: Gauge,
-    retained: Gauge,
-    staleness: Gauge,
+    instances: Level,
+    retained: Level,
+    stale: Level,
+    undecodable: Level,
     lag: Histogram,
     coalesced: Counter,
 }
@@ -91,9 +94,10 @@ impl ViewMetrics {
     pub(crate) fn new(service: &ServiceName) -> Self {
         let name = service.to_string();
         Self {
-            instances: gauge!("registry_view_instances", "service" => name.clone()),
-            retained: gauge!("registry_view_retained", "service" => name.clone()),
-            staleness: gauge!("registry_view_staleness_seconds", "service" => name.clone()),
+            instances: Level::new(gauge!("registry_view_instances", "service" => name.clone())),
+            retained: Level::new(gauge!("registry_view_retained", "service" => name.clone())),
+            stale: Level::new(gauge!("registry_view_stale", "service" => name.clone())),
+            undecodable: Level::new(gauge!("registry_view_undecodable", "service" => name.clone())),
             lag: histogram!("registry_view_lag_batches", "service" => name.clone()),
             coalesced: counter!("registry_view_coalesced_total", "service" => name.clone()),
             service: service.clone(),
@@ -118,6 +122,22 @@ impl ViewMetrics {
         });
     }
 
+    /// Counts instances that are retained.
+    pub(crate) fn retained(&self, instances: usize) {
+        contained(|| {
+            counter!("registry_view_retained_total", "service" => self.service.to_string())
+                .increment(instances as u64);
+        });
+    }
+
+    /// Counts instances that are no longer retained.
+    pub(crate) fn released(&self, instances: usize, why: Release) {
+        contained(|| {
+            counter!("registry_view_released_total", "service" => self.service.to_string(), "reason" => why.name())
+                .increment(instances as u64);
+        });
+    }
+
     /// Counts a reload.
     pub(crate) fn resynced(&self, reason: ErrorKind) {
         contained(|| {
@@ -127,27 +147,42 @@ impl ViewMetrics {
     }
 
     /// Sets how many records the last load skipped.
-    pub(crate) fn undecodable(&self, records: usize) {
-        contained(|| {
-            gauge!("registry_view_undecodable", "service" => self.service.to_string())
-                .set(as_f64(records));
-        });
+    pub(crate) fn undecodable(&mut self, records: usize) {
+        self.undecodable.set(records);
     }
 
-    pub(crate) fn staleness(&self, staleness: Duration) {
-        contained(|| self.staleness.set(staleness.as_secs_f64()));
+    pub(crate) fn stale(&mut self, is_stale: bool) {
+        self.stale.set(usize::from(is_stale));
     }
 
-    pub(crate) fn shown(&self, instances: usize, retained: usize) {
-        contained(|| self.instances.set(as_f64(instances)));
-        contained(|| self.retained.set(as_f64(retained)));
+    pub(crate) fn shown(&mut self, instances: usize, retained: usize) {
+        self.instances.set(instances);
+        self.retained.set(retained);
+    }
+}
+
+/// What one view adds to a gauge, until it is dropped.
+struct Level {
+    gauge: Gauge,
+    value: usize,
+}
+
+impl Level {
+    fn new(gauge: Gauge) -> Self {
+        Self { gauge, value: 0 }
     }
 
-    /// Resets the gauges of a view that is closed.
-    pub(crate) fn close(&self) {
-        self.shown(0, 0);
-        self.undecodable(0);
-        self.staleness(Duration::ZERO);
+    fn set(&mut self, value: usize) {
+        let before = std::mem::replace(&mut self.value, value);
+        if value != before {
+            contained(|| self.gauge.increment(as_f64(value) - as_f64(before)));
+        }
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod options;
+pub(crate) mod report;
 mod retention;
 pub(crate) mod shared;
 pub(crate) mod snapshot_file;
@@ -11,20 +12,22 @@ pub(crate) mod watcher;
 
 pub use self::broadcast::Update;
 pub use self::options::DiscoveryOptions;
+pub use self::report::Failure;
 pub use self::retention::Retained;
 pub use self::state::{ServiceState, StateRef, ViewStatus};
 pub use self::updates::Updates;
 
 use self::broadcast::{Broadcaster, Waiter};
+use self::report::Refusal;
 use self::shared::SharedView;
 use arc_swap::{ArcSwap, Cache};
-use registry_core::{Error, ErrorKind, Result, ServiceName, Snapshot};
+use registry_core::{Error, ErrorKind, InstanceId, LeaseId, Result, ServiceName, Snapshot};
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// A handle to a local copy of one service, which a task shared by all handles keeps up to date.
 ///
@@ -168,6 +171,35 @@ impl View {
     /// Returns a stream of the current state and every later change that the store makes.
     pub fn updates(&self) -> Updates {
         Updates::new(self.shared.clone())
+    }
+}
+
+impl View {
+    /// Reports what a caller of the instance `id` found out. `incarnation` is the [lease](registry_core::Record::lease) of
+    /// the record that was called.
+    ///
+    /// A [retained](ServiceState::retained) instance that refuses a connection is gone: the views of this process no longer
+    /// show it. A report on an instance that the store lists, or on another incarnation, changes nothing.
+    ///
+    /// ```
+    /// # use registry_engine::{Failure, View};
+    /// # async fn is_refused(address: &registry_core::Address) -> bool { true }
+    /// # async fn check(view: View) {
+    /// let retained = view.state().retained().to_vec();
+    /// for record in retained.iter().map(|retained| &retained.record) {
+    ///     if is_refused(record.instance().address()).await {
+    ///         view.report(record.id(), record.lease(), Failure::Refused);
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn report(&self, id: &InstanceId, incarnation: Option<LeaseId>, failure: Failure) {
+        let Failure::Refused = failure;
+        if self.state().find_retained(id).is_some_and(|one| one.record.lease() == incarnation) {
+            let refusal = Refusal { id: id.clone(), incarnation, at: Instant::now() };
+            // If the queue is full, the next attempt to connect is refused as well.
+            drop(self.shared.refusals.try_send(refusal));
+        }
     }
 }
 

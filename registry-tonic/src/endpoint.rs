@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::context::ChannelContext;
+use crate::status::is_refused;
 use arc_swap::ArcSwap;
 use registry_core::Address;
 use std::sync::Arc;
@@ -34,8 +35,22 @@ pub(crate) enum EndpointState {
     /// An attempt to connect is under way, or is about to be made.
     Connecting,
     /// The last attempt has failed, and another one is made after a backoff.
-    TransientFailure(Status),
+    TransientFailure(FailedAttempt),
     Ready(Arc<Connection>),
+}
+
+/// An attempt to connect that failed.
+#[derive(Debug)]
+pub(crate) struct FailedAttempt {
+    pub(crate) error: Status,
+    begun: Instant,
+}
+
+impl FailedAttempt {
+    /// Returns whether the connection was refused by an attempt that began at `since` or later.
+    pub(crate) fn was_refused_since(&self, since: Instant) -> bool {
+        self.begun >= since && is_refused(&self.error)
+    }
 }
 
 impl Endpoint {
@@ -83,7 +98,8 @@ impl Endpoint {
                     failures += 1;
                     self.context.meters.connect_failed();
                     tracing::debug!(%address, %error, failures, "cannot connect");
-                    self.state.store(Arc::new(EndpointState::TransientFailure(error)));
+                    let attempt = FailedAttempt { error, begun };
+                    self.state.store(Arc::new(EndpointState::TransientFailure(attempt)));
                     changed(false);
                 }
             }

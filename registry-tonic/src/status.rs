@@ -4,6 +4,7 @@ use crate::connector::ConnectionLost;
 use registry_balance::Outcome;
 use registry_core::BoxError;
 use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
@@ -78,6 +79,13 @@ pub(crate) fn connect_error(error: BoxError) -> Status {
     let mut status = Status::unavailable(root_message(&*error));
     status.set_source(Arc::from(error));
     status
+}
+
+/// Returns whether a [`connect_error`] says that nothing listens at the address.
+pub(crate) fn is_refused(error: &Status) -> bool {
+    std::iter::successors(error.source(), |error| (*error).source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Returns what a status says of its endpoint. The failures are those of go-zero

@@ -4,7 +4,7 @@ use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
 use registry_core::Address;
-use registry_engine::{ServiceState, View};
+use registry_engine::{Failure, Retained, ServiceState, View};
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::num::NonZeroUsize;
@@ -90,7 +90,10 @@ impl ChannelTask {
             };
             tokio::select! {
                 () = view_changed => self.follow(),
-                () = self.changed.notified() => self.publish(),
+                () = self.changed.notified() => {
+                    self.report_refusals();
+                    self.publish();
+                }
             }
         }
     }
@@ -148,8 +151,11 @@ impl ChannelTask {
             Source::View(view) => {
                 let state = view.state();
                 for instance in state.instances().filter(|instance| instance.is_available()) {
-                    let zone = instance.metadata().get(ZONE);
-                    let is_near = options.zone.is_some() && zone == options.zone.as_ref();
+                    // Metadata is parsed when it is read first, which costs more than all the rest.
+                    let is_near = options
+                        .zone
+                        .as_ref()
+                        .is_some_and(|zone| instance.metadata().get(ZONE) == Some(zone));
                     let weight = instance.weight();
                     let is_standby = state.is_standby(instance.id());
                     let entry = listed.entry(instance.address().clone());
@@ -169,6 +175,20 @@ impl ChannelTask {
         chosen(near).into_iter().chain(chosen(far)).collect()
     }
 
+    /// Tells the view which of its retained instances are gone.
+    fn report_refusals(&self) {
+        let Source::View(view) = &self.source else { return };
+        for Retained { record, since, .. } in view.state().retained() {
+            let handle = self.endpoints.get(record.instance().address());
+            if let Some(handle) = handle
+                && let EndpointState::TransientFailure(attempt) = &*handle.endpoint.state()
+                && attempt.was_refused_since(*since)
+            {
+                view.report(record.id(), record.lease(), Failure::Refused);
+            }
+        }
+    }
+
     /// Publishes why no endpoint takes calls, if none does.
     fn publish(&self) {
         let candidates = self.state.balancer.candidates().len();
@@ -181,7 +201,9 @@ impl ChannelTask {
         let mut failed = None;
         for handle in self.endpoints.values() {
             match &*handle.endpoint.state() {
-                EndpointState::TransientFailure(error) => failed = Some(error.message().to_owned()),
+                EndpointState::TransientFailure(attempt) => {
+                    failed = Some(attempt.error.message().to_owned());
+                }
                 EndpointState::Connecting | EndpointState::Ready(_) => {
                     let reason = format!("no endpoint of {service} is connected yet");
                     return Connectivity::Connecting(reason);

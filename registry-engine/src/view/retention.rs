@@ -4,7 +4,7 @@
 //! announced stays in the view, marked, for as long as its owner may need to register it again.
 
 use crate::bounds::return_bound;
-use registry_core::{InstanceId, InstanceStatus, Record, Records};
+use registry_core::{InstanceId, InstanceStatus, LeaseId, Record, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -80,9 +80,24 @@ impl Retention {
         }
     }
 
-    /// The store lists `id`.
-    pub(super) fn listed(&mut self, id: &InstanceId) {
-        self.retained.remove(id);
+    /// The store lists `id`. Returns whether it was retained.
+    pub(super) fn listed(&mut self, id: &InstanceId) -> bool {
+        self.retained.remove(id).is_some()
+    }
+
+    /// This incarnation of `id` refused a connection, as was reported at `at`. Returns whether that ended its retention: a
+    /// refusal from before the deletion does not.
+    pub(super) fn refused(
+        &mut self,
+        id: &InstanceId,
+        incarnation: Option<LeaseId>,
+        at: Instant,
+    ) -> bool {
+        let is_evidence = |Entry { retained, .. }: &Entry| {
+            retained.record.lease() == incarnation && retained.since <= at
+        };
+        let ends = self.retained.get(id).is_some_and(is_evidence);
+        ends && self.retained.remove(id).is_some()
     }
 
     /// The number of listed instances changed from `before` to `after`, and nobody announced the deletion of
@@ -110,13 +125,18 @@ impl Retention {
         }
     }
 
-    /// Releases the instances whose hold time is over. Returns whether it released any.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
+    /// Releases the instances whose hold time is over. Returns how many.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.retained.len();
         let ends: Vec<bool> = self.ends().map(|end| end.is_some_and(|end| end <= now)).collect();
         let mut ends = ends.into_iter();
         self.retained.retain(|_, _| !ends.next().unwrap_or_default());
-        self.retained.len() < before
+        before - self.retained.len()
+    }
+
+    /// Returns whether deleted instances are retained.
+    pub(super) fn is_on(&self) -> bool {
+        self.ttl.is_some()
     }
 
     /// Returns when to [expire](Self::expire) next.

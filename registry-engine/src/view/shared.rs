@@ -1,10 +1,12 @@
 //! The table of open views, and what the handles of one view share.
 
 use super::broadcast::Broadcaster;
+use super::report::Refusal;
 use crate::probe::LivenessProbe;
 use registry_core::ServiceName;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// The views that a discovery has open, and the probe that they share.
@@ -30,6 +32,7 @@ pub(crate) struct SharedView {
     pub(crate) broadcaster: Arc<Broadcaster>,
     pub(crate) task: AbortHandle,
     pub(crate) open: Weak<OpenViews>,
+    pub(crate) refusals: mpsc::Sender<Refusal>,
     /// Runs as long as a view is open.
     pub(crate) _probe: Arc<LivenessProbe>,
 }

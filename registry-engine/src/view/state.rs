@@ -87,8 +87,12 @@ impl ServiceState {
     }
 
     fn is_retained(&self, id: &InstanceId) -> bool {
-        !self.retained.is_empty()
-            && self.retained.binary_search_by(|retained| retained.record.id().cmp(id)).is_ok()
+        !self.retained.is_empty() && self.find_retained(id).is_some()
+    }
+
+    pub(crate) fn find_retained(&self, id: &InstanceId) -> Option<&Retained> {
+        let found = self.retained.binary_search_by(|retained| retained.record.id().cmp(id));
+        found.ok().map(|n| &self.retained[n])
     }
 
     /// Returns the instances that the view still shows although the store no longer lists them, in order

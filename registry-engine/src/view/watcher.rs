@@ -1,7 +1,10 @@
 //! The task behind a view: follows the service, retains instances, publishes the state.
 
+mod releases;
+
 use super::broadcast::Broadcaster;
 use super::options::DiscoveryOptions;
+use super::report::{Refusal, Release};
 use super::retention::{Retention, is_draining, missing};
 use super::snapshot_file::SnapshotFile;
 use super::state::{ServiceState, ViewStatus};
@@ -21,7 +24,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// How many events are applied before the state is published: a burst costs one copy of the state.
@@ -36,6 +39,7 @@ pub(crate) struct Watcher {
     broadcaster: Arc<Broadcaster>,
     metrics: ViewMetrics,
     probe_failure: watch::Receiver<ProbeFailure>,
+    refusals: mpsc::Receiver<Refusal>,
     /// The store's last answer: to this process or, if not [confirmed](Self::confirmed), to an earlier
     /// process that wrote it to the snapshot file.
     snapshot: Option<Snapshot>,
@@ -76,6 +80,7 @@ impl Watcher {
         options: DiscoveryOptions,
         ttl: Duration,
         probe_failure: watch::Receiver<ProbeFailure>,
+        refusals: mpsc::Receiver<Refusal>,
         file: Option<SnapshotFile>,
     ) -> Self {
         let status = ViewStatus::Loading { since: Instant::now(), why: None };
@@ -89,12 +94,14 @@ impl Watcher {
             version: 0,
             is_closed: false,
         };
-        let metrics = ViewMetrics::new(&service);
+        let mut metrics = ViewMetrics::new(&service);
+        metrics.stale(true);
         Self {
             retention: Retention::new(options.retain.then_some(ttl)),
             broadcaster: Arc::new(Broadcaster::new(initial, metrics.coalesced())),
             metrics,
             probe_failure,
+            refusals,
             registry,
             service,
             outage_backoff: retry_backoff(options.backoff, ttl, 0),
@@ -136,6 +143,7 @@ impl Watcher {
             let read = OptionFuture::from(reading.as_mut().filter(|_| !self.confirmed));
             tokio::select! {
                 Some(event) = events.next() => self.handle_burst(event, events.as_mut()),
+                Some(refusal) = self.refusals.recv() => self.refused(&refusal),
                 Ok(()) = self.probe_failure.changed() => self.handle_probe(),
                 Some(read) = read => {
                     reading = None;
@@ -202,8 +210,9 @@ impl Watcher {
             }
             let unannounced = deleted.into_iter().filter(|record| !is_draining(record)).collect();
             let (before, after) = (before.records().len(), snapshot.records().len());
-            snapshot.records().ids().for_each(|id| self.retention.listed(id));
-            self.retention.deleted(Instant::now(), unannounced, before, after);
+            let returned = snapshot.records().ids().filter(|id| self.retention.listed(id)).count();
+            self.released(returned, Release::Returned);
+            self.retain(unannounced, before, after);
         }
         if let Some(reason) = self.trouble.take().filter(|_| self.confirmed) {
             self.metrics.resynced(reason);
@@ -218,12 +227,12 @@ impl Watcher {
     fn apply(&mut self, batch: Arc<Batch>) {
         let Some(snapshot) = &mut self.snapshot else { return };
         let (listed, before) = (snapshot.records(), snapshot.records().len());
-        let mut unannounced = Vec::new();
+        let (mut unannounced, mut returned) = (Vec::new(), 0);
         for change in &batch.changes {
             match change {
                 Change::Put(record) => {
                     unannounced.retain(|deleted: &Record| deleted.id() != record.id());
-                    self.retention.listed(record.id());
+                    returned += usize::from(self.retention.listed(record.id()));
                 }
                 Change::Delete(deleted) => {
                     let is_announced = deleted.reason() == Some(DeleteReason::Withdrawn);
@@ -240,10 +249,9 @@ impl Watcher {
         if batch.is_progress() {
             return; // it moved the cursor only
         }
-        if !unannounced.is_empty() {
-            let after = snapshot.records().len();
-            self.retention.deleted(Instant::now(), unannounced, before, after);
-        }
+        let after = snapshot.records().len();
+        self.released(returned, Release::Returned);
+        self.retain(unannounced, before, after);
         if let Some(pending) = &mut self.pending_batches {
             pending.push(batch);
         }
@@ -330,13 +338,9 @@ impl Watcher {
             self.logged_failures.clear();
             self.trouble = None;
         }
-        self.metrics.staleness(status.staleness());
+        self.metrics.stale(!status.is_live());
         self.status = status;
         self.dirty = true;
-    }
-
-    fn expire(&mut self) {
-        self.dirty |= self.retention.expire(Instant::now());
     }
 
     fn save(&mut self) {
@@ -395,6 +399,5 @@ impl Drop for Watcher {
         let why = Error::new(ErrorKind::Closed, message);
         self.set_status(ViewStatus::Stale { since: self.stale_since(), why });
         self.publish_state(true);
-        self.metrics.close();
     }
 }

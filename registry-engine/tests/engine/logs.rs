@@ -10,14 +10,15 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// The warnings of a test, which has one thread.
 pub(crate) struct Logs {
     warnings: Arc<Mutex<Vec<String>>>,
-    _guard: DefaultGuard,
+    #[expect(dead_code, reason = "it is held for its drop")]
+    guard: DefaultGuard,
 }
 
 impl Logs {
     pub(crate) fn start() -> Self {
         let warnings = Arc::<Mutex<_>>::default();
-        let _guard = set_default(Recorder(warnings.clone()));
-        Self { warnings, _guard }
+        let guard = set_default(Recorder(warnings.clone()));
+        Self { warnings, guard }
     }
 
     /// The messages of all warnings, sorted.

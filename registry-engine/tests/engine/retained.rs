@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use registry_core::{CallOptions, Claim, ErrorKind, InstanceStatus, Lease, Registry};
-use registry_engine::{DiscoveryOptions, RegistrationOptions, View, ViewStatus};
+use registry_engine::{DiscoveryOptions, Failure, RegistrationOptions, View, ViewStatus};
 use registry_mem::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -136,6 +136,29 @@ async fn a_mass_deletion_on_a_healthy_watch_is_held_for_the_full_time() {
     let held = until_none_is_retained(&view).await;
     assert!((FULL_HOLD_TIME..=FULL_HOLD_TIME + TICK).contains(&held), "{held:?}");
     assert_eq!(monitor.shown(), ["a b c d", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_ends_the_retention_of_that_incarnation_only() {
+    let world = World::new();
+    let leases = put_victims(&world, "a b").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    let report = |n: usize| {
+        let lease = &leases[n];
+        view.report(lease.instance().id(), Some(lease.id()), Failure::Refused);
+    };
+    report(0);
+    pass(TICK).await;
+    world.store.evict(&service());
+    until(&view, |state| state.retained().len() == 2).await;
+    pass(TICK).await;
+    assert_eq!(retained(&view), "a b", "it was reported before the deletion");
+    view.report(leases[0].instance().id(), Some(leases[1].id()), Failure::Refused);
+    pass(TICK).await;
+    assert_eq!(retained(&view), "a b", "another incarnation was refused");
+    report(0);
+    pass(TICK).await;
+    assert_eq!((retained(&view), shown(&view)), ("b".into(), "b".into()));
 }
 
 #[tokio::test(start_paused = true)]

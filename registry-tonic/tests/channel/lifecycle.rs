@@ -95,6 +95,34 @@ async fn retained_instances_are_called_only_once_fewer_than_half_are_listed() {
     until_calls_go_to(&client, &backends, |_| true).await;
 }
 
+/// Callers know better than a hold time: nothing listens there any more.
+#[tokio::test]
+async fn retained_instance_that_refuses_connections_is_let_go_at_once() {
+    let mut backends = [(); 4].map(|()| Backend::start());
+    let fixture = Fixture::new();
+    let mut leases = Vec::new();
+    for (id, backend) in backends.iter().enumerate() {
+        leases.push(fixture.put(instance(id, backend)).await);
+    }
+    let discovery = Discovery::new(Arc::new(fixture.registry.clone()), DiscoveryOptions::default());
+    let mut view = discovery.view(&service());
+    let channel = Channel::new(view.clone(), ChannelOptions::default());
+    until_calls_go_to(&HealthClient::new(channel.clone()), &backends, |_| true).await;
+    // Half is gone, unannounced: a loss that is held for 30 s. One of them is dead.
+    backends[0].kill();
+    for lease in &leases[..2] {
+        fixture.registry.revoke(lease.id());
+    }
+    let one_is_left = async {
+        while view.state().retained().len() != 1 {
+            view.changed().await.unwrap();
+        }
+    };
+    timeout(DEADLINE, one_is_left).await.unwrap();
+    assert_eq!(view.state().retained()[0].record.id(), leases[1].instance().id());
+    drop(channel);
+}
+
 #[tokio::test]
 async fn unreachable_instance_fails_no_calls() {
     let backend = Backend::start();

@@ -76,6 +76,21 @@ fn an_unannounced_deletion_is_held_for_the_return_bound_and_one_second() {
 }
 
 #[test]
+fn a_refusal_ends_the_retention_of_its_incarnation_unless_it_is_older_than_the_deletion() {
+    let (lease, other) = (LeaseId::new(7).ok(), LeaseId::new(8).ok());
+    let mut bench = Bench::of(9);
+    let record = record("1").with_lease(lease.unwrap());
+    let id = record.id().clone();
+    bench.retention.deleted(bench.at(100), vec![record], 9, 8);
+    assert!(!bench.retention.refused(&id, lease, bench.at(99)), "before the deletion");
+    assert!(!bench.retention.refused(&id, other, bench.at(200)), "another incarnation");
+    assert!(!bench.retention.refused(&id, None, bench.at(200)));
+    assert!(bench.retention.refused(&id, lease, bench.at(200)));
+    assert!(bench.retained(200).is_empty());
+    assert!(!bench.retention.refused(&id, lease, bench.at(300)), "it is not retained");
+}
+
+#[test]
 fn retention_ends_when_the_store_lists_the_instance_again() {
     let mut bench = Bench::of(9);
     bench.delete(0, &["1", "2"]);
