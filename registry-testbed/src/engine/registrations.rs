@@ -5,9 +5,9 @@ use super::observer::{AllowedLoss, with_data};
 use super::{Fault, Side};
 use futures_util::StreamExt;
 use futures_util::stream::select;
-use registry_core::{ErrorKind, Record};
+use registry_core::{CallOptions, ErrorKind, Record, Registry};
 use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
-use registry_testkit::case::{instance, pass, timed, within};
+use registry_testkit::case::{instance, pass, retry, timed, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,6 +67,7 @@ pub(super) async fn two_holders_of_one_id_do_not_fight(mut fixture: Fixture) {
 pub(super) async fn an_incarnation_whose_replies_are_late_displaces_no_newer_one(
     mut fixture: Fixture,
 ) {
+    fixture.observe(AllowedLoss::None);
     let ttl = fixture.options.ttl();
     // On etcd the first delay lets the claim arrive, and not its reply in time. On Redis the second one does.
     for (n, late) in [ttl * 3 / 20, ttl * 2 / 5].into_iter().enumerate() {
@@ -95,7 +96,6 @@ pub(super) async fn an_incarnation_whose_replies_are_late_displaces_no_newer_one
         assert_eq!(listed, Some(&holder.instance()), "the stop withdraws nothing of the holder");
         within(holder.stop()).await.unwrap();
     }
-    fixture.observe(AllowedLoss::None);
     fixture.finish().await;
 }
 
@@ -235,9 +235,16 @@ pub(super) async fn a_start_fails_in_time_when_the_store_is_away(mut fixture: Fi
     fixture.observe(AllowedLoss::None);
     let limit = fixture.options.short_fault();
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
+        // The fault hits an open connection.
+        let publisher = fixture.registry(Side::Publisher);
+        retry(|| publisher.load(&fixture.service, &CallOptions::DEFAULT)).await;
         fixture.environment.inject(fault, Side::Publisher, &fixture.service).await;
-        let options =
-            RegistrationOptions { start: Start::Within(limit), ..fixture.options.registration() };
+        // A start that takes nothing over claims at once. Another one only reads, since it gets no answer.
+        let options = RegistrationOptions {
+            start: Start::Within(limit),
+            takeover: false,
+            ..fixture.options.registration()
+        };
         let node = instance(&fixture.service, "node-1");
         let start = Registration::start(fixture.registry(Side::Publisher), node, options);
         let late = fixture.lag.deadline(limit + fixture.options.propagation());
