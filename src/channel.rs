@@ -1,7 +1,10 @@
 //! From a URL to a channel.
 
 use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
-use crate::{Discovery, DiscoveryOptions, Result, connect_target};
+use crate::{
+    Discovery, DiscoveryOptions, Registry, Result, ServiceName, connect_target, connect_target_lazy,
+};
+use std::sync::Arc;
 
 /// Connects a channel to what `target` names: [`connect_channel_target`], from its text.
 ///
@@ -50,9 +53,64 @@ pub async fn connect_channel_target(
     match target {
         ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
         ChannelTarget::Service { registry, service } => {
-            let registry = connect_target(registry).await?;
-            let discovery = Discovery::new(registry, DiscoveryOptions::default());
-            Ok(Channel::new(discovery.view(service), options))
+            Ok(to_service(connect_target(registry).await?, service, options))
         }
     }
+}
+
+/// Returns a channel to what `target` names, without a request: [`connect_channel_target_lazy`], from its text.
+///
+/// ```
+/// use service_registry::connect_channel_lazy;
+/// use service_registry::grpc::ChannelOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> service_registry::Result<()> {
+/// // Or etcd:///127.0.0.1:2379?key=user.rpc, whether or not it answers
+/// let channel = connect_channel_lazy("mem://?service=user.rpc", ChannelOptions::default())?;
+/// // let mut client = UserClient::new(channel);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// `Invalid` if `target` is no [`ChannelTarget`], and as [`connect_channel_target_lazy`].
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn connect_channel_lazy(target: &str, options: ChannelOptions) -> Result<Channel> {
+    connect_channel_target_lazy(&target.parse()?, options)
+}
+
+/// Returns a channel to a target without a request. A call waits for the registry as it waits for an endpoint, and fails
+/// at once if the registry refuses the credentials or the configuration.
+///
+/// # Errors
+///
+/// Those of [`connect_target_lazy`].
+///
+/// # Panics
+///
+/// Outside of a tokio runtime.
+pub fn connect_channel_target_lazy(
+    target: &ChannelTarget,
+    options: ChannelOptions,
+) -> Result<Channel> {
+    match target {
+        ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
+        ChannelTarget::Service { registry, service } => {
+            Ok(to_service(connect_target_lazy(registry)?, service, options))
+        }
+    }
+}
+
+fn to_service(
+    registry: Arc<dyn Registry>,
+    service: &ServiceName,
+    options: ChannelOptions,
+) -> Channel {
+    let discovery = Discovery::new(registry, DiscoveryOptions::default());
+    Channel::new(discovery.view(service), options)
 }

@@ -32,6 +32,15 @@ pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
     Ok(connect_by(&built_in(), target).await?.registry().clone())
 }
 
+/// Returns a handle to a registry without a request: its first call connects. See [`connect_lazy`](crate::connect_lazy).
+///
+/// # Errors
+///
+/// `Invalid` as for [`connect_target`].
+pub fn connect_target_lazy(target: &Target) -> Result<Arc<dyn Registry>> {
+    Ok(connect_lazy_by(&built_in(), target)?.registry().clone())
+}
+
 /// The connectors of the stores that are built in.
 pub(crate) fn built_in() -> Vec<Arc<dyn Connector>> {
     vec![
@@ -49,12 +58,25 @@ pub(crate) async fn connect_by(
     connectors: &[Arc<dyn Connector>],
     target: &Target,
 ) -> Result<Connected> {
+    connector_of(connectors, target)?.connect(target, &ConnectOptions::default()).await
+}
+
+/// Returns a handle without a request, by the last of `connectors` that has the scheme of `target`.
+pub(crate) fn connect_lazy_by(
+    connectors: &[Arc<dyn Connector>],
+    target: &Target,
+) -> Result<Connected> {
+    connector_of(connectors, target)?.connect_lazy(target, &ConnectOptions::default())
+}
+
+fn connector_of<'a>(
+    connectors: &'a [Arc<dyn Connector>],
+    target: &Target,
+) -> Result<&'a dyn Connector> {
     let has_scheme =
         |connector: &&Arc<dyn Connector>| connector.schemes().contains(&target.scheme());
-    match connectors.iter().rev().find(has_scheme) {
-        Some(connector) => connector.connect(target, &ConnectOptions::default()).await,
-        None => Err(no_connector(connectors, target.scheme())),
-    }
+    let connector = connectors.iter().rev().find(has_scheme);
+    connector.map(|connector| &**connector).ok_or_else(|| no_connector(connectors, target.scheme()))
 }
 
 fn no_connector(connectors: &[Arc<dyn Connector>], scheme: &str) -> Error {

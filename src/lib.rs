@@ -98,9 +98,11 @@ pub mod go_zero;
 pub mod serve;
 
 #[cfg(feature = "grpc")]
-pub use self::channel::{connect_channel, connect_channel_target};
-pub use self::client::{Client, ClientBuilder, connect};
-pub use self::connect::connect_target;
+pub use self::channel::{
+    connect_channel, connect_channel_lazy, connect_channel_target, connect_channel_target_lazy,
+};
+pub use self::client::{Client, ClientBuilder, connect, connect_lazy};
+pub use self::connect::{connect_target, connect_target_lazy};
 pub use self::diagnose::diagnose;
 pub use registry_core::*;
 pub use registry_engine::*;

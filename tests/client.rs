@@ -7,7 +7,7 @@ use registry_testkit::lag::timeout;
 use service_registry::mem::MemRegistry;
 use service_registry::{
     Client, ConnectOptions, Connected, Connector, ErrorKind, Instance, Registry, Result, Target,
-    View, connect,
+    View, connect, connect_lazy,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,4 +89,22 @@ fn a_view_may_be_opened_outside_of_the_runtime() {
     let view = client.discover("user.rpc").unwrap();
     runtime.block_on(ready(view));
     assert_eq!(client.discover("/").unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_lazy_client_of_a_connector_without_lazy_connections_is_unsupported() {
+    let builder = Client::builder("scratch://").connector(Scratch(MemRegistry::new()));
+    let error = builder.connect_lazy().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("scratch"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lazy_client_registers_and_discovers_and_has_the_ttl_of_its_url() {
+    let client = connect_lazy("mem://?ttl=5s").unwrap();
+    assert_eq!(client.registry().default_ttl(), Some(Duration::from_secs(5)));
+    let registration = client.register(node()).await.unwrap();
+    let view = ready(client.discover("user.rpc").unwrap()).await;
+    assert_eq!(view.state().instances().len(), 1);
+    registration.stop().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Connectors: how a URL becomes a registry, open to stores of others.
 
 use crate::diagnosis::Finding;
-use crate::{Registry, Result, Target};
+use crate::{Error, ErrorKind, Registry, Result, Target};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +51,23 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// `Invalid` if a part of the URL is wrong. `Unavailable` if the store does not answer, `Denied` if it
     /// refuses the credentials.
     async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected>;
+
+    /// Returns a handle to the store that `target` names, without a request: its first call connects.
+    ///
+    /// What [`connect`](Self::connect) checks of the store is checked then, and each call returns what is wrong
+    /// until it is corrected.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if a part of the URL is wrong. `Unsupported` unless the connector implements it.
+    fn connect_lazy(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        let _ = options;
+        let message = format!(
+            "the connector has no lazy connections: connect eagerly, scheme=`{}`",
+            target.scheme()
+        );
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 }
 
 /// Options of a connection. There is none yet that is no part of the URL.

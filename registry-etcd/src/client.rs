@@ -32,30 +32,31 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, and makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission
-    /// to read `key`. If a member is unavailable, the next one is tried.
-    pub(crate) async fn connect(
+    /// Returns a client that has connected to nobody yet.
+    pub(crate) fn new(
         endpoints: Vec<Endpoint>,
         dial: ConnectOptions,
         options: &EtcdOptions,
-        key: &str,
-    ) -> Result<Self> {
-        let members = endpoints.len();
+    ) -> Self {
         let cluster = Cluster::new(endpoints, dial, options);
         let (keep_alive_streams, audit_interval) =
             (KeepAliveStreams::default(), options.audit_interval);
-        let client = Self { cluster, keep_alive_streams, audit_interval };
+        Self { cluster, keep_alive_streams, audit_interval }
+    }
+
+    /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission to read `key`.
+    /// If a member is unavailable, the next one is tried, up to `members`.
+    pub(crate) async fn check(&self, key: &str, members: usize) -> Result<()> {
         let read = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
         let mut tries = 1;
         loop {
-            match client.range(key, read.clone()).await {
-                Ok(_) => return Ok(client),
+            match self.range(key, read.clone()).await {
+                Ok(_) => return Ok(()),
                 // A user with a permission for some services may not read all keys. The refusal is an answer, too.
-                Err(error) if key.is_empty() && error.is_permission_denied() => return Ok(client),
+                Err(error) if key.is_empty() && error.is_permission_denied() => return Ok(()),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {
-                    let message =
-                        format!("cannot connect to etcd, endpoints=`{:?}`", client.cluster);
+                    let message = format!("cannot connect to etcd, endpoints=`{:?}`", self.cluster);
                     return Err(Error::new(error.reason().kind(), message).with_source(error));
                 }
             }

@@ -16,7 +16,15 @@ impl Connector for EtcdConnector {
     }
 
     async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        let registry = Arc::new(EtcdRegistry::connect(target).await?);
-        Ok(Connected::new(registry.clone()).with_diagnose(registry))
+        Ok(connected(EtcdRegistry::connect(target).await?))
     }
+
+    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(EtcdRegistry::connect_lazy(target)?))
+    }
+}
+
+fn connected(registry: EtcdRegistry) -> Connected {
+    let registry = Arc::new(registry);
+    Connected::new(registry.clone()).with_diagnose(registry)
 }

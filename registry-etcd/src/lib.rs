@@ -99,6 +99,7 @@ mod cursor;
 mod diagnose;
 mod dial;
 mod error;
+mod first_contact;
 mod holding;
 mod keep_alive;
 pub mod layout;
@@ -116,6 +117,7 @@ pub use self::connector::EtcdConnector;
 pub use self::options::EtcdOptions;
 
 use self::client::Client;
+use self::first_contact::FirstContact;
 use self::layout::keyspace::Keyspace;
 use self::presence::Presence;
 use self::watch::Streams;
@@ -127,12 +129,14 @@ use registry_core::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A service registry in etcd. A clone is a handle to the same connection.
 #[derive(Clone)]
 pub struct EtcdRegistry {
     default_ttl: Option<Duration>,
     client: Client,
+    first_contact: FirstContact,
     keyspace: Keyspace,
     presence: Presence,
     streams: Streams,
@@ -167,13 +171,57 @@ impl EtcdRegistry {
     /// server that takes no client without the right certificate may just hang up, which is
     /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
+        let registry = Self::connect_lazy_with(target, options)?;
+        let Self { client, keyspace, .. } = &registry;
+        let members = client.cluster().endpoints().len();
+        Box::pin(registry.first_contact.make(client, keyspace.root(), members)).await?;
+        Ok(registry)
+    }
+
+    /// Returns a handle to the etcd that `target` names, with the default options and without a request: see
+    /// [`connect_lazy_with`](Self::connect_lazy_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect_lazy_with`](Self::connect_lazy_with).
+    pub fn connect_lazy(target: &Target) -> Result<Self> {
+        Self::connect_lazy_with(target, EtcdOptions::default())
+    }
+
+    /// Returns a handle with `options`, without a request. The first call connects, and makes the read that
+    /// [`connect_with`](Self::connect_with) makes.
+    ///
+    /// Until that read succeeds, each call makes it first and returns its error, such as `Denied`; concurrent calls
+    /// share one attempt.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not or a file that
+    /// cannot be read.
+    #[expect(clippy::needless_pass_by_value, reason = "`connect_with` takes them so, too")]
+    pub fn connect_lazy_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed_options(target))?;
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::options(target, &options)?;
-        let client = Client::connect(endpoints, dial, &options, keyspace.root()).await?;
+        let client = Client::new(endpoints, dial, &options);
         let (presence, streams) = (Presence::default(), Streams::default());
-        Ok(Self { default_ttl: target.ttl(), client, keyspace, presence, streams })
+        let first_contact = FirstContact::default();
+        Ok(Self { default_ttl: target.ttl(), client, first_contact, keyspace, presence, streams })
+    }
+
+    /// Makes the first contact unless it was made. Returns the options for what remains of the call.
+    async fn contact(&self, options: &CallOptions) -> Result<CallOptions> {
+        if self.first_contact.is_made() {
+            return Ok(*options);
+        }
+        let start = Instant::now();
+        let contact = self.first_contact.make(&self.client, self.keyspace.root(), 1);
+        options.limit(Box::pin(contact)).await?;
+        Ok(match options.timeout {
+            Some(timeout) => options.with_timeout(timeout.saturating_sub(start.elapsed())),
+            None => *options,
+        })
     }
 }
 
@@ -186,6 +234,7 @@ impl Registry for EtcdRegistry {
         claim: &Claim,
         options: &CallOptions,
     ) -> Result<Lease> {
+        let options = self.contact(options).await?;
         let registered = register::register(&self.client, &self.keyspace, instance, claim);
         let lease = options.limit(registered).await?;
         self.presence.record_seen(&lease);
@@ -193,10 +242,12 @@ impl Registry for EtcdRegistry {
     }
 
     async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        let options = self.contact(options).await?;
         options.limit(Box::pin(register::holder(&self.client, &self.keyspace, instance))).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        let options = self.contact(options).await?;
         let due = options.presence == PresenceCheck::Check && self.presence.is_due(lease);
         let outcome = options.limit(async {
             if due {
@@ -215,11 +266,13 @@ impl Registry for EtcdRegistry {
     }
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        let options = self.contact(options).await?;
         self.presence.forget(lease.id());
-        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease, options)).await
+        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease, &options)).await
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        let options = self.contact(options).await?;
         // An answer without a quorum may be from before what a watch has told of.
         let is_strong = options.consistency == Consistency::Strong;
         let load_check = if is_strong { self.streams.begin_load() } else { None };
@@ -238,16 +291,19 @@ impl Registry for EtcdRegistry {
         after: &Cursor,
         options: &CallOptions,
     ) -> Result<Watch> {
+        let options = self.contact(options).await?;
         let service = self.keyspace.service(service)?;
         options.limit(self.streams.watch(&self.client, service, after)).await
     }
 
     async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
+        let options = self.contact(options).await?;
         let opening = self.streams.watch_record(&self.client, &self.keyspace, lease);
         options.limit(Box::pin(opening)).await
     }
 
     async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        let options = self.contact(options).await?;
         options.limit(Box::pin(load::services(&self.client, &self.keyspace))).await
     }
 
@@ -292,6 +348,8 @@ mod tests {
         ];
         for (url, hint) in cases {
             let error = EtcdRegistry::connect(&url.parse().unwrap()).await.unwrap_err();
+            let lazy = EtcdRegistry::connect_lazy(&url.parse().unwrap()).unwrap_err();
+            assert_eq!(lazy.to_string(), error.to_string(), "{url}");
             assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
             assert!(error.to_string().contains(hint), "{url}: {error}");
             assert!(!format!("{error:?}").contains("s3cret"));

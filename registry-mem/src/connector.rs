@@ -16,7 +16,11 @@ impl Connector for MemConnector {
         &["mem"]
     }
 
-    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+    async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        self.connect_lazy(target, options)
+    }
+
+    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
         let registry = Arc::new(MemRegistry::connect(target)?);
         Ok(Connected::new(registry.clone()).with_diagnose(registry))
     }

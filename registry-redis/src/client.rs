@@ -42,6 +42,8 @@ pub(crate) struct Client {
     sessions: Mutex<HashMap<SessionKey, Arc<SessionSlot>>>,
     /// Whether the layout of the prefix was checked since the last connection was made.
     is_verified: AtomicBool,
+    /// Held by the call that checks it, so that concurrent calls share the check.
+    verifying: tokio::sync::Mutex<()>,
 }
 
 /// What a session is cached by.
@@ -56,15 +58,20 @@ struct SessionKey {
 type SessionSlot = tokio::sync::Mutex<Option<Arc<Session>>>;
 
 impl Client {
-    /// Connects and checks the layout of the prefix, so that a wrong server or option fails at once.
-    pub(crate) async fn connect(config: ConnectConfig) -> Result<Self, StoreError> {
+    /// Returns a client that has connected to nobody yet.
+    pub(crate) fn new(config: ConnectConfig) -> Self {
         let ConnectConfig { topology, dialer, prefix, options, silence_timeout } = config;
         let keyspace = Keyspace::new(&prefix, options.shards);
-        let (sessions, is_verified) = (Mutex::default(), AtomicBool::new(false));
-        let client =
-            Self { topology, dialer, keyspace, options, silence_timeout, sessions, is_verified };
-        client.verify_layout().await?;
-        Ok(client)
+        Self {
+            topology,
+            dialer,
+            keyspace,
+            options,
+            silence_timeout,
+            sessions: Mutex::default(),
+            is_verified: AtomicBool::new(false),
+            verifying: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn keyspace(&self) -> &Keyspace {
@@ -166,6 +173,21 @@ impl Client {
         known.is_none_or(|known| known == *address)
     }
 
+    /// Checks the layout of the prefix, unless it was checked since the last connection was made.
+    pub(crate) async fn ensure_layout(&self) -> Result<(), StoreError> {
+        // A call that is not polled any more may hold the lock.
+        let deadline = self.options.connect_deadline + self.options.request_deadline;
+        with_deadline(deadline, async {
+            let _guard = self.verifying.lock().await;
+            if self.is_verified.load(Ordering::Relaxed) {
+                Ok(())
+            } else {
+                self.verify_layout().await
+            }
+        })
+        .await
+    }
+
     /// Checks that the prefix has the layout of this library.
     async fn verify_layout(&self) -> Result<(), StoreError> {
         let ours = [FORMAT.to_string(), self.keyspace.len().to_string()];
@@ -190,7 +212,7 @@ impl Client {
                 None => Box::pin(self.locate_session(call, ask.take())).await?,
             };
             if call.group != KeyGroup::Layout && !self.is_verified.load(Ordering::Relaxed) {
-                Box::pin(self.verify_layout()).await?;
+                Box::pin(self.ensure_layout()).await?;
             }
             let keys = self.keyspace.keys(call.group);
             let run = session.run(&self.options, keys, call, is_asking);

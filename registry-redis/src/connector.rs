@@ -21,7 +21,15 @@ impl Connector for RedisConnector {
     }
 
     async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        let registry = Arc::new(RedisRegistry::connect(target).await?);
-        Ok(Connected::new(registry.clone()).with_diagnose(registry))
+        Ok(connected(RedisRegistry::connect(target).await?))
     }
+
+    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(RedisRegistry::connect_lazy(target)?))
+    }
+}
+
+fn connected(registry: RedisRegistry) -> Connected {
+    let registry = Arc::new(registry);
+    Connected::new(registry.clone()).with_diagnose(registry)
 }

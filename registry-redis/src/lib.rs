@@ -140,7 +140,33 @@ impl RedisRegistry {
     ///
     /// Those of [`connect`](Self::connect), and `Invalid` for options that cannot work.
     pub async fn connect_with(target: &Target, options: RedisOptions) -> Result<Self> {
-        let client = Client::connect(ConnectConfig::new(target, options)?).await?;
+        let registry = Self::connect_lazy_with(target, options)?;
+        registry.store.client.ensure_layout().await?;
+        Ok(registry)
+    }
+
+    /// Returns a handle to the servers of a URL, with the default options and without a request: see
+    /// [`connect_lazy_with`](Self::connect_lazy_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect_lazy_with`](Self::connect_lazy_with).
+    pub fn connect_lazy(target: &Target) -> Result<Self> {
+        Self::connect_lazy_with(target, RedisOptions::default())
+    }
+
+    /// Returns a handle with the given options, without a request. The first call connects, and checks the server and
+    /// the prefix as [`connect_with`](Self::connect_with) does.
+    ///
+    /// Each call returns what is wrong, such as `Invalid` for a server that evicts keys, until it is corrected;
+    /// concurrent calls share one connection attempt.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the URL does not have the form that [`connect`](Self::connect) states, or for options that cannot
+    /// work.
+    pub fn connect_lazy_with(target: &Target, options: RedisOptions) -> Result<Self> {
+        let client = Client::new(ConnectConfig::new(target, options)?);
         let store = Arc::new(Store { client });
         let renewals = RenewalBatcher::new(store.clone());
         let feeds = Feeds::new(store.clone());

@@ -8,7 +8,7 @@ use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use rustix::process::Signal;
-use service_registry::{Address, Error, Registration, Registry, Start};
+use service_registry::{Address, Registration, Registry, Start};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +64,8 @@ impl Arguments {
 /// All that are handled: those that stop, and those that only go to the command.
 const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
 
-/// How long to wait before it is looked again whether the command listens, or whether there is a
-/// registry.
+/// How long to wait before it is looked again whether the command listens.
 const PAUSE: Duration = Duration::from_millis(50);
-const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long one look whether somebody listens may take. Packets that a firewall drops are repeated
 /// for minutes, and the command may listen by then.
@@ -82,18 +80,20 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         Ok(found) => found,
         Err(signal) => return Ok(died_of(signal.as_raw())), // before anything was started
     };
-    if let Err(error) = &first
-        && !error.is_retryable()
-    {
-        return Err(error.clone().into()); // likewise
-    }
+    let registry = match first {
+        Err(error) if error.is_retryable() => {
+            note(format_args!("not registered yet: {}", error.chain()));
+            session.connect_lazy()?
+        }
+        first => first?, // likewise
+    };
     if is_taken {
         note(format_args!("warning: something listens at {probe} already, before the command"));
     }
     let sidecar = Sidecar { session, arguments, plan };
     let mut child = Child::start(&arguments.command)?;
     let started = {
-        let mut start = pin!(sidecar.start(first));
+        let mut start = pin!(sidecar.start(registry));
         loop {
             tokio::select! {
                 code = child.ended() => return code,
@@ -124,36 +124,14 @@ struct Sidecar<'a> {
 }
 
 impl Sidecar<'_> {
-    /// Waits until the command listens and there is a registry, and begins to register it.
-    async fn start(
-        &self,
-        first: Result<Arc<dyn Registry>, Error>,
-    ) -> Result<Registration, Failure> {
+    /// Waits until the command listens, and begins to register it.
+    async fn start(&self, registry: Arc<dyn Registry>) -> Result<Registration, Failure> {
         let (probe, limit) = (self.arguments.probe(), self.arguments.ready_timeout);
         if timeout(limit, listening(probe)).await.is_err() {
             return Err(Failure::NotReady(probe.to_string(), limit));
         }
-        let registry = self.reach(first).await?;
         let Plan { instance, options, .. } = self.plan.clone();
         Ok(Registration::start(registry, instance, options).await?)
-    }
-
-    /// The registry, as soon as it answers.
-    async fn reach(
-        &self,
-        first: Result<Arc<dyn Registry>, Error>,
-    ) -> Result<Arc<dyn Registry>, Failure> {
-        let mut outcome = first;
-        loop {
-            match outcome {
-                Err(error) if error.is_retryable() => {
-                    note(format_args!("not registered yet: {}", error.chain()));
-                }
-                outcome => return Ok(outcome?),
-            }
-            sleep(REGISTRY_PAUSE).await;
-            outcome = self.session.connect().await;
-        }
     }
 
     /// Keeps the command registered until it ends or is to end.

@@ -1,7 +1,7 @@
 //! What all verbs share: which registry, how long to wait for it, and how to print.
 
 use crate::output::Output;
-use service_registry::{Error, ErrorKind, Registry, Result, Secret, connect};
+use service_registry::{Error, ErrorKind, Registry, Result, Secret, connect, connect_lazy};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ impl Session {
 
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
         Ok(self.in_time(connect(self.url())).await?.registry().clone())
+    }
+
+    /// Returns a handle to a registry that is down, which connects once it answers.
+    pub(crate) fn connect_lazy(&self) -> Result<Arc<dyn Registry>> {
+        Ok(connect_lazy(self.url())?.registry().clone())
     }
 
     /// Waits for an answer no longer than was asked for.

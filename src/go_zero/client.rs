@@ -5,7 +5,9 @@ use super::etcd::EtcdSection;
 use super::field::{invalid, literal, stated, wrong};
 use super::{service, yaml};
 use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
-use crate::{Address, Error, ErrorKind, Result, Secret, connect_channel_target};
+use crate::{
+    Address, Error, ErrorKind, Result, Secret, connect_channel_target, connect_channel_target_lazy,
+};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
@@ -138,25 +140,28 @@ impl ClientConfig {
 
     /// Connects a channel to the [target](Self::target), with [these options](Self::channel_options).
     ///
-    /// With `NonBlock: false` it waits for an endpoint, for 3 s as in go-zero (`dialTimeout` of
-    /// `zrpc/internal/client.go`). Else a call does that by itself.
+    /// With `NonBlock: false` it waits for the registry, and then for an endpoint, for 3 s as in go-zero (`dialTimeout` of
+    /// `zrpc/internal/client.go`). Otherwise a call waits for both, so that a process starts while its registry is
+    /// down; go-zero exits then.
     ///
     /// # Errors
     ///
-    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target`]; `Unavailable` if
-    /// there was no endpoint in time.
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target_lazy`]; with
+    /// `NonBlock: false` also those of [`connect_channel_target`], and `Unavailable` if there was no endpoint in time.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub async fn connect(&self) -> Result<Channel> {
-        let channel = connect_channel_target(&self.target, self.channel_options()?).await?;
-        if !self.non_block {
-            channel.ready(DIAL_TIMEOUT).await.map_err(|status| {
-                let message = format!("nobody could be reached in time, within=`{DIAL_TIMEOUT:?}`");
-                Error::new(ErrorKind::Unavailable, message).with_source(status)
-            })?;
+        let options = self.channel_options()?;
+        if self.non_block {
+            return connect_channel_target_lazy(&self.target, options);
         }
+        let channel = connect_channel_target(&self.target, options).await?;
+        channel.ready(DIAL_TIMEOUT).await.map_err(|status| {
+            let message = format!("nobody could be reached in time, within=`{DIAL_TIMEOUT:?}`");
+            Error::new(ErrorKind::Unavailable, message).with_source(status)
+        })?;
         Ok(channel)
     }
 }

@@ -7,7 +7,7 @@ use super::{service, yaml};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
-    ServiceName, Target, connect_target,
+    ServiceName, Target, connect_target_lazy,
 };
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -151,18 +151,34 @@ impl ServerConfig {
 
     /// Registers the server, which listens at `bound`; `None` if the configuration names no registry.
     ///
-    /// This is [`connect_target`], [`instance`](Self::instance) and [`Registration::start`], under a new
-    /// lease id.
+    /// This is [`register_with`](Self::register_with) with default options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`register_with`](Self::register_with).
+    pub async fn register(&self, bound: SocketAddr) -> Result<Option<Registration>> {
+        self.register_with(bound, RegistrationOptions::default()).await
+    }
+
+    /// Registers the server, which listens at `bound`, with `options`; `None` if the configuration names no registry.
+    ///
+    /// This is [`connect_target_lazy`], [`instance`](Self::instance) and [`Registration::start`], under a new
+    /// lease id unless the options state one. With [`Start::InBackground`](crate::Start::InBackground) the server starts
+    /// while its registry is down.
     ///
     /// # Errors
     ///
     /// Those of the three.
-    pub async fn register(&self, bound: SocketAddr) -> Result<Option<Registration>> {
+    pub async fn register_with(
+        &self,
+        bound: SocketAddr,
+        options: RegistrationOptions,
+    ) -> Result<Option<Registration>> {
         let Some(target) = &self.registry else { return Ok(None) };
-        let lease = LeaseId::random();
+        let lease = options.lease.unwrap_or_else(LeaseId::random);
         let instance = self.instance(bound, lease)?;
-        let registry = connect_target(target).await?;
-        let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+        let registry = connect_target_lazy(target)?;
+        let options = RegistrationOptions { lease: Some(lease), ..options };
         Registration::start(registry, instance, options).await.map(Some)
     }
 }

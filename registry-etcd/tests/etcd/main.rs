@@ -12,6 +12,7 @@ mod go_zero;
 mod go_zero_side_keys;
 mod grpc;
 mod history;
+mod lazy;
 mod leases;
 mod members;
 mod own_record;

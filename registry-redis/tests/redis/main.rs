@@ -15,6 +15,7 @@ mod feed;
 mod foreign;
 mod golden;
 mod history;
+mod lazy;
 mod loads;
 mod operations;
 mod records;
