@@ -175,7 +175,7 @@ async fn a_wrong_password_of_redis_is_denied_at_once() {
     let options = ServerOptions { url: None, arguments, ..Redis::options() };
     let server = within(Redis::start_with(options)).await.unwrap();
     let url = server.url().replace("redis://", "redis://:wrong@");
-    are_refused(&url, ErrorKind::Denied).await;
+    drop(are_refused(&url, ErrorKind::Denied).await);
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_wrong_password_of_etcd_is_denied_at_once() {
     let server = within(Etcd::start_with(options)).await.unwrap();
     within(server.enable_auth("registry/")).await.unwrap();
     let url = server.url().replace("etcd://", "etcd://app:wrong@");
-    are_refused(&url, ErrorKind::Denied).await;
+    drop(are_refused(&url, ErrorKind::Denied).await);
 }
 
 #[tokio::test]

@@ -10,15 +10,14 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// The warnings of a test, which has one thread.
 pub(crate) struct Logs {
     warnings: Arc<Mutex<Vec<String>>>,
-    #[expect(dead_code, reason = "it is held for its drop")]
-    guard: DefaultGuard,
+    _guard: DefaultGuard,
 }
 
 impl Logs {
     pub(crate) fn start() -> Self {
         let warnings = Arc::<Mutex<_>>::default();
         let guard = set_default(Recorder(warnings.clone()));
-        Self { warnings, guard }
+        Self { warnings, _guard: guard }
     }
 
     /// The messages of all warnings, sorted.
