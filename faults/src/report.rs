@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 /// The result of a run, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)] // a release with more figures resumes what an older one began
 pub(crate) struct Report {
     /// Why it says nothing: the fault had no effect, or the run was starved.
     pub(crate) invalid: Option<String>,
@@ -39,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) unlisted: usize,
     /// When views were stale after the fault began, in order.
     pub(crate) stale_ms: Vec<u64>,
+    /// When the last view was live again after the heal.
+    pub(crate) live_ms: u64,
     /// The most lag within a third of the ttl.
     pub(crate) lag_ms: u64,
 }
@@ -100,6 +103,7 @@ impl Report {
             let counted = states.iter().filter(|state| state.at >= stage.ready_at);
             report.states += counted.count() as u64;
             absences.extend(missing(states, end));
+            report.live_ms = report.live_ms.max(millis(live_after(states, evidence.healed, end)));
         }
         report.missing = absences.len() as u64;
         report.missing_ms =
@@ -195,6 +199,14 @@ fn stale_after(states: &[State], began: Instant) -> Option<Duration> {
     states.iter().find(stale).map(|state| state.at - began)
 }
 
+/// Returns how long after the heal a view was live.
+fn live_after(states: &[State], healed: Instant, end: Instant) -> Duration {
+    let until = |n: usize| states.get(n + 1).map_or(end, |next| next.at);
+    let mut live = states.iter().enumerate().filter(|(_, state)| state.status == Status::Live);
+    let first = live.find(|(n, _)| until(*n) > healed).map_or(end, |(_, state)| state.at);
+    first.saturating_duration_since(healed)
+}
+
 /// Returns from when on an owner should have returned, and how long after that it was active and listed for good. At
 /// the end, if it never was.
 fn returned(
@@ -241,6 +253,8 @@ mod tests {
         assert_eq!(absences, [(at(10), at(15)), (at(10), at(20)), (at(30), at(100))]);
         assert_eq!(stale_after(&states, at(5)), Some(Duration::from_millis(10)));
         assert_eq!(stale_after(&states, at(16)), None);
+        assert_eq!(live_after(&states, at(12), at(100)), Duration::ZERO);
+        assert_eq!(live_after(&states, at(16), at(100)), Duration::from_millis(4));
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Schedule {
             Topology::Etcd if repairs => WATCHES_OWN_RECORD,
             Topology::Etcd | Topology::Redis => true,
             Topology::EtcdThree => self == Self::PausedLeader,
-            Topology::Sentinel | Topology::Cluster => false,
+            Topology::Sentinel | Topology::Cluster => self == Self::Crash,
         }
     }
 

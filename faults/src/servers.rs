@@ -114,7 +114,9 @@ impl Servers {
             Self::Sentinel(servers) => {
                 format!("redis://{}", servers.address(servers.primary().await?))
             }
-            Self::Cluster(nodes) => format!("redis://{}", nodes.address(nodes.owner(KEY).await?)),
+            Self::Cluster(nodes) => {
+                format!("redis+cluster://{}", nodes.address(nodes.owner(KEY).await?))
+            }
         };
         Ok(with_ttl(&url, ttl))
     }

@@ -14,17 +14,21 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let began = Instant::now();
     silence(stage);
     sleep(length).await;
+    let has_proxies = !stage.owner_link.0.is_empty();
     let listed = stage.listing.len();
     let expires = length > stage.ttl.max(Duration::from_secs(2)) + EXPIRY;
     ensure!(!expires || listed == 0, "no effect: {listed} leases were renewed over a silent link");
     let held = held(&stage.owner_link).min(held(&stage.view_link));
-    let has_proxies = !stage.owner_link.0.is_empty();
     ensure!(!has_proxies || held > 0, "no effect: nothing was sent over the silent links");
-    heal(stage);
+    // In every other run, views are back some time before their owners, which are then cut alone.
+    let share = if has_proxies && stage.random.bool() { stage.random.f64() / 2.0 } else { 0.0 };
+    let alone = stage.ttl.mul_f64(share);
+    heal(stage, alone).await;
     let healed = Instant::now();
     let stranded = stranded(stage).await?;
     let proof = format!(
-        "silent for {length:?}: {listed} listed before the heal, {held} directions held, {stranded}"
+        "silent for {length:?}, owners for {alone:?} longer: {listed} listed before the heal, \
+         {held} directions held, {stranded}"
     );
     Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
@@ -41,17 +45,24 @@ fn silence(stage: &Stage) {
     }
 }
 
-/// Lets new connections pass. Those that stand, or were made meanwhile, stay silent for good.
-fn heal(stage: &Stage) {
+/// Lets new connections pass, those of owners some time later. Those that stand, or were made meanwhile, stay silent for
+/// good.
+async fn heal(stage: &Stage, alone: Duration) {
     match &stage.servers {
         Servers::Sentinel(servers) => servers.strand_clients(),
         Servers::Cluster(nodes) => nodes.strand_clients(),
         _ => {
-            for proxy in links(stage) {
-                proxy.strand();
-                proxy.heal();
-            }
+            strand(&stage.view_link);
+            sleep(alone).await;
+            strand(&stage.owner_link);
         }
+    }
+}
+
+fn strand(link: &Link) {
+    for proxy in &link.0 {
+        proxy.strand();
+        proxy.heal();
     }
 }
 

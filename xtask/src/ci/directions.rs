@@ -45,7 +45,7 @@ const OURS: [(&str, &str); 16] = [
 ];
 
 /// Packages of others that must not be in a build: of which package, along which edges.
-const OTHERS: [(&str, &str, &str); 11] = [
+const OTHERS: [(&str, &str, &str); 12] = [
     ("registry-core", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-engine", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-mem", "normal", "etcd-client redis tonic prost testcontainers"),
@@ -62,6 +62,7 @@ const OTHERS: [(&str, &str, &str); 11] = [
     // The quickstart is built with what the tests need, too.
     ("service-registry", "normal,dev", "etcd-client redis tonic prost testcontainers"),
     ("comparison", "normal,dev", "testcontainers"),
+    ("faults", "normal,dev", "testcontainers"),
 ];
 
 /// Fails if a dependency is not allowed.
