@@ -83,7 +83,7 @@
 //! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
 //!   reached, does not answer, or has no leader. A request that reached no member is retried on the next member at
 //!   once; one that may have reached a member fails `Unavailable`, and its repeat goes to the next.
-//! * A connection on which nothing is heard for a second, while something is waited for, is given up when a
+//! * A connection on which nothing is heard for half a second, while something is waited for, is given up when a
 //!   request on it reaches the [timeout](EtcdOptions::request_timeout); the watches on it end `Unavailable`, to be
 //!   resumed on another. When a caller gives up earlier, only later requests go elsewhere: what is open stays,
 //!   unless the member gives no sign of life until that timeout.
