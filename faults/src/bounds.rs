@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Whether registrations watch their own records. Until they do, a record that somebody deleted is found missing by
 /// a renewal only.
-pub(crate) const WATCHES_OWN_RECORD: bool = false;
+pub(crate) const WATCHES_OWN_RECORD: bool = true;
 
 /// What a bound allows for the answer itself: a connection, a request, and the notice of it.
 pub(crate) const ANSWER: Duration = Duration::from_millis(150);
