@@ -226,6 +226,10 @@ fn check_address(address: &str) -> Result<(), &'static str> {
     if let Ok(v4) = host.parse::<Ipv4Addr>() {
         return if v4.is_unspecified() { Err(UNROUTABLE) } else { Ok(()) };
     }
+    // Numbers with dots between them are meant as an IPv4 address, and are none.
+    if host.contains('.') && host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(FORM);
+    }
     // RFC 1123 names, and the `_` that container networks allow.
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let named = (1..=253).contains(&host.len()) && host.bytes().all(legal);
@@ -287,6 +291,9 @@ mod tests {
             "[host]:80",
             "a b:80",
             "http://a:80",
+            "999.1.1.1:80",
+            "10.0.0:80",
+            "1.:80",
         ];
         for bad in bad {
             assert_eq!(Address::new(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad:?}");

@@ -255,7 +255,11 @@ fn parse_host(host: &str) -> Result<Host> {
         None => host.find(':').map_or((host, ""), |colon| host.split_at(colon)),
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?),
+        Some(port) => {
+            let is_number = port.bytes().all(|b| b.is_ascii_digit()); // `parse` takes a sign
+            let port = port.parse().ok().filter(|port| *port != 0 && is_number);
+            Some(port.ok_or_else(wrong)?)
+        }
         None if port.is_empty() => None,
         None => return Err(wrong()),
     };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{mpsc, oneshot};
 
-/// How many batches with changes a watch holds for a reader that does not read.
+/// How many batches with changes a watch holds for a reader that does not read, however much progress is published.
 ///
 /// One more ends the watch with `Unavailable`; the reader still gets those held, and can resume
 /// after the last of them.
@@ -51,9 +51,9 @@ impl Watch {
     }
 
     /// A watch that first gives the `backlog`, then what is published. It holds at most
-    /// [`WATCH_CAPACITY`] batches that nobody reads, the backlog apart.
+    /// [`WATCH_CAPACITY`] batches with changes that nobody reads, the backlog apart.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
-        let (batches, receiver) = mpsc::channel(WATCH_CAPACITY);
+        let (batches, receiver) = mpsc::channel(WATCH_CAPACITY + 1); // and one progress
         let (failure, failed) = oneshot::channel();
         let live = stream::unfold((receiver, failed), |(mut receiver, mut failed)| async move {
             let item = match receiver.recv().await {
@@ -63,7 +63,7 @@ impl Watch {
             Some((item, (receiver, failed)))
         });
         let watch = Self::new(after, stream::iter(backlog).map(Ok).chain(live));
-        (Publisher { batches, failure: Some(failure) }, watch)
+        (Publisher { batches, failure: Some(failure), since_progress: None }, watch)
     }
 
     /// Where the reader stands: after the last batch taken.
@@ -114,25 +114,35 @@ impl fmt::Debug for Watch {
 pub struct Publisher {
     batches: mpsc::Sender<Arc<Batch>>,
     failure: Option<oneshot::Sender<Error>>,
+    /// How many changes were published since the last progress, if there was any.
+    since_progress: Option<usize>,
 }
 
 impl Publisher {
     /// Hands `batch` to the reader without waiting. `false` means that the watch is over, because
     /// nobody holds it any more or because it lagged: drop the publisher.
     ///
-    /// Progress that finds the watch full is dropped, since the batches held say where the reader
-    /// stands; it never makes a watch lag.
+    /// Progress that finds a batch unread is dropped, since the batches held say where the reader
+    /// stands: it never takes the place of a change.
     #[must_use]
     pub fn publish(&mut self, batch: impl Into<Arc<Batch>>) -> bool {
-        match self.batches.try_send(batch.into()) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(batch)) if batch.is_progress() => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.set_failure(lagged());
-                false
+        let batch = batch.into();
+        let unread = self.batches.max_capacity() - self.batches.capacity();
+        if batch.is_progress() {
+            if unread > 0 {
+                return !self.batches.is_closed();
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            self.since_progress = Some(0);
+            return self.batches.try_send(batch).is_ok();
         }
+        // Progress is published if nothing is unread, so unread progress comes before all that is.
+        let has_progress = self.since_progress.is_some_and(|changes| unread > changes);
+        if unread - usize::from(has_progress) >= WATCH_CAPACITY {
+            self.set_failure(lagged());
+            return false;
+        }
+        self.since_progress = self.since_progress.map(|changes| changes + 1);
+        self.batches.try_send(batch).is_ok()
     }
 
     /// Ends the watch with `error`, after what was published before.
@@ -240,6 +250,25 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("lagged"));
         assert_eq!(watch.cursor(), &at(1 + capacity));
+    }
+
+    #[test]
+    fn unread_progress_takes_the_place_of_no_change() {
+        let (mut publisher, mut watch) = Watch::channel(at(0), Vec::new());
+        let capacity = WATCH_CAPACITY as u64;
+        for n in 0..2 * capacity {
+            assert!(publisher.publish(Batch::progress(at(1 + n))));
+        }
+        for n in 1..=capacity {
+            assert!(publisher.publish(batch(2 * capacity + n)));
+        }
+        assert!(!publisher.publish(batch(3 * capacity + 1)), "and one more is too many");
+        drop(publisher);
+        assert_eq!(next(&mut watch).unwrap().unwrap(), progress(1));
+        for n in 1..=capacity {
+            assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2 * capacity + n));
+        }
+        assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
     }
 
     #[test]

@@ -236,6 +236,7 @@ impl Shared {
         // A renewal or a read commits nothing, and does not search the history.
         if state.model.revision() > before {
             state.publish_after(before);
+            state.model.trim_history();
         }
         output
     }
@@ -352,6 +353,29 @@ fn random() -> u64 {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_get_all_that_one_operation_deletes_though_the_history_is_shorter() {
+        let registry = MemRegistry::with_history_limit(1);
+        let names: [ServiceName; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+        let mut watches = Vec::new();
+        for name in &names {
+            let address = "10.0.0.1:80".parse().unwrap();
+            let instance = Instance::new(name.clone(), "1".parse().unwrap(), address);
+            let claim = Claim::new(Duration::from_secs(1)).unwrap();
+            registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
+            let snapshot = registry.load(name, &CallOptions::DEFAULT).await.unwrap();
+            let watch = registry.watch(name, snapshot.cursor(), &CallOptions::DEFAULT).await;
+            watches.push(watch.unwrap());
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        // All three expire in one critical section.
+        assert!(registry.services(&CallOptions::DEFAULT).await.unwrap().is_empty());
+        for watch in &mut watches {
+            let batch = watch.next().now_or_never().unwrap().unwrap().unwrap();
+            assert_eq!(batch.changes.len(), 1);
+        }
+    }
 
     #[tokio::test]
     async fn dropped_watch_leaves_nothing_behind() {

@@ -204,7 +204,6 @@ impl Model {
 
     /// Deletes the instances of `service` whose deadline has come, in the order of deadlines.
     pub fn expire(&mut self, now: Duration, service: &ServiceName) {
-        self.drop_history(self.history.len().saturating_sub(self.history_limit));
         while let Some(id) =
             self.services.get_mut(service).and_then(|service| service.pop_expired(now))
         {
@@ -250,6 +249,12 @@ impl Model {
         let ids =
             self.services.get(service).map(|service| service.entries.keys().cloned().collect());
         self.remove(service, ids.unwrap_or_default(), None);
+    }
+
+    /// Drops the history beyond its limit. Only what every watch was told may be dropped: call it after the batches of an
+    /// operation were published.
+    pub fn trim_history(&mut self) {
+        self.drop_history(self.history.len().saturating_sub(self.history_limit));
     }
 
     /// Drops the history up to `revision`.

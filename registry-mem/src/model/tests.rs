@@ -94,7 +94,8 @@ fn history_is_bounded_and_old_cursors_of_a_removed_service_are_compacted() {
     for n in 0..5 {
         put(&mut model, "b", &n.to_string());
     }
-    load(&mut model, "b");
+    assert_eq!(model.history.len(), 7);
+    model.trim_history();
     assert_eq!(model.history.len(), 3);
     assert!(!model.services.contains_key("a"));
     assert_eq!(batches(&mut model, "a", before.cursor()), Err(ErrorKind::Compacted));
