@@ -14,6 +14,7 @@ mod cost;
 mod crash;
 mod leases;
 mod load;
+mod own_records;
 mod registrant;
 mod relay;
 mod server;
@@ -53,6 +54,8 @@ enum Command {
     Leases,
     /// 1,000 instances whose process is killed.
     Crash,
+    /// Records that are deleted behind their registrations' backs, and 100,000 watched records.
+    OwnRecords,
     /// All of these.
     All,
     /// The process that `crash` kills.
@@ -74,12 +77,13 @@ fn run(args: &Args) -> Result<bool> {
         Command::Calls { only: Some(only) } => only,
         _ => "",
     };
-    let all: [Section<'_>; 5] = [
+    let all: [Section<'_>; 6] = [
         ("calls", &|quick| calls::report(quick, only)),
         ("watches", &watches::report),
         ("load", &load::report),
         ("leases", &leases::report),
         ("crash", &crash::report),
+        ("own records", &own_records::report),
     ];
     let chosen = match args.command {
         Command::Calls { .. } => 0..1,
@@ -87,7 +91,8 @@ fn run(args: &Args) -> Result<bool> {
         Command::Load => 2..3,
         Command::Leases => 3..4,
         Command::Crash => 4..5,
-        Command::All | Command::Registrant(_) => 0..5,
+        Command::OwnRecords => 5..6,
+        Command::All | Command::Registrant(_) => 0..6,
     };
     println!("records of {} bytes", record_len()?);
     sections::run(&all[chosen], args.quick)

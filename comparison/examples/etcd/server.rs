@@ -55,12 +55,17 @@ impl Server {
 
     /// What it counts at this moment.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
-        let mut stream = TcpStream::connect(&self.address).await?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        Ok(Metrics(text))
+        metrics(&self.address).await
     }
+}
+
+/// What the server at an address counts at this moment.
+pub(crate) async fn metrics(address: &str) -> Result<Metrics> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(Metrics(text))
 }
 
 /// The registry, at an address.
