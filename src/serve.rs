@@ -40,6 +40,10 @@ use tokio::time::timeout;
 /// it is; the instance is then listed until its ttl has passed. So it is if this future is dropped,
 /// unless the runtime lives on and withdraws it.
 ///
+/// A server starts while its store is down if the registry is that of a lazy client
+/// ([`connect_lazy`](crate::connect_lazy)) and the [registration](ServeOptions::registration) starts
+/// [in the background](crate::Start::InBackground).
+///
 /// With tonic and the feature `grpc` (the mall, `examples/mall`, is such a program):
 ///
 /// ```ignore
