@@ -15,15 +15,16 @@ use anyhow::Result;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a run may take. One that hangs is invalid.
-const RUN_WITHIN: Duration = Duration::from_secs(240);
+/// How long a run may take, besides some ttls. One that hangs is invalid.
+const RUN_WITHIN: Duration = Duration::from_secs(180);
 
 /// Makes one run.
 pub(crate) async fn run(spec: RunSpec) -> Report {
-    match timeout(RUN_WITHIN, judged(spec)).await {
+    let limit = RUN_WITHIN + 4 * spec.cell.ttl();
+    match timeout(limit, judged(spec)).await {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => Report::invalid(format!("{error:#}")),
-        Err(_) => Report::invalid(format!("it did not end within {RUN_WITHIN:?}")),
+        Err(_) => Report::invalid(format!("it did not end within {limit:?}")),
     }
 }
 
