@@ -347,7 +347,9 @@ impl Entry {
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
     let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
     let options = within(limit).with_presence(job.record.presence(&job.lease));
-    let renewal = async { job.registry.keep_alive(&job.lease, &options).await };
+    // `Arc<R>` is a registry as well, and would box the future of the one in it once more.
+    let registry = &*job.registry;
+    let renewal = async { registry.keep_alive(&job.lease, &options).await };
     call("keep_alive", limit, renewal).await?;
     contained(|| job.renewed.increment(1));
     Ok(())
