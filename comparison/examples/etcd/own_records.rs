@@ -20,6 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// How many records are deleted together.
 const LOST: usize = 100;
 
+/// The ttl of those. A record that is lost again within a ttl waits for the backoff.
+const TTL: Duration = Duration::from_secs(2);
+
 /// How many registrations start at a time.
 const AT_ONCE: usize = 256;
 
@@ -43,7 +46,7 @@ async fn deleted(report: &mut Report, rounds: usize) -> Result<()> {
     let server = Server::start().await?;
     let store = Arc::new(server.registry().await?);
     let service: ServiceName = "user.rpc".parse()?;
-    let _registrations = start(&store, &[service], LOST, Duration::from_secs(60)).await?;
+    let _registrations = start(&store, &[service], LOST, TTL).await?;
     let mut operator = server.client().await?;
     let raw = "figures-raw_/user.rpc/";
     let _twins = start_twins(&server, raw).await?;
@@ -69,7 +72,7 @@ async fn deleted(report: &mut Report, rounds: usize) -> Result<()> {
 
 /// Returns the times in milliseconds until the records under `prefix` are back.
 async fn delete_and_wait(operator: &mut Client, prefix: &str) -> Result<Vec<f64>> {
-    sleep(Duration::from_millis(300)).await; // the watches are open again
+    sleep(TTL.mul_f64(0.6)).await; // each arm's turn comes once in 1.2 ttls
     let options = WatchOptions::new().with_prefix();
     let mut events = operator.watch(prefix, Some(options)).await?;
     let options = DeleteOptions::new().with_prefix();
