@@ -1,5 +1,8 @@
 //! The stream of a watch, and the bounded channel that stores feed it by.
 
+mod queue;
+
+use self::queue::{SendError, Sender, queue};
 use crate::{Batch, Cursor, Error, ErrorKind, Lineage, Result};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
@@ -8,7 +11,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::{mpsc, oneshot};
 
 /// How many batches with changes a watch holds for a reader that does not read, however much progress is published.
 ///
@@ -53,17 +55,13 @@ impl Watch {
     /// A watch that first gives the `backlog`, then what is published. It holds at most
     /// [`WATCH_CAPACITY`] batches with changes that nobody reads, the backlog apart.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
-        let (batches, receiver) = mpsc::channel(WATCH_CAPACITY + 1); // and one progress
-        let (failure, failed) = oneshot::channel();
-        let live = stream::unfold((receiver, failed), |(mut receiver, mut failed)| async move {
-            let item = match receiver.recv().await {
-                Some(batch) => Ok(batch),
-                None => Err(failed.try_recv().unwrap_or_else(|_| ended())),
-            };
-            Some((item, (receiver, failed)))
+        let (batches, receiver) = queue(WATCH_CAPACITY);
+        let live = stream::poll_fn(move |cx| {
+            let next = ready!(receiver.poll(cx));
+            Poll::Ready(Some(next.map_err(|error| error.unwrap_or_else(ended))))
         });
         let watch = Self::new(after, stream::iter(backlog).map(Ok).chain(live));
-        (Publisher { batches, failure: Some(failure), since_progress: None }, watch)
+        (Publisher(batches), watch)
     }
 
     /// Where the reader stands: after the last batch taken.
@@ -111,60 +109,33 @@ impl fmt::Debug for Watch {
 
 /// The store's end of a [`Watch::channel`]. To drop it ends the watch with `Unavailable`.
 #[derive(Debug)]
-pub struct Publisher {
-    batches: mpsc::Sender<Arc<Batch>>,
-    failure: Option<oneshot::Sender<Error>>,
-    /// How many changes were published since the last progress, if there was any.
-    since_progress: Option<usize>,
-}
+pub struct Publisher(Sender);
 
 impl Publisher {
     /// Hands `batch` to the reader without waiting. `false` means that the watch is over, because
     /// nobody holds it any more or because it lagged: drop the publisher.
     ///
-    /// Progress that finds a batch unread is dropped, since the batches held say where the reader
-    /// stands: it never takes the place of a change.
+    /// What comes next replaces progress that is still unread: it never makes a watch lag.
     #[must_use]
     pub fn publish(&mut self, batch: impl Into<Arc<Batch>>) -> bool {
-        let batch = batch.into();
-        let unread = self.batches.max_capacity() - self.batches.capacity();
-        if batch.is_progress() {
-            if unread > 0 {
-                return !self.batches.is_closed();
+        match self.0.send(batch.into()) {
+            Ok(()) => true,
+            Err(SendError::Full) => {
+                self.0.fail(lagged());
+                false
             }
-            self.since_progress = Some(0);
-            return self.batches.try_send(batch).is_ok();
+            Err(SendError::Closed) => false,
         }
-        // Progress is published if nothing is unread, so unread progress comes before all that is.
-        let has_progress = self.since_progress.is_some_and(|changes| unread > changes);
-        if unread - usize::from(has_progress) >= WATCH_CAPACITY {
-            self.set_failure(lagged());
-            return false;
-        }
-        self.since_progress = self.since_progress.map(|changes| changes + 1);
-        self.batches.try_send(batch).is_ok()
     }
 
     /// Ends the watch with `error`, after what was published before.
-    pub fn fail(mut self, error: Error) {
-        self.set_failure(error);
+    pub fn fail(self, error: Error) {
+        self.0.fail(error);
     }
 
     /// Whether nobody holds the watch any more.
     pub fn is_closed(&self) -> bool {
-        self.batches.is_closed()
-    }
-
-    /// Waits until nobody holds the watch any more.
-    pub async fn closed(&self) {
-        self.batches.closed().await;
-    }
-
-    fn set_failure(&mut self, error: Error) {
-        if let Some(failure) = self.failure.take() {
-            // It fails if nobody holds the watch, and then nobody asks why it ended.
-            let _ = failure.send(error);
-        }
+        self.0.is_closed()
     }
 }
 
@@ -264,11 +235,19 @@ mod tests {
         }
         assert!(!publisher.publish(batch(3 * capacity + 1)), "and one more is too many");
         drop(publisher);
-        assert_eq!(next(&mut watch).unwrap().unwrap(), progress(1));
         for n in 1..=capacity {
             assert_eq!(next(&mut watch).unwrap().unwrap(), batch(2 * capacity + n));
         }
         assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn the_reader_gets_the_last_progress_and_all_changes_before_it() {
+        let (mut publisher, mut watch) = Watch::channel(at(0), Vec::new());
+        assert!(publisher.publish(batch(1)) && publisher.publish(Batch::progress(at(2))));
+        assert!(publisher.publish(Batch::progress(at(9))));
+        assert_eq!(next(&mut watch).unwrap().unwrap(), batch(1));
+        assert_eq!(next(&mut watch).unwrap().unwrap(), progress(9));
     }
 
     #[test]

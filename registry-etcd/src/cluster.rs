@@ -14,6 +14,7 @@ use crate::options::EtcdOptions;
 use etcd_client::{Client, ConnectOptions, GetOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -30,6 +31,8 @@ struct Inner {
     current: Mutex<Current>,
     /// Held by whoever dials: with a user, that is a request.
     dialing: tokio::sync::Mutex<()>,
+    /// How long the slowest of the last answers took, in milliseconds.
+    slowest_answer_ms: AtomicU64,
 }
 
 /// The member in use.
@@ -53,6 +56,7 @@ impl Cluster {
             request_timeout: options.request_timeout,
             current: Mutex::new(current),
             dialing: tokio::sync::Mutex::default(),
+            slowest_answer_ms: AtomicU64::new(0),
         }))
     }
 
@@ -83,8 +87,17 @@ impl Cluster {
                 let token = connection.token();
                 let attempt = self.attempt(&connection, deadline);
                 // Boxed, since a request holds a client, of several KiB.
-                let outcome = Box::pin(request(connection.clone())).await;
-                attempt.finish();
+                let outcome = tokio::select! {
+                    biased;
+                    outcome = Box::pin(request(connection.clone())) => {
+                        attempt.finish();
+                        outcome
+                    }
+                    () = connection.closed() => {
+                        attempt.finish_recorded();
+                        Err(EtcdError::StreamEnded)
+                    }
+                };
                 let Err(error) = outcome else { return outcome };
                 if error.is_token_rejected() && !is_refreshed {
                     is_refreshed = true;
@@ -135,8 +148,9 @@ impl Cluster {
 
     /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
     pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
-        let (cluster, connection) = (self.clone(), connection.clone());
-        Attempt { cluster, connection, start: Instant::now(), deadline, is_finished: false }
+        let (cluster, connection, start) = (self.clone(), connection.clone(), Instant::now());
+        connection.begin_wait(start);
+        Attempt { cluster, connection, start, deadline, is_finished: false }
     }
 
     /// Whether requests go over `connection`, and have done so since it was first in use.
@@ -147,10 +161,37 @@ impl Cluster {
     /// The connection in use, or one to the member whose turn it is.
     async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
         let current = self.current().connection.clone();
+        let current = current.filter(|connection| !self.is_doubted(connection));
         match current {
             Some(connection) => Ok(connection),
             None => Box::pin(self.dial()).await,
         }
+    }
+
+    /// Returns whether the connection is silent although something is waited for on it. A request that begins now takes
+    /// another one, and this one is closed unless it gives a sign of life soon: what waits on it may be repeated then.
+    fn is_doubted(&self, connection: &Arc<Connection>) -> bool {
+        let now = Instant::now();
+        let limit = self.silence_timeout();
+        if connection.silence(now) < limit {
+            return false;
+        }
+        self.replace(connection);
+        self.close_unless_heard_by(now + limit, connection);
+        true
+    }
+
+    /// Returns after how much silence a connection is doubted: later on a link whose answers are slow.
+    fn silence_timeout(&self) -> Duration {
+        let slowest = Duration::from_millis(self.0.slowest_answer_ms.load(Ordering::Relaxed));
+        (2 * slowest).clamp(SILENCE_TIMEOUT, MAX_SILENCE_TIMEOUT)
+    }
+
+    /// Records how long an answer took. A slow one counts for the next dozen.
+    fn record_answer(&self, took: Duration) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let before = self.0.slowest_answer_ms.load(Ordering::Relaxed);
+        self.0.slowest_answer_ms.store(took.max(before - before / 8), Ordering::Relaxed);
     }
 
     async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
@@ -259,10 +300,15 @@ pub(crate) struct Attempt {
 /// answers within some milliseconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The same on a slow link. A registration takes three round trips, and has 4 s at most.
+const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl Attempt {
     /// There was an outcome.
     pub(crate) fn finish(self) {
-        self.connection.record_activity(Instant::now());
+        let now = Instant::now();
+        self.cluster.record_answer(now - self.start);
+        self.connection.record_activity(now);
         self.finish_recorded();
     }
 
@@ -279,9 +325,10 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        self.connection.end_wait();
         let now = Instant::now();
         let silence = now - self.start.max(self.connection.last_activity());
-        if self.is_finished || silence < SILENCE_TIMEOUT {
+        if self.is_finished || silence < self.cluster.silence_timeout() {
             return;
         }
         if now >= self.deadline {

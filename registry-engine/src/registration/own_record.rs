@@ -3,25 +3,20 @@
 //! The first registrations of a service in a process have a watcher each, so that one instance of a large service costs
 //! no more than one of a small one. All others of the service share one watch of the service.
 
+mod loss;
 mod service;
 
-use self::service::{Membership, ServiceRecords, SingleWatcher};
+use self::loss::lost_by;
+use self::service::{Membership, OPEN_TIMEOUT, ServiceRecords, SingleWatcher};
 use crate::Backoff;
 use crate::bounds::retry_backoff;
 use crate::call::{call, contained, within};
 use futures_util::StreamExt;
-use registry_core::{
-    Batch, Change, DeleteReason, Error, ErrorKind, Holder, Instance, Lease, LeaseId, Presence,
-    Registry, Result, Watch,
-};
+use registry_core::{Error, ErrorKind, Holder, Instance, Lease, Presence, Registry, Result, Watch};
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::time::sleep;
-
-/// How long the store may take to open a watch.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The record of one registration, as the store reports it.
 #[derive(Debug)]
@@ -155,24 +150,4 @@ impl Drop for Raised<'_> {
 
 fn watch_ended() -> Error {
     Error::new(ErrorKind::Unavailable, "the watch of a record ended without an error")
-}
-
-/// Returns what the last change of `batch` did to the record.
-fn lost_by(batch: &Batch) -> Error {
-    match batch.changes.last() {
-        Some(Change::Put(record)) => overwritten_by(record.lease()),
-        Some(Change::Delete(deleted)) if deleted.reason() == Some(DeleteReason::Expired) => {
-            lease_lost("the lease ran out")
-        }
-        _ => lease_lost("the record was deleted, and not by its registration"),
-    }
-}
-
-fn overwritten_by(lease: Option<LeaseId>) -> Error {
-    let by = lease.map_or_else(|| "none".to_owned(), |lease| lease.to_string());
-    lease_lost(&format!("the record was overwritten, lease=`{by}`"))
-}
-
-fn lease_lost(message: &str) -> Error {
-    Error::new(ErrorKind::LeaseLost, message)
 }

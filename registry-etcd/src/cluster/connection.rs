@@ -2,8 +2,8 @@
 
 use crate::error::EtcdError;
 use etcd_client::{Client, ConnectOptions};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::Instant;
@@ -20,6 +20,13 @@ pub(crate) struct Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
+/// How many answers are waited for, and since when in vain.
+#[derive(Debug, Default)]
+struct Waiting {
+    count: usize,
+    since: Option<Instant>,
+}
+
 /// A connection to one member, made anew by the client below when it breaks.
 pub(crate) struct Connection {
     client: Client,
@@ -27,6 +34,7 @@ pub(crate) struct Connection {
     start: Instant,
     /// When anything was last received, in milliseconds since the start.
     last_activity_ms: AtomicU64,
+    waiting: std::sync::Mutex<Waiting>,
     /// How many tokens there were before this one.
     token_generation: AtomicU64,
     refreshing: Mutex<()>,
@@ -49,6 +57,7 @@ impl Connection {
             endpoint: endpoint.authority.clone(),
             start: Instant::now(),
             last_activity_ms: AtomicU64::new(0),
+            waiting: std::sync::Mutex::default(),
             check: Arc::default(),
             token_generation: AtomicU64::new(0),
             refreshing: Mutex::new(()),
@@ -69,6 +78,33 @@ impl Connection {
     pub(crate) fn record_activity(&self, now: Instant) {
         let age = u64::try_from((now - self.start).as_millis()).unwrap_or(u64::MAX);
         self.last_activity_ms.store(age, Ordering::Relaxed);
+        let mut waiting = self.waiting();
+        waiting.since = (waiting.count > 0).then_some(now);
+    }
+
+    /// Records that an answer is waited for, until [`end_wait`](Self::end_wait).
+    pub(super) fn begin_wait(&self, now: Instant) {
+        let mut waiting = self.waiting();
+        waiting.count += 1;
+        waiting.since.get_or_insert(now);
+    }
+
+    pub(super) fn end_wait(&self) {
+        let mut waiting = self.waiting();
+        waiting.count -= 1;
+        if waiting.count == 0 {
+            waiting.since = None;
+        }
+    }
+
+    /// Returns how long nothing was received although something is waited for.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        self.waiting().since.map_or(Duration::ZERO, |since| now - since)
+    }
+
+    /// Held for a few assignments, and nothing panics meanwhile.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn last_activity(&self) -> Instant {

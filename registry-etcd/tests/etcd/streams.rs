@@ -167,7 +167,8 @@ async fn slow_server_gets_a_bounded_number_of_streams_per_lane() {
     future::join_all(renewals).await;
     let streams = etcd.calls("LeaseKeepAlive").await;
     assert!(streams > 4, "{streams}: none was held up, so that this shows nothing");
-    assert!(streams <= LANES_AND_MOST, "{streams} streams");
+    // The first late answers cost one connection more, until it is known that they are late.
+    assert!(streams <= 2 * LANES_AND_MOST, "{streams} streams");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! One watch of a service, for all registrations of a process that are its members.
 
-use super::{OPEN_TIMEOUT, lease_lost, overwritten_by};
+use super::loss::{lease_lost, overwritten_by};
 use crate::Backoff;
 use crate::bounds::retry_backoff;
 use crate::follow::{FollowEvent, FollowOptions, follow};
@@ -14,8 +14,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
+
+/// How long the store may take to open a watch.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many registrations of a service have a watcher each. The others share one of the service.
 const MAX_SINGLE_WATCHERS: usize = 8;
@@ -294,7 +298,10 @@ impl Membership {
     /// to let this process watch the service.
     pub(super) async fn lost(&self, lease: &Lease) -> Option<Error> {
         let error_of = |held: Held| match held {
-            held if held.is_of(lease) => None,
+            // With another revision it is not proven, and renewals find out. After a rollback, revisions of the lost
+            // history are higher than those of the present one, until the watch ends.
+            Held::By { lease: None, .. } => None,
+            Held::By { lease: Some(holder), .. } if holder == lease.id() => None,
             Held::By { lease, .. } => Some(overwritten_by(lease)),
             _ => Some(lease_lost("the record is gone, and not by its registration")),
         };

@@ -1,0 +1,120 @@
+//! The queue between the publisher of a watch and its reader.
+//!
+//! Progress that nobody read is replaced by what comes next, so that it takes the place of no change, and the reader
+//! still learns how far the watch has come.
+
+use crate::{Batch, Error};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Returns both ends of a new queue, for so many batches with changes.
+pub(super) fn queue(capacity: usize) -> (Sender, Receiver) {
+    let shared = Arc::<Shared>::default();
+    (Sender { shared: shared.clone(), capacity }, Receiver(shared))
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Batches with changes, and at most one progress after them.
+    batches: VecDeque<Arc<Batch>>,
+    /// Whether the sender is gone, and the error that it left.
+    is_ended: bool,
+    error: Option<Error>,
+    is_closed: bool,
+    receiver: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    capacity: usize,
+}
+
+pub(super) struct Receiver(Arc<Shared>);
+
+/// Why a batch was not sent.
+pub(super) enum SendError {
+    Full,
+    Closed,
+}
+
+impl Sender {
+    pub(super) fn send(&self, batch: Arc<Batch>) -> Result<(), SendError> {
+        let mut queue = self.shared.lock();
+        if queue.is_closed {
+            return Err(SendError::Closed);
+        }
+        if queue.batches.back().is_some_and(|last| last.is_progress()) {
+            queue.batches.pop_back();
+        }
+        if queue.batches.len() == self.capacity && !batch.is_progress() {
+            return Err(SendError::Full);
+        }
+        queue.batches.push_back(batch);
+        let waker = queue.receiver.take();
+        drop(queue);
+        wake(waker);
+        Ok(())
+    }
+
+    /// Ends the queue with `error`, after what was sent before.
+    pub(super) fn fail(&self, error: Error) {
+        self.shared.lock().error.get_or_insert(error);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.lock().is_closed
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.is_ended = true;
+        let waker = queue.receiver.take();
+        drop(queue);
+        wake(waker);
+    }
+}
+
+impl Receiver {
+    /// Returns the next batch, or how the queue ended: with an error, or without one.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Arc<Batch>, Option<Error>>> {
+        let mut queue = self.0.lock();
+        if let Some(batch) = queue.batches.pop_front() {
+            return Poll::Ready(Ok(batch));
+        }
+        if queue.is_ended {
+            return Poll::Ready(Err(queue.error.take()));
+        }
+        if !queue.receiver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            queue.receiver = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.is_closed = true;
+        queue.batches = VecDeque::new();
+    }
+}
+
+impl Shared {
+    /// Held for a few assignments; no code panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
