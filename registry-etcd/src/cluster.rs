@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// An etcd of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
@@ -195,7 +195,8 @@ impl Cluster {
     }
 
     async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
-        let _guard = self.0.dialing.lock().await;
+        // Whoever dials may hang on a dead link, as a login is a request.
+        let _guard = timeout(SHARING_TIMEOUT, self.0.dialing.lock()).await.ok();
         let member = {
             let mut current = self.current();
             if let Some(connection) = current.connection.clone() {
@@ -209,6 +210,9 @@ impl Cluster {
         let mut current = self.current();
         match opened {
             Ok(connection) => {
+                if let Some(made_meanwhile) = &current.connection {
+                    return Ok(made_meanwhile.clone());
+                }
                 let connection = Arc::new(connection);
                 *current = Current { member, connection: Some(connection.clone()) };
                 Ok(connection)
@@ -299,6 +303,9 @@ pub(crate) struct Attempt {
 /// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
 /// answers within some milliseconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a call waits for another one that dials, before it dials itself.
+const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The same on a slow link. A registration takes three round trips, and has 4 s at most.
 const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -71,6 +71,8 @@ struct Shared {
 
 struct State {
     model: Model,
+    /// Up to which revision the open watches were told.
+    published: Revision,
     watches: Watches,
     opened: u64,
 }
@@ -106,7 +108,8 @@ impl MemRegistry {
     }
 
     fn with_model(model: Model) -> Self {
-        let state = State { model, watches: HashMap::new(), opened: 0 };
+        let published = model.revision();
+        let state = State { model, published, watches: HashMap::new(), opened: 0 };
         let shared = Shared { epoch: Instant::now(), state: Mutex::new(state) };
         Self { shared: Arc::new(shared), default_ttl: None }
     }
@@ -145,6 +148,7 @@ impl MemRegistry {
     pub fn restore(&self, backup: Model) {
         let watches = self.shared.with_state(|now, state| {
             state.model.restore(now, backup, random());
+            state.published = state.model.revision();
             std::mem::take(&mut state.watches)
         });
         fail_all(watches, || {
@@ -231,24 +235,26 @@ impl Shared {
 
     fn with_state<T>(&self, f: impl FnOnce(Duration, &mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.model.revision();
         let output = f(self.epoch.elapsed(), &mut state);
-        // A renewal or a read commits nothing, and does not search the history.
-        if state.model.revision() > before {
-            state.publish_after(before);
-            state.model.trim_history();
-        }
+        state.publish();
         output
     }
 }
 
 impl State {
-    fn publish_after(&mut self, revision: Revision) {
-        for (service, batch) in self.model.committed_after(revision) {
+    /// Tells the open watches what was committed since the last call.
+    fn publish(&mut self) {
+        // A renewal or a read commits nothing, and does not search the history.
+        if self.model.revision() == self.published {
+            return;
+        }
+        for (service, batch) in self.model.committed_after(self.published) {
             if let Some(watches) = self.watches.get_mut(service) {
                 watches.retain_mut(|(_, publisher)| publisher.publish(batch.clone()));
             }
         }
+        self.published = self.model.revision();
+        self.model.trim_history();
     }
 }
 
@@ -270,6 +276,7 @@ impl Subscription {
         shared.with_state(|now, state| {
             let after = after(now, &mut state.model)?;
             let backlog = state.model.batches(now, service, &after)?;
+            state.publish(); // what has expired just now is in the backlog of this watch
             let (publisher, watch) = Watch::channel(after, backlog);
             state.opened += 1;
             state.watches.entry(service.clone()).or_default().push((state.opened, publisher));

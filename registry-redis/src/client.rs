@@ -9,10 +9,12 @@
 mod feed_connection;
 mod session;
 mod silence;
+mod slot;
 
 pub(crate) use self::feed_connection::{FeedConnection, RawLog};
 
 use self::session::{Call, Session};
+use self::slot::{SHARING_TIMEOUT, SessionSlot};
 use crate::connect::{Address, ConnectConfig, Dialer, Redirect, Topology};
 use crate::deadline::with_deadline;
 use crate::error::StoreError;
@@ -28,6 +30,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How many redirects a call follows. In a healthy Cluster it meets one at most.
 const MAX_REDIRECTS: usize = 4;
@@ -53,9 +56,6 @@ struct SessionKey {
     /// Whether it is for writes that wait for replicas. Other calls must not queue behind them.
     waits_for_ack: bool,
 }
-
-/// The lock is held while a session is being made, so that concurrent callers share it.
-type SessionSlot = tokio::sync::Mutex<Option<Arc<Session>>>;
 
 impl Client {
     /// Returns a client that has connected to nobody yet.
@@ -178,7 +178,7 @@ impl Client {
         // A call that is not polled any more may hold the lock.
         let deadline = self.options.connect_deadline + self.options.request_deadline;
         with_deadline(deadline, async {
-            let _guard = self.verifying.lock().await;
+            let _guard = timeout(SHARING_TIMEOUT, self.verifying.lock()).await.ok();
             if self.is_verified.load(Ordering::Relaxed) {
                 Ok(())
             } else {
@@ -241,7 +241,7 @@ impl Client {
         let address = self.topology.known_server(call.group)?;
         let key = SessionKey { address: address.clone(), waits_for_ack: call.waits_for_ack() };
         let slot = self.sessions().get(&key)?.clone();
-        let session = slot.try_lock().ok()?.clone()?;
+        let session = slot.session()?;
         if session.silence().total() >= self.options.request_deadline {
             session.mark_broken();
             self.topology.invalidate(&address);
@@ -289,44 +289,33 @@ impl Client {
 
     /// Returns the session of a key, connecting if there is none.
     ///
-    /// Concurrent callers wait here for the one that connects, each no longer than its deadline.
+    /// Concurrent callers wait here for the one that connects, but not for long.
     async fn session(&self, key: &SessionKey) -> Result<Arc<Session>, StoreError> {
         let slot = {
             let mut sessions = self.sessions();
             if let Some(slot) = sessions.get(key) {
                 slot.clone()
             } else {
-                sessions.retain(|_, slot| is_in_use(slot));
+                sessions.retain(|_, slot| slot.is_in_use());
                 sessions.entry(key.clone()).or_default().clone()
             }
         };
-        let mut slot = slot.lock().await;
-        if let Some(session) = &*slot
-            && !session.is_broken()
-        {
-            return Ok(session.clone());
-        }
-        *slot = None;
-        let session =
-            Session::connect(&*self.topology, &self.dialer, &key.address, "registry").await?;
-        if self.topology.verifies_each_connection() {
-            self.is_verified.store(false, Ordering::Relaxed);
-        }
-        let session = Arc::new(session);
-        *slot = Some(session.clone());
-        Ok(session)
+        slot.session_or(async {
+            let topology = &*self.topology;
+            let session =
+                Session::connect(topology, &self.dialer, &key.address, "registry").await?;
+            if topology.verifies_each_connection() {
+                self.is_verified.store(false, Ordering::Relaxed);
+            }
+            Ok(session)
+        })
+        .await
     }
 
     /// The lock is held for a moment, in which nothing panics.
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<SessionSlot>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a slot has a session or one is being made. The other slots are those of former servers.
-fn is_in_use(slot: &SessionSlot) -> bool {
-    let session = slot.try_lock();
-    session.map_or(true, |session| session.as_ref().is_some_and(|session| !session.is_broken()))
 }
 
 /// The servers and the database, without the credentials.

@@ -43,8 +43,10 @@ pub(super) struct RegistrationMachine {
     acknowledged: Option<Instance>,
     /// Whether the store may hold the instance: it acknowledged a request, or did not answer one.
     may_exist: bool,
-    /// When the lease was lost last, and how often it was lost within a ttl of the time before.
-    lost: Option<(Instant, u32)>,
+    /// Since when the instance is registered without a gap, or was before it was lost.
+    active_since: Option<Instant>,
+    /// How often the lease was lost within a ttl after it was registered, after the first loss.
+    losses: Option<u32>,
     /// The effects of the event that is being processed.
     effects: Vec<Effect>,
 }
@@ -69,7 +71,8 @@ impl RegistrationMachine {
             last_error: None,
             acknowledged: None,
             may_exist: false,
-            lost: None,
+            active_since: None,
+            losses: None,
             effects: Vec::new(),
         };
         let why = unavailable("the store has not answered yet");
@@ -223,6 +226,7 @@ impl RegistrationMachine {
         } else {
             self.phase = Phase::Active { lease, renewed: sent, update_pending: false };
             if !is_active {
+                self.active_since = Some(now);
                 self.effects.push(Effect::SetStatus(RegistrationStatus::Active));
             }
             self.effects.push(Effect::Reply(Ok(())));

@@ -58,22 +58,26 @@ impl OwnRecord {
 
     /// Waits until the store reports that the record is no longer the acknowledged one of `lease`. Returns `LeaseLost`.
     ///
-    /// Waits for ever if the store lets this registration watch nothing.
+    /// If the store refuses one kind of watch, the other kind serves. If it refuses both, each is asked for again after a ttl.
     pub(super) async fn lost(&self, lease: &Lease) -> Error {
-        let (alone, shared) = (self.lost_alone(lease), self.lost_shared(lease));
-        let lost = match &self.sharing {
-            Sharing::Alone(_) => match alone.await {
-                Some(error) => Some(error),
-                None => shared.await,
-            },
-            Sharing::Shared(_) => match shared.await {
-                Some(error) => Some(error),
-                None => alone.await,
-            },
-        };
-        match lost {
-            Some(error) => error,
-            None => pending().await,
+        loop {
+            let lost = match &self.sharing {
+                Sharing::Alone(_) => match self.lost_alone(lease).await {
+                    None => self.records.join(lease.instance().id()).lost(lease).await,
+                    lost => lost,
+                },
+                Sharing::Shared(membership) => match membership.lost(lease).await {
+                    None => tokio::select! {
+                        lost = self.lost_alone(lease) => lost,
+                        () = membership.readmitted() => continue,
+                    },
+                    lost => lost,
+                },
+            };
+            match lost {
+                Some(error) => return error,
+                None => sleep(lease.ttl()).await,
+            }
         }
     }
 
@@ -120,14 +124,6 @@ impl OwnRecord {
                 Ok(batch) => return lost_by(&batch),
                 Err(error) => return error,
             }
-        }
-    }
-
-    /// Waits as [`lost`](Self::lost) does, by the watch of the service. `None`: the store does not open one.
-    async fn lost_shared(&self, lease: &Lease) -> Option<Error> {
-        match &self.sharing {
-            Sharing::Alone(_) => self.records.join(lease.instance().id()).lost(lease).await,
-            Sharing::Shared(membership) => membership.lost(lease).await,
         }
     }
 }

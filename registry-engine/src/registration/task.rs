@@ -185,7 +185,7 @@ impl RegistrationTask {
             error = self.record.lost(&lease) => Some(RenewalStop::Failed(error)),
         };
         let (times, stop) = renewals.cancel().await;
-        let stop = stop.or(lost);
+        let stop = lost.or(stop); // a renewal in flight may have failed for another reason
         if let Some(RenewalStop::Failed(error)) = &stop {
             self.renewal_failed(Some(error));
         }

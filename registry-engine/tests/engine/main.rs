@@ -11,6 +11,7 @@ mod monitor;
 mod own_record;
 mod peers;
 mod probe;
+mod promises;
 mod races;
 mod registration;
 mod renewals;

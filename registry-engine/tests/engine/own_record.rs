@@ -122,6 +122,7 @@ async fn a_store_that_offers_or_permits_only_one_kind_of_watch_serves_all_regist
                 is_refused.then_some(Twist::Refuse(kind))
             });
             let _registrations = start_many(&world, count).await;
+            pass(secs(1)).await; // a refusal counts once it was repeated
             world.store.evict(&service());
             pass(TICK).await;
             assert_eq!(world.stored().await.len(), count, "{refused:?} {kind}");

@@ -117,3 +117,37 @@ async fn denied_to_each_call() {
     let registry = lazy(&etcd.server.url().replace("etcd://", &login));
     within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
 }
+
+/// The same with a user: then a connection begins with a request for a token. It fails: the others wait for 5 s.
+#[test]
+fn a_login_that_hangs_holds_up_no_other_call() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let arguments = EtcdTokens::Simple.arguments();
+        let options = ServerOptions { url: None, arguments, ..Etcd::options() };
+        let etcd = Fixture::over(within(Etcd::start_with(options)).await.unwrap(), "").await;
+        within(etcd.server.enable_auth("registry/")).await.unwrap();
+        let address = etcd.server.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
+        let proxy = within(Proxy::start(address)).await.unwrap();
+        let registry = lazy(&format!("etcd://app:{}@{}", Etcd::PASSWORD, proxy.address()));
+        proxy.inject(Fault::Blackhole);
+        let patient = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.load(&name("user"), &CallOptions::DEFAULT).await }
+        });
+        within(async {
+            while proxy.hits().frozen_connections == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        // As a registration with a ttl of 3 s, whose request may take 0.8 s.
+        let hurried = CallOptions::default().with_timeout(Duration::from_millis(800));
+        // What is open stays dead, and new connections work.
+        proxy.strand();
+        proxy.heal();
+        let deadline = lag.deadline(Duration::from_secs(2));
+        while within(registry.load(&name("user"), &hurried)).await.is_err() {}
+        deadline.assert_met();
+        drop(within(patient).await.unwrap());
+    });
+}

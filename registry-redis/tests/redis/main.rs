@@ -18,6 +18,7 @@ mod history;
 mod lazy;
 mod loads;
 mod operations;
+mod own_records;
 mod records;
 mod renewals;
 mod rollback;

@@ -1,11 +1,12 @@
 //! The timeouts of callers, and servers that send nothing.
 
 use crate::support::{
-    Operator, claim, connect, failure, instance, load, registry, server, watch_from_now, within,
+    Operator, claim, connect, failure, instance, load, registry, server, service, watch_from_now,
+    within,
 };
 use registry_core::{CallOptions, ErrorKind, Registry};
-use registry_redis::RedisOptions;
-use registry_testbed::proxy::Proxy;
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::tolerating;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,5 +88,38 @@ fn watch_of_a_silent_server_ends_in_two_thirds_of_the_ttl_of_the_url() {
         assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
         deadline.assert_met();
         assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    });
+}
+
+/// Once the store answers on new connections, an owner with a ttl of 3 s is registered within 1 s. A patient caller, such as
+/// a view, began to connect before, and that connection stays dead.
+#[test]
+fn a_patient_call_that_connects_on_a_dead_link_does_not_hold_up_registrations() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let url = format!("redis://{}?ttl=3s", proxy.address());
+        let registry = RedisRegistry::connect_lazy(&url.parse().unwrap()).unwrap();
+        proxy.inject(Fault::Blackhole);
+        let patient = CallOptions::default().with_timeout(Duration::from_secs(10));
+        let view = {
+            let registry = registry.clone();
+            tokio::spawn(async move { registry.load(&service("user.rpc"), &patient).await })
+        };
+        within(async {
+            while proxy.hits().frozen_connections == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        proxy.strand();
+        proxy.heal();
+        // As a registration with a ttl of 3 s: its request may take 0.8 s, and the backoff at most 0.2 s.
+        let options = CallOptions::default().with_timeout(Duration::from_millis(800));
+        let deadline = lag.deadline(Duration::from_secs(1));
+        let one = instance("user.rpc", "1");
+        while within(registry.register(&one, &claim(), &options)).await.is_err() {}
+        deadline.assert_met();
+        view.abort();
     });
 }

@@ -16,11 +16,15 @@ impl RegistrationMachine {
         Moment { now, random, .. }: Moment,
     ) -> Action {
         let holder = error.holder().copied();
-        // The store and its watch disagree on whether this holder is gone: no loop of requests may come of it.
-        let is_doubtful = matches!(self.phase, Phase::Superseded { released, .. }
-            if released.is_some() && released == holder);
-        let holder = holder.filter(|_| !is_doubtful);
-        self.phase = Phase::Superseded { holder, released: None };
+        let released = match self.phase {
+            // The watch does not list this holder, as it cannot decode the record: it tells nothing of it.
+            Phase::Superseded { released, .. } => {
+                released.filter(|released| Some(*released) == holder)
+            }
+            _ => None,
+        };
+        let holder = holder.filter(|_| released.is_none());
+        self.phase = Phase::Superseded { holder, released };
         self.due = now + jitter(self.claim.ttl(), random);
         let message = "another incarnation holds the id of a registration";
         self.effects.push(Effect::Warn(message, error.clone()));
@@ -41,14 +45,15 @@ impl RegistrationMachine {
     /// Registers again at once. If many registrations were lost at the same time, they spread out; and if somebody deletes
     /// the record again and again, this one backs off.
     pub(super) fn lease_lost(&mut self, error: Error, Moment { now, random, retrying }: Moment) {
-        let times = match self.lost {
-            Some((last, times)) if now - last < self.ttl() => times.saturating_add(1),
+        let is_again = self.active_since.is_some_and(|since| now - since < self.ttl());
+        let times = match self.losses {
+            Some(times) if is_again => times.saturating_add(1),
             _ => 0,
         };
-        self.lost = Some((now, times));
+        self.losses = Some(times);
         self.phase = Phase::Retrying { since: None, expired: None };
         self.last_error = Some(error);
-        self.due = now + spread(retrying).mul_f64(random);
+        self.due = now + spread(retrying).min(self.backoff.max()).mul_f64(random);
         if times > 0 {
             self.due += self.backoff.delay_at(times, random);
         }

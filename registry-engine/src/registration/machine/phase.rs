@@ -27,7 +27,7 @@ pub(super) enum Phase {
     Superseded {
         /// The holder that is watched. `None`: the next request is sent when it is due.
         holder: Option<Holder>,
-        /// The holder that the watch said is gone, until the store has answered the next request.
+        /// A holder that the watch said is gone. It is not watched if the store still names it.
         released: Option<Holder>,
     },
     /// The instance is being withdrawn. No deadline is an unlimited stop timeout.

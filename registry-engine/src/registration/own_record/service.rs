@@ -17,9 +17,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How long the store may take to open a watch.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest wait until a store that refuses a watch is asked again.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// After how many refusals in a row registrations watch by themselves.
+const MAX_REFUSALS: u32 = 3;
 
 /// How many registrations of a service have a watcher each. The others share one of the service.
 const MAX_SINGLE_WATCHERS: usize = 8;
@@ -44,6 +51,10 @@ struct State {
     /// How many registrations have a watcher of their own.
     single_watchers: usize,
     task: TaskState,
+    /// When the next load begins at the earliest.
+    load_begin: Option<Instant>,
+    /// How often the store refused in a row to let this process watch the service.
+    refusals: u32,
     needs_load: bool,
 }
 
@@ -56,6 +67,8 @@ enum TaskState {
     Watching {
         /// Up to which revision the members are known.
         position: Revision,
+        /// When the load began. Whatever was acknowledged before is in it, also after a rollback.
+        loaded: Instant,
         /// Whether the watch is open.
         is_live: bool,
     },
@@ -127,7 +140,7 @@ impl ServiceRecords {
         let key = (id.clone(), state.last_number);
         state.members.insert(key.clone(), Member { held: Held::Unknown, waker: None });
         if matches!(state.task, TaskState::Ended) {
-            state.task = TaskState::Loading;
+            state.void();
             tokio::spawn(self.clone().run());
         }
         Membership { records: self.clone(), key }
@@ -137,7 +150,7 @@ impl ServiceRecords {
     async fn run(self: Arc<Self>) {
         let _guard = PanicGuard(&self);
         let options = FollowOptions {
-            backoff: Backoff::default(),
+            backoff: Backoff::new(Duration::from_millis(100), MAX_BACKOFF),
             outage_backoff: retry_backoff(Backoff::default(), DEFAULT_TTL, 0),
             timeout: OPEN_TIMEOUT,
         };
@@ -203,9 +216,6 @@ enum Step {
 
 impl State {
     fn next_step(&mut self) -> Step {
-        if matches!(self.task, TaskState::Refused) {
-            return Step::End;
-        }
         if self.members.is_empty() {
             self.task = TaskState::Ended;
             return Step::End;
@@ -213,39 +223,67 @@ impl State {
         if !std::mem::take(&mut self.needs_load) {
             return Step::Watch;
         }
-        self.task = TaskState::Loading;
+        self.void();
         Step::Load
+    }
+
+    /// What is known is of the past, and a load begins.
+    fn void(&mut self) {
+        self.task = TaskState::Loading;
+        self.load_begin = Some(Instant::now());
+        self.members.values_mut().for_each(|member| member.held = Held::Unknown);
     }
 
     /// Takes in an event. Returns whom to wake.
     fn handle(&mut self, event: FollowEvent) -> Vec<Waker> {
-        match (event, &mut self.task) {
-            (FollowEvent::Reset(snapshot), _) => return self.reset(&snapshot),
-            (FollowEvent::Batch(batch), _) => return self.apply(&batch),
-            (FollowEvent::Live(_), TaskState::Watching { is_live, .. }) => *is_live = true,
-            (FollowEvent::Trouble(error), _) if is_refusal(&error) => {
-                self.task = TaskState::Refused;
-                return self
-                    .members
-                    .values_mut()
-                    .filter_map(|member| member.waker.take())
-                    .collect();
+        match event {
+            FollowEvent::Reset(snapshot) => return self.reset(&snapshot),
+            FollowEvent::Batch(batch) => return self.apply(&batch),
+            FollowEvent::Live(_) => {
+                self.refusals = 0;
+                match &mut self.task {
+                    TaskState::Watching { is_live, .. } => *is_live = true,
+                    // It goes on from a position that was given up.
+                    _ => self.needs_load = true,
+                }
             }
-            (FollowEvent::Trouble(_), TaskState::Watching { is_live, .. }) => *is_live = false,
-            (FollowEvent::Live(_) | FollowEvent::Trouble(_), _) => {}
+            FollowEvent::Trouble(error) => return self.trouble(&error),
         }
         Vec::new()
     }
 
+    fn trouble(&mut self, error: &Error) -> Vec<Waker> {
+        let is_refused = is_refusal(error);
+        self.refusals += u32::from(is_refused);
+        if is_refused && (self.refusals >= MAX_REFUSALS || error.kind() == ErrorKind::Unsupported) {
+            self.task = TaskState::Refused;
+            return self.wakers();
+        }
+        match &mut self.task {
+            // The watch goes on from where it was.
+            TaskState::Watching { is_live, .. }
+                if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) =>
+            {
+                *is_live = false;
+            }
+            TaskState::Refused => {}
+            _ => self.void(),
+        }
+        Vec::new()
+    }
+
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.members.values_mut().filter_map(|member| member.waker.take()).collect()
+    }
+
     fn reset(&mut self, snapshot: &Snapshot) -> Vec<Waker> {
         let position = snapshot.cursor().revision();
-        self.task = TaskState::Watching { position, is_live: false };
-        let mut wakers = Vec::new();
+        let loaded = self.load_begin.unwrap_or_else(Instant::now);
+        self.task = TaskState::Watching { position, loaded, is_live: false };
         for ((id, _), member) in &mut self.members {
             member.held = snapshot.records().find(id.as_str()).map_or(Held::Vacant, Held::by);
-            wakers.extend(member.waker.take());
         }
-        wakers
+        self.wakers()
     }
 
     fn apply(&mut self, batch: &Batch) -> Vec<Waker> {
@@ -280,8 +318,7 @@ impl Held {
     /// Returns whether the record is the acknowledged one of `lease`.
     fn is_of(self, own: &Lease) -> bool {
         matches!(self, Self::By { lease, revision }
-            if lease.is_none_or(|lease| lease == own.id())
-                && revision.is_none_or(|revision| revision == own.revision()))
+            if lease == Some(own.id()) && revision.is_none_or(|revision| revision == own.revision()))
     }
 }
 
@@ -298,37 +335,55 @@ impl Membership {
     /// to let this process watch the service.
     pub(super) async fn lost(&self, lease: &Lease) -> Option<Error> {
         let error_of = |held: Held| match held {
-            // With another revision it is not proven, and renewals find out. After a rollback, revisions of the lost
-            // history are higher than those of the present one, until the watch ends.
+            // With another revision it is not proven, and renewals find out.
             Held::By { lease: None, .. } => None,
             Held::By { lease: Some(holder), .. } if holder == lease.id() => None,
             Held::By { lease, .. } => Some(overwritten_by(lease)),
             _ => Some(lease_lost("the record is gone, and not by its registration")),
         };
-        poll_fn(|cx| self.poll(lease.revision(), error_of, cx)).await
+        let since = Instant::now();
+        poll_fn(|cx| self.poll(lease.revision(), since, error_of, cx)).await
+    }
+
+    /// Waits until the store no longer refuses to let this process watch the service.
+    pub(super) async fn readmitted(&self) {
+        poll_fn(|cx| {
+            let mut state = self.records.lock();
+            if !matches!(state.task, TaskState::Refused) {
+                return Poll::Ready(());
+            }
+            if let Some(member) = state.members.get_mut(&self.key) {
+                member.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until `holder` no longer holds the id. `None`: as for [`lost`](Self::lost).
     pub(super) async fn released(&self, holder: &Holder) -> Option<()> {
-        let since = holder.claimed().unwrap_or(Revision::new(0));
+        let claimed = holder.claimed().unwrap_or(Revision::new(0));
         let is_released = |held: Held| match held {
             Held::By { lease, .. } if lease == holder.lease() => None,
             _ => Some(()),
         };
-        poll_fn(|cx| self.poll(since, is_released, cx)).await
+        let since = Instant::now();
+        poll_fn(|cx| self.poll(claimed, since, is_released, cx)).await
     }
 
-    /// Returns the output of `check` for who holds the id, as of `since` or later.
+    /// Returns the output of `check` for who holds the id, as of `revision` or later, or as of a load that began after
+    /// `since`: after a rollback, revisions are lower than before.
     fn poll<T>(
         &self,
-        since: Revision,
+        revision: Revision,
+        since: Instant,
         check: impl Fn(Held) -> Option<T>,
         cx: &Context<'_>,
     ) -> Poll<Option<T>> {
         let mut state = self.records.lock();
         let is_current = match state.task {
             TaskState::Refused => return Poll::Ready(None),
-            TaskState::Watching { position, .. } => position >= since,
+            TaskState::Watching { position, loaded, .. } => position >= revision || loaded > since,
             TaskState::Ended | TaskState::Loading => false,
         };
         let Some(member) = state.members.get_mut(&self.key) else { return Poll::Pending };

@@ -12,6 +12,7 @@ impl Watcher {
         if count == 0 || !self.retention.is_on() {
             return;
         }
+        self.expire();
         self.retention.deleted(Instant::now(), unannounced, before, after);
         self.metrics.retained(count);
         tracing::info!(service = %self.service, count, listed = after, "the store deleted instances that nobody withdrew: the view still shows them");

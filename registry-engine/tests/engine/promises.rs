@@ -1,0 +1,297 @@
+//! Schedules that break a sentence of `docs/engine.md`.
+
+use crate::support::*;
+use futures_util::StreamExt;
+use registry_core::{
+    Batch, CallOptions, Change, Claim, Cursor, ErrorKind, Holder, Instance, Lease, Presence,
+    Record, Registry, Result, ServiceName, Snapshot, Watch,
+};
+use registry_engine::{Registration, RegistrationOptions};
+use registry_mem::Fault;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+async fn start_many(
+    world: &World,
+    count: usize,
+    options: &RegistrationOptions,
+) -> Vec<Registration> {
+    let mut registrations = Vec::new();
+    for n in 0..count {
+        let started = world.try_start(node(&n.to_string()), options.clone()).await;
+        registrations.push(started.unwrap());
+    }
+    pass(TICK).await; // the watches open
+    registrations
+}
+
+fn is_watch(call: &Call) -> bool {
+    matches!(call, Call::WatchRecord | Call::Load | Call::Watch(_))
+}
+
+fn record_watches(world: &World) -> usize {
+    world.spy.calls().iter().filter(|(_, call)| matches!(call, Call::WatchRecord)).count()
+}
+
+/// "No handle is broken for good: they retry with their backoff, and continue once the error is corrected."
+#[tokio::test(start_paused = true)]
+async fn own_records_are_watched_again_once_a_refusal_of_watches_is_corrected() {
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        for count in [1, 20] {
+            let world = World::new();
+            let _registrations = start_many(&world, count, &RegistrationOptions::default()).await;
+            world.spy.twist(move |call| is_watch(call).then_some(Twist::Refuse(kind)));
+            world.link.inject(Fault::Cut);
+            pass(secs(2)).await;
+            world.spy.untwist();
+            pass(secs(60)).await;
+            world.store.evict(&service());
+            pass(secs(1)).await;
+            assert_eq!(world.stored().await.len(), count, "{kind} {count}");
+        }
+    }
+}
+
+/// "100,000 registrations do not open 100,000 watches on one service."
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_a_moment_does_not_open_a_watch_for_each_registration() {
+    // `Invalid`: the cursor is of another cluster, as after a restore from a backup of etcd.
+    for kind in [ErrorKind::Invalid, ErrorKind::Denied] {
+        let world = World::new();
+        let _registrations = start_many(&world, 100, &RegistrationOptions::default()).await;
+        assert_eq!(record_watches(&world), 8);
+        let mut once = true;
+        world.spy.twist(move |call| {
+            let refuses = matches!(call, Call::Watch(_)) && std::mem::take(&mut once);
+            refuses.then_some(Twist::Refuse(kind))
+        });
+        world.link.inject(Fault::Cut);
+        pass(secs(60)).await;
+        let found = (world.spy.open(), record_watches(&world));
+        assert!(
+            found.0 == 1 && found.1 <= 16,
+            "{kind}: watches of the service, of records: {found:?}"
+        );
+    }
+}
+
+/// A registration registers again as soon as the store reports a change that it did not make.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_the_store_reports_during_a_renewal_is_not_forgotten() {
+    for count in [1, 9] {
+        let world = World::new();
+        let registrations = start_many(&world, count, &RegistrationOptions::default()).await;
+        let last = registrations.last().unwrap();
+        // The streams of renewals are held up. All other requests are answered.
+        world.spy.twist(|call| matches!(call, Call::KeepAlive(_)).then_some(Twist::Hang));
+        let before = world.spy.renewals().len();
+        while world.spy.renewals().len() < before + count {
+            pass(TICK).await;
+        }
+        world.store.evict(&service());
+        let start = Instant::now();
+        while world.stored().await.len() < count {
+            pass(TICK).await;
+        }
+        // The renewal in flight is given up after a third of the ttl at most.
+        let (took, renewals) = (start.elapsed(), world.spy.renewals().len() - before);
+        assert!(took < TTL / 3 + millis(100), "{count}: {took:?}, {renewals} renewals: {last:?}");
+    }
+}
+
+/// "Once the store answers on new connections, every living owner is registered within the return bound."
+#[tokio::test(start_paused = true)]
+async fn records_that_a_rollback_removes_are_back_within_the_return_bound() {
+    let options = RegistrationOptions { ttl: Some(secs(60)), ..RegistrationOptions::default() };
+    for count in [1, 20] {
+        let world = World::new();
+        let _registrations = start_many(&world, count, &options).await;
+        world.link.inject(Fault::Rollback); // to an empty store
+        pass(secs(5)).await;
+        assert_eq!(world.stored().await.len(), count);
+    }
+}
+
+/// The same for a failover to a replica that lags, which loses the last records.
+#[tokio::test(start_paused = true)]
+async fn records_that_a_failover_loses_are_back_within_the_return_bound() {
+    let options = RegistrationOptions { ttl: Some(secs(60)), ..RegistrationOptions::default() };
+    for (kept, lost) in [(0, 8), (8, 12)] {
+        let world = World::new();
+        let mut registrations = start_many(&world, kept, &options).await;
+        world.link.inject(Fault::Checkpoint);
+        for n in kept..kept + lost {
+            let started = world.try_start(node(&n.to_string()), options.clone()).await;
+            registrations.push(started.unwrap());
+        }
+        pass(TICK).await;
+        world.link.inject(Fault::Rollback);
+        assert_eq!(world.stored().await.len(), kept);
+        pass(secs(5)).await;
+        assert_eq!(world.stored().await.len(), kept + lost);
+    }
+}
+
+/// What the watch of the service said before a rollback says nothing about the records after it.
+#[tokio::test(start_paused = true)]
+async fn a_load_that_hangs_after_a_rollback_makes_no_registration_register_again_and_again() {
+    let options = RegistrationOptions { ttl: Some(secs(2)), ..RegistrationOptions::default() };
+    let world = World::new();
+    let registrations = start_many(&world, 20, &options).await;
+    // As after some life of the store.
+    for n in 0..100 {
+        let lease = world.put(&format!("other-{n}")).await;
+        within(world.store.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    }
+    pass(TICK).await;
+    world.spy.twist(|call| matches!(call, Call::Load).then_some(Twist::Hang));
+    world.link.inject(Fault::Rollback);
+    pass(secs(2)).await;
+    let (claims, start) = (world.spy.claims().len(), Instant::now());
+    let (mut missing, mut retrying) = (0, 0);
+    while start.elapsed() < secs(30) {
+        pass(millis(100)).await;
+        missing += 20 - world.stored().await.len();
+        retrying += registrations.iter().filter(|one| !one.status().is_active()).count();
+    }
+    let claims = world.spy.claims().len() - claims;
+    assert_eq!((missing, retrying, claims), (0, 0, 0), "states without, states retrying, claims");
+}
+
+/// A view holds doubtful instances for 30 s. It drops living ones if their owners take longer.
+#[tokio::test(start_paused = true)]
+async fn many_records_of_a_process_that_are_deleted_together_are_back_before_a_view_drops_them() {
+    let count = 40_000;
+    let world = World::new();
+    let mut registrations = Vec::new();
+    for n in 0..count {
+        registrations.push(world.try_start(node(&n.to_string()), in_background()).await.unwrap());
+    }
+    pass(secs(5)).await;
+    assert_eq!(world.stored().await.len(), count);
+    world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Late(millis(500))));
+    world.store.evict(&service());
+    pass(secs(30)).await;
+    assert_eq!(world.stored().await.len(), count);
+}
+
+/// A record that is deleted again and again is registered less and less often, whatever the ttl.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_deleted_again_and_again_is_registered_less_often_at_a_short_ttl() {
+    let options = RegistrationOptions { ttl: Some(secs(1)), ..RegistrationOptions::default() };
+    let world = World::new();
+    let _registrations = start_many(&world, 1, &options).await;
+    let start = Instant::now();
+    while start.elapsed() < secs(60) {
+        world.store.evict(&service());
+        pass(TICK).await;
+    }
+    let claims = world.spy.claims().len();
+    assert!((12..60).contains(&claims), "{claims}");
+}
+
+/// "asks once per ttl, without takeover": also if the record that holds the id cannot be decoded.
+#[tokio::test(start_paused = true)]
+async fn a_superseded_registration_asks_once_per_ttl_whatever_holds_the_id() {
+    let world = World::new();
+    let _registrations = start_many(&world, 1, &RegistrationOptions::default()).await;
+    let holder = Holder::new(None, None);
+    world
+        .spy
+        .twist(move |call| matches!(call, Call::Register(..)).then_some(Twist::Superseded(holder)));
+    world.store.evict(&service());
+    let (claims, loads) = (world.spy.claims().len(), world.spy.loads());
+    pass(20 * TTL).await;
+    let (claims, loads) = (world.spy.claims().len() - claims, world.spy.loads() - loads);
+    assert!(claims <= 24, "{claims} claims and {loads} loads of the service in 20 ttls");
+}
+
+/// A registry that starts while its store refuses the credentials, for 5 s.
+#[tokio::test(start_paused = true)]
+async fn registrations_share_a_watch_though_they_started_with_a_refusal() {
+    let world = World::new();
+    world.spy.twist(|_| Some(Twist::Refuse(ErrorKind::Denied)));
+    let mut registrations = Vec::new();
+    for n in 0..100 {
+        registrations.push(world.try_start(node(&n.to_string()), in_background()).await.unwrap());
+    }
+    pass(secs(5)).await;
+    world.spy.untwist();
+    pass(secs(60)).await;
+    assert!(registrations.iter().all(|one| one.status().is_active()));
+    // Some have a watch each until the store is asked again, and no longer.
+    let before = record_watches(&world);
+    world.link.inject(Fault::Cut);
+    pass(secs(10)).await;
+    let found = (world.spy.open(), record_watches(&world) - before);
+    assert!(found.0 == 1 && found.1 <= 8, "watches of the service, of records: {found:?}");
+}
+
+/// A store whose records state no lease and no revision, which the contract permits.
+#[derive(Debug)]
+struct Bare(Spy);
+
+fn bare(record: &Record) -> Record {
+    Record::new(record.instance().clone())
+}
+
+#[async_trait::async_trait]
+impl Registry for Bare {
+    async fn register(&self, i: &Instance, claim: &Claim, o: &CallOptions) -> Result<Lease> {
+        self.0.register(i, claim, o).await
+    }
+
+    async fn holder(&self, instance: &Instance, o: &CallOptions) -> Result<Option<Holder>> {
+        self.0.holder(instance, o).await
+    }
+
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        self.0.keep_alive(lease, options).await
+    }
+
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        self.0.deregister(lease, options).await
+    }
+
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        let snapshot = self.0.load(service, options).await?;
+        let records = snapshot.records().iter().map(bare).collect::<Vec<_>>();
+        Ok(Snapshot::new(snapshot.cursor().clone(), records))
+    }
+
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        let watch = self.0.watch(service, after, options).await?;
+        let bare = |batch: Arc<Batch>| {
+            let changes = batch.changes.iter().map(|change| match change {
+                Change::Put(record) => Change::Put(bare(record)),
+                Change::Delete(deleted) => Change::Delete(deleted.clone()),
+            });
+            Arc::new(Batch::new(batch.cursor.clone(), changes.collect()))
+        };
+        Ok(Watch::new(after.clone(), watch.map(move |item| item.map(bare))))
+    }
+}
+
+/// Nothing says whose such a record is, so renewals have to check it.
+#[tokio::test(start_paused = true)]
+async fn a_record_without_a_lease_and_a_revision_proves_nothing() {
+    let world = World::new();
+    let spy = Arc::new(Bare(Spy::new(world.link.clone())));
+    let mut registrations = Vec::new();
+    for n in 0..9 {
+        let node = node(&n.to_string());
+        let start = Registration::start(spy.clone(), node, RegistrationOptions::default());
+        registrations.push(within(start).await.unwrap());
+    }
+    pass(TICK).await;
+    let lease = world.displace(&node("8").with_weight(7)).await;
+    pass(TTL / 2).await;
+    let presences = spy.0.presences();
+    assert!(!presences.contains(&Presence::Proven), "{lease:?}: {presences:?}");
+}

@@ -1,0 +1,55 @@
+//! The place of a session, which concurrent callers share.
+
+use super::session::Session;
+use crate::error::StoreError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a call waits for another one that connects or checks, before it does so itself: the other one may hang on a dead
+/// link, and wait for longer than this call may.
+pub(super) const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+pub(super) struct SessionSlot {
+    session: Mutex<Option<Arc<Session>>>,
+    /// Held by whoever connects.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl SessionSlot {
+    /// Returns the session that was made last, unless it is broken.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.lock().clone().filter(|session| !session.is_broken())
+    }
+
+    /// Returns whether there is a session, or one is being made.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.session().is_some() || self.connecting.try_lock().is_err()
+    }
+
+    /// Returns the session, or the one that `connect` makes.
+    pub(super) async fn session_or(
+        &self,
+        connect: impl Future<Output = Result<Session, StoreError>>,
+    ) -> Result<Arc<Session>, StoreError> {
+        let _guard = timeout(SHARING_TIMEOUT, self.connecting.lock()).await.ok();
+        if let Some(session) = self.session() {
+            return Ok(session);
+        }
+        let made = Arc::new(connect.await?);
+        let mut session = self.lock();
+        match &*session {
+            Some(made_meanwhile) if !made_meanwhile.is_broken() => Ok(made_meanwhile.clone()),
+            _ => {
+                *session = Some(made.clone());
+                Ok(made)
+            }
+        }
+    }
+
+    /// Held for an assignment; nothing panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,31 @@
+//! Registrations of a process whose shard is wiped.
+
+use crate::support::{Operator, ids, instance, registry, server, within};
+use registry_engine::{Registration, RegistrationOptions};
+use registry_testkit::lag::tolerating;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An owner is back within the return bound, here 5 s, also if it is not one of the first eight of its service.
+#[test]
+fn records_that_are_wiped_are_back_within_the_return_bound() {
+    tolerating(Duration::from_secs(2), async |_| {
+        let server = server(&[]).await;
+        let mut operator = Operator::of(&server).await;
+        let registry = registry(&server).await;
+        let ttl = Some(Duration::from_secs(60));
+        let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+        let mut registrations = Vec::new();
+        let shared = Arc::new(registry.clone());
+        for n in 0..20 {
+            let one = instance("user.rpc", &format!("{n:02}"));
+            let start = Registration::start(shared.clone(), one, options.clone());
+            registrations.push(within(start).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await; // the watches are open
+        operator.run::<()>("FLUSHALL").await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let listed = ids(&registry, "user.rpc").await;
+        assert_eq!(listed.len(), 20, "{listed:?}");
+    });
+}
