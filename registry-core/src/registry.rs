@@ -62,7 +62,7 @@ use std::time::Duration;
 /// ## Takeover
 ///
 /// One lease holds an id at a time. To another lease that claims it, `register` says `Superseded` and names
-/// the [`Holder`](crate::Holder), unless the claim [names that holder](crate::Takeover::From) itself: the
+/// the [`Holder`], unless the claim [names that holder](crate::Takeover::From) itself: the
 /// store compares and writes in one step. A claim that names another holder changes nothing. A record that
 /// cannot be decoded, or that has no lease, holds its id all the same, and can be named. The superseded
 /// lease gets `LeaseLost` from `keep_alive` at the latest at its next presence check, and its renewal,

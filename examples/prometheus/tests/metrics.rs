@@ -11,11 +11,13 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 /// What only trouble brings about.
-const OF_TROUBLE: [&str; 4] = [
+const OF_TROUBLE: [&str; 6] = [
     "registry_registrations_repeated_total",
     "registry_renewals_failed_total",
     "registry_view_disruptions_total",
+    "registry_view_released_total",
     "registry_view_resyncs_total",
+    "registry_view_retained_total",
 ];
 
 /// The kinds of the metrics in the table of the documentation, by name.

@@ -35,9 +35,10 @@ pub(super) async fn prefix(stage: &mut Stage) -> Result<Evidence> {
 /// Deletes the record of an owner each time that it is back.
 pub(super) async fn again(stage: &mut Stage) -> Result<Evidence> {
     const ROUNDS: u32 = 5;
+    // Who is deleted again and again backs off: 100 ms, doubled with each further time.
+    const BACKOFF: Duration = Duration::from_millis(100 << (ROUNDS - 2));
     let (mut operator, victims) = (Operator::of(&stage.servers).await?, victims(stage, 1));
-    // Who is deleted again and again backs off.
-    let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl));
+    let bound = repair_bound(operator.store(), stage.ttl).max(return_bound(stage.ttl)) + BACKOFF;
     let (mut all, mut began) = (Vec::new(), Instant::now());
     for _ in 0..ROUNDS {
         // The record hangs on another lease if the owner had to register anew.
