@@ -64,8 +64,11 @@ async fn call(server: &str, client: &str) {
     let channel = connect_channel(client, ChannelOptions::default()).await.unwrap();
     channel.ready(Duration::from_secs(10)).await.unwrap();
     let mut health = HealthClient::new(channel);
-    let answer = health.check(HealthCheckRequest::default()).await.unwrap();
-    assert_eq!(answer.into_inner().status(), ServingStatus::Serving.into());
+    // A caller may find the server before the server's own registration is answered: only then it
+    // reports that it serves.
+    let mut told = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    while told.message().await.unwrap().unwrap().status() != ServingStatus::Serving.into() {}
+    drop(told);
     drop(end);
     running.await.unwrap().unwrap();
 }
