@@ -106,7 +106,7 @@ async fn run(registry: Arc<dyn Registry>, service: ServiceName, record: Arc<Mute
                     }
                 }
             }
-            FollowEvent::Live(_) | FollowEvent::Trouble(_) => {}
+            FollowEvent::Opened(_) | FollowEvent::Live | FollowEvent::Trouble(_) => {}
         }
     }
 }

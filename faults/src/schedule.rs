@@ -85,8 +85,7 @@ impl Schedule {
             Self::Wipe => matches!(topology, Etcd | EtcdThree | Redis),
             Self::PausedLeader => topology == EtcdThree,
             Self::Crash => matches!(topology, Redis | Sentinel | Cluster),
-            // etcd does not tell a new watcher how much it still has to send.
-            Self::SlowBacklog => topology == Redis,
+            Self::SlowBacklog => matches!(topology, Etcd | Redis),
             Self::SlowClaim | Self::WipedPrefix => matches!(topology, Etcd | EtcdThree | Redis),
             Self::DeletedKey | Self::DeletedAgain => matches!(topology, Etcd | EtcdThree | Redis),
         }

@@ -77,4 +77,4 @@ pub use self::revision::Revision;
 pub use self::snapshot::Snapshot;
 pub use self::target::{Host, Secret, Target};
 pub use self::tls::TlsFiles;
-pub use self::watch::{Publisher, WATCH_CAPACITY, Watch};
+pub use self::watch::{BacklogEnd, Publisher, WATCH_CAPACITY, Watch};

@@ -110,6 +110,11 @@ use std::time::Duration;
 /// A watch that nobody reads ends with `Unavailable` after [`WATCH_CAPACITY`](crate::WATCH_CAPACITY)
 /// batches. It never blocks another.
 ///
+/// ## Backlog
+///
+/// A watch says by [`Watch::is_caught_up`] when its reader has all changes that the store had when the watch was
+/// opened: then the state is that of the store.
+///
 /// ## Silence
 ///
 /// A watch whose source stops answering ends with `Unavailable` within the store's silence timeout, also

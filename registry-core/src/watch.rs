@@ -1,6 +1,9 @@
 //! The stream of a watch, and the bounded channel that stores feed it by.
 
+mod backlog;
 mod queue;
+
+pub use self::backlog::BacklogEnd;
 
 use self::queue::{SendError, Sender, queue};
 use crate::{Batch, Cursor, Error, ErrorKind, Lineage, Result};
@@ -25,25 +28,44 @@ pub const WATCH_CAPACITY: usize = 1024;
 pub struct Watch {
     cursor: Cursor,
     lineage: Lineage,
+    backlog_end: BacklogEnd,
     batches: Option<BoxStream<'static, Result<Arc<Batch>>>>,
     /// Dropped when the watch ends.
     guard: Option<Box<dyn Any + Send>>,
 }
 
 impl Watch {
-    /// Wraps what a store has to say after `after`, and holds the store to the order law.
+    /// Wraps what a store has to say after `after`, and holds the store to the order law. It has no backlog unless
+    /// [told](Self::with_backlog_end).
     pub fn new(
         after: Cursor,
         batches: impl Stream<Item = Result<Arc<Batch>>> + Send + 'static,
     ) -> Self {
-        let lineage = Lineage::default();
-        Self { cursor: after, lineage, batches: Some(batches.boxed()), guard: None }
+        let (lineage, backlog_end) = (Lineage::default(), BacklogEnd::at(after.revision()));
+        Self { cursor: after, lineage, backlog_end, batches: Some(batches.boxed()), guard: None }
+    }
+
+    /// Returns a watch of what `pass_on` makes of this one, with its cursor, its lineage and the end of its backlog.
+    #[must_use]
+    pub fn wrap<S>(self, pass_on: impl FnOnce(Self) -> S) -> Self
+    where
+        S: Stream<Item = Result<Arc<Batch>>> + Send + 'static,
+    {
+        let (after, lineage) = (self.cursor.clone(), self.lineage.clone());
+        let backlog_end = self.backlog_end.clone();
+        Self { lineage, backlog_end, ..Self::new(after, pass_on(self)) }
     }
 
     /// Sets the lineage of the store that the watch was opened on.
     #[must_use]
     pub fn with_lineage(self, lineage: Lineage) -> Self {
         Self { lineage, ..self }
+    }
+
+    /// Sets where the backlog ends.
+    #[must_use]
+    pub fn with_backlog_end(self, backlog_end: BacklogEnd) -> Self {
+        Self { backlog_end, ..self }
     }
 
     /// Keeps `guard` until the watch has ended or is dropped, so that a store learns of it.
@@ -56,12 +78,13 @@ impl Watch {
     /// [`WATCH_CAPACITY`] batches with changes that nobody reads, the backlog apart.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
         let (batches, receiver) = queue(WATCH_CAPACITY);
+        let last = backlog.last().map_or(after.revision(), |batch| batch.revision());
         let live = stream::poll_fn(move |cx| {
             let next = ready!(receiver.poll(cx));
             Poll::Ready(Some(next.map_err(|error| error.unwrap_or_else(ended))))
         });
         let watch = Self::new(after, stream::iter(backlog).map(Ok).chain(live));
-        (Publisher(batches), watch)
+        (Publisher(batches), watch.with_backlog_end(BacklogEnd::at(last)))
     }
 
     /// Where the reader stands: after the last batch taken.
@@ -72,6 +95,11 @@ impl Watch {
     /// Returns the lineage of the store when the watch was opened.
     pub fn lineage(&self) -> &Lineage {
         &self.lineage
+    }
+
+    /// Returns whether the reader has taken all that the store had when the watch was opened.
+    pub fn is_caught_up(&self) -> bool {
+        self.backlog_end.is_reached(self.cursor.revision())
     }
 }
 
@@ -188,6 +216,31 @@ mod tests {
         assert_eq!(next(&mut watch).unwrap().unwrap_err().kind(), ErrorKind::Internal);
         assert!(next(&mut watch).is_none());
         assert_eq!(watch.cursor(), &at(3));
+    }
+
+    #[test]
+    fn a_watch_is_caught_up_once_its_backlog_is_read() {
+        let (mut publisher, mut watch) = Watch::channel(at(1), vec![batch(2), batch(4)]);
+        assert!(publisher.publish(batch(5)));
+        for caught_up in [false, true, true] {
+            assert!(next(&mut watch).unwrap().is_ok());
+            assert_eq!(watch.is_caught_up(), caught_up, "{}", watch.cursor());
+        }
+        assert!(Watch::channel(at(1), Vec::new()).1.is_caught_up(), "without a backlog");
+    }
+
+    #[test]
+    fn the_end_of_a_backlog_may_become_known_later() {
+        let end = BacklogEnd::unknown();
+        let (mut publisher, watch) = Watch::channel(at(1), Vec::new());
+        let mut watch = watch.with_backlog_end(end.clone());
+        assert!(publisher.publish(batch(2)));
+        assert!(next(&mut watch).unwrap().is_ok());
+        assert!(!watch.is_caught_up(), "more may come");
+        end.set(Revision::new(3));
+        assert!(publisher.publish(batch(3)));
+        assert!(next(&mut watch).unwrap().is_ok());
+        assert!(watch.is_caught_up());
     }
 
     #[test]

@@ -16,8 +16,10 @@ use tokio::time::{Instant, sleep};
 pub enum FollowEvent {
     /// Replaces all that came before: the service has exactly these instances.
     Reset(Snapshot),
-    /// A watch is open, on a store of this lineage: the state is current until the next event.
-    Live(Lineage),
+    /// A watch is open, on a store of this lineage. What changed before it was opened comes next.
+    Opened(Lineage),
+    /// All that changed before the watch was opened has come: the state is current until the next event.
+    Live,
     /// The changes of the next revision.
     Batch(Arc<Batch>),
     /// The watch or the load failed, and changes may be missing. The stream retries: it resumes from the
@@ -44,6 +46,8 @@ enum State {
     Watch(Cursor),
     /// A watch has been open since then.
     Watching(Watch, Instant),
+    /// The same, and its backlog has come.
+    Live(Watch, Instant),
 }
 
 /// Returns a stream of all events of `service`. A view is built on it; use it directly to see every event.
@@ -92,26 +96,38 @@ impl Follower {
             },
             State::Watch(cursor) => match self.watch(&cursor).await {
                 Ok(watch) => {
-                    let live = FollowEvent::Live(watch.lineage().clone());
-                    (live, State::Watching(watch, Instant::now()))
+                    let opened = FollowEvent::Opened(watch.lineage().clone());
+                    (opened, State::Watching(watch, Instant::now()))
                 }
                 Err(error) => self.failed(error, State::Watch(cursor)),
             },
-            State::Watching(mut watch, since) => {
-                let next = async { watch.next().await.unwrap_or_else(|| Err(ended())) };
-                match contained("watch", next).await {
-                    Ok(batch) => (FollowEvent::Batch(batch), State::Watching(watch, since)),
-                    Err(error) => {
-                        // A watch that ends soon after it opened counts as a failure, so that the backoff
-                        // grows; one that was open for longer than the backoff resets it.
-                        let backoff = self.backoff(error.kind());
-                        if since.elapsed() > backoff.ceiling(self.failures) {
-                            self.failures = 0;
-                        }
-                        let resume = State::Watch(watch.cursor().clone());
-                        self.failed(error, resume)
-                    }
+            State::Watching(watch, since) if watch.is_caught_up() => {
+                (FollowEvent::Live, State::Live(watch, since))
+            }
+            State::Watching(watch, since) => self.batch(watch, since, State::Watching).await,
+            State::Live(watch, since) => self.batch(watch, since, State::Live).await,
+        }
+    }
+
+    /// Waits for the next batch of a watch that has been open `since`. More batches are to come in the state `more`.
+    async fn batch(
+        &mut self,
+        mut watch: Watch,
+        since: Instant,
+        more: fn(Watch, Instant) -> State,
+    ) -> (FollowEvent, State) {
+        let next = async { watch.next().await.unwrap_or_else(|| Err(ended())) };
+        match contained("watch", next).await {
+            Ok(batch) => (FollowEvent::Batch(batch), more(watch, since)),
+            Err(error) => {
+                // A watch that ends soon after it opened counts as a failure, so that the backoff
+                // grows; one that was open for longer than the backoff resets it.
+                let backoff = self.backoff(error.kind());
+                if since.elapsed() > backoff.ceiling(self.failures) {
+                    self.failures = 0;
                 }
+                let resume = State::Watch(watch.cursor().clone());
+                self.failed(error, resume)
             }
         }
     }

@@ -18,7 +18,8 @@ async fn events(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> 
     let events = pin!(follow(Arc::new(registry.clone()), service(), after, options));
     let events = events.take(count).map(|event| match event {
         FollowEvent::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),
-        FollowEvent::Live(_) => "live".to_owned(),
+        FollowEvent::Opened(_) => "opened".to_owned(),
+        FollowEvent::Live => "live".to_owned(),
         FollowEvent::Batch(batch) => format!("batch {}", batch.changes[0].id()),
         FollowEvent::Trouble(error) => format!("trouble {}", error.kind()),
     });
@@ -41,8 +42,8 @@ async fn follow_starts_from_a_snapshot_or_continues_after_a_cursor() {
     register(&registry, "1").await;
     let cursor = registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().clone();
     register(&registry, "2").await;
-    assert_eq!(events(&registry, None, 2).await, ["reset 2", "live"]);
-    assert_eq!(events(&registry, Some(cursor), 2).await, ["live", "batch 2"]);
+    assert_eq!(events(&registry, None, 3).await, ["reset 2", "opened", "live"]);
+    assert_eq!(events(&registry, Some(cursor), 3).await, ["opened", "batch 2", "live"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,8 +55,8 @@ async fn a_refused_cursor_is_reported_before_the_stream_resets() {
     registry.compact(
         registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().revision(),
     );
-    let expected = ["trouble compacted", "reset 2", "live"];
-    assert_eq!(events(&registry, Some(old.clone()), 3).await, expected);
+    let expected = ["trouble compacted", "reset 2", "opened", "live"];
+    assert_eq!(events(&registry, Some(old.clone()), 4).await, expected);
     let backup = registry.backup();
     register(&registry, "3").await;
     let undone = registry.load(&service(), &CallOptions::DEFAULT).await.unwrap().cursor().clone();

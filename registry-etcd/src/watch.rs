@@ -9,7 +9,7 @@ mod table;
 mod tests;
 mod versions;
 
-use self::baseline::{Baseline, check};
+use self::baseline::{Baseline, Survey, check};
 use self::feed::{Feed, cancellation};
 use self::stream::{PendingWatcher, Stream, WatcherHandle};
 use crate::client::{Answered, Client};
@@ -19,7 +19,7 @@ use crate::layout::decoder::Decoder;
 use crate::layout::service::{Kv, ServiceLayout};
 use crate::load::Loaded;
 use futures_util::future;
-use registry_core::{Cursor, Result, Watch};
+use registry_core::{BacklogEnd, Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
@@ -57,14 +57,18 @@ impl Streams {
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
         let verified = self.open_verified(client, &service, after).await;
         let is_verified = verified.is_some();
-        let (opened, baseline) = if let Some(verified) = verified {
-            verified?
+        let (opened, baseline, found) = if let Some(verified) = verified {
+            let (opened, baseline) = verified?;
+            (opened, baseline, None)
         } else {
             // Boxed, as all that is rare here: of 10,000 watches that are opened at once, each holds as
             // much as its largest step would.
             let opening = self.open(client, &service, at);
             let reading = Baseline::read(client, &service, &proof, at);
-            Box::pin(future::try_join(opening, reading)).await?
+            let survey = Survey::now(client, &service);
+            let (opened, baseline, found) =
+                Box::pin(future::try_join3(opening, reading, survey)).await?;
+            (opened, baseline, Some(found))
         };
         let CreatedWatcher { handle, answered } = opened;
         proof.check_cluster(answered.cluster)?;
@@ -77,7 +81,12 @@ impl Streams {
         let history = History::new(proof, baseline.newest.as_deref());
         let decoder = Decoder::new(service.clone(), baseline.kvs.iter().map(Kv::from));
         let feed = Feed::new(service, decoder, history, revision);
-        Ok(handle.start(feed, after.clone()).with_lineage(answered.lineage()))
+        let (feed, backlog_end) = match found {
+            Some(found) => feed.with_backlog(found),
+            None => (feed, BacklogEnd::at(after.revision())), // it was loaded a moment ago
+        };
+        let watch = handle.start(feed, after.clone()).with_backlog_end(backlog_end);
+        Ok(watch.with_lineage(answered.lineage()))
     }
 
     /// Starts to watch over a load, if a stream is open: see [`LoadCheck`].

@@ -97,14 +97,12 @@ impl Numbers {
     }
 
     fn named_watch(&self, watch: Watch) -> Watch {
-        let (after, lineage) = (watch.cursor().clone(), watch.lineage().clone());
         let numbers = self.clone();
-        let named = watch.map(move |item| {
-            let batch = item?;
+        let named = move |batch: Arc<Batch>| {
             let changes = batch.changes.iter().map(|change| numbers.named_change(change)).collect();
-            Ok(Arc::new(Batch::new(batch.cursor.clone(), changes)))
-        });
-        Watch::new(after, named).with_lineage(lineage)
+            Arc::new(Batch::new(batch.cursor.clone(), changes))
+        };
+        watch.wrap(|watch| watch.map(move |item| item.map(&named)))
     }
 }
 

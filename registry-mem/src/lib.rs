@@ -318,13 +318,17 @@ struct OpenWatch {
 impl OpenWatch {
     /// Returns the watch, each batch as `map` returns it.
     fn into_watch(self, map: impl Fn(Arc<Batch>) -> Arc<Batch> + Send + 'static) -> Watch {
-        let after = self.watch.cursor().clone();
-        let open = (self.watch, self.subscription, map);
-        let batches = stream::unfold(open, |(mut watch, subscription, map)| async move {
-            let item = subscription.next(&mut watch).await?.map(&map);
-            Some((item, (watch, subscription, map)))
+        let Self { watch, lineage, subscription } = self;
+        let watch = watch.wrap(|watch| {
+            stream::unfold(
+                (watch, subscription, map),
+                |(mut watch, subscription, map)| async move {
+                    let item = subscription.next(&mut watch).await?.map(&map);
+                    Some((item, (watch, subscription, map)))
+                },
+            )
         });
-        Watch::new(after, batches).with_lineage(self.lineage)
+        watch.with_lineage(lineage)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::history::{Entry, Position};
 use crate::shard::{Shard, member};
 use crate::store::{Page, Store};
 use futures_util::{StreamExt, stream};
-use registry_core::{Batch, Cursor, Lease, Origin, Result, ServiceName, Watch};
+use registry_core::{BacklogEnd, Batch, Cursor, Lease, Origin, Result, ServiceName, Watch};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,7 +87,10 @@ impl<'a> LogReader<'a> {
         };
         let live_from = feeds.subscribe(subscription).await?;
         self.read_up_to(live_from).await?;
-        Ok(Watch::new(after, stream::iter(self.into_backlog()).map(Ok).chain(live)))
+        let backlog = self.into_backlog();
+        let last = backlog.last().map_or(after.revision(), |batch| batch.revision());
+        let watch = Watch::new(after, stream::iter(backlog).map(Ok).chain(live));
+        Ok(watch.with_backlog_end(BacklogEnd::at(last)))
     }
 
     /// Reads to the end. Returns the last page.

@@ -59,7 +59,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         let reached = match &step {
             FollowEvent::Reset(snapshot) => Some(snapshot.cursor().clone()),
             FollowEvent::Batch(batch) => Some(batch.cursor.clone()),
-            FollowEvent::Live(_) | FollowEvent::Trouble(_) => None,
+            FollowEvent::Opened(_) | FollowEvent::Live | FollowEvent::Trouble(_) => None,
         };
         if let Err(failure) = printer.print(step) {
             break Err(failure);
@@ -129,7 +129,8 @@ impl Printer {
     fn print(&mut self, step: FollowEvent) -> Result<(), Failure> {
         match step {
             FollowEvent::Reset(snapshot) => self.reset(&snapshot),
-            FollowEvent::Live(_) => self.live(),
+            FollowEvent::Opened(_) => Ok(()),
+            FollowEvent::Live => self.live(),
             FollowEvent::Batch(batch) => self.batch(&batch),
             FollowEvent::Trouble(error) => self.trouble(error),
         }

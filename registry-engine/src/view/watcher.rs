@@ -44,7 +44,7 @@ pub(crate) struct Watcher {
     /// process that wrote it to the snapshot file.
     snapshot: Option<Snapshot>,
     confirmed: bool,
-    /// Whether a watch is open, as far as this task knows.
+    /// Whether a watch is open and its backlog is applied, as far as this task knows.
     watching: bool,
     /// The error that ended the watch, until another is open.
     trouble: Option<ErrorKind>,
@@ -189,9 +189,9 @@ impl Watcher {
     fn handle(&mut self, event: FollowEvent) {
         match event {
             FollowEvent::Reset(snapshot) => self.reset(snapshot),
-            FollowEvent::Live(lineage) => {
+            FollowEvent::Opened(lineage) => self.end_cut(&lineage),
+            FollowEvent::Live => {
                 self.watching = true;
-                self.end_cut(&lineage);
                 self.set_status(ViewStatus::Live);
             }
             FollowEvent::Batch(batch) => self.apply(batch),

@@ -274,7 +274,7 @@ impl Registry for Bare {
             });
             Arc::new(Batch::new(batch.cursor.clone(), changes.collect()))
         };
-        Ok(Watch::new(after.clone(), watch.map(move |item| item.map(bare))))
+        Ok(watch.wrap(|watch| watch.map(move |item| item.map(bare))))
     }
 }
 

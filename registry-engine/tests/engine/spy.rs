@@ -263,11 +263,12 @@ impl Registry for Spy {
             }
             _ => self.inner.watch(service, after, options).await?,
         };
-        let (open, lineage) = (Open::new(&self.open), watch.lineage().clone());
-        let items = stream::unfold((watch, open), |(mut watch, open)| async move {
-            Some((watch.next().await?, (watch, open)))
-        });
-        Ok(Watch::new(after.clone(), items).with_lineage(lineage))
+        let open = Open::new(&self.open);
+        Ok(watch.wrap(|watch| {
+            stream::unfold((watch, open), |(mut watch, open)| async move {
+                Some((watch.next().await?, (watch, open)))
+            })
+        }))
     }
 
     async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {

@@ -153,6 +153,26 @@ async fn a_broken_watch_is_resumed_where_it_broke() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_is_live_again_once_it_has_all_that_it_missed() {
+    let world = World::new();
+    world.put("a").await;
+    let view = world.view(DiscoveryOptions::default()).await;
+    world.link.inject(Fault::Outage);
+    until(&view, |state| !state.status().is_live()).await;
+    for id in ["b", "c", "d"] {
+        world.put(id).await;
+    }
+    let monitor = Monitor::of(&view);
+    world.link.heal();
+    world.link.inject(Fault::SlowWatch { delay: secs(1) });
+    until_live(&view).await;
+    let live = monitor.seen().into_iter().filter(|(_, state)| state.status().is_live());
+    let shown: Vec<_> = live.map(|(_, state)| ids(state.instances())).collect();
+    assert_eq!(shown, ["a b c d"]);
+    assert!(monitor.shown().contains(&"a b".to_owned()), "what arrives is shown at once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resync_after_a_compaction_is_one_step() {
     for options in [no_retention(), DiscoveryOptions::default()] {
         let world = World::new();

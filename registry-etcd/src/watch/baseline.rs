@@ -36,6 +36,46 @@ impl Baseline {
     }
 }
 
+/// What one sorted Range tells of a service: how many keys there are, and which was put last.
+pub(super) struct Survey {
+    answered: Answered,
+    count: u64,
+    newest: Option<KeyValue>,
+}
+
+impl Survey {
+    /// Reads it as it is now.
+    pub(super) async fn now(client: &Client, service: &ServiceLayout) -> Result<Self, EtcdError> {
+        Self::read(client, service, GetOptions::new()).await
+    }
+
+    async fn read(
+        client: &Client,
+        service: &ServiceLayout,
+        options: GetOptions,
+    ) -> Result<Self, EtcdError> {
+        let newest = options
+            .with_range(service.end())
+            .with_sort(SortTarget::Mod, SortOrder::Descend)
+            .with_keys_only()
+            .with_limit(1);
+        let mut found = client.range(service.start(), newest).await?;
+        let answered = Answered::by(found.header())?;
+        Ok(Self { answered, count: found.count().unsigned_abs(), newest: found.take_kvs().pop() })
+    }
+
+    /// The revision of the store by then.
+    pub(super) fn revision(&self) -> u64 {
+        self.answered.revision
+    }
+
+    /// Holds a proof against it.
+    pub(super) fn check(&self, proof: &Proof) -> Result<(), EtcdError> {
+        proof.check_cluster(self.answered.cluster)?;
+        proof.check(self.count, self.newest.as_ref().map(KeyMeta::from))
+    }
+}
+
 /// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key
 /// that was put last by then.
 ///
@@ -48,16 +88,8 @@ pub(super) async fn check(
     proof: &Proof,
     at: i64,
 ) -> Result<Option<Vec<u8>>, EtcdError> {
-    let newest = GetOptions::new()
-        .with_range(service.end())
-        // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
-        .with_revision(at.max(1))
-        .with_sort(SortTarget::Mod, SortOrder::Descend)
-        .with_keys_only()
-        .with_limit(1);
-    let found = client.range(service.start(), newest).await?;
-    proof.check_cluster(Answered::by(found.header())?.cluster)?;
-    let newest = found.kvs().first();
-    proof.check(found.count().unsigned_abs(), newest.map(KeyMeta::from))?;
-    Ok(newest.map(|kv| kv.key().to_vec()))
+    // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
+    let survey = Survey::read(client, service, GetOptions::new().with_revision(at.max(1))).await?;
+    survey.check(proof)?;
+    Ok(survey.newest.map(|kv| kv.key().to_vec()))
 }

@@ -1,5 +1,6 @@
 //! What etcd says to one watcher, as batches.
 
+use super::baseline::Survey;
 use super::versions::KeyVersions;
 use crate::client::Answered;
 use crate::cursor::{History, KeyMeta, Proof};
@@ -7,7 +8,7 @@ use crate::error::EtcdError;
 use crate::layout::decoder::Decoder;
 use crate::layout::service::ServiceLayout;
 use etcd_client::{EventType, KeyValue, WatchResponse};
-use registry_core::{Batch, Change, Cursor, Error, Publisher, Revision, Watch};
+use registry_core::{BacklogEnd, Batch, Change, Cursor, Error, Publisher, Revision, Watch};
 use std::sync::Arc;
 
 /// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
@@ -19,6 +20,8 @@ pub(super) struct Feed {
     versions: KeyVersions,
     /// How far the watch has come.
     revision: u64,
+    /// What the service was found to be when the watch was opened, until the watch has come so far.
+    expected: Option<(Survey, BacklogEnd)>,
     publisher: Option<Publisher>,
 }
 
@@ -31,7 +34,16 @@ impl Feed {
         revision: u64,
     ) -> Self {
         let versions = KeyVersions::default();
-        Self { service, decoder, history, versions, revision, publisher: None }
+        Self { service, decoder, history, versions, revision, expected: None, publisher: None }
+    }
+
+    /// The same of a service that had changed since, if `found` says so: its backlog has come once the history leads
+    /// to what was found. etcd does not say how much it still has to send to a watcher.
+    pub(super) fn with_backlog(mut self, found: Survey) -> (Self, BacklogEnd) {
+        let end = BacklogEnd::unknown();
+        self.expected = Some((found, end.clone()));
+        self.look_for_backlog_end();
+        (self, end)
     }
 
     /// A watch after `after`, of what was buffered for it and of what is to come. `false` means that it is
@@ -119,8 +131,20 @@ impl Feed {
         Ok(Some(self.move_to(revision, changes)))
     }
 
+    /// Notes where the backlog ends, if that is here.
+    fn look_for_backlog_end(&mut self) {
+        let revision = self.revision;
+        let is_here = |(found, _): &mut (Survey, _)| {
+            revision >= found.revision() || found.check(self.history.proof()).is_ok()
+        };
+        if let Some((_, end)) = self.expected.take_if(is_here) {
+            end.set(Revision::new(revision));
+        }
+    }
+
     fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
         self.revision = revision;
+        self.look_for_backlog_end();
         let proof = self.history.proof();
         Batch::new(self.service.origin().cursor(Revision::new(revision), proof), changes)
     }

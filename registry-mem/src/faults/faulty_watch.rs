@@ -15,19 +15,20 @@ pub(super) fn faulty_watch(
     inner: Watch,
     silence_timeout: Duration,
 ) -> Result<Watch> {
-    let (after, lineage) = (inner.cursor().clone(), inner.lineage().clone());
-    let watch = FaultyWatch {
-        guard: WatchGuard::open(connection)?,
-        inner: Some(inner),
-        in_transit: VecDeque::new(),
-        last_delivery: None,
-        silence_timeout,
-    };
-    let items = stream::unfold(watch, |mut watch| async move {
-        let item = watch.next().await?;
-        Some((item, watch))
-    });
-    Ok(Watch::new(after, items).with_lineage(lineage))
+    let guard = WatchGuard::open(connection)?;
+    Ok(inner.wrap(|inner| {
+        let watch = FaultyWatch {
+            guard,
+            inner: Some(inner),
+            in_transit: VecDeque::new(),
+            last_delivery: None,
+            silence_timeout,
+        };
+        stream::unfold(watch, |mut watch| async move {
+            let item = watch.next().await?;
+            Some((item, watch))
+        })
+    }))
 }
 
 struct FaultyWatch {

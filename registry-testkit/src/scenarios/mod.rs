@@ -58,6 +58,7 @@ scenarios! {
         a_cursor_of_another_service_is_invalid,
         a_cut_watch_says_so_and_resumes,
         a_backlog_longer_than_a_watch_holds_is_given_whole,
+        a_resumed_watch_says_when_it_has_all_that_the_store_had,
         a_cursor_older_than_the_kept_history_is_told if |traits| traits.history.is_some(),
         a_cursor_of_another_store_is_refused if |traits| traits.foreign_cursor.is_some(),
         a_resume_gives_all_changes_of_one_revision if |traits| traits.evicts_at_one_revision,

@@ -166,6 +166,27 @@ pub(super) async fn a_backlog_longer_than_a_watch_holds_is_given_whole(case: Cas
     assert_eq!(view.records(), case.load(&user).await.records());
 }
 
+pub(super) async fn a_resumed_watch_says_when_it_has_all_that_the_store_had(case: Case<'_>) {
+    let (user, other) = (service("user.rpc"), service("other"));
+    let gone = case.register(&instance(&user, "gone")).await;
+    let mut view = case.load(&user).await;
+    case.deregister(&gone).await;
+    case.register_many(&user, 20).await;
+    case.register(&instance(&other, "1")).await;
+    let there = case.load(&user).await;
+    let mut watch = case.watch(&user, &view).await;
+    while !watch.is_caught_up() {
+        let batch = next(&mut watch).await;
+        view.apply(&batch).unwrap();
+    }
+    assert_eq!(view.records(), there.records());
+    // Without a change there is nothing to wait for.
+    let (_, watch) = case.follow(&user).await;
+    assert!(watch.is_caught_up());
+    let watch = case.watch(&user, &there).await;
+    assert!(watch.is_caught_up());
+}
+
 pub(super) async fn a_cursor_older_than_the_kept_history_is_told(case: Case<'_>) {
     let kept = case.traits.history.expect("the scenario applies");
     let user = service("user.rpc");

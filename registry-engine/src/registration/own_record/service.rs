@@ -239,8 +239,8 @@ impl State {
         match event {
             FollowEvent::Reset(snapshot) => return self.reset(&snapshot),
             FollowEvent::Batch(batch) => return self.apply(&batch),
-            FollowEvent::Live(_) => {
-                self.refusals = 0;
+            FollowEvent::Opened(_) => self.refusals = 0,
+            FollowEvent::Live => {
                 match &mut self.task {
                     TaskState::Watching { is_live, .. } => *is_live = true,
                     // It goes on from a position that was given up.
