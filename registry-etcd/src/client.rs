@@ -9,7 +9,7 @@ use etcd_client::{
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
 };
 use registry_core::encoding::MAX_RECORD_LEN;
-use registry_core::{Error, LeaseId, Lineage, Result};
+use registry_core::{Error, LeaseId, Lineage, Result, silence_timeout};
 use std::time::Duration;
 
 /// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
@@ -29,6 +29,7 @@ pub(crate) struct Client {
     cluster: Cluster,
     keep_alive_streams: KeepAliveStreams,
     audit_interval: Option<Duration>,
+    silence_timeout: Duration,
 }
 
 impl Client {
@@ -41,7 +42,8 @@ impl Client {
         let cluster = Cluster::new(endpoints, dial, options);
         let (keep_alive_streams, audit_interval) =
             (KeepAliveStreams::default(), options.audit_interval);
-        Self { cluster, keep_alive_streams, audit_interval }
+        let silence_timeout = options.silence_timeout.unwrap_or_else(|| silence_timeout(None));
+        Self { cluster, keep_alive_streams, audit_interval, silence_timeout }
     }
 
     /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission to read `key`.
@@ -65,6 +67,11 @@ impl Client {
 
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// After how long without a sign of life a watch ends.
+    pub(crate) fn silence_timeout(&self) -> Duration {
+        self.silence_timeout
     }
 
     pub(crate) fn audit_interval(&self) -> Option<Duration> {

@@ -13,6 +13,9 @@ pub(crate) enum EtcdError {
     /// Nothing was heard in time.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    /// A watch gave no sign of life though its connection stands.
+    #[error("etcd is silent on a watch, no sign of life within {0:?}")]
+    Silent(Duration),
     /// The stream of a watch ended without an error.
     #[error("the stream ended")]
     StreamEnded,
@@ -48,7 +51,9 @@ impl EtcdError {
         match self {
             Self::Client(error) => reason_of_client(error),
             Self::Canceled(text) => reason_of_cancellation(text),
-            Self::Deadline(_) | Self::StreamEnded | Self::StaleRead(..) => Reason::Unavailable,
+            Self::Deadline(_) | Self::Silent(_) | Self::StreamEnded | Self::StaleRead(..) => {
+                Reason::Unavailable
+            }
             // Either way there is history that it does not give.
             Self::Compacted(_) | Self::MissingEvents(_) => Reason::Compacted,
             Self::LeaseNotFound => Reason::LeaseNotFound,

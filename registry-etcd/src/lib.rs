@@ -125,6 +125,7 @@ use async_trait::async_trait;
 use registry_core::{
     CallOptions, Claim, Consistency, Cursor, ErrorKind, Holder, Instance, Lease,
     Presence as PresenceCheck, Registry, Result, ServiceName, Snapshot, Target, Watch,
+    silence_timeout,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -204,6 +205,8 @@ impl EtcdRegistry {
         target.allow_options(dial::allowed_options(target))?;
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::options(target, &options)?;
+        let silence = options.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()));
+        let options = EtcdOptions { silence_timeout: Some(silence), ..options };
         let client = Client::new(endpoints, dial, &options);
         let (presence, streams) = (Presence::default(), Streams::default());
         let first_contact = FirstContact::default();

@@ -41,6 +41,14 @@ pub struct EtcdOptions {
     /// Shorter than the longest pause of the network or the server, every pause cuts all watches.
     pub ping_timeout: Duration,
 
+    /// How long the source of a watch may give no sign of life, until the watch ends `Unavailable`. By default
+    /// two thirds of the URL's `ttl`, as [`silence_timeout`](registry_core::silence_timeout) says: 6.7 s unless
+    /// it states one.
+    ///
+    /// Three times in that time a member is asked for two signs: a linearizable read of one key over the
+    /// connection of its watches, and an answer on their stream.
+    pub silence_timeout: Option<Duration>,
+
     /// How often it is looked whether a watch has missed anything, a fifth more or less; `None` never
     /// looks. 5 minutes by default.
     ///
@@ -63,6 +71,7 @@ impl Default for EtcdOptions {
             connect_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(5),
+            silence_timeout: None,
             audit_interval: Some(Duration::from_secs(300)),
             layout: None,
         }

@@ -3,6 +3,7 @@
 mod baseline;
 mod feed;
 mod own_record;
+mod silence;
 mod stream;
 mod table;
 #[cfg(test)]

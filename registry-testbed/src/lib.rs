@@ -12,7 +12,6 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod engine;
-pub mod pending;
 pub mod proxy;
 pub mod servers;
 mod sizes;

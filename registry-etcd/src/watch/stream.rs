@@ -8,7 +8,8 @@ use crate::cluster::{Connection, Token};
 use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
 use etcd_client::{
-    ResponseHeader, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
+    ResponseHeader, WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse,
+    WatchResponseStream,
 };
 use registry_core::{Cursor, Error, Watch};
 use std::collections::HashMap;
@@ -60,7 +61,7 @@ impl Stream {
             let token = connection.token();
             let watches = connection.client().watch_client();
             let mut watches = watches.max_decoding_message_size(MAX_RESPONSE_LEN);
-            let options = options(service, start, FIRST_WATCHER_ID);
+            let options = options(service, start).with_watch_id(FIRST_WATCHER_ID);
             let stream = watches.watch(service.start(), Some(options)).await?;
             Ok((stream, connection, token))
         });
@@ -88,21 +89,42 @@ impl Stream {
         service: &ServiceLayout,
         start: i64,
     ) -> Option<PendingWatcher> {
+        self.create(service.start(), options(service, start))
+    }
+
+    fn create(self: &Arc<Self>, key: &[u8], options: WatchOptions) -> Option<PendingWatcher> {
         let mut table = self.lock();
         if table.is_closed {
             return None;
         }
         let (id, created) = table.add();
-        table
-            .outbox
-            .push_back(Outgoing::Create(service.start().to_owned(), options(service, start, id)));
+        let create = Outgoing::Create(key.into(), options.with_watch_id(id));
+        table.outbox.push_back(create);
         drop(table);
         self.wake.notify_one();
         Some(PendingWatcher { handle: WatcherHandle { stream: self.clone(), id }, created })
     }
 
+    /// Asks for a watcher of one key that is told of no change, unless the stream is over.
+    pub(super) fn create_mute_watcher(
+        self: &Arc<Self>,
+        service: &ServiceLayout,
+    ) -> Option<PendingWatcher> {
+        let mute = [WatchFilterType::NoPut, WatchFilterType::NoDelete];
+        self.create(service.start(), WatchOptions::new().with_filters(mute))
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.lock().is_closed
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A service that is watched on the stream, if there is one.
+    pub(super) fn any_service(&self) -> Option<ServiceLayout> {
+        self.lock().positions().next().map(|(_, service, ..)| service)
     }
 
     pub(super) fn connection(&self) -> &Arc<Connection> {
@@ -140,6 +162,7 @@ impl Stream {
                 Err(end) => end,
             },
             end = self.audit() => end,
+            end = self.notice_silence(self.client.silence_timeout()) => end,
             () = self.connection.closed() => EtcdError::StreamEnded,
         };
         if end.is_member_failure() {
@@ -285,11 +308,10 @@ impl Drop for WatcherHandle {
     }
 }
 
-fn options(service: &ServiceLayout, start: i64, id: i64) -> WatchOptions {
+fn options(service: &ServiceLayout, start: i64) -> WatchOptions {
     WatchOptions::new()
         .with_range(service.end())
         .with_start_revision(start)
-        .with_watch_id(id)
         .with_progress_notify()
         .with_fragment()
 }

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use etcd_client::Client;
 use registry_core::{DeleteReason, InstanceId, Lease, Registry, ServiceName};
 use registry_etcd::EtcdRegistry;
-use registry_testbed::pending;
 use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::Etcd;
 use registry_testkit::{LostWrites, ReplyLoss, Subject, Traits, conformance};
@@ -23,7 +22,7 @@ pub(crate) fn run<L: SubjectLayout>(members: Members, rest: &'static str) -> Exi
     // etcd grants 2 s at least, and looks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
-    let traits = traits.with_reasons(&[DeleteReason::Withdrawn]).with_pending(pending::ETCD);
+    let traits = traits.with_reasons(&[DeleteReason::Withdrawn]);
     conformance(traits, move || Server::<L>::open(members, rest))
 }
 
