@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an [`Error`] was caused by.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -91,12 +92,21 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// Boxed, since few errors have one.
     holder: Option<Box<Holder>>,
+    is_silence: bool,
 }
 
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, holder: None }
+        Self { kind, message: message.into(), source: None, holder: None, is_silence: false }
+    }
+
+    /// An `Unavailable` error that ends a watch, since its source gave no sign of life for `limit`.
+    pub fn silent(limit: Duration) -> Self {
+        let message = format!(
+            "the store is silent on a watch: watch again after its cursor, silent=`{limit:?}`"
+        );
+        Self { is_silence: true, ..Self::new(ErrorKind::Unavailable, message) }
     }
 
     /// Adds the error that caused this one.
@@ -130,6 +140,12 @@ impl Error {
     /// [`register`](crate::Registry::register): what [`Takeover::From`](crate::Takeover::From) takes.
     pub fn holder(&self) -> Option<&Holder> {
         self.holder.as_deref()
+    }
+
+    /// Whether a watch ended because its source was [silent](Self::silent): for that long, nobody noticed what happened
+    /// in the store.
+    pub fn is_silence(&self) -> bool {
+        self.is_silence
     }
 
     /// Whether the same call may succeed later, unchanged.

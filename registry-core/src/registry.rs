@@ -117,8 +117,8 @@ use std::time::Duration;
 ///
 /// ## Silence
 ///
-/// A watch whose source stops answering ends with `Unavailable` within the store's silence timeout, also
-/// while its connection stays open and other sources of the store answer.
+/// A watch whose source stops answering ends with [`Error::silent`](crate::Error::silent) within the store's silence
+/// timeout, also while its connection stays open and other sources of the store answer.
 ///
 /// # Errors
 ///

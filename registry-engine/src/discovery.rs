@@ -1,6 +1,5 @@
 //! The views of a process: one watch for each service, shared by all handles.
 
-use crate::probe::LivenessProbe;
 use crate::view::shared::{OpenViews, SharedView};
 use crate::view::snapshot_file::SnapshotFolder;
 use crate::view::watcher::Watcher;
@@ -57,18 +56,11 @@ impl Discovery {
         if let Some(shared) = found.as_ref().filter(|shared| !shared.task.is_finished()) {
             return View::new(shared.clone());
         }
-        let probe =
-            table.probe.upgrade().filter(|probe| !probe.is_finished()).unwrap_or_else(|| {
-                let probe = Arc::new(LivenessProbe::start(registry.clone(), *ttl));
-                table.probe = Arc::downgrade(&probe);
-                probe
-            });
-        let (registry, failures) = (registry.clone(), probe.failures());
+        let registry = registry.clone();
         let file = snapshots.as_ref().map(|folder| folder.file(service));
         let (service, options) = (service.clone(), options.clone());
         let (refusals, received) = mpsc::channel(MAX_REFUSALS);
-        let watcher =
-            Watcher::new(registry, service.clone(), options, *ttl, failures, received, file);
+        let watcher = Watcher::new(registry, service.clone(), options, *ttl, received, file);
         let broadcaster = watcher.broadcaster().clone();
         let task = tokio::spawn(watcher.run()).abort_handle();
         let shared = Arc::new(SharedView {
@@ -77,7 +69,6 @@ impl Discovery {
             task,
             open: Arc::downgrade(open),
             refusals,
-            _probe: probe,
         });
         table.views.insert(service, Arc::downgrade(&shared));
         View::new(shared)

@@ -11,7 +11,6 @@ mod discovery;
 mod failures;
 mod follow;
 pub mod metrics;
-mod probe;
 mod registration;
 mod view;
 

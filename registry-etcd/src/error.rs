@@ -111,6 +111,9 @@ impl EtcdError {
 
 impl From<EtcdError> for Error {
     fn from(error: EtcdError) -> Self {
+        if let EtcdError::Silent(limit) = error {
+            return Self::silent(limit);
+        }
         let reason = error.reason();
         Self::new(reason.kind(), reason.message()).with_source(error)
     }

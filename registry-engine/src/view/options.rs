@@ -10,8 +10,8 @@ pub struct DiscoveryOptions {
     /// The ttl that the services register with, 100 ms to a day. Unless set, it is the ttl of the registry's
     /// [URL](registry_core::Registry::default_ttl), or else 10 s.
     ///
-    /// It sets how soon a silent store is noticed: a probe that all views share asks the store every third of the ttl and
-    /// waits as long for the answer. It also stands for the ttl of records that state none.
+    /// It stands for the ttl of records that state none, and sets the backoff. How soon a silent store is noticed is the
+    /// store's [silence timeout](registry_core::silence_timeout), which follows the ttl of the URL.
     pub ttl: Option<Duration>,
     /// Whether instances are retained whose deletion nobody announced. `true` unless set.
     ///

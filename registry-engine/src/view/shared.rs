@@ -2,21 +2,19 @@
 
 use super::broadcast::Broadcaster;
 use super::report::Refusal;
-use crate::probe::LivenessProbe;
 use registry_core::ServiceName;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// The views that a discovery has open, and the probe that they share.
+/// The views that a discovery has open.
 #[derive(Debug, Default)]
 pub(crate) struct OpenViews(Mutex<Table>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) views: HashMap<ServiceName, Weak<SharedView>>,
-    pub(crate) probe: Weak<LivenessProbe>,
 }
 
 impl OpenViews {
@@ -33,8 +31,6 @@ pub(crate) struct SharedView {
     pub(crate) task: AbortHandle,
     pub(crate) open: Weak<OpenViews>,
     pub(crate) refusals: mpsc::Sender<Refusal>,
-    /// Runs as long as a view is open.
-    pub(crate) _probe: Arc<LivenessProbe>,
 }
 
 impl Drop for SharedView {

@@ -13,7 +13,6 @@ use crate::bounds::retry_backoff;
 use crate::failures::LoggedFailures;
 use crate::follow::{FollowEvent, FollowOptions, follow};
 use crate::metrics::ViewMetrics;
-use crate::probe::ProbeFailure;
 use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use registry_core::{
@@ -24,7 +23,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// How many events are applied before the state is published: a burst costs one copy of the state.
@@ -38,14 +37,11 @@ pub(crate) struct Watcher {
     outage_backoff: Backoff,
     broadcaster: Arc<Broadcaster>,
     metrics: ViewMetrics,
-    probe_failure: watch::Receiver<ProbeFailure>,
     refusals: mpsc::Receiver<Refusal>,
     /// The store's last answer: to this process or, if not [confirmed](Self::confirmed), to an earlier
     /// process that wrote it to the snapshot file.
     snapshot: Option<Snapshot>,
     confirmed: bool,
-    /// Whether a watch is open and its backlog is applied, as far as this task knows.
-    watching: bool,
     /// The error that ended the watch, until another is open.
     trouble: Option<ErrorKind>,
     status: ViewStatus,
@@ -64,7 +60,7 @@ pub(crate) struct Watcher {
     wakers: Vec<Waker>,
 }
 
-/// A time without a watch, or without an answer of the store.
+/// A time without a watch.
 struct Cut {
     since: Instant,
     /// Whether instances may have lost their lease in it although they live.
@@ -79,7 +75,6 @@ impl Watcher {
         service: ServiceName,
         options: DiscoveryOptions,
         ttl: Duration,
-        probe_failure: watch::Receiver<ProbeFailure>,
         refusals: mpsc::Receiver<Refusal>,
         file: Option<SnapshotFile>,
     ) -> Self {
@@ -100,7 +95,6 @@ impl Watcher {
             retention: Retention::new(options.retain.then_some(ttl)),
             broadcaster: Arc::new(Broadcaster::new(initial, metrics.coalesced())),
             metrics,
-            probe_failure,
             refusals,
             registry,
             service,
@@ -108,7 +102,6 @@ impl Watcher {
             options,
             snapshot: None,
             confirmed: false,
-            watching: false,
             trouble: None,
             status,
             logged_failures: LoggedFailures::default(),
@@ -144,7 +137,6 @@ impl Watcher {
             tokio::select! {
                 Some(event) = events.next() => self.handle_burst(event, events.as_mut()),
                 Some(refusal) = self.refusals.recv() => self.refused(&refusal),
-                Ok(()) = self.probe_failure.changed() => self.handle_probe(),
                 Some(read) = read => {
                     reading = None;
                     self.show_file(read);
@@ -190,10 +182,7 @@ impl Watcher {
         match event {
             FollowEvent::Reset(snapshot) => self.reset(snapshot),
             FollowEvent::Opened(lineage) => self.end_cut(&lineage),
-            FollowEvent::Live => {
-                self.watching = true;
-                self.set_status(ViewStatus::Live);
-            }
+            FollowEvent::Live => self.set_status(ViewStatus::Live),
             FollowEvent::Batch(batch) => self.apply(batch),
             FollowEvent::Trouble(error) => self.trouble(error),
         }
@@ -267,8 +256,7 @@ impl Watcher {
     }
 
     fn trouble(&mut self, error: Error) {
-        self.begin_cut(error.kind() == ErrorKind::Diverged);
-        self.watching = false;
+        self.begin_cut(error.kind() == ErrorKind::Diverged || error.is_silence());
         self.metrics.disrupted(error.kind());
         if self.status.is_live() {
             self.logged_failures.insert(error.kind());
@@ -286,25 +274,7 @@ impl Watcher {
         });
     }
 
-    /// Handles the result of a liveness probe: the store may be silent on a watch that is still open.
-    fn handle_probe(&mut self) {
-        let failure = self.probe_failure.borrow_and_update().clone();
-        match failure {
-            Some(error) if self.status.is_live() => {
-                tracing::warn!(service = %self.service, error = %error.chain(), "a view's store is silent");
-                self.metrics.disrupted(error.kind());
-                self.begin_cut(true);
-                self.set_status(ViewStatus::Stale { since: Instant::now(), why: error });
-            }
-            None if self.watching && !self.status.is_live() => {
-                self.end_cut(&self.lineage.clone().unwrap_or_default());
-                self.set_status(ViewStatus::Live);
-            }
-            _ => {}
-        }
-    }
-
-    /// The view lost its watch, or the store does not answer.
+    /// The view lost its watch.
     fn begin_cut(&mut self, is_trouble: bool) {
         let recovered_before = self.retention.recovered_at();
         let new = || Cut { since: Instant::now(), is_trouble: false, recovered_before };
@@ -312,8 +282,8 @@ impl Watcher {
         self.retention.broken();
     }
 
-    /// The store answers again, with this lineage. Of a silence, two thirds of a ttl may have gone unnoticed before the
-    /// cut began, so a cut of a third may have cost an instance its lease.
+    /// The store answers again, with this lineage. A lease was last renewed up to a third of the ttl before the cut, and
+    /// the link may have been bad for a while, so a cut of a third may have cost an instance its lease.
     fn end_cut(&mut self, lineage: &Lineage) {
         let is_same = self.lineage.as_ref() == Some(lineage);
         self.lineage = Some(lineage.clone());

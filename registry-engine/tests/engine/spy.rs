@@ -57,10 +57,6 @@ pub(crate) struct Spy {
     calls: Mutex<Vec<(Instant, Call)>>,
     twister: Mutex<Twister>,
     open: Arc<AtomicUsize>,
-    /// Whether a discovery that asks for a sign of life gets none, and how often one asked.
-    mute: AtomicBool,
-    denies: AtomicBool,
-    pulses: AtomicUsize,
     presences: Mutex<Vec<Presence>>,
     /// When the last register or renewal was sent that succeeded.
     acknowledged: Mutex<Option<Instant>>,
@@ -69,29 +65,13 @@ pub(crate) struct Spy {
 impl Spy {
     pub(crate) fn new(inner: FaultyRegistry) -> Self {
         let (calls, twister) = (Mutex::default(), Mutex::new(Box::new(|_: &Call| None) as Twister));
-        let (mute, denies, pulses) = Default::default();
         let (open, acknowledged, presences) = Default::default();
-        Self { inner, calls, twister, open, mute, denies, pulses, presences, acknowledged }
+        Self { inner, calls, twister, open, presences, acknowledged }
     }
 
     /// From now on, `twister` decides what happens to a call.
     pub(crate) fn twist(&self, twister: impl FnMut(&Call) -> Option<Twist> + Send + 'static) {
         *self.twister.lock().unwrap() = Box::new(twister);
-    }
-
-    /// From now on there is a sign of life, or none.
-    pub(crate) fn mute(&self, mute: bool) {
-        self.mute.store(mute, Ordering::SeqCst);
-    }
-
-    /// From now on whoever asks for a sign of life is told that it may not ask.
-    pub(crate) fn deny(&self) {
-        self.denies.store(true, Ordering::SeqCst);
-    }
-
-    /// How often anybody asked for a sign of life.
-    pub(crate) fn pulses(&self) -> usize {
-        self.pulses.load(Ordering::SeqCst)
     }
 
     pub(crate) fn untwist(&self) {
@@ -223,17 +203,6 @@ impl Registry for Spy {
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
-        if service.as_str() == "~pulse" {
-            // A discovery asks whether anybody is there. It is not written down.
-            self.pulses.fetch_add(1, Ordering::SeqCst);
-            if self.mute.load(Ordering::SeqCst) {
-                std::future::pending::<()>().await;
-            }
-            if self.denies.load(Ordering::SeqCst) {
-                return Err(Error::new(ErrorKind::Denied, "not for you"));
-            }
-            return self.inner.load(service, options).await;
-        }
         self.pass(Call::Load, self.inner.load(service, options)).await
     }
 

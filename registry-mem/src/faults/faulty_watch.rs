@@ -2,7 +2,7 @@
 
 use super::connection::{Conditions, Connection, WatchGuard};
 use futures_util::{StreamExt, stream};
-use registry_core::{Batch, Error, ErrorKind, Result, WATCH_CAPACITY, Watch};
+use registry_core::{Batch, Error, Result, WATCH_CAPACITY, Watch};
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl FaultyWatch {
             if let Some(since) = conditions.silent_since {
                 if timeout_at(since + self.silence_timeout, self.guard.changed()).await.is_err() {
                     self.guard.connection().hit(|hits| hits.watches_ended += 1);
-                    return Some(Err(silent(self.silence_timeout)));
+                    return Some(Err(Error::silent(self.silence_timeout)));
                 }
                 continue;
             }
@@ -126,10 +126,4 @@ async fn sleep_until_due(due: Option<Instant>) {
         Some(due) => sleep_until(due).await,
         None => pending().await,
     }
-}
-
-fn silent(limit: Duration) -> Error {
-    let message =
-        format!("the store is silent on a watch: watch again after its cursor, silent=`{limit:?}`");
-    Error::new(ErrorKind::Unavailable, message)
 }

@@ -15,6 +15,7 @@ pub(super) async fn a_watch_of_a_silent_source_ends_in_time(case: Case<'_>) {
     let ended = deadline.timeout(end(&mut watch)).await;
     let error = ended.expect("a watch ends within the silence timeout");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.is_silence(), "{error}");
 }
 
 pub(super) async fn every_watch_of_a_silent_source_ends_in_time(case: Case<'_>) {
@@ -45,6 +46,7 @@ pub(super) async fn every_watch_of_a_silent_source_ends_in_time(case: Case<'_>) 
             let ended = deadline.timeout(end(watch)).await;
             let error = ended.unwrap_or_else(|_| panic!("watch {n} does not end in time"));
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.is_silence(), "{error}");
         }
     }))
     .await;
