@@ -16,8 +16,7 @@ pub(crate) type Alternatives = Vec<Vec<Compare>>;
 /// Returns a transaction that makes `changes` if one of the alternatives holds, and `otherwise` if none does. etcd has
 /// no "or", so the transactions are nested.
 ///
-/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction. So the alternative that usually
-/// holds comes first.
+/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction.
 pub(crate) fn if_any(alternatives: Alternatives, changes: &[TxnOp], otherwise: Vec<TxnOp>) -> Txn {
     let mut rest = otherwise;
     let mut alternatives = alternatives.into_iter();
@@ -67,6 +66,14 @@ impl DesiredKeys {
         all
     }
 
+    /// Returns a transaction that deletes the side key if `lease` put it at `revision`, and no key is stored.
+    pub(crate) fn deletion_of_orphan(&self, lease: i64, revision: Revision) -> Option<Txn> {
+        let side = &*self.side.as_ref()?.name;
+        let put_at = was_put_at(side, revision.get().cast_signed());
+        let condition = vec![is_absent(&self.key.name), has_lease(side, lease), put_at];
+        Some(self.deletion_of_side(condition))
+    }
+
     /// Returns a transaction that deletes the side key if `condition` holds.
     pub(crate) fn deletion_of_side(&self, condition: Vec<Compare>) -> Txn {
         let delete = self.side.as_ref().map(|side| TxnOp::delete(&*side.name, None));
@@ -92,6 +99,26 @@ impl DesiredKeys {
             any.truncate(1);
         }
         any
+    }
+
+    /// Compares: the keys are stored under `lease`, and they are not the desired ones.
+    ///
+    /// If the acknowledged record has only a side key, it was put at `hidden_at`.
+    pub(crate) fn is_updatable(&self, lease: i64, hidden_at: Option<Revision>) -> Vec<Compare> {
+        let (key, side) = (&self.key, self.side.as_ref());
+        let mut all = match (side, hidden_at) {
+            (Some(side), Some(revision)) => {
+                let put_at = was_put_at(&side.name, revision.get().cast_signed());
+                vec![is_absent(&key.name), has_lease(&side.name, lease), put_at]
+            }
+            _ => vec![has_lease(&key.name, lease)],
+        };
+        // One comparison is enough: a side key says all that its key says. If others wrote one of them alone, the keys
+        // are compared in full afterwards.
+        if let Some((name, value)) = side.and_then(DesiredKey::put).or_else(|| key.put()) {
+            all.push(Compare::value(name, CompareOp::NotEqual, value));
+        }
+        all
     }
 
     /// Compares: no key is stored.
@@ -120,6 +147,11 @@ impl DesiredKeys {
 }
 
 impl DesiredKey {
+    /// Returns the name and the value to put.
+    fn put(&self) -> Option<(&str, &[u8])> {
+        Some((&self.name, self.value.as_deref()?))
+    }
+
     /// Compares: the key is stored as desired, under `lease`.
     fn is_stored(&self, lease: i64) -> Vec<Compare> {
         let Self { name, value } = self;

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::error::Reason;
 use crate::layout::keyspace::{DesiredKeys, Keyspace};
+use crate::lease_table::LeaseTable;
 use crate::presence;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
@@ -90,9 +91,16 @@ async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
 }
 
 /// Renews `lease` for its whole ttl. Gives the ttl granted.
-pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<Duration> {
-    let granted = client.renew(lease.id()).await?;
-    Ok(granted.map_or_else(|| lease.ttl(), seconds))
+pub(crate) async fn renew(client: &Client, leases: &LeaseTable, lease: &Lease) -> Result<Duration> {
+    match client.renew(lease.id()).await {
+        Ok(granted) => Ok(granted.map_or_else(|| lease.ttl(), seconds)),
+        Err(error) => {
+            if error.reason() == Reason::LeaseNotFound {
+                leases.remove(lease.id());
+            }
+            Err(error.into())
+        }
+    }
 }
 
 /// Renews `lease`, and looks at the same time whether its record is still in its place. Gives the ttl granted.
@@ -103,12 +111,20 @@ pub(crate) async fn renew(client: &Client, lease: &Lease) -> Result<Duration> {
 pub(crate) async fn renew_and_verify(
     client: &Client,
     keyspace: &Keyspace,
+    leases: &LeaseTable,
     lease: &Lease,
 ) -> Result<Duration> {
     let (renewed, verified) =
-        future::join(renew(client, lease), presence::verify(client, keyspace, lease)).await;
+        future::join(renew(client, leases, lease), presence::verify(client, keyspace, lease)).await;
     match (renewed, verified) {
-        (Err(_), Err(error)) if error.kind() == ErrorKind::LeaseLost => Err(error),
+        (renewed, Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+            // The lease may stay. Its claim can put the record under it again.
+            if renewed.is_ok() {
+                leases.record(lease, false);
+                leases.demand_check(lease.id());
+            }
+            Err(error)
+        }
         (Err(error), _) | (_, Err(error)) => Err(error),
         (Ok(granted), Ok(_)) => Ok(granted),
     }
@@ -131,7 +147,7 @@ pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
 }
 
 /// etcd counts ttls in seconds; a lease is never shorter than was requested.
-fn whole_seconds(ttl: Duration) -> i64 {
+pub(crate) fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }

@@ -104,12 +104,14 @@ mod holding;
 mod keep_alive;
 pub mod layout;
 mod lease;
+mod lease_table;
 mod load;
 mod options;
 mod presence;
 mod register;
 #[cfg(feature = "tls")]
 mod tls;
+mod txn;
 mod watch;
 mod withdraw;
 
@@ -119,13 +121,12 @@ pub use self::options::EtcdOptions;
 use self::client::Client;
 use self::first_contact::FirstContact;
 use self::layout::keyspace::Keyspace;
-use self::presence::Presence;
+use self::lease_table::LeaseTable;
 use self::watch::Streams;
 use async_trait::async_trait;
 use registry_core::{
-    CallOptions, Claim, Consistency, Cursor, ErrorKind, Holder, Instance, Lease,
-    Presence as PresenceCheck, Registry, Result, ServiceName, Snapshot, Target, Watch,
-    silence_timeout,
+    CallOptions, Claim, Consistency, Cursor, Holder, Instance, Lease, Presence, Registry, Result,
+    ServiceName, Snapshot, Target, Watch, silence_timeout,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -139,7 +140,7 @@ pub struct EtcdRegistry {
     client: Client,
     first_contact: FirstContact,
     keyspace: Keyspace,
-    presence: Presence,
+    leases: LeaseTable,
     streams: Streams,
 }
 
@@ -208,9 +209,9 @@ impl EtcdRegistry {
         let silence = options.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()));
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
         let client = Client::new(endpoints, dial, &options);
-        let (presence, streams) = (Presence::default(), Streams::default());
+        let (leases, streams) = (LeaseTable::default(), Streams::default());
         let first_contact = FirstContact::default();
-        Ok(Self { default_ttl: target.ttl(), client, first_contact, keyspace, presence, streams })
+        Ok(Self { default_ttl: target.ttl(), client, first_contact, keyspace, leases, streams })
     }
 
     /// Makes the first contact unless it was made. Returns the options for what remains of the call.
@@ -238,10 +239,8 @@ impl Registry for EtcdRegistry {
         options: &CallOptions,
     ) -> Result<Lease> {
         let options = self.contact(options).await?;
-        let registered = register::register(&self.client, &self.keyspace, instance, claim);
-        let lease = options.limit(registered).await?;
-        self.presence.record_seen(&lease);
-        Ok(lease)
+        let Self { client, keyspace, leases, .. } = self;
+        options.limit(register::register(client, keyspace, leases, instance, claim)).await
     }
 
     async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
@@ -251,26 +250,23 @@ impl Registry for EtcdRegistry {
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
         let options = self.contact(options).await?;
-        let due = options.presence == PresenceCheck::Check && self.presence.is_due(lease);
+        let Self { client, keyspace, leases, .. } = self;
+        let is_due = options.presence == Presence::Check && leases.is_check_due(lease);
         let outcome = options.limit(async {
-            if due {
-                Box::pin(lease::renew_and_verify(&self.client, &self.keyspace, lease)).await
+            if is_due {
+                Box::pin(lease::renew_and_verify(client, keyspace, leases, lease)).await
             } else {
-                lease::renew(&self.client, lease).await
+                lease::renew(client, leases, lease).await
             }
         });
-        let outcome = outcome.await;
-        match &outcome {
-            Ok(_) if due => self.presence.record_seen(lease),
-            Err(error) if error.kind() == ErrorKind::LeaseLost => self.presence.forget(lease.id()),
-            _ => {}
-        }
-        outcome
+        let granted = outcome.await?;
+        leases.record(lease, is_due);
+        Ok(granted)
     }
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
         let options = self.contact(options).await?;
-        self.presence.forget(lease.id());
+        self.leases.remove(lease.id());
         options.limit(withdraw::deregister(&self.client, &self.keyspace, lease, &options)).await
     }
 
@@ -327,6 +323,7 @@ impl fmt::Debug for EtcdRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use registry_core::ErrorKind;
     use registry_testbed::call_sizes;
     use registry_testbed::servers::Etcd;
 

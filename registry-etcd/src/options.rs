@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct EtcdOptions {
     /// How long each request may take, from the call to the whole answer. 5 s by default.
     ///
-    /// An operation is a few requests: `register` makes two to eight, `load` one for the first 1,000
+    /// An operation is a few requests: `register` makes two to ten, `load` one for the first 1,000
     /// instances and one for every 5,000 more (1,000, if they are large). Shorter than a commit takes
     /// (a disk under load: 100 ms and more), every registration is `Unavailable` though it was made.
     /// Longer than a third of a lease's ttl, one lost renewal is noticed too late to repeat it.

@@ -5,7 +5,9 @@ use crate::error::{EtcdError, Reason};
 use crate::holding::{Found, if_any};
 use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::lease::{self, Granted};
-use etcd_client::{Compare, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use crate::lease_table::{Acknowledged, KnownLease, LeaseTable};
+use crate::txn::{self, Branch};
+use etcd_client::{Compare, KeyValue, Txn, TxnOp, TxnResponse};
 use futures_util::future;
 use registry_core::{
     Claim, Error, ErrorKind, Holder, Instance, Lease, Record, Result, Revision, Takeover,
@@ -18,6 +20,9 @@ const MAX_TRIES: usize = 4;
 
 /// Puts the record of `instance` under the lease of `claim`, unless it is stored already.
 ///
+/// If this process knows the lease, it makes the transaction at once and renews beside it. Otherwise it asks for the
+/// lease first, too if the known one is gone.
+///
 /// `Superseded` if another holder has the id, and the claim does not name it.
 ///
 /// The lease of a superseded claim is not revoked. The claim may be repeated with a takeover, and a revocation that
@@ -25,31 +30,51 @@ const MAX_TRIES: usize = 4;
 pub(crate) async fn register(
     client: &Client,
     keyspace: &Keyspace,
+    leases: &LeaseTable,
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
-    let mut desired = desired_keys(keyspace, instance, claim, claim.ttl())?;
-    let Granted { ttl, is_new } = lease::grant_or_find(client, claim, &desired).await?;
-    if ttl != claim.ttl() {
-        desired = desired_keys(keyspace, instance, claim, ttl)?;
+    let mut known = leases.find(claim, instance);
+    for _ in 0..2 {
+        let (found, is_new) = match known.take() {
+            Some(known) => (known, false),
+            None => Box::pin(acquire(client, keyspace, leases, instance, claim)).await?,
+        };
+        let registration = Registration {
+            client,
+            keyspace,
+            instance,
+            claim,
+            desired: desired_keys(keyspace, instance, claim, found.ttl)?,
+            is_new,
+            acknowledged: found.acknowledged,
+        };
+        let is_hidden = registration.desired.key.value.is_none();
+        let Some(put_at) = Box::pin(registration.put_and_renew()).await? else {
+            leases.remove(claim.lease());
+            continue;
+        };
+        let lease = Lease::new(claim.lease(), found.ttl, instance.clone(), put_at);
+        leases.acknowledge(&lease, is_hidden);
+        return Ok(lease);
     }
-    let put = || Box::pin(put(client, keyspace, instance, claim, &desired));
-    let put_at = if is_new {
-        put().await?
-    } else {
-        // The claim is repeated, or this is an update.
-        match future::join(lease::renew_existing(client, claim.lease()), put()).await {
-            (_, Err(error)) if error.kind() == ErrorKind::Superseded => return Err(error),
-            (Ok(true), outcome) => outcome?,
-            // It expired meanwhile, so that this is no longer a repeat.
-            (Ok(false), _) => {
-                lease::grant(client, claim).await?;
-                put().await?
-            }
-            (Err(error), _) => return Err(error),
-        }
-    };
-    Ok(Lease::new(claim.lease(), ttl, instance.clone(), put_at))
+    // It was granted a moment ago, so this process or the network stood still for a ttl. Nothing was written.
+    let message = "the lease expired before the record was written: repeat";
+    Err(Error::new(ErrorKind::Unavailable, message))
+}
+
+/// Grants the lease of `claim`, or finds it. Gives whether it is new.
+async fn acquire(
+    client: &Client,
+    keyspace: &Keyspace,
+    leases: &LeaseTable,
+    instance: &Instance,
+    claim: &Claim,
+) -> Result<(KnownLease, bool)> {
+    let desired = desired_keys(keyspace, instance, claim, claim.ttl())?;
+    let Granted { ttl, is_new } = lease::grant_or_find(client, claim, &desired).await?;
+    leases.add(claim, instance, ttl);
+    Ok((KnownLease { ttl, acknowledged: None }, is_new))
 }
 
 /// Reads who holds the id of `instance`, in one transaction: `Superseded` would name the same holder.
@@ -60,11 +85,7 @@ pub(crate) async fn holder(
 ) -> Result<Option<Holder>> {
     // etcd serves a transaction of linearizable reads with a quorum.
     let answer = client.txn(Txn::new().and_then(keyspace.keys_of_id(instance)?.reads())).await?;
-    let found = answer.op_responses().into_iter().map(|operation| match operation {
-        TxnOpResponse::Get(mut get) => Ok(get.take_kvs().pop()),
-        _ => Err(EtcdError::Malformed("the keys that it read")),
-    });
-    let found = found.collect::<Result<Vec<_>, _>>()?;
+    let found = txn::reads(&answer)?;
     if found.iter().all(Option::is_none) {
         return Ok(None);
     }
@@ -72,50 +93,139 @@ pub(crate) async fn holder(
     Ok(Found::new(&found).holder(&service, instance.id())?)
 }
 
-/// Puts the keys as desired. Returns the revision at which they were put.
-async fn put(
-    client: &Client,
-    keyspace: &Keyspace,
-    instance: &Instance,
-    claim: &Claim,
-    desired: &DesiredKeys,
-) -> Result<Revision> {
-    let mut step = Step::First;
-    for _ in 0..MAX_TRIES {
-        let answer = client.txn(transaction(desired, claim, step)).await;
-        let answer = answer.map_err(|error| match error.reason() {
-            // It was held a moment ago, so this process or the network stood still for a ttl. Nothing
-            // was written, and a repeat is granted the lease anew.
-            Reason::LeaseNotFound => {
-                let message = "the lease expired before the record was written: repeat";
-                Error::new(ErrorKind::Unavailable, message).with_source(error)
-            }
-            _ => error.into(),
-        })?;
-        let found = match outcome(&answer)? {
-            Outcome::Stored(revision) => return Ok(Revision::new(revision)),
-            Outcome::Torn => {
-                step = Step::Rewrite;
-                continue;
-            }
-            Outcome::Refused(found) => found,
-        };
-        let found = Found::new(&found);
-        let holder = found.holder(&keyspace.service(instance.service())?, instance.id())?;
-        if found.is_side_of(claim.lease().get()) {
-            if holder.is_none() {
-                // The create revision of the side key would name the earlier holder.
-                client.txn(desired.deletion_of_side(found.is_unchanged(desired))).await?;
-                step = Step::First;
-                continue;
-            }
-        } else if let Some(holder) = holder {
-            return Err(superseded(instance, holder));
+/// A registration whose lease was granted.
+struct Registration<'a> {
+    client: &'a Client,
+    keyspace: &'a Keyspace,
+    instance: &'a Instance,
+    claim: &'a Claim,
+    desired: DesiredKeys,
+    /// Whether the lease was granted just now. Then it has no keys.
+    is_new: bool,
+    acknowledged: Option<Acknowledged>,
+}
+
+impl Registration<'_> {
+    /// Puts the keys as desired, and renews a lease that is not new at the same time. Returns the revision at which
+    /// they were put; `None` if the lease is gone.
+    async fn put_and_renew(&self) -> Result<Option<Revision>> {
+        if self.is_new {
+            return self.put().await;
         }
-        step = Step::OverwriteIfUnchanged(found.is_unchanged(desired));
+        let renewal = async {
+            match lease::renew_existing(self.client, self.claim.lease()).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(None),
+                Err(error) => Err(Some(error)),
+            }
+        };
+        let put = async {
+            match self.put().await {
+                Ok(put_at) => put_at.ok_or(None),
+                Err(error) => Err(Some(error)),
+            }
+        };
+        // The renewal of a lease that is gone may wait for seconds, until etcd has revoked it.
+        match future::try_join(put, renewal).await {
+            Ok((put_at, ())) => Ok(Some(put_at)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+        }
     }
-    let message = "the keys of the instance changed while it was registered: repeat";
-    Err(Error::new(ErrorKind::Unavailable, message))
+
+    /// Puts the keys as desired. Returns the revision at which they were put; `None` if the lease is gone.
+    async fn put(&self) -> Result<Option<Revision>> {
+        let Self { client, desired, claim, instance, .. } = self;
+        let mut step = Step::First;
+        for _ in 0..MAX_TRIES {
+            let answer = match client.txn(self.transaction(step)).await {
+                Ok(answer) => answer,
+                Err(error) if error.reason() == Reason::LeaseNotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let found = match outcome(&answer)? {
+                Outcome::Stored(revision) => return Ok(Some(Revision::new(revision))),
+                Outcome::Torn => {
+                    step = Step::Rewrite;
+                    continue;
+                }
+                Outcome::Cleared => {
+                    step = Step::First;
+                    continue;
+                }
+                Outcome::Refused(found) => found,
+            };
+            let found = Found::new(&found);
+            let service = self.keyspace.service(instance.service())?;
+            let holder = found.holder(&service, instance.id())?;
+            if found.is_side_of(claim.lease().get()) {
+                if holder.is_none() {
+                    // The create revision of the side key would name the earlier holder.
+                    client.txn(desired.deletion_of_side(found.is_unchanged(desired))).await?;
+                    step = Step::First;
+                    continue;
+                }
+            } else if let Some(holder) = holder {
+                return Err(superseded(instance, holder));
+            }
+            step = Step::OverwriteIfUnchanged(found.is_unchanged(desired));
+        }
+        let message = "the keys of the instance changed while it was registered: repeat";
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// ```text
+    /// if it is as expected, and not as claimed: put it
+    /// else, if it is there as claimed: read it
+    /// else, if it is ours, if nothing is there, or if the claim takes over from the holder: put it
+    /// else, if others deleted the key and left the side key of the acknowledged record: delete that
+    /// else: read it
+    /// ```
+    ///
+    /// The first put is not nested, since etcd 3.4 checks neither permissions nor its quota inside of a nested
+    /// transaction.
+    fn transaction(&self, step: Step) -> Txn {
+        let Self { desired, claim, .. } = self;
+        let lease = claim.lease().get();
+        let changes = desired.changes(lease);
+        let mut may_put = vec![desired.is_vacant()];
+        if let Takeover::From(holder) = claim.takeover() {
+            may_put.extend(desired.is_held_since(&holder));
+        }
+        may_put.extend(desired.is_held_for_put(lease));
+        let expected = match step {
+            Step::First => self.expected(),
+            Step::OverwriteIfUnchanged(unchanged) => unchanged,
+            Step::Rewrite => return if_any(may_put, &changes, desired.reads()),
+        };
+        let mut last = desired.reads();
+        if let Some(Acknowledged { revision, is_hidden: false }) = self.acknowledged
+            && let Some(deletion) = desired.deletion_of_orphan(lease, revision)
+        {
+            last = vec![TxnOp::txn(deletion.or_else(last))];
+        }
+        let put = TxnOp::txn(if_any(may_put, &changes, last));
+        let otherwise = Txn::new().when(desired.is_stored(lease)).and_then(desired.reads());
+        let otherwise = [TxnOp::txn(otherwise.or_else([put]))];
+        Txn::new().when(expected).and_then(changes).or_else(otherwise)
+    }
+
+    /// Compares: what is stored is what usually is, and not the record itself.
+    fn expected(&self) -> Vec<Compare> {
+        let Self { desired, claim, .. } = self;
+        match (self.is_new, claim.takeover()) {
+            (true, Takeover::From(holder)) => {
+                let mut held = desired.is_held_since(&holder);
+                if held.is_empty() { desired.is_vacant() } else { held.swap_remove(0) }
+            }
+            (true, _) => desired.is_vacant(),
+            (false, _) => {
+                let acknowledged = self.acknowledged.filter(|acknowledged| acknowledged.is_hidden);
+                let hidden_at = acknowledged.map(|acknowledged| acknowledged.revision);
+                desired.is_updatable(claim.lease().get(), hidden_at)
+            }
+        }
+    }
 }
 
 /// What the next transaction does.
@@ -137,29 +247,6 @@ fn desired_keys(
     keyspace.desired_keys(&Record::new(instance.clone()).with_lease(claim.lease()).with_ttl(ttl))
 }
 
-/// ```text
-/// if it is there as claimed: read it
-/// else, if it is ours, if nothing is there, or if the claim takes over from the holder: put it
-/// else: read it
-/// ```
-fn transaction(desired: &DesiredKeys, claim: &Claim, step: Step) -> Txn {
-    let lease = claim.lease().get();
-    let mut may_put = desired.is_held_for_put(lease);
-    may_put.push(desired.is_vacant());
-    if let Takeover::From(holder) = claim.takeover() {
-        may_put.extend(desired.is_held_since(&holder));
-    }
-    let is_rewrite = matches!(step, Step::Rewrite);
-    if let Step::OverwriteIfUnchanged(unchanged) = step {
-        may_put.push(unchanged);
-    }
-    let put = [TxnOp::txn(if_any(may_put, &desired.changes(lease), desired.reads()))];
-    if is_rewrite {
-        return Txn::new().and_then(put);
-    }
-    Txn::new().when(desired.is_stored(lease)).and_then(desired.reads()).or_else(put)
-}
-
 /// What a transaction found or made.
 #[derive(Debug)]
 enum Outcome {
@@ -167,31 +254,20 @@ enum Outcome {
     Stored(u64),
     /// The record is stored, but its keys were put by different revisions.
     Torn,
+    /// A side key whose key others had deleted is deleted, so that the id is vacant.
+    Cleared,
     /// Something else is stored: what each key shows.
     Refused(Vec<Option<KeyValue>>),
 }
 
 fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
     let revision = Answered::by(answer.header())?.revision;
-    let mut operations = answer.op_responses();
-    let mut is_nested = false;
-    while let [TxnOpResponse::Txn(inner)] = &operations[..] {
-        operations = inner.op_responses();
-        is_nested = true;
-    }
-    let mut found = Vec::new();
-    for operation in operations {
-        match operation {
-            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) => {
-                return Ok(Outcome::Stored(revision));
-            }
-            TxnOpResponse::Get(mut get) => found.push(get.take_kvs().pop()),
-            TxnOpResponse::Txn(_) => return Err(EtcdError::Malformed("the outcome")),
-        }
-    }
-    if is_nested {
-        return Ok(Outcome::Refused(found));
-    }
+    let found = match txn::last_branch(answer)? {
+        Branch::Put => return Ok(Outcome::Stored(revision)),
+        Branch::Deleted => return Ok(Outcome::Cleared),
+        Branch::Read { found, succeeded: false } => return Ok(Outcome::Refused(found)),
+        Branch::Read { found, succeeded: true } => found,
+    };
     let mut put_at = found.iter().flatten().map(|kv| kv.mod_revision().cast_unsigned());
     let first = put_at.next().ok_or(EtcdError::Malformed("the record that it found"))?;
     Ok(if put_at.all(|revision| revision == first) {
