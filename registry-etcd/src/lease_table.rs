@@ -212,9 +212,9 @@ mod tests {
         let acknowledged = Acknowledged { revision: Revision::new(1), is_hidden: true };
         let known = KnownLease { acknowledged: Some(acknowledged), ..known };
         assert_eq!(table.find(&held, &one), Some(known));
-        tokio::time::advance(TTL * 2 - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(19_999)).await;
         table.record(&lease(1), false);
-        tokio::time::advance(TTL * 2 - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(19_999)).await;
         assert_eq!(table.find(&held, &one), Some(known));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(table.find(&held, &one), None);
