@@ -8,20 +8,14 @@ use etcd_client::{
     ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
     LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
 };
-use registry_core::encoding::MAX_RECORD_LEN;
 use registry_core::{Error, LeaseId, Lineage, Result, silence_timeout};
 use std::time::Duration;
 
-/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few
-/// large ones are cheaper.
-pub(crate) const MAX_PAGE_LEN: usize = 5000;
+/// The largest answer to a read of several keys that is taken, in bytes.
+pub(crate) const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
 
-/// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB.
-///
-/// A page holds up to 5,000 records of up to 64 KiB, though it is asked for with 4 MiB in mind. Keys
-/// add up to 1.5 KiB each, and what others put there may be larger than a record: so twice the records'
-/// 313 MiB.
-const MAX_RESPONSE_LEN: usize = 2 * MAX_PAGE_LEN * MAX_RECORD_LEN;
+/// The largest answer to anything else. By default a value in etcd has 1.5 MiB at most.
+pub(crate) const MAX_ANSWER_LEN: usize = 64 * 1024 * 1024;
 
 /// An etcd, as this crate talks to it.
 #[derive(Clone)]
@@ -84,12 +78,22 @@ impl Client {
         key: impl Into<Vec<u8>>,
         options: GetOptions,
     ) -> Result<GetResponse, EtcdError> {
+        self.range_up_to(key, options, MAX_ANSWER_LEN).await
+    }
+
+    /// A read whose answer has so many bytes at most.
+    pub(crate) async fn range_up_to(
+        &self,
+        key: impl Into<Vec<u8>>,
+        options: GetOptions,
+        max_len: usize,
+    ) -> Result<GetResponse, EtcdError> {
         let key = key.into();
         let read = self.cluster.call(|connection| {
             let (key, options) = (key.clone(), options.clone());
             async move {
                 let kv = connection.client().kv_client();
-                Ok(kv.max_decoding_message_size(MAX_RESPONSE_LEN).get(key, Some(options)).await?)
+                Ok(kv.max_decoding_message_size(max_len).get(key, Some(options)).await?)
             }
         });
         read.await
@@ -99,7 +103,10 @@ impl Client {
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
         let change = self.cluster.call(|connection| {
             let txn = txn.clone();
-            async move { Ok(connection.client().kv_client().txn(txn).await?) }
+            async move {
+                let kv = connection.client().kv_client();
+                Ok(kv.max_decoding_message_size(MAX_ANSWER_LEN).txn(txn).await?)
+            }
         });
         change.await
     }

@@ -40,10 +40,16 @@ pub(crate) enum EtcdError {
     /// The cluster is not the one that a cursor was made from.
     #[error("{0}")]
     OtherCluster(String),
+    /// There is more than this reads.
+    #[error("{0} are larger than is read, max=`{1}`")]
+    TooLarge(&'static str, usize),
     /// An answer is not what etcd promises.
     #[error("an answer lacks {0}")]
     Malformed(&'static str),
 }
+
+/// What tonic says of an answer that is larger than it may be.
+const TOO_LARGE: &str = "message length too large";
 
 impl EtcdError {
     /// What it means.
@@ -59,7 +65,7 @@ impl EtcdError {
             Self::LeaseNotFound => Reason::LeaseNotFound,
             Self::Diverged(_) => Reason::Diverged,
             Self::OtherCluster(_) => Reason::OtherCluster,
-            Self::Malformed(_) => Reason::Internal,
+            Self::TooLarge(..) | Self::Malformed(_) => Reason::Internal,
         }
     }
 }
@@ -91,6 +97,19 @@ impl EtcdError {
             _ => return false,
         };
         text.contains("invalid auth token") || text.contains("revision of auth store is old")
+    }
+
+    /// Whether the answer was larger than it may be. The text is that of tonic's `codec/decode.rs`.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
+            if status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE))
+    }
+
+    /// How many bytes the answer had that was too large.
+    pub(crate) fn answer_len(&self) -> Option<usize> {
+        let Self::Client(etcd_client::Error::GRpcStatus(status)) = self else { return None };
+        let (_, found) = status.message().split_once("found ")?;
+        found.split(' ').next()?.parse().ok()
     }
 
     /// Whether the user is known, and may not do this.
@@ -185,7 +204,7 @@ fn reason_of_status(status: &Status) -> Reason {
         Code::OutOfRange if text.contains("has been compacted") => Reason::Compacted,
         Code::OutOfRange if text.contains("is a future revision") => Reason::Diverged,
         // Not history: tonic says so of an answer that is larger than it may be.
-        Code::OutOfRange if text.contains("message length too large") => Reason::Internal,
+        Code::OutOfRange if text.contains(TOO_LARGE) => Reason::Internal,
         Code::NotFound if text.contains("requested lease not found") => Reason::LeaseNotFound,
         Code::FailedPrecondition if text.contains("lease already exists") => Reason::LeaseExists,
         Code::FailedPrecondition if text.contains("not leader") => Reason::Unavailable,

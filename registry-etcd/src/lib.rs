@@ -107,6 +107,7 @@ mod lease;
 mod lease_table;
 mod load;
 mod options;
+mod pages;
 mod presence;
 mod register;
 #[cfg(feature = "tls")]

@@ -1,25 +1,15 @@
 //! Reads of what stands in the store, in pages that all show one revision.
 
-use crate::client::{Answered, Client, MAX_PAGE_LEN};
+use crate::client::Client;
 use crate::cursor::Proof;
 use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::Keyspace;
 use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
+use crate::pages::pages;
 use etcd_client::{GetOptions, KeyValue};
-use futures_util::future;
 use registry_core::{Consistency, Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
 use std::collections::BTreeSet;
-use tokio::task::yield_now;
-
-/// How many keys the first page holds, and any other at least.
-const PAGE_LEN: usize = 1000;
-
-/// How many bytes the pages after the first are to have.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// How many keys are read until others on the thread get their turn.
-const YIELD_AFTER: usize = 256;
 
 /// A service as it was loaded.
 pub(crate) struct Loaded {
@@ -127,61 +117,6 @@ pub(crate) async fn list_at(
     let read = pages(client, service.start(), options, Some(at), |mut page| kvs.append(&mut page));
     let cluster = read.await?.cluster;
     Ok(Listing { cluster, kvs })
-}
-
-/// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. What is
-/// on one page is passed to `read` while etcd looks for the next. Gives who answered the first page.
-pub(crate) async fn pages(
-    client: &Client,
-    start: &[u8],
-    options: GetOptions,
-    at: Option<i64>,
-    mut read: impl FnMut(Vec<KeyValue>) + Send,
-) -> Result<Answered, EtcdError> {
-    let first = options.clone().with_limit(as_limit(PAGE_LEN)).with_revision(at.unwrap_or(0));
-    let mut page = client.range(start, first).await?;
-    let answered = Answered::by(page.header())?;
-    let options = options.with_revision(at.unwrap_or_else(|| answered.revision.cast_signed()));
-    loop {
-        let kvs = page.take_kvs();
-        let Some(last) = kvs.last().filter(|_| page.more()) else {
-            deliver(kvs, &mut read).await;
-            return Ok(answered);
-        };
-        let more = options.clone().with_limit(as_limit(next_page_len(&kvs)));
-        let next = client.range([last.key(), b"\0"].concat(), more);
-        let delivered = async {
-            yield_now().await; // so that the request is sent before
-            deliver(kvs, &mut read).await;
-        };
-        page = future::join(next, delivered).await.0?;
-    }
-}
-
-/// Gives some keys at a time, and between them the thread to others, such as the task that receives.
-async fn deliver(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
-    if kvs.len() <= YIELD_AFTER {
-        return read(kvs);
-    }
-    let mut rest = kvs.into_iter();
-    loop {
-        let batch: Vec<_> = rest.by_ref().take(YIELD_AFTER).collect();
-        if batch.is_empty() {
-            return;
-        }
-        read(batch);
-        yield_now().await;
-    }
-}
-
-/// How many keys to read next, if they are as large as these.
-fn next_page_len(kvs: &[KeyValue]) -> usize {
-    let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
-    (PAGE_BYTES * kvs.len() / bytes.max(1)).clamp(PAGE_LEN, MAX_PAGE_LEN)
-}
-
-fn as_limit(len: usize) -> i64 {
-    i64::try_from(len).unwrap_or(i64::MAX)
 }
 
 /// The revision of the first page is no longer readable. A repeat reads another one.

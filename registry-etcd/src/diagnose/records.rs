@@ -4,19 +4,19 @@ use super::survey::{ForeignRecord, Survey, Surveyed};
 use crate::client::Client;
 use crate::layout::builtin;
 use crate::layout::keyspace::Keyspace;
-use crate::load;
+use crate::pages::{page, pages};
 use etcd_client::GetOptions;
 use registry_core::diagnosis::{self, Finding, examples};
 use registry_core::{Error, ErrorKind, Result};
 
 /// How many keys of the whole etcd are looked at where nothing lies under the path.
-const SAMPLE_LEN: i64 = 1000;
+const SAMPLE_LEN: usize = 1000;
 
 pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
     let (start, end) = keyspace.range();
     let mut survey = Survey::new(keyspace);
     let all = GetOptions::new().with_range(end);
-    load::pages(client, &start, all, None, |kvs| survey.add(kvs)).await?;
+    pages(client, &start, all, None, |kvs| survey.add(kvs)).await?;
     let surveyed = survey.finish();
     let elsewhere = if surveyed.instances == 0 && surveyed.foreign.is_empty() {
         elsewhere(client, keyspace).await?
@@ -90,8 +90,8 @@ async fn elsewhere(client: &Client, keyspace: &Keyspace) -> Result<Vec<ForeignRe
     if keyspace.root().is_empty() {
         return Ok(Vec::new()); // all was looked at
     }
-    let some = GetOptions::new().with_all_keys().with_limit(SAMPLE_LEN);
-    let answer = client.range(Vec::new(), some).await.map_err(Error::from);
+    let all = GetOptions::new().with_all_keys();
+    let answer = page(client, b"", &all, SAMPLE_LEN).await.map_err(Error::from);
     let mut sample = match answer {
         Ok(mut answer) => answer.take_kvs(),
         Err(error) if error.kind() == ErrorKind::Denied => Vec::new(),

@@ -3,6 +3,10 @@
 use crate::support::{Fixture, claim, encoded, instance, name, next, within};
 use etcd_client::TxnOp;
 use registry_core::{CallOptions, Registry};
+use registry_etcd::{EtcdOptions, EtcdRegistry};
+use registry_testbed::proxy::{Fault, Proxy};
+use registry_testkit::lag::timeout;
+use std::time::Duration;
 
 #[tokio::test]
 async fn load_reads_only_the_keys_of_its_service() {
@@ -99,4 +103,36 @@ async fn page_and_backlog_of_large_records_are_read() {
         folded.apply(&next(&mut watch).await.batch).unwrap();
     }
     assert_eq!(folded.records(), found.records());
+}
+
+/// The first page was always one of 1,000 keys. If it took longer than a request may, the service could never be read.
+#[tokio::test]
+async fn service_with_large_values_is_read_over_a_slow_link() {
+    for rest in ["", "?layout=go-zero"] {
+        let etcd = Fixture::start_as(rest).await;
+        let key = if rest.is_empty() { "registry/user" } else { "user" };
+        for n in 0..24 {
+            etcd.put(&format!("{key}/{n}"), vec![b'x'; 1_400_000]).await;
+        }
+        let value = if rest.is_empty() {
+            encoded(&instance("user", "99"))
+        } else {
+            b"10.0.0.1:8080".into()
+        };
+        etcd.put(&format!("{key}/99"), value).await;
+        let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
+        let proxy = Proxy::start(address).await.unwrap();
+        let url = format!("etcd://{}{rest}", proxy.address()).parse().unwrap();
+        let request_timeout = Duration::from_millis(2_500);
+        let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
+        let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
+        // All of it takes four seconds.
+        proxy.inject(Fault::Throttle { bytes_per_second: 8_000_000 });
+        let user = name("user");
+        let loading = registry.load(&user, &CallOptions::DEFAULT);
+        let loaded = timeout(Duration::from_secs(40), loading).await.unwrap().unwrap();
+        assert_eq!((loaded.undecodable(), loaded.instances().len()), (24, 1), "{rest}");
+        let listing = registry.services(&CallOptions::DEFAULT);
+        assert_eq!(within(listing).await.unwrap(), [user].into(), "{rest}");
+    }
 }

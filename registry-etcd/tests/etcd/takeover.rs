@@ -1,9 +1,12 @@
 //! Takeover: compared and written in one transaction, which touches nothing else of the displaced holder.
 
-use crate::support::{Fixture, claim, connect, encoded, instance, next, put, withdrawn, within};
-use etcd_client::{LeaseGrantOptions, PutOptions};
+use crate::support::{
+    Fixture, claim, connect, connect_as, encoded, instance, next, put, withdrawn, within,
+};
+use etcd_client::{LeaseGrantOptions, PutOptions, TxnOp};
+use registry_core::diagnosis::Level;
 use registry_core::{
-    CallOptions, ErrorKind, Holder, Instance, LeaseId, Registry, Revision, Takeover,
+    CallOptions, Diagnose, ErrorKind, Holder, Instance, LeaseId, Registry, Revision, Takeover,
 };
 
 const KEY: &str = "registry/user/1";
@@ -82,24 +85,47 @@ async fn undecodable_record_holds_its_id_until_it_is_named() {
 /// etcd grants negative ids to whoever asks for them.
 #[tokio::test]
 async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
-    let etcd = Fixture::start().await;
     let one = instance("user", "1");
-    let negative = LeaseGrantOptions::new().with_id(-11);
-    within(etcd.raw.lease_client().grant(60, Some(negative))).await.unwrap();
-    let mut watch = etcd.watch("user").await;
-    let under = Some(PutOptions::new().with_lease(-11));
-    within(etcd.raw.kv_client().put(KEY, text(&one), under)).await.unwrap();
-    let seen = next(&mut watch).await;
-    assert_eq!(seen.changes, [put(&one)]);
-    let found = etcd.load("user").await;
-    assert_eq!(found.records()[0].lease(), None);
-    for cursor in [&seen.cursor, found.cursor()] {
-        let read = cursor.to_string().parse().unwrap();
-        etcd.watch_after("user", &read).await.expect("the cursor can be read");
+    let side = r#"{"v":1,"address":"10.0.0.1:8080","weight":7,"status":"up","metadata":{}}"#;
+    let layouts = [
+        ("", vec![(KEY, text(&one))], one.clone()),
+        ("?layout=go-zero", vec![("user/1", "10.0.0.1:8080".to_owned())], one.clone()),
+        (
+            "?layout=go-zero",
+            vec![("user/1", "10.0.0.1:8080".to_owned()), ("user.~meta/1", side.to_owned())],
+            one.clone().with_weight(7),
+        ),
+        ("?layout=grpc", vec![("user/1", r#"{"Op":0,"Addr":"10.0.0.1:8080"}"#.to_owned())], one),
+    ];
+    for (rest, keys, expected) in layouts {
+        for lease in [-11, i64::MIN] {
+            let etcd = Fixture::start_as(rest).await;
+            let negative = LeaseGrantOptions::new().with_id(lease);
+            within(etcd.raw.lease_client().grant(60, Some(negative))).await.unwrap();
+            let mut watch = etcd.watch("user").await;
+            let under = Some(PutOptions::new().with_lease(lease));
+            let puts = keys.iter().map(|(key, value)| TxnOp::put(*key, &**value, under.clone()));
+            etcd.change(puts.collect::<Vec<_>>()).await;
+            let seen = next(&mut watch).await;
+            assert_eq!(seen.changes, [put(&expected)], "{rest}");
+            let found = etcd.load("user").await;
+            assert_eq!(found.records()[0].lease(), None);
+            for cursor in [&seen.cursor, found.cursor()] {
+                let read = cursor.to_string().parse().unwrap();
+                etcd.watch_after("user", &read).await.expect("the cursor can be read");
+            }
+            let diagnosed = within(etcd.registry.diagnose()).await;
+            let wrong: Vec<_> = diagnosed.iter().filter(|one| one.level == Level::Error).collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+            let ours = claim(10);
+            let lease = etcd.take_over(&expected, &ours).await.unwrap();
+            assert_eq!(etcd.stored(keys[0].0).await.unwrap().lease(), ours.lease().get());
+            etcd.keep_alive(&lease).await.unwrap();
+            assert_eq!(next(&mut watch).await.changes, [put(&expected)], "{rest}");
+            let other = connect_as(&etcd.server, rest).await;
+            within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+        }
     }
-    let ours = claim(10);
-    etcd.take_over(&one, &ours).await.unwrap();
-    assert_eq!(etcd.stored(KEY).await.unwrap().lease(), ours.lease().get());
 }
 
 #[tokio::test]
