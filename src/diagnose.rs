@@ -22,3 +22,14 @@ async fn examine(url: &str) -> Result<Vec<Finding>> {
         None => self_test(&**connected.registry()).await,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diagnosis_may_run_in_a_task_of_its_own() {
+        fn assert_send<T: Send>(_: T) {}
+        assert_send(diagnose("mem://"));
+    }
+}

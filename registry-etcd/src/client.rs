@@ -4,11 +4,13 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::error::{EtcdError, Reason};
 use crate::keep_alive::KeepAliveStreams;
 use crate::options::EtcdOptions;
+use crate::transport::Dial;
 use etcd_client::{
-    ConnectOptions, GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions,
-    LeaseTimeToLiveResponse, ResponseHeader, Txn, TxnResponse,
+    GetOptions, GetResponse, LeaseGrantOptions, LeaseTimeToLiveOptions, LeaseTimeToLiveResponse,
+    ResponseHeader, Txn, TxnResponse,
 };
 use registry_core::{Error, LeaseId, Lineage, Result, silence_timeout};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The largest answer to a read of several keys that is taken, in bytes.
@@ -28,11 +30,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// Returns a client that has connected to nobody yet.
-    pub(crate) fn new(
-        endpoints: Vec<Endpoint>,
-        dial: ConnectOptions,
-        options: &EtcdOptions,
-    ) -> Self {
+    pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let cluster = Cluster::new(endpoints, dial, options);
         let (keep_alive_streams, audit_interval) =
             (KeepAliveStreams::default(), options.audit_interval);
@@ -43,6 +41,7 @@ impl Client {
     /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission to read `key`.
     /// If a member is unavailable, the next one is tried, up to `members`.
     pub(crate) async fn check(&self, key: &str, members: usize) -> Result<()> {
+        self.cluster.check_files().await?;
         let read = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
         let mut tries = 1;
         loop {

@@ -11,7 +11,8 @@ pub(crate) use self::connection::{Connection, Endpoint, Token};
 
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
-use etcd_client::{Client, ConnectOptions, GetOptions, StatusResponse};
+use crate::transport::{Dial, Link};
+use etcd_client::{GetOptions, StatusResponse};
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +26,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(crate) struct Cluster(Arc<Inner>);
 
 struct Inner {
-    endpoints: Vec<Endpoint>,
-    dial: ConnectOptions,
+    endpoints: Arc<[Endpoint]>,
+    dial: Dial,
     request_timeout: Duration,
     current: Mutex<Current>,
     /// Held by whoever dials: with a user, that is a request.
@@ -43,11 +44,7 @@ struct Current {
 
 impl Cluster {
     /// Connects to nobody yet. Which member comes first is drawn: a fleet spreads over all of them.
-    pub(crate) fn new(
-        endpoints: Vec<Endpoint>,
-        dial: ConnectOptions,
-        options: &EtcdOptions,
-    ) -> Self {
+    pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let current =
             Current { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
         Self(Arc::new(Inner {
@@ -99,6 +96,7 @@ impl Cluster {
                     }
                 };
                 let Err(error) = outcome else { return outcome };
+                let error = error.at(connection.endpoint(), connection.problem());
                 if error.is_token_rejected() && !is_refreshed {
                     is_refreshed = true;
                     let attempt = self.attempt(&connection, deadline);
@@ -119,16 +117,26 @@ impl Cluster {
         .await
     }
 
+    /// Checks the files that TLS needs.
+    pub(crate) async fn check_files(&self) -> registry_core::Result<()> {
+        self.0.dial.check_files().await
+    }
+
     /// The members that the URL names.
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
         &self.0.endpoints
     }
 
     /// Asks one member, in use or not, how it is: over a connection of its own.
-    pub(crate) async fn status_of(&self, url: &str) -> Result<StatusResponse, EtcdError> {
+    pub(crate) async fn status_of(&self, endpoint: &Endpoint) -> Result<StatusResponse, EtcdError> {
         let status = async {
-            let client = Box::pin(Client::connect([url], Some(self.0.dial.clone()))).await?;
-            Ok(client.maintenance_client().status().await?)
+            let link = Arc::new(Link::new());
+            let status = async {
+                let client = self.0.dial.connect(endpoint, &link).await?;
+                Ok(client.maintenance_client().status().await?)
+            };
+            let status: Result<_, EtcdError> = status.await;
+            status.map_err(|error| error.at(&endpoint.authority, link.problem()))
         };
         self.with_deadline(|_| status).await
     }
@@ -143,7 +151,14 @@ impl Cluster {
     {
         let limit = self.0.request_timeout;
         let deadline = Instant::now() + limit;
-        timeout_at(deadline, answer(deadline)).await.unwrap_or(Err(EtcdError::Deadline(limit)))
+        timeout_at(deadline, answer(deadline)).await.unwrap_or_else(|_| {
+            let connection = self.current().connection.clone();
+            let error = EtcdError::Deadline(limit);
+            Err(match connection {
+                Some(connection) => error.at(connection.endpoint(), connection.problem()),
+                None => error,
+            })
+        })
     }
 
     /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
@@ -206,7 +221,7 @@ impl Cluster {
             current.member = self.next_member(member); // whoever gives up on this one has moved on
             member
         };
-        let opened = Connection::open(&self.0.endpoints[member], &self.0.dial).await;
+        let opened = Connection::open(member, &self.0.endpoints[member], &self.0.dial).await;
         let mut current = self.current();
         match opened {
             Ok(connection) => {
@@ -251,7 +266,7 @@ impl Cluster {
             let mut kv = connection.client().kv_client();
             let answer = timeout_at(deadline, Box::pin(kv.get("\0", Some(options)))).await;
             if answer.is_ok() {
-                connection.record_activity(Instant::now()); // a refusal is a sign of life, too
+                cluster.restore(&connection); // a refusal is a sign of life, too
             } else if connection.last_activity() < start {
                 cluster.close_connection(&connection);
             }
@@ -269,6 +284,16 @@ impl Cluster {
         }
     }
 
+    /// Takes up a connection again that was doubted and gave a sign of life, if there is no other member and no other
+    /// connection was made.
+    fn restore(&self, connection: &Arc<Connection>) {
+        let mut current = self.current();
+        if self.0.endpoints.len() == 1 && current.connection.is_none() {
+            let (member, connection) = (connection.member(), Some(connection.clone()));
+            *current = Current { member, connection };
+        }
+    }
+
     fn next_member(&self, member: usize) -> usize {
         (member + 1) % self.0.endpoints.len()
     }
@@ -281,8 +306,7 @@ impl Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoints = self.0.endpoints.iter().map(|endpoint| &endpoint.authority);
-        f.debug_list().entries(endpoints).finish()
+        f.debug_list().entries(&*self.0.endpoints).finish()
     }
 }
 
@@ -315,7 +339,6 @@ impl Attempt {
     pub(crate) fn finish(self) {
         let now = Instant::now();
         self.cluster.record_answer(now - self.start);
-        self.connection.record_activity(now);
         self.finish_recorded();
     }
 
@@ -335,7 +358,13 @@ impl Drop for Attempt {
         self.connection.end_wait();
         let now = Instant::now();
         let silence = now - self.start.max(self.connection.last_activity());
-        if self.is_finished || silence < self.cluster.silence_timeout() {
+        if self.is_finished {
+            return;
+        }
+        if silence < self.cluster.silence_timeout() {
+            if now >= self.deadline {
+                self.cluster.switch_member(&self.connection);
+            }
             return;
         }
         if now >= self.deadline {
@@ -349,52 +378,4 @@ impl Drop for Attempt {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-    use std::net::TcpListener;
-
-    /// Where nobody listens.
-    fn unused_endpoint() -> Endpoint {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let authority = listener.local_addr().unwrap().to_string();
-        Endpoint { url: format!("http://{authority}"), authority }
-    }
-
-    #[tokio::test]
-    async fn unsent_request_is_tried_once_on_each_member() {
-        let endpoints: Vec<_> = (0..3).map(|_| unused_endpoint()).collect();
-        let all: BTreeSet<_> = endpoints.iter().map(|one| one.authority.clone()).collect();
-        let cluster = Cluster::new(endpoints, ConnectOptions::new(), &EtcdOptions::default());
-        let tried = Mutex::new(Vec::new());
-        let outcome = cluster.call(|connection| {
-            tried.lock().unwrap().push(connection.endpoint().to_owned());
-            async move { Ok(connection.client().kv_client().get("key", None).await?) }
-        });
-        let error = outcome.await.unwrap_err();
-        assert!(error.is_unsent() && error.is_member_failure(), "{error:?}");
-        let tried = tried.into_inner().unwrap();
-        assert_eq!(tried.len(), 3);
-        assert_eq!(tried.into_iter().collect::<BTreeSet<_>>(), all);
-    }
-
-    #[tokio::test]
-    async fn request_that_may_have_been_received_is_sent_once() {
-        let cluster = Cluster::new(
-            vec![unused_endpoint(), unused_endpoint()],
-            ConnectOptions::new(),
-            &EtcdOptions::default(),
-        );
-        let tried = Mutex::new(Vec::new());
-        for _ in 0..2 {
-            let outcome = cluster.call(|connection| {
-                tried.lock().unwrap().push(connection.endpoint().to_owned());
-                async { Err::<(), _>(EtcdError::StreamEnded) }
-            });
-            outcome.await.unwrap_err();
-        }
-        let tried = tried.into_inner().unwrap();
-        assert_eq!(tried.len(), 2);
-        assert_ne!(tried[0], tried[1], "the repeat goes to the next");
-    }
-}
+mod tests;

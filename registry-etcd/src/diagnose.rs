@@ -7,6 +7,7 @@ mod release;
 mod survey;
 
 use crate::EtcdRegistry;
+use crate::runtimes::Connections;
 use async_trait::async_trait;
 use registry_core::Diagnose;
 use registry_core::diagnosis::{Finding, check, self_test};
@@ -19,7 +20,11 @@ impl Diagnose for EtcdRegistry {
     /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
     /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
     async fn diagnose(&self) -> Vec<Finding> {
-        let Self { client, keyspace, .. } = self;
+        let client = match self.runtimes.connections() {
+            Ok(Connections { client, .. }) => client,
+            Err(error) => return vec![Finding::from_error("runtime", &error)],
+        };
+        let (client, keyspace) = (&client, &self.keyspace);
         let rehearsed = self_test(self).await;
         let (members, history, records) = tokio::join!(
             check("members", members::diagnose(client)),

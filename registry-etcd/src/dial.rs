@@ -2,6 +2,7 @@
 
 use crate::cluster::Endpoint;
 use crate::options::EtcdOptions;
+use crate::transport::Dial;
 use etcd_client::ConnectOptions;
 use registry_core::{Error, ErrorKind, Result, Target};
 
@@ -38,34 +39,26 @@ pub(crate) fn endpoints(target: &Target) -> Result<Vec<Endpoint>> {
 }
 
 /// How to connect to each of them.
-pub(crate) fn options(target: &Target, options: &EtcdOptions) -> Result<ConnectOptions> {
-    let mut dial = ConnectOptions::new()
-        .with_connect_timeout(options.connect_timeout)
-        .with_keep_alive(options.ping_interval, options.ping_timeout)
-        // etcd takes pings without a stream for abuse, and closes the connection.
-        .with_keep_alive_while_idle(false)
-        // A member that lost its quorum refuses calls at once, and ends watches that it could
-        // not serve.
-        .with_require_leader(true);
+pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
+    // A member that lost its quorum refuses calls at once, and ends watches that it could not serve.
+    let mut calls = ConnectOptions::new().with_require_leader(true);
     match (target.user(), target.password()) {
         (None, None) => {}
-        (Some(user), Some(password)) => dial = dial.with_user(user, password.reveal()),
+        (Some(user), Some(password)) => calls = calls.with_user(user, password.reveal()),
         _ => return Err(invalid("etcd wants a user and a password: etcd://user:password@host")),
     }
     if target.scheme() == "etcds" {
-        dial = with_tls(dial, target)?;
+        if !cfg!(feature = "tls") {
+            let message = "`etcds://` is not built in: add the feature `tls` of registry-etcd";
+            return Err(invalid(message));
+        }
+        if target.option("cert").is_some() != target.option("key").is_some() {
+            return Err(invalid(
+                "a client has both of a certificate and its key: `cert` and `key`",
+            ));
+        }
     }
-    Ok(dial)
-}
-
-#[cfg(feature = "tls")]
-fn with_tls(dial: ConnectOptions, target: &Target) -> Result<ConnectOptions> {
-    Ok(dial.with_tls(crate::tls::options(target)?))
-}
-
-#[cfg(not(feature = "tls"))]
-fn with_tls(_: ConnectOptions, _: &Target) -> Result<ConnectOptions> {
-    Err(invalid("`etcds://` is not built in: add the feature `tls` of registry-etcd"))
+    Ok(Dial::new(calls, options, target))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

@@ -1,5 +1,6 @@
 //! What can go wrong with a call to etcd, and what that means to the caller of a registry.
 
+use crate::transport::Problem;
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -8,8 +9,17 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EtcdError {
     /// etcd, or the way to it, gave an error.
-    #[error(transparent)]
-    Client(#[from] etcd_client::Error),
+    #[error("{}", describe(.0))]
+    Client(etcd_client::Error),
+    /// The same of a known member.
+    #[error("{}", .problem.as_ref().map_or_else(|| .error.to_string(), Problem::to_string))]
+    At {
+        /// `host:port`
+        endpoint: String,
+        /// What is wrong with the server, if its connection told.
+        problem: Option<Problem>,
+        error: Box<Self>,
+    },
     /// Nothing was heard in time.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
@@ -56,6 +66,8 @@ impl EtcdError {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Client(error) => reason_of_client(error),
+            Self::At { problem: Some(problem), .. } if problem.is_denial() => Reason::Denied,
+            Self::At { error, .. } => error.reason(),
             Self::Canceled(text) => reason_of_cancellation(text),
             Self::Deadline(_) | Self::Silent(_) | Self::StreamEnded | Self::StaleRead(..) => {
                 Reason::Unavailable
@@ -70,11 +82,48 @@ impl EtcdError {
     }
 }
 
+impl From<etcd_client::Error> for EtcdError {
+    fn from(error: etcd_client::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
 impl EtcdError {
+    /// Adds the member that it is of, and what is wrong with it.
+    pub(crate) fn at(self, endpoint: &str, problem: Option<Problem>) -> Self {
+        match self {
+            Self::At { .. } => self,
+            error => Self::At { endpoint: endpoint.to_owned(), problem, error: Box::new(error) },
+        }
+    }
+
+    fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::At { endpoint, .. } => Some(endpoint),
+            _ => None,
+        }
+    }
+
+    /// The same without the member that it is of.
+    fn bare(&self) -> &Self {
+        match self {
+            Self::At { error, .. } => error,
+            error => error,
+        }
+    }
+
+    /// The status that a server, or the client below, gave.
+    fn status(&self) -> Option<&Status> {
+        match self.bare() {
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
+            _ => None,
+        }
+    }
+
     /// Whether no member saw the request, since no connection could be made.
     pub(crate) fn is_unsent(&self) -> bool {
         // etcd-client's own error names no source, so this begins with what is in it.
-        let mut source: Option<&(dyn std::error::Error + 'static)> = match self {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = match self.bare() {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
             Self::Client(etcd_client::Error::TransportError(error)) => Some(error),
             _ => None,
@@ -91,7 +140,7 @@ impl EtcdError {
     /// Whether it was refused for a token that has run out, or is from before a change of users. The
     /// texts are those of etcd's `api/v3rpc/rpctypes/error.go`.
     pub(crate) fn is_token_rejected(&self) -> bool {
-        let text = match self {
+        let text = match self.bare() {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => status.message(),
             Self::Canceled(text) => text,
             _ => return false,
@@ -101,29 +150,29 @@ impl EtcdError {
 
     /// Whether the answer was larger than it may be. The text is that of tonic's `codec/decode.rs`.
     pub(crate) fn is_too_large(&self) -> bool {
-        matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
-            if status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE))
+        self.status().is_some_and(|status| {
+            status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE)
+        })
     }
 
     /// How many bytes the answer had that was too large.
     pub(crate) fn answer_len(&self) -> Option<usize> {
-        let Self::Client(etcd_client::Error::GRpcStatus(status)) = self else { return None };
-        let (_, found) = status.message().split_once("found ")?;
+        let (_, found) = self.status()?.message().split_once("found ")?;
         found.split(' ').next()?.parse().ok()
     }
 
     /// Whether the user is known, and may not do this.
     pub(crate) fn is_permission_denied(&self) -> bool {
-        matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
-            if status.code() == Code::PermissionDenied)
+        self.status().is_some_and(|status| status.code() == Code::PermissionDenied)
     }
 
     /// Whether another member may do better. One that is asked too much, or is out of space, is not
     /// alone in that.
     pub(crate) fn is_member_failure(&self) -> bool {
-        let is_exhausted = matches!(self, Self::Client(etcd_client::Error::GRpcStatus(status))
-            if status.code() == Code::ResourceExhausted
-                || status.message().contains("too many requests"));
+        let is_exhausted = self.status().is_some_and(|status| {
+            status.code() == Code::ResourceExhausted
+                || status.message().contains("too many requests")
+        });
         self.reason() == Reason::Unavailable && !is_exhausted
     }
 }
@@ -134,7 +183,11 @@ impl From<EtcdError> for Error {
             return Self::silent(limit);
         }
         let reason = error.reason();
-        Self::new(reason.kind(), reason.message()).with_source(error)
+        let message = match error.endpoint() {
+            Some(endpoint) => format!("{}, endpoint=`{endpoint}`", reason.message()),
+            None => reason.message().to_owned(),
+        };
+        Self::new(reason.kind(), message).with_source(error)
     }
 }
 
@@ -178,6 +231,23 @@ impl Reason {
             Self::Unavailable => "etcd did not answer, or not in time",
             Self::Internal => "etcd answered what it should not",
         }
+    }
+}
+
+/// What `error` says, and the innermost cause of it. etcd-client would add what is meant for debugging.
+fn describe(error: &etcd_client::Error) -> String {
+    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
+    let message = match status.message() {
+        "" => status.code().description(),
+        message => message,
+    };
+    let mut cause = std::error::Error::source(status);
+    while let Some(source) = cause.and_then(std::error::Error::source) {
+        cause = Some(source);
+    }
+    match cause.map(ToString::to_string).filter(|cause| !message.contains(cause.as_str())) {
+        Some(cause) => format!("{message}: {cause}"),
+        None => message.to_owned(),
     }
 }
 
@@ -250,125 +320,4 @@ fn mentions_credentials(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::error::Error as _;
-
-    #[test]
-    fn every_status_maps_to_a_reason() {
-        let table = [
-            (Code::NotFound, "etcdserver: requested lease not found", Reason::LeaseNotFound),
-            (Code::NotFound, "etcdserver: member not found", Reason::Internal),
-            (Code::FailedPrecondition, "etcdserver: lease already exists", Reason::LeaseExists),
-            (Code::FailedPrecondition, "etcdserver: not leader", Reason::Unavailable),
-            (
-                Code::FailedPrecondition,
-                "etcdserver: authentication is not enabled",
-                Reason::Invalid,
-            ),
-            (
-                Code::OutOfRange,
-                "etcdserver: mvcc: required revision has been compacted",
-                Reason::Compacted,
-            ),
-            (
-                Code::OutOfRange,
-                "etcdserver: mvcc: required revision is a future revision",
-                Reason::Diverged,
-            ),
-            (
-                Code::OutOfRange,
-                "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
-                Reason::Internal,
-            ),
-            (Code::OutOfRange, "etcdserver: too large lease TTL", Reason::Invalid),
-            (Code::InvalidArgument, "etcdserver: request is too large", Reason::Invalid),
-            (Code::InvalidArgument, "etcdserver: user name is empty", Reason::Denied),
-            (Code::InvalidArgument, "etcdserver: revision of auth store is old", Reason::Denied),
-            (Code::Unauthenticated, "etcdserver: invalid auth token", Reason::Denied),
-            (Code::PermissionDenied, "etcdserver: permission denied", Reason::Denied),
-            (Code::Unimplemented, "unknown service etcdserverpb.KV", Reason::Invalid),
-            (Code::Unavailable, "etcdserver: no leader", Reason::Unavailable),
-            (Code::Unavailable, "invalid peer certificate: UnknownIssuer", Reason::Denied),
-            (Code::DeadlineExceeded, "context deadline exceeded", Reason::Unavailable),
-            (Code::Cancelled, "Timeout expired", Reason::Unavailable),
-            (Code::Unknown, "h2 protocol error: broken pipe", Reason::Unavailable),
-            (Code::Internal, "h2 protocol error: http2 error", Reason::Unavailable),
-            (Code::Internal, "etcdserver: panic", Reason::Internal),
-            (Code::ResourceExhausted, "etcdserver: too many requests", Reason::Unavailable),
-            (
-                Code::ResourceExhausted,
-                "etcdserver: mvcc: database space exceeded",
-                Reason::Unavailable,
-            ),
-            (Code::DataLoss, "etcdserver: corrupt cluster", Reason::Internal),
-        ];
-        for (code, text, reason) in table {
-            assert_eq!(reason_of_status(&Status::new(code, text)), reason, "{code:?} {text}");
-        }
-    }
-
-    #[test]
-    fn only_member_failures_switch_the_member() {
-        let of = |code, text: &str| {
-            EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
-        };
-        assert!(of(Code::Unavailable, "etcdserver: no leader").is_member_failure());
-        assert!(of(Code::Unknown, "h2 protocol error: broken pipe").is_member_failure());
-        assert!(EtcdError::StreamEnded.is_member_failure());
-        for text in ["etcdserver: too many requests", "etcdserver: mvcc: database space exceeded"] {
-            assert!(!of(Code::ResourceExhausted, text).is_member_failure(), "{text}");
-        }
-        assert!(!of(Code::Unknown, "etcdserver: too many requests").is_member_failure());
-        assert!(!of(Code::OutOfRange, "has been compacted").is_member_failure());
-    }
-
-    #[test]
-    fn request_is_unsent_if_the_connection_failed() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let status = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
-        assert!(EtcdError::from(etcd_client::Error::GRpcStatus(status)).is_unsent());
-        let cut = Status::new(Code::Unavailable, "tcp connect error");
-        assert!(!EtcdError::from(etcd_client::Error::GRpcStatus(cut)).is_unsent());
-    }
-
-    #[test]
-    fn invalid_token_differs_from_wrong_password() {
-        let of = |code, text: &str| {
-            EtcdError::from(etcd_client::Error::GRpcStatus(Status::new(code, text)))
-        };
-        assert!(of(Code::Unauthenticated, "etcdserver: invalid auth token").is_token_rejected());
-        let old = "etcdserver: revision of auth store is old";
-        assert!(of(Code::InvalidArgument, old).is_token_rejected());
-        assert!(EtcdError::Canceled("etcdserver: invalid auth token".into()).is_token_rejected());
-        let wrong = "etcdserver: authentication failed, invalid user ID or password";
-        assert!(!of(Code::InvalidArgument, wrong).is_token_rejected());
-        assert!(!EtcdError::Canceled("etcdserver: permission denied".into()).is_token_rejected());
-    }
-
-    #[test]
-    fn broken_keep_alive_stream_is_no_lost_lease() {
-        let of = |text: &str| {
-            EtcdError::from(etcd_client::Error::LeaseKeepAliveError(text.to_owned())).reason()
-        };
-        assert_eq!(of("lease not found"), Reason::LeaseNotFound);
-        assert_eq!(of("channel closed"), Reason::Unavailable);
-    }
-
-    #[test]
-    fn watch_refused_for_credentials_is_denied() {
-        let of = |text: &str| EtcdError::Canceled(text.to_owned()).reason();
-        let refused = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
-        assert_eq!(of(refused), Reason::Denied);
-        assert_eq!(of("etcdserver: invalid auth token"), Reason::Denied);
-        assert_eq!(of(""), Reason::Unavailable);
-    }
-
-    #[test]
-    fn registry_error_has_the_etcd_error_as_source() {
-        let error = Error::from(EtcdError::Deadline(Duration::from_secs(5)));
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.to_string(), "etcd did not answer, or not in time");
-        assert_eq!(error.source().unwrap().to_string(), "no answer within 5s");
-    }
-}
+mod tests;

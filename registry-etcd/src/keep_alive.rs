@@ -217,7 +217,6 @@ impl Stream {
             last = Instant::now();
             match answer {
                 Ok(Some(answer)) => {
-                    self.connection.record_activity(last);
                     let Some(waiting) = lock(&self.requests).pending.pop_front() else {
                         break EtcdError::Malformed("a renewal that it answers");
                     };
@@ -301,7 +300,8 @@ mod tests {
         let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
         registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
 
-        let (streams, cluster) = (KeepAliveStreams::default(), registry.client.cluster());
+        let client = registry.runtimes.connections().unwrap().client;
+        let (streams, cluster) = (KeepAliveStreams::default(), client.cluster());
         streams.renew(cluster, claim.lease()).await.unwrap();
         let stream = streams.0.iter().find_map(Lane::last).unwrap();
         let almost_idle = IDLE_TIMEOUT.mul_f64(0.95);

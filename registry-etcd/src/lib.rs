@@ -86,7 +86,14 @@
 //! * A connection on which nothing is heard for half a second, while something is waited for, is given up when a
 //!   request on it reaches the [timeout](EtcdOptions::request_timeout); the watches on it end `Unavailable`, to be
 //!   resumed on another. When a caller gives up earlier, only later requests go elsewhere: what is open stays,
-//!   unless the member gives no sign of life until that timeout.
+//!   unless the member gives no sign of life until that timeout. Every byte that is received is a sign of life: a part of
+//!   an answer, too.
+//! * Connections and streams belong to the tokio runtime that they were opened on. A handle that is used on several
+//!   runtimes has connections on each.
+//! * The files of TLS are read for each connection, so that renewed certificates need no restart. The first ones are
+//!   checked by the first call. Later, files that cannot be used make connections `Unavailable` until they are repaired.
+//! * An error names the member, and what to do if that is no etcd: a port that wants TLS or does not speak it, a server of
+//!   HTTP/1, a Redis, a certificate that is not trusted.
 //! * A token that has run out is replaced, for calls and for watches, and the request is made once more;
 //!   a password that is refused is `Denied`, at once.
 //! * Where etcd compacts its history, cursors older than that are `Compacted`. By default it never
@@ -110,8 +117,8 @@ mod options;
 mod pages;
 mod presence;
 mod register;
-#[cfg(feature = "tls")]
-mod tls;
+mod runtimes;
+mod transport;
 mod txn;
 mod watch;
 mod withdraw;
@@ -119,11 +126,10 @@ mod withdraw;
 pub use self::connector::EtcdConnector;
 pub use self::options::EtcdOptions;
 
-use self::client::Client;
 use self::first_contact::FirstContact;
 use self::layout::keyspace::Keyspace;
 use self::lease_table::LeaseTable;
-use self::watch::Streams;
+use self::runtimes::{Connections, Runtimes};
 use async_trait::async_trait;
 use registry_core::{
     CallOptions, Claim, Consistency, Cursor, Holder, Instance, Lease, Presence, Registry, Result,
@@ -138,11 +144,10 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct EtcdRegistry {
     default_ttl: Option<Duration>,
-    client: Client,
+    runtimes: Runtimes,
     first_contact: FirstContact,
     keyspace: Keyspace,
     leases: LeaseTable,
-    streams: Streams,
 }
 
 impl EtcdRegistry {
@@ -175,9 +180,9 @@ impl EtcdRegistry {
     /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let registry = Self::connect_lazy_with(target, options)?;
-        let Self { client, keyspace, .. } = &registry;
-        let members = client.cluster().endpoints().len();
-        Box::pin(registry.first_contact.make(client, keyspace.root(), members)).await?;
+        let Connections { client, .. } = registry.runtimes.connections()?;
+        let (key, members) = (registry.keyspace.root(), registry.runtimes.endpoints().len());
+        Box::pin(registry.first_contact.make(&client, key, members)).await?;
         Ok(registry)
     }
 
@@ -199,34 +204,34 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not or a file that
-    /// cannot be read.
-    #[expect(clippy::needless_pass_by_value, reason = "`connect_with` takes them so, too")]
+    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not. Files are read by the first call.
     pub fn connect_lazy_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed_options(target))?;
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
-        let dial = dial::options(target, &options)?;
+        let dial = dial::dial(target, &options)?;
         let silence = options.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()));
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
-        let client = Client::new(endpoints, dial, &options);
-        let (leases, streams) = (LeaseTable::default(), Streams::default());
-        let first_contact = FirstContact::default();
-        Ok(Self { default_ttl: target.ttl(), client, first_contact, keyspace, leases, streams })
+        let runtimes = Runtimes::new(endpoints, dial, options);
+        let (leases, first_contact) = (LeaseTable::default(), FirstContact::default());
+        Ok(Self { default_ttl: target.ttl(), runtimes, first_contact, keyspace, leases })
     }
 
-    /// Makes the first contact unless it was made. Returns the options for what remains of the call.
-    async fn contact(&self, options: &CallOptions) -> Result<CallOptions> {
+    /// Makes the first contact unless it was made. Returns what to call by, and the options for what remains of the
+    /// call.
+    async fn contact(&self, options: &CallOptions) -> Result<(Connections, CallOptions)> {
+        let connections = self.runtimes.connections()?;
         if self.first_contact.is_made() {
-            return Ok(*options);
+            return Ok((connections, *options));
         }
         let start = Instant::now();
-        let contact = self.first_contact.make(&self.client, self.keyspace.root(), 1);
+        let contact = self.first_contact.make(&connections.client, self.keyspace.root(), 1);
         options.limit(Box::pin(contact)).await?;
-        Ok(match options.timeout {
+        let options = match options.timeout {
             Some(timeout) => options.with_timeout(timeout.saturating_sub(start.elapsed())),
             None => *options,
-        })
+        };
+        Ok((connections, options))
     }
 }
 
@@ -239,25 +244,25 @@ impl Registry for EtcdRegistry {
         claim: &Claim,
         options: &CallOptions,
     ) -> Result<Lease> {
-        let options = self.contact(options).await?;
-        let Self { client, keyspace, leases, .. } = self;
-        options.limit(register::register(client, keyspace, leases, instance, claim)).await
+        let (Connections { client, .. }, options) = self.contact(options).await?;
+        let Self { keyspace, leases, .. } = self;
+        options.limit(register::register(&client, keyspace, leases, instance, claim)).await
     }
 
     async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
-        let options = self.contact(options).await?;
-        options.limit(Box::pin(register::holder(&self.client, &self.keyspace, instance))).await
+        let (Connections { client, .. }, options) = self.contact(options).await?;
+        options.limit(Box::pin(register::holder(&client, &self.keyspace, instance))).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
-        let options = self.contact(options).await?;
-        let Self { client, keyspace, leases, .. } = self;
+        let (Connections { client, .. }, options) = self.contact(options).await?;
+        let Self { keyspace, leases, .. } = self;
         let is_due = options.presence == Presence::Check && leases.is_check_due(lease);
         let outcome = options.limit(async {
             if is_due {
-                Box::pin(lease::renew_and_verify(client, keyspace, leases, lease)).await
+                Box::pin(lease::renew_and_verify(&client, keyspace, leases, lease)).await
             } else {
-                lease::renew(client, leases, lease).await
+                lease::renew(&client, leases, lease).await
             }
         });
         let granted = outcome.await?;
@@ -266,21 +271,21 @@ impl Registry for EtcdRegistry {
     }
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
-        let options = self.contact(options).await?;
+        let (Connections { client, .. }, options) = self.contact(options).await?;
         self.leases.remove(lease.id());
-        options.limit(withdraw::deregister(&self.client, &self.keyspace, lease, &options)).await
+        options.limit(withdraw::deregister(&client, &self.keyspace, lease, &options)).await
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
-        let options = self.contact(options).await?;
+        let (Connections { client, streams }, options) = self.contact(options).await?;
         // An answer without a quorum may be from before what a watch has told of.
         let is_strong = options.consistency == Consistency::Strong;
-        let load_check = if is_strong { self.streams.begin_load() } else { None };
+        let load_check = if is_strong { streams.begin_load() } else { None };
         let service = self.keyspace.service(service)?;
-        let loading = load::load(&self.client, &service, options.consistency);
+        let loading = load::load(&client, &service, options.consistency);
         let loaded = options.limit(Box::pin(loading)).await?;
         if let Some(load_check) = load_check {
-            load_check.finish(&self.client, &loaded)?;
+            load_check.finish(&client, &loaded)?;
         }
         Ok(loaded.snapshot)
     }
@@ -291,20 +296,20 @@ impl Registry for EtcdRegistry {
         after: &Cursor,
         options: &CallOptions,
     ) -> Result<Watch> {
-        let options = self.contact(options).await?;
+        let (Connections { client, streams }, options) = self.contact(options).await?;
         let service = self.keyspace.service(service)?;
-        options.limit(self.streams.watch(&self.client, service, after)).await
+        options.limit(streams.watch(&client, service, after)).await
     }
 
     async fn watch_record(&self, lease: &Lease, options: &CallOptions) -> Result<Watch> {
-        let options = self.contact(options).await?;
-        let opening = self.streams.watch_record(&self.client, &self.keyspace, lease);
+        let (Connections { client, streams }, options) = self.contact(options).await?;
+        let opening = streams.watch_record(&client, &self.keyspace, lease);
         options.limit(Box::pin(opening)).await
     }
 
     async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
-        let options = self.contact(options).await?;
-        options.limit(Box::pin(load::services(&self.client, &self.keyspace))).await
+        let (Connections { client, .. }, options) = self.contact(options).await?;
+        options.limit(Box::pin(load::services(&client, &self.keyspace))).await
     }
 
     fn default_ttl(&self) -> Option<Duration> {
@@ -315,7 +320,7 @@ impl Registry for EtcdRegistry {
 impl fmt::Debug for EtcdRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdRegistry")
-            .field("endpoints", self.client.cluster())
+            .field("endpoints", &self.runtimes.endpoints())
             .field("prefix", &self.keyspace.root())
             .finish_non_exhaustive()
     }

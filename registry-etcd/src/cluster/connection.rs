@@ -1,7 +1,9 @@
 //! A connection to one member.
 
 use crate::error::EtcdError;
-use etcd_client::{Client, ConnectOptions};
+use crate::transport::{Dial, Link, Problem};
+use etcd_client::Client;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,11 +18,17 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.authority, f)
+    }
+}
+
 /// The token generation of a connection that a request was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
-/// How many answers are waited for, and since when in vain.
+/// How many answers are waited for, and since when any of them is.
 #[derive(Debug, Default)]
 struct Waiting {
     count: usize,
@@ -31,9 +39,9 @@ struct Waiting {
 pub(crate) struct Connection {
     client: Client,
     endpoint: String,
-    start: Instant,
-    /// When anything was last received, in milliseconds since the start.
-    last_activity_ms: AtomicU64,
+    /// Where it is in the URL.
+    member: usize,
+    link: Arc<Link>,
     waiting: std::sync::Mutex<Waiting>,
     /// How many tokens there were before this one.
     token_generation: AtomicU64,
@@ -47,16 +55,18 @@ pub(crate) struct Connection {
 impl Connection {
     /// With a user, this is a request: for a token.
     pub(super) async fn open(
+        member: usize,
         endpoint: &Endpoint,
-        dial: &ConnectOptions,
+        dial: &Dial,
     ) -> Result<Self, EtcdError> {
-        // Boxed, since a client and the future that makes it take several KiB.
-        let client = Box::pin(Client::connect([&endpoint.url], Some(dial.clone()))).await?;
+        let link = Arc::new(Link::new());
+        let client = dial.connect(endpoint, &link).await;
+        let client = client.map_err(|error| error.at(&endpoint.authority, link.problem()))?;
         Ok(Self {
             client,
             endpoint: endpoint.authority.clone(),
-            start: Instant::now(),
-            last_activity_ms: AtomicU64::new(0),
+            member,
+            link,
             waiting: std::sync::Mutex::default(),
             check: Arc::default(),
             token_generation: AtomicU64::new(0),
@@ -74,12 +84,18 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Records that something was received at `now`.
-    pub(crate) fn record_activity(&self, now: Instant) {
-        let age = u64::try_from((now - self.start).as_millis()).unwrap_or(u64::MAX);
-        self.last_activity_ms.store(age, Ordering::Relaxed);
-        let mut waiting = self.waiting();
-        waiting.since = (waiting.count > 0).then_some(now);
+    pub(super) fn member(&self) -> usize {
+        self.member
+    }
+
+    /// Returns what is wrong with the server, if that is known.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.link.problem()
+    }
+
+    /// Records that something was received just now.
+    pub(crate) fn record_activity(&self, _now: Instant) {
+        self.link.record_activity();
     }
 
     /// Records that an answer is waited for, until [`end_wait`](Self::end_wait).
@@ -99,7 +115,8 @@ impl Connection {
 
     /// Returns how long nothing was received although something is waited for.
     pub(super) fn silence(&self, now: Instant) -> Duration {
-        self.waiting().since.map_or(Duration::ZERO, |since| now - since)
+        let since = self.waiting().since;
+        since.map_or(Duration::ZERO, |since| now - since.max(self.last_activity()))
     }
 
     /// Held for a few assignments, and nothing panics meanwhile.
@@ -108,7 +125,7 @@ impl Connection {
     }
 
     pub(super) fn last_activity(&self) -> Instant {
-        self.start + Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
+        self.link.last_activity()
     }
 
     /// Begins to check whether it is alive, unless that is being checked.

@@ -17,9 +17,10 @@ const DEFAULT_QUOTA: i64 = 2 << 30;
 
 pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
     let cluster = client.cluster();
-    let asked = cluster.endpoints().iter().map(|endpoint| async {
-        (endpoint.authority.as_str(), cluster.status_of(&endpoint.url).await)
-    });
+    let asked = cluster
+        .endpoints()
+        .iter()
+        .map(|endpoint| async { (endpoint.authority.as_str(), cluster.status_of(endpoint).await) });
     let mut findings = Vec::new();
     let (mut answers, mut unreachable) = (Vec::new(), BTreeMap::new());
     for (authority, status) in join_all(asked).await {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cursor::KeyMeta;
+use crate::runtimes::Connections;
 use crate::{EtcdOptions, EtcdRegistry};
 use futures_util::StreamExt;
 use registry_core::{CallOptions, Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
@@ -48,7 +49,8 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
 async fn watch_with_proof_of(registry: &EtcdRegistry, after: &Cursor, more: &KeyMeta<'_>) -> Watch {
     let service = registry.keyspace.service(&name()).unwrap();
     let at = after.revision().get();
-    let opened = registry.streams.open(&registry.client, &service, at.cast_signed());
+    let Connections { client, streams } = registry.runtimes.connections().unwrap();
+    let opened = streams.open(&client, &service, at.cast_signed());
     let opened = with_deadline(opened).await.unwrap();
     let mut proof: Proof = service.origin().proof(after).unwrap();
     proof.add(*more);
@@ -83,7 +85,8 @@ async fn load_older_than_a_watch_is_refused() {
 
     let service = registry.keyspace.service(&name()).unwrap();
     let ahead = Revision::new(now.revision().get() + 1);
-    registry.streams.current().unwrap().add_verified(service.origin().cursor(ahead, "x"), None);
+    let streams = registry.runtimes.connections().unwrap().streams;
+    streams.current().unwrap().add_verified(service.origin().cursor(ahead, "x"), None);
     let error = with_deadline(registry.load(&name(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();

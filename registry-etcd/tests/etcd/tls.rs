@@ -3,6 +3,7 @@
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{CallOptions, Error, ErrorKind, Registry, Result};
 use registry_etcd::EtcdRegistry;
+use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::{Etcd, ServerTls};
 use std::path::PathBuf;
 
@@ -71,4 +72,51 @@ async fn server_name_of_the_url_is_verified() {
     assert_works(&connect(&etcd, &named("localhost")).await.unwrap()).await;
     let error = connect(&etcd, &named("elsewhere.example")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+}
+
+/// The files were read once, when the handle was made. So no connection succeeded after the first certificate had expired.
+#[tokio::test]
+async fn files_are_read_anew_for_each_connection() {
+    let tls = ServerTls::mutual().unwrap();
+    let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
+    let address = etcd.url().trim_start_matches("etcds://").parse().unwrap();
+    let proxy = Proxy::start(address).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let renew = |certificate: PathBuf, key: PathBuf, ca: PathBuf| {
+        for (from, to) in [(certificate, "cert.pem"), (key, "key.pem"), (ca, "ca.pem")] {
+            std::fs::copy(from, path(to)).unwrap();
+        }
+    };
+    let url = format!(
+        "etcds://{}?ca={}&cert={}&key={}",
+        proxy.address(),
+        path("ca.pem").display(),
+        path("cert.pem").display(),
+        path("key.pem").display()
+    );
+    let registry = EtcdRegistry::connect_lazy(&url.parse().unwrap()).unwrap();
+    let (user, options) = (name("user"), CallOptions::DEFAULT);
+    let missing = within(registry.load(&user, &options)).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Invalid, "{}", chain(&missing));
+    assert!(chain(&missing).contains("option `ca` names a file"), "{}", chain(&missing));
+
+    renew(tls.client_certificate(), tls.client_key(), tls.ca());
+    within(registry.load(&user, &options)).await.unwrap();
+    for stranger in [true, false] {
+        let (certificate, key) = (tls.other_client_certificate(), tls.other_client_key());
+        let ca = if stranger { tls.ca() } else { tls.other_ca() };
+        renew(certificate, key, ca);
+        within(registry.load(&user, &options)).await.expect("the open connection goes on");
+        proxy.cut();
+        within(async { while registry.load(&user, &options).await.is_ok() {} }).await;
+        std::fs::write(path("ca.pem"), "half of a file").unwrap();
+        let half = within(registry.load(&user, &options)).await.unwrap_err();
+        assert_eq!(half.kind(), ErrorKind::Unavailable, "{}", chain(&half));
+        assert!(chain(&half).contains("option `ca` names a file in PEM"), "{}", chain(&half));
+        renew(tls.client_certificate(), tls.client_key(), tls.ca());
+        within(registry.load(&user, &options)).await.unwrap();
+    }
+    let installed = rustls::crypto::CryptoProvider::get_default();
+    assert!(installed.is_none(), "the application chooses its own");
 }

@@ -1,0 +1,50 @@
+//! What is known of the connection of a channel.
+
+use super::problem::Problem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When something was last received, and what is wrong with the server.
+#[derive(Debug)]
+pub(crate) struct Link {
+    start: Instant,
+    /// When any byte was last received, in milliseconds since the start.
+    last_activity_ms: AtomicU64,
+    problem: Mutex<Option<Problem>>,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        let (last_activity_ms, problem) = (AtomicU64::new(0), Mutex::default());
+        Self { start: Instant::now(), last_activity_ms, problem }
+    }
+
+    /// Records that something was received just now: parts of an answer and acknowledged pings count, too.
+    pub(crate) fn record_activity(&self) {
+        let age = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_activity_ms.store(age, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_activity(&self) -> Instant {
+        self.start + Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns what is wrong with the server, if the last connection found out.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        self.lock().clone()
+    }
+
+    pub(super) fn set_problem(&self, problem: Problem) {
+        *self.lock() = Some(problem);
+    }
+
+    pub(super) fn clear_problem(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Problem>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

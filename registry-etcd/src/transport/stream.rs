@@ -1,0 +1,103 @@
+//! A byte stream that notes what is received.
+
+use super::link::Link;
+use super::problem::Problem;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A byte stream in both directions.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection that records each read in its [`Link`], and fails if the first byte is not one of HTTP/2.
+pub(super) struct MonitoredStream {
+    stream: Box<dyn Duplex>,
+    link: Arc<Link>,
+    /// What it means if the server closes the connection before its first byte.
+    closed: Problem,
+    has_read: bool,
+}
+
+impl MonitoredStream {
+    pub(super) fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        link: Arc<Link>,
+        closed: Problem,
+    ) -> Self {
+        Self { stream: Box::new(stream), link, closed, has_read: false }
+    }
+}
+
+impl Connection for MonitoredStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for MonitoredStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, has_room) = (buffer.filled().len(), buffer.remaining() > 0);
+        if let Err(error) = ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer)) {
+            if let Some(problem) = Problem::of_read(&error) {
+                self.link.set_problem(problem);
+            }
+            return Poll::Ready(Err(error));
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        let problem = match read.first() {
+            Some(_) if self.has_read => None,
+            Some(first) => Problem::of_first_byte(*first),
+            None => (has_room && !self.has_read).then(|| self.closed.clone()),
+        };
+        if !read.is_empty() {
+            self.has_read = true;
+            self.link.record_activity();
+        }
+        match problem {
+            None => Poll::Ready(Ok(())),
+            Some(problem) => {
+                self.link.set_problem(problem.clone());
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, problem)))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for MonitoredStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,117 @@
+//! TLS: whom to trust, and who we are, from the files that a URL names.
+
+use super::problem::Problem;
+use registry_core::{Error, ErrorKind, Result, Target, TlsFiles};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// The protocol that a server chooses in the handshake, if it knows HTTP/2.
+const HTTP2: &[u8] = b"h2";
+
+/// The options of a URL. The files are read for each connection, so that a renewed certificate needs no restart.
+#[derive(Clone)]
+pub(super) struct Tls(Arc<Target>);
+
+impl Tls {
+    pub(super) fn new(target: &Target) -> Self {
+        Self(Arc::new(target.clone()))
+    }
+
+    /// Reads the files, on a thread for blocking calls.
+    pub(super) async fn config(&self) -> Result<ClientConfig> {
+        let target = self.0.clone();
+        let read = spawn_blocking(move || config(&target)).await;
+        read.unwrap_or_else(|_| Err(invalid("the files of TLS were not read: the runtime ends")))
+    }
+
+    /// Makes the handshake with `host`.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Problem> {
+        let config = self.config().await;
+        let config = config.map_err(|error| Problem::Files(error.chain().to_string()))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = self.0.option("server_name").unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(|_| {
+            Problem::Handshake("`server_name` is a DNS name or an address".to_owned())
+        })?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        let stream =
+            connected.map_err(|error| problem(&error).unwrap_or(Problem::ClosedInHandshake))?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            return Err(Problem::Unknown);
+        }
+        Ok(stream)
+    }
+}
+
+/// Without a `ca` the roots of the system are trusted, with one nobody else is.
+fn config(target: &Target) -> Result<ClientConfig> {
+    let files = TlsFiles::read(target)?;
+    let mut roots = RootCertStore::empty();
+    match &files.ca {
+        Some(ca) => roots.add_parsable_certificates(certificates("ca", ca)?),
+        None => roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+    };
+    // The provider is passed on, so that none is installed for the whole process.
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid("TLS is not available").with_source(error))?
+        .with_root_certificates(roots);
+    let mut config = match &files.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+                invalid("option `key` names a private key in PEM").with_source(error)
+            })?;
+            builder.with_client_auth_cert(certificates("cert", certificate)?, key).map_err(
+                |error| {
+                    invalid("`cert` and `key` are a certificate and its key").with_source(error)
+                },
+            )?
+        }
+    };
+    config.alpn_protocols = vec![HTTP2.to_vec()];
+    Ok(config)
+}
+
+fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    certificates.map_err(|error| {
+        invalid(format!("option `{option}` names certificates in PEM")).with_source(error)
+    })
+}
+
+/// What an error of a connection tells, if it is one of TLS.
+pub(super) fn problem(error: &io::Error) -> Option<Problem> {
+    use rustls::AlertDescription as Alert;
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match error {
+        rustls::Error::InvalidCertificate(_) => Problem::Certificate(error.to_string()),
+        rustls::Error::InvalidMessage(_) => Problem::PlainText,
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => Problem::Refused(error.to_string()),
+        _ => Problem::Handshake(error.to_string()),
+    })
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}

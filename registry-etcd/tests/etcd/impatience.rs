@@ -1,0 +1,49 @@
+//! Callers that give up: their calls end, and nothing else.
+
+use crate::support::{Fixture, claim, encoded, instance, name, next, put, within};
+use futures_util::StreamExt;
+use registry_core::{CallOptions, ErrorKind, Registry};
+use registry_etcd::EtcdRegistry;
+use registry_testbed::proxy::{Fault, Proxy};
+use registry_testkit::lag::timeout;
+use std::time::Duration;
+
+/// The answer came in parts, and no part of it counted: so a connection that was busy was taken for a dead one, and closed
+/// with all watches and renewals on it.
+#[tokio::test]
+async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
+    let etcd = Fixture::start().await;
+    for id in 0..60 {
+        let large = instance("big", &id.to_string());
+        let large = large.with_metadata([("k", "v".repeat(60_000))]).unwrap();
+        etcd.put(&format!("registry/big/{id}"), encoded(&large)).await;
+    }
+    let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(address).await.unwrap();
+    let url = format!("etcd://{}", proxy.address()).parse().unwrap();
+    let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+    let (user, big, options) = (name("user"), name("big"), CallOptions::DEFAULT);
+    let now = within(registry.load(&user, &options)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
+    let held = claim(60);
+    let lease = within(registry.register(&instance("order", "1"), &held, &options)).await.unwrap();
+    within(registry.keep_alive(&lease, &options)).await.unwrap();
+
+    proxy.inject(Fault::Throttle { bytes_per_second: 200_000 });
+    let limit = Duration::from_millis(1_500);
+    let impatient = options.with_timeout(limit);
+    let error = within(registry.load(&big, &impatient)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let dropped = tokio::time::timeout(limit, registry.load(&big, &options)).await;
+    assert!(dropped.is_err(), "the answer takes longer");
+    // Longer than the connection would have had to give a sign of life.
+    let items = async { while watch.next().await.expect("it goes on").is_ok() {} };
+    let ended = timeout(Duration::from_secs(6), items).await;
+    assert!(ended.is_err(), "the watch failed");
+    proxy.heal();
+    let one = instance("user", "1");
+    within(registry.register(&one, &claim(60), &options)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)]);
+    within(registry.keep_alive(&lease, &options)).await.unwrap();
+    assert!(proxy.hits().throttled_bytes > 0);
+}
