@@ -87,7 +87,7 @@ impl Proof {
 
     /// Adds a key that stands there.
     pub(crate) fn add(&mut self, key: KeyMeta<'_>) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.newest.put(key);
     }
 
@@ -231,7 +231,8 @@ impl History {
     pub(crate) fn advance(&mut self, kind: EventType, key: KeyMeta<'_>) {
         match kind {
             EventType::Put => {
-                self.proof.count += u64::from(key.created == key.modified);
+                let is_new = key.created == key.modified;
+                self.proof.count = self.proof.count.saturating_add(u64::from(is_new));
                 self.proof.newest.put(key);
                 self.remember(Some(key.key));
             }

@@ -1,12 +1,12 @@
 //! The lease an instance hangs on: granted under the id of its claim, renewed, revoked.
 
 use crate::client::Client;
-use crate::error::Reason;
+use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::lease_table::LeaseTable;
 use crate::presence;
 use futures_util::future;
-use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, Result};
+use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, MAX_TTL, Result};
 use std::time::Duration;
 
 /// The lease of a claim.
@@ -29,10 +29,10 @@ pub(crate) async fn grant_or_find(
 ) -> Result<Granted> {
     let requested = whole_seconds(claim.ttl());
     match client.grant(claim.lease(), requested).await {
-        Ok(granted) => Ok(Granted { ttl: seconds(granted), is_new: true }),
+        Ok(granted) => Ok(Granted { ttl: as_ttl(granted, requested)?, is_new: true }),
         Err(error) if error.reason() == Reason::LeaseExists => {
             match Box::pin(find(client, claim.lease(), requested, desired)).await? {
-                Some(granted) => Ok(Granted { ttl: seconds(granted), is_new: false }),
+                Some(granted) => Ok(Granted { ttl: as_ttl(granted, requested)?, is_new: false }),
                 // It expired meanwhile.
                 None => Ok(Granted { ttl: grant(client, claim).await?, is_new: true }),
             }
@@ -43,7 +43,8 @@ pub(crate) async fn grant_or_find(
 
 /// Grants the lease of `claim`. Gives its ttl.
 pub(crate) async fn grant(client: &Client, claim: &Claim) -> Result<Duration> {
-    Ok(seconds(client.grant(claim.lease(), whole_seconds(claim.ttl())).await?))
+    let requested = whole_seconds(claim.ttl());
+    Ok(as_ttl(client.grant(claim.lease(), requested).await?, requested)?)
 }
 
 /// Checks that `lease` has the `requested` ttl and no keys other than the desired ones. Gives its ttl, or `None` if
@@ -93,7 +94,8 @@ async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
 /// Renews `lease` for its whole ttl. Gives the ttl granted.
 pub(crate) async fn renew(client: &Client, leases: &LeaseTable, lease: &Lease) -> Result<Duration> {
     match client.renew(lease.id()).await {
-        Ok(granted) => Ok(granted.map_or_else(|| lease.ttl(), seconds)),
+        Ok(Some(granted)) => Ok(as_ttl(granted, 1)?),
+        Ok(None) => Ok(lease.ttl()),
         Err(error) => {
             if error.reason() == Reason::LeaseNotFound {
                 leases.remove(lease.id());
@@ -152,11 +154,39 @@ pub(crate) fn whole_seconds(ttl: Duration) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
-/// The seconds that etcd says; it grants no negative ones.
-fn seconds(granted: i64) -> Duration {
-    Duration::from_secs(granted.unsigned_abs())
+/// Returns the ttl that etcd granted, in seconds, for at least `requested`. It raises short ones to one and a half
+/// election timeouts.
+///
+/// # Errors
+///
+/// `Internal` if it is shorter, or longer than any ttl that can be requested.
+fn as_ttl(granted: i64, requested: i64) -> Result<Duration, EtcdError> {
+    if !(requested..=whole_seconds(MAX_TTL)).contains(&granted) {
+        return Err(EtcdError::Malformed("a ttl that can have been requested"));
+    }
+    Ok(Duration::from_secs(granted.unsigned_abs()))
 }
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ttl of 2^63 seconds overflowed where it was doubled, and one of 0 was renewed without a pause.
+    #[test]
+    fn ttl_that_cannot_have_been_requested_is_an_error() {
+        let day = whole_seconds(MAX_TTL);
+        for (granted, requested) in
+            [(i64::MIN, 1), (-1, 1), (0, 1), (9, 10), (day + 1, 10), (i64::MAX, day)]
+        {
+            let error = as_ttl(granted, requested).unwrap_err();
+            assert_eq!(error.reason(), Reason::Internal, "{granted} for {requested}");
+        }
+        for (granted, requested) in [(1, 1), (75, 2), (day, day)] {
+            assert_eq!(as_ttl(granted, requested).unwrap().as_secs().cast_signed(), granted);
+        }
+    }
 }

@@ -99,6 +99,8 @@
 //! * Where etcd compacts its history, cursors older than that are `Compacted`. By default it never
 //!   does, and the history grows without bound: see etcd's `--auto-compaction-retention`.
 
+#[cfg(test)]
+mod arbitrary_replies;
 mod client;
 mod cluster;
 mod connector;

@@ -249,7 +249,7 @@ fn desired_keys(
 
 /// What a transaction found or made.
 #[derive(Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// The record is stored, and was put at this revision.
     Stored(u64),
     /// The record is stored, but its keys were put by different revisions.
@@ -260,7 +260,7 @@ enum Outcome {
     Refused(Vec<Option<KeyValue>>),
 }
 
-fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
+pub(crate) fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
     let revision = Answered::by(answer.header())?.revision;
     let found = match txn::last_branch(answer)? {
         Branch::Put => return Ok(Outcome::Stored(revision)),

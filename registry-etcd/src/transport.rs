@@ -4,13 +4,14 @@
 mod link;
 mod problem;
 mod stream;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "transport/no_tls.rs")]
 mod tls;
 
 pub(crate) use self::link::Link;
 pub(crate) use self::problem::Problem;
 
 use self::stream::MonitoredStream;
+use self::tls::Tls;
 use crate::cluster::Endpoint;
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
@@ -30,19 +31,13 @@ pub(crate) struct Dial {
     /// The credentials, and that calls need a leader.
     calls: ConnectOptions,
     options: EtcdOptions,
-    #[cfg(feature = "tls")]
-    tls: Option<tls::Tls>,
+    tls: Option<Tls>,
 }
 
 impl Dial {
     /// `target` contains the options of TLS, and is not read unless its scheme wants TLS.
     pub(crate) fn new(calls: ConnectOptions, options: &EtcdOptions, target: &Target) -> Self {
-        Self {
-            calls,
-            options: options.clone(),
-            #[cfg(feature = "tls")]
-            tls: (target.scheme() == "etcds").then(|| tls::Tls::new(target)),
-        }
+        Self { calls, options: options.clone(), tls: Tls::of(target) }
     }
 
     /// Checks the files that TLS needs.
@@ -51,11 +46,10 @@ impl Dial {
     ///
     /// `Invalid`, with the option and its path.
     pub(crate) async fn check_files(&self) -> Result<()> {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            tls.config().await?;
+        match &self.tls {
+            Some(tls) => tls.check().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Returns a client of one member. With a user, this is a request: for a token.
@@ -90,11 +84,7 @@ impl Dial {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
-        let link = link.clone();
-        #[cfg(feature = "tls")]
-        let connector = Connector { tcp, link, tls: self.tls.clone() };
-        #[cfg(not(feature = "tls"))]
-        let connector = Connector { tcp, link };
+        let connector = Connector { tcp, link: link.clone(), tls: self.tls.clone() };
         Ok(settings.connect_with_connector_lazy(connector))
     }
 }
@@ -103,8 +93,7 @@ impl Dial {
 struct Connector {
     tcp: HttpConnector,
     link: Arc<Link>,
-    #[cfg(feature = "tls")]
-    tls: Option<tls::Tls>,
+    tls: Option<Tls>,
 }
 
 impl Service<Uri> for Connector {
@@ -117,13 +106,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        #[cfg(feature = "tls")]
         let (tls, host) = (self.tls.clone(), uri.host().unwrap_or_default().to_owned());
         let (connecting, link) = (self.tcp.call(uri), self.link.clone());
         Box::pin(async move {
             link.clear_problem();
             let tcp = connecting.await?.into_inner();
-            #[cfg(feature = "tls")]
             if let Some(tls) = tls {
                 let stream = tls.connect(&host, tcp).await.inspect_err(|problem| {
                     link.set_problem(problem.clone());

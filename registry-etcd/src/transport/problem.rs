@@ -1,8 +1,10 @@
 //! What is wrong with a server, and what to do about it.
 
+use super::tls;
 use std::io;
 
 /// A server that is not the etcd that the URL means.
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "some come from TLS only"))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     /// It answered in plain text with an alert of TLS.
@@ -21,26 +23,20 @@ pub(crate) enum Problem {
     #[error("the server does not speak HTTP/2, so it is no etcd: check host and port")]
     Unknown,
     /// It answered the handshake of TLS in something else, or hung up.
-    #[cfg(feature = "tls")]
     #[error("the server does not speak TLS: use `etcd://`, or check host and port")]
     PlainText,
-    #[cfg(feature = "tls")]
     #[error(
         "the server closed the connection in the TLS handshake: it may speak plain text (`etcd://`), or want a client certificate (`cert` and `key`)"
     )]
     ClosedInHandshake,
-    #[cfg(feature = "tls")]
     #[error("{0}: check `ca`, and `server_name` if the host is not the name in the certificate")]
     Certificate(String),
     /// The server refused our certificate, or that there is none.
-    #[cfg(feature = "tls")]
     #[error("the server refused the client certificate, {0}: check `cert` and `key`")]
     Refused(String),
-    #[cfg(feature = "tls")]
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
     /// A file cannot be used, though it could before.
-    #[cfg(feature = "tls")]
     #[error("{0}")]
     Files(String),
 }
@@ -48,21 +44,12 @@ pub(crate) enum Problem {
 impl Problem {
     /// Returns whether other credentials are needed, or another authority to trust.
     pub(crate) fn is_denial(&self) -> bool {
-        #[cfg(feature = "tls")]
-        return matches!(self, Self::Certificate(_) | Self::Refused(_));
-        #[cfg(not(feature = "tls"))]
-        false
+        matches!(self, Self::Certificate(_) | Self::Refused(_))
     }
 
     /// Returns what a failed read tells: with TLS 1.3 a server refuses a client after the handshake.
     pub(super) fn of_read(error: &io::Error) -> Option<Self> {
-        #[cfg(feature = "tls")]
-        return super::tls::problem(error);
-        #[cfg(not(feature = "tls"))]
-        {
-            let _ = error;
-            None
-        }
+        tls::problem(error)
     }
 
     /// Returns what the first byte of an answer tells. A server of HTTP/2 begins with a frame of less than 64 KiB.

@@ -21,12 +21,17 @@ const HTTP2: &[u8] = b"h2";
 pub(super) struct Tls(Arc<Target>);
 
 impl Tls {
-    pub(super) fn new(target: &Target) -> Self {
-        Self(Arc::new(target.clone()))
+    pub(super) fn of(target: &Target) -> Option<Self> {
+        (target.scheme() == "etcds").then(|| Self(Arc::new(target.clone())))
+    }
+
+    /// Checks the files.
+    pub(super) async fn check(&self) -> Result<()> {
+        self.config().await.map(drop)
     }
 
     /// Reads the files, on a thread for blocking calls.
-    pub(super) async fn config(&self) -> Result<ClientConfig> {
+    async fn config(&self) -> Result<ClientConfig> {
         let target = self.0.clone();
         let read = spawn_blocking(move || config(&target)).await;
         read.unwrap_or_else(|_| Err(invalid("the files of TLS were not read: the runtime ends")))

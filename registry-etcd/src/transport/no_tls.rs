@@ -1,0 +1,29 @@
+//! TLS, which is not built in.
+
+use super::problem::Problem;
+use registry_core::{Result, Target};
+use std::io;
+use tokio::net::TcpStream;
+
+#[derive(Clone)]
+pub(super) enum Tls {}
+
+impl Tls {
+    pub(super) fn of(_: &Target) -> Option<Self> {
+        None
+    }
+
+    #[expect(clippy::unused_async, reason = "it is with TLS")]
+    pub(super) async fn check(&self) -> Result<()> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "it is with TLS")]
+    pub(super) async fn connect(&self, _: &str, _: TcpStream) -> Result<TcpStream, Problem> {
+        match *self {}
+    }
+}
+
+pub(super) fn problem(_: &io::Error) -> Option<Problem> {
+    None
+}
