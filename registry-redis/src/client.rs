@@ -82,6 +82,11 @@ impl Client {
         &self.options
     }
 
+    /// Returns how long a watch waits for a silent server.
+    pub(crate) fn silence_timeout(&self) -> Duration {
+        self.silence_timeout
+    }
+
     pub(crate) fn topology(&self) -> &dyn Topology {
         &*self.topology
     }
@@ -111,7 +116,7 @@ impl Client {
     /// Makes a connection of its own for blocking reads of the log of `shard`, and of the other logs on
     /// the same server.
     pub(crate) async fn connect_feed(&self, shard: Shard) -> Result<FeedConnection, StoreError> {
-        with_deadline(self.options.connect_deadline, async {
+        with_deadline(self.options.connect_deadline.min(self.silence_timeout), async {
             let address = self.topology.locate(KeyGroup::Shard(shard)).await?;
             let session =
                 Session::connect(&*self.topology, &self.dialer, &address, "registry-feed").await?;

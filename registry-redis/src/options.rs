@@ -87,9 +87,10 @@ impl RedisOptions {
     }
 
     /// Sets how long a watch waits for a server that sends nothing, by default two thirds of the
-    /// [ttl of the URL](Target::ttl) or of the default ttl. Then the watch ends `Unavailable`.
+    /// [ttl of the URL](Target::ttl) or of the default ttl. Then the watch ends `Unavailable`. So does one whose
+    /// shard answers no script for as long, since nobody can renew a lease there.
     ///
-    /// The server sends something after three quarters of it, 5 s at most. If it is so short that a quarter is
+    /// The server sends something after half of it, 5 s at most. If it is so short that the other half is
     /// less than the server needs when it is busy, watches end that are not cut. If it is longer than the ttl, a
     /// view may take living instances for dead before it is stale.
     #[must_use]

@@ -32,8 +32,8 @@ impl FeedConnection {
         connection: MultiplexedConnection,
         silence_timeout: Duration,
     ) -> Self {
-        // The server needs a while for its reply. It takes a block of 0 for one without an end.
-        let block = (silence_timeout * 3 / 4).clamp(Duration::from_millis(1), Self::MAX_BLOCK);
+        // A busy server needs a while for its reply, after the block. It takes a block of 0 for one without an end.
+        let block = (silence_timeout / 2).clamp(Duration::from_millis(1), Self::MAX_BLOCK);
         Self { address, connection, block, deadline: silence_timeout }
     }
 

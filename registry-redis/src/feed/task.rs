@@ -23,8 +23,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// The random delay of checks, which keeps processes from checking for expired leases all at once.
 const JITTER: Duration = Duration::from_millis(50);
 
-/// When a failed check is repeated.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When a failed check is repeated, at the latest.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct FeedTask {
     store: Arc<Store>,
@@ -53,6 +53,7 @@ struct Read {
 struct Check {
     shard: Shard,
     at: Position,
+    began: Instant,
     outcome: Result<Page, StoreError>,
 }
 
@@ -95,6 +96,7 @@ impl FeedTask {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next_check = self.next_check();
+            let silent_at = self.shards.values().map(WatchedShard::silent_at).min();
             tokio::select! {
                 Some(request) = self.requests.recv() => self.subscribe(request),
                 connection = completed(&mut self.connecting) => self.start_read(connection?),
@@ -106,6 +108,7 @@ impl FeedTask {
                 }
                 Some(check) = self.checks.next() => self.finish_check(check)?,
                 () = sleep_until(next_check) => self.start_checks(),
+                () = sleep_until(silent_at) => self.end_silent_shards(),
                 _ = tick.tick() => self.tick()?,
             }
             while self.shards.is_empty() {
@@ -123,7 +126,7 @@ impl FeedTask {
             let watched = self.shards.entry(shard).or_insert_with(|| {
                 // The read in progress does not include it. It goes on until the new connection is made.
                 self.connecting.get_or_insert_with(|| connect(self.store.clone(), shard));
-                WatchedShard::new(at)
+                WatchedShard::new(at, self.store.client.silence_timeout())
             });
             match watched.subscribe(subscription) {
                 Ok(from) => break from,
@@ -210,9 +213,10 @@ impl FeedTask {
         }
     }
 
-    fn finish_check(&mut self, Check { shard, at, outcome }: Check) -> Result<(), StoreError> {
+    fn finish_check(&mut self, check_made: Check) -> Result<(), StoreError> {
+        let Check { shard, at, began, outcome } = check_made;
         let Some(watched) = self.shards.get_mut(&shard) else { return Ok(()) };
-        watched.end_check();
+        watched.end_check(began, outcome.as_ref().err());
         match outcome {
             Ok(Page { end, due, .. }) => {
                 watched.expect(end);
@@ -237,10 +241,22 @@ impl FeedTask {
             Err(error) if error.is_demotion() => return Err(error),
             Err(error) => {
                 tracing::warn!(?shard, %error, "could not check for expired leases, will try again");
-                watched.check_by(Instant::now() + RETRY_AFTER);
+                let delay = self.store.client.silence_timeout() / 8;
+                watched.check_by(Instant::now() + delay.min(MAX_RETRY_DELAY));
             }
         }
         Ok(())
+    }
+
+    /// Ends the watches of shards that answer no check though their logs can be read.
+    fn end_silent_shards(&mut self) {
+        let now = Instant::now();
+        let is_silent = |(_, watched): &(_, &WatchedShard)| watched.silent_at() <= now;
+        let silent: Vec<_> =
+            self.shards.iter().filter(is_silent).map(|(shard, _)| *shard).collect();
+        for watched in silent.iter().filter_map(|shard| self.shards.remove(shard)) {
+            watched.fail_silent();
+        }
     }
 
     fn tick(&mut self) -> Result<(), StoreError> {
@@ -271,8 +287,8 @@ fn connect(
 
 fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFuture<'static, Check> {
     watched.begin_check();
-    let at = watched.at();
-    async move { Check { shard, at, outcome: store.read_log(shard, at, 1).await } }.boxed()
+    let (at, began) = (watched.at(), Instant::now());
+    async move { Check { shard, at, began, outcome: store.read_log(shard, at, 1).await } }.boxed()
 }
 
 /// Waits for the work in progress, if there is any, and removes it.

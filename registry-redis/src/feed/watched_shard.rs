@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After what time the history of a shard is checked again. A read does not notice a log that was wiped
-/// or trimmed: it blocks.
-const CHECK_AFTER: Duration = Duration::from_secs(5);
+/// After what time the history of a shard is checked again, unless the silence timeout is short. A read does not
+/// notice a log that was wiped or trimmed: it blocks.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the feed may take to receive changes that a check has seen.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -32,6 +32,11 @@ pub(super) struct WatchedShard {
     /// When to check the shard: no lease expires before that.
     check_at: Instant,
     is_checking: bool,
+    /// When the last check began that the shard answered, and why one failed since.
+    answered: Instant,
+    failure: Option<StoreError>,
+    /// How long the shard may answer no check.
+    silence_timeout: Duration,
     /// Since when a check has seen changes that the feed has not received.
     overdue: Option<Instant>,
 }
@@ -52,16 +57,20 @@ struct Watcher {
 }
 
 impl WatchedShard {
-    /// Begins to follow the log at `at`.
-    pub(super) fn new(at: Position) -> Self {
+    /// Begins to follow the log at `at`, which was read just now.
+    pub(super) fn new(at: Position, silence_timeout: Duration) -> Self {
+        let now = Instant::now();
         Self {
             at,
             services: HashMap::new(),
             records: HashMap::new(),
             expected: BTreeMap::new(),
             reported: at.revision,
-            check_at: Instant::now() + CHECK_AFTER,
+            check_at: now + check_interval(silence_timeout),
             is_checking: false,
+            answered: now,
+            failure: None,
+            silence_timeout,
             overdue: None,
         }
     }
@@ -153,11 +162,21 @@ impl WatchedShard {
     /// make the next check earlier.
     pub(super) fn begin_check(&mut self) {
         self.is_checking = true;
-        self.check_at = Instant::now() + CHECK_AFTER;
+        self.check_at = Instant::now() + check_interval(self.silence_timeout);
     }
 
-    pub(super) fn end_check(&mut self) {
+    /// Notes the end of a check that began at `began`.
+    pub(super) fn end_check(&mut self, began: Instant, failure: Option<&StoreError>) {
         self.is_checking = false;
+        self.failure = failure.cloned();
+        if failure.is_none() {
+            self.answered = began;
+        }
+    }
+
+    /// When the shard has answered no check for as long as it may.
+    pub(super) fn silent_at(&self) -> Instant {
+        self.answered + self.silence_timeout
     }
 
     /// Notes the end of the log as a check saw it, on another connection.
@@ -180,6 +199,13 @@ impl WatchedShard {
         !(self.services.is_empty() && self.records.is_empty())
     }
 
+    /// Ends all watches, since the shard has answered no check for as long as it may.
+    pub(super) fn fail_silent(mut self) {
+        let silence = StoreError::Deadline(self.silence_timeout);
+        let failure = self.failure.take().unwrap_or(silence);
+        self.fail(&failure);
+    }
+
     /// Ends all watches.
     pub(super) fn fail(self, error: &StoreError) {
         let watched = self.services.into_values().chain(self.records.into_values());
@@ -187,6 +213,11 @@ impl WatchedShard {
             watcher.publisher.fail(error.clone().into());
         }
     }
+}
+
+/// Two checks in a row are due before a shard counts as silent, so that one call that fails is no silence.
+fn check_interval(silence_timeout: Duration) -> Duration {
+    (silence_timeout / 2).min(MAX_CHECK_INTERVAL)
 }
 
 impl Watched {
@@ -217,6 +248,7 @@ mod tests {
     use registry_core::{Change, ErrorKind, Watch};
 
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
+    const SILENCE: Duration = Duration::from_secs(8);
 
     fn subscription(service: &str, at: Position) -> (Subscription, Watch) {
         subscription_of(service, None, at)
@@ -242,7 +274,7 @@ mod tests {
     }
 
     fn watched(at: u64, service: &str) -> (WatchedShard, Watch) {
-        let mut shard = WatchedShard::new(position(at));
+        let mut shard = WatchedShard::new(position(at), SILENCE);
         let (subscription, watch) = subscription(service, position(at));
         assert_eq!(shard.subscribe(subscription).unwrap(), position(at));
         (shard, watch)
@@ -342,7 +374,7 @@ mod tests {
     async fn check_is_due_with_the_first_lease_and_considers_leases_added_during_a_check() {
         let start = Instant::now();
         let (mut shard, _watch) = watched(4, "a");
-        assert_eq!(shard.next_check(), Some(start + CHECK_AFTER));
+        assert_eq!(shard.next_check(), Some(start + check_interval(SILENCE)));
         shard.check_by(start + Duration::from_secs(2));
         shard.check_by(start + Duration::from_secs(3));
         assert_eq!(shard.next_check(), Some(start + Duration::from_secs(2)));
@@ -351,7 +383,7 @@ mod tests {
         let mut brief = entry(5, "b\u{1f}1", Some(RECORD));
         brief.set_ttl(Duration::from_secs(1));
         shard.apply(&brief).unwrap();
-        shard.end_check();
+        shard.end_check(start, None);
         shard.check_by(start + Duration::from_secs(4));
         assert_eq!(shard.next_check(), Some(start + Duration::from_secs(1)));
     }

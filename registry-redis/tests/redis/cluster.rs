@@ -5,18 +5,28 @@ use crate::support::{
     instance, next_change, register, retry_while_unavailable, server, service, watch,
     watch_from_now, within, within_a_minute,
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::servers::{Redis, RedisCluster};
+use registry_testkit::lag::tolerating;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A key of the shard of `user.rpc`.
 const USER_LOG: &str = "{registry/15}:log";
 
 async fn start() -> RedisCluster {
     Box::pin(within_a_minute(RedisCluster::start())).await.unwrap()
+}
+
+/// Returns the shard of a service, as the documentation of the keys says.
+fn shard_of(service: &str) -> u64 {
+    let hash = service.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash % 16
 }
 
 async fn connect(url: &str) -> registry_core::Result<RedisRegistry> {
@@ -69,6 +79,36 @@ async fn killed_node_is_replaced_without_loss() {
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     within_a_minute(cluster.successor_of(owner, USER_LOG)).await.unwrap();
     assert_service_continues(&registry, &lease, &live).await;
+}
+
+#[test]
+fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let mut cluster = start().await;
+        let url = format!("{}?ttl=3s", cluster.url());
+        let registry = connect(&url).await.unwrap();
+        let silent = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
+        let mut watches = Vec::new();
+        for n in 0..16 {
+            let name = format!("service-{n}");
+            let log = format!("{{registry/{:02}}}:log", shard_of(&name));
+            let is_silent = within_a_minute(cluster.owner(&log)).await.unwrap() == silent;
+            watches.push((is_silent, watch_from_now(&registry, &name).await));
+        }
+        let counts = [true, false].map(|of| watches.iter().filter(|(is, _)| *is == of).count());
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        let deadline = lag.deadline(Duration::from_millis(2500));
+        cluster.process(silent).pause().unwrap();
+        for (_, watch) in watches.iter_mut().filter(|(is_silent, _)| *is_silent) {
+            assert_eq!(failure(watch).await, ErrorKind::Unavailable);
+        }
+        deadline.assert_met();
+        for (_, watch) in watches.iter_mut().filter(|(is_silent, _)| !is_silent) {
+            while let Some(item) = watch.next().now_or_never() {
+                item.expect("a watch ends with an error").expect("the watch goes on");
+            }
+        }
+    });
 }
 
 #[tokio::test]

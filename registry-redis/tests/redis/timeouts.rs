@@ -9,7 +9,7 @@ use registry_redis::{RedisOptions, RedisRegistry};
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::tolerating;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Returns the ids of the connections for commands.
 async fn connections(operator: &mut Operator) -> Vec<String> {
@@ -121,5 +121,67 @@ fn a_patient_call_that_connects_on_a_dead_link_does_not_hold_up_registrations() 
         while within(registry.register(&one, &claim(), &options)).await.is_err() {}
         deadline.assert_met();
         view.abort();
+    });
+}
+
+/// Only the connection of the feed was silent, and its watches stayed open while other calls were answered.
+#[test]
+fn watch_ends_in_time_though_only_the_connection_of_its_feed_is_silent() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let url = format!("redis://{}?ttl=3s", proxy.address());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let lease = {
+            let one = instance("user.rpc", "1");
+            within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap()
+        };
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        let deadline = lag.deadline(Duration::from_millis(2500));
+        proxy.strand();
+        let others = async {
+            let options = CallOptions::default().with_timeout(Duration::from_millis(300));
+            let mut answered = 0;
+            loop {
+                answered += u32::from(registry.keep_alive(&lease, &options).await.is_ok());
+                assert!(answered < 1_000_000);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            kind = failure(&mut watch) => assert_eq!(kind, ErrorKind::Unavailable),
+            () = others => {}
+        }
+        deadline.assert_met();
+    });
+}
+
+/// The server blocked for three quarters of the silence timeout, so that a quarter was left for its reply.
+#[test]
+fn watch_of_a_server_that_needs_a_third_of_the_silence_timeout_stays_open() {
+    tolerating(Duration::from_millis(200), async |_| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let url = format!("redis://{}?ttl=3s", proxy.address());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        proxy.inject(Fault::DelayReplies { each: Duration::from_millis(650) });
+        let quiet = timeout(Duration::from_secs(5), failure(&mut watch)).await;
+        assert!(quiet.is_err(), "the watch ended: {quiet:?}");
+    });
+}
+
+/// Nobody can renew a lease there: who is listed may be dead, and who is not may be alive.
+#[test]
+fn watch_of_a_shard_that_refuses_scripts_ends_in_time() {
+    tolerating(Duration::from_secs(1), async |lag| {
+        let server = server(&[]).await;
+        let url = format!("{}?ttl=3s", server.url());
+        let registry = connect(&url, RedisOptions::default().with_shards(1)).await.unwrap();
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        let deadline = lag.deadline(Duration::from_millis(2500));
+        Operator::of(&server).await.run::<()>("CONFIG SET maxmemory 1").await;
+        assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
+        deadline.assert_met();
     });
 }
