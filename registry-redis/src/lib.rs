@@ -52,7 +52,7 @@
 //! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
 //! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +hsetnx +hmget +hget +hset +hdel +hlen
 //! +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha
-//! +script|load`.
+//! +eval`.
 //!
 //! [`diagnose`](Diagnose::diagnose) also runs `CONFIG GET appendfsync` if it may.
 //! With [`ack`](RedisOptions::with_ack) a user also needs `+wait` or `+waitaof`; in a Cluster `+asking` is

@@ -79,7 +79,8 @@ impl RedisOptions {
     ///
     /// A write that too few servers have in three quarters of the request deadline fails `Unavailable`:
     /// the primary has it, and the caller should repeat it. With this option writes use a connection of
-    /// their own, on which each waits for the one before.
+    /// their own, on which each waits for the one before. Renewals wait for no server but the primary: one that a
+    /// failover loses costs the lease a part of its ttl.
     #[must_use]
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = ack;

@@ -174,7 +174,7 @@ async fn call(
     leases: &[LeaseArgs],
 ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let args: Vec<&[u8]> = leases.iter().flatten().map(Vec::as_slice).collect();
-    let outcomes: String = store.client.write(&scripts::KEEP_ALIVE, shard, &args).await?;
+    let outcomes: String = store.client.run(&scripts::KEEP_ALIVE, shard, &args).await?;
     if outcomes.len() != leases.len() {
         return Err(StoreError::UnexpectedReply(outcomes));
     }

@@ -1,9 +1,20 @@
 //! The Lua scripts: nothing else changes a shard. Each file opens with its contract.
 
-use redis::Script;
 use std::sync::LazyLock;
 
-/// Loads the script of a file, with the common head and other parts before it.
+/// A script, and the name by which a server that has run it knows it.
+pub(crate) struct Script {
+    pub(crate) code: &'static str,
+    pub(crate) sha1: String,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, sha1: redis::Script::new(code).get_hash().to_owned() }
+    }
+}
+
+/// Makes the script of a file, with the common head and other parts before it.
 macro_rules! script {
     ($($file:literal),+) => {
         LazyLock::new(|| {

@@ -5,9 +5,10 @@ use crate::connect::{Address, Dialer, Topology};
 use crate::error::StoreError;
 use crate::info::Info;
 use crate::options::{Ack, RedisOptions};
+use crate::scripts::Script;
 use crate::shard::KeyGroup;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct Session {
@@ -80,35 +81,41 @@ impl Session {
         call: &Call<'_>,
         is_asking: bool,
     ) -> Result<T, StoreError> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(call.script.get_hash()).arg(keys.len()).arg(keys);
-        command.arg(&self.run_id).arg(options.log_cap).arg(call.args);
-        let mut is_known = false;
-        loop {
-            let outcome = match (call.ack, is_asking) {
-                (Ack::Primary, false) => {
-                    let mut connection = self.connection.clone();
-                    command.query_async(&mut connection).await.map_err(StoreError::from)
-                }
-                (ack, is_asking) => {
-                    Box::pin(self.run_in_pipeline(options, &command, ack, is_asking)).await
-                }
-            };
-            match outcome {
-                Err(StoreError::Redis(error))
-                    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-                        && !is_known =>
-                {
-                    Box::pin(call.script.load_async(&mut self.connection.clone())).await?;
-                    is_known = true;
-                }
-                outcome => return outcome,
+        let command = |eval, script: &str| {
+            let mut command = redis::cmd(eval);
+            command.arg(script).arg(keys.len()).arg(keys);
+            command.arg(&self.run_id).arg(options.log_cap).arg(call.args);
+            command
+        };
+        let known = command("EVALSHA", &call.script.sha1);
+        match self.send(options, &known, call.ack, is_asking).await {
+            // The server forgets scripts when it restarts and when somebody flushes them. It learns this one and runs
+            // it in one step, so that no flush comes between.
+            Err(StoreError::Redis(error))
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+            {
+                let whole = command("EVAL", call.script.code);
+                Box::pin(self.send(options, &whole, call.ack, is_asking)).await
             }
+            outcome => outcome,
+        }
+    }
+
+    async fn send<T: FromRedisValue>(
+        &self,
+        options: &RedisOptions,
+        command: &Cmd,
+        ack: Ack,
+        is_asking: bool,
+    ) -> Result<T, StoreError> {
+        match (ack, is_asking) {
+            (Ack::Primary, false) => Ok(command.query_async(&mut self.connection.clone()).await?),
+            _ => Box::pin(self.send_in_pipeline(options, command, ack, is_asking)).await,
         }
     }
 
     /// Runs a script in one pipeline with the commands before and after it.
-    async fn run_in_pipeline<T: FromRedisValue>(
+    async fn send_in_pipeline<T: FromRedisValue>(
         &self,
         options: &RedisOptions,
         command: &Cmd,

@@ -3,11 +3,11 @@
 use crate::support::{Operator, claim, holder_of, instance, load, one_shard, server, within};
 use registry_core::{CallOptions, Registry, Takeover};
 
-/// Counts the scripts that clients call or load. Reads of a feed are left out: they go on by
+/// Counts the scripts that clients call or send. Reads of a feed are left out: they go on by
 /// themselves for as long as a watch, or one dropped a moment ago, has its feed.
 async fn scripts(operator: &mut Operator) -> u64 {
     let info: String = operator.run("INFO commandstats").await;
-    let sent = ["evalsha", "script|load"];
+    let sent = ["evalsha", "eval"];
     let count = |line: &str| {
         let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
         let calls = rest.split(',').next()?.parse::<u64>().ok()?;
@@ -26,7 +26,7 @@ async fn every_operation_is_one_call_of_a_script() {
     let (first, second) = (claim(), claim());
     let heavier = one.clone().with_weight(7);
 
-    // Each script is loaded at its first call.
+    // Each script is sent at its first call.
     for round in 0..2 {
         let mut counts = Vec::new();
         macro_rules! count {

@@ -148,7 +148,7 @@ async fn missing_permission_is_denied() {
 async fn documented_permissions_suffice() {
     const PERMISSIONS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
         +@connection +info +hsetnx +hmget +hget +hset +hdel +hlen +del +zadd +zrem \
-        +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load";
+        +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +eval";
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     let words: Vec<&str> = PERMISSIONS.split_whitespace().collect();

@@ -146,6 +146,36 @@ async fn flushed_scripts_are_loaded_again() {
     }
 }
 
+/// A call loaded the script once and failed if it was flushed again before it ran, so that living leases expired.
+#[tokio::test]
+async fn scripts_that_are_flushed_all_the_time_cost_no_call() {
+    let server = server(&[]).await;
+    let registry = registry(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let lease = {
+        let one = instance("user.rpc", "1");
+        within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap()
+    };
+    let flush = async {
+        loop {
+            operator.run::<()>("SCRIPT FLUSH").await;
+        }
+    };
+    let renew = async {
+        for _ in 0..500 {
+            within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = renew => {}
+        () = flush => {}
+    }
+    let errors: String = operator.run("INFO errorstats").await;
+    let unknown = errors.lines().find_map(|line| line.strip_prefix("errorstat_NOSCRIPT:count="));
+    let unknown: u64 = unknown.expect("a script was flushed before it ran").trim().parse().unwrap();
+    assert!(unknown > 50, "too few scripts were flushed: {unknown}");
+}
+
 #[tokio::test]
 async fn services_with_similar_names_see_only_their_own_instances() {
     let server = server(&[]).await;

@@ -163,7 +163,7 @@ async fn wrong_and_insufficient_credentials_are_distinguished() {
     let mut patient = Patient::started_with(&["--appendonly", "yes"]).await;
     // What the documentation of the store asks for, and no CONFIG.
     patient
-        .run::<()>("ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +script|load")
+        .run::<()>("ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +eval")
         .await;
     let url = |login: &str| patient.server.url().replace("redis://", &format!("redis://{login}@"));
     let ended = examine(&url("app:wrong")).await;
