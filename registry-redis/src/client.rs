@@ -15,21 +15,21 @@ pub(crate) use self::feed_connection::{FeedConnection, RawLog};
 
 use self::session::{Call, Session};
 use self::slot::{SHARING_TIMEOUT, SessionSlot};
-use crate::connect::{Address, ConnectConfig, Dialer, Redirect, Topology};
-use crate::deadline::with_deadline;
+use crate::connect::{Address, ConnectConfig, Dialer, Link, Redirect, Topology};
+use crate::deadline::{while_receiving, with_deadline};
 use crate::error::StoreError;
 use crate::info::Info;
 use crate::options::{Ack, RedisOptions};
 use crate::scripts::{self, Script};
 use crate::shard::{FORMAT, KeyGroup, Keyspace, Shard};
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime;
 use tokio::time::timeout;
 
 /// How many redirects a call follows. In a healthy Cluster it meets one at most.
@@ -53,8 +53,17 @@ pub(crate) struct Client {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct SessionKey {
     address: Address,
+    /// The runtime that drives the connection: another one may stand still.
+    runtime: runtime::Id,
     /// Whether it is for writes that wait for replicas. Other calls must not queue behind them.
     waits_for_ack: bool,
+}
+
+impl SessionKey {
+    fn new(address: &Address, waits_for_ack: bool) -> Self {
+        let runtime = runtime::Handle::current().id();
+        Self { address: address.clone(), runtime, waits_for_ack }
+    }
 }
 
 impl Client {
@@ -120,8 +129,8 @@ impl Client {
             let address = self.topology.locate(KeyGroup::Shard(shard)).await?;
             let session =
                 Session::connect(&*self.topology, &self.dialer, &address, "registry-feed").await?;
-            let connection = session.into_connection();
-            Ok::<_, StoreError>(FeedConnection::new(address, connection, self.silence_timeout))
+            let link = session.into_link();
+            Ok::<_, StoreError>(FeedConnection::new(address, link, self.silence_timeout))
         })
         .await
     }
@@ -147,29 +156,24 @@ impl Client {
     }
 
     /// Makes a connection for questions about a server itself.
-    pub(crate) async fn dial(
-        &self,
-        address: &Address,
-    ) -> Result<MultiplexedConnection, StoreError> {
+    pub(crate) async fn dial(&self, address: &Address) -> Result<Link, StoreError> {
         let dialled = self.dialer.dial(address, "registry-doctor");
         with_deadline(self.options.connect_deadline, dialled).await
     }
 
     /// Returns what the server of such a connection reports about itself.
-    pub(crate) async fn info(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Info, StoreError> {
-        with_deadline(self.options.request_deadline, Info::ask(connection)).await
+    pub(crate) async fn info(&self, link: &Link) -> Result<Info, StoreError> {
+        with_deadline(self.options.request_deadline, Info::ask(&mut link.requests())).await
     }
 
     /// Runs a command on such a connection.
     pub(crate) async fn query<T: FromRedisValue>(
         &self,
-        connection: &mut MultiplexedConnection,
+        link: &Link,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        with_deadline(self.options.request_deadline, command.query_async(connection)).await
+        let mut requests = link.requests();
+        with_deadline(self.options.request_deadline, command.query_async(&mut requests)).await
     }
 
     /// Whether `shard` is still on the server at `address`, as far as is known.
@@ -222,21 +226,25 @@ impl Client {
             let keys = self.keyspace.keys(call.group);
             let run = session.run(&self.options, keys, call, is_asking);
             let wait = session.silence().wait();
-            let outcome = with_deadline(self.options.request_deadline, run).await;
+            let traffic = session.link().traffic();
+            let outcome = while_receiving(self.options.request_deadline, traffic, run).await;
             wait.end(); // a call that failed says itself whether the connection is broken
-            let Err(error) = outcome else { return outcome };
+            let error = match outcome {
+                Ok(reply) => return Ok(reply),
+                Err(error) => traffic.explain(error),
+            };
             if error.breaks_connection() {
                 session.mark_broken();
                 self.topology.invalidate(&address);
             }
             redirects += 1;
             if redirects > MAX_REDIRECTS {
-                return Err(error);
+                return Err(error.at(&address));
             }
             match self.topology.redirect(call.group, &address, &error) {
                 Some(Redirect::Moved) => {}
                 Some(Redirect::Ask(to)) => ask = Some(to),
-                None => return Err(error),
+                None => return Err(error.at(&address)),
             }
         }
     }
@@ -244,7 +252,7 @@ impl Client {
     /// Returns the cached session for a call, if its server is known and connected.
     fn cached_session(&self, call: &Call<'_>) -> Option<(Address, Arc<Session>)> {
         let address = self.topology.known_server(call.group)?;
-        let key = SessionKey { address: address.clone(), waits_for_ack: call.waits_for_ack() };
+        let key = SessionKey::new(&address, call.waits_for_ack());
         let slot = self.sessions().get(&key)?.clone();
         let session = slot.session()?;
         if session.silence().total() >= self.options.request_deadline {
@@ -272,7 +280,7 @@ impl Client {
                 };
                 tried = Some(address.clone());
                 left -= 1;
-                let key = SessionKey { address: address.clone(), waits_for_ack };
+                let key = SessionKey::new(&address, waits_for_ack);
                 let error = match self.session(&key).await {
                     Ok(session) => return Ok((address, session)),
                     Err(error) => error,

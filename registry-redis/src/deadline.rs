@@ -1,8 +1,10 @@
 //! Deadlines on calls, and durations as scripts take them.
 
+use crate::connect::Traffic;
 use crate::error::StoreError;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Runs `call` for at most `deadline`.
 pub(crate) async fn with_deadline<T, E: Into<StoreError>>(
@@ -13,6 +15,38 @@ pub(crate) async fn with_deadline<T, E: Into<StoreError>>(
         Ok(outcome) => outcome.map_err(Into::into),
         Err(_) => Err(StoreError::Deadline(deadline)),
     }
+}
+
+/// How often the deadline of a call is put off by parts of replies.
+const MAX_EXTENSIONS: u32 = 10;
+
+/// Runs `call` until nothing has come in on its connection for `deadline`, at most [`MAX_EXTENSIONS`] times as long.
+/// Replies come in the order of their calls, so that a part of one shows that the server is not silent.
+pub(crate) async fn while_receiving<T, E: Into<StoreError>>(
+    deadline: Duration,
+    traffic: &Traffic,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError> {
+    let sent = Instant::now();
+    let mut until = sent + deadline;
+    let mut call = pin!(call);
+    loop {
+        if let Ok(outcome) = timeout_at(until, call.as_mut()).await {
+            return outcome.map_err(Into::into);
+        }
+        let put_off = (traffic.received() + deadline).min(sent + deadline * MAX_EXTENSIONS);
+        if put_off <= until {
+            return Err(StoreError::Deadline(deadline));
+        }
+        until = put_off;
+    }
+}
+
+/// Returns a random time below `limit`, by which processes of a fleet do the same thing at different times.
+pub(crate) fn random_below(limit: Duration) -> Duration {
+    // Without randomness they do it at the same time, which costs the server a little.
+    let fraction = getrandom::u32().map_or(0.0, |bits| f64::from(bits) / f64::from(u32::MAX));
+    limit.mul_f64(fraction)
 }
 
 /// Converts a ttl to milliseconds, rounded up.

@@ -1,7 +1,9 @@
 //! The errors of this store, and the kind of error that each of them is to the caller.
 
+use crate::connect::{Address, Violation};
 use redis::{ErrorKind as RedisKind, RedisError};
 use registry_core::{Error, ErrorKind, Holder};
+use std::io;
 use std::time::Duration;
 
 /// A failed call or watch. Clones tell many watches why they ended.
@@ -11,6 +13,22 @@ pub(crate) enum StoreError {
     Deadline(Duration),
     #[error("{}", describe(kind_of(.0)))]
     Redis(#[source] RedisError),
+    #[error("{error}, server=`{server}`")]
+    At { server: Address, error: Box<Self> },
+    #[error("{0}")]
+    Protocol(Violation),
+    #[error(
+        "the server closed the connection without a reply, as one does that expects TLS (rediss://)"
+    )]
+    ClosedUnanswered,
+    #[error("the server does not speak TLS: connect to it with redis://")]
+    NotTls,
+    #[error("the server's certificate is not trusted: see the option `ca`, reason=`{0}`")]
+    Untrusted(String),
+    #[error(
+        "the server refused the client's certificate, or the want of one: see the options `cert` and `key`, alert=`{0}`"
+    )]
+    CertificateRefused(String),
     #[error("redis states no `run_id` in `INFO server`: this library does not support the server")]
     MissingRunId,
     #[error(
@@ -31,14 +49,17 @@ pub(crate) enum StoreError {
     Unreplicated { wanted: u32, had: u32 },
     #[error("the primary has the write in memory, and not on its disk yet: repeat it")]
     NotFsynced,
+    #[error("the server sends {0} without an end")]
+    Endless(&'static str),
     #[error("a script sent an unexpected reply, reply=`{0}`")]
     UnexpectedReply(String),
     #[error(
         "another lease holds the instance id: take over on purpose, or choose another id, holder=`{0}`"
     )]
     Superseded(Holder),
+    /// What the caller gave cannot be used.
     #[error("{0}")]
-    Encoding(#[source] Error),
+    Unusable(#[source] Error),
     #[error("the lease is gone, or its last acknowledged record is: register again")]
     LeaseLost,
     #[error("the lease id is in use with another ttl")]
@@ -71,19 +92,26 @@ impl StoreError {
             | Self::TooManyWatches
             | Self::FeedEnded
             | Self::NotPrimary
+            | Self::ClosedUnanswered
             | Self::Unreplicated { .. }
             | Self::NotFsynced
             | Self::ShardMoved
             | Self::FeedStalled => ErrorKind::Unavailable,
-            Self::MissingRunId
+            Self::Protocol(Violation::NotRedis(_))
+            | Self::NotTls
+            | Self::MissingRunId
             | Self::WrongTopology(..)
             | Self::EvictionPolicy(_)
             | Self::LayoutMismatch { .. }
             | Self::TtlMismatch
             | Self::InstanceMismatch => ErrorKind::Invalid,
-            Self::UnexpectedReply(_) => ErrorKind::Internal,
+            Self::UnexpectedReply(_) | Self::Endless(_) | Self::Protocol(Violation::TooLarge) => {
+                ErrorKind::Internal
+            }
             Self::Superseded(_) => ErrorKind::Superseded,
-            Self::Encoding(error) => error.kind(),
+            Self::Unusable(error) => error.kind(),
+            Self::At { error, .. } => error.kind(),
+            Self::Untrusted(_) | Self::CertificateRefused(_) => ErrorKind::Denied,
             Self::LeaseLost => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
             Self::Diverged => ErrorKind::Diverged,
@@ -93,7 +121,8 @@ impl StoreError {
     /// Whether the connection it happened on must not be used again.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Deadline(_) => true,
+            Self::Deadline(_) | Self::Protocol(_) => true,
+            Self::At { error, .. } => error.breaks_connection(),
             Self::Redis(error) => {
                 matches!(error.kind(), RedisKind::Io | RedisKind::Parse)
                     || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
@@ -115,8 +144,38 @@ impl StoreError {
                 matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "UNBLOCKED"))
             }
             Self::NotPrimary => true,
+            Self::At { error, .. } => error.is_demotion(),
             _ => false,
         }
+    }
+
+    /// Whether the connection failed.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == RedisKind::Io)
+    }
+
+    /// Names the server, if the error is of it.
+    pub(crate) fn at(self, server: &Address) -> Self {
+        match self {
+            Self::Deadline(_)
+            | Self::Redis(_)
+            | Self::Protocol(_)
+            | Self::ClosedUnanswered
+            | Self::NotTls
+            | Self::Untrusted(_)
+            | Self::CertificateRefused(_)
+            | Self::MissingRunId
+            | Self::WrongTopology(..)
+            | Self::NotPrimary
+            | Self::EvictionPolicy(_) => Self::At { server: server.clone(), error: Box::new(self) },
+            other => other,
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        Self::Redis(error.into())
     }
 }
 
@@ -129,9 +188,13 @@ impl From<RedisError> for StoreError {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let public = Self::new(error.kind(), error.to_string());
+        let error = match error {
+            StoreError::At { error, .. } => *error,
+            error => error,
+        };
         match error {
             StoreError::Redis(source) => public.with_source(source),
-            StoreError::Encoding(error) => error,
+            StoreError::Unusable(error) => error,
             StoreError::Superseded(holder) => public.with_holder(holder),
             _ => public,
         }

@@ -39,7 +39,7 @@ impl Position {
 
     /// Advances over `entry`, if that is the next one.
     pub(crate) fn advance(&mut self, entry: &Entry) -> Result<(), Gap> {
-        if entry.revision != self.revision + 1 {
+        if self.revision.checked_add(1) != Some(entry.revision) {
             return Err(Gap::Missing);
         }
         if entry.before != self.digest {
@@ -127,6 +127,11 @@ impl Entry {
 
     pub(crate) fn member(&self) -> &[u8] {
         &self.member
+    }
+
+    /// Returns roughly how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        128 + self.member.len() + self.value().map_or(0, Value::size)
     }
 
     /// Returns the value of a put; a deletion has none.

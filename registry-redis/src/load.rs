@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::scripts;
 use crate::shard::{Shard, member_id};
-use crate::store::Store;
+use crate::store::{MAX_DUE_CALLS, Store};
 use crate::value::{Content, Value};
 use futures_util::future::join;
 use registry_core::{InstanceId, Lineage, Record, ServiceName, Snapshot};
@@ -23,6 +23,9 @@ const PAGE: usize = 1000;
 
 /// How many entries of the log are read in one call.
 const LOG_PAGE: usize = 256;
+
+/// How many pages, and pages of the log, one load reads: 4,000,000 records and 1,000,000 changes.
+const MAX_PAGES: usize = 4000;
 
 /// How often a load is attempted whose history changes meanwhile.
 const MAX_ATTEMPTS: usize = 3;
@@ -51,7 +54,7 @@ pub(crate) struct Survey {
 pub(crate) async fn survey(store: &Store, service: &ServiceName) -> Result<Survey, StoreError> {
     let loader = Loader { store, service, shard: store.client.keyspace().shard_of(service) };
     let (mut rows, mut unnamed, mut last) = (Vec::new(), 0, Vec::new());
-    loop {
+    for _ in 0..MAX_PAGES {
         let page = loader.page(&last).await?;
         unnamed += loader.decode(&page, &mut rows);
         match page.members.last() {
@@ -104,6 +107,9 @@ impl Loader<'_> {
             let (next, ()) = join(self.page(&last), decode).await;
             page = next?;
             positions.push(page.at);
+            if positions.len() > MAX_PAGES {
+                return Err(StoreError::Endless("records"));
+            }
         }
         unnamed += self.decode(&page, &mut rows);
         let at = self.reconcile(&positions, &mut rows).await?;
@@ -127,7 +133,7 @@ impl Loader<'_> {
     /// Reads the page after the member `after`.
     async fn page(&self, after: &[u8]) -> Result<Page, StoreError> {
         type Reply = (String, u64, String, String, u8, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
-        loop {
+        for _ in 0..MAX_DUE_CALLS {
             let (seed, len) = (Digest::random().to_string(), PAGE.to_string());
             let service = self.service.as_str().as_bytes();
             let args = [b"", b"", service, seed.as_bytes(), len.as_bytes(), after];
@@ -137,13 +143,18 @@ impl Loader<'_> {
                 "OK" => {
                     let digest = digest.parse().map_err(|_| StoreError::UnexpectedReply(digest))?;
                     let at = Position { revision, digest };
-                    let lineage = Lineage::new(lineage);
-                    return Ok(Page { at, lineage, is_last: more == 0, members, values });
+                    let (lineage, is_last) = (Lineage::new(lineage), more == 0);
+                    let advances = members.last().is_some_and(|last| last.as_slice() > after);
+                    if !is_last && !advances {
+                        break;
+                    }
+                    return Ok(Page { at, lineage, is_last, members, values });
                 }
                 "DUE" => {}
                 _ => return Err(StoreError::UnexpectedReply(status)),
             }
         }
+        Err(StoreError::Endless("records"))
     }
 
     /// Decodes a page into `rows`. Returns how many of its members are no valid names.
@@ -176,9 +187,11 @@ impl Loader<'_> {
             Ok(())
         };
         pass(at)?;
+        let mut pages = 0;
         while at.revision < end.revision {
             let page = self.store.read_log(self.shard, at, LOG_PAGE).await?;
-            if page.entries.is_empty() {
+            pages += 1;
+            if page.entries.is_empty() || pages > MAX_PAGES {
                 return Err(Gap::Missing.into());
             }
             for entry in page.entries {

@@ -178,12 +178,12 @@ async fn call(
     if outcomes.len() != leases.len() {
         return Err(StoreError::UnexpectedReply(outcomes));
     }
-    let outcome = |outcome: char| match outcome {
-        'K' => Ok(()),
-        'L' => Err(StoreError::LeaseLost),
-        _ => Err(StoreError::UnexpectedReply(outcome.to_string())),
+    let outcome = |outcome: u8| match outcome {
+        b'K' => Ok(()),
+        b'L' => Err(StoreError::LeaseLost),
+        _ => Err(StoreError::UnexpectedReply(outcomes.clone())),
     };
-    Ok(outcomes.chars().map(outcome).collect())
+    Ok(outcomes.bytes().map(outcome).collect())
 }
 
 fn lease_args(lease: &Lease) -> LeaseArgs {

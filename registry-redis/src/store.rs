@@ -42,8 +42,15 @@ pub(crate) struct RecordPosition {
     pub(crate) lineage: Lineage,
 }
 
-/// How many names of services are read in one call.
+/// How many names of services are read in one call, and how many calls read those of a shard.
 const NAMES_PAGE: usize = 1000;
+const MAX_NAME_PAGES: usize = 1000;
+
+/// How many calls a reader makes until all expired leases are deleted: each deletes a hundred.
+pub(crate) const MAX_DUE_CALLS: usize = 10_000;
+
+/// The longest time until a lease expires that a server is believed: longer than any ttl.
+const MAX_DUE: u64 = 86_400_000 * 2;
 
 impl Store {
     pub(crate) async fn register(
@@ -52,7 +59,7 @@ impl Store {
         claim: &Claim,
     ) -> Result<Lease, StoreError> {
         let ttl = millis(claim.ttl());
-        let record = value::encode(instance, ttl).map_err(StoreError::Encoding)?;
+        let record = value::encode(instance, ttl).map_err(StoreError::Unusable)?;
         let holder = match claim.takeover() {
             Takeover::No => String::new(),
             Takeover::From(holder) => value::holder_arg(&holder),
@@ -126,7 +133,7 @@ impl Store {
                 let digest = digest.parse().map_err(|_| StoreError::UnexpectedReply(digest))?;
                 Ok(RecordPosition {
                     at: Position { revision, digest },
-                    due: u64::try_from(due).ok().map(Duration::from_millis),
+                    due: parse_due(due),
                     lineage: Lineage::new(lineage),
                 })
             }
@@ -144,13 +151,14 @@ impl Store {
 
     pub(crate) async fn services_in(&self, shard: Shard) -> Result<Vec<String>, StoreError> {
         let (seed, len) = (Digest::random().to_string(), NAMES_PAGE.to_string());
-        let mut names: Vec<String> = Vec::new();
-        loop {
+        let (mut names, mut due_calls) = (Vec::<String>::new(), 0);
+        while names.len() < NAMES_PAGE * MAX_NAME_PAGES {
             let last = names.last().map(String::as_str).unwrap_or_default();
             let args = [b"", b"", seed.as_bytes(), len.as_bytes(), last.as_bytes()];
             let (status, page): (String, Vec<String>) =
                 self.client.run(&scripts::SERVICES, shard, &args).await?;
             match status.as_str() {
+                "OK" if page.first().is_some_and(|first| **first <= *last) => break,
                 "OK" => {
                     let is_last = page.len() < NAMES_PAGE;
                     names.extend(page);
@@ -158,10 +166,11 @@ impl Store {
                         return Ok(names);
                     }
                 }
-                "DUE" => {}
+                "DUE" if due_calls < MAX_DUE_CALLS => due_calls += 1,
                 _ => return Err(StoreError::UnexpectedReply(status)),
             }
         }
+        Err(StoreError::Endless("names of services"))
     }
 
     /// Checks that the history of `shard` contains `at`, and reads up to `len` entries after it. Also
@@ -181,7 +190,7 @@ impl Store {
             "OK" => Ok(Page {
                 entries: parse_entries(at, entries)?,
                 end,
-                due: u64::try_from(due).ok().map(Duration::from_millis),
+                due: parse_due(due),
                 lineage: Lineage::new(lineage),
             }),
             "COMPACTED" => Err(StoreError::Compacted),
@@ -194,6 +203,11 @@ impl Store {
     pub(crate) fn origin(&self, service: &ServiceName) -> Origin {
         Origin::new("redis", self.client.keyspace().prefix(), service)
     }
+}
+
+/// Parses the time until the next lease expires, in ms. A negative one means that there is no lease.
+fn parse_due(due: i64) -> Option<Duration> {
+    u64::try_from(due).ok().map(|due| Duration::from_millis(due.min(MAX_DUE)))
 }
 
 /// Parses entries, each of which must follow the one before.

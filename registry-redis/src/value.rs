@@ -11,7 +11,9 @@
 
 use crate::digest::Digest;
 use registry_core::encoding::{self, Stored};
-use registry_core::{Holder, InstanceId, Lease, LeaseId, Record, Result, Revision, ServiceName};
+use registry_core::{
+    Holder, InstanceId, Lease, LeaseId, MAX_TTL, MIN_TTL, Record, Result, Revision, ServiceName,
+};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -38,7 +40,8 @@ impl Value {
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let mut parts = value.splitn(4, |byte| *byte == b' ');
         let lease = LeaseId::new(number(parts.next()?)?).ok()?;
-        let ttl = Duration::from_millis(number(parts.next()?)?);
+        // A server may say anything.
+        let ttl = Duration::from_millis(number(parts.next()?)?).clamp(MIN_TTL, MAX_TTL);
         let _claimed: u64 = number(parts.next()?)?;
         Some(Self { lease, ttl, record: parts.next()?.to_vec() })
     }
@@ -71,6 +74,10 @@ impl Value {
                 Content::Undecodable
             }
         }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.record.len()
     }
 
     #[cfg(test)]

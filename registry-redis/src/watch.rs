@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// How many entries are read in one call. At 64 KiB each at most, the reply is below 16 MiB.
 const PAGE: usize = 256;
 
+/// How many bytes of changes a watch takes before it is given to its reader. One that has missed more loads again.
+const MAX_BACKLOG: usize = 1 << 30;
+
 pub(crate) async fn watch(
     store: &Store,
     feeds: &Feeds,
@@ -54,6 +57,8 @@ struct LogReader<'a> {
     shard: Shard,
     at: Position,
     backlog: Vec<Arc<Batch>>,
+    /// The bytes of the changes in it.
+    backlog_size: usize,
 }
 
 impl<'a> LogReader<'a> {
@@ -64,7 +69,8 @@ impl<'a> LogReader<'a> {
         at: Position,
     ) -> Self {
         let (origin, shard) = (store.origin(service), store.client.keyspace().shard_of(service));
-        Self { store, service, member, origin, shard, at, backlog: Vec::new() }
+        let (backlog, backlog_size) = (Vec::new(), 0);
+        Self { store, service, member, origin, shard, at, backlog, backlog_size }
     }
 
     /// Returns a watch of what was read after the cursor `after`, and of the changes that follow. The next lease
@@ -103,6 +109,12 @@ impl<'a> LogReader<'a> {
             if self.at.revision >= page.end {
                 return Ok(page);
             }
+            if page.entries.is_empty() {
+                return Err(StoreError::HistoryChanged);
+            }
+            if self.backlog_size > MAX_BACKLOG {
+                return Err(StoreError::Compacted);
+            }
         }
     }
 
@@ -129,6 +141,7 @@ impl<'a> LogReader<'a> {
             return;
         }
         if let Some(change) = entry.change(self.service) {
+            self.backlog_size += entry.size();
             self.backlog.push(Arc::new(Batch::new(self.cursor(), vec![change])));
         }
     }

@@ -1,17 +1,16 @@
 //! A connection for blocking reads of logs.
 
-use crate::connect::Address;
-use crate::deadline::millis;
-use crate::deadline::with_deadline;
+use crate::connect::{Address, Link};
+use crate::deadline::{millis, while_receiving};
 use crate::error::StoreError;
 use crate::history::RawEntry;
-use redis::aio::MultiplexedConnection;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A connection for blocking reads of logs. Dropping it closes it, and ends a read in progress.
 pub(crate) struct FeedConnection {
     address: Address,
-    connection: MultiplexedConnection,
+    link: Link,
     /// How long the server blocks until a log grows.
     block: Duration,
     /// The deadline of a read.
@@ -24,17 +23,14 @@ pub(crate) type RawLog = (String, Vec<RawEntry>);
 impl FeedConnection {
     /// How long the server blocks at most.
     const MAX_BLOCK: Duration = Duration::from_secs(5);
-    /// How many entries of each log come in one reply.
-    const PAGE: usize = 256;
+    /// How many entries come in one reply, of all logs and of each. At 64 KiB each, the largest reply has 64 MiB.
+    const MAX_ENTRIES: usize = 1024;
+    const MAX_PAGE: usize = 256;
 
-    pub(super) fn new(
-        address: Address,
-        connection: MultiplexedConnection,
-        silence_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(address: Address, link: Link, silence_timeout: Duration) -> Self {
         // A busy server needs a while for its reply, after the block. It takes a block of 0 for one without an end.
         let block = (silence_timeout / 2).clamp(Duration::from_millis(1), Self::MAX_BLOCK);
-        Self { address, connection, block, deadline: silence_timeout }
+        Self { address, link, block, deadline: silence_timeout }
     }
 
     /// Returns the address of the server.
@@ -46,7 +42,8 @@ impl FeedConnection {
     /// any; returns nothing if none does in time.
     pub(crate) async fn read(&mut self, logs: &[(String, u64)]) -> Result<Vec<RawLog>, StoreError> {
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(Self::PAGE).arg("BLOCK").arg(millis(self.block));
+        let page = (Self::MAX_ENTRIES / logs.len().max(1)).clamp(1, Self::MAX_PAGE);
+        read.arg("COUNT").arg(page).arg("BLOCK").arg(millis(self.block));
         read.arg("STREAMS");
         for (log, _) in logs {
             read.arg(log);
@@ -54,7 +51,14 @@ impl FeedConnection {
         for (_, revision) in logs {
             read.arg(format!("{revision}-0"));
         }
-        let reply = read.query_async::<Option<Vec<RawLog>>>(&mut self.connection);
-        Ok(with_deadline(self.deadline, reply).await?.unwrap_or_default())
+        let (mut requests, traffic) = (self.link.requests(), self.link.traffic());
+        let reply = read.query_async::<Option<Vec<RawLog>>>(&mut requests);
+        let start = Instant::now();
+        match while_receiving(self.deadline, traffic, reply).await {
+            // A server that does not block would be asked again and again.
+            Ok(None) if start.elapsed() < self.block / 2 => Err(StoreError::FeedEnded),
+            Ok(logs) => Ok(logs.unwrap_or_default()),
+            Err(error) => Err(traffic.explain(error).at(&self.address)),
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! A connection for commands whose server was checked, and how it runs a script.
 
 use super::silence::Silence;
-use crate::connect::{Address, Dialer, Topology};
+use crate::connect::{Address, Dialer, Link, Topology};
 use crate::error::StoreError;
 use crate::info::Info;
 use crate::options::{Ack, RedisOptions};
 use crate::scripts::Script;
 use crate::shard::KeyGroup;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct Session {
-    connection: MultiplexedConnection,
+    link: Link,
     run_id: String,
     is_broken: AtomicBool,
     silence: Silence,
@@ -41,8 +40,17 @@ impl Session {
         address: &Address,
         name: &str,
     ) -> Result<Self, StoreError> {
-        let mut connection = dialer.dial(address, name).await?;
-        let info = Info::ask(&mut connection).await?;
+        let link = dialer.dial(address, name).await?;
+        let shaken = Self::shake_hands(topology, &link).await;
+        let run_id = shaken.map_err(|error| link.traffic().explain(error).at(address))?;
+        tracing::debug!(server = %address, %run_id, name, "connected");
+        let silence = Silence::new(link.traffic().clone());
+        Ok(Self { link, run_id, is_broken: AtomicBool::new(false), silence })
+    }
+
+    /// Returns the run id of a server that has the right role and keeps its keys.
+    async fn shake_hands(topology: &dyn Topology, link: &Link) -> Result<String, StoreError> {
+        let info = Info::ask(&mut link.requests()).await?;
         let run_id = info.get("run_id").ok_or(StoreError::MissingRunId)?.to_owned();
         topology.check_role(&info)?;
         if let Some(policy) =
@@ -50,13 +58,15 @@ impl Session {
         {
             return Err(StoreError::EvictionPolicy(policy.to_owned()));
         }
-        tracing::debug!(server = %address, %run_id, name, "connected");
-        let (is_broken, silence) = (AtomicBool::new(false), Silence::new());
-        Ok(Self { connection, run_id, is_broken, silence })
+        Ok(run_id)
     }
 
-    pub(super) fn into_connection(self) -> MultiplexedConnection {
-        self.connection
+    pub(super) fn into_link(self) -> Link {
+        self.link
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Makes the next caller connect anew.
@@ -65,7 +75,7 @@ impl Session {
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Relaxed)
+        self.is_broken.load(Ordering::Relaxed) || self.link.traffic().is_closed()
     }
 
     /// Returns what tells whether the server owes a reply.
@@ -109,7 +119,7 @@ impl Session {
         is_asking: bool,
     ) -> Result<T, StoreError> {
         match (ack, is_asking) {
-            (Ack::Primary, false) => Ok(command.query_async(&mut self.connection.clone()).await?),
+            (Ack::Primary, false) => Ok(command.query_async(&mut self.link.requests()).await?),
             _ => Box::pin(self.send_in_pipeline(options, command, ack, is_asking)).await,
         }
     }
@@ -130,7 +140,7 @@ impl Session {
         // Shorter than our deadline, so that the server's count of acknowledgements arrives in time.
         let timeout = options.request_deadline.mul_f64(0.75).as_millis();
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
-        let mut connection = self.connection.clone();
+        let mut connection = self.link.requests();
         match ack {
             Ack::Primary => {
                 let (reply,) = pipeline.query_async(&mut connection).await?;

@@ -1,27 +1,33 @@
 //! How long a server owes a reply, over all calls on a connection.
 //!
 //! A call whose caller gives up before the deadline of this store shows nothing by itself. Many of them in a row
-//! do: if the callers waited for the deadline in all, without any reply, the connection is as broken as after a
-//! call that exceeded it.
+//! do: if the callers waited for the deadline in all, without a byte of any reply, the connection is as broken as
+//! after a call that exceeded it.
 
+use crate::connect::Traffic;
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Silence(Mutex<State>);
+pub(super) struct Silence {
+    traffic: Arc<Traffic>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
-    /// When the last reply came, or until when waits were counted.
+    /// When the last bytes came, or until when waits were counted.
     counted: Instant,
-    /// For how long callers have waited in vain since the last reply. Waits at the same time count once.
+    /// For how long callers have waited in vain since then. Waits at the same time count once.
     total: Duration,
 }
 
 impl Silence {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { counted: Instant::now(), total: Duration::ZERO }))
+    pub(super) fn new(traffic: Arc<Traffic>) -> Self {
+        let state = State { counted: Instant::now(), total: Duration::ZERO };
+        Self { traffic, state: Mutex::new(state) }
     }
 
     /// Begins to wait for a reply. If the wait is dropped, the caller has given up.
@@ -33,9 +39,15 @@ impl Silence {
         self.lock().total
     }
 
-    /// The lock is held for a few assignments, in which nothing panics.
+    /// Returns what was counted since the last bytes came. The lock is held for a few assignments, in which nothing
+    /// panics.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let received = self.traffic.received();
+        if received > state.counted {
+            *state = State { counted: received, total: Duration::ZERO };
+        }
+        state
     }
 }
 
@@ -72,7 +84,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_waits_without_a_reply_count_and_those_at_the_same_time_once() {
-        let silence = Silence::new();
+        let traffic = Arc::new(Traffic::new());
+        let silence = Silence::new(traffic.clone());
         let waits = [silence.wait(), silence.wait(), silence.wait()];
         tokio::time::advance(SECOND).await;
         drop(waits);
@@ -91,5 +104,13 @@ mod tests {
         tokio::time::advance(SECOND).await;
         drop(unanswered);
         assert_eq!(silence.total(), SECOND, "the time since the reply");
+
+        let waits = silence.wait();
+        tokio::time::advance(SECOND).await;
+        traffic.note_bytes();
+        assert_eq!(silence.total(), Duration::ZERO, "a part of a reply came");
+        tokio::time::advance(SECOND).await;
+        drop(waits);
+        assert_eq!(silence.total(), SECOND, "the time since that part");
     }
 }

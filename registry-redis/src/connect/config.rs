@@ -1,12 +1,13 @@
 //! What to connect to, from a URL and options.
 
 use super::cluster::Cluster;
-use super::dial::{Certificates, Dialer};
+use super::dial::Dialer;
 use super::sentinel::Sentinel;
 use super::standalone::Standalone;
 use super::topology::Topology;
 use crate::options::{Ack, RedisOptions};
 use registry_core::{Error, ErrorKind, Result, Target};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The prefix of a URL that names none.
@@ -50,7 +51,7 @@ impl ConnectConfig {
             user: target.user().map(str::to_owned),
             password: target.password().cloned(),
             database: 0,
-            tls: scheme.uses_tls.then(|| certificates(target)).transpose()?,
+            tls: scheme.uses_tls.then(|| Arc::new(target.clone())),
         };
         let topology: Box<dyn Topology> = match scheme.plain {
             "redis" => {
@@ -100,6 +101,11 @@ impl Scheme {
         let mut known = vec!["prefix", "ack"];
         if self.uses_tls {
             known.extend(["ca", "cert", "key"]);
+            if target.option("cert").is_some() != target.option("key").is_some() {
+                return Err(invalid(
+                    "a client has both of a certificate and its key: `cert` and `key`",
+                ));
+            }
         }
         if self.plain == "redis+sentinel" {
             known.push("sentinel_login");
@@ -122,35 +128,6 @@ fn parse_ack(text: &str) -> Result<Ack> {
             "option `ack` is `primary`, `replicas:N`, `fsync` or `fsync:N` (N replicas besides), got=`{text}`"
         ))
     })
-}
-
-/// [`Scheme::of`] refuses the schemes that need them.
-#[cfg(not(feature = "tls"))]
-fn certificates(_: &Target) -> Result<Certificates> {
-    Err(invalid("TLS is not built in"))
-}
-
-#[cfg(feature = "tls")]
-fn certificates(target: &Target) -> Result<Certificates> {
-    use redis::{Client, ClientTlsConfig, TlsCertificates};
-    use rustls::crypto::{CryptoProvider, ring};
-
-    // The redis crate panics where the program has installed no cryptography provider.
-    if CryptoProvider::get_default().is_none() {
-        ring::default_provider().install_default().ok(); // another thread may have been faster
-    }
-    let files = registry_core::TlsFiles::read(target)?;
-    let client_tls =
-        files.identity.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-    let certificates = TlsCertificates { client_tls, root_cert: files.ca };
-    // The redis crate parses the files at each connection, and would blame the server for a bad one.
-    Client::build_with_tls("rediss://localhost", certificates.clone()).map_err(|error| {
-        invalid(
-            "the files of the options `ca`, `cert` and `key` are no certificates and keys in PEM",
-        )
-        .with_source(error)
-    })?;
-    Ok(certificates)
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -231,17 +208,6 @@ mod tests {
         for bad in bad {
             assert_eq!(config(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
-    }
-
-    #[cfg(feature = "tls")]
-    #[test]
-    fn malformed_certificate_is_invalid_and_not_unavailable() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n")
-            .unwrap();
-        let error = config(&format!("rediss://h?ca={}", path.display())).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     }
 
     #[cfg(not(feature = "tls"))]

@@ -1,11 +1,15 @@
 //! Connects to one server: TCP or TLS, login, database.
 
 use super::address::Address;
+use super::link::{Link, Traffic};
+#[cfg(feature = "tls")]
+use super::tls;
 use crate::error::StoreError;
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
-use registry_core::{Error, ErrorKind, Result, Secret};
+use futures_util::future::select_ok;
+use registry_core::{Error, ErrorKind, Result, Secret, Target};
+use std::io;
+use std::sync::Arc;
+use tokio::net::{TcpStream, lookup_host};
 
 /// The credentials, the database and the TLS files of connections.
 #[derive(Clone, Debug)]
@@ -13,31 +17,29 @@ pub(crate) struct Dialer {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
-    pub(crate) tls: Option<Certificates>,
+    /// The URL whose options name the files, if the servers speak TLS.
+    pub(crate) tls: Option<Arc<Target>>,
 }
-
-/// The authority to trust and the client's own certificate.
-#[cfg(feature = "tls")]
-pub(crate) type Certificates = redis::TlsCertificates;
-
-/// Without TLS there are none.
-#[cfg(not(feature = "tls"))]
-#[derive(Clone, Debug)]
-pub(crate) enum Certificates {}
 
 impl Dialer {
     /// Connects, logs in, selects the database and names the connection. The caller sets the deadline.
-    pub(crate) async fn dial(
+    pub(crate) async fn dial(&self, address: &Address, name: &str) -> Result<Link, StoreError> {
+        let traffic = Arc::new(Traffic::new());
+        let link = Box::pin(self.link(address, name, &traffic)).await;
+        link.map_err(|error| traffic.explain(error).at(address))
+    }
+
+    async fn link(
         &self,
         address: &Address,
         name: &str,
-    ) -> Result<MultiplexedConnection, StoreError> {
-        // The response timeout of the redis crate, 500 ms, would end every blocking read and leave the
-        // connection to a server that still blocks.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let client = self.client(address)?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        traffic: &Arc<Traffic>,
+    ) -> Result<Link, StoreError> {
+        let stream = connect(address).await?;
+        let link = match &self.tls {
+            None => Link::over(stream, traffic.clone()).await?,
+            Some(target) => secured(target, address, stream, traffic).await?,
+        };
         let mut login = redis::pipe();
         if self.user.is_some() || self.password.is_some() {
             let password = self.password.as_ref().map_or("", Secret::reveal);
@@ -47,39 +49,50 @@ impl Dialer {
             login.cmd("SELECT").arg(self.database).ignore();
         }
         login.cmd("CLIENT").arg("SETNAME").arg(name).ignore();
-        login.exec_async(&mut connection).await?;
-        Ok(connection)
-    }
-
-    fn client(&self, address: &Address) -> Result<Client, StoreError> {
-        if let Some(certificates) = &self.tls {
-            return secured(address, certificates);
+        let outcome = login.exec_async(&mut link.requests()).await.map_err(StoreError::from);
+        match outcome {
+            Ok(()) => Ok(link),
+            Err(error) if error.is_io() && self.tls.is_none() && !traffic.has_received() => {
+                Err(StoreError::ClosedUnanswered)
+            }
+            Err(error) => Err(error),
         }
-        let plain = ConnectionAddr::Tcp(address.host().to_owned(), address.port());
-        Ok(Client::open(with_settings(plain.into_connection_info()?))?)
     }
+}
+
+/// Connects to whichever address of a host accepts first.
+async fn connect(address: &Address) -> io::Result<TcpStream> {
+    let found: Vec<_> = lookup_host((address.host(), address.port())).await?.collect();
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    }
+    let (stream, _) =
+        select_ok(found.into_iter().map(|at| Box::pin(TcpStream::connect(at)))).await?;
+    // Nagle's algorithm delays calls made while another is under way.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 #[cfg(feature = "tls")]
-fn secured(address: &Address, certificates: &Certificates) -> Result<Client, StoreError> {
-    let (host, port) = (address.host().to_owned(), address.port());
-    let secured = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-    let info = with_settings(secured.into_connection_info()?);
-    Ok(Client::build_with_tls(info, certificates.clone())?)
+async fn secured(
+    target: &Arc<Target>,
+    address: &Address,
+    stream: TcpStream,
+    traffic: &Arc<Traffic>,
+) -> Result<Link, StoreError> {
+    let stream = tls::connect(target, address, stream).await?;
+    Ok(Link::over(stream, traffic.clone()).await?)
 }
 
+/// A URL with TLS is refused before.
 #[cfg(not(feature = "tls"))]
-fn secured(_: &Address, certificates: &Certificates) -> Result<Client, StoreError> {
-    match *certificates {}
-}
-
-fn with_settings(info: ConnectionInfo) -> ConnectionInfo {
-    // The redis crate leaves Nagle's algorithm on, which delays calls made while another is under way.
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    // It would also log in on its own and report every refusal as a wrong password, even that the
-    // server has too many clients: `dial` logs in instead.
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    info.set_redis_settings(settings)
+async fn secured(
+    _: &Arc<Target>,
+    _: &Address,
+    _: TcpStream,
+    _: &Arc<Traffic>,
+) -> Result<Link, StoreError> {
+    Err(StoreError::NotTls)
 }
 
 /// Parses the database in the path of a URL, 0 by default.

@@ -6,8 +6,9 @@
 
 use super::address::{Address, write_list};
 use super::dial::{Dialer, parse_database};
+use super::link::Link;
 use super::topology::Topology;
-use crate::deadline::with_deadline;
+use crate::deadline::{random_below, with_deadline};
 use crate::error::StoreError;
 use crate::options::RedisOptions;
 use crate::shard::KeyGroup;
@@ -23,8 +24,11 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 /// How often the sentinels are asked. A lease that is still renewed at the old primary must reach the new one
-/// before it expires there: this and a third of a ttl until the next renewal are less than the ttl.
-const POLL_INTERVAL: Duration = Duration::from_secs(3);
+/// before it expires there: this and a third of a ttl until the next renewal are less than the ttl. The processes of a
+/// fleet ask at different times.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(2500);
+
+const JITTER: Duration = Duration::from_millis(500);
 
 /// A clone is a handle to the same state.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ struct Inner {
     /// Held by the task that queries the sentinels, so that others wait for its answer.
     querying: tokio::sync::Mutex<()>,
     poller: Mutex<Option<JoinHandle<()>>>,
+    /// Connections to sentinels that answered. A fleet that dialled them at each poll would keep them busy.
+    links: Mutex<HashMap<Address, Link>>,
 }
 
 /// The answer of a sentinel.
@@ -92,6 +98,7 @@ impl Sentinel {
             epoch: AtomicU64::default(),
             querying: tokio::sync::Mutex::default(),
             poller: Mutex::default(),
+            links: Mutex::default(),
         }));
         Ok((sentinel, database))
     }
@@ -109,7 +116,7 @@ impl Sentinel {
         let inner = Arc::downgrade(&self.0);
         *poller = Some(tokio::spawn(async move {
             loop {
-                sleep(POLL_INTERVAL).await;
+                sleep(MIN_POLL_INTERVAL + random_below(JITTER)).await;
                 let Some(inner) = inner.upgrade() else { return };
                 let sentinel = Self(inner);
                 // A caller may be querying because the primary failed.
@@ -159,20 +166,39 @@ impl Sentinel {
     }
 
     async fn query_one(&self, sentinel: &Address) -> Result<Answer, StoreError> {
-        let Inner { name, dialer, deadline, .. } = &*self.0;
+        let Inner { dialer, deadline, .. } = &*self.0;
         with_deadline(*deadline, async {
-            let mut connection = dialer.dial(sentinel, "registry-sentinel").await?;
-            // During a failover a sentinel reports the new epoch already, but the old address in all
-            // replies except the one that is meant for clients.
-            let mut query = redis::pipe();
-            query.cmd("SENTINEL").arg("MASTER").arg(name);
-            query.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-            let (fields, address): (HashMap<String, String>, Option<(String, u16)>) =
-                query.query_async(&mut connection).await?;
-            parse_answer(&fields, address)
-                .ok_or_else(|| StoreError::UnexpectedReply(format!("{fields:?}")))
+            // Taken out, so that one that does not answer is not used again.
+            let open =
+                lock(&self.0.links).remove(sentinel).filter(|link| !link.traffic().is_closed());
+            if let Some(link) = open {
+                match self.ask(&link).await {
+                    Err(error) if error.is_io() => {}
+                    outcome => {
+                        lock(&self.0.links).insert(sentinel.clone(), link);
+                        return outcome;
+                    }
+                }
+            }
+            let link = dialer.dial(sentinel, "registry-sentinel").await?;
+            let answer = self.ask(&link).await.map_err(|error| error.at(sentinel))?;
+            lock(&self.0.links).insert(sentinel.clone(), link);
+            Ok(answer)
         })
         .await
+    }
+
+    async fn ask(&self, link: &Link) -> Result<Answer, StoreError> {
+        // During a failover a sentinel reports the new epoch already, but the old address in all
+        // replies except the one that is meant for clients.
+        let name = &self.0.name;
+        let mut query = redis::pipe();
+        query.cmd("SENTINEL").arg("MASTER").arg(name);
+        query.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+        let (fields, address): (HashMap<String, String>, Option<(String, u16)>) =
+            query.query_async(&mut link.requests()).await?;
+        parse_answer(&fields, address)
+            .ok_or_else(|| StoreError::UnexpectedReply(format!("{fields:?}")))
     }
 }
 

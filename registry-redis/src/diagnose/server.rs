@@ -1,12 +1,11 @@
 //! Checks of the servers' versions and settings.
 
 use crate::client::Client;
-use crate::connect::Address;
+use crate::connect::{Address, Link};
 use crate::error::StoreError;
 use crate::info::Info;
 use crate::options::Ack;
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
 use registry_core::diagnosis::Finding;
 use registry_core::{Error, Result};
 use std::time::{Duration, SystemTime};
@@ -25,12 +24,12 @@ pub(super) async fn check_servers(client: &Client) -> Result<Vec<Finding>> {
 }
 
 async fn check_server(client: &Client, address: &Address) -> Result<Vec<Finding>, StoreError> {
-    let (mut connection, topology) = (client.dial(address).await?, client.topology());
-    let info = client.info(&mut connection).await?;
+    let (link, topology) = (client.dial(address).await?, client.topology());
+    let info = client.info(&link).await?;
     let lone_primary = || topology.judge_lone_primary();
     let mut findings = vec![release(&info), replicas(&info, lone_primary), memory(&info)];
-    findings.extend(disk(client, &mut connection, &info).await);
-    findings.push(clock(client, &mut connection).await);
+    findings.extend(disk(client, &link, &info).await);
+    findings.push(clock(client, &link).await);
     Ok(findings.into_iter().map(|finding| topology.label(finding, address)).collect())
 }
 
@@ -90,11 +89,7 @@ fn memory(info: &Info) -> Finding {
 }
 
 /// Checks what a crash of the server loses.
-async fn disk(
-    client: &Client,
-    connection: &mut MultiplexedConnection,
-    info: &Info,
-) -> Vec<Finding> {
+async fn disk(client: &Client, link: &Link, info: &Info) -> Vec<Finding> {
     let failed = ["rdb_last_bgsave_status", "aof_last_write_status"];
     if let Some(failed) = failed.into_iter().find(|field| info.get(field) == Some("err")) {
         let message =
@@ -115,7 +110,7 @@ async fn disk(
     }
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("appendfsync");
-    match client.query::<Vec<String>>(connection, &command).await {
+    match client.query::<Vec<String>>(link, &command).await {
         Ok(pair) => {
             let policy = pair.get(1).map_or("unknown", String::as_str);
             let message = format!("an append-only file, appendfsync=`{policy}`; {acknowledged}");
@@ -129,10 +124,10 @@ async fn disk(
 }
 
 /// Leases run on the server's clock. The skew of ours only helps to compare logs.
-async fn clock(client: &Client, connection: &mut MultiplexedConnection) -> Finding {
+async fn clock(client: &Client, link: &Link) -> Finding {
     let before = now();
     let time: Result<(u64, u64), Error> =
-        client.query(connection, &redis::cmd("TIME")).await.map_err(Error::from);
+        client.query(link, &redis::cmd("TIME")).await.map_err(Error::from);
     let (seconds, micros) = match time {
         Ok(time) => time,
         Err(error) => return Finding::skipped("clock", &error),

@@ -103,7 +103,7 @@ impl ShardState {
             _ => return Err(StoreError::UnexpectedReply(status)),
         };
         // Revisions are dense. An empty log has no first one.
-        let log_len = if first == 0 { 0 } else { (revision + 1).saturating_sub(first) };
+        let log_len = if first == 0 { 0 } else { revision.saturating_add(1).saturating_sub(first) };
         Ok(Self { status, log_len })
     }
 }

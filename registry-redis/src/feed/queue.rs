@@ -64,6 +64,11 @@ impl RequestQueue {
         next
     }
 
+    /// Returns whether a task runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.lock().as_ref().is_some_and(|task| !task.is_closed())
+    }
+
     /// The lock is held for a few assignments, in which nothing panics.
     fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<Request>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,6 +4,7 @@ use super::queue::{Request, RequestQueue};
 use super::watched_shard::WatchedShard;
 use crate::client::{FeedConnection, RawLog};
 use crate::connect::Address;
+use crate::deadline::random_below;
 use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::shard::Shard;
@@ -199,15 +200,14 @@ impl FeedTask {
     }
 
     fn next_check(&self) -> Option<Instant> {
-        let next = self.shards.values().filter_map(WatchedShard::next_check).min();
-        next.map(|next| next + self.jitter)
+        self.shards.values().filter_map(|watched| watched.next_check(self.jitter)).min()
     }
 
     /// Starts the checks that are due. A check also lets the server delete expired leases.
     fn start_checks(&mut self) {
         let now = Instant::now();
         for (shard, watched) in &mut self.shards {
-            if watched.next_check().is_some_and(|next| next + self.jitter <= now) {
+            if watched.next_check(self.jitter).is_some_and(|next| next <= now) {
                 self.checks.push(check(self.store.clone(), *shard, watched));
             }
         }
@@ -216,19 +216,9 @@ impl FeedTask {
     fn finish_check(&mut self, check_made: Check) -> Result<(), StoreError> {
         let Check { shard, at, began, outcome } = check_made;
         let Some(watched) = self.shards.get_mut(&shard) else { return Ok(()) };
-        watched.end_check(began, outcome.as_ref().err());
+        watched.checks().end(began, outcome.as_ref().map(|page| page.due));
         match outcome {
-            Ok(Page { end, due, .. }) => {
-                watched.expect(end);
-                match due {
-                    // More leases have expired than one call deletes.
-                    Some(Duration::ZERO) => {
-                        self.checks.push(check(self.store.clone(), shard, watched));
-                    }
-                    Some(due) => watched.check_by(Instant::now() + due),
-                    None => {}
-                }
-            }
+            Ok(page) => watched.expect(page.end),
             Err(StoreError::Compacted | StoreError::Diverged) if watched.at() != at => {
                 // The feed has read on meanwhile, and may be past what was trimmed.
                 self.checks.push(check(self.store.clone(), shard, watched));
@@ -242,7 +232,7 @@ impl FeedTask {
             Err(error) => {
                 tracing::warn!(?shard, %error, "could not check for expired leases, will try again");
                 let delay = self.store.client.silence_timeout() / 8;
-                watched.check_by(Instant::now() + delay.min(MAX_RETRY_DELAY));
+                watched.checks().check_by(Instant::now() + delay.min(MAX_RETRY_DELAY));
             }
         }
         Ok(())
@@ -286,7 +276,7 @@ fn connect(
 }
 
 fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFuture<'static, Check> {
-    watched.begin_check();
+    watched.checks().begin();
     let (at, began) = (watched.at(), Instant::now());
     async move { Check { shard, at, began, outcome: store.read_log(shard, at, 1).await } }.boxed()
 }
@@ -308,10 +298,4 @@ async fn sleep_until(instant: Option<Instant>) {
         Some(instant) => time::sleep_until(instant).await,
         None => pending().await,
     }
-}
-
-fn random_below(limit: Duration) -> Duration {
-    // Without randomness the processes check at the same time, which costs the server a little.
-    let fraction = getrandom::u32().map_or(0.0, |bits| f64::from(bits) / f64::from(u32::MAX));
-    limit.mul_f64(fraction)
 }

@@ -1,5 +1,6 @@
 //! A shard as a feed follows it: a position, and the watches that continue from there.
 
+use super::checks::Checks;
 use super::queue::Subscription;
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -10,10 +11,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// After what time the history of a shard is checked again, unless the silence timeout is short. A read does not
-/// notice a log that was wiped or trimmed: it blocks.
-const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the feed may take to receive changes that a check has seen.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -29,14 +26,7 @@ pub(super) struct WatchedShard {
     expected: BTreeMap<u64, Digest>,
     /// The revision of the last progress that all watches received.
     reported: u64,
-    /// When to check the shard: no lease expires before that.
-    check_at: Instant,
-    is_checking: bool,
-    /// When the last check began that the shard answered, and why one failed since.
-    answered: Instant,
-    failure: Option<StoreError>,
-    /// How long the shard may answer no check.
-    silence_timeout: Duration,
+    checks: Checks,
     /// Since when a check has seen changes that the feed has not received.
     overdue: Option<Instant>,
 }
@@ -59,18 +49,13 @@ struct Watcher {
 impl WatchedShard {
     /// Begins to follow the log at `at`, which was read just now.
     pub(super) fn new(at: Position, silence_timeout: Duration) -> Self {
-        let now = Instant::now();
         Self {
             at,
             services: HashMap::new(),
             records: HashMap::new(),
             expected: BTreeMap::new(),
             reported: at.revision,
-            check_at: now + check_interval(silence_timeout),
-            is_checking: false,
-            answered: now,
-            failure: None,
-            silence_timeout,
+            checks: Checks::new(silence_timeout),
             overdue: None,
         }
     }
@@ -96,7 +81,7 @@ impl WatchedShard {
             self.at
         };
         if let Some(due) = subscription.due {
-            self.check_by(due);
+            self.checks.check_by(due);
         }
         let Subscription { service, member, origin, publisher, .. } = subscription;
         let new = Watched { service: service.clone(), origin, watchers: Vec::new() };
@@ -116,7 +101,7 @@ impl WatchedShard {
             return Err(Gap::Forked);
         }
         if let Some(value) = entry.value() {
-            self.check_by(Instant::now() + value.ttl());
+            self.checks.check_by(Instant::now() + value.ttl());
         }
         self.publish(entry);
         Ok(())
@@ -148,35 +133,18 @@ impl WatchedShard {
         self.reported = self.at.revision;
     }
 
-    /// When to check the shard next, unless a check is in progress.
-    pub(super) fn next_check(&self) -> Option<Instant> {
-        if self.is_checking { None } else { Some(self.check_at) }
+    pub(super) fn checks(&mut self) -> &mut Checks {
+        &mut self.checks
     }
 
-    /// Makes the next check happen no later than `instant`.
-    pub(super) fn check_by(&mut self, instant: Instant) {
-        self.check_at = self.check_at.min(instant);
+    /// Returns when to check the shard next, unless a check is in progress.
+    pub(super) fn next_check(&self, jitter: Duration) -> Option<Instant> {
+        self.checks.next(jitter)
     }
 
-    /// Notes that a check begins. Its reply covers all present leases, so that from now on only new ones
-    /// make the next check earlier.
-    pub(super) fn begin_check(&mut self) {
-        self.is_checking = true;
-        self.check_at = Instant::now() + check_interval(self.silence_timeout);
-    }
-
-    /// Notes the end of a check that began at `began`.
-    pub(super) fn end_check(&mut self, began: Instant, failure: Option<&StoreError>) {
-        self.is_checking = false;
-        self.failure = failure.cloned();
-        if failure.is_none() {
-            self.answered = began;
-        }
-    }
-
-    /// When the shard has answered no check for as long as it may.
+    /// Returns when the shard has answered no check for as long as it may.
     pub(super) fn silent_at(&self) -> Instant {
-        self.answered + self.silence_timeout
+        self.checks.silent_at()
     }
 
     /// Notes the end of the log as a check saw it, on another connection.
@@ -199,10 +167,9 @@ impl WatchedShard {
         !(self.services.is_empty() && self.records.is_empty())
     }
 
-    /// Ends all watches, since the shard has answered no check for as long as it may.
-    pub(super) fn fail_silent(mut self) {
-        let silence = StoreError::Deadline(self.silence_timeout);
-        let failure = self.failure.take().unwrap_or(silence);
+    /// Ends all watches, since the shard answers no check.
+    pub(super) fn fail_silent(self) {
+        let failure = self.checks.failure();
         self.fail(&failure);
     }
 
@@ -213,11 +180,6 @@ impl WatchedShard {
             watcher.publisher.fail(error.clone().into());
         }
     }
-}
-
-/// Two checks in a row are due before a shard counts as silent, so that one call that fails is no silence.
-fn check_interval(silence_timeout: Duration) -> Duration {
-    (silence_timeout / 2).min(MAX_CHECK_INTERVAL)
 }
 
 impl Watched {
@@ -371,21 +333,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn check_is_due_with_the_first_lease_and_considers_leases_added_during_a_check() {
+    async fn put_is_checked_when_its_lease_may_have_expired() {
         let start = Instant::now();
         let (mut shard, _watch) = watched(4, "a");
-        assert_eq!(shard.next_check(), Some(start + check_interval(SILENCE)));
-        shard.check_by(start + Duration::from_secs(2));
-        shard.check_by(start + Duration::from_secs(3));
-        assert_eq!(shard.next_check(), Some(start + Duration::from_secs(2)));
-        shard.begin_check();
-        assert_eq!(shard.next_check(), None);
         let mut brief = entry(5, "b\u{1f}1", Some(RECORD));
         brief.set_ttl(Duration::from_secs(1));
         shard.apply(&brief).unwrap();
-        shard.end_check(start, None);
-        shard.check_by(start + Duration::from_secs(4));
-        assert_eq!(shard.next_check(), Some(start + Duration::from_secs(1)));
+        assert_eq!(shard.next_check(Duration::ZERO), Some(start + Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]

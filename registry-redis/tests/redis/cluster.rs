@@ -87,6 +87,11 @@ fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
         let mut cluster = start().await;
         let url = format!("{}?ttl=3s", cluster.url());
         let registry = connect(&url).await.unwrap();
+        // The nodes do not notice: without one, the others refuse to serve until it is replaced.
+        for node in 0..cluster.nodes() {
+            let mut operator = Operator::at(&cluster.address(node)).await;
+            operator.run::<()>("CONFIG SET cluster-node-timeout 30000").await;
+        }
         let silent = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
         let mut watches = Vec::new();
         for n in 0..16 {

@@ -1,8 +1,8 @@
 //! Servers and connections that fail, and servers that refuse calls.
 
 use crate::support::{
-    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, register,
-    registry, server, service, watch, watch_failure, watch_from_now, within,
+    Operator, claim, connect, failure, ids, instance, load, next_change, one_shard, reconnect,
+    register, registry, server, service, watch, watch_failure, watch_from_now, within,
 };
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
@@ -110,14 +110,12 @@ async fn cut_feed_connection_ends_its_watches_and_the_next_watch_works() {
 }
 
 #[tokio::test]
-async fn cut_command_connection_fails_one_call_and_no_watch() {
+async fn cut_command_connection_is_replaced_and_ends_no_watch() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     Operator::of(&server).await.cut("registry").await;
-    let error =
-        within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    reconnect(&registry).await;
     register(&registry, "user.rpc", "1").await;
     assert_eq!(next_change(&mut watch).await, "+1");
 }
@@ -374,9 +372,7 @@ async fn feed_left_on_an_old_primary_is_noticed() {
     at_primary.run::<()>("CONFIG SET port 0").await;
     at_successor.run::<()>(&format!("CONFIG SET port {port}")).await;
     at_primary.cut("registry").await;
-    let error =
-        within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "the old connection fails");
+    reconnect(&registry).await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(failure(&mut watch).await, ErrorKind::Unavailable);
     let cursor = watch.cursor().clone();

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Operator, STATE, claim, claim_for, failure, holder_of, ids, instance, load, next, one_shard,
-    register, server, service, watch, watch_from_now, within,
+    reconnect, register, server, watch, watch_from_now, within,
 };
 use futures_util::StreamExt;
 use registry_core::{
@@ -162,8 +162,7 @@ async fn lineage_changes_with_a_restart_and_a_wipe_and_with_nothing_else() {
     assert_eq!(own.lineage(), first.lineage());
 
     within(server.process().unwrap().restart()).await.unwrap();
-    let error = within(registry.load(&service("user.rpc"), &CallOptions::DEFAULT)).await;
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable, "the old connection fails");
+    reconnect(&registry).await;
     let restarted = load(&registry, "user.rpc").await;
     assert_ne!(restarted.lineage(), first.lineage());
     assert_eq!(restarted.records(), first.records());

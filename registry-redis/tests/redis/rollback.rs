@@ -1,7 +1,7 @@
 //! Servers that restart with less than they acknowledged.
 
 use crate::support::{
-    Operator, claim, failure, ids, instance, load, next_change, one_shard, register,
+    Operator, claim, failure, ids, instance, load, next_change, one_shard, reconnect, register,
     retry_while_unavailable, server, watch, watch_failure, watch_from_now, within,
 };
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -31,9 +31,7 @@ async fn restart_from_an_older_file_is_diverged_for_later_cursors() {
     assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
     within(server.process().unwrap().restart()).await.unwrap();
 
-    // The first call finds the connection closed, the next one connects again.
-    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    reconnect(&registry).await;
     for lease in [&lost, &undone] {
         let error = within(registry.keep_alive(lease, &CallOptions::DEFAULT)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "the acknowledged write was lost");
@@ -116,8 +114,7 @@ async fn failover_to_a_lagging_replica_is_diverged_for_later_cursors() {
     assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
     at_replica.run::<()>(&format!("CONFIG SET port {port}")).await;
 
-    let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    reconnect(&registry).await;
     let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(watch_failure(&registry, "user.rpc", &ahead).await, ErrorKind::Diverged);

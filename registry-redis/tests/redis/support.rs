@@ -231,6 +231,12 @@ where
     .await
 }
 
+/// Makes calls until one succeeds: one that is made before the client sees that its connection has ended fails.
+pub(crate) async fn reconnect(registry: &RedisRegistry) {
+    let name = service("user.rpc");
+    retry_while_unavailable(|| registry.load(&name, &CallOptions::DEFAULT)).await;
+}
+
 /// Asserts that the service `user.rpc` continues after a failover without loss: `lease` is still alive,
 /// and the watch `cut` can be resumed.
 pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {

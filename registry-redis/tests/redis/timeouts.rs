@@ -185,3 +185,43 @@ fn watch_of_a_shard_that_refuses_scripts_ends_in_time() {
         deadline.assert_met();
     });
 }
+
+/// A reply that took longer than the deadline of a call broke the connection of all callers, though parts of it came.
+#[test]
+fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
+    tolerating(Duration::from_secs(1), async |_| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let url = format!("redis://{}", proxy.address());
+        let direct = registry(&server).await;
+        let padding = "x".repeat(50_000);
+        for n in 0..40 {
+            let large = instance("user.rpc", &n.to_string()).with_label("padding", &padding);
+            within(direct.register(&large, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        }
+        let one = instance("other", "1");
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        let mut operator = Operator::of(&server).await;
+        let before = connections(&mut operator).await;
+        proxy.inject(Fault::Throttle { bytes_per_second: 500_000 });
+        // It takes 4 s. Its impatient neighbours wait in vain for longer than the deadline of a call, in all.
+        let user = service("user.rpc");
+        let load = registry.load(&user, &CallOptions::DEFAULT);
+        let options = CallOptions::default().with_timeout(Duration::from_millis(100));
+        let impatient = async {
+            loop {
+                let _ = registry.keep_alive(&lease, &options).await;
+            }
+        };
+        let loaded = tokio::select! {
+            loaded = within(load) => loaded,
+            () = impatient => unreachable!("it never ends"),
+        };
+        assert_eq!(loaded.unwrap().instances().len(), 40);
+        proxy.heal();
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+        let after = connections(&mut operator).await;
+        assert!(before.iter().all(|id| after.contains(id)), "{before:?} {after:?}");
+    });
+}

@@ -1,7 +1,7 @@
 //! Servers that speak TLS.
 
 use crate::support::{connect, ids, next_change, register, watch_from_now, within};
-use registry_core::ErrorKind;
+use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::RedisOptions;
 use registry_testbed::servers::{Redis, ServerTls};
 
@@ -27,11 +27,57 @@ async fn server_is_trusted_if_the_authority_signed_it() {
         [server.url().to_owned(), format!("{}?ca={}", server.url(), tls.other_ca().display())]
     {
         let error = connect(&url, RedisOptions::default()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert!(error.to_string().contains("not trusted"), "{error}");
+        assert!(error.to_string().contains(server.address()), "{error}");
     }
     let plain = server.url().replace("rediss://", "redis://");
     let error = connect(&plain, RedisOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.to_string().contains("rediss://"), "{error:?}");
+    assert!(error.to_string().contains(server.address()), "{error}");
+    // The provider of cryptography is the application's to install.
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+}
+
+#[tokio::test]
+async fn file_that_is_no_certificate_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n";
+    std::fs::write(&path, pem).unwrap();
+    let tls = ServerTls::generate().unwrap();
+    let server = start(&tls).await;
+    let url = format!("{}?ca={}", server.url(), path.display());
+    let error = connect(&url, RedisOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+}
+
+/// The files were read once, so that no connection could be made after the first certificate had expired.
+#[tokio::test]
+async fn certificates_are_read_anew_for_each_connection() {
+    let tls = ServerTls::mutual().unwrap();
+    let server = start(&tls).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let rotate = |from: [std::path::PathBuf; 2]| {
+        for (from, to) in from.iter().zip([&cert, &key]) {
+            std::fs::copy(from, to).unwrap();
+        }
+    };
+    rotate([tls.other_client_certificate(), tls.other_client_key()]);
+    let url = format!(
+        "{}?ca={}&cert={}&key={}",
+        server.url(),
+        tls.ca().display(),
+        cert.display(),
+        key.display()
+    );
+    let registry = registry_redis::RedisRegistry::connect_lazy(&url.parse().unwrap()).unwrap();
+    let user = "user.rpc".parse().unwrap();
+    let refused = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied, "{refused:?}");
+    rotate([tls.client_certificate(), tls.client_key()]);
+    within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
@@ -56,6 +102,7 @@ async fn mutual_tls_accepts_only_a_known_client_certificate() {
     let stranger = with(tls.other_client_certificate(), tls.other_client_key());
     for url in [anonymous, stranger] {
         let error = connect(&url, RedisOptions::default()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert!(error.to_string().contains("`cert` and `key`"), "{error}");
     }
 }
