@@ -185,6 +185,19 @@ impl From<RedisError> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Returns the error of a watch that ends with this one: it is silence if the server gave no reply in time.
+    pub(crate) fn of_watch(&self) -> Error {
+        match self {
+            Self::Deadline(limit) => Error::silent(*limit),
+            Self::At { error, .. } if matches!(**error, Self::Deadline(_)) => {
+                error.of_watch().with_source(self.clone())
+            }
+            error => error.clone().into(),
+        }
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let public = Self::new(error.kind(), error.to_string());

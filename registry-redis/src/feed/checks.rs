@@ -74,6 +74,10 @@ impl Checks {
         self.answered + self.silence_timeout
     }
 
+    pub(super) fn silence_timeout(&self) -> Duration {
+        self.silence_timeout
+    }
+
     /// Returns why a shard that is silent answers none.
     pub(super) fn failure(&self) -> StoreError {
         self.failure.clone().unwrap_or(StoreError::Deadline(self.silence_timeout))

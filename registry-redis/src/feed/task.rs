@@ -84,7 +84,7 @@ impl FeedTask {
         tracing::debug!(client = ?self.store.client, ?outcome, "the feed ends");
         if let Err(error) = outcome {
             while let Some((subscription, _)) = self.queue.next_or_stop(&mut self.requests) {
-                subscription.publisher.fail(error.clone().into());
+                subscription.publisher.fail(error.of_watch());
             }
             for shard in self.shards.into_values() {
                 shard.fail(&error);

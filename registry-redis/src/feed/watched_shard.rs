@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::shard::split_member;
-use registry_core::{Batch, Origin, Publisher, ServiceName};
+use registry_core::{Batch, Error, Origin, Publisher, ServiceName};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,15 +169,20 @@ impl WatchedShard {
 
     /// Ends all watches, since the shard answers no check.
     pub(super) fn fail_silent(self) {
-        let failure = self.checks.failure();
-        self.fail(&failure);
+        let silence = Error::silent(self.checks.silence_timeout());
+        let silence = silence.with_source(self.checks.failure());
+        self.end(&silence);
     }
 
     /// Ends all watches.
     pub(super) fn fail(self, error: &StoreError) {
+        self.end(&error.of_watch());
+    }
+
+    fn end(self, error: &Error) {
         let watched = self.services.into_values().chain(self.records.into_values());
         for watcher in watched.flat_map(|watched| watched.watchers) {
-            watcher.publisher.fail(error.clone().into());
+            watcher.publisher.fail(error.clone());
         }
     }
 }
