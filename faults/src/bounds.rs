@@ -15,13 +15,6 @@ pub(crate) fn return_bound(ttl: Duration) -> Duration {
     (ttl / 3).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 
-/// Returns the same after a silence in which old connections stay dead. etcd's connection is closed a second after a
-/// request began on it in vain, and a short ttl leaves no time for that.
-pub(crate) fn return_bound_after_silence(store: Store, ttl: Duration) -> Duration {
-    let is_short = store == Store::Etcd && ttl < Duration::from_secs(5);
-    return_bound(ttl) + if is_short { Duration::from_millis(500) } else { Duration::ZERO }
-}
-
 /// Returns how soon a view is stale on a link that is silent.
 pub(crate) fn stale_bound(ttl: Duration) -> Duration {
     ttl * 2 / 3

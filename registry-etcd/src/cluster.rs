@@ -12,14 +12,15 @@ pub(crate) use self::connection::{Connection, Endpoint, Token};
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
 use crate::transport::{Dial, Link};
-use etcd_client::{GetOptions, StatusResponse};
+use etcd_client::{Client, GetOptions, StatusResponse};
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// An etcd of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
@@ -94,6 +95,7 @@ impl Cluster {
                         attempt.finish_recorded();
                         Err(EtcdError::StreamEnded)
                     }
+                    never = attempt.doubt() => match never {},
                 };
                 let Err(error) = outcome else { return outcome };
                 let error = error.at(connection.endpoint(), connection.problem());
@@ -184,16 +186,13 @@ impl Cluster {
     }
 
     /// Returns whether the connection is silent although something is waited for on it. A request that begins now takes
-    /// another one, and this one is closed unless it gives a sign of life soon: what waits on it may be repeated then.
+    /// another one.
     fn is_doubted(&self, connection: &Arc<Connection>) -> bool {
-        let now = Instant::now();
-        let limit = self.silence_timeout();
-        if connection.silence(now) < limit {
-            return false;
+        let is_doubted = connection.silence(Instant::now()) >= self.silence_timeout();
+        if is_doubted {
+            self.replace(connection);
         }
-        self.replace(connection);
-        self.close_unless_heard_by(now + limit, connection);
-        true
+        is_doubted
     }
 
     /// Returns after how much silence a connection is doubted: later on a link whose answers are slow.
@@ -255,23 +254,47 @@ impl Cluster {
     }
 
     /// Closes a connection, unless anything is heard on it by the deadline: it is asked for something that each
-    /// member answers by itself.
+    /// member answers by itself. It is closed at once if the same member answers on a new connection, so that what waits
+    /// on the dead one is repeated early.
     fn close_unless_heard_by(&self, deadline: Instant, connection: &Arc<Connection>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(check) = connection.begin_check() else { return };
         let (cluster, connection) = (self.clone(), connection.clone());
         runtime.spawn(async move {
             let start = Instant::now();
-            let options = GetOptions::new().with_serializable().with_keys_only();
-            let mut kv = connection.client().kv_client();
-            let answer = timeout_at(deadline, Box::pin(kv.get("\0", Some(options)))).await;
-            if answer.is_ok() {
-                cluster.restore(&connection); // a refusal is a sign of life, too
+            let is_alive = tokio::select! {
+                biased;
+                answer = timeout_at(deadline, Box::pin(sign_of_life(connection.client()))) => answer.is_ok(),
+                () = Box::pin(cluster.hear_elsewhere(&connection)) => false,
+            };
+            if is_alive {
+                cluster.restore(&connection);
             } else if connection.last_activity() < start {
                 cluster.close_connection(&connection);
             }
             drop(check);
         });
+    }
+
+    /// Returns once the member of a connection answers on another one, and a moment later: a member that stood still
+    /// answers on both, in any order.
+    async fn hear_elsewhere(&self, connection: &Connection) {
+        let member = &self.0.endpoints[connection.member()];
+        loop {
+            let start = Instant::now();
+            let limit = self.silence_timeout();
+            let answer = async {
+                match self.0.dial.connect(member, &Arc::new(Link::new())).await {
+                    Ok(client) => sign_of_life(&client).await,
+                    Err(_) => false,
+                }
+            };
+            // A connection that is made while the link is down may stay dead when it heals, so each try makes its own.
+            if let Ok(true) = timeout(limit, answer).await {
+                return sleep((2 * start.elapsed()).max(MIN_ANSWER_TIME)).await;
+            }
+            sleep_until(start + limit).await;
+        }
     }
 
     fn replace(&self, connection: &Arc<Connection>) {
@@ -334,7 +357,27 @@ const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 /// The same on a slow link. A registration takes three round trips, and has 4 s at most.
 const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How much longer than on another connection an answer may take, at least.
+const MIN_ANSWER_TIME: Duration = Duration::from_millis(50);
+
+/// Asks for something that each member answers by itself. Returns whether it answered: a refusal is a sign of life, too.
+async fn sign_of_life(client: &Client) -> bool {
+    let options = GetOptions::new().with_serializable().with_keys_only();
+    let answer = client.kv_client().get("\0", Some(options)).await;
+    !answer.is_err_and(|error| EtcdError::from(error).is_unsent())
+}
+
 impl Attempt {
+    /// Doubts the connection once nothing was heard on it for long. It has no end.
+    pub(crate) async fn doubt(&self) -> Infallible {
+        loop {
+            sleep(self.cluster.silence_timeout()).await;
+            if self.cluster.is_doubted(&self.connection) {
+                self.cluster.close_unless_heard_by(self.deadline, &self.connection);
+            }
+        }
+    }
+
     /// There was an outcome.
     pub(crate) fn finish(self) {
         let now = Instant::now();

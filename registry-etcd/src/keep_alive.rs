@@ -164,8 +164,15 @@ impl Stream {
         deadline: Instant,
     ) -> Result<Option<i64>, EtcdError> {
         let attempt = cluster.attempt(&self.connection, deadline);
-        let answer = self.send(lease, attempt.start()).await?;
-        let answer = answer.await.unwrap_or(Err(EtcdError::StreamEnded));
+        let answer = async {
+            let answer = self.send(lease, attempt.start()).await?;
+            answer.await.unwrap_or(Err(EtcdError::StreamEnded))
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            never = attempt.doubt() => match never {},
+        };
         attempt.finish_recorded();
         answer.map(Some)
     }

@@ -232,7 +232,11 @@ async fn wait_until_created(
 ) -> Result<CreatedWatcher, EtcdError> {
     let PendingWatcher { handle, created } = pending;
     let attempt = client.cluster().attempt(handle.connection(), deadline);
-    let created = created.await.map_err(|_| EtcdError::StreamEnded);
+    let created = tokio::select! {
+        biased;
+        created = created => created.map_err(|_| EtcdError::StreamEnded),
+        never = attempt.doubt() => match never {},
+    };
     attempt.finish();
     let created = created?;
     if created.canceled() {

@@ -1,6 +1,5 @@
 //! A silent link: nothing flows on any connection of owners and views, and later only on new ones.
 
-use crate::bounds::return_bound_after_silence;
 use crate::servers::{Link, Servers};
 use crate::stage::{Evidence, Stage, pause};
 use anyhow::{Context, Result, ensure};
@@ -31,8 +30,7 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
         "silent for {length:?}, owners for {alone:?} longer: {listed} listed before the heal, \
          {held} directions held, {stranded}"
     );
-    let bound = return_bound_after_silence(stage.spec.cell.topology.store(), stage.ttl);
-    Ok(Evidence { bound, ..Evidence::of_outage(began, healed, stage.ttl, proof) })
+    Ok(Evidence::of_outage(began, healed, stage.ttl, proof))
 }
 
 fn silence(stage: &Stage) {

@@ -141,6 +141,26 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
     });
 }
 
+/// Each request that was under way when a link healed waited for its whole timeout.
+#[test]
+fn request_on_a_dead_connection_ends_once_its_member_answers_on_another() {
+    tolerating(Duration::from_secs(2), async |lag| {
+        let etcd = Fixture::start().await;
+        let proxy = proxy(&etcd).await;
+        let url = format!("etcd://{}", proxy.address()).parse().unwrap();
+        let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+        let user = name("user");
+        within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        proxy.strand();
+        let before_its_timeout = lag.deadline(Duration::from_secs(3));
+        let error = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(proxy.hits().stranded >= 1);
+        within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        before_its_timeout.assert_met();
+    });
+}
+
 /// The first request of a deregistration waited for the whole timeout of the caller, so that the lease was not revoked
 /// and the instance stayed until its ttl had passed.
 #[tokio::test]
