@@ -20,7 +20,8 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     }
     let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(address).await.unwrap();
-    let url = format!("etcd://{}", proxy.address()).parse().unwrap();
+    // What is queued delays signs of life as well, but not for as long as two thirds of this ttl.
+    let url = format!("etcd://{}?ttl=60s", proxy.address()).parse().unwrap();
     let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
     let (user, big, options) = (name("user"), name("big"), CallOptions::DEFAULT);
     let now = within(registry.load(&user, &options)).await.unwrap();
