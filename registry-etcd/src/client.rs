@@ -38,7 +38,7 @@ impl Client {
         Self { cluster, keep_alive_streams, audit_interval, silence_timeout }
     }
 
-    /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and the permission to read `key`.
+    /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and a user that etcd knows.
     /// If a member is unavailable, the next one is tried, up to `members`.
     pub(crate) async fn check(&self, key: &str, members: usize) -> Result<()> {
         self.cluster.check_files().await?;
@@ -47,8 +47,8 @@ impl Client {
         loop {
             match self.range(key, read.clone()).await {
                 Ok(_) => return Ok(()),
-                // A user with a permission for some services may not read all keys. The refusal is an answer, too.
-                Err(error) if key.is_empty() && error.is_permission_denied() => return Ok(()),
+                // A user for one service may not read all keys. The refusal is an answer, too.
+                Err(error) if error.is_permission_denied() => return Ok(()),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {
                     let message = format!("cannot connect to etcd, endpoints=`{:?}`", self.cluster);

@@ -20,6 +20,7 @@ mod own_record;
 mod partial_messages;
 mod reads;
 mod registration;
+mod roles;
 mod round_trips;
 mod runtimes;
 mod soak;

@@ -1,0 +1,33 @@
+use super::*;
+use registry_core::ErrorKind;
+use registry_testbed::call_sizes;
+use registry_testbed::servers::Etcd;
+
+#[tokio::test]
+async fn call_futures_are_small() {
+    let server = Etcd::start().await.unwrap();
+    let registry = EtcdRegistry::connect(&server.url().parse().unwrap()).await.unwrap();
+    let sizes = call_sizes(&registry).await;
+    assert!(sizes.iter().all(|(_, size)| *size <= 3 * 1024), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn invalid_url_is_refused_with_a_hint() {
+    let cases = [
+        ("redis://h", "etcd://host"),
+        ("etcd://", "has a host"),
+        ("etcd://app@h", "a user and a password"),
+        ("etcd://:s3cret@h", "a user and a password"),
+        ("etcd://h?ca=/x.pem", "unknown option"),
+        ("etcd://h?layout=gozero", "`native`, `go-zero` or `grpc`"),
+        ("etcd://h?layouts=native", "unknown option"),
+    ];
+    for (url, hint) in cases {
+        let error = EtcdRegistry::connect(&url.parse().unwrap()).await.unwrap_err();
+        let lazy = EtcdRegistry::connect_lazy(&url.parse().unwrap()).unwrap_err();
+        assert_eq!(lazy.to_string(), error.to_string(), "{url}");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{url}");
+        assert!(error.to_string().contains(hint), "{url}: {error}");
+        assert!(!format!("{error:?}").contains("s3cret"));
+    }
+}
