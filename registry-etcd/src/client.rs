@@ -51,7 +51,11 @@ impl Client {
                 Err(error) if error.is_permission_denied() => return Ok(()),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {
-                    let message = format!("cannot connect to etcd, endpoints=`{:?}`", self.cluster);
+                    let asked = error.endpoint().filter(|_| self.cluster.endpoints().len() > 1);
+                    let asked =
+                        asked.map_or_else(String::new, |asked| format!(", asked=`{asked}`"));
+                    let message =
+                        format!("cannot connect to etcd, endpoints=`{:?}`{asked}", self.cluster);
                     return Err(Error::new(error.reason().kind(), message).with_source(error));
                 }
             }

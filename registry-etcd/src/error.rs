@@ -97,7 +97,8 @@ impl EtcdError {
         }
     }
 
-    fn endpoint(&self) -> Option<&str> {
+    /// The member that it is of, if one was asked.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
         match self {
             Self::At { endpoint, .. } => Some(endpoint),
             _ => None,
