@@ -108,7 +108,21 @@ impl Client {
         shard: Shard,
         args: &[&[u8]],
     ) -> Result<T, StoreError> {
-        self.call(&Call { script, group: KeyGroup::Shard(shard), args, ack: Ack::Primary }).await
+        let (group, ack) = (KeyGroup::Shard(shard), Ack::Primary);
+        self.call(&Call { script, group, args, ack, then: None }).await
+    }
+
+    /// Does the same, and runs a command that reads a key of `shard` in the same round trip. Another client's call may
+    /// come between.
+    pub(crate) async fn run_with<T: FromRedisValue, U: FromRedisValue>(
+        &self,
+        script: &Script,
+        shard: Shard,
+        args: &[&[u8]],
+        command: &Cmd,
+    ) -> Result<(T, U), StoreError> {
+        let (group, ack) = (KeyGroup::Shard(shard), Ack::Primary);
+        self.call(&Call { script, group, args, ack, then: Some(command) }).await
     }
 
     /// Runs a `script` that writes, and waits for the acknowledgements that the options ask for.
@@ -118,8 +132,8 @@ impl Client {
         shard: Shard,
         args: &[&[u8]],
     ) -> Result<T, StoreError> {
-        self.call(&Call { script, group: KeyGroup::Shard(shard), args, ack: self.options.ack })
-            .await
+        let (group, ack) = (KeyGroup::Shard(shard), self.options.ack);
+        self.call(&Call { script, group, args, ack, then: None }).await
     }
 
     /// Makes a connection of its own for blocking reads of the log of `shard`, and of the other logs on
@@ -202,7 +216,7 @@ impl Client {
         let ours = [FORMAT.to_string(), self.keyspace.len().to_string()];
         let args = [ours[0].as_bytes(), ours[1].as_bytes()];
         let (script, group) = (&*scripts::LAYOUT, KeyGroup::Layout);
-        let call = Call { script, group, args: &args, ack: Ack::Primary };
+        let call = Call { script, group, args: &args, ack: Ack::Primary, then: None };
         let [format, shards]: [String; 2] = self.call(&call).await?;
         if [&format, &shards] != [&ours[0], &ours[1]] {
             return Err(StoreError::LayoutMismatch { format, shards, ours: ours.join(", ") });

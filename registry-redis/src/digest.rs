@@ -7,15 +7,10 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest(u64);
 
+#[cfg(test)]
 impl Digest {
-    #[cfg(test)]
     pub(crate) fn new(digest: u64) -> Self {
         Self(digest)
-    }
-
-    /// Returns the first digest of a new history. It must be drawn anew for each call that may use it.
-    pub(crate) fn random() -> Self {
-        Self(getrandom::u64().expect("the operating system has a random source"))
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum StoreError {
     Compacted,
     #[error("the history of the cursor was rolled back, wiped or replaced: load again")]
     Diverged,
+    #[error("another program has written to the log of the shard: watch again")]
+    ForeignEntries,
     #[error("the history changed while it was being read: try again")]
     HistoryChanged,
     #[error("too many watches are being opened at once: watch again")]
@@ -89,6 +91,7 @@ impl StoreError {
             Self::Redis(error) => kind_of(error),
             Self::Deadline(_)
             | Self::HistoryChanged
+            | Self::ForeignEntries
             | Self::TooManyWatches
             | Self::FeedEnded
             | Self::NotPrimary
@@ -241,7 +244,7 @@ fn kind_of(error: &RedisError) -> ErrorKind {
         ("CLUSTERDOWN", ErrorKind::Unavailable),
         ("max number of clients", ErrorKind::Unavailable),
         ("WRONGTYPE", ErrorKind::Invalid),
-        ("a key of the registry is damaged", ErrorKind::Invalid),
+        ("a key of the registry has a later format", ErrorKind::Invalid),
         ("MOVED", ErrorKind::Unavailable),
         ("ASK ", ErrorKind::Unavailable),
         ("CROSSSLOT", ErrorKind::Invalid),

@@ -5,7 +5,6 @@
 //! counts if it is newer than the page that showed the instance. The history must contain every page's
 //! position; otherwise there was a failover between two pages.
 
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::scripts;
@@ -20,9 +19,6 @@ use tokio::task::yield_now;
 /// How many records are read in one call. At 500 bytes each they take the server 1.5 ms, in which it serves
 /// nobody else.
 const PAGE: usize = 1000;
-
-/// How many entries of the log are read in one call.
-const LOG_PAGE: usize = 256;
 
 /// How many pages, and pages of the log, one load reads: 4,000,000 records and 1,000,000 changes.
 const MAX_PAGES: usize = 4000;
@@ -134,9 +130,8 @@ impl Loader<'_> {
     async fn page(&self, after: &[u8]) -> Result<Page, StoreError> {
         type Reply = (String, u64, String, String, u8, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
         for _ in 0..MAX_DUE_CALLS {
-            let (seed, len) = (Digest::random().to_string(), PAGE.to_string());
-            let service = self.service.as_str().as_bytes();
-            let args = [b"", b"", service, seed.as_bytes(), len.as_bytes(), after];
+            let (service, len) = (self.service.as_str().as_bytes(), PAGE.to_string());
+            let args = [b"", b"", service, len.as_bytes(), after];
             let (status, revision, digest, lineage, more, members, values): Reply =
                 self.store.client.run(&scripts::LOAD, self.shard, &args).await?;
             match status.as_str() {
@@ -189,7 +184,7 @@ impl Loader<'_> {
         pass(at)?;
         let mut pages = 0;
         while at.revision < end.revision {
-            let page = self.store.read_log(self.shard, at, LOG_PAGE).await?;
+            let page = self.store.read_log(self.shard, at).await?;
             pages += 1;
             if page.entries.is_empty() || pages > MAX_PAGES {
                 return Err(Gap::Missing.into());

@@ -14,29 +14,24 @@ impl Script {
     }
 }
 
-/// Makes the script of a file, with the common head and other parts before it.
+/// Makes a script of its parts.
 macro_rules! script {
-    ($($file:literal),+) => {
-        LazyLock::new(|| {
-            Script::new(concat!(include_str!("scripts/head.lua"), $(include_str!($file)),+))
-        })
+    ($($file:literal)+) => {
+        LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+)))
     };
 }
 
 pub(crate) static REGISTER: LazyLock<Script> =
-    script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/register.lua");
-pub(crate) static HOLDER: LazyLock<Script> = script!("scripts/whole.lua", "scripts/holder.lua");
+    script!("register_fast" "head" "whole" "deadline" "register");
+pub(crate) static HOLDER: LazyLock<Script> = script!("head" "whole" "holder");
 pub(crate) static KEEP_ALIVE: LazyLock<Script> =
-    script!("scripts/whole.lua", "scripts/deadline.lua", "scripts/keep_alive.lua");
-pub(crate) static DEREGISTER: LazyLock<Script> = script!("scripts/deregister.lua");
-pub(crate) static FIND_RECORD: LazyLock<Script> =
-    script!("scripts/whole.lua", "scripts/expiry.lua", "scripts/find_record.lua");
-pub(crate) static LOAD: LazyLock<Script> = script!("scripts/whole.lua", "scripts/load.lua");
-pub(crate) static READ_LOG: LazyLock<Script> =
-    script!("scripts/whole.lua", "scripts/expiry.lua", "scripts/read_log.lua");
-pub(crate) static INSPECT: LazyLock<Script> = script!("scripts/whole.lua", "scripts/inspect.lua");
-pub(crate) static SERVICES: LazyLock<Script> = script!("scripts/whole.lua", "scripts/services.lua");
+    script!("keep_alive_fast" "head" "whole" "deadline" "keep_alive");
+pub(crate) static DEREGISTER: LazyLock<Script> = script!("head" "deregister");
+pub(crate) static FIND_RECORD: LazyLock<Script> = script!("head" "whole" "expiry" "find_record");
+pub(crate) static LOAD: LazyLock<Script> = script!("head" "whole" "load");
+pub(crate) static READ_LOG: LazyLock<Script> = script!("head" "whole" "expiry" "read_log");
+pub(crate) static SERVICES: LazyLock<Script> = script!("head" "whole" "services");
 
-/// It has no head, since it uses no shard.
-pub(crate) static LAYOUT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/layout.lua")));
+// These have no common head, since they change no shard.
+pub(crate) static INSPECT: LazyLock<Script> = script!("inspect");
+pub(crate) static LAYOUT: LazyLock<Script> = script!("layout");

@@ -15,8 +15,11 @@
 //! revision and its digest; the name of the [lineage](registry_core::Lineage); the number of members; in ms, how
 //! far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and
 //! the server's time when this was saved; the server's run id. The lineage is the first 16 digits of
-//! `sha1(seed run_id)`, the seed being the first digest, and of `sha1(lineage run_id)` whenever the run id is
+//! `sha1(digest run_id)` for the first digest, and of `sha1(lineage run_id)` whenever the run id is
 //! another one than that saved: after a restart, a failover or a rollback.
+//!
+//! A shard whose keys do not agree, since one was lost or overwritten, is repaired by the next call: see `repair` in
+//! `scripts/head.lua`.
 //!
 //! A member is `<service> 0x1F <instance id>`. No name contains a control character, so a member is
 //! never ambiguous, no field of `state` is two things, and the members of a service are one range of `idx`.

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::deadline::millis;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::history::{Entry, Gap, Position, RawEntry};
+use crate::history::{self, Entry, Gap, Position, RawEntry};
 use crate::scripts;
 use crate::shard::{Shard, member};
 use crate::value;
@@ -42,6 +42,12 @@ pub(crate) struct RecordPosition {
     pub(crate) lineage: Lineage,
 }
 
+/// How many entries of the log are read in one call. At 64 KiB each, the largest reply has 64 MiB.
+const LOG_PAGE: usize = 1000;
+
+/// The reply of the script that reads the log: status, time to the next expiry, revision, lineage, entries.
+type RawPage = (String, i64, u64, String, Vec<RawEntry>);
+
 /// How many names of services are read in one call, and how many calls read those of a shard.
 const NAMES_PAGE: usize = 1000;
 const MAX_NAME_PAGES: usize = 1000;
@@ -75,7 +81,6 @@ impl Store {
                     ttl.to_string().as_bytes(),
                     holder.as_bytes(),
                     &record,
-                    Digest::random().to_string().as_bytes(),
                 ],
             )
             .await?;
@@ -120,7 +125,7 @@ impl Store {
 
     /// Checks that the record of `lease` is the last acknowledged one. Returns the position up to which it is.
     ///
-    /// `LeaseLost` if it is another one, `Diverged` if the shard lost a key.
+    /// `LeaseLost` if it is another one.
     pub(crate) async fn find_record(&self, lease: &Lease) -> Result<RecordPosition, StoreError> {
         let shard = self.client.keyspace().shard_of(lease.instance().service());
         let member = member(lease.instance());
@@ -138,7 +143,6 @@ impl Store {
                 })
             }
             "LOST" => Err(StoreError::LeaseLost),
-            "DIVERGED" => Err(StoreError::Diverged),
             _ => Err(StoreError::UnexpectedReply(status)),
         }
     }
@@ -150,11 +154,11 @@ impl Store {
     }
 
     pub(crate) async fn services_in(&self, shard: Shard) -> Result<Vec<String>, StoreError> {
-        let (seed, len) = (Digest::random().to_string(), NAMES_PAGE.to_string());
+        let len = NAMES_PAGE.to_string();
         let (mut names, mut due_calls) = (Vec::<String>::new(), 0);
         while names.len() < NAMES_PAGE * MAX_NAME_PAGES {
             let last = names.last().map(String::as_str).unwrap_or_default();
-            let args = [b"", b"", seed.as_bytes(), len.as_bytes(), last.as_bytes()];
+            let args = [b"", b"", len.as_bytes(), last.as_bytes()];
             let (status, page): (String, Vec<String>) =
                 self.client.run(&scripts::SERVICES, shard, &args).await?;
             match status.as_str() {
@@ -173,30 +177,27 @@ impl Store {
         Err(StoreError::Endless("names of services"))
     }
 
-    /// Checks that the history of `shard` contains `at`, and reads up to `len` entries after it. Also
-    /// deletes expired leases.
-    pub(crate) async fn read_log(
-        &self,
-        shard: Shard,
-        at: Position,
-        len: usize,
-    ) -> Result<Page, StoreError> {
+    /// Checks that the history of `shard` contains `at`. The page has the entry after it, if there is one. Also deletes
+    /// expired leases.
+    pub(crate) async fn check_log(&self, shard: Shard, at: Position) -> Result<Page, StoreError> {
         let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
-        let len = len.to_string();
-        let args = [b"", b"", revision.as_bytes(), digest.as_bytes(), len.as_bytes()];
-        let (status, due, end, lineage, entries): (String, i64, u64, String, Vec<RawEntry>) =
-            self.client.run(&scripts::READ_LOG, shard, &args).await?;
-        match status.as_str() {
-            "OK" => Ok(Page {
-                entries: parse_entries(at, entries)?,
-                end,
-                due: parse_due(due),
-                lineage: Lineage::new(lineage),
-            }),
-            "COMPACTED" => Err(StoreError::Compacted),
-            "DIVERGED" => Err(StoreError::Diverged),
-            _ => Err(StoreError::UnexpectedReply(status)),
-        }
+        let args = [b"", b"", revision.as_bytes(), digest.as_bytes()];
+        let reply = self.client.run(&scripts::READ_LOG, shard, &args).await?;
+        parse_page(at, reply, None)
+    }
+
+    /// Does the same, and reads more entries: a page is empty only at the end of the log.
+    pub(crate) async fn read_log(&self, shard: Shard, at: Position) -> Result<Page, StoreError> {
+        let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
+        let args = [b"", b"", revision.as_bytes(), digest.as_bytes()];
+        let mut entries = redis::cmd("XRANGE");
+        // A script would take several times as long to reply with them.
+        let next = at.revision.saturating_add(1);
+        entries.arg(self.client.keyspace().log(shard)).arg(format!("{next}-0")).arg("+");
+        entries.arg("COUNT").arg(LOG_PAGE);
+        let (reply, entries) =
+            self.client.run_with(&scripts::READ_LOG, shard, &args, &entries).await?;
+        parse_page(at, reply, Some(entries))
     }
 
     /// Returns the origin of the cursors of `service`.
@@ -210,12 +211,32 @@ fn parse_due(due: i64) -> Option<Duration> {
     u64::try_from(due).ok().map(|due| Duration::from_millis(due.min(MAX_DUE)))
 }
 
-/// Parses entries, each of which must follow the one before.
+/// Parses the reply of a script that reads the log at `at`, with the `entries` that were read after it instead of its
+/// own.
+fn parse_page(
+    at: Position,
+    (status, due, end, lineage, first): RawPage,
+    entries: Option<Vec<RawEntry>>,
+) -> Result<Page, StoreError> {
+    match status.as_str() {
+        "OK" => Ok(Page {
+            entries: parse_entries(at, entries.unwrap_or(first))?,
+            end,
+            due: parse_due(due),
+            lineage: Lineage::new(lineage),
+        }),
+        "COMPACTED" => Err(StoreError::Compacted),
+        "DIVERGED" => Err(StoreError::Diverged),
+        _ => Err(StoreError::UnexpectedReply(status)),
+    }
+}
+
+/// Parses entries, each of which must follow the one before. Those of another program are left out.
 fn parse_entries(mut at: Position, entries: Vec<RawEntry>) -> Result<Vec<Entry>, Gap> {
     let parse = |raw| {
         let entry = Entry::parse(raw)?;
         at.advance(&entry)?;
         Ok(entry)
     };
-    entries.into_iter().map(parse).collect()
+    entries.into_iter().filter(history::is_ours).map(parse).collect()
 }

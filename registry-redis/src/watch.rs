@@ -19,9 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many entries are read in one call. At 64 KiB each at most, the reply is below 16 MiB.
-const PAGE: usize = 256;
-
 /// How many bytes of changes a watch takes before it is given to its reader. One that has missed more loads again.
 const MAX_BACKLOG: usize = 1 << 30;
 
@@ -102,7 +99,7 @@ impl<'a> LogReader<'a> {
     /// Reads to the end. Returns the last page.
     async fn read_to_end(&mut self) -> Result<Page, StoreError> {
         loop {
-            let page = self.store.read_log(self.shard, self.at, PAGE).await?;
+            let page = self.store.read_log(self.shard, self.at).await?;
             for entry in &page.entries {
                 self.apply(entry);
             }
@@ -121,7 +118,7 @@ impl<'a> LogReader<'a> {
     /// Reads up to `end`, the position of the feed.
     async fn read_up_to(&mut self, end: Position) -> Result<(), StoreError> {
         while self.at.revision < end.revision {
-            let page = self.store.read_log(self.shard, self.at, PAGE).await?;
+            let page = self.store.read_log(self.shard, self.at).await?;
             if page.entries.is_empty() {
                 return Err(StoreError::HistoryChanged);
             }

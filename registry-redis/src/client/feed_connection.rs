@@ -49,7 +49,7 @@ impl FeedConnection {
             read.arg(log);
         }
         for (_, revision) in logs {
-            read.arg(format!("{revision}-0"));
+            read.arg(format!("{revision}-{}", u64::MAX));
         }
         let (mut requests, traffic) = (self.link.requests(), self.link.traffic());
         let reply = read.query_async::<Option<Vec<RawLog>>>(&mut requests);

@@ -23,6 +23,8 @@ pub(super) struct Call<'a> {
     pub(super) group: KeyGroup,
     pub(super) args: &'a [&'a [u8]],
     pub(super) ack: Ack,
+    /// A command to run after the script, where nobody must acknowledge it. The reply is a pair then.
+    pub(super) then: Option<&'a Cmd>,
 }
 
 impl Call<'_> {
@@ -98,14 +100,14 @@ impl Session {
             command
         };
         let known = command("EVALSHA", &call.script.sha1);
-        match self.send(options, &known, call.ack, is_asking).await {
+        match self.send(options, &known, call, is_asking).await {
             // The server forgets scripts when it restarts and when somebody flushes them. It learns this one and runs
             // it in one step, so that no flush comes between.
             Err(StoreError::Redis(error))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
                 let whole = command("EVAL", call.script.code);
-                Box::pin(self.send(options, &whole, call.ack, is_asking)).await
+                Box::pin(self.send(options, &whole, call, is_asking)).await
             }
             outcome => outcome,
         }
@@ -115,13 +117,13 @@ impl Session {
         &self,
         options: &RedisOptions,
         command: &Cmd,
-        ack: Ack,
+        call: &Call<'_>,
         is_asking: bool,
     ) -> Result<T, StoreError> {
-        match (ack, is_asking) {
-            (Ack::Primary, false) => Ok(command.query_async(&mut self.link.requests()).await?),
-            _ => Box::pin(self.send_in_pipeline(options, command, ack, is_asking)).await,
+        if call.ack == Ack::Primary && !is_asking && call.then.is_none() {
+            return Ok(command.query_async(&mut self.link.requests()).await?);
         }
+        Box::pin(self.send_in_pipeline(options, command, call, is_asking)).await
     }
 
     /// Runs a script in one pipeline with the commands before and after it.
@@ -129,7 +131,7 @@ impl Session {
         &self,
         options: &RedisOptions,
         command: &Cmd,
-        ack: Ack,
+        call: &Call<'_>,
         is_asking: bool,
     ) -> Result<T, StoreError> {
         let mut pipeline = redis::pipe();
@@ -137,11 +139,18 @@ impl Session {
             pipeline.cmd("ASKING").ignore();
         }
         pipeline.add_command(command.clone());
+        if let Some(then) = call.then {
+            if is_asking {
+                pipeline.cmd("ASKING").ignore();
+            }
+            pipeline.add_command(then.clone());
+            return Ok(pipeline.query_async(&mut self.link.requests()).await?);
+        }
         // Shorter than our deadline, so that the server's count of acknowledgements arrives in time.
         let timeout = options.request_deadline.mul_f64(0.75).as_millis();
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
         let mut connection = self.link.requests();
-        match ack {
+        match call.ack {
             Ack::Primary => {
                 let (reply,) = pipeline.query_async(&mut connection).await?;
                 Ok(reply)

@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::load;
 use crate::scripts;
-use crate::shard::Shard;
+use crate::shard::{KeyGroup, Shard};
 use crate::store::Store;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -38,15 +38,8 @@ pub(super) async fn check_shards(store: &Store) -> Result<Vec<Finding>> {
             ),
         ));
     }
-    let damaged = states.iter().filter(|(_, state)| state.status == Status::Damaged);
-    let damaged: Vec<_> = damaged.map(|(name, _)| *name).collect();
-    if !damaged.is_empty() {
-        let message = format!(
-            "shards that lost a key, by eviction or by somebody's hand: {}",
-            damaged.join(", ")
-        );
-        let advice = "find out who deletes keys; who is alive registers again by itself";
-        findings.push(Finding::error("shards", message, advice));
+    for (name, state) in &states {
+        findings.extend(state.problem(name));
     }
     findings.extend(failures.findings("shards"));
     Ok(findings)
@@ -79,6 +72,10 @@ impl<'a> Failures<'a> {
 struct ShardState {
     status: Status,
     log_len: u64,
+    /// Its keys that have another type.
+    wrong: Vec<String>,
+    /// How many entries of its log another program wrote.
+    foreign: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,13 +86,10 @@ enum Status {
     Damaged,
 }
 
-/// The member and the lease that the script decides by: none.
-const NOTHING: [&[u8]; 2] = [b"", b""];
-
 impl ShardState {
     async fn inspect(store: &Store, shard: Shard) -> Result<Self, StoreError> {
-        let (status, revision, first): (String, u64, u64) =
-            store.client.run(&scripts::INSPECT, shard, &NOTHING).await?;
+        let (status, revision, first, wrong, foreign): (String, u64, u64, String, u64) =
+            store.client.run(&scripts::INSPECT, shard, &[]).await?;
         let status = match status.as_str() {
             "FRESH" => Status::Fresh,
             "WHOLE" => Status::Whole,
@@ -104,7 +98,33 @@ impl ShardState {
         };
         // Revisions are dense. An empty log has no first one.
         let log_len = if first == 0 { 0 } else { revision.saturating_add(1).saturating_sub(first) };
-        Ok(Self { status, log_len })
+        let keys = store.client.keyspace().keys(KeyGroup::Shard(shard)).iter().zip("1234".chars());
+        let wrong = keys.filter(|(_, number)| wrong.contains(*number));
+        Ok(Self { status, log_len, wrong: wrong.map(|(key, _)| key.clone()).collect(), foreign })
+    }
+
+    /// Returns what is wrong with the shard of that name, and the command that repairs it.
+    fn problem(&self, name: &str) -> Option<Finding> {
+        let (message, advice) = if !self.wrong.is_empty() {
+            let keys = self.wrong.join(" ");
+            let message = format!("another program wrote keys of the registry: {keys}");
+            let advice = format!(
+                "find out which one; `redis-cli DEL {keys}` repairs it: what is missing then is made of the other keys"
+            );
+            (message, advice)
+        } else if self.status == Status::Damaged {
+            let advice = "find out who deletes keys; `registryctl ls` repairs it: the next load makes what is missing of the other keys, and who is alive registers again by itself";
+            ("a shard lost a key, by eviction or by somebody's hand".into(), advice.into())
+        } else if self.foreign > 0 {
+            let message =
+                format!("another program wrote to the log of a shard, entries=`{}`", self.foreign);
+            let advice =
+                "find out which one; `registryctl watch` or the next registration deletes them";
+            (message, advice.into())
+        } else {
+            return None;
+        };
+        Some(Finding::error("shards", message, advice).with_subject(name))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::client::{FeedConnection, RawLog};
 use crate::connect::Address;
 use crate::deadline::random_below;
 use crate::error::StoreError;
-use crate::history::{Entry, Gap, Position};
+use crate::history::{self, Entry, Gap, Position};
 use crate::shard::Shard;
 use crate::store::{Page, Store};
 use futures_util::future::{BoxFuture, FutureExt, pending};
@@ -175,6 +175,9 @@ impl FeedTask {
             };
             let quarter = u64::from(self.store.client.options().log_cap / 4).max(1);
             let gap = entries.into_iter().try_for_each(|entry| {
+                if history::is_between(&entry, watched.at()) {
+                    return Ok(());
+                }
                 watched.apply(&Entry::parse(entry)?)?;
                 if watched.unreported_revisions() >= quarter {
                     watched.report_progress();
@@ -189,13 +192,16 @@ impl FeedTask {
     }
 
     /// Ends the watches of a shard whose log does not continue at its position. The server is asked for
-    /// the reason; if it sees none, the log contains entries that this library did not write.
+    /// the reason; if it sees none, the log contained entries that this library did not write, and has just deleted.
     fn close(&mut self, shard: Shard, gap: Gap) {
         let Some(watched) = self.shards.remove(&shard) else { return };
         let store = self.store.clone();
         tokio::spawn(async move {
-            let outcome = store.read_log(shard, watched.at(), 1).await;
-            watched.fail(&outcome.err().unwrap_or_else(|| gap.into()));
+            let outcome = store.check_log(shard, watched.at()).await;
+            watched.fail(&outcome.err().unwrap_or(match gap {
+                Gap::Missing => StoreError::Compacted,
+                Gap::Forked => StoreError::ForeignEntries,
+            }));
         });
     }
 
@@ -278,7 +284,7 @@ fn connect(
 fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFuture<'static, Check> {
     watched.checks().begin();
     let (at, began) = (watched.at(), Instant::now());
-    async move { Check { shard, at, began, outcome: store.read_log(shard, at, 1).await } }.boxed()
+    async move { Check { shard, at, began, outcome: store.check_log(shard, at).await } }.boxed()
 }
 
 /// Waits for the work in progress, if there is any, and removes it.

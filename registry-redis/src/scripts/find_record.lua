@@ -2,13 +2,9 @@
 -- O(log N).
 --
 -- ARGV: 3 member, 5 '<revision> <digest> <lease> <ttl> ' as its value begins.
--- Reply: { OK | LOST | DIVERGED, ms until the next lease expires or -1, revision, digest, lineage }
---
--- A shard that lost a key is DIVERGED: what happened to the record is not known.
+-- Reply: { OK | LOST, ms until the next lease expires or -1, revision, digest, lineage }
 
-if not is_new and not is_whole then
-  return { 'DIVERGED', '-1', '0', '', '' }
-elseif is_new or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
+if is_new or not found[2] or string.sub(found[2], 1, #ARGV[5]) ~= ARGV[5] then
   return { 'LOST', '-1', '0', '', '' }
 end
 return { 'OK', ms_to_expiry, revision, digest, lineage }

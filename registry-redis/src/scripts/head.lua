@@ -5,8 +5,9 @@
 -- ARGV: 1 the server's run id, 2 the log's cap, 3 a member and 4 a lease that the script decides by, or ''; the
 -- rest belongs to the script.
 --
--- Rules. A script is atomic, but an error undoes nothing: so the commands that may fail, on idx, exp and log,
--- come before the one that changes the state. The time is read once. Only features of Redis 6.2 and its forks
+-- Rules. A script is atomic, but an error undoes nothing: so keys of another type are found before the first write,
+-- and the entry in the log, which another program may have made impossible, comes before all else. An entry that
+-- state does not know, as after a write that the user may not make, is deleted again. The time is read once. Only features of Redis 6.2 and its forks
 -- are used: Lua 5.1 that is also valid 5.4, no cjson, no functions, no undeclared keys. Replies are strings,
 -- since Redis truncates a Lua number to 53 bits. A command takes some 0.5 us and a closure 0.1 us, so the
 -- common case makes few of them.
@@ -26,13 +27,14 @@ end
 local revision, digest, lineage, count, lag, due = '0', '', '', '0', '0', '0'
 local saved_at, run_id
 local found = redis.call('HMGET', STATE, 'meta', ARGV[3], ARGV[4])
-local is_new = not found[1] -- the shard was never used, or it was wiped
-if not is_new then
-  revision, digest, lineage, count, lag, due, saved_at, run_id =
-    string.match(found[1], '^1 (%d+) (%x+) (%x+) (%d+) (%-?%d+) (%d+) (%d+) (.*)$')
-  if not revision then
-    return redis.error_reply('ERR a key of the registry is damaged: ' .. STATE)
-  end
+if string.find(found[1] or '', '^%d+ ') and not string.find(found[1], '^1 ') then
+  return redis.error_reply('ERR a key of the registry has a later format: ' .. STATE)
+end
+local is_new = true -- the shard was never used, or it was wiped, or it lost meta
+local matched = { string.match(found[1] or '', '^1 (%d+) (%x+) (%x+) (%d+) (%-?%d+) (%d+) (%d+) (.*)$') }
+if matched[8] and #matched[1] < 16 then -- Lua has no larger whole numbers
+  is_new = false
+  revision, digest, lineage, count, lag, due, saved_at, run_id = (table.unpack or unpack)(matched)
 end
 
 -- The lease clock runs with the server's clock, except for times that no lease should pay for: from when it was
@@ -73,9 +75,25 @@ local function parse(value)
   end
 end
 
--- Returns the functions that change a shard: commit, remove, remove_if_expired, create. They are created on
--- demand, and save nothing but `create`.
+-- Returns the functions that change a shard: commit, remove, remove_if_expired, create, repair, clean_log. They are
+-- created on demand, and save nothing but `create` and `repair`.
 local function writer()
+  -- Deletes the entries of another program that are ahead of the last revision, so that the history goes on. If that
+  -- cannot be done, it goes on in a new log.
+  local function clean_log()
+    local foreign = redis.pcall('XRANGE', LOG, num(revision + 1) .. '-0', '+', 'COUNT', 100)
+    local ids = {}
+    for i, entry in ipairs(foreign) do
+      ids[i] = entry[1]
+    end
+    if foreign.err or #ids == 100
+      or ids[1] and type(redis.pcall('XDEL', LOG, (table.unpack or unpack)(ids))) == 'table'
+      or redis.pcall('XSETID', LOG, revision .. '-18446744073709551615').err
+    then
+      redis.call('DEL', LOG)
+    end
+  end
+
   -- Makes a revision; nothing else does. O(1), amortised over the trimming of the log.
   local function commit(kind, member, value)
     local next_revision = num(revision + 1)
@@ -87,11 +105,10 @@ local function writer()
         't', kind, 'm', member, 'v', value, 'p', digest, 'd', next_digest)
     end
     local reply = append(redis.pcall)
-    if type(reply) == 'table' then
-      -- Another program has written to the log: the history goes on in a new log.
+    if type(reply) == 'table' and reply.err then
       if string.find(reply.err, 'smaller') or string.find(reply.err, 'exhausted')
         or string.find(reply.err, 'WRONGTYPE') then
-        redis.call('DEL', LOG)
+        clean_log()
       end
       append(redis.call)
     end
@@ -101,12 +118,14 @@ local function writer()
   -- Deletes a record and its lease. `reason` is `withdrawn`, `expired` or nothing; a record of an unknown lease
   -- has none. O(log N).
   local function remove(member, reason)
+    local value = redis.call('HGET', STATE, member)
+    local _, _, lease = parse(value)
+    if value then
+      commit('D', member, lease and reason or '')
+    end
     redis.call('ZREM', EXP, member)
     count = num(math.max(0, count - redis.call('ZREM', IDX, member)))
-    local value = redis.call('HGET', STATE, member)
     if value then
-      local _, _, lease = parse(value)
-      commit('D', member, lease and reason or '')
       redis.call('HDEL', STATE, member, lease or '')
     end
   end
@@ -119,20 +138,123 @@ local function writer()
     end
   end
 
-  -- Begins a new history. Deletes what is left of a shard that lost a key.
-  local function create(seed)
-    redis.call('DEL', STATE, IDX, EXP, LOG)
-    is_new, revision, digest, count, due = false, '0', seed, '0', num(lease_now + IDLE_STEP)
-    lineage = string.sub(redis.sha1hex(seed .. ' ' .. RUN_ID), 1, 16)
+  -- Gives a history a digest that no other one has.
+  local function begin_history()
+    digest = string.sub(redis.sha1hex(STATE .. time[1] .. ' ' .. time[2] .. ' ' .. RUN_ID), 1, 16)
+    redis.call('DEL', LOG)
+  end
+
+  local function begin_lineage()
+    lineage = string.sub(redis.sha1hex(digest .. ' ' .. RUN_ID), 1, 16)
+  end
+
+  -- Begins the history of a shard that has no record.
+  local function create()
+    redis.call('DEL', STATE, IDX, EXP)
+    begin_history()
+    begin_lineage()
+    is_new, revision, count, due = false, '0', '0', num(lease_now + IDLE_STEP)
     save()
   end
 
-  return commit, remove, remove_if_expired, create
+  -- Makes the keys of a shard agree again after one of them, or meta, was lost or overwritten. The records are what
+  -- state has, and those of idx that the log has; what is in neither is deleted, and its owner registers it again.
+  -- O(N log N) for N records and entries.
+  local function repair()
+    local state, indexed, entries = redis.call('HGETALL', STATE), {}, nil
+    local members = redis.call('ZRANGE', IDX, 0, -1)
+    local values, latest = {}, 0
+    for i = 1, #state, 2 do
+      if string.find(state[i], '\31', 1, true) then
+        values[state[i]] = state[i + 1]
+        latest = math.max(latest, tonumber((parse(state[i + 1])) or 0))
+      end
+    end
+    for _, member in ipairs(members) do
+      indexed[member] = true
+    end
+
+    -- Without meta, the log says where the history stands. Without a log, it begins anew after all revisions.
+    local log = redis.pcall('XREVRANGE', LOG, '+', '-', 'COUNT', 1)
+    if is_new then
+      local id, fields = (log[1] or {})[1] or '', (log[1] or {})[2] or {}
+      local at = string.match(id, '^(%d+)%-0$')
+      if at and #at < 16 and tonumber(at) >= latest and fields[9] == 'd'
+        and string.find(fields[10], '^%x+$') and #fields[10] == 16 then
+        revision, digest = at, fields[10]
+      else
+        revision, log = num(latest + 1), {}
+        begin_history()
+      end
+      begin_lineage()
+    end
+
+    -- Records of idx that state lost.
+    for _, member in ipairs(members) do
+      if not values[member] and log[1] and not entries then
+        entries = {}
+        for _, entry in ipairs(redis.call('XRANGE', LOG, '-', '+')) do
+          local at, fields = string.match(entry[1], '^(%d+)%-0$'), entry[2]
+          if at and fields[9] == 'd' and tonumber(at) <= tonumber(revision) then
+            local value = at .. ' ' .. fields[10] .. ' ' .. fields[6]
+            entries[fields[4]] = fields[2] == 'P' and value or nil
+          end
+        end
+      end
+      values[member] = values[member] or entries and parse(entries[member]) and entries[member] or nil
+    end
+
+    -- Without meta, the lease clock stands where the last renewal left it.
+    local deadlines, renewed = {}, 0
+    for member, value in pairs(values) do
+      local _, _, _, ttl = parse(value)
+      local deadline = redis.call('ZSCORE', EXP, member)
+      deadlines[member] = deadline
+      if deadline and ttl then
+        renewed = math.max(renewed, deadline - ttl)
+      end
+    end
+    if is_new and renewed > 0 then
+      lag = num(math.max(0, now - renewed))
+      lease_now = now - lag
+    end
+
+    for member, value in pairs(values) do
+      local _, _, lease, ttl = parse(value)
+      if lease or indexed[member] then
+        redis.call('ZADD', EXP, num(deadlines[member] or lease_now + (ttl or 60000)), member)
+        redis.call('ZADD', IDX, 0, member)
+        if lease then
+          redis.call('HSET', STATE, member, value, lease, member)
+        end
+      end
+    end
+    is_new = false
+    for _, member in ipairs(members) do
+      if not values[member] then
+        commit('D', member, '')
+        redis.call('ZREM', EXP, member)
+        redis.call('ZREM', IDX, member)
+      end
+    end
+    count = num(redis.call('ZCARD', IDX))
+    due = num(redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES')[2] or lease_now + IDLE_STEP)
+    save()
+  end
+
+  return commit, remove, remove_if_expired, create, repair, clean_log
+end
+
+if is_new and (redis.call('HLEN', STATE) > 0 or redis.call('ZCARD', IDX) > 0) then
+  local _, _, _, _, repair = writer()
+  repair()
+  found = redis.call('HMGET', STATE, 'meta', ARGV[3], ARGV[4])
 end
 
 -- Expired leases are deleted, MAX_EXPIRED at most. O(1) if none has expired.
 local none_expired = is_new or tonumber(due) >= lease_now
 if not none_expired then
+  redis.call('ZCARD', IDX) -- fails if it has another type
   local expired = redis.call('ZRANGEBYSCORE', EXP, '-inf', '(' .. num(lease_now), 'LIMIT', 0,
     MAX_EXPIRED)
   local _, remove, remove_if_expired = writer()

@@ -2,10 +2,8 @@
 --
 -- ARGV: 3 member.
 -- Reply: { HELD, lease, claimed }: '' for unknown | { VACANT, '', '' }
---
--- In a shard that lost a key every id is vacant: the next registration begins a new history.
 
-local current = is_whole and found[2]
+local current = not is_new and found[2]
 if not current then
   return { 'VACANT', '', '' }
 end

@@ -1,14 +1,33 @@
--- Reports the state of a shard. O(log N).
+-- Reports the state of a shard, and changes nothing. It has no head. O(log N).
 --
--- ARGV: none of its own.
--- Reply: { FRESH | WHOLE | DAMAGED, revision, the first revision in the log or '0' }
+-- KEYS: state, idx, exp, log of one shard (see shard.rs).
+-- Reply: { FRESH | WHOLE | DAMAGED, revision, the first revision in the log or '0', the numbers of the keys that
+-- have another type, as in '24', the number of entries of other programs ahead of the log, up to 100 }
 
-if is_new then
-  return { 'FRESH', '0', '0' }
+local wrong = ''
+local function read(key, command, ...)
+  local reply = redis.pcall(command, KEYS[key], ...)
+  if type(reply) == 'table' and reply.err then
+    if not string.find(reply.err, 'WRONGTYPE') then
+      error(reply.err)
+    end
+    wrong = wrong .. key
+    return nil
+  end
+  return reply
 end
-local first = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
-return {
-  is_whole and 'WHOLE' or 'DAMAGED',
-  revision,
-  first and string.match(first[1], '^%d+') or '0',
-}
+
+local fields = read(1, 'HLEN') or 0
+local meta = string.find(wrong, '1') and '' or redis.call('HGET', KEYS[1], 'meta') or ''
+local members, deadlines = read(2, 'ZCARD') or 0, read(3, 'ZCARD') or 0
+local log = read(4, 'XRANGE', '-', '+', 'COUNT', 1)
+local revision, count = string.match(meta, '^1 (%d+) %x+ %x+ (%d+) %-?%d+ %d+ %d+ .*$')
+if not revision or #revision > 15 then
+  local is_fresh = fields == 0 and members == 0 and wrong == ''
+  return { is_fresh and 'FRESH' or 'DAMAGED', '0', '0', wrong, '0' }
+end
+count = tonumber(count)
+local is_whole = fields > count and members >= count and deadlines >= count and wrong == ''
+local first = log and log[1] and string.match(log[1][1], '^%d+') or '0'
+local foreign = log and #redis.call('XRANGE', KEYS[4], string.format('%.0f-0', revision + 1), '+', 'COUNT', 100) or 0
+return { is_whole and 'WHOLE' or 'DAMAGED', revision, first, wrong, tostring(foreign) }

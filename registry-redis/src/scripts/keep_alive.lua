@@ -4,8 +4,7 @@
 -- Reply: a character for each: K it was kept, L it is lost.
 --
 -- A lease is lost if its record was written at another revision, or in another history, than the last
--- acknowledged one, even if the lease exists: a rollback has undone the acknowledged write. In a shard that lost
--- a key all leases are lost, since a load would not show their records.
+-- acknowledged one, even if the lease exists: a rollback has undone the acknowledged write.
 
 local outcomes, earliest = '', tonumber(due)
 for i = 3, #ARGV, 3 do
@@ -18,7 +17,7 @@ for i = 3, #ARGV, 3 do
     end
     value = redis.call('HGET', STATE, member)
   end
-  if value and is_whole and string.sub(value, 1, #expected) == expected then
+  if value and not is_new and string.sub(value, 1, #expected) == expected then
     local deadline = lease_now + ARGV[i + 2]
     redis.call('ZADD', EXP, num(deadline), member)
     earliest = math.min(earliest, deadline)

@@ -1,25 +1,28 @@
--- Checks that the history of a shard contains a position, and reads the entries after it.
--- O(log N + P) for a page of P entries.
+-- Checks that the history of a shard contains a position, and reads the entry after it. O(log N).
 --
--- ARGV: 5 revision, 6 digest, 7 the page's length.
--- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease expires or -1, revision, lineage, entries }
+-- ARGV: 5 revision, 6 digest.
+-- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease expires or -1, revision, lineage, entries: one or none }
 --
--- A shard that lost a key is DIVERGED: its records are not those that were put. The next load begins a new
--- history. The first entry contains the digest before it: the caller compares it.
+-- The first entry contains the digest before it: the caller compares it.
 -- Like all scripts this one deletes expired leases first: watching processes call it when one expires.
 
-if not is_whole then
+if is_new then
   return { 'DIVERGED', '-1', '0', '', {} }
 end
 
 local at, at_digest = tonumber(ARGV[5]), ARGV[6]
 local status, entries = 'OK', {}
 local last = tonumber(revision)
+local ahead = redis.pcall('XRANGE', LOG, num(last + 1) .. '-0', '+', 'COUNT', 1)
+if ahead.err or ahead[1] then -- another program wrote it
+  local _, _, _, _, _, clean_log = writer()
+  clean_log()
+end
 if at > last or (at == last and at_digest ~= digest) then
   status = 'DIVERGED'
 elseif at < last then
   local next_id = num(at + 1) .. '-0'
-  entries = redis.call('XRANGE', LOG, next_id, '+', 'COUNT', ARGV[7])
+  entries = redis.call('XRANGE', LOG, next_id, '+', 'COUNT', 1)
   if not entries[1] or entries[1][1] ~= next_id then
     status, entries = 'COMPACTED', {}
   end

@@ -1,15 +1,14 @@
 -- Registers a record under a lease, for a ttl from now. O(log N).
 --
--- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 the holder to take over from, 7 record, 8 seed. A holder is
+-- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 the holder to take over from, 7 record. A holder is
 -- '<lease> <claimed>', or '- -' for a value that was not written by this library; '' to take over from nobody.
 -- Reply: { OK, revision, digest } | { SUPERSEDED, lease, claimed }: the holder, '' for unknown |
 -- { INVALID, 'ttl' or 'instance': what differs, '' }
 --
--- A repeated call makes no revision: it finds its own record, and only starts its ttl anew. A shard that lost a
--- key begins a new history, see load.lua.
+-- A repeated call makes no revision: it finds its own record, and only starts its ttl anew.
 
 local member, lease, ttl, record = ARGV[3], ARGV[4], ARGV[5], ARGV[7]
-local current, other = is_whole and found[2], is_whole and found[3]
+local current, other = found[2], found[3]
 if other and other ~= member then
   local _, _, of_other = parse(redis.call('HGET', STATE, other))
   if of_other == lease then
@@ -35,16 +34,16 @@ else
 end
 
 local commit, _, _, create = writer()
-if not is_whole then
-  create(ARGV[8])
+if is_new then
+  create()
 end
 deadline = num(deadline)
+local value = lease .. ' ' .. ttl .. ' ' .. claimed .. ' ' .. record
+commit('P', member, value)
 redis.call('ZADD', EXP, deadline, member)
 if redis.call('ZADD', IDX, 0, member) == 1 then
   count = num(count + 1)
 end
-local value = lease .. ' ' .. ttl .. ' ' .. claimed .. ' ' .. record
-commit('P', member, value)
 if tonumber(deadline) < tonumber(due) then
   due = deadline
 end

@@ -1,22 +1,18 @@
 -- Returns the names of a shard's services that have a record, a page at a time. O(S log N) for S of them.
 --
--- ARGV: 5 seed, for a shard that lost a key, see load.lua; 6 the page's length; 7 the service before the page,
--- or '' for the first page.
+-- ARGV: 5 the page's length, 6 the service before the page, or '' for the first page.
 -- Reply: { OK, names } | { DUE, ... }: call again, see load.lua.
 
 if is_new then
   return { 'OK', {} }
-elseif not is_whole then
-  local _, _, _, create = writer()
-  create(ARGV[5])
 elseif not none_expired then
   return { 'DUE', {} }
 end
 
 -- A name contains no control character, so the members of a service lie between its name with 0x1F and its
 -- name with 0x20.
-local names, len = {}, tonumber(ARGV[6])
-local start = ARGV[7] == '' and '-' or '[' .. ARGV[7] .. '\32'
+local names, len = {}, tonumber(ARGV[5])
+local start = ARGV[6] == '' and '-' or '[' .. ARGV[6] .. '\32'
 while #names < len do
   local member = redis.call('ZRANGEBYLEX', IDX, start, '+', 'LIMIT', 0, 1)[1]
   if not member then

@@ -1,8 +1,8 @@
 //! Writes of other programs to the keys of a shard.
 
 use crate::support::{
-    Operator, STATE, claim, connect, holder_of, ids, instance, load, next_change, one_shard,
-    register, server, watch, watch_failure, watch_from_now, within,
+    Operator, STATE, claim, connect, failure, holder_of, ids, instance, load, next_change,
+    one_shard, register, server, watch, watch_failure, watch_from_now, within,
 };
 use registry_core::{CallOptions, ErrorKind, Holder, Registry};
 use registry_testkit::case::take_over;
@@ -25,9 +25,60 @@ async fn foreign_log_entry_stops_no_registration() {
         assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "{foreign}");
         let mut resumed = watch(&registry, "user.rpc", &at_the_end).await;
         assert_eq!(next_change(&mut resumed).await, "+2", "{foreign}");
-        let failed = watch_failure(&registry, "user.rpc", &start).await;
-        assert_eq!(failed, ErrorKind::Compacted, "{foreign}");
+        if foreign.starts_with("SET") {
+            let failed = watch_failure(&registry, "user.rpc", &start).await;
+            assert_eq!(failed, ErrorKind::Compacted, "{foreign}");
+        } else {
+            // The history is kept: it was deleted with the entry, so that all watches loaded again.
+            let mut resumed = watch(&registry, "user.rpc", &start).await;
+            for change in ["+1", "+2"] {
+                assert_eq!(next_change(&mut resumed).await, change, "{foreign}");
+            }
+        }
     }
+}
+
+/// Such entries ended every watch of the shard, again and again, until the next change.
+#[tokio::test]
+async fn foreign_log_entry_ends_no_watch_for_long() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let start = load(&registry, "user.rpc").await.cursor().clone();
+    let mut operator = Operator::of(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut open = watch_from_now(&registry, "user.rpc").await;
+    // Behind an entry of ours, and so between two of them.
+    operator.run::<redis::Value>("XADD {registry/00}:log 1-1 x y").await;
+    operator.run::<redis::Value>("XADD {registry/00}:log 1-7 x y").await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut open).await, "+2");
+    // Ahead of them all.
+    operator.run::<redis::Value>("XADD {registry/00}:log * x y").await;
+    assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
+    let mut open = watch(&registry, "user.rpc", open.cursor()).await;
+    operator.run::<redis::Value>("XADD {registry/00}:log 3-1 x y").await;
+    assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
+    let mut open = watch(&registry, "user.rpc", open.cursor()).await;
+    register(&registry, "user.rpc", "3").await;
+    assert_eq!(next_change(&mut open).await, "+3");
+    let mut all = watch(&registry, "user.rpc", &start).await;
+    for change in ["+1", "+2", "+3"] {
+        assert_eq!(next_change(&mut all).await, change);
+    }
+}
+
+/// A value as large as no record made the reply of every load too large.
+#[tokio::test]
+async fn huge_junk_is_one_record_that_cannot_be_decoded() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    register(&registry, "user.rpc", "2").await;
+    let mut operator = Operator::of(&server).await;
+    let junk = "x".repeat(150 << 20);
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}2", &junk]).await;
+    let loaded = load(&registry, "user.rpc").await;
+    assert_eq!((loaded.records().len(), loaded.undecodable()), (1, 1));
 }
 
 /// A record that nobody counted was counted when it was deleted: the count was negative, and the shard damaged.

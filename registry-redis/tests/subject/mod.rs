@@ -104,7 +104,7 @@ impl Subject for Server {
         let (member, lease) = (format!("{service}\u{1f}{id}"), LeaseId::random().to_string());
         let mut holder = String::new();
         loop {
-            let args = [&member, &lease, "600000", &holder, "{\"v\":1,", "00000000000000aa"];
+            let args = [&member, &lease, "600000", &holder, "{\"v\":1,"];
             let register = concat!(
                 include_str!("../../src/scripts/whole.lua"),
                 include_str!("../../src/scripts/deadline.lua"),
