@@ -217,7 +217,10 @@ impl Client {
         let args = [ours[0].as_bytes(), ours[1].as_bytes()];
         let (script, group) = (&*scripts::LAYOUT, KeyGroup::Layout);
         let call = Call { script, group, args: &args, ack: Ack::Primary, then: None };
-        let [format, shards]: [String; 2] = self.call(&call).await?;
+        let [format, shards]: [Option<String>; 2] = self.call(&call).await?;
+        let (Some(format), Some(shards)) = (format, shards) else {
+            return Ok(()); // only a reader finds a prefix without a layout, which nobody has used yet
+        };
         if [&format, &shards] != [&ours[0], &ours[1]] {
             return Err(StoreError::LayoutMismatch { format, shards, ours: ours.join(", ") });
         }

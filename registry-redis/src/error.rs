@@ -66,6 +66,8 @@ pub(crate) enum StoreError {
     TtlMismatch,
     #[error("the lease id is in use for another instance")]
     InstanceMismatch,
+    #[error("the registry was opened for reading only, with `access=read`")]
+    ReadOnly,
     #[error("the history after the cursor was trimmed: load again")]
     Compacted,
     #[error("the history of the cursor was rolled back, wiped or replaced: load again")]
@@ -114,7 +116,7 @@ impl StoreError {
             Self::Superseded(_) => ErrorKind::Superseded,
             Self::Unusable(error) => error.kind(),
             Self::At { error, .. } => error.kind(),
-            Self::Untrusted(_) | Self::CertificateRefused(_) => ErrorKind::Denied,
+            Self::Untrusted(_) | Self::CertificateRefused(_) | Self::ReadOnly => ErrorKind::Denied,
             Self::LeaseLost => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
             Self::Diverged => ErrorKind::Diverged,

@@ -49,15 +49,31 @@
 //!
 //! # Rights
 //!
-//! A user of the server needs, for the prefix `registry`, the keys `~{registry}:*` and
-//! `~{registry/*}:*`, no channels, and these commands: `+@connection +info +hsetnx +hmget +hget +hset +hdel +hlen
-//! +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha
-//! +eval`.
+//! For the prefix `registry`, a user of the server that registers needs these rules and no others:
 //!
-//! [`diagnose`](Diagnose::diagnose) also runs `CONFIG GET appendfsync` if it may.
-//! With [`ack`](RedisOptions::with_ack) a user also needs `+wait` or `+waitaof`; in a Cluster `+asking` is
-//! part of `+@connection`. At a sentinel the user needs `SENTINEL MASTER` and
-//! `SENTINEL GET-MASTER-ADDR-BY-NAME`.
+//! ```text
+//! resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx +hmget +hget +hgetall +hset +hdel
+//!   +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +xrevrange +xdel
+//!   +xsetid +del ~{registry}:layout ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx
+//!   ~{registry/[0-9][0-9]}:exp ~{registry/[0-9][0-9]}:log
+//! ```
+//!
+//! and one that only reads, with the option `access=read` in its URL, these:
+//!
+//! ```text
+//! resetchannels -@all +info +client|setname +eval_ro +evalsha_ro +time +hmget +hlen +zrangebylex +zscore +zcard
+//!   +xread +xrange %R~{registry}:layout %R~{registry/[0-9][0-9]}:state %R~{registry/[0-9][0-9]}:idx
+//!   %R~{registry/[0-9][0-9]}:exp %R~{registry/[0-9][0-9]}:log
+//! ```
+//!
+//! These keys match no other prefix. In a prefix, `*`, `?`, `[`, `]` and `\` are written with a `\` before them. Further
+//! commands: `+select` for another database than 0, `+asking` in a Cluster, `+wait` or `+waitaof` with
+//! [`ack`](RedisOptions::with_ack), and `+config|get` for [`diagnose`](Diagnose::diagnose), which does without
+//! them. At a sentinel the user needs `+client|setname +sentinel|master +sentinel|get-master-addr-by-name`.
+//!
+//! A reader can change nothing. It computes what it shows of leases: one that has expired is not listed, also before
+//! an owner's call deletes it. Its watches hear of that deletion, and so does `services()`. A shard that lost a key is
+//! `Unavailable` to it until an owner's call repairs it.
 //!
 //! The layout of the keys is documented in `shard.rs`, `value.rs` and `history.rs`.
 
@@ -124,7 +140,7 @@ impl RedisRegistry {
     ///
     /// The option `prefix`, `registry` by default, is the prefix of all keys. Clients with the same prefix
     /// share a registry; those with different prefixes are isolated from each other. For the option `ack`
-    /// see [`RedisOptions::with_ack`].
+    /// see [`RedisOptions::with_ack`], for the option `access` [`RedisOptions::with_read_only`].
     ///
     /// # Errors
     ///

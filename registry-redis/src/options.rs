@@ -12,6 +12,7 @@ pub struct RedisOptions {
     pub(crate) log_cap: u32,
     pub(crate) shards: u8,
     pub(crate) ack: Ack,
+    pub(crate) is_reader: bool,
     pub(crate) silence_timeout: Option<Duration>,
     pub(crate) sentinel_login: Option<(Option<String>, Secret)>,
 }
@@ -87,6 +88,17 @@ impl RedisOptions {
         self
     }
 
+    /// Makes a registry that reads only, with commands that the server lets change nothing (`EVAL_RO`; Redis 7.0). In a
+    /// URL it is `?access=read`. See the rights of a reader in the documentation of this crate.
+    ///
+    /// It does not list an instance whose lease has expired; a watch hears of the expiry when an owner's call has
+    /// recorded it. Registrations are `Denied`.
+    #[must_use]
+    pub fn with_read_only(mut self) -> Self {
+        self.is_reader = true;
+        self
+    }
+
     /// Sets how long a watch waits for a server that sends nothing, by default two thirds of the
     /// [ttl of the URL](Target::ttl) or of the default ttl. Then the watch ends `Unavailable`. So does one whose
     /// shard answers no script for as long, since nobody can renew a lease there.
@@ -146,6 +158,7 @@ impl Default for RedisOptions {
             log_cap: 10_000,
             shards: SHARDS,
             ack: Ack::Primary,
+            is_reader: false,
             silence_timeout: None,
             sentinel_login: None,
         }

@@ -99,15 +99,20 @@ impl Session {
             command.arg(&self.run_id).arg(options.log_cap).arg(call.args);
             command
         };
-        let known = command("EVALSHA", &call.script.sha1);
-        match self.send(options, &known, call, is_asking).await {
+        let (text, by_name, whole) = if options.is_reader {
+            let text = call.script.reader.as_ref().ok_or(StoreError::ReadOnly)?;
+            (text, "EVALSHA_RO", "EVAL_RO")
+        } else {
+            (&call.script.owner, "EVALSHA", "EVAL")
+        };
+        match self.send(options, &command(by_name, &text.sha1), call, is_asking).await {
             // The server forgets scripts when it restarts and when somebody flushes them. It learns this one and runs
             // it in one step, so that no flush comes between.
             Err(StoreError::Redis(error))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
-                let whole = command("EVAL", call.script.code);
-                Box::pin(self.send(options, &whole, call, is_asking)).await
+                let command = command(whole, text.code);
+                Box::pin(self.send(options, &command, call, is_asking)).await
             }
             outcome => outcome,
         }

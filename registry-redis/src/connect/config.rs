@@ -40,6 +40,15 @@ impl ConnectConfig {
         if let Some(ack) = target.option("ack") {
             options.ack = parse_ack(ack)?;
         }
+        match target.option("access") {
+            None => {}
+            Some("read") => options.is_reader = true,
+            Some("write") => options.is_reader = false,
+            Some(other) => {
+                let message = format!("option `access` is `read` or `write`, got=`{other}`");
+                return Err(invalid(message));
+            }
+        }
         let prefix = target.option("prefix").unwrap_or(DEFAULT_PREFIX);
         let legal = |c: char| !c.is_control() && c != '{' && c != '}';
         if prefix.is_empty() || !prefix.chars().all(legal) {
@@ -98,7 +107,7 @@ impl Scheme {
     }
 
     fn allow_options(self, target: &Target) -> Result<()> {
-        let mut known = vec!["prefix", "ack"];
+        let mut known = vec!["prefix", "ack", "access"];
         if self.uses_tls {
             known.extend(["ca", "cert", "key"]);
             if target.option("cert").is_some() != target.option("key").is_some() {
@@ -197,6 +206,7 @@ mod tests {
             "redis://h?prefix=a%0A",
             "redis://h?prefx=a",
             "redis://h?ca=/x.pem",
+            "redis://h?access=all",
             "redis+sentinel:///mymaster",
             "redis+sentinel://s1,s2",
             "redis+sentinel://s1/mymaster/x",

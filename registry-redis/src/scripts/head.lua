@@ -78,17 +78,27 @@ end
 -- Returns the functions that change a shard: commit, remove, remove_if_expired, create, repair, clean_log. They are
 -- created on demand, and save nothing but `create` and `repair`.
 local function writer()
+  -- Runs a command that may fail on keys that another program wrote. Whoever may not run it is told.
+  local function try(...)
+    local reply = redis.pcall(...)
+    if type(reply) == 'table' and reply.err
+      and (string.find(reply.err, "can't run") or string.find(reply.err, 'ACL') or string.find(reply.err, 'NOPERM'))
+    then
+      return redis.call(...)
+    end
+    return reply
+  end
+
   -- Deletes the entries of another program that are ahead of the last revision, so that the history goes on. If that
   -- cannot be done, it goes on in a new log.
   local function clean_log()
-    local foreign = redis.pcall('XRANGE', LOG, num(revision + 1) .. '-0', '+', 'COUNT', 100)
-    local ids = {}
+    local foreign, ids = try('XRANGE', LOG, num(revision + 1) .. '-0', '+', 'COUNT', 100), {}
     for i, entry in ipairs(foreign) do
       ids[i] = entry[1]
     end
     if foreign.err or #ids == 100
-      or ids[1] and type(redis.pcall('XDEL', LOG, (table.unpack or unpack)(ids))) == 'table'
-      or redis.pcall('XSETID', LOG, revision .. '-18446744073709551615').err
+      or ids[1] and type(try('XDEL', LOG, (table.unpack or unpack)(ids))) == 'table'
+      or try('XSETID', LOG, revision .. '-18446744073709551615').err
     then
       redis.call('DEL', LOG)
     end
@@ -175,7 +185,7 @@ local function writer()
     end
 
     -- Without meta, the log says where the history stands. Without a log, it begins anew after all revisions.
-    local log = redis.pcall('XREVRANGE', LOG, '+', '-', 'COUNT', 1)
+    local log = try('XREVRANGE', LOG, '+', '-', 'COUNT', 1)
     if is_new then
       local id, fields = (log[1] or {})[1] or '', (log[1] or {})[2] or {}
       local at = string.match(id, '^(%d+)%-0$')

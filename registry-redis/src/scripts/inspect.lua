@@ -18,7 +18,7 @@ local function read(key, command, ...)
 end
 
 local fields = read(1, 'HLEN') or 0
-local meta = string.find(wrong, '1') and '' or redis.call('HGET', KEYS[1], 'meta') or ''
+local meta = string.find(wrong, '1') and '' or redis.call('HMGET', KEYS[1], 'meta')[1] or ''
 local members, deadlines = read(2, 'ZCARD') or 0, read(3, 'ZCARD') or 0
 local log = read(4, 'XRANGE', '-', '+', 'COUNT', 1)
 local revision, count = string.match(meta, '^1 (%d+) %x+ %x+ (%d+) %-?%d+ %d+ %d+ .*$')

@@ -30,4 +30,3 @@ for i = 1, #members do
     values[i] = ''
   end
 end
-return { 'OK', revision, digest, lineage, more, members, values }

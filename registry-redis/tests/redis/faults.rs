@@ -143,39 +143,6 @@ async fn missing_permission_is_denied() {
 }
 
 #[tokio::test]
-async fn documented_permissions_suffice() {
-    const PERMISSIONS: &str = "ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* \
-        +@connection +info +hsetnx +hmget +hget +hset +hdel +hlen +del +zadd +zrem \
-        +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +eval";
-    let server = server(&[]).await;
-    let mut operator = Operator::of(&server).await;
-    let words: Vec<&str> = PERMISSIONS.split_whitespace().collect();
-    operator.run_words::<()>(&words).await;
-    let url = server.url().replace("redis://", "redis://app:pw@");
-    let registry = connect(&url, RedisOptions::default()).await.unwrap();
-    let mut watch = watch_from_now(&registry, "user.rpc").await;
-    let lease =
-        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
-            .await
-            .unwrap();
-    within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
-    within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
-    within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(next_change(&mut watch).await, "+1");
-    assert_eq!(next_change(&mut watch).await, "-1");
-
-    let error = connect(&format!("{url}?prefix=other"), RedisOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    // A permission that is revoked is missing inside a script, too.
-    operator.run::<()>("ACL SETUSER app -xadd").await;
-    let error =
-        within(registry.register(&instance("user.rpc", "1"), &claim(), &CallOptions::DEFAULT))
-            .await
-            .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-}
-
-#[tokio::test]
 async fn server_that_evicts_keys_is_refused_with_advice() {
     let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
     let error = connect(server.url(), RedisOptions::default()).await.unwrap_err();

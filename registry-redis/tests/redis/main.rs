@@ -22,6 +22,7 @@ mod own_records;
 mod peers;
 mod records;
 mod renewals;
+mod rights;
 mod rollback;
 mod runtimes;
 mod sentinel;

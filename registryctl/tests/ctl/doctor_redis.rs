@@ -120,6 +120,43 @@ async fn a_shard_that_lost_a_key_is_an_error() {
     assert_eq!(ended.code, 1, "{ended:?}");
     let lost = ended.finding("error", "shards");
     assert!(lost.contains(index.trim_end_matches(":idx")), "{lost}");
+    assert!(lost.contains("`registryctl ls`"), "{lost}");
+    // The rehearsal and the survey of the records have repaired it meanwhile.
+    assert_eq!(patient.examine().await.code, 0);
+    assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
+}
+
+#[tokio::test]
+async fn a_log_that_another_program_wrote_to_is_an_error_once() {
+    let mut patient = Patient::new().await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    let log = patient.key("log").await;
+    patient.run::<()>(&format!("XADD {log} * x y")).await;
+    let ended = patient.examine().await;
+    assert!(ended.finding("error", "shards").contains("entries=`1`"), "{ended:?}");
+    register(&*registry, &instance("2")).await;
+    assert_eq!(patient.examine().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_named_with_the_command_that_repairs_it() {
+    let mut patient = Patient::new().await;
+    let registry = registry(patient.server.url()).await;
+    register(&*registry, &instance("1")).await;
+    let index = patient.key("idx").await;
+    patient.run::<()>(&format!("DEL {index}")).await;
+    patient.run::<()>(&format!("SET {index} x")).await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let wrong = ended.finding("error", "shards");
+    let command = format!("DEL {index}");
+    assert!(wrong.contains(&format!("`redis-cli {command}`")), "{wrong}");
+    patient.run::<()>(&command).await;
+    patient.examine().await;
+    let ended = patient.examine().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
 }
 
 #[tokio::test]
@@ -163,7 +200,13 @@ async fn wrong_and_insufficient_credentials_are_distinguished() {
     let mut patient = Patient::started_with(&["--appendonly", "yes"]).await;
     // What the documentation of the store asks for, and no CONFIG.
     patient
-        .run::<()>("ACL SETUSER app on >pw resetchannels -@all ~{registry}:* ~{registry/*}:* +@connection +info +get +set +hsetnx +hmget +hget +hset +hdel +hexists +hincrby +hgetall +hlen +del +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +time +evalsha +eval")
+        .run::<()>(
+            "ACL SETUSER app on >pw resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx \
+             +hmget +hget +hgetall +hset +hdel +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore \
+             +zcard +xadd +xread +xrange +xrevrange +xdel +xsetid +del ~{registry}:layout \
+             ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx ~{registry/[0-9][0-9]}:exp \
+             ~{registry/[0-9][0-9]}:log",
+        )
         .await;
     let url = |login: &str| patient.server.url().replace("redis://", &format!("redis://{login}@"));
     let ended = examine(&url("app:wrong")).await;
