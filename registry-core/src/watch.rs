@@ -78,7 +78,7 @@ impl Watch {
     /// [`WATCH_CAPACITY`] batches with changes that nobody reads, the backlog apart.
     pub fn channel(after: Cursor, backlog: Vec<Arc<Batch>>) -> (Publisher, Self) {
         let (batches, receiver) = queue(WATCH_CAPACITY);
-        let last = backlog.last().map_or(after.revision(), |batch| batch.revision());
+        let last = backlog.last().map_or_else(|| after.revision(), |batch| batch.revision());
         let live = stream::poll_fn(move |cx| {
             let next = ready!(receiver.poll(cx));
             Poll::Ready(Some(next.map_err(|error| error.unwrap_or_else(ended))))

@@ -91,7 +91,7 @@ impl<'a> LogReader<'a> {
         let live_from = feeds.subscribe(subscription).await?;
         self.read_up_to(live_from).await?;
         let backlog = self.into_backlog();
-        let last = backlog.last().map_or(after.revision(), |batch| batch.revision());
+        let last = backlog.last().map_or_else(|| after.revision(), |batch| batch.revision());
         let watch = Watch::new(after, stream::iter(backlog).map(Ok).chain(live));
         Ok(watch.with_backlog_end(BacklogEnd::at(last)))
     }

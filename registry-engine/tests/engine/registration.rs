@@ -3,7 +3,7 @@
 use crate::support::*;
 use futures_util::StreamExt;
 use registry_core::{CallOptions, Claim, ErrorKind, MAX_TTL, MIN_TTL, Registry, Takeover};
-use registry_engine::{DiscoveryOptions, RegistrationOptions, RegistrationStatus};
+use registry_engine::{RegistrationOptions, RegistrationStatus};
 use registry_mem::{Fault, MemRegistry};
 use std::time::Duration;
 use tokio::time::Instant;
