@@ -47,8 +47,8 @@ impl Problem {
         matches!(self, Self::Certificate(_) | Self::Refused(_))
     }
 
-    /// Returns what a failed read tells: with TLS 1.3 a server refuses a client after the handshake.
-    pub(super) fn of_read(error: &io::Error) -> Option<Self> {
+    /// Returns what a failed read or write tells: with TLS 1.3 a server refuses a client after the handshake.
+    pub(super) fn of_failure(error: &io::Error) -> Option<Self> {
         tls::problem(error)
     }
 

@@ -33,6 +33,16 @@ impl MonitoredStream {
     }
 }
 
+impl MonitoredStream {
+    /// Records what the failure of a read or a write tells. A server that hangs up may be noticed by either.
+    fn record_failure(&self, error: &io::Error) {
+        let closed = || (!self.has_read).then(|| self.closed.clone());
+        if let Some(problem) = Problem::of_failure(error).or_else(closed) {
+            self.link.set_problem(problem);
+        }
+    }
+}
+
 impl Connection for MonitoredStream {
     fn connected(&self) -> Connected {
         Connected::new()
@@ -47,9 +57,7 @@ impl AsyncRead for MonitoredStream {
     ) -> Poll<io::Result<()>> {
         let (before, has_room) = (buffer.filled().len(), buffer.remaining() > 0);
         if let Err(error) = ready!(Pin::new(&mut *self.stream).poll_read(cx, buffer)) {
-            if let Some(problem) = Problem::of_read(&error) {
-                self.link.set_problem(problem);
-            }
+            self.record_failure(&error);
             return Poll::Ready(Err(error));
         }
         let read = buffer.filled().get(before..).unwrap_or_default();
@@ -78,11 +86,13 @@ impl AsyncWrite for MonitoredStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes));
+        Poll::Ready(written.inspect_err(|error| self.record_failure(error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut *self.stream).poll_flush(cx));
+        Poll::Ready(flushed.inspect_err(|error| self.record_failure(error)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -94,7 +104,8 @@ impl AsyncWrite for MonitoredStream {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream).poll_write_vectored(cx, buffers)
+        let written = ready!(Pin::new(&mut *self.stream).poll_write_vectored(cx, buffers));
+        Poll::Ready(written.inspect_err(|error| self.record_failure(error)))
     }
 
     fn is_write_vectored(&self) -> bool {

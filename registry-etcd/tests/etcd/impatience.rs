@@ -2,11 +2,25 @@
 
 use crate::support::{Fixture, claim, encoded, instance, name, next, put, within};
 use futures_util::StreamExt;
-use registry_core::{CallOptions, ErrorKind, Registry};
+use registry_core::{CallOptions, ErrorKind, Registry, Watch};
 use registry_etcd::EtcdRegistry;
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::timeout;
 use std::time::Duration;
+
+/// Asserts that nothing ends the watch for longer than a connection that is doubted has to give a sign of life.
+async fn assert_goes_on(watch: &mut Watch) {
+    let end = async {
+        loop {
+            if let Err(error) = watch.next().await.expect("it goes on") {
+                return error;
+            }
+        }
+    };
+    if let Ok(error) = timeout(Duration::from_secs(6), end).await {
+        panic!("the watch ended: {}", error.chain());
+    }
+}
 
 /// The answer came in parts, and no part of it counted: so a connection that was busy was taken for a dead one, and closed
 /// with all watches and renewals on it.
@@ -30,21 +44,45 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     let lease = within(registry.register(&instance("order", "1"), &held, &options)).await.unwrap();
     within(registry.keep_alive(&lease, &options)).await.unwrap();
 
-    proxy.inject(Fault::Throttle { bytes_per_second: 200_000 });
+    // What the client has room for arrives for some 5 s: too late for an answer behind it, and in time for a ping.
+    proxy.inject(Fault::Throttle { bytes_per_second: 400_000 });
     let limit = Duration::from_millis(1_500);
     let impatient = options.with_timeout(limit);
     let error = within(registry.load(&big, &impatient)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let dropped = tokio::time::timeout(limit, registry.load(&big, &options)).await;
     assert!(dropped.is_err(), "the answer takes longer");
-    // Longer than the connection would have had to give a sign of life.
-    let items = async { while watch.next().await.expect("it goes on").is_ok() {} };
-    let ended = timeout(Duration::from_secs(6), items).await;
-    assert!(ended.is_err(), "the watch failed");
+    assert_goes_on(&mut watch).await;
     proxy.heal();
     let one = instance("user", "1");
     within(registry.register(&one, &claim(60), &options)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
     within(registry.keep_alive(&lease, &options)).await.unwrap();
     assert!(proxy.hits().throttled_bytes > 0);
+}
+
+/// As when the disk of a server stalls for longer than callers wait, and everything it answers comes late.
+#[tokio::test]
+async fn calls_that_are_given_up_on_a_slow_server_end_no_watch_and_open_no_stream() {
+    let etcd = Fixture::start().await;
+    let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
+    let proxy = Proxy::start(address).await.unwrap();
+    let url = format!("etcd://{}?ttl=60s", proxy.address()).parse().unwrap();
+    let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+    let (user, options) = (name("user"), CallOptions::DEFAULT);
+    let now = within(registry.load(&user, &options)).await.unwrap();
+    let mut watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
+
+    proxy.inject(Fault::DelayReplies { each: Duration::from_secs(2) });
+    let impatient = options.with_timeout(Duration::from_millis(1_200));
+    for _ in 0..3 {
+        let error = within(registry.load(&user, &impatient)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    assert_goes_on(&mut watch).await;
+    proxy.heal();
+    let one = instance("user", "1");
+    within(registry.register(&one, &claim(60), &options)).await.unwrap();
+    assert_eq!(next(&mut watch).await.changes, [put(&one)]);
+    assert_eq!(etcd.metric("etcd_debugging_mvcc_watch_stream_total").await, 1);
 }
