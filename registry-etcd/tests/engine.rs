@@ -96,7 +96,8 @@ async fn connect(address: &str) -> EtcdRegistry {
         ping_timeout: PING_TIMEOUT,
         ..EtcdOptions::default()
     };
-    let url = format!("etcd://{address}/test").parse().unwrap();
+    // Watches end after two thirds of this ttl without a sign of life.
+    let url = format!("etcd://{address}/test?ttl={}s", TTL.as_secs()).parse().unwrap();
     EtcdRegistry::connect_with(&url, options).await.unwrap()
 }
 
