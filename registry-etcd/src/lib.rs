@@ -129,6 +129,7 @@
 //! | an answer to anything else, and one key with its value | 64 MiB |
 //! | all keys and values of one load or list | 1 GiB; of a value, 64 KiB and a byte count |
 //! | pages of one load or list | each begins behind the one before |
+//! | a response of a watch in all its pieces, and what waits while a watch is opened | 256 MiB, or the watch is `Compacted` |
 //! | a granted ttl | a day, and not less than was requested |
 //! | transactions of one registration | 4 |
 //! | members asked in one call | each once; each token is replaced once |

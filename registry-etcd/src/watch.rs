@@ -2,6 +2,7 @@
 
 mod baseline;
 mod feed;
+mod fragments;
 mod own_record;
 mod silence;
 mod stream;

@@ -110,7 +110,13 @@ impl Feed {
         // The header's revision may be ahead of a backlog's events: theirs are what counts.
         let mut events = Vec::with_capacity(response.events().len());
         for event in response.events() {
-            events.push((event.event_type(), event.kv().ok_or(EtcdError::Malformed("a key"))?));
+            // etcd-client's own accessor panics on another number.
+            let kind = match event.0.r#type {
+                0 => EventType::Put,
+                1 => EventType::Delete,
+                _ => return Err(EtcdError::Malformed("a kind of change that is known")),
+            };
+            events.push((kind, event.kv().ok_or(EtcdError::Malformed("a key"))?));
         }
         let revisions = events.chunk_by(|(_, a), (_, b)| a.mod_revision() == b.mod_revision());
         revisions.filter_map(|events| self.batch(events).transpose()).collect()

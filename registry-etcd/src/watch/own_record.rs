@@ -11,7 +11,8 @@ use crate::layout::decoder::Decoder;
 use crate::layout::keyspace::{DesiredKey, DesiredKeys, Keyspace};
 use crate::layout::service::ServiceLayout;
 use crate::presence;
-use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+use crate::txn;
+use etcd_client::{GetOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use futures_util::future::try_join;
 use futures_util::stream::{self, SelectAll};
@@ -135,13 +136,7 @@ impl Pair {
         let options = GetOptions::new().with_revision(revision.get().cast_signed());
         let reads = self.desired.keys().map(|key| TxnOp::get(&*key.name, Some(options.clone())));
         let answer = self.client.txn(Txn::new().and_then(reads.collect::<Vec<_>>())).await?;
-        let mut found = Vec::new();
-        for read in answer.op_responses() {
-            let TxnOpResponse::Get(mut read) = read else {
-                return Err(EtcdError::Malformed("one of two reads"));
-            };
-            found.push(read.take_kvs().pop());
-        }
+        let found = txn::reads(&answer)?;
         let deleted = Deleted::new(self.id.clone());
         Ok(match Found::new(&found).decode(&self.service, &self.id) {
             Ok(Some(Stored::Live(record))) => Change::Put(record),

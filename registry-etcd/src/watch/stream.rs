@@ -2,8 +2,9 @@
 
 use super::baseline::check;
 use super::feed::Feed;
+use super::fragments::{self, Fragments, MAX_PENDING_LEN};
 use super::table::{Created, Outgoing, VerifiedCursor, Watcher, WatcherTable};
-use crate::client::Client;
+use crate::client::{Client, MAX_ANSWER_LEN};
 use crate::cluster::{Connection, Token};
 use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
@@ -12,16 +13,11 @@ use etcd_client::{
     WatchResponseStream,
 };
 use registry_core::{Cursor, Error, Watch};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
-
-/// The largest answer that is taken, in bytes; etcd-client's default is 4 MiB. A response is split
-/// when it is larger than a request may be, and holds one revision's changes at least.
-const MAX_RESPONSE_LEN: usize = 64 * 1024 * 1024;
 
 /// The id of the watcher that a stream is opened with.
 const FIRST_WATCHER_ID: i64 = 1;
@@ -60,7 +56,7 @@ impl Stream {
         let opened = client.cluster().call(|connection| async move {
             let token = connection.token();
             let watches = connection.client().watch_client();
-            let mut watches = watches.max_decoding_message_size(MAX_RESPONSE_LEN);
+            let mut watches = watches.max_decoding_message_size(MAX_ANSWER_LEN);
             let options = options(service, start).with_watch_id(FIRST_WATCHER_ID);
             let stream = watches.watch(service.start(), Some(options)).await?;
             Ok((stream, connection, token))
@@ -154,17 +150,18 @@ impl Stream {
 
     /// Serves the watchers until the stream breaks or the last of them is gone.
     async fn run(self: Arc<Self>, requests: WatchRequestSender, responses: WatchResponseStream) {
+        let mut guard = CloseGuard { stream: self.clone(), end: Some(EtcdError::StreamEnded) };
         // All at once: etcd may not read what it is sent before what it sends is read.
-        let end = tokio::select! {
-            end = self.read(responses) => end,
-            sent = self.write(requests) => match sent {
-                Ok(()) => return, // nobody is left
-                Err(end) => end,
-            },
-            end = self.audit() => end,
-            end = self.notice_silence(self.client.silence_timeout()) => end,
-            () = self.connection.closed() => EtcdError::StreamEnded,
+        guard.end = tokio::select! {
+            end = self.read(responses) => Some(end),
+            sent = self.write(requests) => sent.err(), // without one, nobody is left
+            end = self.audit() => Some(end),
+            end = self.notice_silence(self.client.silence_timeout()) => Some(end),
+            () = self.connection.closed() => Some(EtcdError::StreamEnded),
         };
+    }
+
+    fn close(&self, end: EtcdError) {
         if end.is_member_failure() {
             self.client.cluster().switch_member(&self.connection);
         }
@@ -184,7 +181,7 @@ impl Stream {
     }
 
     async fn read(&self, mut responses: WatchResponseStream) -> EtcdError {
-        let mut fragments = HashMap::new();
+        let mut fragments = Fragments::default();
         loop {
             match responses.message().await {
                 Ok(Some(response)) => {
@@ -192,7 +189,15 @@ impl Stream {
                     // That of a refusal is 0.
                     let revision = response.header().map_or(0, ResponseHeader::revision);
                     self.highest_revision.fetch_max(revision.cast_unsigned(), Ordering::Relaxed);
-                    let Some(response) = reassemble(&mut fragments, response) else { continue };
+                    let id = response.watch_id();
+                    let response = match fragments.add(response) {
+                        Ok(Some(response)) => response,
+                        Ok(None) => continue,
+                        Err(fragments::TooLarge) => {
+                            self.give_up(id);
+                            continue;
+                        }
+                    };
                     let is_read = !response.events().is_empty();
                     self.dispatch(response);
                     if is_read {
@@ -247,6 +252,15 @@ impl Stream {
         }
     }
 
+    /// Ends a watch that was sent more than is held.
+    fn give_up(&self, id: i64) {
+        let why = format!("a response is larger than is held, max=`{MAX_PENDING_LEN}`");
+        if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
+            feed.fail(EtcdError::MissingEvents(why).into());
+        }
+        self.wake.notify_one();
+    }
+
     /// Hands a response to its watcher.
     fn dispatch(&self, response: WatchResponse) {
         let mut table = self.lock();
@@ -258,8 +272,9 @@ impl Stream {
             // It was dropped; or it is the reply to a request for progress.
             None => true,
             Some(Watcher::Opening(opening)) => {
+                opening.buffered_len += fragments::len(&response);
                 opening.buffered.push(response);
-                true
+                opening.buffered_len <= MAX_PENDING_LEN
             }
             Some(Watcher::Live(feed)) => feed.push(&response),
         };
@@ -273,6 +288,21 @@ impl Stream {
     /// Held while a response is read: nothing of that waits.
     fn lock(&self) -> MutexGuard<'_, WatcherTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a stream when its task ends, also by the end of its runtime.
+struct CloseGuard {
+    stream: Arc<Stream>,
+    /// `None`, if nobody is left on it.
+    end: Option<EtcdError>,
+}
+
+impl Drop for CloseGuard {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            self.stream.close(end);
+        }
     }
 }
 
@@ -314,21 +344,4 @@ fn options(service: &ServiceLayout, start: i64) -> WatchOptions {
         .with_start_revision(start)
         .with_progress_notify()
         .with_fragment()
-}
-
-/// Puts together what etcd sent in pieces.
-fn reassemble(
-    fragments: &mut HashMap<i64, WatchResponse>,
-    mut response: WatchResponse,
-) -> Option<WatchResponse> {
-    let id = response.watch_id();
-    if let Some(mut before) = fragments.remove(&id) {
-        before.0.events.append(&mut response.0.events);
-        response.0.events = before.0.events;
-    }
-    if response.0.fragment {
-        fragments.insert(id, response);
-        return None;
-    }
-    Some(response)
 }

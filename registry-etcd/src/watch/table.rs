@@ -36,6 +36,8 @@ pub(super) struct Opening {
     created: Option<oneshot::Sender<WatchResponse>>,
     /// The responses since.
     pub(super) buffered: Vec<WatchResponse>,
+    /// How many bytes of keys and values they have.
+    pub(super) buffered_len: usize,
 }
 
 /// Where etcd's answer to a request for a watcher comes; an error when the stream broke before.
@@ -56,7 +58,7 @@ impl WatcherTable {
     pub(super) fn add(&mut self) -> (i64, Created) {
         self.last_id += 1;
         let (created, answer) = oneshot::channel();
-        let opening = Opening { created: Some(created), buffered: Vec::new() };
+        let opening = Opening { created: Some(created), buffered: Vec::new(), buffered_len: 0 };
         self.watchers.insert(self.last_id, Watcher::Opening(opening));
         self.unconfirmed.push_back(self.last_id);
         (self.last_id, answer)

@@ -31,7 +31,7 @@ impl KeyVersions {
             (EventType::Put, Entry::Vacant(unknown)) => drop(unknown.insert(kv.version())),
             (EventType::Put, Entry::Occupied(mut known)) => {
                 let (before, now) = (known.insert(kv.version()), kv.version());
-                if now != before + 1 {
+                if Some(now) != before.checked_add(1) {
                     let key = kv.key().escape_ascii().to_string();
                     return Err(EtcdError::MissingEvents(format!(
                         "events are missing, key=`{key}`, version=`{now}`, before=`{before}`"

@@ -1,6 +1,6 @@
 //! Handles that are used on another runtime than the one that made them.
 
-use crate::support::{claim, instance, name, next, put, withdrawn, within};
+use crate::support::{claim, end_error, instance, name, next, put, withdrawn, within};
 use futures_util::FutureExt;
 use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_etcd::EtcdRegistry;
@@ -33,9 +33,12 @@ fn handle_works_on_another_runtime_when_its_own_is_gone_or_stands_still() {
             let first = runtime();
             let url = format!("etcd://{hosts}").parse().unwrap();
             let registry = first.block_on(within(EtcdRegistry::connect(&url))).unwrap();
-            drop(first.block_on(use_all(&registry)));
+            let mut old = first.block_on(use_all(&registry));
             let first = (!is_dropped).then_some(first);
             main.block_on(async {
+                if is_dropped {
+                    assert_eq!(end_error(&mut old).await, ErrorKind::Unavailable);
+                }
                 let mut watch = use_all(&registry).await;
                 let (two, held) = (instance("user", "2"), claim(60));
                 let options = CallOptions::DEFAULT;
