@@ -33,6 +33,8 @@ struct Inner {
     current: Mutex<Current>,
     /// Held by whoever dials: with a user, that is a request.
     dialing: tokio::sync::Mutex<()>,
+    /// Of each member, held by whoever listens to it on a new connection, since another one is silent.
+    hearing: Vec<tokio::sync::Mutex<()>>,
     /// How long the slowest of the last answers took, in milliseconds.
     slowest_answer_ms: AtomicU64,
 }
@@ -48,8 +50,10 @@ impl Cluster {
     pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let current =
             Current { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
+        let hearing = endpoints.iter().map(|_| tokio::sync::Mutex::default()).collect();
         Self(Arc::new(Inner {
             endpoints,
+            hearing,
             dial,
             request_timeout: options.request_timeout,
             current: Mutex::new(current),
@@ -280,17 +284,20 @@ impl Cluster {
     /// answers on both, in any order.
     async fn hear_elsewhere(&self, connection: &Connection) {
         let member = &self.0.endpoints[connection.member()];
+        let guard = self.0.hearing[connection.member()].lock().await;
         loop {
             let start = Instant::now();
             let limit = self.silence_timeout();
+            // Without a login, which would be a request to all members: a refusal is a sign of life, too.
             let answer = async {
-                match self.0.dial.connect(member, &Arc::new(Link::new())).await {
+                match self.0.dial.connect_without_user(member).await {
                     Ok(client) => sign_of_life(&client).await,
                     Err(_) => false,
                 }
             };
             // A connection that is made while the link is down may stay dead when it heals, so each try makes its own.
             if let Ok(true) = timeout(limit, answer).await {
+                drop(guard);
                 return sleep((2 * start.elapsed()).max(MIN_ANSWER_TIME)).await;
             }
             sleep_until(start + limit).await;

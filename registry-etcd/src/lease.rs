@@ -9,6 +9,9 @@ use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, MAX_TTL, Result};
 use std::time::Duration;
 
+/// The shortest ttl that etcd grants, unless its election timeout is set: one and a half of that, in whole seconds.
+pub(crate) const MIN_GRANTED_TTL: Duration = Duration::from_secs(2);
+
 /// The lease of a claim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Granted {

@@ -171,8 +171,8 @@ use self::lease_table::LeaseTable;
 use self::runtimes::{Connections, Runtimes};
 use async_trait::async_trait;
 use registry_core::{
-    CallOptions, Claim, Consistency, Cursor, Holder, Instance, Lease, Presence, Registry, Result,
-    ServiceName, Snapshot, Target, Watch, silence_timeout,
+    CallOptions, Claim, Consistency, Cursor, Error, ErrorKind, Holder, Instance, Lease, Presence,
+    Registry, Result, ServiceName, Snapshot, Target, Watch, silence_timeout,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -249,7 +249,15 @@ impl EtcdRegistry {
         target.allow_options(dial::allowed_options(target))?;
         let keyspace = Keyspace::open(target, options.layout.as_ref())?;
         let dial = dial::dial(target, &options)?;
-        let silence = options.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()));
+        let silence = match options.silence_timeout {
+            Some(Duration::ZERO) => {
+                let message = "the silence timeout of etcd must be above 0, silence_timeout=`0s`";
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            Some(timeout) => timeout,
+            // No lease is granted for less.
+            None => silence_timeout(target.ttl().map(|ttl| ttl.max(lease::MIN_GRANTED_TTL))),
+        };
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
         let runtimes = Runtimes::new(endpoints, dial, options);
         let (leases, first_contact) = (LeaseTable::default(), FirstContact::default());

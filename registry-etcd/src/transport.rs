@@ -63,6 +63,15 @@ impl Dial {
         Ok(Box::pin(Client::from_channel(channel, Some(self.calls.clone()))).await?)
     }
 
+    /// Returns a client of one member that makes no request before it is used, and that no member takes for a user.
+    pub(crate) async fn connect_without_user(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Client, EtcdError> {
+        let channel = Channel::Tonic(self.channel(endpoint, &Arc::new(Link::new()))?);
+        Ok(Box::pin(Client::from_channel(channel, None)).await?)
+    }
+
     /// Returns a channel that connects when it is used, and again when the connection breaks.
     fn channel(
         &self,

@@ -77,15 +77,22 @@ impl Streams {
         // A watch of the future is silent until the future comes. Either the member lags, and this
         // waits for it; or the store was rolled back, and then the check that ran beside may be from
         // before. And of what came after a cursor that was not checked, the history may be dropped.
-        if answered.revision < revision || is_verified && answered.revision > revision {
-            Box::pin(check(client, &service, &proof, at)).await?;
-        }
+        let found = if is_verified && answered.revision > revision {
+            let checked = check(client, &service, &proof, at);
+            let survey = Survey::now(client, &service);
+            Some(Box::pin(future::try_join(checked, survey)).await?.1)
+        } else {
+            if answered.revision < revision {
+                Box::pin(check(client, &service, &proof, at)).await?;
+            }
+            found
+        };
         let history = History::new(proof, baseline.newest.as_deref());
         let decoder = Decoder::new(service.clone(), baseline.kvs.iter().map(Kv::from));
         let feed = Feed::new(service, decoder, history, revision);
         let (feed, backlog_end) = match found {
             Some(found) => feed.with_backlog(found),
-            None => (feed, BacklogEnd::at(after.revision())), // it was loaded a moment ago
+            None => (feed, BacklogEnd::at(after.revision())), // nothing happened since it was loaded
         };
         let watch = handle.start(feed, after.clone()).with_backlog_end(backlog_end);
         Ok(watch.with_lineage(answered.lineage()))

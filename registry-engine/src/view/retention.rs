@@ -38,6 +38,8 @@ struct Entry {
     retained: Retained,
     /// Whether the deletion is doubtful, so that the instance is held for the full time.
     is_doubtful: bool,
+    /// Whether the deletion came while the view was cut, so that the end of the cut decides.
+    is_undecided: bool,
 }
 
 /// Whether the store answers this view.
@@ -49,6 +51,17 @@ enum Health {
     Broken,
     /// It has answered since then. Before, there was trouble that may have cost living instances their lease.
     Recovered(Instant),
+}
+
+impl Health {
+    /// Whether there is trouble, or was within the last `time`.
+    fn saw_trouble(self, now: Instant, time: Duration) -> bool {
+        match self {
+            Self::Sound => false,
+            Self::Broken => true,
+            Self::Recovered(at) => now < at + time,
+        }
+    }
 }
 
 impl Retention {
@@ -70,6 +83,13 @@ impl Retention {
     /// The watch continues after a cut that cost no instance its lease. `before` is the health before the cut.
     pub(super) fn resumed(&mut self, before: Option<Instant>) {
         self.health = before.map_or(Health::Sound, Health::Recovered);
+        let Self { health, retained, ttl, .. } = self;
+        for Entry { retained, is_doubtful, is_undecided } in retained.values_mut() {
+            if std::mem::take(is_undecided) {
+                let ttl = retained.record.ttl().or(*ttl).unwrap_or_default();
+                *is_doubtful |= health.saw_trouble(retained.since, full_hold_time(ttl));
+            }
+        }
     }
 
     /// Returns since when the store has answered, if there was trouble before.
@@ -116,9 +136,11 @@ impl Retention {
         let lost = most.saturating_sub(after);
         for record in deleted {
             let id = record.id().clone();
-            let is_doubtful = self.saw_trouble(now, full_hold_time(self.ttl_of(&record)));
+            let is_undecided = matches!(self.health, Health::Broken);
+            let time = full_hold_time(self.ttl_of(&record));
+            let is_doubtful = !is_undecided && self.health.saw_trouble(now, time);
             let retained = Retained { record, since: now };
-            self.retained.insert(id, Entry { retained, is_doubtful });
+            self.retained.insert(id, Entry { retained, is_doubtful, is_undecided });
         }
         if after == 0 || (lost >= 2 && 2 * lost >= most) {
             self.doubt_all();
@@ -151,7 +173,7 @@ impl Retention {
 
     /// When the hold time of each retained instance ends, in order of id. `None`: not before the store answers.
     fn ends(&self) -> impl Iterator<Item = Option<Instant>> {
-        self.retained.values().map(|Entry { retained, is_doubtful }| {
+        self.retained.values().map(|Entry { retained, is_doubtful, .. }| {
             let ttl = self.ttl_of(&retained.record);
             match (self.health, is_doubtful) {
                 (Health::Broken, _) => None,
@@ -160,15 +182,6 @@ impl Retention {
                 (Health::Recovered(at), true) => Some(retained.since.max(at) + full_hold_time(ttl)),
             }
         })
-    }
-
-    /// Whether there is trouble, or was within the last `time`.
-    fn saw_trouble(&self, now: Instant, time: Duration) -> bool {
-        match self.health {
-            Health::Sound => false,
-            Health::Broken => true,
-            Health::Recovered(at) => now < at + time,
-        }
     }
 
     fn doubt_all(&mut self) {

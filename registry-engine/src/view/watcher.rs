@@ -52,6 +52,8 @@ pub(crate) struct Watcher {
     cut: Option<Cut>,
     /// The lineage of the store's last answer.
     lineage: Option<Lineage>,
+    /// That of the last watch.
+    opened_lineage: Lineage,
     file: Option<SnapshotFile>,
     /// The batches that are not published yet; `None` if a reset is not published yet.
     pending_batches: Option<Vec<Arc<Batch>>>,
@@ -108,6 +110,7 @@ impl Watcher {
             ttl,
             cut: None,
             lineage: None,
+            opened_lineage: Lineage::default(),
             file,
             pending_batches: Some(Vec::new()),
             dirty: false,
@@ -181,8 +184,11 @@ impl Watcher {
     fn handle(&mut self, event: FollowEvent) {
         match event {
             FollowEvent::Reset(snapshot) => self.reset(snapshot),
-            FollowEvent::Opened(lineage) => self.end_cut(&lineage),
-            FollowEvent::Live => self.set_status(ViewStatus::Live),
+            FollowEvent::Opened(lineage) => self.opened_lineage = lineage,
+            FollowEvent::Live => {
+                self.end_cut(&self.opened_lineage.clone());
+                self.set_status(ViewStatus::Live);
+            }
             FollowEvent::Batch(batch) => self.apply(batch),
             FollowEvent::Trouble(error) => self.trouble(error),
         }

@@ -172,6 +172,31 @@ async fn a_view_is_live_again_once_it_has_all_that_it_missed() {
     assert!(monitor.shown().contains(&"a b".to_owned()), "what arrives is shown at once");
 }
 
+/// The hold time of an instance ended with the cut, though its return was on its way.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_returned_in_a_cut_is_not_let_go_before_the_view_hears_of_it() {
+    let world = World::new();
+    for id in ["a", "b", "c", "d"] {
+        world.put(id).await;
+    }
+    let view = world.view(DiscoveryOptions::default()).await;
+    let gone = world.put("e").await;
+    until_shown(&view, "a b c d e").await;
+    world.store.revoke(gone.id());
+    until(&view, |state| !state.retained().is_empty()).await;
+    pass(secs(5)).await; // of the 6 s that it is held
+    let monitor = Monitor::of(&view);
+    world.link.inject(Fault::Outage);
+    world.put("f").await;
+    world.put("e").await;
+    pass(secs(2)).await;
+    world.link.heal();
+    world.link.inject(Fault::SlowWatch { delay: secs(1) });
+    until_live(&view).await;
+    assert_eq!((shown(&view), retained(&view)), ("a b c d e f".into(), String::new()));
+    assert_eq!(monitor.least(), 5);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resync_after_a_compaction_is_one_step() {
     for options in [no_retention(), DiscoveryOptions::default()] {

@@ -93,11 +93,6 @@ impl Connection {
         self.link.problem()
     }
 
-    /// Records that something was received just now.
-    pub(crate) fn record_activity(&self, _now: Instant) {
-        self.link.record_activity();
-    }
-
     /// Records that an answer is waited for, until [`end_wait`](Self::end_wait).
     pub(super) fn begin_wait(&self, now: Instant) {
         let mut waiting = self.waiting();
@@ -122,6 +117,10 @@ impl Connection {
     /// Held for a few assignments, and nothing panics meanwhile.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.link.received_bytes()
     }
 
     pub(super) fn last_activity(&self) -> Instant {

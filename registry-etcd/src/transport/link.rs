@@ -12,19 +12,26 @@ pub(crate) struct Link {
     start: Instant,
     /// When any byte was last received, in milliseconds since the start.
     last_activity_ms: AtomicU64,
+    received_bytes: AtomicU64,
     problem: Mutex<Option<Problem>>,
 }
 
 impl Link {
     pub(crate) fn new() -> Self {
-        let (last_activity_ms, problem) = (AtomicU64::new(0), Mutex::default());
-        Self { start: Instant::now(), last_activity_ms, problem }
+        let (last_activity_ms, received_bytes) = Default::default();
+        Self { start: Instant::now(), last_activity_ms, received_bytes, problem: Mutex::default() }
     }
 
-    /// Records that something was received just now: parts of an answer and acknowledged pings count, too.
-    pub(crate) fn record_activity(&self) {
+    /// Records that so many bytes were received just now: parts of an answer and acknowledged pings count, too.
+    pub(super) fn record_received(&self, bytes: usize) {
         let age = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_activity_ms.store(age, Ordering::Relaxed);
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many bytes were received on all connections of the channel.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn last_activity(&self) -> Instant {

@@ -67,8 +67,8 @@ impl AsyncRead for MonitoredStream {
             None => (has_room && !self.has_read).then(|| self.closed.clone()),
         };
         if !read.is_empty() {
+            self.link.record_received(read.len());
             self.has_read = true;
-            self.link.record_activity();
         }
         match problem {
             None => Poll::Ready(Ok(())),

@@ -9,37 +9,48 @@ use crate::error::EtcdError;
 use crate::layout::service::ServiceLayout;
 use etcd_client::GetOptions;
 use futures_util::future::try_join;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// How many bytes have to arrive in a second, so that a sign of life that is late is taken to queue behind them: fewer
+/// may be those of others on the connection.
+const BUSY_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
+
 impl Stream {
-    /// Returns once a sign of life is missing, within `limit` after the last one.
+    /// Returns once a sign of life is missing, within `limit` after the last one. On a link that is busy with what it
+    /// carries, a sign may take longer.
     pub(super) async fn notice_silence(self: &Arc<Self>, limit: Duration) -> EtcdError {
         let (interval, wait) = (limit / 3, limit / 2);
         loop {
             sleep(interval.mul_f64(0.8 + 0.2 * fastrand::f64())).await;
             let Some(service) = self.any_service() else { continue };
-            let deadline = Instant::now() + wait;
-            let signs = try_join(self.read_sign(&service, deadline), self.stream_sign(&service));
-            match timeout_at(deadline, signs).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return error,
-                // This process stood still as well: what arrived meanwhile is read first.
-                Err(_) if Instant::now() > deadline + interval => {}
-                Err(_) => return EtcdError::Silent(limit),
+            let mut signs = pin!(try_join(self.read_sign(&service), self.stream_sign(&service)));
+            loop {
+                let (deadline, before) =
+                    (Instant::now() + wait, self.connection().received_bytes());
+                match timeout_at(deadline, &mut signs).await {
+                    Ok(Ok(_)) => break,
+                    Ok(Err(error)) => return error,
+                    // This process stood still as well: what arrived meanwhile is read first.
+                    Err(_) if Instant::now() > deadline + interval => {}
+                    Err(_) => {
+                        let received = self.connection().received_bytes() - before;
+                        if (received as f64) < BUSY_BYTES_PER_SECOND * wait.as_secs_f64() {
+                            return EtcdError::Silent(limit);
+                        }
+                    }
+                }
             }
         }
     }
 
     /// Reads a key of the service over the connection of the stream. A refusal is a sign of life, too.
-    async fn read_sign(&self, service: &ServiceLayout, deadline: Instant) -> Result<(), EtcdError> {
-        let attempt = self.client().cluster().attempt(self.connection(), deadline);
+    async fn read_sign(&self, service: &ServiceLayout) -> Result<(), EtcdError> {
         let mut kv = self.connection().client().kv_client();
         let options = GetOptions::new().with_keys_only();
-        let answer = Box::pin(kv.get(service.start(), Some(options))).await;
-        attempt.finish();
-        match answer.map_err(EtcdError::from) {
+        match Box::pin(kv.get(service.start(), Some(options))).await.map_err(EtcdError::from) {
             Err(error) if error.is_member_failure() => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }

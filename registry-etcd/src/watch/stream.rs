@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// The id of the watcher that a stream is opened with.
 const FIRST_WATCHER_ID: i64 = 1;
@@ -72,7 +72,12 @@ impl Stream {
             wake,
             highest_revision: AtomicU64::new(0),
         });
-        let (id, created) = new.lock().add();
+        let (id, created) = {
+            let mut table = new.lock();
+            let (id, created) = table.add();
+            table.mark_sent(id);
+            (id, created)
+        };
         debug_assert_eq!(id, FIRST_WATCHER_ID);
         tokio::spawn(new.clone().run(requests, responses));
         let pending = PendingWatcher { handle: WatcherHandle { stream: new.clone(), id }, created };
@@ -85,37 +90,44 @@ impl Stream {
         service: &ServiceLayout,
         start: i64,
     ) -> Option<PendingWatcher> {
-        self.create(service.start(), options(service, start))
+        self.create(service.start(), options(service, start), false)
     }
 
-    fn create(self: &Arc<Self>, key: &[u8], options: WatchOptions) -> Option<PendingWatcher> {
+    fn create(
+        self: &Arc<Self>,
+        key: &[u8],
+        options: WatchOptions,
+        is_urgent: bool,
+    ) -> Option<PendingWatcher> {
         let mut table = self.lock();
         if table.is_closed {
             return None;
         }
         let (id, created) = table.add();
-        let create = Outgoing::Create(key.into(), options.with_watch_id(id));
-        table.outbox.push_back(create);
+        let (key, options) = (key.into(), options.with_watch_id(id));
+        let create = Outgoing::Create { id, key, options };
+        if is_urgent {
+            table.outbox.push_front(create);
+        } else {
+            table.outbox.push_back(create);
+        }
         drop(table);
         self.wake.notify_one();
         Some(PendingWatcher { handle: WatcherHandle { stream: self.clone(), id }, created })
     }
 
-    /// Asks for a watcher of one key that is told of no change, unless the stream is over.
+    /// Asks for a watcher of one key that is told of no change, unless the stream is over. It is asked for before all
+    /// others.
     pub(super) fn create_mute_watcher(
         self: &Arc<Self>,
         service: &ServiceLayout,
     ) -> Option<PendingWatcher> {
         let mute = [WatchFilterType::NoPut, WatchFilterType::NoDelete];
-        self.create(service.start(), WatchOptions::new().with_filters(mute))
+        self.create(service.start(), WatchOptions::new().with_filters(mute), true)
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.lock().is_closed
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// A service that is watched on the stream, if there is one.
@@ -185,7 +197,6 @@ impl Stream {
         loop {
             match responses.message().await {
                 Ok(Some(response)) => {
-                    self.connection.record_activity(Instant::now());
                     // That of a refusal is 0.
                     let revision = response.header().map_or(0, ResponseHeader::revision);
                     self.highest_revision.fetch_max(revision.cast_unsigned(), Ordering::Relaxed);
@@ -222,10 +233,12 @@ impl Stream {
                 if table.is_closed {
                     return Ok(());
                 }
-                table.outbox.pop_front()
+                table.next_outgoing()
             };
             match next {
-                Some(Outgoing::Create(key, options)) => requests.watch(key, Some(options)).await?,
+                Some(Outgoing::Create { key, options, .. }) => {
+                    requests.watch(key, Some(options)).await?
+                }
                 Some(Outgoing::Cancel(id)) => requests.cancel(id).await?,
                 None => self.wake.notified().await,
             }

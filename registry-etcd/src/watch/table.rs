@@ -50,7 +50,7 @@ pub(super) struct VerifiedCursor {
 }
 
 pub(super) enum Outgoing {
-    Create(Vec<u8>, WatchOptions),
+    Create { id: i64, key: Vec<u8>, options: WatchOptions },
     Cancel(i64),
 }
 
@@ -60,8 +60,21 @@ impl WatcherTable {
         let (created, answer) = oneshot::channel();
         let opening = Opening { created: Some(created), buffered: Vec::new(), buffered_len: 0 };
         self.watchers.insert(self.last_id, Watcher::Opening(opening));
-        self.unconfirmed.push_back(self.last_id);
         (self.last_id, answer)
+    }
+
+    /// Takes the next request to send.
+    pub(super) fn next_outgoing(&mut self) -> Option<Outgoing> {
+        let next = self.outbox.pop_front()?;
+        if let Outgoing::Create { id, .. } = next {
+            self.mark_sent(id);
+        }
+        Some(next)
+    }
+
+    /// Notes that a watcher was asked for.
+    pub(super) fn mark_sent(&mut self, id: i64) {
+        self.unconfirmed.push_back(id);
     }
 
     /// Remembers a cursor that needs no check. Cursors that are never watched are forgotten when there are

@@ -196,6 +196,21 @@ fn a_cut_that_cost_no_lease_extends_nothing() {
 }
 
 #[test]
+fn a_deletion_in_a_cut_is_doubtful_only_if_the_cut_may_have_cost_a_lease() {
+    for (is_trouble, end) in [(false, 5_000), (true, 32_000)] {
+        let mut bench = Bench::of(9);
+        bench.retention.broken();
+        bench.delete(1_000, &["1"]);
+        if is_trouble {
+            bench.retention.recovered(bench.at(2_000));
+        } else {
+            bench.retention.resumed(None);
+        }
+        bench.ends_at(end);
+    }
+}
+
+#[test]
 fn a_long_ttl_holds_for_two_ttls() {
     let mut bench = Bench::of(1);
     let record = record("1").with_ttl(Duration::from_secs(60));
