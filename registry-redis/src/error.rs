@@ -221,53 +221,45 @@ impl From<StoreError> for Error {
 
 /// Returns the kind of an error of the redis crate, by the code that the server sent.
 ///
-/// A server before 7.0 wraps the error of a command that a script called: `ERR Error running script
-/// (call to f_...): @user_script:1: -OOM command not allowed`. So the whole text is searched for the
-/// codes; none of them is a word of prose, and the text contains nothing that a user wrote.
+/// The text may contain a prefix, which a user chose, so it is not searched for codes. A server before 7.0 wraps the error
+/// of a command that a script called: `ERR Error running script (call to f_...): @user_script:1: -OOM command ...`.
 fn kind_of(error: &RedisError) -> ErrorKind {
-    const CODES: &[(&str, ErrorKind)] = &[
-        ("NOAUTH", ErrorKind::Denied),
-        ("WRONGPASS", ErrorKind::Denied),
-        ("NOPERM", ErrorKind::Denied),
-        ("DENIED", ErrorKind::Denied),
-        ("without any password configured", ErrorKind::Denied),
-        ("ACL failure", ErrorKind::Denied),
-        ("can't run this command", ErrorKind::Denied),
-        ("can't access at least one of the keys", ErrorKind::Denied),
-        ("LOADING", ErrorKind::Unavailable),
-        ("BUSY", ErrorKind::Unavailable),
-        ("TRYAGAIN", ErrorKind::Unavailable),
-        ("OOM", ErrorKind::Unavailable),
-        ("MISCONF", ErrorKind::Unavailable),
-        ("READONLY", ErrorKind::Unavailable),
-        ("MASTERDOWN", ErrorKind::Unavailable),
-        ("NOREPLICAS", ErrorKind::Unavailable),
-        ("UNBLOCKED", ErrorKind::Unavailable),
-        ("CLUSTERDOWN", ErrorKind::Unavailable),
-        ("max number of clients", ErrorKind::Unavailable),
-        ("WRONGTYPE", ErrorKind::Invalid),
-        ("a key of the registry has a later format", ErrorKind::Invalid),
-        ("MOVED", ErrorKind::Unavailable),
-        ("ASK ", ErrorKind::Unavailable),
-        ("CROSSSLOT", ErrorKind::Invalid),
-        ("DB index is out of range", ErrorKind::Invalid),
-        ("WAITAOF", ErrorKind::Invalid),
-        ("No such master", ErrorKind::Invalid),
-    ];
     if error.kind() == RedisKind::Io {
         return ErrorKind::Unavailable;
     }
-    let text = match error.clone().into_server_errors() {
-        Some(errors) => errors.iter().map(|(_, error)| text_of(error)).collect(),
-        None => error.to_string(),
-    };
-    let known = CODES.iter().find(|(code, _)| text.contains(code));
-    known.map_or(ErrorKind::Internal, |(_, kind)| *kind)
+    let errors = error.clone().into_server_errors();
+    let known = errors.iter().flat_map(|errors| errors.iter()).find_map(|(_, error)| {
+        let details = error.details().unwrap_or_default();
+        let wrapped = || details.split(' ').find_map(|word| kind_of_code(word.strip_prefix('-')?));
+        let prose =
+            || PROSE.iter().find(|(prose, _)| details.contains(prose)).map(|(_, kind)| *kind);
+        kind_of_code(error.code()).or_else(prose).or_else(wrapped)
+    });
+    known.unwrap_or(ErrorKind::Internal)
 }
 
-fn text_of(error: &redis::ServerError) -> String {
-    format!("{} {}\n", error.code(), error.details().unwrap_or_default())
+fn kind_of_code(code: &str) -> Option<ErrorKind> {
+    Some(match code {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" | "-DENIED" => ErrorKind::Denied,
+        "LOADING" | "BUSY" | "TRYAGAIN" | "OOM" | "MISCONF" | "READONLY" | "MASTERDOWN"
+        | "NOREPLICAS" | "UNBLOCKED" | "CLUSTERDOWN" | "MOVED" | "ASK" => ErrorKind::Unavailable,
+        "WRONGTYPE" | "CROSSSLOT" => ErrorKind::Invalid,
+        _ => return None,
+    })
 }
+
+/// What the details of an error say that has no code of its own.
+const PROSE: &[(&str, ErrorKind)] = &[
+    ("a key of the registry has a later format", ErrorKind::Invalid),
+    ("without any password configured", ErrorKind::Denied),
+    ("ACL failure", ErrorKind::Denied),
+    ("can't run this command", ErrorKind::Denied),
+    ("can't access at least one of the keys", ErrorKind::Denied),
+    ("max number of clients", ErrorKind::Unavailable),
+    ("DB index is out of range", ErrorKind::Invalid),
+    ("WAITAOF", ErrorKind::Invalid),
+    ("No such master", ErrorKind::Invalid),
+];
 
 /// Describes a failed call. The server's own words follow as the source.
 fn describe(kind: ErrorKind) -> &'static str {
@@ -336,6 +328,8 @@ mod tests {
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 ErrorKind::Invalid,
             ),
+            ("ERR no such command, prefix {ROOMS -OOMS OOM/00}:state", ErrorKind::Internal),
+            ("ERR a key of the registry has a later format: {BUSY/00}:state", ErrorKind::Invalid),
             ("MOVED 3999 127.0.0.1:6381", ErrorKind::Unavailable),
             ("ASK 3999 127.0.0.1:6381", ErrorKind::Unavailable),
             ("ERR DB index is out of range", ErrorKind::Invalid),

@@ -1,6 +1,6 @@
 //! How many calls the operations make.
 
-use crate::support::{Operator, claim, holder_of, instance, load, one_shard, server, within};
+use crate::support::{Operator, claim, holder_of, instance, load, next, one_shard, server, within};
 use registry_core::{CallOptions, Registry, Takeover};
 
 /// Counts the scripts that clients call or send. Reads of a feed are left out: they go on by
@@ -56,5 +56,27 @@ async fn every_operation_is_one_call_of_a_script() {
         if round == 1 {
             assert!(counts.iter().all(|(_, count)| *count == 1), "{counts:?}");
         }
+    }
+}
+
+/// A resume read 256 entries a script, one after the other.
+#[tokio::test]
+async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let cursor = load(&registry, "user.rpc").await.cursor().clone();
+    let claim = claim();
+    for n in 0..1000 {
+        let one = instance("user.rpc", "1").with_weight(n % 2 + 1);
+        within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
+    }
+    let user = "user.rpc".parse().unwrap();
+    drop(within(registry.watch(&user, &cursor, &CallOptions::DEFAULT)).await.unwrap());
+    let before = scripts(&mut operator).await;
+    let mut resumed = within(registry.watch(&user, &cursor, &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(scripts(&mut operator).await - before, 1);
+    for _ in 0..1000 {
+        next(&mut resumed).await;
     }
 }

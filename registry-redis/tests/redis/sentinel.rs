@@ -5,6 +5,8 @@ use crate::support::{
     instance, next_change, register, retry_while_unavailable, service, watch, watch_failure,
     watch_from_now, within, within_a_minute,
 };
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use registry_core::{CallOptions, ErrorKind, Registry, Secret};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions};
 use registry_redis::{RedisOptions, RedisRegistry};
@@ -36,6 +38,40 @@ async fn failover_is_followed() {
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
     within_a_minute(servers.successor_of(0)).await.unwrap();
     assert_service_continues(&registry, &lease, &live).await;
+}
+
+/// Each poll, every 3 s, dialled all sentinels anew: a fleet of 1,000 processes made 333 connections a second to each.
+#[tokio::test]
+async fn sentinels_are_polled_on_connections_that_stay_open() {
+    let servers = start().await;
+    let url = servers.url();
+    let registry = connect(&url).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+    let (_, rest) = url.split_once("://").unwrap();
+    let addresses = rest.split('/').next().unwrap().split(',');
+    let mut checks: FuturesUnordered<_> = addresses.map(assert_polled_on_one_connection).collect();
+    while checks.next().await.is_some() {}
+}
+
+async fn assert_polled_on_one_connection(sentinel: &str) {
+    let mut operator = Operator::at(sentinel).await;
+    // The connection has been there for more than two polls, and the last one was made on it.
+    within(async {
+        loop {
+            let list: String = operator.run("CLIENT LIST").await;
+            let ours = list.lines().filter(|line| line.contains(" name=registry-sentinel "));
+            let [one] = ours.collect::<Vec<_>>()[..] else { continue };
+            let number = |name: &str| -> u64 {
+                let word = one.split(' ').find_map(|word| word.strip_prefix(name));
+                word.unwrap().parse().unwrap()
+            };
+            if number("age=") >= 7 && number("idle=") <= 3 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
