@@ -22,6 +22,8 @@ mod report;
 mod schedule;
 mod schedules;
 mod servers;
+mod side_runtime;
+mod spread;
 mod stage;
 mod starvation;
 mod table;

@@ -25,10 +25,7 @@ impl Operator {
                 let endpoints: Vec<_> = addresses.iter().map(ToString::to_string).collect();
                 Self::Etcd(Box::new(Client::connect(endpoints, None).await?))
             }
-            Servers::Redis(_) => {
-                let client = redis::Client::open(format!("redis://{}", addresses[0]))?;
-                Self::Redis(client.get_multiplexed_async_connection().await?)
-            }
+            Servers::Redis(_) => Self::Redis(redis_at(&addresses[0].to_string()).await?),
             Servers::Sentinel(_) | Servers::Cluster(_) => {
                 bail!("no operator of replicated servers")
             }
@@ -87,6 +84,12 @@ impl Operator {
             }
         })
     }
+}
+
+/// Connects to a Redis past the registry.
+pub(crate) async fn redis_at(address: &str) -> Result<MultiplexedConnection> {
+    let client = redis::Client::open(format!("redis://{address}"))?;
+    Ok(client.get_multiplexed_async_connection().await?)
 }
 
 fn key(id: &InstanceId) -> String {

@@ -8,6 +8,7 @@ use crate::tap::{State, Status};
 use registry_core::InstanceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,6 +28,10 @@ pub(crate) struct Report {
     pub(crate) missing: u64,
     pub(crate) late_stale: u32,
     pub(crate) double_holders: u32,
+    /// How many views were stale that the fault does not concern.
+    pub(crate) disturbed: u32,
+    /// How many owners the store did not list in a fault that does not concern them.
+    pub(crate) lost: u32,
     /// When owners were active and listed after the heal, in order.
     pub(crate) returns_ms: Vec<u64>,
     pub(crate) bound_ms: u64,
@@ -73,6 +78,8 @@ impl Report {
         );
         add(self.late_stale > 0, format!("{} views were stale too late", self.late_stale));
         add(self.double_holders > 0, format!("{} double holders", self.double_holders));
+        add(self.disturbed > 0, format!("{} views were stale without a fault", self.disturbed));
+        add(self.lost > 0, format!("{} owners were lost without a fault", self.lost));
         let (late, bound) = (self.late_returns, self.bound_ms);
         let worst = self.returns_ms.last().copied().unwrap_or_default();
         add(late > 0, format!("{late} returned too late, after {worst} ms, bound {bound} ms"));
@@ -83,7 +90,7 @@ impl Report {
     pub(crate) fn judge(stage: &Stage, evidence: &Evidence) -> Self {
         let end = Instant::now();
         let ttl = stage.ttl;
-        let views: Vec<Vec<State>> = stage.taps.iter().map(|tap| tap.finish()).collect();
+        let views: Vec<Vec<State>> = stage.all_taps().map(|tap| tap.finish()).collect();
         let mut report = Self {
             bound_ms: millis(evidence.bound),
             late_stale: evidence.late_stale,
@@ -117,14 +124,21 @@ impl Report {
             excused += u32::from(is_late && over <= lag(from, took));
             is_late
         };
-        if evidence.cut_views {
-            for states in &views {
+        for (tap, states) in stage.all_taps().zip(&views) {
+            if evidence.spared.iter().any(|one| Arc::ptr_eq(one, tap)) {
+                let stale = stale_after(states, evidence.began);
+                let length = evidence.healed - evidence.began;
+                report.disturbed += u32::from(stale.is_some_and(|took| took <= length));
+            } else if evidence.cut_views {
                 let took = stale_after(states, evidence.began);
                 let took = took.unwrap_or_else(|| evidence.healed - evidence.began);
                 report.stale_ms.push(millis(took));
                 report.late_stale += u32::from(is_late(evidence.began, took, stale_bound(ttl)));
             }
-            report.stale_ms.sort_unstable();
+        }
+        report.stale_ms.sort_unstable();
+        if evidence.spares_owners {
+            report.lost = u32::try_from(report.unlisted).unwrap_or(u32::MAX);
         }
         let back = stage.owners.iter().map(|owner| returned(stage, owner, evidence, end));
         let others = evidence.returns.iter().map(|took| (evidence.healed, *took));
@@ -154,7 +168,9 @@ impl Report {
         let late = self.late_returns + self.late_stale - early_live;
         let is_certain = is_certain || late > excused || !self.problems.is_empty();
         let too_much = self.lag_ms > millis(tolerated);
-        let may_be_lag = too_much && (self.missing_ms > 0 || self.double_holders > 0) || late > 0;
+        let is_bad =
+            self.missing_ms > 0 || self.double_holders > 0 || self.disturbed + self.lost > 0;
+        let may_be_lag = too_much && is_bad || late > 0;
         if is_certain || !may_be_lag {
             return;
         }
@@ -265,6 +281,8 @@ mod tests {
             Report { late_stale: 1, ..Report::default() },
             Report { double_holders: 1, ..Report::default() },
             Report { late_returns: 1, ..Report::default() },
+            Report { disturbed: 1, ..Report::default() },
+            Report { lost: 1, ..Report::default() },
             Report { problems: vec!["a fight".to_owned()], ..Report::default() },
         ];
         assert!(bad.iter().all(|report| report.failures().len() == 1));

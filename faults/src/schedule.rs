@@ -19,8 +19,20 @@ pub(crate) enum Schedule {
     Wipe,
     /// The leader is paused, and goes on.
     PausedLeader,
+    /// One server of several is paused, and goes on before the others replace it.
+    PausedNode,
+    /// The links of clients to one server of several are silent.
+    SilentNode,
+    /// Only what carries the watches of views is silent.
+    SilentFeed,
     /// A Redis is killed: alone it starts again with its data, else a replica takes over.
     Crash,
+    /// The runtime that handles were made on is shut down.
+    LostRuntime,
+    /// The scripts of a Redis are flushed all the time.
+    FlushedScripts,
+    /// The replicas that must acknowledge writes are paused.
+    PausedReplicas,
     /// Replies to a start are delayed while a newer incarnation starts.
     SlowClaim,
     /// Keys are deleted by hand.
@@ -34,12 +46,18 @@ pub(crate) enum Schedule {
 }
 
 impl Schedule {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::SilentLink,
         Self::Restart,
         Self::Wipe,
         Self::PausedLeader,
+        Self::PausedNode,
+        Self::SilentNode,
+        Self::SilentFeed,
         Self::Crash,
+        Self::LostRuntime,
+        Self::FlushedScripts,
+        Self::PausedReplicas,
         Self::SlowClaim,
         Self::DeletedKey,
         Self::WipedPrefix,
@@ -53,7 +71,13 @@ impl Schedule {
             Self::Restart => "A2",
             Self::Wipe => "A2-wiped",
             Self::PausedLeader => "A3",
+            Self::PausedNode => "A4",
+            Self::SilentNode => "A4-link",
+            Self::SilentFeed => "A5",
             Self::Crash => "A6",
+            Self::LostRuntime => "A8",
+            Self::FlushedScripts => "A9",
+            Self::PausedReplicas => "A17",
             Self::SlowClaim => "A7",
             Self::DeletedKey => "X2",
             Self::WipedPrefix => "X2-prefix",
@@ -85,6 +109,10 @@ impl Schedule {
             Self::Wipe => matches!(topology, Etcd | EtcdThree | Redis),
             Self::PausedLeader => topology == EtcdThree,
             Self::Crash => matches!(topology, Redis | Sentinel | Cluster),
+            Self::PausedNode | Self::SilentNode => matches!(topology, EtcdThree | Cluster),
+            Self::SilentFeed | Self::LostRuntime => matches!(topology, Etcd | Redis),
+            Self::FlushedScripts => topology == Redis,
+            Self::PausedReplicas => topology == Sentinel,
             Self::SlowBacklog => matches!(topology, Etcd | Redis),
             Self::SlowClaim | Self::WipedPrefix => matches!(topology, Etcd | EtcdThree | Redis),
             Self::DeletedKey | Self::DeletedAgain => matches!(topology, Etcd | EtcdThree | Redis),
@@ -121,12 +149,22 @@ impl Schedule {
                     20
                 }
             }
+            Self::FlushedScripts if !quick => 15,
+            Self::PausedReplicas | Self::FlushedScripts => 5,
             Self::SlowClaim => 10,
+            Self::PausedNode | Self::SilentNode | Self::SilentFeed | Self::LostRuntime => 3,
             Self::DeletedAgain => 12,
             Self::SlowBacklog => 6,
             Self::DeletedKey | Self::WipedPrefix => 0,
         };
-        Duration::from_secs(start + fault + 2) + 3 * ttl
+        let fault = Duration::from_secs(fault)
+            + match self {
+                Self::PausedNode | Self::SilentNode | Self::SilentFeed => ttl,
+                Self::LostRuntime => 2 * ttl,
+                Self::PausedReplicas => 3 * ttl,
+                _ => Duration::ZERO,
+            };
+        Duration::from_secs(start + 2) + fault + 3 * ttl
     }
 }
 

@@ -2,8 +2,13 @@
 
 mod backlog;
 mod deletion;
+mod feed;
 mod leader;
+mod node;
 mod outage;
+mod replicas;
+mod runtime;
+mod scripts;
 mod silence;
 mod takeover;
 
@@ -44,6 +49,12 @@ async fn inject(stage: &mut Stage) -> Result<Evidence> {
         Schedule::Wipe => outage::restart(stage, outage::Data::Lost).await,
         Schedule::Crash => outage::crash(stage).await,
         Schedule::PausedLeader => leader::run(stage).await,
+        Schedule::PausedNode => node::run(stage, node::By::Pause).await,
+        Schedule::SilentNode => node::run(stage, node::By::Link).await,
+        Schedule::SilentFeed => feed::run(stage).await,
+        Schedule::LostRuntime => runtime::run(stage).await,
+        Schedule::FlushedScripts => scripts::run(stage).await,
+        Schedule::PausedReplicas => replicas::run(stage).await,
         Schedule::SlowClaim => takeover::run(stage).await,
         Schedule::DeletedKey => deletion::keys(stage).await,
         Schedule::WipedPrefix => deletion::prefix(stage).await,

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use registry_core::Registry;
 use registry_etcd::EtcdRegistry;
 use registry_redis::RedisRegistry;
-use registry_testbed::proxy::Proxy;
+use registry_testbed::proxy::{Fault, Proxy};
 use registry_testbed::servers::{
     Etcd, EtcdCluster, Process, Redis, RedisCluster, RedisSentinel, ServerOptions,
 };
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How many members a replicated etcd has.
-const MEMBERS: usize = 3;
+pub(crate) const MEMBERS: usize = 3;
 
 /// A key of the shard of the service, on Redis.
-const KEY: &str = "{registry/15}:log";
+pub(crate) const KEY: &str = "{registry/15}:log";
 
 /// Running servers, each a child process.
 #[derive(Debug)]
@@ -32,6 +32,19 @@ pub(crate) enum Servers {
 /// The link of some clients to servers: a proxy for each. Without proxies the clients connect directly.
 #[derive(Debug, Default)]
 pub(crate) struct Link(pub(crate) Vec<Proxy>);
+
+impl Link {
+    /// Refuses connections to all servers but one, until [`Link::open`].
+    pub(crate) fn keep_only(&self, server: usize) {
+        let others = self.0.iter().enumerate().filter(|(n, _)| *n != server);
+        others.for_each(|(_, proxy)| proxy.inject(Fault::Refuse));
+    }
+
+    /// Passes everything on.
+    pub(crate) fn open(&self) {
+        self.0.iter().for_each(Proxy::heal);
+    }
+}
 
 impl Servers {
     pub(crate) async fn start(topology: Topology) -> Result<Self> {
@@ -107,9 +120,7 @@ impl Servers {
             Self::Etcd(_) | Self::Redis(_) => return Ok(self.url(ttl)),
             Self::EtcdThree(members) => {
                 let leader = members.leader().await?;
-                let others = (0..MEMBERS).filter(|member| *member != leader);
-                let others = others.map(|member| members.endpoint(member).replace("http://", ""));
-                format!("etcd://{}", others.collect::<Vec<_>>().join(","))
+                return Ok(Self::url_without(members, leader, ttl));
             }
             Self::Sentinel(servers) => {
                 format!("redis://{}", servers.address(servers.primary().await?))
@@ -119,6 +130,13 @@ impl Servers {
             }
         };
         Ok(with_ttl(&url, ttl))
+    }
+
+    /// Returns the URL of all members of an etcd but one.
+    pub(crate) fn url_without(members: &EtcdCluster, without: usize, ttl: Duration) -> String {
+        let others = (0..MEMBERS).filter(|member| *member != without);
+        let others = others.map(|member| members.endpoint(member).replace("http://", ""));
+        with_ttl(&format!("etcd://{}", others.collect::<Vec<_>>().join(",")), ttl)
     }
 
     /// Returns all servers of an etcd, or the one of a Redis that stands alone.

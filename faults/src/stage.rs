@@ -5,7 +5,9 @@ use crate::cell::RunSpec;
 use crate::listing::Listing;
 use crate::owner::Owner;
 use crate::schedule::Schedule;
-use crate::servers::{Link, Servers, connect};
+use crate::servers::{Link, MEMBERS, Servers, connect};
+use crate::side_runtime::SideRuntime;
+use crate::spread::{Neighbour, spread};
 use crate::starvation::LagRecord;
 use crate::tap::Tap;
 use crate::topology::Topology;
@@ -47,6 +49,13 @@ pub(crate) struct Stage {
     pub(crate) direct: Arc<dyn Registry>,
     pub(crate) owner_link: Link,
     pub(crate) view_link: Link,
+    /// A link for each view, where a member of an etcd is to be silent: the view began on the member of its number.
+    pub(crate) member_links: Vec<Link>,
+    pub(crate) silent_member: Option<usize>,
+    /// The runtime that the handles were made on, if not on that of the run.
+    pub(crate) side_runtime: Option<SideRuntime>,
+    /// Services beside this one.
+    pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) lag: LagRecord,
     pub(crate) servers: Servers,
     /// From here on views show all owners.
@@ -61,6 +70,10 @@ pub(crate) struct Evidence {
     pub(crate) healed: Instant,
     /// Whether the views' links were silent, or their servers were down, from one to the other.
     pub(crate) cut_views: bool,
+    /// The views that the fault does not concern: they must be live from one to the other.
+    pub(crate) spared: Vec<Arc<Tap>>,
+    /// Whether the store must list all owners all the time.
+    pub(crate) spares_owners: bool,
     /// Whether owners return from when the store unlisted them, and not from the heal.
     pub(crate) from_deletion: bool,
     /// How soon after that owners must be active and listed.
@@ -82,29 +95,59 @@ impl Stage {
     pub(crate) async fn open(spec: RunSpec) -> Result<Self> {
         let (lag, ttl) = (LagRecord::start(), spec.cell.ttl());
         let servers = Servers::start(spec.cell.topology).await?;
-        let has_links = matches!(spec.cell.schedule, Schedule::SilentLink | Schedule::SlowBacklog);
-        let (owner_link, view_link) = if has_links {
-            (servers.link().await?, servers.link().await?)
-        } else {
-            (Link::default(), Link::default())
-        };
-        let direct = connect(&direct_url(&servers, spec, ttl).await?).await?;
+        let schedule = spec.cell.schedule;
+        let silent_member = silent_member(&servers, spec).await?;
+        let (owner_link, view_link) = links(&servers, schedule).await?;
+        let direct = direct_url(&servers, spec, ttl, silent_member).await?;
+        let direct = connect(&direct).await?;
         let service: ServiceName = SERVICE.parse()?;
         let listing = Listing::start(direct.clone(), service.clone());
-        let mut taps = Vec::new();
-        for _ in 0..VIEWS {
-            let registry = connect(&servers.url_behind(&view_link, ttl)).await?;
-            let retain = !spec.without_retention;
-            let options = DiscoveryOptions { retain, ..DiscoveryOptions::default() };
-            taps.push(Tap::start(Discovery::new(registry, options).view(&service)));
+        let is_lost = schedule == Schedule::LostRuntime;
+        let mut side_runtime = is_lost.then(SideRuntime::start).transpose()?;
+        let mut handle = async |url: &str| match &mut side_runtime {
+            Some(runtime) => runtime.connect(url).await,
+            None => connect(url).await,
+        };
+        let more = if schedule == Schedule::PausedReplicas { "&ack=replicas:1" } else { "" };
+        let options =
+            DiscoveryOptions { retain: !spec.without_retention, ..DiscoveryOptions::default() };
+        let (mut taps, mut member_links) = (Vec::new(), Vec::new());
+        for view in 0..VIEWS {
+            let start = async |registry| {
+                Tap::start(Discovery::new(registry, options.clone()).view(&service))
+            };
+            if silent_member.is_some() {
+                let link = servers.link().await?;
+                link.keep_only(view);
+                let tap = start(connect(&servers.url_behind(&link, ttl)).await?).await;
+                let live = async {
+                    while !tap.shows(0) {
+                        pause().await;
+                    }
+                };
+                lag::timeout(READY_WITHIN, live).await.context("a view does not begin")?;
+                link.open();
+                taps.push(tap);
+                member_links.push(link);
+            } else {
+                let url = servers.url_behind(&view_link, ttl) + more;
+                taps.push(start(handle(&url).await?).await);
+            }
         }
         let mut owners = Vec::new();
+        let owner_url = servers.url_behind(&owner_link, ttl) + more;
         let ids: Vec<String> = (0..spec.owners).map(|n| format!("owner-{n:03}")).collect();
         for process in ids.chunks(OWNERS_A_PROCESS) {
-            let registry = connect(&servers.url_behind(&owner_link, ttl)).await?;
+            let registry = handle(&owner_url).await?;
             let starts = process.iter().map(|id| Owner::start(registry.clone(), &service, id));
             owners.extend(try_join_all(starts).await?);
         }
+        let is_spread = matches!(
+            (schedule, spec.cell.topology),
+            (Schedule::PausedNode | Schedule::SilentNode, Topology::Cluster)
+                | (Schedule::PausedReplicas, _)
+        );
+        let neighbours = if is_spread { spread(&owner_url, &options).await? } else { Vec::new() };
         let mut stage = Self {
             spec,
             ttl,
@@ -117,6 +160,10 @@ impl Stage {
             direct,
             owner_link,
             view_link,
+            member_links,
+            silent_member,
+            side_runtime,
+            neighbours,
             lag,
             servers,
             ready_at: Instant::now(),
@@ -137,7 +184,15 @@ impl Stage {
     /// Returns whether all owners are active and listed, and all views live and whole.
     pub(crate) fn is_whole(&self) -> bool {
         let is_there = |owner: &Owner| owner.is_active() && self.listing.has(owner.id());
-        self.owners.iter().all(is_there) && self.taps.iter().all(|tap| tap.shows(self.owners.len()))
+        let is_near = |one: &Neighbour| one.owner.is_active() && one.tap.shows(1);
+        self.owners.iter().all(is_there)
+            && self.taps.iter().all(|tap| tap.shows(self.owners.len()))
+            && self.neighbours.iter().all(is_near)
+    }
+
+    /// Returns the views of all services.
+    pub(crate) fn all_taps(&self) -> impl Iterator<Item = &Arc<Tap>> {
+        self.taps.iter().chain(self.neighbours.iter().map(|one| &one.tap))
     }
 
     /// Returns whether the schedule needs no more time: all are back, and the least time to look on has passed.
@@ -176,6 +231,8 @@ impl Evidence {
             began,
             healed,
             cut_views: true,
+            spared: Vec::new(),
+            spares_owners: false,
             from_deletion: false,
             bound: return_bound(ttl),
             tail: return_bound(ttl).max(ttl) + MORE,
@@ -186,12 +243,54 @@ impl Evidence {
             problems: Vec::new(),
         }
     }
+
+    /// A fault that nobody may notice, from `began` until now.
+    pub(crate) fn of_no_outage(stage: &Stage, began: Instant, proof: String) -> Self {
+        let spared = stage.all_taps().cloned().collect();
+        let evidence = Self::of_outage(began, Instant::now(), stage.ttl, proof);
+        Self { cut_views: false, spared, spares_owners: true, ..evidence }
+    }
 }
 
-async fn direct_url(servers: &Servers, spec: RunSpec, ttl: Duration) -> Result<String> {
+/// Returns the links of owners and of views.
+async fn links(servers: &Servers, schedule: Schedule) -> Result<(Link, Link)> {
+    Ok(match schedule {
+        Schedule::SilentLink | Schedule::SlowBacklog => {
+            (servers.link().await?, servers.link().await?)
+        }
+        Schedule::SilentFeed => {
+            let views = servers.link().await?;
+            // Which reads the logs, on Redis.
+            views.0.iter().for_each(|proxy| proxy.mark("XREAD"));
+            (Link::default(), views)
+        }
+        _ => (Link::default(), Link::default()),
+    })
+}
+
+/// Returns the member that is to be silent: one that follows, so that no election is needed.
+async fn silent_member(servers: &Servers, spec: RunSpec) -> Result<Option<usize>> {
+    Ok(match (servers, spec.cell.schedule) {
+        (Servers::EtcdThree(members), Schedule::PausedNode | Schedule::SilentNode) => {
+            let other = 1 + usize::from(spec.seed % 2 == 1);
+            Some((members.leader().await? + other) % MEMBERS)
+        }
+        _ => None,
+    })
+}
+
+async fn direct_url(
+    servers: &Servers,
+    spec: RunSpec,
+    ttl: Duration,
+    silent: Option<usize>,
+) -> Result<String> {
+    if let (Servers::EtcdThree(members), Some(silent)) = (servers, silent) {
+        return Ok(Servers::url_without(members, silent, ttl));
+    }
     let replicated = matches!(spec.cell.topology, Topology::Sentinel | Topology::Cluster);
     let past_faults = match spec.cell.schedule {
-        Schedule::SilentLink => replicated,
+        Schedule::SilentLink | Schedule::PausedNode | Schedule::SilentNode => replicated,
         Schedule::PausedLeader => true,
         _ => false,
     };

@@ -7,6 +7,7 @@
 mod control;
 mod direction;
 mod fault;
+mod frames;
 mod hits;
 mod link;
 mod listener;
@@ -119,6 +120,16 @@ impl Proxy {
         });
     }
 
+    /// Marks the connections on which a request contains `text` from now on.
+    pub fn mark(&self, text: &str) {
+        self.control.send_modify(|control| control.marker = Some(text.as_bytes().into()));
+    }
+
+    /// [Strands](Self::strand) the connections that are [marked](Self::mark). All others go on, new ones too.
+    pub fn strand_marked(&self) {
+        self.control.send_modify(|control| control.strands += 1);
+    }
+
     /// Loses all replies from now on: requests reach the server, replies do not reach the client.
     pub fn lose_replies(&self) {
         self.control.send_modify(|control| control.drops_replies = true);
@@ -209,7 +220,7 @@ async fn accept(
         // that ended connections before it does not.
         let now = || {
             let control = control.borrow();
-            (control.fault, control.ends)
+            (control.fault, control.ends, control.strands)
         };
         let accepted = tokio::select! {
             // A listener that was opened again is not polled yet.
@@ -217,14 +228,15 @@ async fn accept(
             accepted = listener.accept(now) => accepted,
         };
         match accepted {
-            Ok((client, (Fault::AcceptThenReset, _))) => {
+            Ok((client, (Fault::AcceptThenReset, ..))) => {
                 counter.add(|hits| hits.rejected += 1);
                 close(client, End::Reset);
             }
-            Ok((client, (_, ends))) => {
+            Ok((client, (_, ends, strands))) => {
                 number += 1;
-                let link =
-                    Link { control: control.clone(), counter: counter.clone(), ends, number };
+                let (control, counter) = (control.clone(), counter.clone());
+                let is_marked = Arc::default();
+                let link = Link { control, counter, ends, strands, is_marked, number };
                 relays.spawn(relay(client, server, link));
             }
             Err(_) => sleep(ACCEPT_RETRY_DELAY).await,

@@ -17,6 +17,10 @@ pub(super) struct Control {
     pub(super) drops_replies: bool,
     /// The text in a request that starts that, or the fault that it injects instead.
     pub(super) trigger: Option<(Arc<[u8]>, Option<Fault>)>,
+    /// The text in a request that marks its connection. A heal leaves it.
+    pub(super) marker: Option<Arc<[u8]>>,
+    /// Incremented to strand the connections that are marked.
+    pub(super) strands: u64,
 }
 
 /// How a connection ends.
@@ -41,7 +45,14 @@ impl Control {
         } else {
             (self.ends, self.end)
         };
-        *self = Self { injections: self.injections + 1, ends, end, ..Self::default() };
+        let (injections, strands, marker) = (self.injections + 1, self.strands, self.marker.take());
+        *self = Self { injections, ends, end, marker, strands, ..Self::default() };
+    }
+
+    /// Returns whether a request marks its connection.
+    pub(super) fn is_marked_by(&self, request: &[u8]) -> bool {
+        let contains = |text: &Arc<[u8]>| request.windows(text.len()).any(|part| part == &**text);
+        self.marker.as_ref().is_some_and(contains)
     }
 
     /// Whether a request contains the trigger. If so, replies are dropped from now on, or its fault is injected.

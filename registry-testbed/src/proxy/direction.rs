@@ -2,11 +2,13 @@
 
 use super::control::{Control, End};
 use super::fault::Fault;
+use super::frames::FrameFilter;
 use super::link::{Link, wait_until_unfrozen};
 use fastrand::Rng;
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -139,12 +141,14 @@ struct Writer<'a> {
     busy_until: Instant,
     /// How many bytes an injection still lets pass.
     left: Option<(u64, usize)>,
+    frames: FrameFilter,
 }
 
 impl<'a> Writer<'a> {
     fn new(to: WriteHalf<'a>, link: &'a Link, direction: Direction) -> Self {
         let control = link.control.subscribe();
-        Self { to, link, direction, control, busy_until: Instant::now(), left: None }
+        let (busy_until, frames) = (Instant::now(), FrameFilter::default());
+        Self { to, link, direction, control, busy_until, left: None, frames }
     }
 
     async fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> End {
@@ -171,8 +175,13 @@ impl<'a> Writer<'a> {
     /// Writes a chunk, as the fault of the moment has it. Fails if that ends the connection.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
         if self.direction == Direction::Requests {
+            if self.control.borrow().is_marked_by(bytes) {
+                self.link.is_marked.store(true, Ordering::Relaxed);
+            }
             self.link.control.send_if_modified(|control| control.match_trigger(bytes));
         }
+        let passed = (self.direction == Direction::Replies).then(|| self.filter(bytes));
+        let bytes = passed.as_deref().unwrap_or(bytes);
         let (mut rest, mut pieces) = (bytes, 0);
         while !rest.is_empty() {
             let now = self.control.borrow_and_update().clone();
@@ -199,6 +208,16 @@ impl<'a> Writer<'a> {
             self.after(now.fault, n, pieces).await?;
         }
         Ok(())
+    }
+
+    /// Returns the replies that pass, which are all unless streams are silent.
+    fn filter(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let is_silent = self.control.borrow().fault == Fault::SilentStreams;
+        let (passed, dropped) = self.frames.pass(bytes, is_silent);
+        if dropped > 0 {
+            self.link.counter.add(|hits| hits.dropped_frames += dropped);
+        }
+        passed
     }
 
     /// How many of `rest` bytes are to be written at once.

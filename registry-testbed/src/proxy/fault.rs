@@ -42,6 +42,9 @@ pub enum Fault {
     /// late, even that of a client that has given up meanwhile. New connections reach the server
     /// only then.
     Blackhole,
+    /// HTTP/2: the server's messages are dropped on all streams that it has answered on until then. Streams that are
+    /// opened later flow, and so does all else on the connection: a stream that its server forgot.
+    SilentStreams,
     /// Every write is cut into pieces, so that whoever reads gets parts of a message: what small
     /// packets and TLS records do, and any network may.
     ///

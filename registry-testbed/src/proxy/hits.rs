@@ -38,6 +38,8 @@ pub struct Hits {
     pub reset: u64,
     /// Connections that were stranded.
     pub stranded: u64,
+    /// Frames that [`Fault::SilentStreams`](super::Fault::SilentStreams) dropped.
+    pub dropped_frames: u64,
     /// Bytes of replies that were lost.
     pub lost_bytes: u64,
 }

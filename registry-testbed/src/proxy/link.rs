@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::hits::HitCounter;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// A connection's handle to its proxy.
@@ -14,6 +15,9 @@ pub(super) struct Link {
     pub(super) counter: Arc<HitCounter>,
     /// The value of [`Control::ends`] when it was accepted.
     pub(super) ends: u64,
+    /// The value of [`Control::strands`] when it was accepted.
+    pub(super) strands: u64,
+    pub(super) is_marked: Arc<AtomicBool>,
     /// Its number, counted from 1.
     pub(super) number: u64,
 }
@@ -22,8 +26,12 @@ impl Link {
     /// Waits until it is cut, reset or stranded.
     pub(super) async fn ended(&self) -> End {
         let mut control = self.control.subscribe();
-        let ended = control.wait_for(|control| control.ends != self.ends).await;
-        ended.expect("a link has a sender").end
+        let is_stranded = |control: &Control| {
+            control.strands != self.strands && self.is_marked.load(Ordering::Relaxed)
+        };
+        let is_over = |control: &Control| control.ends != self.ends || is_stranded(control);
+        let control = control.wait_for(is_over).await.expect("a link has a sender");
+        if control.ends == self.ends { End::Stranded } else { control.end }
     }
 
     pub(super) async fn count_freezes(&self) -> Infallible {

@@ -6,7 +6,7 @@ use super::super::process::{Extra, free_port};
 use super::super::server::program;
 use super::super::{Process, ServerError, ServerOptions};
 use super::command::{is_synced_replica, must_send, send, wait_for};
-use super::network::{Listeners, Network};
+use super::network::{Listeners, Network, Role};
 use super::{REDIS, words};
 use futures_util::future::{FutureExt, try_join_all};
 use std::io;
@@ -141,6 +141,12 @@ impl RedisCluster {
         }
     }
 
+    /// [Cuts a node off](Self::cut_off) from clients only.
+    pub fn cut_off_clients(&self, node: usize) {
+        let node = u8::try_from(node).unwrap_or_else(|_| panic!("there are {NODES} nodes"));
+        self.networks()[0].cut_off(node, |with| with == Role::Client);
+    }
+
     /// Ends what was cut off.
     ///
     /// # Panics
@@ -175,7 +181,7 @@ impl RedisCluster {
     }
 
     /// Where others are told that a node is.
-    fn announced_address(&self, node: usize) -> String {
+    pub fn announced_address(&self, node: usize) -> String {
         match &self.networks {
             Some(networks) => networks.clients.addresses()[node].to_string(),
             None => self.address(node),

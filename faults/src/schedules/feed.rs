@@ -1,0 +1,45 @@
+//! Only what carries the watches of views is silent, while all else on their links flows.
+
+use crate::stage::{Evidence, Stage, pause};
+use crate::topology::Store;
+use anyhow::{Context, Result};
+use registry_testbed::proxy::{Fault, Hits, Proxy};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
+    const LONGER: Duration = Duration::from_secs(1);
+    let store = stage.spec.cell.topology.store();
+    let length = stage.ttl + LONGER;
+    let began = Instant::now();
+    for proxy in &stage.view_link.0 {
+        match store {
+            // All connections that a log was read on. A view that connects anew is well.
+            Store::Redis => proxy.strand_marked(),
+            // All streams that stand. A watch that is opened anew is well.
+            Store::Etcd => proxy.inject(Fault::SilentStreams),
+        }
+    }
+    let silenced = |hits: Hits| match store {
+        Store::Redis => hits.stranded,
+        Store::Etcd => hits.dropped_frames,
+    };
+    let count = || stage.view_link.0.iter().map(|proxy| silenced(proxy.hits())).sum::<u64>();
+    let views = stage.taps.len() as u64;
+    let all = async {
+        while count() < views {
+            pause().await;
+        }
+    };
+    let all = timeout_at(began + length, all).await;
+    all.with_context(|| format!("no effect: {} watches were silenced, not {views}", count()))?;
+    sleep_until(began + length).await;
+    let proof = match store {
+        Store::Redis => format!("{} connections of watches were silent", count()),
+        Store::Etcd => format!("{} messages of watches were dropped", count()),
+    };
+    stage.view_link.0.iter().for_each(Proxy::heal);
+    let evidence = Evidence::of_outage(began, Instant::now(), stage.ttl, proof);
+    // Owners have links of their own.
+    Ok(Evidence { spares_owners: true, ..evidence })
+}

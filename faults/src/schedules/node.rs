@@ -1,0 +1,140 @@
+//! One server of several is silent, for longer than the silence timeout and too short for the others to replace it.
+
+use crate::operator::redis_at;
+use crate::servers::{KEY, Servers};
+use crate::spread::key_of;
+use crate::stage::{Evidence, Stage};
+use crate::tap::Tap;
+use anyhow::{Result, bail, ensure};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// How a server is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Its process is paused.
+    Pause,
+    /// The links of clients to it are silent. To the other servers it is well.
+    Link,
+}
+
+pub(super) async fn run(stage: &mut Stage, by: By) -> Result<Evidence> {
+    match &stage.servers {
+        Servers::Cluster(_) => primary(stage, by).await,
+        Servers::EtcdThree(_) => member(stage, by).await,
+        _ => bail!("there is one server here"),
+    }
+}
+
+/// Silences the primary that has the service. Views of services on other primaries must not notice.
+async fn primary(stage: &mut Stage, by: By) -> Result<Evidence> {
+    /// How long the other nodes wait until they replace it: without it, they serve nobody meanwhile.
+    const NODE_TIMEOUT_MS: u32 = 60_000;
+    let length = length(stage);
+    let Servers::Cluster(nodes) = &mut stage.servers else { bail!("no nodes here") };
+    for node in 0..nodes.nodes() {
+        let mut redis = redis_at(&nodes.address(node)).await?;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("cluster-node-timeout").arg(NODE_TIMEOUT_MS);
+        set.query_async::<()>(&mut redis).await?;
+    }
+    let silent = nodes.owner(KEY).await?;
+    let mut spared = Vec::new();
+    for neighbour in &stage.neighbours {
+        if nodes.owner(&key_of(&neighbour.service)).await? != silent {
+            spared.push(neighbour.tap.clone());
+        }
+    }
+    let (elsewhere, all) = (spared.len(), stage.neighbours.len());
+    ensure!(elsewhere > 0 && elsewhere < all, "all services are on one side of the fault");
+    let began = Instant::now();
+    let address = match by {
+        By::Pause => {
+            nodes.process(silent).pause()?;
+            nodes.address(silent)
+        }
+        By::Link => {
+            nodes.cut_off_clients(silent);
+            nodes.announced_address(silent)
+        }
+    };
+    ensure_silent(&address, "PING\r\n").await?;
+    sleep_until(began + length).await;
+    match by {
+        By::Pause => nodes.process(silent).resume()?,
+        By::Link => nodes.heal(),
+    }
+    let healed = Instant::now();
+    let owner = nodes.owner(KEY).await?;
+    ensure!(owner == silent, "no effect: node {owner} took over");
+    let proof = format!(
+        "node {silent} was silent by {by:?} for {length:?}, {elsewhere} of {all} neighbours elsewhere"
+    );
+    let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
+    Ok(Evidence { spared, ..evidence })
+}
+
+/// Silences a member that follows. Each view began on a member of its own, and those on the others must not notice.
+async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
+    const HEALTH: &str = "GET /health HTTP/1.0\r\n\r\n";
+    let (length, Some(silent)) = (length(stage), stage.silent_member) else {
+        bail!("no member was chosen")
+    };
+    let others = |(member, tap): (usize, &Arc<Tap>)| (member != silent).then(|| tap.clone());
+    let spared = stage.taps.iter().enumerate().filter_map(others).collect();
+    let Servers::EtcdThree(members) = &mut stage.servers else { bail!("no members here") };
+    let links: Vec<_> = stage.member_links.iter().map(|link| &link.0[silent]).collect();
+    let began = Instant::now();
+    match by {
+        By::Pause => {
+            members.process(silent).pause()?;
+            ensure_silent(&members.endpoint(silent).replace("http://", ""), HEALTH).await?;
+        }
+        By::Link => {
+            for proxy in &links {
+                proxy.inject(registry_testbed::proxy::Fault::Blackhole);
+            }
+            ensure_silent(&links[silent].address().to_string(), HEALTH).await?;
+        }
+    }
+    sleep_until(began + length).await;
+    let held = links[silent].hits().held_directions;
+    match by {
+        By::Pause => members.process(silent).resume()?,
+        By::Link => {
+            ensure!(held > 0, "no effect: nothing was sent over the silent link");
+            links.iter().for_each(|proxy| proxy.heal());
+        }
+    }
+    let healed = Instant::now();
+    members.rejoined(silent).await?;
+    let proof =
+        format!("member {silent} was silent by {by:?} for {length:?}, {held} directions held");
+    let evidence = Evidence::of_outage(began, healed, stage.ttl, proof);
+    Ok(Evidence { spared, ..evidence })
+}
+
+/// Returns how long the server is silent: in some runs leases expire meanwhile, in others not.
+fn length(stage: &mut Stage) -> Duration {
+    const NOTICED: Duration = Duration::from_secs(1);
+    stage.ttl.mul_f64(2.0 / 3.0 + stage.random.f64() * 4.0 / 3.0) + NOTICED
+}
+
+/// Asks a server that is to be silent.
+async fn ensure_silent(address: &str, request: &str) -> Result<()> {
+    /// In which what was on its way when the server fell silent arrives.
+    const SETTLED: Duration = Duration::from_millis(50);
+    const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
+    sleep(SETTLED).await;
+    let answer = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        stream.read(&mut [0; 16]).await
+    };
+    let answer = timeout(ANSWERS_WITHIN, answer).await;
+    ensure!(answer.is_err(), "no effect: {address} answers: {answer:?}");
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Drops frames of HTTP/2 from what a server sends.
+
+/// The length of the header of a frame: 3 bytes of length, type, flags, and 4 bytes of stream id.
+const HEADER: usize = 9;
+
+/// The type of a frame that has a part of a message. Headers must pass, since they change the state of the decoder.
+const DATA: u8 = 0;
+
+/// Follows the frames that a server sends on a connection. What is no HTTP/2 passes.
+#[derive(Debug, Default)]
+pub(super) struct FrameFilter {
+    /// What there is of the header of the next frame.
+    header: Vec<u8>,
+    /// How many bytes of it have passed.
+    sent: usize,
+    /// How many bytes of the frame are still to come, and whether they are dropped.
+    left: usize,
+    drops: bool,
+    /// The highest stream that the server has answered on.
+    highest: u32,
+    /// The highest stream that is silent, while any is.
+    silent: Option<u32>,
+}
+
+impl FrameFilter {
+    /// Returns the part of `bytes` that passes, and how many frames were dropped. With `is_silent`, messages are dropped
+    /// on the streams that were answered on before.
+    pub(super) fn pass(&mut self, bytes: &[u8], is_silent: bool) -> (Vec<u8>, u64) {
+        self.silent = is_silent.then(|| self.silent.unwrap_or(self.highest));
+        let (mut rest, mut passed, mut dropped) = (bytes, Vec::with_capacity(bytes.len()), 0);
+        while !rest.is_empty() {
+            if self.left > 0 {
+                let (part, more) = rest.split_at(self.left.min(rest.len()));
+                if !self.drops {
+                    passed.extend_from_slice(part);
+                }
+                self.left -= part.len();
+                rest = more;
+                continue;
+            }
+            let (part, more) = rest.split_at((HEADER - self.header.len()).min(rest.len()));
+            self.header.extend_from_slice(part);
+            rest = more;
+            if let [a, b, c, kind, _, id @ ..] = &self.header[..]
+                && let Ok(id) = id.try_into()
+            {
+                let stream = u32::from_be_bytes(id) & (u32::MAX >> 1);
+                self.left = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                let is_silent = self.silent.is_some_and(|last| stream <= last);
+                self.drops = *kind == DATA && is_silent && self.sent == 0;
+                self.highest = self.highest.max(stream);
+                if self.drops {
+                    dropped += 1;
+                } else {
+                    passed.extend_from_slice(&self.header[self.sent..]);
+                }
+                self.header.clear();
+                self.sent = 0;
+            }
+        }
+        // Nothing is held up otherwise: it may be no HTTP/2.
+        if !is_silent {
+            passed.extend_from_slice(&self.header[self.sent..]);
+            self.sent = self.header.len();
+        }
+        (passed, dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, 0, 0, 0, 0, stream][..], payload].concat()
+    }
+
+    #[test]
+    fn messages_on_old_streams_are_dropped_wherever_the_bytes_are_cut() {
+        const HEADERS: u8 = 1;
+        let before = [frame(4, 0, b""), frame(HEADERS, 3, b"h"), frame(DATA, 3, b"one")].concat();
+        let (old, new) = (frame(DATA, 3, b"two"), frame(DATA, 5, b"three"));
+        let during = [old, frame(HEADERS, 3, b"t"), new.clone(), frame(DATA, 1, b"")].concat();
+        let expected = [frame(HEADERS, 3, b"t"), new].concat();
+        for size in 1..=during.len() {
+            let mut filter = FrameFilter::default();
+            let pass = |filter: &mut FrameFilter, bytes: &[u8], is_silent| {
+                bytes.chunks(size).fold((Vec::new(), 0), |(mut all, dropped), chunk| {
+                    let (passed, more) = filter.pass(chunk, is_silent);
+                    all.extend(passed);
+                    (all, dropped + more)
+                })
+            };
+            assert_eq!(pass(&mut filter, &before, false), (before.clone(), 0));
+            assert_eq!(pass(&mut filter, &during, true), (expected.clone(), 2), "{size}");
+            assert_eq!(pass(&mut filter, &during, false), (during.clone(), 0));
+        }
+    }
+}
