@@ -5,8 +5,10 @@ use crate::stage::SERVICE;
 use crate::topology::Store;
 use anyhow::{Result, bail, ensure};
 use etcd_client::{Client, DeleteOptions, GetOptions};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use registry_core::{InstanceId, LeaseId};
+use std::time::Duration;
 
 /// The state of the shard that has the service, on Redis.
 const STATE: &str = "{registry/15}:state";
@@ -88,8 +90,12 @@ impl Operator {
 
 /// Connects to a Redis past the registry.
 pub(crate) async fn redis_at(address: &str) -> Result<MultiplexedConnection> {
+    const PATIENCE: Duration = Duration::from_secs(5);
     let client = redis::Client::open(format!("redis://{address}"))?;
-    Ok(client.get_multiplexed_async_connection().await?)
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
 fn key(id: &InstanceId) -> String {

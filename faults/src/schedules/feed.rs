@@ -1,14 +1,17 @@
 //! Only what carries the watches of views is silent, while all else on their links flows.
 
 use crate::stage::{Evidence, Stage, pause};
+use crate::tap::Status;
 use crate::topology::Store;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use registry_core::{CallOptions, Claim, Instance};
 use registry_testbed::proxy::{Fault, Hits, Proxy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     const LONGER: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(3_600);
     let store = stage.spec.cell.topology.store();
     let length = stage.ttl + LONGER;
     let began = Instant::now();
@@ -20,6 +23,9 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
             Store::Etcd => proxy.inject(Fault::SilentStreams),
         }
     }
+    // Views are then live and wrong, and there is something to drop.
+    let newcomer = Instance::new(stage.service.clone(), "late".parse()?, "10.0.0.2:8080".parse()?);
+    stage.direct.register(&newcomer, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;
     let silenced = |hits: Hits| match store {
         Store::Redis => hits.stranded,
         Store::Etcd => hits.dropped_frames,
@@ -34,6 +40,15 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let all = timeout_at(began + length, all).await;
     all.with_context(|| format!("no effect: {} watches were silenced, not {views}", count()))?;
     sleep_until(began + length).await;
+    let told = stage.taps.iter().filter(|tap| {
+        let states = tap.states_since(began);
+        let first = states.iter().find(|state| state.len > stage.owners.len());
+        first.is_some_and(|first| {
+            !states.iter().any(|one| one.at <= first.at && one.status == Status::Stale)
+        })
+    });
+    let told = told.count();
+    ensure!(told == 0, "no effect: {told} views were told of a change by a silent watch");
     let proof = match store {
         Store::Redis => format!("{} connections of watches were silent", count()),
         Store::Etcd => format!("{} messages of watches were dropped", count()),

@@ -63,6 +63,21 @@ async fn what_is_stranded_stays_silent_and_new_connections_pass() {
 }
 
 #[tokio::test]
+async fn only_marked_connections_are_stranded() {
+    let echo = Echo::start().await;
+    echo.proxy.mark("feed");
+    let (mut marked, mut other) = (echo.connect_through().await, echo.connect_through().await);
+    talk(&mut marked, b"I am the feed").await;
+    echo.proxy.strand_marked();
+    echo.until(|hits| hits.stranded == 1).await;
+    marked.write_all(b"is anybody there?").await.unwrap();
+    talk(&mut other, b"here").await;
+    talk(&mut echo.connect().await, b"a new feed").await;
+    assert!(timeout(SILENCE, marked.read(&mut [0])).await.is_err(), "not even an end");
+    assert_eq!(echo.proxy.hits().stranded, 1);
+}
+
+#[tokio::test]
 async fn a_reply_is_cut_after_so_many_bytes() {
     let echo = Echo::start().await;
     let mut standing = echo.connect_through().await;
