@@ -72,6 +72,11 @@ impl Tap {
         self.lock().states.iter().filter(|state| state.at >= since).cloned().collect()
     }
 
+    /// Returns whether any state so far was stale.
+    pub(crate) fn was_stale(&self) -> bool {
+        self.lock().states.iter().any(|state| state.status == Status::Stale)
+    }
+
     pub(crate) fn last(&self) -> Option<State> {
         self.lock().states.last().cloned()
     }

@@ -88,6 +88,8 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
     let spared = stage.taps.iter().enumerate().filter_map(others).collect();
     let Servers::EtcdThree(members) = &mut stage.servers else { bail!("no members here") };
     let links: Vec<_> = stage.member_links.iter().map(|link| &link.0[silent]).collect();
+    let moved = stage.taps.iter().filter(|tap| tap.was_stale()).count();
+    ensure!(moved == 0, "no effect: {moved} watches may have moved to other members");
     let began = Instant::now();
     match by {
         By::Pause => {
