@@ -53,8 +53,8 @@
 //!
 //! ```text
 //! resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx +hmget +hget +hgetall +hset +hdel
-//!   +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +xrevrange +xdel
-//!   +xsetid +del ~{registry}:layout ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx
+//!   +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +xrevrange +del
+//!   ~{registry}:layout ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx
 //!   ~{registry/[0-9][0-9]}:exp ~{registry/[0-9][0-9]}:log
 //! ```
 //!

@@ -5,7 +5,9 @@ use crate::support::{
     one_shard, register, server, watch, watch_failure, watch_from_now, within,
 };
 use registry_core::{CallOptions, ErrorKind, Holder, Registry};
+use registry_redis::RedisOptions;
 use registry_testkit::case::take_over;
+use std::time::Duration;
 
 /// The log was ahead of the revision, so that every later change failed.
 #[tokio::test]
@@ -71,7 +73,8 @@ async fn foreign_log_entry_ends_no_watch_for_long() {
 #[tokio::test]
 async fn huge_junk_is_one_record_that_cannot_be_decoded() {
     let server = server(&[]).await;
-    let registry = one_shard(&server).await;
+    let patient = RedisOptions::default().with_request_deadline(Duration::from_secs(15));
+    let registry = connect(server.url(), patient.with_shards(1)).await.unwrap();
     register(&registry, "user.rpc", "1").await;
     register(&registry, "user.rpc", "2").await;
     let mut operator = Operator::of(&server).await;
@@ -154,7 +157,7 @@ async fn shards_of_other_formats_are_not_read() {
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("HSET {registry}:layout format 2 shards 16").await;
-    let refused = connect(server.url(), registry_redis::RedisOptions::default()).await;
+    let refused = connect(server.url(), RedisOptions::default()).await;
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("format=`2`"), "{error}");
