@@ -1,5 +1,5 @@
 use super::*;
-use registry_core::ErrorKind;
+
 use registry_testbed::call_sizes;
 use registry_testbed::servers::Etcd;
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// How many bytes have to arrive in a second, so that a sign of life that is late is taken to queue behind them: fewer
 /// may be those of others on the connection.
-const BUSY_BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
+const BUSY_BYTES_PER_SECOND: u128 = 16 * 1024;
 
 impl Stream {
     /// Returns once a sign of life is missing, within `limit` after the last one. On a link that is busy with what it
@@ -37,7 +37,7 @@ impl Stream {
                     Err(_) if Instant::now() > deadline + interval => {}
                     Err(_) => {
                         let received = self.connection().received_bytes() - before;
-                        if (received as f64) < BUSY_BYTES_PER_SECOND * wait.as_secs_f64() {
+                        if u128::from(received) * 1000 < BUSY_BYTES_PER_SECOND * wait.as_millis() {
                             return EtcdError::Silent(limit);
                         }
                     }

@@ -237,7 +237,7 @@ impl Stream {
             };
             match next {
                 Some(Outgoing::Create { key, options, .. }) => {
-                    requests.watch(key, Some(options)).await?
+                    requests.watch(key, Some(options)).await?;
                 }
                 Some(Outgoing::Cancel(id)) => requests.cancel(id).await?,
                 None => self.wake.notified().await,
