@@ -126,9 +126,9 @@ impl Report {
         };
         for (tap, states) in stage.all_taps().zip(&views) {
             if evidence.spared.iter().any(|one| Arc::ptr_eq(one, tap)) {
-                let stale = stale_after(states, evidence.began);
                 let length = evidence.healed - evidence.began;
-                report.disturbed += u32::from(stale.is_some_and(|took| took <= length));
+                let noticed = stale_after(states, evidence.began);
+                report.disturbed += u32::from(noticed.is_some_and(|took| took <= length));
             } else if evidence.cut_views {
                 let took = stale_after(states, evidence.began);
                 let took = took.unwrap_or_else(|| evidence.healed - evidence.began);

@@ -42,7 +42,7 @@ impl SideRuntime {
             };
             // It fails only if the run has ended.
             sender.send(outcome).ok();
-            pending().await
+            pending::<()>().await;
         }));
         connected.await.context("the runtime is shut down")?
     }

@@ -111,7 +111,9 @@ async fn member(stage: &mut Stage, by: By) -> Result<Evidence> {
         By::Pause => members.process(silent).resume()?,
         By::Link => {
             ensure!(held > 0, "no effect: nothing was sent over the silent link");
-            links.iter().for_each(|proxy| proxy.heal());
+            for link in &stage.member_links {
+                link.open();
+            }
         }
     }
     let healed = Instant::now();
