@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(missing_docs, unused_qualifications, reason = "what gungraun's macros make has them")]
 
+use comparison::harness::fixture;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
@@ -279,12 +280,11 @@ fn at_once<T>(answer: impl Future<Output = T>) -> T {
 }
 
 fn service() -> ServiceName {
-    "payments.service-0001".parse().unwrap()
+    fixture::service(1).unwrap()
 }
 
 fn instance(n: u32) -> Instance {
-    let (id, address) = (format!("node-{n:011x}"), format!("10.0.0.{n}:8080"));
-    Instance::new(service(), id.parse().unwrap(), address.parse().unwrap())
+    fixture::instance(&service(), n as usize).unwrap()
 }
 
 fn claim(n: u32) -> Claim {

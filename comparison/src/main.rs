@@ -1,23 +1,21 @@
-//! The evidence report, from real servers to a page.
+//! Figures beside their targets, and the evidence report.
 //!
 //! ```sh
-//! cargo run --release -p comparison -- report          # everything
-//! cargo run --release -p comparison -- report --quick  # less of it
+//! cargo run --release -p comparison -- figures --list     # what there is
+//! cargo run --release -p comparison -- figures pick grpc  # those whose names begin so
+//! cargo run --release -p comparison -- report             # the experiments on the claims about Redis
 //! ```
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValue};
-use comparison::experiments::{Effort, Experiment};
-use comparison::machine;
+use clap::{Parser, Subcommand};
+use comparison::experiments::{Effort, Experiment, figures};
+use comparison::harness::{Progress, Store, StoreFixture, StoreOptions, machine, one_thread};
 use comparison::report::Evidence;
-use comparison::stores::{Store, StoreFixture, StoreOptions};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-/// Tests the usual claims about Redis as a registry.
+/// Measures the registry, and what else could be used.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -26,8 +24,23 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Prints figures beside their targets. Fails if one that is counted misses its target.
+    Figures(Figures),
     /// Runs the experiments and writes report.html, report.md and report.json.
     Report(Report),
+}
+
+#[derive(clap::Args)]
+struct Figures {
+    /// Those whose names begin so, or `all`.
+    #[arg(required_unless_present = "list")]
+    names: Vec<String>,
+    /// Lists the names.
+    #[arg(long)]
+    list: bool,
+    /// A few seconds for each, to see that it works: timings then say little.
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(clap::Args)]
@@ -37,7 +50,7 @@ struct Report {
     quick: bool,
     /// Which experiment, instead of all.
     #[arg(long)]
-    only: Vec<Chosen>,
+    only: Vec<Experiment>,
     /// What workloads and faults are drawn from.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -49,13 +62,23 @@ struct Report {
     output: PathBuf,
 }
 
-#[derive(Clone, Copy)]
-struct Chosen(Experiment);
-
 fn main() -> ExitCode {
-    let Command::Report(report) = Args::parse().command;
-    match run(&report) {
-        Ok(()) => ExitCode::SUCCESS,
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
+    }
+    let outcome = match Args::parse().command {
+        Command::Figures(Figures { list: true, .. }) => {
+            for (name, what) in figures::list() {
+                println!("{name:<17} {what}");
+            }
+            Ok(true)
+        }
+        Command::Figures(Figures { names, quick, .. }) => figures::run(&names, quick),
+        Command::Report(options) => report(options).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -63,17 +86,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(report: &Report) -> Result<()> {
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: run it with `--release`, or the figures mean nothing");
-    }
-    let chosen: Vec<Experiment> = match &report.only[..] {
-        [] => Experiment::ALL.to_vec(),
-        only => only.iter().map(|Chosen(experiment)| *experiment).collect(),
-    };
-    let effort = Effort { seed: report.seed, rounds: report.rounds, quick: report.quick };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+fn report(Report { quick, only, seed, rounds, output }: Report) -> Result<()> {
+    let chosen = if only.is_empty() { Experiment::ALL.to_vec() } else { only };
+    let effort = Effort { seed, rounds, quick };
+    one_thread()?.block_on(async {
         let mut servers = Vec::new();
         for store in [Store::Redis, Store::Etcd] {
             servers.push(StoreFixture::open(store, &StoreOptions::default()).await?.server);
@@ -81,75 +97,19 @@ fn run(report: &Report) -> Result<()> {
         let mut findings = Vec::new();
         for experiment in chosen {
             let bar = Progress::new(experiment.name());
-            let report_progress = |step: &str, share: f64| bar.update(step, share);
-            findings.push(experiment.run(StoreOptions::default(), effort, &report_progress).await?);
+            let progress = |step: &str, share: f64| bar.update(step, share);
+            findings.push(experiment.run(StoreOptions::default(), effort, &progress).await?);
         }
         #[expect(clippy::disallowed_methods, reason = "a date for people")]
         let now = SystemTime::now();
-        let evidence = Evidence {
-            made: humantime::format_rfc3339_seconds(now).to_string(),
-            machine: machine::describe(),
-            servers,
-            seed: report.seed,
-            quick: report.quick,
-            findings,
-        };
-        evidence.write(&report.output)?;
+        let made = humantime::format_rfc3339_seconds(now).to_string();
+        let evidence =
+            Evidence { made, machine: machine::describe(), servers, seed, quick, findings };
+        evidence.write(&output)?;
         for finding in &evidence.findings {
             println!("{}: {}\n  {}", finding.claim, finding.verdict, finding.figure);
         }
-        println!("{}", report.output.join("report.html").display());
+        println!("{}", output.join("report.html").display());
         Ok(())
     })
-}
-
-/// The progress of an experiment: a bar on a terminal, elsewhere a line each.
-struct Progress {
-    name: &'static str,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    const STEPS: u32 = 1000;
-
-    fn new(name: &'static str) -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(Self::STEPS.into()).with_prefix(name);
-            let style = ProgressStyle::with_template("{prefix} {bar:30} {elapsed} {wide_msg}");
-            style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
-        });
-        Self { name, bar }
-    }
-
-    fn update(&self, step: &str, share: f64) {
-        match &self.bar {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0 to 1000"
-            )]
-            Some(bar) => {
-                bar.set_position((share * f64::from(Self::STEPS)) as u64);
-                bar.set_message(step.to_owned());
-            }
-            None => eprintln!("{} {:.0} %: {step}", self.name, share * 100.0),
-        }
-    }
-}
-
-impl ValueEnum for Chosen {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Chosen; Experiment::ALL.len()] = [
-            Chosen(Experiment::Versioning),
-            Chosen(Experiment::Delivery),
-            Chosen(Experiment::Latency),
-            Chosen(Experiment::Partition),
-            Chosen(Experiment::Persistence),
-        ];
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name()))
-    }
 }

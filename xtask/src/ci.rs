@@ -92,7 +92,7 @@ pub(crate) fn run(lanes: &[Lane]) -> Result<()> {
 
 /// Runs the body of every bench once, in the build that the instruction counts use.
 fn benches_once() -> Result<()> {
-    let benches = ["--bench", "stores", "--bench", "engine", "--", "--test"];
+    let benches = ["--bench", "registry", "--", "--test"];
     let package = ["--package", "comparison", "--features", "instructions"];
     execute(cargo().arg("bench").args(package).args(benches))
 }

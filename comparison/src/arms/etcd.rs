@@ -1,14 +1,13 @@
 //! etcd by its raw client.
 
 use super::{Arm, Request, decoded};
-use crate::operator::compact;
+use crate::harness::operator::compact;
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
     Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, LeaseKeepAliveStream,
     LeaseKeeper, PutOptions, WatchOptions, WatchStream,
 };
-use registry_core::{Change, Deleted, InstanceId, ServiceName};
-use std::fmt;
+use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -25,21 +24,27 @@ use tokio::sync::Mutex;
 /// A stream for each lease, read by the renewing task, needs the fewest steps. The registry has four for all
 /// leases, and hands each answer to the caller that waits for it.
 #[derive(Clone)]
-pub struct RawEtcd(Client);
+pub struct RawEtcd {
+    pub(super) client: Client,
+    /// What all keys begin with.
+    pub(super) root: &'static str,
+}
+
+/// The largest message of a watch: what the client takes by default.
+const MAX_EVENTS_LEN: usize = 4 << 20;
 
 /// A lease, and the stream it is renewed on: opened by the first renewal.
-#[derive(Debug)]
 pub struct RawLease {
     id: i64,
     stream: Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>,
 }
 
 /// A stream of events, and the prefix of the keys they are about.
-#[derive(Debug)]
 pub struct KeyWatch {
     service: ServiceName,
     prefix: String,
     stream: WatchStream,
+    revision: i64,
 }
 
 impl RawEtcd {
@@ -51,31 +56,56 @@ impl RawEtcd {
             .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
             .with_keep_alive_while_idle(false)
             .with_require_leader(true);
-        Ok(Self(Client::connect([endpoint], Some(options)).await?))
+        let client = Client::connect([endpoint], Some(options)).await?;
+        Ok(Self { client, root: "comparison-raw" })
     }
 
-    /// Reads and decodes all instances of a service: how many there are, and the revision.
-    async fn range(&self, service: &ServiceName) -> Result<(usize, i64)> {
-        let prefix = prefix(service);
+    /// Reads and decodes all instances of a service, and returns the revision, too.
+    async fn range(&self, service: &ServiceName) -> Result<(Vec<Record>, i64)> {
+        let prefix = self.prefix(service);
         let whole = GetOptions::new().with_prefix();
-        let found = self.0.kv_client().get(prefix.as_str(), Some(whole)).await?;
+        let found = self.client.kv_client().get(prefix.as_str(), Some(whole)).await?;
         let mut instances = Vec::with_capacity(found.kvs().len());
         for kv in found.kvs() {
             instances.push(decoded(service, &id(&prefix, kv.key())?, kv.value())?);
         }
         let header = found.header().context("an answer without a header")?;
-        Ok((instances.len(), header.revision()))
+        Ok((instances, header.revision()))
+    }
+
+    async fn put(&self, request: &Request, lease: i64) -> Result<()> {
+        let key = self.key(request);
+        let under = PutOptions::new().with_lease(lease);
+        self.client.kv_client().put(key, request.record()?, Some(under)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn open(
+        &self,
+        service: &ServiceName,
+        revision: i64,
+        options: WatchOptions,
+        max_len: usize,
+    ) -> Result<KeyWatch> {
+        let prefix = self.prefix(service);
+        let options = options.with_start_revision(revision + 1);
+        let mut watches = self.client.watch_client().max_decoding_message_size(max_len);
+        let stream = watches.watch(prefix.as_str(), Some(options)).await?;
+        Ok(KeyWatch { service: service.clone(), prefix, stream, revision })
+    }
+
+    /// Returns what the keys of a service begin with.
+    pub(super) fn prefix(&self, service: &ServiceName) -> String {
+        format!("{}/{}/", self.root, service.as_str().replace('/', "%2F"))
+    }
+
+    pub(super) fn key(&self, request: &Request) -> String {
+        format!("{}{}", self.prefix(request.instance.service()), request.instance.id())
     }
 
     /// What the server says its version is.
     pub async fn version(&self) -> Result<String> {
-        Ok(self.0.maintenance_client().status().await?.version().to_owned())
-    }
-}
-
-impl fmt::Debug for RawEtcd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RawEtcd").finish_non_exhaustive()
+        Ok(self.client.maintenance_client().status().await?.version().to_owned())
     }
 }
 
@@ -83,24 +113,27 @@ impl Arm for RawEtcd {
     type Lease = RawLease;
     type Cursor = i64;
     type Watch = KeyWatch;
+    type Loaded = Vec<Record>;
 
     async fn register(&self, request: &Request) -> Result<RawLease> {
-        let (instance, claim) = (&request.instance, &request.claim);
-        let lease = claim.lease().get();
-        let ttl = i64::try_from(claim.ttl().as_secs())?;
+        let lease = request.claim.lease().get();
+        let ttl = i64::try_from(request.claim.ttl().as_secs())?;
         let with_id = LeaseGrantOptions::new().with_id(lease);
-        self.0.lease_client().grant(ttl, Some(with_id)).await?;
-        let key = format!("{}{}", prefix(instance.service()), instance.id());
-        let under = PutOptions::new().with_lease(lease);
-        self.0.kv_client().put(key, request.record()?, Some(under)).await?;
+        self.client.lease_client().grant(ttl, Some(with_id)).await?;
+        self.put(request, lease).await?;
         Ok(RawLease { id: lease, stream: Mutex::default() })
+    }
+
+    async fn update(&self, lease: &RawLease, request: &Request) -> Result<RawLease> {
+        self.put(request, lease.id).await?;
+        Ok(RawLease { id: lease.id, stream: Mutex::default() })
     }
 
     async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
         let mut stream = lease.stream.lock().await;
         let Some((keeper, answers)) = &mut *stream else {
             // To open it renews the lease, too.
-            *stream = Some(self.0.lease_client().keep_alive(lease.id).await?);
+            *stream = Some(self.client.lease_client().keep_alive(lease.id).await?);
             return Ok(());
         };
         keeper.keep_alive().await?;
@@ -110,24 +143,21 @@ impl Arm for RawEtcd {
     }
 
     async fn deregister(&self, lease: RawLease) -> Result<()> {
-        self.0.lease_client().revoke(lease.id).await?;
+        self.client.lease_client().revoke(lease.id).await?;
         Ok(())
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<usize> {
+    async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
         Ok(self.range(service).await?.0)
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<i64> {
-        let found = self.0.kv_client().get(prefix(service), None).await?;
+        let found = self.client.kv_client().get(self.prefix(service), None).await?;
         Ok(found.header().context("an answer without a header")?.revision())
     }
 
     async fn watch(&self, service: &ServiceName, revision: &i64) -> Result<KeyWatch> {
-        let prefix = prefix(service);
-        let after = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
-        let stream = self.0.watch_client().watch(prefix.as_str(), Some(after)).await?;
-        Ok(KeyWatch { service: service.clone(), prefix, stream })
+        self.open(service, *revision, WatchOptions::new().with_prefix(), MAX_EVENTS_LEN).await
     }
 
     async fn next(&self, watch: &mut KeyWatch) -> Result<Vec<Change>> {
@@ -139,6 +169,7 @@ impl Arm for RawEtcd {
         for event in answer.events() {
             let kv = event.kv().context("an event without a key")?;
             let id = id(&watch.prefix, kv.key())?;
+            watch.revision = kv.mod_revision();
             changes.push(match event.event_type() {
                 EventType::Put => Change::Put(decoded(&watch.service, &id, kv.value())?),
                 EventType::Delete => Change::Delete(Deleted::new(id)),
@@ -147,8 +178,12 @@ impl Arm for RawEtcd {
         Ok(changes)
     }
 
+    fn position(&self, watch: &KeyWatch) -> i64 {
+        watch.revision
+    }
+
     async fn compact(&self, _: &ServiceName) -> Result<()> {
-        compact(&mut self.0.clone()).await
+        compact(&mut self.client.clone()).await
     }
 
     async fn resync(&self, service: &ServiceName, compacted: &i64) -> Result<(usize, KeyWatch)> {
@@ -161,19 +196,15 @@ impl Arm for RawEtcd {
             }
             ensure!(!answer.canceled(), "the watch was canceled: {}", answer.cancel_reason());
         }
-        let (count, revision) = self.range(service).await?;
+        let (loaded, revision) = self.range(service).await?;
         let mut watch = self.watch(service, &revision).await?;
         let answer = watch.stream.message().await?.context("the watch ended")?;
         ensure!(answer.created() && !answer.canceled(), "there is no watch");
-        Ok((count, watch))
+        Ok((loaded.len(), watch))
     }
 }
 
-fn prefix(service: &ServiceName) -> String {
-    format!("comparison-raw/{service}/")
-}
-
-fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
+pub(super) fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
     let id = key.strip_prefix(prefix.as_bytes()).context("a key of another service")?;
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }

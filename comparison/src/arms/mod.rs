@@ -1,47 +1,63 @@
-//! The ways to use a store that are compared: the registry, and the raw client beside it.
+//! The arms: the registry, and what else could be used for the same purpose. Each is one file, and all write and
+//! decode the same records.
 
+pub mod channels;
 pub mod etcd;
+pub mod etcd_twin;
+pub mod keyspace;
 pub mod ours;
+pub mod publish;
 pub mod redis;
+pub mod redis_twin;
 
-use anyhow::{Result, bail};
+pub use self::channels::{Caller, ChannelArm};
+pub use self::etcd::RawEtcd;
+pub use self::etcd_twin::EtcdTwin;
+pub use self::keyspace::Keyspace;
+pub use self::ours::Ours;
+pub use self::publish::Publish;
+pub use self::redis::RawRedis;
+pub use self::redis_twin::RedisTwin;
+
+use anyhow::{Error, Result, bail};
+use async_trait::async_trait;
 use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
 use registry_core::encoding::{self, Stored};
 use registry_core::{Change, Claim, Instance, InstanceId, Record, ServiceName};
 use registry_engine::View;
+use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::time::Duration;
 
-/// How long leases are asked for: longer than any run, so that nothing is renewed and nothing expires
-/// but what is measured.
+/// The ttl where nothing is to expire: longer than any run.
 pub const TTL: Duration = Duration::from_secs(60 * 60);
 
-/// What is asked of a store. The caller draws the lease id and builds the instance in every arm, so
-/// neither is measured; to encode the record is.
-#[derive(Debug)]
+/// A request to register. The caller draws the lease id and builds the instance for every arm, so neither is
+/// measured; to encode the record is.
+#[derive(Clone, Debug)]
 pub struct Request {
-    /// What to register.
     pub instance: Instance,
-    /// Under which lease.
     pub claim: Claim,
 }
 
 impl Request {
+    pub fn new(service: &ServiceName, id: &str, ttl: Duration) -> Result<Self> {
+        let instance = Instance::new(service.clone(), id.parse()?, "10.0.0.1:8080".parse()?);
+        Ok(Self { instance, claim: Claim::new(ttl)? })
+    }
+
     /// Encodes the record, as every arm writes it.
-    ///
-    /// # Errors
-    ///
-    /// If the instance is too large.
     pub fn record(&self) -> Result<Vec<u8>> {
         let record = Record::new(self.instance.clone()).with_ttl(self.claim.ttl());
         Ok(encoding::encode(&record)?)
     }
+
+    pub fn ttl_millis(&self) -> Result<u64> {
+        Ok(u64::try_from(self.claim.ttl().as_millis())?)
+    }
 }
 
 /// Decodes a record that a raw arm read.
-///
-/// # Errors
-///
-/// If it is no record of an instance that is registered.
 pub fn decoded(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Result<Record> {
     match encoding::decode(service, id, record)? {
         Stored::Live(record) => Ok(record),
@@ -49,31 +65,47 @@ pub fn decoded(service: &ServiceName, id: &InstanceId, record: &[u8]) -> Result<
     }
 }
 
-/// One way to use a store, on connections of its own. A clone shares them.
-///
-/// What a raw arm leaves out stands with its type.
+/// How an observer continues after its connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// It subscribes again. What happened meanwhile stays unknown.
+    Subscribe,
+    /// It subscribes again and reads everything, since it cannot detect missed changes.
+    Reread,
+    /// It resumes from its position, and reads everything only if the store reports a gap.
+    Resume,
+}
+
+/// One way to use a store, on connections of its own. A clone shares them. What a raw arm does not guarantee is
+/// documented with its type.
 #[expect(async_fn_in_trait, reason = "everything here runs on one thread")]
 pub trait Arm: Clone + 'static {
     /// The handle to renew and end a registration.
     type Lease;
-    /// A point in the history of a service.
-    type Cursor;
+    /// A position in the history of a service.
+    type Cursor: Clone;
     /// An open stream of changes.
     type Watch: 'static;
+    /// All instances of a service, decoded.
+    type Loaded: Deref<Target = [Record]>;
 
-    /// Registers an instance under a lease.
+    const RECOVERY: Recovery = Recovery::Resume;
+
     async fn register(&self, request: &Request) -> Result<Self::Lease>;
+
+    /// Registers a changed instance under its lease.
+    async fn update(&self, _: &Self::Lease, request: &Request) -> Result<Self::Lease> {
+        self.register(request).await
+    }
 
     /// Renews a registration for its whole ttl.
     async fn keep_alive(&self, lease: &Self::Lease) -> Result<()>;
 
-    /// Ends a registration.
     async fn deregister(&self, lease: Self::Lease) -> Result<()>;
 
-    /// Reads and decodes all instances of a service, and says how many there are.
-    async fn load(&self, service: &ServiceName) -> Result<usize>;
+    async fn load(&self, service: &ServiceName) -> Result<Self::Loaded>;
 
-    /// Returns the current point, to watch from.
+    /// Returns the current position, to watch from.
     async fn cursor(&self, service: &ServiceName) -> Result<Self::Cursor>;
 
     /// Opens a stream of the changes after `cursor`.
@@ -81,6 +113,14 @@ pub trait Arm: Clone + 'static {
 
     /// Waits for the next changes, decoded. There may be none, one or several.
     async fn next(&self, watch: &mut Self::Watch) -> Result<Vec<Change>>;
+
+    /// Returns the position after the last change that the watch returned.
+    fn position(&self, watch: &Self::Watch) -> Self::Cursor;
+
+    /// Returns whether an error of a watch says that changes before it are gone.
+    fn is_gap(_: &Error) -> bool {
+        false
+    }
 
     /// Returns a view for many subscribers in this process. A raw client has none: its user fans a watch out.
     fn view(&self, _: &ServiceName) -> Option<View> {
@@ -114,3 +154,25 @@ pub trait Arm: Clone + 'static {
 
 /// The expired instances, as they are seen.
 pub type Expirations = LocalBoxStream<'static, Result<InstanceId>>;
+
+/// A client of one service, by an arm of any type.
+#[async_trait(?Send)]
+pub trait Client {
+    async fn register(&self, id: &str, ttl: Duration) -> Result<()>;
+
+    /// Returns the ids of all instances.
+    async fn listed(&self) -> Result<BTreeSet<String>>;
+}
+
+#[async_trait(?Send)]
+impl<A: Arm> Client for (A, ServiceName) {
+    async fn register(&self, id: &str, ttl: Duration) -> Result<()> {
+        self.0.register(&Request::new(&self.1, id, ttl)?).await?;
+        Ok(())
+    }
+
+    async fn listed(&self) -> Result<BTreeSet<String>> {
+        let loaded = self.0.load(&self.1).await?;
+        Ok(loaded.iter().map(|record| record.id().to_string()).collect())
+    }
+}

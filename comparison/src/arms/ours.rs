@@ -1,26 +1,31 @@
 //! The registry on any store.
 
 use super::{Arm, Request};
-use crate::operator::Operator;
-use anyhow::{Context, Result, ensure};
+use crate::harness::Operator;
+use anyhow::{Context, Error, Result, ensure};
 use futures_util::StreamExt;
-use registry_core::{CallOptions, Change, Cursor, ErrorKind, Lease, Registry, ServiceName, Watch};
+use registry_core::{
+    self as core, CallOptions, Change, Claim, Cursor, ErrorKind, Lease, Records, Registry,
+    ServiceName, Watch,
+};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use std::sync::Arc;
 
 /// A store through the trait, as users have it: dynamically dispatched, with every guarantee.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ours {
-    registry: Arc<dyn Registry>,
+    pub registry: Arc<dyn Registry>,
     discovery: Discovery,
     operator: Option<Operator>,
 }
 
 impl Ours {
-    /// Uses `registry`.
     pub fn new(registry: impl Registry) -> Self {
-        let registry: Arc<dyn Registry> = Arc::new(registry);
-        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        Self::from(Arc::new(registry) as Arc<dyn Registry>)
+    }
+
+    pub fn with_options(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
+        let discovery = Discovery::new(registry.clone(), options);
         Self { registry, discovery, operator: None }
     }
 
@@ -29,15 +34,30 @@ impl Ours {
     pub fn with_operator(self, operator: Operator) -> Self {
         Self { operator: Some(operator), ..self }
     }
+
+    async fn claim(&self, request: &Request, claim: &Claim) -> Result<Lease> {
+        Ok(self.registry.register(&request.instance, claim, &CallOptions::DEFAULT).await?)
+    }
+}
+
+impl From<Arc<dyn Registry>> for Ours {
+    fn from(registry: Arc<dyn Registry>) -> Self {
+        Self::with_options(registry, DiscoveryOptions::default())
+    }
 }
 
 impl Arm for Ours {
     type Lease = Lease;
     type Cursor = Cursor;
     type Watch = Watch;
+    type Loaded = Records;
 
     async fn register(&self, request: &Request) -> Result<Lease> {
-        Ok(self.registry.register(&request.instance, &request.claim, &CallOptions::DEFAULT).await?)
+        self.claim(request, &request.claim).await
+    }
+
+    async fn update(&self, lease: &Lease, request: &Request) -> Result<Lease> {
+        self.claim(request, &request.claim.with_lease(lease.id())).await
     }
 
     async fn keep_alive(&self, lease: &Lease) -> Result<()> {
@@ -49,8 +69,8 @@ impl Arm for Ours {
         Ok(self.registry.deregister(&lease, &CallOptions::DEFAULT).await?)
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<usize> {
-        Ok(self.registry.load(service, &CallOptions::DEFAULT).await?.instances().len())
+    async fn load(&self, service: &ServiceName) -> Result<Records> {
+        Ok(self.registry.load(service, &CallOptions::DEFAULT).await?.records().clone())
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<Cursor> {
@@ -63,6 +83,15 @@ impl Arm for Ours {
 
     async fn next(&self, watch: &mut Watch) -> Result<Vec<Change>> {
         Ok(watch.next().await.context("the watch ended")??.changes.clone())
+    }
+
+    fn position(&self, watch: &Watch) -> Cursor {
+        watch.cursor().clone()
+    }
+
+    fn is_gap(error: &Error) -> bool {
+        let kind = error.downcast_ref::<core::Error>().map(core::Error::kind);
+        matches!(kind, Some(ErrorKind::Compacted | ErrorKind::Diverged))
     }
 
     fn view(&self, service: &ServiceName) -> Option<View> {
@@ -83,7 +112,6 @@ impl Arm for Ours {
         let error = error.context("a watch went on where the history is compacted")?;
         ensure!(error.kind() == ErrorKind::Compacted, "it should be compacted: {error}");
         let snapshot = self.registry.load(service, &CallOptions::DEFAULT).await?;
-        let watch = self.registry.watch(service, snapshot.cursor(), &CallOptions::DEFAULT).await?;
-        Ok((snapshot.instances().len(), watch))
+        Ok((snapshot.records().len(), self.watch(service, snapshot.cursor()).await?))
     }
 }

@@ -1,14 +1,13 @@
 //! Redis by its raw client.
 
 use super::{Arm, Expirations, Request, decoded};
-use crate::operator::trim;
+use crate::harness::operator::trim;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult, Value, from_redis_value};
-use registry_core::{Change, Deleted, InstanceId, ServiceName};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, Value, from_redis_value};
+use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Duration;
 
 /// What a user of the `redis` crate writes by hand: a key with a ttl for each lease, a hash with the
@@ -20,7 +19,6 @@ use std::time::Duration;
 /// | `keep_alive` | one `PEXPIRE` | that the record is still there |
 /// | load | one `HGETALL`, decoded | that listed instances are alive: an expired one stays in the hash, without an event |
 /// | watch | `XREAD BLOCK` in a loop, read by the consumer | that nothing was trimmed, lost or rolled back in between |
-///
 /// | resync | `XINFO STREAM` to see that something was trimmed, and where to read on; `HGETALL` | that anything was missed: it does not know what was read before it was trimmed |
 /// | expirations | the keys' own expiry, as the server notifies of it (`Ex`) | delivery: a client that is not subscribed at that moment misses it |
 ///
@@ -34,7 +32,6 @@ pub struct RawRedis {
 }
 
 /// A lease: the key that its ttl hangs on, and what to take away with it.
-#[derive(Debug)]
 pub struct RawLease {
     key: String,
     service: ServiceName,
@@ -42,15 +39,13 @@ pub struct RawLease {
 }
 
 /// A stream, and how far it was read.
-#[derive(Debug)]
 pub struct LogWatch {
     service: ServiceName,
     log: String,
     last: String,
 }
 
-/// The streams of a read, each with its entries: an id, and pairs of an instance id and its record.
-type Logs = Vec<(String, Vec<LogEntry>)>;
+/// An entry: its id, and pairs of an instance id and its record.
 type LogEntry = (String, Vec<(String, Vec<u8>)>);
 
 /// How many changes a stream keeps: what the registry keeps by default.
@@ -95,23 +90,17 @@ impl RawRedis {
     }
 }
 
-impl fmt::Debug for RawRedis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawRedis").finish_non_exhaustive()
-    }
-}
-
 impl Arm for RawRedis {
     type Lease = RawLease;
     type Cursor = String;
     type Watch = LogWatch;
+    type Loaded = Vec<Record>;
 
     async fn register(&self, request: &Request) -> Result<RawLease> {
-        let (instance, claim) = (&request.instance, &request.claim);
-        let (service, id) = (instance.service(), instance.id());
+        let (service, id) = (request.instance.service(), request.instance.id());
         let record = request.record()?;
-        let key = key(service, &format!("lease:{}:{id}", claim.lease()));
-        let ttl = u64::try_from(claim.ttl().as_millis())?;
+        let key = key(service, &format!("lease:{}:{id}", request.claim.lease()));
+        let ttl = request.ttl_millis()?;
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(&key).arg(id.as_str()).arg("PX").arg(ttl).ignore();
         pipe.cmd("HSET").arg(hash(service)).arg(id.as_str()).arg(&record).ignore();
@@ -135,7 +124,7 @@ impl Arm for RawRedis {
         Ok(pipe.exec_async(&mut self.commands.clone()).await?)
     }
 
-    async fn load(&self, service: &ServiceName) -> Result<usize> {
+    async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
         let mut all = redis::cmd("HGETALL");
         let found: Vec<(String, Vec<u8>)> =
             all.arg(hash(service)).query_async(&mut self.commands.clone()).await?;
@@ -143,7 +132,7 @@ impl Arm for RawRedis {
         for (id, record) in found {
             instances.push(decoded(service, &InstanceId::new(id)?, &record)?);
         }
-        Ok(instances.len())
+        Ok(instances)
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<String> {
@@ -159,12 +148,9 @@ impl Arm for RawRedis {
     }
 
     async fn next(&self, watch: &mut LogWatch) -> Result<Vec<Change>> {
-        let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(256).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
-        read.arg("STREAMS").arg(&watch.log).arg(&watch.last);
-        let read: RedisResult<Option<Logs>> = read.query_async(&mut self.reads.clone()).await;
         let mut changes = Vec::new();
-        for (last, pairs) in read?.into_iter().flatten().flat_map(|(_, entries)| entries) {
+        let read: Vec<LogEntry> = read_log(&self.reads, &watch.log, &watch.last).await?;
+        for (last, pairs) in read {
             watch.last = last;
             for (id, record) in pairs {
                 let id = InstanceId::new(id)?;
@@ -176,6 +162,10 @@ impl Arm for RawRedis {
             }
         }
         Ok(changes)
+    }
+
+    fn position(&self, watch: &LogWatch) -> String {
+        watch.last.clone()
     }
 
     async fn compact(&self, service: &ServiceName) -> Result<()> {
@@ -197,7 +187,7 @@ impl Arm for RawRedis {
         let next = first.as_deref().map(position).transpose()?;
         let is_trimmed = at < position(&newest)? && next.is_none_or(|next| at < next);
         ensure!(is_trimmed, "nothing was trimmed");
-        Ok((self.load(service).await?, self.watch(service, &newest).await?))
+        Ok((self.load(service).await?.len(), self.watch(service, &newest).await?))
     }
 
     async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
@@ -217,6 +207,19 @@ impl Arm for RawRedis {
         });
         Ok(ids.boxed_local())
     }
+}
+
+/// Reads the next entries of a stream, and waits for them.
+pub(super) async fn read_log<E: FromRedisValue>(
+    reads: &MultiplexedConnection,
+    log: &str,
+    last: &str,
+) -> Result<Vec<E>> {
+    let mut read = redis::cmd("XREAD");
+    read.arg("COUNT").arg(256).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
+    read.arg("STREAMS").arg(log).arg(last);
+    let logs: Option<Vec<(String, Vec<E>)>> = read.query_async(&mut reads.clone()).await?;
+    Ok(logs.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
 }
 
 /// Adds the record of an instance to the stream, or that it is gone.

@@ -1,15 +1,18 @@
 //! The claims about Redis as a registry, each tested by an experiment.
 
 pub mod delivery;
+pub mod figures;
 pub mod latency;
+pub mod observers;
 pub mod partition;
 pub mod persistence;
 pub mod score;
 pub mod versioning;
 
+use crate::harness::StoreOptions;
 use crate::report::finding::Finding;
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +20,6 @@ use tokio::time::timeout;
 
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Effort {
     /// What the workload and the faults are drawn from.
     pub seed: u64,
@@ -34,8 +36,7 @@ pub type Progress<'a> = &'a dyn Fn(&str, f64);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// An experiment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Experiment {
     /// Whether changes can be missed, and whether that is noticed.
     Versioning,
@@ -50,7 +51,6 @@ pub enum Experiment {
 }
 
 impl Experiment {
-    /// All there are.
     pub const ALL: [Self; 5] =
         [Self::Versioning, Self::Delivery, Self::Latency, Self::Partition, Self::Persistence];
 
@@ -65,11 +65,7 @@ impl Experiment {
         }
     }
 
-    /// Makes it.
-    ///
-    /// # Errors
-    ///
-    /// If a server is missing, or a fault took no effect: then there is no finding.
+    /// Runs it. If a fault took no effect there is no finding.
     pub async fn run(
         self,
         at: StoreOptions,
@@ -120,12 +116,6 @@ fn repeat(name: &str, effort: Effort) -> String {
     format!(
         "cargo run --release -p comparison -- report --only {name} --seed {seed} --rounds {rounds}{quick}"
     )
-}
-
-/// A count, as a figure.
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn as_f64(count: usize) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! What an observer missed of what was written.
 
-use crate::observers::{Change, Event, Values};
+use crate::harness::{Change, Event, Values};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// How an observer did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Score {
     /// Changes that were written.
     pub written: usize,

@@ -1,13 +1,13 @@
 //! *Redis lacks versioning*: an observer is disconnected repeatedly while instances are registered, updated and
 //! deregistered. Which changes does it miss, and can it detect that?
 
+use super::observers::{ObserverArm, Servers};
 use super::score::{Score, score};
-use super::{Effort, Progress, as_f64, side_by_side};
-use crate::arms::TTL;
-use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
-use crate::paired::Spread;
+use super::{Effort, Progress, side_by_side};
+use crate::harness::{
+    ArmOptions, Change, EventLog, Link, OpenArm, Spread, StoreOptions, Writer, as_f64,
+};
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use serde::Serialize;
@@ -29,7 +29,6 @@ pub(super) const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The result of one observer in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Run {
     /// How it did.
     #[serde(flatten)]
@@ -47,19 +46,14 @@ pub struct Run {
 pub type Runs = BTreeMap<ObserverArm, Vec<Run>>;
 
 /// Runs the experiment.
-///
-/// # Errors
-///
-/// If a server is missing or fails, or if no cut took effect.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at).await?;
     let changes = if effort.quick { 1_000 } else { 10_000 };
     let once = async |arm: ObserverArm, round: u32| {
         let seed = effort.seed.wrapping_add(round.into());
         let name = format!("versioning-{round}");
-        let opened = arm
-            .open(&servers, ArmOptions { name: &name, payload_len: 0, ttl: TTL, via_proxy: true })
-            .await?;
+        let opened =
+            arm.open(&servers, ArmOptions { name: &name, payload_len: 0, via_proxy: true }).await?;
         follow(opened, &workload(seed, changes), seed).await.with_context(|| arm.name())
     };
     finding(&side_by_side(&ObserverArm::UNDER_FAULTS, effort, progress, once).await?, effort)

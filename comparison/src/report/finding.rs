@@ -5,7 +5,6 @@ use std::fmt;
 
 /// What an experiment found, and all that a reader needs to judge it.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Finding {
     /// The experiment's name on the command line.
     pub name: &'static str,
@@ -15,7 +14,6 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The figure that decides.
     pub figure: String,
-    /// Why, in words.
     pub reason: String,
     /// The figures, each group with its plot.
     pub exhibits: Vec<Exhibit>,
@@ -30,7 +28,6 @@ pub struct Finding {
 /// The verdict on a claim, computed from the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(clippy::exhaustive_enums)]
 pub enum Verdict {
     /// The claim is true.
     Confirmed,
@@ -42,78 +39,57 @@ pub enum Verdict {
 
 /// Figures as a plot and as a table.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Exhibit {
-    /// What they show.
     pub title: String,
     /// On what they were taken, where it is not the same for all of the report.
     pub notes: Vec<String>,
-    /// The plot.
     pub plot: Plot,
-    /// The head of the table.
     pub head: Vec<String>,
     /// The rows of the table; the first cell names what the others are of.
     pub rows: Vec<Vec<String>>,
 }
 
-/// A plot.
+/// A plot: one bar beside the other, or lines over an axis.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(clippy::exhaustive_enums)]
 pub enum Plot {
-    /// One bar beside the other.
     Bars(Bars),
-    /// Lines over an axis.
     Lines(Lines),
 }
 
 /// Bars, each of parts on top of each other.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Bars {
-    /// What each part is.
     pub parts: Vec<String>,
-    /// The bars.
     pub bars: Vec<Bar>,
 }
 
 /// One bar.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Bar {
-    /// What it is of.
     pub name: String,
-    /// The length of each part.
     pub parts: Vec<f64>,
 }
 
 /// Lines over an axis.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Lines {
-    /// To the right.
     pub x: Axis,
-    /// Upwards.
     pub y: Axis,
-    /// The lines.
     pub lines: Vec<Line>,
 }
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Line {
-    /// What it is of.
     pub name: String,
     /// The style of the page for it, 0 to 6.
     pub style: usize,
-    /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
 /// An axis, from its first tick to its last.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Axis {
     /// What it measures, and in what.
     pub name: String,
@@ -125,11 +101,8 @@ pub struct Axis {
 
 /// A place on an axis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Tick {
-    /// Where it is.
     pub at: f64,
-    /// What is written there.
     pub label: String,
 }
 

@@ -2,72 +2,46 @@
 
 use super::Evidence;
 use super::finding::{Exhibit, Finding};
-use std::fmt::{self, Display, Formatter};
 
-/// All of it.
-pub(super) struct Page<'a>(pub(super) &'a Evidence);
-
-struct Section<'a>(&'a Finding);
-
-struct Table<'a> {
-    head: &'a [String],
-    rows: &'a [Vec<String>],
+/// Returns the page.
+pub(super) fn page(evidence: &Evidence) -> String {
+    let head = ["claim", "verdict", "the figure"].map(str::to_owned);
+    let verdict = |finding: &Finding| {
+        let Finding { claim, verdict, figure, .. } = finding;
+        vec![(*claim).to_owned(), format!("**{verdict}**"), figure.clone()]
+    };
+    let verdicts = evidence.findings.iter().map(verdict).collect::<Vec<_>>();
+    format!(
+        "# Why not Redis as a registry?\n\n{}\n{}{}",
+        table(&head, &verdicts),
+        list(&evidence.conditions()),
+        evidence.findings.iter().map(section).collect::<String>()
+    )
 }
 
-struct Row<'a>(&'a [String]);
-
-impl Display for Page<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(evidence) = self;
-        writeln!(f, "# Why not Redis as a registry?\n")?;
-        let head = ["claim", "verdict", "the figure"].map(str::to_owned);
-        let verdict = |finding: &Finding| {
-            let Finding { claim, verdict, figure, .. } = finding;
-            vec![(*claim).to_owned(), format!("**{verdict}**"), figure.clone()]
-        };
-        let rows: Vec<_> = evidence.findings.iter().map(verdict).collect();
-        writeln!(f, "{}", Table { head: &head, rows: &rows })?;
-        for line in evidence.conditions() {
-            writeln!(f, "* {line}")?;
-        }
-        evidence.findings.iter().try_for_each(|finding| write!(f, "\n{}", Section(finding)))
-    }
+fn section(finding: &Finding) -> String {
+    let Finding { claim, verdict, reason, exhibits, method, repeat, .. } = finding;
+    let exhibit = |Exhibit { title, notes, head, rows, .. }: &Exhibit| {
+        let break_after_notes = if notes.is_empty() { "" } else { "\n" };
+        format!("**{title}**\n\n{}{break_after_notes}{}\n", list(notes), table(head, rows))
+    };
+    let exhibits = exhibits.iter().map(exhibit).collect::<String>();
+    let method = list(method);
+    format!("\n## {claim}: {verdict}\n\n{reason}\n\n{exhibits}{method}\n```sh\n{repeat}\n```\n")
 }
 
-impl Display for Section<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(Finding { claim, verdict, reason, exhibits, method, repeat, .. }) = self;
-        writeln!(f, "## {claim}: {verdict}\n\n{reason}\n")?;
-        for Exhibit { title, notes, head, rows, .. } in exhibits {
-            writeln!(f, "**{title}**\n")?;
-            for note in notes {
-                writeln!(f, "* {note}")?;
-            }
-            let break_after_notes = if notes.is_empty() { "" } else { "\n" };
-            writeln!(f, "{break_after_notes}{}", Table { head, rows })?;
-        }
-        for line in method {
-            writeln!(f, "* {line}")?;
-        }
-        writeln!(f, "\n```sh\n{repeat}\n```")
-    }
+fn list(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("* {line}\n")).collect()
 }
 
-impl Display for Table<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let rule = vec!["---".to_owned(); self.head.len()];
-        writeln!(f, "{}\n{}", Row(self.head), Row(&rule))?;
-        self.rows.iter().try_for_each(|row| writeln!(f, "{}", Row(row)))
-    }
-}
-
-impl Display for Row<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for cell in self.0 {
-            write!(f, "| {} ", cell.replace('|', "\\|"))?;
-        }
-        write!(f, "|")
-    }
+fn table(head: &[String], rows: &[Vec<String>]) -> String {
+    let row = |cells: &[String]| {
+        let cells = cells.iter().map(|cell| format!("| {} ", cell.replace('|', "\\|")));
+        format!("{}|\n", cells.collect::<String>())
+    };
+    let rule = vec!["---".to_owned(); head.len()];
+    let rows = rows.iter().map(|cells| row(cells));
+    [row(head), row(&rule)].into_iter().chain(rows).collect()
 }
 
 #[cfg(test)]
@@ -78,7 +52,7 @@ mod tests {
 
     #[test]
     fn all_lines_of_a_table_have_the_same_number_of_cells() {
-        let text = Page(&sample(Verdict::Refuted)).to_string();
+        let text = page(&sample(Verdict::Refuted));
         let row = "| Redis lacks versioning | **refuted** | 5 (3..9) & <none> |";
         assert!(text.contains(row), "{text}");
         let table = "|  | missed \\| found |\n| --- | --- |\n| HSET + PUBLISH | 5 (3..9) |";

@@ -1,5 +1,7 @@
 //! The evidence report: what the experiments found, for people and for machines.
 
+#![allow(clippy::format_collect, reason = "a page is made once")]
+
 pub mod finding;
 mod html;
 mod markdown;
@@ -13,7 +15,6 @@ use std::path::Path;
 
 /// All that a run found, and where it was made.
 #[derive(Clone, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Evidence {
     /// When it was made (RFC 3339).
     pub made: String,
@@ -31,15 +32,11 @@ pub struct Evidence {
 
 impl Evidence {
     /// Writes `report.html`, `report.md` and `report.json` to a folder, which is made if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let files = [
-            ("report.html", html::Page(self).to_string()),
-            ("report.md", markdown::Page(self).to_string()),
+            ("report.html", html::page(self)),
+            ("report.md", markdown::page(self)),
             ("report.json", serde_json::to_string_pretty(self)? + "\n"),
         ];
         for (name, text) in files {

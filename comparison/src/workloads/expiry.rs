@@ -1,60 +1,82 @@
-//! Records that expire, and when that is seen.
+//! Instances that expire, and when that is seen.
 
-use super::RequestGenerator;
+use super::{RequestGenerator, Workload};
 use crate::arms::{Arm, Request};
-use anyhow::{Context, Result};
-use futures_util::{StreamExt, future};
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use registry_core::{Claim, InstanceId};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::Barrier;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 /// How many instances expire, and when.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_structs)]
-pub struct ExpiryPlan {
-    /// How many.
-    pub count: u32,
+pub struct ExpiryPlan<'a> {
+    pub count: usize,
     /// The time between two registrations, so that they expire at different phases of a periodic check of the
-    /// store.
-    pub apart: Duration,
-    /// The ttl of each.
+    /// store. `None`: all are renewed at once, and expire together.
+    pub apart: Option<Duration>,
     pub ttl: Duration,
+    /// How many live instances there are beside them.
+    pub others: usize,
+    /// Where arms that run side by side wait for each other before the first is registered.
+    pub barrier: Option<&'a Barrier>,
+    /// An expiry that is seen no sooner counts as this late.
+    pub patience: Duration,
 }
 
 /// Registers instances and renews none. Returns how late after its ttl a watch saw each expiry; the ttl starts
-/// before the call that registers the instance.
-pub(super) async fn observe<A: Arm>(
-    arm: &A,
-    mut generator: RequestGenerator,
-    plan: ExpiryPlan,
-) -> Result<Vec<Duration>> {
-    let mut expirations = arm.expirations(generator.service()).await?;
+/// before the call that registers or renews the instance.
+pub(super) async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
+    let mut generator = RequestGenerator::new(Workload::Register)?;
+    let others = RequestGenerator::new(Workload::Register)?.register(arm, plan.others).await?;
+    if let Some(barrier) = plan.barrier {
+        barrier.wait().await;
+    }
+    let mut expirations = arm.expirations(&generator.service).await?;
+    let registering = async {
+        match plan.apart {
+            Some(apart) => register(arm, &mut generator, plan, apart).await,
+            None => renew_together(arm, &mut generator, plan).await,
+        }
+    };
+    let mut seen = HashMap::<InstanceId, Instant>::new();
     let seeing = async {
-        let mut seen = HashMap::new();
-        while seen.len() < usize::try_from(plan.count)? {
+        while seen.len() < plan.count {
             let id = expirations.next().await.context("the watch ended")??;
             seen.insert(id, Instant::now());
         }
-        Ok(seen)
+        anyhow::Ok(())
     };
-    let registering = register(arm, &mut generator, plan);
-    let (due, seen): (_, HashMap<InstanceId, Instant>) =
-        future::try_join(registering, seeing).await?;
-    let late = due.into_iter().map(|(id, due)| {
-        let seen = seen.get(&id).with_context(|| format!("another instance than {id} expired"))?;
-        seen.checked_duration_since(due).with_context(|| format!("{id} expired before its ttl"))
+    let mut seeing = Box::pin(seeing);
+    let due = tokio::select! {
+        due = registering => due?,
+        outcome = &mut seeing => bail!("all expired while they were registered: {outcome:?}"),
+    };
+    let end = due.iter().map(|(_, due)| *due).max().context("nothing was registered")?;
+    if let Ok(outcome) = timeout_at(end + plan.patience, seeing).await {
+        outcome?;
+    }
+    super::deregister(arm, others).await?;
+    let late = due.into_iter().map(|(id, due)| match seen.get(&id) {
+        None => Ok(plan.patience),
+        Some(seen) => seen
+            .checked_duration_since(due)
+            .with_context(|| format!("{id} expired before its ttl: {:?}", due - *seen)),
     });
     late.collect()
 }
 
-/// Registers the instances. Returns when the ttl of each ends.
+/// Registers one instance after the other. Returns when the ttl of each ends.
 async fn register<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
-    plan: ExpiryPlan,
+    plan: ExpiryPlan<'_>,
+    apart: Duration,
 ) -> Result<Vec<(InstanceId, Instant)>> {
-    let mut ticks = interval(plan.apart);
+    let mut ticks = interval(apart);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = Vec::new();
     for _ in 0..plan.count {
@@ -66,23 +88,46 @@ async fn register<A: Arm>(
     Ok(due)
 }
 
+/// Registers all, and renews all at once.
+async fn renew_together<A: Arm>(
+    arm: &A,
+    generator: &mut RequestGenerator,
+    plan: ExpiryPlan<'_>,
+) -> Result<Vec<(InstanceId, Instant)>> {
+    let mut requests = generator.requests(plan.count)?;
+    for request in &mut requests {
+        request.claim = Claim::new(plan.ttl)?;
+    }
+    let leases = try_join_all(requests.iter().map(|request| arm.register(request))).await?;
+    let due = Instant::now() + plan.ttl;
+    try_join_all(leases.iter().map(|lease| arm.keep_alive(lease))).await?;
+    Ok(requests.iter().map(|request| (request.instance.id().clone(), due)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::{Store, StoreFixture, StoreOptions};
+    use crate::harness::stores::{Store, StoreFixture, StoreOptions};
 
     #[tokio::test]
     async fn every_store_shows_an_expiry_after_the_ttl() {
-        let (apart, ttl) = (Duration::from_millis(10), Duration::from_secs(2));
-        let plan = ExpiryPlan { count: 2, apart, ttl };
+        let (apart, second) = (Some(Duration::from_millis(10)), Duration::from_secs(1));
+        let plan = ExpiryPlan {
+            count: 2,
+            apart,
+            ttl: second * 2,
+            others: 1,
+            barrier: None,
+            patience: second * 60,
+        };
         for store in Store::ALL {
             let fixture = StoreFixture::open(store, &StoreOptions::default()).await.unwrap();
             let raw = fixture.raw.as_ref().into_iter();
-            // Each has a deadline of its own.
             let expirations =
                 raw.chain([&fixture.ours]).map(|contender| contender.expirations(plan));
-            for late in future::try_join_all(expirations).await.unwrap() {
+            for late in try_join_all(expirations).await.unwrap() {
                 assert_eq!(late.len(), 2, "{fixture:?}");
+                assert!(late.iter().all(|late| *late < plan.patience), "{fixture:?}: {late:?}");
             }
         }
     }

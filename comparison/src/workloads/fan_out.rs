@@ -2,7 +2,7 @@
 
 use super::{RequestGenerator, Timed};
 use crate::arms::Arm;
-use crate::latch::CountdownLatch;
+use crate::harness::CountdownLatch;
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, future};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// How many changes a subscriber of a raw watch may be behind. They are waited for after each.
 const QUEUE: usize = 16;
 
-pub(super) struct FanOut<A: Arm> {
+struct FanOut<A: Arm> {
     arm: A,
     generator: RequestGenerator,
     source: Source<A>,
@@ -35,8 +35,16 @@ enum Source<A: Arm> {
     Relay { watch: A::Watch, channels: Vec<mpsc::Sender<Arc<[Change]>>> },
 }
 
+pub(super) async fn prepare<A: Arm>(
+    arm: A,
+    generator: RequestGenerator,
+    count: usize,
+) -> Result<Box<dyn Timed>> {
+    Ok(Box::new(FanOut::prepare(arm, generator, count).await?))
+}
+
 impl<A: Arm> FanOut<A> {
-    pub(super) async fn prepare(arm: A, generator: RequestGenerator, count: usize) -> Result<Self> {
+    async fn prepare(arm: A, generator: RequestGenerator, count: usize) -> Result<Self> {
         let (latch, mut subscribers) = (Arc::new(CountdownLatch::default()), JoinSet::new());
         let source = if let Some(mut view) = arm.view(&generator.service) {
             view.ready(super::DEADLINE).await?;

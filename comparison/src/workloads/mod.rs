@@ -1,17 +1,23 @@
-//! The workloads: operations, each prepared for one arm and then timed repeatedly.
+//! The workloads: what an arm does, each prepared for one arm and then timed repeatedly. Each is one file.
 
-mod changes;
-mod expiry;
+mod deregister;
+pub mod expiry;
 mod fan_out;
-mod leases;
+mod keep_alive;
+mod load;
+pub mod pick;
+mod register;
+mod register_to_watch;
+mod resume;
+mod resync;
+pub mod spread;
 
 pub use self::expiry::ExpiryPlan;
+pub use self::pick::{Pick, Picks};
+pub use self::spread::{Spread, Subscription};
 
-use self::changes::{RegisterToWatch, Resume, Resync};
-use self::fan_out::FanOut;
-use self::leases::{Deregister, KeepAlive, Load, Register};
-use crate::arms::ours::Ours;
-use crate::arms::{Arm, Request, TTL};
+use self::register::Cleanup;
+use crate::arms::{Arm, Ours, Request, TTL};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -21,14 +27,16 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long one call of [`Runner::time`] may take. A stalled server fails the run.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How many requests are in flight during preparation and cleanup.
+pub const IN_FLIGHT: usize = 64;
+
 /// An operation to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(clippy::exhaustive_enums)]
 pub enum Workload {
     /// Register a new instance.
     Register,
@@ -36,6 +44,8 @@ pub enum Workload {
     Deregister,
     /// Register an instance and deregister it.
     RegisterDeregister,
+    /// Register a new instance, and keep it until the end: what is counted meanwhile are registrations only.
+    RegisterMore,
     /// Renew a registration.
     KeepAlive,
     /// Load all instances of a service, so many.
@@ -51,6 +61,25 @@ pub enum Workload {
     Resync(usize),
 }
 
+impl Workload {
+    /// Prepares it for an arm, on a service of its own.
+    async fn prepare<A: Arm>(self, arm: A) -> Result<Box<dyn Timed>> {
+        let generator = RequestGenerator::new(self)?;
+        match self {
+            Self::Register => Ok(register::prepare(arm, generator, Cleanup::Afterwards)),
+            Self::RegisterDeregister => Ok(register::prepare(arm, generator, Cleanup::AtOnce)),
+            Self::RegisterMore => Ok(register::prepare(arm, generator, Cleanup::AtTheEnd)),
+            Self::Deregister => Ok(deregister::prepare(arm, generator)),
+            Self::KeepAlive => keep_alive::prepare(arm, generator).await,
+            Self::Load(count) => load::prepare(arm, generator, count).await,
+            Self::RegisterToWatch => register_to_watch::prepare(arm, generator).await,
+            Self::FanOut(count) => fan_out::prepare(arm, generator, count).await,
+            Self::Resume(count) => resume::prepare(arm, generator, count).await,
+            Self::Resync(count) => resync::prepare(arm, generator, count).await,
+        }
+    }
+}
+
 /// The name of the benchmark group.
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +87,7 @@ impl fmt::Display for Workload {
             Self::Register => f.pad("register"),
             Self::Deregister => f.pad("deregister"),
             Self::RegisterDeregister => f.pad("register_deregister"),
+            Self::RegisterMore => f.pad("register_more"),
             Self::KeepAlive => f.pad("keep_alive"),
             Self::Load(count) => f.pad(&format!("load/{count}")),
             Self::RegisterToWatch => f.pad("register_to_watch"),
@@ -75,41 +105,77 @@ pub trait Timed {
     async fn time(&mut self, n: u64) -> Result<Duration>;
 
     /// Deregisters what the preparation registered.
-    async fn finish(self: Box<Self>) -> Result<()>;
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A workload that is a closure over an arm and the leases that were registered for it: it runs so many times, and
+/// returns the time taken.
+struct Prepared<A: Arm, F> {
+    arm: A,
+    leases: Vec<A::Lease>,
+    run: F,
+}
+
+impl<A: Arm, F> Prepared<A, F>
+where
+    F: AsyncFnMut(&A, &mut Vec<A::Lease>, u64) -> Result<Duration> + 'static,
+{
+    #[expect(clippy::new_ret_no_self, reason = "nobody needs its type")]
+    fn new(arm: A, leases: Vec<A::Lease>, run: F) -> Box<dyn Timed> {
+        Box::new(Self { arm, leases, run })
+    }
+}
+
+#[async_trait(?Send)]
+impl<A: Arm, F> Timed for Prepared<A, F>
+where
+    F: AsyncFnMut(&A, &mut Vec<A::Lease>, u64) -> Result<Duration> + 'static,
+{
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        (self.run)(&self.arm, &mut self.leases, n).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        deregister(&self.arm, self.leases).await
+    }
+}
+
+/// A workload that is a closure, without preparation. What it returns is dropped outside of the time.
+pub struct Repeated<F>(pub F);
+
+#[async_trait(?Send)]
+impl<T, F: AsyncFnMut() -> Result<T>> Timed for Repeated<F> {
+    async fn time(&mut self, n: u64) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            let start = Instant::now();
+            let outcome = (self.0)().await?;
+            total += start.elapsed();
+            drop(outcome);
+        }
+        Ok(total)
+    }
 }
 
 /// An [`Arm`] of any type, for use as a trait object.
 #[async_trait(?Send)]
 pub trait Contender {
-    /// Prepares a workload, on a service of its own.
     async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>>;
 
     /// Lets instances expire. Returns for each how late after its ttl the expiry was seen.
-    async fn expirations(&self, plan: ExpiryPlan) -> Result<Vec<Duration>>;
+    async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Contender for A {
     async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>> {
-        let (arm, generator) = (self.clone(), RequestGenerator::new(workload)?);
-        Ok(match workload {
-            Workload::Register => Box::new(Register { arm, generator, and_deregister: false }),
-            Workload::Deregister => Box::new(Deregister { arm, generator }),
-            Workload::RegisterDeregister => {
-                Box::new(Register { arm, generator, and_deregister: true })
-            }
-            Workload::KeepAlive => Box::new(KeepAlive::prepare(arm, generator).await?),
-            Workload::Load(count) => Box::new(Load::prepare(arm, generator, count).await?),
-            Workload::RegisterToWatch => Box::new(RegisterToWatch::prepare(arm, generator).await?),
-            Workload::FanOut(count) => Box::new(FanOut::prepare(arm, generator, count).await?),
-            Workload::Resume(count) => Box::new(Resume::prepare(arm, generator, count).await?),
-            Workload::Resync(count) => Box::new(Resync::prepare(arm, generator, count).await?),
-        })
+        workload.prepare(self.clone()).await
     }
 
-    async fn expirations(&self, plan: ExpiryPlan) -> Result<Vec<Duration>> {
-        within("expiry", expiry::observe(self, RequestGenerator::new(Workload::Register)?, plan))
-            .await
+    async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
+        expiry::observe(self, plan).await
     }
 }
 
@@ -131,16 +197,11 @@ impl Runner {
         Ok(Self { label, timed })
     }
 
-    /// Returns a runner of a prepared workload.
-    pub fn new(label: impl Into<String>, timed: Box<dyn Timed>) -> Self {
-        Self { label: label.into(), timed }
+    pub fn new(label: impl Into<String>, timed: impl Timed + 'static) -> Self {
+        Self { label: label.into(), timed: Box::new(timed) }
     }
 
     /// Runs the workload `n` times, and returns the time taken.
-    ///
-    /// # Errors
-    ///
-    /// If an operation fails, or the workload takes longer than a minute.
     pub async fn time(&mut self, n: u64) -> Result<Duration> {
         within(&self.label, self.timed.time(n)).await
     }
@@ -151,10 +212,11 @@ impl Runner {
     }
 }
 
-impl fmt::Debug for Runner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Runner").field(&self.label).finish()
-    }
+async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = timeout(DEADLINE, task).await;
+    outcome
+        .with_context(|| format!("{label}: no end after {DEADLINE:?}"))?
+        .with_context(|| label.to_owned())
 }
 
 /// Returns a new registry in memory with one instance of each of so many services.
@@ -179,7 +241,7 @@ pub fn record_len() -> Result<usize> {
 /// A service of its own, and a generator of requests to register its instances.
 #[derive(Debug)]
 pub struct RequestGenerator {
-    service: ServiceName,
+    pub service: ServiceName,
     drawn: u64,
 }
 
@@ -190,11 +252,6 @@ impl RequestGenerator {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let (run, count) = (*RUN, COUNT.fetch_add(1, Ordering::Relaxed));
         Ok(Self { service: ServiceName::new(format!("{workload}-{run}-{count}"))?, drawn: 0 })
-    }
-
-    /// Returns the service.
-    pub fn service(&self) -> &ServiceName {
-        &self.service
     }
 
     /// Returns the next instance, and a claim for it.
@@ -212,26 +269,20 @@ impl RequestGenerator {
         Ok(Request { instance, claim: Claim::new(TTL)? })
     }
 
+    pub fn requests(&mut self, count: usize) -> Result<Vec<Request>> {
+        (0..count).map(|_| self.request()).collect()
+    }
+
     /// Registers so many instances.
-    async fn register<A: Arm>(&mut self, arm: &A, count: usize) -> Result<Vec<A::Lease>> {
-        let requests = (0..count).map(|_| self.request()).collect::<Result<Vec<_>>>()?;
+    pub async fn register<A: Arm>(&mut self, arm: &A, count: usize) -> Result<Vec<A::Lease>> {
+        let requests = self.requests(count)?;
         let registrations = stream::iter(&requests).map(|request| arm.register(request));
         registrations.buffer_unordered(IN_FLIGHT).try_collect().await
     }
 }
 
-/// How many requests are in flight during preparation and cleanup.
-const IN_FLIGHT: usize = 32;
-
 /// Ends registrations.
-async fn deregister<A: Arm>(arm: &A, leases: Vec<A::Lease>) -> Result<()> {
+pub async fn deregister<A: Arm>(arm: &A, leases: Vec<A::Lease>) -> Result<()> {
     let leases = stream::iter(leases).map(Ok);
     leases.try_for_each_concurrent(IN_FLIGHT, |lease| arm.deregister(lease)).await
-}
-
-async fn within<T>(label: &str, task: impl Future<Output = Result<T>>) -> Result<T> {
-    let outcome = timeout(DEADLINE, task).await;
-    outcome
-        .with_context(|| format!("{label}: no end after {DEADLINE:?}"))?
-        .with_context(|| label.to_owned())
 }

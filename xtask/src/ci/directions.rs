@@ -33,8 +33,8 @@ const OURS: [(&str, &str); 16] = [
     ("prometheus-example", "registry-core registry-engine registry-mem service-registry"),
     (
         "comparison",
-        "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \
-         registry-testkit",
+        "registry-balance registry-core registry-engine registry-mem registry-etcd registry-redis \
+         registry-testbed registry-testkit registry-tonic",
     ),
     (
         "faults",

@@ -1,16 +1,12 @@
 //! Failover: the primary or leader crashes, another takes over, and writers and observers reconnect to it.
 
+use super::super::observers::{ObserverArm, ReplicatedServers};
 use super::super::score::{Score, score};
 use super::super::versioning::wait_until_converged;
-use crate::arms::TTL;
-use crate::observers::keyspace::NOTIFY;
-use crate::observers::{
-    ArmOptions, Change, EventLog, ObserverArm, OpenArm, ReplicatedServers, Writer,
-};
-use crate::stores::StoreOptions;
+use crate::harness::{ArmOptions, Change, EventLog, OpenArm, StoreOptions, Writer};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use registry_testbed::servers::{EtcdCluster, RedisSentinel, ServerOptions};
+use registry_testbed::servers::{EtcdCluster, RedisSentinel};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -43,15 +39,12 @@ const FAILOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs one failover of each store, with all arms side by side.
 pub(super) async fn once(at: &StoreOptions, changes: u32) -> Result<BTreeMap<ObserverArm, Score>> {
-    let [name, what] = NOTIFY;
-    let arguments = vec![format!("--{name}"), what.to_owned()];
-    let all = ServerOptions { arguments, ..at.redis.clone() };
-    let redis = RedisSentinel::start_with(all).await?;
+    let redis = RedisSentinel::start_with(at.redis.clone()).await?;
     let etcd = EtcdCluster::start_with(at.etcd.clone()).await?;
     let mut servers = ReplicatedServers { etcd, redis };
     let mut opened = Vec::new();
     for arm in ARMS {
-        let options = ArmOptions { name: "failover", payload_len: 0, ttl: TTL, via_proxy: false };
+        let options = ArmOptions { name: "failover", payload_len: 0, via_proxy: false };
         opened.push((arm, arm.open_replicated(&servers, options).await?));
     }
     let all_follow = Barrier::new(ARMS.len() + 1);

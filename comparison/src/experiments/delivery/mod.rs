@@ -3,14 +3,14 @@
 
 mod failover;
 
+use super::observers::{ObserverArm, Servers};
 use super::score::{Score, score};
 use super::versioning::{CONVERGENCE_TIMEOUT, wait_until_converged};
-use super::{Effort, Progress, as_f64, side_by_side, with_timeout};
-use crate::arms::TTL;
-use crate::observers::{ArmOptions, Change, EventLog, Link, ObserverArm, OpenArm, Servers, Writer};
-use crate::paired::Spread;
+use super::{Effort, Progress, side_by_side, with_timeout};
+use crate::harness::{
+    ArmOptions, Change, EventLog, Link, OpenArm, Spread, StoreOptions, Writer, as_f64,
+};
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
@@ -27,7 +27,6 @@ const PAYLOAD_LEN: usize = 4_000;
 
 /// The result of one observer in one round.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[allow(clippy::exhaustive_structs)]
 pub struct Run {
     /// How it did.
     #[serde(flatten)]
@@ -43,19 +42,12 @@ pub type Runs = BTreeMap<ObserverArm, Vec<Run>>;
 type Failovers = BTreeMap<ObserverArm, Vec<Score>>;
 
 /// Runs the experiment.
-///
-/// # Errors
-///
-/// If a server is missing or fails, or if no connection was paused.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let servers = Servers::start(at.clone()).await?;
     let once = async |arm: ObserverArm, round: u32| {
         let name = format!("delivery-{round}");
         let opened = arm
-            .open(
-                &servers,
-                ArmOptions { name: &name, payload_len: PAYLOAD_LEN, ttl: TTL, via_proxy: true },
-            )
+            .open(&servers, ArmOptions { name: &name, payload_len: PAYLOAD_LEN, via_proxy: true })
             .await?;
         pause(opened, &workload(arm)).await.with_context(|| arm.name())
     };
@@ -72,7 +64,7 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
     for round in 0..effort.rounds {
         let share = 0.5 + f64::from(round) / f64::from(effort.rounds) / 2.0;
         progress(&format!("failover, round {} of {}", round + 1, effort.rounds), share);
-        for (arm, score) in with_timeout(failover::once(&at, changes)).await? {
+        for (arm, score) in with_timeout(Box::pin(failover::once(&at, changes))).await? {
             failovers.entry(arm).or_default().push(score);
         }
     }

@@ -6,12 +6,10 @@ mod pushes;
 
 use self::expiry::Expirations;
 use self::pushes::{AtLevel, Pushes};
-use super::{Effort, Progress, as_f64};
-use crate::levels::{Level, SyncCost};
-use crate::observers::ObserverArm;
-use crate::paired::Spread;
+use super::observers::ObserverArm;
+use super::{Effort, Progress};
+use crate::harness::{Level, Spread, StoreOptions, SyncCost, as_f64};
 use crate::report::finding::{Axis, Exhibit, Finding, Line, Lines, Plot, Tick, Verdict};
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::iter;
@@ -30,10 +28,6 @@ const PAIRS: [Pair; 2] = [
 ];
 
 /// Runs the experiment.
-///
-/// # Errors
-///
-/// If a server is missing or fails, or an observer does not see what was written.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let pushes = pushes::run(&at, effort, &|what, share| progress(what, share * 0.6)).await?;
     let expirations =

@@ -1,10 +1,11 @@
 //! The time from when a change is due until an observer sees it.
 
-use super::super::{Effort, Progress, as_f64, with_timeout};
-use crate::arms::TTL;
-use crate::levels::{Level, SyncCost};
-use crate::observers::{ArmOptions, Change, EventLog, ObserverArm, OpenArm, Servers, Writer};
-use crate::stores::{self, Store, StoreOptions};
+use super::super::observers::{ObserverArm, Servers};
+use super::super::{Effort, Progress, with_timeout};
+use crate::harness::{
+    ArmOptions, Change, EventLog, Level, OpenArm, Store, StoreOptions, SyncCost, Writer, as_f64,
+    stores,
+};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use registry_testbed::servers::{Etcd, Redis};
@@ -167,11 +168,8 @@ impl LevelServers {
     async fn open(&self, arm: ObserverArm, round: usize) -> Result<OpenArm> {
         let servers = if arm == ObserverArm::Keyspace { &self.notifying } else { &self.servers };
         let name = format!("pushes-{round}");
-        arm.open(
-            servers,
-            ArmOptions { name: &name, payload_len: PAYLOAD_LEN, ttl: TTL, via_proxy: false },
-        )
-        .await
+        arm.open(servers, ArmOptions { name: &name, payload_len: PAYLOAD_LEN, via_proxy: false })
+            .await
     }
 }
 
@@ -285,7 +283,7 @@ impl Percentiles {
 }
 
 pub(super) fn microseconds(nanoseconds: u64) -> f64 {
-    crate::meter::as_f64(nanoseconds) / 1e3
+    as_f64(nanoseconds) / 1e3
 }
 
 #[cfg(test)]

@@ -1,18 +1,13 @@
 //! The clients of the servers: they register instances, keep them alive, and follow the service.
 
 use super::deployment::{Deployment, Topology};
-use super::plain::{Kind, PlainRedis};
+use crate::arms::{self, Arm, Keyspace, Ours, Publish, Request};
+use crate::harness::stores::connect;
+use crate::harness::{RedisLink, Routed};
 use anyhow::Result;
 use async_trait::async_trait;
-use registry_core::{
-    self as core, CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, ServiceName,
-    Snapshot, Watch,
-};
-use registry_engine::{
-    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start, View,
-};
-use registry_etcd::EtcdRegistry;
-use registry_redis::RedisRegistry;
+use registry_core::{Registry, ServiceName};
+use registry_engine::{DiscoveryOptions, Registration, RegistrationOptions, Start};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -28,7 +23,13 @@ use tokio::time::sleep;
 pub(super) const TTL: Duration = Duration::from_secs(5);
 
 /// The service. In a Redis Cluster its shard is on the node that is partitioned.
-pub(super) const SERVICE: &str = "user.rpc";
+const SERVICE: &str = "user.rpc";
+
+/// How long one server may take to answer a plain client.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The time between two full reads of a caller.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How clients store instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -68,18 +69,23 @@ pub(super) struct Clients {
     pub(super) majority: Rc<dyn Client>,
 }
 
-/// A client of the registry.
-struct Ours {
-    registry: Arc<dyn Registry>,
-    view: View,
+/// A client by an arm.
+struct ArmClient<A> {
+    arm: A,
+    /// The arm after the partition has healed, with the flag that says so.
+    after_heal: Option<(Arc<AtomicBool>, A)>,
+    keep: Keep,
+    service: ServiceName,
 }
 
-/// A registry on the minority side until the partition heals, and on the majority side after that.
-#[derive(Debug)]
-struct SwitchingRegistry {
-    minority: Arc<dyn Registry>,
-    majority: Arc<dyn Registry>,
-    is_healed: Arc<AtomicBool>,
+/// How an instance is kept registered.
+enum Keep {
+    /// It is registered once, until that succeeds.
+    Once,
+    /// It is registered again every third of its ttl.
+    Again,
+    /// By the engine.
+    Registration(Arc<dyn Registry>),
 }
 
 impl ClientArm {
@@ -109,16 +115,29 @@ impl Clients {
         is_healed: &Arc<AtomicBool>,
     ) -> Result<Self> {
         let (minority, majority) = (deployment.minority_url(one), deployment.majority_url(one));
-        let kind = match arm {
-            ClientArm::Hash => Kind::Hash,
-            ClientArm::Keys => Kind::Keys,
-            ClientArm::Ours => {
-                return Self::ours(deployment, &minority, &majority, is_healed).await;
+        let link = |url: &str| RedisLink::new(url, PATIENCE);
+        match arm {
+            ClientArm::Hash => {
+                let hash = |url: &str| anyhow::Ok(Publish::<false>(link(url)?));
+                Self::plain(hash, || Keep::Once, [&minority, &majority], is_healed)
             }
-        };
-        let minority =
-            PlainRedis::open(kind, &minority)?.switch_to(&majority, Arc::clone(is_healed))?;
-        let majority = PlainRedis::open(kind, &majority)?;
+            ClientArm::Keys => {
+                let keys = |url: &str| anyhow::Ok(Keyspace(link(url)?));
+                Self::plain(keys, || Keep::Again, [&minority, &majority], is_healed)
+            }
+            ClientArm::Ours => Self::ours(deployment, &minority, &majority, is_healed).await,
+        }
+    }
+
+    fn plain<A: Arm>(
+        open: impl Fn(&str) -> Result<A>,
+        keep: impl Fn() -> Keep,
+        [minority, majority]: [&str; 2],
+        is_healed: &Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let after_heal = Some((is_healed.clone(), open(majority)?));
+        let minority = ArmClient { after_heal, ..ArmClient::new(open(minority)?, keep())? };
+        let majority = ArmClient::new(open(majority)?, keep())?;
         Ok(Self { minority: Some(Rc::new(minority)), majority: Rc::new(majority) })
     }
 
@@ -134,119 +153,92 @@ impl Clients {
             // A member rejoins after the partition: nothing changes for its clients.
             Deployment::Etcd(_) => Some(connect(minority).await?),
             Deployment::Sentinel(_) => {
-                let (minority, majority) = (connect(minority).await?, Arc::clone(&majority));
-                let is_healed = Arc::clone(is_healed);
-                Some(Arc::new(SwitchingRegistry { minority, majority, is_healed }))
+                let (minority, majority) = (connect(minority).await?, majority.clone());
+                let is_healed = is_healed.clone();
+                Some(Arc::new(Routed(move |_| {
+                    let healed = is_healed.load(Ordering::Relaxed);
+                    if healed { majority.clone() } else { minority.clone() }
+                })))
             }
         };
-        let minority = match minority {
-            Some(registry) => Some(Rc::new(Ours::new(registry)?) as Rc<dyn Client>),
-            None => None,
+        let client = |registry: Arc<dyn Registry>| {
+            let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
+            let ours = Ours::with_options(registry.clone(), options);
+            anyhow::Ok(
+                Rc::new(ArmClient::new(ours, Keep::Registration(registry))?) as Rc<dyn Client>
+            )
         };
-        Ok(Self { minority, majority: Rc::new(Ours::new(majority)?) })
+        Ok(Self { minority: minority.map(client).transpose()?, majority: client(majority)? })
     }
 }
 
-async fn connect(url: &str) -> Result<Arc<dyn Registry>> {
-    Ok(if url.starts_with("etcd") {
-        Arc::new(EtcdRegistry::connect(&url.parse()?).await?)
-    } else {
-        Arc::new(RedisRegistry::connect(&url.parse()?).await?)
-    })
-}
-
-impl Ours {
-    fn new(registry: Arc<dyn Registry>) -> Result<Self> {
-        let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
-        let discovery = Discovery::new(Arc::clone(&registry), options);
-        Ok(Self { registry, view: discovery.view(&SERVICE.parse()?) })
+impl<A: Arm> ArmClient<A> {
+    fn new(arm: A, keep: Keep) -> Result<Self> {
+        Ok(Self { arm, after_heal: None, keep, service: SERVICE.parse()? })
     }
 
-    fn instance(id: &str) -> Result<Instance> {
-        Ok(Instance::new(SERVICE.parse()?, id.parse()?, "10.0.0.1:8080".parse()?))
+    fn current(&self) -> &A {
+        match &self.after_heal {
+            Some((is_healed, arm)) if is_healed.load(Ordering::Relaxed) => arm,
+            _ => &self.arm,
+        }
+    }
+
+    async fn register_for(&self, id: &str, ttl: Duration) -> Result<()> {
+        self.current().register(&Request::new(&self.service, id, ttl)?).await.map(drop)
     }
 }
 
 #[async_trait(?Send)]
-impl Client for Ours {
+impl<A: Arm> Client for ArmClient<A> {
     async fn register(&self, id: &str) -> Result<()> {
-        let claim = Claim::new(crate::arms::TTL)?;
-        self.registry.register(&Self::instance(id)?, &claim, &CallOptions::DEFAULT).await?;
-        Ok(())
+        self.register_for(id, arms::TTL).await
     }
 
     async fn listed(&self) -> Result<BTreeSet<String>> {
-        let snapshot = self.registry.load(&SERVICE.parse()?, &CallOptions::DEFAULT).await?;
-        Ok(snapshot.records().ids().map(ToString::to_string).collect())
+        let loaded = self.current().load(&self.service).await?;
+        Ok(loaded.iter().map(|record| record.id().to_string()).collect())
     }
 
     async fn keep_registered(&self, id: &str) -> Result<Infallible> {
-        let options = RegistrationOptions {
-            ttl: Some(TTL),
-            start: Start::InBackground,
-            ..RegistrationOptions::default()
-        };
-        let registry = Arc::clone(&self.registry);
-        let _registration = Registration::start(registry, Self::instance(id)?, options).await?;
-        pending().await
+        match &self.keep {
+            Keep::Once => {
+                while self.register(id).await.is_err() {
+                    sleep(POLL_INTERVAL).await;
+                }
+                pending().await
+            }
+            Keep::Again => loop {
+                // The next renewal may succeed.
+                drop(self.register_for(id, TTL).await);
+                sleep(TTL / 3).await;
+            },
+            Keep::Registration(registry) => {
+                let options = RegistrationOptions {
+                    ttl: Some(TTL),
+                    start: Start::InBackground,
+                    ..RegistrationOptions::default()
+                };
+                let instance = Request::new(&self.service, id, TTL)?.instance;
+                let _registration =
+                    Registration::start(registry.clone(), instance, options).await?;
+                pending().await
+            }
+        }
     }
 
     async fn follow(&self, seen: &RefCell<BTreeSet<String>>) {
+        let view = self.arm.view(&self.service);
         loop {
-            let ids = self.view.state().records().ids().map(ToString::to_string).collect();
-            *seen.borrow_mut() = ids;
-            sleep(Duration::from_millis(50)).await;
+            let listed = match &view {
+                Some(view) => Ok(view.state().records().ids().map(ToString::to_string).collect()),
+                None => self.listed().await,
+            };
+            // Without an answer the caller keeps the last one.
+            if let Ok(listed) = listed {
+                *seen.borrow_mut() = listed;
+            }
+            sleep(POLL_INTERVAL).await;
         }
-    }
-}
-
-impl SwitchingRegistry {
-    fn current(&self) -> &dyn Registry {
-        if self.is_healed.load(Ordering::Relaxed) { &*self.majority } else { &*self.minority }
-    }
-}
-
-#[async_trait]
-impl Registry for SwitchingRegistry {
-    async fn register(
-        &self,
-        instance: &Instance,
-        claim: &Claim,
-        options: &CallOptions,
-    ) -> core::Result<Lease> {
-        self.current().register(instance, claim, options).await
-    }
-
-    async fn holder(
-        &self,
-        instance: &Instance,
-        options: &CallOptions,
-    ) -> core::Result<Option<Holder>> {
-        self.current().holder(instance, options).await
-    }
-
-    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> core::Result<Duration> {
-        self.current().keep_alive(lease, options).await
-    }
-
-    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> core::Result<()> {
-        self.current().deregister(lease, options).await
-    }
-
-    async fn load(&self, service: &ServiceName, options: &CallOptions) -> core::Result<Snapshot> {
-        self.current().load(service, options).await
-    }
-
-    async fn watch(
-        &self,
-        service: &ServiceName,
-        after: &Cursor,
-        options: &CallOptions,
-    ) -> core::Result<Watch> {
-        self.current().watch(service, after, options).await
-    }
-
-    async fn services(&self, options: &CallOptions) -> core::Result<BTreeSet<ServiceName>> {
-        self.current().services(options).await
     }
 }

@@ -1,8 +1,9 @@
 //! Replicated servers whose primary or leader can be partitioned.
 
-use crate::stores::StoreOptions;
+use crate::harness::StoreOptions;
+use crate::harness::stores::own;
 use anyhow::Result;
-use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel, ServerOptions};
+use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel};
 use serde::Serialize;
 
 /// How the servers are replicated.
@@ -41,15 +42,10 @@ impl Topology {
 }
 
 impl Deployment {
-    /// A key of the shard of the [service](super::clients::SERVICE) that is registered.
+    /// A key of the shard of the service that is registered.
     const KEY: &str = "{registry/15}:log";
 
     pub(super) async fn start(topology: Topology, at: &StoreOptions) -> Result<Self> {
-        let own = |options: &ServerOptions, arguments: &[&str]| ServerOptions {
-            url: None,
-            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
-            ..options.clone()
-        };
         Ok(match topology {
             Topology::Sentinel => {
                 Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &[])).await?)

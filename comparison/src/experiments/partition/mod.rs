@@ -3,16 +3,14 @@
 
 mod clients;
 mod deployment;
-mod plain;
 mod trial;
 
 use self::clients::ClientArm;
 use self::deployment::Topology;
 use self::trial::{LATE, LIVE, Run};
-use super::{Effort, Progress, as_f64, side_by_side};
-use crate::paired::Spread;
+use super::{Effort, Progress, side_by_side};
+use crate::harness::{Spread, StoreOptions, as_f64};
 use crate::report::finding::{Axis, Bar, Exhibit, Finding, Line, Lines, Plot, Verdict};
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,10 +20,6 @@ use std::time::Duration;
 type Runs = BTreeMap<Topology, Vec<BTreeMap<ClientArm, Run>>>;
 
 /// Runs the experiment.
-///
-/// # Errors
-///
-/// If a server is missing or fails, or no server took over.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let length = Duration::from_secs(if effort.quick { 7 } else { 12 });
     let once = async |topology: Topology, _| {

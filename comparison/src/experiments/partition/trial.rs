@@ -2,7 +2,7 @@
 
 use super::clients::{Client, ClientArm, Clients};
 use super::deployment::{Deployment, Topology};
-use crate::stores::StoreOptions;
+use crate::harness::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;

@@ -1,9 +1,11 @@
 //! A server that crashes under writes, and an outage that is longer than the leases.
 
-use super::servers::{Client, Mode, Server};
-use crate::stores::StoreOptions;
+use super::servers::{Mode, Server};
+use crate::arms::{Client, TTL};
+use crate::harness::StoreOptions;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -46,10 +48,10 @@ pub(super) struct Outage {
 pub(super) async fn crash(mode: Mode, at: &StoreOptions, after: Duration) -> Result<CrashLoss> {
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
-    let acknowledged = crash_under_writes(&mut server, &client, after).await?;
+    let acknowledged = crash_under_writes(&mut server, &*client, after).await?;
     server.process()?.restart().await?;
     let left = list_after_restart(&server, mode).await?;
-    let lost = (0..acknowledged).filter(|id| !left.contains(id)).count();
+    let lost = (0..acknowledged).filter(|id| !left.contains(&id.to_string())).count();
     Ok(CrashLoss { acknowledged, lost })
 }
 
@@ -58,7 +60,7 @@ pub(super) async fn survive_outage(mode: Mode, at: &StoreOptions) -> Result<Outa
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
     for id in 0..INSTANCES {
-        client.register(id, LEASE_TTL).await?;
+        client.register(&id.to_string(), LEASE_TTL).await?;
     }
     let registered = client.listed().await?.len();
     ensure!(
@@ -82,13 +84,13 @@ pub(super) async fn survive_outage(mode: Mode, at: &StoreOptions) -> Result<Outa
 /// Registers one instance after the other, and kills the server meanwhile. Returns how many it acknowledged.
 async fn crash_under_writes(
     server: &mut Server,
-    client: &Client,
+    client: &dyn Client,
     length: Duration,
 ) -> Result<usize> {
     let (end, enough, mut acknowledged) = (Instant::now() + length, Notify::new(), 0);
     let writes = async {
         // The first failure ends the writes: whether it took effect is unknown.
-        while client.register(acknowledged, crate::arms::TTL).await.is_ok() {
+        while client.register(&acknowledged.to_string(), TTL).await.is_ok() {
             acknowledged += 1;
             if acknowledged > MIN_ACKNOWLEDGED {
                 enough.notify_one();
@@ -114,7 +116,7 @@ async fn crash_under_writes(
 }
 
 /// Returns the instances that a new client of a restarted server lists.
-async fn list_after_restart(server: &Server, mode: Mode) -> Result<Vec<usize>> {
+async fn list_after_restart(server: &Server, mode: Mode) -> Result<BTreeSet<String>> {
     let listed = async {
         loop {
             if let Ok(client) = server.client(mode).await

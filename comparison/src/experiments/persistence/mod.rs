@@ -8,11 +8,9 @@ mod syncs;
 use self::crash::{CrashLoss, INSTANCES, LEASE_TTL, Outage};
 use self::servers::Mode;
 use self::syncs::Synced;
-use super::{Effort, Progress, as_f64, side_by_side};
-use crate::levels::SyncCost;
-use crate::paired::Spread;
+use super::{Effort, Progress, side_by_side};
+use crate::harness::{Spread, StoreOptions, SyncCost, as_f64};
 use crate::report::finding::{Bar, Exhibit, Finding, Plot, Verdict};
-use crate::stores::StoreOptions;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,10 +29,6 @@ struct Run {
 type Runs = BTreeMap<Mode, Vec<Run>>;
 
 /// Runs the experiment.
-///
-/// # Errors
-///
-/// If a server is missing, fails, or survives.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let after = Duration::from_millis(if effort.quick { 600 } else { 2_000 });
     let once = async |mode: Mode, _| {

@@ -1,15 +1,16 @@
 //! The servers that crash, and their clients.
 
-use crate::levels::Level;
-use crate::stores::{Store, StoreOptions};
+use crate::arms::{Client, Keyspace, Ours};
+use crate::harness::stores::{connect, own};
+use crate::harness::{Level, RedisLink, Store, StoreOptions};
 use anyhow::{Context, Result};
-use registry_core::{CallOptions, Claim, Instance, InstanceId, Registry, ServiceName};
-use registry_etcd::EtcdRegistry;
-use registry_redis::RedisRegistry;
-use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
+use registry_core::ServiceName;
+use registry_testbed::servers::{Etcd, Process, Redis};
 use serde::Serialize;
-use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a Redis may take to answer a plain client.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A store with its persistence settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,12 +32,6 @@ pub(super) enum Mode {
 pub(super) enum Server {
     Etcd(Etcd),
     Redis(Redis),
-}
-
-/// A client of the server.
-pub(super) enum Client {
-    Registry(Arc<dyn Registry>, ServiceName),
-    Keys(redis::aio::MultiplexedConnection),
 }
 
 impl Mode {
@@ -73,8 +68,7 @@ impl Mode {
             Self::Etcd => on(Level::OnDisk, Store::Etcd),
             Self::RedisDefault => {
                 // The default of redis.conf.
-                let arguments = ["--save", "3600 1 300 100 60 10000"].map(str::to_owned).to_vec();
-                let redis = ServerOptions { url: None, arguments, ..at.redis.clone() };
+                let redis = own(&at.redis, &["--save", "3600 1 300 100 60 10000"]);
                 Ok(StoreOptions { redis, ..at.clone() })
             }
         }
@@ -90,21 +84,16 @@ impl Server {
         })
     }
 
-    pub(super) async fn client(&self, mode: Mode) -> Result<Client> {
+    pub(super) async fn client(&self, mode: Mode) -> Result<Box<dyn Client>> {
         let service = ServiceName::new("persistence")?;
-        Ok(match self {
-            Self::Etcd(etcd) => {
-                let registry = EtcdRegistry::connect(&etcd.url().parse()?).await?;
-                Client::Registry(Arc::new(registry), service)
-            }
-            Self::Redis(redis) if mode == Mode::PlainKeys => {
-                let redis = redis::Client::open(redis.url())?;
-                Client::Keys(redis.get_multiplexed_async_connection().await?)
-            }
-            Self::Redis(redis) => {
-                let registry = RedisRegistry::connect(&redis.url().parse()?).await?;
-                Client::Registry(Arc::new(registry), service)
-            }
+        let url = match self {
+            Self::Etcd(etcd) => etcd.url(),
+            Self::Redis(redis) => redis.url(),
+        };
+        Ok(if mode == Mode::PlainKeys {
+            Box::new((Keyspace(RedisLink::new(url, PATIENCE)?), service))
+        } else {
+            Box::new((Ours::from(connect(url).await?), service))
         })
     }
 
@@ -112,41 +101,6 @@ impl Server {
         Ok(match self {
             Self::Etcd(etcd) => etcd.process()?,
             Self::Redis(redis) => redis.process()?,
-        })
-    }
-}
-
-impl Client {
-    pub(super) async fn register(&self, id: usize, ttl: Duration) -> Result<()> {
-        match self {
-            Self::Registry(registry, service) => {
-                let id = InstanceId::new(id.to_string())?;
-                let instance = Instance::new(service.clone(), id, "10.0.0.1:8080".parse()?);
-                registry.register(&instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?;
-            }
-            Self::Keys(redis) => {
-                let mut set = redis::cmd("SET");
-                set.arg(format!("instance:{id}")).arg("10.0.0.1:8080").arg("PX");
-                set.arg(u64::try_from(ttl.as_millis())?);
-                set.exec_async(&mut redis.clone()).await?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn listed(&self) -> Result<Vec<usize>> {
-        Ok(match self {
-            Self::Registry(registry, service) => {
-                let snapshot = registry.load(service, &CallOptions::DEFAULT).await?;
-                let ids = snapshot.records().ids().map(|id| id.as_str().parse());
-                ids.collect::<Result<_, _>>()?
-            }
-            Self::Keys(redis) => {
-                let keys = redis::cmd("KEYS").arg("instance:*").to_owned();
-                let keys: Vec<String> = keys.query_async(&mut redis.clone()).await?;
-                let ids = keys.iter().map(|key| key.trim_start_matches("instance:").parse());
-                ids.collect::<Result<_, _>>()?
-            }
         })
     }
 }

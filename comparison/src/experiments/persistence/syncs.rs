@@ -3,7 +3,8 @@
 //! A kill does not show that: writes to the kernel survive the process, but not a power failure.
 
 use super::servers::{Mode, Server};
-use crate::stores::StoreOptions;
+use crate::arms::TTL;
+use crate::harness::StoreOptions;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -46,14 +47,14 @@ struct Trace(Child);
 pub(super) async fn trace(mode: Mode, at: &StoreOptions) -> Result<Synced> {
     let mut server = Server::start(mode, at).await?;
     let client = server.client(mode).await?;
-    client.register(REGISTRATIONS, crate::arms::TTL).await?; // the first one also creates other keys
+    client.register("first", TTL).await?; // the first one also creates other keys
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("syncs");
     let strace = Trace::start(server.process()?.pid().context("the server runs")?, &log).await?;
     let mut calls = Vec::new();
     for id in 0..REGISTRATIONS {
         let start = now()?;
-        timeout(RESPONSE_TIMEOUT, client.register(id, crate::arms::TTL)).await??;
+        timeout(RESPONSE_TIMEOUT, client.register(&id.to_string(), TTL)).await??;
         calls.push(Span { start, end: now()? });
     }
     strace.stop().await?;

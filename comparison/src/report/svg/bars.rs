@@ -1,8 +1,9 @@
 //! Bars that lie, since their names are long.
 
 use super::super::finding::{Bar, Bars};
-use super::super::html::Escaped;
-use super::{WIDTH, as_f64};
+use super::super::html::escaped;
+use super::WIDTH;
+use crate::harness::as_f64;
 use std::fmt::{self, Formatter};
 
 const NAMES: f64 = 280.0;
@@ -15,12 +16,12 @@ const NUMBER: f64 = 70.0;
 pub(super) fn draw(f: &mut Formatter<'_>, title: &str, Bars { parts, bars }: &Bars) -> fmt::Result {
     let most = bars.iter().map(length).fold(0.0, f64::max);
     let unit = if most > 0.0 { (WIDTH - NAMES - NUMBER) / most } else { 0.0 };
-    let (height, title) = (TOP + LINE * as_f64(bars.len()), Escaped(title));
+    let (height, title) = (TOP + LINE * as_f64(bars.len()), escaped(title));
     writeln!(f, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
     let mut x = NAMES;
     for (n, part) in parts.iter().enumerate() {
         writeln!(f, "<rect class=\"part{n}\" x=\"{x}\" y=\"6\" width=\"12\" height=\"12\"/>")?;
-        writeln!(f, "<text x=\"{}\" y=\"16\">{}</text>", x + 18.0, Escaped(part))?;
+        writeln!(f, "<text x=\"{}\" y=\"16\">{}</text>", x + 18.0, escaped(part))?;
         x += 180.0;
     }
     for (n, bar) in bars.iter().enumerate() {
@@ -31,7 +32,7 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, Bars { parts, bars }: &Ba
 
 fn draw_bar(f: &mut Formatter<'_>, bar: &Bar, y: f64, unit: f64) -> fmt::Result {
     let (middle, top, height) = (y + 17.0, y + 3.0, LINE - 8.0);
-    let (name, end) = (Escaped(&bar.name), NAMES - 10.0);
+    let (name, end) = (escaped(&bar.name), NAMES - 10.0);
     writeln!(f, "<text class=\"name\" x=\"{end}\" y=\"{middle}\">{name}</text>")?;
     let mut x = NAMES;
     for (n, part) in bar.parts.iter().enumerate().filter(|(_, part)| **part > 0.0) {

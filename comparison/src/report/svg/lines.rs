@@ -1,8 +1,9 @@
 //! Lines over an axis: how something goes with time, or from the best to the worst.
 
 use super::super::finding::{Axis, Line, Lines};
-use super::super::html::Escaped;
-use super::{WIDTH, as_f64};
+use super::super::html::escaped;
+use super::WIDTH;
+use crate::harness::as_f64;
 use std::fmt::{self, Formatter};
 
 const LEFT: f64 = 64.0;
@@ -19,7 +20,7 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, lines: &Lines) -> fmt::Re
     let top = NAME * as_f64(lines.len().div_ceil(COLUMNS)) + 24.0;
     let bottom = top + HEIGHT;
     let (x, y) = (Scale::new(x, LEFT, WIDTH - RIGHT), Scale::new(y, bottom, top));
-    let (height, title) = (bottom + BELOW, Escaped(title));
+    let (height, title) = (bottom + BELOW, escaped(title));
     writeln!(f, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
     for (n, line) in lines.iter().enumerate() {
         name(f, n, line)?;
@@ -28,7 +29,7 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, lines: &Lines) -> fmt::Re
         let at = y.position(tick.at);
         write!(f, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" ", WIDTH - RIGHT)?;
         writeln!(f, "y1=\"{at:.1}\" y2=\"{at:.1}\"/>")?;
-        let label = Escaped(&tick.label);
+        let label = escaped(&tick.label);
         writeln!(
             f,
             "<text class=\"name\" x=\"{}\" y=\"{:.1}\">{label}</text>",
@@ -37,13 +38,13 @@ pub(super) fn draw(f: &mut Formatter<'_>, title: &str, lines: &Lines) -> fmt::Re
         )?;
     }
     for tick in &x.axis.ticks {
-        let (at, label) = (x.position(tick.at), Escaped(&tick.label));
+        let (at, label) = (x.position(tick.at), escaped(&tick.label));
         write!(f, "<text class=\"middle\" x=\"{at:.1}\" y=\"{}\">", bottom + 18.0)?;
         writeln!(f, "{label}</text>")?;
     }
-    writeln!(f, "<text x=\"4\" y=\"{}\">{}</text>", top - 10.0, Escaped(&y.axis.name))?;
+    writeln!(f, "<text x=\"4\" y=\"{}\">{}</text>", top - 10.0, escaped(&y.axis.name))?;
     write!(f, "<text class=\"name\" x=\"{}\" y=\"{}\">", WIDTH - RIGHT, bottom + 36.0)?;
-    writeln!(f, "{}</text>", Escaped(&x.axis.name))?;
+    writeln!(f, "{}</text>", escaped(&x.axis.name))?;
     for line in lines {
         write!(f, "<polyline class=\"line line{}\" points=\"", line.style)?;
         for (right, up) in &line.points {
@@ -61,7 +62,7 @@ fn name(f: &mut Formatter<'_>, n: usize, line: &Line) -> fmt::Result {
     let y = 12.0 + NAME * as_f64(n / COLUMNS);
     let style = line.style;
     writeln!(f, "<polyline class=\"line line{style}\" points=\"{x},{y} {},{y}\"/>", x + 24.0)?;
-    writeln!(f, "<text x=\"{}\" y=\"{}\">{}</text>", x + 30.0, y + 4.0, Escaped(&line.name))
+    writeln!(f, "<text x=\"{}\" y=\"{}\">{}</text>", x + 30.0, y + 4.0, escaped(&line.name))
 }
 
 /// An axis, from one coordinate to another.

@@ -22,9 +22,3 @@ impl Display for Figure<'_> {
         }
     }
 }
-
-/// A count, as a coordinate.
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn as_f64(count: usize) -> f64 {
-    count as f64
-}

@@ -1,0 +1,182 @@
+//! The writes that the registry makes, made by the raw client.
+
+use super::redis::read_log;
+use super::{Arm, Request, decoded};
+use crate::harness::RedisServer;
+use crate::harness::redis_server::RAW;
+use anyhow::{Context, Result, ensure};
+use redis::Script;
+use redis::aio::MultiplexedConnection;
+use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
+use std::sync::LazyLock;
+
+/// The raw client, whose scripts write what the registry's write, in one call each, and do nothing else:
+/// they read nothing, check nothing, chain nothing, and let nothing expire. It has no deadlines.
+#[derive(Clone)]
+pub struct RedisTwin {
+    commands: MultiplexedConnection,
+    reads: MultiplexedConnection,
+}
+
+/// A registration.
+pub struct TwinLease {
+    service: ServiceName,
+    member: String,
+    id: String,
+}
+
+/// A log, and how far it was read.
+pub struct Log {
+    service: ServiceName,
+    key: String,
+    last: String,
+}
+
+/// An entry: its id, and names and values in turn.
+type LogEntry = (String, Vec<Vec<u8>>);
+
+static REGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('INCR', KEYS[1])
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'P', 'm', ARGV[1], 'v', ARGV[4], 'x', ARGV[3], 'p', ARGV[5], 'd', ARGV[5])
+        redis.call('HSET', KEYS[2], ARGV[1], rev .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+        redis.call('HSET', KEYS[4], ARGV[2], ARGV[1])
+        redis.call('ZADD', KEYS[3], 0, ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[6], 1)
+        redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
+        return { 'OK', rev }",
+    )
+});
+
+static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
+        return { 'OK' }",
+    )
+});
+
+static DEREGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('INCR', KEYS[1])
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'D', 'm', ARGV[1], 'v', '', 'x', '0', 'p', ARGV[3], 'd', ARGV[3])
+        redis.call('HDEL', KEYS[2], ARGV[1])
+        redis.call('HDEL', KEYS[4], ARGV[2])
+        redis.call('ZREM', KEYS[5], ARGV[1])
+        redis.call('ZREM', KEYS[3], ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[4], -1)
+        return 'OK'",
+    )
+});
+
+static LOAD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local members = redis.call('ZRANGEBYLEX', KEYS[3],
+          '[' .. ARGV[1] .. '\\31', '(' .. ARGV[1] .. '\\32', 'LIMIT', 0, 1000)
+        if not members[1] then return { members, {} } end
+        return { members, redis.call('HMGET', KEYS[2], unpack(members)) }",
+    )
+});
+
+const DIGEST: &str = "0123456789abcdef";
+const DEADLINE: &str = "1790000000000";
+
+impl RedisTwin {
+    pub async fn connect(server: &RedisServer) -> Result<Self> {
+        Ok(Self { commands: server.connection().await?, reads: server.connection().await? })
+    }
+}
+
+impl Arm for RedisTwin {
+    type Lease = TwinLease;
+    type Cursor = String;
+    type Watch = Log;
+    type Loaded = Vec<Record>;
+
+    async fn register(&self, request: &Request) -> Result<TwinLease> {
+        let service = request.instance.service();
+        let member = format!("{service}\u{1f}{}", request.instance.id());
+        let lease = request.claim.lease().to_string();
+        let ttl = request.ttl_millis()?.to_string();
+        let mut call = REGISTER.key(&keys()[..]);
+        call.arg(&member).arg(&lease).arg(&ttl).arg(request.record()?).arg(DIGEST);
+        call.arg(service.as_str()).arg(DEADLINE);
+        let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(TwinLease { service: service.clone(), member, id: lease })
+    }
+
+    async fn keep_alive(&self, lease: &TwinLease) -> Result<()> {
+        let mut call = KEEP_ALIVE.key(&keys()[..]);
+        call.arg(&lease.member).arg(DEADLINE);
+        let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
+    }
+
+    async fn deregister(&self, lease: TwinLease) -> Result<()> {
+        let mut call = DEREGISTER.key(&keys()[..]);
+        call.arg(&lease.member).arg(&lease.id).arg(DIGEST).arg(lease.service.as_str());
+        let status: String = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
+    }
+
+    async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
+        let mut call = LOAD.key(&keys()[..]);
+        call.arg(service.as_str());
+        let (members, values): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+            call.invoke_async(&mut self.commands.clone()).await?;
+        let mut instances = Vec::with_capacity(members.len());
+        for (member, value) in members.iter().zip(&values) {
+            let id = id(service, member)?;
+            let record = value.splitn(4, |byte| *byte == b' ').nth(3).context("no record")?;
+            instances.push(decoded(service, &id, record)?);
+        }
+        Ok(instances)
+    }
+
+    async fn cursor(&self, _: &ServiceName) -> Result<String> {
+        let mut last = redis::cmd("GET");
+        last.arg(&keys()[0]);
+        let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
+        Ok(format!("{}-0", last.unwrap_or_default()))
+    }
+
+    async fn watch(&self, service: &ServiceName, last: &String) -> Result<Log> {
+        Ok(Log { service: service.clone(), key: keys()[6].clone(), last: last.clone() })
+    }
+
+    async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let read: Vec<LogEntry> = read_log(&self.reads, &log.key, &log.last).await?;
+        for (last, fields) in read {
+            log.last = last;
+            let field = |n: usize| fields.get(n).context("an entry of another form");
+            let member = field(3)?;
+            let Ok(id) = id(&log.service, member) else { continue }; // of another service
+            changes.push(if field(1)? == b"P" {
+                Change::Put(decoded(&log.service, &id, field(5)?)?)
+            } else {
+                Change::Delete(Deleted::new(id))
+            });
+        }
+        Ok(changes)
+    }
+
+    fn position(&self, log: &Log) -> String {
+        log.last.clone()
+    }
+}
+
+fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
+    let id = member.strip_prefix(service.as_str().as_bytes());
+    let id = id.and_then(|id| id.strip_prefix(b"\x1f")).context("of another service")?;
+    Ok(InstanceId::new(str::from_utf8(id)?)?)
+}
+
+/// As those of a shard; `meta` is no more than a counter.
+fn keys() -> [String; 7] {
+    ["meta", "inst", "idx", "lease", "exp", "svc", "log"].map(|key| format!("{{{RAW}/00}}:{key}"))
+}

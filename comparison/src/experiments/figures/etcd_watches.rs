@@ -1,0 +1,184 @@
+//! 10,000 watches of one process: to open them, and what they cost an event.
+
+use crate::arms::Ours;
+use crate::arms::etcd_twin::watch_options;
+use crate::harness::etcd_server::RAW;
+use crate::harness::{EtcdServer, Figure, Figures, Plan, compare, in_turns, prepare};
+use crate::workloads::{IN_FLIGHT, Workload};
+use anyhow::{Context, Result};
+use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
+use futures_util::future::{try_join, try_join_all};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use registry_core::{CallOptions, Cursor, Registry, ServiceName, Watch};
+use registry_etcd::EtcdRegistry;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) async fn figures(quick: bool) -> Result<Figures> {
+    let (many, rounds) = if quick { (500, 3) } else { (10_000, 21) };
+    let mut figures = Figures::default();
+    let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
+    open(&mut figures, &names, rounds).await?;
+    events(&mut figures, &names, quick).await?;
+    Ok(figures)
+}
+
+/// Opens so many, in turns with the raw client.
+async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Result<()> {
+    let (server, many) = (EtcdServer::start().await?, names.len());
+    let ours = OpenWatches::new(server.registry().await?, names).await?;
+    let mut raw = [RawWatches::new(&server).await?, RawWatches::new(&server).await?];
+    let open_before = server.metrics().await?.watchers()?;
+    let (mut reads, mut streams) = (0.0, 0.0);
+    let samples = in_turns(rounds, async |arm| {
+        let took = if arm == 1 {
+            let cursors = ours.cursors().await?;
+            let before = server.metrics().await?;
+            let (took, _watches) = ours.open(&cursors).await?;
+            let after = server.metrics().await?;
+            reads += after.requests(Some("Range"))? - before.requests(Some("Range"))?;
+            streams = after.streams("Watch")? - 2.0; // two are raw
+            took
+        } else {
+            let raw = &mut raw[arm / 2];
+            let took = raw.open(names).await?;
+            raw.close(many).await?;
+            took
+        };
+        server.wait_for_watchers(0.0..=open_before).await?;
+        Ok(took.as_secs_f64() * 1e3)
+    })
+    .await?;
+    let arms = ["raw, one stream", "ours", "raw"];
+    figures.add_turns(&format!("{many} watches: "), arms, &samples, "ms", |x| x.at_most(1.2));
+    figures.add(Figure::counted("streams of ours, at the server", streams, "").exactly(1.0));
+    figures.add(Figure::counted("reads made to open them", reads, "").exactly(0.0));
+    figures.note(&server.description);
+    figures.note("from the first call to the last watch in hand; raw sends all requests on an open stream and reads the answers at once; 3.4 is slow at this by itself");
+    Ok(())
+}
+
+/// An event while so many are open, in turns with one while one is: on two servers, as each knows
+/// all watches that are open on it.
+async fn events(figures: &mut Figures, names: &[ServiceName], quick: bool) -> Result<()> {
+    let (rounds, round) =
+        if quick { (3, Duration::from_millis(100)) } else { (9, Duration::from_secs(2)) };
+    let (crowded, quiet) = (EtcdServer::start().await?, EtcdServer::start().await?);
+    let within = crowded.registry().await?;
+    let crowd = OpenWatches::new(within.clone(), names).await?;
+    let (_, _watches) = crowd.open(&crowd.cursors().await?).await?;
+    let alone = async || anyhow::Ok(Ours::new(quiet.registry().await?));
+    let arms = (Ours::new(within), alone().await?, alone().await?);
+    let runners = prepare([&arms.0, &arms.1, &arms.2], Workload::RegisterToWatch).await?;
+    let compared = compare(runners, Plan { rounds, round, turns: 3, batch: 1 }).await?;
+    let open = format!("{} open", crowded.metrics().await?.watchers()?);
+    let target = |figure: Figure| figure.at_most(1.1);
+    figures.add_comparison(["an event", &open, "1 open"], &compared, ("us", 1e6), target);
+    if crowded.address == quiet.address {
+        figures
+            .note("events: both on one server, which is given: many are open on it in either case");
+    }
+    figures
+        .note("an event: from before the call of `register` to the change in hand, p50, in turns");
+    Ok(())
+}
+
+fn name(n: usize) -> Result<ServiceName> {
+    Ok(format!("payments.service-{n:05}").parse()?)
+}
+
+/// The registry, with a watch that stands and vouches for what is loaded.
+struct OpenWatches<'a> {
+    registry: EtcdRegistry,
+    names: &'a [ServiceName],
+    _anchor: Watch,
+}
+
+impl<'a> OpenWatches<'a> {
+    async fn new(registry: EtcdRegistry, names: &'a [ServiceName]) -> Result<Self> {
+        let anchor = ServiceName::new("anchor")?;
+        let cursor = registry.load(&anchor, &CallOptions::DEFAULT).await?.cursor().clone();
+        let anchor = registry.watch(&anchor, &cursor, &CallOptions::DEFAULT).await?;
+        Ok(Self { registry, names, _anchor: anchor })
+    }
+
+    /// Loads all services.
+    async fn cursors(&self) -> Result<Vec<Cursor>> {
+        let loads = stream::iter(self.names).map(async |name| {
+            anyhow::Ok(self.registry.load(name, &CallOptions::DEFAULT).await?.cursor().clone())
+        });
+        loads.buffered(IN_FLIGHT).try_collect().await
+    }
+
+    /// Watches all services. They are dropped with what it gives.
+    async fn open(&self, cursors: &[Cursor]) -> Result<(Duration, Vec<Watch>)> {
+        let start = Instant::now();
+        let watches = self.names.iter().zip(cursors);
+        let watches =
+            watches.map(|(name, cursor)| self.registry.watch(name, cursor, &CallOptions::DEFAULT));
+        let watches = try_join_all(watches).await?;
+        Ok((start.elapsed(), watches))
+    }
+}
+
+/// The raw client with one stream, on which all is sent at once.
+struct RawWatches {
+    requests: WatchRequestSender,
+    responses: WatchResponseStream,
+    revision: i64,
+    /// The id of the last watcher.
+    last: i64,
+}
+
+impl RawWatches {
+    async fn new(server: &EtcdServer) -> Result<Self> {
+        let mut watches = server.client().await?.watch_client();
+        let (requests, mut responses) = watches.watch("anchor", None).await?.split();
+        let created = responses.message().await?.context("the stream ended")?;
+        let revision = created.header().context("an answer without a header")?.revision();
+        Ok(Self { requests, responses, revision, last: 0 })
+    }
+
+    async fn open(&mut self, names: &[ServiceName]) -> Result<Duration> {
+        let Self { requests, responses, revision, last } = self;
+        let many = names.len();
+        let start = Instant::now();
+        let sent = async {
+            for name in names {
+                *last += 1;
+                let key = format!("{RAW}/{name}/");
+                let options = watch_options(&key, *last).with_start_revision(*revision + 1);
+                requests.watch(key, Some(options)).await?;
+            }
+            Ok(())
+        };
+        try_join(sent, read(responses, many, WatchResponse::created)).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn close(&mut self, many: usize) -> Result<()> {
+        let Self { requests, responses, last, .. } = self;
+        let sent = async {
+            for id in *last - i64::try_from(many)? + 1..=*last {
+                requests.cancel(id).await?;
+            }
+            Ok(())
+        };
+        try_join(sent, read(responses, many, WatchResponse::canceled)).await?;
+        Ok(())
+    }
+}
+
+/// Reads so many answers of a kind.
+async fn read(
+    responses: &mut WatchResponseStream,
+    many: usize,
+    is_meant: impl Fn(&WatchResponse) -> bool,
+) -> Result<()> {
+    let mut left = many;
+    while left > 0 {
+        let answer = responses.message().await?.context("the stream ended")?;
+        left -= usize::from(is_meant(&answer));
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Ten instances under calls at fixed times, while one is killed, one drained and one slowed.
+
+use super::grpc_schedule::{Call, Fault, Run, Schedule};
+use crate::arms::ChannelArm;
+use crate::harness::{Figure, Figures, Fleet, Latencies, as_f64, one_thread};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+const INSTANCES: usize = 10;
+const TTL: Duration = Duration::from_secs(4);
+/// How long a call takes, and how long at the one that is slowed.
+const TAKES: Duration = Duration::from_millis(2);
+const SLOW: Duration = Duration::from_millis(200);
+
+const ARMS: [ChannelArm; 3] = [ChannelArm::Ours, ChannelArm::Balance, ChannelArm::RoundRobin];
+
+pub(super) fn figures(quick: bool) -> Result<Figures> {
+    let schedule = schedule(if quick { 1 } else { 5 });
+    let mut runs = Vec::new();
+    for arm in ARMS {
+        // A runtime for each: nothing is left of the one before.
+        let run = one_thread()?.block_on(async {
+            let mut fleet = Fleet::start(INSTANCES, TAKES, TTL).await?;
+            let caller = arm.caller(fleet.view().await?)?;
+            for _ in 0..10 * INSTANCES {
+                caller.call().await?;
+            }
+            schedule.run(&mut fleet, &caller).await
+        })?;
+        ensure!(run.calls.len() > 100, "hardly a call was made");
+        runs.push(run);
+    }
+    let mut figures = Figures::default();
+    for (arm, run) in ARMS.iter().zip(&runs) {
+        add(&mut figures, *arm, &schedule, run)?;
+    }
+    figures.note(format!(
+        "{} calls a second, each {} ms, to {INSTANCES} instances; latencies from when a call was due; an instance without renewal is unlisted after {} s",
+        schedule.per_second,
+        TAKES.as_millis(),
+        TTL.as_secs()
+    ));
+    Ok(figures)
+}
+
+/// In steps of so many seconds.
+fn schedule(step: u32) -> Schedule {
+    let at = |steps| Duration::from_secs(u64::from(step * steps));
+    Schedule {
+        per_second: 500,
+        length: at(7),
+        faults: vec![
+            (at(1), Fault::Kill(0)),
+            (at(2), Fault::Drain(1)),
+            (at(3), Fault::Leave(1)),
+            (at(4), Fault::Slow(2, SLOW)),
+            (at(6), Fault::Slow(2, TAKES)),
+        ],
+    }
+}
+
+fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -> Result<()> {
+    let name = arm.name();
+    let [killed, drained, left, slowed, recovered] = [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
+    let end = schedule.length;
+    let parts = [
+        ("before", Duration::ZERO, killed),
+        ("after one is killed", killed, drained),
+        ("while one drains", drained, left),
+        ("after it left", left, slowed),
+        ("while one is slow", slowed, recovered),
+        ("after it recovered", recovered, end),
+    ];
+    for (what, from, to) in parts {
+        let failed = as_f64(failures(&run.calls, from, to) as u64);
+        let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
+        let limit = if from == killed { as_f64(run.under_way) } else { 0.0 };
+        let ours = arm == ChannelArm::Ours;
+        figures.add(if ours { figure.at_most(limit) } else { figure });
+        let p99 = p99(&run.calls, from, to)? * 1e3;
+        figures.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
+    }
+    figures.note(format!(
+        "{name}: {} calls were under way at the one that was killed, {} began at the one that drained after it had said so",
+        run.under_way, run.after_drain
+    ));
+    Ok(())
+}
+
+fn failures(calls: &[Call], from: Duration, to: Duration) -> usize {
+    within(calls, from, to).filter(|call| call.failed).count()
+}
+
+fn p99(calls: &[Call], from: Duration, to: Duration) -> Result<f64> {
+    let took = within(calls, from, to).map(|call| call.took.as_secs_f64());
+    Ok(Latencies::of(took)?.percentile(99.0).unwrap_or(f64::NAN))
+}
+
+fn within(calls: &[Call], from: Duration, to: Duration) -> impl Iterator<Item = &Call> {
+    calls.iter().filter(move |call| (from..to).contains(&call.due))
+}

@@ -1,0 +1,176 @@
+//! What an instance takes in a view, as a store decodes it.
+
+use crate::arms::decoded;
+use crate::harness::fixture::{instance, service, view};
+use crate::harness::{Figure, Figures, Heap, as_f64};
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use futures_util::stream;
+use registry_core::encoding;
+use registry_core::{
+    BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Origin,
+    Record, Registry, Revision, ServiceName, Snapshot, Watch,
+};
+use std::collections::{BTreeSet, HashMap};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+const ALL: usize = 100_000;
+
+/// 64 bytes: two keys and their values.
+const METADATA: [(&str, &str); 2] =
+    [("zone", "eu-central-1a"), ("version", "payments-2026.11.22-build.4711-ab12cd34e")];
+
+pub(super) async fn figures(_: bool) -> Result<Figures> {
+    ensure!(Heap::IS_COUNTED, "bytes are counted with `--features heap`");
+    let mut figures = Figures::default();
+    for metadata in [false, true] {
+        for (services, each) in [(1_000, 100), (1, ALL)] {
+            let (fresh, read) = hold(Store { each, metadata }, services).await?;
+            let with = if metadata { "64 B of metadata" } else { "no metadata" };
+            let name = format!("{with}, {services} x {each}");
+            figures.add(Figure::counted(&name, fresh, "B").at_most(250.0).aim(160.0));
+            if metadata {
+                figures.add(Figure::counted(format!("{name}, each map asked for"), read, "B"));
+            }
+        }
+        let with = if metadata { ", 64 B of metadata" } else { "" };
+        let owned = owned(metadata)?;
+        figures.add(Figure::counted(format!("for comparison: owned strings{with}"), owned, "B"));
+        let name = format!("for comparison: packed{with}");
+        figures.add(Figure::counted(name, packed(metadata), "B"));
+    }
+    figures.note("bytes asked for and still held, over those of address and metadata; malloc adds 8 or so for each allocation");
+    figures.note("owned strings: service, id, address and a `HashMap` of metadata, no sharing");
+    figures.note("packed: by reckoning, one allocation of two counts, weight, status and the text; and a pointer to it");
+    Ok(figures)
+}
+
+/// The bytes for each instance in views of so many services, over those of its address and metadata:
+/// as loaded, and once all metadata was asked for.
+async fn hold(store: Store, services: usize) -> Result<(f64, f64)> {
+    let all = services * store.each;
+    let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
+    let (mut views, registry) = (Vec::with_capacity(services), Arc::new(store));
+    let each = |grown: f64, payload: usize| (grown - as_f64(payload)) / as_f64(all);
+    let heap = Heap::now();
+    for name in &names {
+        views.push(view(registry.clone(), name).await?);
+    }
+    let grown = heap.grown();
+    let instances = || views.iter().map(|view| view.state().records().clone());
+    let payload: usize =
+        instances().flat_map(|all| all.instances().map(payload).collect::<Vec<_>>()).sum();
+    Ok((each(grown, payload), each(heap.grown(), payload)))
+}
+
+/// The bytes that the user gave: to ask for the metadata makes the map.
+fn payload(instance: &Instance) -> usize {
+    let metadata = instance.metadata().iter().map(|(key, value)| key.len() + value.len());
+    instance.address().to_string().len() + metadata.sum::<usize>()
+}
+
+/// The same in plain strings.
+fn owned(metadata: bool) -> Result<f64> {
+    let (name, mut backlog, mut payload) = (service(0)?, Vec::with_capacity(ALL), 0);
+    let heap = Heap::now();
+    for n in 0..ALL {
+        let from = instance(&name, n)?;
+        let metadata: HashMap<String, String> = if metadata {
+            METADATA.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        } else {
+            HashMap::new()
+        };
+        let address = from.address().to_string();
+        payload += address.len() + metadata.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        let (service, id) = (name.to_string(), from.id().to_string());
+        backlog.push((service, id, address, from.weight(), from.status(), metadata));
+    }
+    let size = size_of_val(&black_box(&backlog)[0]) * ALL;
+    Ok((heap.grown() + as_f64(size) - as_f64(payload)) / as_f64(ALL))
+}
+
+/// What the least layout would take: see the note.
+fn packed(metadata: bool) -> f64 {
+    let (counts, service, weight_and_status, id) = (16, 8, 8, 16);
+    let lengths = if metadata { 2 + 2 + 4 * 2 } else { 2 + 2 };
+    let pointer = 8;
+    f64::from(counts + service + weight_and_status + id + lengths + pointer)
+}
+
+/// A store that lists generated instances: each load decodes its records anew.
+#[derive(Debug)]
+struct Store {
+    each: usize,
+    metadata: bool,
+}
+
+impl Store {
+    fn list(&self, service: &ServiceName) -> Result<Vec<Record>, BoxError> {
+        let mut listed = Vec::new();
+        for n in 0..self.each {
+            let mut from = instance(service, n)?;
+            if self.metadata {
+                from = from.with_metadata(METADATA)?;
+            }
+            let (id, record) =
+                (from.id().as_str().parse()?, encoding::encode(&Record::new(from.clone()))?);
+            listed.push(decoded(service, &id, &record)?);
+        }
+        Ok(listed)
+    }
+}
+
+#[async_trait]
+impl Registry for Store {
+    async fn load(
+        &self,
+        service: &ServiceName,
+        _: &CallOptions,
+    ) -> registry_core::Result<Snapshot> {
+        let cursor = Origin::new("held", "", service).cursor(Revision::new(1), 0);
+        let list = self.list(service).map_err(|error| {
+            Error::new(ErrorKind::Internal, "a record does not decode").with_source(error)
+        });
+        Ok(Snapshot::new(cursor, list?))
+    }
+
+    async fn watch(
+        &self,
+        _: &ServiceName,
+        after: &Cursor,
+        _: &CallOptions,
+    ) -> registry_core::Result<Watch> {
+        Ok(Watch::new(after.clone(), stream::pending()))
+    }
+
+    async fn register(
+        &self,
+        _: &Instance,
+        _: &Claim,
+        _: &CallOptions,
+    ) -> registry_core::Result<Lease> {
+        Err(read_only())
+    }
+
+    async fn holder(&self, _: &Instance, _: &CallOptions) -> registry_core::Result<Option<Holder>> {
+        Err(read_only())
+    }
+
+    async fn keep_alive(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<Duration> {
+        Err(read_only())
+    }
+
+    async fn deregister(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<()> {
+        Err(read_only())
+    }
+
+    async fn services(&self, _: &CallOptions) -> registry_core::Result<BTreeSet<ServiceName>> {
+        Ok(BTreeSet::new())
+    }
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::Denied, "this store can only be read")
+}

@@ -1,0 +1,131 @@
+//! An etcd, and what it counts.
+
+use super::stores::describe_etcd;
+use anyhow::{Context, Result};
+use etcd_client::{Client, ConnectOptions};
+use registry_etcd::EtcdRegistry;
+use registry_testbed::servers::Etcd;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// The prefix of the registry's keys, and of those that the raw client writes: of one length, so that
+/// requests are, too.
+pub const OURS: &str = "figures-ours";
+pub const RAW: &str = "figures-raw_";
+
+/// An etcd.
+pub struct EtcdServer {
+    /// `host:port`
+    pub address: String,
+    /// Its version, and what it does with a write.
+    pub description: String,
+    pub etcd: Etcd,
+}
+
+impl EtcdServer {
+    /// Finds or starts one.
+    pub async fn start() -> Result<Self> {
+        let mut options = Etcd::options();
+        if options.url.is_none() {
+            // That of the fixture is for tests; this is etcd's own. 10,000 watches would get
+            // a progress notification five times a second.
+            options.arguments.push("--experimental-watch-progress-notify-interval=10m".into());
+        }
+        let mut etcd = Etcd::start_with(options).await?;
+        let address = etcd.endpoint().trim_start_matches("http://").to_owned();
+        let description = describe_etcd(&mut etcd).await?;
+        Ok(Self { address, description, etcd })
+    }
+
+    /// The registry, on a connection of its own.
+    pub async fn registry(&self) -> Result<EtcdRegistry> {
+        registry(&self.address).await
+    }
+
+    /// The raw client, on a connection of its own.
+    pub async fn client(&self) -> Result<Client> {
+        client(&self.address).await
+    }
+
+    /// What it counts at this moment.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(Metrics(text))
+    }
+
+    /// Waits until it has so many watchers, at least or at most.
+    pub async fn wait_for_watchers(&self, expected: RangeInclusive<f64>) -> Result<()> {
+        let all = async {
+            loop {
+                let metrics = self.metrics().await;
+                let open = metrics.and_then(|metrics| metrics.watchers());
+                if open.is_ok_and(|open| expected.contains(&open)) {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(300), all).await.context("the watchers do not settle")
+    }
+}
+
+/// The registry, at an address.
+pub async fn registry(address: &str) -> Result<EtcdRegistry> {
+    Ok(EtcdRegistry::connect(&format!("etcd://{address}/{OURS}").parse()?).await?)
+}
+
+/// The raw client, on a connection set up as the registry's is.
+pub async fn client(address: &str) -> Result<Client> {
+    let options = ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
+        .with_keep_alive_while_idle(false)
+        .with_require_leader(true);
+    Ok(Client::connect([format!("http://{address}")], Some(options)).await?)
+}
+
+/// What a server counts, in the form of Prometheus.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// How many requests it was sent: of one method, or of all.
+    pub fn requests(&self, method: Option<&str>) -> Result<f64> {
+        self.sum("grpc_server_msg_received_total", method)
+    }
+
+    /// How many streams of a method are open.
+    pub fn streams(&self, method: &str) -> Result<f64> {
+        let started = self.sum("grpc_server_started_total", Some(method))?;
+        Ok(started - self.sum("grpc_server_handled_total", Some(method)).unwrap_or_default())
+    }
+
+    /// How many watchers there are.
+    pub fn watchers(&self) -> Result<f64> {
+        self.sum("etcd_debugging_mvcc_watcher_total", None)
+    }
+
+    /// How many leases expired.
+    pub fn expired(&self) -> Result<f64> {
+        self.sum("etcd_debugging_server_lease_expired_total", None)
+    }
+
+    /// All values of that name, with a label of that value.
+    fn sum(&self, name: &str, label: Option<&str>) -> Result<f64> {
+        let label = label.map(|label| format!("=\"{label}\""));
+        let values = self.0.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let is_meant = label.as_ref().is_none_or(|label| labels.contains(label.as_str()));
+            is_meant.then(|| value.parse::<f64>().ok())?
+        });
+        let values: Vec<f64> = values.collect();
+        let known = (!values.is_empty()).then(|| values.iter().sum());
+        known.with_context(|| format!("the server does not count `{name}`, label=`{label:?}`"))
+    }
+}

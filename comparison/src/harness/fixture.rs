@@ -1,0 +1,64 @@
+//! Services, their instances, and views of them.
+
+use anyhow::Result;
+use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
+use registry_engine::{Discovery, DiscoveryOptions, View};
+use registry_mem::MemRegistry;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So long that nothing expires while it is measured.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// The name of the nth service.
+pub fn service(n: usize) -> Result<ServiceName> {
+    Ok(format!("payments.service-{n:04}").parse()?)
+}
+
+/// The nth instance of a service: an id of 16 characters, an address in 10.0.0.0/8.
+pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
+    let (a, b, c) = (n >> 16 & 255, n >> 8 & 255, n & 255);
+    let (id, address) = (format!("node-{n:011x}"), format!("10.{a}.{b}.{c}:8080"));
+    Ok(Instance::new(service.clone(), id.parse()?, address.parse()?))
+}
+
+/// A service in memory, an instance of which can be changed, and a live view of it.
+pub struct ServiceFixture {
+    pub registry: MemRegistry,
+    pub view: View,
+    instance: Instance,
+    claim: Claim,
+    weight: u32,
+}
+
+impl ServiceFixture {
+    pub async fn new(instances: usize) -> Result<Self> {
+        // A short history, so that it is full, and costs what it always costs, after few changes.
+        let registry = MemRegistry::with_history_limit(8);
+        let service = service(0)?;
+        for n in 1..instances {
+            registry
+                .register(&instance(&service, n)?, &Claim::new(LONG)?, &CallOptions::DEFAULT)
+                .await?;
+        }
+        let (instance, claim) = (instance(&service, 0)?, Claim::new(LONG)?);
+        registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
+        let view = view(Arc::new(registry.clone()), &service).await?;
+        Ok(Self { registry, view, instance, claim, weight: 0 })
+    }
+
+    /// Changes the weight of one instance.
+    pub async fn change(&mut self) -> Result<()> {
+        self.weight = self.weight.wrapping_add(1);
+        let instance = self.instance.clone().with_weight(self.weight);
+        self.registry.register(&instance, &self.claim, &CallOptions::DEFAULT).await?;
+        Ok(())
+    }
+}
+
+/// A view of `service` that is live.
+pub async fn view(registry: Arc<dyn Registry>, service: &ServiceName) -> Result<View> {
+    let mut view = Discovery::new(registry, DiscoveryOptions::default()).view(service);
+    view.ready(Duration::from_secs(60)).await?;
+    Ok(view)
+}

@@ -1,0 +1,225 @@
+//! Services that can be killed, drained and slowed.
+
+use anyhow::{Context, Result, ensure};
+use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Lease, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, View};
+use registry_mem::MemRegistry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+use tonic::codegen::tokio_stream::Stream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+/// Services, and the registry they are in.
+pub struct Fleet {
+    registry: Arc<MemRegistry>,
+    discovery: Discovery,
+    ttl: Duration,
+    members: Vec<Member>,
+}
+
+struct Member {
+    backend: Backend,
+    instance: Instance,
+    lease: Lease,
+    is_alive: bool,
+}
+
+impl Fleet {
+    /// Starts so many services whose calls take so long, and registers them. Who is not renewed for a `ttl`
+    /// is gone.
+    pub async fn start(count: usize, takes: Duration, ttl: Duration) -> Result<Self> {
+        let registry = Arc::new(MemRegistry::new());
+        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        let mut members = Vec::new();
+        for id in 0..count {
+            let backend = Backend::start(takes)?;
+            let (service, id) = ("user.rpc".parse()?, id.to_string().parse()?);
+            let instance = Instance::new(service, id, backend.address.to_string().parse()?);
+            let lease =
+                registry.register(&instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?;
+            members.push(Member { backend, instance, lease, is_alive: true });
+        }
+        Ok(Self { registry, discovery, ttl, members })
+    }
+
+    /// A view of them, loaded.
+    pub async fn view(&self) -> Result<View> {
+        let mut view = self.discovery.view(&"user.rpc".parse()?);
+        view.ready(Duration::from_secs(5)).await?;
+        Ok(view)
+    }
+
+    /// Renews the leases of the live instances.
+    pub async fn keep_alive(&self) -> Result<()> {
+        for member in self.members.iter().filter(|member| member.is_alive) {
+            self.registry.keep_alive(&member.lease, &CallOptions::DEFAULT).await?;
+        }
+        Ok(())
+    }
+
+    /// Crashes with its connections, without deregistration, as soon as it has a call
+    /// under way. How many these were.
+    pub async fn kill(&mut self, n: usize) -> Result<u64> {
+        self.members[n].is_alive = false;
+        let backend = &mut self.members[n].backend;
+        let start = Instant::now();
+        while backend.state.pending.load(Ordering::Relaxed) == 0 {
+            ensure!(start.elapsed() < Duration::from_secs(5), "it gets no calls: nothing to hit");
+            sleep(Duration::from_millis(1)).await;
+        }
+        backend.kill()
+    }
+
+    /// It says that it takes nothing new.
+    pub async fn drain(&mut self, n: usize) -> Result<()> {
+        let Member { instance, lease, .. } = &self.members[n];
+        let claim = Claim::new(self.ttl)?.with_lease(lease.id());
+        let draining = instance.clone().with_status(InstanceStatus::Draining);
+        self.members[n].lease =
+            self.registry.register(&draining, &claim, &CallOptions::DEFAULT).await?;
+        Ok(())
+    }
+
+    /// It withdraws, finishes what it has, and ends.
+    pub async fn leave(&mut self, n: usize) -> Result<()> {
+        self.registry.deregister(&self.members[n].lease, &CallOptions::DEFAULT).await?;
+        self.members[n].is_alive = false;
+        self.members[n].backend.shut_down()
+    }
+
+    /// From now on its calls take so long.
+    pub fn slow(&self, n: usize, takes: Duration) {
+        self.members[n].backend.state.takes.store(micros(takes), Ordering::Relaxed);
+    }
+
+    /// Calls that each has had.
+    pub fn calls(&self) -> Vec<u64> {
+        let calls = |member: &Member| member.backend.state.calls.load(Ordering::Relaxed);
+        self.members.iter().map(calls).collect()
+    }
+}
+
+/// A service on a thread of its own, so that it can be gone with all that belongs to it.
+struct Backend {
+    address: SocketAddr,
+    state: Arc<Load>,
+    /// `()`: finish what there is; dropped: be gone.
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Load {
+    /// In microseconds.
+    takes: AtomicU64,
+    calls: AtomicU64,
+    pending: AtomicU64,
+}
+
+impl Backend {
+    fn start(takes: Duration) -> Result<Self> {
+        let (takes, calls, pending) = (micros(takes).into(), 0.into(), 0.into());
+        let state = Arc::new(Load { takes, calls, pending });
+        let (end, ended) = oneshot::channel();
+        let (address_sender, address_receiver) = mpsc::channel();
+        let served = state.clone();
+        let thread = thread::spawn(move || {
+            // A failure here shows as a missing address.
+            let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+            let _ = runtime.block_on(serve(served, ended, address_sender));
+            runtime.shutdown_background();
+        });
+        let address = address_receiver.recv().context("a service did not start")?;
+        Ok(Self { address, state, end: Some(end), thread: Some(thread) })
+    }
+
+    fn kill(&mut self) -> Result<u64> {
+        drop(self.end.take());
+        self.join()?;
+        Ok(self.state.pending.load(Ordering::Relaxed))
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        let end = self.end.take().context("it has ended")?;
+        end.send(()).ok().context("it is gone")
+    }
+
+    fn join(&mut self) -> Result<()> {
+        let thread = self.thread.take().context("it was ended")?;
+        thread.join().ok().context("a service panicked")
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let _ = self.join();
+    }
+}
+
+async fn serve(
+    state: Arc<Load>,
+    ended: oneshot::Receiver<()>,
+    address_sender: mpsc::Sender<SocketAddr>,
+) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    address_sender.send(listener.local_addr()?)?;
+    let (shutdown, shutdown_requested) = oneshot::channel::<()>();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .add_service(HealthServer::new(Service(state)))
+        .serve_with_incoming_shutdown(incoming, async {
+            let _ = shutdown_requested.await;
+        });
+    let server = tokio::spawn(server);
+    if ended.await.is_ok() {
+        drop(shutdown);
+        server.await??;
+    }
+    Ok(())
+}
+
+struct Service(Arc<Load>);
+
+/// A call under way: killed, it stays counted.
+#[tonic::async_trait]
+impl Health for Service {
+    async fn check(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, tonic::Status> {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        let takes = Duration::from_micros(self.0.takes.load(Ordering::Relaxed));
+        if !takes.is_zero() {
+            self.0.pending.fetch_add(1, Ordering::Relaxed);
+            sleep(takes).await;
+            self.0.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    type WatchStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, tonic::Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented("no watch is served"))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

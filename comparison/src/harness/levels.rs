@@ -1,0 +1,175 @@
+//! Levels of durability of an acknowledged write. etcd and Redis are compared only at the same level.
+
+use super::stores::{SYNCS, Store, StoreOptions, own};
+use super::table::seconds;
+use anyhow::{Context, Result};
+use registry_testbed::servers::ServerOptions;
+use rustix::fs::statfs;
+use serde::Serialize;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fmt};
+use tokio::time::Instant;
+
+/// A level of durability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// An acknowledged write is on disk.
+    OnDisk,
+    /// An acknowledged write is on disk within a second. etcd has no such setting.
+    WithinASecond,
+    /// An acknowledged write is in the memory of the process only.
+    Nothing,
+    /// As `OnDisk`, on a tmpfs: the cost of the protocol without that of the disk.
+    Protocol,
+}
+
+/// How long the record is that is appended: about as long as those of a registry.
+const RECORD_LEN: usize = 300;
+
+/// How long it takes to append a record to a file and sync it to disk.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SyncCost {
+    /// The median.
+    pub p50: Duration,
+    /// What one of a hundred exceeds.
+    pub p99: Duration,
+}
+
+impl Level {
+    pub const ALL: [Self; 4] = [Self::OnDisk, Self::WithinASecond, Self::Nothing, Self::Protocol];
+
+    /// Returns the label in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnDisk => "durable when acknowledged",
+            Self::WithinASecond => "may lose a second",
+            Self::Nothing => "nothing durable",
+            Self::Protocol => "protocol cost, on tmpfs",
+        }
+    }
+
+    /// Returns the name in benchmark names.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::OnDisk => "durable",
+            Self::WithinASecond => "within_a_second",
+            Self::Nothing => "nothing",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// Returns why a server does not have this level, by its description.
+    pub fn unsupported_by(self, server: &str) -> Option<&'static str> {
+        let syncs = server.starts_with("etcd") && server.contains(SYNCS);
+        if self == Self::Nothing && syncs { self.why_without_etcd() } else { None }
+    }
+
+    /// Returns why etcd may not have this level.
+    pub fn why_without_etcd(self) -> Option<&'static str> {
+        match self {
+            Self::WithinASecond => Some("it has no such setting"),
+            Self::Nothing => Some("before 3.5 it syncs at every commit, and cannot be told not to"),
+            Self::OnDisk | Self::Protocol => None,
+        }
+    }
+
+    /// Returns how to start servers at this level, or `None` for a store that does not have it.
+    pub fn servers(self, store: Store, at: &StoreOptions) -> Result<Option<StoreOptions>> {
+        if (self, store) == (Self::WithinASecond, Store::Etcd) {
+            return Ok(None);
+        }
+        let disk = match self {
+            Self::OnDisk | Self::WithinASecond => Some(disk()?),
+            Self::Protocol => Some(memory()?),
+            Self::Nothing => None,
+        };
+        let redis: &[&str] =
+            if self == Self::WithinASecond { &["--appendfsync", "everysec"] } else { &[] };
+        let with_disk = |options| ServerOptions { disk: disk.clone(), ..options };
+        let (etcd, redis) = (own(&at.etcd, &[]), own(&at.redis, redis));
+        Ok(Some(StoreOptions { etcd: with_disk(etcd), redis: with_disk(redis) }))
+    }
+}
+
+impl SyncCost {
+    /// Measures it, with records as long as those of a registry.
+    pub fn of_disk() -> Result<Self> {
+        const TIMES: usize = 200;
+        let folder = tempfile::tempdir_in(disk()?)?;
+        let mut file = File::create(folder.path().join("log"))?;
+        let mut took = Vec::with_capacity(TIMES);
+        for _ in 0..TIMES {
+            let start = Instant::now();
+            file.write_all(&[b'x'; RECORD_LEN])?;
+            file.sync_data()?;
+            took.push(start.elapsed());
+        }
+        took.sort_unstable();
+        Ok(Self { p50: took[TIMES / 2], p99: took[TIMES * 99 / 100] })
+    }
+}
+
+/// As in reports.
+impl fmt::Display for SyncCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99] = [self.p50, self.p99].map(|time| seconds(time.as_secs_f64()));
+        write!(f, "to append {RECORD_LEN} bytes and sync takes p50 {p50}, p99 {p99}")
+    }
+}
+
+/// The first of the usual folders that is not in memory.
+fn disk() -> Result<PathBuf> {
+    let folders = [env::temp_dir(), env::current_dir()?];
+    let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(false));
+    found.context("no disk: the folder for temporary files and this one are both in memory")
+}
+
+fn memory() -> Result<PathBuf> {
+    let folders = [PathBuf::from("/dev/shm"), env::temp_dir()];
+    let found = folders.into_iter().find(|folder| is_in_memory(folder) == Some(true));
+    found.context("no file system in memory: /dev/shm is not one")
+}
+
+/// Whether a folder is in memory; nothing if there is no such folder.
+pub(crate) fn is_in_memory(folder: &Path) -> Option<bool> {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    Some(IN_MEMORY.contains(&statfs(folder).ok()?.f_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_sets_the_data_directory_and_the_sync_options() {
+        let at = StoreOptions::default();
+        let redis = |level: Level| level.servers(Store::Redis, &at).unwrap().unwrap().redis;
+        assert_eq!(redis(Level::Nothing).disk, None);
+        assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
+        assert_eq!(redis(Level::WithinASecond).arguments, ["--appendfsync", "everysec"]);
+        assert!(Level::WithinASecond.servers(Store::Etcd, &at).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_etcd_that_always_syncs_does_not_support_the_level_nothing() {
+        let old = format!("etcd 3.4.23, {SYNCS}, data in memory");
+        assert!(Level::Nothing.unsupported_by(&old).is_some());
+        assert!(Level::Protocol.unsupported_by(&old).is_none());
+        assert!(
+            Level::Nothing.unsupported_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none()
+        );
+        let redis = "redis 7.0.15, no append-only file, no snapshots";
+        assert!(Level::ALL.into_iter().all(|level| level.unsupported_by(redis).is_none()));
+    }
+
+    #[test]
+    fn a_sync_to_disk_takes_time() {
+        let cost = SyncCost::of_disk().unwrap();
+        assert!(Duration::ZERO < cost.p50 && cost.p50 <= cost.p99, "{cost:?}");
+    }
+}

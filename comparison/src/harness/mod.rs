@@ -1,0 +1,55 @@
+//! What all measurements share: rounds in turns, tables, servers, and the means to count.
+
+pub mod etcd_server;
+pub mod figures;
+pub mod fixture;
+pub mod fleet;
+pub mod heap;
+pub mod latch;
+pub mod levels;
+pub mod machine;
+pub mod observe;
+pub mod operator;
+pub mod paired;
+pub mod progress;
+pub mod redis_link;
+pub mod redis_server;
+pub mod routed;
+pub mod stores;
+pub mod table;
+pub mod wire;
+
+pub use self::etcd_server::EtcdServer;
+pub use self::figures::{Figure, Figures};
+pub use self::fixture::ServiceFixture;
+pub use self::fleet::Fleet;
+pub use self::heap::Heap;
+pub use self::latch::CountdownLatch;
+pub use self::levels::{Level, SyncCost};
+pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
+pub use self::observe::{ArmOptions, Change, Event, EventLog, Link, OpenArm, Values, Writer};
+pub use self::operator::Operator;
+pub use self::paired::{
+    Comparison, Plan, Spread, compare, compare_anew, contend, in_turns, plan, prepare,
+};
+pub use self::progress::Progress;
+pub use self::redis_link::RedisLink;
+pub use self::redis_server::RedisServer;
+pub use self::routed::{Call, Routed};
+pub use self::stores::{Store, StoreFixture, StoreOptions};
+pub use self::table::{Latencies, Ratios, Table};
+pub use self::wire::WireCost;
+
+use anyhow::Result;
+use tokio::runtime::{Builder, Runtime};
+
+/// A runtime on this thread alone, which drives the clients' own tasks too: a hop to another thread costs as much
+/// as a request to Redis, and would be all that is measured.
+pub fn one_thread() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A runtime of two threads, as a service has it.
+pub fn two_threads() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}

@@ -1,0 +1,47 @@
+//! The progress of a measurement: a bar on a terminal, elsewhere a line each.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, stderr};
+
+pub struct Progress {
+    name: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    const STEPS: u32 = 1000;
+
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(Self::STEPS.into()).with_prefix(name.clone());
+            let style = ProgressStyle::with_template("{prefix} {bar:30} {elapsed} {wide_msg}");
+            style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+        });
+        Self { name, bar }
+    }
+
+    /// Says what is done next, and the share that is done, from 0 to 1.
+    pub fn update(&self, step: &str, share: f64) {
+        match &self.bar {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 1000"
+            )]
+            Some(bar) => {
+                bar.set_position((share * f64::from(Self::STEPS)) as u64);
+                bar.set_message(step.to_owned());
+            }
+            None => eprintln!("{} {:.0} %: {step}", self.name, share * 100.0),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A registry that hands each call to another one.
+
+use async_trait::async_trait;
+use registry_core::{
+    CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, Result, ServiceName, Snapshot,
+    Watch,
+};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The calls that a route may tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Register,
+    KeepAlive,
+    Other,
+}
+
+/// Asks a route for each call which registry takes it.
+pub struct Routed<F>(pub F);
+
+impl<F> fmt::Debug for Routed<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Routed")
+    }
+}
+
+#[async_trait]
+impl<F: Fn(Call) -> Arc<dyn Registry> + Send + Sync + 'static> Registry for Routed<F> {
+    async fn register(
+        &self,
+        instance: &Instance,
+        claim: &Claim,
+        options: &CallOptions,
+    ) -> Result<Lease> {
+        (self.0)(Call::Register).register(instance, claim, options).await
+    }
+
+    async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
+        (self.0)(Call::Other).holder(instance, options).await
+    }
+
+    async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
+        (self.0)(Call::KeepAlive).keep_alive(lease, options).await
+    }
+
+    async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
+        (self.0)(Call::Other).deregister(lease, options).await
+    }
+
+    async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
+        (self.0)(Call::Other).load(service, options).await
+    }
+
+    async fn watch(
+        &self,
+        service: &ServiceName,
+        after: &Cursor,
+        options: &CallOptions,
+    ) -> Result<Watch> {
+        (self.0)(Call::Other).watch(service, after, options).await
+    }
+
+    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
+        (self.0)(Call::Other).services(options).await
+    }
+}

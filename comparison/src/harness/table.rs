@@ -1,0 +1,237 @@
+//! Figures as plain text: aligned tables, of ratios and of percentiles.
+
+use super::paired::{Comparison, Spread};
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use std::fmt;
+use std::iter::once;
+
+/// What is printed between the least and the most, in percent.
+const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
+
+/// A head and rows, whose first columns are words and the others figures.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+    words: usize,
+}
+
+/// Comparisons, one row for each operation and store.
+#[derive(Clone, Debug)]
+pub struct Ratios {
+    table: Table,
+    void: bool,
+}
+
+/// How long each of many operations took.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Table {
+    pub fn new<S: ToString>(words: usize, head: impl IntoIterator<Item = S>) -> Self {
+        let head = head.into_iter().map(|cell| cell.to_string()).collect();
+        Self { head, rows: Vec::new(), words }
+    }
+
+    /// Of percentiles.
+    pub fn percentiles() -> Self {
+        let [p50, p90, p99, p999] = PERCENTILES.map(|percent| format!("p{percent}"));
+        let head = ["operation", "store", "arm", "n", "min", &p50, &p90, &p99, &p999, "max"];
+        Self::new(3, head)
+    }
+
+    pub fn add(&mut self, row: impl IntoIterator<Item = String>) {
+        self.rows.push(row.into_iter().collect());
+    }
+
+    /// Adds the percentiles of one contender.
+    pub fn add_latencies(
+        &mut self,
+        operation: impl fmt::Display,
+        store: &str,
+        arm: &str,
+        latencies: &Latencies,
+    ) -> Result<()> {
+        let (min, max) = latencies.range().context("nothing was recorded")?;
+        let [p50, p90, p99, p999] = PERCENTILES
+            .map(|percent| latencies.percentile(percent).map_or_else(|| "-".to_owned(), seconds));
+        let [operation, store, arm] = [operation.to_string(), store.to_owned(), arm.to_owned()];
+        let count = latencies.0.len().to_string();
+        let (min, max) = (seconds(min), seconds(max));
+        self.add([operation, store, arm, count, min, p50, p90, p99, p999, max]);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = || once(&self.head).chain(&self.rows);
+        let width = |column: usize| lines().map(|line| line[column].len()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        for line in lines() {
+            for (n, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                let gap = if n == 0 { "" } else { "  " };
+                if n < self.words {
+                    write!(f, "{gap}{cell:<width$}")?;
+                } else {
+                    write!(f, "{gap}{cell:>width$}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Ratios {
+    /// Of two things compared.
+    pub fn new(first: &str, second: &str) -> Self {
+        let head = ["operation", "store", first, second, "ratio  ", "min..max", "A/A (min..max)"];
+        Self { table: Table::new(2, head), void: false }
+    }
+
+    pub fn add(&mut self, operation: impl fmt::Display, store: &str, figures: &Comparison) {
+        let Comparison { first, second, ratio, floor } = figures;
+        let mark = if figures.is_sound() { ' ' } else { '!' };
+        self.void |= !figures.is_sound();
+        self.table.add([
+            operation.to_string(),
+            store.to_owned(),
+            seconds(*first),
+            seconds(*second),
+            format!("{:.2} {mark}", ratio.median),
+            range(ratio),
+            format!("{:.2} ({})", floor.median, range(floor)),
+        ]);
+    }
+
+    /// Adds what there is nothing to compare with.
+    pub fn add_alone(&mut self, operation: impl fmt::Display, store: &str, seconds: f64) {
+        let [a, b, c, d] = ["-", "-  ", "-", "-"].map(str::to_owned);
+        let seconds = self::seconds(seconds);
+        self.table.add([operation.to_string(), store.to_owned(), seconds, a, b, c, d]);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.rows.is_empty()
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.table)?;
+        if self.void {
+            writeln!(f, "! void: A/A left 0.98..1.02; repeat it when the machine is quieter")?;
+        }
+        Ok(())
+    }
+}
+
+impl Latencies {
+    /// Of operations that took so many seconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it fits 584 years"
+    )]
+    pub fn of(operations: impl IntoIterator<Item = f64>) -> Result<Self> {
+        let mut histogram = Histogram::new(3)?;
+        for seconds in operations {
+            histogram.record((seconds * 1e9).round() as u64)?;
+        }
+        Ok(Self(histogram))
+    }
+
+    /// The seconds that so many percent of the operations do not exceed. Nothing where that would be the
+    /// most, by another name: of 200 operations the 99.9th percentile is not known.
+    #[expect(clippy::cast_precision_loss, reason = "there are no 2^53 operations")]
+    pub fn percentile(&self, percent: f64) -> Option<f64> {
+        let beyond = self.0.len() as f64 * (100.0 - percent) / 100.0;
+        // 99.9 % of 1,000 is rounded to something above 999, which would be the last.
+        (beyond >= 1.0 - 1e-9).then(|| nanoseconds(self.0.value_at_percentile(percent - 1e-9)))
+    }
+
+    /// The least and the most, in seconds; nothing of none.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        (!self.0.is_empty()).then(|| (nanoseconds(self.0.min()), nanoseconds(self.0.max())))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "good for 2^53 ns, 104 days")]
+fn nanoseconds(count: u64) -> f64 {
+    count as f64 / 1e9
+}
+
+fn range(spread: &Spread) -> String {
+    format!("{:.2}..{:.2}", spread.min, spread.max)
+}
+
+/// A time, in the unit that suits it.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 1e-6 {
+        format!("{:.0} ns", seconds * 1e9)
+    } else if seconds < 1e-3 {
+        format!("{:.1} us", seconds * 1e6)
+    } else {
+        format!("{:.2} ms", seconds * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_void_rows_are_marked() {
+        let spread = |median| Spread { median, min: median - 0.1, max: median + 0.1 };
+        let figures = |first, floor| Comparison {
+            first,
+            second: 0.5e-3,
+            ratio: spread(first / 0.5e-3),
+            floor: spread(floor),
+        };
+        let mut table = Ratios::new("ours", "raw");
+        table.add_alone("register", "mem", 2.5e-7);
+        table.add("register", "etcd", &figures(1.0e-3, 1.0));
+        assert!(!table.to_string().contains("void"));
+        table.add("keep_alive", "redis", &figures(0.6e-3, 1.05));
+        let expected = [
+            "operation   store      ours       raw  ratio      min..max     A/A (min..max)",
+            "register    mem      250 ns         -      -             -                  -",
+            "register    etcd    1.00 ms  500.0 us   2.00    1.90..2.10  1.00 (0.90..1.10)",
+            "keep_alive  redis  600.0 us  500.0 us   1.20 !  1.10..1.30  1.05 (0.95..1.15)",
+            "! void: A/A left 0.98..1.02; repeat it when the machine is quieter",
+        ];
+        assert_eq!(table.to_string().lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_percentile_equal_to_the_maximum_is_not_reported() {
+        let few = Latencies::of((1..=100).map(|n| f64::from(n) * 1e-3)).unwrap();
+        let close = |percent, to: f64| {
+            let found = few.percentile(percent).unwrap();
+            assert!((found - to).abs() < to * 2e-3, "{percent}: {found}");
+        };
+        close(50.0, 0.050);
+        close(99.0, 0.099);
+        assert_eq!(few.percentile(99.9), None);
+        assert!(Latencies::of([]).unwrap().range().is_none());
+    }
+
+    #[test]
+    fn rows_are_aligned() {
+        let mut table = Table::percentiles();
+        let many = Latencies::of((1..=1_000).map(|n| f64::from(n) * 1e-6)).unwrap();
+        table.add_latencies("register", "etcd", "ours", &many).unwrap();
+        let few = Latencies::of([2.0e-3, 2.0e-3, 2.5e-3]).unwrap();
+        table.add_latencies("resume/1000", "redis", "raw", &few).unwrap();
+        let expected = [
+            "operation    store  arm      n      min       p50       p90       p99     p99.9      max",
+            "register     etcd   ours  1000   1.0 us  500.2 us  900.1 us  990.2 us  999.4 us  1.00 ms",
+            "resume/1000  redis  raw      3  2.00 ms   2.00 ms         -         -         -  2.50 ms",
+        ];
+        assert_eq!(table.to_string().lines().collect::<Vec<_>>(), expected);
+        assert!(table.add_latencies("none", "mem", "ours", &Latencies::of([]).unwrap()).is_err());
+    }
+}

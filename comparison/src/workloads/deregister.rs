@@ -1,0 +1,22 @@
+//! Deregister an instance.
+
+use super::register::chunks;
+use super::{Prepared, RequestGenerator, Timed};
+use crate::arms::Arm;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) fn prepare<A: Arm>(arm: A, mut generator: RequestGenerator) -> Box<dyn Timed> {
+    Prepared::new(arm, Vec::new(), async move |arm: &A, _: &mut Vec<A::Lease>, n| {
+        let mut total = Duration::ZERO;
+        for chunk in chunks(n) {
+            let leases = generator.register(arm, chunk).await?;
+            let start = Instant::now();
+            for lease in leases {
+                arm.deregister(lease).await?;
+            }
+            total += start.elapsed();
+        }
+        Ok(total)
+    })
+}

@@ -1,0 +1,110 @@
+//! One of the instances of a service, at random.
+
+use crate::harness::{ServiceFixture, as_f64, thread_time};
+use anyhow::Result;
+use fastrand::Rng;
+use registry_core::{Record, Records, ServiceName};
+use registry_engine::View;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::{PoisonError, RwLock};
+
+/// How many instances the service has, and how many services there are where one is found by its name.
+const INSTANCES: usize = 100;
+const SERVICES: u32 = 1_000;
+
+/// A way to pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// Only the random number.
+    Empty,
+    /// From a slice that never changes.
+    Slice,
+    /// Through `View::state`.
+    State,
+    /// Through `View::reader`.
+    Reader,
+    /// What is written first: all services in a map, behind a lock.
+    RwlockMap,
+}
+
+/// What is picked from.
+pub struct Picks {
+    pub view: View,
+    slice: Records,
+    map: RwLock<HashMap<ServiceName, Records>>,
+}
+
+impl Picks {
+    pub async fn new() -> Result<Self> {
+        Self::of(ServiceFixture::new(INSTANCES).await?.view)
+    }
+
+    pub fn of(view: View) -> Result<Self> {
+        let (slice, name) = (view.state().records().clone(), view.service().clone());
+        let others = (1..SERVICES).map(|n| Ok((format!("bench-{n}").parse()?, slice.clone())));
+        let mut map = others.collect::<Result<HashMap<_, _>>>()?;
+        map.insert(name, slice.clone());
+        Ok(Self { view, slice, map: RwLock::new(map) })
+    }
+}
+
+impl Pick {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "loop and random number",
+            Self::Slice => "slice index",
+            Self::State => "state()",
+            Self::Reader => "reader()",
+            Self::RwlockMap => "rwlock_map",
+        }
+    }
+
+    /// Picks so many times.
+    pub fn run(self, from: &Picks, iterations: u64) {
+        let (mut rng, view) = (Rng::with_seed(7), &from.view);
+        match self {
+            Self::Empty => {
+                let len = black_box(from.slice.len());
+                repeat(iterations, || {
+                    black_box(rng.usize(..len));
+                });
+            }
+            Self::Slice => {
+                let slice: &[Record] = black_box(&from.slice);
+                repeat(iterations, || choose(slice, &mut rng));
+            }
+            Self::State => repeat(iterations, || choose(view.state().records(), &mut rng)),
+            Self::Reader => {
+                let mut reader = view.reader();
+                repeat(iterations, || choose(reader.state().records(), &mut rng));
+            }
+            Self::RwlockMap => {
+                let name = view.service();
+                repeat(iterations, || {
+                    let map = from.map.read().unwrap_or_else(PoisonError::into_inner);
+                    choose(&map[black_box(name)], &mut rng);
+                });
+            }
+        }
+    }
+
+    /// Nanoseconds for each of so many, of this thread's own time.
+    pub fn time(self, from: &Picks, iterations: u64) -> f64 {
+        let start = thread_time();
+        self.run(from, iterations);
+        (thread_time() - start) * 1e9 / as_f64(iterations)
+    }
+}
+
+#[inline]
+pub fn repeat(iterations: u64, mut pick: impl FnMut()) {
+    for _ in 0..iterations {
+        pick();
+    }
+}
+
+#[inline]
+pub fn choose(instances: &[Record], rng: &mut Rng) {
+    black_box(&instances[rng.usize(..instances.len())]);
+}

@@ -1,0 +1,68 @@
+//! Register, until the event is in the consumer's hand.
+
+use super::{Prepared, RequestGenerator, Timed};
+use crate::arms::Arm;
+use anyhow::{Result, ensure};
+use futures_util::{FutureExt, future};
+use registry_core::Change;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(super) async fn prepare<A: Arm>(
+    arm: A,
+    mut generator: RequestGenerator,
+) -> Result<Box<dyn Timed>> {
+    let cursor = arm.cursor(&generator.service).await?;
+    let mut watch = arm.watch(&generator.service, &cursor).await?;
+    Ok(Prepared::new(arm, Vec::new(), async move |arm: &A, _: &mut Vec<A::Lease>, n| {
+        let mut total = Duration::ZERO;
+        for _ in 0..n {
+            total += once(arm, &mut generator, &mut watch).await?;
+        }
+        Ok(total)
+    }))
+}
+
+/// Registers one instance and withdraws it. How long it took from before the call to the event in
+/// hand: one process, one clock. (From the *answer* of the call on it would often be nothing, since
+/// the event may come first.)
+async fn once<A: Arm>(
+    arm: &A,
+    generator: &mut RequestGenerator,
+    watch: &mut A::Watch,
+) -> Result<Duration> {
+    let request = generator.request()?;
+    let is_put = |change: &Change| matches!(change, Change::Put(record) if *record.instance() == request.instance);
+    let (lease, elapsed) = {
+        let mut seen = pin!(until(arm, watch, is_put));
+        // The consumer waits already when the clock starts. A blocking read is a request: it goes
+        // out now, and has arrived when a load on the other connection is answered.
+        ensure!(seen.as_mut().now_or_never().is_none(), "the event came before its cause");
+        arm.load(&generator.service).await?;
+        let start = Instant::now();
+        let seen = async { seen.await.map(|()| start.elapsed()) };
+        future::try_join(arm.register(&request), seen).await?
+    };
+    arm.deregister(lease).await?;
+    let id = request.instance.id();
+    let is_deletion =
+        |change: &Change| matches!(change, Change::Delete(deleted) if deleted.id() == id);
+    until(arm, watch, is_deletion).await?;
+    Ok(elapsed)
+}
+
+/// Reads a watch up to the change that is waited for, which is the only one.
+async fn until<A: Arm>(
+    arm: &A,
+    watch: &mut A::Watch,
+    is_expected: impl Fn(&Change) -> bool,
+) -> Result<()> {
+    loop {
+        let changes = arm.next(watch).await?;
+        if !changes.is_empty() {
+            ensure!(changes.len() == 1 && is_expected(&changes[0]), "not expected: {changes:?}");
+            return Ok(());
+        }
+    }
+}

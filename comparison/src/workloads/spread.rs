@@ -1,0 +1,166 @@
+//! One change, until the last of so many tasks of this process has it: from `register` to the subscribers of a view,
+//! and by bare channels of tokio, which carry what somebody sends and know of no store.
+
+use crate::harness::{CountdownLatch, ServiceFixture};
+use anyhow::Result;
+use futures_util::StreamExt;
+use registry_core::{Batch, Origin, Revision};
+use registry_engine::View;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How many changes a channel holds. Each is waited for.
+const QUEUE: usize = 16;
+
+/// How a task learns of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// `View::updates`.
+    Updates,
+    /// `View::changed`.
+    Changed,
+    /// A tokio mpsc channel for each task, and an `Arc` sent into each.
+    Mpsc,
+    /// A tokio broadcast channel.
+    Broadcast,
+    /// A tokio watch channel.
+    Watch,
+}
+
+/// The source of changes, and the tasks that wait for them.
+pub struct Spread {
+    source: Source,
+    batch: Arc<Batch>,
+    latch: Arc<CountdownLatch>,
+    tasks: JoinSet<()>,
+}
+
+enum Source {
+    Service(Box<ServiceFixture>),
+    Mpsc(Vec<mpsc::Sender<Arc<Batch>>>),
+    Broadcast(broadcast::Sender<Arc<Batch>>),
+    Watch(watch::Sender<Arc<Batch>>),
+}
+
+impl Subscription {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Updates => "updates()",
+            Self::Changed => "changed()",
+            Self::Mpsc => "mpsc",
+            Self::Broadcast => "broadcast",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl Spread {
+    /// Starts so many subscribers, and waits until they all wait.
+    pub async fn new(
+        subscription: Subscription,
+        instances: usize,
+        subscribers: usize,
+    ) -> Result<Self> {
+        let cursor = Origin::new("raw", "", &"raw".parse()?).cursor(Revision::new(1), 0);
+        let (latch, batch) =
+            (Arc::new(CountdownLatch::default()), Arc::new(Batch::progress(cursor)));
+        let mut tasks = JoinSet::new();
+        let source = match subscription {
+            Subscription::Updates | Subscription::Changed => {
+                let fixture = Box::new(ServiceFixture::new(instances).await?);
+                tasks = subscribe(&fixture.view, subscription, subscribers, &latch).await?;
+                Source::Service(fixture)
+            }
+            Subscription::Mpsc => Source::Mpsc(
+                (0..subscribers)
+                    .map(|_| {
+                        let (sender, mut changes) = mpsc::channel(QUEUE);
+                        let latch = latch.clone();
+                        tasks.spawn(async move {
+                            while changes.recv().await.is_some() {
+                                latch.count_down();
+                            }
+                        });
+                        sender
+                    })
+                    .collect(),
+            ),
+            Subscription::Broadcast => {
+                let sender = broadcast::Sender::new(QUEUE);
+                for _ in 0..subscribers {
+                    let (mut changes, latch) = (sender.subscribe(), latch.clone());
+                    tasks.spawn(async move {
+                        while changes.recv().await.is_ok() {
+                            latch.count_down();
+                        }
+                    });
+                }
+                Source::Broadcast(sender)
+            }
+            Subscription::Watch => {
+                let sender = watch::Sender::new(batch.clone());
+                for _ in 0..subscribers {
+                    let (mut changes, latch) = (sender.subscribe(), latch.clone());
+                    tasks.spawn(async move {
+                        while changes.changed().await.is_ok() {
+                            let _change = changes.borrow_and_update().clone();
+                            latch.count_down();
+                        }
+                    });
+                }
+                Source::Watch(sender)
+            }
+        };
+        Ok(Self { source, batch, latch, tasks })
+    }
+
+    /// Makes a change. Returns how long it took from before that until the last task had it.
+    pub async fn change(&mut self) -> Result<Duration> {
+        self.latch.reset(self.tasks.len());
+        let start = Instant::now();
+        match &mut self.source {
+            Source::Service(fixture) => fixture.change().await?,
+            Source::Mpsc(senders) => {
+                senders.iter().try_for_each(|sender| sender.try_send(self.batch.clone()))?;
+            }
+            Source::Broadcast(sender) => drop(sender.send(self.batch.clone())?),
+            Source::Watch(sender) => sender.send(self.batch.clone())?,
+        }
+        Ok(self.latch.wait().await? - start)
+    }
+}
+
+/// Starts subscribers of a view, and waits until they all wait.
+pub async fn subscribe(
+    view: &View,
+    subscription: Subscription,
+    subscribers: usize,
+    latch: &Arc<CountdownLatch>,
+) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    latch.reset(subscribers);
+    for _ in 0..subscribers {
+        let (mut view, latch) = (view.clone(), latch.clone());
+        if subscription == Subscription::Updates {
+            tasks.spawn(async move {
+                let mut updates = view.updates();
+                drop(view);
+                while updates.next().await.is_some() {
+                    latch.count_down(); // the first is the state
+                }
+            });
+        } else {
+            tasks.spawn(async move {
+                latch.count_down();
+                while view.changed().await.is_ok() {
+                    latch.count_down();
+                }
+            });
+        }
+    }
+    latch.wait().await?;
+    Ok(tasks)
+}
