@@ -14,9 +14,9 @@ mod slot;
 pub(crate) use self::feed_connection::{FeedConnection, RawLog};
 
 use self::session::{Call, Session};
-use self::slot::{SHARING_TIMEOUT, SessionSlot};
+use self::slot::SessionSlot;
 use crate::connect::{Address, ConnectConfig, Dialer, Link, Redirect, Topology};
-use crate::deadline::{while_receiving, with_deadline};
+use crate::deadline::{SHARING_TIMEOUT, while_receiving, with_deadline};
 use crate::error::StoreError;
 use crate::info::Info;
 use crate::options::{Ack, RedisOptions};

@@ -6,6 +6,10 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// How long a call waits for another one that connects or checks, before it does so itself: the other one may hang on a dead
+/// link, and wait for longer than this call may.
+pub(crate) const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Runs `call` for at most `deadline`.
 pub(crate) async fn with_deadline<T, E: Into<StoreError>>(
     deadline: Duration,

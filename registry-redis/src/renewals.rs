@@ -1,7 +1,7 @@
 //! Renewals, batched: those of one shard that arrive while a call is in progress share the next call.
 //!
 //! A lone renewal is a call of its own, made by its caller. So one renewal takes one round trip, and a
-//! thousand concurrent ones take some ten.
+//! thousand concurrent ones take some ten. A runtime may stand still, so its calls renew for no other runtime.
 
 use crate::deadline::millis;
 use crate::deadline::with_deadline;
@@ -11,9 +11,11 @@ use crate::shard::{Shard, member};
 use crate::store::Store;
 use crate::value::acknowledged_prefix;
 use registry_core::Lease;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 /// How many leases one call renews. They take the server some 1 ms, in which it serves nobody else.
@@ -26,16 +28,11 @@ pub(crate) struct RenewalBatcher(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Arc<Store>,
-    /// One for each shard.
-    queues: Box<[Mutex<Queue>]>,
+    queues: Mutex<HashMap<QueueKey, Vec<Pending>>>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    /// Whether a call is in progress.
-    is_busy: bool,
-    pending: Vec<Pending>,
-}
+/// The runtime of the callers, and the shard of their leases. A queue exists while a call is in progress.
+type QueueKey = (runtime::Id, Shard);
 
 /// A lease to renew, and where the outcome goes. The sender is dropped without an outcome if the runtime of the
 /// call shut down: its caller then asks again.
@@ -57,8 +54,7 @@ enum Admission {
 
 impl RenewalBatcher {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        let queues = store.client.keyspace().shards().map(|_| Mutex::default()).collect();
-        Self(Arc::new(Inner { store, queues }))
+        Self(Arc::new(Inner { store, queues: Mutex::default() }))
     }
 
     /// Renews a lease for its whole ttl. Returns the granted ttl, which the script has compared.
@@ -89,40 +85,42 @@ impl RenewalBatcher {
     }
 
     fn admit(&self, shard: Shard, args: LeaseArgs) -> Admission {
-        let mut queue = self.queue(shard);
-        if !queue.is_busy {
-            queue.is_busy = true;
-            let guard = CallGuard { batcher: self.clone(), shard, has_begun: true };
-            return Admission::Call(guard, args);
+        let key = (Handle::current().id(), shard);
+        match self.queues().entry(key) {
+            Entry::Vacant(queue) => {
+                queue.insert(Vec::new());
+                Admission::Call(CallGuard { batcher: self.clone(), key, has_begun: true }, args)
+            }
+            Entry::Occupied(mut queue) => {
+                let (reply, replied) = oneshot::channel();
+                queue.get_mut().push(Pending { args, reply });
+                Admission::Wait(replied)
+            }
         }
-        let (reply, replied) = oneshot::channel();
-        queue.pending.push(Pending { args, reply });
-        Admission::Wait(replied)
     }
 
     /// The lock is held for a few assignments, in which nothing panics.
-    fn queue(&self, shard: Shard) -> MutexGuard<'_, Queue> {
-        let queue = &self.0.queues[self.0.store.client.keyspace().index(shard)];
-        queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<QueueKey, Vec<Pending>>> {
+        self.0.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the batch of the next call. If there is none, no call is in progress any more.
-    fn next_batch(&self, shard: Shard) -> Option<Vec<Pending>> {
-        let mut queue = self.queue(shard);
+    fn next_batch(&self, key: QueueKey) -> Option<Vec<Pending>> {
+        let mut queues = self.queues();
+        let queue = queues.get_mut(&key)?;
         // Renewals whose caller was cancelled are left out.
-        queue.pending.retain(|pending| !pending.reply.is_closed());
-        let len = queue.pending.len().min(MAX_BATCH);
-        queue.is_busy = len > 0;
-        queue.is_busy.then(|| queue.pending.drain(..len).collect())
+        queue.retain(|pending| !pending.reply.is_closed());
+        if queue.is_empty() {
+            queues.remove(&key);
+            return None;
+        }
+        let len = queue.len().min(MAX_BATCH);
+        Some(queue.drain(..len).collect())
     }
 
     /// Notes that no call is in progress, and has the callers that wait ask again.
-    fn abandon(&self, shard: Shard) {
-        let pending = {
-            let mut queue = self.queue(shard);
-            queue.is_busy = false;
-            std::mem::take(&mut queue.pending)
-        };
+    fn abandon(&self, key: QueueKey) {
+        let pending = self.queues().remove(&key);
         drop(pending); // wakes the callers, so after the lock is released
     }
 }
@@ -130,7 +128,7 @@ impl RenewalBatcher {
 /// A call in progress. However it ends, also if it is cancelled, dropping the guard starts the next one.
 struct CallGuard {
     batcher: RenewalBatcher,
-    shard: Shard,
+    key: QueueKey,
     /// Whether the runtime has begun to make the call.
     has_begun: bool,
 }
@@ -141,7 +139,7 @@ impl CallGuard {
         self.has_begun = true;
         let (leases, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|pending| (pending.args, pending.reply)).unzip();
-        let outcomes = match call(&self.batcher.0.store, self.shard, &leases).await {
+        let outcomes = match call(&self.batcher.0.store, self.key.1, &leases).await {
             Ok(outcomes) => outcomes,
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -154,16 +152,14 @@ impl CallGuard {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        // The runtime that was to make the call has shut down, and would make none of the next ones either.
-        if !self.has_begun {
-            return self.batcher.abandon(self.shard);
-        }
-        let Some(batch) = self.batcher.next_batch(self.shard) else { return };
-        let next = Self { batcher: self.batcher.clone(), shard: self.shard, has_begun: false };
-        // Without a runtime, the guard is dropped with the batch.
-        if let Ok(runtime) = Handle::try_current() {
-            drop(runtime.spawn(next.serve(batch)));
-        }
+        let own_runtime = Handle::try_current().ok().filter(|runtime| runtime.id() == self.key.0);
+        // A runtime that has shut down makes no calls, and another one makes none for it: its callers ask again.
+        let Some(runtime) = own_runtime.filter(|_| self.has_begun) else {
+            return self.batcher.abandon(self.key);
+        };
+        let Some(batch) = self.batcher.next_batch(self.key) else { return };
+        let next = Self { batcher: self.batcher.clone(), key: self.key, has_begun: false };
+        drop(runtime.spawn(next.serve(batch)));
     }
 }
 

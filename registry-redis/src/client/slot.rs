@@ -1,14 +1,10 @@
 //! The place of a session, which concurrent callers share.
 
 use super::session::Session;
+use crate::deadline::SHARING_TIMEOUT;
 use crate::error::StoreError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::time::timeout;
-
-/// How long a call waits for another one that connects or checks, before it does so itself: the other one may hang on a dead
-/// link, and wait for longer than this call may.
-pub(super) const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 pub(super) struct SessionSlot {

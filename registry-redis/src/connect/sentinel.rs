@@ -3,12 +3,14 @@
 //! All sentinels are asked at once. Of the answers of a majority, or of all that came in time, the one with
 //! the highest epoch counts: a sentinel that was partitioned still names the old primary. They are asked again
 //! when the primary fails, and also periodically: a partitioned old primary goes on serving its clients.
+//!
+//! Each runtime asks for itself, over connections of its own: another one may stand still. All share the answers.
 
 use super::address::{Address, write_list};
 use super::dial::{Dialer, parse_database};
 use super::link::Link;
 use super::topology::Topology;
-use crate::deadline::{random_below, with_deadline};
+use crate::deadline::{SHARING_TIMEOUT, random_below, with_deadline};
 use crate::error::StoreError;
 use crate::options::RedisOptions;
 use crate::shard::KeyGroup;
@@ -17,11 +19,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use registry_core::{Error, ErrorKind, Result, Target};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::runtime;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 /// How often the sentinels are asked. A lease that is still renewed at the old primary must reach the new one
 /// before it expires there: this and a third of a ttl until the next renewal are less than the ttl. The processes of a
@@ -41,12 +43,30 @@ struct Inner {
     name: String,
     dialer: Dialer,
     deadline: Duration,
-    primary: Mutex<Option<Address>>,
+    known: Mutex<Known>,
+    pollers: Mutex<HashMap<runtime::Id, Poller>>,
+}
+
+/// What the sentinels have said.
+#[derive(Debug, Default)]
+struct Known {
+    primary: Option<Address>,
     /// The highest epoch of all answers.
-    epoch: AtomicU64,
+    epoch: u64,
+}
+
+/// The task of a runtime that queries the sentinels periodically, and what its callers share with it.
+#[derive(Debug)]
+struct Poller {
+    task: AbortHandle,
+    queries: Arc<Queries>,
+}
+
+/// The queries of one runtime.
+#[derive(Debug, Default)]
+struct Queries {
     /// Held by the task that queries the sentinels, so that others wait for its answer.
     querying: tokio::sync::Mutex<()>,
-    poller: Mutex<Option<JoinHandle<()>>>,
     /// Connections to sentinels that answered. A fleet that dialled them at each poll would keep them busy.
     links: Mutex<HashMap<Address, Link>>,
 }
@@ -94,47 +114,47 @@ impl Sentinel {
             name: name.to_owned(),
             dialer,
             deadline: options.connect_deadline / 2,
-            primary: Mutex::default(),
-            epoch: AtomicU64::default(),
-            querying: tokio::sync::Mutex::default(),
-            poller: Mutex::default(),
-            links: Mutex::default(),
+            known: Mutex::default(),
+            pollers: Mutex::default(),
         }));
         Ok((sentinel, database))
     }
 
     fn known_primary(&self) -> Option<Address> {
-        lock(&self.0.primary).clone()
+        lock(&self.0.known).primary.clone()
     }
 
-    /// Polls the sentinels as long as a handle exists, on the runtime of the caller that finds no poller.
-    fn keep_polling(&self) {
-        let mut poller = lock(&self.0.poller);
-        if poller.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
+    /// Polls the sentinels on the runtime of the caller as long as a handle exists. Returns the queries of that runtime.
+    fn keep_polling(&self) -> Arc<Queries> {
+        let runtime = runtime::Handle::current();
+        let mut pollers = lock(&self.0.pollers);
+        if let Some(poller) = pollers.get(&runtime.id())
+            && !poller.task.is_finished()
+        {
+            return poller.queries.clone();
         }
-        let inner = Arc::downgrade(&self.0);
-        *poller = Some(tokio::spawn(async move {
-            loop {
-                sleep(MIN_POLL_INTERVAL + random_below(JITTER)).await;
-                let Some(inner) = inner.upgrade() else { return };
-                let sentinel = Self(inner);
-                // A caller may be querying because the primary failed.
-                let _guard = sentinel.0.querying.lock().await;
-                if let Err(error) = sentinel.query().await {
-                    // The last answer stands: serving needs no sentinel.
-                    tracing::debug!(%error, "no sentinel says whether the primary is still the same");
-                }
-            }
-        }));
+        // The tasks of runtimes that were dropped have finished.
+        pollers.retain(|_, poller| !poller.task.is_finished());
+        let queries = Arc::<Queries>::default();
+        let task = runtime.spawn(poll(Arc::downgrade(&self.0), queries.clone())).abort_handle();
+        pollers.insert(runtime.id(), Poller { task, queries: queries.clone() });
+        queries
+    }
+
+    /// Waits for a query in progress, but not for long: the task that makes it may not be polled any more.
+    async fn wait_for_query<'a>(
+        &self,
+        queries: &'a Queries,
+    ) -> Option<tokio::sync::MutexGuard<'a, ()>> {
+        timeout(SHARING_TIMEOUT.min(self.0.deadline / 2), queries.querying.lock()).await.ok()
     }
 
     /// Asks all sentinels for the primary.
-    async fn query(&self) -> Result<Address, StoreError> {
+    async fn query(&self, links: &Mutex<HashMap<Address, Link>>) -> Result<Address, StoreError> {
         let mut queries: FuturesUnordered<_> =
-            self.0.sentinels.iter().map(|address| self.query_one(address)).collect();
+            self.0.sentinels.iter().map(|address| self.query_one(address, links)).collect();
         let majority = queries.len() / 2 + 1;
-        let seen = self.0.epoch.load(Ordering::Relaxed);
+        let seen = lock(&self.0.known).epoch;
         let (mut best, mut answers, mut errors) = (None::<Answer>, 0, Vec::new());
         // A majority may not have heard of a failover yet: answers of an epoch below `seen` are outdated.
         while (answers < majority || best.as_ref().is_none_or(|best| best.epoch < seen))
@@ -151,38 +171,40 @@ impl Sentinel {
             }
         }
         let Some(answer) = best else { return Err(most_actionable(errors)) };
-        let mut primary = lock(&self.0.primary);
-        if let Some(primary) = &*primary
-            && answer.epoch < seen
+        let mut known = lock(&self.0.known);
+        if let Some(primary) = &known.primary
+            && answer.epoch < known.epoch
         {
             return Ok(primary.clone());
         }
-        self.0.epoch.store(answer.epoch, Ordering::Relaxed);
-        if primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
+        if known.primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
             tracing::info!(primary = %answer.primary, "sentinel names another primary");
         }
-        *primary = Some(answer.primary.clone());
+        *known = Known { primary: Some(answer.primary.clone()), epoch: answer.epoch };
         Ok(answer.primary)
     }
 
-    async fn query_one(&self, sentinel: &Address) -> Result<Answer, StoreError> {
+    async fn query_one(
+        &self,
+        sentinel: &Address,
+        links: &Mutex<HashMap<Address, Link>>,
+    ) -> Result<Answer, StoreError> {
         let Inner { dialer, deadline, .. } = &*self.0;
         with_deadline(*deadline, async {
             // Taken out, so that one that does not answer is not used again.
-            let open =
-                lock(&self.0.links).remove(sentinel).filter(|link| !link.traffic().is_closed());
+            let open = lock(links).remove(sentinel).filter(|link| !link.traffic().is_closed());
             if let Some(link) = open {
                 match self.ask(&link).await {
                     Err(error) if error.is_io() => {}
                     outcome => {
-                        lock(&self.0.links).insert(sentinel.clone(), link);
+                        lock(links).insert(sentinel.clone(), link);
                         return outcome;
                     }
                 }
             }
             let link = dialer.dial(sentinel, "registry-sentinel").await?;
             let answer = self.ask(&link).await.map_err(|error| error.at(sentinel))?;
-            lock(&self.0.links).insert(sentinel.clone(), link);
+            lock(links).insert(sentinel.clone(), link);
             Ok(answer)
         })
         .await
@@ -205,23 +227,40 @@ impl Sentinel {
 #[async_trait]
 impl Topology for Sentinel {
     fn known_server(&self, _: KeyGroup) -> Option<Address> {
+        // Each runtime polls that makes calls: the one that polled first may have ended, or stand still.
+        self.keep_polling();
         self.known_primary()
     }
 
     async fn locate(&self, _: KeyGroup) -> Result<Address, StoreError> {
-        self.keep_polling();
+        let queries = self.keep_polling();
         if let Some(primary) = self.known_primary() {
             return Ok(primary);
         }
-        let _guard = self.0.querying.lock().await;
+        let _guard = self.wait_for_query(&queries).await;
         if let Some(primary) = self.known_primary() {
             return Ok(primary); // the task that held the lock has asked
         }
-        self.query().await
+        self.query(&queries.links).await
     }
 
     fn invalidate(&self, address: &Address) {
-        lock(&self.0.primary).take_if(|primary| primary == address);
+        lock(&self.0.known).primary.take_if(|primary| primary == address);
+    }
+}
+
+/// Queries the sentinels periodically, as long as a handle exists.
+async fn poll(inner: Weak<Inner>, queries: Arc<Queries>) {
+    loop {
+        sleep(MIN_POLL_INTERVAL + random_below(JITTER)).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let sentinel = Sentinel(inner);
+        // A caller may be querying because the primary failed.
+        let _guard = sentinel.wait_for_query(&queries).await;
+        if let Err(error) = sentinel.query(&queries.links).await {
+            // The last answer stands: serving needs no sentinel.
+            tracing::debug!(%error, "no sentinel says whether the primary is still the same");
+        }
     }
 }
 

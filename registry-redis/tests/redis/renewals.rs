@@ -81,16 +81,15 @@ fn renewals_continue_after_the_runtime_of_a_call_is_dropped() {
         }
         (server, registry, leases)
     });
-    // The surviving runtime owns the connection, so no reply arrives while it does not run.
     let in_progress = {
         let (registry, lease) = (registry.clone(), leases[0].clone());
         async move { registry.keep_alive(&lease, &CallOptions::DEFAULT).await }
     };
     dropped.spawn(in_progress);
-    dropped.block_on(yield_now());
     let mut pending: Vec<_> =
         leases.iter().map(|lease| registry.keep_alive(lease, &CallOptions::DEFAULT)).collect();
-    surviving.block_on(async {
+    dropped.block_on(async {
+        yield_now().await;
         for renewal in &mut pending {
             assert!(renewal.now_or_never().is_none(), "it waits for the call in progress");
         }

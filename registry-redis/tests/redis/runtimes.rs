@@ -1,14 +1,25 @@
 //! Handles that are used on another runtime than the one that made them.
 
 use crate::support::{
-    claim, connect, instance, next_change, one_shard, register, server, watch_from_now, within,
+    Operator, claim, connect, instance, next_change, one_shard, register, server, service,
+    watch_from_now, within, within_a_minute,
 };
+use futures_util::FutureExt;
 use registry_core::{CallOptions, Registry};
-use registry_redis::RedisOptions;
+use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testbed::servers::RedisSentinel;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Starts servers under Sentinel, and the runtime of the network between them.
+fn sentinels() -> (Runtime, RedisSentinel) {
+    let network = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let servers = network.block_on(within_a_minute(Box::pin(RedisSentinel::start()))).unwrap();
+    (network, servers)
 }
 
 /// The first call failed, since the connection had ended with its runtime.
@@ -51,4 +62,74 @@ fn handle_works_while_the_runtime_that_made_it_stands_still() {
         assert_eq!(next_change(&mut watch).await, "+2");
     });
     drop(made);
+}
+
+/// A runtime that stood still within a renewal held up those of all others in the shard.
+#[test]
+fn renewal_in_progress_on_a_runtime_that_stands_still_holds_up_no_other() {
+    let (still, used) = (runtime(), runtime());
+    let server = used.block_on(server(&[]));
+    let (registry, lease) = used.block_on(async {
+        let registry = one_shard(&server).await;
+        let one = instance("user.rpc", "1");
+        let lease = within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await;
+        (registry, lease.unwrap())
+    });
+    let options = CallOptions::DEFAULT;
+    let mut in_progress = registry.keep_alive(&lease, &options);
+    still.block_on(async {
+        assert!((&mut in_progress).now_or_never().is_none(), "the server has not replied yet");
+    });
+    used.block_on(async {
+        within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
+    });
+    still.block_on(async { within(in_progress).await.unwrap() });
+}
+
+/// A caller that held the lock of the queries, and was not polled any more, kept all others from asking the sentinels.
+#[test]
+fn query_of_the_sentinels_on_a_runtime_that_stands_still_holds_up_no_other() {
+    let (still, used) = (runtime(), runtime());
+    let (_network, servers) = sentinels();
+    let registry = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
+    let (user, options) = (service("user.rpc"), CallOptions::DEFAULT);
+    let mut in_progress = registry.load(&user, &options);
+    still.block_on(async {
+        assert!((&mut in_progress).now_or_never().is_none(), "no sentinel has replied yet");
+    });
+    used.block_on(async {
+        within(registry.load(&user, &options)).await.unwrap();
+        // A caller of the same runtime that is not polled any more is waited for, but not for long.
+        let other = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
+        let mut in_progress = other.load(&user, &options);
+        assert!((&mut in_progress).now_or_never().is_none(), "no sentinel has replied yet");
+        within(other.load(&user, &options)).await.unwrap();
+    });
+    still.block_on(async { within(in_progress).await.unwrap() });
+}
+
+/// A runtime whose calls found a session that was cached never asked the sentinels, after the one that did had ended.
+#[test]
+fn sentinels_are_polled_after_the_runtime_that_polled_them_was_dropped() {
+    let (made, used) = (runtime(), runtime());
+    let (_network, servers) = sentinels();
+    let url = servers.url();
+    let registry = made.block_on(async {
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        register(&registry, "user.rpc", "1").await;
+        registry
+    });
+    used.block_on(register(&registry, "user.rpc", "2"));
+    drop(made);
+    used.block_on(async {
+        let (_, hosts) = url.split_once("://").unwrap();
+        let mut sentinel = Operator::at(hosts.split([',', '/']).next().unwrap()).await;
+        within(async {
+            while sentinel.connections("registry-sentinel").await == 0 {
+                register(&registry, "user.rpc", "2").await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    });
 }
