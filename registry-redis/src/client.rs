@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How many redirects a call follows. In a healthy Cluster it meets one at most.
 const MAX_REDIRECTS: usize = 4;
@@ -188,6 +188,13 @@ impl Client {
     ) -> Result<T, StoreError> {
         let mut requests = link.requests();
         with_deadline(self.options.request_deadline, command.query_async(&mut requests)).await
+    }
+
+    /// Returns when the last bytes came in on the connection for commands to `shard`, if there is one.
+    pub(crate) fn last_received(&self, shard: Shard) -> Option<Instant> {
+        let address = self.topology.known_server(KeyGroup::Shard(shard))?;
+        let slot = self.sessions().get(&SessionKey::new(&address, false))?.clone();
+        Some(slot.session()?.link().traffic().received())
     }
 
     /// Whether `shard` is still on the server at `address`, as far as is known.

@@ -24,6 +24,8 @@ pub(super) struct Checks {
     /// When the last check began that the shard answered, and why one failed since.
     answered: Instant,
     failure: Option<StoreError>,
+    /// When the last bytes came in, as far as is known, on the connection on which a check waits.
+    received: Instant,
     /// How long the shard may answer none.
     silence_timeout: Duration,
 }
@@ -34,7 +36,8 @@ impl Checks {
         let now = Instant::now();
         let next = now + interval(silence_timeout);
         let (is_checking, in_a_row, failure) = (false, 0, None);
-        Self { next, is_checking, in_a_row, answered: now, failure, silence_timeout }
+        let (answered, received) = (now, now);
+        Self { next, is_checking, in_a_row, answered, failure, received, silence_timeout }
     }
 
     /// Returns when to check next, unless a check is in progress. A check that begins a row of them is put off by
@@ -60,7 +63,10 @@ impl Checks {
     pub(super) fn end(&mut self, began: Instant, outcome: Result<Option<Duration>, &StoreError>) {
         self.is_checking = false;
         self.failure = outcome.err().cloned();
-        let Ok(due) = outcome else { return };
+        let Ok(due) = outcome else {
+            self.received = self.answered;
+            return;
+        };
         self.answered = began;
         self.in_a_row = if due == Some(Duration::ZERO) { self.in_a_row + 1 } else { 0 };
         if let Some(due) = due {
@@ -69,9 +75,17 @@ impl Checks {
         }
     }
 
+    /// Notes when the last bytes came in on the connection for checks. While a check waits there, they are parts of the
+    /// replies before its own. Its deadline bounds the wait, and one that has failed shows that the shard answers none.
+    pub(super) fn note_bytes(&mut self, received: Instant) {
+        if self.is_checking && self.failure.is_none() {
+            self.received = received;
+        }
+    }
+
     /// Returns when the shard has answered no check for as long as it may.
     pub(super) fn silent_at(&self) -> Instant {
-        self.answered + self.silence_timeout
+        self.answered.max(self.received) + self.silence_timeout
     }
 
     pub(super) fn silence_timeout(&self) -> Duration {
@@ -126,6 +140,30 @@ mod tests {
         checks.end(Instant::now(), Ok(None));
         checks.end(Instant::now(), Ok(Some(Duration::ZERO)));
         assert_eq!(checks.next(SECOND / 10), Some(Instant::now()));
+    }
+
+    /// A reply that took longer than the silence timeout on a slow link ended the watches, though it arrived.
+    #[tokio::test(start_paused = true)]
+    async fn shard_is_not_silent_while_bytes_arrive_and_its_check_waits() {
+        let start = Instant::now();
+        let mut checks = Checks::new(SILENCE);
+        tokio::time::advance(SECOND).await;
+        checks.note_bytes(Instant::now());
+        assert_eq!(checks.silent_at(), start + SILENCE, "no check waits");
+        checks.begin();
+        tokio::time::advance(6 * SECOND).await;
+        checks.note_bytes(Instant::now());
+        assert_eq!(checks.silent_at(), start + 7 * SECOND + SILENCE);
+        checks.end(start + SECOND, Ok(None));
+        assert_eq!(checks.silent_at(), start + 7 * SECOND + SILENCE);
+        checks.begin();
+        tokio::time::advance(SECOND).await;
+        checks.note_bytes(Instant::now());
+        checks.end(start + 7 * SECOND, Err(&StoreError::FeedEnded));
+        assert_eq!(checks.silent_at(), start + SECOND + SILENCE, "the last answered check");
+        checks.begin();
+        checks.note_bytes(Instant::now());
+        assert_eq!(checks.silent_at(), start + SECOND + SILENCE, "a check has failed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,8 +32,9 @@ pub(super) struct FeedTask {
     queue: RequestQueue,
     requests: mpsc::Receiver<Request>,
     shards: BTreeMap<Shard, WatchedShard>,
-    /// The read in progress.
+    /// The read in progress, and the positions that it began at.
     reading: Option<BoxFuture<'static, Result<Read, StoreError>>>,
+    reading_from: Vec<(Shard, Position)>,
     /// The connection being made for a read that includes new shards.
     connecting: Option<BoxFuture<'static, Result<FeedConnection, StoreError>>>,
     /// The checks in progress, on the command connection.
@@ -43,10 +44,9 @@ pub(super) struct FeedTask {
     address: Option<Address>,
 }
 
-/// The result of a read, and the positions that it began at.
+/// The result of a read.
 struct Read {
     connection: FeedConnection,
-    from: Vec<(Shard, Position)>,
     logs: Vec<RawLog>,
 }
 
@@ -70,6 +70,7 @@ impl FeedTask {
             requests,
             shards: BTreeMap::new(),
             reading: None,
+            reading_from: Vec::new(),
             connecting: None,
             checks: FuturesUnordered::new(),
             jitter: random_below(JITTER),
@@ -100,7 +101,10 @@ impl FeedTask {
             let silent_at = self.shards.values().map(WatchedShard::silent_at).min();
             tokio::select! {
                 Some(request) = self.requests.recv() => self.subscribe(request),
-                connection = completed(&mut self.connecting) => self.start_read(connection?),
+                connection = completed(&mut self.connecting) => match connection {
+                    Ok(connection) => self.start_read(connection),
+                    Err(error) => self.end_shards_not_read(&error),
+                },
                 read = completed(&mut self.reading) => {
                     let connection = self.publish(read?);
                     // The watches that received something run before the next read.
@@ -155,15 +159,29 @@ impl FeedTask {
             (self.store.client.keyspace().log(*shard).to_owned(), at.revision)
         };
         let logs: Vec<_> = from.iter().map(log).collect();
+        self.reading_from = from;
         let read = async move {
             let logs = connection.read(&logs).await?;
-            Ok(Read { connection, from, logs })
+            Ok(Read { connection, logs })
         };
         self.reading = Some(read.boxed());
     }
 
+    /// Ends the watches of the shards that the read in progress does not include, since no connection could be made for
+    /// them. That is no silence: the server may answer on the connections that it has.
+    fn end_shards_not_read(&mut self, error: &StoreError) {
+        let (is_reading, from) = (self.reading.is_some(), &self.reading_from);
+        let is_left_out = |shard, watched: &mut WatchedShard| {
+            !is_reading || !from.contains(&(shard, watched.at()))
+        };
+        for watched in extract(&mut self.shards, is_left_out) {
+            watched.end(&error.clone().into());
+        }
+    }
+
     /// Publishes what was read. Returns the connection for the next read.
-    fn publish(&mut self, Read { connection, from, logs }: Read) -> FeedConnection {
+    fn publish(&mut self, Read { connection, logs }: Read) -> FeedConnection {
+        let from = std::mem::take(&mut self.reading_from);
         for (log, entries) in logs {
             let keyspace = self.store.client.keyspace();
             let from = from.iter().find(|(shard, _)| keyspace.log(*shard) == log);
@@ -247,10 +265,16 @@ impl FeedTask {
     /// Ends the watches of shards that answer no check though their logs can be read.
     fn end_silent_shards(&mut self) {
         let now = Instant::now();
-        let is_silent = |(_, watched): &(_, &WatchedShard)| watched.silent_at() <= now;
-        let silent: Vec<_> =
-            self.shards.iter().filter(is_silent).map(|(shard, _)| *shard).collect();
-        for watched in silent.iter().filter_map(|shard| self.shards.remove(shard)) {
+        let client = &self.store.client;
+        let is_silent = |shard, watched: &mut WatchedShard| {
+            if watched.silent_at() <= now
+                && let Some(received) = client.last_received(shard)
+            {
+                watched.checks().note_bytes(received);
+            }
+            watched.silent_at() <= now
+        };
+        for watched in extract(&mut self.shards, is_silent) {
             watched.fail_silent();
         }
     }
@@ -285,6 +309,18 @@ fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFutu
     watched.checks().begin();
     let (at, began) = (watched.at(), Instant::now());
     async move { Check { shard, at, began, outcome: store.check_log(shard, at).await } }.boxed()
+}
+
+/// Removes the shards of which `predicate` is true.
+fn extract(
+    shards: &mut BTreeMap<Shard, WatchedShard>,
+    mut predicate: impl FnMut(Shard, &mut WatchedShard) -> bool,
+) -> Vec<WatchedShard> {
+    let found = shards
+        .iter_mut()
+        .filter_map(|(shard, watched)| predicate(*shard, watched).then_some(*shard));
+    let found: Vec<_> = found.collect();
+    found.iter().filter_map(|shard| shards.remove(shard)).collect()
 }
 
 /// Waits for the work in progress, if there is any, and removes it.

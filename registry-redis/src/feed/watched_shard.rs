@@ -179,7 +179,8 @@ impl WatchedShard {
         self.end(&error.of_watch());
     }
 
-    fn end(self, error: &Error) {
+    /// Ends all watches with this error, which is not called silence.
+    pub(super) fn end(self, error: &Error) {
         let watched = self.services.into_values().chain(self.records.into_values());
         for watcher in watched.flat_map(|watched| watched.watchers) {
             watcher.publisher.fail(error.clone());

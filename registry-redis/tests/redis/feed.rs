@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{CallOptions, ErrorKind, Registry, WATCH_CAPACITY};
 use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::tolerating;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -293,4 +294,33 @@ async fn idle_watch_outlives_a_blocking_read() {
     assert!(idle.is_err(), "{idle:?} after {:?}", start.elapsed());
     register(&registry, "user.rpc", "1").await;
     assert_eq!(next_change(&mut watch).await, "+1");
+}
+
+/// It ended all watches of the handle.
+#[tokio::test]
+async fn connection_for_a_new_shard_that_cannot_be_made_ends_no_other_watch() {
+    let server = server(&[]).await;
+    let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+    let url = format!("redis://{}", proxy.address()).parse().unwrap();
+    let registry = within(RedisRegistry::connect(&url)).await.unwrap();
+    let mut old = watch_from_now(&registry, "service-0").await;
+    wait_for_feeds(&mut Operator::of(&server).await, 1).await;
+    proxy.inject(Fault::Refuse);
+    let mut new = watch_from_now(&registry, "service-1").await;
+    let error = within(async {
+        loop {
+            if let Err(error) = new.next().await.expect("a watch ends with an error") {
+                return error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!error.is_silence(), "{error}");
+    register(&registry, "service-0", "1").await;
+    assert_eq!(next_change(&mut old).await, "+1");
+    proxy.heal();
+    let mut new = watch(&registry, "service-1", new.cursor()).await;
+    register(&registry, "service-1", "1").await;
+    assert_eq!(next_change(&mut new).await, "+1");
 }
