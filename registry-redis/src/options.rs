@@ -4,6 +4,10 @@ use crate::shard::SHARDS;
 use registry_core::{Error, ErrorKind, Result, Secret, Target, silence_timeout};
 use std::time::Duration;
 
+/// The shortest silence timeout that follows from a ttl. Half of it passes before the server is asked; a random delay and a
+/// round trip must fit into the other half.
+const MIN_SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The options of a [`RedisRegistry`](crate::RedisRegistry). The defaults suit a server in the same data center.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
@@ -100,7 +104,7 @@ impl RedisOptions {
     }
 
     /// Sets how long a watch waits for a server that sends nothing, by default two thirds of the
-    /// [ttl of the URL](Target::ttl) or of the default ttl. Then the watch ends `Unavailable`. So does one whose
+    /// [ttl of the URL](Target::ttl) or of the default ttl, and at least 500 ms. Then the watch ends `Unavailable`. So does one whose
     /// shard answers no script for as long, since nobody can renew a lease there.
     ///
     /// The server sends something after half of it, 5 s at most. If it is so short that the other half is
@@ -130,7 +134,8 @@ impl RedisOptions {
 
     /// Returns how long a watch waits for a silent server, in a registry of that URL.
     pub(crate) fn silence_timeout(&self, target: &Target) -> Duration {
-        self.silence_timeout.unwrap_or_else(|| silence_timeout(target.ttl()))
+        self.silence_timeout
+            .unwrap_or_else(|| silence_timeout(target.ttl()).max(MIN_SILENCE_TIMEOUT))
     }
 
     pub(crate) fn check(&self) -> Result<()> {

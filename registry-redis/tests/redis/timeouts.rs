@@ -1,8 +1,8 @@
 //! The timeouts of callers, and servers that send nothing.
 
 use crate::support::{
-    Operator, claim, connect, failure, instance, load, registry, server, service, watch_from_now,
-    within,
+    Operator, claim, connect, failure, instance, load, next_change, registry, server, service,
+    watch_from_now, within,
 };
 use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
@@ -223,5 +223,46 @@ fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
         within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
         let after = connections(&mut operator).await;
         assert!(before.iter().all(|id| after.contains(id)), "{before:?} {after:?}");
+    });
+}
+
+/// A watch ended as that of a silent server, since its check waited behind a reply that took longer than the silence
+/// timeout.
+#[test]
+fn watch_outlives_a_reply_that_takes_longer_than_the_silence_timeout() {
+    tolerating(Duration::from_secs(1), async |_| {
+        let server = server(&[]).await;
+        let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
+        let direct = registry(&server).await;
+        let padding = "x".repeat(50_000);
+        for n in 0..20 {
+            let large = instance("user.rpc", &n.to_string()).with_label("padding", &padding);
+            within(direct.register(&large, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        }
+        let url = format!("redis://{}?ttl=3s", proxy.address());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let mut watch = watch_from_now(&registry, "other").await;
+        proxy.inject(Fault::Throttle { bytes_per_second: 150_000 });
+        let start = Instant::now();
+        let loaded = load(&registry, "user.rpc").await;
+        assert_eq!(loaded.instances().len(), 20);
+        assert!(start.elapsed() > Duration::from_secs(5), "the link is too fast");
+        proxy.heal();
+        let one = instance("other", "1");
+        within(direct.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+        assert_eq!(next_change(&mut watch).await, "+1");
+    });
+}
+
+/// Two thirds of such a ttl are shorter than it takes to ask a server half as often.
+#[test]
+fn watch_with_the_shortest_ttl_stays_open() {
+    tolerating(Duration::from_millis(50), async |_| {
+        let server = server(&[]).await;
+        let url = format!("{}?ttl=100ms", server.url());
+        let registry = connect(&url, RedisOptions::default()).await.unwrap();
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        let quiet = timeout(Duration::from_secs(3), failure(&mut watch)).await;
+        assert!(quiet.is_err(), "the watch ended: {quiet:?}");
     });
 }
