@@ -71,15 +71,16 @@ impl From<Gap> for StoreError {
 /// An entry of the log as Redis gives it: its id, and names and values in turn.
 pub(crate) type RawEntry = (String, Vec<Vec<u8>>);
 
-/// Whether an entry may be of this library, by its id. Another program may have written ones between ours.
-pub(crate) fn is_ours((id, _): &RawEntry) -> bool {
-    id.ends_with("-0")
+/// Whether an entry may be of this library, by its id, in a history up to `end`. Another program may have written ones
+/// between ours, and ahead of them.
+pub(crate) fn is_ours((id, _): &RawEntry, end: u64) -> bool {
+    id.strip_suffix("-0").is_some_and(|at| at.parse().is_ok_and(|at: u64| at <= end))
 }
 
 /// Whether another program has written an entry before the one after `at`. Others of its are ahead of the history.
-pub(crate) fn is_between(raw: &RawEntry, at: Position) -> bool {
-    let (revision, _) = raw.0.split_once('-').unwrap_or_default();
-    !is_ours(raw) && revision.parse().is_ok_and(|revision: u64| revision <= at.revision)
+pub(crate) fn is_between((id, _): &RawEntry, at: Position) -> bool {
+    let (revision, sequence) = id.split_once('-').unwrap_or_default();
+    sequence != "0" && revision.parse().is_ok_and(|revision: u64| revision <= at.revision)
 }
 
 /// An entry of the log: a change to one instance.

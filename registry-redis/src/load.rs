@@ -53,9 +53,9 @@ pub(crate) async fn survey(store: &Store, service: &ServiceName) -> Result<Surve
     for _ in 0..MAX_PAGES {
         let page = loader.page(&last).await?;
         unnamed += loader.decode(&page, &mut rows);
-        match page.members.last() {
-            Some(member) if !page.is_last => last.clone_from(member),
-            _ => break,
+        match page.last {
+            Some(member) => last = member,
+            None => break,
         }
     }
     let without_name = std::iter::repeat_n(format!("{service}/?"), unnamed);
@@ -76,7 +76,8 @@ struct Loader<'a> {
 struct Page {
     at: Position,
     lineage: Lineage,
-    is_last: bool,
+    /// The member before the next page, if there is one.
+    last: Option<Vec<u8>>,
     members: Vec<Vec<u8>>,
     values: Vec<Option<Vec<u8>>>,
 }
@@ -93,8 +94,7 @@ impl Loader<'_> {
         let mut positions = vec![page.at];
         let mut rows = Vec::with_capacity(page.members.len());
         let mut unnamed = 0;
-        while !page.is_last {
-            let last = page.members.last().cloned().unwrap_or_default();
+        while let Some(last) = page.last.take() {
             // This page is decoded while the server reads the next one: after the request is sent.
             let decode = async {
                 yield_now().await;
@@ -128,22 +128,22 @@ impl Loader<'_> {
 
     /// Reads the page after the member `after`.
     async fn page(&self, after: &[u8]) -> Result<Page, StoreError> {
-        type Reply = (String, u64, String, String, u8, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        type Reply = (String, u64, String, String, Vec<u8>, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
         for _ in 0..MAX_DUE_CALLS {
             let (service, len) = (self.service.as_str().as_bytes(), PAGE.to_string());
             let args = [b"", b"", service, len.as_bytes(), after];
-            let (status, revision, digest, lineage, more, members, values): Reply =
+            let (status, revision, digest, lineage, last, members, values): Reply =
                 self.store.client.run(&scripts::LOAD, self.shard, &args).await?;
             match status.as_str() {
                 "OK" => {
                     let digest = digest.parse().map_err(|_| StoreError::UnexpectedReply(digest))?;
                     let at = Position { revision, digest };
-                    let (lineage, is_last) = (Lineage::new(lineage), more == 0);
-                    let advances = members.last().is_some_and(|last| last.as_slice() > after);
-                    if !is_last && !advances {
+                    let (lineage, last) = (Lineage::new(lineage), Some(last));
+                    let last = last.filter(|last| !last.is_empty());
+                    if last.as_deref().is_some_and(|last| last <= after) {
                         break;
                     }
-                    return Ok(Page { at, lineage, is_last, members, values });
+                    return Ok(Page { at, lineage, last, members, values });
                 }
                 "DUE" => {}
                 _ => return Err(StoreError::UnexpectedReply(status)),

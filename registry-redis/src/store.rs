@@ -220,7 +220,7 @@ fn parse_page(
 ) -> Result<Page, StoreError> {
     match status.as_str() {
         "OK" => Ok(Page {
-            entries: parse_entries(at, entries.unwrap_or(first))?,
+            entries: parse_entries(at, end, entries.unwrap_or(first))?,
             end,
             due: parse_due(due),
             lineage: Lineage::new(lineage),
@@ -231,12 +231,13 @@ fn parse_page(
     }
 }
 
-/// Parses entries, each of which must follow the one before. Those of another program are left out.
-fn parse_entries(mut at: Position, entries: Vec<RawEntry>) -> Result<Vec<Entry>, Gap> {
+/// Parses entries up to the revision `end`, each of which must follow the one before. Those of another program are left
+/// out: those between ours by their ids, and those ahead of them since no owner has deleted them yet.
+fn parse_entries(mut at: Position, end: u64, entries: Vec<RawEntry>) -> Result<Vec<Entry>, Gap> {
     let parse = |raw| {
         let entry = Entry::parse(raw)?;
         at.advance(&entry)?;
         Ok(entry)
     };
-    entries.into_iter().filter(history::is_ours).map(parse).collect()
+    entries.into_iter().filter(|raw| history::is_ours(raw, end)).map(parse).collect()
 }

@@ -70,7 +70,7 @@ end
 local function parse(value)
   local at, proof, lease, ttl, claimed, start =
     string.match(value or '', '^([1-9]%d*) (%x+) ([1-9]%d*) ([1-9]%d*) ([1-9]%d*) ()')
-  if lease and (#lease < 19 or #lease == 19 and lease <= '9223372036854775807') then
+  if lease and #at < 16 and (#lease < 19 or #lease == 19 and lease <= '9223372036854775807') then
     return at, proof, lease, ttl, claimed, start
   end
 end
@@ -174,7 +174,8 @@ local function writer()
     for i = 1, #state, 2 do
       if string.find(state[i], '\31', 1, true) then
         values[state[i]] = state[i + 1]
-        latest = math.max(latest, tonumber((parse(state[i + 1])) or 0))
+        local at = parse(state[i + 1]) or '0'
+        latest = math.max(latest, #at < 15 and tonumber(at) or 0) -- a stray one must leave room for the next ones
       end
     end
     for _, member in ipairs(members) do

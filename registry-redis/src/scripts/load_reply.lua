@@ -1,2 +1,2 @@
 -- The end of load.lua.
-return { 'OK', revision, digest, lineage, more, members, values }
+return { 'OK', revision, digest, lineage, last, members, values }

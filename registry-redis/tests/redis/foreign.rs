@@ -69,6 +69,50 @@ async fn foreign_log_entry_ends_no_watch_for_long() {
     }
 }
 
+/// A hundred entries ended all watches, which loaded again, since the whole log was deleted with them.
+#[tokio::test]
+async fn history_survives_any_number_of_foreign_log_entries() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let start = load(&registry, "user.rpc").await.cursor().clone();
+    let mut operator = Operator::of(&server).await;
+    for n in 1..=3 {
+        register(&registry, "user.rpc", &n.to_string()).await;
+        for _ in 0..150 {
+            operator.run::<redis::Value>("XADD {registry/00}:log * x y").await;
+        }
+    }
+    // Without a change: a watch resumes.
+    let mut all = watch(&registry, "user.rpc", &start).await;
+    for change in ["+1", "+2", "+3"] {
+        assert_eq!(next_change(&mut all).await, change);
+    }
+    assert_eq!(operator.run::<usize>("XLEN {registry/00}:log").await, 3);
+    register(&registry, "user.rpc", "4").await;
+    assert_eq!(next_change(&mut all).await, "+4");
+}
+
+/// The revision of a stray value was taken for the last one of a shard that lost `meta`, and it was too large for any
+/// later one: every call repaired the shard, in vain.
+#[tokio::test]
+async fn stray_revision_that_is_too_large_stops_no_shard_that_lost_its_meta() {
+    for revision in ["99999999999999999999", "999999999999999", "1e99"] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        register(&registry, "user.rpc", "1").await;
+        let mut operator = Operator::of(&server).await;
+        let value = format!("{revision} 00ff00ff00ff00ff 42 600000 3 {{}}");
+        operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}9", &value]).await;
+        operator.run::<usize>("HDEL {registry/00}:state meta").await;
+        operator.run::<usize>("DEL {registry/00}:log").await;
+        register(&registry, "user.rpc", "2").await;
+        let mut watch = watch_from_now(&registry, "user.rpc").await;
+        register(&registry, "user.rpc", "3").await;
+        assert_eq!(next_change(&mut watch).await, "+3", "{revision}");
+        assert_eq!(ids(&registry, "user.rpc").await, ["1", "2", "3"], "{revision}");
+    }
+}
+
 /// A value as large as no record made the reply of every load too large.
 #[tokio::test]
 async fn huge_junk_is_one_record_that_cannot_be_decoded() {

@@ -221,6 +221,7 @@ async fn reader_follows_a_service_and_changes_nothing() {
     sleep(ttl + Duration::from_millis(20)).await;
     let before = dump(&mut operator).await;
     assert_eq!(ids(&reader, "user.rpc").await, ["1", "2"]);
+    assert_eq!(load(&reader, "user.rpc").await.undecodable(), 0, "an expired record is no bad one");
     assert_eq!(read(&url).await, []);
     let refused = within(reader.register(&brief, &claim(), &CallOptions::DEFAULT)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
@@ -233,6 +234,29 @@ async fn reader_follows_a_service_and_changes_nothing() {
     assert_eq!(damaged.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(ids(&owner, "user.rpc").await, ["1", "2"]);
     assert_eq!(ids(&reader, "user.rpc").await, ["1", "2"]);
+}
+
+/// A reader cannot delete such an entry: each of its watches failed `Diverged`, and so did its loads of several pages.
+#[tokio::test]
+async fn reader_resumes_though_another_program_has_written_ahead_of_the_history() {
+    let server = server(&[]).await;
+    let url = user(&server, "reader", &documented(READER)).await;
+    let owner = connect(server.url(), RedisOptions::default()).await.unwrap();
+    register(&owner, "user.rpc", "1").await;
+    let reader = reader(&url).await.unwrap();
+    let start = load(&reader, "user.rpc").await.cursor().clone();
+    register(&owner, "user.rpc", "2").await;
+    let mut operator = Operator::of(&server).await;
+    for foreign in ["3-0", "99-0"] {
+        operator.run::<String>(&format!("XADD {{registry/15}}:log {foreign} x y")).await;
+    }
+    let mut resumed = watch(&reader, "user.rpc", &start).await;
+    assert_eq!(next_change(&mut resumed).await, "+2");
+    register(&owner, "user.rpc", "3").await;
+    let mut resumed = watch(&reader, "user.rpc", &start).await;
+    for change in ["+2", "+3"] {
+        assert_eq!(next_change(&mut resumed).await, change);
+    }
 }
 
 async fn dump(operator: &mut Operator) -> Vec<Vec<u8>> {
