@@ -23,8 +23,10 @@ pub(crate) enum StoreError {
     ClosedUnanswered,
     #[error("the server does not speak TLS: connect to it with redis://")]
     NotTls,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS makes it"))]
     #[error("the server's certificate is not trusted: see the option `ca`, reason=`{0}`")]
     Untrusted(String),
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS makes it"))]
     #[error(
         "the server refused the client's certificate, or the want of one: see the options `cert` and `key`, alert=`{0}`"
     )]

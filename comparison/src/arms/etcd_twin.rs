@@ -148,14 +148,12 @@ fn end_of(prefix: &str) -> String {
 fn transaction(key: &str, record: &[u8], lease: i64) -> Txn {
     let ours = || Compare::lease(key, CompareOp::Equal, lease);
     let same = Compare::value(key, CompareOp::Equal, record);
-    let vacant = Compare::create_revision(key, CompareOp::Equal, 0);
+    let vacant = || Compare::create_revision(key, CompareOp::Equal, 0);
     let read = || TxnOp::get(key, None);
-    let put = || {
-        let options = PutOptions::new().with_lease(lease).with_prev_key();
-        TxnOp::put(key, record, Some(options))
-    };
-    let unless_taken = Txn::new().when([vacant]).and_then([put()]).or_else([read()]);
-    let unless_ours = Txn::new().when([ours()]).and_then([put()]);
-    let change = TxnOp::txn(unless_ours.or_else([TxnOp::txn(unless_taken)]));
-    Txn::new().when([ours(), same]).and_then([read()]).or_else([change])
+    let put = || TxnOp::put(key, record, Some(PutOptions::new().with_lease(lease)));
+    let if_ours = Txn::new().when([ours()]).and_then([put()]).or_else([read()]);
+    let if_vacant = Txn::new().when([vacant()]).and_then([put()]).or_else([TxnOp::txn(if_ours)]);
+    let if_stored = Txn::new().when([ours(), same]).and_then([read()]);
+    let otherwise = TxnOp::txn(if_stored.or_else([TxnOp::txn(if_vacant)]));
+    Txn::new().when([vacant()]).and_then([put()]).or_else([otherwise])
 }
