@@ -1,7 +1,7 @@
 //! Handles that are used on another runtime than the one that made them.
 
 use crate::support::{
-    Operator, claim, connect, instance, next_change, one_shard, register, server, service,
+    Operator, claim, connect, ids, instance, next_change, one_shard, register, server, service,
     watch_from_now, within, within_a_minute,
 };
 use futures_util::FutureExt;
@@ -126,7 +126,7 @@ fn sentinels_are_polled_after_the_runtime_that_polled_them_was_dropped() {
         let mut sentinel = Operator::at(hosts.split([',', '/']).next().unwrap()).await;
         within(async {
             while sentinel.connections("registry-sentinel").await == 0 {
-                register(&registry, "user.rpc", "2").await;
+                ids(&registry, "user.rpc").await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
