@@ -103,6 +103,7 @@ impl FeedTask {
                 Some(request) = self.requests.recv() => self.subscribe(request),
                 connection = completed(&mut self.connecting) => match connection {
                     Ok(connection) => self.start_read(connection),
+                    Err(error) if self.reading.is_none() => return Err(error),
                     Err(error) => self.end_shards_not_read(&error),
                 },
                 read = completed(&mut self.reading) => {
@@ -168,12 +169,11 @@ impl FeedTask {
     }
 
     /// Ends the watches of the shards that the read in progress does not include, since no connection could be made for
-    /// them. That is no silence: the server may answer on the connections that it has.
+    /// them. That is no silence while the server may answer on the connection of that read.
     fn end_shards_not_read(&mut self, error: &StoreError) {
-        let (is_reading, from) = (self.reading.is_some(), &self.reading_from);
-        let is_left_out = |shard, watched: &mut WatchedShard| {
-            !is_reading || !from.contains(&(shard, watched.at()))
-        };
+        let from = &self.reading_from;
+        let is_left_out =
+            |shard, watched: &mut WatchedShard| !from.contains(&(shard, watched.at()));
         for watched in extract(&mut self.shards, is_left_out) {
             watched.end(&error.clone().into());
         }
