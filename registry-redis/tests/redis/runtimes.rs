@@ -92,18 +92,18 @@ fn query_of_the_sentinels_on_a_runtime_that_stands_still_holds_up_no_other() {
     let (still, used) = (runtime(), runtime());
     let (_network, servers) = sentinels();
     let registry = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
-    let (user, options) = (service("user.rpc"), CallOptions::DEFAULT);
-    let mut in_progress = registry.load(&user, &options);
+    let (name, options) = (service("user.rpc"), CallOptions::DEFAULT);
+    let mut in_progress = registry.load(&name, &options);
     still.block_on(async {
         assert!((&mut in_progress).now_or_never().is_none(), "no sentinel has replied yet");
     });
     used.block_on(async {
-        within(registry.load(&user, &options)).await.unwrap();
+        within(registry.load(&name, &options)).await.unwrap();
         // A caller of the same runtime that is not polled any more is waited for, but not for long.
         let other = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
-        let mut in_progress = other.load(&user, &options);
+        let mut in_progress = other.load(&name, &options);
         assert!((&mut in_progress).now_or_never().is_none(), "no sentinel has replied yet");
-        within(other.load(&user, &options)).await.unwrap();
+        within(other.load(&name, &options)).await.unwrap();
     });
     still.block_on(async { within(in_progress).await.unwrap() });
 }
