@@ -1,6 +1,7 @@
 //! The requests that are made of an etcd: each once, and under a deadline.
 
-use crate::cluster::{Cluster, Endpoint};
+use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
 use crate::error::{EtcdError, Reason};
 use crate::keep_alive::KeepAliveStreams;
 use crate::options::EtcdOptions;

@@ -7,8 +7,9 @@
 
 mod connection;
 
-pub(crate) use self::connection::{Connection, Endpoint, Token};
+pub(crate) use self::connection::{Connection, Token};
 
+use crate::endpoint::Endpoint;
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
 use crate::transport::{Dial, Link};

@@ -1,6 +1,6 @@
 //! From a URL to what a connection needs.
 
-use crate::cluster::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::options::EtcdOptions;
 use crate::transport::Dial;
 use etcd_client::ConnectOptions;

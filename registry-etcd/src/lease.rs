@@ -5,12 +5,10 @@ use crate::error::{EtcdError, Reason};
 use crate::layout::keyspace::{DesiredKeys, Keyspace};
 use crate::lease_table::LeaseTable;
 use crate::presence;
+use crate::ttl::whole_seconds;
 use futures_util::future;
 use registry_core::{Claim, Error, ErrorKind, Lease, LeaseId, MAX_TTL, Result};
 use std::time::Duration;
-
-/// The shortest ttl that etcd grants, unless its election timeout is set: one and a half of that, in whole seconds.
-pub(crate) const MIN_GRANTED_TTL: Duration = Duration::from_secs(2);
 
 /// The lease of a claim.
 #[derive(Clone, Copy, Debug)]
@@ -149,12 +147,6 @@ pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
     if let Err(error) = revoke(client, lease).await {
         tracing::debug!(%lease, %error, "a lease without a purpose is left to expire");
     }
-}
-
-/// etcd counts ttls in seconds; a lease is never shorter than was requested.
-pub(crate) fn whole_seconds(ttl: Duration) -> i64 {
-    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// Returns the ttl that etcd granted, in seconds, for at least `requested`. It raises short ones to one and a half

@@ -1,12 +1,11 @@
 //! What a process knows of the leases that it keeps alive.
 
+use crate::ttl::whole_seconds;
 use registry_core::{Claim, Instance, Lease, LeaseId, Revision};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-
-use crate::lease::whole_seconds;
 
 /// The leases that were granted or renewed, shared by all clones of a registry.
 ///

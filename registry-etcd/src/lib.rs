@@ -142,6 +142,7 @@ mod connector;
 mod cursor;
 mod diagnose;
 mod dial;
+mod endpoint;
 mod error;
 mod first_contact;
 mod holding;
@@ -158,6 +159,7 @@ mod runtimes;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod ttl;
 mod txn;
 mod watch;
 mod withdraw;
@@ -256,7 +258,7 @@ impl EtcdRegistry {
             }
             Some(timeout) => timeout,
             // No lease is granted for less.
-            None => silence_timeout(target.ttl().map(|ttl| ttl.max(lease::MIN_GRANTED_TTL))),
+            None => silence_timeout(target.ttl().map(|ttl| ttl.max(ttl::MIN_GRANTED_TTL))),
         };
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
         let runtimes = Runtimes::new(endpoints, dial, options);

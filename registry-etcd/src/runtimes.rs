@@ -4,7 +4,7 @@
 //! So a call uses what was opened on its own runtime.
 
 use crate::client::Client;
-use crate::cluster::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::options::EtcdOptions;
 use crate::transport::Dial;
 use crate::watch::Streams;

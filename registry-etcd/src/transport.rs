@@ -12,7 +12,7 @@ pub(crate) use self::problem::Problem;
 
 use self::stream::MonitoredStream;
 use self::tls::Tls;
-use crate::cluster::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::error::EtcdError;
 use crate::options::EtcdOptions;
 use etcd_client::{Channel, Client, ConnectOptions};

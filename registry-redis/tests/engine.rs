@@ -99,7 +99,8 @@ impl Server {
 }
 
 async fn connect(address: &str) -> RedisRegistry {
-    let url = format!("redis://{address}?prefix=test").parse().unwrap();
+    // Watches end after two thirds of this ttl without a sign of life.
+    let url = format!("redis://{address}?prefix=test&ttl={}s", TTL.as_secs()).parse().unwrap();
     let options = RedisOptions::default().with_request_deadline(CALL);
     RedisRegistry::connect_with(&url, options).await.unwrap()
 }

@@ -1,28 +1,14 @@
 //! A connection to one member.
 
+use crate::endpoint::Endpoint;
 use crate::error::EtcdError;
 use crate::transport::{Dial, Link, Problem};
 use etcd_client::Client;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::Instant;
-
-/// Where a member is.
-pub(crate) struct Endpoint {
-    /// `host:port`
-    pub(crate) authority: String,
-    /// `http://host:port` or `https://host:port`
-    pub(crate) url: String,
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.authority, f)
-    }
-}
 
 /// The token generation of a connection that a request was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use super::problem::Problem;
 use registry_core::{Result, Target};
-use std::io;
 use tokio::net::TcpStream;
 
 #[derive(Clone)]
@@ -22,8 +21,4 @@ impl Tls {
     pub(super) async fn connect(&self, _: &str, _: TcpStream) -> Result<TcpStream, Problem> {
         match *self {}
     }
-}
-
-pub(super) fn problem(_: &io::Error) -> Option<Problem> {
-    None
 }

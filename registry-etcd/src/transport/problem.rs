@@ -1,6 +1,5 @@
 //! What is wrong with a server, and what to do about it.
 
-use super::tls;
 use std::io;
 
 /// A server that is not the etcd that the URL means.
@@ -49,7 +48,7 @@ impl Problem {
 
     /// Returns what a failed read or write tells: with TLS 1.3 a server refuses a client after the handshake.
     pub(super) fn of_failure(error: &io::Error) -> Option<Self> {
-        tls::problem(error)
+        of_tls(error)
     }
 
     /// Returns what the first byte of an answer tells. A server of HTTP/2 begins with a frame of less than 64 KiB.
@@ -62,4 +61,30 @@ impl Problem {
             _ => Some(Self::Unknown),
         }
     }
+}
+
+/// What an error of a connection tells, if it is one of TLS.
+#[cfg(feature = "tls")]
+pub(super) fn of_tls(error: &io::Error) -> Option<Problem> {
+    use rustls::AlertDescription as Alert;
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match error {
+        rustls::Error::InvalidCertificate(_) => Problem::Certificate(error.to_string()),
+        rustls::Error::InvalidMessage(_) => Problem::PlainText,
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => Problem::Refused(error.to_string()),
+        _ => Problem::Handshake(error.to_string()),
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) fn of_tls(_: &io::Error) -> Option<Problem> {
+    None
 }

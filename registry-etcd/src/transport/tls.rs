@@ -1,12 +1,11 @@
 //! TLS: whom to trust, and who we are, from the files that a URL names.
 
-use super::problem::Problem;
+use super::problem::{Problem, of_tls};
 use registry_core::{Error, ErrorKind, Result, Target, TlsFiles};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
@@ -52,7 +51,7 @@ impl Tls {
         })?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
         let stream =
-            connected.map_err(|error| problem(&error).unwrap_or(Problem::ClosedInHandshake))?;
+            connected.map_err(|error| of_tls(&error).unwrap_or(Problem::ClosedInHandshake))?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
             return Err(Problem::Unknown);
         }
@@ -94,26 +93,6 @@ fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates.map_err(|error| {
         invalid(format!("option `{option}` names certificates in PEM")).with_source(error)
-    })
-}
-
-/// What an error of a connection tells, if it is one of TLS.
-pub(super) fn problem(error: &io::Error) -> Option<Problem> {
-    use rustls::AlertDescription as Alert;
-    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    Some(match error {
-        rustls::Error::InvalidCertificate(_) => Problem::Certificate(error.to_string()),
-        rustls::Error::InvalidMessage(_) => Problem::PlainText,
-        rustls::Error::AlertReceived(
-            Alert::BadCertificate
-            | Alert::CertificateExpired
-            | Alert::CertificateRequired
-            | Alert::CertificateRevoked
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied,
-        ) => Problem::Refused(error.to_string()),
-        _ => Problem::Handshake(error.to_string()),
     })
 }
 

@@ -131,9 +131,7 @@ async fn documented_rights_of_an_owner_suffice_and_each_is_needed() {
 async fn rights_for_a_prefix_are_none_for_another() {
     let server = server(&[]).await;
     let url = user(&server, "app", &documented(OWNER)).await;
-    for prefix in
-        ["other", "registry/x", "registry/07", "registr", "registry0", "registry/07}:state"]
-    {
+    for prefix in ["other", "registry/x", "registry/07", "reg", "registry0", "registry/07}:state"] {
         let prefix = prefix.replace('}', "");
         let target = format!("{url}?prefix={}", prefix.replace('/', "%2F"));
         let error = connect(&target, RedisOptions::default()).await.unwrap_err();
