@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// With --json each line is an object, whose `type` is:
 ///
 ///   reset        forget all before, these are the instances now
-///   live         the watch stands
+///   live         all that was missed has come
 ///   put, delete  one change
 ///   progress     nothing of this service changed up to the cursor
 ///   trouble      what follows may be late; `why` and `message` say more
