@@ -149,8 +149,26 @@ impl Sentinel {
         timeout(SHARING_TIMEOUT.min(self.0.deadline / 2), queries.querying.lock()).await.ok()
     }
 
-    /// Asks all sentinels for the primary.
+    /// Asks all sentinels for the primary, and waits for a majority of them.
     async fn query(&self, links: &Mutex<HashMap<Address, Link>>) -> Result<Address, StoreError> {
+        self.query_some(links).await.0
+    }
+
+    /// The same, and then waits for the others: a query that is given up costs its connection.
+    async fn query_all(&self, links: &Mutex<HashMap<Address, Link>>) -> Result<(), StoreError> {
+        let (primary, mut others) = self.query_some(links).await;
+        while others.next().await.is_some() {}
+        primary.map(drop)
+    }
+
+    /// Asks all sentinels for the primary, and waits for a majority of them. Returns the queries of the others, too.
+    async fn query_some<'a>(
+        &'a self,
+        links: &'a Mutex<HashMap<Address, Link>>,
+    ) -> (
+        Result<Address, StoreError>,
+        FuturesUnordered<impl Future<Output = Result<Answer, StoreError>> + 'a>,
+    ) {
         let mut queries: FuturesUnordered<_> =
             self.0.sentinels.iter().map(|address| self.query_one(address, links)).collect();
         let majority = queries.len() / 2 + 1;
@@ -170,18 +188,18 @@ impl Sentinel {
                 Err(error) => errors.push(error),
             }
         }
-        let Some(answer) = best else { return Err(most_actionable(errors)) };
+        let Some(answer) = best else { return (Err(most_actionable(errors)), queries) };
         let mut known = lock(&self.0.known);
         if let Some(primary) = &known.primary
             && answer.epoch < known.epoch
         {
-            return Ok(primary.clone());
+            return (Ok(primary.clone()), queries);
         }
         if known.primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
             tracing::info!(primary = %answer.primary, "sentinel names another primary");
         }
         *known = Known { primary: Some(answer.primary.clone()), epoch: answer.epoch };
-        Ok(answer.primary)
+        (Ok(answer.primary), queries)
     }
 
     async fn query_one(
@@ -257,7 +275,7 @@ async fn poll(inner: Weak<Inner>, queries: Arc<Queries>) {
         let sentinel = Sentinel(inner);
         // A caller may be querying because the primary failed.
         let _guard = sentinel.wait_for_query(&queries).await;
-        if let Err(error) = sentinel.query(&queries.links).await {
+        if let Err(error) = sentinel.query_all(&queries.links).await {
             // The last answer stands: serving needs no sentinel.
             tracing::debug!(%error, "no sentinel says whether the primary is still the same");
         }
