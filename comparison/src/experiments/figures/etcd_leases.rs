@@ -73,7 +73,7 @@ async fn keep_alive_all(figures: &mut Figures, many: usize, ttl: Duration) -> Re
     figures.add(Figure::timed(name("a renewal, a third of a look"), cores * 1e6 / renewals, "us"));
     let streams = after.streams("LeaseKeepAlive")?;
     figures.add(Figure::counted(name("streams at the server"), streams, "").at_most(4.0));
-    figures.add(none("expired at the server", after.expired().unwrap_or_default()));
+    figures.add(none("expired at the server", after.expired()?));
     figures.add(none("granted anew", since("LeaseGrant")?));
     figures.add(none("not active", as_f64(inactive)));
     figures.add(none("records missing", as_f64(many) - as_f64(u64::try_from(found)?)));
