@@ -5,9 +5,11 @@
 
 mod loss;
 mod service;
+mod turns;
 
 use self::loss::lost_by;
 use self::service::{Membership, OPEN_TIMEOUT, ServiceRecords, SingleWatcher};
+use self::turns::Turns;
 use crate::Backoff;
 use crate::bounds::retry_backoff;
 use crate::call::{call, contained, within};
@@ -23,6 +25,7 @@ use tokio::time::sleep;
 pub(super) struct OwnRecord {
     registry: Arc<dyn Registry>,
     records: Arc<ServiceRecords>,
+    turns: Turns,
     sharing: Sharing,
     /// Whether a watch of this record alone is open, and has reported no change.
     is_unchanged: AtomicBool,
@@ -46,7 +49,8 @@ impl OwnRecord {
             None => Sharing::Shared(records.join(instance.id())),
         };
         let is_unchanged = AtomicBool::new(false);
-        Arc::new(Self { registry: registry.clone(), records, sharing, is_unchanged })
+        let turns = Turns::of(registry);
+        Arc::new(Self { registry: registry.clone(), records, turns, sharing, is_unchanged })
     }
 
     /// Returns [`Presence::Proven`] while an open watch says that the record is the acknowledged one of `lease`.
@@ -110,6 +114,7 @@ impl OwnRecord {
     }
 
     async fn watch_record(&self, lease: &Lease) -> Result<Watch> {
+        let _turn = self.turns.next().await;
         let watch = async { self.registry.watch_record(lease, &within(OPEN_TIMEOUT)).await };
         call("watch_record", OPEN_TIMEOUT, watch).await
     }

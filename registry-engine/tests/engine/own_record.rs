@@ -241,3 +241,30 @@ async fn a_garbled_record_holds_the_id_and_makes_no_loop_of_requests() {
         assert!((5 * count..=15 * count).contains(&refused), "{refused} of {count}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_is_asked_for_no_more_watches_than_it_opens_in_time() {
+    // Each answer takes 3 of the 5 seconds that a request has. If all were asked for at once, so slow a store would answer
+    // none of them in time, and would be asked again and again.
+    let world = World::new();
+    let asked = || {
+        let calls = world.spy.calls();
+        calls.iter().filter(|(_, call)| matches!(call, Call::WatchRecord)).count()
+    };
+    world.spy.twist(|call| matches!(call, Call::WatchRecord).then_some(Twist::Late(secs(3))));
+    let mut registrations = Vec::new();
+    for n in 0..600 {
+        let service = format!("service-{n}").parse().unwrap();
+        registrations.push(world.start(node_of(&service, "a")).await);
+    }
+    pass(secs(1)).await;
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        counts.push(asked());
+        pass(secs(3)).await;
+    }
+    assert_eq!(counts, [256, 512, 600]);
+    pass(TTL).await;
+    assert_eq!(asked(), 600, "none was given up");
+    assert!(registrations.iter().all(|one| one.status().is_active()));
+}
