@@ -73,7 +73,7 @@ impl RawEtcd {
         Ok((instances, header.revision()))
     }
 
-    async fn put(&self, request: &Request, lease: i64) -> Result<()> {
+    pub(super) async fn put(&self, request: &Request, lease: i64) -> Result<()> {
         let key = self.key(request);
         let under = PutOptions::new().with_lease(lease);
         self.client.kv_client().put(key, request.record()?, Some(under)).await?;

@@ -54,6 +54,12 @@ impl Arm for EtcdTwin {
         Ok(lease)
     }
 
+    /// No more than a put: the registry also renews the lease, beside it.
+    async fn update(&self, lease: &i64, request: &Request) -> Result<i64> {
+        self.raw.put(request, *lease).await?;
+        Ok(*lease)
+    }
+
     async fn keep_alive(&self, lease: &i64) -> Result<()> {
         let mut renewals = self.renewals.lock().await;
         let Some((keeper, answers)) = &mut *renewals else {

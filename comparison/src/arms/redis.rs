@@ -149,7 +149,7 @@ impl Arm for RawRedis {
 
     async fn next(&self, watch: &mut LogWatch) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        let read: Vec<LogEntry> = read_log(&self.reads, &watch.log, &watch.last).await?;
+        let read: Vec<LogEntry> = read_log(&self.reads, &watch.log, (&watch.last, 256)).await?;
         for (last, pairs) in read {
             watch.last = last;
             for (id, record) in pairs {
@@ -213,10 +213,10 @@ impl Arm for RawRedis {
 pub(super) async fn read_log<E: FromRedisValue>(
     reads: &MultiplexedConnection,
     log: &str,
-    last: &str,
+    (last, most): (&str, u32),
 ) -> Result<Vec<E>> {
     let mut read = redis::cmd("XREAD");
-    read.arg("COUNT").arg(256).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
+    read.arg("COUNT").arg(most).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
     read.arg("STREAMS").arg(log).arg(last);
     let logs: Option<Vec<(String, Vec<E>)>> = read.query_async(&mut reads.clone()).await?;
     Ok(logs.into_iter().flatten().flat_map(|(_, entries)| entries).collect())

@@ -86,6 +86,13 @@ impl RedisTwin {
     pub async fn connect(server: &RedisServer) -> Result<Self> {
         Ok(Self { commands: server.connection().await?, reads: server.connection().await? })
     }
+
+    /// What registering returns.
+    pub fn lease(request: &Request) -> TwinLease {
+        let service = request.instance.service().clone();
+        let member = format!("{service}\u{1f}{}", request.instance.id());
+        TwinLease { service, member, id: request.claim.lease().to_string() }
+    }
 }
 
 impl Arm for RedisTwin {
@@ -95,16 +102,14 @@ impl Arm for RedisTwin {
     type Loaded = Vec<Record>;
 
     async fn register(&self, request: &Request) -> Result<TwinLease> {
-        let service = request.instance.service();
-        let member = format!("{service}\u{1f}{}", request.instance.id());
-        let lease = request.claim.lease().to_string();
+        let lease = Self::lease(request);
         let ttl = request.ttl_millis()?.to_string();
         let mut call = REGISTER.key(&keys()[..]);
-        call.arg(&member).arg(&lease).arg(&ttl).arg(request.record()?).arg(DIGEST);
-        call.arg(service.as_str()).arg(DEADLINE);
+        call.arg(&lease.member).arg(&lease.id).arg(&ttl).arg(request.record()?).arg(DIGEST);
+        call.arg(lease.service.as_str()).arg(DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
-        Ok(TwinLease { service: service.clone(), member, id: lease })
+        Ok(lease)
     }
 
     async fn keep_alive(&self, lease: &TwinLease) -> Result<()> {
@@ -150,7 +155,7 @@ impl Arm for RedisTwin {
 
     async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        let read: Vec<LogEntry> = read_log(&self.reads, &log.key, &log.last).await?;
+        let read: Vec<LogEntry> = read_log(&self.reads, &log.key, (&log.last, 1_000)).await?;
         for (last, fields) in read {
             log.last = last;
             let field = |n: usize| fields.get(n).context("an entry of another form");

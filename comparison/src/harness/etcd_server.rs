@@ -61,17 +61,18 @@ impl EtcdServer {
 
     /// Waits until it has so many watchers, at least or at most.
     pub async fn wait_for_watchers(&self, expected: RangeInclusive<f64>) -> Result<()> {
+        let mut last = None;
         let all = async {
             loop {
-                let metrics = self.metrics().await;
-                let open = metrics.and_then(|metrics| metrics.watchers());
-                if open.is_ok_and(|open| expected.contains(&open)) {
+                last = self.metrics().await.and_then(|metrics| metrics.watchers()).ok();
+                if last.is_some_and(|open| expected.contains(&open)) {
                     return;
                 }
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(Duration::from_secs(300), all).await.context("the watchers do not settle")
+        let settled = timeout(Duration::from_secs(300), all).await;
+        settled.with_context(|| format!("{last:?} watchers are open, not {expected:?}"))
     }
 }
 
@@ -113,6 +114,11 @@ impl Metrics {
     /// How many leases expired.
     pub fn expired(&self) -> Result<f64> {
         self.sum("etcd_debugging_server_lease_expired_total", None)
+    }
+
+    /// The seconds that it ran for.
+    pub fn cpu(&self) -> Result<f64> {
+        self.sum("process_cpu_seconds_total", None)
     }
 
     /// All values of that name, with a label of that value.

@@ -166,7 +166,10 @@ impl Figures {
 
     /// Adds what a reader must know.
     pub fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// Whether all that is counted holds.

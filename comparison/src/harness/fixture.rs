@@ -1,8 +1,11 @@
 //! Services, their instances, and views of them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
-use registry_engine::{Discovery, DiscoveryOptions, View};
+use registry_engine::{
+    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Start, View,
+};
 use registry_mem::MemRegistry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,31 @@ pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     let (a, b, c) = (n >> 16 & 255, n >> 8 & 255, n & 255);
     let (id, address) = (format!("node-{n:011x}"), format!("10.{a}.{b}.{c}:8080"));
     Ok(Instance::new(service.clone(), id.parse()?, address.parse()?))
+}
+
+/// How many registrations start or stop at a time.
+pub const AT_ONCE: usize = 256;
+
+/// Starts a registration of each instance, and waits until all are active. A slow server is retried meanwhile.
+pub async fn start_all(
+    store: &Arc<impl Registry>,
+    instances: impl IntoIterator<Item = Instance>,
+    ttl: Duration,
+) -> Result<Vec<Registration>> {
+    let options = RegistrationOptions {
+        ttl: Some(ttl),
+        start: Start::InBackground,
+        ..RegistrationOptions::default()
+    };
+    let starts = instances.into_iter().map(async |instance| {
+        let registration = Registration::start(store.clone(), instance, options.clone()).await?;
+        let mut statuses = registration.statuses();
+        while !registration.status().is_active() {
+            statuses.next().await.context("a registration ended")?;
+        }
+        anyhow::Ok(registration)
+    });
+    stream::iter(starts).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// A service in memory, an instance of which can be changed, and a live view of it.

@@ -11,6 +11,7 @@ mod register_to_watch;
 mod resume;
 mod resync;
 pub mod spread;
+mod update;
 
 pub use self::expiry::ExpiryPlan;
 pub use self::pick::{Pick, Picks};
@@ -46,6 +47,8 @@ pub enum Workload {
     RegisterDeregister,
     /// Register a new instance, and keep it until the end: what is counted meanwhile are registrations only.
     RegisterMore,
+    /// Change a registered instance in place.
+    Update,
     /// Renew a registration.
     KeepAlive,
     /// Load all instances of a service, so many.
@@ -70,6 +73,7 @@ impl Workload {
             Self::RegisterDeregister => Ok(register::prepare(arm, generator, Cleanup::AtOnce)),
             Self::RegisterMore => Ok(register::prepare(arm, generator, Cleanup::AtTheEnd)),
             Self::Deregister => Ok(deregister::prepare(arm, generator)),
+            Self::Update => update::prepare(arm, generator).await,
             Self::KeepAlive => keep_alive::prepare(arm, generator).await,
             Self::Load(count) => load::prepare(arm, generator, count).await,
             Self::RegisterToWatch => register_to_watch::prepare(arm, generator).await,
@@ -88,6 +92,7 @@ impl fmt::Display for Workload {
             Self::Deregister => f.pad("deregister"),
             Self::RegisterDeregister => f.pad("register_deregister"),
             Self::RegisterMore => f.pad("register_more"),
+            Self::Update => f.pad("update"),
             Self::KeepAlive => f.pad("keep_alive"),
             Self::Load(count) => f.pad(&format!("load/{count}")),
             Self::RegisterToWatch => f.pad("register_to_watch"),

@@ -86,6 +86,7 @@ async fn secured(
 
 /// A URL with TLS is refused before.
 #[cfg(not(feature = "tls"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
 async fn secured(
     _: &Arc<Target>,
     _: &Address,

@@ -1,14 +1,12 @@
 //! Registrations that watch their own records: how soon a deleted record is back, and what the watches cost.
 
 use crate::harness::etcd_server::{OURS, RAW};
-use crate::harness::{EtcdServer, Figure, Figures, Latencies, as_f64, resident};
+use crate::harness::fixture::start_all;
+use crate::harness::{EtcdServer, Figure, Figures, Heap, Latencies, as_f64};
 use anyhow::{Context, Result};
 use etcd_client::{Client, DeleteOptions, EventType, PutOptions, WatchOptions};
 use futures_util::future::try_join_all;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{Instance, ServiceName};
-use registry_engine::{Registration, RegistrationOptions};
-use registry_etcd::EtcdRegistry;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +18,6 @@ const LOST: usize = 100;
 
 /// The ttl of those. A record that is lost again within a ttl waits for the backoff.
 const TTL: Duration = Duration::from_secs(2);
-
-/// How many registrations start at a time.
-const AT_ONCE: usize = 256;
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
     let (rounds, many) = if quick { (3, 1_000) } else { (21, 100_000) };
@@ -43,7 +38,8 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
 async fn deleted(figures: &mut Figures, rounds: usize) -> Result<()> {
     let server = EtcdServer::start().await?;
     let store = Arc::new(server.registry().await?);
-    let _registrations = start(&store, &["user.rpc".parse()?], LOST, TTL).await?;
+    let services = ["user.rpc".parse()?];
+    let _registrations = start_all(&store, instances(&services, LOST)?, TTL).await?;
     let mut operator = server.client().await?;
     let _raw = start_raw(&server, &format!("{RAW}/user.rpc/")).await?;
     let mut times = [Vec::new(), Vec::new()];
@@ -129,45 +125,36 @@ async fn scale(figures: &mut Figures, services: usize, many: usize) -> Result<()
     let store = Arc::new(server.registry().await?);
     let names: Vec<ServiceName> =
         (0..services).map(|n| format!("service-{n}").parse()).collect::<Result<_, _>>()?;
-    let (before, begin) = (resident(), Instant::now());
-    let registrations = start(&store, &names, many, Duration::from_secs(600)).await?;
+    let (heap, begin) = (Heap::now(), Instant::now());
+    let registrations =
+        start_all(&store, instances(&names, many)?, Duration::from_secs(600)).await?;
     let took = begin.elapsed().as_secs_f64();
     let expected = as_f64((services * (many / services).min(8)) as u64)
         + if many / services > 8 { as_f64(services) } else { 0.0 };
-    server.wait_for_watchers(expected..=f64::MAX).await?;
-    let bytes = (resident() - before) / as_f64(many);
+    server.wait_for_watchers(expected..=f64::MAX).await.context("after the registrations")?;
+    let bytes = heap.grown() / as_f64(many);
     server.etcd.process()?.kill()?;
     let restart = Instant::now();
     server.etcd.process()?.restart().await?;
     let up = restart.elapsed().as_secs_f64();
-    server.wait_for_watchers(expected..=f64::MAX).await?;
+    server.wait_for_watchers(expected..=f64::MAX).await.context("after the restart")?;
     let reopened = restart.elapsed().as_secs_f64();
     let active = registrations.iter().filter(|one| one.status().is_active()).count();
     let name = |what: &str| format!("{services} services of {}: {what}", many / services);
     figures.add(Figure::timed(name("registered in"), took, "s"));
     figures.add(Figure::counted(name("watchers"), expected, ""));
-    figures.add(Figure::timed(name("memory, each registration"), bytes, "B"));
+    figures.add_heap(Figure::counted(name("each registration holds"), bytes, "B"));
     figures.add(Figure::timed(name("etcd up again"), up, "s"));
     figures.add(Figure::timed(name("watches reopened"), reopened, "s"));
     figures.add(Figure::counted(name("active"), as_f64(active), "").exactly(as_f64(many)));
     Ok(())
 }
 
-async fn start(
-    store: &Arc<EtcdRegistry>,
-    services: &[ServiceName],
-    many: usize,
-    ttl: Duration,
-) -> Result<Vec<Registration>> {
-    let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
-    let starts = (0..many).map(|n| {
-        let (store, options) = (store.clone(), options.clone());
+/// So many instances, spread over `services`.
+fn instances(services: &[ServiceName], many: usize) -> Result<Vec<Instance>> {
+    let each = (0..many).map(|n| {
         let service = services[n % services.len()].clone();
-        async move {
-            let (id, address) = (format!("node-{n}").parse()?, "10.0.0.1:8080".parse()?);
-            let instance = Instance::new(service, id, address);
-            anyhow::Ok(Registration::start(store, instance, options).await?)
-        }
+        Ok(Instance::new(service, format!("node-{n}").parse()?, "10.0.0.1:8080".parse()?))
     });
-    stream::iter(starts).buffer_unordered(AT_ONCE).try_collect().await
+    each.collect()
 }

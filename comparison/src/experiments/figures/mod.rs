@@ -4,6 +4,7 @@
 //! target, so does the process, by its exit status. What is timed is measured in turns with what it is compared
 //! with, and only reported.
 
+mod cold_start;
 mod etcd_calls;
 mod etcd_leases;
 mod etcd_load;
@@ -17,11 +18,13 @@ mod grpc_schedule;
 mod grpc_subset;
 mod load;
 mod memory;
+mod own_records;
 mod pick;
 mod redis_calls;
 mod redis_load;
 mod redis_watches;
 mod registrations;
+mod renewals;
 mod traffic;
 
 use crate::harness::{Figures, Progress, StealTime, machine, one_thread};
@@ -38,7 +41,12 @@ macro_rules! one {
     };
 }
 
-const ALL: [Set; 18] = [
+const ALL: [Set; 22] = [
+    (
+        "cold-start",
+        "connect to the first instance, beside the raw client",
+        one!(cold_start::figures),
+    ),
     ("pick", "one of 100 instances, through a handle", pick::figures),
     ("fan-out", "one change, to 10,000 subscribers", fan_out::figures),
     ("registrations", "100,000 registrations, kept alive", registrations::figures),
@@ -51,12 +59,18 @@ const ALL: [Set; 18] = [
     ),
     ("etcd-watches", "10,000 watches of one process", one!(etcd_watches::figures)),
     ("etcd-load", "a service of 100,000 instances, loaded", one!(etcd_load::figures)),
-    ("etcd-leases", "100,000 leases, and 10,000 registrations at once", etcd_leases::figures),
+    ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
+    ("etcd-renewals", "100,000 registrations, kept at ttl 30 s to 2 s", renewals::etcd),
     ("etcd-expiry", "1,000 leases that expire together", one!(expiry::etcd)),
     (
         "etcd-own-records",
         "records that are deleted behind their registrations' backs",
         one!(etcd_own_records::figures),
+    ),
+    (
+        "own-records",
+        "records that are deregistered behind their registrations' backs",
+        one!(own_records::figures),
     ),
     (
         "redis-calls",
@@ -69,6 +83,7 @@ const ALL: [Set; 18] = [
         "a service of 100,000 instances: loaded, held, renewed",
         one!(redis_load::figures),
     ),
+    ("redis-renewals", "100,000 registrations, kept at ttl 30 s to 2 s", renewals::redis),
     ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
     (
         "grpc-calls",

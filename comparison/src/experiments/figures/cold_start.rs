@@ -1,0 +1,74 @@
+//! From nothing to the first instance in hand: connect, load, pick.
+
+use crate::arms::{Arm, Ours, RawEtcd, RawRedis};
+use crate::harness::fixture::view;
+use crate::harness::stores::connect;
+use crate::harness::{EtcdServer, Figure, Figures, RedisServer, in_turns};
+use crate::workloads::{RequestGenerator, Workload};
+use anyhow::{Context, Result};
+use registry_core::ServiceName;
+use std::hint::black_box;
+use tokio::time::Instant;
+
+/// Instances of the service.
+const INSTANCES: usize = 10;
+
+pub(super) async fn figures(quick: bool) -> Result<Figures> {
+    let rounds = if quick { 3 } else { 101 };
+    let mut figures = Figures::default();
+
+    let server = EtcdServer::start().await?;
+    let (url, endpoint) =
+        (format!("etcd://{}/comparison", server.address), format!("http://{}", server.address));
+    let raw = async || RawEtcd::connect(&endpoint).await;
+    Box::pin(measure(&mut figures, "etcd", &url, rounds, raw)).await?;
+    figures.note(&server.description);
+
+    let server = RedisServer::start().await?;
+    let url = server.redis.url().split('?').next().unwrap_or_default();
+    let raw = async || RawRedis::connect(url).await;
+    Box::pin(measure(&mut figures, "redis", url, rounds, raw)).await?;
+    figures.note(&server.description);
+    figures.note(format!("a service of {INSTANCES}; raw connects, loads and decodes: it sees no change that comes later, ours is watching by then"));
+    Ok(figures)
+}
+
+/// Measures both in turns: the registry at `url`, and what `raw` connects.
+async fn measure<A: Arm>(
+    figures: &mut Figures,
+    name: &str,
+    url: &str,
+    rounds: usize,
+    raw: impl AsyncFn() -> Result<A>,
+) -> Result<()> {
+    let mut generator = RequestGenerator::new(Workload::Load(INSTANCES))?;
+    let _ours = generator.register(&Ours::from(connect(url).await?), INSTANCES).await?;
+    let _raw = generator.register(&raw().await?, INSTANCES).await?;
+    let service = &generator.service;
+    let samples = in_turns(rounds, async |arm| {
+        let start = Instant::now();
+        if arm == 1 {
+            black_box(pick(url, service).await?);
+        } else {
+            let loaded = raw().await?.load(service).await?;
+            black_box(loaded.first().context("nobody is listed")?.instance().address().clone());
+        }
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    })
+    .await?;
+    figures.add_turns(
+        &format!("{name}: "),
+        ["raw", "ours", "raw"],
+        &samples,
+        "ms",
+        |figure: Figure| figure,
+    );
+    Ok(())
+}
+
+/// Connects, discovers the service, and returns the address of an instance.
+async fn pick(url: &str, service: &ServiceName) -> Result<registry_core::Address> {
+    let view = view(connect(url).await?, service).await?;
+    let state = view.state();
+    Ok(state.available().next().context("nobody is listed")?.address().clone())
+}

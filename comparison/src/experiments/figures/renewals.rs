@@ -1,0 +1,184 @@
+//! 100,000 registrations of one process on a real server: what both sides spend on keeping them alive, and
+//! at which ttl it is too much.
+
+use crate::harness::fixture::{AT_ONCE, instance, service, start_all};
+use crate::harness::{
+    EtcdServer, Figure, Figures, Heap, RedisServer, Store, as_f64, process_time, two_threads,
+};
+use anyhow::{Result, ensure};
+use futures_util::stream::{self, StreamExt};
+use registry_core::{CallOptions, Change, Instance, Registry, ServiceName, Watch};
+use registry_engine::Registration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Over so many services the registrations are spread.
+const SERVICES: usize = 100;
+
+/// The ttls that are tried, in seconds, until one is too short. The first must not be.
+const TTLS: &[u64] = &[30, 10, 5, 3, 2];
+
+/// How long it may take to register all.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// A server, and the registry on it.
+enum Server {
+    Etcd(EtcdServer),
+    Redis(RedisServer),
+}
+
+/// What it took to keep so many.
+#[derive(Default)]
+struct Spent {
+    registered: f64,
+    bytes: f64,
+    ours: f64,
+    server: f64,
+    expired: f64,
+    anew: f64,
+    inactive: f64,
+}
+
+pub(super) fn etcd(quick: bool) -> Result<Figures> {
+    two_threads()?.block_on(figures(Store::Etcd, quick))
+}
+
+pub(super) fn redis(quick: bool) -> Result<Figures> {
+    two_threads()?.block_on(figures(Store::Redis, quick))
+}
+
+async fn figures(store: Store, quick: bool) -> Result<Figures> {
+    let (many, ttls) = if quick { (1_000, [3, 2].as_slice()) } else { (100_000, TTLS) };
+    let (mut figures, mut kept) = (Figures::default(), None);
+    for &ttl in ttls {
+        let spent = keep(&mut figures, store, many, Duration::from_secs(ttl)).await?;
+        if spent.is_none_or(|spent| spent.expired + spent.inactive > 0.0) {
+            break;
+        }
+        kept = Some(ttl);
+    }
+    let kept = kept.map_or(f64::INFINITY, as_f64);
+    let name = format!("{many} are all kept at a ttl of");
+    figures.add(Figure::counted(name, kept, "s").at_most(as_f64(ttls[0])));
+    figures.note("of a core: measured for three ttls, after the first ttl; each is renewed every third of its ttl");
+    figures.note("expired, anew: as a watch of all services sees it, by another client");
+    Ok(figures)
+}
+
+/// Keeps so many alive on a server of their own, and adds what that took. `None`: they could not be registered.
+async fn keep(
+    figures: &mut Figures,
+    store: Store,
+    many: usize,
+    ttl: Duration,
+) -> Result<Option<Spent>> {
+    let server = Server::start(store).await?;
+    figures.note(server.description());
+    let services = (0..SERVICES).map(service).collect::<Result<Vec<_>>>()?;
+    let instances: Vec<Instance> = (0..many)
+        .map(|n| instance(&services[n % SERVICES], n / SERVICES))
+        .collect::<Result<_>>()?;
+    let registry = Arc::new(server.registry().await?);
+    let (heap, start) = (Heap::now(), Instant::now());
+    let starting = timeout(DEADLINE, start_all(&registry, instances, ttl));
+    let Ok(registrations) = starting.await else {
+        figures.note(format!("{many} at {ttl:?}: not registered after {DEADLINE:?}"));
+        return Ok(None);
+    };
+    let registrations: Vec<Registration> = registrations?;
+    let registered = start.elapsed().as_secs_f64();
+    let bytes = heap.grown() / as_f64(many);
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let mut watches = watch_all(&server, &services, &counts).await?;
+    sleep(ttl).await;
+    let (start, cpu, spent) = (Instant::now(), server.cpu().await?, process_time());
+    sleep(ttl * 3).await;
+    let wall = start.elapsed().as_secs_f64();
+    let load = |seconds: f64| 100.0 * seconds / wall;
+    let (ours, theirs) = (load(process_time() - spent), load(server.cpu().await? - cpu));
+    ensure!(watches.try_join_next().is_none(), "a watch ended");
+    let [puts, deletes] = counts.each_ref().map(|count| as_f64(count.load(Ordering::Relaxed)));
+    let inactive = registrations.iter().filter(|one| !one.status().is_active()).count();
+    let inactive = as_f64(inactive);
+    // While the server is there: the next one is to be alone on the machine.
+    let stops = registrations.into_iter().map(Registration::stop);
+    let stopped: Vec<_> = stream::iter(stops).buffer_unordered(AT_ONCE).collect().await;
+    drop(stopped); // an overloaded server may miss some
+    let spent =
+        Spent { registered, bytes, ours, server: theirs, expired: deletes, anew: puts, inactive };
+    spent.add(figures, &format!("{many} at {} s", ttl.as_secs()));
+    Ok(Some(spent))
+}
+
+/// Counts what changes in each service from now on: puts, and deletions.
+async fn watch_all(
+    server: &Server,
+    services: &[ServiceName],
+    counts: &Arc<[AtomicU64; 2]>,
+) -> Result<JoinSet<()>> {
+    let (registry, mut watches) = (server.registry().await?, JoinSet::new());
+    for service in services {
+        let loaded = registry.load(service, &CallOptions::DEFAULT).await?;
+        let mut watch: Watch =
+            registry.watch(service, loaded.cursor(), &CallOptions::DEFAULT).await?;
+        let counts = counts.clone();
+        watches.spawn(async move {
+            while let Some(Ok(batch)) = watch.next().await {
+                for change in &batch.changes {
+                    let deleted = usize::from(matches!(change, Change::Delete(_)));
+                    counts[deleted].fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    Ok(watches)
+}
+
+impl Spent {
+    fn add(&self, figures: &mut Figures, name: &str) {
+        figures.add_heap(Figure::counted(format!("{name}: each holds"), self.bytes, "B"));
+        let mut add = |what: &str, value: f64, unit| {
+            figures.add(Figure::timed(format!("{name}: {what}"), value, unit));
+        };
+        add("registered in", self.registered, "s");
+        add("this process, of a core", self.ours, "%");
+        add("the server, of a core", self.server, "%");
+        add("seen to expire", self.expired, "");
+        add("registered anew", self.anew, "");
+        add("not active at the end", self.inactive, "");
+    }
+}
+
+impl Server {
+    async fn start(store: Store) -> Result<Self> {
+        Ok(match store {
+            Store::Redis => Self::Redis(RedisServer::start().await?),
+            _ => Self::Etcd(EtcdServer::start().await?),
+        })
+    }
+
+    fn description(&self) -> &str {
+        match self {
+            Self::Etcd(server) => &server.description,
+            Self::Redis(server) => &server.description,
+        }
+    }
+
+    async fn registry(&self) -> Result<Arc<dyn Registry>> {
+        Ok(match self {
+            Self::Etcd(server) => Arc::new(server.registry().await?),
+            Self::Redis(server) => Arc::new(server.registry().await?),
+        })
+    }
+
+    /// The seconds that it ran for.
+    async fn cpu(&self) -> Result<f64> {
+        match self {
+            Self::Etcd(server) => server.metrics().await?.cpu(),
+            Self::Redis(server) => server.counts().await?.cpu(),
+        }
+    }
+}
