@@ -51,6 +51,7 @@
 //! | `tls` | TLS to the stores that are built in |
 //! | `grpc` | gRPC channels that are balanced over a service (module `grpc`) |
 //! | `serve` | servers that are registered while they serve (module `serve`), and the address that they publish (module `advertise`) |
+//! | `axum` | `serve::Listener` for `axum::serve` |
 //! | `go-zero` | configuration files of go-zero, read as they are (module `go_zero`) |
 //!
 //! # Test your service without a server

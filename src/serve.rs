@@ -1,11 +1,15 @@
 //! A server that is registered while it serves.
 
 mod announcement;
+mod connection;
 mod health;
+mod listener;
 mod options;
 mod signals;
 
+pub use self::connection::Connection;
 pub use self::health::HealthReporter;
+pub use self::listener::Listener;
 pub use self::options::{ServeError, ServeOptions};
 
 use self::announcement::{Announcement, Exit};
@@ -22,8 +26,8 @@ use tokio::time::timeout;
 /// Runs a tonic or axum server, and keeps its instance registered while it serves.
 ///
 /// The caller binds the listener, so that a port that is taken is an error before anything else.
-/// `server` makes the server out of it, and out of the future that tells it to shut down. Then, in
-/// this order:
+/// `server` makes the server out of it, as a [`Listener`], and out of the future that tells it to
+/// shut down. Then, in this order:
 ///
 /// 1. the server runs, and its [health](ServeOptions::health) is `NOT_SERVING`;
 /// 2. it is [ready](ServeOptions::ready), if it was asked to say so;
@@ -50,19 +54,17 @@ use tokio::time::timeout;
 /// let (reporter, health) = tonic_health::server::health_reporter();
 /// let options = ServeOptions { health: Health::new(reporter).into(), ..ServeOptions::default() };
 /// serve(listener, registry, instance, options, |listener, shutdown| {
-///     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)); // tonic leaves it off
 ///     Server::builder()
 ///         .add_service(health) // and yours
-///         .serve_with_incoming_shutdown(incoming, shutdown)
+///         .serve_with_incoming_shutdown(listener, shutdown)
 /// })
 /// .await?;
 /// ```
 ///
-/// With axum:
+/// With axum and the feature `axum`:
 ///
 /// ```ignore
 /// serve(listener, registry, instance, ServeOptions::default(), |listener, shutdown| {
-///     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true))); // axum leaves it off
 ///     axum::serve(listener, app).with_graceful_shutdown(shutdown)
 /// })
 /// .await?;
@@ -82,7 +84,7 @@ pub async fn serve<S, E>(
     registry: Arc<dyn Registry>,
     instance: Instance,
     options: ServeOptions,
-    server: impl FnOnce(TcpListener, Shutdown) -> S,
+    server: impl FnOnce(Listener, Shutdown) -> S,
 ) -> Result<(), ServeError<E>>
 where
     S: IntoFuture<Output = Result<(), E>>,
@@ -104,7 +106,7 @@ where
     announcement.health.report(false).await;
 
     let (stop, stopped) = oneshot::channel();
-    let server = server(listener, Shutdown(stopped)).into_future();
+    let server = server(listener.into(), Shutdown(stopped)).into_future();
     let mut server = pin!(async { server.await.map_err(ServeError::Server) });
     let (exit, left) = watch::channel(Exit::Stay);
     let mut announced = pin!(announcement.run(ready, left));

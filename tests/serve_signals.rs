@@ -7,7 +7,7 @@ use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
 use rustix::process::{Signal, getpid, kill_process};
 use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
-use service_registry::serve::{ServeError, ServeOptions, Shutdown, serve};
+use service_registry::serve::{Listener, ServeError, ServeOptions, Shutdown, serve};
 use service_registry::{Instance, InstanceStatus, Registry, ServiceName};
 use std::future::pending;
 use std::io;
@@ -93,7 +93,7 @@ fn service() -> ServiceName {
 }
 
 /// A server that does nothing until it is told to shut down.
-async fn until_told(_listener: TcpListener, shutdown: Shutdown) -> io::Result<()> {
+async fn until_told(_listener: Listener, shutdown: Shutdown) -> io::Result<()> {
     shutdown.await;
     Ok(())
 }

@@ -47,7 +47,7 @@ use std::path::Path;
 /// ",
 /// )?;
 /// let listener = tokio::net::TcpListener::bind(config.listen_on().to_string()).await?;
-/// // It listens, so it may be found.
+/// // It listens, so it may be found. Its server accepts with `serve::Listener::from(listener)`.
 /// let registration = config.register(listener.local_addr()?).await?.expect("it has a registry");
 /// assert_eq!(registration.instance().service().as_str(), "user.rpc");
 /// registration.stop().await?;

@@ -1,10 +1,10 @@
 //! A server as small as can be: each connection is a task, and one that was accepted is completed.
 
-use service_registry::serve::Shutdown;
+use service_registry::serve::{Connection, Listener, Shutdown};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ pub(crate) struct Slow {
 
 /// Answers `/slow` with `done` when it is let go, and anything else with `hello`, until it is shut down.
 pub(crate) async fn run(
-    listener: TcpListener,
+    mut listener: Listener,
     mut shutdown: Shutdown,
     slow: Slow,
 ) -> io::Result<()> {
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(answer(accepted?.0, slow.clone()));
+                connections.spawn(answer(accepted.0, slow.clone()));
             }
             () = &mut shutdown => break,
         }
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     connections.join_all().await.into_iter().collect()
 }
 
-async fn answer(stream: TcpStream, slow: Slow) -> io::Result<()> {
+async fn answer(stream: Connection<TcpStream>, slow: Slow) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).await?;

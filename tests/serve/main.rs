@@ -5,4 +5,5 @@
 mod failures;
 mod http;
 mod life;
+mod listener;
 mod support;

@@ -2,15 +2,12 @@
 
 use crate::store::Store;
 use anyhow::{Context, Result};
-use axum::serve::{Listener, ListenerExt};
 use futures_util::future::BoxFuture;
 use service_registry::serve::ServeOptions;
 use service_registry::{BoxError, Instance, LeaseId, RegistrationOptions, Registry};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tonic::transport::server::TcpIncoming;
 
 /// The metadata that says what a server is called.
 const NAME: &str = "name";
@@ -81,47 +78,7 @@ impl Door {
     }
 }
 
-/// Accepts connections for gRPC, with `TCP_NODELAY`. Without it Nagle's algorithm holds a small frame back
-/// until the caller acknowledges the last one, which takes a caller in Go up to 40 ms.
-pub(crate) fn accept_grpc(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
-}
-
-/// Accepts connections for HTTP, with `TCP_NODELAY`.
-pub(crate) fn accept_http(
-    listener: TcpListener,
-) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
-    listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true); // it fails if the caller has just gone
-    })
-}
-
 /// What a server is called: by its metadata, or else by its id.
 pub(crate) fn name(instance: &Instance) -> &str {
     instance.metadata().get(NAME).map_or_else(|| instance.id().as_str(), String::as_str)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::StreamExt;
-    use registry_testkit::lag::timeout;
-    use std::time::Duration;
-
-    /// With Nagle's algorithm the p99 of a caller in Go was 41 ms instead of 6 ms.
-    #[tokio::test]
-    async fn accepted_connections_have_nodelay() {
-        let accepted = async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let _caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let stream = accept_grpc(listener).next().await.unwrap().unwrap();
-            assert!(stream.nodelay().unwrap(), "gRPC");
-
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let _caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let (stream, _) = accept_http(listener).accept().await;
-            assert!(stream.nodelay().unwrap(), "HTTP");
-        };
-        timeout(Duration::from_secs(10), accepted).await.expect("nothing is accepted");
-    }
 }

@@ -1,7 +1,7 @@
 //! The order API, over HTTP. It asks `user.rpc` who a customer is, and finds it through the
 //! registry.
 
-use crate::door::{Door, End, accept_http};
+use crate::door::{Door, End};
 use crate::proto::user_client::UserClient;
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -53,7 +53,7 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let ready = Some(door.ready(an_instance_is_available(view))); // or the first orders would fail
     let options = ServeOptions { ready, ..door.options };
     serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
-        axum::serve(accept_http(listener), app).with_graceful_shutdown(shutdown)
+        axum::serve(listener, app).with_graceful_shutdown(shutdown)
     })
     .await?;
     Ok(())

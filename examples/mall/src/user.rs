@@ -1,6 +1,6 @@
 //! `user.rpc`: who our customers are, over gRPC.
 
-use crate::door::{Door, End, accept_grpc};
+use crate::door::{Door, End};
 use crate::proto::user_server::{User, UserServer};
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -31,7 +31,7 @@ pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Re
         Server::builder()
             .add_service(health)
             .add_service(desk)
-            .serve_with_incoming_shutdown(accept_grpc(listener), shutdown)
+            .serve_with_incoming_shutdown(listener, shutdown)
     })
     .await?;
     Ok(())

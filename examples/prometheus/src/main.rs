@@ -10,7 +10,6 @@
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use service_registry::serve::{ServeOptions, serve};
 use service_registry::{Instance, ServiceName, View, connect};
@@ -60,12 +59,7 @@ async fn main() -> Result<()> {
         client.registry().clone(),
         node,
         ServeOptions::default(),
-        |listener, shutdown| {
-            let listener = listener.tap_io(|stream| {
-                let _ = stream.set_nodelay(true); // it fails if the caller has just gone
-            });
-            axum::serve(listener, app).with_graceful_shutdown(shutdown)
-        }
+        |listener, shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown)
     ));
     tokio::select! {
         ended = &mut served => return Ok(ended?),

@@ -12,8 +12,8 @@ use crate::folders::workspace;
 
 /// One set of features, so that clippy and the documentation share the builds of dependencies.
 const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-registry/tls,\
-    service-registry/grpc,service-registry/go-zero,mall/etcd,mall/redis,registry-testbed/docker,\
-    registry-testbed/tls,comparison/instructions,comparison/heap";
+    service-registry/grpc,service-registry/go-zero,service-registry/axum,mall/etcd,mall/redis,\
+    registry-testbed/docker,registry-testbed/tls,comparison/instructions,comparison/heap";
 
 /// Features of the facade that are used together.
 const GROUPS: [&str; 4] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis"];

@@ -1,0 +1,9 @@
+//! Every byte that a server reads, by what the client sent.
+
+mod check;
+mod encode;
+mod frames;
+mod limits;
+mod property;
+
+use super::{Connection, LIMIT, repair};

@@ -1,0 +1,150 @@
+//! What a client can keep a server busy with.
+
+use super::check::check;
+use super::encode::*;
+use super::repair::{MAX_BLOCK, Repair};
+use super::{Connection, LIMIT};
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Instant, sleep, timeout};
+
+fn invalid() -> Vec<u8> {
+    literal(INDEXING, &Name::Index(1), b"h1:1,h2:2", true)
+}
+
+/// Another header whose value is so long.
+fn other(length: usize) -> Vec<u8> {
+    literal(FORMS[1], &Name::Index(58), &vec![b'x'; length], false)
+}
+
+#[test]
+fn a_block_that_is_too_long_passes_and_the_next_is_repaired() {
+    let long = other(16_000);
+    let mut frames = vec![frame(HEADERS, 0, 1, &block(&[&invalid()]))];
+    frames.extend((0..5).map(|_| frame(CONTINUATION, 0, 1, &long)));
+    frames.push(frame(CONTINUATION, END_HEADERS, 1, &[]));
+    frames.push(headers(&block(&[&invalid()])));
+    let one_frame = [block(&[&invalid()]), long.repeat(5)].concat();
+    let single = vec![headers(&one_frame), headers(&block(&[&invalid()]))];
+    for frames in [frames, single] {
+        for lengths in [&[][..], &[1000]] {
+            let comparison = check(&connection(&frames), lengths);
+            assert_eq!((comparison.refused, comparison.repaired), (1, 1));
+        }
+    }
+}
+
+#[test]
+fn a_block_that_is_as_long_as_allowed_is_repaired() {
+    let around = 9 + block(&[&invalid(), &other(60_000)]).len() - 60_000;
+    for (length, repaired) in [(MAX_BLOCK - around, 1), (MAX_BLOCK - around + 1, 0)] {
+        let sent = connection(&[headers(&block(&[&invalid(), &other(length)]))]);
+        assert_eq!(check(&sent, &[4096]).repaired, repaired);
+    }
+}
+
+/// Sends a block that never ends.
+async fn flood(mut client: DuplexStream) -> io::Result<()> {
+    client.write_all(&connection(&[frame(HEADERS, 0, 1, &[])])).await?;
+    loop {
+        client.write_all(&frame(CONTINUATION, 0, 1, &[0; 100])).await?;
+    }
+}
+
+/// A client that never ends a block cannot fill the memory of the server.
+#[tokio::test]
+async fn no_more_than_the_longest_block_and_one_read_is_held() {
+    const READ: usize = 8192;
+    let (client, server) = duplex(READ);
+    let mut server = Connection::new(server);
+    let client = tokio::spawn(flood(client));
+    let (mut space, mut read) = (vec![0; READ], 0);
+    while read < 4 * MAX_BLOCK {
+        read += server.read(&mut space).await.unwrap();
+        assert!(server.held.len() <= MAX_BLOCK + READ, "{}", server.held.len());
+    }
+    drop(server);
+    assert!(client.await.unwrap().is_err());
+}
+
+#[test]
+fn what_is_in_a_message_is_not_held() {
+    let data = frame(DATA, 0, 1, &vec![7; 16_384]);
+    let mut sent = connection(&[data[..1000].to_vec()]);
+    let mut repair = Repair::new();
+    assert_eq!(repair.repair(&mut sent).rest, 0);
+    for piece in data[1000..].to_vec().chunks_mut(777) {
+        assert_eq!(repair.repair(piece).rest, 0);
+    }
+}
+
+/// A server, and its client.
+fn pair() -> (Connection<DuplexStream>, DuplexStream) {
+    let (client, server) = duplex(1 << 20);
+    (Connection::new(server), client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_and_not_completed_in_time_is_an_error() {
+    let whole = connection(&[headers(&block(&[&invalid()]))]);
+    let request = PREFACE.len() + 9;
+    for length in [1, 23, request + 1, request + 9, whole.len() - 1] {
+        let (mut server, mut client) = pair();
+        client.write_all(&whole[..length]).await.unwrap();
+        let start = Instant::now();
+        let mut read = Vec::new();
+        let error = server.read_to_end(&mut read).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{length}");
+        assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs(), "{length}");
+        assert_eq!(read, whole[..length.min(request)].to_vec());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preface_that_drips_is_an_error() {
+    let (mut server, mut client) = pair();
+    let dripping = tokio::spawn(async move {
+        for byte in PREFACE {
+            client.write_all(&[*byte]).await.unwrap();
+            sleep(LIMIT / 10).await;
+        }
+        client
+    });
+    let error = server.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    dripping.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_begun_nothing_has_all_time() {
+    let idle = connection(&[headers(&block(&[&invalid()])), frame(DATA, 0, 1, &[1; 9])]);
+    for length in [0, PREFACE.len(), PREFACE.len() + 9, idle.len() - 9, idle.len() - 1, idle.len()]
+    {
+        let (mut server, mut client) = pair();
+        client.write_all(&idle[..length]).await.unwrap();
+        let read = timeout(LIMIT * 100, server.read_to_end(&mut Vec::new())).await;
+        assert!(read.is_err(), "{length}: {read:?}");
+        drop(client);
+    }
+}
+
+/// A stream of messages is seldom read up to the end of a frame.
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_completed_in_time_are_no_error() {
+    let (mut server, mut client) = pair();
+    let data = frame(DATA, 0, 1, &[7; 100]);
+    let sent = connection(&vec![data.clone(); 100]);
+    let (begin, rest) = sent.split_at(PREFACE.len() + 9 + 4); // each read ends in the head of a frame
+    client.write_all(begin).await.unwrap();
+    let rest = rest.to_vec();
+    let writing = tokio::spawn(async move {
+        for piece in rest.chunks(data.len()) {
+            sleep(LIMIT / 2).await;
+            client.write_all(piece).await.unwrap();
+        }
+    });
+    let mut read = Vec::new();
+    server.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, sent);
+    writing.await.unwrap();
+}

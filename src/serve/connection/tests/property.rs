@@ -1,0 +1,206 @@
+//! Whatever is sent, an HPACK decoder sees the same but for the `:authority`.
+
+use super::check::check;
+use super::encode::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+/// A field, and how it is encoded. Indexes are reduced to those that exist.
+#[derive(Clone, Debug)]
+enum Field {
+    Indexed(usize),
+    Literal { form: usize, name: Name, value: Vec<u8>, huffman: bool },
+}
+
+/// A header block: new sizes of the dynamic table, fields, and the frames that it comes in.
+#[derive(Clone, Debug)]
+struct Block {
+    sizes: Vec<usize>,
+    fields: Vec<Field>,
+    cuts: Vec<prop::sample::Index>,
+    padding: Option<u8>,
+    priority: bool,
+    message: usize,
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let anything = vec(any::<u8>(), 0..60);
+    let nearly = vec(prop::sample::select(&b"az19.:@[]%,-/"[..]), 0..40);
+    let long = (100_usize..1500).prop_map(|length| b"%2F".repeat(length));
+    prop_oneof![4 => anything, 4 => nearly, 1 => long]
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    let text = (vec(b'a'..=b'z', 1..20), any::<bool>())
+        .prop_map(|(text, huffman)| Name::Text(text, huffman));
+    let authority = prop::sample::select(Name::of_authority().to_vec());
+    prop_oneof![authority, (1_usize..=200).prop_map(Name::Index), text]
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    let literal = (0..FORMS.len(), name(), value(), any::<bool>())
+        .prop_map(|(form, name, value, huffman)| Field::Literal { form, name, value, huffman });
+    prop_oneof![1 => (1_usize..=200).prop_map(Field::Indexed), 3 => literal]
+}
+
+fn blocks() -> impl Strategy<Value = Vec<Block>> {
+    let block = (
+        vec(0_usize..=4096, 0..2),
+        vec(field(), 1..8),
+        vec(any::<prop::sample::Index>(), 0..3),
+        any::<Option<u8>>(),
+        any::<bool>(),
+        0_usize..100,
+    );
+    let block = block.prop_map(|(sizes, fields, cuts, padding, priority, message)| Block {
+        sizes,
+        fields,
+        cuts,
+        padding,
+        priority,
+        message,
+    });
+    vec(block, 0..8)
+}
+
+/// How long the longest name in the static table is, at most.
+const STATIC_NAME: usize = 30;
+
+/// At least what is in the dynamic table: the greatest size of the name of each entry, and of the entry.
+struct Table {
+    entries: VecDeque<(usize, usize)>,
+    limit: usize,
+}
+
+impl Table {
+    /// An index that exists.
+    fn index(&self, index: usize) -> usize {
+        1 + (index - 1) % (61 + self.entries.len())
+    }
+
+    fn name(&self, index: usize) -> usize {
+        index.checked_sub(62).map_or(STATIC_NAME, |index| self.entries[index].0)
+    }
+
+    fn insert(&mut self, name: usize, value: usize) {
+        self.entries.push_front((name, name + value + 32));
+        self.resize(self.limit);
+    }
+
+    fn resize(&mut self, limit: usize) {
+        self.limit = limit;
+        while self.entries.iter().map(|(_, size)| size).sum::<usize>() > limit {
+            self.entries.pop_back();
+        }
+    }
+}
+
+/// What a client sends, and how many names it takes from the dynamic table.
+fn encode(blocks: &[Block]) -> (Vec<u8>, usize) {
+    let mut table = Table { entries: VecDeque::new(), limit: 4096 };
+    let (mut frames, mut dynamic) = (Vec::new(), 0);
+    for (stream, of_stream) in (1..).step_by(2).zip(blocks) {
+        let mut block = Vec::new();
+        for size in &of_stream.sizes {
+            block.extend(integer(0x20, 5, *size));
+            table.resize(*size);
+        }
+        for field in &of_stream.fields {
+            match field {
+                Field::Indexed(index) => block.extend(integer(0x80, 7, table.index(*index))),
+                Field::Literal { form, name, value, huffman } => {
+                    let (name, length) = match name {
+                        Name::Index(index) => {
+                            let index = table.index(*index);
+                            dynamic += usize::from(index > 61);
+                            (Name::Index(index), table.name(index))
+                        }
+                        Name::Text(text, _) => (name.clone(), text.len()),
+                    };
+                    block.extend(literal(FORMS[*form], &name, value, *huffman));
+                    if FORMS[*form] == INDEXING {
+                        table.insert(length, value.len());
+                    }
+                }
+            }
+        }
+        let mut cuts: Vec<usize> =
+            of_stream.cuts.iter().map(|cut| cut.index(block.len() + 1)).collect();
+        cuts.sort_unstable();
+        cuts.push(block.len());
+        let mut from = 0;
+        for (number, to) in cuts.iter().enumerate() {
+            let mut flags = if number + 1 == cuts.len() { END_HEADERS } else { 0 };
+            let mut payload = block[from..*to].to_vec();
+            from = *to;
+            let kind = if number == 0 { HEADERS } else { CONTINUATION };
+            if number == 0 && of_stream.priority {
+                flags |= PRIORITY;
+                payload.splice(..0, [0x80, 0, 0, 0, 15]);
+            }
+            if let Some(padding) = of_stream.padding.filter(|_| number == 0) {
+                flags |= PADDED;
+                payload.insert(0, padding);
+                payload.extend(vec![0; padding.into()]);
+            }
+            frames.push(frame(kind, flags, stream, &payload));
+        }
+        frames.push(frame(DATA, END_STREAM, stream, &vec![0x41; of_stream.message]));
+    }
+    (connection(&frames), dynamic)
+}
+
+/// Frames of any kind, with any content.
+fn rubbish() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![Just(HEADERS), Just(CONTINUATION), 0_u8..12];
+    let frames = vec((kind, any::<u8>(), 0_u32..4, vec(any::<u8>(), 0..50)), 0..8);
+    frames.prop_map(|frames| {
+        let frames: Vec<_> = frames
+            .iter()
+            .map(|(kind, flags, stream, payload)| frame(*kind, *flags, *stream, payload))
+            .collect();
+        connection(&frames)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_decoder_sees_the_same_but_for_the_authority(
+        blocks in blocks(),
+        lengths in vec(1_usize..400, 0..4),
+    ) {
+        let (sent, dynamic) = encode(&blocks);
+        let comparison = check(&sent, &lengths);
+        prop_assert_eq!(comparison.blocks, blocks.len());
+        prop_assert!(comparison.refused == 0 || dynamic > 0);
+    }
+
+    #[test]
+    fn rubbish_is_no_harm(
+        mut sent in rubbish(),
+        change in any::<(prop::sample::Index, u8)>(),
+        end in any::<prop::sample::Index>(),
+        lengths in vec(1_usize..40, 0..4),
+    ) {
+        let at = change.0.index(sent.len());
+        sent[at] = change.1;
+        sent.truncate(end.index(sent.len() + 1));
+        check(&sent, &lengths);
+    }
+
+    /// A valid connection with one byte changed: it may be malformed in any place.
+    #[test]
+    fn a_changed_byte_is_no_harm(
+        blocks in blocks(),
+        change in any::<(prop::sample::Index, u8)>(),
+        lengths in vec(1_usize..400, 0..4),
+    ) {
+        let (mut sent, _) = encode(&blocks);
+        let at = change.0.index(sent.len());
+        sent[at] = change.1;
+        check(&sent, &lengths);
+    }
+}
