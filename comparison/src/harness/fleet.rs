@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use registry_core::{CallOptions, Claim, Instance, InstanceStatus, Lease, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_mem::MemRegistry;
+use service_registry::serve::Listener;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,15 @@ pub struct Fleet {
     members: Vec<Member>,
 }
 
+/// What accepts the connections of a service.
+#[derive(Clone, Copy, Debug)]
+pub enum Accept {
+    /// The listener of `serve`.
+    Listener,
+    /// tonic's own, with `TCP_NODELAY`.
+    Tonic,
+}
+
 struct Member {
     backend: Backend,
     instance: Instance,
@@ -40,11 +50,21 @@ impl Fleet {
     /// Starts so many services whose calls take so long, and registers them. Who is not renewed for a `ttl`
     /// is gone.
     pub async fn start(count: usize, takes: Duration, ttl: Duration) -> Result<Self> {
+        Self::start_with(Accept::Listener, count, takes, ttl).await
+    }
+
+    /// The same, but for what accepts their connections.
+    pub async fn start_with(
+        accept: Accept,
+        count: usize,
+        takes: Duration,
+        ttl: Duration,
+    ) -> Result<Self> {
         let registry = Arc::new(MemRegistry::new());
         let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
         let mut members = Vec::new();
         for id in 0..count {
-            let backend = Backend::start(takes)?;
+            let backend = Backend::start(accept, takes)?;
             let (service, id) = ("user.rpc".parse()?, id.to_string().parse()?);
             let instance = Instance::new(service, id, backend.address.to_string().parse()?);
             let lease =
@@ -128,7 +148,7 @@ struct Load {
 }
 
 impl Backend {
-    fn start(takes: Duration) -> Result<Self> {
+    fn start(accept: Accept, takes: Duration) -> Result<Self> {
         let (takes, calls, pending) = (micros(takes).into(), 0.into(), 0.into());
         let state = Arc::new(Load { takes, calls, pending });
         let (end, ended) = oneshot::channel();
@@ -137,7 +157,7 @@ impl Backend {
         let thread = thread::spawn(move || {
             // A failure here shows as a missing address.
             let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-            let _ = runtime.block_on(serve(served, ended, address_sender));
+            let _ = runtime.block_on(serve(accept, served, ended, address_sender));
             runtime.shutdown_background();
         });
         let address = address_receiver.recv().context("a service did not start")?;
@@ -169,6 +189,7 @@ impl Drop for Backend {
 }
 
 async fn serve(
+    accept: Accept,
     state: Arc<Load>,
     ended: oneshot::Receiver<()>,
     address_sender: mpsc::Sender<SocketAddr>,
@@ -176,13 +197,18 @@ async fn serve(
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     address_sender.send(listener.local_addr()?)?;
     let (shutdown, shutdown_requested) = oneshot::channel::<()>();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
-        .add_service(HealthServer::new(Service(state)))
-        .serve_with_incoming_shutdown(incoming, async {
-            let _ = shutdown_requested.await;
-        });
-    let server = tokio::spawn(server);
+    let router = Server::builder().add_service(HealthServer::new(Service(state)));
+    let shutdown_requested = async { drop(shutdown_requested.await) };
+    let server = match accept {
+        Accept::Listener => {
+            let incoming = Listener::from(listener);
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, shutdown_requested))
+        }
+        Accept::Tonic => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, shutdown_requested))
+        }
+    };
     if ended.await.is_ok() {
         drop(shutdown);
         server.await??;

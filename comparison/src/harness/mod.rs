@@ -22,7 +22,7 @@ pub mod wire;
 pub use self::etcd_server::EtcdServer;
 pub use self::figures::{Figure, Figures};
 pub use self::fixture::ServiceFixture;
-pub use self::fleet::Fleet;
+pub use self::fleet::{Accept, Fleet};
 pub use self::heap::Heap;
 pub use self::latch::CountdownLatch;
 pub use self::levels::{Level, SyncCost};

@@ -34,7 +34,7 @@ const OURS: [(&str, &str); 16] = [
     (
         "comparison",
         "registry-balance registry-core registry-engine registry-mem registry-etcd registry-redis \
-         registry-testbed registry-testkit registry-tonic",
+         registry-testbed registry-testkit registry-tonic service-registry",
     ),
     (
         "faults",
