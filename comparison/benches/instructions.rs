@@ -27,9 +27,15 @@ use registry_core::{
 };
 use registry_engine::{Discovery, DiscoveryOptions, Reader, View};
 use registry_mem::MemRegistry;
+use service_registry::serve::Connection;
+use std::future::poll_fn;
 use std::hint::black_box;
+use std::io;
 use std::iter::repeat_with;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
@@ -49,7 +55,8 @@ library_benchmark_group!(
     benchmarks = [mem_register, mem_keep_alive, mem_load_100, mem_deregister]
 );
 library_benchmark_group!(name = changes, benchmarks = [change_to_watch, change_to_view]);
-main!(library_benchmark_groups = [picks, texts, memory, changes]);
+library_benchmark_group!(name = calls, benchmarks = [call_read_bare, call_read]);
+main!(library_benchmark_groups = [picks, texts, memory, changes, calls]);
 
 #[library_benchmark]
 #[bench::of_100(Followed::new().reader())]
@@ -177,6 +184,67 @@ fn change_to_view(mut followed: Followed) -> Followed {
         }
     });
     followed
+}
+
+// What a server reads of a call. `call_read` goes through what `serve` accepts, `call_read_bare` does not.
+#[library_benchmark]
+#[bench::of_grpc_go(begun(Calls::default()))]
+fn call_read_bare(calls: Calls) -> Calls {
+    read_calls(calls)
+}
+
+#[library_benchmark]
+#[bench::of_grpc_go(begun(Connection::new(Calls::default())))]
+fn call_read(calls: Connection<Calls>) -> Connection<Calls> {
+    read_calls(calls)
+}
+
+fn read_calls<T: AsyncRead + Unpin>(mut calls: T) -> T {
+    for _ in 0..TIMES {
+        black_box(read_once(&mut calls));
+    }
+    calls
+}
+
+/// A connection whose preface was read.
+fn begun<T: AsyncRead + Unpin>(mut calls: T) -> T {
+    read_once(&mut calls);
+    calls
+}
+
+/// Reads what has come, and returns how long it is.
+fn read_once(io: &mut (impl AsyncRead + Unpin)) -> usize {
+    let mut space = [0; 128];
+    let mut buf = ReadBuf::new(&mut space);
+    at_once(poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf))).unwrap();
+    black_box(buf.filled()).len()
+}
+
+/// A client whose every call is read at once.
+#[derive(Default)]
+struct Calls {
+    is_begun: bool,
+}
+
+impl Calls {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// HEADERS with two entries of the static table, five of the dynamic one and a literal, the deadline; then DATA.
+    const CALL: &[u8] =
+        b"\0\0\x0d\x01\x04\0\0\0\x01\x83\x86\xc5\xc4\xc3\xc2\xc1\x7e\x84\x0d\xb6\xdb\x53\
+        \0\0\x0a\0\x01\0\0\0\x01\0\0\0\0\x05\x08\x96\x01\x10\x07";
+}
+
+impl AsyncRead for Calls {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        buf.put_slice(if self.is_begun { Self::CALL } else { Self::PREFACE });
+        self.is_begun = true;
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A service in memory.
