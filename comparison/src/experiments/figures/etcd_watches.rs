@@ -10,7 +10,9 @@ use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{CallOptions, Cursor, Registry, ServiceName, Watch};
+use registry_engine::{Discovery, DiscoveryOptions, View};
 use registry_etcd::EtcdRegistry;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,7 +22,34 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
     open(&mut figures, &names, rounds).await?;
     events(&mut figures, &names, quick).await?;
+    reopen(&mut figures, &names).await?;
     Ok(figures)
+}
+
+/// Restarts etcd under so many views.
+async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
+    let mut server = EtcdServer::start().await?;
+    let registry = Arc::new(server.registry().await?);
+    let discovery = Discovery::new(registry, DiscoveryOptions::default());
+    let mut views: Vec<View> = names.iter().map(|name| discovery.view(name)).collect();
+    try_join_all(views.iter_mut().map(|view| view.ready(Duration::from_secs(60)))).await?;
+    server.etcd.process()?.kill()?;
+    let stale = async |view: &mut View| {
+        while view.status().is_live() {
+            view.changed().await?;
+        }
+        anyhow::Ok(())
+    };
+    try_join_all(views.iter_mut().map(stale)).await?;
+    let restart = Instant::now();
+    server.etcd.process()?.restart().await?;
+    let up = restart.elapsed().as_secs_f64();
+    let live = try_join_all(views.iter_mut().map(|view| view.ready(Duration::from_secs(300))));
+    live.await.context("the views are not live again")?;
+    let again = restart.elapsed().as_secs_f64();
+    figures.add(Figure::timed(format!("{} views: etcd up again", names.len()), up, "s"));
+    figures.add(Figure::timed(format!("{} views: all live again", names.len()), again, "s"));
+    Ok(())
 }
 
 /// Opens so many, in turns with the raw client.
