@@ -53,6 +53,13 @@ impl Cell {
     }
 }
 
+impl RunSpec {
+    /// Returns the name of its log.
+    pub(crate) fn log_name(&self) -> String {
+        format!("{}-{}", self.cell.file_name(), self.seed)
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ttl = humantime::format_duration(self.ttl());

@@ -1,22 +1,28 @@
 //! The results of a program in its folder: one line of JSON for each run.
 
-use crate::cell::RunSpec;
-use crate::report::Run;
 use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-/// The folder of a program, open to add results.
+/// The folder of a program, open to add results of the type `R`.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub struct Journal<R> {
     folder: PathBuf,
     file: File,
+    results: PhantomData<fn(R)>,
 }
 
-impl Journal {
+impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Opens a folder, which is made if there is none. Returns also the results that are there.
-    pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<Run>)> {
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be made, read or written.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<R>)> {
         let context = || format!("cannot use the folder {}", folder.display());
         fs::create_dir_all(folder.join("logs")).with_context(context)?;
         let path = folder.join("runs.jsonl");
@@ -32,42 +38,41 @@ impl Journal {
         if !old.is_empty() && !old.ends_with('\n') {
             writeln!(file).with_context(context)?;
         }
-        Ok((Self { folder: folder.to_owned(), file }, runs))
+        Ok((Self { folder: folder.to_owned(), file, results: PhantomData }, runs))
     }
 
-    pub(crate) fn add(&mut self, run: &Run) -> Result<()> {
-        let line = serde_json::to_string(run)? + "\n";
+    /// Adds a result.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn add(&mut self, result: &R) -> Result<()> {
+        let line = serde_json::to_string(result)? + "\n";
         self.file.write_all(line.as_bytes()).context("cannot write a result")
     }
 
-    /// Returns the file for the log of a run.
-    pub(crate) fn log(&self, spec: &RunSpec) -> PathBuf {
-        self.folder.join("logs").join(format!("{}-{}.log", spec.cell.file_name(), spec.seed))
+    /// Returns the file for the log of a run of that name.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(format!("{name}.log"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::Cell;
-    use crate::report::Report;
-    use crate::schedule::Schedule;
-    use crate::topology::Topology;
-    use std::time::Duration;
 
     #[test]
     fn results_survive_a_program_that_was_killed() {
         let folder = tempfile::tempdir().unwrap();
-        let cell = Cell::new(Schedule::Crash, Topology::Redis, Duration::from_secs(2));
-        let spec = RunSpec { cell, owners: 5, seed: 9, quick: true, without_retention: false };
-        let run = Run { spec, report: Report { states: 3, ..Report::default() } };
+        let result = ("A1".to_owned(), 3);
         let (mut journal, none) = Journal::open(folder.path()).unwrap();
         assert!(none.is_empty());
-        journal.add(&run).unwrap();
-        journal.file.write_all(b"{\"spec\":{\"ce").unwrap();
+        journal.add(&result).unwrap();
+        journal.file.write_all(b"[\"A").unwrap();
         let (mut journal, one) = Journal::open(folder.path()).unwrap();
-        assert_eq!(one, std::slice::from_ref(&run));
-        journal.add(&run).unwrap();
-        assert_eq!(Journal::open(folder.path()).unwrap().1, [run.clone(), run]);
+        assert_eq!(one, std::slice::from_ref(&result));
+        journal.add(&result).unwrap();
+        let (_, both) = Journal::<(String, u32)>::open(folder.path()).unwrap();
+        assert_eq!(both, [result.clone(), result]);
     }
 }

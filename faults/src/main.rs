@@ -9,7 +9,6 @@
 
 mod bounds;
 mod cell;
-mod journal;
 mod listing;
 mod log;
 mod operator;
@@ -25,7 +24,6 @@ mod servers;
 mod side_runtime;
 mod spread;
 mod stage;
-mod starvation;
 mod table;
 mod tap;
 mod topology;

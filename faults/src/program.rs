@@ -1,13 +1,13 @@
 //! Makes all runs, several at a time, each in a process of its own.
 
 use crate::cell::RunSpec;
-use crate::journal::Journal;
 use crate::options::Options;
 use crate::plan::{estimate, plan};
 use crate::progress::{Progress, verdict};
 use crate::report::{Report, Run};
 use crate::table::{last_line, table};
 use anyhow::{Context, Result};
+use faults::Journal;
 use std::collections::VecDeque;
 use std::env;
 use std::fs::File;
@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(folder) => folder.clone(),
         None => new_folder(),
     };
-    let (mut journal, old) = Journal::open(&folder)?;
+    let (mut journal, old) = Journal::<Run>::open(&folder)?;
     let is_done =
         |spec: &RunSpec| old.iter().any(|run| run.spec == *spec && run.report.invalid.is_none());
     let (done, left): (Vec<_>, Vec<_>) = specs.iter().copied().partition(is_done);
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             is_good = false;
             println!("{} seed {}: {}", run.spec.cell, run.spec.seed, verdict(run));
             println!("  again: cargo xtask faults one '{}'", serde_json::to_string(&run.spec)?);
-            println!("  log: {}", journal.log(&run.spec).display());
+            println!("  log: {}", journal.log(&run.spec.log_name()).display());
         }
     }
     println!("{}", last_line(&runs));
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// Makes the runs that are left. A run that was starved is made again, with fewer at a time.
-fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal) -> Result<Vec<Run>> {
+fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal<Run>) -> Result<Vec<Run>> {
     let mut progress = Progress::new(left.len(), left.iter().map(estimate).sum());
     let (sender, ended) = mpsc::channel::<Run>();
     let (mut runs, mut tries, mut running) = (Vec::new(), Vec::<RunSpec>::new(), 0);
@@ -73,7 +73,8 @@ fn make(mut left: VecDeque<RunSpec>, most: usize, journal: &mut Journal) -> Resu
         {
             running += 1;
             tries.push(spec);
-            let (sender, program, log) = (sender.clone(), program.clone(), journal.log(&spec));
+            let (sender, program, log) =
+                (sender.clone(), program.clone(), journal.log(&spec.log_name()));
             thread::spawn(move || {
                 let report = one(&program, &spec, &log)
                     .unwrap_or_else(|error| Report::invalid(format!("{error:#}")));

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use self::report::{Report, Steps};
 use crate::command::{cargo, execute};
-use crate::{faults, images, instructions, matrix, test};
+use crate::{faults, images, instructions, interop, matrix, test};
 
 pub(crate) use self::setup::all as setup;
 
@@ -28,22 +28,32 @@ pub(crate) enum Lane {
     Docker,
     /// The short form of the fault program.
     Faults,
+    /// A fleet in Go beside ours, in the short form.
+    Interop,
     /// Every bench once, and the instructions of the hot paths.
     Counts,
 }
 
 impl Lane {
-    const ALL: [Self; 6] =
-        [Self::Check, Self::Tests, Self::Matrix, Self::Docker, Self::Faults, Self::Counts];
+    const ALL: [Self; 7] = [
+        Self::Check,
+        Self::Tests,
+        Self::Matrix,
+        Self::Docker,
+        Self::Faults,
+        Self::Interop,
+        Self::Counts,
+    ];
 
     /// Its name, and its budget in minutes on two cores without a warm `target`.
     fn budget(self) -> (&'static str, u64) {
         match self {
             Self::Check => ("check", 8),
             Self::Tests => ("tests", 16),
-            Self::Matrix => ("matrix", 6),
+            Self::Matrix => ("matrix", 14),
             Self::Docker => ("docker", 2),
             Self::Faults => ("faults", 7),
+            Self::Interop => ("interop", 10),
             Self::Counts => ("counts", 3),
         }
     }
@@ -63,6 +73,9 @@ impl Lane {
             }
             Self::Faults => {
                 steps.run("faults, the short form", faults::quick);
+            }
+            Self::Interop => {
+                steps.run("interop, the short form", interop::quick);
             }
             Self::Counts => {
                 steps.run("benches, once", benches_once);

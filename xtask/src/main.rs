@@ -7,8 +7,10 @@ mod command;
 mod docker;
 mod faults;
 mod folders;
+mod go;
 mod images;
 mod instructions;
+mod interop;
 mod matrix;
 mod packages;
 mod releases;
@@ -50,7 +52,7 @@ enum Task {
     Ci { lanes: Vec<ci::Lane> },
     /// Provide the images for the tests in Docker: pulled, or built from Debian packages.
     Images,
-    /// Provide the releases of etcd that the matrix wants, side by side.
+    /// Provide the releases of etcd that the matrix and the fleet in Go want, side by side.
     EtcdReleases,
     /// Provide the releases of Redis and Valkey that the matrix wants, side by side.
     RedisReleases,
@@ -65,6 +67,13 @@ enum Task {
     /// Run schedules of faults against real servers, and fail if a promise is broken: see `faults --help`.
     #[command(disable_help_flag = true)]
     Faults {
+        /// Options of the program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Run servers and callers in Go beside ours, and fail if ours are worse: see `interop --help`.
+    #[command(disable_help_flag = true)]
+    Interop {
         /// Options of the program.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
@@ -98,11 +107,15 @@ fn run(task: Task) -> Result<()> {
         Task::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }, None),
         Task::Ci { lanes } => ci::run(&lanes),
         Task::Images => images::run(),
-        Task::EtcdReleases => releases::run(&releases::ETCD),
+        Task::EtcdReleases => {
+            releases::run(&releases::ETCD)?;
+            releases::run(&releases::NEWEST_ETCD)
+        }
         Task::RedisReleases => releases::run(&releases::REDIS),
         Task::Instructions { accept } => instructions::run(accept),
         Task::Circles => circles::run(),
         Task::Faults { options } => faults::run(&options),
+        Task::Interop { options } => interop::run(&options),
         Task::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

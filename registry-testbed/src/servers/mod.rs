@@ -39,7 +39,7 @@ mod wire;
 pub use self::error::ServerError;
 pub use self::etcd::{Etcd, EtcdCluster, EtcdTokens};
 pub use self::options::ServerOptions;
-pub use self::process::Process;
+pub use self::process::{Process, free_port};
 pub use self::redis::{Redis, RedisCluster, RedisSentinel};
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientIdentity, ServerTls};

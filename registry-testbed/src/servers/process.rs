@@ -221,7 +221,7 @@ fn data_in(folder: &Path) -> PathBuf {
 /// It lies below the range the kernel gives to outgoing connections: they cannot take it while a
 /// server is down, and a client that keeps calling a dead server cannot connect to itself. Processes
 /// start their search at different places, so that two tests rarely choose the same.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     const PER_PROCESS: u32 = 16;

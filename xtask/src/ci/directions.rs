@@ -10,7 +10,7 @@ use crate::command::{cargo, output};
 use crate::packages;
 
 /// The packages of the workspace, and which of them may be in the plain build of each.
-const OURS: [(&str, &str); 16] = [
+const OURS: [(&str, &str); 17] = [
     ("registry-core", ""),
     ("registry-engine", "registry-core"),
     ("registry-mem", "registry-core"),
@@ -41,11 +41,16 @@ const OURS: [(&str, &str); 16] = [
         "registry-core registry-engine registry-mem registry-etcd registry-redis registry-testbed \
          registry-testkit",
     ),
+    (
+        "interop",
+        "faults registry-balance registry-core registry-engine registry-mem registry-etcd registry-redis \
+         registry-testbed registry-testkit registry-tonic service-registry",
+    ),
     ("xtask", ""),
 ];
 
 /// Packages of others that must not be in a build: of which package, along which edges.
-const OTHERS: [(&str, &str, &str); 12] = [
+const OTHERS: [(&str, &str, &str); 13] = [
     ("registry-core", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-engine", "normal", "etcd-client redis tonic prost testcontainers"),
     ("registry-mem", "normal", "etcd-client redis tonic prost testcontainers"),
@@ -63,6 +68,7 @@ const OTHERS: [(&str, &str, &str); 12] = [
     ("service-registry", "normal,dev", "etcd-client redis tonic prost testcontainers"),
     ("comparison", "normal,dev", "testcontainers"),
     ("faults", "normal,dev", "testcontainers"),
+    ("interop", "normal,dev", "testcontainers"),
 ];
 
 /// Fails if a dependency is not allowed.

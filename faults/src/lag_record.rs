@@ -13,14 +13,15 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// A record of the scheduling lag of this process and of its servers. It has a thread of its own, since a runtime
 /// that is starved would not record it.
 #[derive(Debug)]
-pub(crate) struct LagRecord {
+pub struct LagRecord {
     samples: Arc<Mutex<Vec<(Instant, Duration)>>>,
     /// Dropped at the end.
     _end: mpsc::Sender<()>,
 }
 
 impl LagRecord {
-    pub(crate) fn start() -> Self {
+    /// Records the lag from now on.
+    pub fn start() -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let (end, ended) = mpsc::channel();
         let record = samples.clone();
@@ -35,12 +36,12 @@ impl LagRecord {
     }
 
     /// Returns the most lag within any `window`.
-    pub(crate) fn worst(&self, window: Duration) -> Duration {
+    pub fn worst(&self, window: Duration) -> Duration {
         worst(&self.samples.lock().unwrap_or_else(PoisonError::into_inner), window)
     }
 
     /// Returns the lag between two times, give or take a sample.
-    pub(crate) fn between(&self, from: Instant, until: Instant) -> Duration {
+    pub fn between(&self, from: Instant, until: Instant) -> Duration {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let before = samples.iter().rfind(|(at, _)| *at <= from);
         let after = samples.iter().find(|(at, _)| *at >= until).or_else(|| samples.last());

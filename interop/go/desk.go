@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// work is how long an answer takes.
+const work = 5 * time.Millisecond
+
+const ask = "/interop.Desk/Ask"
+
+// answerer answers with the address of its server.
+type answerer interface {
+	Ask(ctx context.Context, question *wrapperspb.StringValue) (*wrapperspb.StringValue, error)
+}
+
+type desk struct{ address string }
+
+func (d desk) Ask(ctx context.Context, _ *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+	select {
+	case <-time.After(work):
+		return wrapperspb.String(d.address), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// deskService is what protoc would generate. The messages are those that every protobuf library has.
+var deskService = grpc.ServiceDesc{
+	ServiceName: "interop.Desk",
+	HandlerType: (*answerer)(nil),
+	Methods: []grpc.MethodDesc{{
+		MethodName: "Ask",
+		Handler: func(
+			server any,
+			ctx context.Context,
+			decode func(any) error,
+			intercept grpc.UnaryServerInterceptor,
+		) (any, error) {
+			question := new(wrapperspb.StringValue)
+			if err := decode(question); err != nil {
+				return nil, err
+			}
+			handle := func(ctx context.Context, question any) (any, error) {
+				return server.(answerer).Ask(ctx, question.(*wrapperspb.StringValue))
+			}
+			if intercept == nil {
+				return handle(ctx, question)
+			}
+			info := &grpc.UnaryServerInfo{Server: server, FullMethod: ask}
+			return intercept(ctx, question, info, handle)
+		},
+	}},
+}
+
+// callOpenLoop makes a call every interval, whether earlier ones have ended or not, for ever.
+func callOpenLoop(connection grpc.ClientConnInterface) {
+	const interval = 5 * time.Millisecond
+	for next := time.Now(); ; next = next.Add(interval) {
+		time.Sleep(time.Until(next))
+		go callOnce(connection)
+	}
+}
+
+func callOnce(connection grpc.ClientConnInterface) {
+	const patience = 2 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	start := time.Now()
+	answer := new(wrapperspb.StringValue)
+	err := connection.Invoke(ctx, ask, wrapperspb.String("who?"), answer)
+	said := event{At: start.UnixMicro(), Event: "call", Micros: time.Since(start).Microseconds()}
+	if err != nil {
+		said.Error = err.Error()
+	} else {
+		said.Address = answer.Value
+	}
+	emit(said)
+}

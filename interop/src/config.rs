@@ -1,0 +1,89 @@
+//! The configuration files: one file of go-zero for both languages.
+
+use crate::store::Store;
+use anyhow::{Context, Result};
+use registry_testbed::servers::Etcd;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What participants are told beside who they are.
+#[derive(Debug)]
+pub(crate) struct Configs {
+    folder: PathBuf,
+    server_hosts: Vec<String>,
+    caller_hosts: Vec<String>,
+    /// The account and the certificates, as lines of the section `Etcd`.
+    access: String,
+    /// The layout of etcd's resolver. A configuration of go-zero has none, so ours names a registry.
+    is_naming: bool,
+}
+
+/// A server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerConfig<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) listen_on: &'a str,
+    pub(crate) id: Option<u32>,
+    pub(crate) has_metadata: bool,
+}
+
+impl Configs {
+    pub(crate) fn new(folder: &Path, store: &Store, is_naming: bool) -> Self {
+        let mut access = String::new();
+        if store.has_auth {
+            access = format!("  User: app\n  Pass: {}\n", Etcd::PASSWORD);
+        }
+        if let Some(tls) = &store.tls {
+            let files = [
+                ("CertFile", tls.client_certificate()),
+                ("CertKeyFile", tls.client_key()),
+                ("CACertFile", tls.ca()),
+            ];
+            access.extend(files.map(|(field, file)| format!("  {field}: {}\n", file.display())));
+        }
+        let (server_hosts, caller_hosts) = (store.server_hosts(), store.caller_hosts());
+        Self { folder: folder.to_owned(), server_hosts, caller_hosts, access, is_naming }
+    }
+
+    /// Writes the file of a server.
+    pub(crate) fn server(&self, server: &ServerConfig<'_>) -> Result<PathBuf> {
+        let ServerConfig { name, key, listen_on, id, has_metadata } = server;
+        // The load shedding of go-zero's servers is off: they would refuse calls since the machine is busy.
+        let mut text = format!("Name: {name}\nListenOn: \"{listen_on}\"\nCpuThreshold: 0\n");
+        text += &self.etcd(&self.server_hosts, key);
+        if let Some(id) = id {
+            writeln!(text, "  ID: {id}")?;
+        }
+        if *has_metadata {
+            text += "Weight: 50\nMetadata: {zone: eu-1}\n";
+        }
+        self.write(name, &text)
+    }
+
+    /// Writes the file of a caller or a subscriber.
+    pub(crate) fn caller(&self, name: &str, key: &str) -> Result<PathBuf> {
+        self.write(
+            name,
+            &format!("Name: {name}\nNonBlock: true\n{}", self.etcd(&self.caller_hosts, key)),
+        )
+    }
+
+    fn etcd(&self, hosts: &[String], key: &str) -> String {
+        let (hosts, access) = (hosts.join(","), &self.access);
+        let registry = if self.is_naming {
+            format!("Registry: etcd://{hosts}?layout=grpc\nKey: {key}\n")
+        } else {
+            String::new()
+        };
+        let log = "Log: {Mode: console, Level: severe, Stat: false}\n";
+        format!("{log}{registry}Etcd:\n  Hosts: [{hosts}]\n  Key: {key}\n{access}")
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.folder.join(format!("{name}.yaml"));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,97 @@
+//! Makes all runs, one after the other.
+
+use crate::options::Options;
+use crate::plan::plan;
+use crate::report::{Report, Run, make};
+use crate::schedule::estimate;
+use crate::spec::RunSpec;
+use crate::stage::Stage;
+use crate::table::{remarks, table};
+use anyhow::{Context, Result};
+use faults::Journal;
+use registry_testkit::lag;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How often a run is made at most: again only after it was starved.
+const TRIES: usize = 3;
+
+/// How long a run may take: more than any does.
+const RUN_WITHIN: Duration = Duration::from_secs(240);
+
+/// Runs the program. Returns whether all pairings were good.
+pub(crate) async fn run(options: &Options) -> Result<bool> {
+    let specs = plan(options)?;
+    let folder = match options.resume.as_ref().or(options.output.as_ref()) {
+        Some(folder) => folder.clone(),
+        None => new_folder(),
+    };
+    let (mut journal, old) = Journal::<Run>::open(&folder)?;
+    let done = |spec: &RunSpec| {
+        old.iter().rfind(|run| run.spec == *spec && run.report.invalid.is_none()).cloned()
+    };
+    let mut left: Duration = specs.iter().filter(|one| done(one).is_none()).map(estimate).sum();
+    eprintln!("{} runs: results and logs in {}", specs.len(), folder.display());
+    let mut runs = Vec::new();
+    for (number, spec) in (1..).zip(&specs) {
+        let run = if let Some(run) = done(spec) {
+            run
+        } else {
+            let about = humantime::format_duration(Duration::from_secs(left.as_secs()));
+            eprintln!("{number}/{} {spec}, about {about} left", specs.len());
+            left = left.saturating_sub(estimate(spec));
+            let logs = folder.join("logs").join(spec.file_name());
+            let run = Run { spec: *spec, report: one(options, *spec, &logs).await };
+            journal.add(&run)?;
+            run
+        };
+        for remark in remarks(&run) {
+            eprintln!("  {remark}");
+        }
+        runs.push(run);
+    }
+    println!("{}", table(&runs));
+    let (mut pairings, mut failed) = (0, 0);
+    for run in &runs {
+        for remark in remarks(run) {
+            println!("{}: {remark}", run.spec);
+        }
+        let compared = run.report.compared(&run.spec);
+        // A run that came to nothing has no pairings, and fails.
+        pairings += compared.len().max(1);
+        failed += run.failed();
+    }
+    println!("{pairings} pairings, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// Makes a run, and makes it again if it was starved.
+async fn one(options: &Options, spec: RunSpec, logs: &Path) -> Report {
+    let mut report = Report::default();
+    for _ in 0..TRIES {
+        let run = async {
+            fs::remove_dir_all(logs).ok();
+            fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
+            make(Stage::open(spec, &options.go, &options.release, logs).await?).await
+        };
+        let outcome = lag::timeout(RUN_WITHIN, run).await;
+        report = match outcome.context("it does not end") {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) | Err(error) => Report::invalid(format!("{error:#}")),
+        };
+        if !report.starved {
+            break;
+        }
+    }
+    report
+}
+
+/// A new folder, named after the time.
+fn new_folder() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    #[expect(clippy::disallowed_methods, reason = "a date for people")]
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    target.join("interop").join(now.replace(':', "-"))
+}

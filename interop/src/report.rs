@@ -1,0 +1,179 @@
+//! What came out of a run, and whether it is good.
+
+use crate::event::What;
+use crate::exceptions::reason;
+use crate::figures::Figures;
+use crate::keys;
+use crate::schedules;
+use crate::spec::{Language, RunSpec};
+use crate::stage::Stage;
+use crate::store::PREFIX;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tokio::time::Instant;
+
+/// By how many milliseconds a time of ours may exceed that of Go with Go.
+pub(crate) const MARGIN_MS: u64 = 100;
+
+/// How many calls are made in that time: a service that is away for so much longer loses them.
+const MARGIN_CALLS: u64 = MARGIN_MS / 5;
+
+/// How much lag, of all processes together, leaves a failure valid: as much as the run takes.
+const TOLERATED_LAG: u32 = 1;
+
+/// The result of a run, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)] // a release with more figures resumes what an older one began
+pub(crate) struct Report {
+    /// Why it says nothing.
+    pub(crate) invalid: Option<String>,
+    /// Whether that is since the processes were not scheduled.
+    pub(crate) starved: bool,
+    /// The first one is the reference: Go with Go.
+    pub(crate) pairings: Vec<Pairing>,
+    /// What is wrong with our keys, or with what a subscriber in Go saw.
+    pub(crate) problems: Vec<String>,
+    /// What go-zero did that is worth knowing, and fails nothing.
+    pub(crate) notes: Vec<String>,
+    pub(crate) lag_ms: u64,
+}
+
+/// Servers and a caller, and the figures of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pairing {
+    /// `go`, `rust` or `mixed`.
+    pub(crate) servers: String,
+    pub(crate) caller: Language,
+    pub(crate) figures: Figures,
+}
+
+/// A run, as it is stored: a line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) spec: RunSpec,
+    pub(crate) report: Report,
+}
+
+/// A figure that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figure {
+    Lost,
+    Gap,
+    Gone,
+    Found,
+    Back,
+}
+
+/// A figure of ours that is worse than that of Go with Go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) figure: Figure,
+    pub(crate) ours: u64,
+    pub(crate) bound: u64,
+}
+
+/// Makes a run.
+pub(crate) async fn make(mut stage: Stage) -> Result<Report> {
+    let mut report = Report::default();
+    report.problems.extend(keys::problems(&mut stage, &mut report.notes).await?);
+    let began = Instant::now();
+    let mut marks = schedules::run(&mut stage).await?;
+    stage.finish(&mut marks).await?;
+    let lag = stage.lag.between(began, Instant::now());
+    report.lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+    report.problems.extend(keys::problems(&mut stage, &mut report.notes).await?);
+    for (fleet, marks) in stage.fleets.iter().zip(&marks) {
+        report.problems.extend(marks.problems.iter().cloned());
+        for event in fleet.strange_lists() {
+            if let What::Endpoints { list } = event.what {
+                report.problems.push(format!("a subscriber in Go of {} saw {list:?}", fleet.key));
+            }
+        }
+        report.pairings.extend(fleet.callers.iter().map(|caller| Pairing {
+            servers: fleet.key.trim_start_matches(PREFIX).to_owned(),
+            caller: caller.language,
+            figures: Figures::of(&caller.program.events(), marks),
+        }));
+    }
+    if lag > began.elapsed() * TOLERATED_LAG && report.is_bad(&stage.spec) {
+        report.starved = true;
+        report.invalid = Some(format!("starved: the lag was {} ms", report.lag_ms));
+    }
+    Ok(report)
+}
+
+impl Report {
+    pub(crate) fn invalid(why: String) -> Self {
+        Self { invalid: Some(why), ..Self::default() }
+    }
+
+    /// Returns the pairings that are compared, each with what is wrong.
+    pub(crate) fn compared(&self, spec: &RunSpec) -> Vec<(&Pairing, Vec<Failure>)> {
+        let Some((reference, ours)) = self.pairings.split_first() else { return Vec::new() };
+        let reference = &reference.figures;
+        let margin = if spec.schedule.unlists_all() { MARGIN_CALLS } else { 0 };
+        ours.iter().map(|one| (one, one.figures.failures(reference, margin))).collect()
+    }
+
+    /// Returns whether something is wrong that is no exception.
+    pub(crate) fn is_bad(&self, spec: &RunSpec) -> bool {
+        let is_failed = |(pairing, failures): &(&Pairing, Vec<Failure>)| {
+            failures.iter().any(|one| reason(spec, pairing, one.figure).is_none())
+        };
+        !self.problems.is_empty() || self.compared(spec).iter().any(is_failed)
+    }
+}
+
+impl Figures {
+    /// Returns which figures are worse than those of Go with Go. `margin` more calls may be lost.
+    pub(crate) fn failures(&self, reference: &Self, margin: u64) -> Vec<Failure> {
+        let time = |ours: Option<u64>, go: Option<u64>| ours.zip(go.map(|go| go + MARGIN_MS));
+        let figures = [
+            (Figure::Lost, Some((self.lost, reference.lost + self.under_way + margin))),
+            (Figure::Gap, time(Some(self.gap_ms), Some(reference.gap_ms))),
+            (Figure::Gone, time(self.gone_ms, reference.gone_ms)),
+            (Figure::Found, time(self.found_ms, reference.found_ms)),
+            (Figure::Back, time(self.back_ms, reference.back_ms)),
+        ];
+        let worse = figures.into_iter().filter_map(|(figure, pair)| {
+            let (ours, bound) = pair.filter(|(ours, bound)| ours > bound)?;
+            Some(Failure { figure, ours, bound })
+        });
+        worse.collect()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { figure, ours, bound } = self;
+        match figure {
+            Figure::Lost => write!(f, "{ours} calls lost, bound {bound}"),
+            Figure::Gap => write!(f, "no answer for {ours} ms, bound {bound} ms"),
+            Figure::Gone => write!(f, "called for {ours} ms after it stopped, bound {bound} ms"),
+            Figure::Found => write!(f, "not called for {ours} ms, bound {bound} ms"),
+            Figure::Back => write!(f, "a key was away for {ours} ms, bound {bound} ms"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_that_is_worse_than_go_with_go_fails() {
+        let go = Figures { lost: 1, gap_ms: 20, gone_ms: Some(5), ..Figures::default() };
+        let ours = Figures { lost: 2, under_way: 1, gap_ms: 120, ..go.clone() };
+        assert_eq!(ours.failures(&go, 0), []);
+        let ours = Figures { lost: 3, gap_ms: 121, gone_ms: Some(106), ..ours };
+        let worse: Vec<Figure> = ours.failures(&go, 0).iter().map(|one| one.figure).collect();
+        assert_eq!(worse, [Figure::Lost, Figure::Gap, Figure::Gone]);
+    }
+
+    #[test]
+    fn a_figure_that_go_does_not_have_is_not_compared() {
+        let ours = Figures { back_ms: Some(9_000), ..Figures::default() };
+        assert_eq!(ours.failures(&Figures::default(), 0), []);
+    }
+}

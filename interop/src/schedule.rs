@@ -1,0 +1,144 @@
+//! The schedules: what happens to a fleet while it is called.
+
+use crate::spec::{Peer, RunSpec};
+use crate::store::MEMBERS;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The id that two servers have.
+pub(crate) const SAME_ID: Option<u32> = Some(7);
+
+/// A schedule. All fleets of a run go through it at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Schedule {
+    /// Another server starts.
+    Join,
+    /// A server is asked to end (SIGTERM).
+    Drain,
+    /// A server is killed (SIGKILL).
+    Kill,
+    /// Six servers are asked to end, one after the other, each replaced by a new one.
+    Rolling,
+    /// The key of a server is deleted by hand.
+    KeyDeleted,
+    /// All keys of a service are deleted by hand.
+    PrefixDeleted,
+    /// The lease of a server is revoked by hand.
+    LeaseRevoked,
+    /// etcd is down for 5 s, less than the ttl.
+    #[value(name = "down-5s")]
+    Down5,
+    /// etcd is down for 15 s, more than the ttl.
+    #[value(name = "down-15s")]
+    Down15,
+    /// etcd is down for 15 s and loses all data.
+    Wiped,
+    /// etcd is compacted while all are connected.
+    Compaction,
+    /// All links to etcd are down for 2 s; meanwhile a server ends, and etcd is compacted.
+    CutCompaction,
+    /// The leader is killed, and started again 5 s later.
+    LeaderChange,
+    /// Two of three members are down for 6 s.
+    QuorumLost,
+    /// Two servers have one `Etcd.ID`; the later one is asked to end.
+    SameId,
+    /// A server with an `Etcd.ID` is killed, and started at another port.
+    MovedId,
+    /// The servers in Rust have metadata and a weight. A side record is deleted by hand.
+    SideKeys,
+    /// The servers listen on `[::1]`; one is asked to end.
+    #[value(name = "ipv6")]
+    Ipv6,
+    /// The servers are published as `localhost`; one is asked to end.
+    Hostname,
+    /// etcd has users; a server is asked to end.
+    Auth,
+    /// etcd speaks mutual TLS; a server is asked to end.
+    Tls,
+}
+
+impl Schedule {
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// Returns whether it is part of the short form.
+    pub(crate) fn is_quick(self) -> bool {
+        matches!(
+            self,
+            Self::Join
+                | Self::Drain
+                | Self::Kill
+                | Self::KeyDeleted
+                | Self::PrefixDeleted
+                | Self::LeaseRevoked
+                | Self::Down15
+                | Self::CutCompaction
+                | Self::MovedId
+                | Self::SideKeys
+                | Self::Ipv6
+                | Self::Auth
+                | Self::Tls
+        )
+    }
+
+    /// Returns whether it can be run with these members and programs.
+    pub(crate) fn runs_with(self, members: usize, peer: Peer) -> bool {
+        match self {
+            Self::LeaderChange | Self::QuorumLost => members == MEMBERS && peer != Peer::Naming,
+            Self::Join | Self::Drain | Self::Kill | Self::Rolling | Self::Compaction => true,
+            // etcd's package has no configuration, and registers nothing again.
+            _ => peer != Peer::Naming,
+        }
+    }
+
+    /// Returns whether a service is without any key for a time, in which calls are lost.
+    pub(crate) fn unlists_all(self) -> bool {
+        matches!(self, Self::PrefixDeleted | Self::Wiped)
+    }
+
+    /// Returns the host that servers listen on.
+    pub(crate) fn host(self) -> &'static str {
+        match self {
+            Self::Ipv6 => "[::1]",
+            Self::Hostname => "localhost",
+            _ => "127.0.0.1",
+        }
+    }
+
+    /// Returns the `Etcd.ID` of each server that there is at the start.
+    pub(crate) fn ids(self) -> &'static [Option<u32>] {
+        match self {
+            Self::SameId => &[SAME_ID],
+            Self::MovedId => &[Some(7), Some(8)],
+            _ => &[None, None],
+        }
+    }
+
+    /// Returns how long to look on after its last step.
+    pub(crate) fn tail(self) -> Duration {
+        Duration::from_secs(match self {
+            // Until the lease of the server that was killed has expired, and until Go servers have registered again.
+            Self::Kill | Self::Down15 | Self::Wiped | Self::QuorumLost => 12,
+            Self::LeaseRevoked | Self::Down5 | Self::LeaderChange => 6,
+            _ => 2,
+        })
+    }
+}
+
+/// Returns how long a run takes, about.
+pub(crate) fn estimate(spec: &RunSpec) -> Duration {
+    let own = match spec.schedule {
+        Schedule::Down5 | Schedule::LeaderChange | Schedule::CutCompaction => 7,
+        Schedule::QuorumLost => 10,
+        Schedule::Down15 | Schedule::Wiped => 17,
+        Schedule::Rolling => 24,
+        Schedule::SameId | Schedule::LeaseRevoked | Schedule::SideKeys => 6,
+        _ => 3,
+    };
+    let start = if spec.members == MEMBERS { 9 } else { 6 };
+    Duration::from_secs(own + start) + spec.schedule.tail()
+}

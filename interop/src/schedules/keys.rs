@@ -1,0 +1,96 @@
+//! Keys and leases that somebody deletes by hand.
+
+use crate::event::now;
+use crate::figures::Marks;
+use crate::operator::Operator;
+use crate::spec::Language;
+use crate::stage::Stage;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// How long a key may be away: more than any bound that is compared.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+
+/// Deletes the key of the first server.
+pub(super) async fn key_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
+    let operator = stage.operator()?.clone();
+    stage
+        .each(async |fleet, _, marks| {
+            let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
+            let entry = operator.entry(&fleet.key, &address).await?;
+            operator.delete(&entry.context("a server without a key")?.key, false).await?;
+            await_back(&mut operator, &fleet.key, &[address], marks).await;
+            Ok(())
+        })
+        .await
+}
+
+/// Deletes the keys of all servers.
+pub(super) async fn prefix_deleted(stage: &mut Stage) -> Result<Vec<Marks>> {
+    let operator = stage.operator()?.clone();
+    stage
+        .each(async |fleet, _, marks| {
+            let mut operator = operator.clone();
+            operator.delete(&format!("{}/", fleet.key), true).await?;
+            let servers = fleet.servers.iter().map(|server| server.address.clone());
+            let servers: Vec<_> = servers.collect();
+            await_back(&mut operator, &fleet.key, &servers, marks).await;
+            Ok(())
+        })
+        .await
+}
+
+/// Revokes the lease of the first server.
+pub(super) async fn lease_revoked(stage: &mut Stage) -> Result<Vec<Marks>> {
+    let operator = stage.operator()?.clone();
+    stage
+        .each(async |fleet, _, marks| {
+            let (mut operator, address) = (operator.clone(), fleet.servers[0].address.clone());
+            let entry = operator.entry(&fleet.key, &address).await?;
+            operator.revoke(entry.context("a server without a key")?.lease).await?;
+            await_back(&mut operator, &fleet.key, &[address], marks).await;
+            Ok(())
+        })
+        .await
+}
+
+/// Looks at the side records of servers in Rust, and deletes one.
+pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
+    let operator = stage.operator()?.clone();
+    stage
+        .each(async |fleet, _, marks| {
+            let mut operator = operator.clone();
+            let sides = format!("{}.~meta/", fleet.key);
+            let is_ours = |language: &Language| *language == Language::Rust;
+            let expected = fleet.languages.iter().filter(|one| is_ours(one)).count();
+            let entries = operator.entries(&sides).await?;
+            if entries.len() != expected {
+                marks.problems.push(format!("{expected} side records expected: {entries:?}"));
+            }
+            for side in &entries {
+                let id = side.key.trim_start_matches(&sides);
+                let public = operator.entries(&format!("{}/{id}", fleet.key)).await?;
+                if public.iter().all(|entry| entry.lease != side.lease) {
+                    marks.problems.push(format!("a side record with a lease of its own: {side:?}"));
+                }
+            }
+            if let Some(side) = entries.first() {
+                operator.delete(&side.key, false).await?;
+                let (id, count) = (side.key.clone(), 1);
+                if let Err(error) = operator.await_count(&id, count, BACK_WITHIN).await {
+                    marks.problems.push(format!("a side record is not back: {error:#}"));
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Waits until the keys of all servers are back.
+async fn await_back(operator: &mut Operator, key: &str, servers: &[String], marks: &mut Marks) {
+    for address in servers {
+        // One that does not come back was away for the whole wait.
+        operator.await_entry(key, address, BACK_WITHIN).await.ok();
+        marks.back.push(now() - marks.began);
+    }
+}

@@ -1,0 +1,73 @@
+//! What happens to etcd, and to the links to it.
+
+use crate::event::now;
+use crate::figures::Marks;
+use crate::stage::Stage;
+use anyhow::Result;
+use registry_testbed::proxy::{Fault, Proxy};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Etcd is down for some seconds, and may lose its data.
+pub(super) async fn down(stage: &mut Stage, seconds: u64, is_wiped: bool) -> Result<Vec<Marks>> {
+    let marks = unmarked(stage);
+    stage.store.kill(None)?;
+    if is_wiped {
+        stage.store.wipe()?;
+    }
+    sleep(Duration::from_secs(seconds)).await;
+    stage.store.restart().await?;
+    Ok(marks)
+}
+
+/// All connections stand while the history is compacted.
+pub(super) async fn compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
+    let marks = unmarked(stage);
+    stage.operator()?.compact().await?;
+    Ok(marks)
+}
+
+/// The callers are cut off while a server ends and the history is compacted.
+pub(super) async fn cut_compaction(stage: &mut Stage) -> Result<Vec<Marks>> {
+    const CUT: Duration = Duration::from_secs(2);
+    for proxy in &stage.store.proxies {
+        proxy.inject(Fault::Refuse);
+        proxy.reset();
+    }
+    let marks = super::servers::drain(stage).await?;
+    stage.operator()?.compact().await?;
+    sleep(CUT).await;
+    stage.store.proxies.iter().for_each(Proxy::heal);
+    Ok(marks)
+}
+
+/// The leader is killed, and comes back.
+pub(super) async fn leader_change(stage: &mut Stage) -> Result<Vec<Marks>> {
+    const AWAY: Duration = Duration::from_secs(5);
+    let marks = unmarked(stage);
+    let cluster = stage.store.cluster()?;
+    let leader = cluster.leader().await?;
+    cluster.process(leader).kill()?;
+    sleep(AWAY).await;
+    cluster.process(leader).restart().await?;
+    Ok(marks)
+}
+
+/// Two of three members are killed, and come back one after the other.
+pub(super) async fn quorum_lost(stage: &mut Stage) -> Result<Vec<Marks>> {
+    const AWAY: Duration = Duration::from_secs(6);
+    let marks = unmarked(stage);
+    stage.store.kill(Some(0))?;
+    sleep(AWAY).await;
+    let cluster = stage.store.cluster()?;
+    for member in 1..crate::store::MEMBERS {
+        cluster.process(member).restart().await?;
+    }
+    Ok(marks)
+}
+
+/// Nothing happens to any server.
+fn unmarked(stage: &Stage) -> Vec<Marks> {
+    let began = now();
+    stage.fleets.iter().map(|_| Marks { began, ..Marks::default() }).collect()
+}

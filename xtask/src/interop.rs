@@ -1,0 +1,46 @@
+//! The fleet in Go beside ours: programs in both languages, and the driver that runs them.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::command::{cargo, execute};
+use crate::folders::{target, workspace};
+use crate::releases::{ETCD, NEWEST_ETCD};
+use crate::{go, setup};
+
+/// The programs in Go, each with the file that says which modules it is built with. The first one is all that the short
+/// form needs.
+const PROGRAMS: [(&str, &str); 3] =
+    [("interop-1.10", "go.mod"), ("interop-1.9", "1.9.mod"), ("interop-1.6", "1.6.mod")];
+
+/// Sets up, builds and runs all pairings with these options.
+pub(crate) fn run(options: &[String]) -> Result<()> {
+    setup::run()?;
+    let is_quick = options.iter().any(|option| option == "--quick");
+    let programs = if is_quick { &PROGRAMS[..1] } else { &PROGRAMS };
+    let bin = env::current_dir().context("there is no current folder")?.join(target());
+    let bin = bin.join("interop/bin");
+    for (program, modules) in programs {
+        go::build(&workspace().join("interop/go"), modules, &bin.join(program))?;
+    }
+    let mut arguments = vec![format!("--go={}", bin.display())];
+    let releases = ETCD.iter().chain(&NEWEST_ETCD);
+    for release in releases.filter(|release| !is_quick || release.is_usual()) {
+        let folder: PathBuf = release.provide()?;
+        let version = release.name.trim_start_matches("etcd-");
+        arguments.push(format!("--release={version}={}", folder.display()));
+    }
+    execute(
+        cargo()
+            .args(["run", "--quiet", "--package", "interop", "--"])
+            .args(arguments)
+            .args(options),
+    )
+}
+
+/// Runs the short form.
+pub(crate) fn quick() -> Result<()> {
+    run(&["--quick".to_owned()])
+}
