@@ -129,6 +129,7 @@ async fn a_connection_repairs_what_a_server_decrypted() {
     );
     let connection = Connection::new(server.unwrap());
     let incoming = stream::iter([io::Result::Ok(connection)]);
-    tokio::spawn(health().0.serve_with_incoming(incoming));
+    let (router, _seen) = health();
+    tokio::spawn(router.serve_with_incoming(incoming));
     assert_eq!(call(client.unwrap(), TWO_HOSTS).await, serving());
 }
