@@ -14,6 +14,7 @@ use super::error::ServerError;
 use super::kind::{Kind, Place};
 use super::wire::Wire;
 use super::{folder, probe, spawn};
+use crate::trace;
 
 /// How often another port is tried when somebody took ours between the choice and the start.
 pub(super) const PORT_TRIES: usize = 5;
@@ -51,6 +52,7 @@ impl Process {
         program: PathBuf,
         extra: Extra,
     ) -> Result<Self, ServerError> {
+        trace::write_if_asked();
         let mut tries = 1;
         loop {
             let mut process = Self::prepare(kind, &program, &extra)?;
