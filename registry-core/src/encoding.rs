@@ -44,7 +44,7 @@ pub enum DecodeError {
     #[error("record is not a JSON object")]
     Malformed(#[from] serde_json::Error),
     /// Its address is missing or is not `host:port`.
-    #[error("record has no readable address, address=`{0}`")]
+    #[error("record has no readable address, address=`{}`", printable(.0))]
     Address(String),
 }
 
@@ -237,6 +237,17 @@ impl PlainRecord {
     }
 }
 
+/// Escapes what does not print: JSON escapes only a part of it, and errors are logged.
+fn printable(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, char| {
+        match char {
+            '"' | '\\' | '\'' => text.push(char),
+            _ => text.extend(char.escape_debug()),
+        }
+        text
+    })
+}
+
 fn understood<T: serde::de::DeserializeOwned>(value: Value) -> Option<T> {
     serde_json::from_value(value).ok()
 }
@@ -364,6 +375,16 @@ mod tests {
         {
             assert!(matches!(read(address), Err(DecodeError::Address(_))), "{address}");
         }
+    }
+
+    /// JSON leaves DEL and the control characters above it as they are, so that a record wrote to the terminal of whoever
+    /// read the log.
+    #[test]
+    fn an_error_contains_no_control_characters_of_a_record() {
+        let record = "{\"address\":\"\u{9b}31m\u{7f}\u{202e}'\\\"\"}";
+        let error = read(record).unwrap_err().to_string();
+        let shown = r#"address=`"\u{9b}31m\u{7f}\u{202e}'\""`"#;
+        assert_eq!(error, format!("record has no readable address, {shown}"));
     }
 
     #[test]

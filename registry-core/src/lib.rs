@@ -41,6 +41,8 @@ mod cursor;
 pub mod diagnosis;
 pub mod encoding;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod holder;
 mod instance;
 mod lease;

@@ -1,15 +1,6 @@
-//! No reply makes this crate panic, whatever a server sends.
+//! The laws of [`fuzzing`] hold for whatever a server sends: here for replies of random shape.
 
-use crate::cursor::{History, KeyMeta, Proof};
-use crate::error::EtcdError;
-use crate::holding::Found;
-use crate::layout::builtin;
-use crate::layout::decoder::Decoder;
-use crate::layout::keyspace::Keyspace;
-use crate::layout::reading::Reading;
-use crate::layout::service::Kv;
-use crate::register::outcome;
-use crate::txn;
+use crate::fuzzing;
 use etcd_client::proto::{
     PbKeyValue, PbRangeResponse, PbResponseHeader, PbResponseOp, PbTxnOpResponse, PbTxnResponse,
 };
@@ -17,15 +8,6 @@ use etcd_client::{EventType, KeyValue, TxnResponse};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use registry_core::{Instance, LeaseId, Record};
-use std::time::Duration;
-
-const LAYOUTS: [&str; 3] = ["native", "go-zero", "grpc"];
-
-fn keyspace(layout: &str) -> Keyspace {
-    let target = format!("etcd://h/r?layout={layout}").parse().unwrap();
-    Keyspace::new(builtin::from_target(&target).unwrap())
-}
 
 /// Numbers that a server may send. The extremes are frequent.
 fn number() -> impl Strategy<Value = i64> {
@@ -109,25 +91,7 @@ proptest! {
 
     #[test]
     fn answer_to_a_transaction_is_an_outcome_or_an_error(answer in transaction()) {
-        drop(outcome(&answer));
-        let Ok(found) = txn::reads(&answer) else { return Ok(()) };
-        let address = "10.0.0.1:80".parse().unwrap();
-        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
-        let record = Record::new(one.clone()).with_lease(LeaseId::new(1).unwrap());
-        let record = record.with_ttl(Duration::from_secs(10));
-        for layout in LAYOUTS {
-            let keyspace = keyspace(layout);
-            let service = keyspace.service(one.service()).unwrap();
-            let found = Found::new(&found);
-            drop(found.decode(&service, one.id()));
-            let holder: Result<_, EtcdError> = found.holder(&service, one.id());
-            let desired = keyspace.desired_keys(&record).unwrap();
-            if let Ok(Some(holder)) = holder {
-                desired.is_held_since(&holder);
-            }
-            found.is_side_of(1);
-            found.is_unchanged(&desired);
-        }
+        fuzzing::check_transaction(&answer);
     }
 
     #[test]
@@ -135,44 +99,15 @@ proptest! {
         keys in vec(key_value(), 0..6), events in vec((any::<bool>(), key_value()), 0..6),
         cluster: u64,
     ) {
-        let user = "user".parse().unwrap();
-        for layout in LAYOUTS {
-            let service = keyspace(layout).service(&user).unwrap();
-            let keys: Vec<_> = keys.iter().cloned().map(KeyValue).collect();
-            drop(Reading::of(&service, keys.iter().map(Kv::from)));
-            let mut decoder = Decoder::new(service.clone(), keys.iter().map(Kv::from));
-            let events: Vec<_> = events
-                .iter()
-                .map(|(is_put, kv)| {
-                    let kind = if *is_put { EventType::Put } else { EventType::Delete };
-                    (kind, KeyValue(kv.clone()))
-                })
-                .collect();
-            let events: Vec<_> = events.iter().map(|(kind, kv)| (*kind, kv)).collect();
-            decoder.changes(&events);
-            let mut proof = Proof::new(cluster);
-            for kv in &keys {
-                proof.add(KeyMeta::from(kv));
-            }
-            drop(proof.check(0, keys.first().map(KeyMeta::from)));
-            let read: Proof = proof.to_string().parse().unwrap();
-            prop_assert_eq!(&read, &proof);
-            let mut history = History::new(proof, keys.first().map(KeyValue::key));
-            for (kind, kv) in events {
-                history.advance(kind, kv.into());
-            }
-            let read: Proof = history.proof().to_string().parse().unwrap();
-            prop_assert_eq!(&read, history.proof());
-        }
+        let keys: Vec<_> = keys.into_iter().map(KeyValue).collect();
+        let kind = |is_put| if is_put { EventType::Put } else { EventType::Delete };
+        let events = events.into_iter().map(|(is_put, kv)| (kind(is_put), KeyValue(kv)));
+        fuzzing::check_keys(&keys, cluster);
+        fuzzing::check_events(&keys, &events.collect::<Vec<_>>());
     }
 
     #[test]
     fn text_of_a_proof_is_read_or_refused(text in "[0-9a-fptdw.]{0,40}|.{0,30}") {
-        if let Ok(proof) = text.parse::<Proof>() {
-            let read: Proof = proof.to_string().parse().unwrap();
-            prop_assert_eq!(&read, &proof);
-            let kv = KeyMeta { key: b"k", created: u64::MAX, modified: u64::MAX, lease: -1 };
-            History::new(proof, None).advance(EventType::Put, kv);
-        }
+        fuzzing::proof(text.as_bytes());
     }
 }

@@ -145,6 +145,8 @@ mod dial;
 mod endpoint;
 mod error;
 mod first_contact;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod holding;
 mod keep_alive;
 pub mod layout;

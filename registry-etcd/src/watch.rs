@@ -3,6 +3,8 @@
 mod baseline;
 mod feed;
 mod fragments;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod own_record;
 mod silence;
 mod stream;

@@ -4,6 +4,8 @@ mod address;
 mod cluster;
 mod config;
 mod dial;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod link;
 mod reply_meter;
 mod sentinel;

@@ -85,6 +85,8 @@ mod diagnose;
 mod digest;
 mod error;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod info;
 mod load;

@@ -46,7 +46,7 @@ pub(crate) struct RecordPosition {
 const LOG_PAGE: usize = 1000;
 
 /// The reply of the script that reads the log: status, time to the next expiry, revision, lineage, entries.
-type RawPage = (String, i64, u64, String, Vec<RawEntry>);
+pub(crate) type RawPage = (String, i64, u64, String, Vec<RawEntry>);
 
 /// How many names of services are read in one call, and how many calls read those of a shard.
 const NAMES_PAGE: usize = 1000;
@@ -56,7 +56,7 @@ const MAX_NAME_PAGES: usize = 1000;
 pub(crate) const MAX_DUE_CALLS: usize = 10_000;
 
 /// The longest time until a lease expires that a server is believed: longer than any ttl.
-const MAX_DUE: u64 = 86_400_000 * 2;
+pub(crate) const MAX_DUE: u64 = 86_400_000 * 2;
 
 impl Store {
     pub(crate) async fn register(
@@ -213,7 +213,7 @@ fn parse_due(due: i64) -> Option<Duration> {
 
 /// Parses the reply of a script that reads the log at `at`, with the `entries` that were read after it instead of its
 /// own.
-fn parse_page(
+pub(crate) fn parse_page(
     at: Position,
     (status, due, end, lineage, first): RawPage,
     entries: Option<Vec<RawEntry>>,

@@ -16,6 +16,8 @@ mod connection;
 mod connector;
 mod context;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 pub mod metrics;
 mod options;

@@ -68,6 +68,12 @@ impl ReplyMeter {
         Ok(())
     }
 
+    /// Whether the next byte begins a reply.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_between_replies(&self) -> bool {
+        matches!(self.place, Place::Kind) && (self.elements, self.bytes) == (0, 0)
+    }
+
     fn take_byte(&mut self, byte: u8, rest: &[u8]) -> Result<(), Violation> {
         self.count_bytes(1)?;
         match &mut self.place {
@@ -181,8 +187,7 @@ mod tests {
                     assert_eq!(meter.take(part), Ok(()));
                 }
             }
-            assert_eq!((meter.elements_left, meter.elements, meter.bytes), (1, 0, 0));
-            assert!(matches!(meter.place, Place::Kind));
+            assert!(meter.is_between_replies());
         }
     }
 
