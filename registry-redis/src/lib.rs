@@ -53,7 +53,7 @@
 //!
 //! ```text
 //! resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx +hmget +hget +hgetall +hset +hdel
-//!   +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +xadd +xread +xrange +xrevrange +del
+//!   +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore +zcard +zcount +xadd +xread +xrange +xrevrange +del
 //!   ~{registry}:layout ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx
 //!   ~{registry/[0-9][0-9]}:exp ~{registry/[0-9][0-9]}:log
 //! ```
@@ -61,7 +61,7 @@
 //! and one that only reads, with the option `access=read` in its URL, these:
 //!
 //! ```text
-//! resetchannels -@all +info +client|setname +eval_ro +evalsha_ro +time +hmget +hlen +zrangebylex +zscore +zcard
+//! resetchannels -@all +info +client|setname +eval_ro +evalsha_ro +time +hmget +hlen +zrangebylex +zscore +zcard +zcount
 //!   +xread +xrange %R~{registry}:layout %R~{registry/[0-9][0-9]}:state %R~{registry/[0-9][0-9]}:idx
 //!   %R~{registry/[0-9][0-9]}:exp %R~{registry/[0-9][0-9]}:log
 //! ```

@@ -162,7 +162,10 @@ impl Store {
             let (status, page): (String, Vec<String>) =
                 self.client.run(&scripts::SERVICES, shard, &args).await?;
             match status.as_str() {
-                "OK" if page.first().is_some_and(|first| **first <= *last) => break,
+                // A member of another program may have the empty name.
+                "OK" if !names.is_empty() && page.first().is_some_and(|first| **first <= *last) => {
+                    break;
+                }
                 "OK" => {
                     let is_last = page.len() < NAMES_PAGE;
                     names.extend(page);

@@ -114,7 +114,7 @@ impl ShardState {
             (message, advice)
         } else if self.status == Status::Damaged {
             let advice = "find out who deletes keys; `registryctl ls` repairs it: the next load makes what is missing of the other keys, and who is alive registers again by itself";
-            ("a shard lost a key, by eviction or by somebody's hand".into(), advice.into())
+            ("a shard lost a key, by eviction or by somebody's hand, or has members out of order".into(), advice.into())
         } else if self.foreign > 0 {
             let message =
                 format!("another program wrote to the log of a shard, entries=`{}`", self.foreign);

@@ -16,6 +16,7 @@ local STATE, IDX, EXP, LOG, RUN_ID = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
 local MAX_EXPIRED = 100 -- leases that one call deletes: some 2 ms
 local READ_STEP = 1000 -- ms after which any script saves the clock
 local IDLE_STEP = 3600000 -- ms after which an empty shard is checked again
+local MAX_TTL = 86400000 -- ms: the longest that a claim may have
 
 -- Lua would write `1.7952e+12`. The conversion is slow, so unchanged numbers stay strings.
 local function num(x)
@@ -90,9 +91,9 @@ local function writer()
   end
 
   -- Makes the log anew of its last entries, without those of another program: a stream takes no id that is smaller
-  -- than one it had, even if that was deleted. O(L) for L entries, up to 10,000.
+  -- than one it had, even if that was deleted. O(L) for L entries, up to the cap.
   local function clean_log()
-    local log = try('XREVRANGE', LOG, revision .. '-0', '-', 'COUNT', 10000)
+    local log = try('XREVRANGE', LOG, revision .. '-0', '-', 'COUNT', ARGV[2])
     redis.call('DEL', LOG)
     for i = log.err and 0 or #log, 1, -1 do
       if string.find(log[i][1], '^%d+%-0$') then
@@ -218,7 +219,7 @@ local function writer()
       local _, _, _, ttl = parse(value)
       local deadline = redis.call('ZSCORE', EXP, member)
       deadlines[member] = deadline
-      if deadline and ttl then
+      if deadline and ttl and deadline - ttl <= now then -- else it is a stray one
         renewed = math.max(renewed, deadline - ttl)
       end
     end
@@ -230,7 +231,9 @@ local function writer()
     for member, value in pairs(values) do
       local _, _, lease, ttl = parse(value)
       if lease or indexed[member] then
-        redis.call('ZADD', EXP, num(deadlines[member] or lease_now + (ttl or 60000)), member)
+        local deadline = tonumber(deadlines[member]) or lease_now + (ttl or 60000)
+        -- A stray one must expire, too.
+        redis.call('ZADD', EXP, num(math.min(deadline, lease_now + MAX_TTL)), member)
         redis.call('ZADD', IDX, 0, member)
         if lease then
           redis.call('HSET', STATE, member, value, lease, member)

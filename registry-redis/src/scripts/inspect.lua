@@ -27,7 +27,8 @@ if not revision or #revision > 15 then
   return { is_fresh and 'FRESH' or 'DAMAGED', '0', '0', wrong, '0' }
 end
 count = tonumber(count)
-local is_whole = fields > count and members >= count and deadlines >= count and wrong == ''
+local is_whole = wrong == '' and fields > count and members >= count and deadlines >= count
+  and redis.call('ZCOUNT', KEYS[2], 0, 0) == members
 local first = log and log[1] and string.match(log[1][1], '^%d+') or '0'
 local foreign = log and #redis.call('XRANGE', KEYS[4], string.format('%.0f-0', revision + 1), '+', 'COUNT', 100) or 0
 return { is_whole and 'WHOLE' or 'DAMAGED', revision, first, wrong, tostring(foreign) }

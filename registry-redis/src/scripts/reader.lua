@@ -2,7 +2,7 @@
 --
 -- KEYS and ARGV: as in head.lua.
 --
--- A reader sees what has expired and was not deleted yet. A shard that lost a key waits for somebody who may repair it,
+-- A reader sees what has expired and was not deleted yet. A shard that lost a key, or whose members are in no order, waits for somebody who may repair it,
 -- and one that was never used looks like an empty one at revision 0, from which no history goes on.
 
 local STATE, IDX, EXP, LOG, RUN_ID = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
@@ -22,6 +22,7 @@ if not revision or #revision > 15
   or redis.call('HLEN', STATE) < tonumber(count) + (found[1] and 1 or 0)
   or not found[1] and redis.call('HLEN', STATE) > 0
   or redis.call('ZCARD', IDX) < tonumber(count) or redis.call('ZCARD', EXP) < tonumber(count)
+  or redis.call('ZCARD', IDX) > redis.call('ZCOUNT', IDX, 0, 0)
 then
   return redis.error_reply('TRYAGAIN the next call of an owner repairs a key of the registry: ' .. STATE)
 end

@@ -80,3 +80,20 @@ async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
         next(&mut resumed).await;
     }
 }
+
+/// The client loaded a script before it called it by name again, and a flush between both failed the call.
+#[tokio::test]
+async fn call_after_scripts_were_flushed_brings_its_script() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut operator = Operator::of(&server).await;
+    let one = instance("user.rpc", "1");
+    within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+    operator.run::<()>("SCRIPT FLUSH").await;
+    operator.run::<()>("CONFIG RESETSTAT").await;
+    let two = instance("user.rpc", "2");
+    within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await.unwrap();
+    let info: String = operator.run("INFO commandstats").await;
+    assert!(info.contains("cmdstat_eval:calls=1,"), "{info}");
+    assert!(!info.contains("cmdstat_script"), "{info}");
+}

@@ -113,6 +113,88 @@ async fn stray_revision_that_is_too_large_stops_no_shard_that_lost_its_meta() {
     }
 }
 
+/// The entries that the log was made anew of were 10,000, whatever the cap: more of them than it, or too few.
+#[tokio::test]
+async fn log_that_is_cleaned_keeps_as_many_entries_as_its_cap() {
+    let server = server(&[]).await;
+    let options = RedisOptions::default().with_shards(1).with_log_cap(3);
+    let registry = connect(server.url(), options).await.unwrap();
+    for n in 0..20 {
+        register(&registry, "user.rpc", &n.to_string()).await;
+    }
+    let mut operator = Operator::of(&server).await;
+    operator.run::<redis::Value>("XADD {registry/00}:log 999-0 x y").await;
+    let end = load(&registry, "user.rpc").await.cursor().clone();
+    register(&registry, "user.rpc", "20").await;
+    assert_eq!(operator.run::<usize>("XLEN {registry/00}:log").await, 4, "three and the change");
+    assert_eq!(next_change(&mut watch(&registry, "user.rpc", &end).await).await, "+20");
+}
+
+/// The deadline of a stray record was that which it stated, so that it stayed listed for ever.
+#[tokio::test]
+async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_repair() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    let mut operator = Operator::of(&server).await;
+    register(&registry, "other", "1").await;
+    // The server was down for a minute, which costs no lease any time.
+    operator.edit_meta(|[_, _, _, _, _, lag, ..]| *lag = "60000".into()).await;
+    operator.run_words::<()>(&["ZREM", "{registry/00}:exp", "other\u{1f}1"]).await;
+    register(&registry, "user.rpc", "1").await;
+    let value = "1 00ff00ff00ff00ff 42 99999999999999999 1 {\"address\":\"10.0.0.9:80\"}";
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}8", value]).await;
+    operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}9", value]).await;
+    operator.run_words::<()>(&["ZADD", "{registry/00}:exp", "1e300", "user.rpc\u{1f}9"]).await;
+    operator.run::<usize>("HDEL {registry/00}:state meta").await;
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "8", "9"]);
+    operator
+        .edit_meta(|[_, _, _, _, _, lag, ..]| assert!(lag.parse::<u64>().unwrap() >= 60_000))
+        .await;
+    let deadline = async |operator: &mut Operator, id: &str| -> f64 {
+        operator.run_words(&["ZSCORE", "{registry/00}:exp", &format!("user.rpc\u{1f}{id}")]).await
+    };
+    // The lease clock does not run ahead of the server's.
+    let now: (f64, f64) = operator.run("TIME").await;
+    for id in ["8", "9"] {
+        let left = deadline(&mut operator, id).await - now.0 * 1000.0;
+        assert!(left < 86_401_000.0, "{id} expires in {left} ms");
+    }
+}
+
+/// Members that do not all have one score are in no order: a range of them, as a load reads it, was empty.
+#[tokio::test]
+async fn member_with_another_score_hides_no_record() {
+    for score in ["1", "-1"] {
+        let server = server(&[]).await;
+        let registry = one_shard(&server).await;
+        for id in ["1", "2"] {
+            register(&registry, "user.rpc", id).await;
+        }
+        let mut operator = Operator::of(&server).await;
+        for stray in ["nan", "zzz", "user.rpc\u{1f}1"] {
+            operator.run_words::<()>(&["ZADD", "{registry/00}:idx", score, stray]).await;
+            assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "{stray} {score}");
+            operator.run_words::<()>(&["ZADD", "{registry/00}:idx", score, stray]).await;
+            let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+            assert_eq!(listed, ["user.rpc".parse().unwrap()].into(), "{stray} {score}");
+        }
+    }
+}
+
+/// A member without a name of a service ended every list of services: no name comes before the first one.
+#[tokio::test]
+async fn member_without_a_name_hides_no_service() {
+    let server = server(&[]).await;
+    let registry = one_shard(&server).await;
+    register(&registry, "user.rpc", "1").await;
+    let mut operator = Operator::of(&server).await;
+    for stray in ["", "\u{1f}", "\u{1f}1"] {
+        operator.run_words::<()>(&["ZADD", "{registry/00}:idx", "0", stray]).await;
+        let listed = within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
+        assert_eq!(listed, ["user.rpc".parse().unwrap()].into(), "{stray:?}");
+    }
+}
+
 /// A value as large as no record made the reply of every load too large.
 #[tokio::test]
 async fn huge_junk_is_one_record_that_cannot_be_decoded() {

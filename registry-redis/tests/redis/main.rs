@@ -26,6 +26,7 @@ mod rights;
 mod rollback;
 mod runtimes;
 mod sentinel;
+mod strays;
 mod support;
 mod timeouts;
 #[cfg(feature = "tls")]

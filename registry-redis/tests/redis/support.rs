@@ -92,6 +92,13 @@ impl Operator {
         within(command.query_async(&mut self.0)).await.unwrap()
     }
 
+    /// Runs a command that may fail.
+    pub(crate) async fn try_words(&mut self, words: &[&str]) {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        drop(within(command.query_async::<redis::Value>(&mut self.0)).await);
+    }
+
     /// Returns a value of `INFO`.
     pub(crate) async fn info(&mut self, name: &str) -> String {
         let info: String = self.run("INFO").await;

@@ -203,7 +203,7 @@ async fn wrong_and_insufficient_credentials_are_distinguished() {
         .run::<()>(
             "ACL SETUSER app on >pw resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx \
              +hmget +hget +hgetall +hset +hdel +hlen +zadd +zrem +zrange +zrangebylex +zrangebyscore +zscore \
-             +zcard +xadd +xread +xrange +xrevrange +del ~{registry}:layout \
+             +zcard +zcount +xadd +xread +xrange +xrevrange +del ~{registry}:layout \
              ~{registry/[0-9][0-9]}:state ~{registry/[0-9][0-9]}:idx ~{registry/[0-9][0-9]}:exp \
              ~{registry/[0-9][0-9]}:log",
         )
