@@ -72,14 +72,26 @@ impl Decoder {
         match &mut self.state {
             State::Pairs(pairs) => pairs.apply(events, report),
             State::Single(singles) => {
-                events.filter_map(|(kind, kv)| singles.change(kind, kv, &mut report)).collect()
+                let changes = events.filter_map(|(kind, kv)| singles.change(kind, kv, &mut report));
+                last_of_each(changes.collect())
             }
             State::Undecoded(service) => {
                 let located = events.filter_map(|(_, kv)| service.locate(kv.key).ok().flatten());
-                located.map(|(_, id)| Change::Delete(Deleted::new(id))).collect()
+                last_of_each(located.map(|(_, id)| Change::Delete(Deleted::new(id))).collect())
             }
         }
     }
+}
+
+/// Leaves out all changes of an instance but the last. A transaction changes a key once, but a server may say anything.
+fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
+    if changes.len() > 1 {
+        let mut seen = HashSet::with_capacity(changes.len());
+        changes.reverse();
+        changes.retain(|change| seen.insert(change.id().clone()));
+        changes.reverse();
+    }
+    changes
 }
 
 impl Singles {
