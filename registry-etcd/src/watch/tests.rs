@@ -97,3 +97,20 @@ async fn load_older_than_a_watch_is_refused() {
         .await
         .expect("the member has caught up");
 }
+
+/// It was asked for behind all watchers that were asked for before it, so that a process that opened thousands of
+/// watches at once called them all silent.
+#[tokio::test]
+async fn sign_of_life_is_asked_for_before_watchers_that_wait() {
+    let (_server, registry, now, _watch) = start().await;
+    let service = registry.keyspace.service(&name()).unwrap();
+    let stream = registry.runtimes.connections().unwrap().streams.current().unwrap();
+    // Nothing is sent meanwhile, since this does not yield.
+    let at = now.revision().get().cast_signed();
+    let create = || stream.create_watcher(&service, at).unwrap();
+    let mut waiting: Vec<_> = (0..10_000).map(|_| create()).collect();
+    let sign = stream.create_mute_watcher(&service).unwrap();
+    with_deadline(sign.created).await.unwrap();
+    let created = waiting.iter_mut().filter_map(|watcher| watcher.created.try_recv().ok()).count();
+    assert!(created < 1_000, "{created} of 10,000 watchers were created before");
+}

@@ -4,7 +4,10 @@ use crate::support::{Fixture, claim, deleted, instance, name, next, put, withdra
 use etcd_client::{Client, ConnectOptions};
 use registry_core::{CallOptions, ErrorKind, Registry, Result};
 use registry_etcd::{EtcdOptions, EtcdRegistry};
+use registry_testbed::Trace;
+use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::{Etcd, EtcdTokens, ServerOptions};
+use registry_testkit::lag::tolerating;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -264,4 +267,59 @@ async fn withdrawal_whose_first_step_is_refused_is_made_without_its_reason() {
     assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
     let lost = within(root.keep_alive(&lease, &options)).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::LeaseLost);
+}
+
+/// The clients below trace and log, too.
+#[tokio::test]
+async fn no_trace_of_a_login_contains_a_password_or_a_token() {
+    let trace = Trace::capture();
+    let guarded = Guarded::start().await;
+    let registry = guarded.connect("app:pass%20word").await.unwrap();
+    let (one, user, options) = (instance("user", "1"), name("user"), CallOptions::DEFAULT);
+    let lease = within(registry.register(&one, &claim(60), &options)).await.unwrap();
+    let now = within(registry.load(&user, &options)).await.unwrap();
+    let _watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
+    guarded.connect("app:wr%2Fong").await.unwrap_err();
+    Guarded::wait_until_tokens_expire().await;
+    within(registry.keep_alive(&lease, &options)).await.unwrap();
+
+    let text = trace.text();
+    assert!(text.contains("h2::"), "the connection below is traced");
+    for secret in ["pass word", "pass%20word", "pass+word", "wr/ong", "wr%2Fong", "s3cret"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    // As etcd makes simple tokens: 16 letters, a dot and a number.
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+    let is_token = |word: &&str| {
+        let (letters, number) = word.split_once('.').unwrap_or_default();
+        letters.len() == 16
+            && letters.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    assert_eq!(words.into_iter().find(is_token), None);
+}
+
+/// Whoever waits on a silent connection shares one that shows whether the member is alive.
+#[test]
+fn member_of_a_silent_connection_is_heard_over_another_one_without_a_login() {
+    const READS: &str = "grpc_server_started_total{grpc_method=\"Range\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}";
+    tolerating(Duration::from_secs(1), async |_| {
+        let guarded = Guarded::start().await;
+        let server = guarded.etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
+        let proxy = Proxy::start(server).await.unwrap();
+        let url = format!("etcd://app:pass%20word@{}", proxy.address()).parse().unwrap();
+        let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
+        let user = name("user");
+        within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
+        let before = (guarded.etcd.metric(READS).await, guarded.authentications().await);
+        proxy.strand();
+        let loads = (0..20).map(|_| registry.load(&user, &CallOptions::DEFAULT));
+        for loaded in within(futures_util::future::join_all(loads)).await {
+            assert_eq!(loaded.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        assert!(proxy.hits().stranded >= 1);
+        let after = (guarded.etcd.metric(READS).await, guarded.authentications().await);
+        assert_eq!(after, (before.0 + 1, before.1), "one read, which is refused");
+    });
 }

@@ -1,11 +1,12 @@
 //! The rights of an owner and of a reader: those in the documentation suffice, and each is needed.
 
 use crate::support::{
-    Operator, claim, claim_for, connect, ids, instance, load, next_change, register, server,
-    service, watch, watch_from_now, within,
+    Operator, claim, claim_for, connect, ids, instance, load, next_change, reconnect, register,
+    server, service, watch, watch_from_now, within,
 };
 use registry_core::{CallOptions, ErrorKind, Registry};
 use registry_redis::{RedisOptions, RedisRegistry};
+use registry_testbed::Trace;
 use registry_testbed::servers::Redis;
 use registry_testkit::case::take_over;
 use std::time::Duration;
@@ -263,4 +264,31 @@ async fn dump(operator: &mut Operator) -> Vec<Vec<u8>> {
         values.push(operator.run::<Vec<u8>>(&format!("DUMP {{registry/15}}:{key}")).await);
     }
     values
+}
+
+/// The client below logs, too.
+#[tokio::test]
+async fn no_trace_of_a_login_contains_a_password() {
+    let trace = Trace::capture();
+    let server = server(&[]).await;
+    let mut operator = Operator::of(&server).await;
+    operator
+        .run_words::<()>(&["ACL", "SETUSER", "app", "on", ">pass word", "allkeys", "+@all"])
+        .await;
+    let with =
+        |password: &str| server.url().replace("redis://", &format!("redis://app:{password}@"));
+    let registry = connect(&with("pass%20word"), RedisOptions::default()).await.unwrap();
+    register(&registry, "user.rpc", "1").await;
+    let mut watch = watch_from_now(&registry, "user.rpc").await;
+    register(&registry, "user.rpc", "2").await;
+    assert_eq!(next_change(&mut watch).await, "+2");
+    connect(&with("wr%2Fong"), RedisOptions::default()).await.unwrap_err();
+    // Connections that are cut are made anew, with a login.
+    operator.cut("registry").await;
+    reconnect(&registry).await;
+    let text = trace.text();
+    assert!(!text.is_empty(), "something is traced");
+    for secret in ["pass word", "pass%20word", "pass+word", "wr/ong", "wr%2Fong"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
 }
