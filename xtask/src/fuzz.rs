@@ -1,0 +1,144 @@
+//! The fuzz targets in `fuzz/`, run by cargo-fuzz with the nightly compiler.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{execute, step, succeeds, with_tools};
+use crate::folders::{target, workspace};
+use crate::tools;
+
+/// The name of the toolchain: cargo-fuzz needs unstable options of the compiler.
+const TOOLCHAIN: &str = "nightly";
+
+/// Runs one target, or all of them, with some `inputs` over all. The last line says how many were run.
+pub(crate) fn run(only: Option<&str>, inputs: u64) -> Result<()> {
+    ensure!(
+        succeeds(Command::new("rustup").args(["run", TOOLCHAIN, "rustc", "--version"])),
+        "there is no nightly compiler: rustup toolchain install {TOOLCHAIN} --profile minimal"
+    );
+    tools::fuzz()?;
+    let targets = chosen(all()?, only)?;
+    execute(cargo_fuzz("build").args(only))?;
+    let each = inputs.div_ceil(targets.len() as u64);
+    let (mut total, mut panics) = (0, 0);
+    for (n, name) in targets.iter().enumerate() {
+        step(&format!("{name}, {} of {}: {each} inputs", n + 1, targets.len()));
+        let start = Instant::now();
+        match run_target(name, each)? {
+            Outcome::Kept(inputs) => {
+                total += inputs;
+                println!("{name}: {inputs} inputs, 0 panics, {} s", start.elapsed().as_secs());
+            }
+            Outcome::Broken { inputs, log } => {
+                total += inputs;
+                panics += 1;
+                println!("{log}");
+            }
+        }
+    }
+    println!("{total} inputs, {panics} panics");
+    ensure!(
+        panics == 0,
+        "laws are broken: `cargo xtask fuzz TARGET` begins with the input that showed it"
+    );
+    Ok(())
+}
+
+/// How the run of a target ended, after how many inputs.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Kept(u64),
+    /// An input broke the law. The log says which.
+    Broken {
+        inputs: u64,
+        log: String,
+    },
+}
+
+/// Runs a target from its corpus and from what earlier runs found, which is kept in `target`.
+fn run_target(name: &str, inputs: u64) -> Result<Outcome> {
+    let found = target().join("fuzz-corpus").join(name);
+    fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    let mut run = cargo_fuzz("run");
+    run.arg(name).arg(&found).arg(corpus(name)).arg("--");
+    run.args([&format!("-runs={inputs}"), "-verbosity=0", "-print_final_stats=1", "-timeout=600"]);
+    let ended = run.output().with_context(|| format!("cannot run {name}"))?;
+    let log = String::from_utf8_lossy(&ended.stderr).into_owned();
+    Ok(match (ended.status.success(), executed(&log)) {
+        (true, Some(inputs)) => Outcome::Kept(inputs),
+        (true, None) => bail!("{name} does not say how many inputs it was run with: {log}"),
+        (false, inputs) => Outcome::Broken { inputs: inputs.unwrap_or_default(), log },
+    })
+}
+
+/// How many inputs libFuzzer says that it has run.
+fn executed(log: &str) -> Option<u64> {
+    let count = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    count?.trim().parse().ok()
+}
+
+/// The targets, by their files.
+fn all() -> Result<Vec<String>> {
+    let folder = workspace().join("fuzz/fuzz_targets");
+    let files =
+        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let names = files.filter_map(|file| {
+        let path = file.ok()?.path();
+        Some(path.file_stem()?.to_str()?.to_owned())
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    Ok(names)
+}
+
+fn chosen(all: Vec<String>, only: Option<&str>) -> Result<Vec<String>> {
+    let Some(only) = only else { return Ok(all) };
+    ensure!(
+        all.iter().any(|name| name == only),
+        "there is no target {only}, but: {}",
+        all.join(", ")
+    );
+    Ok(vec![only.to_owned()])
+}
+
+fn corpus(name: &str) -> PathBuf {
+    workspace().join("fuzz/corpus").join(name)
+}
+
+/// cargo-fuzz, called by the cargo of the nightly toolchain.
+fn cargo_fuzz(verb: &str) -> Command {
+    let mut command = with_tools(Command::new("cargo"));
+    command.env("RUSTUP_TOOLCHAIN", TOOLCHAIN).env_remove("CARGO").env_remove("RUSTC");
+    // The workspace has no unsafe code, so that a sanitizer would only take time.
+    command.current_dir(workspace()).args(["fuzz", verb, "--sanitizer", "none", "--target-dir"]);
+    command.arg(target().join("fuzz"));
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_inputs_is_read_from_the_log() {
+        let log = "INFO: Seed: 1\nstat::number_of_executed_units: 500000\nstat::peak_rss_mb:  60\n";
+        assert_eq!(executed(log), Some(500_000));
+        assert_eq!(executed("INFO: Seed: 1\n"), None);
+    }
+
+    #[test]
+    fn each_target_has_a_corpus_of_at_most_40_files() {
+        let targets = all().unwrap();
+        for name in &targets {
+            let count = fs::read_dir(corpus(name)).unwrap().count();
+            assert!((1..=40).contains(&count), "{name} has {count}");
+        }
+        assert!(chosen(targets, Some("nothing")).is_err());
+        let corpora = fs::read_dir(workspace().join("fuzz/corpus")).unwrap().count();
+        assert_eq!(corpora, all().unwrap().len(), "a corpus has no target");
+    }
+}
