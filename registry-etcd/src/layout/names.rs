@@ -9,9 +9,19 @@ pub(super) fn id(text: &[u8]) -> Option<InstanceId> {
 
 /// The service and the id in `<service>/<id>`.
 pub(super) fn service_and_id(names: &[u8]) -> Option<(ServiceName, InstanceId)> {
+    let (name, id) = split(names)?;
+    Some((service(name)?, id))
+}
+
+/// What stands before the id in `<service>/<id>`, and the id.
+pub(super) fn split(names: &[u8]) -> Option<(&[u8], InstanceId)> {
     let slash = names.iter().rposition(|byte| *byte == b'/')?;
-    let service = ServiceName::new(str::from_utf8(&names[..slash]).ok()?).ok()?;
-    Some((service, id(&names[slash + 1..])?))
+    Some((&names[..slash], id(&names[slash + 1..])?))
+}
+
+/// The service that is written as `text`.
+pub(super) fn service(text: &[u8]) -> Option<ServiceName> {
+    ServiceName::new(str::from_utf8(text).ok()?).ok()
 }
 
 /// The root that keys have under the path of a URL: those of Go programs start at the top of etcd, or

@@ -32,11 +32,9 @@ pub(super) fn keys(layout: &str, root: &str, service: &ServiceName) -> Result<Se
 
 /// The service that has an instance under a key or a side key, without the root.
 pub(super) fn service_of(names: &[u8]) -> Option<ServiceName> {
-    let (service, _) = names::service_and_id(names)?;
-    match service.as_str().strip_suffix(SUFFIX) {
-        Some(service) => ServiceName::new(service).ok(),
-        None => Some(service),
-    }
+    let (name, _) = names::split(names)?;
+    // With the suffix it may be longer than a name.
+    names::service(name.strip_suffix(SUFFIX.as_bytes()).unwrap_or(name))
 }
 
 /// Whether a service of this name is the side keys of another.
