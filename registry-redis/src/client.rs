@@ -315,7 +315,10 @@ impl Client {
                 self.topology.invalidate(&address);
             }
         });
-        let located = located.await;
+        let located = located.await.map_err(|error| match &tried {
+            Some(tried) => self.dialer.explain(error).at(tried),
+            None => error,
+        });
         if let (Err(error), Some(tried)) = (&located, &tried)
             && error.is_unavailable()
         {

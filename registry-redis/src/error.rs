@@ -11,6 +11,10 @@ use std::time::Duration;
 pub(crate) enum StoreError {
     #[error("redis did not answer in time, deadline=`{0:?}`")]
     Deadline(Duration),
+    #[error(
+        "the server did not answer in time: if it speaks plain text, connect to it with redis://, deadline=`{0:?}`"
+    )]
+    NoHandshake(Duration),
     #[error("{}", describe(kind_of(.0)))]
     Redis(#[source] RedisError),
     #[error("{error}, server=`{server}`")]
@@ -18,7 +22,7 @@ pub(crate) enum StoreError {
     #[error("{0}")]
     Protocol(Violation),
     #[error(
-        "the server closed the connection without a reply, as one does that expects TLS (rediss://)"
+        "the server closed the connection without a reply, as one does that expects TLS (rediss://): check host and port"
     )]
     ClosedUnanswered,
     #[error("the server does not speak TLS: connect to it with redis://")]
@@ -94,19 +98,21 @@ impl StoreError {
         match self {
             Self::Redis(error) => kind_of(error),
             Self::Deadline(_)
+            | Self::NoHandshake(_)
             | Self::HistoryChanged
             | Self::ForeignEntries
             | Self::TooManyWatches
             | Self::FeedEnded
             | Self::NotPrimary
+            // Another server may listen there for a moment, as behind a proxy: no registration ends for that.
+            | Self::Protocol(Violation::NotRedis(_))
+            | Self::NotTls
             | Self::ClosedUnanswered
             | Self::Unreplicated { .. }
             | Self::NotFsynced
             | Self::ShardMoved
             | Self::FeedStalled => ErrorKind::Unavailable,
-            Self::Protocol(Violation::NotRedis(_))
-            | Self::NotTls
-            | Self::MissingRunId
+            Self::MissingRunId
             | Self::WrongTopology(..)
             | Self::EvictionPolicy(_)
             | Self::LayoutMismatch { .. }
@@ -165,6 +171,7 @@ impl StoreError {
     pub(crate) fn at(self, server: &Address) -> Self {
         match self {
             Self::Deadline(_)
+            | Self::NoHandshake(_)
             | Self::Redis(_)
             | Self::Protocol(_)
             | Self::ClosedUnanswered

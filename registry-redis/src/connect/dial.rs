@@ -29,6 +29,15 @@ impl Dialer {
         link.map_err(|error| traffic.explain(error).at(address))
     }
 
+    /// Says of a deadline that a connection was not made by what may be wrong: a server of plain text waits for more of a
+    /// handshake.
+    pub(crate) fn explain(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Deadline(limit) if self.tls.is_some() => StoreError::NoHandshake(limit),
+            error => error,
+        }
+    }
+
     async fn link(
         &self,
         address: &Address,

@@ -162,7 +162,7 @@ impl fmt::Display for Violation {
             Self::NotRedis(bytes) => {
                 write!(
                     f,
-                    "the server does not speak the protocol of Redis, got=`{}`",
+                    "the server does not speak the protocol of Redis: check host and port, got=`{}`",
                     bytes.escape_ascii()
                 )
             }

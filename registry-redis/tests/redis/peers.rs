@@ -111,16 +111,16 @@ async fn refusal(url: &str) -> (ErrorKind, String) {
 async fn server_that_is_no_redis_is_named_with_what_it_sent() {
     let http = sender(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
     let (kind, text) = refusal(&http).await;
-    assert_eq!(kind, ErrorKind::Invalid);
+    assert_eq!(kind, ErrorKind::Unavailable);
     assert!(text.contains("got=`HTTP/1.1 400"), "{text}");
     let (kind, text) = refusal(&sender(b"\x15\x03\x03\0\x02\x02\x46", false).await).await;
-    assert_eq!(kind, ErrorKind::Invalid);
+    assert_eq!(kind, ErrorKind::Unavailable);
     assert!(text.contains("rediss://"), "{text}");
     #[cfg(feature = "tls")]
     {
         let plain = sender(b"-ERR Protocol error\r\n", false).await;
         let (kind, text) = refusal(&plain.replace("redis://", "rediss://")).await;
-        assert_eq!(kind, ErrorKind::Invalid);
+        assert_eq!(kind, ErrorKind::Unavailable);
         assert!(text.contains("connect to it with redis://"), "{text}");
     }
     let closes = peer(|mut stream| async move { stream.read_u8().await.map(drop) }).await;

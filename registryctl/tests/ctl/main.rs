@@ -10,3 +10,4 @@ mod running;
 mod support;
 mod usage;
 mod watching;
+mod wrong_servers;
