@@ -12,7 +12,7 @@ const PORT: u16 = 2379;
 /// The options that its URL may have.
 pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     match target.scheme() {
-        "etcds" => &["layout", "ca", "cert", "key", "server_name"],
+        "etcds" => &["layout", "ca", "cert", "key", "server_name", "verify"],
         _ => &["layout"],
     }
 }
@@ -55,6 +55,11 @@ pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
         if target.option("cert").is_some() != target.option("key").is_some() {
             return Err(invalid(
                 "a client has both of a certificate and its key: `cert` and `key`",
+            ));
+        }
+        if target.option("verify").is_some_and(|verify| verify != "none") {
+            return Err(invalid(
+                "option `verify` is `none`, or is not there: a server is verified",
             ));
         }
     }

@@ -204,6 +204,7 @@ impl EtcdRegistry {
     /// `etcds://` is the same over TLS, with the feature `tls`. Its options name PEM files: `ca` contains the
     /// certificate authorities to trust (by default those of the system), `cert` and `key` contain the client
     /// certificate and its private key. `server_name` is the name in the server's certificate, by default the host.
+    /// `verify=none` takes anybody for the server, so whoever is on the way reads and changes all.
     ///
     /// # Errors
     ///

@@ -74,6 +74,22 @@ async fn server_name_of_the_url_is_verified() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
 }
 
+#[tokio::test]
+async fn server_is_not_verified_if_the_url_says_so() {
+    let tls = ServerTls::mutual().unwrap();
+    let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
+    let files = |verify: &str| {
+        let (ca, cert, key) = (tls.other_ca(), tls.client_certificate(), tls.client_key());
+        let verify = ("verify", PathBuf::from(verify));
+        [("ca", ca), ("cert", cert), ("key", key), verify]
+    };
+    assert_works(&connect(&etcd, &files("none")).await.unwrap()).await;
+    let error = connect(&etcd, &files("no")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{}", chain(&error));
+    let error = connect(&etcd, &files("none")[..3]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+}
+
 /// The files were read once, when the handle was made. So no connection succeeded after the first certificate had expired.
 #[tokio::test]
 async fn files_are_read_anew_for_each_connection() {
