@@ -12,6 +12,7 @@ use std::str::FromStr;
 /// | `etcd:///h1:2379,h2:2379?key=user.rpc` | a service of a go-zero fleet on etcd; the key is escaped as a query is |
 /// | `etcd://h1:2379,h2:2379/user.rpc`, `discov://h1:2379/user.rpc` | the same, as written before go-zero 1.10.2: `/` at either end of the key is lost |
 /// | `direct:///10.0.0.1:8080,10.0.0.2:8080` | these addresses, always |
+/// | `user-svc:8080`, `passthrough:///user-svc:8080`, `dns:///user-svc:8080` | this address. A name is resolved for each connection, and one of its addresses is called at a time: gRPC in Go calls all that `dns:///` finds. The port of `dns:///` is 443 unless stated |
 /// | the URL of a registry, with the option `service` | that service of that registry: `redis://h/0?prefix=prod&service=user.rpc` |
 ///
 /// With `service` an `etcd://` URL is a registry's own: its path is a prefix, and its layout the one that it
@@ -20,7 +21,8 @@ use std::str::FromStr;
 /// password.
 ///
 /// The forms are those of go-zero's `zrpc/resolver/target.go` and
-/// `zrpc/resolver/internal/targets/endpoints.go`.
+/// `zrpc/resolver/internal/targets/endpoints.go`, and of gRPC. `k8s://` and `consul://` are refused, and the error says
+/// what to use.
 ///
 /// ```
 /// use registry_tonic::ChannelTarget;
@@ -73,14 +75,17 @@ impl FromStr for ChannelTarget {
     ///
     /// `Invalid`: no target has that form, or a part of it is not what it should be.
     fn from_str(text: &str) -> Result<Self> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(unknown_form)?;
+        let Some((scheme, rest)) = text.split_once("://") else { return parse_bare(text) };
         match scheme.to_ascii_lowercase().as_str() {
             "direct" => parse_direct(rest),
+            "passthrough" => parse_address(rest),
+            "dns" => parse_dns(rest),
             "discov" => parse_go_zero(rest),
             "etcd" if option(rest, "service").is_none() => parse_go_zero(rest),
-            "k8s" => {
-                Err(unsupported_scheme("k8s", "`direct:///service.namespace:port`, or a registry"))
-            }
+            "k8s" => Err(unsupported_scheme(
+                "k8s",
+                "`dns:///service.namespace:port`, which goes by the address of the service, or a registry",
+            )),
             other @ ("consul" | "nacos" | "polaris") => {
                 Err(unsupported_scheme(other, "a registry on etcd or Redis"))
             }
@@ -89,9 +94,44 @@ impl FromStr for ChannelTarget {
     }
 }
 
+/// Without `//` it is an address, which gRPC lets stand behind the name of a resolver, too.
+fn parse_bare(text: &str) -> Result<ChannelTarget> {
+    let address = text.strip_prefix("passthrough:").unwrap_or(text);
+    match address.strip_prefix("dns:") {
+        Some(name) => parse_dns(&format!("/{name}")),
+        None => Address::new(address).map(|address| ChannelTarget::Direct(vec![address])).map_err(
+            // What was given may be anything, a password too.
+            |_| unknown_form(),
+        ),
+    }
+}
+
+/// Behind the first `/` is the address. In front of it nothing counts.
+fn parse_address(rest: &str) -> Result<ChannelTarget> {
+    let (_, address) = rest.split_once('/').ok_or_else(unknown_form)?;
+    Ok(ChannelTarget::Direct(vec![Address::new(address)?]))
+}
+
+/// The port that gRPC takes for a name without one.
+const DNS_PORT: u16 = 443;
+
+fn parse_dns(rest: &str) -> Result<ChannelTarget> {
+    let (server, name) = rest.split_once('/').ok_or_else(unknown_form)?;
+    if !server.is_empty() {
+        return Err(invalid(
+            "names are resolved as the system is set up, not by a server of one's own: use `dns:///name:port`",
+        ));
+    }
+    let address = Address::new(name).or_else(|_| Address::new(format!("{name}:{DNS_PORT}")))?;
+    Ok(ChannelTarget::Direct(vec![address]))
+}
+
 fn parse_direct(rest: &str) -> Result<ChannelTarget> {
-    // As in go-zero, what is empty between commas does not count.
-    let addresses = rest.trim_matches('/').split(',').filter(|address| !address.is_empty());
+    // As in go-zero, what is in front of the path does not count, nor what is empty between commas.
+    let (_, addresses) = rest.split_once('/').ok_or_else(|| {
+        invalid("addresses stand behind three slashes, as in `direct:///host:8080`")
+    })?;
+    let addresses = addresses.trim_matches('/').split(',').filter(|address| !address.is_empty());
     let addresses: Vec<_> = addresses.map(Address::new).collect::<Result<_>>()?;
     if addresses.is_empty() {
         return Err(unknown_form());
@@ -106,14 +146,18 @@ fn parse_go_zero(rest: &str) -> Result<ChannelTarget> {
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
     if authority.is_empty() {
         if names.any(|name| name != "key") {
-            return Err(invalid("a go-zero target has no option but `key`"));
+            return Err(invalid(
+                "a go-zero target has no option but `key`: go-zero would not read it",
+            ));
         }
         let key = option(rest, "key").ok_or_else(unknown_form)?;
         // As a query is escaped: a space is `+`.
         return ChannelTarget::go_zero(path.trim_matches('/'), &decode(&key.replace('+', " "))?);
     }
     if names.next().is_some() {
-        return Err(invalid("a go-zero target whose path is its key has no options"));
+        return Err(invalid(
+            "a go-zero target whose path is its key has no options: go-zero would not read them",
+        ));
     }
     ChannelTarget::go_zero(authority, decode(path)?.trim_matches('/'))
 }

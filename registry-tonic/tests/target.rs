@@ -67,10 +67,34 @@ fn leading_slash_of_a_key_is_kept_where_go_zero_keeps_it() {
 #[test]
 fn fixed_addresses_are_kept_in_order() {
     let expected = ["a:1", "[::1]:2", "10.0.0.1:3"].map(|text| text.parse().unwrap());
-    for text in ["direct:///a:1,[::1]:2,10.0.0.1:3", "direct://a:1,[::1]:2,10.0.0.1:3"] {
+    for text in [
+        "direct:///a:1,[::1]:2,10.0.0.1:3",
+        "direct:///,a:1,,[::1]:2,10.0.0.1:3/",
+        "Direct://in-front/a:1,[::1]:2,10.0.0.1:3",
+    ] {
         assert_eq!(parse(text), ChannelTarget::Direct(expected.to_vec()));
     }
-    assert_eq!(parse("direct://a:1,,b:2,").to_string(), "direct:///a:1,b:2");
+    assert_eq!(parse("direct:///a:1,,b:2,").to_string(), "direct:///a:1,b:2");
+}
+
+/// gRPC's own targets, which a go-zero client takes as well.
+#[test]
+fn an_address_alone_is_a_target() {
+    for (text, address) in [
+        ("10.0.0.1:8080", "10.0.0.1:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("user-svc.prod:8080", "user-svc.prod:8080"),
+        ("passthrough:///user-svc:8080", "user-svc:8080"),
+        ("passthrough://x/user-svc:8080", "user-svc:8080"),
+        ("passthrough:user-svc:8080", "user-svc:8080"),
+        ("dns:///user-svc:8080", "user-svc:8080"),
+        ("dns:user-svc:8080", "user-svc:8080"),
+        ("dns:///[::1]:8080", "[::1]:8080"),
+        ("dns:///user-svc", "user-svc:443"),
+        ("DNS:///user-svc", "user-svc:443"),
+    ] {
+        assert_eq!(parse(text), ChannelTarget::Direct(vec![address.parse().unwrap()]), "{text}");
+    }
 }
 
 #[test]
@@ -99,10 +123,16 @@ fn url_of_a_registry_names_the_service_as_an_option() {
 fn invalid_target_is_refused_with_the_valid_forms() {
     for (text, hint) in [
         ("", "a channel's target is"),
-        ("10.0.0.1:8080", "a channel's target is"),
+        ("10.0.0.1", "a channel's target is"),
+        ("user-svc", "a channel's target is"),
+        ("a:1,b:2", "a channel's target is"),
         ("mem://", "a channel's target is"),
         ("mem://?service=", "not empty"),
-        ("dns:///h:80", "a channel's target is"),
+        ("dns://8.8.8.8/h:80", "`dns:///name:port`"),
+        ("dns:///", "host:port"),
+        ("passthrough:///h", "host:port"),
+        ("unix:///run/user.sock", "a channel's target is"),
+        ("direct://a:1", "three slashes"),
         ("etcd:///h:2379", "a channel's target is"),
         ("etcd:///?key=a", "a channel's target is"),
         ("etcd:///h:2379/x?key=a", "a channel's target is"),
@@ -119,7 +149,7 @@ fn invalid_target_is_refused_with_the_valid_forms() {
         ("direct:///,", "a channel's target is"),
         ("direct:///a:1,b", "host:port"),
         ("direct:///0.0.0.0:1", "others can dial"),
-        ("k8s://default/user:8080", "`k8s://` are not served"),
+        ("k8s://default/user:8080", "`dns:///service.namespace:port`"),
         ("consul://h:8500/user", "`consul://` are not served"),
         ("nacos://h:8848/user", "`nacos://` are not served"),
         ("polaris://h/user", "`polaris://` are not served"),
