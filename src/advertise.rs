@@ -10,39 +10,52 @@
 //! | `ListenOn: 0.0.0.0:8080`, `:8080` or `[::]:8080`, with `POD_IP` in the environment | `$POD_IP:8080`, as in go-zero |
 //! | the same without `POD_IP` | the first address of the first usable interface |
 //!
-//! A port of 0 is the port that was bound. An interface is usable if it is up, not loopback, and not a
-//! bridge that containers or virtual machines make (`docker0`, `br-*`, `veth*`, `virbr*`); `Interface`
-//! and `Cidr` may name those too. IPv4 comes first, as in go-zero; IPv6 counts where a server listens on `[::]`, since
-//! one on `0.0.0.0` or `:8080` has IPv4 only.
+//! A port of 0 is the port that was bound. An interface is usable if it is up, not loopback, and not one that
+//! containers or virtual machines bring for their own networks (`docker0`, `br-0123456789ab`, `veth*`, `virbr*`, `cni0`,
+//! `lxcbr0`, `flannel.1`, `cali*`, `kube-ipvs0`, `podman0`, ...); `Interface` and `Cidr` may name those too. IPv4
+//! comes first, as in go-zero.
+//!
+//! An IPv6 address is published where the listener takes IPv6, and refused where it does not. [`ListenOn::bind`]
+//! listens for both on `0.0.0.0:8080`, `:8080` and `[::]:8080`, as Go does; a listener that is bound to `0.0.0.0:8080`
+//! otherwise has IPv4 alone.
 //!
 //! Refused, as nobody else can dial it, is whatever is unspecified (`0.0.0.0`, `[::]`), link-local
 //! (`169.254.*`, `[fe80::]`) or multicast. go-zero (`zrpc/internal/rpcpubserver.go`) publishes these, and for want of an
 //! interface `0.0.0.0` itself.
 
-use crate::{Address, Error, ErrorKind, Result};
+mod error;
+mod listen_on;
+mod machine;
+
+pub use self::listen_on::ListenOn;
+pub use self::machine::{InterfaceAddress, Machine};
+
+use self::error::invalid;
+use self::listen_on::{Host, HostPort, with_port};
+use self::machine::is_bridge;
+use crate::{Address, Error, Result};
 use ipnet::IpNet;
-use std::fmt;
-use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 
 /// Which address a server publishes.
 ///
 /// ```
-/// use service_registry::advertise::{Advertise, Machine};
+/// use service_registry::advertise::{Advertise, InterfaceAddress, Machine};
 ///
 /// # fn main() -> service_registry::Result<()> {
-/// let machine = Machine {
-///     pod_ip: None,
-///     interfaces: vec![
-///         ("eth0".to_owned(), [10, 0, 0, 5].into()),
-///         ("eth1".to_owned(), [192, 168, 1, 5].into()),
-///     ],
+/// let address = |interface: &str, ip: [u8; 4]| InterfaceAddress {
+///     interface: interface.to_owned(),
+///     ip: ip.into(),
+///     loopback: false,
 /// };
+/// let addresses = vec![address("eth0", [10, 0, 0, 5]), address("eth1", [192, 168, 1, 5])];
+/// let machine = Machine { pod_ip: None, addresses };
+/// let bound = ([0, 0, 0, 0], 8080).into();
 /// let advertise = Advertise::new("0.0.0.0:8080".parse()?);
-/// assert_eq!(advertise.address_on(&machine, 8080)?.as_str(), "10.0.0.5:8080");
+/// assert_eq!(advertise.address_on(&machine, bound)?.as_str(), "10.0.0.5:8080");
 ///
 /// let advertise = advertise.with_cidr("192.168.0.0/16")?;
-/// assert_eq!(advertise.address_on(&machine, 8080)?.as_str(), "192.168.1.5:8080");
+/// assert_eq!(advertise.address_on(&machine, bound)?.as_str(), "192.168.1.5:8080");
 /// # Ok(())
 /// # }
 /// ```
@@ -101,28 +114,28 @@ impl Advertise {
         &self.listen_on
     }
 
-    /// The address to publish by a server on this machine that bound `port`.
+    /// The address to publish by a server on this machine whose listener has the address `bound`.
     ///
     /// # Errors
     ///
     /// `Invalid`: nobody else could dial the address, or none is as asked for; or the interfaces cannot
     /// be listed. The error says what to set.
-    pub fn address(&self, port: u16) -> Result<Address> {
-        let known = self.known(port)?;
-        known.map_or_else(|| self.choose(&Machine::read()?, port), Ok)
+    pub fn address(&self, bound: SocketAddr) -> Result<Address> {
+        let known = self.known(bound)?;
+        known.map_or_else(|| self.choose(&Machine::read()?, bound), Ok)
     }
 
-    /// The address to publish by a server on `machine` that bound `port`.
+    /// The address to publish by a server on `machine` whose listener has the address `bound`.
     ///
     /// # Errors
     ///
     /// As [`address`](Self::address).
-    pub fn address_on(&self, machine: &Machine, port: u16) -> Result<Address> {
-        self.known(port)?.map_or_else(|| self.choose(machine, port), Ok)
+    pub fn address_on(&self, machine: &Machine, bound: SocketAddr) -> Result<Address> {
+        self.known(bound)?.map_or_else(|| self.choose(machine, bound), Ok)
     }
 
     /// The address, if that takes no look at the machine.
-    fn known(&self, bound: u16) -> Result<Option<Address>> {
+    fn known(&self, bound: SocketAddr) -> Result<Option<Address>> {
         let port = self.port(bound);
         if let Some(HostPort { host, port: stated }) = &self.stated {
             return publish(host, stated.filter(|port| *port != 0).unwrap_or(port)).map(Some);
@@ -138,26 +151,22 @@ impl Advertise {
         }
     }
 
-    fn choose(&self, machine: &Machine, bound: u16) -> Result<Address> {
+    fn choose(&self, machine: &Machine, bound: SocketAddr) -> Result<Address> {
         let port = self.port(bound);
         if !self.is_picky()
             && let Some(pod_ip) = &machine.pod_ip
         {
-            let ip: IpAddr = pod_ip.parse().map_err(|error: AddrParseError| {
-                let pod_ip = pod_ip.escape_debug();
-                invalid(format!("`POD_IP` in the environment is an IP address, got=`{pod_ip}`"))
-                    .with_source(error)
-            })?;
-            return publish(&ip.to_string(), port);
+            return publish_pod_ip(pod_ip, port, bound);
         }
-        let candidates = machine.interfaces.iter().filter(|(name, ip)| self.takes(name, *ip));
-        let candidate = candidates.map(|(_, ip)| *ip).min_by_key(IpAddr::is_ipv6);
-        let ip = candidate.ok_or_else(|| self.nothing_to_publish())?;
+        let takes = |address: &&InterfaceAddress| self.takes(address, bound);
+        let candidates = machine.addresses.iter().filter(takes);
+        let candidate = candidates.map(|address| address.ip).min_by_key(IpAddr::is_ipv6);
+        let ip = candidate.ok_or_else(|| self.nothing_to_publish(bound))?;
         publish(&ip.to_string(), port)
     }
 
-    fn port(&self, bound: u16) -> u16 {
-        if self.listen_on.port == 0 { bound } else { self.listen_on.port }
+    fn port(&self, bound: SocketAddr) -> u16 {
+        if self.listen_on.port == 0 { bound.port() } else { self.listen_on.port }
     }
 
     /// Whether not just any interface will do.
@@ -165,22 +174,23 @@ impl Advertise {
         self.interface.is_some() || self.cidr.is_some()
     }
 
-    fn takes(&self, name: &str, ip: IpAddr) -> bool {
-        let listens = ip.is_ipv4() || matches!(self.listen_on.host, Host::Any(IpAddr::V6(_)));
-        let named = self.interface.as_deref().is_none_or(|interface| interface == name);
-        let inside = self.cidr.is_none_or(|cidr| cidr.contains(&ip));
-        let usual = !ip.is_loopback() && !is_bridge(name);
-        listens && is_dialable(ip) && named && inside && (usual || self.is_picky())
+    fn takes(&self, address: &InterfaceAddress, bound: SocketAddr) -> bool {
+        let InterfaceAddress { interface, ip, loopback } = address;
+        let named = self.interface.as_ref().is_none_or(|name| name == interface);
+        let inside = self.cidr.is_none_or(|cidr| cidr.contains(ip));
+        let usual = !loopback && !ip.is_loopback() && !is_bridge(interface);
+        let dialable = is_dialable(*ip) && is_heard(*ip, bound);
+        dialable && named && inside && (usual || self.is_picky())
     }
 
-    fn nothing_to_publish(&self) -> Error {
+    fn nothing_to_publish(&self, bound: SocketAddr) -> Error {
         let mut message = vec!["no interface has an address that others can dial".to_owned()];
         if self.is_picky() {
             message.push(" and that is as `Interface` and `Cidr` say".to_owned());
         }
         message.push(": set `AdvertiseOn` to `host:port`".to_owned());
-        if matches!(self.listen_on.host, Host::Any(IpAddr::V4(_))) {
-            message.push(", or listen on `[::]` if IPv6 is meant".to_owned());
+        if bound.is_ipv4() {
+            message.push(", or listen for IPv6, too, with `ListenOn::bind`".to_owned());
         }
         if let Some(interface) = &self.interface {
             message.push(format!(", interface=`{}`", interface.escape_debug()));
@@ -192,127 +202,21 @@ impl Advertise {
     }
 }
 
-/// Where a server listens: `host:port`.
-///
-/// No host, as in `:8080`, is `0.0.0.0`; port 0 leaves the choice to the system. It is shown in the form
-/// that a listener of Rust's binds.
-///
-/// ```
-/// use service_registry::advertise::ListenOn;
-///
-/// # fn main() -> service_registry::Result<()> {
-/// let listen_on: ListenOn = ":8080".parse()?;
-/// assert_eq!(listen_on.to_string(), "0.0.0.0:8080");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenOn {
-    host: Host,
-    port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
-    /// All there are: an unspecified address.
-    Any(IpAddr),
-    /// An address, without brackets, or a name.
-    One(String),
-}
-
-impl FromStr for ListenOn {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            let message = "a server listens on `host:port`, an IPv6 host in brackets, or `:port`";
-            invalid(format!("{message}, got=`{}`", text.escape_debug()))
-        };
-        let HostPort { host, port } = HostPort::parse(text).ok_or_else(wrong)?;
-        let port = port.ok_or_else(wrong)?;
-        let host = match host.parse::<IpAddr>() {
-            _ if host.is_empty() => Host::Any(Ipv4Addr::UNSPECIFIED.into()),
-            Ok(ip) if ip.is_unspecified() => Host::Any(ip),
-            _ => {
-                // The name is one that an address may have, whatever the port.
-                Address::new(with_port(&host, 1))?;
-                Host::One(host)
-            }
-        };
-        Ok(Self { host, port })
+/// What Kubernetes says: an address, if IPv6 with or without brackets.
+fn publish_pod_ip(pod_ip: &str, port: u16, bound: SocketAddr) -> Result<Address> {
+    let bare = pod_ip.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip: IpAddr = bare.unwrap_or(pod_ip).parse().map_err(|error: AddrParseError| {
+        let pod_ip = pod_ip.escape_debug();
+        invalid(format!("`POD_IP` in the environment is an IP address, got=`{pod_ip}`"))
+            .with_source(error)
+    })?;
+    if !is_heard(ip, bound) {
+        return Err(invalid(format!(
+            "`POD_IP` in the environment is of IPv6, and the server listens for IPv4 alone: bind with \
+             `ListenOn::bind`, or set `AdvertiseOn`, pod_ip=`{ip}`, bound=`{bound}`"
+        )));
     }
-}
-
-impl fmt::Display for ListenOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&match &self.host {
-            Host::Any(ip) => with_port(&ip.to_string(), self.port),
-            Host::One(host) => with_port(host, self.port),
-        })
-    }
-}
-
-/// What the choice of an address depends on.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    /// The address that Kubernetes gave to the pod, by custom in the environment as `POD_IP`.
-    pub pod_ip: Option<String>,
-    /// The interfaces that are up, in the system's order, each with an address.
-    pub interfaces: Vec<(String, IpAddr)>,
-}
-
-impl Machine {
-    /// The one that this process runs on.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` if its interfaces cannot be listed.
-    pub fn read() -> Result<Self> {
-        let interfaces = if_addrs::get_if_addrs().map_err(|error| {
-            invalid("the interfaces cannot be listed: set `AdvertiseOn` to `host:port`")
-                .with_source(error)
-        })?;
-        let up = interfaces.into_iter().filter(if_addrs::Interface::is_oper_up);
-        let interfaces = up.map(|interface| (interface.ip(), interface.name));
-        Ok(Self {
-            pod_ip: std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty()),
-            interfaces: interfaces.map(|(ip, name)| (name, ip)).collect(),
-        })
-    }
-}
-
-/// A host, without brackets, and perhaps a port.
-#[derive(Clone, Debug)]
-struct HostPort {
-    host: String,
-    port: Option<u16>,
-}
-
-impl HostPort {
-    fn parse(text: &str) -> Option<Self> {
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Some(Self { host: text.to_owned(), port: None });
-        }
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (v6, port) = rest.split_once(']')?;
-                v6.parse::<Ipv6Addr>().ok()?;
-                (v6, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
-            }
-            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-        };
-        let port = match port {
-            Some(port) if !port.bytes().all(|byte| byte.is_ascii_digit()) => return None,
-            Some(port) => Some(port.parse().ok()?),
-            None => None,
-        };
-        Some(Self { host: host.to_owned(), port })
-    }
-}
-
-/// `host:port`, for a host without brackets.
-fn with_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    publish(&ip.to_string(), port)
 }
 
 fn publish(host: &str, port: u16) -> Result<Address> {
@@ -336,13 +240,9 @@ fn is_dialable(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether containers or virtual machines made it, for themselves.
-fn is_bridge(name: &str) -> bool {
-    name == "docker0" || ["br-", "veth", "virbr"].iter().any(|made| name.starts_with(made))
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message)
+/// Whether a listener with the address `bound` hears who dials `ip`.
+fn is_heard(ip: IpAddr, bound: SocketAddr) -> bool {
+    ip.is_ipv4() || bound.is_ipv6()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Configuration of clients, as go-zero has it.
 #![cfg(all(feature = "go-zero", feature = "grpc"))]
 
+use serde::Deserialize;
 use service_registry::ErrorKind;
-use service_registry::go_zero::ClientConfig;
+use service_registry::go_zero::{self, ClientConfig};
 use service_registry::grpc::ChannelTarget;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ fn the_defaults_are_those_of_go_zero() {
 #[test]
 fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
     let etcd = "Etcd: {Hosts: [h], Key: e}";
-    let registry = "Registry: 'redis://r/0', Key: k";
+    let registry = "ServiceRegistry: {Url: 'redis://r/0', Key: k}";
     let both = format!("{registry}, {etcd}");
     assert_eq!(
         target(&format!("{{Endpoints: ['a:1', 'b:2'], Target: 'k8s://x', {both}}}")),
@@ -76,40 +77,92 @@ fn endpoints_come_before_a_target_and_that_before_a_registry_and_etcd() {
         "etcd:///t?key=user"
     );
     assert_eq!(target(&format!("{{Target: '', {both}}}")), "redis://r/0?service=k");
-    assert_eq!(target(&format!("{{Registry: 'redis://r/0', {etcd}}}")), "redis://r/0?service=e");
+    assert_eq!(
+        target(&format!("{{ServiceRegistry: {{Url: 'redis://r/0'}}, {etcd}}}")),
+        "redis://r/0?service=e"
+    );
     assert_eq!(target(&format!("{{{etcd}}}")), "etcd:///h?key=e");
 }
 
 #[test]
 fn a_client_reaches_etcd_as_a_server_does() {
-    let config = parse("Etcd: {Hosts: [h], Key: /a, User: u, Pass: s3cret, CACertFile: /ca.pem}");
+    let config = parse(
+        "Etcd: {Hosts: [h], Key: /a, User: u, Pass: s3cret, CertFile: c, CertKeyFile: k, CACertFile: /ca.pem}",
+    );
     let ChannelTarget::Service { registry, service } = config.target() else {
         panic!("{config:?}")
     };
-    assert_eq!(registry.to_string(), "etcds://u:***@h//?ca=/ca.pem&layout=go-zero");
+    assert_eq!(registry.to_string(), "etcds://u:***@h//?ca=/ca.pem&cert=c&key=k&layout=go-zero");
     assert_eq!(service.as_str(), "a");
 }
 
 #[test]
 fn an_error_names_the_wrong_field() {
     for (yaml, hint) in [
-        ("Timeout: 5", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
-        ("Etcd: {}", "one of `Endpoints`, `Target`, `Registry` and `Etcd`"),
+        ("Timeout: 5", "one of `Endpoints`, `Target`, `Etcd` and `ServiceRegistry.Url`"),
+        ("Etcd: {Hosts: [], Key: ''}", "one of `Endpoints`, `Target`, `Etcd` and"),
+        ("Etcd: {}", "`Etcd.Hosts` is missing"),
+        ("{Endpoints: ['a:1'], Etcd: {Key: a}}", "`Etcd.Hosts` is missing"),
         ("Etcd: {Hosts: [h]}", "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
         ("Endpoints: [a]", "`Endpoints` cannot be used"),
         ("Target: k8s://ns/user:80", "`Target` cannot be used: targets of `k8s://` are not served"),
-        ("Registry: mem://", "`Key` is missing: set it beside `Registry`"),
-        ("Registry: mem", "`Registry` cannot be used"),
-        ("{Registry: 'mem://', Key: /a}", "`Key` cannot be used"),
-        ("Timeout: 5s", "line=`1`"),
-        ("{Target: 'direct:///a:1', App: a, Token: '${T}'}", "`Token` has `${` in it"),
-        ("Etcd: {Hosts: [h], Key: '${ENV}/a'}", "`Etcd.Key` has `${` in it"),
+        (
+            "ServiceRegistry: {Url: 'mem://'}",
+            "`ServiceRegistry.Key` is missing: set it beside `ServiceRegistry.Url`",
+        ),
+        ("ServiceRegistry: {Url: mem}", "`ServiceRegistry.Url` cannot be used"),
+        ("ServiceRegistry: {Url: 'mem://', Key: /a}", "`ServiceRegistry.Key` cannot be used"),
+        ("Timeout: 5s", "`Timeout` is a whole number"),
+        ("NonBlock: 'false'", "`NonBlock` is `true` or `false`"),
+        (
+            "{Target: 'direct:///a:1', App: a, Token: '${T}'}",
+            "`Token` cannot be used: there is a variable",
+        ),
+        ("Etcd: {Hosts: [h], Key: '${ENV}/a'}", "`Etcd.Key` cannot be used: there is a variable"),
     ] {
         let error = ClientConfig::from_yaml(yaml).expect_err(yaml);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{yaml}");
         let message = error.chain().to_string();
         assert!(message.contains(hint), "{yaml}: {message}");
     }
+}
+
+/// A client in a configuration has the `Etcd` around it, as far as it has none of its own.
+#[test]
+fn a_client_inherits_etcd_from_the_maps_around_it() {
+    #[derive(Deserialize)]
+    struct Clients {
+        user: ClientConfig,
+    }
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        clients: Option<Clients>,
+        #[serde(default)]
+        list: Vec<ClientConfig>,
+    }
+    let read = |yaml: &str| go_zero::from_yaml::<Config>(yaml);
+    for (client, expected) in [
+        ("{}", "etcd:///h1,h2?key=order"),
+        ("{Etcd: {Key: user}}", "etcd:///h1,h2?key=user"),
+        ("{etcd: {hosts: [h3]}}", "etcd:///h3?key=order"),
+        ("{Target: 'direct:///a:1'}", "direct:///a:1"),
+    ] {
+        let config = read(&format!(
+            "{{Etcd: {{Hosts: [h1, h2], Key: order}}, clients: {{user: {client}}}}}"
+        ));
+        assert_eq!(config.unwrap().clients.unwrap().user.target().to_string(), expected);
+    }
+    let nearer = "{Etcd: {Hosts: [h1], Key: a}, clients: {eTCD: {Key: b}, user: {}}}";
+    assert_eq!(
+        read(nearer).unwrap().clients.unwrap().user.target().to_string(),
+        "etcd:///h1?key=b"
+    );
+    // As in go-zero nothing is inherited in a list.
+    let stated = "{Etcd: {Hosts: [h1], Key: a}, list: [{Target: 'direct:///a:1'}]}";
+    assert_eq!(read(stated).unwrap().list[0].target().to_string(), "direct:///a:1");
+    let error = read("{Etcd: {Hosts: [h1], Key: a}, list: [{Timeout: 1}]}").err().unwrap();
+    assert!(error.to_string().starts_with("`list.0`: a client has one of"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! Configuration of servers, as go-zero has it.
 #![cfg(feature = "go-zero")]
 
-use service_registry::go_zero::ServerConfig;
-use service_registry::{CallOptions, Error, ErrorKind, LeaseId};
+use serde::Deserialize;
+use service_registry::go_zero::{self, Format, Loader, ServerConfig};
+use service_registry::{Error, ErrorKind, LeaseId};
 use std::fs;
 
 const USER: &str = "\
@@ -49,7 +50,7 @@ DevServer:
 Shutdown: {WrapUpTime: 1s, WaitTime: 5.5s}
 Redis:
   Host: redis:6379
-  Pass: 8
+  Pass: '8'
   Key: order
 DataSource: root:pw@tcp(mysql:3306)/order?charset=utf8mb4
 Cache:
@@ -61,9 +62,10 @@ etcd:
   KEY: /prod/order.rpc
   id: 7
   User: us@er
-  pass: 012345
+  pass: '012345'
   CertFile:
   CertKeyFile: ''
+  CACertFile: ~
   InsecureSkipVerify: false
 ";
 
@@ -77,6 +79,10 @@ fn refused(yaml: &str) -> Error {
     error
 }
 
+fn service(config: &ServerConfig) -> &str {
+    config.service().expect("it registers").as_str()
+}
+
 fn url(config: &ServerConfig) -> String {
     config.registry().expect("it registers").to_string()
 }
@@ -84,7 +90,7 @@ fn url(config: &ServerConfig) -> String {
 #[test]
 fn a_file_of_go_zero_is_read_as_it_is() {
     let config = parse(USER);
-    assert_eq!((config.name(), config.service().as_str()), ("user.rpc", "user.rpc"));
+    assert_eq!((config.name(), service(&config)), ("user.rpc", "user.rpc"));
     assert_eq!(config.listen_on().to_string(), "0.0.0.0:8081");
     assert_eq!(url(&config), "etcd://127.0.0.1:2379?layout=go-zero");
 }
@@ -92,7 +98,7 @@ fn a_file_of_go_zero_is_read_as_it_is() {
 #[test]
 fn field_names_match_in_any_case_and_unknown_fields_are_ignored() {
     let config = parse(ORDER);
-    assert_eq!((config.name(), config.service().as_str()), ("order.rpc", "prod/order.rpc"));
+    assert_eq!((config.name(), service(&config)), ("order.rpc", "prod/order.rpc"));
     let hosts = "etcd-0.etcd:2379,etcd-1.etcd,[::1]:2379";
     assert_eq!(url(&config), format!("etcd://us%40er:***@{hosts}//?layout=go-zero"));
     assert_eq!(config.registry().unwrap().password().unwrap().reveal(), "012345");
@@ -104,23 +110,31 @@ fn field_names_match_in_any_case_and_unknown_fields_are_ignored() {
 #[test]
 fn an_instance_is_named_after_its_lease_as_in_go_zero() {
     let config = parse(
-        "{Name: a, ListenOn: 'localhost:0', Weight: 7, Metadata: {Zone: eu-1, n: 1}, \
-         Etcd: {ID: 0, Hosts: [h], Key: a}}",
+        "{Name: a, ListenOn: 'localhost:0', Etcd: {ID: 0, Hosts: [h], Key: a}, \
+         serviceregistry: {weight: 7, METADATA: {Zone: eu-1, v: '1.10'}}}",
     );
     let lease = LeaseId::new(1_418_812_021_444_581_893).unwrap();
     let instance = config.instance(([127, 0, 0, 1], 4000).into(), lease).unwrap();
     assert_eq!(instance.id().as_str(), "1418812021444581893");
     assert_eq!(instance.address().as_str(), "localhost:4000");
     assert_eq!((instance.weight(), &*instance.metadata()["Zone"]), (7, "eu-1"));
-    assert_eq!(instance.metadata()["n"], "1");
+    assert_eq!(instance.metadata()["v"], "1.10");
 }
 
 #[test]
 fn a_server_registers_if_it_names_a_registry_and_a_service() {
-    for etcd in ["", "Etcd:", "Etcd: {}", "Etcd: {Hosts: [], Key: ''}", "Etcd: {Hosts: , Key: }"] {
-        let config = parse(&format!("Name: a\nListenOn: ':80'\n{etcd}\n"));
-        assert_eq!(config.registry(), None, "{etcd}");
-        assert_eq!(config.service().as_str(), "a");
+    for etcd in
+        ["", "Etcd: {Hosts: [], Key: ''}", "Etcd: {Hosts: [], Key: }", "ServiceRegistry: {}"]
+    {
+        // Where nothing registers, a name may be anything.
+        let config = parse(&format!("Name: 'User RPC / v1/'\nListenOn: ':80'\n{etcd}\n"));
+        assert_eq!((config.registry(), config.service()), (None, None), "{etcd}");
+        let error = config.instance(([0; 4], 80).into(), LeaseId::random()).unwrap_err();
+        assert!(error.to_string().contains("names no registry"), "{error}");
+    }
+    for etcd in ["Etcd:", "Etcd: {}", "Etcd: {Hosts: , Key: }"] {
+        let message = refused(&format!("Name: a\nListenOn: ':80'\n{etcd}\n")).to_string();
+        assert!(message.starts_with("`Etcd"), "as in go-zero: {message}");
     }
 }
 
@@ -134,15 +148,36 @@ fn the_tls_files_are_passed_to_the_store() {
     let target = all.registry().unwrap();
     let options = ["ca", "cert", "key", "layout"].map(|name| target.option(name).unwrap());
     assert_eq!((target.scheme(), options), ("etcds", ["ca.pem", "/a b.pem", "k&.pem", "go-zero"]));
-    let ca = tls("CACertFile: ca.pem").unwrap();
-    assert_eq!(url(&ca), "etcds://h?ca=ca.pem&layout=go-zero");
 
-    for fields in ["CertFile: c.pem", "CertKeyFile: k.pem, CACertFile: ca.pem"] {
+    for fields in [
+        "CertFile: c.pem",
+        "CACertFile: ca.pem",
+        "CertKeyFile: k.pem, CACertFile: ca.pem",
+        "CertFile: c.pem, CertKeyFile: k.pem",
+        // go-zero goes without TLS.
+        "CertFile: c.pem, CertKeyFile: k.pem, CACertFile: ''",
+    ] {
         let message = tls(fields).unwrap_err().to_string();
-        assert!(message.contains("`Etcd.CertFile` and `Etcd.CertKeyFile`"), "{fields}: {message}");
+        assert!(message.contains("set all of `Etcd.CertFile`"), "{fields}: {message}");
     }
-    let message = tls("InsecureSkipVerify: true").unwrap_err().to_string();
-    assert!(message.contains("`CACertFile`"), "{message}");
+}
+
+#[test]
+fn verification_is_skipped_if_both_sections_say_so() {
+    let files = "CertFile: c, CertKeyFile: k, CACertFile: ca, InsecureSkipVerify: true";
+    let yaml = |own: &str| {
+        let etcd = format!("{{Hosts: [h], Key: a, {files}}}");
+        format!("{{Name: a, ListenOn: ':80', Etcd: {etcd}, ServiceRegistry: {{{own}}}}}")
+    };
+    for own in ["", "InsecureSkipVerify: false"] {
+        let message = refused(&yaml(own)).to_string();
+        assert!(message.contains("`ServiceRegistry.InsecureSkipVerify`"), "{message}");
+    }
+    let config = parse(&yaml("InsecureSkipVerify: true"));
+    assert_eq!(config.registry().unwrap().option("verify"), Some("none"));
+    let alone = "{Name: a, ListenOn: ':80', Etcd: {Hosts: ['https://h'], Key: a}, \
+                 ServiceRegistry: {InsecureSkipVerify: true}}";
+    assert_eq!(url(&parse(alone)), "etcds://h?layout=go-zero", "it skips nothing by itself");
 }
 
 #[test]
@@ -156,95 +191,176 @@ fn a_user_without_a_password_is_ignored_as_in_go_zero() {
 
 #[test]
 fn any_registry_replaces_etcd() {
-    let config = parse(&format!("{USER}Registry: redis://:pw@h/0?prefix=p&ttl=5s\n"));
+    let own = |own: &str| parse(&format!("{USER}ServiceRegistry: {{{own}}}\n"));
+    let config = own("Url: 'redis://:pw@h/0?prefix=p&ttl=5s'");
     assert_eq!(url(&config), "redis://:***@h/0?prefix=p&ttl=5s");
-    assert_eq!(config.service().as_str(), "user.rpc");
+    assert_eq!(service(&config), "user.rpc");
     assert!(!format!("{config:?}").contains("pw"));
     let lease = LeaseId::random();
-    let instance = parse("{Name: a, ListenOn: 'h:80', Registry: 'mem://', Key: prod/a}")
+    let instance = own("Url: 'mem://', Key: prod/a, AdvertiseOn: 'h:80'")
         .instance(([0, 0, 0, 0], 80).into(), lease)
         .unwrap();
     assert_eq!(instance.service().as_str(), "prod/a");
     assert_eq!(instance.id().as_str(), lease.to_string());
-    let named = parse("{Name: a, ListenOn: 'h:80', Registry: 'mem://', Etcd: {Key: b}}");
-    assert_eq!(named.service().as_str(), "b");
-    // Without `Registry` it is a field of somebody else's.
-    assert_eq!(parse(&format!("{USER}Key: other\n")).service().as_str(), "user.rpc");
+    let named = parse("{Name: a, ListenOn: 'h:80', ServiceRegistry: {Url: 'mem://'}}");
+    assert_eq!(service(&named), "a");
+}
+
+/// A field `Registry` of a service's own silently replaced `Etcd.Hosts`.
+#[test]
+fn fields_of_a_service_may_have_any_name_but_one() {
+    let others =
+        "Registry: redis://h\nKey: /\nWeight: heavy\nMetadata: [1]\nCidr: none\nInterface: 1\n";
+    let config = parse(&format!("{USER}{others}"));
+    assert_eq!(
+        (&*url(&config), service(&config)),
+        ("etcd://127.0.0.1:2379?layout=go-zero", "user.rpc")
+    );
+    let message = refused(&format!("{USER}ServiceRegistry: {{Weights: 7}}\n")).to_string();
+    assert!(
+        message.starts_with("`ServiceRegistry.Weights` is unknown: there are `Url`"),
+        "{message}"
+    );
 }
 
 #[test]
 fn the_address_to_publish_is_chosen_as_configured() {
-    let stated = parse(&format!("{USER}advertiseOn: user.example.com\n"));
+    let stated = parse(&format!("{USER}ServiceRegistry: {{advertiseOn: user.example.com}}\n"));
     let instance = stated.instance(([0, 0, 0, 0], 8081).into(), LeaseId::random()).unwrap();
     assert_eq!(instance.address().as_str(), "user.example.com:8081");
-    let lo = parse(&format!("{USER}Cidr: 127.0.0.0/8\n"));
+    let lo = parse(&format!("{USER}ServiceRegistry: {{Cidr: 127.0.0.0/8}}\n"));
     let instance = lo.instance(([0, 0, 0, 0], 8081).into(), LeaseId::random()).unwrap();
     assert_eq!(instance.address().as_str(), "127.0.0.1:8081");
-    let none = parse(&format!("{USER}Interface: none7\n"));
+    let none = parse(&format!("{USER}ServiceRegistry: {{Interface: none7}}\n"));
     let error = none.instance(([0, 0, 0, 0], 8081).into(), LeaseId::random()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 #[test]
 fn an_error_names_the_wrong_field() {
-    for (rest, hint) in [
-        ("ListenOn: ':80'", "a server has a `Name`"),
-        ("Name: ''", "a server has a `Name`"),
-        ("Name: a", "a server has a `ListenOn`"),
-        ("{Name: a, ListenOn: '8080'}", "`ListenOn` cannot be used: a server listens on"),
-        ("{Name: a/, ListenOn: ':80'}", "`Name` cannot be used"),
+    let own = |fields: &str| format!("{{Name: a, ListenOn: ':80', ServiceRegistry: {{{fields}}}}}");
+    let etcd = |fields: &str| format!("{{Name: a, ListenOn: ':80', Etcd: {{{fields}}}}}");
+    for (yaml, hint) in [
+        ("ListenOn: ':80'".to_owned(), "`Name` is missing"),
+        ("Name: a".to_owned(), "`ListenOn` is missing"),
+        ("{Name: 7, ListenOn: ':80'}".to_owned(), "`Name` is a text: put it in quotes"),
         (
-            "{Name: a, ListenOn: ':80', Etcd: {Hosts: [h]}}",
-            "`Etcd.Key` is missing: set it beside `Etcd.Hosts`",
+            "{Name: a, ListenOn: '8080'}".to_owned(),
+            "`ListenOn` cannot be used: a server listens on",
         ),
+        (etcd("Hosts: [h]"), "`Etcd.Key` is missing: set it beside `Etcd.Hosts`"),
+        (etcd("Key: a"), "`Etcd.Hosts` is missing: set it beside `Etcd.Key`"),
+        (etcd("Hosts: h, Key: a"), "`Etcd.Hosts` is a list"),
+        (etcd("Hosts: [h], Key: a/"), "`Etcd.Key` cannot be used"),
+        (etcd("Hosts: ['h:x'], Key: a"), "`Etcd.Hosts` cannot"),
+        (etcd("Hosts: ['h/p'], Key: a"), "each `host` or `host:port`"),
+        (etcd("Hosts: ['https://h', h2], Key: a"), "all of one protocol"),
+        (etcd("Hosts: [h], hosts: [h], Key: a"), "`Etcd.Hosts` is stated twice, in another case"),
+        (etcd("Hosts: [h], Key: a, ID: '9'"), "`Etcd.ID` is a whole number"),
+        (own("Url: redis"), "`ServiceRegistry.Url` cannot be used"),
+        (own("Url: 'mem://?ttl=0s'"), "100ms to 1day, such as `10s`"),
+        (own("Url: 'mem://', Key: a/"), "`ServiceRegistry.Key` cannot be used"),
+        (own("Key: a"), "`ServiceRegistry.Key` stands beside"),
+        (own("AdvertiseOn: 'a:b'"), "`ServiceRegistry.AdvertiseOn` cannot be used"),
+        (own("Cidr: '10'"), "`ServiceRegistry.Cidr` cannot be used"),
+        (own("Weight: -1"), "`ServiceRegistry.Weight` is from 0"),
+        (own("Metadata: {v: 1.10}"), "`ServiceRegistry.Metadata.v` is a text: put it in quotes"),
         (
-            "{Name: a, ListenOn: ':80', Etcd: {Key: a}}",
-            "`Etcd.Hosts` is missing: set it beside `Etcd.Key`",
+            "{Name: a/, ListenOn: ':80', ServiceRegistry: {Url: 'mem://'}}".to_owned(),
+            "`Name` cannot be used",
         ),
-        ("{Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a/}}", "`Etcd.Key` cannot be used"),
-        ("{Name: a, ListenOn: ':80', Etcd: {Hosts: ['h:x'], Key: a}}", "`Etcd.Hosts` cannot"),
-        (
-            "{Name: a, ListenOn: ':80', Etcd: {Hosts: ['https://h'], Key: a}}",
-            "each `host` or `host:port`",
-        ),
-        ("{Name: a, ListenOn: ':80', Registry: redis}", "`Registry` cannot be used"),
-        ("{Name: a, ListenOn: ':80', Registry: 'mem://?ttl=0s'}", "100ms to 1day, such as `10s`"),
-        ("{Name: a, ListenOn: ':80', Registry: 'mem://', Key: a/}", "`Key` cannot be used"),
-        ("{Name: a/, ListenOn: ':80', Registry: 'mem://'}", "`Name` cannot be used"),
-        ("{Name: a, ListenOn: ':80', AdvertiseOn: 'a:b'}", "`AdvertiseOn` cannot be used"),
-        ("{Name: a, ListenOn: ':80', Cidr: 10}", "`Cidr` cannot be used"),
-        ("{Name: a, ListenOn: ':80', Weight: -1}", "line=`1`"),
-        ("Name: a\nListenOn: [1]\n", "line=`2`"),
-        ("Name: a\nname: b\n", "duplicate field `name`"),
-        ("Name: \"a", "a configuration is YAML"),
-        ("", "a server has a `Name`"),
-        ("text", "is a mapping, line=`1`"),
+        ("{Name: a, ListenOn: ':80', Timeout: 5s}".to_owned(), "`Timeout` is a whole number"),
+        ("{Name: a, ListenOn: ':80', Mode: fast}".to_owned(), "`Mode` is one of `dev`, `test`"),
+        ("{Name: a, ListenOn: ':80', CpuThreshold: 1000}".to_owned(), "from 0 to 999"),
+        ("Name: a\nListenOn: [1]\n".to_owned(), "`ListenOn` is a text"),
+        ("Name: a\nName: b\n".to_owned(), "`Name` is stated twice, line=`2`"),
+        ("Name: a\nname: b\n".to_owned(), "`Name` is stated twice, in another case"),
+        ("Name: \"a".to_owned(), "a configuration in YAML is well-formed"),
+        (String::new(), "a map of fields"),
+        ("text".to_owned(), "a map of fields"),
     ] {
-        let message = refused(rest).chain().to_string();
-        assert!(message.contains(hint), "{rest}: {message}");
+        let message = refused(&yaml).chain().to_string();
+        assert!(message.contains(hint), "{yaml}: {message}");
     }
 }
 
 /// A server registered under the literal `${ENVIRON}/user.rpc`, and sent `${ETCD_PASS}` as its password.
 #[test]
 fn a_variable_is_refused_and_its_field_is_named() {
+    let etcd = |fields: &str| format!("Name: a, ListenOn: ':80', Etcd: {{{fields}}}");
     for (field, yaml) in [
-        ("Name", "Name: 'a${B}', ListenOn: ':80'"),
-        ("Key", "Name: a, ListenOn: ':80', Registry: 'mem://', Key: '${B}'"),
-        ("Etcd.Key", "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: '${B}/user.rpc'}"),
+        ("Name", "Name: 'a${B}', ListenOn: ':80'".to_owned()),
+        ("ListenOn", "Name: a, ListenOn: ':$B'".to_owned()),
         (
-            "Etcd.User",
-            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: '${B}', Pass: p}",
+            "ServiceRegistry.Key",
+            "Name: a, ListenOn: ':80', ServiceRegistry: {Url: 'mem://', Key: $B}".to_owned(),
         ),
         (
-            "Etcd.Pass",
-            "Name: a, ListenOn: ':80', Etcd: {Hosts: [h], Key: a, User: u, Pass: '${B}'}",
+            "ServiceRegistry.Metadata.a",
+            "Name: a, ListenOn: ':80', ServiceRegistry: {Metadata: {a: $B}}".to_owned(),
         ),
+        ("Etcd.Hosts", etcd("Hosts: [a, $B], Key: a")),
+        ("Etcd.Key", etcd("Hosts: [h], Key: '${B}/user.rpc'")),
+        ("Etcd.User", etcd("Hosts: [h], Key: a, User: '${B}', Pass: p")),
+        ("Etcd.Pass", etcd("Hosts: [h], Key: a, User: u, Pass: 'pa$$word'")),
+        ("Etcd.CertFile", etcd("Hosts: [h], Key: a, CertFile: $B, CertKeyFile: k, CACertFile: c")),
     ] {
         let message = refused(&format!("{{{yaml}}}")).to_string();
-        assert!(message.starts_with(&format!("`{field}` has `${{` in it")), "{message}");
+        assert!(
+            message.starts_with(&format!("`{field}` cannot be used: there is a variable")),
+            "{message}"
+        );
         assert!(!message.contains('B'), "{message}");
     }
+}
+
+#[test]
+fn variables_are_expanded_where_that_is_asked_for() {
+    let yaml =
+        "{Name: $N, ListenOn: ':${P}', Etcd: {Hosts: $H, Key: '${E}/a', User: u, Pass: '${PW}'}}";
+    let values = |name: &str| {
+        let all = [("N", "user"), ("P", "80"), ("H", "[h1, h2]"), ("E", "prod"), ("PW", "a$b")];
+        all.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    let loader = Loader::new().use_variables(values);
+    let config: ServerConfig = loader.parse(Format::Yaml, yaml).unwrap();
+    assert_eq!((config.name(), service(&config)), ("user", "prod/a"));
+    assert_eq!(config.registry().unwrap().hosts().len(), 2);
+    assert_eq!(
+        config.registry().unwrap().password().unwrap().reveal(),
+        "a$b",
+        "it is no variable any more"
+    );
+    let literal = "{Name: 'a$N', ListenOn: ':80'}";
+    let config: ServerConfig = Loader::new().literal().parse(Format::Yaml, literal).unwrap();
+    assert_eq!(config.name(), "a$N");
+    let unset: ServerConfig = Loader::new()
+        .use_env()
+        .parse(Format::Yaml, "{Name: 'a${NO_SUCH_VARIABLE_7}', ListenOn: ':80'}")
+        .unwrap();
+    assert_eq!(unset.name(), "a");
+}
+
+/// What a program reads of its own is refused as well; what it does not read is not looked at.
+#[test]
+fn a_variable_in_a_field_of_ones_own_is_refused_if_it_is_read() {
+    #[derive(Debug, Deserialize)]
+    struct Config {
+        #[serde(flatten)]
+        server: ServerConfig,
+        #[serde(rename = "DataSource", default)]
+        data_source: String,
+    }
+    let read = |yaml: &str| go_zero::from_yaml::<Config>(yaml);
+    let config = read("{Name: a, ListenOn: ':80', DataSource: db, Other: $B}").unwrap();
+    assert_eq!((config.server.name(), &*config.data_source), ("a", "db"));
+    let error = read("{Name: a, ListenOn: ':80', DataSource: 'root:$B@db'}").unwrap_err();
+    assert!(error.to_string().starts_with("`DataSource`: there is a variable"), "{error}");
+    let error = read("{Name: a, ListenOn: ':$B', DataSource: db}").unwrap_err();
+    assert!(
+        error.to_string().contains("`ListenOn` cannot be used: there is a variable"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -254,8 +370,9 @@ fn no_error_shows_the_text_of_the_file() {
         "Etcd:\n  Pass: [s3cret]",
         "Etcd:\n  ID: s3cret",
         "Etcd:\n  Pass: 's3cret",
-        "Registry: redis:s3cret@h",
-        "Registry: redis://app:s3cret/x@h",
+        "ServiceRegistry: {Url: 'redis:s3cret@h'}",
+        "ServiceRegistry: {Url: 'redis://app:s3cret/x@h'}",
+        "Etcd: {Pass: s3cret$B}",
         "Pass: s3cret\nName: [",
         "{Name: a, ListenOn: ':80', Etcd: {Hosts: ['http://u:s3cret@h'], Key: a}}",
     ] {
@@ -276,13 +393,17 @@ fn an_error_names_the_file() {
     let path = folder.path().join("user.yaml");
     let error = ServerConfig::read(&path).unwrap_err();
     assert!(error.to_string().ends_with(&format!("path=`{}`", path.display())), "{error}");
-    fs::write(&path, "Name: a\nWeight: x\n").unwrap();
+    fs::write(&path, "Name: a\nListenOn: x\n").unwrap();
     let error = ServerConfig::read(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().ends_with(&format!("path=`{}`", path.display())), "{error}");
-    assert!(error.chain().to_string().contains("line=`2`"), "{}", error.chain());
+    assert!(error.chain().to_string().contains("`ListenOn`"), "{}", error.chain());
     fs::write(&path, USER).unwrap();
     assert_eq!(ServerConfig::read(&path).unwrap().name(), "user.rpc");
+    let other = folder.path().join("user.conf");
+    fs::write(&other, USER).unwrap();
+    let message = ServerConfig::read(&other).unwrap_err().chain().to_string();
+    assert!(message.contains("`.yaml`, `.yml`, `.toml` or `.json`"), "{message}");
 }
 
 #[tokio::test]
@@ -305,7 +426,10 @@ async fn a_server_on_etcd_is_found_where_go_zero_looks() {
     let url = format!("{}//?layout=go-zero", server.url());
     let whole = service_registry::connect(&url).await.unwrap();
     let whole = whole.registry();
-    let found = whole.load(&"prod/a".parse().unwrap(), &CallOptions::DEFAULT).await.unwrap();
+    let found = whole
+        .load(&"prod/a".parse().unwrap(), &service_registry::CallOptions::DEFAULT)
+        .await
+        .unwrap();
     let id = registration.instance().id().clone();
     let found = found.records().find(id.as_str()).unwrap().instance();
     assert_eq!(found.address().port(), 4000);

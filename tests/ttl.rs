@@ -70,7 +70,7 @@ async fn on_redis() {
 async fn in_a_configuration() {
     let server = registry_testbed::servers::Redis::start().await.unwrap();
     let url = format!("{}?ttl=5s", server.url());
-    let yaml = format!("{{Name: a, ListenOn: '127.0.0.1:0', Registry: '{url}'}}");
+    let yaml = format!("{{Name: a, ListenOn: '127.0.0.1:0', ServiceRegistry: {{Url: '{url}'}}}}");
     let config = service_registry::go_zero::ServerConfig::from_yaml(&yaml).unwrap();
     let bound = ([127, 0, 0, 1], 4000).into();
     let registration = timeout(Duration::from_secs(20), config.register(bound)).await.unwrap();

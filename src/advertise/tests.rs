@@ -1,13 +1,28 @@
 use super::*;
+use crate::ErrorKind;
+use std::time::Duration;
+use tokio::time::timeout;
+
+const MOMENT: Duration = Duration::from_secs(30);
 
 const LAN: [&str; 2] = ["eth0", "10.0.0.5"];
 
-/// A machine with these interfaces, each a name and its address.
-fn machine(pod_ip: Option<&str>, interfaces: &[[&str; 2]]) -> Machine {
-    let interface = |[name, ip]: &[&str; 2]| ((*name).to_owned(), ip.parse().unwrap());
+/// A listener for IPv4 alone.
+const V4: ([u8; 4], u16) = ([0, 0, 0, 0], 9000);
+
+/// A listener for both, as `ListenOn::bind` makes it of any unspecified address.
+const BOTH: ([u16; 8], u16) = ([0; 8], 9000);
+
+/// A machine with these addresses, each behind the name of its interface; `lo` is the loopback.
+fn machine(pod_ip: Option<&str>, addresses: &[[&str; 2]]) -> Machine {
+    let address = |[name, ip]: &[&str; 2]| InterfaceAddress {
+        interface: (*name).to_owned(),
+        ip: ip.parse().unwrap(),
+        loopback: *name == "lo",
+    };
     Machine {
         pod_ip: pod_ip.map(str::to_owned),
-        interfaces: interfaces.iter().map(interface).collect(),
+        addresses: addresses.iter().map(address).collect(),
     }
 }
 
@@ -15,12 +30,12 @@ fn advertise(listen_on: &str) -> Advertise {
     Advertise::new(listen_on.parse().unwrap())
 }
 
-/// What is published on `machine`, where 9000 was bound.
+/// What a listener for both publishes on `machine`, where 9000 was bound.
 fn published(advertise: &Advertise, machine: &Machine) -> String {
-    advertise.address_on(machine, 9000).unwrap().to_string()
+    advertise.address_on(machine, BOTH.into()).unwrap().to_string()
 }
 
-fn refusal<T: fmt::Debug>(outcome: Result<T>) -> String {
+fn refusal<T: std::fmt::Debug>(outcome: Result<T>) -> String {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     error.chain().to_string()
@@ -47,12 +62,42 @@ fn the_address_is_the_one_that_go_zero_publishes() {
         assert_eq!(published(&advertise, &bare), without, "{listen_on}");
         assert_eq!(published(&advertise, &pod), with, "{listen_on}, in a pod");
     }
-    let pod = machine(Some("2001:db8::9"), &lan);
-    assert_eq!(published(&advertise("[::]:8080"), &pod), "[2001:db8::9]:8080");
+}
+
+/// A server on `0.0.0.0` published the IPv6 address of its pod, and listened for IPv4 alone: nobody reached it.
+#[test]
+fn an_ipv6_pod_ip_is_published_where_the_listener_takes_ipv6() {
+    for pod_ip in ["2001:db8::9", "[2001:db8::9]"] {
+        let pod = machine(Some(pod_ip), &[LAN]);
+        for listen_on in ["0.0.0.0:8080", ":8080", "[::]:8080"] {
+            let advertise = advertise(listen_on);
+            assert_eq!(published(&advertise, &pod), "[2001:db8::9]:8080", "{listen_on}");
+            let message = refusal(advertise.address_on(&pod, V4.into()));
+            assert!(message.contains("listens for IPv4 alone"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_listens_for_both_families() {
+    for text in ["0.0.0.0:0", ":0", "[::]:0"] {
+        let listener = text.parse::<ListenOn>().unwrap().bind().await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            tokio::net::TcpStream::connect((ip, port)).await.unwrap();
+            timeout(MOMENT, listener.accept()).await.unwrap().unwrap();
+        }
+        let taken: ListenOn = format!("0.0.0.0:{port}").parse().unwrap();
+        let error = taken.bind().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{text}");
+    }
+    let one: ListenOn = "127.0.0.1:0".parse().unwrap();
+    assert!(one.bind().await.unwrap().local_addr().unwrap().is_ipv4());
 }
 
 #[test]
-fn listen_on_is_displayed_as_a_listener_binds_it() {
+fn listen_on_is_displayed_with_its_host() {
     for (text, bound) in [
         (":8080", "0.0.0.0:8080"),
         ("0.0.0.0:0", "0.0.0.0:0"),
@@ -76,17 +121,28 @@ fn listen_on_is_displayed_as_a_listener_binds_it() {
 fn an_interface_is_usable_if_others_reach_it() {
     let skipped = [
         ["lo", "127.0.0.1"],
+        ["lo", "10.7.7.7"],
         ["docker0", "172.17.0.1"],
-        ["br-0af3", "172.18.0.1"],
+        ["docker_gwbridge", "172.18.0.1"],
+        ["br-0af3c2d19e77", "172.18.0.1"],
         ["veth12ab", "172.19.0.1"],
         ["virbr0", "192.168.122.1"],
+        ["cni0", "10.244.0.1"],
+        ["cni-podman0", "10.88.0.1"],
+        ["podman0", "10.88.0.1"],
+        ["lxcbr0", "10.0.3.1"],
+        ["flannel.1", "10.244.0.0"],
+        ["cali0123456789a", "10.9.0.1"],
+        ["kube-ipvs0", "10.96.0.1"],
         ["eth9", "169.254.3.4"],
     ];
     let any = advertise(":8080");
-    let usable = machine(None, &[&skipped[..], &[["brx", "10.0.0.7"]]].concat());
-    assert_eq!(published(&any, &usable), "10.0.0.7:8080");
+    for usable in ["brx", "br-lan", "br-ex", "bond0", "en0", "eth0.7"] {
+        let machine = machine(None, &[&skipped[..], &[[usable, "10.0.0.7"]]].concat());
+        assert_eq!(published(&any, &machine), "10.0.0.7:8080", "{usable}");
+    }
     for interfaces in [&skipped[..], &skipped[..1], &[]] {
-        let message = refusal(any.address_on(&machine(None, interfaces), 8080));
+        let message = refusal(any.address_on(&machine(None, interfaces), BOTH.into()));
         assert!(message.contains("set `AdvertiseOn`"), "{message}");
     }
 }
@@ -96,12 +152,13 @@ fn ipv6_comes_after_ipv4_and_only_where_the_server_listens_on_it() {
     let v6 = ["eth0", "2001:db8::5"];
     let both = machine(None, &[["eth0", "fe80::1"], v6, LAN]);
     let one = machine(None, &[["lo", "::1"], ["eth0", "fe80::1"], v6]);
-    assert_eq!(published(&advertise("[::]:80"), &both), "10.0.0.5:80");
-    assert_eq!(published(&advertise("[::]:80"), &one), "[2001:db8::5]:80");
-    for listen_on in ["0.0.0.0:80", ":80"] {
-        assert_eq!(published(&advertise(listen_on), &both), "10.0.0.5:80");
-        let message = refusal(advertise(listen_on).address_on(&one, 80));
-        assert!(message.contains("listen on `[::]`"), "{message}");
+    for listen_on in ["[::]:80", "0.0.0.0:80", ":80"] {
+        let advertise = advertise(listen_on);
+        assert_eq!(published(&advertise, &both), "10.0.0.5:80");
+        assert_eq!(published(&advertise, &one), "[2001:db8::5]:80");
+        assert_eq!(advertise.address_on(&both, V4.into()).unwrap().as_str(), "10.0.0.5:80");
+        let message = refusal(advertise.address_on(&one, V4.into()));
+        assert!(message.contains("listen for IPv6, too"), "{message}");
     }
     let picked = advertise("[::]:80").with_cidr("2001:db8::/32").unwrap();
     assert_eq!(published(&picked, &both), "[2001:db8::5]:80");
@@ -121,9 +178,10 @@ fn an_interface_and_a_network_choose_among_all_addresses() {
     assert_eq!(published(&within, &machine), "192.168.1.5:80");
 
     let nowhere = within.with_interface("eth0");
-    let message = refusal(nowhere.address_on(&machine, 80));
+    let message = refusal(nowhere.address_on(&machine, BOTH.into()));
     assert!(message.contains("interface=`eth0`, cidr=`192.168.0.0/16`"), "{message}");
-    let message = refusal(advertise("10.0.0.5:80").with_interface("eth1").address_on(&machine, 80));
+    let message =
+        refusal(advertise("10.0.0.5:80").with_interface("eth1").address_on(&machine, BOTH.into()));
     assert!(message.contains("listens on all it has"), "{message}");
     refusal(any.with_cidr("10.0.0.0/33"));
 }
@@ -166,20 +224,61 @@ fn an_undialable_address_is_not_published() {
     ];
     for host in hosts {
         let stated = advertise(":80").with_address(host).unwrap();
-        let message = refusal(stated.address_on(&lonely, 80));
+        let message = refusal(stated.address_on(&lonely, BOTH.into()));
         assert!(message.contains("others can dial"), "{host}: {message}");
         let pod = machine(Some(host.trim_matches(['[', ']'])), &[LAN]);
-        refusal(advertise(":80").address_on(&pod, 80));
+        refusal(advertise(":80").address_on(&pod, BOTH.into()));
     }
     for listen_on in ["169.254.1.1:80", "[fe80::1]:80"] {
-        refusal(advertise(listen_on).address_on(&lonely, 80));
+        refusal(advertise(listen_on).address_on(&lonely, BOTH.into()));
     }
-    let message = refusal(advertise(":80").address_on(&machine(Some("here"), &[LAN]), 80));
+    let message = refusal(advertise(":80").address_on(&machine(Some("here"), &[LAN]), BOTH.into()));
     assert!(message.contains("`POD_IP`"), "{message}");
+}
+
+/// What servers of go-zero published in network namespaces, and what was published there here: `cargo xtask go-zero`
+/// does it again. Where they differ, nobody can dial what go-zero publishes, or it is not of this machine's network.
+#[test]
+fn what_is_published_is_what_go_zero_publishes_unless_nobody_could_dial_it() {
+    let machines: serde_json::Value = serde_json::from_str(include_str!("published.json")).unwrap();
+    let text = |value: &serde_json::Value, field: &str| value[field].as_str().map(str::to_owned);
+    for described in machines.as_array().unwrap() {
+        let addresses = described["addresses"].as_array().unwrap().iter().map(|address| {
+            let (interface, ip) = (text(address, "interface"), text(address, "ip"));
+            InterfaceAddress {
+                interface: interface.unwrap(),
+                ip: ip.unwrap().parse().unwrap(),
+                loopback: address["loopback"].as_bool().unwrap(),
+            }
+        });
+        let addresses: Vec<_> = addresses.collect();
+        for row in described["rows"].as_array().unwrap() {
+            let pod_ip = text(row, "pod_ip").filter(|pod_ip| !pod_ip.is_empty());
+            let machine = Machine { pod_ip: pod_ip.clone(), addresses: addresses.clone() };
+            let bound = if row["ipv6"] == true { BOTH.into() } else { V4.into() };
+            let advertise = advertise(&text(row, "listen_on").unwrap());
+            let here = advertise.address_on(&machine, bound).ok();
+            let here = here.map(|address| address.to_string());
+            let shown = format!("on the machine `{}`: {row}", described["machine"]);
+            assert_eq!(here, text(row, "here"), "{shown}");
+            let theirs = text(row, "go_zero").unwrap();
+            if here.as_ref() != Some(&theirs) {
+                let is_published = |address: &InterfaceAddress| {
+                    !is_bridge(&address.interface) && theirs == format!("{}:8080", address.ip)
+                };
+                let published = HostPort::parse(&theirs).filter(|_| Address::new(&theirs).is_ok());
+                let can_be_dialled =
+                    published.is_some_and(|published| publish(&published.host, 8080).is_ok());
+                let is_of_the_network = addresses.iter().any(is_published);
+                assert!(!can_be_dialled || !is_of_the_network, "{shown}");
+            }
+        }
+    }
 }
 
 #[test]
 fn a_machine_has_a_loopback() {
-    let interfaces = Machine::read().unwrap().interfaces;
-    assert!(interfaces.iter().any(|(_, ip)| ip.is_loopback()), "{interfaces:?}");
+    let addresses = Machine::read().unwrap().addresses;
+    let is_loopback = |address: &InterfaceAddress| address.ip.is_loopback() && address.loopback;
+    assert!(addresses.iter().any(is_loopback), "{addresses:?}");
 }

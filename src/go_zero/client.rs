@@ -1,9 +1,10 @@
 //! Who calls.
 
-use super::any_case::AnyCase;
 use super::etcd::EtcdSection;
-use super::field::{invalid, literal, stated, wrong};
-use super::{service, yaml};
+use super::loader::Loader;
+use super::own::OwnSection;
+use super::section::{Kind, Other, Section};
+use super::{Format, invalid};
 use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
 use crate::{
     Address, Error, ErrorKind, Result, Secret, connect_channel_target, connect_channel_target_lazy,
@@ -18,8 +19,8 @@ use std::time::Duration;
 /// | --- | --- | --- |
 /// | `Endpoints` | none | addresses to call, whatever else is set |
 /// | `Target` | none | a [`ChannelTarget`]; what follows is not looked at then |
-/// | `Registry`, `Key` | none, `Etcd.Key` | the URL of any registry, and the service there; go-zero has neither |
-/// | `Etcd` | none | [see there](super#etcd) |
+/// | `ServiceRegistry` | none | the `Url` of any registry, and the service there as `Key`: [see there](super#serviceregistry) |
+/// | `Etcd` | that of the configuration around | [see there](super#etcd) |
 /// | `App`, `Token` | none | sent with every call as metadata `app` and `token`, if both are set |
 /// | `Timeout` | 2000 | how long a call may take, in milliseconds; 0 for as long as it takes |
 /// | `NonBlock` | `true` | whether to start although nobody can be reached yet |
@@ -64,6 +65,15 @@ pub struct ClientConfig {
 /// go-zero's, in milliseconds.
 const DEFAULT_TIMEOUT: i64 = 2000;
 
+/// What go-zero alone reads of `RpcClientConf`, or refuses if it is `null`.
+const OTHERS: [Other; 5] = [
+    Other::with_default("NonBlock", Kind::Flag),
+    Other::with_default("Timeout", Kind::Integer),
+    Other::optional("KeepaliveTime", Kind::Duration),
+    Other::with_default("Middlewares", Kind::Map),
+    Other::with_default("BalancerName", Kind::Text),
+];
+
 /// How long to wait for somebody to call, where that is wanted.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -74,29 +84,29 @@ impl ClientConfig {
     ///
     /// `Invalid`, naming what is wrong: [see there](super#errors).
     pub fn from_yaml(yaml: &str) -> Result<Self> {
-        let AnyCase(fields) = yaml::from_yaml(yaml)?;
-        Self::new(fields)
+        Loader::new().parse(Format::Yaml, yaml)
     }
 
-    /// Reads the configuration in a file.
+    /// Reads the configuration in a file: [`Loader::read`], where variables are refused.
     ///
     /// # Errors
     ///
     /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        yaml::read_with(path.as_ref(), Self::from_yaml)
+        Loader::new().read(path)
     }
 
-    fn new(fields: Fields) -> Result<Self> {
-        let timeout = fields.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    fn new(config: &Section) -> Result<Self> {
+        config.check(&OTHERS)?;
+        let timeout = config.integer("Timeout")?.unwrap_or(DEFAULT_TIMEOUT);
         let timeout = u64::try_from(timeout).ok().filter(|millis| *millis != 0);
-        let app = literal("App", fields.app.as_ref())?.map(str::to_owned);
-        let token = literal("Token", fields.token.as_ref())?.map(Secret::new);
+        let app = config.stated("App")?.map(str::to_owned);
+        let token = config.stated("Token")?.map(Secret::new);
         Ok(Self {
             credentials: app.zip(token),
             timeout: timeout.map(Duration::from_millis),
-            non_block: fields.non_block.unwrap_or(true),
-            target: fields.target()?,
+            non_block: config.flag("NonBlock")?.unwrap_or(true),
+            target: target(config)?,
         })
     }
 
@@ -168,44 +178,44 @@ impl ClientConfig {
 
 impl<'de> Deserialize<'de> for ClientConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let AnyCase(fields) = AnyCase::deserialize(deserializer)?;
-        Self::new(fields).map_err(|error| serde::de::Error::custom(error.chain()))
+        let config = Section::deserialize(deserializer)?;
+        Self::new(&config).map_err(|error| serde::de::Error::custom(error.chain()))
     }
 }
 
-/// What the YAML may have.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Fields {
-    endpoints: Option<Vec<String>>,
-    target: Option<String>,
-    registry: Option<String>,
-    key: Option<String>,
-    etcd: Option<AnyCase<EtcdSection>>,
-    app: Option<String>,
-    token: Option<String>,
-    timeout: Option<i64>,
-    #[serde(rename = "nonblock")]
-    non_block: Option<bool>,
-}
-
-impl Fields {
-    /// By go-zero's precedence.
-    fn target(self) -> Result<ChannelTarget> {
-        if let Some(endpoints) = self.endpoints.as_deref().filter(|all| !all.is_empty()) {
-            let addresses = endpoints.iter().map(Address::new).collect::<Result<_>>();
-            return addresses.map(ChannelTarget::Direct).map_err(|error| wrong("Endpoints", error));
+/// Whom to call, by go-zero's precedence. As there, what is not used is still of the right type.
+fn target(config: &Section) -> Result<ChannelTarget> {
+    let endpoints = config.texts("Endpoints")?.unwrap_or_default();
+    let target = config.stated("Target")?;
+    let (etcd, own) = (EtcdSection::of(config)?, OwnSection::of(config)?);
+    if !endpoints.is_empty() {
+        // go-zero joins them by commas.
+        let parts = endpoints.iter().flat_map(|endpoint| endpoint.split(','));
+        let addresses = parts.filter(|part| !part.is_empty()).map(Address::new);
+        let addresses: Vec<_> =
+            addresses.collect::<Result<_>>().map_err(|error| config.refused("Endpoints", error))?;
+        if addresses.is_empty() {
+            return Err(config.wrong("Endpoints", "is a list of addresses"));
         }
-        if let Some(target) = stated(self.target.as_ref()) {
-            return target.parse().map_err(|error| wrong("Target", error));
-        }
-        let AnyCase(etcd) = self.etcd.unwrap_or_default();
-        let place = service(self.registry.as_ref(), self.key.as_ref(), &etcd, None)?;
-        let (registry, service) = place.ok_or_else(|| {
-            invalid("a client has one of `Endpoints`, `Target`, `Registry` and `Etcd`")
-        })?;
-        Ok(ChannelTarget::Service { registry, service })
+        return Ok(ChannelTarget::Direct(addresses));
     }
+    if let Some(target) = target {
+        return target.parse().map_err(|error| config.refused("Target", error));
+    }
+    let mut place = None;
+    let mut skips_verification = false;
+    if let Some(own) = &own {
+        let key = etcd.as_ref().and_then(EtcdSection::key);
+        place = own.place(&[("Etcd.Key", key)])?;
+        skips_verification = own.skips_verification()?;
+    }
+    if let (None, Some(etcd)) = (&place, &etcd) {
+        place = etcd.place(skips_verification)?;
+    }
+    let (registry, service) = place.ok_or_else(|| {
+        invalid("a client has one of `Endpoints`, `Target`, `Etcd` and `ServiceRegistry.Url`")
+    })?;
+    Ok(ChannelTarget::Service { registry, service })
 }
 
 #[cfg(test)]

@@ -1,103 +1,175 @@
 //! The section `Etcd`, for servers and clients.
 
-use super::field::{invalid, literal, stated, wrong};
-use crate::{Result, ServiceName, Target};
+use super::section::Section;
+use super::{invalid, refused};
+use crate::{Error, Result, ServiceName, Target};
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use serde::Deserialize;
 
 /// go-zero's `EtcdConf`, from `core/discov/config.go`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 pub(super) struct EtcdSection {
-    hosts: Option<Vec<String>>,
+    hosts: Vec<String>,
     key: Option<String>,
     id: Option<i64>,
-    user: Option<String>,
-    pass: Option<String>,
-    #[serde(rename = "certfile")]
-    cert_file: Option<String>,
-    #[serde(rename = "certkeyfile")]
-    cert_key_file: Option<String>,
-    #[serde(rename = "cacertfile")]
-    ca_cert_file: Option<String>,
-    #[serde(rename = "insecureskipverify")]
-    insecure_skip_verify: Option<bool>,
+    /// A user and the password.
+    login: Option<(String, String)>,
+    /// The certificate, its key and whom to trust.
+    files: Option<[String; 3]>,
+    insecure_skip_verify: bool,
 }
 
+/// The files of TLS, and the options of a URL for them.
+const FILES: [(&str, &str); 3] =
+    [("CertFile", "cert"), ("CertKeyFile", "key"), ("CACertFile", "ca")];
+
 impl EtcdSection {
-    /// The registry and the service, if the section names both.
+    /// Reads the section in `config`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if go-zero refuses it, or accepts files of TLS and goes without TLS.
+    pub(super) fn of(config: &Section) -> Result<Option<Self>> {
+        let Some(etcd) = config.section("Etcd", "Etcd.")? else { return Ok(None) };
+        let key = etcd.text("Key")?.filter(|key| !key.is_empty()).map(str::to_owned);
+        let hosts = etcd.texts("Hosts")?.ok_or_else(|| match key {
+            Some(_) => missing_hosts(),
+            None => etcd.wrong("Hosts", "is missing: set it, or leave out `Etcd`"),
+        })?;
+        if etcd.text("Key")?.is_none() {
+            return Err(missing_key());
+        }
+        let (user, pass) = (etcd.stated("User")?, etcd.stated("Pass")?);
+        Ok(Some(Self {
+            hosts,
+            key,
+            id: etcd.integer("ID")?.filter(|id| *id > 0),
+            login: user.map(str::to_owned).zip(pass.map(str::to_owned)),
+            files: files(&etcd)?,
+            insecure_skip_verify: etcd.flag("InsecureSkipVerify")?.unwrap_or(false),
+        }))
+    }
+
+    /// The registry and the service, if the section names both. `skips_verification` says whether
+    /// `InsecureSkipVerify` is meant.
     ///
     /// # Errors
     ///
     /// `Invalid` if it names only one, or they or the way there cannot be used.
-    pub(super) fn service(&self) -> Result<Option<(Target, ServiceName)>> {
-        let hosts = self.hosts.as_deref().unwrap_or_default();
-        let key = match (hosts, self.key()?) {
+    pub(super) fn place(&self, skips_verification: bool) -> Result<Option<(Target, ServiceName)>> {
+        let key = match (self.hosts.as_slice(), &self.key) {
             ([], None) => return Ok(None),
-            ([], Some(_)) => {
-                return Err(invalid("`Etcd.Hosts` is missing: set it beside `Etcd.Key`"));
-            }
-            (_, None) => return Err(invalid("`Etcd.Key` is missing: set it beside `Etcd.Hosts`")),
+            ([], Some(_)) => return Err(missing_hosts()),
+            (_, None) => return Err(missing_key()),
             (_, Some(key)) => key,
         };
         let (slashes, service) =
-            ServiceName::from_key(key).map_err(|error| wrong("Etcd.Key", error))?;
-        let (scheme, files) = self.tls()?;
-        let (login, hosts) = (self.login()?, joined(hosts)?);
-        let url = format!("{scheme}://{login}{hosts}/{slashes}?layout=go-zero{files}");
-        let target = url.parse().map_err(|error| wrong("Etcd.Hosts", error))?;
+            ServiceName::from_key(key).map_err(|error| refused("Etcd.Key", error))?;
+        let (hosts, protocol) = joined(&self.hosts)?;
+        let (scheme, options) = self.tls(protocol, skips_verification)?;
+        let login = self
+            .login
+            .as_ref()
+            .map_or_else(String::new, |(user, pass)| format!("{}:{}@", encode(user), encode(pass)));
+        let url = format!("{scheme}://{login}{hosts}/{slashes}?layout=go-zero{options}");
+        let target = url.parse().map_err(|error| refused("Etcd.Hosts", error))?;
         Ok(Some((target, service)))
     }
 
-    pub(super) fn key(&self) -> Result<Option<&str>> {
-        literal("Etcd.Key", self.key.as_ref())
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// The id to register under, if one is configured.
     pub(super) fn id(&self) -> Option<i64> {
-        self.id.filter(|id| *id > 0)
+        self.id
     }
 
-    fn login(&self) -> Result<String> {
-        let user = literal("Etcd.User", self.user.as_ref())?;
-        let pass = literal("Etcd.Pass", self.pass.as_ref())?;
-        Ok(user
-            .zip(pass)
-            .map_or_else(String::new, |(user, pass)| format!("{}:{}@", encode(user), encode(pass))))
-    }
-
-    /// The scheme, and the options that name the files for it.
-    fn tls(&self) -> Result<(&'static str, String)> {
-        if self.insecure_skip_verify == Some(true) {
+    /// The scheme, and the options for it.
+    fn tls(
+        &self,
+        protocol: Option<Protocol>,
+        skips_verification: bool,
+    ) -> Result<(&'static str, String)> {
+        let Some(files) = &self.files else {
+            let is_https = protocol == Some(Protocol::Https);
+            return Ok((if is_https { "etcds" } else { "etcd" }, String::new()));
+        };
+        if protocol == Some(Protocol::Http) {
             return Err(invalid(
-                "`Etcd.InsecureSkipVerify` is not supported: name whom to trust in `CACertFile`",
+                "`Etcd.Hosts` has `http://` in it beside files of TLS: go-zero would go without TLS",
             ));
         }
-        let cert = stated(self.cert_file.as_ref());
-        let key = stated(self.cert_key_file.as_ref());
-        if cert.is_some() != key.is_some() {
-            return Err(invalid("set both `Etcd.CertFile` and `Etcd.CertKeyFile`, or neither"));
+        if self.insecure_skip_verify && !skips_verification {
+            return Err(invalid(
+                "`Etcd.InsecureSkipVerify` lets anybody answer for etcd: set \
+                 `ServiceRegistry.InsecureSkipVerify`, too, if that is meant",
+            ));
         }
-        let ca = stated(self.ca_cert_file.as_ref());
-        let options = [("ca", ca), ("cert", cert), ("key", key)].map(|(option, path)| {
-            path.map_or_else(String::new, |path| format!("&{option}={}", encode(path)))
-        });
-        let options = options.concat();
-        Ok((if options.is_empty() { "etcd" } else { "etcds" }, options))
+        let options = FILES.iter().zip(files);
+        let options = options.map(|((_, option), path)| format!("&{option}={}", encode(path)));
+        let verify = if self.insecure_skip_verify { "&verify=none" } else { "" };
+        Ok(("etcds", options.chain([verify.to_owned()]).collect()))
     }
 }
 
-/// The hosts as a URL has them. One with a path would be read as something else there.
-fn joined(hosts: &[String]) -> Result<String> {
-    // etcd's client in Go takes them with a scheme, too.
-    let hosts = hosts.iter().map(|host| host.strip_prefix("http://").unwrap_or(host));
-    let hosts: Vec<&str> = hosts.collect();
-    if hosts.iter().any(|host| host.contains(['/', '?', '#', '@'])) {
-        return Err(invalid(
-            "`Etcd.Hosts` are each `host` or `host:port`; TLS comes by `CACertFile`",
-        ));
+fn missing_hosts() -> Error {
+    invalid("`Etcd.Hosts` is missing: set it beside `Etcd.Key`")
+}
+
+fn missing_key() -> Error {
+    invalid("`Etcd.Key` is missing: set it beside `Etcd.Hosts`")
+}
+
+/// The files of TLS, if there is to be TLS.
+fn files(etcd: &Section) -> Result<Option<[String; 3]>> {
+    let [cert, key, ca] = FILES.map(|(field, _)| etcd.stated(field));
+    let [cert, key, ca] = [cert?, key?, ca?];
+    let is_there = |(field, _): (&str, &str)| Ok(etcd.find(field)?.is_some());
+    let is_there: Vec<bool> = FILES.into_iter().map(is_there).collect::<Result<_>>()?;
+    match (cert, key, ca) {
+        (Some(cert), Some(key), Some(ca)) => {
+            Ok(Some([cert.to_owned(), key.to_owned(), ca.to_owned()]))
+        }
+        (None, None, None) if is_there.iter().all(|there| *there == is_there[0]) => Ok(None),
+        _ => Err(invalid(
+            "set all of `Etcd.CertFile`, `Etcd.CertKeyFile` and `Etcd.CACertFile`, as go-zero wants, or none. To \
+             trust an authority without a certificate of ours use `ServiceRegistry.Url`, such as \
+             `etcds://host?layout=go-zero&ca=ca.pem`",
+        )),
     }
-    Ok(hosts.join(","))
+}
+
+/// What the hosts say, if they say it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Https,
+}
+
+/// The hosts as a URL has them, and the protocol of all.
+fn joined(hosts: &[String]) -> Result<(String, Option<Protocol>)> {
+    let split = |host: &String| {
+        let (protocol, name) = if let Some(name) = host.strip_prefix("http://") {
+            (Some(Protocol::Http), name)
+        } else if let Some(name) = host.strip_prefix("https://") {
+            (Some(Protocol::Https), name)
+        } else {
+            (None, host.as_str())
+        };
+        // One with a path would be read as something else in a URL.
+        if name.is_empty() || name.contains(['/', '?', '#', '@', ',']) {
+            return Err(invalid(
+                "`Etcd.Hosts` are each `host` or `host:port`, perhaps behind `http://` or `https://`",
+            ));
+        }
+        Ok((protocol, name.to_owned()))
+    };
+    let (protocols, names): (Vec<_>, Vec<_>) =
+        hosts.iter().map(split).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let protocol = protocols.first().copied().flatten();
+    if protocols.iter().any(|other| *other != protocol) {
+        return Err(invalid("`Etcd.Hosts` are all of one protocol: go-zero goes by the first"));
+    }
+    Ok((names.join(","), protocol))
 }
 
 fn encode(part: &str) -> PercentEncode<'_> {

@@ -1,9 +1,11 @@
 //! Who registers.
 
-use super::any_case::AnyCase;
+use super::Format;
 use super::etcd::EtcdSection;
-use super::field::{invalid, literal, stated, wrong};
-use super::{service, yaml};
+use super::invalid;
+use super::loader::Loader;
+use super::own::OwnSection;
+use super::section::{Kind, Other, Section};
 use crate::advertise::{Advertise, ListenOn};
 use crate::{
     DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
@@ -20,17 +22,8 @@ use std::path::Path;
 /// | --- | --- |
 /// | `Name` | required: the name of the server |
 /// | `ListenOn` | required: `host:port`, [`ListenOn`] |
-/// | `Etcd` | where to register, and as what: [see there](super#etcd); without it, or with an empty one, nowhere |
-///
-/// And these, which go-zero has not:
-///
-/// | field | default | meaning |
-/// | --- | --- | --- |
-/// | `Registry` | none | the URL of any registry, such as `redis://127.0.0.1:6379`. It is used instead of `Etcd.Hosts`; its option `ttl` is the ttl, 10 s unless stated |
-/// | `Key` | `Etcd.Key`, else `Name` | the service in that `Registry` |
-/// | `AdvertiseOn`, `Interface`, `Cidr` | none | which address to publish: [`advertise`](crate::advertise) |
-/// | `Weight` | 100 | the share of the load |
-/// | `Metadata` | none | a map of texts |
+/// | `Etcd` | where to register, and as what: [see there](super#etcd); without it nowhere |
+/// | `ServiceRegistry` | what go-zero has not: [see there](super#serviceregistry) |
 ///
 /// It can be a field of a configuration of your own, as it implements `Deserialize`.
 ///
@@ -43,10 +36,10 @@ use std::path::Path;
 ///     "
 /// Name: user.rpc
 /// ListenOn: 127.0.0.1:0
-/// Registry: mem://
+/// ServiceRegistry: {Url: 'mem://'}
 /// ",
 /// )?;
-/// let listener = tokio::net::TcpListener::bind(config.listen_on().to_string()).await?;
+/// let listener = config.listen_on().bind().await?;
 /// // It listens, so it may be found. Its server accepts with `serve::Listener::from(listener)`.
 /// let registration = config.register(listener.local_addr()?).await?.expect("it has a registry");
 /// assert_eq!(registration.instance().service().as_str(), "user.rpc");
@@ -58,12 +51,32 @@ use std::path::Path;
 pub struct ServerConfig {
     name: String,
     advertise: Advertise,
-    registry: Option<Target>,
-    service: ServiceName,
+    /// Where it registers, and as what.
+    place: Option<(Target, ServiceName)>,
     id: Option<InstanceId>,
     weight: u32,
     metadata: BTreeMap<String, String>,
 }
+
+/// What go-zero alone reads, of `RpcServerConf` and `service.ServiceConf`.
+const OTHERS: [Other; 16] = [
+    Other::with_default("Log", Kind::Map),
+    Other::with_default("Mode", Kind::OneOf(&["dev", "test", "rt", "pre", "pro"])),
+    Other::optional("MetricsUrl", Kind::Text),
+    Other::optional("Prometheus", Kind::Map),
+    Other::optional("Telemetry", Kind::Map),
+    Other::optional("DevServer", Kind::Map),
+    Other::optional("Shutdown", Kind::Map),
+    Other::optional("Profiling", Kind::Map),
+    Other::optional("Auth", Kind::Flag),
+    Other::optional("Redis", Kind::Map),
+    Other::optional("StrictControl", Kind::Flag),
+    Other::with_default("Timeout", Kind::Integer),
+    Other::with_default("CpuThreshold", Kind::Below(1000)),
+    Other::with_default("Health", Kind::Flag),
+    Other::with_default("Middlewares", Kind::Map),
+    Other::optional("MethodTimeouts", Kind::List),
+];
 
 impl ServerConfig {
     /// Reads a configuration.
@@ -80,39 +93,49 @@ impl ServerConfig {
     /// assert_eq!(error.to_string(), "`Etcd.Key` is missing: set it beside `Etcd.Hosts`");
     /// ```
     pub fn from_yaml(yaml: &str) -> Result<Self> {
-        let AnyCase(fields) = yaml::from_yaml(yaml)?;
-        Self::new(fields)
+        Loader::new().parse(Format::Yaml, yaml)
     }
 
-    /// Reads the configuration in a file.
+    /// Reads the configuration in a file: [`Loader::read`], where variables are refused.
     ///
     /// # Errors
     ///
     /// `Invalid` as for [`from_yaml`](Self::from_yaml), or if the file cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        yaml::read_with(path.as_ref(), Self::from_yaml)
+        Loader::new().read(path)
     }
 
-    fn new(fields: Fields) -> Result<Self> {
-        let name = literal("Name", fields.name.as_ref())?;
-        let name = name.ok_or_else(|| invalid("a server has a `Name`"))?;
-        let advertise = fields.advertise()?;
-        let AnyCase(etcd) = fields.etcd.unwrap_or_default();
-        let id = etcd.id().map(|id| id.to_string().parse()).transpose()?;
-        let place = service(fields.registry.as_ref(), fields.key.as_ref(), &etcd, Some(name))?;
-        let (registry, service) = match place {
-            Some((registry, service)) => (Some(registry), service),
-            None => (None, name.parse().map_err(|error| wrong("Name", error))?),
-        };
-        Ok(Self {
+    fn new(config: &Section) -> Result<Self> {
+        let name = config.required("Name")?;
+        let listen_on = config.required("ListenOn")?.parse();
+        let listen_on = listen_on.map_err(|error| config.refused("ListenOn", error))?;
+        config.check(&OTHERS)?;
+        let (etcd, own) = (EtcdSection::of(config)?, OwnSection::of(config)?);
+        let mut this = Self {
             name: name.to_owned(),
-            advertise,
-            registry,
-            service,
-            id,
-            weight: fields.weight.unwrap_or(DEFAULT_WEIGHT),
-            metadata: fields.metadata.unwrap_or_default(),
-        })
+            advertise: Advertise::new(listen_on),
+            place: None,
+            id: None,
+            weight: DEFAULT_WEIGHT,
+            metadata: BTreeMap::new(),
+        };
+        let mut skips_verification = false;
+        if let Some(own) = &own {
+            let key = etcd.as_ref().and_then(EtcdSection::key);
+            let name = Some(name).filter(|name| !name.is_empty());
+            this.place = own.place(&[("Etcd.Key", key), ("Name", name)])?;
+            this.advertise = own.advertise(this.advertise)?;
+            this.weight = own.weight()?;
+            this.metadata = own.metadata()?;
+            skips_verification = own.skips_verification()?;
+        }
+        if let Some(etcd) = &etcd {
+            this.id = etcd.id().map(|id| id.to_string().parse()).transpose()?;
+            if this.place.is_none() {
+                this.place = etcd.place(skips_verification)?;
+            }
+        }
+        Ok(this)
     }
 
     /// The name of the server.
@@ -127,12 +150,17 @@ impl ServerConfig {
 
     /// Where to register, if it should.
     pub fn registry(&self) -> Option<&Target> {
-        self.registry.as_ref()
+        self.place.as_ref().map(|(registry, _)| registry)
     }
 
-    /// The service to register as: the name, if the configuration states no key.
-    pub fn service(&self) -> &ServiceName {
-        &self.service
+    /// The service to register as, if it should.
+    pub fn service(&self) -> Option<&ServiceName> {
+        self.place.as_ref().map(|(_, service)| service)
+    }
+
+    /// The id to register under: `Etcd.ID`, if that is above 0.
+    pub fn id(&self) -> Option<&InstanceId> {
+        self.id.as_ref()
     }
 
     /// What to register, once the server listens at `bound`, under `lease`.
@@ -141,11 +169,15 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// `Invalid` if there is [no address to publish](Advertise::address), or the metadata is too large.
+    /// `Invalid` if the configuration names no registry, if there is [no address to publish](Advertise::address), or the
+    /// metadata is too large.
     pub fn instance(&self, bound: SocketAddr, lease: LeaseId) -> Result<Instance> {
+        let service = self.service().ok_or_else(|| {
+            invalid("the configuration names no registry: set `Etcd` or `ServiceRegistry.Url`")
+        })?;
         let id = self.id.clone().map_or_else(|| lease.to_string().parse(), Ok)?;
-        let address = self.advertise.address(bound.port())?;
-        let instance = Instance::new(self.service.clone(), id, address);
+        let address = self.advertise.address(bound)?;
+        let instance = Instance::new(service.clone(), id, address);
         instance.with_weight(self.weight).with_metadata(self.metadata.clone())
     }
 
@@ -174,7 +206,7 @@ impl ServerConfig {
         bound: SocketAddr,
         options: RegistrationOptions,
     ) -> Result<Option<Registration>> {
-        let Some(target) = &self.registry else { return Ok(None) };
+        let Some(target) = self.registry() else { return Ok(None) };
         let lease = options.lease.unwrap_or_else(LeaseId::random);
         let instance = self.instance(bound, lease)?;
         let registry = connect_target_lazy(target)?;
@@ -185,45 +217,7 @@ impl ServerConfig {
 
 impl<'de> Deserialize<'de> for ServerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let AnyCase(fields) = AnyCase::deserialize(deserializer)?;
-        Self::new(fields).map_err(|error| serde::de::Error::custom(error.chain()))
-    }
-}
-
-/// What the YAML may have.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Fields {
-    name: Option<String>,
-    #[serde(rename = "listenon")]
-    listen_on: Option<String>,
-    etcd: Option<AnyCase<EtcdSection>>,
-    registry: Option<String>,
-    key: Option<String>,
-    #[serde(rename = "advertiseon")]
-    advertise_on: Option<String>,
-    interface: Option<String>,
-    cidr: Option<String>,
-    weight: Option<u32>,
-    metadata: Option<BTreeMap<String, String>>,
-}
-
-impl Fields {
-    fn advertise(&self) -> Result<Advertise> {
-        let listen_on = stated(self.listen_on.as_ref());
-        let listen_on = listen_on.ok_or_else(|| invalid("a server has a `ListenOn`"))?;
-        let listen_on = listen_on.parse().map_err(|error| wrong("ListenOn", error))?;
-        let mut advertise = Advertise::new(listen_on);
-        if let Some(address) = stated(self.advertise_on.as_ref()) {
-            advertise =
-                advertise.with_address(address).map_err(|error| wrong("AdvertiseOn", error))?;
-        }
-        if let Some(interface) = stated(self.interface.as_ref()) {
-            advertise = advertise.with_interface(interface);
-        }
-        if let Some(cidr) = stated(self.cidr.as_ref()) {
-            advertise = advertise.with_cidr(cidr).map_err(|error| wrong("Cidr", error))?;
-        }
-        Ok(advertise)
+        let config = Section::deserialize(deserializer)?;
+        Self::new(&config).map_err(|error| serde::de::Error::custom(error.chain()))
     }
 }

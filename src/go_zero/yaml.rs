@@ -1,85 +1,190 @@
-//! From YAML to fields, and what an error may say of it.
+//! YAML, as go-zero's parser reads it (`gopkg.in/yaml.v2`).
+
+mod plain;
 
 use super::invalid;
+use super::value::{Fields, Value, stated_twice};
 use crate::{Error, Result};
-use serde::de::DeserializeOwned;
-use std::fs;
-use std::path::Path;
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, Tag, options};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
-/// Reads a configuration of your own, of which a [`ServerConfig`](super::ServerConfig) or a `ClientConfig`
-/// is a part.
-///
-/// What makes it better than a YAML library of your choice is what an error shows: the line and the column,
-/// what your own types say, and nothing of the text, in which passwords may be.
-///
-/// ```
-/// use serde::Deserialize;
-/// use service_registry::go_zero::{self, ServerConfig};
-///
-/// #[derive(Debug, Deserialize)]
-/// struct Config {
-///     #[serde(rename = "Rpc")]
-///     rpc: ServerConfig,
-/// }
-///
-/// # fn main() -> service_registry::Result<()> {
-/// let config: Config = go_zero::from_yaml("Rpc: {Name: user.rpc, ListenOn: ':8080'}")?;
-/// assert_eq!(config.rpc.service().as_str(), "user.rpc");
-///
-/// let wrong = "{Rpc: {Name: a, ListenOn: ':1', Weight: x, Etcd: {Pass: s3cret}}}";
-/// let error = go_zero::from_yaml::<Config>(wrong).unwrap_err();
-/// assert_eq!(error.to_string(), "what should stand here is of the type u32, line=`1`, column=`41`");
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-///
-/// `Invalid`, saying what is wrong, and where.
-pub fn from_yaml<T: DeserializeOwned>(yaml: &str) -> Result<T> {
-    serde_saphyr::from_str(yaml).map_err(|error| explain(&error))
+/// How deep values stand in each other at most.
+const MAX_DEPTH: usize = 100;
+
+/// How many values there are at most, those that aliases repeat counted each time.
+const MAX_VALUES: usize = 100_000;
+
+/// The values of a document.
+pub(super) fn parse(text: &str) -> Result<Value> {
+    let options: Options = options! { emit_comments: false };
+    let events = Parser::new_from_str_with_options(text, options).map(|event| {
+        event.map_err(|error| at(error.marker(), "a configuration in YAML is well-formed"))
+    });
+    let mut builder = Builder { events, anchors: HashMap::new(), left: MAX_VALUES };
+    builder.document()
 }
 
-/// Reads a configuration of your own from a file: [`from_yaml`], from its text.
-///
-/// # Errors
-///
-/// `Invalid`, with the path: if it cannot be read, or what is wrong with it and where.
-pub fn read<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
-    read_with(path.as_ref(), from_yaml)
+struct Builder<I> {
+    events: I,
+    anchors: HashMap<usize, Value>,
+    /// How many more values there may be.
+    left: usize,
 }
 
-/// Reads `path`, and says so of whatever is wrong with it.
-pub(super) fn read_with<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    let shown = path.display();
-    let yaml = fs::read_to_string(path).map_err(|error| {
-        invalid(format!("a configuration is a file to read, path=`{shown}`")).with_source(error)
-    })?;
-    parse(&yaml).map_err(|error| {
-        let message = format!("the configuration cannot be used, path=`{shown}`");
-        Error::new(error.kind(), message).with_source(error)
-    })
-}
-
-/// What is wrong and where, without any of the text, in which passwords may be: so the error is not
-/// kept as the source.
-fn explain(error: &serde_saphyr::Error) -> Error {
-    use serde_saphyr::Error as Yaml;
-    let what = match error.without_snippet() {
-        Yaml::SerdeInvalidType { expected, .. } | Yaml::SerdeInvalidValue { expected, .. } => {
-            format!("what should stand here is {expected}")
+impl<'a, I: Iterator<Item = Result<(Event<'a>, Span)>>> Builder<I> {
+    fn document(&mut self) -> Result<Value> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::DocumentStart(..) if root.is_some() => {
+                    return Err(at(&span.start, "a configuration is a single document"));
+                }
+                Event::DocumentStart(..) => {
+                    let first = self.next()?;
+                    root = Some(self.value(first, 0)?);
+                }
+                Event::StreamEnd => return Ok(root.unwrap_or(Value::Blank)),
+                _ => return Err(at(&span.start, "a configuration in YAML is well-formed")),
+            }
         }
-        Yaml::Unexpected { expected, .. } => {
-            // It speaks of where a mapping or a sequence starts.
-            format!("what should stand here is a {}", expected.trim_end_matches(" start"))
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span)> {
+        self.events.next().unwrap_or_else(|| Err(invalid("a configuration in YAML has an end")))
+    }
+
+    fn value(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Value> {
+        let mark = &span.start;
+        if depth > MAX_DEPTH {
+            return Err(at(mark, "values stand too deep in each other"));
         }
-        // What a type has to say of itself: those here say nothing secret.
-        Yaml::Message { msg, .. } => msg.clone(),
-        Yaml::InvalidScalar { ty, .. } => format!("what should stand here is of the type {ty}"),
-        _ => "a configuration is YAML, with each field once".to_owned(),
-    };
-    match error.location() {
-        None => invalid(what),
-        Some(at) => invalid(format!("{what}, line=`{}`, column=`{}`", at.line(), at.column())),
+        self.left = self.left.checked_sub(1).ok_or_else(|| too_many(mark))?;
+        let (anchor, value) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, scalar(text, style, tag.as_deref(), mark)?)
+            }
+            Event::SequenceStart(_, anchor, _) => (anchor, self.list(depth)?),
+            Event::MappingStart(_, anchor, _) => (anchor, self.map(depth)?),
+            Event::Alias(anchor) => {
+                let value = self.anchors.get(&anchor).cloned();
+                let value = value.ok_or_else(|| at(mark, "an alias repeats an earlier value"))?;
+                self.left = self.left.checked_sub(value.size()).ok_or_else(|| too_many(mark))?;
+                (0, value)
+            }
+            _ => return Err(at(mark, "a configuration in YAML is well-formed")),
+        };
+        if anchor != 0 {
+            self.left = self.left.checked_sub(value.size()).ok_or_else(|| too_many(mark))?;
+            self.anchors.insert(anchor, value.clone());
+        }
+        Ok(value)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value> {
+        let mut list = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Value::List(list)),
+                next => list.push(self.value(next, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value> {
+        let mut fields = Fields::new();
+        let mut stated: Vec<String> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(Value::Map(fields));
+            }
+            let is_merge = matches!(
+                &event,
+                Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<"
+            );
+            let mark = span.start;
+            let name = self.value((event, span), depth + 1)?;
+            let next = self.next()?;
+            let value = self.value(next, depth + 1)?;
+            if is_merge {
+                merge(&mut fields, value, &mark)?;
+                continue;
+            }
+            let name = name_of(name, &mark)?;
+            if stated.contains(&name) {
+                return Err(at(&mark, &stated_twice(&name)));
+            }
+            set(&mut fields, name.clone(), value);
+            stated.push(name);
+        }
     }
 }
+
+/// Takes the fields of a map, or of a list of them of which the first counts most, instead of those before.
+fn merge(fields: &mut Fields, value: Value, mark: &Marker) -> Result<()> {
+    let maps = match value {
+        Value::List(list) => list,
+        map => vec![map],
+    };
+    for map in maps.into_iter().rev() {
+        let Value::Map(map) = map else { return Err(at(mark, "`<<` merges maps")) };
+        map.into_iter().for_each(|(name, value)| set(fields, name, value));
+    }
+    Ok(())
+}
+
+fn set(fields: &mut Fields, name: String, value: Value) {
+    match fields.iter_mut().find(|(field, _)| *field == name) {
+        Some((_, old)) => *old = value,
+        None => fields.push((name, value)),
+    }
+}
+
+fn name_of(value: Value, mark: &Marker) -> Result<String> {
+    match value {
+        Value::Text(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_text()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Null | Value::Blank => Ok(String::new()),
+        Value::List(_) | Value::Map(_) => Err(at(mark, "the name of a field is a text")),
+    }
+}
+
+fn scalar(
+    text: Cow<'_, str>,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    mark: &Marker,
+) -> Result<Value> {
+    let Some(tag) = tag else {
+        let is_plain = style == ScalarStyle::Plain;
+        return Ok(if is_plain { plain::resolve(text) } else { Value::Text(text.into_owned()) });
+    };
+    let text = match tag.core_suffix() {
+        Some("str") => return Ok(Value::Text(text.into_owned())),
+        None => return Err(at(mark, "a tag is one of YAML's own, such as `!!str`")),
+        Some(_) => text,
+    };
+    let value = plain::resolve(text);
+    let fits = matches!(
+        (tag.core_suffix(), &value),
+        (Some("int" | "float"), Value::Number(_))
+            | (Some("bool"), Value::Bool(_))
+            | (Some("null"), Value::Blank)
+    );
+    if fits { Ok(value) } else { Err(at(mark, "a value is what its tag says")) }
+}
+
+fn too_many(mark: &Marker) -> Error {
+    at(mark, "a configuration has fewer values, those counted that aliases repeat")
+}
+
+fn at(mark: &Marker, what: &str) -> Error {
+    invalid(format!("{what}, line=`{}`, column=`{}`", mark.line(), mark.col() + 1))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What a server publishes on this machine, and who reaches it: `cargo run --example advertise --features serve`
+//!
+//! It prints the addresses of the machine and a line of JSON for each of what a server may listen on and `POD_IP` may
+//! be. The port of all is shown as 8080. `cargo xtask go-zero` puts it beside what go-zero publishes.
+
+use serde_json::json;
+use service_registry::Result;
+use service_registry::advertise::{Advertise, ListenOn, Machine};
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let machine = Machine::read()?;
+    let addresses = machine.addresses.iter().map(|address| {
+        json!({"interface": address.interface, "ip": address.ip, "loopback": address.loopback})
+    });
+    println!("{}", json!({"addresses": addresses.collect::<Vec<_>>()}));
+    for host in ["0.0.0.0", "", "[::]"] {
+        let free: ListenOn = format!("{host}:0").parse()?;
+        let listener = free.bind().await.expect("there is a free port");
+        let bound = listener.local_addr().expect("it is bound");
+        let reaches = async |ip: &str| {
+            let address = SocketAddr::new(ip.parse().expect("it is an address"), bound.port());
+            TcpStream::connect(address).await.is_ok()
+        };
+        let (ipv4, ipv6) = (reaches("127.0.0.1").await, reaches("::1").await);
+        let listen_on = format!("{host}:8080");
+        let advertise = Advertise::new(listen_on.parse()?);
+        for pod_ip in ["", "10.9.9.9", "fd00::99", "[fd00::99]", "abc"] {
+            let pod = Some(pod_ip.to_owned()).filter(|pod_ip| !pod_ip.is_empty());
+            let machine = Machine { pod_ip: pod, addresses: machine.addresses.clone() };
+            let address = advertise.address_on(&machine, bound).ok();
+            let address = address.as_ref().map(|address| address.as_str());
+            println!(
+                "{}",
+                json!({"listen_on": listen_on, "pod_ip": pod_ip, "address": address, "ipv4": ipv4, "ipv6": ipv6})
+            );
+        }
+    }
+    Ok(())
+}

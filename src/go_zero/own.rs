@@ -1,0 +1,95 @@
+//! The section `ServiceRegistry`, which is ours.
+
+use super::section::Section;
+use crate::advertise::Advertise;
+use crate::{DEFAULT_WEIGHT, Result, ServiceName, Target};
+use std::collections::BTreeMap;
+
+/// The one name at the level of go-zero's fields that is ours.
+pub(super) const OWN: &str = "ServiceRegistry";
+
+/// What stands in front of our fields in an error.
+pub(super) const PREFIX: &str = "ServiceRegistry.";
+
+/// The fields, for servers and clients.
+const FIELDS: [&str; 8] =
+    ["Url", "Key", "AdvertiseOn", "Interface", "Cidr", "Weight", "Metadata", "InsecureSkipVerify"];
+
+/// go-zero has no such section.
+pub(super) struct OwnSection(Section);
+
+impl OwnSection {
+    /// The section in `config`.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if it has other fields: they would be without effect.
+    pub(super) fn of(config: &Section) -> Result<Option<Self>> {
+        let Some(own) = config.section(OWN, PREFIX)? else { return Ok(None) };
+        for name in own.names() {
+            if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
+                let known = FIELDS.join("`, `");
+                let name = name.escape_debug().to_string();
+                return Err(own.wrong(&name, &format!("is unknown: there are `{known}`")));
+            }
+        }
+        Ok(Some(Self(own)))
+    }
+
+    /// The registry that replaces `Etcd`, and the service there: `Key`, or the first of `others` that is stated, each
+    /// with the name of its field.
+    pub(super) fn place(
+        &self,
+        others: &[(&str, Option<&str>)],
+    ) -> Result<Option<(Target, ServiceName)>> {
+        let Some(url) = self.0.stated("Url")? else {
+            return match self.0.stated("Key")? {
+                None => Ok(None),
+                Some(_) => Err(self
+                    .0
+                    .wrong("Key", "stands beside `ServiceRegistry.Url`, which is missing")),
+            };
+        };
+        let registry = url.parse().map_err(|error| self.0.refused("Url", error))?;
+        if let Some(key) = self.0.stated("Key")? {
+            let service = key.parse().map_err(|error| self.0.refused("Key", error))?;
+            return Ok(Some((registry, service)));
+        }
+        let other = others.iter().find_map(|(field, key)| Some((field, (*key)?)));
+        let (field, key) = other.ok_or_else(|| {
+            self.0.wrong("Key", "is missing: set it beside `ServiceRegistry.Url`")
+        })?;
+        let service = key.parse().map_err(|error| super::refused(field, error))?;
+        Ok(Some((registry, service)))
+    }
+
+    pub(super) fn advertise(&self, mut advertise: Advertise) -> Result<Advertise> {
+        if let Some(address) = self.0.stated("AdvertiseOn")? {
+            let stated = advertise.with_address(address);
+            advertise = stated.map_err(|error| self.0.refused("AdvertiseOn", error))?;
+        }
+        if let Some(interface) = self.0.stated("Interface")? {
+            advertise = advertise.with_interface(interface);
+        }
+        if let Some(cidr) = self.0.stated("Cidr")? {
+            advertise = advertise.with_cidr(cidr).map_err(|error| self.0.refused("Cidr", error))?;
+        }
+        Ok(advertise)
+    }
+
+    pub(super) fn weight(&self) -> Result<u32> {
+        let Some(weight) = self.0.integer("Weight")? else { return Ok(DEFAULT_WEIGHT) };
+        u32::try_from(weight).map_err(|_| self.0.wrong("Weight", "is from 0 to 4294967295"))
+    }
+
+    pub(super) fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        // A version `1.10` is a number to YAML, and would be `1.1`: it takes quotes.
+        let metadata = self.0.section("Metadata", "ServiceRegistry.Metadata.")?;
+        metadata.map_or_else(|| Ok(BTreeMap::new()), |metadata| metadata.all_texts())
+    }
+
+    /// Whether `InsecureSkipVerify` in `Etcd` is meant.
+    pub(super) fn skips_verification(&self) -> Result<bool> {
+        Ok(self.0.flag("InsecureSkipVerify")?.unwrap_or(false))
+    }
+}

@@ -1,0 +1,125 @@
+use super::parse;
+use crate::go_zero::value::{Exact, Number, Value};
+
+/// As JSON, where a `null` of YAML is `_` and a float has an `f` at its end.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Blank => "_".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(Number { exact: Exact::Integer(integer), .. }) => integer.to_string(),
+        Value::Number(Number { exact: Exact::Float(float), .. }) => format!("{float}f"),
+        Value::Text(text) => format!("{text:?}"),
+        Value::List(list) => {
+            let list: Vec<_> = list.iter().map(shown).collect();
+            format!("[{}]", list.join(","))
+        }
+        Value::Map(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name}:{}", shown(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+fn read(yaml: &str) -> String {
+    parse(yaml).map_or_else(|error| format!("refused: {error}"), |value| shown(&value))
+}
+
+/// The table is what `gopkg.in/yaml.v2` makes of it.
+#[test]
+fn a_text_without_quotes_means_what_it_does_in_yaml_1_1() {
+    for (text, expected) in [
+        ("yes", "true"),
+        ("On", "true"),
+        ("n", "false"),
+        ("yEs", "\"yEs\""),
+        ("~", "_"),
+        ("", "_"),
+        ("null", "_"),
+        ("10", "10"),
+        ("+10", "10"),
+        ("-10", "-10"),
+        ("--10", "\"--10\""),
+        ("-+10", "\"-+10\""),
+        ("1_000", "1000"),
+        ("0x1F", "31"),
+        ("-0x1f", "-31"),
+        ("0b101", "5"),
+        ("010", "8"),
+        ("0o10", "8"),
+        ("08", "8"),
+        ("0", "0"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("1.5", "1.5f"),
+        ("500.0", "500"),
+        ("1e3", "1000"),
+        (".5", "0.5f"),
+        ("1.", "1"),
+        ("1e999", "\"1e999\""),
+        (".inf", "inff"),
+        ("-.INF", "-inff"),
+        (".nan", "NaNf"),
+        ("inf", "\"inf\""),
+        ("12:30:45", "\"12:30:45\""),
+        ("2026-01-01", "\"2026-01-01\""),
+        ("1.2.3", "\"1.2.3\""),
+        ("'yes'", "\"yes\""),
+        ("\"10\"", "\"10\""),
+        ("!!str 10", "\"10\""),
+        ("!!int '10'", "10"),
+        ("|\n  10\n", "\"10\\n\""),
+    ] {
+        assert_eq!(read(&format!("a: {text}")), format!("{{a:{expected}}}"), "{text}");
+    }
+}
+
+#[test]
+fn anchors_are_repeated_and_merged_as_in_go() {
+    let base = "b: &b {x: 1, w: 2}\nc: &c {x: 3, z: 4}\n";
+    for (yaml, expected) in [
+        ("d: *b", "d:{x:1,w:2}"),
+        ("d: {<<: *b, x: 9}", "d:{x:9,w:2}"),
+        // What stands in front of a merge is replaced by it, other than in YAML itself.
+        ("d: {x: 9, <<: *b}", "d:{x:1,w:2}"),
+        ("d: {<<: [*b, *c]}", "d:{x:1,z:4,w:2}"),
+        ("d: {'<<': *b}", "d:{<<:{x:1,w:2}}"),
+    ] {
+        let all = format!("{{b:{{x:1,w:2}},c:{{x:3,z:4}},{expected}}}");
+        assert_eq!(read(&format!("{base}{yaml}")), all, "{yaml}");
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_refused_with_its_place() {
+    for (yaml, expected) in [
+        ("a: 1\na: 2", "`a` is stated twice, line=`2`, column=`1`"),
+        ("a: 1\n---\nb: 2", "a single document, line=`2`"),
+        ("a: [1", "well-formed, line="),
+        ("a: *b", "line=`1`"),
+        ("a: &a [*a]", "an alias repeats an earlier value"),
+        ("a: !own 1", "a tag is one of YAML's own"),
+        ("a: !!int x", "a value is what its tag says"),
+        ("a: {<<: 1}", "`<<` merges maps"),
+        ("? [a]\n: 1", "the name of a field is a text"),
+    ] {
+        let message = read(yaml);
+        assert!(
+            message.starts_with("refused: ") && message.contains(expected),
+            "{yaml}: {message}"
+        );
+    }
+    let deep = format!("a: {}{}", "[".repeat(200), "]".repeat(200));
+    assert!(read(&deep).contains("too deep"), "{}", read(&deep));
+}
+
+/// Ten aliases of ten aliases of ten ... would take all memory.
+#[test]
+fn aliases_do_not_multiply_without_a_limit() {
+    let mut yaml = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
+    for level in 1..9 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        yaml.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+    assert!(read(&yaml).contains("has fewer values"), "{}", read(&yaml));
+}

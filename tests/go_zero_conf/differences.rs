@@ -1,0 +1,168 @@
+//! Where a file does not mean here what it means to go-zero, and why.
+
+use serde_json::Value;
+
+pub(crate) struct Difference {
+    /// The cases, with `*` for any text.
+    cases: &'static [&'static str],
+    /// A part of the error with which they are refused; `None` if they are not.
+    refused: Option<&'static str>,
+    pub(crate) why: &'static str,
+}
+
+impl Difference {
+    /// Whether it is about that case.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        self.cases.iter().any(|case| match case.split_once('*') {
+            None => *case == name,
+            Some((start, end)) => {
+                let rest = name.strip_prefix(start);
+                rest.is_some_and(|rest| rest.ends_with(end))
+            }
+        })
+    }
+
+    /// Whether `ours` is what it says.
+    pub(crate) fn is(&self, ours: &Result<Value, String>) -> bool {
+        match (ours, self.refused) {
+            (Err(message), Some(hint)) => message.contains(hint),
+            (Ok(_), None) => true,
+            _ => false,
+        }
+    }
+}
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        cases: &["client/endpoint-unix.yaml", "client/target-unix.yaml"],
+        refused: Some("`"),
+        why: "an instance has a host and a port: sockets of a file system are not called",
+    },
+    Difference {
+        cases: &[
+            "client/endpoint-without-port.yaml",
+            "client/generated-endpoints-list.*",
+            "client/generated-endpoints-mixed-list.yaml",
+            "client/target-bare-without-port.yaml",
+        ],
+        refused: Some("cannot be used"),
+        why: "go-zero dials an address without a port for ever, and fails",
+    },
+    Difference {
+        cases: &[
+            "client/generated-target-*",
+            "client/target-bare-list.yaml",
+            "client/target-unknown.yaml",
+        ],
+        refused: Some("a channel's target is"),
+        why: "gRPC in Go takes what it does not know for an address, dials it for ever, and fails",
+    },
+    Difference {
+        cases: &[
+            "client/target-consul.yaml",
+            "client/target-nacos.yaml",
+            "client/target-polaris.yaml",
+        ],
+        refused: Some("use a registry on etcd or Redis"),
+        why: "these are served by zero-contrib alone",
+    },
+    Difference {
+        cases: &["client/target-dns-name.yaml"],
+        refused: None,
+        why: "a name is resolved for each connection, not when the target is parsed",
+    },
+    Difference {
+        cases: &["client/target-dns-server.yaml"],
+        refused: Some("names are resolved as the system is set up"),
+        why: "no server of names is asked but those of the system",
+    },
+    Difference {
+        cases: &[
+            "client/target-etcd-legacy-key.yaml",
+            "client/target-etcd-legacy-option.yaml",
+            "client/target-etcd-more-options.yaml",
+        ],
+        refused: Some("go-zero would not read"),
+        why: "go-zero passes options over, even a key: whoever wrote them believes that they count",
+    },
+    Difference {
+        cases: &["client/target-etcd-no-key.yaml"],
+        refused: Some("a channel's target is"),
+        why: "without a key go-zero reads all of etcd's keys that begin with a slash",
+    },
+    Difference {
+        cases: &["client/variable.yaml", "server/variable-in-*"],
+        refused: Some("there is a variable"),
+        why: "without `conf.UseEnv` go-zero takes a variable literally: a server registers as `${ENV}/user.rpc`",
+    },
+    Difference {
+        cases: &[
+            "server/cert-with-empty-ca.yaml",
+            "server/empty-cert-and-ca.yaml",
+            "server/generated-ca-empty.*",
+            "server/generated-ca-null.yaml",
+        ],
+        refused: Some("set all of `Etcd.CertFile`"),
+        why: "go-zero goes without TLS, although files for it are named",
+    },
+    Difference {
+        cases: &["server/http-host-with-tls-files.yaml"],
+        refused: Some("would go without TLS"),
+        why: "go-zero goes without TLS, although files for it are named",
+    },
+    Difference {
+        cases: &["server/http-and-https-hosts.yaml"],
+        refused: Some("all of one protocol"),
+        why: "go-zero goes by the first: without TLS to all, or with TLS to all",
+    },
+    Difference {
+        cases: &[
+            "server/empty-key.yaml",
+            "server/generated-key-empty.*",
+            "server/generated-key-null.yaml",
+            "server/generated-hosts-empty-list.*",
+        ],
+        refused: Some("is missing: set it beside"),
+        why: "go-zero silently does not register",
+    },
+    Difference {
+        cases: &["server/generated-hosts-null-list.json", "server/generated-hosts-mixed-list.yaml"],
+        refused: Some("each `host` or `host:port`"),
+        why: "an empty host is nobody's: go-zero does not register, or dials it for ever",
+    },
+    Difference {
+        cases: &["server/empty-listen-on.yaml", "server/generated-listen-on-*"],
+        refused: Some("`ListenOn` cannot be used"),
+        why: "go-zero listens on a port that it does not publish, or fails to listen once it has published",
+    },
+    Difference {
+        cases: &["server/named-port.yaml"],
+        refused: Some("`ListenOn` cannot be used"),
+        why: "what is published has a port in digits",
+    },
+    Difference {
+        cases: &["server/hosts-twice.yaml"],
+        refused: Some("stated twice, in another case"),
+        why: "go-zero takes now this one and now that",
+    },
+    Difference {
+        cases: &["server/name-twice.*"],
+        refused: Some("stated twice"),
+        why: "go-zero takes the last one silently",
+    },
+    Difference {
+        cases: &["server/two-documents.yaml", "server/two-values.json"],
+        refused: Some("a configuration"),
+        why: "go-zero reads the first one, and silently nothing behind it",
+    },
+    Difference {
+        cases: &["server/plain.json5"],
+        refused: Some("the extension of a configuration"),
+        why: "go-zero reads JSON5 since 1.10; YAML reads almost all of it, so it is not worth a parser",
+    },
+    Difference {
+        cases: &["server/skip-verify.yaml"],
+        refused: Some("lets anybody answer for etcd"),
+        why: "whoever is on the way reads and changes all: it takes a second word, of ours",
+    },
+];
