@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use self::report::{Report, Steps};
 use crate::command::{cargo, execute};
-use crate::{faults, images, instructions, interop, matrix, test};
+use crate::{faults, go_zero, images, instructions, interop, matrix, test};
 
 pub(crate) use self::setup::all as setup;
 
@@ -66,6 +66,7 @@ impl Lane {
                 for kind in &matrix::KINDS {
                     steps.run(kind.name, || matrix::run(kind, true));
                 }
+                steps.run("configuration and addresses of go-zero", || go_zero::run(false));
             }
             Self::Docker => {
                 steps.run("images", images::run);

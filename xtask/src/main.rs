@@ -9,6 +9,7 @@ mod faults;
 mod folders;
 mod go;
 mod fuzz;
+mod go_zero;
 mod images;
 mod instructions;
 mod interop;
@@ -60,6 +61,13 @@ enum Task {
     /// Count the instructions of the hot paths, and fail if they are not those of the baselines.
     Instructions {
         /// Make what is counted now the baselines.
+        #[arg(long)]
+        accept: bool,
+    },
+    /// Have go-zero itself read configuration files and publish addresses, and fail if it is not what the tests say. It
+    /// needs Go, root and network namespaces.
+    GoZero {
+        /// Make what is seen now what the tests say.
         #[arg(long)]
         accept: bool,
     },
@@ -122,6 +130,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::RedisReleases => releases::run(&releases::REDIS),
         Task::Instructions { accept } => instructions::run(accept),
+        Task::GoZero { accept } => go_zero::run(accept),
         Task::Circles => circles::run(),
         Task::Faults { options } => faults::run(&options),
         Task::Interop { options } => interop::run(&options),

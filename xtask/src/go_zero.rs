@@ -1,0 +1,108 @@
+//! What go-zero itself makes of configuration files and machines, beside what is made of them here.
+
+mod machines;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, execute, find, output, step};
+use crate::folders::{target, workspace};
+
+/// The program in Go, and what it is told.
+const PROGRAM: &str = "interop/config";
+const FILES: &str = "tests/go_zero_conf/files";
+
+/// What go-zero made of the files, and what it published on the machines.
+const UNDERSTOOD: &str = "tests/go_zero_conf/files/understood.json";
+const PUBLISHED: &str = "src/advertise/published.json";
+
+/// Compares with what is committed, or makes what is seen now that.
+pub(crate) fn run(accept: bool) -> Result<()> {
+    let program = build()?;
+    let mut tests = cargo();
+    tests.args([
+        "test",
+        "--package",
+        "service-registry",
+        "--features",
+        "go-zero,grpc",
+        "--test",
+        "go_zero_conf",
+    ]);
+    if accept {
+        let cases = "the_generated_cases_are_those_that_go_zero_has_read";
+        execute(tests.arg(cases).env("REGISTRY_TEST_ACCEPT", "1"))?;
+    }
+    step("go-zero reads configuration files");
+    let understood = output(Command::new(&program).arg("conf").arg(workspace().join(FILES)))?;
+    compare(UNDERSTOOD, &understood, accept)?;
+    step("servers of go-zero publish an address");
+    let published = machines::run(&program)?;
+    compare(PUBLISHED, &published, accept)?;
+    let mut tests = cargo();
+    execute(tests.args([
+        "test",
+        "--package",
+        "service-registry",
+        "--features",
+        "go-zero,grpc",
+        "--test",
+        "go_zero_conf",
+    ]))?;
+    let mut tests = cargo();
+    execute(tests.args([
+        "test",
+        "--package",
+        "service-registry",
+        "--features",
+        "serve",
+        "--lib",
+        "advertise",
+    ]))
+}
+
+/// Builds the program in Go.
+fn build() -> Result<PathBuf> {
+    if find("go").is_none() {
+        bail!(
+            "there is no `go` on PATH: install Go 1.25 or newer (Debian: the package golang-go where the release has it; \
+             else an archive of the Go project, with its folder `bin` on PATH)"
+        );
+    }
+    let folder = target().join("go-zero");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = folder.canonicalize().context("the folder for builds is there")?;
+    let program = folder.join("config");
+    let mut go = Command::new("go");
+    go.current_dir(workspace().join(PROGRAM)).args(["build", "-trimpath", "-ldflags=-s -w", "-o"]);
+    execute(go.arg(&program).arg("."))?;
+    Ok(program)
+}
+
+/// Compares a file with what is seen now, or writes it.
+fn compare(file: &str, seen: &str, accept: bool) -> Result<()> {
+    let path: &Path = &workspace().join(file);
+    let seen = format!("{seen}\n");
+    if accept {
+        return fs::write(path, seen).with_context(|| format!("cannot write {file}"));
+    }
+    let committed = fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+    let (committed, seen): (Vec<_>, Vec<_>) = (committed.lines().collect(), seen.lines().collect());
+    let changed = |one: &[&str], two: &[&str], mark: &str| {
+        for line in one.iter().filter(|line| !two.contains(line)) {
+            println!("{mark} {line}");
+        }
+    };
+    changed(&committed, &seen, "-");
+    changed(&seen, &committed, "+");
+    if committed != seen {
+        bail!(
+            "go-zero does not do what {file} says: look at it, and run `cargo xtask go-zero --accept`"
+        );
+    }
+    println!("{file}: {} lines, as committed", seen.len());
+    Ok(())
+}
