@@ -363,6 +363,16 @@ fn a_variable_in_a_field_of_ones_own_is_refused_if_it_is_read() {
     );
 }
 
+/// With a library that reads scalars by rules of its own.
+#[test]
+fn a_configuration_is_a_value_of_other_libraries_too() {
+    let read = |json: &str| serde_json::from_str::<ServerConfig>(json);
+    let config = read(r#"{"NAME": "a", "ListenOn": ":80", "Etcd": {"Hosts": ["h"], "Key": "k"}}"#);
+    assert_eq!(url(&config.unwrap()), "etcd://h?layout=go-zero");
+    let error = read(r#"{"Name": "a${B}", "ListenOn": ":80"}"#).unwrap_err();
+    assert!(error.to_string().contains("`Name` cannot be used: there is a variable"), "{error}");
+}
+
 #[test]
 fn no_error_shows_the_text_of_the_file() {
     for yaml in [

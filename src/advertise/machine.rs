@@ -34,9 +34,8 @@ impl Machine {
     /// `Invalid` if its interfaces cannot be listed.
     pub fn read() -> Result<Self> {
         let interfaces = getifaddrs().map_err(|error| {
-            let message =
-                "the interfaces cannot be listed: set `AdvertiseOn` to `host:port`".to_owned();
-            invalid(message).with_source(error)
+            invalid("the interfaces cannot be listed: set `AdvertiseOn` to `host:port`")
+                .with_source(error)
         })?;
         let up = InterfaceFlags::UP | InterfaceFlags::RUNNING;
         let mut interfaces: Vec<_> =

@@ -60,10 +60,10 @@ fn place(registry: &Target, service: &ServiceName) -> Value {
 /// What the program in Go understood, with all that it leaves to go-zero's libraries.
 pub(crate) fn normal(theirs: &Value) -> Value {
     let mut theirs = theirs.clone();
-    if let Some(listen_on) = theirs.pointer_mut("/server/listen_on") {
-        if listen_on.as_str().unwrap().starts_with(':') {
-            *listen_on = format!("0.0.0.0{}", listen_on.as_str().unwrap()).into();
-        }
+    if let Some(listen_on) = theirs.pointer_mut("/server/listen_on")
+        && listen_on.as_str().unwrap().starts_with(':')
+    {
+        *listen_on = format!("0.0.0.0{}", listen_on.as_str().unwrap()).into();
     }
     for pointer in ["/server/etcd", "/client/etcd"] {
         let Some(place) = theirs.pointer_mut(pointer).filter(|place| !place.is_null()) else {
