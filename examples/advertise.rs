@@ -4,8 +4,8 @@
 //! be. The port of all is shown as 8080. `cargo xtask go-zero` puts it beside what go-zero publishes.
 
 use serde_json::json;
-use service_registry::Result;
 use service_registry::advertise::{Advertise, ListenOn, Machine};
+use service_registry::{Address, Result};
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
@@ -31,7 +31,7 @@ async fn main() -> Result<()> {
             let pod = Some(pod_ip.to_owned()).filter(|pod_ip| !pod_ip.is_empty());
             let machine = Machine { pod_ip: pod, addresses: machine.addresses.clone() };
             let address = advertise.address_on(&machine, bound).ok();
-            let address = address.as_ref().map(|address| address.as_str());
+            let address = address.as_ref().map(Address::as_str);
             println!(
                 "{}",
                 json!({"listen_on": listen_on, "pod_ip": pod_ip, "address": address, "ipv4": ipv4, "ipv6": ipv6})

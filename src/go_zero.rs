@@ -33,7 +33,7 @@
 //! `Hosts` and `Key` go together: where one of them is empty, for which go-zero silently does not register, it is
 //! `Invalid`. If both are, nothing is registered.
 //!
-//! # ServiceRegistry
+//! # `ServiceRegistry`
 //!
 //! The one section that is ours; go-zero passes it over. A field that is not in this table is refused:
 //!

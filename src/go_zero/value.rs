@@ -17,7 +17,7 @@ pub(super) enum Value {
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Value>),
+    List(Vec<Self>),
     Map(Fields),
 }
 

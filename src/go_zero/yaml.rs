@@ -131,7 +131,9 @@ fn merge(fields: &mut Fields, value: Value, mark: &Marker) -> Result<()> {
     };
     for map in maps.into_iter().rev() {
         let Value::Map(map) = map else { return Err(at(mark, "`<<` merges maps")) };
-        map.into_iter().for_each(|(name, value)| set(fields, name, value));
+        for (name, value) in map {
+            set(fields, name, value);
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! `files/understood.json` is what the program `conf` of `interop/go` prints for the folder `files`: go-zero itself reads
 //! them there. `cargo xtask go-zero` runs it again and compares.
 #![cfg(all(feature = "go-zero", feature = "grpc"))]
+#![allow(clippy::unwrap_used)]
 
 mod differences;
 mod generated;
@@ -89,7 +90,7 @@ fn a_file_means_what_it_means_to_go_zero_or_is_listed_with_a_reason() {
             (true, _) => {}
             (false, Some(at)) if DIFFERENCES[at].is(&ours) => used[at] += 1,
             (false, _) => {
-                wrong.push(format!("{name}\n  go-zero {theirs}\n  here    {ours:?}\n{text}"))
+                wrong.push(format!("{name}\n  go-zero {theirs}\n  here    {ours:?}\n{text}"));
             }
         }
     }

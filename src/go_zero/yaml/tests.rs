@@ -1,5 +1,6 @@
 use super::parse;
 use crate::go_zero::value::{Exact, Number, Value};
+use std::fmt::Write as _;
 
 /// As JSON, where a `null` of YAML is `_` and a float has an `f` at its end.
 fn shown(value: &Value) -> String {
@@ -119,7 +120,7 @@ fn aliases_do_not_multiply_without_a_limit() {
     let mut yaml = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
     for level in 1..9 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        yaml.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        writeln!(yaml, "a{level}: &a{level} [{aliases}]").unwrap();
     }
     assert!(read(&yaml).contains("has fewer values"), "{}", read(&yaml));
 }

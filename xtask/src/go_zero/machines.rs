@@ -62,8 +62,7 @@ pub(super) fn run(program: &Path) -> Result<String> {
     let ours = target().join("debug/examples/advertise").canonicalize()?;
     let mut table = "[".to_owned();
     for (at, (name, interfaces)) in MACHINES.iter().enumerate() {
-        let seen =
-            Namespace::with(interfaces).and_then(|namespace| namespace.publish(program, &ours));
+        let seen = Namespace::with(interfaces).and_then(|_namespace| publish(program, &ours));
         let (addresses, rows) = seen.with_context(|| format!("on the machine `{name}`"))?;
         println!("{name}: {}", interfaces.join(", "));
         let start = if at == 0 { "" } else { "," };
@@ -110,43 +109,6 @@ impl Namespace {
             etcd.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot run etcd")?;
         Ok(Self { etcd, _folder: folder })
     }
-
-    /// The addresses of the machine, and what is published.
-    fn publish(&self, program: &Path, ours: &Path) -> Result<(Value, Vec<Value>)> {
-        let lines = |program: &Path, arguments: &[&str]| -> Result<Vec<Value>> {
-            let mut command = as_root("ip")?;
-            command.args(["netns", "exec", NAMESPACE]).arg(program).args(arguments);
-            let lines = output(&mut command)?;
-            Ok(lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
-        };
-        let theirs = lines(program, &["advertise", ETCD])?;
-        let mut ours = lines(ours, &[])?.into_iter();
-        let mut addresses = ours.next().context("the machine has addresses")?["addresses"].take();
-        // These are drawn by the system, and nobody publishes them.
-        let is_drawn =
-            |address: &Value| address["ip"].as_str().is_some_and(|ip| ip.starts_with("fe80"));
-        addresses.as_array_mut().context("they are a list")?.retain(|address| !is_drawn(address));
-        let ours: Vec<_> = ours.collect();
-        if ours.len() != theirs.len() {
-            bail!("both have a table of the same rows");
-        }
-        let rows = theirs.into_iter().zip(ours).map(|(theirs, ours)| {
-            if (&theirs["listen_on"], &theirs["pod_ip"]) != (&ours["listen_on"], &ours["pod_ip"]) {
-                bail!("both have a table of the same rows");
-            }
-            if (&theirs["ipv4"], &theirs["ipv6"]) != (&ours["ipv4"], &ours["ipv6"]) {
-                bail!("a listener of go-zero takes other callers: {theirs}, {ours}");
-            }
-            Ok(json!({
-                "listen_on": theirs["listen_on"],
-                "pod_ip": theirs["pod_ip"],
-                "go_zero": theirs["address"],
-                "here": ours["address"],
-                "ipv6": ours["ipv6"],
-            }))
-        });
-        Ok((addresses, rows.collect::<Result<_>>()?))
-    }
 }
 
 impl Drop for Namespace {
@@ -185,4 +147,41 @@ fn make(at: usize, interface: &str) -> Result<()> {
 
 fn ip(command: &str) -> Result<()> {
     output(as_root("ip")?.args(command.split(' '))).map(drop)
+}
+
+/// The addresses of the machine, and what is published.
+fn publish(program: &Path, ours: &Path) -> Result<(Value, Vec<Value>)> {
+    let lines = |program: &Path, arguments: &[&str]| -> Result<Vec<Value>> {
+        let mut command = as_root("ip")?;
+        command.args(["netns", "exec", NAMESPACE]).arg(program).args(arguments);
+        let lines = output(&mut command)?;
+        Ok(lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    };
+    let theirs = lines(program, &["advertise", ETCD])?;
+    let mut ours = lines(ours, &[])?.into_iter();
+    let mut addresses = ours.next().context("the machine has addresses")?["addresses"].take();
+    // These are drawn by the system, and nobody publishes them.
+    let is_drawn =
+        |address: &Value| address["ip"].as_str().is_some_and(|ip| ip.starts_with("fe80"));
+    addresses.as_array_mut().context("they are a list")?.retain(|address| !is_drawn(address));
+    let ours: Vec<_> = ours.collect();
+    if ours.len() != theirs.len() {
+        bail!("both have a table of the same rows");
+    }
+    let rows = theirs.into_iter().zip(ours).map(|(theirs, ours)| {
+        if (&theirs["listen_on"], &theirs["pod_ip"]) != (&ours["listen_on"], &ours["pod_ip"]) {
+            bail!("both have a table of the same rows");
+        }
+        if (&theirs["ipv4"], &theirs["ipv6"]) != (&ours["ipv4"], &ours["ipv6"]) {
+            bail!("a listener of go-zero takes other callers: {theirs}, {ours}");
+        }
+        Ok(json!({
+            "listen_on": theirs["listen_on"],
+            "pod_ip": theirs["pod_ip"],
+            "go_zero": theirs["address"],
+            "here": ours["address"],
+            "ipv6": ours["ipv6"],
+        }))
+    });
+    Ok((addresses, rows.collect::<Result<_>>()?))
 }
