@@ -60,7 +60,7 @@ const ALL: [Set; 22] = [
     ("etcd-watches", "10,000 watches of one process", one!(etcd_watches::figures)),
     ("etcd-load", "a service of 100,000 instances, loaded", one!(etcd_load::figures)),
     ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
-    ("etcd-renewals", "100,000 registrations, kept at ttl 30 s to 2 s", renewals::etcd),
+    ("etcd-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::etcd),
     ("etcd-expiry", "1,000 leases that expire together", one!(expiry::etcd)),
     (
         "etcd-own-records",
@@ -83,7 +83,7 @@ const ALL: [Set; 22] = [
         "a service of 100,000 instances: loaded, held, renewed",
         one!(redis_load::figures),
     ),
-    ("redis-renewals", "100,000 registrations, kept at ttl 30 s to 2 s", renewals::redis),
+    ("redis-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::redis),
     ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
     (
         "grpc-calls",
