@@ -7,6 +7,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The zone in the metadata of servers that have some.
+pub(crate) const ZONE: &str = "eu-1";
+
 /// What participants are told beside who they are.
 #[derive(Debug)]
 pub(crate) struct Configs {
@@ -56,29 +59,32 @@ impl Configs {
         if let Some(id) = id {
             writeln!(text, "  ID: {id}")?;
         }
+        let mut own = self.registry(&self.server_hosts);
         if *has_metadata {
-            text += "Weight: 50\nMetadata: {zone: eu-1}\n";
+            write!(own, "  Weight: 50\n  Metadata: {{zone: {ZONE}}}\n")?;
         }
-        self.write(name, &text)
+        self.write(name, &(text + &section(&own)))
     }
 
     /// Writes the file of a caller or a subscriber.
     pub(crate) fn caller(&self, name: &str, key: &str) -> Result<PathBuf> {
-        self.write(
-            name,
-            &format!("Name: {name}\nNonBlock: true\n{}", self.etcd(&self.caller_hosts, key)),
-        )
+        let etcd = self.etcd(&self.caller_hosts, key);
+        let own = section(&self.registry(&self.caller_hosts));
+        self.write(name, &format!("Name: {name}\nNonBlock: true\n{etcd}{own}"))
     }
 
     fn etcd(&self, hosts: &[String], key: &str) -> String {
         let (hosts, access) = (hosts.join(","), &self.access);
-        let registry = if self.is_naming {
-            format!("Registry: etcd://{hosts}?layout=grpc\nKey: {key}\n")
-        } else {
-            String::new()
-        };
         let log = "Log: {Mode: console, Level: severe, Stat: false}\n";
-        format!("{log}{registry}Etcd:\n  Hosts: [{hosts}]\n  Key: {key}\n{access}")
+        format!("{log}Etcd:\n  Hosts: [{hosts}]\n  Key: {key}\n{access}")
+    }
+
+    /// Returns the field that names a registry, for programs in Rust.
+    fn registry(&self, hosts: &[String]) -> String {
+        if !self.is_naming {
+            return String::new();
+        }
+        format!("  Url: etcd://{}?layout=grpc\n", hosts.join(","))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
@@ -86,4 +92,12 @@ impl Configs {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
+}
+
+/// Returns the section that go-zero passes over, with these fields in it.
+fn section(fields: &str) -> String {
+    if fields.is_empty() {
+        return String::new();
+    }
+    format!("ServiceRegistry:\n{fields}")
 }

@@ -2,6 +2,7 @@
 
 use crate::options::Options;
 use crate::plan::plan;
+use crate::program::within;
 use crate::report::{Report, Run, make};
 use crate::schedule::estimate;
 use crate::spec::RunSpec;
@@ -9,7 +10,6 @@ use crate::stage::Stage;
 use crate::table::{remarks, table};
 use anyhow::{Context, Result};
 use faults::Journal;
-use registry_testkit::lag;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ async fn one(options: &Options, spec: RunSpec, logs: &Path) -> Report {
             fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
             make(Stage::open(spec, &options.go, &options.release, logs).await?).await
         };
-        let outcome = lag::timeout(RUN_WITHIN, run).await;
+        let outcome = within(RUN_WITHIN, run).await;
         report = match outcome.context("it does not end") {
             Ok(Ok(report)) => report,
             Ok(Err(error)) | Err(error) => Report::invalid(format!("{error:#}")),

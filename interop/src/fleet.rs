@@ -2,12 +2,11 @@
 
 use crate::config::{Configs, ServerConfig};
 use crate::event::{Event, What, now};
-use crate::program::Program;
+use crate::program::{Program, within};
 use crate::spec::{Language, Peer};
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use registry_testbed::servers::free_port;
-use registry_testkit::lag;
 use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -157,7 +156,7 @@ impl Fleet {
                 sleep(PAUSE).await;
             }
         };
-        let calm = lag::timeout(WITHIN, wait).await;
+        let calm = within(WITHIN, wait).await;
         calm.with_context(|| format!("calls fail in {} before anything happens", self.key))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::event::{Event, What, now};
 use anyhow::{Context, Result, ensure};
-use registry_testkit::lag;
+use registry_testkit::lag::Lag;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::Write;
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::error::Elapsed;
 use tokio::time::sleep;
 
 /// How often the driver looks whether something has happened.
@@ -19,6 +20,17 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// How long a program may take to end after SIGTERM: go-zero kills itself after 5.5 s.
 const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// How much of the lag puts off what is awaited. Callers call for ever, so the lag of a fleet that hangs grows, too.
+const TOLERATED_LAG: Duration = Duration::from_secs(60);
+
+/// Waits until `future` is ready: up to `limit`, and the lag meanwhile.
+pub(crate) fn within<F: Future>(
+    limit: Duration,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    Lag::start(TOLERATED_LAG).timeout(limit, future)
+}
 
 /// A running program, killed on drop.
 #[derive(Debug)]
@@ -55,7 +67,7 @@ impl Program {
     pub(crate) async fn event(
         &self,
         since: u64,
-        within: Duration,
+        limit: Duration,
         is_it: impl Fn(&What) -> bool,
     ) -> Result<u64> {
         let found = || {
@@ -74,10 +86,10 @@ impl Program {
                 sleep(PAUSE).await;
             }
         };
-        lag::timeout(within, wait).await.with_context(|| {
+        within(limit, wait).await.with_context(|| {
             let last = self.events().last().map(|event| format!("{event:?}"));
             let last = last.unwrap_or_else(|| "nothing".to_owned());
-            format!("{} did not do what was awaited within {within:?}; last: {last}", self.name)
+            format!("{} did not do what was awaited within {limit:?}; last: {last}", self.name)
         })
     }
 
@@ -98,7 +110,7 @@ impl Program {
 
     /// Waits until it has ended after [`terminate`](Self::terminate).
     pub(crate) async fn ended(&mut self) -> Result<()> {
-        let ended = lag::timeout(END_WITHIN, self.child.wait()).await;
+        let ended = within(END_WITHIN, self.child.wait()).await;
         let status = ended.with_context(|| format!("{} does not end", self.name))??;
         ensure!(status.success(), "{} failed, {status}", self.name);
         Ok(())

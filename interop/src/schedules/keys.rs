@@ -1,5 +1,6 @@
 //! Keys and leases that somebody deletes by hand.
 
+use crate::config::ZONE;
 use crate::event::now;
 use crate::figures::Marks;
 use crate::operator::Operator;
@@ -72,6 +73,9 @@ pub(super) async fn side_keys(stage: &mut Stage) -> Result<Vec<Marks>> {
                 let public = operator.entries(&format!("{}/{id}", fleet.key)).await?;
                 if public.iter().all(|entry| entry.lease != side.lease) {
                     marks.problems.push(format!("a side record with a lease of its own: {side:?}"));
+                }
+                if !side.value.contains(ZONE) {
+                    marks.problems.push(format!("a side record without the metadata: {side:?}"));
                 }
             }
             if let Some(side) = entries.first() {
