@@ -9,6 +9,7 @@ mod renewal;
 mod retrying;
 mod status;
 mod task;
+mod turns;
 
 pub use self::options::{RegistrationOptions, Start};
 pub use self::status::RegistrationStatus;

@@ -5,8 +5,10 @@
 //! to one member, all requests go over the same one, and a member that cannot be reached, does not
 //! answer, or has no leader is left for the next.
 
+mod attempt;
 mod connection;
 
+pub(crate) use self::attempt::Attempt;
 pub(crate) use self::connection::{Connection, Token};
 
 use crate::endpoint::Endpoint;
@@ -22,6 +24,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+/// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
+/// answers within some milliseconds.
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The same on a slow link. A registration takes three round trips, and has 4 s at most.
+const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a call waits for another one that dials, before it dials itself.
+const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How much longer than on another connection an answer may take, at least.
+const MIN_ANSWER_TIME: Duration = Duration::from_millis(50);
 
 /// An etcd of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
@@ -170,9 +185,26 @@ impl Cluster {
 
     /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
     pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
-        let (cluster, connection, start) = (self.clone(), connection.clone(), Instant::now());
-        connection.begin_wait(start);
-        Attempt { cluster, connection, start, deadline, is_finished: false }
+        Attempt::new(self, connection, Instant::now(), deadline)
+    }
+
+    /// Doubts a connection once nothing was heard on it for long although something is waited for, up to the `deadline`
+    /// then. It has no end.
+    pub(crate) async fn doubt(
+        &self,
+        connection: &Arc<Connection>,
+        deadline: impl Fn() -> Option<Instant>,
+    ) -> Infallible {
+        loop {
+            let timeout = self.silence_timeout();
+            let left = timeout.saturating_sub(connection.silence(Instant::now()));
+            sleep(if left.is_zero() { timeout } else { left }).await;
+            if let Some(deadline) = deadline()
+                && self.is_doubted(connection)
+            {
+                self.close_unless_heard_by(deadline, connection);
+            }
+        }
     }
 
     /// Whether requests go over `connection`, and have done so since it was first in use.
@@ -341,91 +373,11 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Something that is waited for. Once its deadline has passed, after a while in which nothing at all was heard
-/// on the connection, the connection is given up: a link that went silent, or a member that stands still.
-///
-/// A caller may give up earlier. That tells nothing of the connection, so nothing that is open on it ends. But
-/// later requests go over another one, and this one is asked for a sign of life: it has until the deadline that
-/// the caller did not wait for.
-pub(crate) struct Attempt {
-    cluster: Cluster,
-    connection: Arc<Connection>,
-    start: Instant,
-    deadline: Instant,
-    is_finished: bool,
-}
-
-/// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
-/// answers within some milliseconds.
-const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long a call waits for another one that dials, before it dials itself.
-const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// The same on a slow link. A registration takes three round trips, and has 4 s at most.
-const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How much longer than on another connection an answer may take, at least.
-const MIN_ANSWER_TIME: Duration = Duration::from_millis(50);
-
 /// Asks for something that each member answers by itself. Returns whether it answered: a refusal is a sign of life, too.
 async fn sign_of_life(client: &Client) -> bool {
     let options = GetOptions::new().with_serializable().with_keys_only();
     let answer = client.kv_client().get("\0", Some(options)).await;
     !answer.is_err_and(|error| EtcdError::from(error).is_unsent())
-}
-
-impl Attempt {
-    /// Doubts the connection once nothing was heard on it for long. It has no end.
-    pub(crate) async fn doubt(&self) -> Infallible {
-        loop {
-            sleep(self.cluster.silence_timeout()).await;
-            if self.cluster.is_doubted(&self.connection) {
-                self.cluster.close_unless_heard_by(self.deadline, &self.connection);
-            }
-        }
-    }
-
-    /// There was an outcome.
-    pub(crate) fn finish(self) {
-        let now = Instant::now();
-        self.cluster.record_answer(now - self.start);
-        self.finish_recorded();
-    }
-
-    /// There was an outcome, and whoever heard it noted that.
-    pub(crate) fn finish_recorded(mut self) {
-        self.is_finished = true;
-    }
-
-    /// Since when it is waited for.
-    pub(crate) fn start(&self) -> Instant {
-        self.start
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.connection.end_wait();
-        let now = Instant::now();
-        let silence = now - self.start.max(self.connection.last_activity());
-        if self.is_finished {
-            return;
-        }
-        if silence < self.cluster.silence_timeout() {
-            if now >= self.deadline {
-                self.cluster.switch_member(&self.connection);
-            }
-            return;
-        }
-        if now >= self.deadline {
-            self.cluster.close_connection(&self.connection);
-        } else {
-            self.cluster.replace(&self.connection);
-            let deadline = self.deadline.max(now + SILENCE_TIMEOUT);
-            self.cluster.close_unless_heard_by(deadline, &self.connection);
-        }
-    }
 }
 
 #[cfg(test)]

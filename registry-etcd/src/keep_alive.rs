@@ -5,16 +5,16 @@
 //! there are several streams, and one with a renewal that waits takes no more: another takes its place.
 //! Only one renewal at a time opens a stream; others wait for it, so there are never many streams.
 
-use crate::cluster::{Cluster, Connection};
+mod stream;
+
+use self::stream::Stream;
+use crate::cluster::Cluster;
 use crate::error::EtcdError;
-use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use registry_core::LeaseId;
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 /// How many streams there are, while none is held up.
 const LANES: usize = 4;
@@ -25,9 +25,6 @@ const MAX_STREAMS: usize = 4;
 
 /// How long a renewal may wait on a stream until those after it take another.
 const STALL_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long a stream is kept that nobody uses.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The streams of a registry. A clone shares them.
 #[derive(Clone, Default)]
@@ -62,18 +59,20 @@ impl Lane {
         deadline: Instant,
     ) -> Result<Option<i64>, EtcdError> {
         if let Some(stream) = self.stream() {
-            return stream.renew(cluster, lease, deadline).await;
+            return stream.renew(cluster, lease, deadline).await.map(Some);
         }
         let guard = match (self.opening.try_lock(), self.last()) {
             (Ok(guard), _) => guard,
             // Held up as it is: another is on its way.
-            (Err(_), Some(stream)) => return stream.renew(cluster, lease, deadline).await,
+            (Err(_), Some(stream)) => {
+                return stream.renew(cluster, lease, deadline).await.map(Some);
+            }
             (Err(_), None) => self.opening.lock().await,
         };
         match self.stream() {
             Some(stream) => {
                 drop(guard);
-                stream.renew(cluster, lease, deadline).await
+                stream.renew(cluster, lease, deadline).await.map(Some)
             }
             None => Box::pin(self.open(cluster, lease, guard)).await.map(|()| None),
         }
@@ -113,161 +112,11 @@ impl Lane {
         let (keeper, answers, connection) = opened?;
         let mut streams = lock(&self.streams);
         if streams.len() < MAX_STREAMS {
-            let stream = Arc::new(Stream::new(keeper, connection));
-            tokio::spawn(stream.clone().run(answers));
+            let stream = Arc::new(Stream::new(connection));
+            tokio::spawn(stream.clone().run(cluster.clone(), keeper, answers));
             streams.push(stream);
         }
         Ok(())
-    }
-}
-
-/// One stream, and those who wait for an answer on it.
-struct Stream {
-    connection: Arc<Connection>,
-    keeper: tokio::sync::Mutex<LeaseKeeper>,
-    requests: Mutex<Requests>,
-}
-
-#[derive(Default)]
-struct Requests {
-    /// Those who wait, in the order in which they asked: that of the answers.
-    pending: VecDeque<PendingRenewal>,
-    is_closed: bool,
-}
-
-struct PendingRenewal {
-    lease: LeaseId,
-    since: Instant,
-    answer: oneshot::Sender<Result<i64, EtcdError>>,
-}
-
-impl Stream {
-    fn new(keeper: LeaseKeeper, connection: Arc<Connection>) -> Self {
-        let (keeper, requests) = (tokio::sync::Mutex::new(keeper), Mutex::default());
-        Self { connection, keeper, requests }
-    }
-
-    fn is_closed(&self) -> bool {
-        lock(&self.requests).is_closed
-    }
-
-    /// Whether somebody has waited for long.
-    fn is_stalled(&self) -> bool {
-        let requests = lock(&self.requests);
-        requests.pending.front().is_some_and(|oldest| oldest.since.elapsed() >= STALL_TIMEOUT)
-    }
-
-    async fn renew(
-        &self,
-        cluster: &Cluster,
-        lease: LeaseId,
-        deadline: Instant,
-    ) -> Result<Option<i64>, EtcdError> {
-        let attempt = cluster.attempt(&self.connection, deadline);
-        let answer = async {
-            let answer = self.send(lease, attempt.start()).await?;
-            answer.await.unwrap_or(Err(EtcdError::StreamEnded))
-        };
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer,
-            never = attempt.doubt() => match never {},
-        };
-        attempt.finish_recorded();
-        answer.map(Some)
-    }
-
-    /// Sends a renewal, and gives where its outcome comes.
-    async fn send(
-        &self,
-        lease: LeaseId,
-        since: Instant,
-    ) -> Result<oneshot::Receiver<Result<i64, EtcdError>>, EtcdError> {
-        // One at a time, so that they are sent in the order in which they wait.
-        let mut keeper = self.keeper.lock().await;
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut requests = lock(&self.requests);
-            if requests.is_closed {
-                return Err(EtcdError::StreamEnded);
-            }
-            requests.pending.push_back(PendingRenewal { lease, since, answer });
-        }
-        let unsent = UnsentGuard(&self.requests);
-        keeper.id = lease.get();
-        keeper.keep_alive().await?;
-        unsent.sent();
-        Ok(answered)
-    }
-
-    /// Hands answers to those who wait, until the stream ends or nobody has used it for long.
-    async fn run(self: Arc<Self>, mut answers: LeaseKeepAliveStream) {
-        let mut ended = pin!(self.connection.closed());
-        let mut last = Instant::now();
-        let mut idle = pin!(sleep_until(last + IDLE_TIMEOUT));
-        let end = loop {
-            let answer = tokio::select! {
-                biased; // the others are looked at while there is no answer, and only then
-                answer = answers.message() => answer,
-                () = &mut ended => break EtcdError::StreamEnded,
-                () = &mut idle => {
-                    if last.elapsed() >= IDLE_TIMEOUT {
-                        if self.close_if_idle() {
-                            return;
-                        }
-                        last = Instant::now();
-                    }
-                    idle.as_mut().reset(last + IDLE_TIMEOUT);
-                    continue;
-                }
-            };
-            last = Instant::now();
-            match answer {
-                Ok(Some(answer)) => {
-                    let Some(waiting) = lock(&self.requests).pending.pop_front() else {
-                        break EtcdError::Malformed("a renewal that it answers");
-                    };
-                    if waiting.lease.get() != answer.id() {
-                        drop(waiting.answer.send(Err(EtcdError::StreamEnded)));
-                        break EtcdError::Malformed("the lease whose turn it is");
-                    }
-                    // A lease that is not there has no ttl.
-                    let ttl = Some(answer.ttl()).filter(|ttl| *ttl > 0);
-                    let outcome = ttl.ok_or(EtcdError::LeaseNotFound);
-                    drop(waiting.answer.send(outcome)); // who asked may not wait any more
-                }
-                Ok(None) => break EtcdError::StreamEnded,
-                Err(error) => break error.into(),
-            }
-        };
-        let waiting = {
-            let mut requests = lock(&self.requests);
-            requests.is_closed = true;
-            std::mem::take(&mut requests.pending)
-        };
-        tracing::debug!(error = %end, waiting = waiting.len(), "a stream of renewals ended");
-        // That nobody answers any more is what they all hear: they are dropped.
-    }
-
-    fn close_if_idle(&self) -> bool {
-        let mut requests = lock(&self.requests);
-        requests.is_closed = requests.pending.is_empty();
-        requests.is_closed
-    }
-}
-
-/// The last who waits, until its renewal is sent. If that is given up, there will be no answer.
-struct UnsentGuard<'a>(&'a Mutex<Requests>);
-
-impl UnsentGuard<'_> {
-    fn sent(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for UnsentGuard<'_> {
-    fn drop(&mut self) {
-        lock(self.0).pending.pop_back();
     }
 }
 
@@ -278,10 +127,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::stream::IDLE_TIMEOUT;
     use super::*;
     use crate::{EtcdOptions, EtcdRegistry};
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
     use registry_core::{CallOptions, Claim, Instance, Registry};
     use registry_testbed::servers::Etcd;
+    use registry_testkit::lag;
+    use std::cell::Cell;
+    use std::future::poll_fn;
     use tokio::task::yield_now;
     use tokio::time;
 
@@ -322,5 +177,46 @@ mod tests {
         assert!(stream.is_closed());
         streams.renew(cluster, claim.lease()).await.unwrap();
         assert!(!Arc::ptr_eq(&stream, &streams.0.iter().find_map(Lane::last).unwrap()));
+    }
+
+    /// Counts how often a future is polled.
+    async fn counted<F: Future>(future: F, polls: &Cell<usize>) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Where they sent for themselves, one after the other, each was polled again and again while others were sent.
+    #[tokio::test]
+    async fn renewals_that_wait_for_a_server_that_stands_still_cost_nothing() {
+        const COUNT: usize = 2_000;
+        let mut server = Etcd::start().await.unwrap();
+        // However busy the machine is, none is given up.
+        let options = EtcdOptions { request_timeout: IDLE_TIMEOUT, ..EtcdOptions::default() };
+        let url = server.url().parse().unwrap();
+        let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
+        let address = "10.0.0.1:80".parse().unwrap();
+        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
+        let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
+        registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
+
+        let client = registry.runtimes.connections().unwrap().client;
+        let (streams, cluster) = (KeepAliveStreams::default(), client.cluster());
+        streams.renew(cluster, claim.lease()).await.unwrap();
+        server.process().unwrap().pause().unwrap();
+        let polls = Cell::new(0);
+        let renewal = || counted(streams.renew(cluster, claim.lease()), &polls);
+        let mut renewals: FuturesUnordered<_> = (0..COUNT).map(|_| renewal()).collect();
+        // Longer than a connection may be silent.
+        let still = timeout(3 * STALL_TIMEOUT, renewals.next()).await;
+        assert!(still.is_err(), "it does not stand still: {still:?}");
+        assert!(polls.get() <= COUNT + COUNT / 10, "{} polls", polls.get());
+        server.process().unwrap().resume().unwrap();
+        let answered = lag::timeout(Duration::from_secs(30), renewals.count()).await.unwrap();
+        assert_eq!(answered, COUNT);
+        assert!(polls.get() <= 2 * COUNT + COUNT / 10, "{} polls", polls.get());
     }
 }

@@ -78,7 +78,7 @@
 //!   all the time. Cursors move with the service's changes and with the progress notifications that etcd
 //!   sends a quiet watch (by default every 10 minutes; see etcd's
 //!   `--experimental-watch-progress-notify-interval`).
-//! * Renewals go over four streams. One that is held up, by a lease that has expired and is not revoked
+//! * Renewals go over four streams, each served by one task. One that is held up, by a lease that has expired and is not revoked
 //!   yet, takes no more: another takes its place.
 //! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
 //!   reached, does not answer, or has no leader. A request that reached no member is retried on the next member at

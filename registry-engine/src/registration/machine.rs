@@ -90,6 +90,9 @@ impl RegistrationMachine {
         let in_flight = self.in_flight.take();
         match (in_flight, event) {
             (None, Event::Due) if self.due <= moment.now => self.send_request(moment.now),
+            (Some(InFlight::ReadHolder | InFlight::Register | InFlight::Renew), Event::Unsent) => {
+                self.wait()
+            }
             (None, Event::Released) => self.released(moment.now),
             (None, Event::Update) => self.update(moment.now),
             (None, Event::Stop) => self.stop(moment.now),
@@ -196,11 +199,12 @@ impl RegistrationMachine {
             }
             _ => Takeover::No,
         };
-        let mut limit = self.request_limit();
-        if let Some(remaining) = self.phase.remaining(now) {
+        let (mut limit, remaining) = (self.request_limit(), self.phase.remaining(now));
+        if let Some(remaining) = remaining {
             limit = limit.min(self.ttl() / 3).min(remaining);
         }
-        Action::Register { claim: self.claim.with_takeover(takeover), limit }
+        let claim = self.claim.with_takeover(takeover);
+        Action::Register { claim, limit, is_update: remaining.is_some() }
     }
 
     /// The store acknowledged `instance`, whose request was sent at `sent`.
@@ -258,10 +262,10 @@ impl RegistrationMachine {
 
     /// Renews the lease, unless it is presumed expired.
     fn renew(&mut self, now: Instant) -> Action {
-        match (&self.phase, self.phase.remaining(now)) {
-            (Phase::Active { lease, .. }, Some(remaining)) => {
+        match (&self.phase, self.phase.expiry()) {
+            (Phase::Active { lease, .. }, Some(expiry)) if expiry > now => {
                 self.in_flight = Some(InFlight::Renew);
-                Action::Renew { lease: lease.clone(), remaining }
+                Action::Renew { lease: lease.clone(), expiry }
             }
             _ => self.wait(),
         }

@@ -5,11 +5,10 @@
 
 mod loss;
 mod service;
-mod turns;
 
 use self::loss::lost_by;
 use self::service::{Membership, OPEN_TIMEOUT, ServiceRecords, SingleWatcher};
-use self::turns::Turns;
+use super::turns::Turns;
 use crate::Backoff;
 use crate::bounds::retry_backoff;
 use crate::call::{call, contained, within};
@@ -58,6 +57,11 @@ impl OwnRecord {
         let is_proven = self.is_unchanged.load(Ordering::Relaxed)
             || matches!(&self.sharing, Sharing::Shared(membership) if membership.is_held_by(lease));
         if is_proven { Presence::Proven } else { Presence::Check }
+    }
+
+    /// The turns of the registry that the record is in.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Waits until the store reports that the record is no longer the acknowledged one of `lease`. Returns `LeaseLost`.
@@ -114,7 +118,7 @@ impl OwnRecord {
     }
 
     async fn watch_record(&self, lease: &Lease) -> Result<Watch> {
-        let _turn = self.turns.next().await;
+        let _turn = self.turns.watch(OPEN_TIMEOUT).await;
         let watch = async { self.registry.watch_record(lease, &within(OPEN_TIMEOUT)).await };
         call("watch_record", OPEN_TIMEOUT, watch).await
     }

@@ -32,10 +32,17 @@ pub(super) struct RenewalJob {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) lease: Lease,
     pub(super) record: Arc<OwnRecord>,
-    /// How long a renewal may take, besides the limit of a third of the ttl.
+    /// How long the store may take for one answer.
     pub(super) timeout: Duration,
     /// Counts successful renewals.
     pub(super) renewed: Counter,
+}
+
+impl RenewalJob {
+    /// How long a renewal may take, if the lease lasts so long.
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout.min(self.lease.ttl() / 3)
+    }
 }
 
 /// When the last acknowledged renewal of a lease was sent, and when the next one is due.
@@ -254,25 +261,37 @@ impl RenewalScheduler {
         Some(first.remove())
     }
 
-    /// Returns the renewal of an entry, unless the entry was removed or its lease may have expired.
-    fn start(&self, key: EntryKey) -> Option<BoxFuture<'static, Renewed>> {
+    /// Returns the renewal of an entry, unless the entry was removed. It gives nothing if it was not made.
+    fn start(self: &Arc<Self>, key: EntryKey) -> Option<BoxFuture<'static, Option<Renewed>>> {
+        let (job, expiry) = {
+            let mut schedule = self.lock();
+            let entry = schedule.find(key)?;
+            (entry.job.clone(), entry.expiry())
+        };
+        let scheduler = self.clone();
+        Some(Box::pin(async move {
+            let _turn = job.record.turns().renewal(job.limit(), expiry).await;
+            let (sent, remaining) = scheduler.begin(key)?;
+            Some(Renewed { key, sent, outcome: renew(&job, remaining).await })
+        }))
+    }
+
+    /// Begins a renewal whose turn has come, unless the entry was removed meanwhile or its lease may have expired. Returns
+    /// the time, and what remains of the lease.
+    fn begin(&self, key: EntryKey) -> Option<(Instant, Duration)> {
         let sent = Instant::now();
         let mut schedule = self.lock();
         let entry = schedule.find(key)?;
-        let expiry = entry.times.renewed + entry.job.lease.ttl();
-        if expiry <= sent {
-            entry.stop(RenewalStop::Expired);
-            return None;
+        let remaining = entry.expiry().checked_duration_since(sent).filter(|left| !left.is_zero());
+        match remaining {
+            Some(_) => entry.in_flight = true,
+            None => entry.stop(RenewalStop::Expired),
         }
-        entry.in_flight = true;
-        let job = entry.job.clone();
-        drop(schedule);
-        Some(Box::pin(
-            async move { Renewed { key, sent, outcome: renew(&job, expiry - sent).await } },
-        ))
+        remaining.map(|remaining| (sent, remaining))
     }
 
-    fn finish(&self, Renewed { key, sent, outcome }: Renewed) {
+    fn finish(&self, renewed: Option<Renewed>) {
+        let Some(Renewed { key, sent, outcome }) = renewed else { return };
         let mut schedule = self.lock();
         let Some(entry) = schedule.find(key) else { return };
         entry.in_flight = false;
@@ -331,6 +350,11 @@ impl Schedule {
 }
 
 impl Entry {
+    /// When the lease may have expired.
+    fn expiry(&self) -> Instant {
+        self.times.renewed + self.job.lease.ttl()
+    }
+
     fn stop(&mut self, stop: RenewalStop) {
         self.stop = Some(stop);
         self.wake();
@@ -345,7 +369,7 @@ impl Entry {
 
 /// Renews a lease once. The lease expires after `remaining`.
 pub(super) async fn renew(job: &RenewalJob, remaining: Duration) -> Result<()> {
-    let limit = job.timeout.min(job.lease.ttl() / 3).min(remaining);
+    let limit = job.limit().min(remaining);
     let options = within(limit).with_presence(job.record.presence(&job.lease));
     // `Arc<R>` is a registry as well, and would box the future of the one in it once more.
     let registry = &*job.registry;

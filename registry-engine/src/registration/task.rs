@@ -1,12 +1,14 @@
 //! The task behind a registration: performs what its state machine decides.
 
 use super::commands::{Command, CommandQueue, Reply};
+use super::errors::unavailable;
 use super::machine::{Action, Effect, Event, Moment, RegistrationMachine};
 use super::options::RegistrationOptions;
 use super::own_record::OwnRecord;
 use super::renewal::{RenewalHandle, RenewalJob, RenewalStop, RenewalTimes, renew};
 use super::retrying::RetryingCount;
 use super::status::RegistrationStatus;
+use super::turns::Turn;
 use crate::call::{call, within};
 use crate::failures::LoggedFailures;
 use crate::metrics::RegistrationMetrics;
@@ -80,8 +82,13 @@ impl RegistrationTask {
                     self.wait_for_release(&holder, until).await
                 }
                 Action::ReadHolder { limit } => self.read_holder(limit).await,
-                Action::Register { claim, limit } => self.register(claim, limit).await,
-                Action::Renew { lease, remaining } => self.renew(lease, remaining).await,
+                Action::Register { claim, limit, is_update: false } => {
+                    self.register_in_turn(claim, limit).await
+                }
+                Action::Register { claim, limit, is_update: true } => {
+                    self.update(claim, limit).await
+                }
+                Action::Renew { lease, expiry } => self.renew(lease, expiry).await,
                 Action::Schedule { lease, times } => self.schedule(lease, times).await,
                 Action::Deregister { lease, limit } => self.deregister(lease, limit).await,
                 Action::End(outcome) => break outcome,
@@ -152,12 +159,42 @@ impl RegistrationTask {
         }
     }
 
+    /// Waits for a turn, unless there is a command before it comes.
+    async fn turn<'a>(&self, turn: impl Future<Output = Option<Turn<'a>>>) -> Option<Turn<'a>> {
+        tokio::select! {
+            biased;
+            () = self.commands.ready() => None,
+            turn = turn => turn,
+        }
+    }
+
     async fn read_holder(&self, limit: Duration) -> Event {
+        let Some(_turn) = self.turn(self.record.turns().registration(limit)).await else {
+            return Event::Unsent;
+        };
         let instance = self.commands.desired();
         let request = async { self.registry.holder(&instance, &within(limit)).await };
         let answer = call("holder", limit, request).await;
         self.log_failure(answer.as_ref().err());
         Event::HolderRead { answer }
+    }
+
+    async fn register_in_turn(&self, claim: Claim, limit: Duration) -> Event {
+        match self.turn(self.record.turns().registration(limit)).await {
+            Some(_turn) => self.register(claim, limit).await,
+            None => Event::Unsent,
+        }
+    }
+
+    /// Registers while the lease is held. It waits for a turn, and for the answer, for `limit` together.
+    async fn update(&self, claim: Claim, limit: Duration) -> Event {
+        let until = Instant::now() + limit;
+        let turn = self.record.turns().renewal(limit, until).await;
+        if turn.is_none() {
+            let answer = Err(unavailable("too many requests wait for the store"));
+            return Event::Registered { sent: until, instance: self.commands.desired(), answer };
+        }
+        self.register(claim, until - Instant::now()).await
     }
 
     async fn register(&self, claim: Claim, limit: Duration) -> Event {
@@ -168,9 +205,14 @@ impl RegistrationTask {
         Event::Registered { sent, instance, answer }
     }
 
-    async fn renew(&self, lease: Lease, remaining: Duration) -> Event {
+    async fn renew(&self, lease: Lease, expiry: Instant) -> Event {
+        let job = self.job_of(lease);
+        let turn = self.turn(self.record.turns().renewal(job.limit(), expiry)).await;
         let sent = Instant::now();
-        let answer = renew(&self.job_of(lease), remaining).await;
+        if turn.is_none() || expiry <= sent {
+            return Event::Unsent;
+        }
+        let answer = renew(&job, expiry - sent).await;
         self.renewal_failed(answer.as_ref().err());
         Event::Renewed { sent, answer }
     }

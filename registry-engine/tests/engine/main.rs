@@ -24,5 +24,6 @@ mod starting;
 mod stopping;
 mod subscribers;
 mod support;
+mod turns;
 mod updating;
 mod view;

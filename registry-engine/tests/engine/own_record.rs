@@ -263,7 +263,7 @@ async fn a_store_that_is_slow_is_asked_for_no_more_watches_than_it_opens_in_time
         counts.push(asked());
         pass(secs(3)).await;
     }
-    assert_eq!(counts, [256, 512, 600]);
+    assert_eq!(counts, [250, 500, 600]);
     pass(TTL).await;
     assert_eq!(asked(), 600, "none was given up");
     assert!(registrations.iter().all(|one| one.status().is_active()));

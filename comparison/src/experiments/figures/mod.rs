@@ -25,6 +25,7 @@ mod redis_load;
 mod redis_watches;
 mod registrations;
 mod renewals;
+mod standstill;
 mod traffic;
 
 use crate::harness::{Figures, Progress, StealTime, machine, one_thread};
@@ -41,7 +42,7 @@ macro_rules! one {
     };
 }
 
-const ALL: [Set; 22] = [
+const ALL: [Set; 24] = [
     (
         "cold-start",
         "connect to the first instance, beside the raw client",
@@ -61,6 +62,7 @@ const ALL: [Set; 22] = [
     ("etcd-load", "a service of 100,000 instances, loaded", one!(etcd_load::figures)),
     ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
     ("etcd-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::etcd),
+    ("etcd-standstill", "100,000 registrations on a server that stands still", standstill::etcd),
     ("etcd-expiry", "1,000 leases that expire together", one!(expiry::etcd)),
     (
         "etcd-own-records",
@@ -84,6 +86,7 @@ const ALL: [Set; 22] = [
         one!(redis_load::figures),
     ),
     ("redis-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::redis),
+    ("redis-standstill", "100,000 registrations on a server that stands still", standstill::redis),
     ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
     (
         "grpc-calls",

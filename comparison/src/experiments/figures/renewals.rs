@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use futures_util::stream::{self, StreamExt};
 use registry_core::{CallOptions, Change, Instance, Registry, ServiceName, Watch};
 use registry_engine::Registration;
+use registry_testbed::servers::Process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Over so many services the registrations are spread.
-const SERVICES: usize = 100;
+pub(super) const SERVICES: usize = 100;
 
 /// The ttls that are tried, in seconds, until one is too short. The first must not be.
 const TTLS: &[u64] = &[30, 10, 5, 3];
@@ -25,7 +26,7 @@ const TTLS: &[u64] = &[30, 10, 5, 3];
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A server, and the registry on it.
-enum Server {
+pub(super) enum Server {
     Etcd(EtcdServer),
     Redis(RedisServer),
 }
@@ -153,21 +154,21 @@ impl Spent {
 }
 
 impl Server {
-    async fn start(store: Store) -> Result<Self> {
+    pub(super) async fn start(store: Store) -> Result<Self> {
         Ok(match store {
             Store::Redis => Self::Redis(RedisServer::start().await?),
             _ => Self::Etcd(EtcdServer::start().await?),
         })
     }
 
-    fn description(&self) -> &str {
+    pub(super) fn description(&self) -> &str {
         match self {
             Self::Etcd(server) => &server.description,
             Self::Redis(server) => &server.description,
         }
     }
 
-    async fn registry(&self) -> Result<Arc<dyn Registry>> {
+    pub(super) async fn registry(&self) -> Result<Arc<dyn Registry>> {
         Ok(match self {
             Self::Etcd(server) => Arc::new(server.registry().await?),
             Self::Redis(server) => Arc::new(server.registry().await?),
@@ -180,5 +181,21 @@ impl Server {
             Self::Etcd(server) => server.metrics().await?.cpu(),
             Self::Redis(server) => server.counts().await?.cpu(),
         }
+    }
+
+    /// Stops it where it stands.
+    pub(super) fn pause(&mut self) -> Result<()> {
+        Ok(self.process()?.pause()?)
+    }
+
+    pub(super) fn resume(&mut self) -> Result<()> {
+        Ok(self.process()?.resume()?)
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        Ok(match self {
+            Self::Etcd(server) => server.etcd.process()?,
+            Self::Redis(server) => server.redis.process()?,
+        })
     }
 }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub(in crate::registration) enum Event {
     /// The time of an [`Action::Wait`] has come.
     Due,
+    /// A request was not sent: there was a command before its turn came, or the lease to renew may have expired.
+    Unsent,
     /// The holder of an [`Action::WaitForRelease`] no longer holds the id.
     Released,
     /// The desired instance changed.
@@ -48,10 +50,11 @@ pub(in crate::registration) enum Action {
     WaitForRelease { holder: Holder, until: Instant },
     /// Reads who holds the id.
     ReadHolder { limit: Duration },
-    /// Registers the desired instance.
-    Register { claim: Claim, limit: Duration },
-    /// Renews the lease, which expires after `remaining`.
-    Renew { lease: Lease, remaining: Duration },
+    /// Registers the desired instance. An update of a record whose lease is held does not wait for its turn for longer than
+    /// the request may take.
+    Register { claim: Claim, limit: Duration, is_update: bool },
+    /// Renews the lease, which expires at `expiry`.
+    Renew { lease: Lease, expiry: Instant },
     /// Lets the scheduler renew the lease until it stops or there is a command.
     Schedule { lease: Lease, times: RenewalTimes },
     /// Withdraws the instance. `None`: no request was acknowledged, but one may have been applied.

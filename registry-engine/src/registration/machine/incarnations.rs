@@ -262,7 +262,7 @@ impl World {
                 self.enqueue(until, n, turn, Happening::Due);
             }
             Action::ReadHolder { limit } => self.send(n, Request::Holder, limit),
-            Action::Register { claim, limit } => self.send(n, Request::Register(claim), limit),
+            Action::Register { claim, limit, .. } => self.send(n, Request::Register(claim), limit),
             Action::Renew { lease, .. } => {
                 let answer = self.model.keep_alive(self.now, &lease).map(drop);
                 self.handle(n, Event::Renewed { sent: self.epoch + self.now, answer });

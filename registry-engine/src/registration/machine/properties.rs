@@ -14,6 +14,8 @@ const TTL: Duration = Duration::from_secs(9);
 /// How the action that the machine decided on goes.
 #[derive(Clone, Debug)]
 struct Step {
+    /// How long it waits for its turn, if it does.
+    waits: Option<Duration>,
     /// How long it takes, if nothing limits it.
     takes: Duration,
     /// How much later the task learns that it ended.
@@ -71,10 +73,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Some(Command::Update)),
         1 => Just(Some(Command::Stop)),
     ];
-    let step = (takes, paused, answer, command, 0_u32..4, 0.0..1.0);
-    let step = step.prop_map(|(takes, paused, answer, command, renewals, random)| {
+    let waits = prop_oneof![4 => Just(None), 1 => (0_u64..12_000).prop_map(Some)];
+    let step = (waits, takes, paused, answer, command, 0_u32..4, 0.0..1.0);
+    let step = step.prop_map(|(waits, takes, paused, answer, command, renewals, random)| {
         let (takes, paused) = (Duration::from_millis(takes), Duration::from_millis(paused));
-        Step { takes, paused, answer, command, renewals, random }
+        let waits = waits.map(Duration::from_millis);
+        Step { waits, takes, paused, answer, command, renewals, random }
     });
     proptest::collection::vec(step, 1..80)
 }
@@ -89,6 +93,7 @@ proptest! {
         let mut driver = Driver::new(takeover);
         let mut action = driver.first_action();
         let stop = Step {
+            waits: None,
             takes: Duration::ZERO,
             paused: Duration::ZERO,
             answer: Answer::Ok(1),

@@ -121,7 +121,7 @@ impl Bench {
             Action::ReadHolder { limit } => {
                 format!("read the holder within {}", limit.as_millis())
             }
-            Action::Register { claim, limit } => {
+            Action::Register { claim, limit, .. } => {
                 assert_eq!(claim.with_takeover(Takeover::No), self.claim, "it is drawn once");
                 let from = match claim.takeover() {
                     Takeover::No => "nobody".into(),
@@ -129,7 +129,7 @@ impl Bench {
                 };
                 format!("register within {} from {from}", limit.as_millis())
             }
-            Action::Renew { remaining, .. } => format!("renew, {} remain", remaining.as_millis()),
+            Action::Renew { expiry, .. } => format!("renew before {}", self.ms(expiry)),
             Action::Schedule { times, .. } => format!("schedule at {}", self.ms(times.due)),
             Action::Deregister { lease, limit } => {
                 let which = if lease.is_some() { "lease" } else { "claim" };
@@ -246,9 +246,9 @@ fn a_failed_renewal_is_retried_with_backoff_and_the_status_stays_active() {
     let mut bench = Bench::active();
     let stop = RenewalStop::Failed(down());
     assert_eq!(bench.unscheduled(1_500, 0, 1_500, Some(stop)), "wait until 1550");
-    assert_eq!(bench.at(1_550, Event::Due), "renew, 7450 remain");
+    assert_eq!(bench.at(1_550, Event::Due), "renew before 9000");
     assert_eq!(bench.renewed(1_550, Err(down()), 1_560), "wait until 1660");
-    assert_eq!(bench.at(1_660, Event::Due), "renew, 7340 remain");
+    assert_eq!(bench.at(1_660, Event::Due), "renew before 9000");
     assert_eq!(bench.renewed(1_660, Ok(()), 1_670), "schedule at 4675");
     // The failures in a row are over.
     let stop = RenewalStop::Failed(down());
@@ -260,9 +260,9 @@ fn a_lease_is_retried_after_half_of_the_remaining_time_at_the_latest() {
     let mut bench = Bench::active();
     let stop = RenewalStop::Failed(down());
     assert_eq!(bench.unscheduled(8_700, 0, 1_500, Some(stop)), "wait until 8750");
-    assert_eq!(bench.at(8_750, Event::Due), "renew, 250 remain");
+    assert_eq!(bench.at(8_750, Event::Due), "renew before 9000");
     assert_eq!(bench.renewed(8_750, Err(down()), 8_760), "wait until 8860");
-    assert_eq!(bench.at(8_860, Event::Due), "renew, 140 remain");
+    assert_eq!(bench.at(8_860, Event::Due), "renew before 9000");
     assert_eq!(bench.renewed(8_860, Err(down()), 8_880), "wait until 9000", "a 50th is left");
 }
 
@@ -414,10 +414,10 @@ fn a_lease_is_renewed_while_an_update_is_pending() {
     // Less than a third of the ttl has passed since 4000.
     assert_eq!(bench.registered(5_000, Err(down()), 6_900), "wait until 6950");
     assert_eq!(bench.at(6_950, Event::Due), "register within 2400 from nobody");
-    assert_eq!(bench.registered(6_950, Err(down()), 7_000), "renew, 6000 remain");
+    assert_eq!(bench.registered(6_950, Err(down()), 7_000), "renew before 13000");
     assert_eq!(bench.renewed(7_000, Ok(()), 7_050), "wait until 7100", "the update's own time");
     assert_eq!(bench.at(7_100, Event::Due), "register within 2400 from nobody");
-    assert_eq!(bench.registered(7_100, Err(down()), 12_000), "renew, 4000 remain");
+    assert_eq!(bench.registered(7_100, Err(down()), 12_000), "renew before 16000");
     let lost = bench.renewed(12_000, Err(error(ErrorKind::LeaseLost)), 12_050);
     assert_eq!(lost, "wait until 12200", "the pending update may be why");
     assert_eq!(bench.at(12_200, Event::Due), "register within 2400 from nobody");
@@ -473,5 +473,5 @@ fn an_event_that_does_not_fit_changes_nothing() {
     assert_eq!(bench.registered(0, Err(down()), 9_999), "wait until 1500");
     assert_eq!(bench.unscheduled(1_000, 0, 1_500, None), "wait until 1500");
     assert_eq!(bench.at(1_499, Event::Due), "wait until 1500", "it is not due yet");
-    assert_eq!(bench.at(1_500, Event::Due), "renew, 7500 remain");
+    assert_eq!(bench.at(1_500, Event::Due), "renew before 9000");
 }

@@ -70,7 +70,6 @@ impl Driver {
 
     /// Performs `action` as `step` says, reports how it ended, and returns the next action.
     pub(super) fn perform(&mut self, action: &Action, step: &Step) -> Action {
-        let sent = self.now;
         match *action {
             Action::WaitForRelease { until, .. } if step.renewals == 1 && !self.has_command() => {
                 self.now = until.min(self.now + step.takes);
@@ -83,6 +82,11 @@ impl Driver {
                 }
                 self.take_command_or_wait(until, step)
             }
+            Action::ReadHolder { .. } | Action::Register { is_update: false, .. }
+                if self.misses_turn(None, step) =>
+            {
+                self.handle(Event::Unsent, step)
+            }
             Action::ReadHolder { limit } => {
                 let answer = self.answer(limit, step);
                 let answer = match answer {
@@ -94,6 +98,7 @@ impl Driver {
                 self.handle(Event::HolderRead { answer }, step)
             }
             Action::Register { limit, .. } => {
+                let sent = self.now;
                 let answer = self.answer(limit, step);
                 self.note_register(answer, sent);
                 let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
@@ -104,9 +109,12 @@ impl Driver {
                 let answer = answer.result().map(grant);
                 self.handle(Event::Registered { sent, instance, answer }, step)
             }
-            Action::Renew { remaining, .. } => {
-                let ttl = self.acknowledged.unwrap().1;
-                let answer = self.answer(remaining.min(ttl / 3), step);
+            Action::Renew { expiry, .. } => {
+                if self.misses_turn(Some(expiry), step) {
+                    return self.handle(Event::Unsent, step);
+                }
+                let (sent, ttl) = (self.now, self.acknowledged.unwrap().1);
+                let answer = self.answer((expiry - sent).min(ttl / 3), step);
                 match answer {
                     Answer::Ok(_) => self.acknowledged = Some((sent, ttl)),
                     Answer::Err(ErrorKind::LeaseLost) if !self.update_is_pending => {
@@ -176,6 +184,17 @@ impl Driver {
         assert!(waits_until(&action).is_none(), "no request");
         assert!(!matches!(action, Action::Schedule { .. }), "no request");
         action
+    }
+
+    /// Waits for a turn. Returns whether there is a command before it comes, or the lease expires.
+    fn misses_turn(&mut self, expiry: Option<Instant>, step: &Step) -> bool {
+        let Some(waits) = step.waits else { return false };
+        self.now += waits;
+        if step.command.is_some() {
+            self.enqueue(step.command);
+            return true;
+        }
+        expiry.is_some_and(|expiry| expiry <= self.now)
     }
 
     /// Waits for the answer of a request. Meanwhile the machine starts no other.
@@ -322,7 +341,7 @@ impl Driver {
                 assert!(self.must_read, "a holder is read once, by the start");
                 assert!(*limit <= self.options.timeout && self.stopped.is_none());
             }
-            Action::Register { claim, limit } => {
+            Action::Register { claim, limit, .. } => {
                 assert!(!self.must_read, "something is written before the holder is read");
                 let takeover = self.read.map_or(Takeover::No, Takeover::From);
                 assert_eq!(*claim, self.claim.with_takeover(takeover));

@@ -1,0 +1,91 @@
+//! A server that stands still while one process keeps 100,000 registrations on it: what is lost, and when all are back.
+
+use super::renewals::{SERVICES, Server};
+use crate::harness::fixture::{instance, service, start_all};
+use crate::harness::{Figure, Figures, Store, as_f64, two_threads};
+use anyhow::{Context, Result};
+use registry_core::{CallOptions, Instance, InstanceId, Registry, Revision, ServiceName};
+use registry_engine::Registration;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// For how much of the ttl it stands still. By the last one, all leases have run out.
+const PARTS: [(&str, f64); 3] = [("1/6", 1.0 / 6.0), ("2/5", 0.4), ("4/3", 4.0 / 3.0)];
+
+/// The records, each with the revision at which it was put.
+type Listed = HashMap<(ServiceName, InstanceId), Revision>;
+
+pub(super) fn etcd(quick: bool) -> Result<Figures> {
+    two_threads()?.block_on(figures(Store::Etcd, quick))
+}
+
+pub(super) fn redis(quick: bool) -> Result<Figures> {
+    two_threads()?.block_on(figures(Store::Redis, quick))
+}
+
+async fn figures(store: Store, quick: bool) -> Result<Figures> {
+    let (many, ttl) = if quick { (1_000, 6) } else { (100_000, 30) };
+    let (mut figures, ttl) = (Figures::default(), Duration::from_secs(ttl));
+    let mut server = Server::start(store).await?;
+    figures.note(server.description());
+    figures.note(format!("a ttl of {ttl:?}; anew: put again, counted a ttl after all were back"));
+    let services = (0..SERVICES).map(service).collect::<Result<Vec<_>>>()?;
+    let instances = (0..many).map(|n| instance(&services[n % SERVICES], n / SERVICES));
+    let instances: Vec<Instance> = instances.collect::<Result<_>>()?;
+    let registry = Arc::new(server.registry().await?);
+    let registrations = start_all(&registry, instances, ttl).await?;
+    for (name, part) in PARTS {
+        let before = listed(&server, &services).await?;
+        server.pause()?;
+        sleep(ttl.mul_f64(part)).await;
+        server.resume()?;
+        let start = Instant::now();
+        let back = timeout(ttl * 6, all_back(&server, &services, &registrations)).await;
+        let back = match back {
+            Ok(back) => back.map(|()| start.elapsed().as_secs_f64())?,
+            Err(_) => f64::INFINITY,
+        };
+        sleep(ttl).await;
+        let after = listed(&server, &services).await?;
+        let anew = before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
+        let inactive = registrations.iter().filter(|one| !one.status().is_active()).count();
+        let name = format!("{many}, still for {name} of a ttl");
+        let kept = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
+        figures.add(Figure::timed(format!("{name}: all back after"), back, "s"));
+        figures.add(kept(Figure::timed(format!("{name}: anew, or gone"), as_f64(anew), "")));
+        let figure = Figure::timed(format!("{name}: not active"), as_f64(inactive), "");
+        figures.add(figure.at_most(0.0));
+    }
+    Ok(figures)
+}
+
+/// Waits until all registrations are active, and listed.
+async fn all_back(
+    server: &Server,
+    services: &[ServiceName],
+    registrations: &[Registration],
+) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    loop {
+        sleep(PAUSE).await;
+        if registrations.iter().all(|one| one.status().is_active())
+            && listed(server, services).await?.len() == registrations.len()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Loads all services, by another client.
+async fn listed(server: &Server, services: &[ServiceName]) -> Result<Listed> {
+    let (registry, mut listed) = (server.registry().await?, HashMap::new());
+    for service in services {
+        for record in registry.load(service, &CallOptions::DEFAULT).await?.records() {
+            let revision = record.revision().context("a record without a revision")?;
+            listed.insert((service.clone(), record.id().clone()), revision);
+        }
+    }
+    Ok(listed)
+}
