@@ -8,7 +8,6 @@
 mod attempt;
 mod connection;
 
-pub(crate) use self::attempt::Attempt;
 pub(crate) use self::connection::{Connection, Token};
 
 use crate::endpoint::Endpoint;
@@ -183,11 +182,6 @@ impl Cluster {
         })
     }
 
-    /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
-    pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
-        Attempt::new(self, connection, Instant::now(), deadline)
-    }
-
     /// Doubts a connection once nothing was heard on it for long although something is waited for, up to the `deadline`
     /// then. It has no end.
     pub(crate) async fn doubt(
@@ -202,6 +196,8 @@ impl Cluster {
             if let Some(deadline) = deadline()
                 && self.is_doubted(connection)
             {
+                // Whoever waits for longest may have given up long ago.
+                let deadline = deadline.max(Instant::now() + SILENCE_TIMEOUT);
                 self.close_unless_heard_by(deadline, connection);
             }
         }

@@ -7,7 +7,7 @@
 
 mod stream;
 
-use self::stream::Stream;
+use self::stream::{STALL_TIMEOUT, Stream};
 use crate::cluster::Cluster;
 use crate::error::EtcdError;
 use registry_core::LeaseId;
@@ -22,9 +22,6 @@ const LANES: usize = 4;
 /// How many there are in place of one, while all are. A server that is slow with everything gets no
 /// more: it would be slower yet.
 const MAX_STREAMS: usize = 4;
-
-/// How long a renewal may wait on a stream until those after it take another.
-const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The streams of a registry. A clone shares them.
 #[derive(Clone, Default)]

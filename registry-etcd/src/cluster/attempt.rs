@@ -19,18 +19,16 @@ pub(crate) struct Attempt {
     is_finished: bool,
 }
 
-impl Attempt {
-    pub(super) fn new(
-        cluster: &Cluster,
-        connection: &Arc<Connection>,
-        start: Instant,
-        deadline: Instant,
-    ) -> Self {
+impl Cluster {
+    /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
+    pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
+        let (cluster, connection, start) = (self.clone(), connection.clone(), Instant::now());
         connection.begin_wait(start);
-        let (cluster, connection) = (cluster.clone(), connection.clone());
-        Self { cluster, connection, start, deadline, is_finished: false }
+        Attempt { cluster, connection, start, deadline, is_finished: false }
     }
+}
 
+impl Attempt {
     /// Doubts the connection once nothing was heard on it for long. It has no end.
     pub(crate) async fn doubt(&self) -> Infallible {
         self.cluster.doubt(&self.connection, || Some(self.deadline)).await

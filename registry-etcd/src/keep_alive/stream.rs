@@ -3,7 +3,6 @@
 //! The task does that for all who wait. If each sent for itself, one after the other, thousands of renewals that wait in one
 //! task would be polled for each that is sent: 500 were sent a second, measured after an etcd stood still for 5 s.
 
-use super::STALL_TIMEOUT;
 use crate::cluster::{Cluster, Connection};
 use crate::error::EtcdError;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
@@ -16,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
+
+/// How long a renewal may wait on a stream until those after it take another.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a stream is kept that nobody uses.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

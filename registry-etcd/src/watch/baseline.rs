@@ -54,10 +54,10 @@ impl Survey {
         service: &ServiceLayout,
         options: GetOptions,
     ) -> Result<Self, EtcdError> {
+        // With its value: without it, etcd 3.7 does not tell the lease of a key.
         let newest = options
             .with_range(service.end())
             .with_sort(SortTarget::Mod, SortOrder::Descend)
-            .with_keys_only()
             .with_limit(1);
         let mut found = client.range(service.start(), newest).await?;
         let answered = Answered::by(found.header())?;
