@@ -50,11 +50,11 @@ impl Lane {
         match self {
             Self::Check => ("check", 8),
             Self::Tests => ("tests", 16),
-            Self::Matrix => ("matrix", 14),
+            Self::Matrix => ("matrix", 20),
             Self::Docker => ("docker", 2),
             Self::Faults => ("faults", 7),
             Self::Interop => ("interop", 10),
-            Self::Counts => ("counts", 3),
+            Self::Counts => ("counts", 9),
         }
     }
 

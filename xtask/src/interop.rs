@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::{cargo, execute};
 use crate::folders::{target, workspace};
-use crate::releases::{ETCD, NEWEST_ETCD};
+use crate::releases::ETCD;
 use crate::{go, setup};
 
 /// The programs in Go, each with the file that says which modules it is built with. The first one is all that the short
@@ -26,8 +26,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
         go::build(&workspace().join("interop/go"), modules, &bin.join(program))?;
     }
     let mut arguments = vec![format!("--go={}", bin.display())];
-    let releases = ETCD.iter().chain(&NEWEST_ETCD);
-    for release in releases.filter(|release| !is_quick || release.is_usual()) {
+    for release in ETCD.iter().filter(|release| !is_quick || release.is_usual()) {
         let folder: PathBuf = release.provide()?;
         let version = release.name.trim_start_matches("etcd-");
         arguments.push(format!("--release={version}={}", folder.display()));

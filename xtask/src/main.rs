@@ -124,10 +124,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { all } => test::run(if all { Scope::All } else { Scope::Usual }, None),
         Task::Ci { lanes } => ci::run(&lanes),
         Task::Images => images::run(),
-        Task::EtcdReleases => {
-            releases::run(&releases::ETCD)?;
-            releases::run(&releases::NEWEST_ETCD)
-        }
+        Task::EtcdReleases => releases::run(&releases::ETCD),
         Task::RedisReleases => releases::run(&releases::REDIS),
         Task::Instructions { accept } => instructions::run(accept),
         Task::GoZero { accept } => go_zero::run(accept),

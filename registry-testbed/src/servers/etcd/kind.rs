@@ -25,7 +25,7 @@ const OLDEST: (u64, u64, u64) = (3, 4, 11);
 /// The command line of a single member.
 fn arguments(place: &Place<'_>) -> Result<Vec<String>, ServerError> {
     let Place { program, scheme, host, port, data, durable } = place;
-    // A container's release is not known before it runs; what every 3.4 to 3.6 knows will do there.
+    // A container's release is not known before it runs; what every 3.4 to 3.7 knows will do there.
     let release = program.map_or(Ok(OLDEST), release)?;
     let mut arguments = vec![
         "--name=registry-test".to_owned(),
