@@ -147,18 +147,23 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn idle_stream_is_closed() {
-        let server = Etcd::start().await.unwrap();
-        // Nothing but the time of disuse is to pass.
-        let options = EtcdOptions { ping_interval: 100 * IDLE_TIMEOUT, ..EtcdOptions::default() };
+    /// A registry, and the claim of an instance in it.
+    async fn registered(server: &Etcd, options: EtcdOptions) -> (EtcdRegistry, Claim) {
         let url = server.url().parse().unwrap();
         let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
         let address = "10.0.0.1:80".parse().unwrap();
         let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
         let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
         registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
+        (registry, claim)
+    }
 
+    #[tokio::test]
+    async fn idle_stream_is_closed() {
+        let server = Etcd::start().await.unwrap();
+        // Nothing but the time of disuse is to pass.
+        let options = EtcdOptions { ping_interval: 100 * IDLE_TIMEOUT, ..EtcdOptions::default() };
+        let (registry, claim) = registered(&server, options).await;
         let client = registry.runtimes.connections().unwrap().client;
         let (streams, cluster) = (KeepAliveStreams::default(), client.cluster());
         streams.renew(cluster, claim.lease()).await.unwrap();
@@ -193,13 +198,7 @@ mod tests {
         let mut server = Etcd::start().await.unwrap();
         // However busy the machine is, none is given up.
         let options = EtcdOptions { request_timeout: IDLE_TIMEOUT, ..EtcdOptions::default() };
-        let url = server.url().parse().unwrap();
-        let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
-        let address = "10.0.0.1:80".parse().unwrap();
-        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
-        let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
-        registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
-
+        let (registry, claim) = registered(&server, options).await;
         let client = registry.runtimes.connections().unwrap().client;
         let (streams, cluster) = (KeepAliveStreams::default(), client.cluster());
         streams.renew(cluster, claim.lease()).await.unwrap();
