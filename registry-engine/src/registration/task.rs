@@ -191,8 +191,10 @@ impl RegistrationTask {
         let until = Instant::now() + limit;
         let turn = self.record.turns().renewal(limit, until).await;
         if turn.is_none() {
-            let answer = Err(unavailable("too many requests wait for the store"));
-            return Event::Registered { sent: until, instance: self.commands.desired(), answer };
+            let error = unavailable("too many requests wait for the store");
+            self.log_failure(Some(&error));
+            let instance = self.commands.desired();
+            return Event::Registered { sent: until, instance, answer: Err(error) };
         }
         self.register(claim, until - Instant::now()).await
     }
