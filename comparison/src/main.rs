@@ -9,7 +9,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use comparison::experiments::{Effort, Experiment, figures};
-use comparison::harness::{Progress, Store, StoreFixture, StoreOptions, machine, one_thread};
+use comparison::harness::{Progress, Server, Store, StoreOptions, machine, one_thread};
 use comparison::report::Evidence;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,7 +92,7 @@ fn report(Report { quick, only, seed, rounds, output }: Report) -> Result<()> {
     one_thread()?.block_on(async {
         let mut servers = Vec::new();
         for store in [Store::Redis, Store::Etcd] {
-            servers.push(StoreFixture::open(store, &StoreOptions::default()).await?.server);
+            servers.push(Server::start(store).await?.description().to_owned());
         }
         let mut findings = Vec::new();
         for experiment in chosen {

@@ -1,42 +1,34 @@
 //! etcd by its raw client.
 
 use super::{Arm, Request, decoded};
-use crate::harness::operator::compact;
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
-    Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, LeaseKeepAliveStream,
-    LeaseKeeper, PutOptions, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, LeaseGrantOptions,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// What a user of `etcd-client` writes by hand, on a connection set up as the registry's is.
-///
-/// | operation | requests | what it does not guarantee |
-/// | --- | --- | --- |
-/// | register | `LeaseGrant` with a chosen id, then `Put` under it | a repeat is another revision; whoever holds the id is overwritten |
-/// | `keep_alive` | one `LeaseKeepAlive`, on a stream held open for the lease | that the record is still there; that a server without an answer is noticed |
-/// | load | one `Range` of the prefix, decoded | more than 4 MiB; one revision over several pages |
-/// | watch | one stream, read by the consumer | that the history is the same one; a bound on what is not read |
-/// | resync | a watch, which is canceled; one `Range`; a watch after its revision | as load and watch |
-///
-/// A stream for each lease, read by the renewing task, needs the fewest steps. The registry has four for all
-/// leases, and hands each answer to the caller that waits for it.
+/// What all keys of the raw client begin with: as long as the registry's own prefix here, so that requests are, too.
+pub const ROOT: &str = "figures-raw_";
+
+/// How many keys the registry reads at once: at first, and then.
+const PAGE_LEN: i64 = 1000;
+const NEXT_LEN: i64 = 5000;
+
+/// The largest answers that the registry takes: to a read, and of a watch.
+const MAX_ANSWER_LEN: usize = 625 << 20;
+const MAX_EVENTS_LEN: usize = 64 << 20;
+
+/// `etcd-client`, which makes the requests that the registry makes, in the same order, over a connection set up the
+/// same; and nothing else. It has no deadlines, checks no answer, takes nothing over, and knows only one member.
 #[derive(Clone)]
 pub struct RawEtcd {
-    pub(super) client: Client,
-    /// What all keys begin with.
-    pub(super) root: &'static str,
-}
-
-/// The largest message of a watch: what the client takes by default.
-const MAX_EVENTS_LEN: usize = 4 << 20;
-
-/// A lease, and the stream it is renewed on: opened by the first renewal.
-pub struct RawLease {
-    id: i64,
-    stream: Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>,
+    client: Client,
+    /// The stream of renewals, opened by the first.
+    renewals: Rc<Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>>,
 }
 
 /// A stream of events, and the prefix of the keys they are about.
@@ -47,117 +39,101 @@ pub struct KeyWatch {
     revision: i64,
 }
 
+/// A client on a connection set up as the registry's is, to `http://host:port`.
+pub async fn connect(endpoint: &str) -> Result<Client> {
+    let options = ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
+        .with_keep_alive_while_idle(false)
+        .with_require_leader(true);
+    Ok(Client::connect([endpoint], Some(options)).await?)
+}
+
 impl RawEtcd {
     /// Connects to an endpoint, `http://host:port`.
     pub async fn connect(endpoint: &str) -> Result<Self> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(Duration::from_secs(2))
-            .with_timeout(Duration::from_secs(5))
-            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
-            .with_keep_alive_while_idle(false)
-            .with_require_leader(true);
-        let client = Client::connect([endpoint], Some(options)).await?;
-        Ok(Self { client, root: "comparison-raw" })
+        Ok(Self { client: connect(endpoint).await?, renewals: Rc::default() })
     }
 
-    /// Reads and decodes all instances of a service, and returns the revision, too.
-    async fn range(&self, service: &ServiceName) -> Result<(Vec<Record>, i64)> {
-        let prefix = self.prefix(service);
-        let whole = GetOptions::new().with_prefix();
-        let found = self.client.kv_client().get(prefix.as_str(), Some(whole)).await?;
-        let mut instances = Vec::with_capacity(found.kvs().len());
-        for kv in found.kvs() {
-            instances.push(decoded(service, &id(&prefix, kv.key())?, kv.value())?);
+    /// Reads all keys of a service in pages that show one revision.
+    async fn pages(&self, prefix: &str) -> Result<Vec<KeyValue>> {
+        let mut kv = self.client.kv_client().max_decoding_message_size(MAX_ANSWER_LEN);
+        let mut options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE_LEN);
+        let (mut key, mut all) = (prefix.as_bytes().to_vec(), Vec::new());
+        loop {
+            let mut page = kv.get(key, Some(options.clone())).await?;
+            if all.is_empty() {
+                let revision = page.header().context("an answer without a header")?.revision();
+                options = options.with_revision(revision).with_limit(NEXT_LEN);
+            }
+            all.append(&mut page.take_kvs());
+            match all.last().filter(|_| page.more()) {
+                Some(last) => key = [last.key(), b"\0"].concat(),
+                None => return Ok(all),
+            }
         }
-        let header = found.header().context("an answer without a header")?;
-        Ok((instances, header.revision()))
-    }
-
-    pub(super) async fn put(&self, request: &Request, lease: i64) -> Result<()> {
-        let key = self.key(request);
-        let under = PutOptions::new().with_lease(lease);
-        self.client.kv_client().put(key, request.record()?, Some(under)).await?;
-        Ok(())
-    }
-
-    pub(super) async fn open(
-        &self,
-        service: &ServiceName,
-        revision: i64,
-        options: WatchOptions,
-        max_len: usize,
-    ) -> Result<KeyWatch> {
-        let prefix = self.prefix(service);
-        let options = options.with_start_revision(revision + 1);
-        let mut watches = self.client.watch_client().max_decoding_message_size(max_len);
-        let stream = watches.watch(prefix.as_str(), Some(options)).await?;
-        Ok(KeyWatch { service: service.clone(), prefix, stream, revision })
-    }
-
-    /// Returns what the keys of a service begin with.
-    pub(super) fn prefix(&self, service: &ServiceName) -> String {
-        format!("{}/{}/", self.root, service.as_str().replace('/', "%2F"))
-    }
-
-    pub(super) fn key(&self, request: &Request) -> String {
-        format!("{}{}", self.prefix(request.instance.service()), request.instance.id())
-    }
-
-    /// What the server says its version is.
-    pub async fn version(&self) -> Result<String> {
-        Ok(self.client.maintenance_client().status().await?.version().to_owned())
     }
 }
 
 impl Arm for RawEtcd {
-    type Lease = RawLease;
+    type Lease = i64;
     type Cursor = i64;
     type Watch = KeyWatch;
     type Loaded = Vec<Record>;
 
-    async fn register(&self, request: &Request) -> Result<RawLease> {
-        let lease = request.claim.lease().get();
-        let ttl = i64::try_from(request.claim.ttl().as_secs())?;
+    async fn register(&self, request: &Request) -> Result<i64> {
+        let claim = &request.claim;
+        let (lease, ttl) = (claim.lease().get(), i64::try_from(claim.ttl().as_secs())?);
         let with_id = LeaseGrantOptions::new().with_id(lease);
         self.client.lease_client().grant(ttl, Some(with_id)).await?;
-        self.put(request, lease).await?;
-        Ok(RawLease { id: lease, stream: Mutex::default() })
+        let transaction = claim_transaction(&key(request), &request.record()?, lease);
+        self.client.kv_client().txn(transaction).await?;
+        Ok(lease)
     }
 
-    async fn update(&self, lease: &RawLease, request: &Request) -> Result<RawLease> {
-        self.put(request, lease.id).await?;
-        Ok(RawLease { id: lease.id, stream: Mutex::default() })
+    /// No more than a put: the registry also renews the lease, beside it.
+    async fn update(&self, lease: &i64, request: &Request) -> Result<i64> {
+        let under = PutOptions::new().with_lease(*lease);
+        self.client.kv_client().put(key(request), request.record()?, Some(under)).await?;
+        Ok(*lease)
     }
 
-    async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
-        let mut stream = lease.stream.lock().await;
-        let Some((keeper, answers)) = &mut *stream else {
+    async fn keep_alive(&self, lease: &i64) -> Result<()> {
+        let mut renewals = self.renewals.lock().await;
+        let Some((keeper, answers)) = &mut *renewals else {
             // To open it renews the lease, too.
-            *stream = Some(self.client.lease_client().keep_alive(lease.id).await?);
+            *renewals = Some(self.client.lease_client().keep_alive(*lease).await?);
             return Ok(());
         };
+        keeper.id = *lease;
         keeper.keep_alive().await?;
         let answer = answers.message().await?.context("the stream ended")?;
         ensure!(answer.ttl() > 0, "the lease is gone");
         Ok(())
     }
 
-    async fn deregister(&self, lease: RawLease) -> Result<()> {
-        self.client.lease_client().revoke(lease.id).await?;
+    async fn deregister(&self, lease: i64) -> Result<()> {
+        self.client.lease_client().revoke(lease).await?;
         Ok(())
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
-        Ok(self.range(service).await?.0)
+        let prefix = prefix(service);
+        let found = self.pages(&prefix).await?;
+        found.iter().map(|kv| decoded(service, &id(&prefix, kv.key())?, kv.value())).collect()
     }
 
     async fn cursor(&self, service: &ServiceName) -> Result<i64> {
-        let found = self.client.kv_client().get(self.prefix(service), None).await?;
+        let found = self.client.kv_client().get(prefix(service), None).await?;
         Ok(found.header().context("an answer without a header")?.revision())
     }
 
     async fn watch(&self, service: &ServiceName, revision: &i64) -> Result<KeyWatch> {
-        self.open(service, *revision, WatchOptions::new().with_prefix(), MAX_EVENTS_LEN).await
+        let (prefix, revision) = (prefix(service), *revision);
+        let options = watch_options(&prefix, 1).with_start_revision(revision + 1);
+        let mut watches = self.client.watch_client().max_decoding_message_size(MAX_EVENTS_LEN);
+        let stream = watches.watch(prefix.as_str(), Some(options)).await?;
+        Ok(KeyWatch { service: service.clone(), prefix, stream, revision })
     }
 
     async fn next(&self, watch: &mut KeyWatch) -> Result<Vec<Change>> {
@@ -181,30 +157,44 @@ impl Arm for RawEtcd {
     fn position(&self, watch: &KeyWatch) -> i64 {
         watch.revision
     }
-
-    async fn compact(&self, _: &ServiceName) -> Result<()> {
-        compact(&mut self.client.clone()).await
-    }
-
-    async fn resync(&self, service: &ServiceName, compacted: &i64) -> Result<(usize, KeyWatch)> {
-        let mut watch = self.watch(service, compacted).await?;
-        loop {
-            let answer = watch.stream.message().await?.context("the watch ended")?;
-            ensure!(answer.events().is_empty(), "a watch went on where the history is compacted");
-            if answer.compact_revision() > 0 {
-                break;
-            }
-            ensure!(!answer.canceled(), "the watch was canceled: {}", answer.cancel_reason());
-        }
-        let (loaded, revision) = self.range(service).await?;
-        let mut watch = self.watch(service, &revision).await?;
-        let answer = watch.stream.message().await?.context("the watch ended")?;
-        ensure!(answer.created() && !answer.canceled(), "there is no watch");
-        Ok((loaded.len(), watch))
-    }
 }
 
-pub(super) fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
+/// What a watch of the registry asks for.
+pub fn watch_options(prefix: &str, id: i64) -> WatchOptions {
+    WatchOptions::new()
+        .with_range(end_of(prefix))
+        .with_watch_id(id)
+        .with_progress_notify()
+        .with_fragment()
+}
+
+fn prefix(service: &ServiceName) -> String {
+    format!("{ROOT}/{}/", service.as_str().replace('/', "%2F"))
+}
+
+fn key(request: &Request) -> String {
+    format!("{}{}", prefix(request.instance.service()), request.instance.id())
+}
+
+fn end_of(prefix: &str) -> String {
+    format!("{}0", prefix.trim_end_matches('/'))
+}
+
+fn id(prefix: &str, key: &[u8]) -> Result<InstanceId> {
     let id = key.strip_prefix(prefix.as_bytes()).context("a key of another service")?;
     Ok(InstanceId::new(str::from_utf8(id)?)?)
+}
+
+/// As a claim that takes nothing over.
+fn claim_transaction(key: &str, record: &[u8], lease: i64) -> Txn {
+    let ours = || Compare::lease(key, CompareOp::Equal, lease);
+    let same = Compare::value(key, CompareOp::Equal, record);
+    let vacant = || Compare::create_revision(key, CompareOp::Equal, 0);
+    let read = || TxnOp::get(key, None);
+    let put = || TxnOp::put(key, record, Some(PutOptions::new().with_lease(lease)));
+    let if_ours = Txn::new().when([ours()]).and_then([put()]).or_else([read()]);
+    let if_vacant = Txn::new().when([vacant()]).and_then([put()]).or_else([TxnOp::txn(if_ours)]);
+    let if_stored = Txn::new().when([ours(), same]).and_then([read()]);
+    let otherwise = TxnOp::txn(if_stored.or_else([TxnOp::txn(if_vacant)]));
+    Txn::new().when([vacant()]).and_then([put()]).or_else([otherwise])
 }

@@ -3,21 +3,17 @@
 
 pub mod channels;
 pub mod etcd;
-pub mod etcd_twin;
 pub mod keyspace;
 pub mod ours;
 pub mod publish;
 pub mod redis;
-pub mod redis_twin;
 
 pub use self::channels::{Caller, ChannelArm};
 pub use self::etcd::RawEtcd;
-pub use self::etcd_twin::EtcdTwin;
 pub use self::keyspace::Keyspace;
 pub use self::ours::Ours;
 pub use self::publish::Publish;
 pub use self::redis::RawRedis;
-pub use self::redis_twin::RedisTwin;
 
 use anyhow::{Error, Result, bail};
 use async_trait::async_trait;
@@ -122,7 +118,7 @@ pub trait Arm: Clone + 'static {
         false
     }
 
-    /// Returns a view for many subscribers in this process. A raw client has none: its user fans a watch out.
+    /// Returns a view. A raw client has none: its user loads, and watches.
     fn view(&self, _: &ServiceName) -> Option<View> {
         None
     }
@@ -130,12 +126,6 @@ pub trait Arm: Clone + 'static {
     /// Compacts all changes of a service until now. Registrations stay.
     async fn compact(&self, _: &ServiceName) -> Result<()> {
         bail!("this arm cannot compact its store")
-    }
-
-    /// Watches from a compacted cursor, gets the error, loads and decodes all instances, and watches from there.
-    /// Returns how many instances there are, and the watch.
-    async fn resync(&self, _: &ServiceName, _: &Self::Cursor) -> Result<(usize, Self::Watch)> {
-        bail!("this arm does not detect a compaction")
     }
 
     /// Opens a stream of the instances whose lease expired.

@@ -2,7 +2,7 @@
 
 use super::{Arm, Request};
 use crate::harness::Operator;
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result};
 use futures_util::StreamExt;
 use registry_core::{
     self as core, CallOptions, Change, Claim, Cursor, ErrorKind, Lease, Records, Registry,
@@ -101,17 +101,5 @@ impl Arm for Ours {
     async fn compact(&self, service: &ServiceName) -> Result<()> {
         let operator = self.operator.clone();
         operator.context("this store has no operator")?.compact(service).await
-    }
-
-    async fn resync(&self, service: &ServiceName, compacted: &Cursor) -> Result<(usize, Watch)> {
-        // It says so at once, or as the first item.
-        let error = match self.registry.watch(service, compacted, &CallOptions::DEFAULT).await {
-            Ok(mut watch) => watch.next().await.context("the watch ended")?.err(),
-            Err(error) => Some(error),
-        };
-        let error = error.context("a watch went on where the history is compacted")?;
-        ensure!(error.kind() == ErrorKind::Compacted, "it should be compacted: {error}");
-        let snapshot = self.registry.load(service, &CallOptions::DEFAULT).await?;
-        Ok((snapshot.records().len(), self.watch(service, snapshot.cursor()).await?))
     }
 }

@@ -1,247 +1,215 @@
 //! Redis by its raw client.
 
-use super::{Arm, Expirations, Request, decoded};
-use crate::harness::operator::trim;
+use super::{Arm, Request, decoded};
 use anyhow::{Context, Result, ensure};
-use futures_util::stream::{StreamExt, TryStreamExt};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Value, from_redis_value};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Script};
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
-use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::LazyLock;
 
-/// What a user of the `redis` crate writes by hand: a key with a ttl for each lease, a hash with the
-/// records of a service, a stream with its changes.
-///
-/// | operation | requests | what it does not guarantee |
-/// | --- | --- | --- |
-/// | register | one pipeline: `SET PX`, `HSET`, `XADD` | that all three happen, or none; a repeat is another change; whoever holds the id is overwritten |
-/// | `keep_alive` | one `PEXPIRE` | that the record is still there |
-/// | load | one `HGETALL`, decoded | that listed instances are alive: an expired one stays in the hash, without an event |
-/// | watch | `XREAD BLOCK` in a loop, read by the consumer | that nothing was trimmed, lost or rolled back in between |
-/// | resync | `XINFO STREAM` to see that something was trimmed, and where to read on; `HGETALL` | that anything was missed: it does not know what was read before it was trimmed |
-/// | expirations | the keys' own expiry, as the server notifies of it (`Ex`) | delivery: a client that is not subscribed at that moment misses it |
+/// What all keys of the raw client begin with: as long as the registry's own prefix here.
+const ROOT: &str = "figures-raw_";
+
+/// What the registry reads at once.
+const PAGE_LEN: usize = 1000;
+
+/// The `redis` crate, whose scripts write what the registry's write, in one call each, and do nothing else:
+/// they read nothing, check nothing, chain nothing, and let nothing expire. It has no deadlines.
 ///
 /// It has two connections, one for commands and one for blocking reads, as the registry has. The second
 /// serves one watch at a time.
 #[derive(Clone)]
 pub struct RawRedis {
-    client: Client,
     commands: MultiplexedConnection,
     reads: MultiplexedConnection,
 }
 
-/// A lease: the key that its ttl hangs on, and what to take away with it.
+/// A registration.
 pub struct RawLease {
-    key: String,
     service: ServiceName,
-    id: InstanceId,
+    member: String,
+    id: String,
 }
 
-/// A stream, and how far it was read.
-pub struct LogWatch {
+/// A log, and how far it was read.
+pub struct Log {
     service: ServiceName,
-    log: String,
+    key: String,
     last: String,
 }
 
-/// An entry: its id, and pairs of an instance id and its record.
-type LogEntry = (String, Vec<(String, Vec<u8>)>);
+/// An entry: its id, and names and values in turn.
+type LogEntry = (String, Vec<Vec<u8>>);
 
-/// How many changes a stream keeps: what the registry keeps by default.
-const LOG_CAP: usize = 10_000;
+static REGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('INCR', KEYS[1])
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'P', 'm', ARGV[1], 'v', ARGV[4], 'x', ARGV[3], 'p', ARGV[5], 'd', ARGV[5])
+        redis.call('HSET', KEYS[2], ARGV[1], rev .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+        redis.call('HSET', KEYS[4], ARGV[2], ARGV[1])
+        redis.call('ZADD', KEYS[3], 0, ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[6], 1)
+        redis.call('ZADD', KEYS[5], ARGV[7], ARGV[1])
+        return { 'OK', rev }",
+    )
+});
 
-/// How long a read blocks.
-const BLOCK: Duration = Duration::from_secs(5);
+static KEEP_ALIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('ZADD', KEYS[5], ARGV[2], ARGV[1])
+        return { 'OK' }",
+    )
+});
+
+static DEREGISTER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local rev = redis.call('INCR', KEYS[1])
+        redis.call('XADD', KEYS[7], 'MAXLEN', '~', 10000, rev .. '-0',
+          't', 'D', 'm', ARGV[1], 'v', '', 'x', '0', 'p', ARGV[3], 'd', ARGV[3])
+        redis.call('HDEL', KEYS[2], ARGV[1])
+        redis.call('HDEL', KEYS[4], ARGV[2])
+        redis.call('ZREM', KEYS[5], ARGV[1])
+        redis.call('ZREM', KEYS[3], ARGV[1])
+        redis.call('HINCRBY', KEYS[6], ARGV[4], -1)
+        return 'OK'",
+    )
+});
+
+static LOAD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local members = redis.call('ZRANGEBYLEX', KEYS[3],
+          ARGV[2] == '' and '[' .. ARGV[1] .. '\\31' or '(' .. ARGV[2],
+          '(' .. ARGV[1] .. '\\32', 'LIMIT', 0, tonumber(ARGV[3]))
+        if not members[1] then return { members, {} } end
+        return { members, redis.call('HMGET', KEYS[2], unpack(members)) }",
+    )
+});
+
+const DIGEST: &str = "0123456789abcdef";
+const DEADLINE: &str = "1790000000000";
+
+/// A connection set up as the registry's is, to `redis://[user:password@]host[:port][/database]`.
+pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
+    let info = url.into_connection_info()?;
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+}
 
 impl RawRedis {
-    /// Connects to a server, `redis://[user:password@]host[:port][/database]`.
+    /// Connects to a server, twice.
     pub async fn connect(url: &str) -> Result<Self> {
-        let client = Client::open(url)?;
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(2 * BLOCK));
-        Ok(Self {
-            commands: client.get_multiplexed_async_connection().await?,
-            reads: client.get_multiplexed_async_connection_with_config(&config).await?,
-            client,
-        })
+        Ok(Self { commands: connect(url).await?, reads: connect(url).await? })
     }
 
-    /// What the server says of itself: its version, and what it does with a write.
-    pub async fn describe(&self) -> Result<String> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("INFO").arg("server");
-        pipe.cmd("CONFIG").arg("GET").arg("append*");
-        pipe.cmd("CONFIG").arg("GET").arg("save");
-        let (info, append, save): (String, HashMap<String, String>, HashMap<String, String>) =
-            pipe.query_async(&mut self.commands.clone()).await?;
-        let of = |name| info.lines().find_map(|line| line.strip_prefix(name));
-        let version = match of("valkey_version:") {
-            Some(version) => format!("valkey {version}"),
-            None => format!("redis {}", of("redis_version:").unwrap_or("of unknown version")),
-        };
-        let setting = |of: &HashMap<_, String>, name| of.get(name).cloned().unwrap_or_default();
-        let log = match setting(&append, "appendonly").as_str() {
-            "yes" => format!("append-only file, fsync {}", setting(&append, "appendfsync")),
-            _ => "no append-only file".to_owned(),
-        };
-        let snapshots =
-            if setting(&save, "save").is_empty() { "no snapshots" } else { "snapshots" };
-        Ok(format!("{version}, {log}, {snapshots}"))
+    /// What registering returns.
+    pub fn lease(request: &Request) -> RawLease {
+        let service = request.instance.service().clone();
+        let member = format!("{service}\u{1f}{}", request.instance.id());
+        RawLease { service, member, id: request.claim.lease().to_string() }
     }
 }
 
 impl Arm for RawRedis {
     type Lease = RawLease;
     type Cursor = String;
-    type Watch = LogWatch;
+    type Watch = Log;
     type Loaded = Vec<Record>;
 
     async fn register(&self, request: &Request) -> Result<RawLease> {
-        let (service, id) = (request.instance.service(), request.instance.id());
-        let record = request.record()?;
-        let key = key(service, &format!("lease:{}:{id}", request.claim.lease()));
-        let ttl = request.ttl_millis()?;
-        let mut pipe = redis::pipe();
-        pipe.cmd("SET").arg(&key).arg(id.as_str()).arg("PX").arg(ttl).ignore();
-        pipe.cmd("HSET").arg(hash(service)).arg(id.as_str()).arg(&record).ignore();
-        append(&mut pipe, service, id, &record);
-        pipe.exec_async(&mut self.commands.clone()).await?;
-        Ok(RawLease { key, service: service.clone(), id: id.clone() })
+        let lease = Self::lease(request);
+        let ttl = request.ttl_millis()?.to_string();
+        let mut call = REGISTER.key(&keys()[..]);
+        call.arg(&lease.member).arg(&lease.id).arg(&ttl).arg(request.record()?).arg(DIGEST);
+        call.arg(lease.service.as_str()).arg(DEADLINE);
+        let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(lease)
     }
 
     async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
-        let mut expire = redis::cmd("PEXPIRE");
-        expire.arg(&lease.key).arg(u64::try_from(super::TTL.as_millis())?);
-        let there: bool = expire.query_async(&mut self.commands.clone()).await?;
-        there.then_some(()).context("the lease is gone")
+        let mut call = KEEP_ALIVE.key(&keys()[..]);
+        call.arg(&lease.member).arg(DEADLINE);
+        let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
     }
 
     async fn deregister(&self, lease: RawLease) -> Result<()> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("DEL").arg(&lease.key).ignore();
-        pipe.cmd("HDEL").arg(hash(&lease.service)).arg(lease.id.as_str()).ignore();
-        append(&mut pipe, &lease.service, &lease.id, b"");
-        Ok(pipe.exec_async(&mut self.commands.clone()).await?)
+        let mut call = DEREGISTER.key(&keys()[..]);
+        call.arg(&lease.member).arg(&lease.id).arg(DIGEST).arg(lease.service.as_str());
+        let status: String = call.invoke_async(&mut self.commands.clone()).await?;
+        ensure!(status == "OK", "{status}");
+        Ok(())
     }
 
     async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
-        let mut all = redis::cmd("HGETALL");
-        let found: Vec<(String, Vec<u8>)> =
-            all.arg(hash(service)).query_async(&mut self.commands.clone()).await?;
-        let mut instances = Vec::with_capacity(found.len());
-        for (id, record) in found {
-            instances.push(decoded(service, &InstanceId::new(id)?, &record)?);
-        }
-        Ok(instances)
-    }
-
-    async fn cursor(&self, service: &ServiceName) -> Result<String> {
-        let mut last = redis::cmd("XREVRANGE");
-        last.arg(log(service)).arg("+").arg("-").arg("COUNT").arg(1);
-        let last: Vec<LogEntry> = last.query_async(&mut self.commands.clone()).await?;
-        Ok(last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id))
-    }
-
-    /// Only remembers where to read on: a stream needs no opening.
-    async fn watch(&self, service: &ServiceName, last: &String) -> Result<LogWatch> {
-        Ok(LogWatch { service: service.clone(), log: log(service), last: last.clone() })
-    }
-
-    async fn next(&self, watch: &mut LogWatch) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
-        let read: Vec<LogEntry> = read_log(&self.reads, &watch.log, (&watch.last, 256)).await?;
-        for (last, pairs) in read {
-            watch.last = last;
-            for (id, record) in pairs {
-                let id = InstanceId::new(id)?;
-                changes.push(if record.is_empty() {
-                    Change::Delete(Deleted::new(id))
-                } else {
-                    Change::Put(decoded(&watch.service, &id, &record)?)
-                });
+        let (mut instances, mut last) = (Vec::new(), Vec::new());
+        loop {
+            let mut call = LOAD.key(&keys()[..]);
+            call.arg(service.as_str()).arg(&last).arg(PAGE_LEN);
+            let (mut members, values): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+                call.invoke_async(&mut self.commands.clone()).await?;
+            for (member, value) in members.iter().zip(&values) {
+                let id = id(service, member)?;
+                let record = value.splitn(4, |byte| *byte == b' ').nth(3).context("no record")?;
+                instances.push(decoded(service, &id, record)?);
             }
+            match members.pop() {
+                Some(member) if values.len() == PAGE_LEN => last = member,
+                _ => return Ok(instances),
+            }
+        }
+    }
+
+    async fn cursor(&self, _: &ServiceName) -> Result<String> {
+        let mut last = redis::cmd("GET");
+        last.arg(&keys()[0]);
+        let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
+        Ok(format!("{}-0", last.unwrap_or_default()))
+    }
+
+    async fn watch(&self, service: &ServiceName, last: &String) -> Result<Log> {
+        Ok(Log { service: service.clone(), key: keys()[6].clone(), last: last.clone() })
+    }
+
+    async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(PAGE_LEN).arg("BLOCK").arg(5_000);
+        read.arg("STREAMS").arg(&log.key).arg(&log.last);
+        let read: Option<Vec<(String, Vec<LogEntry>)>> =
+            read.query_async(&mut self.reads.clone()).await?;
+        let read = read.into_iter().flatten().flat_map(|(_, entries)| entries);
+        for (last, fields) in read {
+            log.last = last;
+            let field = |n: usize| fields.get(n).context("an entry of another form");
+            let member = field(3)?;
+            let Ok(id) = id(&log.service, member) else { continue }; // of another service
+            changes.push(if field(1)? == b"P" {
+                Change::Put(decoded(&log.service, &id, field(5)?)?)
+            } else {
+                Change::Delete(Deleted::new(id))
+            });
         }
         Ok(changes)
     }
 
-    fn position(&self, watch: &LogWatch) -> String {
-        watch.last.clone()
-    }
-
-    async fn compact(&self, service: &ServiceName) -> Result<()> {
-        trim(&mut self.commands.clone(), [log(service)].into_iter()).await
-    }
-
-    /// A read after an entry that was trimmed silently continues at the next one, so this checks first.
-    async fn resync(&self, service: &ServiceName, compacted: &String) -> Result<(usize, LogWatch)> {
-        let mut info = redis::cmd("XINFO");
-        info.arg("STREAM").arg(log(service));
-        let info: HashMap<String, Value> = info.query_async(&mut self.commands.clone()).await?;
-        let newest = info.get("last-generated-id").context("a stream without a newest entry")?;
-        let newest: String = from_redis_value(newest.clone())?;
-        let first = match info.get("first-entry") {
-            None | Some(Value::Nil) => None,
-            Some(entry) => Some(from_redis_value::<(String, Value)>(entry.clone())?.0),
-        };
-        let at = position(compacted)?;
-        let next = first.as_deref().map(position).transpose()?;
-        let is_trimmed = at < position(&newest)? && next.is_none_or(|next| at < next);
-        ensure!(is_trimmed, "nothing was trimmed");
-        Ok((self.load(service).await?.len(), self.watch(service, &newest).await?))
-    }
-
-    async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
-        let mut notify = redis::cmd("CONFIG");
-        notify.arg("SET").arg("notify-keyspace-events").arg("Ex");
-        notify.exec_async(&mut self.commands.clone()).await?;
-        let mut events = self.client.get_async_pubsub().await?;
-        events.psubscribe("__keyevent@*__:expired").await?;
-        let prefix = key(service, "lease:");
-        let ids = events.into_on_message().map(Ok).try_filter_map(move |event| {
-            let key = event.get_payload::<String>();
-            let id = key.map(|key| {
-                let (_, id) = key.strip_prefix(&prefix)?.split_once(':')?;
-                Some(InstanceId::new(id))
-            });
-            async { Ok(id?.transpose()?) }
-        });
-        Ok(ids.boxed_local())
+    fn position(&self, log: &Log) -> String {
+        log.last.clone()
     }
 }
 
-/// Reads the next entries of a stream, and waits for them.
-pub(super) async fn read_log<E: FromRedisValue>(
-    reads: &MultiplexedConnection,
-    log: &str,
-    (last, most): (&str, u32),
-) -> Result<Vec<E>> {
-    let mut read = redis::cmd("XREAD");
-    read.arg("COUNT").arg(most).arg("BLOCK").arg(u64::try_from(BLOCK.as_millis())?);
-    read.arg("STREAMS").arg(log).arg(last);
-    let logs: Option<Vec<(String, Vec<E>)>> = read.query_async(&mut reads.clone()).await?;
-    Ok(logs.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
+    let id = member.strip_prefix(service.as_str().as_bytes());
+    let id = id.and_then(|id| id.strip_prefix(b"\x1f")).context("of another service")?;
+    Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// Adds the record of an instance to the stream, or that it is gone.
-fn append(pipe: &mut redis::Pipeline, service: &ServiceName, id: &InstanceId, record: &[u8]) {
-    let add = pipe.cmd("XADD").arg(log(service)).arg("MAXLEN").arg("~").arg(LOG_CAP);
-    add.arg("*").arg(id.as_str()).arg(record).ignore();
-}
-
-/// An id of a stream's entries, in the order that they are in.
-fn position(id: &str) -> Result<(u64, u64)> {
-    let (time, number) = id.split_once('-').context("not the id of an entry")?;
-    Ok((time.parse()?, number.parse()?))
-}
-
-fn log(service: &ServiceName) -> String {
-    key(service, "log")
-}
-
-fn hash(service: &ServiceName) -> String {
-    key(service, "records")
-}
-
-fn key(service: &ServiceName, what: &str) -> String {
-    format!("comparison-raw:{service}:{what}")
+/// As those of a shard; `meta` is no more than a counter.
+fn keys() -> [String; 7] {
+    ["meta", "inst", "idx", "lease", "exp", "svc", "log"].map(|key| format!("{{{ROOT}/00}}:{key}"))
 }

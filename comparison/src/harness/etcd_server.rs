@@ -1,20 +1,20 @@
 //! An etcd, and what it counts.
 
 use super::stores::describe_etcd;
+use crate::arms::RawEtcd;
+use crate::arms::etcd::connect;
 use anyhow::{Context, Result};
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::Client;
 use registry_etcd::EtcdRegistry;
-use registry_testbed::servers::Etcd;
+use registry_testbed::servers::{Etcd, ServerOptions};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// The prefix of the registry's keys, and of those that the raw client writes: of one length, so that
-/// requests are, too.
+/// The prefix of the registry's keys.
 pub const OURS: &str = "figures-ours";
-pub const RAW: &str = "figures-raw_";
 
 /// An etcd.
 pub struct EtcdServer {
@@ -28,7 +28,11 @@ pub struct EtcdServer {
 impl EtcdServer {
     /// Finds or starts one.
     pub async fn start() -> Result<Self> {
-        let mut options = Etcd::options();
+        Self::start_with(Etcd::options()).await
+    }
+
+    /// The same, but for where and how.
+    pub async fn start_with(mut options: ServerOptions) -> Result<Self> {
         if options.url.is_none() {
             // That of the fixture is for tests; this is etcd's own. 10,000 watches would get
             // a progress notification five times a second.
@@ -46,8 +50,13 @@ impl EtcdServer {
     }
 
     /// The raw client, on a connection of its own.
+    pub async fn raw(&self) -> Result<RawEtcd> {
+        RawEtcd::connect(&self.etcd.endpoint()).await
+    }
+
+    /// etcd's client, on a connection of its own.
     pub async fn client(&self) -> Result<Client> {
-        client(&self.address).await
+        connect(&self.etcd.endpoint()).await
     }
 
     /// What it counts at this moment.
@@ -79,16 +88,6 @@ impl EtcdServer {
 /// The registry, at an address.
 pub async fn registry(address: &str) -> Result<EtcdRegistry> {
     Ok(EtcdRegistry::connect(&format!("etcd://{address}/{OURS}").parse()?).await?)
-}
-
-/// The raw client, on a connection set up as the registry's is.
-pub async fn client(address: &str) -> Result<Client> {
-    let options = ConnectOptions::new()
-        .with_connect_timeout(Duration::from_secs(2))
-        .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
-        .with_keep_alive_while_idle(false)
-        .with_require_leader(true);
-    Ok(Client::connect([format!("http://{address}")], Some(options)).await?)
 }
 
 /// What a server counts, in the form of Prometheus.

@@ -2,13 +2,14 @@
 
 use super::heap::Heap;
 use super::paired::{Comparison, Spread};
-use super::table::Table;
+use super::table::{Table, seconds};
 use std::fmt;
 
 /// The figures of one subject.
 #[derive(Debug, Default)]
 pub struct Figures {
-    figures: Vec<Figure>,
+    pairs: Vec<[String; 7]>,
+    single: Vec<Figure>,
     notes: Vec<String>,
 }
 
@@ -112,7 +113,7 @@ impl Figure {
 impl Figures {
     /// Adds a figure.
     pub fn add(&mut self, figure: Figure) {
-        self.figures.push(figure);
+        self.single.push(figure);
     }
 
     /// Adds a figure that is counted on the heap, if that is counted.
@@ -122,46 +123,65 @@ impl Figures {
         }
     }
 
-    /// Adds what a paired run shows of `first` beside `second`: times in a unit of so many to a second.
+    /// Adds what a paired run shows of the first of two arms beside the second, and what the ratio has to be.
     pub fn add_comparison(
         &mut self,
-        [name, first, second]: [&str; 3],
-        figures: &Comparison,
-        (unit, per_second): (&'static str, f64),
+        operation: impl fmt::Display,
+        [first, second]: [&str; 2],
+        comparison: &Comparison,
         target: impl FnOnce(Figure) -> Figure,
     ) {
-        self.add(Figure::timed(format!("{name}: {first}"), figures.first * per_second, unit));
-        self.add(Figure::timed(format!("{name}: {second}"), figures.second * per_second, unit));
-        self.add(target(Figure::spread(format!("{name}: {first} / {second}"), figures.ratio, "x")));
-        self.add(Figure::spread(format!("{name}: A/A: {second} / {second}"), figures.floor, "x"));
-        if !figures.is_sound() {
-            self.note(format!(
-                "{name}: void, A/A left 0.98..1.02; repeat it when the machine is quieter"
-            ));
-        }
+        let arms = [(first, comparison.first), (second, comparison.second)];
+        let arms = arms.map(|(arm, took)| format!("{arm} {}", seconds(took)));
+        self.add_pair(operation, arms, (&comparison.ratio, &comparison.floor), target);
+    }
+
+    /// Adds what there is nothing to compare with.
+    pub fn add_alone(&mut self, operation: String, arm: &str, took: f64) {
+        let [none, ratio, floor, target, holds] = ["-"; 5].map(str::to_owned);
+        let arm = format!("{arm} {}", seconds(took));
+        self.pairs.push([operation, arm, none, ratio, floor, target, holds]);
     }
 
     /// Adds samples that were taken in turns: of the base, of other arms, and of the base again.
     pub fn add_turns<const N: usize>(
         &mut self,
-        name: &str,
+        operation: impl fmt::Display,
         arms: [&str; N],
         samples: &[Vec<f64>; N],
         unit: &'static str,
         target: impl Fn(Figure) -> Figure,
     ) {
-        let ratio = |n: usize| -> Vec<f64> {
-            samples[n].iter().zip(&samples[0]).map(|(sample, base)| sample / base).collect()
+        let ratio = |n: usize| {
+            Spread::of(samples[n].iter().zip(&samples[0]).map(|(sample, base)| sample / base))
         };
-        for (arm, samples) in arms.iter().zip(samples).take(N - 1) {
-            self.add(Figure::median(format!("{name}{arm}"), samples, unit));
-        }
+        let median = |n: usize| {
+            let median = Spread::of(samples[n].iter().copied()).median;
+            format!("{} {} {unit}", arms[n], number(median))
+        };
         for n in 1..N - 1 {
-            let figure = format!("{name}{} / {}", arms[n], arms[0]);
-            self.add(target(Figure::median(figure, &ratio(n), "x")));
+            let spreads = (&ratio(n), &ratio(N - 1));
+            self.add_pair(&operation, [median(n), median(0)], spreads, &target);
         }
-        let floor = format!("{name}A/A: {0} / {0}", arms[0]);
-        self.add(Figure::median(floor, &ratio(N - 1), "x"));
+    }
+
+    fn add_pair(
+        &mut self,
+        operation: impl fmt::Display,
+        [first, second]: [String; 2],
+        (ratio, floor): (&Spread, &Spread),
+        target: impl FnOnce(Figure) -> Figure,
+    ) {
+        let range = |spread: &Spread| {
+            format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
+        };
+        let [.., target, _, mut holds] = target(Figure::spread("", *ratio, "x")).cells();
+        if !floor.is_sound() {
+            holds = "void".into();
+            self.note("void: A/A left 0.98..1.02; repeat it when the machine is quieter");
+        }
+        let operation = operation.to_string();
+        self.pairs.push([operation, first, second, range(ratio), range(floor), target, holds]);
     }
 
     /// Adds what a reader must know.
@@ -172,20 +192,27 @@ impl Figures {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.single.is_empty()
+    }
+
     /// Whether all that is counted holds.
     pub fn holds(&self) -> bool {
-        self.figures.iter().all(|figure| !figure.counted || figure.holds())
+        self.single.iter().all(|figure| !figure.counted || figure.holds())
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["operation", "arm", "beside", "ratio (min..max)", "A/A", "target", "holds"];
+        let mut pairs = Table::new(1, head);
+        self.pairs.iter().for_each(|pair| pairs.add(pair.clone()));
         let head = ["figure", "measured", "min..max", "target", "aim", "holds"];
-        let mut table = Table::new(1, head);
-        for figure in &self.figures {
-            table.add(figure.cells());
+        let mut figures = Table::new(1, head);
+        self.single.iter().for_each(|figure| figures.add(figure.cells()));
+        for table in [pairs, figures].into_iter().filter(|table| !table.is_empty()) {
+            write!(f, "{table}")?;
         }
-        write!(f, "{table}")?;
         for note in &self.notes {
             writeln!(f, "* {note}")?;
         }
@@ -199,5 +226,39 @@ fn number(value: f64) -> String {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_a_row_and_one_whose_arms_differ_from_themselves_is_void() {
+        let spread = |median| Spread { median, min: median - 0.1, max: median + 0.1 };
+        let comparison = |first, floor| Comparison {
+            first,
+            second: 0.5e-3,
+            ratio: spread(first / 0.5e-3),
+            floor: spread(floor),
+        };
+        let mut figures = Figures::default();
+        let mut add = |operation, comparison| {
+            figures.add_comparison(operation, ["ours", "raw"], &comparison, |x| x.at_most(1.5));
+        };
+        add("register", comparison(1.0e-3, 1.0));
+        add("keep_alive", comparison(0.6e-3, 1.05));
+        let expected = [
+            "operation            arm        beside  ratio (min..max)                A/A   target       holds",
+            "register    ours 1.00 ms  raw 500.0 us  2.00 (1.90..2.10)  1.00 (0.90..1.10)  <= 1.50  no (timed)",
+            "keep_alive  ours 600.0 us  raw 500.0 us  1.20 (1.10..1.30)  1.05 (0.95..1.15)  <= 1.50        void",
+            "* void: A/A left 0.98..1.02; repeat it when the machine is quieter",
+        ];
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let text = figures.to_string();
+        assert_eq!(text.lines().map(words).collect::<Vec<_>>(), expected.map(words), "{text}");
+        assert!(figures.holds(), "what is timed fails nothing");
+        figures.add(Figure::counted("copies", 2.0, "").exactly(1.0));
+        assert!(!figures.holds());
     }
 }

@@ -52,16 +52,6 @@ impl Level {
         }
     }
 
-    /// Returns the name in benchmark names.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Self::OnDisk => "durable",
-            Self::WithinASecond => "within_a_second",
-            Self::Nothing => "nothing",
-            Self::Protocol => "protocol",
-        }
-    }
-
     /// Returns why a server does not have this level, by its description.
     pub fn unsupported_by(self, server: &str) -> Option<&'static str> {
         let syncs = server.starts_with("etcd") && server.contains(SYNCS);

@@ -36,8 +36,8 @@ pub use self::progress::Progress;
 pub use self::redis_link::RedisLink;
 pub use self::redis_server::RedisServer;
 pub use self::routed::{Call, Routed};
-pub use self::stores::{Store, StoreFixture, StoreOptions};
-pub use self::table::{Latencies, Ratios, Table};
+pub use self::stores::{Server, Store, StoreOptions};
+pub use self::table::{Latencies, Table};
 pub use self::wire::WireCost;
 
 use anyhow::Result;

@@ -1,16 +1,15 @@
 //! A Redis, and what it counts.
 
-use super::stores::describe_redis;
+use super::stores::{bare, describe_redis};
+use crate::arms::RawRedis;
+use crate::arms::redis::connect;
 use anyhow::{Context, Result};
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 use registry_redis::RedisRegistry;
-use registry_testbed::servers::Redis;
+use registry_testbed::servers::{Redis, ServerOptions};
+use std::collections::HashMap;
 
-/// The prefix of the registry's keys, and of those that the raw client writes.
-pub const OURS: &str = "figures-ours";
-pub const RAW: &str = "figures-raw_";
+/// The prefix of the registry's keys.
+const OURS: &str = "figures-ours";
 
 /// A Redis.
 pub struct RedisServer {
@@ -22,30 +21,30 @@ pub struct RedisServer {
 impl RedisServer {
     /// Finds or starts one.
     pub async fn start() -> Result<Self> {
-        let mut redis = Redis::start().await?;
+        Self::start_with(Redis::options()).await
+    }
+
+    /// The same, but for where and how.
+    pub async fn start_with(options: ServerOptions) -> Result<Self> {
+        let mut redis = Redis::start_with(options).await?;
         let description = describe_redis(&mut redis).await?;
         Ok(Self { redis, description })
     }
 
     /// The registry, on connections of its own.
     pub async fn registry(&self) -> Result<RedisRegistry> {
-        let url = format!("{}?prefix={OURS}", self.redis.url());
+        let url = format!("{}?prefix={OURS}", bare(self.redis.url()));
         Ok(RedisRegistry::connect(&url.parse()?).await?)
     }
 
-    /// The raw client, on a connection set up as the registry's is.
-    pub async fn connection(&self) -> Result<MultiplexedConnection> {
-        let info = self.redis.url().into_connection_info()?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let client = Client::open(info)?;
-        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    /// The raw client, on connections of its own.
+    pub async fn raw(&self) -> Result<RawRedis> {
+        RawRedis::connect(bare(self.redis.url())).await
     }
 
     /// What it counts at this moment.
     pub async fn counts(&self) -> Result<Counts> {
-        let mut connection = self.connection().await?;
+        let mut connection = connect(bare(self.redis.url())).await?;
         let mut info = String::new();
         for section in ["commandstats", "cpu", "memory"] {
             let text: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await?;
@@ -99,4 +98,26 @@ impl Counts {
     fn field(&self, name: &str) -> Option<&str> {
         self.info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_end)
     }
+}
+
+/// What the server at a URL says of itself: its version, and what it does with a write.
+pub async fn describe(url: &str) -> Result<String> {
+    let mut pipe = redis::pipe();
+    pipe.cmd("INFO").arg("server");
+    pipe.cmd("CONFIG").arg("GET").arg("append*");
+    pipe.cmd("CONFIG").arg("GET").arg("save");
+    let (info, append, save): (String, HashMap<String, String>, HashMap<String, String>) =
+        pipe.query_async(&mut connect(url).await?).await?;
+    let of = |name| info.lines().find_map(|line| line.strip_prefix(name));
+    let version = match of("valkey_version:") {
+        Some(version) => format!("valkey {version}"),
+        None => format!("redis {}", of("redis_version:").unwrap_or("of unknown version")),
+    };
+    let setting = |of: &HashMap<_, String>, name| of.get(name).cloned().unwrap_or_default();
+    let log = match setting(&append, "appendonly").as_str() {
+        "yes" => format!("append-only file, fsync {}", setting(&append, "appendfsync")),
+        _ => "no append-only file".to_owned(),
+    };
+    let snapshots = if setting(&save, "save").is_empty() { "no snapshots" } else { "snapshots" };
+    Ok(format!("{version}, {log}, {snapshots}"))
 }

@@ -1,15 +1,14 @@
 //! Which stores are compared, and the servers they run on.
 
-use super::levels;
-use super::operator::Operator;
-use crate::arms::{Ours, RawEtcd, RawRedis};
+use super::{EtcdServer, RedisServer, levels, redis_server};
+use crate::arms::{self, Ours};
 use crate::workloads::Contender;
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result, bail};
 use registry_core::Registry;
 use registry_etcd::EtcdRegistry;
 use registry_mem::MemRegistry;
 use registry_redis::RedisRegistry;
-use registry_testbed::servers::{Etcd, Process, Redis, ServerError, ServerOptions};
+use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::{fmt, fs};
@@ -39,11 +38,6 @@ impl Store {
             Self::Etcd => "etcd",
             Self::Redis => "redis",
         }
-    }
-
-    /// Whether there is a raw client to compare with.
-    pub fn has_raw(self) -> bool {
-        self != Self::Mem
     }
 
     /// The stores that a value of [`VARIABLE`] names; without one, all.
@@ -90,98 +84,105 @@ impl Default for StoreOptions {
     }
 }
 
-/// A running store, with the registry and the raw client connected to it. Dropping it stops the server.
-pub struct StoreFixture {
-    pub store: Store,
-    /// The server: its version, and how it persists a write.
-    pub server: String,
-    /// Through the registry.
-    pub ours: Box<dyn Contender>,
-    /// Through the raw client.
-    pub raw: Option<Box<dyn Contender>>,
-    _running: Option<Running>,
+/// A store that runs. Dropping it stops a server that was started.
+pub enum Server {
+    Mem(MemRegistry),
+    Etcd(Box<EtcdServer>),
+    Redis(Box<RedisServer>),
 }
 
-enum Running {
-    Etcd { _server: Etcd },
-    Redis { _server: Redis },
-}
-
-impl StoreFixture {
-    /// Finds or starts a server, and connects to it twice. The error of a missing one says in one line how to get
-    /// it, and how to do without.
-    pub async fn open(store: Store, servers: &StoreOptions) -> Result<Self> {
-        match store {
-            Store::Mem => Ok(Self::mem()),
-            Store::Etcd => Self::etcd(servers.etcd.clone()).await,
-            Store::Redis => Self::redis(servers.redis.clone()).await,
-        }
+impl Server {
+    /// Finds or starts one, as the environment says.
+    pub async fn start(store: Store) -> Result<Self> {
+        Self::start_with(store, &StoreOptions::default()).await
     }
 
-    fn mem() -> Self {
-        let mem = MemRegistry::new();
-        Self {
-            store: Store::Mem,
-            server: "in this process".to_owned(),
-            ours: Box::new(Ours::new(mem.clone()).with_operator(Operator::Memory(mem))),
-            raw: None,
-            _running: None,
-        }
-    }
-
-    async fn etcd(options: ServerOptions) -> Result<Self> {
-        let mut etcd =
-            Etcd::start_with(options).await.map_err(|error| missing(Store::Etcd, error))?;
-        let raw = RawEtcd::connect(&etcd.endpoint()).await?;
-        let ours = ours(etcd.url()).await?;
-        let server = describe_etcd(&mut etcd).await?;
-        Ok(Self {
-            store: Store::Etcd,
-            server,
-            ours: Box::new(ours),
-            raw: Some(Box::new(raw)),
-            _running: Some(Running::Etcd { _server: etcd }),
+    /// Finds or starts one. The error of a missing one says in one line how to get it, and how to do without.
+    pub async fn start_with(store: Store, options: &StoreOptions) -> Result<Self> {
+        let started = match store {
+            Store::Mem => Ok(Self::Mem(MemRegistry::new())),
+            Store::Etcd => EtcdServer::start_with(options.etcd.clone())
+                .await
+                .map(|server| Self::Etcd(Box::new(server))),
+            Store::Redis => RedisServer::start_with(options.redis.clone())
+                .await
+                .map(|server| Self::Redis(Box::new(server))),
+        };
+        started.with_context(|| {
+            let others = Store::ALL.into_iter().filter(|other| *other != store);
+            let others = others.map(Store::name).collect::<Vec<_>>().join(",");
+            format!("{} is missing (to go on without it: {VARIABLE}={others})", store.name())
         })
     }
 
-    async fn redis(options: ServerOptions) -> Result<Self> {
-        let mut server =
-            Redis::start_with(options).await.map_err(|error| missing(Store::Redis, error))?;
-        let raw = RawRedis::connect(bare(&server)).await?;
-        let ours = ours(server.url()).await?;
-        Ok(Self {
-            store: Store::Redis,
-            server: describe_redis(&mut server).await?,
-            ours: Box::new(ours),
-            raw: Some(Box::new(raw)),
-            _running: Some(Running::Redis { _server: server }),
+    pub fn store(&self) -> Store {
+        match self {
+            Self::Mem(_) => Store::Mem,
+            Self::Etcd(_) => Store::Etcd,
+            Self::Redis(_) => Store::Redis,
+        }
+    }
+
+    /// Its version, and how it persists a write.
+    pub fn description(&self) -> &str {
+        match self {
+            Self::Mem(_) => "in this process",
+            Self::Etcd(server) => &server.description,
+            Self::Redis(server) => &server.description,
+        }
+    }
+
+    /// The registry, on connections of its own.
+    pub async fn registry(&self) -> Result<Arc<dyn Registry>> {
+        Ok(match self {
+            Self::Mem(registry) => Arc::new(registry.clone()),
+            Self::Etcd(server) => Arc::new(server.registry().await?),
+            Self::Redis(server) => Arc::new(server.registry().await?),
         })
+    }
+
+    /// The registry as an arm, on connections of its own.
+    pub async fn ours(&self) -> Result<Box<dyn Contender>> {
+        Ok(Box::new(Ours::from(self.registry().await?)))
+    }
+
+    /// The raw client, on connections of its own. Memory has none.
+    pub async fn raw(&self) -> Result<Option<Box<dyn Contender>>> {
+        Ok(match self {
+            Self::Mem(_) => None,
+            Self::Etcd(server) => Some(Box::new(server.raw().await?)),
+            Self::Redis(server) => Some(Box::new(server.raw().await?)),
+        })
+    }
+
+    /// The seconds that the server ran for. What is in this process is not told apart from it.
+    pub async fn cpu(&self) -> Result<f64> {
+        match self {
+            Self::Mem(_) => Ok(0.0),
+            Self::Etcd(server) => server.metrics().await?.cpu(),
+            Self::Redis(server) => server.counts().await?.cpu(),
+        }
+    }
+
+    /// The server's process, if it was started.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        match self {
+            Self::Mem(_) => bail!("memory has no process"),
+            Self::Etcd(server) => Ok(server.etcd.process()?),
+            Self::Redis(server) => Ok(server.redis.process()?),
+        }
     }
 }
 
-impl fmt::Debug for StoreFixture {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreFixture").field("server", &self.server).finish_non_exhaustive()
+        f.debug_tuple("Server").field(&self.description()).finish()
     }
-}
-
-async fn ours(url: &str) -> Result<Ours> {
-    let operator = Operator::of(url.split('?').next().unwrap_or_default()).await?;
-    let operator = operator.context("a store at one URL has an operator")?;
-    Ok(Ours::from(connect(url).await?).with_operator(operator))
-}
-
-/// Returns the error for a missing store, with how to run without it.
-fn missing(store: Store, error: ServerError) -> Error {
-    let others: Vec<_> = Store::ALL.into_iter().filter(|other| *other != store).collect();
-    let others = others.iter().map(|other| other.name()).collect::<Vec<_>>().join(",");
-    let without = format!("{} is missing (to go on without it: {VARIABLE}={others})", store.name());
-    Error::new(error).context(without)
 }
 
 /// Describes a Redis: its version, and how it persists a write.
 pub async fn describe_redis(redis: &mut Redis) -> Result<String> {
-    let description = RawRedis::connect(bare(redis)).await?.describe().await?;
+    let description = redis_server::describe(bare(redis.url())).await?;
     Ok(match redis.process() {
         Ok(process) => format!("{description}, {}", placement(process)),
         Err(_) => description,
@@ -190,16 +191,19 @@ pub async fn describe_redis(redis: &mut Redis) -> Result<String> {
 
 /// Describes an etcd: its version, and how it persists a write.
 pub async fn describe_etcd(etcd: &mut Etcd) -> Result<String> {
-    let version = RawEtcd::connect(&etcd.endpoint()).await?.version().await?;
+    let client = arms::etcd::connect(&etcd.endpoint()).await?;
+    let status = client.maintenance_client().status().await?;
     Ok(match etcd.process() {
-        Ok(process) => format!("etcd {version}, {}", durability(process)),
-        Err(_) => format!("etcd {version}, an external server: its persistence is unknown"),
+        Ok(process) => format!("etcd {}, {}", status.version(), durability(process)),
+        Err(_) => {
+            format!("etcd {}, an external server: its persistence is unknown", status.version())
+        }
     })
 }
 
-/// Returns the URL without the registry's options, for the raw client.
-fn bare(redis: &Redis) -> &str {
-    redis.url().split('?').next().unwrap_or_default()
+/// Returns a URL without the registry's options, for the raw client.
+pub fn bare(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 /// The description of an etcd that syncs its writes to disk before it acknowledges them.
@@ -242,12 +246,12 @@ mod tests {
         let nowhere =
             StoreOptions { etcd: nowhere(Etcd::options()), redis: nowhere(Redis::options()) };
         for (store, others) in [(Store::Etcd, "mem,redis"), (Store::Redis, "mem,etcd")] {
-            let error = StoreFixture::open(store, &nowhere).await.unwrap_err();
+            let error = Server::start_with(store, &nowhere).await.unwrap_err();
             let line = format!("{error:#}");
             assert!(line.starts_with(&format!("{} is missing", store.name())), "{line}");
             assert!(line.contains(&format!("BENCH_STORES={others}")), "{line}");
             assert!(line.contains("PATH") && !line.contains('\n'), "{line}");
         }
-        assert!(StoreFixture::open(Store::Mem, &nowhere).await.is_ok());
+        assert!(Server::start_with(Store::Mem, &nowhere).await.is_ok());
     }
 }

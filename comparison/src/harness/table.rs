@@ -1,6 +1,5 @@
-//! Figures as plain text: aligned tables, of ratios and of percentiles.
+//! Figures as plain text: aligned tables.
 
-use super::paired::{Comparison, Spread};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use std::fmt;
@@ -15,13 +14,6 @@ pub struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
     words: usize,
-}
-
-/// Comparisons, one row for each operation and store.
-#[derive(Clone, Debug)]
-pub struct Ratios {
-    table: Table,
-    void: bool,
 }
 
 /// How long each of many operations took.
@@ -43,6 +35,10 @@ impl Table {
 
     pub fn add(&mut self, row: impl IntoIterator<Item = String>) {
         self.rows.push(row.into_iter().collect());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// Adds the percentiles of one contender.
@@ -84,50 +80,6 @@ impl fmt::Display for Table {
     }
 }
 
-impl Ratios {
-    /// Of two things compared.
-    pub fn new(first: &str, second: &str) -> Self {
-        let head = ["operation", "store", first, second, "ratio  ", "min..max", "A/A (min..max)"];
-        Self { table: Table::new(2, head), void: false }
-    }
-
-    pub fn add(&mut self, operation: impl fmt::Display, store: &str, figures: &Comparison) {
-        let Comparison { first, second, ratio, floor } = figures;
-        let mark = if figures.is_sound() { ' ' } else { '!' };
-        self.void |= !figures.is_sound();
-        self.table.add([
-            operation.to_string(),
-            store.to_owned(),
-            seconds(*first),
-            seconds(*second),
-            format!("{:.2} {mark}", ratio.median),
-            range(ratio),
-            format!("{:.2} ({})", floor.median, range(floor)),
-        ]);
-    }
-
-    /// Adds what there is nothing to compare with.
-    pub fn add_alone(&mut self, operation: impl fmt::Display, store: &str, seconds: f64) {
-        let [a, b, c, d] = ["-", "-  ", "-", "-"].map(str::to_owned);
-        let seconds = self::seconds(seconds);
-        self.table.add([operation.to_string(), store.to_owned(), seconds, a, b, c, d]);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.table.rows.is_empty()
-    }
-}
-
-impl fmt::Display for Ratios {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.table)?;
-        if self.void {
-            writeln!(f, "! void: A/A left 0.98..1.02; repeat it when the machine is quieter")?;
-        }
-        Ok(())
-    }
-}
-
 impl Latencies {
     /// Of operations that took so many seconds.
     #[expect(
@@ -163,10 +115,6 @@ fn nanoseconds(count: u64) -> f64 {
     count as f64 / 1e9
 }
 
-fn range(spread: &Spread) -> String {
-    format!("{:.2}..{:.2}", spread.min, spread.max)
-}
-
 /// A time, in the unit that suits it.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1e-6 {
@@ -181,30 +129,6 @@ pub(crate) fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_aligned_and_void_rows_are_marked() {
-        let spread = |median| Spread { median, min: median - 0.1, max: median + 0.1 };
-        let figures = |first, floor| Comparison {
-            first,
-            second: 0.5e-3,
-            ratio: spread(first / 0.5e-3),
-            floor: spread(floor),
-        };
-        let mut table = Ratios::new("ours", "raw");
-        table.add_alone("register", "mem", 2.5e-7);
-        table.add("register", "etcd", &figures(1.0e-3, 1.0));
-        assert!(!table.to_string().contains("void"));
-        table.add("keep_alive", "redis", &figures(0.6e-3, 1.05));
-        let expected = [
-            "operation   store      ours       raw  ratio      min..max     A/A (min..max)",
-            "register    mem      250 ns         -      -             -                  -",
-            "register    etcd    1.00 ms  500.0 us   2.00    1.90..2.10  1.00 (0.90..1.10)",
-            "keep_alive  redis  600.0 us  500.0 us   1.20 !  1.10..1.30  1.05 (0.95..1.15)",
-            "! void: A/A left 0.98..1.02; repeat it when the machine is quieter",
-        ];
-        assert_eq!(table.to_string().lines().collect::<Vec<_>>(), expected);
-    }
 
     #[test]
     fn a_percentile_equal_to_the_maximum_is_not_reported() {

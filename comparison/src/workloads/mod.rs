@@ -2,14 +2,13 @@
 
 mod deregister;
 pub mod expiry;
-mod fan_out;
+mod follow;
 mod keep_alive;
 mod load;
 pub mod pick;
 mod register;
 mod register_to_watch;
 mod resume;
-mod resync;
 pub mod spread;
 mod update;
 
@@ -17,7 +16,6 @@ pub use self::expiry::ExpiryPlan;
 pub use self::pick::{Pick, Picks};
 pub use self::spread::{Spread, Subscription};
 
-use self::register::Cleanup;
 use crate::arms::{Arm, Ours, Request, TTL};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -43,8 +41,6 @@ pub enum Workload {
     Register,
     /// Deregister an instance.
     Deregister,
-    /// Register an instance and deregister it.
-    RegisterDeregister,
     /// Register a new instance, and keep it until the end: what is counted meanwhile are registrations only.
     RegisterMore,
     /// Change a registered instance in place.
@@ -55,13 +51,10 @@ pub enum Workload {
     Load(usize),
     /// Register, until an open watch yields the event.
     RegisterToWatch,
-    /// Register, until the last of so many subscribers in this process has the event.
-    FanOut(usize),
+    /// Open a live view of a service of so many instances.
+    Follow(usize),
     /// Open a watch so many changes back, until it has yielded them all.
     Resume(usize),
-    /// Open a watch at a compacted cursor, until the error is returned, all instances of the service, so many,
-    /// are loaded, and a watch is open again.
-    Resync(usize),
 }
 
 impl Workload {
@@ -69,17 +62,15 @@ impl Workload {
     async fn prepare<A: Arm>(self, arm: A) -> Result<Box<dyn Timed>> {
         let generator = RequestGenerator::new(self)?;
         match self {
-            Self::Register => Ok(register::prepare(arm, generator, Cleanup::Afterwards)),
-            Self::RegisterDeregister => Ok(register::prepare(arm, generator, Cleanup::AtOnce)),
-            Self::RegisterMore => Ok(register::prepare(arm, generator, Cleanup::AtTheEnd)),
+            Self::Register => Ok(register::prepare(arm, generator, false)),
+            Self::RegisterMore => Ok(register::prepare(arm, generator, true)),
             Self::Deregister => Ok(deregister::prepare(arm, generator)),
             Self::Update => update::prepare(arm, generator).await,
             Self::KeepAlive => keep_alive::prepare(arm, generator).await,
             Self::Load(count) => load::prepare(arm, generator, count).await,
             Self::RegisterToWatch => register_to_watch::prepare(arm, generator).await,
-            Self::FanOut(count) => fan_out::prepare(arm, generator, count).await,
+            Self::Follow(count) => follow::prepare(arm, generator, count).await,
             Self::Resume(count) => resume::prepare(arm, generator, count).await,
-            Self::Resync(count) => resync::prepare(arm, generator, count).await,
         }
     }
 }
@@ -90,15 +81,13 @@ impl fmt::Display for Workload {
         match self {
             Self::Register => f.pad("register"),
             Self::Deregister => f.pad("deregister"),
-            Self::RegisterDeregister => f.pad("register_deregister"),
             Self::RegisterMore => f.pad("register_more"),
             Self::Update => f.pad("update"),
             Self::KeepAlive => f.pad("keep_alive"),
             Self::Load(count) => f.pad(&format!("load/{count}")),
             Self::RegisterToWatch => f.pad("register_to_watch"),
-            Self::FanOut(count) => f.pad(&format!("fan_out/{count}")),
+            Self::Follow(count) => f.pad(&format!("follow/{count}")),
             Self::Resume(count) => f.pad(&format!("resume/{count}")),
-            Self::Resync(count) => f.pad(&format!("resync/{count}")),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Register a new instance, and deregister it: afterwards, as part of it, or at the end.
+//! Register a new instance, and deregister it afterwards, or at the end.
 
 use super::{Prepared, RequestGenerator, Timed, deregister};
 use crate::arms::Arm;
+use std::mem::take;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -14,41 +15,25 @@ pub(super) fn chunks(n: u64) -> impl Iterator<Item = usize> {
     (0..n.div_ceil(CHUNK)).map(move |done| CHUNK.min(n - done * CHUNK))
 }
 
-/// When a registered instance is deregistered.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cleanup {
-    /// After each chunk, outside of the time.
-    Afterwards,
-    /// At once, as a part of what is timed.
-    AtOnce,
-    /// At the end of the workload.
-    AtTheEnd,
-}
-
+/// Deregisters after each chunk, outside of the time; or, if they are to be `kept`, at the end of the workload.
 pub(super) fn prepare<A: Arm>(
     arm: A,
     mut generator: RequestGenerator,
-    cleanup: Cleanup,
+    kept: bool,
 ) -> Box<dyn Timed> {
-    Prepared::new(arm, Vec::new(), async move |arm: &A, kept: &mut Vec<A::Lease>, n| {
+    Prepared::new(arm, Vec::new(), async move |arm: &A, leases: &mut Vec<A::Lease>, n| {
         let mut total = Duration::ZERO;
         for chunk in chunks(n) {
             let requests = generator.requests(chunk)?;
-            let mut leases = Vec::with_capacity(chunk);
+            leases.reserve(chunk);
             let start = Instant::now();
             for request in &requests {
-                let registered = arm.register(request).await?;
-                if cleanup == Cleanup::AtOnce {
-                    arm.deregister(registered).await?;
-                } else {
-                    leases.push(registered);
-                }
+                leases.push(arm.register(request).await?);
             }
             total += start.elapsed();
-            if cleanup == Cleanup::AtTheEnd {
-                kept.append(&mut leases);
+            if !kept {
+                deregister(arm, take(leases)).await?;
             }
-            deregister(arm, leases).await?;
         }
         Ok(total)
     })

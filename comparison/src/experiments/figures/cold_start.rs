@@ -1,9 +1,9 @@
 //! From nothing to the first instance in hand: connect, load, pick.
 
-use crate::arms::{Arm, Ours, RawEtcd, RawRedis};
+use crate::arms::{Arm, Ours};
 use crate::harness::fixture::view;
-use crate::harness::stores::connect;
-use crate::harness::{EtcdServer, Figure, Figures, RedisServer, in_turns};
+use crate::harness::stores::{bare, connect};
+use crate::harness::{EtcdServer, Figures, RedisServer, in_turns};
 use crate::workloads::{RequestGenerator, Workload};
 use anyhow::{Context, Result};
 use registry_core::ServiceName;
@@ -14,21 +14,15 @@ use tokio::time::Instant;
 const INSTANCES: usize = 10;
 
 pub(super) async fn figures(quick: bool) -> Result<Figures> {
-    let rounds = if quick { 3 } else { 101 };
-    let mut figures = Figures::default();
-
-    let server = EtcdServer::start().await?;
-    let (url, endpoint) =
-        (format!("etcd://{}/comparison", server.address), format!("http://{}", server.address));
-    let raw = async || RawEtcd::connect(&endpoint).await;
-    Box::pin(measure(&mut figures, "etcd", &url, rounds, raw)).await?;
-    figures.note(&server.description);
-
-    let server = RedisServer::start().await?;
-    let url = server.redis.url().split('?').next().unwrap_or_default();
-    let raw = async || RawRedis::connect(url).await;
-    Box::pin(measure(&mut figures, "redis", url, rounds, raw)).await?;
-    figures.note(&server.description);
+    let (mut figures, rounds) = (Figures::default(), if quick { 3 } else { 101 });
+    let etcd = EtcdServer::start().await?;
+    let raw = async || etcd.raw().await;
+    Box::pin(measure(&mut figures, "etcd", etcd.etcd.url(), rounds, raw)).await?;
+    figures.note(&etcd.description);
+    let redis = RedisServer::start().await?;
+    let raw = async || redis.raw().await;
+    Box::pin(measure(&mut figures, "redis", bare(redis.redis.url()), rounds, raw)).await?;
+    figures.note(&redis.description);
     figures.note(format!("a service of {INSTANCES}; raw connects, loads and decodes: it sees no change that comes later, ours is watching by then"));
     Ok(figures)
 }
@@ -56,13 +50,7 @@ async fn measure<A: Arm>(
         Ok(start.elapsed().as_secs_f64() * 1e3)
     })
     .await?;
-    figures.add_turns(
-        &format!("{name}: "),
-        ["raw", "ours", "raw"],
-        &samples,
-        "ms",
-        |figure: Figure| figure,
-    );
+    figures.add_turns(name, ["raw", "ours", "raw"], &samples, "ms", |figure| figure);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! How many registrations a second etcd takes, made one by one or all at once.
 
-use crate::arms::{Arm, EtcdTwin, Ours, Request};
+use crate::arms::{Arm, Ours, Request};
 use crate::harness::{EtcdServer, Figure, Figures, as_f64, in_turns};
 use crate::workloads::{IN_FLIGHT, RequestGenerator, Workload, deregister};
 use anyhow::{Result, ensure};
@@ -11,7 +11,7 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
     let (mut figures, many) = (Figures::default(), if quick { 500 } else { 10_000 });
     let server = EtcdServer::start().await?;
     let ours = Ours::new(server.registry().await?);
-    let raw = EtcdTwin::connect(&server.address).await?;
+    let raw = server.raw().await?;
     let mut refused = Vec::new();
     let samples = in_turns(3, async |arm| {
         let (rate, failed) = match arm {
@@ -26,10 +26,10 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
         Ok(rate)
     })
     .await?;
-    let name = format!("{many} registered: ");
+    let name = format!("{many} registered");
     let arms = ["raw, 64 in flight", "ours, 64 in flight", "ours, all in flight", "raw"];
     figures.add_turns(&name, arms, &samples, "/s", |figure| figure);
-    figures.add(Figure::median(format!("{name}ours, all in flight: failed"), &refused, ""));
+    figures.add(Figure::median(format!("{name}: ours, all in flight: failed"), &refused, ""));
     figures.note("registered: one grant and one transaction each; rates of those that were, so more is better; beyond 5,000 that wait, etcd refuses with `too many requests`");
     Ok(figures)
 }

@@ -8,6 +8,7 @@ use crate::workloads::spread::subscribe;
 use crate::workloads::{Spread, Subscription};
 use anyhow::{Result, ensure};
 use futures_util::{FutureExt, StreamExt};
+use registry_core::Record;
 use std::sync::Arc;
 use tokio::task::yield_now;
 
@@ -19,7 +20,9 @@ const BACKLOG: u64 = 1024;
 pub(super) fn figures(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
     let rounds = if quick { 11 } else { 101 };
-    for (label, runtime) in [("1 thread: ", one_thread()?), ("2 threads: ", two_threads()?)] {
+    for (label, runtime) in
+        [("a change, 1 thread", one_thread()?), ("a change, 2 threads", two_threads()?)]
+    {
         runtime.block_on(compare(&mut figures, label, rounds))?;
     }
     one_thread()?.block_on(async {
@@ -70,8 +73,8 @@ async fn copies(figures: &mut Figures) -> Result<()> {
         let (many, larger) = (cost(100, MANY).await?, cost(1_100, MANY).await?);
         let name = |figure: &str| format!("{}: a change, {figure}", subscription.name());
         figures.add(Figure::counted(name("100 instances, in all"), many, "B"));
-        let each = (larger - many) / 1_000.0;
-        figures.add(Figure::counted(name("for each instance"), each, "B").exactly(8.0));
+        let (each, record) = ((larger - many) / 1_000.0, as_f64(size_of::<Record>()));
+        figures.add(Figure::counted(name("for each instance"), each, "B").exactly(record));
         let each = (many - few) / as_f64(MANY as u64 - 100);
         figures.add(Figure::counted(name("for each subscriber"), each, "B").exactly(0.0));
     }

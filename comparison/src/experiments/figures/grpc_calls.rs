@@ -21,9 +21,8 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
             Ok([ours, runner(&fleet, other).await?, again])
         };
         let compared = compare_anew(plan(quick), runners).await?;
-        let name = format!("beside {}", other.name());
         let target = |figure: Figure| figure.at_most(limit).aim(aim);
-        figures.add_comparison([&name, "ours", other.name()], &compared, ("us", 1e6), target);
+        figures.add_comparison("call", ["ours", other.name()], &compared, target);
     }
     add_listener(&mut figures, &fleet, quick).await?;
     figures.note(format!(

@@ -34,7 +34,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     let p99 = |n: usize| halves.phases.iter().map(|phase| phase.late[n].p99()).collect();
     let samples: [Vec<f64>; 3] = [p99(1), p99(0), p99(2)];
     let arms = ["without", "with one stuck", "without"];
-    figures.add_turns("p99 from the due time, ", arms, &samples, "us", |x| x.at_most(1.05));
+    figures.add_turns("p99 from the due time", arms, &samples, "us", |x| x.at_most(1.05));
     let lag: Vec<f64> = halves.phases.iter().map(|phase| phase.lag.p99()).collect();
     figures.add(Figure::median("p99 of the generator's own lag", &lag, "us"));
     let whole = phase * phases;

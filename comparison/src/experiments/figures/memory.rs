@@ -2,7 +2,7 @@
 
 use crate::arms::decoded;
 use crate::harness::fixture::{instance, service, view};
-use crate::harness::{Figure, Figures, Heap, as_f64};
+use crate::harness::{Figure, Figures, Heap, as_f64, one_thread};
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use futures_util::stream;
@@ -22,12 +22,13 @@ const ALL: usize = 100_000;
 const METADATA: [(&str, &str); 2] =
     [("zone", "eu-central-1a"), ("version", "payments-2026.11.22-build.4711-ab12cd34e")];
 
-pub(super) async fn figures(_: bool) -> Result<Figures> {
+pub(super) fn figures(_: bool) -> Result<Figures> {
     ensure!(Heap::IS_COUNTED, "bytes are counted with `--features heap`");
     let mut figures = Figures::default();
     for metadata in [false, true] {
         for (services, each) in [(1_000, 100), (1, ALL)] {
-            let (fresh, read) = hold(Store { each, metadata }, services).await?;
+            // A runtime for each: its end frees what the tasks of the one before held.
+            let (fresh, read) = one_thread()?.block_on(hold(Store { each, metadata }, services))?;
             let with = if metadata { "64 B of metadata" } else { "no metadata" };
             let name = format!("{with}, {services} x {each}");
             figures.add(Figure::counted(&name, fresh, "B").at_most(250.0).aim(160.0));

@@ -4,11 +4,9 @@
 //! target, so does the process, by its exit status. What is timed is measured in turns with what it is compared
 //! with, and only reported.
 
+mod calls;
 mod cold_start;
-mod etcd_calls;
 mod etcd_leases;
-mod etcd_load;
-mod etcd_own_records;
 mod etcd_watches;
 mod expiry;
 mod fan_out;
@@ -16,19 +14,18 @@ mod grpc_calls;
 mod grpc_faults;
 mod grpc_schedule;
 mod grpc_subset;
+mod large;
 mod load;
 mod memory;
+mod others;
 mod own_records;
 mod pick;
-mod redis_calls;
-mod redis_load;
 mod redis_watches;
-mod registrations;
 mod renewals;
 mod standstill;
 mod traffic;
 
-use crate::harness::{Figures, Progress, StealTime, machine, one_thread};
+use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread};
 use crate::workloads::record_len;
 use anyhow::{Result, ensure};
 
@@ -42,68 +39,42 @@ macro_rules! one {
     };
 }
 
-const ALL: [Set; 24] = [
-    (
-        "cold-start",
-        "connect to the first instance, beside the raw client",
-        one!(cold_start::figures),
-    ),
+const ALL: &[Set] = &[
+    ("cold-start", "connect to the first instance, beside raw", one!(cold_start::figures)),
     ("pick", "one of 100 instances, through a handle", pick::figures),
     ("fan-out", "one change, to 10,000 subscribers", fan_out::figures),
-    ("registrations", "100,000 registrations, kept alive", registrations::figures),
-    ("memory", "100,000 instances, held by views; with `--features heap`", one!(memory::figures)),
     ("load", "10,000 changes/s, 1,000 services of ten subscribers, some stuck", load::figures),
-    (
-        "etcd-calls",
-        "one call at a time, beside the raw client with the same requests",
-        one!(etcd_calls::figures),
-    ),
-    ("etcd-watches", "10,000 watches of one process", one!(etcd_watches::figures)),
-    ("etcd-load", "a service of 100,000 instances, loaded", one!(etcd_load::figures)),
-    ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
-    ("etcd-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::etcd),
-    ("etcd-standstill", "100,000 registrations on a server that stands still", standstill::etcd),
+    ("mem-memory", "100,000 instances in views; with `--features heap`", memory::figures),
+    ("mem-others", "calls beside 10,000 services not asked for", one!(others::figures)),
+    ("mem-renewals", RENEWALS, |quick| renewals::figures(Store::Mem, quick)),
+    ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
+    ("etcd-calls", CALLS, one!(calls::etcd)),
     ("etcd-expiry", "1,000 leases that expire together", one!(expiry::etcd)),
-    (
-        "etcd-own-records",
-        "records that are deleted behind their registrations' backs",
-        one!(etcd_own_records::figures),
-    ),
-    (
-        "own-records",
-        "records that are deregistered behind their registrations' backs",
-        one!(own_records::figures),
-    ),
-    (
-        "redis-calls",
-        "one call at a time, beside the raw client with the same writes",
-        one!(redis_calls::figures),
-    ),
+    ("etcd-large", LARGE, one!(large::etcd)),
+    ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
+    ("etcd-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Etcd, quick)),
+    ("etcd-renewals", RENEWALS, |quick| renewals::figures(Store::Etcd, quick)),
+    ("etcd-standstill", STANDSTILL, |quick| standstill::figures(Store::Etcd, quick)),
+    ("etcd-watches", "10,000 watches of one process", one!(etcd_watches::figures)),
+    ("redis-calls", CALLS, one!(calls::redis)),
     ("redis-expiry", "how late an expiry is seen, beside keys with a ttl", one!(expiry::redis)),
-    (
-        "redis-load",
-        "a service of 100,000 instances: loaded, held, renewed",
-        one!(redis_load::figures),
-    ),
-    ("redis-renewals", "100,000 registrations, kept at ttl 30 s to 3 s", renewals::redis),
-    ("redis-standstill", "100,000 registrations on a server that stands still", standstill::redis),
+    ("redis-large", LARGE, one!(large::redis)),
+    ("redis-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Redis, quick)),
+    ("redis-renewals", RENEWALS, |quick| renewals::figures(Store::Redis, quick)),
+    ("redis-standstill", STANDSTILL, |quick| standstill::figures(Store::Redis, quick)),
     ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
-    (
-        "grpc-calls",
-        "one call at a time to three endpoints, beside tonic's channels",
-        one!(grpc_calls::figures),
-    ),
-    (
-        "grpc-faults",
-        "one of ten instances is killed, one drained, one slowed",
-        grpc_faults::figures,
-    ),
-    (
-        "grpc-subset",
-        "connections that a change moves, of 32 to 1,000 instances",
-        one!(grpc_subset::figures),
-    ),
+    ("grpc-calls", "one call at a time, beside tonic's channels", one!(grpc_calls::figures)),
+    ("grpc-faults", "one of ten instances killed, one drained, one slowed", grpc_faults::figures),
+    ("grpc-subset", "connections moved by a change, 32 of 1,000", |quick| {
+        Ok(grpc_subset::figures(quick))
+    }),
 ];
+
+const CALLS: &str = "one call at a time, beside the raw client with the same requests";
+const LARGE: &str = "a service of 20,000 instances: loaded, and in a live view";
+const OWN_RECORDS: &str = "records that somebody takes away: how soon they are back";
+const RENEWALS: &str = "100,000 registrations, kept at ttl 30 s to 3 s";
+const STANDSTILL: &str = "100,000 registrations on a server that stands still";
 
 /// Returns the names, and what each shows.
 pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {

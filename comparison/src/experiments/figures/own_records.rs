@@ -1,104 +1,108 @@
-//! Records that somebody deregisters behind their registrations' backs, on memory and Redis: how soon they are back.
+//! Registrations that watch their own records: how soon a record is back that somebody took away behind its
+//! registration's back, and what the watches cost.
 
-use crate::arms::{Arm, Ours, RedisTwin, Request};
+use crate::arms::{Arm, Ours, RawRedis, Request, etcd};
+use crate::harness::etcd_server::{EtcdServer, OURS};
 use crate::harness::fixture::{instance, service, start_all};
-use crate::harness::{Figure, Figures, Latencies, RedisServer};
+use crate::harness::{Figure, Figures, Heap, Latencies, Server, Store, as_f64, one_thread};
 use crate::workloads::{RequestGenerator, Workload};
 use anyhow::{Context, Result};
+use etcd_client::DeleteOptions;
 use futures_util::future::try_join_all;
-use registry_core::{Change, InstanceId, Lease, Registry, ServiceName};
-use registry_mem::MemRegistry;
+use registry_core::{Change, Instance, InstanceId, Lease, Record, ServiceName};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How many are deregistered together.
+/// How many are taken away together.
 const LOST: usize = 100;
 
 /// A record that is lost again within a ttl waits for the backoff.
 const TTL: Duration = Duration::from_secs(2);
 
-pub(super) async fn figures(quick: bool) -> Result<Figures> {
-    let (mut figures, rounds) = (Figures::default(), if quick { 3 } else { 21 });
-    let mem = MemRegistry::new();
-    measure(&mut figures, "memory", [mem.clone(), mem], rounds, None).await?;
-    let server = RedisServer::start().await?;
-    let registries = [server.registry().await?, server.registry().await?];
-    // Each blocks its connection while it reads the log.
-    let twins = [RedisTwin::connect(&server).await?, RedisTwin::connect(&server).await?];
-    let measured = measure(&mut figures, "redis", registries, rounds, Some(twins));
-    LocalSet::new().run_until(measured).await?;
-    figures.note(&server.description);
-    figures.note(
-        "back: from the answer to each deregistration until a watch has seen the record again",
-    );
-    figures.note("raw: reads the log, and makes the same writes again for each that is deleted");
+/// Which records were taken away, and when that was answered.
+type Lost = Vec<(InstanceId, Instant)>;
+
+pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
+    let mut figures = Figures::default();
+    let rounds = if quick { 3 } else { 21 };
+    let lost = Box::pin(lost(&mut figures, store, rounds));
+    one_thread()?.block_on(LocalSet::new().run_until(lost))?;
+    if store == Store::Etcd {
+        let many = if quick { 1_000 } else { 100_000 };
+        for services in [1, many / 100, many] {
+            // A runtime for each: its end frees what the tasks of the one before held.
+            one_thread()?.block_on(scale(&mut figures, services, many))?;
+        }
+        figures.note("reopened: from the restart of etcd until it counts as many watchers again");
+    }
     Ok(figures)
 }
 
-/// Measures registrations of the first registry, whose records the second deregisters, in turns
-/// with the twin: the first keeps, the second deregisters.
-async fn measure<R: Registry>(
-    figures: &mut Figures,
-    name: &str,
-    [registry, other]: [R; 2],
-    rounds: usize,
-    twins: Option<[RedisTwin; 2]>,
-) -> Result<()> {
-    let (service, other) = (service(0)?, Ours::new(other));
+/// Takes a hundred records away at once, in turns with those that the raw client keeps.
+async fn lost(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> {
+    let server = Server::start(store).await?;
+    let (service, other) = (service(0)?, Ours::from(server.registry().await?));
     let instances = (0..LOST).map(|n| instance(&service, n)).collect::<Result<Vec<_>>>()?;
-    let _registrations = start_all(&Arc::new(registry), instances, TTL).await?;
-    let raw = match &twins {
-        Some([twin, _]) => Some(keep(twin).await?),
-        None => None,
-    };
+    let _registrations = start_all(&Arc::new(server.registry().await?), instances, TTL).await?;
+    let kept = RequestGenerator::new(Workload::Register)?.requests(LOST)?;
+    let raw_service = kept[0].instance.service();
+    match &server {
+        Server::Mem(_) => {}
+        Server::Etcd(etcd) => keep(&etcd.raw().await?, &kept).await?,
+        Server::Redis(redis) => keep(&redis.raw().await?, &kept).await?,
+    }
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         sleep(TTL.mul_f64(1.2)).await;
-        let listed = other.load(&service).await?;
-        let lease = |record: &registry_core::Record| {
-            let (id, ttl) = (record.lease()?, record.ttl()?);
-            Some((
-                record.id().clone(),
-                Lease::new(id, ttl, record.instance().clone(), record.revision()?),
-            ))
-        };
-        let leases: Option<Vec<_>> = listed.iter().map(lease).collect();
-        times[0]
-            .extend(deregister(&other, &service, leases.context("a record has no lease")?).await?);
-        if let (Some([_, twin]), Some(requests)) = (&twins, &raw) {
-            let leases = requests
-                .iter()
-                .map(|request| (request.instance.id().clone(), RedisTwin::lease(request)))
-                .collect();
-            times[1].extend(deregister(twin, requests[0].instance.service(), leases).await?);
+        match &server {
+            Server::Mem(_) => {
+                let leases = leases(&other, &service).await?;
+                times[0].extend(back(&other, &service, deregister(&other, leases)).await?);
+            }
+            Server::Etcd(server) => {
+                let lost = Box::pin(delete(server, OURS, &service, &other));
+                times[0].extend(back(&other, &service, lost).await?);
+                let raw = server.raw().await?;
+                let lost = Box::pin(delete(server, etcd::ROOT, raw_service, &raw));
+                times[1].extend(back(&raw, raw_service, lost).await?);
+            }
+            Server::Redis(server) => {
+                let leases = leases(&other, &service).await?;
+                times[0].extend(back(&other, &service, deregister(&other, leases)).await?);
+                let raw = server.raw().await?;
+                let leases = kept
+                    .iter()
+                    .map(|request| (request.instance.id().clone(), RawRedis::lease(request)));
+                let lost = deregister(&raw, leases.collect());
+                times[1].extend(back(&raw, raw_service, lost).await?);
+            }
         }
     }
     for (arm, times) in
-        ["ours", "raw"].into_iter().zip(&times).filter(|(_, times)| !times.is_empty())
+        ["ours", "raw"].into_iter().zip(times).filter(|(_, times)| !times.is_empty())
     {
-        figures.add(Figure::median(format!("{name}, {LOST} lost: back, {arm}"), times, "ms"));
+        figures.add(Figure::median(format!("{LOST} lost: back, {arm}"), &times, "ms"));
         let late = Latencies::of(times.iter().map(|ms| ms / 1e3))?;
         let p99 = late.percentile(99.0).unwrap_or(f64::NAN) * 1e3;
-        let figure = Figure::timed(format!("{name}, {LOST} lost: p99, {arm}"), p99, "ms");
+        let figure = Figure::timed(format!("{LOST} lost: p99, {arm}"), p99, "ms");
         figures.add(if arm == "ours" { figure.at_most(50.0) } else { figure });
     }
+    figures.note(server.description());
+    figures.note("back: from the answer to each deregistration (on etcd, to the deletion of all keys) until a watch has seen the record again");
+    figures.note("raw: a watch, which makes the same writes again for each record that is deleted");
     Ok(())
 }
 
-/// Deregisters all together. Returns the times in milliseconds until each is back.
-async fn deregister<A: Arm>(
+/// Returns the times in milliseconds until each of those that are taken away is back.
+async fn back<A: Arm>(
     arm: &A,
     service: &ServiceName,
-    leases: Vec<(InstanceId, A::Lease)>,
+    lost: impl Future<Output = Result<Lost>>,
 ) -> Result<Vec<f64>> {
     let mut watch = arm.watch(service, &arm.cursor(service).await?).await?;
-    let gone = leases.into_iter().map(async |(id, lease)| {
-        arm.deregister(lease).await?;
-        anyhow::Ok((id, Instant::now()))
-    });
     let seen = async {
         let mut seen = HashMap::new();
         while seen.len() < LOST {
@@ -110,33 +114,97 @@ async fn deregister<A: Arm>(
         }
         anyhow::Ok(seen)
     };
-    let both = async { tokio::try_join!(try_join_all(gone), seen) };
-    let (gone, seen) = timeout(Duration::from_secs(30), both).await??;
+    let both = async { tokio::try_join!(lost, seen) };
+    let (lost, seen) = timeout(Duration::from_secs(30), both).await??;
     let back = |(id, since): (InstanceId, Instant)| {
         let at = seen.get(&id).context("a record did not come back")?;
         Ok(at.saturating_duration_since(since).as_secs_f64() * 1e3)
     };
-    gone.into_iter().map(back).collect()
+    lost.into_iter().map(back).collect()
 }
 
-/// Registers with the twin, which registers each again that is deleted.
-async fn keep(twin: &RedisTwin) -> Result<Vec<Request>> {
-    let requests = RequestGenerator::new(Workload::Register)?.requests(LOST)?;
-    try_join_all(requests.iter().map(|request| twin.register(request))).await?;
-    let service = requests[0].instance.service().clone();
-    let mut log = twin.watch(&service, &twin.cursor(&service).await?).await?;
-    let (twin, kept) = (twin.clone(), requests.clone());
+async fn deregister<A: Arm>(arm: &A, leases: Vec<(InstanceId, A::Lease)>) -> Result<Lost> {
+    let lost = leases.into_iter().map(async |(id, lease)| {
+        arm.deregister(lease).await?;
+        anyhow::Ok((id, Instant::now()))
+    });
+    try_join_all(lost).await
+}
+
+/// Deletes all keys of a service. Their leases live on.
+async fn delete<A: Arm>(
+    server: &EtcdServer,
+    root: &str,
+    service: &ServiceName,
+    arm: &A,
+) -> Result<Lost> {
+    let listed = arm.load(service).await?;
+    let options = DeleteOptions::new().with_prefix();
+    server.client().await?.delete(format!("{root}/{service}/"), Some(options)).await?;
+    let at = Instant::now();
+    Ok(listed.iter().map(|record| (record.id().clone(), at)).collect())
+}
+
+/// Returns the leases of all instances, which are others' own.
+async fn leases(arm: &Ours, service: &ServiceName) -> Result<Vec<(InstanceId, Lease)>> {
+    let lease = |record: &Record| {
+        let (id, ttl, instance) = (record.lease()?, record.ttl()?, record.instance().clone());
+        Some((record.id().clone(), Lease::new(id, ttl, instance, record.revision()?)))
+    };
+    let leases: Option<_> = arm.load(service).await?.iter().map(lease).collect();
+    leases.context("a record has no lease")
+}
+
+/// Registers, and registers each again that is deleted: under its lease, which a deletion of the key leaves.
+async fn keep<A: Arm>(arm: &A, kept: &[Request]) -> Result<()> {
+    let leases = try_join_all(kept.iter().map(|request| arm.register(request))).await?;
+    let service = kept[0].instance.service();
+    let mut watch = arm.watch(service, &arm.cursor(service).await?).await?;
+    let (arm, kept) = (arm.clone(), kept.to_vec());
     spawn_local(async move {
-        while let Ok(changes) = twin.next(&mut log).await {
-            let deleted = changes.iter().filter_map(|change| match change {
-                Change::Delete(deleted) => Some(deleted.id()),
+        while let Ok(changes) = arm.next(&mut watch).await {
+            let again = changes.iter().filter_map(|change| match change {
+                Change::Delete(deleted) => {
+                    kept.iter().position(|one| one.instance.id() == deleted.id())
+                }
                 Change::Put(_) => None,
             });
-            let again = deleted.filter_map(|id| kept.iter().find(|one| one.instance.id() == id));
-            if try_join_all(again.map(|request| twin.register(request))).await.is_err() {
+            let again = again.map(|n| arm.update(&leases[n], &kept[n]));
+            if try_join_all(again).await.is_err() {
                 return;
             }
         }
     });
-    Ok(requests)
+    Ok(())
+}
+
+/// Keeps `many` registrations of so many services on etcd, and restarts it.
+async fn scale(figures: &mut Figures, services: usize, many: usize) -> Result<()> {
+    let mut server = EtcdServer::start().await?;
+    let store = Arc::new(server.registry().await?);
+    let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
+    let instances = (0..many).map(|n| instance(&names[n % services], n / services));
+    let instances: Vec<Instance> = instances.collect::<Result<_>>()?;
+    let (heap, begin) = (Heap::now(), Instant::now());
+    let registrations = start_all(&store, instances, Duration::from_secs(600)).await?;
+    let took = begin.elapsed().as_secs_f64();
+    let expected = as_f64((services * (many / services).min(8)) as u64)
+        + if many / services > 8 { as_f64(services) } else { 0.0 };
+    server.wait_for_watchers(expected..=f64::MAX).await.context("after the registrations")?;
+    let bytes = heap.grown() / as_f64(many);
+    server.etcd.process()?.kill()?;
+    let restart = Instant::now();
+    server.etcd.process()?.restart().await?;
+    let up = restart.elapsed().as_secs_f64();
+    server.wait_for_watchers(expected..=f64::MAX).await.context("after the restart")?;
+    let reopened = restart.elapsed().as_secs_f64();
+    let active = registrations.iter().filter(|one| one.status().is_active()).count();
+    let name = |what: &str| format!("{services} services of {}: {what}", many / services);
+    figures.add(Figure::timed(name("registered in"), took, "s"));
+    figures.add(Figure::counted(name("watchers"), expected, ""));
+    figures.add_heap(Figure::counted(name("each registration holds"), bytes, "B"));
+    figures.add(Figure::timed(name("etcd up again"), up, "s"));
+    figures.add(Figure::timed(name("watches reopened"), reopened, "s"));
+    figures.add(Figure::counted(name("active"), as_f64(active), "").exactly(as_f64(many)));
+    Ok(())
 }

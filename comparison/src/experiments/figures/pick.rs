@@ -42,7 +42,7 @@ async fn alone(figures: &mut Figures, quick: bool) -> Result<()> {
     let rounds = if quick { 5 } else { 51 };
     let samples = in_turns(rounds, async |arm| Ok(arms[arm].time(&picks, PICKS))).await?;
     let target = |figure: Figure| figure.at_most(4.0).aim(1.25);
-    figures.add_turns("", arms.map(Pick::name), &samples, "ns", target);
+    figures.add_turns("a pick", arms.map(Pick::name), &samples, "ns", target);
     Ok(())
 }
 

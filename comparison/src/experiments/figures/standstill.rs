@@ -1,8 +1,8 @@
 //! A server that stands still while one process keeps 100,000 registrations on it: what is lost, and when all are back.
 
-use super::renewals::{SERVICES, Server};
+use super::renewals::SERVICES;
 use crate::harness::fixture::{instance, service, start_all};
-use crate::harness::{Figure, Figures, Store, as_f64, two_threads};
+use crate::harness::{Figure, Figures, Server, Store, as_f64, two_threads};
 use anyhow::{Context, Result};
 use registry_core::{CallOptions, Instance, InstanceId, Registry, Revision, ServiceName};
 use registry_engine::Registration;
@@ -17,15 +17,11 @@ const PARTS: [(&str, f64); 3] = [("1/6", 1.0 / 6.0), ("2/5", 0.4), ("4/3", 4.0 /
 /// The records, each with the revision at which it was put.
 type Listed = HashMap<(ServiceName, InstanceId), Revision>;
 
-pub(super) fn etcd(quick: bool) -> Result<Figures> {
-    two_threads()?.block_on(figures(Store::Etcd, quick))
+pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
+    two_threads()?.block_on(figures_of(store, quick))
 }
 
-pub(super) fn redis(quick: bool) -> Result<Figures> {
-    two_threads()?.block_on(figures(Store::Redis, quick))
-}
-
-async fn figures(store: Store, quick: bool) -> Result<Figures> {
+async fn figures_of(store: Store, quick: bool) -> Result<Figures> {
     let (many, ttl) = if quick { (1_000, 6) } else { (100_000, 30) };
     let (mut figures, ttl) = (Figures::default(), Duration::from_secs(ttl));
     let mut server = Server::start(store).await?;
@@ -38,9 +34,9 @@ async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let registrations = start_all(&registry, instances, ttl).await?;
     for (name, part) in PARTS {
         let before = listed(&server, &services).await?;
-        server.pause()?;
+        server.process()?.pause()?;
         sleep(ttl.mul_f64(part)).await;
-        server.resume()?;
+        server.process()?.resume()?;
         let start = Instant::now();
         let back = timeout(ttl * 6, all_back(&server, &services, &registrations)).await;
         let back = back.map_or(f64::INFINITY, |()| start.elapsed().as_secs_f64());

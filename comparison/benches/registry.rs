@@ -1,0 +1,261 @@
+//! `cargo bench`: every operation on every store, through the registry and through the raw client; a pick and a change
+//! to many subscribers in memory; and tables of the ratios and of percentiles.
+//!
+//! `BENCH_STORES=mem,redis` chooses stores. Servers are found or started once, and end with the process.
+
+#![allow(clippy::unwrap_used)]
+
+use anyhow::{Context, Result, bail};
+use comparison::harness::stores::VARIABLE;
+use comparison::harness::{
+    Comparison, Figures, Latencies, Plan, Progress, Server, StealTime, Store, Table, as_f64,
+    contend, machine, one_thread, paired,
+};
+use comparison::workloads::{Pick, Picks, Runner, Spread, Subscription, Workload, record_len};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode};
+use std::collections::BTreeSet;
+use std::env;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+/// What is measured on every store, each a group of benchmarks.
+const WORKLOADS: [Workload; 10] = [
+    Workload::Register,
+    Workload::Update,
+    Workload::KeepAlive,
+    Workload::Deregister,
+    Workload::Load(10),
+    Workload::Load(100),
+    Workload::Load(1000),
+    Workload::RegisterToWatch,
+    Workload::Resume(100),
+    Workload::Resume(1000),
+];
+
+/// How long a row of the tables takes.
+const PLAN: Plan = Plan { rounds: 7, round: Duration::from_millis(300), turns: 3, batch: 1 };
+
+/// In memory many operations are timed at once: one takes as long as a few looks at the clock.
+const IN_MEMORY: Plan = Plan { batch: 100, ..PLAN };
+
+/// For the percentiles each must be timed for itself all the same.
+const ONE_BY_ONE: Plan = Plan { rounds: 1, ..PLAN };
+
+/// A run: the stores that take part.
+struct Session {
+    runtime: Runtime,
+    stores: Vec<Store>,
+    /// One for each store, unless the benchmarks are only listed.
+    servers: Vec<Server>,
+    /// What was run: all that the filter left.
+    done: BTreeSet<(Workload, Store)>,
+}
+
+fn main() -> ExitCode {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1500))
+        .without_plots()
+        .configure_from_args();
+    // What only lists must print nothing else, and needs no server.
+    let ended = Session::open(!given("--list")).and_then(|mut session| {
+        let before = StealTime::now();
+        session.workloads(&mut criterion);
+        if session.stores.contains(&Store::Mem) {
+            picks(&session.runtime, &mut criterion);
+            spreads(&session.runtime, &mut criterion);
+        }
+        criterion.final_summary();
+        // Without `--bench`, as in `cargo test --benches`, criterion only makes a test run.
+        if given("--bench") && !given("--test") && !given("--profile-time") {
+            session.print(before)?;
+        }
+        Ok(())
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn given(option: &str) -> bool {
+    env::args().any(|argument| argument.split('=').next() == Some(option))
+}
+
+impl Session {
+    /// Finds or starts the servers of the stores that the environment chooses, if there are to be any.
+    fn open(with_servers: bool) -> Result<Self> {
+        let runtime = one_thread()?;
+        let stores = Store::chosen(env::var(VARIABLE).ok().as_deref())?;
+        let (mut servers, mut missing) = (Vec::new(), Vec::new());
+        for store in stores.iter().filter(|_| with_servers) {
+            match runtime.block_on(Server::start(*store)) {
+                Ok(server) => servers.push(server),
+                Err(error) => missing.push(format!("{error:#}")),
+            }
+        }
+        if !missing.is_empty() {
+            bail!(missing.join("\n"));
+        }
+        Ok(Self { runtime, stores, servers, done: BTreeSet::new() })
+    }
+
+    fn workloads(&mut self, criterion: &mut Criterion) {
+        for workload in WORKLOADS {
+            let mut group = criterion.benchmark_group(workload.to_string());
+            if matches!(workload, Workload::Resume(_)) {
+                // etcd takes a tenth of a second for each, so that is one for each sample.
+                group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(2));
+            }
+            for (n, store) in self.stores.iter().enumerate() {
+                let name = store.name();
+                let ours = async || {
+                    let arm = self.servers[n].ours().await?;
+                    Runner::prepare(name, &*arm, workload).await
+                };
+                if bench(&mut group, &self.runtime, name, &ours) {
+                    self.done.insert((workload, *store));
+                }
+                if *store != Store::Mem {
+                    let name = format!("{name}_raw");
+                    let raw = async || {
+                        let arm = self.servers[n].raw().await?.context("no raw client")?;
+                        Runner::prepare(&name, &*arm, workload).await
+                    };
+                    bench(&mut group, &self.runtime, &name, &raw);
+                }
+            }
+        }
+    }
+
+    /// Prints the tables of what the filter left: all that was benchmarked on a store, once more, in pairs.
+    fn print(&self, before: Option<StealTime>) -> Result<()> {
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        let (mut figures, mut percentiles) = (Figures::default(), Table::percentiles());
+        let progress = Progress::new("in turns");
+        for (n, (workload, store)) in self.done.iter().enumerate() {
+            let what = format!("{workload} on {}", store.name());
+            progress.update(&what, as_f64(n) / as_f64(self.done.len()));
+            let server = self.servers.iter().find(|server| server.store() == *store);
+            let server = server.context("it was benchmarked")?;
+            let adding = add(&mut figures, &mut percentiles, server, *workload);
+            self.runtime.block_on(adding)?;
+        }
+        drop(progress);
+        println!("\nmachine: {}", machine::describe());
+        println!("client:  one thread, nothing is pinned; records of {} bytes", record_len()?);
+        for server in &self.servers {
+            println!("{:<8} {}", format!("{}:", server.store().name()), server.description());
+        }
+        println!(
+            "\nours and raw in turns at every operation, {} rounds; A/A is raw beside",
+            PLAN.rounds
+        );
+        println!("itself: a ratio no further from 1 than that is no difference.\n");
+        println!("{figures}\n{percentiles}");
+        if let Some((before, now)) = before.zip(StealTime::now()) {
+            println!("{:.1} % of the time was stolen by other machines", now.since(before));
+        }
+        Ok(())
+    }
+}
+
+/// Measures a workload, ours beside raw where there is one, and adds what came out.
+async fn add(
+    figures: &mut Figures,
+    percentiles: &mut Table,
+    server: &Server,
+    workload: Workload,
+) -> Result<()> {
+    let (store, ours) = (server.store().name(), server.ours().await?);
+    let Some(raw) = server.raw().await? else {
+        let mut only = Runner::prepare("the only", &*ours, workload).await?;
+        figures.add_alone(
+            format!("{workload} {store}"),
+            "ours",
+            paired::measure(&mut only, IN_MEMORY).await?,
+        );
+        let singly = paired::rounds_alone(&mut only, ONE_BY_ONE).await?;
+        only.finish().await?;
+        let latencies = Latencies::of(singly.into_iter().flatten())?;
+        return percentiles.add_latencies(workload, store, "ours", &latencies);
+    };
+    let rounds = contend([&*ours, &*raw, &*raw], workload, PLAN).await?;
+    let comparison = Comparison::new(&rounds);
+    figures.add_comparison(format!("{workload} {store}"), ["ours", "raw"], &comparison, |x| x);
+    for (n, arm) in ["ours", "raw"].into_iter().enumerate() {
+        let latencies = rounds.iter().flat_map(|round| round.pair[n].iter().copied());
+        percentiles.add_latencies(workload, store, arm, &Latencies::of(latencies)?)?;
+    }
+    Ok(())
+}
+
+/// A pick in memory, and what somebody else would take for it.
+fn picks(runtime: &Runtime, criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pick");
+    group.sample_size(50);
+    let mut picks = None;
+    for arm in [Pick::Slice, Pick::State, Pick::Reader, Pick::RwlockMap] {
+        group.bench_function(arm.name(), |bencher| {
+            let new = || runtime.block_on(Picks::new()).unwrap();
+            let picks: &Picks = picks.get_or_insert_with(new);
+            bencher.iter_custom(|n| {
+                let start = Instant::now();
+                arm.run(picks, n);
+                start.elapsed()
+            });
+        });
+    }
+}
+
+/// A change to all subscribers in memory, and what somebody else would take for it.
+fn spreads(runtime: &Runtime, criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fan_out");
+    group.sample_size(50);
+    for subscribers in [1, 100, 10_000] {
+        for arm in [Subscription::Updates, Subscription::Broadcast, Subscription::Watch] {
+            let mut spread = None;
+            group.bench_function(BenchmarkId::new(arm.name(), subscribers), |bencher| {
+                let new = || runtime.block_on(Spread::new(arm, 100, subscribers)).unwrap();
+                let spread = spread.get_or_insert_with(new);
+                bencher.iter_custom(|n| {
+                    let changes = async {
+                        let mut total = Duration::ZERO;
+                        for _ in 0..n {
+                            total += spread.change().await.unwrap();
+                        }
+                        total
+                    };
+                    runtime.block_on(changes)
+                });
+            });
+        }
+    }
+}
+
+/// One benchmark. Whether it was run, and neither filtered out nor only listed.
+fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    name: &str,
+    prepare: &impl AsyncFn() -> Result<Runner>,
+) -> bool {
+    let mut runner = None;
+    group.bench_function(name, |bencher| {
+        // Criterion calls this for each sample, but not at all if the benchmark is not to run.
+        let runner = runner.get_or_insert_with(|| runtime.block_on(prepare()).unwrap());
+        bencher.iter_custom(|n| runtime.block_on(runner.time(n)).unwrap());
+    });
+    let Some(runner) = runner else { return false };
+    runtime.block_on(runner.finish()).unwrap();
+    true
+}
