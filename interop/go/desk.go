@@ -57,27 +57,38 @@ var deskService = grpc.ServiceDesc{
 	}},
 }
 
-// callOpenLoop makes a call every interval, whether earlier ones have ended or not, for ever.
-func callOpenLoop(connection grpc.ClientConnInterface) {
-	const interval = 5 * time.Millisecond
-	for next := time.Now(); ; next = next.Add(interval) {
-		time.Sleep(time.Until(next))
-		go callOnce(connection)
+// caller makes one call. It returns the address that answered, where the answer has one.
+type caller func(ctx context.Context) (address string, err error)
+
+// askDesk asks the desk who it is.
+func askDesk(connection grpc.ClientConnInterface) caller {
+	return func(ctx context.Context) (string, error) {
+		answer := new(wrapperspb.StringValue)
+		err := connection.Invoke(ctx, ask, wrapperspb.String("who?"), answer)
+		return answer.Value, err
 	}
 }
 
-func callOnce(connection grpc.ClientConnInterface) {
+// callOpenLoop makes a call every interval, whether earlier ones have ended or not, for ever.
+func callOpenLoop(call caller) {
+	const interval = 5 * time.Millisecond
+	for next := time.Now(); ; next = next.Add(interval) {
+		time.Sleep(time.Until(next))
+		go callOnce(call)
+	}
+}
+
+func callOnce(call caller) {
 	const patience = 2 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	start := time.Now()
-	answer := new(wrapperspb.StringValue)
-	err := connection.Invoke(ctx, ask, wrapperspb.String("who?"), answer)
+	address, err := call(ctx)
 	said := event{At: start.UnixMicro(), Event: "call", Micros: time.Since(start).Microseconds()}
 	if err != nil {
 		said.Error = err.Error()
 	} else {
-		said.Address = answer.Value
+		said.Address = address
 	}
 	emit(said)
 }

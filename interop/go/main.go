@@ -14,6 +14,7 @@ import (
 var programs = map[string]func(file string) error{
 	"server":        serve,
 	"caller":        call,
+	"checker":       check,
 	"publisher":     publish,
 	"subscriber":    subscribe,
 	"naming-server": serveByName,
@@ -23,7 +24,7 @@ var programs = map[string]func(file string) error{
 func main() {
 	if len(os.Args) != 3 || programs[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr,
-			"usage: interop server|caller|publisher|subscriber|naming-server|naming-caller FILE")
+			"usage: interop server|caller|checker|publisher|subscriber|naming-server|naming-caller FILE")
 		os.Exit(2)
 	}
 	go func() {

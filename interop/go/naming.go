@@ -96,6 +96,6 @@ func callByName(file string) error {
 	if err != nil {
 		return err
 	}
-	callOpenLoop(connection)
+	callOpenLoop(askDesk(connection))
 	return nil
 }

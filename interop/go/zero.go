@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
 
 	"github.com/zeromicro/go-zero/core/conf"
 	"github.com/zeromicro/go-zero/core/discov"
@@ -9,6 +13,7 @@ import (
 	"github.com/zeromicro/go-zero/core/proc"
 	"github.com/zeromicro/go-zero/zrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // serve runs a zrpc server as its documentation says.
@@ -29,8 +34,23 @@ func serve(file string) error {
 	return nil
 }
 
-// call runs a zrpc client.
+// call runs a zrpc client that asks the desk.
 func call(file string) error {
+	return callWith(file, askDesk)
+}
+
+// check runs a zrpc client that asks for the health of the server, which takes no work.
+func check(file string) error {
+	return callWith(file, func(connection grpc.ClientConnInterface) caller {
+		client := grpc_health_v1.NewHealthClient(connection)
+		return func(ctx context.Context) (string, error) {
+			_, err := client.Check(ctx, new(grpc_health_v1.HealthCheckRequest))
+			return "", err
+		}
+	})
+}
+
+func callWith(file string, calls func(grpc.ClientConnInterface) caller) error {
 	logx.Disable()
 	var config zrpc.RpcClientConf
 	if err := conf.Load(file, &config); err != nil {
@@ -40,7 +60,7 @@ func call(file string) error {
 	if err != nil {
 		return err
 	}
-	callOpenLoop(client.Conn())
+	callOpenLoop(calls(client.Conn()))
 	return nil
 }
 
@@ -50,6 +70,7 @@ func publish(file string) error {
 	if err := conf.Load(file, &config); err != nil {
 		return err
 	}
+	emit(event{At: now(), Event: "registering"})
 	publisher := discov.NewPublisher(config.Etcd.Hosts, config.Etcd.Key, config.ListenOn)
 	if err := publisher.KeepAlive(); err != nil {
 		return err
@@ -61,7 +82,8 @@ func publish(file string) error {
 	return nil
 }
 
-// subscribe says what the list of endpoints is whenever it changes.
+// subscribe says what the list of endpoints is whenever it changes. If SERVICES is set, it watches as many services,
+// whose keys are the one of the configuration, a dash and a number.
 func subscribe(file string) error {
 	logx.Disable()
 	var config zrpc.RpcClientConf
@@ -77,16 +99,27 @@ func subscribe(file string) error {
 		options = append(options,
 			discov.WithSubEtcdTLS(etcd.CertFile, etcd.CertKeyFile, etcd.CACertFile, false))
 	}
-	subscriber, err := discov.NewSubscriber(etcd.Hosts, etcd.Key, options...)
-	if err != nil {
-		return err
+	keys := []string{etcd.Key}
+	if services, err := strconv.Atoi(os.Getenv("SERVICES")); err == nil {
+		keys = nil
+		for n := range services {
+			keys = append(keys, fmt.Sprintf("%s-%d", etcd.Key, n))
+		}
 	}
-	tell := func() {
-		list := subscriber.Values()
-		slices.Sort(list)
-		emit(event{At: now(), Event: "endpoints", List: list})
+	emit(event{At: now(), Event: "opening"})
+	for _, key := range keys {
+		subscriber, err := discov.NewSubscriber(etcd.Hosts, key, options...)
+		if err != nil {
+			return err
+		}
+		tell := func() {
+			list := subscriber.Values()
+			slices.Sort(list)
+			emit(event{At: now(), Event: "endpoints", List: list})
+		}
+		subscriber.AddListener(tell)
+		tell()
 	}
-	subscriber.AddListener(tell)
-	tell()
+	emit(event{At: now(), Event: "open"})
 	select {}
 }

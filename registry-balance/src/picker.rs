@@ -141,18 +141,22 @@ impl<K, T> Default for Picker<K, T> {
     }
 }
 
-/// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the
-/// first, unless the second is clearly better, or its estimate is stale.
+/// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the first, unless the
+/// second is clearly better, or would never be asked again by an estimate that is stale.
 fn better<'a, K, T>(
     first: &'a Candidate<K, T>,
     second: &'a Candidate<K, T>,
     now: Ticks,
 ) -> &'a Arc<Endpoint<K, T>> {
     let (one, other) = (&*first.endpoint.stats, &*second.endpoint.stats);
+    let lighter = first.share.max(second.share);
+    // One that is as good gets its calls where it is drawn first.
+    let is_worse = || one.cost(now, first.share) * MARGIN < other.cost(now, second.share);
     let is_second = !one.ejection.is_half_open(now)
         && (other.ejection.is_half_open(now)
-            || other.is_stale(now)
-            || other.cost_as_second(now, second.share) * MARGIN < one.cost(now, first.share));
+            || other.is_stale(now) && is_worse()
+            || other.cost_as_second(now, second.share, lighter) * MARGIN
+                < one.cost(now, first.share));
     if is_second { &second.endpoint } else { &first.endpoint }
 }
 

@@ -52,11 +52,12 @@ impl EndpointStats {
         self.cost_with(now, share, 0.0)
     }
 
-    /// Returns the cost of a call for which another endpoint was drawn first: a light endpoint pays
-    /// beforehand for what the call will weigh there.
+    /// Returns the cost of a call for which another endpoint was drawn first. It pays beforehand for what the call would
+    /// weigh at the lighter of the two, whose share is `lighter`. If only a light endpoint paid for that, calls would leave it
+    /// sooner than they come to it.
     #[inline]
-    pub(crate) fn cost_as_second(&self, now: Ticks, share: f32) -> f32 {
-        self.cost_with(now, share, (share - 1.0).max(0.0))
+    pub(crate) fn cost_as_second(&self, now: Ticks, share: f32, lighter: f32) -> f32 {
+        self.cost_with(now, share, (lighter - 1.0).max(0.0))
     }
 
     #[inline]
@@ -204,8 +205,9 @@ mod tests {
         stats.begin();
         assert!(close(stats.cost(at(0), 1.0), 3_000.0));
         assert!(close(stats.cost(at(0), 0.5), 2_000.0));
-        assert!(close(stats.cost_as_second(at(0), 0.5), 2_000.0));
-        assert!(close(stats.cost_as_second(at(0), 3.0), 9_000.0));
+        assert!(close(stats.cost_as_second(at(0), 0.5, 0.5), 2_000.0));
+        assert!(close(stats.cost_as_second(at(0), 3.0, 3.0), 9_000.0));
+        assert!(close(stats.cost_as_second(at(0), 0.5, 3.0), 4_000.0), "the first is the lighter");
         stats.end();
         assert!(close(stats.cost(at(0), 1.0), 2_000.0));
     }

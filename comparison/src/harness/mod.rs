@@ -4,6 +4,7 @@ pub mod etcd_server;
 pub mod figures;
 pub mod fixture;
 pub mod fleet;
+pub mod go_program;
 pub mod heap;
 pub mod latch;
 pub mod levels;

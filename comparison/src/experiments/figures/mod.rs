@@ -10,6 +10,7 @@ mod etcd_leases;
 mod etcd_watches;
 mod expiry;
 mod fan_out;
+mod go;
 mod grpc_calls;
 mod grpc_faults;
 mod grpc_schedule;
@@ -63,6 +64,7 @@ const ALL: &[Set] = &[
     ("redis-renewals", RENEWALS, |quick| renewals::figures(Store::Redis, quick)),
     ("redis-standstill", STANDSTILL, |quick| standstill::figures(Store::Redis, quick)),
     ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
+    ("go", "go-zero's own programs beside ours, on one etcd", one!(go::figures)),
     ("grpc-calls", "one call at a time, beside tonic's channels", one!(grpc_calls::figures)),
     ("grpc-faults", "one of ten instances killed, one drained, one slowed", grpc_faults::figures),
     ("grpc-subset", "connections moved by a change, 32 of 1,000", |quick| {

@@ -1,0 +1,288 @@
+//! go-zero's own programs beside ours, on one etcd.
+
+use crate::harness::fixture::view;
+use crate::harness::go_program::{GoProgram, micros_since_1970};
+use crate::harness::{EtcdServer, Figure, Figures, Latencies, as_f64, in_turns};
+use anyhow::{Context, Result, bail};
+use etcd_client::{Client, DeleteOptions, EventType, PutOptions, Txn, TxnOp, WatchOptions};
+use futures_util::future::{try_join, try_join_all};
+use registry_core::{Address, Instance, InstanceId, LeaseId};
+use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
+use registry_etcd::EtcdRegistry;
+use registry_testbed::servers::free_port;
+use registry_tonic::{Channel, ChannelOptions};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+/// The ttl of go-zero's leases.
+const TTL: Duration = Duration::from_secs(10);
+
+/// How long one thing may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) async fn figures(quick: bool) -> Result<Figures> {
+    let fleet = GoFleet {
+        server: EtcdServer::start().await?,
+        program: GoProgram::build().await?,
+        folder: tempfile::tempdir()?,
+    };
+    let mut figures = Figures::default();
+    let rounds = if quick { 3 } else { 21 };
+    fleet.register(&mut figures, rounds).await?;
+    fleet.lost(&mut figures, if quick { 1 } else { 7 }).await?;
+    let many = if quick { 50 } else { 1_000 };
+    for (services, instances) in [(1, 1), (1, many), (many, 1)] {
+        fleet.seen(&mut figures, services, instances, if quick { 5 } else { 201 }).await?;
+    }
+    fleet.call(&mut figures, if quick { 200 } else { 6_000 }).await?;
+    figures.note(&fleet.server.description);
+    figures.note("register: connect, grant a lease and put the key");
+    figures.note("lost: from before the deletion of the key until it is put again");
+    figures.note(
+        "seen: from before a put until the list of endpoints has the address, of one put for both",
+    );
+    figures.note("a call: a health check of one of three servers of go-zero, 200 a second by each caller at the same time");
+    Ok(figures)
+}
+
+struct GoFleet {
+    server: EtcdServer,
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl GoFleet {
+    /// Starts a program with a configuration for a key.
+    fn start(&self, role: &str, key: &str, services: usize) -> Result<GoProgram> {
+        let file = self.folder.path().join(format!("{role}-{key}.yaml"));
+        let (port, etcd) = (free_port(), &self.server.address);
+        // The load shedding of go-zero's servers is off: they would refuse calls since the machine is busy.
+        let listens = format!("ListenOn: 127.0.0.1:{port}\nCpuThreshold: 0\n");
+        let listens = if matches!(role, "server" | "publisher") { &listens } else { "" };
+        let log = "Log: {Mode: console, Level: severe, Stat: false}";
+        let text = format!("Name: {key}\n{log}\n{listens}Etcd:\n  Hosts: [{etcd}]\n  Key: {key}\n");
+        fs::write(&file, text)?;
+        GoProgram::start(&self.program, role, &file, services)
+    }
+
+    /// Connects to the registry that go-zero's keys are.
+    async fn registry(&self) -> Result<Arc<EtcdRegistry>> {
+        let url = format!("etcd://{}?layout=go-zero", self.server.address);
+        Ok(Arc::new(EtcdRegistry::connect(&url.parse()?).await?))
+    }
+
+    /// From nothing to a registered server.
+    async fn register(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
+        let samples = in_turns(rounds, async |arm| {
+            if arm == 1 {
+                let start = Instant::now();
+                let _ours = ours(self.registry().await?, "register-ours").await?;
+                return Ok(start.elapsed().as_secs_f64() * 1e3);
+            }
+            let mut go = self.start("publisher", "register-go", 1)?;
+            let start = go.event("registering", |_| true).await?.at;
+            Ok(as_f64(go.event("serving", |_| true).await?.at - start) / 1e3)
+        })
+        .await?;
+        figures.add_turns("register", ["go-zero", "ours", "go-zero"], &samples, "ms", |x| x);
+        Ok(())
+    }
+
+    /// The key of a registered server is deleted.
+    async fn lost(&self, figures: &mut Figures, rounds: usize) -> Result<()> {
+        let mut go = self.start("publisher", "lost-go", 1)?;
+        go.event("serving", |_| true).await?;
+        let _ours = ours(self.registry().await?, "lost-ours").await?;
+        let mut operator = self.server.client().await?;
+        let samples = in_turns(rounds, async |arm| {
+            if arm == 1 {
+                // What is lost again within a ttl waits for the backoff.
+                sleep(TTL.mul_f64(1.2)).await;
+            }
+            let key = if arm == 1 { "lost-ours/" } else { "lost-go/" };
+            timeout(DEADLINE, delete_and_wait(&mut operator, key)).await?
+        })
+        .await?;
+        figures.add_turns("lost", ["go-zero", "ours", "go-zero"], &samples, "ms", |x| x);
+        Ok(())
+    }
+
+    /// A put, until both see it: one of so many services that are watched, with so many instances.
+    async fn seen(
+        &self,
+        figures: &mut Figures,
+        services: usize,
+        instances: usize,
+        rounds: usize,
+    ) -> Result<()> {
+        let (mut operator, key) =
+            (self.server.client().await?, format!("seen-{services}-{instances}"));
+        let service = |n: usize| format!("{key}-{n}");
+        for n in 0..services {
+            fill(&mut operator, &service(n), instances).await?;
+        }
+        let mut go = self.start("subscriber", &key, services)?;
+        let start = go.event("opening", |_| true).await?.at;
+        let opened = go.event("open", |_| true).await?.at - start;
+        let start = Instant::now();
+        let discovery = Discovery::new(self.registry().await?, DiscoveryOptions::default());
+        let names = (0..services).map(|n| Ok(discovery.view(&service(n).parse()?)));
+        let mut views: Vec<View> = names.collect::<Result<_>>()?;
+        try_join_all(views.iter_mut().map(|view| view.ready(DEADLINE))).await?;
+        let name =
+            |what: &str, arm: &str| format!("{services} services of {instances}: {what}, {arm}");
+        figures.add(Figure::timed(name("open", "go-zero"), as_f64(opened) / 1e3, "ms"));
+        let ours = start.elapsed().as_secs_f64() * 1e3;
+        figures.add(Figure::timed(name("open", "ours"), ours, "ms"));
+        let mut samples = [Vec::new(), Vec::new()];
+        for round in 0..=rounds {
+            let n = round % services;
+            let address = format!("10.9.{}.{}:8080", round / 250, round % 250);
+            let start = micros_since_1970();
+            let seen = try_join(see(&mut views[n], address.parse()?), async {
+                operator.put(format!("{}/1", service(n)), address.clone(), None).await?;
+                let has_it = |list: &[String]| list.contains(&address);
+                anyhow::Ok(go.event("endpoints", |event| has_it(&event.list)).await?.at)
+            });
+            let (ours, theirs) = timeout(DEADLINE, seen).await??;
+            if round > 0 {
+                samples[0].push(as_f64(theirs.saturating_sub(start)));
+                samples[1].push(as_f64(ours.saturating_sub(start)));
+            }
+        }
+        for (arm, samples) in ["go-zero", "ours"].into_iter().zip(samples) {
+            add_percentiles(figures, |what| name(&format!("seen, {what}"), arm), samples)?;
+        }
+        Ok(())
+    }
+
+    /// Calls through both balancers, to the same servers.
+    async fn call(&self, figures: &mut Figures, calls: usize) -> Result<()> {
+        const SERVERS: usize = 3;
+        let mut servers = Vec::new();
+        for _ in 0..SERVERS {
+            servers.push(self.start("server", "call", 1)?);
+        }
+        let mut view = view(self.registry().await?, &"call".parse()?).await?;
+        let listed = async {
+            while view.state().available().count() < SERVERS {
+                view.changed().await?;
+            }
+            anyhow::Ok(())
+        };
+        timeout(DEADLINE, listed).await??;
+        let mut go = self.start("checker", "call", 1)?;
+        let theirs = async {
+            let mut took = Vec::with_capacity(calls);
+            while took.len() < calls {
+                let call = go.event("call", |_| true).await?;
+                if !call.error.is_empty() {
+                    bail!("a call by go-zero failed: {}", call.error);
+                }
+                took.push(as_f64(call.micros));
+            }
+            anyhow::Ok(took)
+        };
+        let client = HealthClient::new(Channel::new(view.clone(), ChannelOptions::default()));
+        let (theirs, ours) = try_join(theirs, check(client, calls)).await?;
+        // The first ones connect.
+        for (arm, took) in [("go-zero", theirs), ("ours", ours)] {
+            let took = took.into_iter().skip(calls / 10).collect();
+            add_percentiles(figures, |what| format!("a call, {what}, {arm}"), took)?;
+        }
+        Ok(())
+    }
+}
+
+/// Registers as a server of a go-zero fleet does.
+async fn ours(registry: Arc<EtcdRegistry>, key: &str) -> Result<Registration> {
+    let lease = LeaseId::random();
+    let id: InstanceId = lease.get().to_string().parse()?;
+    let instance = Instance::new(key.parse()?, id, "127.0.0.1:9".parse()?);
+    let options = RegistrationOptions {
+        ttl: Some(TTL),
+        lease: Some(lease),
+        ..RegistrationOptions::default()
+    };
+    Ok(Registration::start(registry, instance, options).await?)
+}
+
+/// Deletes the keys under a prefix. Returns after how many milliseconds one is put again.
+async fn delete_and_wait(operator: &mut Client, prefix: &str) -> Result<f64> {
+    let mut events = operator.watch(prefix, Some(WatchOptions::new().with_prefix())).await?;
+    let start = Instant::now();
+    operator.delete(prefix, Some(DeleteOptions::new().with_prefix())).await?;
+    loop {
+        let response = events.message().await?.context("the watch ended")?;
+        if response.events().iter().any(|event| event.event_type() == EventType::Put) {
+            return Ok(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
+
+/// Puts so many instances of a service, under one lease.
+async fn fill(operator: &mut Client, service: &str, instances: usize) -> Result<()> {
+    let lease = operator.lease_grant(3600, None).await?.id();
+    let puts: Vec<TxnOp> = (0..instances)
+        .map(|n| {
+            let under = PutOptions::new().with_lease(lease);
+            let address = format!("10.8.{}.{}:8080", n / 250, n % 250);
+            TxnOp::put(format!("{service}/{}", n + 2), address, Some(under))
+        })
+        .collect();
+    for puts in puts.chunks(100) {
+        operator.txn(Txn::new().and_then(puts)).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a view lists an address. Returns when that was.
+async fn see(view: &mut View, address: Address) -> Result<u64> {
+    while !view.state().instances().any(|instance| *instance.address() == address) {
+        view.changed().await?;
+    }
+    Ok(micros_since_1970())
+}
+
+/// Makes so many calls as go-zero's caller does. Returns the microseconds that each took.
+async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> {
+    let (results, mut took) = mpsc::channel(calls);
+    let mut ticks = interval(Duration::from_millis(5));
+    for _ in 0..calls {
+        ticks.tick().await;
+        let (mut client, results) = (client.clone(), results.clone());
+        tokio::spawn(async move {
+            let start = Instant::now();
+            let outcome = client.check(HealthCheckRequest::default()).await;
+            let took = start.elapsed().as_secs_f64() * 1e6;
+            drop(results.send(outcome.map(|_| took)).await);
+        });
+    }
+    drop(results);
+    let mut all = Vec::with_capacity(calls);
+    while let Some(took) = took.recv().await {
+        all.push(took.context("a call of ours failed")?);
+    }
+    Ok(all)
+}
+
+fn add_percentiles(
+    figures: &mut Figures,
+    name: impl Fn(&str) -> String,
+    micros: Vec<f64>,
+) -> Result<()> {
+    let latencies = Latencies::of(micros.into_iter().map(|micros| micros / 1e6))?;
+    for percent in [50.0, 99.0] {
+        if let Some(seconds) = latencies.percentile(percent) {
+            figures.add(Figure::timed(name(&format!("p{percent}")), seconds * 1e6, "us"));
+        }
+    }
+    Ok(())
+}
