@@ -2,6 +2,8 @@
 //
 // It says what happens on standard output, one line of JSON for each event, and ends with its standard input: a
 // participant does not outlive the program that started it.
+//
+// It also says what go-zero understands and publishes, so that it can be compared with what this library does.
 package main
 
 import (
@@ -10,8 +12,8 @@ import (
 	"os"
 )
 
-// programs has what there is to run. Each takes the path of a configuration file of go-zero.
-var programs = map[string]func(file string) error{
+// participants has who there is in a fleet. Each takes the path of a configuration file of go-zero.
+var participants = map[string]func(file string) error{
 	"server":        serve,
 	"caller":        call,
 	"checker":       check,
@@ -21,18 +23,37 @@ var programs = map[string]func(file string) error{
 	"naming-caller": callByName,
 }
 
+// answers has what can be asked of go-zero: what it understands of the files in a folder, and what it publishes in the
+// etcd at an address.
+var answers = map[string]func(about string) error{
+	"conf":      understand,
+	"advertise": advertise,
+}
+
 func main() {
-	if len(os.Args) != 3 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr,
-			"usage: interop server|caller|checker|publisher|subscriber|naming-server|naming-caller FILE")
-		os.Exit(2)
+	if len(os.Args) != 3 {
+		usage()
 	}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
-	}()
-	if err := programs[os.Args[1]](os.Args[2]); err != nil {
+	run := answers[os.Args[1]]
+	if run == nil {
+		run = participants[os.Args[1]]
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
+	}
+	if run == nil {
+		usage()
+	}
+	if err := run(os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	fmt.Fprintln(os.Stderr, "usage: interop server|caller|checker|publisher|subscriber|naming-server|naming-caller FILE")
+	fmt.Fprintln(os.Stderr, "       interop conf FOLDER")
+	fmt.Fprintln(os.Stderr, "       interop advertise HOST:PORT")
+	os.Exit(2)
 }

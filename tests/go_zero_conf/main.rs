@@ -1,6 +1,6 @@
 //! What go-zero makes of a configuration file, and what is made of it here.
 //!
-//! `files/understood.json` is what `interop/config conf` prints for the folder `files`: go-zero itself reads
+//! `files/understood.json` is what `interop conf` of `interop/go` prints for the folder `files`: go-zero itself reads
 //! them there. `cargo xtask go-zero` runs it again and compares.
 #![cfg(all(feature = "go-zero", feature = "grpc"))]
 #![allow(clippy::unwrap_used)]

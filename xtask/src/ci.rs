@@ -66,7 +66,6 @@ impl Lane {
                 for kind in &matrix::KINDS {
                     steps.run(kind.name, || matrix::run(kind, true));
                 }
-                steps.run("configuration and addresses of go-zero", || go_zero::run(false));
             }
             Self::Docker => {
                 steps.run("images", images::run);
@@ -77,6 +76,7 @@ impl Lane {
             }
             Self::Interop => {
                 steps.run("interop, the short form", interop::quick);
+                steps.run("configuration and addresses of go-zero", || go_zero::run(false));
             }
             Self::Counts => {
                 steps.run("benches, once", benches_once);

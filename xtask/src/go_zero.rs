@@ -3,16 +3,16 @@
 mod machines;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{cargo, execute, find, output, step};
-use crate::folders::{target, workspace};
+use crate::command::{cargo, execute, output, step};
+use crate::folders::workspace;
+use crate::interop;
 
-/// The program in Go, and what it is told.
-const PROGRAM: &str = "interop/config";
+/// What the program in Go is told to read.
 const FILES: &str = "tests/go_zero_conf/files";
 
 /// What go-zero made of the files, and what it published on the machines.
@@ -21,7 +21,7 @@ const PUBLISHED: &str = "src/advertise/published.json";
 
 /// Compares with what is committed, or makes what is seen now that.
 pub(crate) fn run(accept: bool) -> Result<()> {
-    let program = build()?;
+    let program = interop::build()?;
     let tests = || {
         let mut tests = cargo();
         tests.args(["test", "--package", "service-registry", "--features", "go-zero,grpc"]);
@@ -48,24 +48,6 @@ pub(crate) fn run(accept: bool) -> Result<()> {
         "--lib",
         "advertise",
     ]))
-}
-
-/// Builds the program in Go.
-fn build() -> Result<PathBuf> {
-    if find("go").is_none() {
-        bail!(
-            "there is no `go` on PATH: install Go 1.25 or newer (Debian: the package golang-go where the release has it; \
-             else an archive of the Go project, with its folder `bin` on PATH)"
-        );
-    }
-    let folder = target().join("go-zero");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let folder = folder.canonicalize().context("the folder for builds is there")?;
-    let program = folder.join("config");
-    let mut go = Command::new("go");
-    go.current_dir(workspace().join(PROGRAM)).args(["build", "-trimpath", "-ldflags=-s -w", "-o"]);
-    execute(go.arg(&program).arg("."))?;
-    Ok(program)
 }
 
 /// Compares a file with what is seen now, or writes it.

@@ -20,8 +20,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     setup::run()?;
     let is_quick = options.iter().any(|option| option == "--quick");
     let programs = if is_quick { &PROGRAMS[..1] } else { &PROGRAMS };
-    let bin = env::current_dir().context("there is no current folder")?.join(target());
-    let bin = bin.join("interop/bin");
+    let bin = bin()?;
     for (program, modules) in programs {
         go::build(&workspace().join("interop/go"), modules, &bin.join(program))?;
     }
@@ -37,6 +36,19 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
             .args(arguments)
             .args(options),
     )
+}
+
+/// Builds the program with the newest go-zero.
+pub(crate) fn build() -> Result<PathBuf> {
+    let (program, modules) = PROGRAMS[0];
+    let program = bin()?.join(program);
+    go::build(&workspace().join("interop/go"), modules, &program)?;
+    Ok(program)
+}
+
+fn bin() -> Result<PathBuf> {
+    let here = env::current_dir().context("there is no current folder")?;
+    Ok(here.join(target()).join("interop/bin"))
 }
 
 /// Runs the short form.
