@@ -222,7 +222,7 @@ fn spreads(runtime: &Runtime, criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     group.sample_size(50);
     for subscribers in [1, 100, 10_000] {
-        for arm in [Subscription::Updates, Subscription::Broadcast, Subscription::Watch] {
+        for arm in [Subscription::Updates, Subscription::Changed, Subscription::Mpsc] {
             let mut spread = None;
             group.bench_function(BenchmarkId::new(arm.name(), subscribers), |bencher| {
                 let new = || runtime.block_on(Spread::new(arm, 100, subscribers)).unwrap();

@@ -1,12 +1,11 @@
 //! Our channel, and the channels of tonic, which follow the same view.
 
-use anyhow::Result;
-use registry_core::InstanceStatus as Availability;
+use anyhow::{Context, Result};
+use registry_core::InstanceStatus;
 use registry_engine::View;
 use registry_tonic::{Channel as Ours, ChannelOptions};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 use tonic::Status;
@@ -23,8 +22,6 @@ pub enum ChannelArm {
     Direct,
     /// tonic's `balance_channel`: power of two choices, all loads taken to be the same.
     Balance,
-    /// A channel of tonic's to each, one after the other.
-    RoundRobin,
 }
 
 impl ChannelArm {
@@ -33,34 +30,26 @@ impl ChannelArm {
             Self::Ours => "ours",
             Self::Direct => "a channel to one",
             Self::Balance => "tonic balance",
-            Self::RoundRobin => "round robin",
         }
     }
 
     pub fn caller(self, view: View) -> Result<Caller> {
-        let (clients, task) = match self {
+        Ok(match self {
             Self::Ours => {
-                let client = HealthClient::new(Ours::new(view, ChannelOptions::default()));
-                return Ok(Caller::Ours(client));
+                Caller::Ours(HealthClient::new(Ours::new(view, ChannelOptions::default())))
             }
             Self::Direct => {
-                let listed = addresses(&view).into_iter().take(1).collect();
-                (Clients::of(&listed)?, None)
+                let first = addresses(&view).into_iter().next().context("nobody is listed")?;
+                let channel = Endpoint::from_shared(format!("http://{first}"))?.connect_lazy();
+                Caller::Tonic { client: HealthClient::new(channel), task: None }
             }
             Self::Balance => {
                 let (channel, changes) = Channel::balance_channel(1024);
-                let clients = Clients::default();
-                clients.lock().push((String::new(), HealthClient::new(channel)));
-                (clients, Some(tokio::spawn(feed(view, changes))))
+                let task = tokio::spawn(feed(view, changes)).abort_handle();
+                let task = Some(Arc::new(AbortOnDrop(task)));
+                Caller::Tonic { client: HealthClient::new(channel), task }
             }
-            Self::RoundRobin => {
-                let clients = Clients::of(&addresses(&view))?;
-                let task = tokio::spawn(follow(view, clients.clone()));
-                (clients, Some(task))
-            }
-        };
-        let task = task.map(|task| Arc::new(AbortOnDrop(task.abort_handle())));
-        Ok(Caller::Tonic { clients, task })
+        })
     }
 }
 
@@ -68,7 +57,7 @@ impl ChannelArm {
 #[derive(Clone)]
 pub enum Caller {
     Ours(HealthClient<Ours>),
-    Tonic { clients: Clients, task: Option<Arc<AbortOnDrop>> },
+    Tonic { client: HealthClient<Channel>, task: Option<Arc<AbortOnDrop>> },
 }
 
 impl Caller {
@@ -76,10 +65,7 @@ impl Caller {
         let request = HealthCheckRequest::default();
         match self {
             Self::Ours(client) => client.clone().check(request).await.map(drop),
-            Self::Tonic { clients, .. } => {
-                let mut client = clients.next()?;
-                client.check(request).await.map(drop)
-            }
+            Self::Tonic { client, .. } => client.clone().check(request).await.map(drop),
         }
     }
 }
@@ -96,7 +82,7 @@ impl Drop for AbortOnDrop {
 /// Returns the addresses that take calls, by the view: the same for all arms.
 fn addresses(view: &View) -> BTreeSet<String> {
     let state = view.state();
-    let up = state.instances().filter(|i| i.status() == Availability::Up);
+    let up = state.instances().filter(|i| i.status() == InstanceStatus::Up);
     up.map(|instance| instance.address().to_string()).collect()
 }
 
@@ -113,54 +99,5 @@ async fn feed(mut view: View, changes: Sender<Change<String, Endpoint>>) -> Resu
         }
         known = listed;
         view.changed().await?;
-    }
-}
-
-/// Clients that take turns.
-#[derive(Clone, Default)]
-pub struct Clients(Arc<ClientList>);
-
-#[derive(Default)]
-struct ClientList {
-    clients: Mutex<Vec<(String, HealthClient<Channel>)>>,
-    follow: AtomicUsize,
-}
-
-impl Clients {
-    fn of(listed: &BTreeSet<String>) -> Result<Self> {
-        let clients = Self::default();
-        clients.update(listed)?;
-        Ok(clients)
-    }
-
-    fn update(&self, listed: &BTreeSet<String>) -> Result<()> {
-        let mut clients = self.lock();
-        clients.retain(|(address, _)| listed.contains(address));
-        for address in listed {
-            if !clients.iter().any(|(known, _)| known == address) {
-                let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-                clients.push((address.clone(), HealthClient::new(endpoint.connect_lazy())));
-            }
-        }
-        Ok(())
-    }
-
-    fn next(&self) -> Result<HealthClient<Channel>, Status> {
-        let clients = self.lock();
-        let follow = self.0.follow.fetch_add(1, Ordering::Relaxed);
-        let next = clients.get(follow % clients.len().max(1));
-        next.map(|(_, client)| client.clone())
-            .ok_or_else(|| Status::unavailable("no instance is listed"))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, HealthClient<Channel>)>> {
-        self.0.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn follow(mut view: View, clients: Clients) -> Result<()> {
-    loop {
-        view.changed().await?;
-        clients.update(&addresses(&view))?;
     }
 }

@@ -8,7 +8,7 @@ use registry_core::{Batch, Origin, Revision};
 use registry_engine::View;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,10 +24,6 @@ pub enum Subscription {
     Changed,
     /// A tokio mpsc channel for each task, and an `Arc` sent into each.
     Mpsc,
-    /// A tokio broadcast channel.
-    Broadcast,
-    /// A tokio watch channel.
-    Watch,
 }
 
 /// The source of changes, and the tasks that wait for them.
@@ -41,8 +37,6 @@ pub struct Spread {
 enum Source {
     Service(Box<ServiceFixture>),
     Mpsc(Vec<mpsc::Sender<Arc<Batch>>>),
-    Broadcast(broadcast::Sender<Arc<Batch>>),
-    Watch(watch::Sender<Arc<Batch>>),
 }
 
 impl Subscription {
@@ -51,8 +45,6 @@ impl Subscription {
             Self::Updates => "updates()",
             Self::Changed => "changed()",
             Self::Mpsc => "mpsc",
-            Self::Broadcast => "broadcast",
-            Self::Watch => "watch",
         }
     }
 }
@@ -88,31 +80,6 @@ impl Spread {
                     })
                     .collect(),
             ),
-            Subscription::Broadcast => {
-                let sender = broadcast::Sender::new(QUEUE);
-                for _ in 0..subscribers {
-                    let (mut changes, latch) = (sender.subscribe(), latch.clone());
-                    tasks.spawn(async move {
-                        while changes.recv().await.is_ok() {
-                            latch.count_down();
-                        }
-                    });
-                }
-                Source::Broadcast(sender)
-            }
-            Subscription::Watch => {
-                let sender = watch::Sender::new(batch.clone());
-                for _ in 0..subscribers {
-                    let (mut changes, latch) = (sender.subscribe(), latch.clone());
-                    tasks.spawn(async move {
-                        while changes.changed().await.is_ok() {
-                            let _change = changes.borrow_and_update().clone();
-                            latch.count_down();
-                        }
-                    });
-                }
-                Source::Watch(sender)
-            }
         };
         Ok(Self { source, batch, latch, tasks })
     }
@@ -126,8 +93,6 @@ impl Spread {
             Source::Mpsc(senders) => {
                 senders.iter().try_for_each(|sender| sender.try_send(self.batch.clone()))?;
             }
-            Source::Broadcast(sender) => drop(sender.send(self.batch.clone())?),
-            Source::Watch(sender) => sender.send(self.batch.clone())?,
         }
         Ok(self.latch.wait().await? - start)
     }

@@ -1,10 +1,11 @@
 //! Ten instances under calls at fixed times, while one is killed, one drained and one slowed.
 
-use super::grpc_schedule::{Call, Fault, Run, Schedule};
-use crate::arms::ChannelArm;
+use crate::arms::{Caller, ChannelArm};
 use crate::harness::{Figure, Figures, Fleet, Latencies, as_f64, one_thread};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until, timeout};
 
 const INSTANCES: usize = 10;
 const TTL: Duration = Duration::from_secs(4);
@@ -12,7 +13,46 @@ const TTL: Duration = Duration::from_secs(4);
 const TAKES: Duration = Duration::from_millis(2);
 const SLOW: Duration = Duration::from_millis(200);
 
-const ARMS: [ChannelArm; 3] = [ChannelArm::Ours, ChannelArm::Balance, ChannelArm::RoundRobin];
+const ARMS: [ChannelArm; 2] = [ChannelArm::Ours, ChannelArm::Balance];
+
+/// How long a call may take before its caller gives up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What happens to an instance.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill(usize),
+    Drain(usize),
+    Leave(usize),
+    Slow(usize, Duration),
+}
+
+#[derive(Clone, Debug)]
+struct Schedule {
+    per_second: u32,
+    length: Duration,
+    faults: Vec<(Duration, Fault)>,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    /// Since the start.
+    due: Duration,
+    /// Since it was due.
+    took: Duration,
+    failed: bool,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+struct Run {
+    calls: Vec<Call>,
+    /// Calls that were under way at the instance that was killed.
+    under_way: u64,
+    /// Calls that reached the draining instance after it had said so.
+    after_drain: u64,
+}
 
 pub(super) fn figures(quick: bool) -> Result<Figures> {
     let schedule = schedule(if quick { 1 } else { 5 });
@@ -98,4 +138,67 @@ fn p99(calls: &[Call], from: Duration, to: Duration) -> Result<f64> {
 
 fn within(calls: &[Call], from: Duration, to: Duration) -> impl Iterator<Item = &Call> {
     calls.iter().filter(move |call| (from..to).contains(&call.due))
+}
+
+impl Schedule {
+    /// Makes all calls, and all faults.
+    async fn run(&self, fleet: &mut Fleet, caller: &Caller) -> Result<Run> {
+        let start = Instant::now() + Duration::from_millis(100);
+        let (results, mut finished) = mpsc::channel(10_000);
+        let calls = tokio::spawn(call_all(self.clone(), start, caller.clone(), results));
+        let mut renewals = interval(Duration::from_millis(500));
+        let mut faults = self.faults.iter().peekable();
+        let (mut under_way, mut drained) = (0, None);
+        let mut made = Vec::new();
+        loop {
+            let next = faults.peek().map_or(self.length * 10, |(at, _)| *at);
+            tokio::select! {
+                call = finished.recv() => match call {
+                    Some(call) => made.push(call),
+                    None => break,
+                },
+                _ = renewals.tick() => fleet.keep_alive().await?,
+                () = sleep_until(start + next) => {
+                    match faults.next().context("there is one")?.1 {
+                        Fault::Kill(n) => under_way = fleet.kill(n).await?,
+                        Fault::Drain(n) => {
+                            fleet.drain(n).await?;
+                            drained = Some((n, fleet.calls()[n]));
+                        }
+                        Fault::Leave(n) => fleet.leave(n).await?,
+                        Fault::Slow(n, takes) => fleet.slow(n, takes),
+                    }
+                }
+            }
+        }
+        calls.await??;
+        let after_drain = drained.map_or(0, |(n, before)| fleet.calls()[n] - before);
+        Ok(Run { calls: made, under_way, after_drain })
+    }
+}
+
+async fn call_all(
+    schedule: Schedule,
+    start: Instant,
+    caller: Caller,
+    results: mpsc::Sender<Call>,
+) -> Result<()> {
+    let period = Duration::from_secs(1) / schedule.per_second;
+    let mut due = Duration::ZERO;
+    while due < schedule.length {
+        sleep_until(start + due).await;
+        // A timer wakes at whole milliseconds: all that is due by then is made.
+        while start + due <= Instant::now() {
+            let (caller, results, at) = (caller.clone(), results.clone(), due);
+            tokio::spawn(async move {
+                let outcome = timeout(CALL_TIMEOUT, caller.call()).await;
+                let failed = !matches!(outcome, Ok(Ok(())));
+                let took = (start + at).elapsed();
+                // Nobody listens any more: the run has failed by itself.
+                let _ = results.send(Call { due: at, took, failed }).await;
+            });
+            due += period;
+        }
+    }
+    Ok(())
 }

@@ -13,7 +13,6 @@ mod fan_out;
 mod go;
 mod grpc_calls;
 mod grpc_faults;
-mod grpc_schedule;
 mod grpc_subset;
 mod large;
 mod load;
@@ -24,7 +23,6 @@ mod pick;
 mod redis_watches;
 mod renewals;
 mod standstill;
-mod traffic;
 
 use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread};
 use crate::workloads::record_len;

@@ -1,1 +1,0 @@
-//! The registry's view beside what others keep their services in: see `benches`.
