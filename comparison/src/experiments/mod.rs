@@ -1,8 +1,10 @@
 //! The claims about Redis as a registry, each tested by an experiment.
 
 pub mod delivery;
+pub mod deployment;
 pub mod figures;
 pub mod latency;
+pub mod observation;
 pub mod observers;
 pub mod partition;
 pub mod persistence;
@@ -16,7 +18,7 @@ use clap::ValueEnum;
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How thorough to be.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,12 @@ pub type Progress<'a> = &'a dyn Fn(&str, f64);
 
 /// How long one round of an experiment may take; most take less than one.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How long anything may take in it that usually takes less than a failover.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time between two looks at something, and between two tries.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,6 +108,24 @@ async fn side_by_side<A: Copy + Ord, R>(
         }
     }
     Ok(runs)
+}
+
+/// Looks for something repeatedly, until it is there.
+async fn poll<T>(missing: &str, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(TIMEOUT, looking).await.with_context(|| format!("{missing}, within {TIMEOUT:?}"))
+}
+
+/// Waits until something is so.
+async fn wait_until(missing: &str, is_so: impl Fn() -> bool) -> Result<()> {
+    poll(missing, async || is_so().then_some(())).await
 }
 
 /// Runs a round with a deadline: a stalled server fails the round.

@@ -1,21 +1,32 @@
-//! The arms that observe a service in the experiments: what people build on plain Redis, and the registry.
+//! The arms that observe a service in the experiments: what people build on plain Redis, etcd's own watch, and the
+//! registry.
 
-use crate::arms::{Keyspace, Ours, Publish, RawEtcd};
-use crate::harness::observe::{link_to, opened};
+use crate::arms::{Arm, Keyspace, Ours, Publish, RawEtcd};
+use crate::harness::observe::ArmClient;
 use crate::harness::stores::{connect, describe_etcd, describe_redis};
-use crate::harness::{ArmOptions, Link, OpenArm, Operator, RedisLink, StoreOptions};
-use crate::workloads::Contender;
-use anyhow::{Context, Result, bail};
-use registry_mem::{FaultyRegistry, MemRegistry};
-use registry_testbed::servers::{Etcd, EtcdCluster, Redis, RedisSentinel};
+use crate::harness::{Client, RedisLink, StoreOptions};
+use anyhow::{Context, Result};
+use registry_testbed::proxy::Proxy;
+use registry_testbed::servers::{Etcd, Redis};
 use serde::Serialize;
 use std::time::Duration;
 
-/// How long a server may take to answer a writer. Some are kept busy on purpose.
-const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+/// How a client is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientOptions {
+    /// How many bytes each instance that is written carries beside its value.
+    pub payload_len: usize,
+    /// How long a Redis may take to answer a plain client.
+    pub patience: Duration,
+}
 
-/// How long it may take to answer an observer: what the client waits by default.
-const OBSERVER_PATIENCE: Duration = Duration::from_millis(500);
+/// For a writer: some servers are kept busy on purpose.
+pub const WRITER: ClientOptions =
+    ClientOptions { payload_len: 0, patience: Duration::from_secs(10) };
+
+/// For an observer or a caller: what the client waits by default.
+pub const OBSERVER: ClientOptions =
+    ClientOptions { payload_len: 0, patience: Duration::from_millis(500) };
 
 /// A way to follow a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -33,37 +44,26 @@ pub enum ObserverArm {
     OursOnRedis,
     /// The registry on etcd.
     OursOnEtcd,
-    /// The registry in memory.
-    OursInMemory,
 }
 
-/// Replicated servers.
-#[derive(Debug)]
-pub struct ReplicatedServers {
-    /// Of three members.
-    pub etcd: EtcdCluster,
-    /// Under Sentinel.
-    pub redis: RedisSentinel,
-}
-
-/// The servers.
+/// The servers of all arms.
 #[derive(Debug)]
 pub struct Servers {
     /// The etcd, if it takes part.
     pub etcd: Option<Etcd>,
-    /// The Redis, which always takes part.
-    pub redis: Redis,
+    redis: Redis,
+    /// For keyspace notifications, a setting of the server that slows down the others.
+    notifying: Redis,
 }
 
 impl ObserverArm {
-    /// The arms whose link is cut and paused. Plain etcd is not among them: a compaction of it hits all arms on it.
-    pub const UNDER_FAULTS: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Publish,
         Self::PublishAndReread,
         Self::Keyspace,
+        Self::PlainEtcd,
         Self::OursOnRedis,
         Self::OursOnEtcd,
-        Self::OursInMemory,
     ];
 
     /// Returns the label in reports.
@@ -75,100 +75,67 @@ impl ObserverArm {
             Self::PlainEtcd => "etcd: put + watch",
             Self::OursOnRedis => "registry on Redis",
             Self::OursOnEtcd => "registry on etcd",
-            Self::OursInMemory => "registry in memory",
         }
     }
 
     /// Returns whether the arm is plain Redis, without the registry.
     pub fn is_plain_redis(self) -> bool {
-        matches!(self, Self::Publish | Self::PublishAndReread | Self::Keyspace)
+        !self.is_on_etcd() && self != Self::OursOnRedis
     }
 
-    /// Opens the arm, on a service of its own.
-    pub async fn open(self, servers: &Servers, options: ArmOptions<'_>) -> Result<OpenArm> {
-        if self == Self::OursInMemory {
-            let direct = MemRegistry::new();
-            let faulty = FaultyRegistry::new(direct.clone());
-            let writer = Ours::new(direct.clone()).with_operator(Operator::Memory(direct));
-            return opened(writer, Ours::new(faulty.clone()), options, Link::Memory(faulty));
+    pub fn is_on_etcd(self) -> bool {
+        matches!(self, Self::PlainEtcd | Self::OursOnEtcd)
+    }
+
+    /// Opens a client of a service on the store at a URL.
+    pub async fn client(
+        self,
+        url: &str,
+        service: &str,
+        options: ClientOptions,
+    ) -> Result<Box<dyn Client>> {
+        fn client(arm: impl Arm, service: &str, len: usize) -> Result<Box<dyn Client>> {
+            Ok(Box::new(ArmClient::new(arm, service, len)?))
         }
-        let url = self.url(servers)?;
-        let (scheme, address) = url.split_once("://").context("a URL without a scheme")?;
-        let address = address.split('?').next().unwrap_or_default();
-        let (address, link) = link_to(address, options).await?;
-        self.open_at([url, &format!("{scheme}://{address}")], options, link).await
-    }
-
-    /// Opens the arm on replicated servers, without a proxy.
-    pub async fn open_replicated(
-        self,
-        servers: &ReplicatedServers,
-        options: ArmOptions<'_>,
-    ) -> Result<OpenArm> {
-        let (redis, etcd) = (servers.redis.url(), servers.etcd.url());
-        let url = if self == Self::OursOnEtcd { etcd } else { &redis };
-        self.open_at([url, url], options, Link::Direct).await
-    }
-
-    /// Opens the arm with a writer at one URL and an observer at another.
-    async fn open_at(
-        self,
-        [direct, via]: [&str; 2],
-        options: ArmOptions<'_>,
-        link: Link,
-    ) -> Result<OpenArm> {
-        let links = || {
-            let writer = RedisLink::new(direct, WRITER_PATIENCE)?;
-            anyhow::Ok((writer, RedisLink::new(via, OBSERVER_PATIENCE)?))
-        };
+        let (len, redis) = (options.payload_len, || RedisLink::new(url, options.patience));
         match self {
-            Self::Publish => {
-                let (writer, observer) = links()?;
-                opened(Publish::<false>(writer), Publish::<false>(observer), options, link)
-            }
-            Self::PublishAndReread => {
-                let (writer, observer) = links()?;
-                opened(Publish::<true>(writer), Publish::<true>(observer), options, link)
-            }
-            Self::Keyspace => {
-                let (writer, observer) = links()?;
-                opened(Keyspace(writer), Keyspace(observer), options, link)
-            }
+            Self::Publish => client(Publish::<false>(redis()?), service, len),
+            Self::PublishAndReread => client(Publish::<true>(redis()?), service, len),
+            Self::Keyspace => client(Keyspace(redis()?), service, len),
             Self::PlainEtcd => {
-                let [writer, observer] = [direct, via].map(|url| url.replace("etcd://", "http://"));
-                let writer = RawEtcd::connect(&writer).await?;
-                opened(writer, RawEtcd::connect(&observer).await?, options, link)
-            }
-            Self::OursOnRedis | Self::OursOnEtcd | Self::OursInMemory => {
-                let writer = Ours::from(connect(direct).await?);
-                let writer = match Operator::of(direct).await? {
-                    Some(operator) => writer.with_operator(operator),
-                    None => writer,
-                };
-                opened(writer, Ours::from(connect(via).await?), options, link)
-            }
-        }
-    }
-
-    /// Returns the arm for a workload.
-    pub async fn contender(self, servers: &Servers) -> Result<Box<dyn Contender>> {
-        Ok(match self {
-            Self::OursInMemory => Box::new(Ours::new(MemRegistry::new())),
-            Self::Keyspace => {
-                Box::new(Keyspace(RedisLink::new(self.url(servers)?, WRITER_PATIENCE)?))
+                let url = url.replace("etcd://", "http://");
+                client(RawEtcd::connect(&url).await?, service, len)
             }
             Self::OursOnRedis | Self::OursOnEtcd => {
-                Box::new(Ours::from(connect(self.url(servers)?).await?))
+                client(Ours::from(connect(url).await?), service, len)
             }
-            _ => bail!("{} is not compared in a workload", self.name()),
-        })
+        }
     }
 
-    fn url(self, servers: &Servers) -> Result<&str> {
-        if matches!(self, Self::PlainEtcd | Self::OursOnEtcd) {
-            return Ok(servers.etcd.as_ref().context("etcd does not take part")?.url());
-        }
-        Ok(servers.redis.url())
+    /// Opens a writer at one URL, whose instances carry so many bytes, and an observer at another.
+    pub async fn pair(
+        self,
+        [direct, via]: [&str; 2],
+        service: &str,
+        payload_len: usize,
+    ) -> Result<[Box<dyn Client>; 2]> {
+        let writer = self.client(direct, service, ClientOptions { payload_len, ..WRITER }).await?;
+        Ok([writer, self.client(via, service, OBSERVER).await?])
+    }
+
+    /// Opens a writer and an observer whose link is a proxy that injects faults.
+    pub async fn pair_via_proxy(
+        self,
+        servers: &Servers,
+        service: &str,
+        payload_len: usize,
+    ) -> Result<([Box<dyn Client>; 2], Proxy)> {
+        let url = servers.url(self)?;
+        let (scheme, address) = url.split_once("://").context("a URL without a scheme")?;
+        let address = address.split('?').next().unwrap_or_default();
+        let proxy = Proxy::start(address.parse()?).await?;
+        let via = format!("{scheme}://{}", proxy.address());
+        Ok((self.pair([url, &via], service, payload_len).await?, proxy))
     }
 }
 
@@ -177,7 +144,8 @@ impl Servers {
     pub async fn start(at: StoreOptions) -> Result<Self> {
         Ok(Self {
             etcd: Some(Etcd::start_with(at.etcd).await?),
-            redis: Redis::start_with(at.redis).await?,
+            redis: Redis::start_with(at.redis.clone()).await?,
+            notifying: Redis::start_with(at.redis).await?,
         })
     }
 
@@ -188,5 +156,14 @@ impl Servers {
             descriptions.push(describe_etcd(etcd).await?);
         }
         Ok(descriptions)
+    }
+
+    /// Returns the URL of an arm's server.
+    pub fn url(&self, arm: ObserverArm) -> Result<&str> {
+        Ok(match arm {
+            _ if arm.is_on_etcd() => self.etcd.as_ref().context("etcd does not take part")?.url(),
+            ObserverArm::Keyspace => self.notifying.url(),
+            _ => self.redis.url(),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What an observer missed of what was written.
 
-use crate::harness::{Change, Event, Values};
+use crate::harness::{Change, Event};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -22,34 +22,35 @@ pub struct Score {
 }
 
 /// Scores an observer by the events it saw of `written`. No value is written twice.
-pub fn score(written: &[Change], events: &[Event]) -> Score {
+pub fn score<'a>(written: &[Change], events: impl IntoIterator<Item = &'a Event>) -> Score {
     let mut histories: BTreeMap<u8, History> = BTreeMap::new();
     for change in written {
         histories.entry(change.id).or_default().states.push(change.value);
     }
     let mut score = Score { written: written.len(), ..Score::default() };
     for event in events {
-        match event {
-            Event::Change(change) => {
-                let history = histories.get_mut(&change.id);
-                let missed = history.and_then(|history| history.advance_to(change.value));
-                score.miss(missed.unwrap_or_default(), false);
+        let missed = match event {
+            Event::Watching => 0,
+            Event::Change(Change { id, value }) => {
+                histories.get_mut(id).map_or(0, |history| history.advance_to(*value))
             }
-            Event::Initial(values) => score.miss(advance_all(&mut histories, values), false),
-            Event::Reread(values) => {
-                score.rereads += 1;
-                score.miss(advance_all(&mut histories, values), false);
+            Event::Initial(values) | Event::Reread(values) | Event::Resynced(values) => {
+                let histories = histories.iter_mut();
+                histories.map(|(id, history)| history.show(values.get(id).copied())).sum()
             }
-            Event::Resynced(values) => {
-                score.resyncs += 1;
-                score.miss(advance_all(&mut histories, values), true);
-            }
-        }
+        };
+        let is_resync = matches!(event, Event::Resynced(_));
+        score.resyncs += usize::from(is_resync);
+        score.rereads += usize::from(matches!(event, Event::Reread(_)));
+        score.missed += missed;
+        score.undetected += if is_resync { 0 } else { missed };
     }
     for history in histories.values() {
-        score.miss(history.states.len() - history.seen, false);
-        score.stale_at_end +=
-            usize::from(history.current() != history.states.last().copied().flatten());
+        let unseen = history.states.len() - history.seen;
+        score.missed += unseen;
+        score.undetected += unseen;
+        let last = history.states.last().copied().flatten();
+        score.stale_at_end += usize::from(history.current() != last);
     }
     score
 }
@@ -67,36 +68,24 @@ impl History {
         self.seen.checked_sub(1).and_then(|last| self.states[last])
     }
 
-    /// Goes on to the next time that it was `state`, and says how many were passed over. Nothing if it never
-    /// was again: what the observer knew before.
-    fn advance_to(&mut self, state: Option<u32>) -> Option<usize> {
-        let missed = self.states[self.seen..].iter().position(|other| *other == state)?;
-        self.seen += missed + 1;
-        Some(missed)
+    /// Advances to the next time that it was `state`, and returns how many states were skipped. If it never was
+    /// again, the observer knew that before.
+    fn advance_to(&mut self, state: Option<u32>) -> usize {
+        let skipped = self.states[self.seen..].iter().position(|other| *other == state);
+        self.seen += skipped.map_or(0, |skipped| skipped + 1);
+        skipped.unwrap_or(0)
     }
-}
 
-impl Score {
-    fn miss(&mut self, changes: usize, is_detected: bool) {
-        self.missed += changes;
-        if !is_detected {
-            self.undetected += changes;
-        }
+    /// Advances to the state of a full read, which is often the current one.
+    fn show(&mut self, state: Option<u32>) -> usize {
+        if self.current() == state { 0 } else { self.advance_to(state) }
     }
-}
-
-/// Goes on to what is shown, and says how many changes were passed over.
-fn advance_all(histories: &mut BTreeMap<u8, History>, values: &Values) -> usize {
-    let shown = histories.iter_mut().map(|(id, history)| {
-        let state = values.get(id).copied();
-        if history.current() == state { 0 } else { history.advance_to(state).unwrap_or_default() }
-    });
-    shown.sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::Values;
 
     fn put(id: u8, value: u32) -> Change {
         Change { id, value: Some(value) }
@@ -128,15 +117,12 @@ mod tests {
     fn a_full_read_repairs_values_but_not_missed_changes() {
         let now = Values::from([(1, 5), (2, 6)]);
         let missed = Score { written: 6, missed: 2, ..Score::default() };
-        let events =
-            [Event::Change(put(1, 1)), Event::Change(put(2, 2)), Event::Reread(now.clone())];
-        assert_eq!(score(&written(), &events), Score { undetected: 2, rereads: 1, ..missed });
-        let events = [Event::Change(put(1, 1)), Event::Change(put(2, 2)), Event::Resynced(now)];
-        assert_eq!(
-            score(&written(), &events),
-            Score { resyncs: 1, ..missed },
-            "the store reported it"
-        );
+        let of = |read| {
+            let [first, second] = [put(1, 1), put(2, 2)].map(Event::Change);
+            score(&written(), &[first, second, read])
+        };
+        assert_eq!(of(Event::Reread(now.clone())), Score { undetected: 2, rereads: 1, ..missed });
+        assert_eq!(of(Event::Resynced(now)), Score { resyncs: 1, ..missed }, "it is detected");
     }
 
     #[test]

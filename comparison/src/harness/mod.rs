@@ -28,7 +28,7 @@ pub use self::heap::Heap;
 pub use self::latch::CountdownLatch;
 pub use self::levels::{Level, SyncCost};
 pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
-pub use self::observe::{ArmOptions, Change, Event, EventLog, Link, OpenArm, Values, Writer};
+pub use self::observe::{Change, Client, Event, EventLog, Values};
 pub use self::operator::Operator;
 pub use self::paired::{
     Comparison, Plan, Spread, compare, compare_anew, contend, in_turns, plan, prepare,

@@ -1,14 +1,12 @@
 //! How late an observer sees that an instance has expired, beside so many live ones.
 
-use super::super::observers::{ObserverArm, Servers};
-use super::super::{Effort, Progress, with_timeout};
+use super::super::observers::{ObserverArm, Servers, WRITER};
+use super::super::{Effort, Progress, side_by_side};
+use super::Percentiles;
 use crate::harness::StoreOptions;
 use crate::harness::stores::own;
 use crate::workloads::ExpiryPlan;
 use anyhow::{Context, Result};
-use futures_util::future::try_join_all;
-use registry_testbed::servers::Redis;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -20,66 +18,44 @@ pub(super) const TTL: Duration = Duration::from_secs(2);
 pub(super) const EXPIRING: usize = 20;
 
 /// The arms. The fields of a hash do not expire.
-pub(super) const ARMS: [ObserverArm; 4] = [
-    ObserverArm::Keyspace,
-    ObserverArm::OursOnRedis,
-    ObserverArm::OursOnEtcd,
-    ObserverArm::OursInMemory,
-];
+pub(super) const ARMS: [ObserverArm; 3] =
+    [ObserverArm::Keyspace, ObserverArm::OursOnRedis, ObserverArm::OursOnEtcd];
 
-/// The result of one arm in one round: how late each expiry was seen, in milliseconds, sorted.
-pub(super) type Run = Vec<f64>;
+/// How late the expirations were seen in all rounds of each arm, by the number of other instances.
+pub(super) type Expirations = BTreeMap<usize, BTreeMap<ObserverArm, Vec<Percentiles>>>;
 
-/// The results.
-#[derive(Debug, Serialize)]
-pub(super) struct Expirations {
-    /// The servers, and how they persist a write.
-    pub(super) servers: Vec<String>,
-    /// All rounds of each arm, by the number of other instances.
-    pub(super) late: BTreeMap<usize, BTreeMap<ObserverArm, Vec<Run>>>,
-}
-
+/// Returns the servers, and the results.
 pub(super) async fn run(
     at: &StoreOptions,
     effort: Effort,
     progress: Progress<'_>,
-) -> Result<Expirations> {
+) -> Result<(Vec<String>, Expirations)> {
     let counts: &[usize] = if effort.quick { &[0, 1_000] } else { &[0, 1_000, 10_000] };
     let at = StoreOptions { etcd: own(&at.etcd, &[]), redis: own(&at.redis, &[]) };
-    let mut expirations = Expirations { servers: Vec::new(), late: BTreeMap::new() };
-    for round in 0..effort.rounds {
-        for others in counts.iter().copied() {
-            let done = f64::from(round) / f64::from(effort.rounds);
-            progress(&format!("expirations beside {others} others, round {}", round + 1), done);
-            let mut servers = Servers::start(at.clone()).await?;
-            let redis = Redis::start_with(at.redis.clone()).await?;
-            expirations.servers = servers.describe().await?;
-            let notifying = Servers { etcd: None, redis };
-            // Side by side: once all others are registered, nothing but the expiry happens.
-            let barrier = Barrier::new(ARMS.len());
-            let plan = ExpiryPlan {
-                count: EXPIRING,
-                apart: Some(Duration::from_millis(53)),
-                ttl: TTL,
-                others,
-                barrier: Some(&barrier),
-                // Redis checks some 200 keys with a ttl in a second.
-                patience: Duration::from_secs(120),
-            };
-            let (servers, notifying) = (&servers, &notifying);
-            let runs = ARMS.map(async |arm| {
-                let servers = if arm == ObserverArm::Keyspace { notifying } else { servers };
-                let late = arm.contender(servers).await?.expirations(plan).await;
-                let late = late.with_context(|| arm.name())?;
-                let mut run: Run = late.iter().map(|late| late.as_secs_f64() * 1e3).collect();
-                run.sort_by(f64::total_cmp);
-                anyhow::Ok((arm, run))
-            });
-            for (arm, run) in with_timeout(try_join_all(runs)).await? {
-                let late = expirations.late.entry(others).or_default();
-                late.entry(arm).or_default().push(run);
-            }
-        }
+    let (mut descriptions, mut expirations) = (Vec::new(), Expirations::new());
+    for others in counts.iter().copied() {
+        let mut servers = Servers::start(at.clone()).await?;
+        descriptions = servers.describe().await?;
+        // Side by side: once all others are registered, nothing but the expiry happens.
+        let barrier = Barrier::new(ARMS.len());
+        let plan = ExpiryPlan {
+            count: EXPIRING,
+            apart: Some(Duration::from_millis(53)),
+            ttl: TTL,
+            others,
+            barrier: Some(&barrier),
+            // Redis checks some 200 keys with a ttl in a second.
+            patience: Duration::from_secs(120),
+        };
+        let once = async |arm: ObserverArm, _| {
+            let client = arm.client(servers.url(arm)?, "expiry", WRITER).await?;
+            let late = client.expirations(plan).await.with_context(|| arm.name())?;
+            Ok(Percentiles::of(late))
+        };
+        let progress: Progress<'_> = &|what, share| {
+            progress(&format!("expirations beside {others} others, {what}"), share);
+        };
+        expirations.insert(others, side_by_side(&ARMS, effort, progress, once).await?);
     }
-    Ok(expirations)
+    Ok((descriptions, expirations))
 }

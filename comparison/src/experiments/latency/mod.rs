@@ -5,55 +5,61 @@ mod expiry;
 mod pushes;
 
 use self::expiry::Expirations;
-use self::pushes::{AtLevel, Pushes};
+use self::pushes::{AtLevel, Run};
 use super::observers::ObserverArm;
 use super::{Effort, Progress};
-use crate::harness::{Level, Spread, StoreOptions, SyncCost, as_f64};
-use crate::report::finding::{Axis, Exhibit, Finding, Line, Lines, Plot, Tick, Verdict};
+use crate::harness::{Level, Spread, StoreOptions, SyncCost};
+use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::iter;
+use std::time::Duration;
 
-/// Two arms that are compared.
-#[derive(Clone, Copy)]
-struct Pair {
-    name: &'static str,
-    redis: ObserverArm,
-    etcd: ObserverArm,
-}
-
-const PAIRS: [Pair; 2] = [
-    Pair { name: "plain", redis: ObserverArm::Publish, etcd: ObserverArm::PlainEtcd },
-    Pair { name: "registry", redis: ObserverArm::OursOnRedis, etcd: ObserverArm::OursOnEtcd },
+/// The arms that are compared: on Redis, and on etcd.
+const PAIRS: [(&str, ObserverArm, ObserverArm); 2] = [
+    ("plain", ObserverArm::Publish, ObserverArm::PlainEtcd),
+    ("registry", ObserverArm::OursOnRedis, ObserverArm::OursOnEtcd),
 ];
+
+/// The percentiles of a round, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Percentiles {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
 
 /// Runs the experiment.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
-    let pushes = pushes::run(&at, effort, &|what, share| progress(what, share * 0.6)).await?;
-    let expirations =
-        expiry::run(&at, effort, &|what, share| progress(what, 0.6 + share * 0.4)).await?;
-    finding(&pushes, &expirations, effort)
+    let pushes = pushes::run(&at, effort, progress).await?;
+    let (servers, expirations) = expiry::run(&at, effort, progress).await?;
+    finding(&pushes, servers, &expirations, effort)
 }
 
 /// Evaluates the figures.
-fn finding(pushes: &Pushes, expirations: &Expirations, effort: Effort) -> Result<Finding> {
-    let ratios: Vec<_> = pushes
-        .levels
-        .iter()
-        .flat_map(|(level, at)| PAIRS.map(|pair| Some((*level, pair.name, ratio(at, pair)?))))
-        .flatten()
-        .collect();
-    let (others, most) = expirations.late.last_key_value().context("no instance expired")?;
-    let median = |run: &Vec<f64>| run[run.len() / 2];
-    let late = |arm| Spread::of(most[&arm].iter().map(median));
+fn finding(
+    pushes: &BTreeMap<Level, AtLevel>,
+    servers: Vec<String>,
+    expirations: &Expirations,
+    effort: Effort,
+) -> Result<Finding> {
+    let (mut ratios, mut multiples) = (Vec::new(), Vec::new());
+    for (level, at) in pushes {
+        for (pair, ratio) in at.ratios() {
+            ratios.push(ratio);
+            multiples.push(format!("{}: {pair} {}", level.name(), rounded(ratio, 2)));
+        }
+    }
+    let (others, most) = expirations.last_key_value().context("no instance expired")?;
+    let late = |arm| Spread::of(most[&arm].iter().map(|late| late.p50));
     let native = most[&ObserverArm::Keyspace].iter().zip(&most[&ObserverArm::OursOnEtcd]);
-    let native = Spread::of(native.map(|(redis, etcd)| median(redis) / median(etcd)));
-    let verdict = judge(&ratios.iter().map(|(_, _, ratio)| *ratio).collect::<Vec<_>>(), native);
-    let multiples: Vec<String> = ratios
-        .iter()
-        .map(|(level, name, ratio)| format!("{}: {name} {}", level.name(), rounded(*ratio, 2)))
-        .collect();
-    let levels = pushes.levels.iter().map(|(level, at)| level_exhibit(*level, at, pushes.sync));
+    let native = Spread::of(native.map(|(redis, etcd)| redis.p50 / etcd.p50));
+    let verdict = judge(&ratios, native);
+    let sync = SyncCost::of_disk()?;
+    let levels = pushes.iter().map(|(level, at)| level_exhibit(*level, at, sync));
     Ok(Finding {
         name: "latency",
         claim: "the latency of Redis is higher than that of etcd's watch",
@@ -71,9 +77,9 @@ fn finding(pushes: &Pushes, expirations: &Expirations, effort: Effort) -> Result
             Verdict::Refuted => "Redis is not later than etcd in every round at any level: neither for a pushed change where both promise the same durability, nor for the expiry of a key.",
         }
         .to_owned(),
-        exhibits: levels.chain(iter::once(expiry_exhibit(expirations))).collect(),
+        exhibits: levels.chain(iter::once(expiry_exhibit(servers, expirations))).collect(),
         method: vec![
-            format!("Pushes: updates of 50 instances with {} bytes each by one writer, one every {} ms, regardless of how long the previous one took (an open loop). The latency is from when a change is due to when the observer has decoded it, in one process with one clock. It includes the lateness of the harness, which is listed, too. A round in which the writer did not keep up is ignored.", pushes::PAYLOAD_LEN, pushes::INTERVAL.as_millis()),
+            format!("Pushes: updates of 50 instances with {} bytes each by one writer, one every {} ms, regardless of how long the previous one took (an open loop). The latency is from when a change is due to when the observer has decoded it, in one process with one clock. A round in which the writer did not keep up is ignored.", pushes::PAYLOAD_LEN, pushes::INTERVAL.as_millis()),
             "An update is one pipeline with HSET + PUBLISH, one SET with keys, one put on plain etcd, and one script of the registry on Redis. The registry on etcd makes one transaction, and renews the lease beside it. So plain beside plain compares the stores, and registry beside registry compares what a user of the registry waits for.".to_owned(),
             "Arms take turns, and the first one rotates. Each store is one server, on this machine. Keys with notifications have their own server; the value is read after the notification, which does not carry it.".to_owned(),
             format!("Expirations: {} instances with a ttl of {} s are registered over one second and never renewed, beside other live instances. The latency is from the end of the ttl to when the observer sees the deletion. With `HSET` and `PUBLISH` it never does: the fields of a hash do not expire.", expiry::EXPIRING, expiry::TTL.as_secs()),
@@ -88,113 +94,77 @@ fn finding(pushes: &Pushes, expirations: &Expirations, effort: Effort) -> Result
 /// Redis' own expiry as a multiple of etcd's.
 fn judge(pushes: &[Spread], expiry: Spread) -> Verdict {
     let is_later = |ratio: &Spread| ratio.min > 1.0;
-    if !pushes.is_empty() && pushes.iter().all(is_later) {
-        Verdict::Confirmed
-    } else if pushes.iter().any(is_later) || is_later(&expiry) {
-        Verdict::InPart
-    } else {
-        Verdict::Refuted
-    }
+    let is_later_in_part = pushes.iter().any(is_later) || is_later(&expiry);
+    Verdict::of(!pushes.is_empty() && pushes.iter().all(is_later), is_later_in_part)
 }
 
-/// The median of a pushed change on Redis as a multiple of that on etcd, round by round, where both promise this
-/// and both writers kept up.
-fn ratio(at: &AtLevel, pair: Pair) -> Option<Spread> {
-    let (redis, etcd) = (at.runs.get(&pair.redis)?, at.runs.get(&pair.etcd)?);
-    let rounds = redis.iter().zip(etcd).filter(|(redis, etcd)| redis.kept_up() && etcd.kept_up());
-    let ratios: Vec<f64> = rounds.map(|(redis, etcd)| redis.seen.p50 / etcd.seen.p50).collect();
-    (!ratios.is_empty()).then(|| Spread::of(ratios))
+impl AtLevel {
+    /// Returns the median of a pushed change on Redis as a multiple of that on etcd, round by round, for each pair that
+    /// is at this level, where both writers kept up.
+    fn ratios(&self) -> Vec<(&'static str, Spread)> {
+        let mut ratios = Vec::new();
+        for (name, redis, etcd) in PAIRS {
+            let etcd = self.runs.get(&etcd).into_iter().flatten();
+            let rounds = self.runs[&redis].iter().zip(etcd);
+            let rounds = rounds.filter(|(redis, etcd)| redis.kept_up && etcd.kept_up);
+            let rounds: Vec<f64> =
+                rounds.map(|(redis, etcd)| redis.seen.p50 / etcd.seen.p50).collect();
+            ratios.extend((!rounds.is_empty()).then(|| (name, Spread::of(rounds))));
+        }
+        ratios
+    }
 }
 
 fn level_exhibit(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
-    let mut notes = at.servers.clone();
-    notes.push(format!("disk: {sync}"));
-    for pair in PAIRS {
-        if let Some(ratio) = ratio(at, pair) {
-            notes.push(format!("{}, Redis / etcd, p50: {}", pair.name, rounded(ratio, 2)));
-        }
+    let title = format!("From when a change is due to when it is seen, in ms: {}", level.name());
+    let columns = ["seen, p50", "p90", "p99", "acknowledged, p50"];
+    let mut exhibit = Exhibit::new(title, &columns, &["p50", "from p50 to p99"]);
+    exhibit.notes.clone_from(&at.servers);
+    exhibit.notes.push(format!("disk: {sync}"));
+    for (pair, ratio) in at.ratios() {
+        exhibit.notes.push(format!("{pair}, Redis / etcd, p50: {}", rounded(ratio, 2)));
     }
     for (arm, runs) in &at.runs {
-        let behind = runs.iter().filter(|run| !run.kept_up()).count();
+        let (name, behind) = (arm.name(), runs.iter().filter(|run| !run.kept_up).count());
         if behind > 0 {
-            notes.push(format!(
-                "{} did not keep up in {behind} of {} rounds",
-                arm.name(),
-                runs.len()
-            ));
+            let rounds = runs.len();
+            exhibit.notes.push(format!("{name} did not keep up in {behind} of {rounds} rounds"));
         }
+        let of = |figure: fn(&Run) -> f64| rounded(Spread::of(runs.iter().map(figure)), 2);
+        let (p50, p90, p99) =
+            (of(|run| run.seen.p50), of(|run| run.seen.p90), of(|run| run.seen.p99));
+        let acknowledged = of(|run| run.acknowledged.p50);
+        exhibit.add(name, [p50, p90, p99, acknowledged], [p50.median, p99.median - p50.median]);
     }
-    let rows = at.runs.iter().map(|(arm, runs)| {
-        let cell = |digits, figure: fn(&pushes::Run) -> f64| {
-            rounded(Spread::of(runs.iter().map(|run| figure(run) / 1e3)), digits).to_string()
-        };
-        vec![
-            arm.name().to_owned(),
-            cell(2, |run| run.seen.p50),
-            cell(2, |run| run.seen.p90),
-            cell(2, |run| run.seen.p99),
-            cell(2, |run| run.acknowledged.p50),
-            cell(3, |run| run.harness.p50),
-        ]
-    });
-    let head = ["ms", "seen, p50", "p90", "p99", "acknowledged, p50", "harness, p50"];
-    let lines = at.seen.iter().map(|(arm, seen)| {
-        let shares = (0..=75u32).map(|n| 1.0 - 10f64.powf(-f64::from(n) / 25.0));
-        let point = |share| {
-            let at = pushes::microseconds(seen.value_at_quantile(share));
-            (Tick::of_share(share), at / 1e3)
-        };
-        line(*arm, shares.map(point).collect())
-    });
-    let lines: Vec<Line> = lines.collect();
-    let heights = || lines.iter().flat_map(|line| &line.points).map(|(_, height)| *height);
-    let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(0.1, f64::max));
-    let y = Axis::log("milliseconds", least.max(0.001), most);
-    let plot = Plot::Lines(Lines { x: Axis::percentiles(), y, lines });
-    let title = format!("From when a change is due to when it is seen: {}", level.name());
-    Exhibit::new(title, plot).with_notes(notes).with_table(head, rows)
+    exhibit
 }
 
-fn expiry_exhibit(Expirations { servers, late: expirations }: &Expirations) -> Exhibit {
-    let percentile = |run: &[f64], share: usize| run[(run.len() * share / 100).min(run.len() - 1)];
-    let spread = |others: usize, arm, share| {
-        Spread::of(expirations[&others][&arm].iter().map(|run| percentile(run, share)))
-    };
-    let mut head = vec!["ms".to_owned()];
-    for others in expirations.keys() {
-        head.push(format!("{others} others: p50"));
-        head.push("max".to_owned());
-    }
-    let mut rows = vec![vec![ObserverArm::Publish.name().to_owned()]];
-    rows[0].resize(head.len(), "never".to_owned());
-    let mut lines = Vec::new();
+fn expiry_exhibit(servers: Vec<String>, late: &Expirations) -> Exhibit {
+    let column = |others: &usize| [format!("{others} others: p50"), "max".to_owned()];
+    let columns: Vec<String> = late.keys().flat_map(column).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let title = "How late an expiry is seen, in ms: beside the most others, the median";
+    let mut exhibit = Exhibit::new(title, &columns, &["p50"]);
+    exhibit.notes = servers;
     for arm in expiry::ARMS {
-        let mut row = vec![arm.name().to_owned()];
-        let mut points = Vec::new();
-        for (n, others) in expirations.keys().enumerate() {
-            let median = spread(*others, arm, 50);
-            row.extend(
-                [median, spread(*others, arm, 100)].map(|late| rounded(late, 1).to_string()),
-            );
-            points.push((as_f64(n), median.median.max(0.1)));
+        let mut spreads = Vec::new();
+        for runs in late.values().map(|arms| &arms[&arm]) {
+            spreads.push(Spread::of(runs.iter().map(|late| late.p50)));
+            spreads.push(Spread::of(runs.iter().map(|late| late.max)));
         }
-        lines.push(line(arm, points));
-        rows.push(row);
+        let bar = spreads[spreads.len() - 2].median.round();
+        exhibit.add(arm.name(), spreads.into_iter().map(|spread| rounded(spread, 1)), [bar]);
     }
-    let ticks = expirations.keys().enumerate();
-    let ticks = ticks.map(|(n, others)| Tick { at: as_f64(n), label: others.to_string() });
-    let x = Axis { name: "others".to_owned(), is_log: false, ticks: ticks.collect() };
-    let most =
-        lines.iter().flat_map(|line| &line.points).map(|(_, late)| *late).fold(1.0, f64::max);
-    let plot = Plot::Lines(Lines { x, y: Axis::log("milliseconds", 0.1, most), lines });
-    Exhibit::new("How late an expiry is seen: the median", plot)
-        .with_notes(servers.clone())
-        .with_table(head, rows)
+    exhibit
 }
 
-/// Returns a line in the style of the arm, which is the same in each plot.
-fn line(arm: ObserverArm, points: Vec<(f64, f64)>) -> Line {
-    Line { name: arm.name().to_owned(), style: arm as usize, points }
+impl Percentiles {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let last = times.len() - 1;
+        let at = |percent: usize| times[last * percent / 100].as_secs_f64() * 1e3;
+        Self { p50: at(50), p90: at(90), p99: at(99), max: at(100) }
+    }
 }
 
 /// Rounds to so many decimals.

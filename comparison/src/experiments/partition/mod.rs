@@ -2,28 +2,28 @@
 //! acknowledged writes are lost when it rejoins, and which instances are unlisted meanwhile?
 
 mod clients;
-mod deployment;
 mod trial;
 
-use self::clients::ClientArm;
-use self::deployment::Topology;
+use self::clients::arms;
 use self::trial::{LATE, LIVE, Run};
+use super::deployment::Topology;
+use super::observers::ObserverArm;
 use super::{Effort, Progress, side_by_side};
 use crate::harness::{Spread, StoreOptions, as_f64};
-use crate::report::finding::{Axis, Bar, Exhibit, Finding, Line, Lines, Plot, Verdict};
+use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// All rounds of each topology, and of each arm on it.
-type Runs = BTreeMap<Topology, Vec<BTreeMap<ClientArm, Run>>>;
+type Runs = BTreeMap<Topology, Vec<BTreeMap<ObserverArm, Run>>>;
 
 /// Runs the experiment.
 pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Result<Finding> {
     let length = Duration::from_secs(if effort.quick { 7 } else { 12 });
     let once = async |topology: Topology, _| {
-        trial::once(topology, &at, length).await.with_context(|| topology.name())
+        trial::run(topology, &at, length).await.with_context(|| topology.name())
     };
     let runs = side_by_side(&Topology::ALL, effort, progress, once).await?;
     Ok(finding(&runs, length, effort))
@@ -33,14 +33,13 @@ pub async fn run(at: StoreOptions, effort: Effort, progress: Progress<'_>) -> Re
 fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
     let lost = |topology, arm| spread(runs, topology, arm, |run| as_f64(run.lost));
     let redis = [Topology::Sentinel, Topology::SentinelWithReplicas, Topology::Cluster];
-    let plain = redis.map(|topology| lost(topology, ClientArm::Hash));
-    let raft = lost(Topology::Etcd, ClientArm::Ours);
+    let plain = redis.map(|topology| lost(topology, ObserverArm::Publish));
+    let raft = lost(Topology::Etcd, ObserverArm::OursOnEtcd);
     let verdict = judge(&plain, raft);
     let losses =
         redis.iter().zip(plain).map(|(topology, lost)| format!("{} {lost}", topology.name()));
-    let late = |topology, arm| {
-        spread(runs, topology, arm, |run| as_f64(run.late.map_or(0, |late| LATE - late)))
-    };
+    let late =
+        |topology, arm| spread(runs, topology, arm, |run| as_f64(LATE - run.late.unwrap_or(LATE)));
     Finding {
         name: "partition",
         claim: "Redis Sentinel and Cluster lose acknowledged writes, and Raft does not",
@@ -48,9 +47,9 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
         figure: format!(
             "acknowledged writes lost after a partition: {}, etcd {raft}; of {LATE} live instances that started on the minority side, unlisted under Sentinel at the end: in a hash {}, as keys with a ttl {}, in the registry {}",
             losses.collect::<Vec<_>>().join(", "),
-            late(Topology::Sentinel, ClientArm::Hash),
-            late(Topology::Sentinel, ClientArm::Keys),
-            late(Topology::Sentinel, ClientArm::Ours),
+            late(Topology::Sentinel, ObserverArm::Publish),
+            late(Topology::Sentinel, ObserverArm::Keyspace),
+            late(Topology::Sentinel, ObserverArm::OursOnRedis),
         ),
         reason: match verdict {
             Verdict::Confirmed => "In each of the three Redis topologies, and in every round, a partitioned primary acknowledged writes that it dropped when it became a replica of its successor; etcd lost none. The table below shows the registry: it loses writes with its Redis, and live instances register again on their own.",
@@ -58,7 +57,7 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
             Verdict::Refuted => "No Redis topology lost writes in every round, or etcd lost writes, too.",
         }
         .to_owned(),
-        exhibits: vec![of_writes(runs), of_live_instances(runs)],
+        exhibits: exhibits(runs).into(),
         method: vec![
             format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length.as_secs()),
             "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. A round without a failover is invalid.".to_owned(),
@@ -73,98 +72,61 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
 
 /// Judges by the lost writes: in each Redis topology, and in etcd.
 fn judge(redis: &[Spread], raft: Spread) -> Verdict {
-    let loses = |lost: &Spread| lost.min > 0.0;
-    if raft.max > 0.0 || !redis.iter().any(loses) {
-        Verdict::Refuted
-    } else if redis.iter().all(loses) {
-        Verdict::Confirmed
-    } else {
-        Verdict::InPart
-    }
+    let (loses, keeps) = (|lost: &Spread| lost.min > 0.0, raft.max <= 0.0);
+    Verdict::of(keeps && redis.iter().all(loses), keeps && redis.iter().any(loses))
 }
 
-fn spread(runs: &Runs, topology: Topology, arm: ClientArm, figure: impl Fn(&Run) -> f64) -> Spread {
+fn spread(
+    runs: &Runs,
+    topology: Topology,
+    arm: ObserverArm,
+    figure: impl Fn(&Run) -> f64,
+) -> Spread {
     Spread::of(runs[&topology].iter().map(|run| figure(&run[&arm])))
 }
 
-/// Returns each arm on each topology, in order.
-fn arms() -> impl Iterator<Item = (Topology, ClientArm)> {
-    let arms = |topology| ClientArm::on(topology).iter().map(move |arm| (topology, *arm));
-    Topology::ALL.into_iter().flat_map(arms)
-}
-
-fn name((topology, arm): (Topology, ClientArm)) -> String {
-    format!("{}: {}", topology.name(), arm.name())
-}
-
-fn of_writes(runs: &Runs) -> Exhibit {
-    let head = [
-        "",
-        "acknowledged on the minority side",
-        "lost",
-        "of these from before the cut",
-        "acknowledged on the majority side",
-        "longest unavailability there, s",
-    ];
-    let row = |arm: (Topology, ClientArm)| {
-        let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure);
-        let no_client = runs[&arm.0].iter().any(|run| run[&arm.1].minority_writes.is_none());
+/// Returns the exhibits: of the writes, and of the live instances.
+fn exhibits(runs: &Runs) -> [Exhibit; 2] {
+    let columns =
+        ["acknowledged on the minority side", "lost", "longest unavailability on the other, s"];
+    let title = "Acknowledged writes lost after a partition";
+    let mut writes = Exhibit::new(title, &columns, &["lost"]);
+    let columns =
+        ["unlisted meanwhile", "for at most, s", "started on the minority side, listed at the end"];
+    let title = format!("How many of the {} live instances callers did not see", LIVE + LATE);
+    let mut instances = Exhibit::new(title, &columns, &["meanwhile", "at the end"]);
+    for (topology, arm) in
+        Topology::ALL.iter().flat_map(|on| arms(*on).iter().map(move |arm| (*on, *arm)))
+    {
+        let name = match arm {
+            ObserverArm::Publish => "hash",
+            ObserverArm::Keyspace => "keys with a ttl",
+            _ => "registry",
+        };
+        let name = format!("{}: {name}", topology.name());
+        let of = |figure: fn(&Run) -> f64| spread(runs, topology, arm, figure);
+        let tenths = |figure: fn(&Run) -> f64| {
+            spread(runs, topology, arm, |run| (figure(run) * 10.0).round() / 10.0).to_string()
+        };
+        let has_client = runs[&topology][0][&arm].late.is_some();
+        let or_no_client = |cell| if has_client { cell } else { "no client".to_owned() };
         let minority = of(|run| as_f64(run.minority_writes.unwrap_or_default()));
-        vec![
-            name(arm),
-            if no_client { "no client".to_owned() } else { minority.to_string() },
-            of(|run| as_f64(run.lost)).to_string(),
-            of(|run| as_f64(run.lost_from_before)).to_string(),
-            of(|run| as_f64(run.majority_writes)).to_string(),
-            of(|run| (run.unavailability * 10.0).round() / 10.0).to_string(),
-        ]
-    };
-    let bar = |arm: (Topology, ClientArm)| {
-        let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure).median;
-        let before = of(|run| as_f64(run.lost_from_before));
-        Bar { name: name(arm), parts: vec![of(|run| as_f64(run.lost)) - before, before] }
-    };
-    let plot = Plot::bars(&["minority side", "before the cut"], arms().map(bar));
-    Exhibit::new("Acknowledged writes lost after a partition", plot)
-        .with_table(head, arms().map(row))
-}
-
-fn of_live_instances(runs: &Runs) -> Exhibit {
-    let head = [
-        "",
-        "unlisted meanwhile",
-        "for at most, s",
-        "started on the minority side, listed at the end",
-    ];
-    let row = |arm: (Topology, ClientArm)| {
-        let of = |figure: fn(&Run) -> f64| spread(runs, arm.0, arm.1, figure);
-        let no_client = runs[&arm.0].iter().any(|run| run[&arm.1].late.is_none());
-        let late = of(|run| as_f64(run.late.unwrap_or_default()));
-        vec![
-            name(arm),
-            format!("{} of {LIVE}", of(|run| as_f64(run.unlisted))),
-            of(|run| (run.longest_absence * 10.0).round() / 10.0).to_string(),
-            if no_client { "no client".to_owned() } else { format!("{late} of {LATE}") },
-        ]
-    };
-    // The first round, since lines have no median.
-    let shown = arms().filter(|(topology, _)| *topology != Topology::SentinelWithReplicas);
-    let line = |(style, arm): (usize, (Topology, ClientArm))| {
-        let listed = &runs[&arm.0][0][&arm.1].listed;
-        let points = listed.iter().map(|(at, listed)| (*at, as_f64(*listed))).collect();
-        Line { name: name(arm), style, points }
-    };
-    let lines: Vec<Line> = shown.enumerate().map(line).collect();
-    let last = lines.iter().flat_map(|line| &line.points).map(|(at, _)| *at).fold(0.0, f64::max);
-    let plot = Plot::Lines(Lines {
-        x: Axis::linear("seconds; partitioned at 1", last),
-        y: Axis::linear("listed", as_f64(LIVE + LATE)),
-        lines,
-    });
-    let title =
-        format!("How many of the {} live instances are listed, in the first round", LIVE + LATE);
-    let notes = vec!["without min-replicas 1, whose lines are those of Sentinel".to_owned()];
-    Exhibit::new(title, plot).with_notes(notes).with_table(head, arms().map(row))
+        let (lost, unlisted) = (of(|run| as_f64(run.lost)), of(|run| as_f64(run.unlisted)));
+        let late = of(|run| as_f64(run.late.unwrap_or(LATE)));
+        let cells = [
+            or_no_client(minority.to_string()),
+            lost.to_string(),
+            tenths(|run| run.unavailability),
+        ];
+        writes.add(&name, cells, [lost.median]);
+        let cells = [
+            format!("{unlisted} of {LIVE}"),
+            tenths(|run| run.longest_absence),
+            or_no_client(format!("{late} of {LATE}")),
+        ];
+        instances.add(&name, cells, [unlisted.median, as_f64(LATE) - late.median]);
+    }
+    [writes, instances]
 }
 
 #[cfg(test)]

@@ -1,16 +1,11 @@
 //! The servers that crash, and their clients.
 
-use crate::arms::{Client, Keyspace, Ours};
-use crate::harness::stores::{connect, own};
-use crate::harness::{Level, RedisLink, Store, StoreOptions};
+use super::super::observers::{ObserverArm, WRITER};
+use crate::harness::stores::own;
+use crate::harness::{Client, Level, Store, StoreOptions};
 use anyhow::{Context, Result};
-use registry_core::ServiceName;
 use registry_testbed::servers::{Etcd, Process, Redis};
 use serde::Serialize;
-use std::time::Duration;
-
-/// How long a Redis may take to answer a plain client.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A store with its persistence settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,45 +53,37 @@ impl Mode {
         if self == Self::Etcd { 2 } else { 1 }
     }
 
-    /// Returns the options of the server.
-    fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
-        let on =
+    pub(super) async fn start(self, at: &StoreOptions) -> Result<Server> {
+        let at_level =
             |level: Level, store| level.servers(store, at)?.context("each store has this level");
-        match self {
-            Self::RedisEverySecond => on(Level::WithinASecond, Store::Redis),
-            Self::RedisAlways | Self::PlainKeys => on(Level::OnDisk, Store::Redis),
-            Self::Etcd => on(Level::OnDisk, Store::Etcd),
-            Self::RedisDefault => {
-                // The default of redis.conf.
-                let redis = own(&at.redis, &["--save", "3600 1 300 100 60 10000"]);
-                Ok(StoreOptions { redis, ..at.clone() })
+        let redis = match self {
+            Self::Etcd => {
+                let etcd = at_level(Level::OnDisk, Store::Etcd)?.etcd;
+                return Ok(Server::Etcd(Etcd::start_with(etcd).await?));
             }
-        }
+            // The default of redis.conf.
+            Self::RedisDefault => own(&at.redis, &["--save", "3600 1 300 100 60 10000"]),
+            Self::RedisEverySecond => at_level(Level::WithinASecond, Store::Redis)?.redis,
+            Self::RedisAlways | Self::PlainKeys => at_level(Level::OnDisk, Store::Redis)?.redis,
+        };
+        Ok(Server::Redis(Redis::start_with(redis).await?))
+    }
+
+    pub(super) async fn client(self, server: &Server) -> Result<Box<dyn Client>> {
+        let arm = match self {
+            Self::Etcd => ObserverArm::OursOnEtcd,
+            Self::PlainKeys => ObserverArm::Keyspace,
+            _ => ObserverArm::OursOnRedis,
+        };
+        let url = match server {
+            Server::Etcd(etcd) => etcd.url(),
+            Server::Redis(redis) => redis.url(),
+        };
+        arm.client(url, "persistence", WRITER).await
     }
 }
 
 impl Server {
-    pub(super) async fn start(mode: Mode, at: &StoreOptions) -> Result<Self> {
-        let servers = mode.servers(at)?;
-        Ok(match mode {
-            Mode::Etcd => Self::Etcd(Etcd::start_with(servers.etcd).await?),
-            _ => Self::Redis(Redis::start_with(servers.redis).await?),
-        })
-    }
-
-    pub(super) async fn client(&self, mode: Mode) -> Result<Box<dyn Client>> {
-        let service = ServiceName::new("persistence")?;
-        let url = match self {
-            Self::Etcd(etcd) => etcd.url(),
-            Self::Redis(redis) => redis.url(),
-        };
-        Ok(if mode == Mode::PlainKeys {
-            Box::new((Keyspace(RedisLink::new(url, PATIENCE)?), service))
-        } else {
-            Box::new((Ours::from(connect(url).await?), service))
-        })
-    }
-
     pub(super) fn process(&mut self) -> Result<&mut Process> {
         Ok(match self {
             Self::Etcd(etcd) => etcd.process()?,

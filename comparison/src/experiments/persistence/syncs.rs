@@ -2,36 +2,24 @@
 //!
 //! A kill does not show that: writes to the kernel survive the process, but not a power failure.
 
-use super::servers::{Mode, Server};
+use super::servers::Mode;
 use crate::arms::TTL;
 use crate::harness::StoreOptions;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
 
 /// How many registrations are traced.
-const REGISTRATIONS: usize = 200;
+pub(super) const REGISTRATIONS: usize = 200;
 
-/// How long strace may take to start and to stop.
+/// How long strace may take to start and to stop, and one registration under it.
 const STRACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one registration may take under strace.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The result of tracing registrations, one after the other.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Synced {
-    /// Registrations that were acknowledged.
-    pub(super) acknowledged: usize,
-    /// Of these, the registrations that were not synced to disk by then.
-    pub(super) unsynced: usize,
-}
 
 /// The start and the end of a call, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,116 +28,74 @@ struct Span {
     end: f64,
 }
 
-/// A running strace of a server.
-struct Trace(Child);
+/// A running strace of a server, and what it says.
+struct Trace(Child, Lines<BufReader<ChildStderr>>);
 
-/// Registers one instance after the other, and traces the syncs of the server meanwhile.
-pub(super) async fn trace(mode: Mode, at: &StoreOptions) -> Result<Synced> {
-    let mut server = Server::start(mode, at).await?;
-    let client = server.client(mode).await?;
+/// Registers one instance after the other. Returns how many were not synced to disk when they were acknowledged.
+pub(super) async fn count_unsynced(mode: Mode, at: &StoreOptions) -> Result<usize> {
+    let mut server = mode.start(at).await?;
+    let client = mode.client(&server).await?;
     client.register("first", TTL).await?; // the first one also creates other keys
     let folder = tempfile::tempdir()?;
-    let log = folder.path().join("syncs");
-    let strace = Trace::start(server.process()?.pid().context("the server runs")?, &log).await?;
+    let server = server.process()?.pid().context("the server runs")?;
+    let strace = Trace::start(server, folder.path()).await?;
     let mut calls = Vec::new();
     for id in 0..REGISTRATIONS {
         let start = now()?;
-        timeout(RESPONSE_TIMEOUT, client.register(&id.to_string(), TTL)).await??;
+        timeout(STRACE_TIMEOUT, client.register(&id.to_string(), TTL)).await??;
         calls.push(Span { start, end: now()? });
     }
     strace.stop().await?;
-    let syncs = syncs(&fs::read_to_string(log)?)?;
-    let is_synced = |call: &&Span| {
+    let mut syncs = Vec::new();
+    for thread in fs::read_dir(folder.path())? {
+        syncs.extend(fs::read_to_string(thread?.path())?.lines().filter_map(sync));
+    }
+    let is_unsynced = |call: &&Span| {
         let within = |sync: &&Span| call.start <= sync.start && sync.end <= call.end;
-        syncs.iter().filter(within).count() >= mode.writes()
+        syncs.iter().filter(within).count() < mode.writes()
     };
-    let synced = calls.iter().filter(is_synced).count();
-    Ok(Synced { acknowledged: calls.len(), unsynced: calls.len() - synced })
+    Ok(calls.iter().filter(is_unsynced).count())
 }
 
 impl Trace {
-    /// Starts strace, and returns when it traces all threads. New threads are traced, too.
-    async fn start(server: u32, log: &Path) -> Result<Self> {
+    /// Starts strace, which writes a file for each thread, and returns when it traces all threads. New threads are
+    /// traced, too.
+    async fn start(server: u32, folder: &Path) -> Result<Self> {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-y", "-ttt", "-T", "-e", "trace=fsync,fdatasync", "-o"]).arg(log);
-        strace.args(["-p", &server.to_string()]);
-        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = strace.spawn().context("strace is missing: install it")?;
-        let mut trace = Self(child);
-        let tracing = async {
-            while !is_traced(server)? {
-                if let Some(status) = trace.0.try_wait()? {
-                    bail!(
-                        "strace may not trace the server ({status}): be root, or set kernel.yama.ptrace_scope to 0"
-                    );
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-            Ok(())
-        };
-        timeout(STRACE_TIMEOUT, tracing).await.context("strace did not start")??;
-        Ok(trace)
+        strace.args(["-ff", "-y", "-ttt", "-T", "-e", "trace=fsync,fdatasync"]);
+        strace.arg("-o").arg(folder.join("syncs")).args(["-p", &server.to_string()]);
+        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = strace.spawn().context("strace is missing: install it")?;
+        let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
+        let line = timeout(STRACE_TIMEOUT, lines.next_line()).await;
+        let line = line.context("strace did not start")??.unwrap_or_default();
+        ensure!(
+            line.contains("attached"),
+            "strace may not trace the server (`{line}`): be root, or set kernel.yama.ptrace_scope to 0"
+        );
+        Ok(Self(child, lines))
     }
 
     /// Stops strace. Its log is complete then.
-    async fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.0), Signal::TERM)?;
-        let ending = async {
-            while self.0.try_wait()?.is_none() {
-                sleep(Duration::from_millis(5)).await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(STRACE_TIMEOUT, ending).await.context("strace did not stop")?
+    async fn stop(self) -> Result<()> {
+        let Self(mut child, _lines) = self;
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        kill_process(pid.context("strace ended")?, Signal::TERM)?;
+        timeout(STRACE_TIMEOUT, child.wait()).await.context("strace did not stop")??;
+        Ok(())
     }
 }
 
-impl Drop for Trace {
-    fn drop(&mut self) {
-        // It has stopped already, unless something failed; the server continues without it.
-        drop(self.0.kill().and_then(|()| self.0.wait()));
-    }
-}
-
-/// Returns whether all threads of a process are traced.
-fn is_traced(process: u32) -> Result<bool> {
-    let mut all = true;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end meanwhile.
-        let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
-        all &= !status.contains("TracerPid:\t0\n");
-    }
-    Ok(all)
-}
-
-/// Parses the syncs of the server's log from the lines of strace: a thread, a time, a call.
+/// Parses a line of strace: a time, a call, and how long it took. Returns the span of a sync of the server's log.
 ///
-/// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal>) = 0 <0.0003>`, or in two lines where threads take turns:
-/// `7 1700000000.1 fdatasync(5</data/member/wal/0.wal> <unfinished ...>`, and
-/// `7 1700000000.4 <... fdatasync resumed>) = 0 <0.3>`. Short numbers of threads are filled up with spaces.
-fn syncs(lines: &str) -> Result<Vec<Span>> {
-    let (mut begun, mut syncs) = (HashMap::new(), Vec::new());
-    for line in lines.lines() {
-        let unknown = || format!("strace says `{line}`");
-        let (thread, rest) = line.trim_start().split_once(' ').with_context(unknown)?;
-        let (at, call) = rest.trim_start().split_once(' ').with_context(unknown)?;
-        let at: f64 = at.parse().with_context(unknown)?;
-        // Other syncs promise nothing: etcd's database follows its log.
-        let is_log = call.contains("/wal/") || call.contains(".aof");
-        if call.contains(" resumed>") {
-            let start = begun.remove(thread);
-            syncs.extend(
-                start.filter(|_| call.contains("= 0")).map(|start| Span { start, end: at }),
-            );
-        } else if is_log && call.ends_with("<unfinished ...>") {
-            begun.insert(thread, at);
-        } else if is_log && call.contains("= 0") {
-            let took =
-                call.rsplit_once('<').and_then(|(_, took)| took.strip_suffix('>')?.parse().ok());
-            syncs.extend(took.map(|took: f64| Span { start: at, end: at + took }));
-        }
-    }
-    Ok(syncs)
+/// `1700000000.1 fdatasync(5</data/member/wal/0.wal>) = 0 <0.0003>`
+fn sync(line: &str) -> Option<Span> {
+    let (start, call) = line.split_once(' ')?;
+    // Other syncs promise nothing: etcd's database follows its log.
+    let is_log = call.contains("/wal/") || call.contains(".aof");
+    let (_, took) = call.split_once("= 0 <").filter(|_| is_log)?;
+    let (start, took): (f64, f64) = (start.parse().ok()?, took.strip_suffix('>')?.parse().ok()?);
+    Some(Span { start, end: start + took })
 }
 
 #[expect(clippy::disallowed_methods, reason = "strace has no other clock")]
@@ -162,18 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_syncs_of_the_log_count_also_when_strace_splits_their_line() {
-        let lines = "\
-              7     100.5 fdatasync(5</d/member/wal/0.wal>) = 0 <0.25>\n\
-            8 101.0 fdatasync(6</d/member/snap/db> <unfinished ...>\n\
-            7 101.5 fdatasync(5</d/appendonlydir/a.1.incr.aof> <unfinished ...>\n\
-            8 102.0 <... fdatasync resumed>) = 0 <1.0>\n\
-            7 102.5 <... fdatasync resumed>) = 0 <1.0>\n\
-            7 103.0 fdatasync(5</d/member/wal/0.wal>) = -1 EIO <0.1>\n\
-            7 104.0 fdatasync(5</d/member/wal/0.wal> <detached ...>\n\
-            8 105.0 +++ exited with 0 +++\n";
-        let span = |start, end| Span { start, end };
-        assert_eq!(syncs(lines).unwrap(), [span(100.5, 100.75), span(101.5, 102.5)]);
-        assert!(syncs("strace: out of memory").is_err(), "an unknown line is an error");
+    fn only_complete_syncs_of_the_log_count() {
+        let span = |start, end| Some(Span { start, end });
+        let etcd = "100.5 fdatasync(5</d/member/wal/0.wal>) = 0 <0.25>";
+        assert_eq!(sync(etcd), span(100.5, 100.75));
+        let redis = "101.5 fdatasync(5</d/appendonlydir/a.1.incr.aof>) = 0 <1.0>";
+        assert_eq!(sync(redis), span(101.5, 102.5));
+        for other in [
+            "101.0 fdatasync(6</d/member/snap/db>) = 0 <0.25>",
+            "103.0 fdatasync(5</d/member/wal/0.wal>) = -1 EIO (Input/output error) <0.1>",
+            "104.0 fdatasync(5</d/member/wal/0.wal> <detached ...>",
+            "105.0 +++ exited with 0 +++",
+        ] {
+            assert_eq!(sync(other), None, "{other}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Replicated servers whose primary or leader can be partitioned.
+//! Replicated servers whose primary or leader can be killed or partitioned.
 
 use crate::harness::StoreOptions;
 use crate::harness::stores::own;
 use anyhow::Result;
-use registry_testbed::servers::{EtcdCluster, RedisCluster, RedisSentinel};
+use registry_testbed::servers::{EtcdCluster, Process, RedisCluster, RedisSentinel};
 use serde::Serialize;
 
 /// How the servers are replicated.
@@ -46,17 +46,16 @@ impl Deployment {
     const KEY: &str = "{registry/15}:log";
 
     pub(super) async fn start(topology: Topology, at: &StoreOptions) -> Result<Self> {
+        let redis = |arguments: &[&str]| own(&at.redis, arguments);
         Ok(match topology {
-            Topology::Sentinel => {
-                Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &[])).await?)
-            }
+            Topology::Sentinel => Self::Sentinel(RedisSentinel::start_with(redis(&[])).await?),
             Topology::SentinelWithReplicas => {
                 let arguments = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
-                Self::Sentinel(RedisSentinel::start_with(own(&at.redis, &arguments)).await?)
+                Self::Sentinel(RedisSentinel::start_with(redis(&arguments)).await?)
             }
-            Topology::Cluster => Self::Cluster(Box::new(
-                RedisCluster::start_partitionable(own(&at.redis, &[])).await?,
-            )),
+            Topology::Cluster => {
+                Self::Cluster(Box::new(RedisCluster::start_partitionable(redis(&[])).await?))
+            }
             Topology::Etcd => {
                 Self::Etcd(Box::new(EtcdCluster::start_with(own(&at.etcd, &[])).await?))
             }
@@ -72,21 +71,35 @@ impl Deployment {
         })
     }
 
+    /// Waits until another server takes the writes of one that is gone.
+    pub(super) async fn successor_of(&self, one: usize) -> Result<usize> {
+        Ok(match self {
+            Self::Sentinel(servers) => servers.successor_of(one).await?,
+            Self::Cluster(nodes) => nodes.successor_of(one, Self::KEY).await?,
+            Self::Etcd(members) => members.leader().await?,
+        })
+    }
+
+    pub(super) fn kill(&mut self, one: usize) -> Result<()> {
+        let process: &mut Process = match self {
+            Self::Sentinel(servers) => servers.process(one),
+            Self::Cluster(nodes) => nodes.process(one),
+            Self::Etcd(members) => members.process(one),
+        };
+        Ok(process.kill()?)
+    }
+
     /// Partitions one server from all others and from their clients. Returns when another has taken over.
     pub(super) async fn isolate(&mut self, one: usize) -> Result<()> {
         match self {
             Self::Sentinel(servers) => {
                 servers.cut_off(one);
                 servers.cut_off_clients(one);
-                servers.successor_of(one).await?;
             }
-            Self::Cluster(nodes) => {
-                nodes.cut_off(one);
-                nodes.successor_of(one, Self::KEY).await?;
-            }
+            Self::Cluster(nodes) => nodes.cut_off(one),
             Self::Etcd(members) => members.partition(one).await?,
         }
-        Ok(())
+        self.successor_of(one).await.map(drop)
     }
 
     /// Heals the partition. Returns when the isolated server follows the new primary.
@@ -105,24 +118,24 @@ impl Deployment {
         Ok(())
     }
 
-    /// Returns the URL of the store for clients on the minority side, that of the isolated server.
-    pub(super) fn minority_url(&self, one: usize) -> String {
-        match self {
-            Self::Sentinel(servers) => format!("redis://{}", servers.address(one)),
-            Self::Cluster(nodes) => format!("redis://{}", nodes.address(one)),
-            Self::Etcd(members) => members.endpoint(one).replace("http://", "etcd://"),
-        }
-    }
-
-    /// Returns the URL of the store for clients on the majority side.
-    pub(super) fn majority_url(&self, one: usize) -> String {
+    /// Returns the URL of all servers.
+    pub(super) fn url(&self) -> String {
         match self {
             Self::Sentinel(servers) => servers.url(),
             Self::Cluster(nodes) => nodes.url(),
+            Self::Etcd(members) => members.url().to_owned(),
+        }
+    }
+
+    /// Returns the URL of one server, for clients on its side of a partition, and that of the others.
+    pub(super) fn sides(&self, one: usize) -> [String; 2] {
+        match self {
+            Self::Sentinel(servers) => [format!("redis://{}", servers.address(one)), servers.url()],
+            Self::Cluster(nodes) => [format!("redis://{}", nodes.address(one)), nodes.url()],
             Self::Etcd(members) => {
-                let others = (0..3).filter(|member| *member != one);
-                let others = others.map(|member| members.endpoint(member).replace("http://", ""));
-                format!("etcd://{}", others.collect::<Vec<_>>().join(","))
+                let host = |member| members.endpoint(member).replace("http://", "");
+                let others: Vec<_> = (0..3).filter(|member| *member != one).map(host).collect();
+                [host(one), others.join(",")].map(|hosts| format!("etcd://{hosts}"))
             }
         }
     }
