@@ -16,12 +16,10 @@ pub use self::publish::Publish;
 pub use self::redis::RawRedis;
 
 use anyhow::{Error, Result, bail};
-use async_trait::async_trait;
 use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
 use registry_core::encoding::{self, Stored};
 use registry_core::{Change, Claim, Instance, InstanceId, Record, ServiceName};
 use registry_engine::View;
-use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -123,11 +121,6 @@ pub trait Arm: Clone + 'static {
         None
     }
 
-    /// Compacts all changes of a service until now. Registrations stay.
-    async fn compact(&self, _: &ServiceName) -> Result<()> {
-        bail!("this arm cannot compact its store")
-    }
-
     /// Opens a stream of the instances whose lease expired.
     async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
         let watch = self.watch(service, &self.cursor(service).await?).await?;
@@ -144,25 +137,3 @@ pub trait Arm: Clone + 'static {
 
 /// The expired instances, as they are seen.
 pub type Expirations = LocalBoxStream<'static, Result<InstanceId>>;
-
-/// A client of one service, by an arm of any type.
-#[async_trait(?Send)]
-pub trait Client {
-    async fn register(&self, id: &str, ttl: Duration) -> Result<()>;
-
-    /// Returns the ids of all instances.
-    async fn listed(&self) -> Result<BTreeSet<String>>;
-}
-
-#[async_trait(?Send)]
-impl<A: Arm> Client for (A, ServiceName) {
-    async fn register(&self, id: &str, ttl: Duration) -> Result<()> {
-        self.0.register(&Request::new(&self.1, id, ttl)?).await?;
-        Ok(())
-    }
-
-    async fn listed(&self) -> Result<BTreeSet<String>> {
-        let loaded = self.0.load(&self.1).await?;
-        Ok(loaded.iter().map(|record| record.id().to_string()).collect())
-    }
-}

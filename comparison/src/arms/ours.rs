@@ -1,7 +1,6 @@
 //! The registry on any store.
 
 use super::{Arm, Request};
-use crate::harness::Operator;
 use anyhow::{Context, Error, Result};
 use futures_util::StreamExt;
 use registry_core::{
@@ -16,23 +15,11 @@ use std::sync::Arc;
 pub struct Ours {
     pub registry: Arc<dyn Registry>,
     discovery: Discovery,
-    operator: Option<Operator>,
 }
 
 impl Ours {
     pub fn new(registry: impl Registry) -> Self {
         Self::from(Arc::new(registry) as Arc<dyn Registry>)
-    }
-
-    pub fn with_options(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
-        let discovery = Discovery::new(registry.clone(), options);
-        Self { registry, discovery, operator: None }
-    }
-
-    /// Adds an operator that can compact the store.
-    #[must_use]
-    pub fn with_operator(self, operator: Operator) -> Self {
-        Self { operator: Some(operator), ..self }
     }
 
     async fn claim(&self, request: &Request, claim: &Claim) -> Result<Lease> {
@@ -42,7 +29,8 @@ impl Ours {
 
 impl From<Arc<dyn Registry>> for Ours {
     fn from(registry: Arc<dyn Registry>) -> Self {
-        Self::with_options(registry, DiscoveryOptions::default())
+        let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
+        Self { registry, discovery }
     }
 }
 
@@ -96,10 +84,5 @@ impl Arm for Ours {
 
     fn view(&self, service: &ServiceName) -> Option<View> {
         Some(self.discovery.view(service))
-    }
-
-    async fn compact(&self, service: &ServiceName) -> Result<()> {
-        let operator = self.operator.clone();
-        operator.context("this store has no operator")?.compact(service).await
     }
 }

@@ -10,7 +10,6 @@ pub mod latch;
 pub mod levels;
 pub mod machine;
 pub mod observe;
-pub mod operator;
 pub mod paired;
 pub mod progress;
 pub mod redis_link;
@@ -29,7 +28,6 @@ pub use self::latch::CountdownLatch;
 pub use self::levels::{Level, SyncCost};
 pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
 pub use self::observe::{Change, Client, Event, EventLog, Values};
-pub use self::operator::Operator;
 pub use self::paired::{
     Comparison, Plan, Spread, compare, compare_anew, contend, in_turns, plan, prepare,
 };
