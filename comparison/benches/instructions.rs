@@ -16,8 +16,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(missing_docs, unused_qualifications, reason = "what gungraun's macros make has them")]
 
-use comparison::harness::fixture;
-use fastrand::Rng;
+use comparison::harness::{ServiceFixture, fixture};
+use comparison::workloads::{Pick, Picks};
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use registry_core::encoding;
@@ -25,7 +25,6 @@ use registry_core::{
     CallOptions, Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Record, Registry,
     Revision, ServiceName, Watch,
 };
-use registry_engine::{Discovery, DiscoveryOptions, Reader, View};
 use registry_mem::MemRegistry;
 use service_registry::serve::Connection;
 use std::future::poll_fn;
@@ -33,7 +32,6 @@ use std::hint::black_box;
 use std::io;
 use std::iter::repeat_with;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
@@ -59,28 +57,17 @@ library_benchmark_group!(name = calls, benchmarks = [call_read_bare, call_read])
 main!(library_benchmark_groups = [picks, texts, memory, changes, calls]);
 
 #[library_benchmark]
-#[bench::of_100(Followed::new().reader())]
-fn pick_by_reader((followed, mut reader): (Followed, Reader)) -> (Followed, Reader) {
-    let mut rng = Rng::with_seed(7);
-    for _ in 0..TIMES {
-        choose(reader.state().records(), &mut rng);
-    }
-    (followed, reader)
+#[bench::of_100(runtime().block_on(Picks::new()).unwrap())]
+fn pick_by_reader(picks: Picks) -> Picks {
+    Pick::Reader.run(&picks, TIMES.into());
+    picks
 }
 
 #[library_benchmark]
-#[bench::of_100(Followed::new())]
-fn pick_by_state(followed: Followed) -> Followed {
-    let mut rng = Rng::with_seed(7);
-    for _ in 0..TIMES {
-        choose(followed.view.state().records(), &mut rng);
-    }
-    followed
-}
-
-#[inline]
-fn choose(instances: &[Record], rng: &mut Rng) {
-    black_box(&instances[rng.usize(..instances.len())]);
+#[bench::of_100(runtime().block_on(Picks::new()).unwrap())]
+fn pick_by_state(picks: Picks) -> Picks {
+    Pick::State.run(&picks, TIMES.into());
+    picks
 }
 
 #[library_benchmark]
@@ -159,28 +146,28 @@ fn mem_deregister(store: Store) -> Store {
 
 // From the call of `register` to the batch at the watcher.
 #[library_benchmark]
-#[bench::of_100(Watched::new())]
-fn change_to_watch(mut watched: Watched) -> Watched {
-    let Watched { store, runtime, watch } = &mut watched;
+#[bench::of_100(Followed::new())]
+fn change_to_watch(mut followed: Followed) -> Followed {
+    let Followed { runtime, service, watch } = &mut followed;
     runtime.block_on(async {
-        for weight in 1..=TIMES {
-            store.change(weight);
+        for _ in 0..TIMES {
+            service.change().await.unwrap();
             black_box(watch.next().await.unwrap().unwrap());
         }
     });
-    watched
+    followed
 }
 
 // From the call of `register` to the state that shows it.
 #[library_benchmark]
 #[bench::of_100(Followed::new())]
 fn change_to_view(mut followed: Followed) -> Followed {
-    let Followed { store, runtime, view } = &mut followed;
+    let Followed { runtime, service, .. } = &mut followed;
     runtime.block_on(async {
-        for weight in 1..=TIMES {
-            store.change(weight);
-            view.changed().await.unwrap();
-            black_box(view.state().records());
+        for _ in 0..TIMES {
+            service.change().await.unwrap();
+            service.view.changed().await.unwrap();
+            black_box(service.view.state().records());
         }
     });
     followed
@@ -271,12 +258,6 @@ impl Store {
         let others = (INSTANCES..INSTANCES + TIMES).map(|n| (instance(n), claim(n))).collect();
         Self { registry, service: service(), leases, others }
     }
-
-    /// Changes the weight of one instance.
-    fn change(&self, weight: u32) {
-        let changed = self.leases[0].instance().clone().with_weight(weight);
-        at_once(self.registry.register(&changed, &claim(0), &CallOptions::DEFAULT)).unwrap();
-    }
 }
 
 /// Whether the name of its history, which is drawn and is in every cursor, has 16 digits. One in
@@ -287,54 +268,28 @@ fn is_usual(registry: &MemRegistry) -> bool {
     cursor.rsplit(':').next().is_some_and(|name| name.len() == 16)
 }
 
-/// A service in memory, and a watch of it.
-struct Watched {
-    store: Store,
-    runtime: Runtime,
-    watch: Watch,
-}
-
-impl Watched {
-    fn new() -> Self {
-        let (store, runtime) = (Store::new(), runtime());
-        let cursor = at_once(store.registry.load(&store.service, &CallOptions::DEFAULT))
-            .unwrap()
-            .cursor()
-            .clone();
-        let mut watch =
-            at_once(store.registry.watch(&store.service, &cursor, &CallOptions::DEFAULT)).unwrap();
-        runtime.block_on(async { assert!(watch.next().now_or_never().is_none()) });
-        Self { store, runtime, watch }
-    }
-}
-
-/// A service in memory, and a live view of it.
+/// A service in memory with a live view, and a watch of it.
 struct Followed {
-    store: Store,
     runtime: Runtime,
-    view: View,
+    service: ServiceFixture,
+    watch: Watch,
 }
 
 impl Followed {
     fn new() -> Self {
-        let (store, runtime) = (Store::new(), runtime());
-        // So long that the store is not asked for a sign of life while instructions are counted.
-        let options = DiscoveryOptions { ttl: Some(MAX_TTL), ..DiscoveryOptions::default() };
-        let view = runtime.block_on(async {
-            let registry = Arc::new(store.registry.clone());
-            let mut view = Discovery::new(registry, options).view(&store.service);
-            view.ready(MAX_TTL).await.unwrap();
+        let runtime = runtime();
+        let new = || runtime.block_on(ServiceFixture::new(INSTANCES as usize)).unwrap();
+        let service = repeat_with(new).find(|service| is_usual(&service.registry)).unwrap();
+        let (registry, name) = (&service.registry, service.view.service());
+        let cursor = at_once(registry.load(name, &CallOptions::DEFAULT)).unwrap().cursor().clone();
+        let mut watch = at_once(registry.watch(name, &cursor, &CallOptions::DEFAULT)).unwrap();
+        runtime.block_on(async {
+            assert!(watch.next().now_or_never().is_none());
             for _ in 0..TIMES {
-                yield_now().await; // whatever its task has still to do
+                yield_now().await; // whatever the view's task has still to do
             }
-            view
         });
-        Self { store, runtime, view }
-    }
-
-    fn reader(self) -> (Self, Reader) {
-        let reader = self.view.reader();
-        (self, reader)
+        Self { runtime, service, watch }
     }
 }
 

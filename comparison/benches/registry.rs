@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use comparison::harness::stores::VARIABLE;
 use comparison::harness::{
     Comparison, Figures, Latencies, Plan, Progress, Server, StealTime, Store, Table, as_f64,
-    contend, machine, one_thread, paired,
+    contend, machine, one_thread,
 };
 use comparison::workloads::{Pick, Picks, Runner, Spread, Subscription, Workload, record_len};
 use criterion::measurement::WallTime;
@@ -37,12 +37,6 @@ const WORKLOADS: [Workload; 10] = [
 
 /// How long a row of the tables takes.
 const PLAN: Plan = Plan { rounds: 7, round: Duration::from_millis(300), turns: 3, batch: 1 };
-
-/// In memory many operations are timed at once: one takes as long as a few looks at the clock.
-const IN_MEMORY: Plan = Plan { batch: 100, ..PLAN };
-
-/// For the percentiles each must be timed for itself all the same.
-const ONE_BY_ONE: Plan = Plan { rounds: 1, ..PLAN };
 
 /// A run: the stores that take part.
 struct Session {
@@ -169,30 +163,22 @@ impl Session {
     }
 }
 
-/// Measures a workload, ours beside raw where there is one, and adds what came out.
+/// Measures a workload, ours beside raw, and adds what came out. Memory has no raw client: ours stands beside itself.
 async fn add(
     figures: &mut Figures,
     percentiles: &mut Table,
     server: &Server,
     workload: Workload,
 ) -> Result<()> {
-    let (store, ours) = (server.store().name(), server.ours().await?);
-    let Some(raw) = server.raw().await? else {
-        let mut only = Runner::prepare("the only", &*ours, workload).await?;
-        figures.add_alone(
-            format!("{workload} {store}"),
-            "ours",
-            paired::measure(&mut only, IN_MEMORY).await?,
-        );
-        let singly = paired::rounds_alone(&mut only, ONE_BY_ONE).await?;
-        only.finish().await?;
-        let latencies = Latencies::of(singly.into_iter().flatten())?;
-        return percentiles.add_latencies(workload, store, "ours", &latencies);
+    let (store, ours, raw) = (server.store().name(), server.ours().await?, server.raw().await?);
+    let (second, arms) = match &raw {
+        Some(raw) => (raw, ["ours", "raw"]),
+        None => (&ours, ["ours", "itself"]),
     };
-    let rounds = contend([&*ours, &*raw, &*raw], workload, PLAN).await?;
+    let rounds = contend([&*ours, &**second, &**second], workload, PLAN).await?;
     let comparison = Comparison::new(&rounds);
-    figures.add_comparison(format!("{workload} {store}"), ["ours", "raw"], &comparison, |x| x);
-    for (n, arm) in ["ours", "raw"].into_iter().enumerate() {
+    figures.add_comparison(format!("{workload} {store}"), arms, &comparison, |x| x);
+    for (n, arm) in arms.into_iter().enumerate().filter(|(_, arm)| *arm != "itself") {
         let latencies = rounds.iter().flat_map(|round| round.pair[n].iter().copied());
         percentiles.add_latencies(workload, store, arm, &Latencies::of(latencies)?)?;
     }

@@ -136,13 +136,6 @@ impl Figures {
         self.add_pair(operation, arms, (&comparison.ratio, &comparison.floor), target);
     }
 
-    /// Adds what there is nothing to compare with.
-    pub fn add_alone(&mut self, operation: String, arm: &str, took: f64) {
-        let [none, ratio, floor, target, holds] = ["-"; 5].map(str::to_owned);
-        let arm = format!("{arm} {}", seconds(took));
-        self.pairs.push([operation, arm, none, ratio, floor, target, holds]);
-    }
-
     /// Adds samples that were taken in turns: of the base, of other arms, and of the base again.
     pub fn add_turns<const N: usize>(
         &mut self,

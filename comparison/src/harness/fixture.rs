@@ -84,9 +84,10 @@ impl ServiceFixture {
     }
 }
 
-/// A view of `service` that is live.
+/// A view of `service` that is live. It asks for no sign of life while something is measured.
 pub async fn view(registry: Arc<dyn Registry>, service: &ServiceName) -> Result<View> {
-    let mut view = Discovery::new(registry, DiscoveryOptions::default()).view(service);
+    let options = DiscoveryOptions { ttl: Some(LONG), ..DiscoveryOptions::default() };
+    let mut view = Discovery::new(registry, options).view(service);
     view.ready(Duration::from_secs(60)).await?;
     Ok(view)
 }

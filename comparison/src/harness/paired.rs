@@ -165,25 +165,6 @@ pub async fn in_turns<const N: usize>(
     Ok(samples)
 }
 
-/// The seconds that an operation takes where there is nothing to compare with: the median over the
-/// rounds' medians.
-pub async fn measure(only: &mut Runner, plan: Plan) -> Result<f64> {
-    let rounds = rounds_alone(only, plan).await?;
-    let medians = rounds.into_iter().map(|round| Spread::of(round).median);
-    Ok(Spread::of(medians).median)
-}
-
-/// The rounds of what is measured alone, after one that warmed up.
-pub async fn rounds_alone(only: &mut Runner, plan: Plan) -> Result<Vec<Vec<f64>>> {
-    let mut rounds = Vec::with_capacity(plan.rounds);
-    turns([only], plan).await?;
-    for _ in 0..plan.rounds {
-        let [round] = turns([only], plan).await?;
-        rounds.push(round);
-    }
-    Ok(rounds)
-}
-
 /// Half a round. Who starts rotates, so that of two each is preceded by the other as often as by
 /// itself: what was done last is still in the caches.
 async fn turns<const N: usize>(runners: [&mut Runner; N], plan: Plan) -> Result<[Vec<f64>; N]> {
@@ -296,6 +277,5 @@ mod tests {
         assert_eq!(*log.borrow(), "abbaabbccbbcabbaabbccbbc");
         assert!(close(figures.first, 3.0) && close(figures.ratio.median, 1.5), "{figures:?}");
         assert!(close(figures.floor.max, 1.0) && figures.floor.is_sound(), "{figures:?}");
-        assert!(close(measure(&mut runner('a', 3), plan).await.unwrap(), 3.0));
     }
 }

@@ -11,8 +11,7 @@ use registry_core::{
     BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Origin,
     Record, Registry, Revision, ServiceName, Snapshot, Watch,
 };
-use std::collections::{BTreeSet, HashMap};
-use std::hint::black_box;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,15 +35,8 @@ pub(super) fn figures(_: bool) -> Result<Figures> {
                 figures.add(Figure::counted(format!("{name}, each map asked for"), read, "B"));
             }
         }
-        let with = if metadata { ", 64 B of metadata" } else { "" };
-        let owned = owned(metadata)?;
-        figures.add(Figure::counted(format!("for comparison: owned strings{with}"), owned, "B"));
-        let name = format!("for comparison: packed{with}");
-        figures.add(Figure::counted(name, packed(metadata), "B"));
     }
     figures.note("bytes asked for and still held, over those of address and metadata; malloc adds 8 or so for each allocation");
-    figures.note("owned strings: service, id, address and a `HashMap` of metadata, no sharing");
-    figures.note("packed: by reckoning, one allocation of two counts, weight, status and the text; and a pointer to it");
     Ok(figures)
 }
 
@@ -70,34 +62,6 @@ async fn hold(store: Store, services: usize) -> Result<(f64, f64)> {
 fn payload(instance: &Instance) -> usize {
     let metadata = instance.metadata().iter().map(|(key, value)| key.len() + value.len());
     instance.address().to_string().len() + metadata.sum::<usize>()
-}
-
-/// The same in plain strings.
-fn owned(metadata: bool) -> Result<f64> {
-    let (name, mut backlog, mut payload) = (service(0)?, Vec::with_capacity(ALL), 0);
-    let heap = Heap::now();
-    for n in 0..ALL {
-        let from = instance(&name, n)?;
-        let metadata: HashMap<String, String> = if metadata {
-            METADATA.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-        } else {
-            HashMap::new()
-        };
-        let address = from.address().to_string();
-        payload += address.len() + metadata.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-        let (service, id) = (name.to_string(), from.id().to_string());
-        backlog.push((service, id, address, from.weight(), from.status(), metadata));
-    }
-    let size = size_of_val(&black_box(&backlog)[0]) * ALL;
-    Ok((heap.grown() + as_f64(size) - as_f64(payload)) / as_f64(ALL))
-}
-
-/// What the least layout would take: see the note.
-fn packed(metadata: bool) -> f64 {
-    let (counts, service, weight_and_status, id) = (16, 8, 8, 16);
-    let lengths = if metadata { 2 + 2 + 4 * 2 } else { 2 + 2 };
-    let pointer = 8;
-    f64::from(counts + service + weight_and_status + id + lengths + pointer)
 }
 
 /// A store that lists generated instances: each load decodes its records anew.

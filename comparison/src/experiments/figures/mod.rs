@@ -6,9 +6,8 @@
 
 mod calls;
 mod cold_start;
+mod etcd_expiry;
 mod etcd_leases;
-mod etcd_watches;
-mod expiry;
 mod fan_out;
 mod go;
 mod grpc_calls;
@@ -20,9 +19,9 @@ mod memory;
 mod others;
 mod own_records;
 mod pick;
-mod redis_watches;
 mod renewals;
 mod standstill;
+mod watches;
 
 use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread};
 use crate::workloads::record_len;
@@ -48,20 +47,19 @@ const ALL: &[Set] = &[
     ("mem-renewals", RENEWALS, |quick| renewals::figures(Store::Mem, quick)),
     ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
     ("etcd-calls", CALLS, one!(calls::etcd)),
-    ("etcd-expiry", "1,000 leases that expire together", one!(expiry::etcd)),
+    ("etcd-expiry", "1,000 leases that expire together", one!(etcd_expiry::figures)),
     ("etcd-large", LARGE, one!(large::etcd)),
     ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
     ("etcd-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Etcd, quick)),
     ("etcd-renewals", RENEWALS, |quick| renewals::figures(Store::Etcd, quick)),
     ("etcd-standstill", STANDSTILL, |quick| standstill::figures(Store::Etcd, quick)),
-    ("etcd-watches", "10,000 watches of one process", one!(etcd_watches::figures)),
+    ("etcd-watches", "10,000 watches of one process", one!(watches::etcd)),
     ("redis-calls", CALLS, one!(calls::redis)),
-    ("redis-expiry", "how late an expiry is seen, beside keys with a ttl", one!(expiry::redis)),
     ("redis-large", LARGE, one!(large::redis)),
     ("redis-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Redis, quick)),
     ("redis-renewals", RENEWALS, |quick| renewals::figures(Store::Redis, quick)),
     ("redis-standstill", STANDSTILL, |quick| standstill::figures(Store::Redis, quick)),
-    ("redis-watches", "1,000 services watched by one process", one!(redis_watches::figures)),
+    ("redis-watches", "1,000 services watched by one process", one!(watches::redis)),
     ("go", "go-zero's own programs beside ours, on one etcd", one!(go::figures)),
     ("grpc-calls", "one call at a time, beside tonic's channels", one!(grpc_calls::figures)),
     ("grpc-faults", "one of ten instances killed, one drained, one slowed", grpc_faults::figures),

@@ -1,8 +1,10 @@
-//! 10,000 watches of one process: to open them, and what they cost an event.
+//! Many watches of one process: to open them, and what they cost an event.
 
 use crate::arms::Ours;
 use crate::arms::etcd::{ROOT, watch_options};
-use crate::harness::{EtcdServer, Figure, Figures, Plan, as_f64, compare, in_turns, prepare};
+use crate::harness::{
+    EtcdServer, Figure, Figures, Plan, Server, Store, as_f64, compare, in_turns, prepare,
+};
 use crate::workloads::{IN_FLIGHT, Workload};
 use anyhow::{Context, Result};
 use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
@@ -10,18 +12,24 @@ use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{CallOptions, Cursor, Registry, ServiceName, Watch};
 use registry_engine::{Discovery, DiscoveryOptions, View};
-use registry_etcd::EtcdRegistry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) async fn figures(quick: bool) -> Result<Figures> {
+pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let (many, rounds) = if quick { (500, 3) } else { (10_000, 21) };
     let mut figures = Figures::default();
     let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
     open(&mut figures, &names, rounds).await?;
-    events(&mut figures, &names, quick).await?;
+    events(&mut figures, Store::Etcd, &names, quick).await?;
     reopen(&mut figures, &names).await?;
+    Ok(figures)
+}
+
+pub(super) async fn redis(quick: bool) -> Result<Figures> {
+    let mut figures = Figures::default();
+    let names = (0..if quick { 50 } else { 1_000 }).map(name).collect::<Result<Vec<_>>>()?;
+    events(&mut figures, Store::Redis, &names, quick).await?;
     Ok(figures)
 }
 
@@ -54,7 +62,7 @@ async fn reopen(figures: &mut Figures, names: &[ServiceName]) -> Result<()> {
 /// Opens so many, in turns with the raw client.
 async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Result<()> {
     let (server, many) = (EtcdServer::start().await?, names.len());
-    let ours = OpenWatches::new(server.registry().await?, names).await?;
+    let ours = OpenWatches::new(Arc::new(server.registry().await?), names).await?;
     let mut raw = [RawWatches::new(&server).await?, RawWatches::new(&server).await?];
     let open_before = server.metrics().await?.watchers()?;
     let (mut reads, mut streams) = (0.0, 0.0);
@@ -88,28 +96,32 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
     Ok(())
 }
 
-/// An event while so many are open, in turns with one while one is: on two servers, as each knows
-/// all watches that are open on it.
-async fn events(figures: &mut Figures, names: &[ServiceName], quick: bool) -> Result<()> {
+/// An event while so many are open, in turns with one while one is: on two servers, as each knows all watches that are
+/// open on it.
+async fn events(
+    figures: &mut Figures,
+    store: Store,
+    names: &[ServiceName],
+    quick: bool,
+) -> Result<()> {
     let (rounds, round) =
         if quick { (3, Duration::from_millis(100)) } else { (9, Duration::from_secs(2)) };
-    let (crowded, quiet) = (EtcdServer::start().await?, EtcdServer::start().await?);
+    let (crowded, quiet) = (Server::start(store).await?, Server::start(store).await?);
     let within = crowded.registry().await?;
     let crowd = OpenWatches::new(within.clone(), names).await?;
-    let (_, _watches) = crowd.open(&crowd.cursors().await?).await?;
-    let alone = async || anyhow::Ok(Ours::new(quiet.registry().await?));
-    let arms = (Ours::new(within), alone().await?, alone().await?);
-    let runners = prepare([&arms.0, &arms.1, &arms.2], Workload::RegisterToWatch).await?;
+    let (_, watches) = crowd.open(&crowd.cursors().await?).await?;
+    let arms = (Ours::from(within), quiet.ours().await?, quiet.ours().await?);
+    let runners = prepare([&arms.0, &*arms.1, &*arms.2], Workload::RegisterToWatch).await?;
     let compared = compare(runners, Plan { rounds, round, turns: 3, batch: 1 }).await?;
-    let open = format!("{} open", crowded.metrics().await?.watchers()?);
-    let target = |figure: Figure| figure.at_most(1.1);
-    figures.add_comparison("an event", [&open, "1 open"], &compared, target);
-    if crowded.address == quiet.address {
-        figures
-            .note("events: both on one server, which is given: many are open on it in either case");
+    let open = format!("{} open", watches.len());
+    figures.add_comparison("an event", [&open, "1 open"], &compared, |x| x.at_most(1.1));
+    if let Server::Redis(redis) = &crowded {
+        let connections = as_f64(redis.counts().await?.connections());
+        let figure = Figure::counted(format!("connections, {open}"), connections, "");
+        figures.add(figure.at_most(2.0));
     }
-    figures
-        .note("an event: from before the call of `register` to the change in hand, p50, in turns");
+    figures.note(crowded.description());
+    figures.note("an event: from before the call of `register` to the change in hand, p50, in turns, on a server of many watches and on one of one");
     Ok(())
 }
 
@@ -119,13 +131,13 @@ fn name(n: usize) -> Result<ServiceName> {
 
 /// The registry, with a watch that stands and vouches for what is loaded.
 struct OpenWatches<'a> {
-    registry: EtcdRegistry,
+    registry: Arc<dyn Registry>,
     names: &'a [ServiceName],
     _anchor: Watch,
 }
 
 impl<'a> OpenWatches<'a> {
-    async fn new(registry: EtcdRegistry, names: &'a [ServiceName]) -> Result<Self> {
+    async fn new(registry: Arc<dyn Registry>, names: &'a [ServiceName]) -> Result<Self> {
         let anchor = ServiceName::new("anchor")?;
         let cursor = registry.load(&anchor, &CallOptions::DEFAULT).await?.cursor().clone();
         let anchor = registry.watch(&anchor, &cursor, &CallOptions::DEFAULT).await?;
