@@ -93,7 +93,8 @@ use std::time::Duration;
 /// A record that cannot be decoded is skipped, counted in [`Snapshot::undecodable`] and reported as a
 /// warning. It ends no load and no watch. If it overwrites a record that could be decoded, that counts as a
 /// deletion. A record is undecodable if it is larger than 64 KiB, is not a JSON object, or has no readable
-/// address; in the layout `grpc` of etcd, also if its `Op` is unknown. A status or a weight that a reader does
+/// address; in the layout `grpc` of etcd, also if its `Op` is unknown; in `kratos`, also if its id has a `/`, but not if it has no
+/// endpoints at all: then it is unavailable. A status or a weight that a reader does
 /// not understand makes the instance unavailable.
 ///
 /// ## Repeat

@@ -29,7 +29,7 @@ pub use crate::watch::fuzzing::watch;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 
-pub(crate) const LAYOUTS: [&str; 3] = ["native", "go-zero", "grpc"];
+pub(crate) const LAYOUTS: [&str; 4] = ["native", "go-zero", "grpc", "kratos"];
 
 pub(crate) fn keyspace(layout: &str) -> Keyspace {
     let target = format!("etcd://h/r?layout={layout}").parse().expect("a URL");
@@ -132,7 +132,7 @@ pub fn layout(data: &[u8]) {
         let service = keyspace.service(&user).expect("a service");
         let prefix = keyspace.layout().keys(&user).expect("a service").prefix().to_owned();
         let key = [prefix.as_bytes(), id].concat();
-        let Ok(Some((Part::Key, id))) = service.locate(&key) else { continue };
+        let Ok(Some((Part::Key, id))) = service.locate(&key, b"") else { continue };
         assert_eq!(keyspace.layout().service_of(&key).as_ref(), Some(&user));
         let kv = |value| Kv { key: &key, value, lease: 9, modified: 3 };
         let decoded = service.decode(&id, value.map(kv), side.map(kv));
@@ -173,7 +173,7 @@ pub fn names(data: &[u8]) {
         for (key, part) in desired.keys().zip([Part::Key, Part::SideKey]) {
             let key = key.name.as_bytes();
             assert!((service.start()..service.end()).contains(&key), "{}", key.escape_ascii());
-            assert_eq!(service.locate(key).ok(), Some(Some((part, id.clone()))));
+            assert_eq!(service.locate(key, b"").ok(), Some(Some((part, id.clone()))));
             assert_eq!(keyspace.layout().service_of(key).as_ref(), Some(&name));
         }
     }

@@ -1,6 +1,6 @@
 //! Layouts: which keys and values stand for an instance in etcd.
 //!
-//! The layouts `native`, `go-zero` and `grpc` are built in; a URL names one as `?layout=NAME`. For any
+//! The layouts `native`, `go-zero`, `grpc` and `kratos` are built in; a URL names one as `?layout=NAME`. For any
 //! other format, implement [`Layout`] and pass it as [`EtcdOptions::layout`](crate::options::EtcdOptions::layout).
 //!
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
@@ -59,14 +59,17 @@
 pub(crate) mod builtin;
 pub(crate) mod decoder;
 mod error;
+mod go_json;
 mod go_zero;
 #[cfg(test)]
 mod golden;
 mod grpc;
 pub(crate) mod keyspace;
+mod kratos;
 mod names;
 mod native;
 mod pairs;
+mod public;
 pub(crate) mod reading;
 pub(crate) mod service;
 mod side;
@@ -128,6 +131,13 @@ pub trait Layout: fmt::Debug + Send + Sync + 'static {
     ///
     /// If the key should not be there at all. It is counted and reported as undecodable.
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError>;
+
+    /// Why a key should not be there to which [`decode_id`](Self::decode_id) gives no id, if its `value` tells that it is meant
+    /// for `service`. It is counted and reported as undecodable. By default such keys are ignored.
+    fn stray(&self, service: &ServiceName, value: &[u8]) -> Option<BoxError> {
+        let _ = (service, value);
+        None
+    }
 
     /// The record that `value` and `side` describe; `None` if they say that there is no instance, or that it
     /// belongs to another service. Lease and revision of the record are the store's to set.

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! An instance hangs on one etcd lease, whose id is the claim's. Which keys and values stand for it
-//! is the [layout]: one of these three, chosen by the URL, or a
+//! is the [layout]: one of these, chosen by the URL, or a
 //! [`Layout`](crate::layout::Layout) of your own in [`EtcdOptions::layout`].
 //!
 //! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
@@ -24,6 +24,7 @@
 //! | `native` | its [record](registry_core::encoding) | `registry` |
 //! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
 //! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
+//! | `kratos` | `{"id":"u-1","name":"user","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:8080"]}` | `/microservices` |
 //!
 //! * **native**: in names `/`, `%`, control characters and what is not ASCII are percent-encoded,
 //!   so the keys of a service are exactly those under `<path>/<service>/`.
@@ -33,15 +34,21 @@
 //! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. `Metadata` is an
 //!   object of the instance's metadata, as Go escapes it, or `null`. Of what Go programs put there, an object
 //!   of strings is read as metadata; anything else is theirs.
+//! * **kratos**: what the etcd registry of Kratos reads and writes. An instance belongs to the service that its JSON
+//!   names. Its first endpoint of `grpc`, or else its first, is the address, and each endpoint of that host is a port
+//!   named by its scheme. The address is written as `grpc`, and each other port whose name may be a scheme. `version` is the
+//!   label of that name, and the weight the metadata of that name, as in Kratos. One without an endpoint is listed and
+//!   not available. An id with a `/` is counted and reported. The path is Kratos' namespace to the byte: `etcd://host//prod`
+//!   has the keys of `Namespace("/prod")`.
 //!
-//! The last two have a second key, `<path>/<service>.~meta/<id>`, for what Go's value cannot say: the whole
+//! All but `native` have a second key, `<path>/<service>.~meta/<id>`, for what Go's value cannot say: the whole
 //! [record](registry_core::encoding), with lease and ttl, put by the same transaction under the same lease. It
 //! counts while its lease is that of the first key, so what a publisher in Go takes over is its own. Go's readers
 //! know no status: an instance that drains or has weight 0 has only the second key, so they do not see it. A
 //! second key that cannot be decoded is counted and reported, and its instance listed without it. No service ends
 //! with `.~meta`.
 //!
-//! In the last two, names are not escaped and other keys may lie among those of a service: only its
+//! In these, names are not escaped and other keys may lie among those of a service: only its
 //! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over. A
 //! path of slashes alone is what keys start with: on `etcd://host//?layout=go-zero` the service
 //! `grpc/user.rpc` is go-zero's key `/grpc/user.rpc`.
@@ -103,7 +110,7 @@
 //!
 //! With authentication, a user needs these permissions, whose ranges include the first key and exclude the last:
 //!
-//! | who | native, prefix `registry` | go-zero and grpc, path `apps` |
+//! | who | native, prefix `registry` | the others, path `apps` |
 //! | --- | --- | --- |
 //! | registers and discovers all services, and lists them | `readwrite` on `registry/`, `registry0` | `readwrite` on `apps/`, `apps0` |
 //! | owner of the service `user`: registers and discovers it | `readwrite` on `registry/user/`, `registry/user0` | `readwrite` on `apps/user.~meta/`, `apps/user0` |

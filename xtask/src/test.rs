@@ -44,7 +44,10 @@ struct Long {
 
 const LONG: [Long; 4] = [
     Long { what: "the laws on clusters of etcd and Redis", tests: "binary(conformance_cluster)" },
-    Long { what: "the laws on etcd in go-zero's layout", tests: "binary(conformance_go_zero)" },
+    Long {
+        what: "the laws on etcd in the layouts of go-zero and Kratos",
+        tests: "binary(/^conformance_(go_zero|kratos)$/)",
+    },
     Long {
         what: "the engine on etcd and Redis",
         tests: "package(/^registry-(etcd|redis)$/) & binary(engine)",

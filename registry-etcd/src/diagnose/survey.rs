@@ -72,7 +72,9 @@ impl<'a> Survey<'a> {
         // Where others keep what they like, a key in the range may be none of the service.
         let keys = self.kvs[start..start + len].iter();
         let keys: Vec<_> = keys
-            .filter(|kv| service.locate(kv.key()).is_ok_and(|located| located.is_some()))
+            .filter(|kv| {
+                service.locate(kv.key(), kv.value()).is_ok_and(|located| located.is_some())
+            })
             .collect();
         let (mut undecodable, mut reasons) = (HashSet::new(), Vec::new());
         let kvs = keys.iter().map(|kv| Kv::from(*kv));

@@ -76,7 +76,8 @@ impl Decoder {
                 last_of_each(changes.collect())
             }
             State::Undecoded(service) => {
-                let located = events.filter_map(|(_, kv)| service.locate(kv.key).ok().flatten());
+                let located =
+                    events.filter_map(|(_, kv)| service.locate(kv.key, kv.value).ok().flatten());
                 last_of_each(located.map(|(_, id)| Change::Delete(Deleted::new(id))).collect())
             }
         }
@@ -97,7 +98,7 @@ fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
 impl Singles {
     fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
         let withdrawn = existing.filter_map(|kv| {
-            let (_, id) = service.locate(kv.key).ok()??;
+            let (_, id) = service.locate(kv.key, kv.value).ok()??;
             let stored = service.decode(&id, Some(kv), None);
             matches!(stored, Ok(Some(Stored::Withdrawn(_)))).then_some(id)
         });
@@ -112,7 +113,7 @@ impl Singles {
         kv: Kv<'_>,
         report: &mut impl FnMut(&[u8], BoxError),
     ) -> Option<Change> {
-        let id = match self.service.locate(kv.key) {
+        let id = match self.service.locate(kv.key, kv.value) {
             Ok(located) => located?.1,
             Err(why) => {
                 if kind == EventType::Put {

@@ -14,4 +14,6 @@ pub(super) enum DecodeError {
     Operation(u8),
     #[error("value has no readable address, address=`{}`", .0.escape_debug())]
     Address(String),
+    #[error("an id has no `/`, id=`{}`", .0.escape_debug())]
+    Id(String),
 }

@@ -3,74 +3,34 @@
 //! What go-zero cannot say of an instance stands in a [side record](super::side).
 
 use super::error::DecodeError;
-use super::names;
-use super::side;
-use super::{Encoded, Layout, ServiceKeys};
-use registry_core::encoding::Stored;
-use registry_core::{
-    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Record, Result, ServiceName,
-};
-
-pub(super) const NAME: &str = "go-zero";
+use super::public::PublicForm;
+use registry_core::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceName};
 
 /// The longest value that may be an address: a host name of 253 bytes, and a port.
 const MAX_ADDRESS_LEN: usize = 253 + ":65535".len();
 
 #[derive(Debug)]
-pub(super) struct GoZero {
-    root: String,
-}
+pub(super) struct GoZero;
 
-impl GoZero {
-    pub(super) fn new(path: &str) -> Self {
-        Self { root: names::root(path) }
-    }
-}
+impl PublicForm for GoZero {
+    const NAME: &'static str = "go-zero";
 
-impl Layout for GoZero {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn root(&self) -> &str {
-        &self.root
-    }
-
-    fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
-        side::keys(NAME, &self.root, service)
-    }
-
-    fn encode(&self, record: &Record) -> Result<Encoded> {
-        let id = record.id().as_str();
+    fn encode(instance: &Instance) -> Result<Vec<u8>> {
+        let id = instance.id().as_str();
         if !is_lease_id(id) {
             let message = "in the go-zero layout an id to register is a decimal from 1 to 2^63-1";
             return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{id}`")));
         }
-        side::encode(record, record.instance().address().as_str())
-    }
-
-    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
-        side::encode_withdrawn(record).map(Some)
-    }
-
-    fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
-        Ok(names::id(text))
+        Ok(instance.address().as_str().into())
     }
 
     fn decode(
-        &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: Option<&[u8]>,
-        side: Option<&[u8]>,
-    ) -> Result<Option<Stored>, BoxError> {
-        let address = value.map(decode_address).transpose()?;
-        let public = address.map(|address| Instance::new(service.clone(), id.clone(), address));
-        Ok(side::decode(service, id, public, side)?)
-    }
-
-    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
-        side::service_of(key.strip_prefix(self.root.as_bytes())?)
+        value: &[u8],
+    ) -> Result<Option<Instance>, DecodeError> {
+        let address = decode_address(value)?;
+        Ok(Some(Instance::new(service.clone(), id.clone(), address)))
     }
 }
 

@@ -60,6 +60,7 @@ fn each_layout_stores_what_its_golden_file_says() {
         ("native", include_str!("../../golden/native.txt")),
         ("go-zero", include_str!("../../golden/go-zero.txt")),
         ("grpc", include_str!("../../golden/grpc.txt")),
+        ("kratos", include_str!("../../golden/kratos.txt")),
     ];
     for (name, golden) in forms {
         let layout = layout(name);
@@ -83,10 +84,11 @@ fn each_layout_stores_what_its_golden_file_says() {
 #[test]
 fn a_record_of_a_future_release_is_read_in_each_layout_and_is_not_available() {
     let future = include_bytes!("../../../registry-core/golden/record-future.json");
-    let public: [(&str, Option<&[u8]>); 3] = [
+    let public: [(&str, Option<&[u8]>); 4] = [
         ("native", None),
         ("go-zero", Some(b"10.0.0.1:8080")),
         ("grpc", Some(br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#)),
+        ("kratos", Some(br#"{"name":"user.rpc","endpoints":["grpc://10.0.0.1:8080"]}"#)),
     ];
     for (name, value) in public {
         let (value, side) = match value {

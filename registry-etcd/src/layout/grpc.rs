@@ -10,82 +10,48 @@
 //! [side record](super::side).
 
 use super::error::DecodeError;
-use super::names;
-use super::side;
-use super::{Encoded, Layout, ServiceKeys};
-use registry_core::encoding::{MAX_RECORD_LEN, Stored};
-use registry_core::{
-    Address, BoxError, Error, ErrorKind, Instance, InstanceId, Record, Result, ServiceName,
-};
+use super::go_json;
+use super::public::PublicForm;
+use registry_core::encoding::MAX_RECORD_LEN;
+use registry_core::{Address, Instance, InstanceId, Result, ServiceName};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub(super) const NAME: &str = "grpc";
-
 #[derive(Debug)]
-pub(super) struct Grpc {
-    root: String,
-}
+pub(super) struct Grpc;
 
-impl Grpc {
-    pub(super) fn new(path: &str) -> Self {
-        Self { root: names::root(path) }
-    }
-}
+impl PublicForm for Grpc {
+    const NAME: &'static str = "grpc";
 
-impl Layout for Grpc {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn root(&self) -> &str {
-        &self.root
-    }
-
-    fn keys(&self, service: &ServiceName) -> Result<ServiceKeys> {
-        side::keys(NAME, &self.root, service)
-    }
-
-    fn encode(&self, record: &Record) -> Result<Encoded> {
-        let value = encode(record.instance());
-        let len = value.len();
-        if len > MAX_RECORD_LEN {
-            let message = "in the grpc layout a value is at most 65536 bytes, as Go escapes it";
-            return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{len}`")));
-        }
-        side::encode(record, value)
-    }
-
-    fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
-        side::encode_withdrawn(record).map(Some)
-    }
-
-    fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
-        Ok(names::id(text))
+    fn encode(instance: &Instance) -> Result<Vec<u8>> {
+        let metadata = Some(instance.metadata()).filter(|metadata| !metadata.is_empty());
+        Ok(go_json::encode(&Endpoint { op: ADD, addr: instance.address(), metadata }))
     }
 
     fn decode(
-        &self,
         service: &ServiceName,
         id: &InstanceId,
-        value: Option<&[u8]>,
-        side: Option<&[u8]>,
-    ) -> Result<Option<Stored>, BoxError> {
-        let public = match value {
-            Some(value) => match decode(service, id, value)? {
-                Some(public) => Some(public),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        Ok(side::decode(service, id, public, side)?)
-    }
-
-    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
-        side::service_of(key.strip_prefix(self.root.as_bytes())?)
+        value: &[u8],
+    ) -> Result<Option<Instance>, DecodeError> {
+        if value.len() > MAX_RECORD_LEN {
+            return Err(DecodeError::TooLarge(value.len()));
+        }
+        // Go takes what is no UTF-8 for this as well.
+        let text = String::from_utf8_lossy(value);
+        let decoded: Decoded<'_> = serde_json::from_str(&text)?;
+        match decoded.op {
+            ADD => {
+                let address = Address::read(&decoded.addr);
+                let address = address.ok_or_else(|| DecodeError::Address(decoded.addr.clone()))?;
+                let plain = Instance::new(service.clone(), id.clone(), address);
+                Ok(Some(with_metadata(plain, decoded.metadata)))
+            }
+            DELETE => Ok(None),
+            other => Err(DecodeError::Operation(other)),
+        }
     }
 }
 
@@ -100,53 +66,9 @@ struct Endpoint<'a> {
     metadata: Option<&'a BTreeMap<String, String>>,
 }
 
-fn encode(instance: &Instance) -> String {
-    let addr = instance.address();
-    let metadata = Some(instance.metadata()).filter(|metadata| !metadata.is_empty());
-    let json = serde_json::to_string(&Endpoint { op: ADD, addr, metadata })
-        .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
-    // What Go escapes beyond that can stand inside strings only.
-    let mut escaped = String::with_capacity(json.len());
-    for char in json.chars() {
-        match char {
-            '<' => escaped.push_str("\\u003c"),
-            '>' => escaped.push_str("\\u003e"),
-            '&' => escaped.push_str("\\u0026"),
-            '\u{2028}' => escaped.push_str("\\u2028"),
-            '\u{2029}' => escaped.push_str("\\u2029"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
-
 /// etcd's `naming/endpoints.Operation`.
 const ADD: u8 = 0;
 const DELETE: u8 = 1;
-
-/// The instance that a record describes; `None` if the record says that it is deleted.
-pub(super) fn decode(
-    service: &ServiceName,
-    id: &InstanceId,
-    value: &[u8],
-) -> Result<Option<Instance>, DecodeError> {
-    if value.len() > MAX_RECORD_LEN {
-        return Err(DecodeError::TooLarge(value.len()));
-    }
-    // Go takes what is no UTF-8 for this as well.
-    let text = String::from_utf8_lossy(value);
-    let decoded: Decoded<'_> = serde_json::from_str(&text)?;
-    match decoded.op {
-        ADD => {
-            let address = Address::read(&decoded.addr);
-            let address = address.ok_or_else(|| DecodeError::Address(decoded.addr.clone()))?;
-            let plain = Instance::new(service.clone(), id.clone(), address);
-            Ok(Some(with_metadata(plain, decoded.metadata)))
-        }
-        DELETE => Ok(None),
-        other => Err(DecodeError::Operation(other)),
-    }
-}
 
 /// An object of strings is the metadata. All else that Go programs put there is theirs alone.
 fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {

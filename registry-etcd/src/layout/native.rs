@@ -149,7 +149,7 @@ mod tests {
 
     /// The id of a key of the service; `None` if the key is foreign.
     fn id_of(keys: &ServiceLayout, key: &[u8]) -> Option<InstanceId> {
-        keys.locate(key).ok()?.map(|(part, id)| {
+        keys.locate(key, b"").ok()?.map(|(part, id)| {
             assert_eq!(part, Part::Key);
             id
         })
@@ -200,7 +200,7 @@ mod tests {
             "r/user/%0A",
         ];
         for key in foreign {
-            assert!(user.locate(key.as_bytes()).is_err(), "{key}");
+            assert!(user.locate(key.as_bytes(), b"").is_err(), "{key}");
             assert_eq!(layout.layout().service_of(key.as_bytes()), None, "{key}");
         }
         for key in ["r/", "r//1", "r/user", "r/%2Fuser/1", "x/user/1"] {

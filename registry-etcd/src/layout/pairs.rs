@@ -41,7 +41,7 @@ impl Pairs {
     ) -> Self {
         let mut pairs = Self { service, pairs: BTreeMap::new() };
         for kv in kvs {
-            match pairs.service.locate(kv.key) {
+            match pairs.service.locate(kv.key, kv.value) {
                 Ok(Some((part, id))) => pairs.set(part, &id, Some(kv.into())),
                 Ok(None) => {}
                 Err(why) => report(kv.key, why),
@@ -65,7 +65,7 @@ impl Pairs {
         let mut touched = Vec::<(InstanceId, Option<Record>)>::new();
         for (kind, kv) in events {
             let is_put = kind == EventType::Put;
-            let (part, id) = match self.service.locate(kv.key) {
+            let (part, id) = match self.service.locate(kv.key, kv.value) {
                 Ok(Some(located)) => located,
                 Ok(None) => continue,
                 Err(why) => {

@@ -49,7 +49,7 @@ pub(crate) fn decode_all<'a>(
     }
     let (mut records, mut has_withdrawn) = (Vec::new(), false);
     for kv in kvs {
-        let decoded = match service.locate(kv.key) {
+        let decoded = match service.locate(kv.key, kv.value) {
             Ok(Some((_, id))) => service.decode(&id, Some(kv), None),
             Ok(None) => Ok(None),
             Err(why) => Err(why),

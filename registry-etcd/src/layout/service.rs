@@ -90,19 +90,26 @@ impl ServiceLayout {
         self.keys.side_prefix().is_some()
     }
 
-    /// Which key of which instance `key` is; `None` if it is no key of an instance.
+    /// Which key of which instance `key` is; `None` if it is no key of an instance. `value` is empty if it was deleted.
     ///
     /// # Errors
     ///
     /// If the layout says that the key should not be there.
-    pub(crate) fn locate(&self, key: &[u8]) -> Result<Option<(Part, InstanceId)>, BoxError> {
+    pub(crate) fn locate(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<(Part, InstanceId)>, BoxError> {
         let side = self.keys.side_prefix().and_then(|side| key.strip_prefix(side.as_bytes()));
         let (part, id) = match side {
             Some(id) => (Part::SideKey, Some(id)),
             None => (Part::Key, key.strip_prefix(self.keys.prefix().as_bytes())),
         };
         let Some(id) = id else { return Ok(None) };
-        Ok(self.layout.decode_id(id)?.map(|id| (part, id)))
+        match self.layout.decode_id(id)? {
+            Some(id) => Ok(Some((part, id))),
+            None => self.layout.stray(&self.service, value).map_or(Ok(None), Err),
+        }
     }
 
     /// The record that its keys describe, with their lease and revision; `None` if they say that there is no

@@ -13,6 +13,7 @@ mod go_zero_side_keys;
 mod grpc;
 mod history;
 mod impatience;
+mod kratos;
 mod lazy;
 mod leases;
 mod members;

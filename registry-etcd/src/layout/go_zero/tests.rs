@@ -2,12 +2,13 @@ use super::*;
 use crate::layout::builtin;
 use crate::layout::decoder::Decoder;
 use crate::layout::keyspace::{DesiredKey, DesiredKeys, Keyspace};
+use crate::layout::public::PublicLayout;
 use crate::layout::reading::Reading;
 use crate::layout::service::{Kv, ServiceLayout};
 use etcd_client::EventType;
 use proptest::prelude::*;
 use registry_core::encoding::MAX_RECORD_LEN;
-use registry_core::{Change, DeleteReason, InstanceStatus, LeaseId};
+use registry_core::{Change, DeleteReason, InstanceStatus, LeaseId, Record};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ enum Seen {
 use Seen::{Delete, Put};
 
 fn layout(path: &str) -> Keyspace {
-    Keyspace::new(Arc::new(GoZero::new(path)))
+    Keyspace::new(Arc::new(PublicLayout::<GoZero>::new(path)))
 }
 
 fn built_in(name: &str, path: &str) -> Keyspace {

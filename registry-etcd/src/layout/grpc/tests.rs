@@ -1,15 +1,16 @@
 use super::*;
 use crate::layout::decoder::Decoder;
 use crate::layout::keyspace::{DesiredKeys, Keyspace};
+use crate::layout::public::PublicLayout;
 use crate::layout::reading::Reading;
 use crate::layout::service::Kv;
 use etcd_client::EventType;
 use proptest::prelude::*;
-use registry_core::{Change, Deleted, InstanceStatus, LeaseId};
+use registry_core::{Change, Deleted, ErrorKind, InstanceStatus, LeaseId, Record};
 use std::sync::Arc;
 
 fn layout() -> Keyspace {
-    Keyspace::new(Arc::new(Grpc::new("")))
+    Keyspace::new(Arc::new(PublicLayout::<Grpc>::new("")))
 }
 
 fn instance(id: &str) -> Instance {
@@ -18,7 +19,7 @@ fn instance(id: &str) -> Instance {
 }
 
 fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
-    decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
+    Grpc::decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
 }
 
 /// What is written for an instance under lease 9 with a ttl of 10 s.
@@ -58,7 +59,7 @@ fn metadata_is_escaped_like_go() {
         "\u{7f}",
         r#""}}"#
     );
-    assert_eq!(encode(&full), golden);
+    assert_eq!(str::from_utf8(&Grpc::encode(&full).unwrap()).unwrap(), golden);
     assert_eq!(read(golden).unwrap(), Some(full));
 }
 
@@ -110,7 +111,7 @@ fn any_metadata_is_read_and_string_maps_are_kept() {
     assert_eq!(read(strings).unwrap(), Some(kept));
     let latin = b"{\"Addr\":\"10.0.0.1:8080\",\"Metadata\":{\"a\":\"\xe9\"}}";
     let replaced = instance("1").with_metadata([("a", "\u{fffd}")]).unwrap();
-    let found = decode(replaced.service(), replaced.id(), latin).unwrap();
+    let found = Grpc::decode(replaced.service(), replaced.id(), latin).unwrap();
     assert_eq!(found, Some(replaced));
 }
 
@@ -190,8 +191,8 @@ proptest! {
     #[test]
     fn decoding_never_panics(bytes: Vec<u8>, metadata in ".*") {
         let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
-        let _ = decode(&service, &id, &bytes);
+        let _ = Grpc::decode(&service, &id, &bytes);
         let record = format!(r#"{{"Addr":"h:1","Metadata":{metadata}}}"#);
-        let _ = decode(&service, &id, record.as_bytes());
+        let _ = Grpc::decode(&service, &id, record.as_bytes());
     }
 }
