@@ -29,7 +29,7 @@ pub use crate::watch::fuzzing::watch;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 
-pub(crate) const LAYOUTS: [&str; 4] = ["native", "go-zero", "grpc", "kratos"];
+pub(crate) const LAYOUTS: [&str; 5] = ["native", "go-zero", "grpc", "kratos", "kitex"];
 
 pub(crate) fn keyspace(layout: &str) -> Keyspace {
     let target = format!("etcd://h/r?layout={layout}").parse().expect("a URL");

@@ -1,6 +1,6 @@
 //! Layouts: which keys and values stand for an instance in etcd.
 //!
-//! The layouts `native`, `go-zero`, `grpc` and `kratos` are built in; a URL names one as `?layout=NAME`. For any
+//! The layouts `native`, `go-zero`, `grpc`, `kratos` and `kitex` are built in; a URL names one as `?layout=NAME`. For any
 //! other format, implement [`Layout`] and pass it as [`EtcdOptions::layout`](crate::options::EtcdOptions::layout).
 //!
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
@@ -65,6 +65,7 @@ mod go_zero;
 mod golden;
 mod grpc;
 pub(crate) mod keyspace;
+mod kitex;
 mod kratos;
 mod names;
 mod native;

@@ -25,6 +25,7 @@
 //! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
 //! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
 //! | `kratos` | `{"id":"u-1","name":"user","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:8080"]}` | `/microservices` |
+//! | `kitex` | `{"network":"tcp","address":"10.0.0.1:8080","weight":10,"tags":null}` | `kitex/registry-etcd` |
 //!
 //! * **native**: in names `/`, `%`, control characters and what is not ASCII are percent-encoded,
 //!   so the keys of a service are exactly those under `<path>/<service>/`.
@@ -40,6 +41,11 @@
 //!   label of that name, and the weight the metadata of that name, as in Kratos. One without an endpoint is listed and
 //!   not available. An id with a `/` is counted and reported. The path is Kratos' namespace to the byte: `etcd://host//prod`
 //!   has the keys of `Namespace("/prod")`.
+//! * **kitex**: what the package `registry-etcd` of Kitex reads and writes. By custom the id is the address. `tags` is the
+//!   metadata, and `weight` a tenth of the weight, rounded up: a default of 10 beside one of 100. As in Kitex, no service
+//!   has a `/`. An IPv6 address is read without brackets, as Kitex writes it, and written with them, as Go dials it.
+//!   `registry-etcd` of before December 2022 takes all keys that start with `user` for its instances, those of
+//!   `user.~meta` too: update such callers first.
 //!
 //! All but `native` have a second key, `<path>/<service>.~meta/<id>`, for what Go's value cannot say: the whole
 //! [record](registry_core::encoding), with lease and ttl, put by the same transaction under the same lease. It

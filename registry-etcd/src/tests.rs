@@ -19,7 +19,7 @@ async fn invalid_url_is_refused_with_a_hint() {
         ("etcd://app@h", "a user and a password"),
         ("etcd://:s3cret@h", "a user and a password"),
         ("etcd://h?ca=/x.pem", "unknown option"),
-        ("etcd://h?layout=gozero", "`native`, `go-zero`, `grpc` or `kratos`"),
+        ("etcd://h?layout=gozero", "`native`, `go-zero`, `grpc`, `kratos` or `kitex`"),
         ("etcd://h?layouts=native", "unknown option"),
     ];
     for (url, hint) in cases {

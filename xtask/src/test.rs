@@ -45,8 +45,8 @@ struct Long {
 const LONG: [Long; 4] = [
     Long { what: "the laws on clusters of etcd and Redis", tests: "binary(conformance_cluster)" },
     Long {
-        what: "the laws on etcd in the layouts of go-zero and Kratos",
-        tests: "binary(/^conformance_(go_zero|kratos)$/)",
+        what: "the laws on etcd in the layouts of go-zero, Kratos and Kitex",
+        tests: "binary(/^conformance_(go_zero|kratos|kitex)$/)",
     },
     Long {
         what: "the engine on etcd and Redis",

@@ -2,10 +2,11 @@
 
 use super::go_zero::GoZero;
 use super::grpc::Grpc;
+use super::kitex::Kitex;
 use super::kratos::Kratos;
 use super::native::Native;
 use super::public::{PublicForm, PublicLayout};
-use super::{Layout, go_zero, kratos, names, native, side};
+use super::{Layout, go_zero, kitex, kratos, names, native, side};
 use registry_core::encoding;
 use registry_core::{Error, ErrorKind, Result, Target};
 use std::sync::Arc;
@@ -18,9 +19,10 @@ pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
         GoZero::NAME => Ok(Arc::new(PublicLayout::<GoZero>::new(path))),
         Grpc::NAME => Ok(Arc::new(PublicLayout::<Grpc>::new(path))),
         Kratos::NAME => Ok(Arc::new(PublicLayout::<Kratos>::new(path))),
+        Kitex::NAME => Ok(Arc::new(PublicLayout::<Kitex>::new(path))),
         name => {
             let message =
-                format!("layout is `native`, `go-zero`, `grpc` or `kratos`, got=`{name}`");
+                format!("layout is `native`, `go-zero`, `grpc`, `kratos` or `kitex`, got=`{name}`");
             Err(Error::new(ErrorKind::Invalid, message))
         }
     }
@@ -34,6 +36,8 @@ pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
     let (service, id) = names::service_and_id(key)?;
     if side::is_side(&service) {
         None
+    } else if kitex::is_record(value) {
+        Some(Kitex::NAME) // it has an address, as a native one
     } else if encoding::decode(&service, &id, value).is_ok() {
         Some(native::NAME)
     } else if Grpc::decode(&service, &id, value).is_ok_and(|instance| instance.is_some()) {

@@ -61,6 +61,7 @@ fn each_layout_stores_what_its_golden_file_says() {
         ("go-zero", include_str!("../../golden/go-zero.txt")),
         ("grpc", include_str!("../../golden/grpc.txt")),
         ("kratos", include_str!("../../golden/kratos.txt")),
+        ("kitex", include_str!("../../golden/kitex.txt")),
     ];
     for (name, golden) in forms {
         let layout = layout(name);
@@ -84,11 +85,12 @@ fn each_layout_stores_what_its_golden_file_says() {
 #[test]
 fn a_record_of_a_future_release_is_read_in_each_layout_and_is_not_available() {
     let future = include_bytes!("../../../registry-core/golden/record-future.json");
-    let public: [(&str, Option<&[u8]>); 4] = [
+    let public: [(&str, Option<&[u8]>); 5] = [
         ("native", None),
         ("go-zero", Some(b"10.0.0.1:8080")),
         ("grpc", Some(br#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}"#)),
         ("kratos", Some(br#"{"name":"user.rpc","endpoints":["grpc://10.0.0.1:8080"]}"#)),
+        ("kitex", Some(br#"{"network":"tcp","address":"10.0.0.1:8080","weight":10,"tags":null}"#)),
     ];
     for (name, value) in public {
         let (value, side) = match value {
