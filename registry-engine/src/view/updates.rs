@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 /// A stream of the updates of a service. It begins with the state at the first poll.
 ///
 /// A subscriber that keeps up gets every batch, in order. One that falls more than 1024 batches behind
-/// gets the state instead, as a [`Reset`](Update::Reset), and continues from there. The stream never ends;
-/// during an outage it yields nothing.
+/// gets the state instead, as a [`Reset`](Update::Reset), and continues from there. A batch that only puts what is there
+/// already, under the same lease, is no update. The stream never ends; during an outage it yields nothing.
 pub struct Updates {
     /// The number by which the broadcaster knows this subscriber.
     subscriber: usize,

@@ -222,6 +222,7 @@ impl Watcher {
     fn apply(&mut self, batch: Arc<Batch>) {
         let Some(snapshot) = &mut self.snapshot else { return };
         let (listed, before) = (snapshot.records(), snapshot.records().len());
+        let is_news = batch.changes.iter().any(|change| is_news(listed, change));
         let (mut unannounced, mut returned) = (Vec::new(), 0);
         for change in &batch.changes {
             match change {
@@ -241,8 +242,8 @@ impl Watcher {
             tracing::error!(service = %self.service, error = %error.chain(), "a batch was refused");
             return;
         }
-        if batch.is_progress() {
-            return; // it moved the cursor only
+        if !is_news {
+            return; // it moved the cursor, and revisions of records
         }
         let after = snapshot.records().len();
         self.released(returned, Release::Returned);
@@ -366,6 +367,15 @@ impl Watcher {
         }
         self.broadcaster.wake_all(&mut self.wakers);
     }
+}
+
+/// Returns whether a change is more than another revision of what is listed, as where a program puts its key again and again.
+fn is_news(listed: &Records, change: &Change) -> bool {
+    let Change::Put(record) = change else { return true };
+    listed.find(record.id().as_str()).is_none_or(|listed| {
+        (listed.instance(), listed.lease(), listed.ttl())
+            != (record.instance(), record.lease(), record.ttl())
+    })
 }
 
 impl Drop for Watcher {

@@ -1,10 +1,13 @@
 //! Beside a fleet of go-zero, whose side is played with the very operations it makes on etcd.
 
 use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
+use futures_util::StreamExt;
 use registry_core::{CallOptions, Claim, ErrorKind, Instance, LeaseId, Registry};
+use registry_engine::{Discovery, DiscoveryOptions, Update};
 use registry_testkit::lag::tolerating;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -53,6 +56,31 @@ async fn register_writes_one_key_like_a_go_publisher() {
     let ttl = within(etcd.raw.lease_client().time_to_live(stored.lease(), None)).await.unwrap();
     assert_eq!(ttl.granted_ttl(), 10);
     assert_eq!(etcd.range("\0", "\0").await.len(), 2, "and its side key");
+}
+
+/// Every put was an update of the view: a program that puts its key again and again woke all callers each time, as
+/// it does not in a fleet of go-zero.
+#[tokio::test]
+async fn put_of_the_value_that_stands_is_no_update_of_a_view() {
+    let etcd = start().await;
+    let (lease, first) = publish(&etcd, None, "192.168.1.5:8081").await;
+    let discovery = Discovery::new(Arc::new(etcd.registry.clone()), DiscoveryOptions::default());
+    let view = discovery.view(&name("user.rpc"));
+    let mut updates = view.updates();
+    let Some(Update::Reset(_)) = within(updates.next()).await else { panic!("a reset") };
+    let put_again = async || {
+        etcd.put_under(lease, &format!("user.rpc/{first}"), "192.168.1.5:8081").await;
+    };
+    put_again().await;
+    put_again().await;
+    let (_, second) = publish(&etcd, None, "192.168.1.6:8081").await;
+    let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!("a batch") };
+    let put: Vec<_> = batch.changes.iter().map(|change| change.id().to_string()).collect();
+    assert_eq!(put, [second]);
+    let another_lease = etcd.grant(10).await;
+    etcd.put_under(another_lease, &format!("user.rpc/{first}"), "192.168.1.5:8081").await;
+    let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!("a batch") };
+    assert_eq!(batch.changes[0].id().to_string(), first, "its publisher started anew");
 }
 
 #[tokio::test]
