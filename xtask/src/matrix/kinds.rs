@@ -51,13 +51,17 @@ const ETCD: Kind = Kind {
         Suite {
             name: "conformance",
             variables: &[],
-            by_binary: Some(
-                "package(registry-etcd) & binary(/^conformance/) - binary(conformance_cluster)",
-            ),
-            in_docker: Some(
-                "binary(/^conformance/) - binary(conformance_cluster) - test(/rollback|rolled_back/)",
-            ),
+            by_binary: Some("package(registry-etcd) & binary(/^conformance(_go_zero)?$/)"),
+            in_docker: Some("binary(/^conformance(_go_zero)?$/) - test(/rollback|rolled_back/)"),
             takes_long: false,
+        },
+        // Their keys are written by the same code as go-zero's.
+        Suite {
+            name: "conformance, Kratos and Kitex",
+            variables: &[],
+            by_binary: Some("package(registry-etcd) & binary(/^conformance_(kratos|kitex)$/)"),
+            in_docker: None,
+            takes_long: true,
         },
         Suite {
             name: "conformance, three members",
