@@ -4,7 +4,6 @@ use super::{RequestGenerator, Workload};
 use crate::arms::{Arm, Request};
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
 use registry_core::{Claim, InstanceId};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,9 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 #[derive(Clone, Copy, Debug)]
 pub struct ExpiryPlan<'a> {
     pub count: usize,
-    /// The time between two registrations, so that they expire at different phases of a periodic check of the
-    /// store. `None`: all are renewed at once, and expire together.
-    pub apart: Option<Duration>,
+    /// The time between two registrations, so that they expire at different phases of a periodic check of the store.
+    pub apart: Duration,
     pub ttl: Duration,
     /// How many live instances there are beside them.
     pub others: usize,
@@ -36,12 +34,7 @@ pub(super) async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec
         barrier.wait().await;
     }
     let mut expirations = arm.expirations(&generator.service).await?;
-    let registering = async {
-        match plan.apart {
-            Some(apart) => register(arm, &mut generator, plan, apart).await,
-            None => renew_together(arm, &mut generator, plan).await,
-        }
-    };
+    let registering = register(arm, &mut generator, plan);
     let mut seen = HashMap::<InstanceId, Instant>::new();
     let seeing = async {
         while seen.len() < plan.count {
@@ -74,9 +67,8 @@ async fn register<A: Arm>(
     arm: &A,
     generator: &mut RequestGenerator,
     plan: ExpiryPlan<'_>,
-    apart: Duration,
 ) -> Result<Vec<(InstanceId, Instant)>> {
-    let mut ticks = interval(apart);
+    let mut ticks = interval(plan.apart);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = Vec::new();
     for _ in 0..plan.count {
@@ -88,30 +80,15 @@ async fn register<A: Arm>(
     Ok(due)
 }
 
-/// Registers all, and renews all at once.
-async fn renew_together<A: Arm>(
-    arm: &A,
-    generator: &mut RequestGenerator,
-    plan: ExpiryPlan<'_>,
-) -> Result<Vec<(InstanceId, Instant)>> {
-    let mut requests = generator.requests(plan.count)?;
-    for request in &mut requests {
-        request.claim = Claim::new(plan.ttl)?;
-    }
-    let leases = try_join_all(requests.iter().map(|request| arm.register(request))).await?;
-    let due = Instant::now() + plan.ttl;
-    try_join_all(leases.iter().map(|lease| arm.keep_alive(lease))).await?;
-    Ok(requests.iter().map(|request| (request.instance.id().clone(), due)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::harness::{Server, Store};
+    use futures_util::future::try_join_all;
 
     #[tokio::test]
     async fn every_store_shows_an_expiry_after_the_ttl() {
-        let (apart, second) = (Some(Duration::from_millis(10)), Duration::from_secs(1));
+        let (apart, second) = (Duration::from_millis(10), Duration::from_secs(1));
         let plan = ExpiryPlan {
             count: 2,
             apart,

@@ -6,8 +6,6 @@
 
 mod calls;
 mod cold_start;
-mod etcd_expiry;
-mod etcd_leases;
 mod fan_out;
 mod go;
 mod grpc_calls;
@@ -47,9 +45,7 @@ const ALL: &[Set] = &[
     ("mem-renewals", RENEWALS, |quick| renewals::figures(Store::Mem, quick)),
     ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
     ("etcd-calls", CALLS, one!(calls::etcd)),
-    ("etcd-expiry", "1,000 leases that expire together", one!(etcd_expiry::figures)),
     ("etcd-large", LARGE, one!(large::etcd)),
-    ("etcd-leases", "10,000 registrations at once", one!(etcd_leases::figures)),
     ("etcd-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Etcd, quick)),
     ("etcd-renewals", RENEWALS, |quick| renewals::figures(Store::Etcd, quick)),
     ("etcd-standstill", STANDSTILL, |quick| standstill::figures(Store::Etcd, quick)),

@@ -40,7 +40,7 @@ pub(super) async fn run(
         let barrier = Barrier::new(ARMS.len());
         let plan = ExpiryPlan {
             count: EXPIRING,
-            apart: Some(Duration::from_millis(53)),
+            apart: Duration::from_millis(53),
             ttl: TTL,
             others,
             barrier: Some(&barrier),
