@@ -8,6 +8,8 @@ mod options;
 mod signals;
 
 pub use self::connection::Connection;
+#[cfg(any(test, fuzzing))]
+pub use self::connection::fuzzing;
 pub use self::health::HealthReporter;
 pub use self::listener::Listener;
 pub use self::options::{ServeError, ServeOptions};

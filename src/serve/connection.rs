@@ -1,6 +1,10 @@
 //! An accepted connection.
 
 mod block;
+#[cfg(any(test, fuzzing))]
+mod check;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod huffman;
 mod repair;
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Every byte that a server reads, by what the client sent.
 
-mod check;
 mod encode;
 mod frames;
 mod limits;
 mod property;
 
-use super::{Connection, LIMIT, repair};
+use super::{Connection, LIMIT, check, repair};

@@ -1,5 +1,4 @@
 //! Compares what a client sends with what a server reads of it, as an HPACK decoder sees both.
-//! It needs nothing but `Connection` in the module above, so that a fuzz target can include it.
 
 use super::Connection;
 use fluke_hpack::Decoder;
@@ -8,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{self, AsyncRead, ReadBuf};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const MAX_BLOCK: usize = 64 * 1024;
 
