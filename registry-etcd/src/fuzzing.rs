@@ -209,7 +209,8 @@ pub fn url(data: &[u8]) {
 /// Asserts that a password that nothing else of a URL contains is not shown.
 fn check_hidden(target: &Target, shown: &str) {
     let Some(password) = target.password().map(Secret::reveal) else { return };
-    let elsewhere = format!("{target:?}").contains(&password.escape_debug().to_string());
+    let escaped = format!("{password:?}");
+    let elsewhere = format!("{target:?}").contains(&escaped[1..escaped.len() - 1]);
     let is_public = password.len() < 6 || elsewhere || format!("{target}").contains(password);
     assert!(is_public || !shown.contains(password), "{shown}");
 }
