@@ -146,23 +146,23 @@ fn mem_deregister(store: Store) -> Store {
 
 // From the call of `register` to the batch at the watcher.
 #[library_benchmark]
-#[bench::of_100(Followed::new())]
-fn change_to_watch(mut followed: Followed) -> Followed {
-    let Followed { runtime, service, watch } = &mut followed;
+#[bench::of_100(watched())]
+fn change_to_watch((mut followed, mut watch): (Followed, Watch)) -> (Followed, Watch) {
+    let Followed { runtime, service } = &mut followed;
     runtime.block_on(async {
         for _ in 0..TIMES {
             service.change().await.unwrap();
             black_box(watch.next().await.unwrap().unwrap());
         }
     });
-    followed
+    (followed, watch)
 }
 
 // From the call of `register` to the state that shows it.
 #[library_benchmark]
-#[bench::of_100(Followed::new())]
+#[bench::of_100(followed())]
 fn change_to_view(mut followed: Followed) -> Followed {
-    let Followed { runtime, service, .. } = &mut followed;
+    let Followed { runtime, service } = &mut followed;
     runtime.block_on(async {
         for _ in 0..TIMES {
             service.change().await.unwrap();
@@ -268,29 +268,32 @@ fn is_usual(registry: &MemRegistry) -> bool {
     cursor.rsplit(':').next().is_some_and(|name| name.len() == 16)
 }
 
-/// A service in memory with a live view, and a watch of it.
+/// A service in memory with a live view.
 struct Followed {
     runtime: Runtime,
     service: ServiceFixture,
-    watch: Watch,
 }
 
-impl Followed {
-    fn new() -> Self {
-        let runtime = runtime();
-        let new = || runtime.block_on(ServiceFixture::new(INSTANCES as usize)).unwrap();
-        let service = repeat_with(new).find(|service| is_usual(&service.registry)).unwrap();
-        let (registry, name) = (&service.registry, service.view.service());
-        let cursor = at_once(registry.load(name, &CallOptions::DEFAULT)).unwrap().cursor().clone();
-        let mut watch = at_once(registry.watch(name, &cursor, &CallOptions::DEFAULT)).unwrap();
-        runtime.block_on(async {
-            assert!(watch.next().now_or_never().is_none());
-            for _ in 0..TIMES {
-                yield_now().await; // whatever the view's task has still to do
-            }
-        });
-        Self { runtime, service, watch }
-    }
+fn followed() -> Followed {
+    let runtime = runtime();
+    let new = || runtime.block_on(ServiceFixture::new(INSTANCES as usize)).unwrap();
+    let service = repeat_with(new).find(|service| is_usual(&service.registry)).unwrap();
+    runtime.block_on(async {
+        for _ in 0..TIMES {
+            yield_now().await; // whatever the view's task has still to do
+        }
+    });
+    Followed { runtime, service }
+}
+
+/// The same, and a watch of it.
+fn watched() -> (Followed, Watch) {
+    let followed = followed();
+    let (registry, name) = (&followed.service.registry, followed.service.view.service());
+    let cursor = at_once(registry.load(name, &CallOptions::DEFAULT)).unwrap().cursor().clone();
+    let mut watch = at_once(registry.watch(name, &cursor, &CallOptions::DEFAULT)).unwrap();
+    followed.runtime.block_on(async { assert!(watch.next().now_or_never().is_none()) });
+    (followed, watch)
 }
 
 fn runtime() -> Runtime {
