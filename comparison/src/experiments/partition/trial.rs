@@ -11,7 +11,6 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -62,6 +61,7 @@ struct Timeline {
     /// Where all arms wait for each other before it.
     ready: Barrier,
     cut: Cell<Option<Instant>>,
+    healed: Cell<Option<Instant>>,
     is_healed: Arc<AtomicBool>,
     is_over: Cell<bool>,
 }
@@ -87,6 +87,7 @@ pub(super) async fn run(
     let timeline = &Timeline {
         ready: Barrier::new(clients::arms(topology).len() + 1),
         cut: Cell::default(),
+        healed: Cell::default(),
         is_healed: Arc::default(),
         is_over: Cell::default(),
     };
@@ -105,6 +106,7 @@ pub(super) async fn run(
         timeline.cut.set(Some(cut));
         deployment.isolate(one).await?;
         sleep_until(cut + length).await;
+        timeline.healed.set(Some(Instant::now()));
         timeline.is_healed.store(true, Ordering::Relaxed);
         deployment.heal(one).await?;
         sleep(AFTER).await;
@@ -132,6 +134,11 @@ async fn trial(
     let scenario = async {
         let all: BTreeSet<String> = (0..LIVE).map(live).collect();
         wait_until("not all are listed", || seen.borrow().is_superset(&all)).await?;
+        // What a client does not write proves nothing if it does not even write without faults.
+        for (client, id) in minority.iter().zip(["minority"]).chain([(majority, "majority")]) {
+            let first = async || client.current().register(id, arms::TTL).await.ok();
+            poll("no write is acknowledged", first).await?;
+        }
         timeline.ready.wait().await;
         let minority = async {
             let client = minority.as_ref()?;
@@ -141,10 +148,11 @@ async fn trial(
         let majority_writes = write(majority, "majority", || timeline.is_over.get());
         let (minority, majority_writes, samples) =
             tokio::join!(minority, majority_writes, sample(&seen, timeline));
-        let cut = timeline.cut.get().context("no partition began")?;
+        let fault = timeline.cut.get().zip(timeline.healed.get());
+        let fault = fault.context("there was no partition")?;
         let listed = async || majority.current().listed().await.ok();
         let left = poll("the instances are not listed at the end", listed).await?;
-        evaluate(minority.as_deref(), &majority_writes, &samples, cut, &left)
+        evaluate(minority.as_deref(), &majority_writes, &samples, fault, &left)
     };
     tokio::select! {
         outcome = scenario => outcome,
@@ -188,14 +196,10 @@ fn evaluate(
     minority: Option<&[Write]>,
     majority: &[Write],
     samples: &[Sample],
-    cut: Instant,
+    (cut, healed): (Instant, Instant),
     left: &BTreeSet<String>,
 ) -> Result<Run> {
-    for writes in minority.into_iter().chain([majority]) {
-        let begins_before = writes.first().is_some_and(|write| write.at < cut);
-        ensure!(begins_before, "invalid: nothing was written on one side before the cut");
-    }
-    let unavailability = unavailability(majority, cut);
+    let unavailability = unavailability(majority, cut, healed);
     ensure!(
         unavailability > MIN_UNAVAILABILITY,
         "invalid: the partition had no effect on the majority side"
@@ -215,10 +219,10 @@ fn evaluate(
     })
 }
 
-/// Returns the longest time between two acknowledgements after the cut.
-fn unavailability(acknowledged: &[Write], cut: Instant) -> Duration {
-    let times = acknowledged.iter().map(|write| write.at).filter(|at| *at > cut);
-    let times: Vec<Instant> = once(cut).chain(times).collect();
+/// Returns the longest time between two acknowledgements during the partition.
+fn unavailability(acknowledged: &[Write], cut: Instant, healed: Instant) -> Duration {
+    let times = acknowledged.iter().map(|write| write.at).filter(|at| (cut..healed).contains(at));
+    let times: Vec<Instant> = [cut].into_iter().chain(times).chain([healed]).collect();
     times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
@@ -246,8 +250,9 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let write = |ms| Write { begun: at(ms), at: at(ms), id: String::new() };
         let acknowledged = [10, 120, 130, 900].map(write);
-        assert_eq!(unavailability(&acknowledged, at(100)), Duration::from_millis(770));
-        assert_eq!(unavailability(&acknowledged[3..], at(100)), Duration::from_millis(800));
+        let of = |acknowledged| unavailability(acknowledged, at(100), at(1000));
+        assert_eq!(of(&acknowledged), Duration::from_millis(770));
+        assert_eq!(of(&acknowledged[..1]), Duration::from_millis(900));
     }
 
     #[test]
