@@ -4,6 +4,9 @@ use super::LAWS;
 use std::fs;
 use std::path::Path;
 
+/// The name of a fuzz target, and what it checks of an input.
+pub(super) type Law = (&'static str, fn(&[u8]));
+
 #[test]
 fn corpora_keep_the_laws() {
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();

@@ -14,7 +14,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 #[cfg(test)]
-const LAWS: [(&str, fn(&[u8])); 5] = [
+const LAWS: [replay::Law; 5] = [
     ("cursor", cursor),
     ("record", record),
     ("names", names),

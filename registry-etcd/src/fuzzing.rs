@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use crate::watch::fuzzing::watch;
 
 #[cfg(test)]
-const LAWS: [(&str, fn(&[u8])); 7] = [
+const LAWS: [replay::Law; 7] = [
     ("etcd_transaction", transaction),
     ("etcd_keys", keys),
     ("etcd_proof", proof),

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use crate::connect::fuzzing::{redirect, replies};
 
 #[cfg(test)]
-const LAWS: [(&str, fn(&[u8])); 7] = [
+const LAWS: [replay::Law; 7] = [
     ("redis_replies", replies),
     ("redis_redirect", redirect),
     ("redis_log", log),

@@ -7,7 +7,7 @@ use crate::ChannelTarget;
 use registry_core::{Error, ErrorKind};
 
 #[cfg(test)]
-const LAWS: [(&str, fn(&[u8])); 1] = [("channel_target", channel_target)];
+const LAWS: [replay::Law; 1] = [("channel_target", channel_target)];
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]

@@ -122,7 +122,7 @@ impl Arm for RawRedis {
     async fn register(&self, request: &Request) -> Result<RawLease> {
         let lease = Self::lease(request);
         let ttl = request.ttl_millis()?.to_string();
-        let mut call = REGISTER.key(&keys()[..]);
+        let mut call = REGISTER.key(&keys(&lease.service)[..]);
         call.arg(&lease.member).arg(&lease.id).arg(&ttl).arg(request.record()?).arg(DIGEST);
         call.arg(lease.service.as_str()).arg(DEADLINE);
         let (status, _): (String, u64) = call.invoke_async(&mut self.commands.clone()).await?;
@@ -131,7 +131,7 @@ impl Arm for RawRedis {
     }
 
     async fn keep_alive(&self, lease: &RawLease) -> Result<()> {
-        let mut call = KEEP_ALIVE.key(&keys()[..]);
+        let mut call = KEEP_ALIVE.key(&keys(&lease.service)[..]);
         call.arg(&lease.member).arg(DEADLINE);
         let (status,): (String,) = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
@@ -139,7 +139,7 @@ impl Arm for RawRedis {
     }
 
     async fn deregister(&self, lease: RawLease) -> Result<()> {
-        let mut call = DEREGISTER.key(&keys()[..]);
+        let mut call = DEREGISTER.key(&keys(&lease.service)[..]);
         call.arg(&lease.member).arg(&lease.id).arg(DIGEST).arg(lease.service.as_str());
         let status: String = call.invoke_async(&mut self.commands.clone()).await?;
         ensure!(status == "OK", "{status}");
@@ -149,7 +149,7 @@ impl Arm for RawRedis {
     async fn load(&self, service: &ServiceName) -> Result<Vec<Record>> {
         let (mut instances, mut last) = (Vec::new(), Vec::new());
         loop {
-            let mut call = LOAD.key(&keys()[..]);
+            let mut call = LOAD.key(&keys(service)[..]);
             call.arg(service.as_str()).arg(&last).arg(PAGE_LEN);
             let (mut members, values): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
                 call.invoke_async(&mut self.commands.clone()).await?;
@@ -165,15 +165,15 @@ impl Arm for RawRedis {
         }
     }
 
-    async fn cursor(&self, _: &ServiceName) -> Result<String> {
+    async fn cursor(&self, service: &ServiceName) -> Result<String> {
         let mut last = redis::cmd("GET");
-        last.arg(&keys()[0]);
+        last.arg(&keys(service)[0]);
         let last: Option<u64> = last.query_async(&mut self.commands.clone()).await?;
         Ok(format!("{}-0", last.unwrap_or_default()))
     }
 
     async fn watch(&self, service: &ServiceName, last: &String) -> Result<Log> {
-        Ok(Log { service: service.clone(), key: keys()[6].clone(), last: last.clone() })
+        Ok(Log { service: service.clone(), key: keys(service)[6].clone(), last: last.clone() })
     }
 
     async fn next(&self, log: &mut Log) -> Result<Vec<Change>> {
@@ -188,7 +188,7 @@ impl Arm for RawRedis {
             log.last = last;
             let field = |n: usize| fields.get(n).context("an entry of another form");
             let member = field(3)?;
-            let Ok(id) = id(&log.service, member) else { continue }; // of another service
+            let id = id(&log.service, member)?;
             changes.push(if field(1)? == b"P" {
                 Change::Put(decoded(&log.service, &id, field(5)?)?)
             } else {
@@ -209,7 +209,8 @@ fn id(service: &ServiceName, member: &[u8]) -> Result<InstanceId> {
     Ok(InstanceId::new(str::from_utf8(id)?)?)
 }
 
-/// As those of a shard; `meta` is no more than a counter.
-fn keys() -> [String; 7] {
-    ["meta", "inst", "idx", "lease", "exp", "svc", "log"].map(|key| format!("{{{ROOT}/00}}:{key}"))
+/// As those of a shard, which each service has for itself; `meta` is no more than a counter.
+fn keys(service: &ServiceName) -> [String; 7] {
+    let keys = ["meta", "inst", "idx", "lease", "exp", "svc", "log"];
+    keys.map(|key| format!("{{{ROOT}/{service}}}:{key}"))
 }

@@ -6,7 +6,7 @@
 use super::check::{PREFACE, check};
 
 #[cfg(test)]
-const LAWS: [(&str, fn(&[u8])); 1] = [("http2_headers", headers)];
+const LAWS: [replay::Law; 1] = [("http2_headers", headers)];
 
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
