@@ -57,7 +57,7 @@ fn pushes_and_expirations_are_reported_separately_and_pushes_for_each_level_of_d
         let seen = &found["runs"]["ours-on-redis"][0]["seen"]["p50"];
         assert!(seen.as_f64().unwrap() > 0.0, "{level}: {seen}");
     }
-    let beside_many = &finding["raw"]["expirations"]["late"]["1000"];
+    let beside_many = &finding["raw"]["expirations"]["1000"];
     let last = |arm: &str| beside_many[arm][0]["max"].as_f64();
     assert!(last("keyspace") > last("ours-on-redis"), "{beside_many}");
 }
@@ -67,7 +67,9 @@ fn a_partitioned_redis_loses_acknowledged_writes_and_raft_loses_none() {
     let finding = report("partition");
     assert_eq!(finding["verdict"], "confirmed");
     let raft = &finding["raw"]["etcd"][0]["ours-on-etcd"];
-    assert_eq!((&raft["minority_writes"], &raft["lost"]), (&0.into(), &0.into()), "{raft}");
+    assert_eq!(raft["lost"], 0, "{raft}");
+    // The one that is under way at the cut may have reached the others.
+    assert!(raft["minority_writes"].as_u64().unwrap() <= 1, "{raft}");
     let sentinel = &finding["raw"]["sentinel"][0];
     assert!(sentinel["publish"]["lost"].as_u64().unwrap() > 0, "{sentinel}");
     // A live instance registers again on its own; a write to a hash is lost for good.
