@@ -13,7 +13,7 @@ async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let mut replica = server(&["--replicaof", "127.0.0.1", &port]).await;
     let mut operator = Operator::of(&primary).await;
-    assert_eq!(operator.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
+    assert_eq!(operator.in_sync("WAIT 1 15000").await, 1, "the replica never came in sync");
     let options = RedisOptions::default()
         .with_request_deadline(Duration::from_secs(3))
         .with_ack(Ack::Replicas(1));

@@ -73,7 +73,7 @@ async fn killed_node_is_replaced_without_loss() {
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let owner = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
     let mut primary = Operator::at(&cluster.address(owner)).await;
-    assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in sync");
+    assert_eq!(primary.in_sync("WAIT 1 10000").await, 1, "the replica is not in sync");
 
     cluster.process(owner).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
@@ -127,7 +127,7 @@ async fn partitioned_node_is_left_and_becomes_a_replica_when_it_returns() {
             .unwrap();
     let owner = within_a_minute(cluster.owner(USER_LOG)).await.unwrap();
     let mut primary = Operator::at(&cluster.address(owner)).await;
-    assert_eq!(primary.run::<u64>("WAIT 1 10000").await, 1, "the replica is not in sync");
+    assert_eq!(primary.in_sync("WAIT 1 10000").await, 1, "the replica is not in sync");
 
     cluster.cut_off(owner);
     within_a_minute(cluster.successor_of(owner, USER_LOG)).await.unwrap();

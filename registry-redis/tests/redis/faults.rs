@@ -333,7 +333,7 @@ async fn feed_left_on_an_old_primary_is_noticed() {
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     register(&registry, "user.rpc", "1").await;
     assert_eq!(next_change(&mut watch).await, "+1");
-    assert_eq!(at_primary.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
+    assert_eq!(at_primary.in_sync("WAIT 1 15000").await, 1, "the replica never came in sync");
 
     // The address moves to the successor. The old primary lives on and keeps the feed's connection.
     at_successor.run::<()>("REPLICAOF NO ONE").await;

@@ -100,7 +100,7 @@ async fn failover_to_a_lagging_replica_is_diverged_for_later_cursors() {
     let mut at_primary = Operator::of(&primary).await;
     let mut at_replica = Operator::of(&replica).await;
     register(&registry, "user.rpc", "1").await;
-    assert_eq!(at_primary.run::<u64>("WAIT 1 15000").await, 1, "the replica never came in sync");
+    assert_eq!(at_primary.in_sync("WAIT 1 15000").await, 1, "the replica never came in sync");
     let common = load(&registry, "user.rpc").await.cursor().clone();
 
     at_replica.run::<()>("REPLICAOF NO ONE").await;

@@ -32,7 +32,7 @@ async fn failover_is_followed() {
             .unwrap();
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
+    assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     servers.process(0).kill().unwrap();
     assert_eq!(failure(&mut live).await, ErrorKind::Unavailable);
@@ -84,7 +84,7 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
             .unwrap();
     let before = watch_from_now(&registry, "user.rpc").await.cursor().clone();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
+    assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     // The next write reaches no replica, not even a buffer for one.
     for replica in [1, 2] {
@@ -130,7 +130,7 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
         Discovery::new(theirs.clone(), DiscoveryOptions::default()).view(&service("user.rpc"));
     view.ready(Duration::from_secs(10)).await.unwrap();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
+    assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     for replica in [1, 2] {
         servers.process(replica).pause().unwrap();
@@ -176,7 +176,7 @@ async fn partitioned_primary_is_left() {
     register(&registry, "user.rpc", "1").await;
     let mut live = watch_from_now(&registry, "user.rpc").await;
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
+    assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
     servers.cut_off(0);
     let three = instance("user.rpc", "3");
@@ -251,7 +251,7 @@ async fn idle_handle_learns_of_a_failover_before_its_next_call() {
             .await
             .unwrap();
     let mut primary = Operator::at(&servers.address(0)).await;
-    assert_eq!(primary.run::<u64>("WAIT 2 10000").await, 2, "the replicas are not in sync");
+    assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
     servers.cut_off(0);
     let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(7)).await; // more than twice the interval at which sentinels are asked

@@ -80,6 +80,13 @@ impl Operator {
         Self(within(connection).await.unwrap())
     }
 
+    /// Runs a `WAIT`. It counts for what its connection has written, so this writes something first: without that it is answered
+    /// at once, whatever the replicas have.
+    pub(crate) async fn in_sync(&mut self, wait: &str) -> u64 {
+        self.run::<()>("SET {registry/15}:sync 1").await;
+        self.run(wait).await
+    }
+
     /// Runs a command; blanks separate its words.
     pub(crate) async fn run<T: FromRedisValue>(&mut self, command: &str) -> T {
         let words: Vec<&str> = command.split(' ').collect();
