@@ -2,6 +2,7 @@
 
 use crate::ejection::Ejection;
 use crate::endpoint::Endpoint;
+use crate::hash::stable_hash;
 use crate::picker::Picker;
 use crate::rng::Rng;
 use crate::shared::Shared;
@@ -84,21 +85,35 @@ pub struct Member<K, T> {
     pub near: bool,
     /// Whether it takes calls only while no other member is ready.
     pub standby: bool,
+    /// What [picks by hash](PickOptions::hash) rank it by: the hash of its key unless set. Set it to
+    /// the [`stable_hash`](crate::stable_hash) of what stays, where a restart changes the key: else
+    /// the restart moves hashes to other members.
+    pub hash_key: Option<u64>,
 }
 
 /// Options of one pick.
 ///
 /// ```
-/// use registry_balance::PickOptions;
+/// use registry_balance::{PickOptions, stable_hash};
 ///
 /// let mut options = PickOptions::default();
 /// options.exclude.push("a"); // it has just refused this call
+///
+/// let by_user = PickOptions::<&str>::default().with_hash(stable_hash("user-7"));
+/// assert!(by_user.hash.is_some());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PickOptions<K> {
     /// The members that are not picked.
     pub exclude: Vec<K>,
+    /// Picks the member with the highest score for this hash, whatever its latency and its calls in
+    /// flight: the same member each time, while it takes calls. A member that is excluded or ejected
+    /// is passed over. `None` unless set.
+    ///
+    /// Members get shares of all hashes by their weights. One that comes, goes or changes its weight
+    /// moves only hashes from and to itself.
+    pub hash: Option<u64>,
 }
 
 /// The reason why no member was picked.
@@ -118,7 +133,7 @@ pub enum NoPick {
     /// There is no member, or none of them is ready and has a weight.
     #[error("no member is ready")]
     NotReady,
-    /// The options exclude all members that are ready.
+    /// All members that are ready are excluded, or not accepted.
     #[error("all members that are ready are excluded")]
     Excluded,
 }
@@ -158,8 +173,10 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
                 Some(slot) => (slot.endpoint.stats.clone(), slot.is_ready),
                 None => (Arc::new(EndpointStats::new(expected, now)), self.initially_ready),
             };
-            let Member { key, value, weight, near: is_near, standby: is_standby } = member;
-            let endpoint = Arc::new(Endpoint { key, value, weight, stats });
+            let Member { key, value, weight, near: is_near, standby: is_standby, hash_key } =
+                member;
+            let hash_key = hash_key.unwrap_or_else(|| stable_hash(&key));
+            let endpoint = Arc::new(Endpoint { key, value, weight, hash_key, stats });
             Slot { endpoint, is_near, is_standby, is_ready }
         };
         let next: Vec<_> = members.into_iter().map(slot).collect();
@@ -183,7 +200,8 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         }
     }
 
-    /// Picks the member that takes the next call. Takes no lock, and does not allocate.
+    /// Picks the member that takes the next call. Takes no lock, and does not allocate. With a
+    /// [hash](PickOptions::hash) it takes time linear in the members.
     ///
     /// An ejected member is picked only if all are.
     ///
@@ -196,11 +214,47 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<Ticket<K, T>, NoPick> {
+        self.pick_where(options, |_| true, now, rng)
+    }
+
+    /// Picks as [`pick`](Self::pick) does, among the members whose key `accept` takes: to exclude
+    /// members by a part of their key, for example. `accept` may be called more than once for a key.
+    ///
+    /// ```
+    /// use registry_balance::{Balancer, BalancerOptions, Member, PickOptions};
+    /// use std::time::Duration;
+    ///
+    /// let now = Duration::from_secs(1);
+    /// let balancer = Balancer::new(BalancerOptions::default(), 7);
+    /// balancer.set([Member::new(("a", 1), ()), Member::new(("b", 2), ())], now);
+    ///
+    /// let (options, mut rng) = (PickOptions::default(), fastrand::Rng::with_seed(7));
+    /// let ticket = balancer.pick_where(&options, |(id, _)| *id != "a", now, &mut rng)?;
+    /// assert_eq!(*ticket.key(), ("b", 2));
+    /// # Ok::<(), registry_balance::NoPick>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No member is ready, or all that are ready are excluded or not accepted.
+    pub fn pick_where(
+        &self,
+        options: &PickOptions<K>,
+        accept: impl Fn(&K) -> bool,
+        now: Duration,
+        rng: &mut impl Rng,
+    ) -> Result<Ticket<K, T>, NoPick> {
+        let accepts =
+            |key: &K| (options.exclude.is_empty() || !options.exclude.contains(key)) && accept(key);
         let ticks = Ticks::of(now);
         let picker = self.shared.picker.load();
         let mut picks = 1;
         loop {
-            let Some(endpoint) = picker.pick(&options.exclude, ticks, rng) else {
+            let picked = match options.hash {
+                None => picker.pick(accepts, ticks, rng),
+                Some(hash) => picker.pick_by_hash(hash, accepts, ticks),
+            };
+            let Some(endpoint) = picked else {
                 let is_none_ready = picker.endpoints().len() == 0;
                 return Err(if is_none_ready { NoPick::NotReady } else { NoPick::Excluded });
             };
@@ -267,7 +321,16 @@ impl<K, T> Slot<K, T> {
 impl<K, T> Member<K, T> {
     /// A member of weight 100, which is neither near nor on standby.
     pub fn new(key: K, value: T) -> Self {
-        Self { key, value, weight: 100, near: false, standby: false }
+        Self { key, value, weight: 100, near: false, standby: false, hash_key: None }
+    }
+}
+
+impl<K> PickOptions<K> {
+    /// Picks by this hash: see [`hash`](Self::hash).
+    #[must_use]
+    pub fn with_hash(mut self, hash: u64) -> Self {
+        self.hash = Some(hash);
+        self
     }
 }
 
@@ -295,7 +358,7 @@ impl Default for BalancerOptions {
 
 impl<K> Default for PickOptions<K> {
     fn default() -> Self {
-        Self { exclude: Vec::new() }
+        Self { exclude: Vec::new(), hash: None }
     }
 }
 

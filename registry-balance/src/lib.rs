@@ -33,6 +33,12 @@
 //! * **Zone**: near members alone take calls while at least half of them are ready.
 //! * **Standby**: a standby member takes calls only while no other member is ready.
 //!
+//! # Hashing
+//!
+//! A pick with a [`hash`](PickOptions::hash) goes to the same member each time, as for a server that
+//! caches. It is weighted rendezvous hashing: a member that comes, goes or changes its weight moves
+//! only hashes from and to itself.
+//!
 //! # Time
 //!
 //! `now` is the time since a fixed moment of the caller's choice, read from a monotonic clock.
@@ -40,7 +46,7 @@
 //!
 //! # Cost
 //!
-//! A pick takes no lock and does not allocate. [`Balancer::set`] and a [`Balancer::set_ready`] that
+//! A pick takes no lock and does not allocate. A pick by hash takes time linear in the members. [`Balancer::set`] and a [`Balancer::set_ready`] that
 //! changes something take a lock and time linear in the members.
 
 // `Balancer` is generic, so a pick is compiled in the crate of its caller: what it calls here is marked
@@ -49,6 +55,7 @@
 mod balancer;
 mod ejection;
 mod endpoint;
+mod hash;
 mod latency;
 mod picker;
 mod rng;
@@ -60,6 +67,7 @@ mod time;
 
 pub use self::balancer::{Balancer, BalancerOptions, Member, NoPick, PickOptions};
 pub use self::ejection::Ejection;
+pub use self::hash::stable_hash;
 pub use self::rng::Rng;
 pub use self::subset::{client_number, subset};
 pub use self::ticket::{Ejected, Outcome, Ticket};

@@ -1,6 +1,8 @@
-//! Power of two choices: of two endpoints that are drawn, the better one takes the call.
+//! Power of two choices: of two endpoints that are drawn, the better one takes the call. Or
+//! rendezvous hashing: the endpoint with the highest score does.
 
 use crate::endpoint::Endpoint;
+use crate::hash::score;
 use crate::rng::{Rng, below, index};
 use crate::time::Ticks;
 use std::sync::Arc;
@@ -67,25 +69,23 @@ impl<K, T> Picker<K, T> {
     }
 }
 
-impl<K: PartialEq, T> Picker<K, T> {
+impl<K, T> Picker<K, T> {
     /// Returns the better of two endpoints. Another one stands in for an endpoint that is ejected.
     /// If all are ejected, any of them is returned: a try is better than a failure. `None` only if
-    /// all are excluded.
+    /// no key is accepted.
     pub(crate) fn pick(
         &self,
-        exclude: &[K],
+        accepts: impl Fn(&K) -> bool,
         now: Ticks,
         rng: &mut impl Rng,
     ) -> Option<&Arc<Endpoint<K, T>>> {
-        let is_allowed = |candidate: &Candidate<K, T>| {
-            exclude.is_empty() || !exclude.contains(&candidate.endpoint.key)
-        };
+        let is_accepted = |candidate: &Candidate<K, T>| accepts(&candidate.endpoint.key);
         let is_usable = |candidate: &Candidate<K, T>| {
-            is_allowed(candidate) && candidate.endpoint.stats.ejection.is_usable(now)
+            is_accepted(candidate) && candidate.endpoint.stats.ejection.is_usable(now)
         };
         let (first, second) = match &*self.candidates {
             [] => return None,
-            [only] => return is_allowed(only).then_some(&only.endpoint),
+            [only] => return is_accepted(only).then_some(&only.endpoint),
             _ => self.two(rng),
         };
         let drawn = match (is_usable(first), is_usable(second)) {
@@ -94,13 +94,26 @@ impl<K: PartialEq, T> Picker<K, T> {
             (false, true) => second,
             (false, false) => {
                 let any = self.round(rng).find(|any| is_usable(any));
-                let any = any.or_else(|| self.round(rng).find(|any| is_allowed(any)));
+                let any = any.or_else(|| self.round(rng).find(|any| is_accepted(any)));
                 return any.map(|any| &any.endpoint);
             }
         };
         let is_another = |another: &&Candidate<K, T>| !std::ptr::eq(*another, drawn);
         let stand_in = self.round(rng).filter(is_another).find(|another| is_usable(another));
         Some(stand_in.map_or(&drawn.endpoint, |stand_in| better(drawn, stand_in, now)))
+    }
+
+    /// Returns the endpoint with the highest score for `hash`, of those that are accepted and not
+    /// ejected. If all are ejected, it is one of them, as for [`pick`](Self::pick).
+    pub(crate) fn pick_by_hash(
+        &self,
+        hash: u64,
+        accepts: impl Fn(&K) -> bool,
+        now: Ticks,
+    ) -> Option<&Arc<Endpoint<K, T>>> {
+        let accepted = || self.endpoints().filter(|endpoint| accepts(&endpoint.key));
+        let usable = accepted().filter(|endpoint| endpoint.stats.ejection.is_usable(now));
+        highest(hash, usable).or_else(|| highest(hash, accepted()))
     }
 
     /// Returns two candidates that are drawn by weight: different ones, if that can be.
@@ -141,6 +154,19 @@ impl<K, T> Default for Picker<K, T> {
     }
 }
 
+/// Returns the endpoint with the highest score for `hash`.
+fn highest<'a, K, T>(
+    hash: u64,
+    endpoints: impl Iterator<Item = &'a Arc<Endpoint<K, T>>>,
+) -> Option<&'a Arc<Endpoint<K, T>>> {
+    let scored = endpoints.map(|endpoint| {
+        let Endpoint { hash_key, weight, .. } = **endpoint;
+        (score(hash, hash_key, weight), endpoint)
+    });
+    let highest = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    highest.map(|(_, endpoint)| endpoint)
+}
+
 /// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the first, unless the
 /// second is clearly better, or would never be asked again by an estimate that is stale.
 fn better<'a, K, T>(
@@ -164,6 +190,7 @@ fn better<'a, K, T>(
 mod tests {
     use super::*;
     use crate::ejection::Ejection;
+    use crate::hash::stable_hash;
     use crate::stats::EndpointStats;
     use std::time::Duration;
 
@@ -173,7 +200,8 @@ mod tests {
     fn picker(weights: &[u32]) -> Picker<usize, ()> {
         let endpoint = |(key, weight): (usize, &u32)| {
             let stats = Arc::new(EndpointStats::new(None, now()));
-            Arc::new(Endpoint { key, value: (), weight: *weight, stats })
+            let hash_key = stable_hash(&key);
+            Arc::new(Endpoint { key, value: (), weight: *weight, hash_key, stats })
         };
         Picker::new(weights.iter().enumerate().map(endpoint))
     }
@@ -199,7 +227,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut shares = vec![0; picker.candidates.len()];
         for _ in 0..12_000 {
-            shares[picker.pick(&[], now, &mut rng).unwrap().key] += 1;
+            shares[picker.pick(|_| true, now, &mut rng).unwrap().key] += 1;
         }
         shares
     }
@@ -297,10 +325,28 @@ mod tests {
     fn excluded_endpoint_is_never_picked() {
         let picker = picker(&[100, 100, 100]);
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut pick = |exclude: &[usize]| picker.pick(exclude, now(), &mut rng).map(|it| it.key);
+        let mut pick = |exclude: &[usize]| {
+            picker.pick(|key| !exclude.contains(key), now(), &mut rng).map(|it| it.key)
+        };
         eject(&picker, 2);
         assert!((0..100).all(|_| pick(&[0]) == Some(1)), "the other one is ejected");
         assert!((0..100).all(|_| pick(&[0, 1]) == Some(2)), "ejected is better than excluded");
+        assert_eq!(pick(&[0, 1, 2]), None);
+    }
+    #[test]
+    fn excluded_or_ejected_endpoint_is_passed_over_by_hash() {
+        let picker = picker(&[100, 100, 100]);
+        let pick = |exclude: &[usize]| {
+            picker.pick_by_hash(7, |key| !exclude.contains(key), now()).map(|it| it.key)
+        };
+        let first = pick(&[]).unwrap();
+        let second = pick(&[first]).unwrap();
+        eject(&picker, first);
+        assert_eq!(pick(&[]), Some(second));
+        eject(&picker, second);
+        let third = pick(&[]).unwrap();
+        assert!(third != first && third != second);
+        assert_eq!(pick(&[third]), Some(first), "ejected is better than excluded");
         assert_eq!(pick(&[0, 1, 2]), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Rendezvous hashing (Thaler and Ravishankar, 1998): the subset of many endpoints that a client
 //! connects to.
 
-use crate::rng::mix;
+use crate::hash::StableHasher;
 use std::cmp::Reverse;
+use std::hash::Hasher;
 
 /// Returns the `size` endpoints that `client` connects to.
 ///
@@ -45,14 +46,13 @@ pub fn client_number(name: &str) -> u64 {
     rank(0, name)
 }
 
-/// Returns the rank of `address` for `client`: FNV-1a, and a finalizer for what FNV leaves alike.
-/// Clients of different versions that share a name agree on it.
+/// Returns the rank of `address` for `client`. Clients of different versions that share a name agree
+/// on it.
 fn rank(client: u64, address: &str) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in client.to_le_bytes().iter().chain(address.as_bytes()) {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    mix(hash)
+    let mut hasher = StableHasher::default();
+    hasher.write(&client.to_le_bytes());
+    hasher.write(address.as_bytes());
+    hasher.finish()
 }
 
 #[cfg(test)]
