@@ -16,7 +16,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How many times an endpoint is picked, where another call was faster to probe it.
+/// How many times an endpoint is picked that takes no call: another call was faster to probe it, or
+/// all endpoints are ejected.
 const MAX_PICKS: u32 = 3;
 
 /// The members of a service, and who takes the next call.
@@ -259,10 +260,11 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
                 return Err(if is_none_ready { NoPick::NotReady } else { NoPick::Excluded });
             };
             let ejection = &endpoint.stats.ejection;
-            let probe = ejection.probe(ticks);
-            // It is not usable any more where another call has just begun to probe it.
-            if probe.is_some() || ejection.is_usable(ticks) || picks == MAX_PICKS {
-                return Ok(Ticket::new(endpoint.clone(), self.weak.clone(), now, probe));
+            let admission = ejection
+                .admit(ticks, self.shared.ejection.as_ref())
+                .or_else(|| (picks == MAX_PICKS).then(|| ejection.admit_anyway()));
+            if let Some(admission) = admission {
+                return Ok(Ticket::new(endpoint.clone(), self.weak.clone(), now, admission));
             }
             picks += 1;
         }

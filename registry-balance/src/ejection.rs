@@ -21,7 +21,8 @@ pub struct Ejection {
     /// endpoint.
     pub failures: u32,
     /// The duration of the first ejection: 1 s unless set, with a jitter of 20 %. Then the endpoint
-    /// is half-open: it gets one call, and if that fails it is ejected for twice as long.
+    /// is half-open: it gets one call as a probe, and if that fails it is ejected for twice as long.
+    /// A probe that shows nothing for this time is followed by another one.
     pub base: Duration,
     /// The longest duration: 30 s unless set. An endpoint that was repaired is found again that
     /// late.
@@ -41,109 +42,196 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Default)]
 pub(crate) struct EjectionState(AtomicU64);
 
-/// The right to make the one call of a half-open endpoint.
+/// The state in which a call began. Only outcomes of calls that began in the current epoch count.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Probe(u64);
+pub(crate) struct Admission {
+    state: State,
+    is_probe: bool,
+}
 
 /// The state, as it is packed into one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Packed {
+struct State {
+    /// How often it was ejected or readmitted.
+    epoch: u16,
     /// Consecutive ejections; 0 if it is not ejected.
     times: u8,
-    /// Whether a call has the [`Probe`].
-    is_probed: bool,
+    /// Whether the answer to the probe has begun. Unless the probe fails in time, the ejection is
+    /// over then: a stream may go on for hours.
+    is_answered: bool,
+    /// The end of the ejection, or of the time that the probe has.
     until: Ticks,
 }
 
-impl EjectionState {
-    /// Returns whether it takes a call: not while it is ejected, and only the probe while it is
-    /// half-open.
+impl Admission {
+    /// Returns whether the call probes a half-open endpoint.
     #[inline]
-    pub(crate) fn is_usable(&self, now: Ticks) -> bool {
-        let state = self.load();
-        state.times == 0 || state.is_half_open(now)
-    }
-
-    /// Returns whether its ejection is over and no call probes it yet.
-    #[inline]
-    pub(crate) fn is_half_open(&self, now: Ticks) -> bool {
-        self.load().is_half_open(now)
-    }
-
-    /// Returns whether it takes no calls now.
-    pub(crate) fn is_ejected(&self, now: Ticks) -> bool {
-        let state = self.load();
-        state.times > 0 && now < state.until
-    }
-
-    /// Takes the right to probe it, if it is half-open and no other call has that right.
-    #[inline]
-    pub(crate) fn probe(&self, now: Ticks) -> Option<Probe> {
-        let state = self.load();
-        if !state.is_half_open(now) {
-            return None;
-        }
-        let probed = Packed { is_probed: true, ..state };
-        self.replace(state.pack(), probed).then(|| Probe(probed.pack()))
-    }
-
-    /// Ends the ejection: the probe has shown that the endpoint serves.
-    pub(crate) fn readmit(&self, probe: Probe) {
-        let healthy = Packed { times: 0, is_probed: false, until: Ticks::new(0) };
-        self.replace(probe.0, healthy);
-    }
-
-    /// Gives the right to probe back: the call has shown nothing.
-    pub(crate) fn release(&self, probe: Probe) {
-        self.replace(probe.0, Packed { is_probed: false, ..Packed::unpack(probe.0) });
-    }
-
-    /// Ejects it, for a time that doubles with each consecutive ejection and is multiplied by
-    /// `jitter`. Returns that time, or `None` if it is ejected already.
-    pub(crate) fn eject(&self, ejection: &Ejection, jitter: f64, now: Ticks) -> Option<Duration> {
-        let state = self.load();
-        if state.times > 0 && now < state.until {
-            return None;
-        }
-        let doubled = ejection.base.saturating_mul(2_u32.saturating_pow(state.times.into()));
-        let duration = doubled.min(ejection.max).min(LONGEST).mul_f64(jitter);
-        let times = state.times.saturating_add(1);
-        let ejected = Packed { times, is_probed: false, until: now.plus(duration) };
-        self.replace(state.pack(), ejected).then_some(duration)
-    }
-
-    #[inline]
-    fn load(&self) -> Packed {
-        Packed::unpack(self.0.load(Ordering::Relaxed))
-    }
-
-    fn replace(&self, held: u64, next: Packed) -> bool {
-        let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.0.compare_exchange(held, next.pack(), ok, no).is_ok()
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
     }
 }
 
-impl Packed {
-    const PROBED: u64 = 1 << 55;
-
-    fn is_half_open(self, now: Ticks) -> bool {
-        self.times > 0 && now >= self.until && !self.is_probed
+impl EjectionState {
+    /// Returns whether it takes a call: not while it is ejected or a call probes it.
+    #[inline]
+    pub(crate) fn is_usable(&self, now: Ticks) -> bool {
+        let state = self.load();
+        state.times == 0 || now >= state.until
     }
 
-    /// Packs `times` into the first 8 bits, and `until` into the last 55, which hold 110,000 years
-    /// of ticks.
+    /// Returns whether its ejection is over and no call probes it.
+    #[inline]
+    pub(crate) fn is_half_open(&self, now: Ticks) -> bool {
+        let state = self.load();
+        state.times > 0 && now >= state.until && !state.is_answered
+    }
+
+    /// Returns whether no call has shown that it serves since it was ejected.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.load().times > 0
+    }
+
+    /// Returns whether a call began in the current epoch: it was neither ejected nor readmitted
+    /// since.
+    pub(crate) fn is_current(&self, began: Admission) -> bool {
+        self.load().epoch == began.state.epoch
+    }
+
+    /// Begins a call, which probes it if it is half-open. `None` if it takes no call now.
+    #[inline]
+    pub(crate) fn admit(&self, now: Ticks, ejection: Option<&Ejection>) -> Option<Admission> {
+        let state = self.load();
+        if state.times == 0 {
+            return Some(Admission { state, is_probe: false });
+        }
+        self.admit_ejected(state, now, ejection)
+    }
+
+    /// Begins a call although it is ejected: every endpoint is.
+    pub(crate) fn admit_anyway(&self) -> Admission {
+        Admission { state: self.load(), is_probe: false }
+    }
+
+    /// Notes that the answer to the probe has begun.
+    pub(crate) fn answered(&self, probe: &mut Admission) {
+        let answered = State { is_answered: true, ..probe.state };
+        if self.replace(probe.state, answered) {
+            probe.state = answered;
+        }
+    }
+
+    /// Ends the ejection, unless the call began in another epoch.
+    pub(crate) fn readmit(&self, began: Admission) {
+        self.update(|state| {
+            (state.times > 0 && state.epoch == began.state.epoch).then(|| state.readmitted())
+        });
+    }
+
+    /// Gives the right to probe back: the call was not made.
+    pub(crate) fn release(&self, probe: Admission) {
+        let half_open = State { is_answered: false, until: Ticks::new(0), ..probe.state };
+        self.replace(probe.state, half_open);
+    }
+
+    /// Ejects it, for a time that doubles with each consecutive ejection and is multiplied by
+    /// `jitter`. Returns that time. Does nothing if the call that failed began in another epoch, or
+    /// began while it was ejected and is no probe.
+    pub(crate) fn eject(
+        &self,
+        ejection: &Ejection,
+        jitter: f64,
+        failed: Admission,
+        now: Ticks,
+    ) -> Option<Duration> {
+        let duration = |times: u8| {
+            let doubled = ejection.base.saturating_mul(2_u32.saturating_pow(times.into()));
+            doubled.min(ejection.max).min(LONGEST).mul_f64(jitter)
+        };
+        let before = self.update(|state| {
+            let counts = state.times == 0 || failed.is_probe;
+            (counts && state.epoch == failed.state.epoch)
+                .then(|| state.ejected(now.plus(duration(state.times))))
+        })?;
+        Some(duration(before.times))
+    }
+
+    #[cold]
+    fn admit_ejected(
+        &self,
+        state: State,
+        now: Ticks,
+        ejection: Option<&Ejection>,
+    ) -> Option<Admission> {
+        if now < state.until {
+            return None;
+        }
+        let next = if state.is_answered {
+            state.readmitted()
+        } else {
+            let limit = ejection.map_or(Duration::ZERO, |ejection| ejection.base.min(LONGEST));
+            State { until: now.plus(limit), ..state }
+        };
+        let is_probe = !state.is_answered;
+        self.replace(state, next).then_some(Admission { state: next, is_probe })
+    }
+
+    #[inline]
+    fn load(&self) -> State {
+        State::unpack(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the state by the next one, if there is one. Returns the state before.
+    fn update(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
+        let update = |word| Some(next(State::unpack(word))?.pack());
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        before.ok().map(State::unpack)
+    }
+
+    fn replace(&self, held: State, next: State) -> bool {
+        let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.0.compare_exchange(held.pack(), next.pack(), ok, no).is_ok()
+    }
+}
+
+impl State {
+    /// The last bits hold 55 years of ticks.
+    const UNTIL_BITS: u32 = 44;
+    const TIMES_BITS: u32 = 6;
+    const EPOCH_BITS: u32 = 13;
+
+    fn ejected(self, until: Ticks) -> Self {
+        let times = (self.times + 1).min((1 << Self::TIMES_BITS) - 1);
+        Self { epoch: self.next_epoch(), times, is_answered: false, until }
+    }
+
+    fn readmitted(self) -> Self {
+        let (epoch, until) = (self.next_epoch(), Ticks::new(0));
+        Self { epoch, times: 0, is_answered: false, until }
+    }
+
+    /// Returns the number of the next epoch. It wraps, long after any call of the same number.
+    fn next_epoch(self) -> u16 {
+        (self.epoch + 1) % (1 << Self::EPOCH_BITS)
+    }
+
+    /// Packs, from the first bit: epoch, times, whether it is answered, until.
     fn pack(self) -> u64 {
-        let probed = if self.is_probed { Self::PROBED } else { 0 };
-        u64::from(self.times) << 56 | probed | self.until.get()
+        let until = self.until.get().min((1 << Self::UNTIL_BITS) - 1);
+        let answered = u64::from(self.is_answered) << Self::UNTIL_BITS;
+        let times = u64::from(self.times) << (Self::UNTIL_BITS + 1);
+        let epoch = u64::from(self.epoch) << (Self::UNTIL_BITS + 1 + Self::TIMES_BITS);
+        epoch | times | answered | until
     }
 
-    #[allow(clippy::cast_possible_truncation)] // the first 8 bits
+    #[allow(clippy::cast_possible_truncation)] // each is cut to its bits
     #[inline]
     fn unpack(word: u64) -> Self {
+        let rest = word >> Self::UNTIL_BITS;
         Self {
-            times: (word >> 56) as u8,
-            is_probed: word & Self::PROBED != 0,
-            until: Ticks::new(word & (Self::PROBED - 1)),
+            epoch: (rest >> (1 + Self::TIMES_BITS)) as u16,
+            times: (rest >> 1) as u8 & ((1 << Self::TIMES_BITS) - 1),
+            is_answered: rest & 1 != 0,
+            until: Ticks::new(word & ((1 << Self::UNTIL_BITS) - 1)),
         }
     }
 }
@@ -163,50 +251,127 @@ mod tests {
         Ejection { base, max, ..Ejection::default() }
     }
 
+    /// An endpoint whose ejection is over at 1,000 ms.
+    fn half_open() -> EjectionState {
+        let state = EjectionState::default();
+        state.eject(&ejection(1_000, 60_000), NO_JITTER, state.admit_anyway(), at(0)).unwrap();
+        state
+    }
+
+    fn probe(state: &EjectionState, millis: u64) -> Option<Admission> {
+        state.admit(at(millis), Some(&ejection(1_000, 60_000))).filter(Admission::is_probe)
+    }
+
     #[test]
     fn half_open_endpoint_gets_one_call() {
         let state = EjectionState::default();
-        assert!(state.is_usable(at(0)) && state.probe(at(0)).is_none());
+        assert!(state.is_usable(at(0)) && probe(&state, 0).is_none());
         let ejection = ejection(1_000, 60_000);
-        let first = state.eject(&ejection, 1.2, at(0)).unwrap();
+        let (one, other) = (state.admit_anyway(), state.admit_anyway());
+        let first = state.eject(&ejection, 1.2, one, at(0)).unwrap();
         assert_eq!(first.as_millis(), 1_200);
-        assert!(state.eject(&ejection, NO_JITTER, at(5)).is_none(), "it is ejected already");
-        assert!(state.is_ejected(at(1_199)) && !state.is_usable(at(1_199)));
+        assert!(state.eject(&ejection, NO_JITTER, other, at(5)).is_none(), "it is ejected already");
+        assert!(state.is_ejected() && !state.is_usable(at(1_199)));
 
-        assert!(state.is_usable(at(1_200)) && !state.is_ejected(at(1_200)));
-        let probe = state.probe(at(1_201)).unwrap();
-        assert!(!state.is_usable(at(1_202)) && state.probe(at(1_202)).is_none(), "one call");
-        state.release(probe);
-        let probe = state.probe(at(1_203)).expect("the first probe has shown nothing");
-        let second = state.eject(&ejection, NO_JITTER, at(1_204)).unwrap();
+        assert!(state.is_usable(at(1_200)) && state.is_half_open(at(1_200)));
+        let released = probe(&state, 1_201).unwrap();
+        assert!(!state.is_usable(at(1_202)) && probe(&state, 1_202).is_none(), "one call");
+        state.release(released);
+        let failed = probe(&state, 1_203).expect("the first was not made");
+        let second = state.eject(&ejection, NO_JITTER, failed, at(1_204)).unwrap();
         assert_eq!(second.as_millis(), 2_000);
-        state.readmit(probe);
-        state.release(probe);
-        assert!(state.is_ejected(at(1_205)), "a probe of an earlier ejection changes nothing");
+        state.readmit(failed);
+        state.release(failed);
+        assert!(!state.is_usable(at(1_205)), "a probe of an earlier ejection changes nothing");
 
-        let probe = state.probe(at(5_000)).unwrap();
-        state.readmit(probe);
-        assert!(state.is_usable(at(5_000)) && state.probe(at(5_000)).is_none());
-        let again = state.eject(&ejection, NO_JITTER, at(6_000)).unwrap();
+        state.readmit(probe(&state, 5_000).unwrap());
+        assert!(state.is_usable(at(5_000)) && !state.is_ejected());
+        let again = state.eject(&ejection, NO_JITTER, state.admit_anyway(), at(6_000)).unwrap();
         assert_eq!(again.as_millis(), 1_000, "it had recovered");
+    }
+
+    /// A probe that hung removed its endpoint for as long as it hung.
+    #[test]
+    fn hung_probe_is_followed_by_another_after_the_base_duration() {
+        let state = half_open();
+        let hung = probe(&state, 1_000).unwrap();
+        assert!(!state.is_usable(at(1_999)));
+        let next = probe(&state, 2_000).expect("the first shows nothing");
+        state.release(hung);
+        assert!(!state.is_usable(at(2_001)), "the second is under way");
+        state.readmit(hung);
+        assert!(state.is_usable(at(2_001)), "it was slow, and it has succeeded");
+        let ejection = ejection(1_000, 60_000);
+        assert!(state.eject(&ejection, NO_JITTER, next, at(2_002)).is_none(), "it began before");
+    }
+
+    #[test]
+    fn answered_probe_ends_the_ejection_unless_it_fails_in_time() {
+        let state = half_open();
+        let mut stream = probe(&state, 1_000).unwrap();
+        state.answered(&mut stream);
+        assert!(!state.is_usable(at(1_999)) && state.is_ejected(), "it may still fail");
+        assert!(state.is_usable(at(2_000)) && !state.is_half_open(at(2_000)));
+        let call = state.admit(at(2_000), None).unwrap();
+        assert!(!call.is_probe() && !state.is_ejected());
+
+        let state = half_open();
+        let mut cut_off = probe(&state, 1_000).unwrap();
+        state.answered(&mut cut_off);
+        let ejection = ejection(1_000, 60_000);
+        let again = state.eject(&ejection, NO_JITTER, cut_off, at(1_500)).unwrap();
+        assert_eq!(again.as_millis(), 2_000);
+    }
+
+    #[test]
+    fn call_that_began_in_another_epoch_neither_ejects_nor_readmits() {
+        let (state, ejection) = (EjectionState::default(), ejection(1_000, 60_000));
+        let (before, other) = (state.admit_anyway(), state.admit_anyway());
+        state.eject(&ejection, NO_JITTER, other, at(0)).unwrap();
+        state.readmit(before);
+        assert!(state.is_ejected());
+        state.readmit(probe(&state, 1_000).unwrap());
+        assert!(state.eject(&ejection, NO_JITTER, before, at(1_001)).is_none());
+        assert!(!state.is_ejected());
+    }
+
+    #[test]
+    fn call_that_began_during_the_ejection_does_not_extend_it() {
+        let state = half_open();
+        let during = state.admit_anyway();
+        assert!(state.eject(&ejection(1_000, 60_000), NO_JITTER, during, at(900)).is_none());
+        assert!(state.is_usable(at(1_000)));
+        state.readmit(during);
+        assert!(!state.is_ejected(), "its success shows as much as that of a probe");
     }
 
     #[test]
     fn ejection_is_over_however_much_later() {
-        let state = EjectionState::default();
-        state.eject(&ejection(1_000, 1_000), NO_JITTER, at(0)).unwrap();
+        let state = half_open();
         let days = |days: u64| at(days * 24 * 3_600_000);
         assert!([1, 3, 60, 4_000].into_iter().all(|n| state.is_usable(days(n))));
     }
 
     #[test]
-    fn longest_ejection_holds_after_hundreds_in_a_row() {
+    fn longest_ejection_holds_after_thousands_in_a_row() {
         let (state, ejection) = (EjectionState::default(), ejection(1_000, 30_000));
-        for n in 0..600 {
-            let duration = state.eject(&ejection, NO_JITTER, at(n * 100_000)).unwrap();
+        let mut failed = state.admit_anyway();
+        for n in 0..20_000 {
+            let duration = state.eject(&ejection, NO_JITTER, failed, at(n * 100_000)).unwrap();
             assert!(duration.as_millis() <= 30_000, "{duration:?}");
+            failed = probe(&state, n * 100_000 + 50_000).unwrap();
         }
-        let endless = Ejection { base: Duration::MAX, max: Duration::MAX, failures: 1 };
-        assert!(EjectionState::default().eject(&endless, NO_JITTER, at(1)).is_some());
+        let (state, endless) = (EjectionState::default(), Duration::MAX);
+        let endless = Ejection { base: endless, max: endless, failures: 1 };
+        assert!(state.eject(&endless, NO_JITTER, state.admit_anyway(), at(1)).is_some());
+    }
+
+    #[test]
+    fn state_survives_packing() {
+        let (epoch, times, until) = (8_191, 63, Ticks::new((1 << 44) - 1));
+        for is_answered in [true, false] {
+            let state = State { epoch, times, is_answered, until };
+            assert_eq!(State::unpack(state.pack()), state);
+        }
     }
 }

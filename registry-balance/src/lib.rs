@@ -28,8 +28,12 @@
 //! * **Latency**: a peak EWMA. A slower call counts at once, a faster one with time (10 s).
 //! * **Failures**: a failure raises the latency estimate to three times its value, so that a member
 //!   that fails at once does not look fast.
+//! * **Abandoned calls**: a call that its caller gives up is no failure. Its elapsed time is a lower
+//!   bound of the latency, so a member that hangs is avoided.
 //! * **[`Ejection`]**: a member that fails several times in a row takes no calls for a while. Then
-//!   it is half-open: one call probes it. At least half of the members always take calls.
+//!   it is half-open: one call probes it. If the call shows nothing in time, another one follows.
+//!   Failures of calls that began before an ejection do not count after it. At least half of the
+//!   members always take calls.
 //! * **Zone**: near members alone take calls while at least half of them are ready.
 //! * **Standby**: a standby member takes calls only while no other member is ready.
 //!
@@ -47,7 +51,7 @@
 //! # Cost
 //!
 //! A pick takes no lock and does not allocate. A pick by hash takes time linear in the members. [`Balancer::set`] and a [`Balancer::set_ready`] that
-//! changes something take a lock and time linear in the members.
+//! changes something take a lock and time linear in the members; so does a failure that may eject.
 
 // `Balancer` is generic, so a pick is compiled in the crate of its caller: what it calls here is marked
 // `#[inline]`.

@@ -4,6 +4,7 @@
 use crate::endpoint::Endpoint;
 use crate::hash::score;
 use crate::rng::{Rng, below, index};
+use crate::stats::EndpointStats;
 use crate::time::Ticks;
 use std::sync::Arc;
 
@@ -61,10 +62,11 @@ impl<K, T> Picker<K, T> {
         self.candidates.iter().map(|candidate| &candidate.endpoint)
     }
 
-    /// Returns whether one more endpoint may be ejected: at least half of them stay.
-    pub(crate) fn may_eject(&self, now: Ticks) -> bool {
-        let is_ejected = |endpoint: &&Arc<Endpoint<K, T>>| endpoint.stats.ejection.is_ejected(now);
-        let ejected = self.endpoints().filter(is_ejected).count();
+    /// Returns whether the endpoint of these statistics may be ejected: at least half of them stay.
+    pub(crate) fn may_eject(&self, stats: &EndpointStats) -> bool {
+        let others = self.endpoints().map(|endpoint| &*endpoint.stats);
+        let others = others.filter(|other| !std::ptr::eq(*other, stats));
+        let ejected = others.filter(|other| other.ejection.is_ejected()).count();
         (ejected + 1) * 2 <= self.candidates.len()
     }
 }
@@ -191,7 +193,6 @@ mod tests {
     use super::*;
     use crate::ejection::Ejection;
     use crate::hash::stable_hash;
-    use crate::stats::EndpointStats;
     use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
@@ -215,7 +216,8 @@ mod tests {
     }
 
     fn eject(picker: &Picker<usize, ()>, key: usize) -> Option<Duration> {
-        stats(picker, key).ejection.eject(&Ejection::default(), NO_JITTER, now())
+        let ejection = &stats(picker, key).ejection;
+        ejection.eject(&Ejection::default(), NO_JITTER, ejection.admit_anyway(), now())
     }
 
     /// How many of 12,000 calls each endpoint gets that are over at once.
@@ -280,9 +282,10 @@ mod tests {
     #[test]
     fn ejected_endpoint_is_passed_over_and_half_of_them_stay() {
         let picker = picker(&[100, 100, 300]);
-        assert!(picker.may_eject(now()));
+        assert!(picker.may_eject(stats(&picker, 2)));
         assert!(eject(&picker, 2).is_some());
-        assert!(!picker.may_eject(now()), "a second of three");
+        assert!(!picker.may_eject(stats(&picker, 0)), "a second of three");
+        assert!(picker.may_eject(stats(&picker, 2)), "the same again");
         assert_eq!(shares(&picker)[2], 0);
         assert!(eject(&picker, 0).is_some() && eject(&picker, 1).is_some());
         assert_eq!(shares(&picker).iter().sum::<u32>(), 12_000, "a try is better than a failure");
@@ -306,18 +309,19 @@ mod tests {
         }
         let ejection = &stats(&picker, 2).ejection;
         for _ in 0..9 {
-            stats(&picker, 2).failed(now());
+            stats(&picker, 2).failed(ejection.admit_anyway(), now()).unwrap();
         }
         eject(&picker, 2);
         assert_eq!(shares(&picker)[2], 0);
         let later = now().plus(Duration::from_millis(1_300));
         assert!((7_600..8_400).contains(&shares_at(&picker, later)[2]), "whenever it is drawn");
-        let probe = ejection.probe(later).unwrap();
+        let probe = ejection.admit(later, Some(&Ejection::default())).unwrap();
+        assert!(probe.is_probe());
         assert_eq!(shares_at(&picker, later)[2], 0, "one call is enough");
         for key in 0..3 {
             stats(&picker, key).probe_answered(MS, later);
         }
-        ejection.readmit(probe);
+        stats(&picker, 2).succeeded(probe);
         assert!((3_600..4_400).contains(&shares_at(&picker, later)[2]), "as good as the others");
     }
 

@@ -1,7 +1,7 @@
 //! What the calls of an endpoint have shown: how long they take, how many are in flight, how often
 //! they fail.
 
-use crate::ejection::EjectionState;
+use crate::ejection::{Admission, EjectionState};
 use crate::latency::{Estimate, MAX_AGE, micros};
 use crate::time::Ticks;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,10 +18,6 @@ const STALE_AFTER: f32 = 100.0;
 /// A failure counts as a call that took that many times the expected latency, so that an endpoint
 /// that fails at once does not look fast.
 const FAILURE_FACTOR: f32 = 3.0;
-
-/// An abandoned call that took that many times the expected latency, and [`MAX_AGE`] at least,
-/// counts as a failure.
-const ABANDONED_FACTOR: f32 = 10.0;
 
 /// What the calls of an endpoint have shown. It is read and written without a lock.
 #[derive(Debug)]
@@ -105,27 +101,37 @@ impl EndpointStats {
         self.update(|_| Estimate::measured(micros(elapsed), now));
     }
 
-    /// A call was not answered within `elapsed`: that is a lower bound of its latency. Returns
-    /// whether it took so long that it counts as a failure.
-    pub(crate) fn unanswered(&self, elapsed: Duration, now: Ticks) -> bool {
-        let (took, expected) = (micros(elapsed), self.estimate().decayed(now));
-        self.update(|estimate| estimate.raised(took, now));
-        took >= (expected * ABANDONED_FACTOR).max(MAX_AGE * 1e6)
+    /// A call was not answered within `elapsed`: that is a lower bound of its latency.
+    pub(crate) fn unanswered(&self, elapsed: Duration, now: Ticks) {
+        self.update(|estimate| estimate.raised(micros(elapsed), now));
     }
 
     /// A call succeeded.
     #[inline]
-    pub(crate) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self, began: Admission) {
         // Most calls find 0: a read is cheaper than a write to what other threads read.
-        if self.consecutive_failures.load(Ordering::Relaxed) != 0 {
-            self.consecutive_failures.store(0, Ordering::Relaxed);
+        if began.is_probe() || self.consecutive_failures.load(Ordering::Relaxed) != 0 {
+            self.recovered(began);
         }
     }
 
-    /// A call failed. Returns the number of consecutive failures.
-    pub(crate) fn failed(&self, now: Ticks) -> u32 {
+    /// A call succeeded after others had failed.
+    #[cold]
+    fn recovered(&self, began: Admission) {
+        if self.ejection.is_current(began) {
+            self.consecutive_failures.store(0, Ordering::Relaxed);
+            self.ejection.readmit(began);
+        }
+    }
+
+    /// A call failed. Returns the number of consecutive failures, or `None` if the call does not
+    /// count: it began before the endpoint was ejected or readmitted.
+    pub(crate) fn failed(&self, began: Admission, now: Ticks) -> Option<u32> {
+        if !self.ejection.is_current(began) {
+            return None;
+        }
         self.update(|estimate| estimate.raised(estimate.decayed(now) * FAILURE_FACTOR, now));
-        self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        Some(self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1))
     }
 
     #[inline]
@@ -216,12 +222,14 @@ mod tests {
     fn endpoint_that_fails_at_once_does_not_look_fast() {
         let stats = EndpointStats::new(None, at(0));
         stats.answered(MS, at(0));
-        assert_eq!((stats.failed(at(0)), stats.failed(at(0))), (1, 2));
+        let began = stats.ejection.admit_anyway();
+        let failed = || stats.failed(began, at(0)).unwrap();
+        assert_eq!((failed(), failed()), (1, 2));
         assert!(close(stats.latency(at(0)).unwrap(), 9_000.0));
-        stats.succeeded();
-        assert_eq!(stats.failed(at(0)), 1, "a success ends the row");
+        stats.succeeded(began);
+        assert_eq!(failed(), 1, "a success ends the row");
         for _ in 0..100 {
-            stats.failed(at(0));
+            failed();
         }
         assert_eq!(stats.latency(at(0)), Some(MAX_LATENCY), "it is bounded");
         stats.probe_answered(MS, at(800));
@@ -235,16 +243,10 @@ mod tests {
     fn abandoned_call_raises_the_latency_and_never_lowers_it() {
         let stats = EndpointStats::new(None, at(0));
         stats.answered(200 * MS, at(0));
-        assert!(!stats.unanswered(MS, at(0)));
+        stats.unanswered(MS, at(0));
         assert!(close(stats.latency(at(0)).unwrap(), 200_000.0));
-        assert!(!stats.unanswered(1_900 * MS, at(0)), "it may just be slow");
+        stats.unanswered(1_900 * MS, at(0));
         assert!(close(stats.latency(at(0)).unwrap(), 1_900_000.0));
-        let stats = EndpointStats::new(None, at(0));
-        stats.answered(MS, at(0));
-        assert!(!stats.unanswered(999 * MS, at(0)));
-        let stats = EndpointStats::new(None, at(0));
-        stats.answered(MS, at(0));
-        assert!(stats.unanswered(1_000 * MS, at(0)), "it counts as a failure");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A call in flight.
 
-use crate::ejection::Probe;
+use crate::ejection::Admission;
 use crate::endpoint::Endpoint;
 use crate::shared::Shared;
 use crate::time::Ticks;
@@ -40,9 +40,11 @@ pub struct Ticket<K, T> {
     /// Weak, so that a long call keeps no connections of other members.
     shared: Weak<Shared<K, T>>,
     begun: Duration,
-    /// The right to probe a half-open endpoint, until the call has shown that it serves.
-    probe: Option<Probe>,
+    admission: Admission,
     is_answered: bool,
+    /// Whether the call has ended with a report. A probe that was not made is made by another call
+    /// at once, but one that has shown nothing is not.
+    is_reported: bool,
 }
 
 /// The outcome of a call, as far as it tells of the member.
@@ -66,9 +68,11 @@ pub enum Outcome {
     /// The member failed the call. The time that it took says nothing, since many failures are
     /// fast.
     Failure,
-    /// The member did not answer in time: a failure whose time is a lower bound of the latency.
+    /// The member did not answer in time, and is to blame: a failure whose time is a lower bound of
+    /// the latency. Where the caller may just be impatient, [abandon](Ticket::abandon) the call.
     TimedOut,
-    /// The call says nothing of the member.
+    /// The call says nothing of the member. Nor does its latency count: a member that rejects calls
+    /// would look fast.
     Neutral,
 }
 
@@ -103,10 +107,10 @@ impl<K, T> Ticket<K, T> {
         endpoint: Arc<Endpoint<K, T>>,
         shared: Weak<Shared<K, T>>,
         begun: Duration,
-        probe: Option<Probe>,
+        admission: Admission,
     ) -> Self {
         endpoint.stats.begin();
-        Self { endpoint, shared, begun, probe, is_answered: false }
+        Self { endpoint, shared, begun, admission, is_answered: false, is_reported: false }
     }
 
     /// Returns the key of the member.
@@ -121,74 +125,68 @@ impl<K, T> Ticket<K, T> {
 
     /// Counts the latency of the call, whose answer has begun. The call stays in flight, since a
     /// stream may go on for hours. Only the first answer counts.
+    ///
+    /// If the call probes a member, the ejection is over [`Ejection::base`](crate::Ejection::base)
+    /// after the call has begun, unless it fails before.
     pub fn answered(&mut self, now: Duration) {
-        if !self.is_answered {
-            self.is_answered = true;
-            self.endpoint.stats.answered(self.elapsed(now), Ticks::of(now));
+        if self.is_answered {
+            return;
         }
-    }
-
-    /// Ends the ejection of the member, if this call probes it: it serves, whatever the outcome
-    /// will be. A success does the same.
-    pub fn readmit(&mut self, now: Duration) {
-        if let Some(probe) = self.probe.take() {
-            let stats = &self.endpoint.stats;
-            stats.ejection.readmit(probe);
-            stats.probe_answered(self.elapsed(now), Ticks::of(now));
+        self.is_answered = true;
+        let (stats, elapsed, now) = (&self.endpoint.stats, self.elapsed(now), Ticks::of(now));
+        if self.admission.is_probe() {
+            stats.probe_answered(elapsed, now);
+            stats.ejection.answered(&mut self.admission);
+        } else {
+            stats.answered(elapsed, now);
         }
     }
 
     /// Reports the outcome of the call, and ends it. Returns the ejection that a failure has
     /// caused.
+    ///
+    /// A failure does not count if the member was ejected or readmitted since the call began.
     pub fn finish(mut self, outcome: Outcome, now: Duration) -> Option<Ejected> {
+        self.is_reported = true;
         match outcome {
             Outcome::Success => {
                 self.answered(now);
-                self.endpoint.stats.succeeded();
-                self.readmit(now);
+                self.endpoint.stats.succeeded(self.admission);
                 None
             }
-            Outcome::Failure => self.fail(Ticks::of(now)),
+            Outcome::Failure => self.fail(now),
             Outcome::TimedOut => {
-                let ejected = self.fail(Ticks::of(now));
-                if !self.is_answered {
-                    self.endpoint.stats.unanswered(self.elapsed(now), Ticks::of(now));
-                }
+                let ejected = self.fail(now);
+                self.unanswered(now);
                 ejected
             }
             Outcome::Neutral => None,
         }
     }
 
-    /// Ends the call because its caller waits no longer. The elapsed time is a lower bound of the
-    /// latency, unless it was [answered](Self::answered). A call that took at least a second and
-    /// ten times the expected latency counts as a failure; then this returns the ejection that it
-    /// has caused.
-    pub fn abandon(mut self, now: Duration) -> Option<Ejected> {
-        let ticks = Ticks::of(now);
-        let is_failure =
-            !self.is_answered && self.endpoint.stats.unanswered(self.elapsed(now), ticks);
-        if is_failure { self.fail(ticks) } else { None }
+    /// Ends the call because its caller waits no longer. That is no failure, but the elapsed time
+    /// is a lower bound of the latency, unless the call was [answered](Self::answered). So a member
+    /// that hangs looks slow, and the others take the calls.
+    pub fn abandon(mut self, now: Duration) {
+        self.is_reported = true;
+        self.unanswered(now);
     }
 
-    fn fail(&mut self, now: Ticks) -> Option<Ejected> {
-        let stats = &self.endpoint.stats;
-        let failures = stats.failed(now);
+    fn unanswered(&self, now: Duration) {
+        if !self.is_answered {
+            self.endpoint.stats.unanswered(self.elapsed(now), Ticks::of(now));
+        }
+    }
+
+    fn fail(&self, now: Duration) -> Option<Ejected> {
+        let (stats, now) = (&self.endpoint.stats, Ticks::of(now));
+        let failures = stats.failed(self.admission, now)?;
         let shared = self.shared.upgrade()?;
-        let ejection = shared.ejection.as_ref()?;
         // Of a half-open endpoint the failure of its probe is enough.
-        if failures < ejection.failures && self.probe.is_none() {
+        if failures < shared.ejection?.failures && !self.admission.is_probe() {
             return None;
         }
-        if !shared.may_eject(now) {
-            // It looks slow now, so it takes calls only when the others are worse. Half-open it
-            // would come first.
-            if let Some(probe) = self.probe.take() {
-                stats.ejection.readmit(probe);
-            }
-            return None;
-        }
-        let duration = stats.ejection.eject(ejection, shared.jitter(), now)?;
+        let duration = shared.eject(stats, self.admission, now)?;
         Some(Ejected { failures, duration })
     }
 
@@ -200,8 +198,8 @@ impl<K, T> Ticket<K, T> {
 impl<K, T> Drop for Ticket<K, T> {
     fn drop(&mut self) {
         let stats = &self.endpoint.stats;
-        if let Some(probe) = self.probe.take() {
-            stats.ejection.release(probe);
+        if self.admission.is_probe() && !self.is_reported {
+            stats.ejection.release(self.admission);
         }
         stats.end();
     }

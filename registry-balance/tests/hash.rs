@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(10);
-const HASHES: u64 = 20_000;
+const HASHES: u32 = 20_000;
 
 /// Returns the member that each hash goes to, of members with these weights by key.
 fn assignment(weights: &[(u32, u32)]) -> Vec<u32> {
@@ -43,7 +43,7 @@ proptest! {
         for (key, weight) in &members {
             let expected = f64::from(*weight) * 100.0 / f64::from(total);
             let count = counts.get(key).copied().unwrap_or_default();
-            let share = f64::from(count) * 100.0 / HASHES as f64;
+            let share = f64::from(count) * 100.0 / f64::from(HASHES);
             prop_assert!(
                 (share - expected).abs() <= 3.0,
                 "member {key} of {members:?}: {share:.1} %, expected=`{expected:.1}`"

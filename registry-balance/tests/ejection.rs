@@ -1,0 +1,172 @@
+//! Ejection: which calls count, how long a probe may take, and how many members stay.
+
+#![allow(clippy::unwrap_used)]
+
+use registry_balance::{
+    Balancer, BalancerOptions, Ejected, Ejection, Member, Outcome, PickOptions, Ticket,
+};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const NOW: Duration = Duration::from_secs(10);
+
+/// Members 0, 1, ..., which are ejected by two failures in a row.
+fn balancer(members: u32) -> Balancer<u32, ()> {
+    let ejection = Ejection { failures: 2, ..Ejection::default() };
+    let options = BalancerOptions::default().with_ejection(Some(ejection));
+    let balancer = Balancer::new(options, 7);
+    balancer.set((0..members).map(|key| Member::new(key, ())), NOW);
+    balancer
+}
+
+fn pick(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Ticket<u32, ()> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    balancer.pick_where(&PickOptions::default(), |k| *k == key, now, &mut rng).unwrap()
+}
+
+/// Ejects a member.
+fn eject(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Ejected {
+    assert_eq!(pick(balancer, key, now).finish(Outcome::Failure, now), None);
+    pick(balancer, key, now).finish(Outcome::Failure, now).unwrap()
+}
+
+/// Returns whether a member takes calls: a pick that may go elsewhere goes to it now and then.
+fn takes_calls(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> bool {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut pick = || balancer.pick(&PickOptions::default(), now, &mut rng).unwrap();
+    (0..100).any(|_| *pick().key() == key)
+}
+
+/// Has members 1 and 2 answer in a millisecond, and take one more call each.
+fn keep_busy(balancer: &Balancer<u32, ()>, now: Duration) -> [Ticket<u32, ()>; 2] {
+    [1, 2].map(|key| {
+        pick(balancer, key, now).finish(Outcome::Success, now + MS);
+        pick(balancer, key, now)
+    })
+}
+
+/// Failures of calls that were under way at an ejection prolonged the next one, and ejected a member
+/// again whose probe had just succeeded.
+#[test]
+fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
+    let balancer = balancer(3);
+    let mut under_way: Vec<_> = (0..10).map(|_| pick(&balancer, 0, NOW)).collect();
+    let ejected = eject(&balancer, 0, NOW);
+    let half_open = NOW + ejected.duration + MS;
+    // They neither extend the ejection, nor do they count as its probe.
+    for ticket in under_way.drain(..3) {
+        assert_eq!(ticket.finish(Outcome::Failure, half_open), None);
+    }
+    let probe = pick(&balancer, 0, half_open);
+    for ticket in under_way.drain(..3) {
+        assert_eq!(ticket.finish(Outcome::Failure, half_open), None);
+    }
+    probe.finish(Outcome::Success, half_open + MS);
+    for ticket in under_way {
+        assert_eq!(ticket.finish(Outcome::Failure, half_open + MS), None);
+    }
+    drop(keep_busy(&balancer, half_open));
+    assert!(takes_calls(&balancer, 0, half_open + MS), "it is as good as the others");
+    assert_eq!(
+        pick(&balancer, 0, half_open).finish(Outcome::Failure, half_open),
+        None,
+        "the first"
+    );
+}
+
+/// The first success after an ejection is that of a call from before it, which shows nothing of the
+/// member as it is now.
+#[test]
+fn success_of_a_call_that_began_before_an_ejection_does_not_end_it() {
+    let balancer = balancer(3);
+    let under_way = pick(&balancer, 0, NOW);
+    eject(&balancer, 0, NOW);
+    under_way.finish(Outcome::Success, NOW + MS);
+    assert!(!takes_calls(&balancer, 0, NOW + MS));
+}
+
+/// A half-open member was lost for as long as its probe hung.
+#[test]
+fn hung_probe_is_followed_by_another() {
+    let balancer = balancer(3);
+    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let hung = pick(&balancer, 0, half_open);
+    assert!(!takes_calls(&balancer, 0, half_open + 900 * MS));
+    let later = half_open + 1_001 * MS;
+    pick(&balancer, 0, later).finish(Outcome::Success, later + MS);
+    let _others = keep_busy(&balancer, later);
+    assert!(takes_calls(&balancer, 0, later + MS));
+    assert_eq!(hung.finish(Outcome::Failure, later + 60_000 * MS), None, "it began before");
+}
+
+#[test]
+fn abandoned_probe_is_followed_by_another_and_one_that_was_not_made_at_once() {
+    let balancer = balancer(3);
+    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    drop(pick(&balancer, 0, half_open));
+    pick(&balancer, 0, half_open).abandon(half_open + MS);
+    assert!(!takes_calls(&balancer, 0, half_open + MS), "no caller after another waits for it");
+    assert!(takes_calls(&balancer, 0, half_open + 1_001 * MS));
+}
+
+#[test]
+fn probe_that_fails_after_its_answer_began_ejects_again() {
+    let balancer = balancer(3);
+    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let mut probe = pick(&balancer, 0, half_open);
+    probe.answered(half_open + MS);
+    assert!(!takes_calls(&balancer, 0, half_open + MS), "it is judged by its outcome");
+    let again = probe.finish(Outcome::Failure, half_open + 2 * MS).unwrap();
+    assert!(again.duration > 1_500 * MS, "{again:?}");
+}
+
+/// A stream that goes on for hours has no outcome for hours.
+#[test]
+fn probe_whose_answer_has_begun_ends_the_ejection_in_time() {
+    let balancer = balancer(3);
+    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let mut stream = pick(&balancer, 0, half_open);
+    stream.answered(half_open + MS);
+    let later = half_open + 1_001 * MS;
+    let _others = keep_busy(&balancer, later);
+    assert!(takes_calls(&balancer, 0, later + MS));
+    assert_eq!(stream.finish(Outcome::Failure, later + 60_000 * MS), None);
+}
+
+#[test]
+fn ejected_member_that_is_set_again_stays_ejected() {
+    let balancer = balancer(3);
+    eject(&balancer, 0, NOW);
+    balancer.set((0..4).map(|key| Member { weight: 50, ..Member::new(key, ()) }), NOW);
+    assert!(!takes_calls(&balancer, 0, NOW));
+}
+
+/// Two threads that both saw that one more member may be ejected each ejected one.
+#[test]
+fn members_that_fail_at_the_same_time_are_never_ejected_beyond_half() {
+    for _ in 0..300 {
+        let balancer = balancer(4);
+        // The first failure of each, and a call that is about to fail again.
+        let last: Vec<_> = (0..4)
+            .map(|key| {
+                assert_eq!(pick(&balancer, key, NOW).finish(Outcome::Failure, NOW), None);
+                pick(&balancer, key, NOW)
+            })
+            .collect();
+        let together = Barrier::new(last.len());
+        let ejected: usize = thread::scope(|scope| {
+            let fail = |ticket: Ticket<u32, ()>| {
+                let together = &together;
+                scope.spawn(move || {
+                    together.wait();
+                    usize::from(ticket.finish(Outcome::Failure, NOW).is_some())
+                })
+            };
+            let threads: Vec<_> = last.into_iter().map(fail).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(ejected, 2, "of four members");
+    }
+}
