@@ -251,11 +251,11 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         let picker = self.shared.picker.load();
         let mut picks = 1;
         loop {
-            let picked = match options.hash {
+            let candidate = match options.hash {
                 None => picker.pick(accepts, ticks, rng),
                 Some(hash) => picker.pick_by_hash(hash, accepts, ticks),
             };
-            let Some(endpoint) = picked else {
+            let Some(endpoint) = candidate else {
                 let is_none_ready = picker.endpoints().len() == 0;
                 return Err(if is_none_ready { NoPick::NotReady } else { NoPick::Excluded });
             };

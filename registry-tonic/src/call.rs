@@ -1,23 +1,23 @@
 //! A call in flight, and what its endpoint is known by afterwards.
 
+use crate::classify::CallEnd;
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, EndpointKey};
-use crate::status::{self, FailureCause};
+use crate::status::FailureCause;
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
-use http_body::Body as _;
 use registry_balance::{Ejected, Outcome, Ticket};
 use registry_core::BoxError;
 use std::fmt;
 use std::sync::Arc;
 use tonic::body::Body;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// The header, or trailer, in which a server states the outcome of a call.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// A call in flight. A call that is dropped before it was answered was abandoned.
+/// A call in flight. If it is dropped, its caller has cancelled it.
 pub(crate) struct Call {
     connection: Arc<Connection>,
     /// Until the outcome is known.
@@ -39,58 +39,85 @@ impl Call {
     /// The head of the response has arrived. Returns the call if its outcome is still to come, with
     /// the body.
     pub(crate) fn answered(mut self, response: &Response<Body>) -> Option<Self> {
-        if response.status() != StatusCode::OK && !response.headers().contains_key(&GRPC_STATUS) {
+        // Without a body, the headers state the outcome.
+        if let Some(code) = status_in(response.headers()) {
+            self.finish(CallEnd::Status(code));
+            return None;
+        }
+        if response.status() != StatusCode::OK {
             // A proxy answers, or a server that does not speak gRPC.
-            self.finish(Outcome::Failure);
+            self.finish(CallEnd::NoStatus);
             return None;
         }
         let now = self.connection.context.now();
-        let ticket = self.ticket.as_mut()?;
-        ticket.answered(now);
-        // Without a body, the headers state the outcome.
-        if response.body().is_end_stream()
-            && let Some(outcome) = outcome_of(response.headers())
-        {
-            self.finish(outcome);
-            return None;
-        }
-        // The endpoint serves, whatever is to come: a stream may go on for hours.
-        ticket.readmit(now);
+        self.ticket.as_mut()?.answered(now);
         Some(self)
     }
 
     /// The response has ended, with these trailers.
-    pub(crate) fn ended(mut self, trailers: Option<&HeaderMap>) {
-        // Every call ends with a status: one without was cut off.
-        self.finish(trailers.and_then(outcome_of).unwrap_or(Outcome::Failure));
+    ///
+    /// # Errors
+    ///
+    /// They state no status, with which every call ends: the response was cut off.
+    pub(crate) fn ended(mut self, trailers: Option<&HeaderMap>) -> Result<(), Status> {
+        if let Some(code) = trailers.and_then(status_in) {
+            self.finish(CallEnd::Status(code));
+            return Ok(());
+        }
+        self.finish(CallEnd::NoStatus);
+        let address = &self.connection.address;
+        let message = format!("the server ended the call without a status, address=`{address}`");
+        Err(Status::internal(message))
     }
 
     /// The transport has failed the call. Returns the status that the call fails with.
     pub(crate) fn failed(mut self, cause: FailureCause, error: BoxError) -> Status {
-        self.finish(cause.outcome());
+        match cause.call_end() {
+            Some(end) => self.finish(end),
+            None => self.finish_as(Outcome::Neutral),
+        }
         cause.status(error)
     }
 
+    /// The deadline has passed during the response. Returns the status that the call fails with.
+    pub(crate) fn timed_out(self) -> Status {
+        self.failed(FailureCause::TimedOut, TimeoutExpired(()).into())
+    }
+
     /// Ends the call so that it can be made at another endpoint. It says nothing of this one,
-    /// unless that its connection is lost.
-    pub(crate) fn move_on(mut self, cause: FailureCause) {
-        self.ticket = None;
-        if cause == FailureCause::NeverSent {
-            self.connection.set_lost();
-        }
+    /// unless that its connection is lost. Returns the key of this one.
+    pub(crate) fn move_on(mut self, cause: FailureCause) -> Option<EndpointKey> {
+        let ticket = self.ticket.take()?;
         let Connection { address, context, .. } = &*self.connection;
         tracing::debug!(%address, service = context.name, ?cause, "retrying an unsent call on another endpoint");
         context.meters.replayed();
+        let key = ticket.key().clone();
+        if cause == FailureCause::NeverSent {
+            self.connection.set_lost();
+        } else {
+            // If it was a probe, the next call is not a probe again: it would be refused, too.
+            ticket.finish(Outcome::Neutral, context.now());
+        }
+        Some(key)
     }
 
-    fn finish(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            self.report(ticket.finish(outcome, self.connection.context.now()));
+    fn finish(&mut self, end: CallEnd) {
+        let outcome = self.connection.context.options.classify.outcome(end);
+        self.finish_as(outcome);
+    }
+
+    fn finish_as(&mut self, outcome: Outcome) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let now = self.connection.context.now();
+        if outcome == Outcome::Neutral {
+            // Whoever ended the call, it took at least that long.
+            ticket.abandon(now);
+        } else if let Some(ejected) = ticket.finish(outcome, now) {
+            self.report(ejected);
         }
     }
 
-    fn report(&self, ejected: Option<Ejected>) {
-        let Some(Ejected { failures, duration, .. }) = ejected else { return };
+    fn report(&self, Ejected { failures, duration, .. }: Ejected) {
         let Connection { address, context, .. } = &*self.connection;
         tracing::warn!(%address, service = context.name, failures, ?duration, "endpoint ejected after consecutive failures");
         context.meters.ejected();
@@ -99,8 +126,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.report(ticket.abandon(self.connection.context.now()));
+        if self.ticket.is_some() {
+            self.finish(CallEnd::Cancelled);
         }
     }
 }
@@ -111,8 +138,8 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Returns the outcome that headers or trailers state.
-fn outcome_of(headers: &HeaderMap) -> Option<Outcome> {
+/// Returns the status that headers or trailers state.
+fn status_in(headers: &HeaderMap) -> Option<Code> {
     let status = headers.get(&GRPC_STATUS)?;
-    Some(status::outcome(Code::from_bytes(status.as_bytes())))
+    Some(Code::from_bytes(status.as_bytes()))
 }

@@ -5,14 +5,19 @@ use crate::context::ChannelContext;
 use crate::status::is_refused;
 use arc_swap::ArcSwap;
 use registry_core::Address;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
 /// A connection that stood for that long has served: if it is lost, the next attempt is made at
 /// once.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// How long calls wait for the connection after one that was lost, if no other endpoint takes them:
+/// a server that closes a connection now and then is connected to in less time.
+const RECONNECT_GRACE: Duration = Duration::from_millis(250);
 
 /// The key of an endpoint with the balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +52,12 @@ pub(crate) struct FailedAttempt {
 }
 
 impl FailedAttempt {
+    /// The connection was lost, and the attempt to connect again takes long.
+    fn lost() -> Self {
+        let error = Status::unavailable("the connection was lost, and there is no new one yet");
+        Self { error, begun: Instant::now() }
+    }
+
     /// Returns whether the connection was refused by an attempt that began at `since` or later.
     pub(crate) fn was_refused_since(&self, since: Instant) -> bool {
         self.begun >= since && is_refused(&self.error)
@@ -76,36 +87,64 @@ impl Endpoint {
 
     /// Keeps it connected. Each change of its state is reported to `changed`, with whether it is
     /// ready.
+    ///
+    /// While it cannot be reached its state remains a transient failure, also during the next
+    /// attempt: no call waits for that.
     pub(crate) async fn run(&self, changed: impl Fn(bool)) {
-        let address = &self.key.address;
-        let mut failures = 0;
+        let set = |state: EndpointState| {
+            let is_ready = matches!(state, EndpointState::Ready(_));
+            self.state.store(Arc::new(state));
+            changed(is_ready);
+        };
+        let (mut failures, mut is_reconnecting) = (0, false);
         loop {
-            let begun = Instant::now();
-            match Connection::open(address, &self.context).await {
+            let mut attempt = pin!(self.connect_after(failures));
+            let connected = if is_reconnecting {
+                match timeout(RECONNECT_GRACE, attempt.as_mut()).await {
+                    Ok(connected) => connected,
+                    Err(_) => {
+                        set(EndpointState::TransientFailure(FailedAttempt::lost()));
+                        attempt.await
+                    }
+                }
+            } else {
+                attempt.await
+            };
+            is_reconnecting = connected.is_ok();
+            match connected {
                 Ok(connection) => {
-                    tracing::debug!(%address, "connected");
                     let connection = Arc::new(connection);
-                    self.state.store(Arc::new(EndpointState::Ready(connection.clone())));
-                    changed(true);
+                    let since = Instant::now();
+                    set(EndpointState::Ready(connection.clone()));
                     connection.wait_until_lost().await;
-                    tracing::debug!(%address, "connection lost");
-                    self.state.store(Arc::new(EndpointState::Connecting));
-                    changed(false);
+                    tracing::debug!(address = %self.key.address, "connection lost");
+                    set(EndpointState::Connecting);
                     // A server that hangs up at once is not stormed.
-                    failures = if begun.elapsed() < SETTLED { failures + 1 } else { 0 };
+                    failures = if since.elapsed() < SETTLED { failures + 1 } else { 0 };
                 }
-                Err(error) => {
+                Err(failed) => {
                     failures += 1;
-                    self.context.meters.connect_failed();
-                    tracing::debug!(%address, %error, failures, "cannot connect");
-                    let attempt = FailedAttempt { error, begun };
-                    self.state.store(Arc::new(EndpointState::TransientFailure(attempt)));
-                    changed(false);
+                    set(EndpointState::TransientFailure(failed));
                 }
-            }
-            if failures > 0 {
-                sleep(self.context.options.backoff.delay(failures)).await;
             }
         }
+    }
+
+    /// Connects, after the backoff that follows so many failures.
+    async fn connect_after(&self, failures: u32) -> Result<Connection, FailedAttempt> {
+        let address = &self.key.address;
+        if failures > 0 {
+            sleep(self.context.options.backoff.delay(failures)).await;
+        }
+        let begun = Instant::now();
+        let connected = Connection::open(address, &self.context).await;
+        match &connected {
+            Ok(_) => tracing::debug!(%address, "connected"),
+            Err(error) => {
+                self.context.meters.connect_failed();
+                tracing::debug!(%address, %error, failures = failures + 1, "cannot connect");
+            }
+        }
+        connected.map_err(|error| FailedAttempt { error, begun })
     }
 }

@@ -11,6 +11,7 @@
 mod body;
 mod call;
 mod channel;
+mod classify;
 mod clock;
 mod connection;
 mod connector;
@@ -21,6 +22,7 @@ pub mod fuzzing;
 mod health;
 pub mod metrics;
 mod options;
+mod origin;
 mod replay;
 mod state;
 mod status;
@@ -30,7 +32,8 @@ mod wait;
 
 pub use self::body::ResponseBody;
 pub use self::channel::Channel;
+pub use self::classify::{CallEnd, Classify};
 pub use self::health::Health;
 pub use self::options::{ChannelOptions, MakeEndpoint};
 pub use self::target::ChannelTarget;
-pub use registry_balance::Ejection;
+pub use registry_balance::{Ejection, Outcome};

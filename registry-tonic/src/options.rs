@@ -1,5 +1,6 @@
 //! How a channel finds and treats its endpoints.
 
+use crate::classify::Classify;
 use crate::status;
 use registry_balance::Ejection;
 use registry_core::Address;
@@ -51,12 +52,16 @@ pub struct ChannelOptions {
     /// What the subset is drawn from: a name that no other client has, such as the host's. Drawn anew for
     /// each channel unless set.
     pub client: Option<String>,
-    /// Our zone. Records whose metadata say `zone` likewise are preferred: they alone get calls while at
-    /// least half of them are connected, and all do otherwise. None unless set.
+    /// Our zone. Instances of this zone are preferred: they alone get calls while at least half of them are
+    /// connected, and all do otherwise. An instance without a zone of its own may name it in its metadata,
+    /// as `zone`. None unless set.
     pub zone: Option<String>,
     /// When an endpoint that fails gets no calls for a while; `None`: never. At least half of them always
     /// get calls.
     pub ejection: Option<Ejection>,
+    /// Which outcomes of calls count against an endpoint: see [`CallEnd::default_outcome`](crate::CallEnd::default_outcome),
+    /// unless set.
+    pub classify: Classify,
     /// Sent with each call, unless the call says otherwise: such as go-zero's `app` and `token`. None
     /// unless set.
     pub metadata: MetadataMap,
@@ -121,6 +126,7 @@ impl Default for ChannelOptions {
             client: None,
             zone: None,
             ejection: Some(Ejection::default()),
+            classify: Classify::default(),
             metadata: MetadataMap::new(),
             endpoint: MakeEndpoint::default(),
         }

@@ -6,7 +6,7 @@ use crate::endpoint::{Endpoint, EndpointKey};
 use crate::replay::Replay;
 use crate::wait::Wait;
 use arc_swap::ArcSwap;
-use registry_balance::{Balancer, BalancerOptions, PickOptions};
+use registry_balance::{Balancer, BalancerOptions, NoPick, PickOptions};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -69,13 +69,18 @@ impl ChannelState {
     }
 
     /// Begins a call as soon as an endpoint takes it, and states the rest of its time in the
-    /// request.
-    pub(crate) async fn begin(&self, request: &mut Replay, wait: Wait) -> Result<Call, Status> {
+    /// request. The endpoints that have `refused` it take it only if no other one does.
+    pub(crate) async fn begin(
+        &self,
+        request: &mut Replay,
+        wait: Wait,
+        refused: &[EndpointKey],
+    ) -> Result<Call, Status> {
         loop {
             let mut changed = std::pin::pin!(self.changed());
             changed.as_mut().enable();
             let now = Instant::now();
-            if let Some(call) = self.try_begin(now) {
+            if let Some(call) = self.try_begin(now, refused) {
                 if let Some(deadline) = wait.deadline {
                     request.set_timeout(deadline.saturating_duration_since(now));
                 }
@@ -94,12 +99,18 @@ impl ChannelState {
         }
     }
 
-    /// Begins a call, if an endpoint takes it now.
-    pub(crate) fn try_begin(&self, begun: Instant) -> Option<Call> {
+    /// Begins a call, if an endpoint takes it now: one that has `refused` it only if no other one
+    /// does.
+    pub(crate) fn try_begin(&self, begun: Instant, refused: &[EndpointKey]) -> Option<Call> {
         let now = self.context.since_start(begun);
         let (mut options, mut rng) = (PickOptions::default(), fastrand::Rng::new());
         loop {
-            let ticket = self.balancer.pick(&options, now, &mut rng).ok()?;
+            let is_another = |key: &EndpointKey| !refused.contains(key);
+            let picked = match self.balancer.pick_where(&options, is_another, now, &mut rng) {
+                Err(NoPick::Excluded) => self.balancer.pick(&options, now, &mut rng),
+                picked => picked,
+            };
+            let ticket = picked.ok()?;
             if let Some(connection) = ticket.value().connection() {
                 return Some(Call::new(ticket, connection));
             }

@@ -1,7 +1,7 @@
-//! The cause of a failed call, its gRPC status, and its outcome for the balancer.
+//! The cause of a failed call, and its gRPC status.
 
+use crate::classify::CallEnd;
 use crate::connector::ConnectionLost;
-use registry_balance::Outcome;
 use registry_core::BoxError;
 use std::error::Error as StdError;
 use std::io;
@@ -65,11 +65,12 @@ impl FailureCause {
         status
     }
 
-    pub(crate) fn outcome(self) -> Outcome {
+    /// Returns how the call ended, if a server may have processed it.
+    pub(crate) fn call_end(self) -> Option<CallEnd> {
         match self {
-            Self::TimedOut => Outcome::TimedOut,
-            Self::Lost => Outcome::Failure,
-            Self::NeverSent | Self::Refused | Self::InvalidRequest => Outcome::Neutral,
+            Self::TimedOut => Some(CallEnd::DeadlineExceeded),
+            Self::Lost => Some(CallEnd::ConnectionLost),
+            Self::NeverSent | Self::Refused | Self::InvalidRequest => None,
         }
     }
 }
@@ -86,21 +87,6 @@ pub(crate) fn is_refused(error: &Status) -> bool {
     std::iter::successors(error.source(), |error| (*error).source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-/// Returns what a status says of its endpoint. The failures are those of go-zero
-/// (`zrpc/internal/codes`).
-pub(crate) fn outcome(code: Code) -> Outcome {
-    match code {
-        Code::DeadlineExceeded
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss
-        | Code::Unimplemented
-        | Code::ResourceExhausted => Outcome::Failure,
-        Code::Cancelled => Outcome::Neutral,
-        _ => Outcome::Success,
-    }
 }
 
 /// Returns the message of the innermost source.
@@ -137,17 +123,6 @@ mod tests {
             FailureCause::TimedOut.status(TimeoutExpired(()).into()).code(),
             Code::DeadlineExceeded
         );
-        assert_eq!(
-            FailureCause::InvalidRequest.outcome(),
-            Outcome::Neutral,
-            "the endpoint is not to blame"
-        );
-    }
-
-    #[test]
-    fn codes_are_classified_as_in_go_zero() {
-        assert_eq!(outcome(Code::Unavailable), Outcome::Failure);
-        assert_eq!(outcome(Code::NotFound), Outcome::Success);
-        assert_eq!(outcome(Code::Cancelled), Outcome::Neutral);
+        assert_eq!(FailureCause::InvalidRequest.call_end(), None, "the endpoint is not to blame");
     }
 }

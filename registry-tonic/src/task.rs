@@ -1,6 +1,7 @@
 //! The task behind a channel: it follows the view, and keeps an endpoint for each address.
 
 use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
+use crate::origin::describe;
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
 use registry_core::Address;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// The key of the metadata in which an instance names its zone.
+/// The key of the metadata in which instances of other programs name their zone.
 const ZONE: &str = "zone";
 
 /// Where the addresses come from.
@@ -151,11 +152,11 @@ impl ChannelTask {
             Source::View(view) => {
                 let state = view.state();
                 for instance in state.instances().filter(|instance| instance.is_available()) {
-                    // Metadata is parsed when it is read first, which costs more than all the rest.
-                    let is_near = options
-                        .zone
-                        .as_ref()
-                        .is_some_and(|zone| instance.metadata().get(ZONE) == Some(zone));
+                    let is_near = options.zone.as_deref().is_some_and(|ours| {
+                        // Metadata is parsed when it is read first, which costs more than all the rest.
+                        let in_metadata = || instance.metadata().get(ZONE).map(String::as_str);
+                        instance.zone().or_else(in_metadata) == Some(ours)
+                    });
                     let weight = instance.weight();
                     let is_standby = state.is_standby(instance.id());
                     let entry = listed.entry(instance.address().clone());
@@ -239,7 +240,14 @@ fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
                 Connectivity::TransientFailure(reason)
             }
         }
-        (0, _) => Connectivity::TransientFailure(format!("no instance of {service} is registered")),
+        (0, _) => {
+            let looked_in = state.store_snapshot().and_then(|found| describe(found.cursor()));
+            let looked_in = looked_in.map(|place| format!(", {place}")).unwrap_or_default();
+            Connectivity::TransientFailure(format!(
+                "no instance of {service} is registered: servers and callers use the same store, layout and \
+                 prefix{looked_in}"
+            ))
+        }
         (count, _) => Connectivity::TransientFailure(format!(
             "all instances of {service} are draining, or have weight 0, instances=`{count}`"
         )),

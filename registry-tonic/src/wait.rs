@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 /// How long a call waits for an endpoint.
+#[derive(Clone, Copy)]
 pub(crate) struct Wait {
     pub(crate) until: Instant,
     /// The deadline of the call itself, if it has one.

@@ -374,7 +374,14 @@ async fn ready_waits_for_the_first_endpoint() {
     let fixture = Fixture::new();
     let channel = fixture.channel(ChannelOptions::default());
     let status = channel.ready(Duration::from_millis(500)).await.unwrap_err();
-    assert_eq!(status.message(), "no instance of `user.rpc` is registered");
+    let snapshot = fixture.registry.load(&service(), &CallOptions::DEFAULT).await.unwrap();
+    let cursor = snapshot.cursor().to_string();
+    let scope = cursor.split(':').nth(2).unwrap();
+    let expected = format!(
+        "no instance of `user.rpc` is registered: servers and callers use the same store, layout and \
+         prefix, store=`mem`, scope=`{scope}`"
+    );
+    assert_eq!(status.message(), expected);
     let (ready, _) = tokio::join!(
         timeout(DEADLINE, channel.ready(DEADLINE)),
         fixture.put(instance(1, &backend))

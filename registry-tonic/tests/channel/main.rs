@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balancing;
+mod failures;
 mod lifecycle;
 mod support;
 mod tls;

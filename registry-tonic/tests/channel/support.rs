@@ -333,6 +333,17 @@ pub(crate) async fn calls(client: &HealthClient<Channel>, count: u32) {
     }
 }
 
+/// Calls until the backend was called so many times more, whatever comes of it.
+pub(crate) async fn until_called(client: &HealthClient<Channel>, backend: &Backend, times: u32) {
+    let enough = backend.calls() + times;
+    let called = async {
+        while backend.calls() < enough {
+            let _ = call(client).await;
+        }
+    };
+    timeout(DEADLINE, called).await.expect("it is called");
+}
+
 /// Waits until calls go to exactly those backends for which `expected` says so, and none fails: of one that
 /// was just killed, the client may not know yet.
 ///

@@ -1,0 +1,217 @@
+//! What counts as a failure of an endpoint, and how a call fails.
+
+use crate::support::{
+    Backend, DEADLINE, Fixture, Mode, call, calls, instance, service, until_called,
+    until_calls_go_to,
+};
+use futures_util::future::BoxFuture;
+use h2::server::SendResponse;
+use registry_core::{Address, CallOptions, Instance, Registry};
+use registry_engine::Backoff;
+use registry_testkit::lag::{timeout, tolerating};
+use registry_tonic::{CallEnd, Channel, ChannelOptions, Classify, Ejection, Outcome};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::Code;
+use tonic::codegen::Bytes;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+/// A message that says `SERVING`, in its frame.
+const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
+
+/// Answers one call.
+type Answer = fn(SendResponse<Bytes>) -> BoxFuture<'static, ()>;
+
+/// A server that answers each call in its own way.
+struct RawServer {
+    address: Address,
+    calls: Arc<AtomicU32>,
+}
+
+impl RawServer {
+    async fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let calls = counted.clone();
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(socket).await.unwrap();
+                    while let Some(Ok((_, response))) = connection.accept().await {
+                        calls.fetch_add(1, Ordering::SeqCst);
+                        tokio::spawn(answer(response));
+                    }
+                });
+            }
+        });
+        Self { address, calls }
+    }
+
+    fn instance(&self, id: &str) -> Instance {
+        Instance::new(service(), id.parse().unwrap(), self.address.clone())
+    }
+}
+
+fn ok() -> http::Response<()> {
+    http::Response::builder().header("content-type", "application/grpc").body(()).unwrap()
+}
+
+/// Two failures eject, for the rest of the test.
+fn for_good() -> Option<Ejection> {
+    let base = Duration::from_secs(60);
+    Some(Ejection { failures: 2, base, max: base })
+}
+
+/// HTTP 200 that ends without a status was taken for an answer: its endpoint was never ejected.
+#[tokio::test]
+async fn answer_without_a_status_is_a_failure_and_ejects() {
+    let without_body: Answer = |mut response| {
+        Box::pin(async move {
+            response.send_response(ok(), true).unwrap();
+        })
+    };
+    let without_trailers: Answer = |mut response| {
+        Box::pin(async move {
+            let mut body = response.send_response(ok(), false).unwrap();
+            body.send_data(SERVING.into(), true).unwrap();
+        })
+    };
+    for answer in [without_body, without_trailers] {
+        let (broken, backend) = (RawServer::start(answer).await, Backend::start());
+        let fixture = Fixture::new();
+        fixture.put(broken.instance("broken")).await;
+        fixture.put(instance(1, &backend)).await;
+        let options = ChannelOptions { ejection: for_good(), ..ChannelOptions::default() };
+        let client = fixture.client(options);
+        let fails_twice = async {
+            let mut failed = Vec::new();
+            while failed.len() < 2 {
+                failed.extend(call(&client).await.err());
+            }
+            failed
+        };
+        for status in timeout(DEADLINE, fails_twice).await.unwrap() {
+            assert_eq!(status.code(), Code::Internal, "{status}");
+            assert!(status.message().contains("without a status"), "{status}");
+        }
+        calls(&client, 200).await;
+        assert_eq!(broken.calls.load(Ordering::SeqCst), 2);
+    }
+}
+
+/// Calls were open for seconds after their deadline, once the head of the answer had come.
+#[test]
+fn deadline_holds_to_the_end_of_the_response() {
+    tolerating(Duration::from_secs(5), async |lag| {
+        let backend = Backend::start();
+        let fixture = Fixture::new();
+        fixture.put(instance(1, &backend)).await;
+        let limit = Duration::from_secs(1);
+        let options = ChannelOptions { timeout: Some(limit), ..ChannelOptions::default() };
+        let mut client = fixture.client(options);
+        let deadline = lag.deadline(limit * 3 / 2);
+        let opened = timeout(DEADLINE, client.watch(HealthCheckRequest::default())).await;
+        let mut stream = opened.unwrap().unwrap().into_inner();
+        assert!(timeout(DEADLINE, stream.message()).await.unwrap().unwrap().is_some());
+        // The server sends no more.
+        let status = timeout(DEADLINE, stream.message()).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        deadline.assert_met();
+    });
+}
+
+/// A call that a server refused went back to that server, and failed after three refusals.
+#[tokio::test]
+async fn retry_avoids_the_endpoint_that_refused() {
+    let refuse: Answer =
+        |mut response| Box::pin(async move { response.send_reset(h2::Reason::REFUSED_STREAM) });
+    let (refuser, backend) = (RawServer::start(refuse).await, Backend::start());
+    let fixture = Fixture::new();
+    let held = fixture.put(instance(1, &backend)).await;
+    fixture.put(refuser.instance("refuser")).await;
+    let client = fixture.client(ChannelOptions::default());
+    let met = async {
+        while refuser.calls.load(Ordering::SeqCst) < 50 {
+            calls(&client, 1).await;
+        }
+    };
+    timeout(DEADLINE, met).await.unwrap();
+
+    // Where there is no other endpoint, it is asked again, and the call fails in the end.
+    fixture.registry.deregister(&held, &CallOptions::DEFAULT).await.unwrap();
+    backend.until_disconnected().await;
+    assert_eq!(call(&client).await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// While a server that had died was connected to again, which takes two seconds if nobody answers,
+/// calls waited for that.
+#[test]
+fn calls_fail_at_once_when_all_servers_are_dead() {
+    tolerating(Duration::from_secs(5), async |lag| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let (kill, killed) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            tokio::select! {
+                _ = connection.accept() => panic!("it is not called"),
+                _ = killed => {}
+            }
+            listener // on which nobody accepts
+        });
+        let long = Duration::from_secs(60);
+        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+        let options =
+            ChannelOptions { wait: long, connect_timeout: long, backoff, ..Default::default() };
+        let channel = Channel::fixed([address], options);
+        timeout(DEADLINE, channel.ready(DEADLINE)).await.unwrap().unwrap();
+        kill.send(()).unwrap();
+        let _listener = timeout(DEADLINE, server).await.unwrap().unwrap();
+        let deadline = lag.deadline(Duration::from_secs(2));
+        let status = call(&HealthClient::new(channel)).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        deadline.assert_met();
+    });
+}
+
+/// A client that was released before its servers ejected half of them, by calls of a method that
+/// they do not have yet.
+#[tokio::test]
+async fn status_that_says_nothing_of_the_endpoint_does_not_eject() {
+    for code in [Code::InvalidArgument, Code::Unimplemented, Code::ResourceExhausted] {
+        let backends = [Backend::start(), Backend::start()];
+        let fixture = Fixture::new();
+        fixture.put_all(&backends).await;
+        let options = ChannelOptions { ejection: for_good(), ..ChannelOptions::default() };
+        let client = fixture.client(options);
+        until_calls_go_to(&client, &backends, |_| true).await;
+        backends[0].set(Mode::Fail(code));
+        until_called(&client, &backends[0], 20).await;
+    }
+}
+
+#[tokio::test]
+async fn classify_decides_what_ejects() {
+    let backends = [Backend::start(), Backend::start()];
+    let fixture = Fixture::new();
+    fixture.put_all(&backends).await;
+    let classify = Classify::new(|end| match end {
+        CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
+        other => other.default_outcome(),
+    });
+    let options = ChannelOptions { ejection: for_good(), classify, ..ChannelOptions::default() };
+    let client = fixture.client(options);
+    until_calls_go_to(&client, &backends, |_| true).await;
+    backends[0].set(Mode::Fail(Code::ResourceExhausted));
+    until_called(&client, &backends[0], 2).await;
+    let before = backends[0].calls();
+    calls(&client, 200).await;
+    assert_eq!(backends[0].calls(), before);
+}
