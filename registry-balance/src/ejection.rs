@@ -45,7 +45,8 @@ pub(crate) struct EjectionState(AtomicU64);
 /// The state in which a call began. Only outcomes of calls that began in the current epoch count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admission {
-    state: State,
+    /// The packed [`State`].
+    word: u64,
     is_probe: bool,
 }
 
@@ -69,68 +70,72 @@ impl Admission {
     pub(crate) fn is_probe(&self) -> bool {
         self.is_probe
     }
+
+    fn state(self) -> State {
+        State::unpack(self.word)
+    }
 }
 
 impl EjectionState {
     /// Returns whether it takes a call: not while it is ejected or a call probes it.
     #[inline]
     pub(crate) fn is_usable(&self, now: Ticks) -> bool {
-        let state = self.load();
-        state.times == 0 || now >= state.until
+        let word = self.0.load(Ordering::Relaxed);
+        State::is_healthy(word) || now >= State::unpack(word).until
     }
 
     /// Returns whether its ejection is over and no call probes it.
     #[inline]
     pub(crate) fn is_half_open(&self, now: Ticks) -> bool {
-        let state = self.load();
-        state.times > 0 && now >= state.until && !state.is_answered
+        let word = self.0.load(Ordering::Relaxed);
+        !State::is_healthy(word) && State::unpack(word).is_half_open(now)
     }
 
     /// Returns whether no call has shown that it serves since it was ejected.
     pub(crate) fn is_ejected(&self) -> bool {
-        self.load().times > 0
+        !State::is_healthy(self.0.load(Ordering::Relaxed))
     }
 
     /// Returns whether a call began in the current epoch: it was neither ejected nor readmitted
     /// since.
     pub(crate) fn is_current(&self, began: Admission) -> bool {
-        self.load().epoch == began.state.epoch
+        State::unpack(self.0.load(Ordering::Relaxed)).epoch == began.state().epoch
     }
 
     /// Begins a call, which probes it if it is half-open. `None` if it takes no call now.
     #[inline]
     pub(crate) fn admit(&self, now: Ticks, ejection: Option<&Ejection>) -> Option<Admission> {
-        let state = self.load();
-        if state.times == 0 {
-            return Some(Admission { state, is_probe: false });
+        let word = self.0.load(Ordering::Relaxed);
+        if State::is_healthy(word) {
+            return Some(Admission { word, is_probe: false });
         }
-        self.admit_ejected(state, now, ejection)
+        self.admit_ejected(word, now, ejection)
     }
 
     /// Begins a call although it is ejected: every endpoint is.
     pub(crate) fn admit_anyway(&self) -> Admission {
-        Admission { state: self.load(), is_probe: false }
+        Admission { word: self.0.load(Ordering::Relaxed), is_probe: false }
     }
 
     /// Notes that the answer to the probe has begun.
     pub(crate) fn answered(&self, probe: &mut Admission) {
-        let answered = State { is_answered: true, ..probe.state };
-        if self.replace(probe.state, answered) {
-            probe.state = answered;
+        let answered = State { is_answered: true, ..probe.state() }.pack();
+        if self.replace(probe.word, answered) {
+            probe.word = answered;
         }
     }
 
     /// Ends the ejection, unless the call began in another epoch.
     pub(crate) fn readmit(&self, began: Admission) {
         self.update(|state| {
-            (state.times > 0 && state.epoch == began.state.epoch).then(|| state.readmitted())
+            (state.times > 0 && state.epoch == began.state().epoch).then(|| state.readmitted())
         });
     }
 
     /// Gives the right to probe back: the call was not made.
     pub(crate) fn release(&self, probe: Admission) {
-        let half_open = State { is_answered: false, until: Ticks::new(0), ..probe.state };
-        self.replace(probe.state, half_open);
+        let half_open = State { is_answered: false, until: Ticks::new(0), ..probe.state() };
+        self.replace(probe.word, half_open.pack());
     }
 
     /// Ejects it, for a time that doubles with each consecutive ejection and is multiplied by
@@ -149,7 +154,7 @@ impl EjectionState {
         };
         let before = self.update(|state| {
             let counts = state.times == 0 || failed.is_probe;
-            (counts && state.epoch == failed.state.epoch)
+            (counts && state.epoch == failed.state().epoch)
                 .then(|| state.ejected(now.plus(duration(state.times))))
         })?;
         Some(duration(before.times))
@@ -158,10 +163,11 @@ impl EjectionState {
     #[cold]
     fn admit_ejected(
         &self,
-        state: State,
+        word: u64,
         now: Ticks,
         ejection: Option<&Ejection>,
     ) -> Option<Admission> {
+        let state = State::unpack(word);
         if now < state.until {
             return None;
         }
@@ -171,13 +177,9 @@ impl EjectionState {
             let limit = ejection.map_or(Duration::ZERO, |ejection| ejection.base.min(LONGEST));
             State { until: now.plus(limit), ..state }
         };
-        let is_probe = !state.is_answered;
-        self.replace(state, next).then_some(Admission { state: next, is_probe })
-    }
-
-    #[inline]
-    fn load(&self) -> State {
-        State::unpack(self.0.load(Ordering::Relaxed))
+        let next = next.pack();
+        let admission = Admission { word: next, is_probe: !state.is_answered };
+        self.replace(word, next).then_some(admission)
     }
 
     /// Replaces the state by the next one, if there is one. Returns the state before.
@@ -187,9 +189,9 @@ impl EjectionState {
         before.ok().map(State::unpack)
     }
 
-    fn replace(&self, held: State, next: State) -> bool {
+    fn replace(&self, held: u64, next: u64) -> bool {
         let (ok, no) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.0.compare_exchange(held.pack(), next.pack(), ok, no).is_ok()
+        self.0.compare_exchange(held, next, ok, no).is_ok()
     }
 }
 
@@ -198,6 +200,17 @@ impl State {
     const UNTIL_BITS: u32 = 44;
     const TIMES_BITS: u32 = 6;
     const EPOCH_BITS: u32 = 13;
+    const TIMES_MASK: u64 = ((1 << Self::TIMES_BITS) - 1) << (Self::UNTIL_BITS + 1);
+
+    /// Returns whether a packed state is that of an endpoint that is not ejected.
+    #[inline]
+    fn is_healthy(word: u64) -> bool {
+        word & Self::TIMES_MASK == 0
+    }
+
+    fn is_half_open(self, now: Ticks) -> bool {
+        now >= self.until && !self.is_answered
+    }
 
     fn ejected(self, until: Ticks) -> Self {
         let times = (self.times + 1).min((1 << Self::TIMES_BITS) - 1);

@@ -15,9 +15,10 @@ use tonic::Status;
 /// once.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How long calls wait for the connection after one that was lost, if no other endpoint takes them:
-/// a server that closes a connection now and then is connected to in less time.
-const RECONNECT_GRACE: Duration = Duration::from_millis(250);
+/// How long calls wait for a new connection after one was lost, if no other endpoint takes them. A
+/// server that closes connections now and then is connected to in less time: four round trips with
+/// TLS.
+const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 
 /// The key of an endpoint with the balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,15 +100,12 @@ impl Endpoint {
         let (mut failures, mut is_reconnecting) = (0, false);
         loop {
             let mut attempt = pin!(self.connect_after(failures));
-            let connected = if is_reconnecting {
-                match timeout(RECONNECT_GRACE, attempt.as_mut()).await {
-                    Ok(connected) => connected,
-                    Err(_) => {
-                        set(EndpointState::TransientFailure(FailedAttempt::lost()));
-                        attempt.await
-                    }
-                }
+            let connected = if !is_reconnecting {
+                attempt.await
+            } else if let Ok(connected) = timeout(RECONNECT_GRACE, attempt.as_mut()).await {
+                connected
             } else {
+                set(EndpointState::TransientFailure(FailedAttempt::lost()));
                 attempt.await
             };
             is_reconnecting = connected.is_ok();

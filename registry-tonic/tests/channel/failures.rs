@@ -63,9 +63,9 @@ fn ok() -> http::Response<()> {
 }
 
 /// Two failures eject, for the rest of the test.
-fn for_good() -> Option<Ejection> {
+fn for_good() -> Ejection {
     let base = Duration::from_secs(60);
-    Some(Ejection { failures: 2, base, max: base })
+    Ejection { failures: 2, base, max: base }
 }
 
 /// HTTP 200 that ends without a status was taken for an answer: its endpoint was never ejected.
@@ -87,7 +87,7 @@ async fn answer_without_a_status_is_a_failure_and_ejects() {
         let fixture = Fixture::new();
         fixture.put(broken.instance("broken")).await;
         fixture.put(instance(1, &backend)).await;
-        let options = ChannelOptions { ejection: for_good(), ..ChannelOptions::default() };
+        let options = ChannelOptions { ejection: Some(for_good()), ..ChannelOptions::default() };
         let client = fixture.client(options);
         let fails_twice = async {
             let mut failed = Vec::new();
@@ -189,7 +189,7 @@ async fn status_that_says_nothing_of_the_endpoint_does_not_eject() {
         let backends = [Backend::start(), Backend::start()];
         let fixture = Fixture::new();
         fixture.put_all(&backends).await;
-        let options = ChannelOptions { ejection: for_good(), ..ChannelOptions::default() };
+        let options = ChannelOptions { ejection: Some(for_good()), ..ChannelOptions::default() };
         let client = fixture.client(options);
         until_calls_go_to(&client, &backends, |_| true).await;
         backends[0].set(Mode::Fail(code));
@@ -206,7 +206,8 @@ async fn classify_decides_what_ejects() {
         CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
         other => other.default_outcome(),
     });
-    let options = ChannelOptions { ejection: for_good(), classify, ..ChannelOptions::default() };
+    let options =
+        ChannelOptions { ejection: Some(for_good()), classify, ..ChannelOptions::default() };
     let client = fixture.client(options);
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::ResourceExhausted));
