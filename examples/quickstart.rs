@@ -2,10 +2,8 @@
 //! `cargo run --example quickstart --features etcd -- etcd://127.0.0.1:2379`
 
 use futures_util::StreamExt;
-use service_registry::{
-    CallOptions, Change, Claim, Instance, RegistrationOptions, Registry, Result, ServiceName,
-    Update, connect,
-};
+use service_registry::store::{CallOptions, Change, Claim, Registry};
+use service_registry::{Instance, RegistrationOptions, Result, ServiceName, Update, connect};
 use std::time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
@@ -23,17 +21,17 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
     let ttl = Duration::from_secs(2);
 
     // A caller: its view is kept up to date, and always there to be read.
-    let mut view = client.discover(&service)?;
+    let view = client.discover(&service)?;
     view.ready(Duration::from_secs(5)).await?;
     let mut updates = view.updates();
     let mut heard = async || told(&updates.next().await.expect("it has no end"));
     say(heard().await);
 
     // Alice serves, and stays registered whatever happens to the store. Bob dies at once.
-    let alice = Instance::new(service.clone(), "alice".parse()?, "10.0.0.1:8080".parse()?);
-    let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
+    let alice = Instance::from_parts(service.clone(), "alice".parse()?, "10.0.0.1:8080".parse()?);
+    let options = RegistrationOptions::default().with_ttl(ttl);
     let alice = client.register_with(alice, options).await?;
-    let bob = Instance::new(service, "bob".parse()?, "10.0.0.2:8080".parse()?);
+    let bob = Instance::from_parts(service, "bob".parse()?, "10.0.0.2:8080".parse()?);
     client.registry().register(&bob, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?; // never renewed
     for _ in ["alice is Up", "bob is Up", "bob is gone"] {
         say(heard().await);

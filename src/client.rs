@@ -1,19 +1,27 @@
 //! What a process needs of a registry, behind one handle.
 
-use crate::connect::{built_in, connect_by, connect_lazy_by};
+mod builder;
+mod publish;
+
+pub use self::builder::ClientBuilder;
+
+use self::publish::publishable;
+use crate::store::{Discovery, DiscoveryOptions, Registry, Target, TaskHandle};
+use crate::view::Labelled;
 use crate::{
-    Connector, Discovery, DiscoveryOptions, Error, Instance, Registration, RegistrationOptions,
-    Registry, Result, ServiceName, View,
+    Error, ErrorKind, Instance, Registration, RegistrationOptions, Result, ServiceName, View,
+    ViewOptions,
 };
+use futures_util::future::join_all;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// A connection to a registry, from which instances are registered and services are discovered.
 ///
-/// A clone is another handle to the same connection. Dropping the last one ends no [`Registration`] and no
-/// [`View`].
+/// A clone is another handle to the same connection, which all that is made from it shares. Dropping the last one ends no
+/// [`Registration`] and no [`View`].
 ///
 /// ```
 /// use service_registry::{Instance, connect};
@@ -22,15 +30,13 @@ use tokio::runtime::Handle;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> service_registry::Result<()> {
 /// let client = connect("mem://").await?;
-/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-/// let registration = client.register(node).await?;
+/// let registration = client.register(Instance::new("user.rpc", ([10, 0, 0, 1], 80).into())?).await?;
 ///
-/// let mut users = client.discover("user.rpc")?;
+/// let users = client.discover("user.rpc")?;
 /// users.ready(Duration::from_secs(5)).await?;
 /// assert_eq!(users.state().available().count(), 1);
 ///
-/// registration.stop().await?;
-/// # Ok(())
+/// client.shutdown(Duration::from_secs(1)).await
 /// # }
 /// ```
 #[derive(Clone)]
@@ -38,9 +44,29 @@ pub struct Client {
     registry: Arc<dyn Registry>,
     discovery: Discovery,
     runtime: Handle,
+    shared: Arc<Shared>,
+}
+
+/// What the handles of one client share.
+struct Shared {
+    options: DiscoveryOptions,
+    /// The URL of the store, without its password, or what the store says of itself.
+    name: Arc<str>,
+    /// Whether other machines use the store.
+    is_remote: bool,
+    registrations: Mutex<Registrations>,
+}
+
+/// The registrations that [`Client::shutdown`] ends.
+#[derive(Debug, Default)]
+struct Registrations {
+    handles: Vec<TaskHandle>,
+    is_closed: bool,
 }
 
 /// Connects to the registry that `url` names. It is [`Client::builder`] without more.
+///
+/// `mem://name` is one registry for all of this process that name it; `mem://` is a new one.
 ///
 /// # Errors
 ///
@@ -50,57 +76,22 @@ pub async fn connect(url: &str) -> Result<Client> {
     Client::builder(url).connect().await
 }
 
-/// Returns a client of the registry that `url` names without a request: its first registration or view connects. It is
-/// [`Client::builder`] without more.
-///
-/// So a process starts while its store is down: a registration that starts in the background registers once the store
-/// answers, and a view shows what a [snapshot file](ClientBuilder::snapshots) says until then.
-///
-/// ```
-/// use service_registry::{Instance, RegistrationOptions, Start, connect_lazy};
-/// use std::time::Duration;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> service_registry::Result<()> {
-/// let client = connect_lazy("mem://")?; // or etcd://127.0.0.1:2379, whether or not it answers
-/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-/// let options = RegistrationOptions { start: Start::InBackground, ..Default::default() };
-/// let registration = client.register_with(node, options).await?; // returns at once
-///
-/// let mut users = client.discover("user.rpc")?;
-/// users.ready(Duration::from_secs(5)).await?; // `Denied` and `Invalid` at once, if the store says so
-/// # registration.stop().await
-/// # }
-/// ```
-///
-/// What [`connect`] checks of the store (the credentials, Redis' eviction policy) is checked at the first contact. An
-/// error is the [`ViewStatus`](crate::ViewStatus) of each view and the
-/// [`RegistrationStatus`](crate::RegistrationStatus) of each registration until it is corrected, and is logged once.
-///
-/// # Errors
-///
-/// `Invalid` if `url` is no URL, a part of it is wrong, or its store is not built in (the error names the
-/// feature to add).
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
-pub fn connect_lazy(url: &str) -> Result<Client> {
-    Client::builder(url).connect_lazy()
-}
-
 impl Client {
     /// Prepares a connection to the registry that `url` names.
     pub fn builder(url: &str) -> ClientBuilder {
-        let discovery = DiscoveryOptions::default();
-        ClientBuilder { url: url.to_owned(), connectors: built_in(), discovery }
+        ClientBuilder::new(url.parse())
+    }
+
+    /// Prepares a connection to the registry that `target` names.
+    pub fn builder_for(target: Target) -> ClientBuilder {
+        ClientBuilder::new(Ok(target))
     }
 
     /// Returns a client of `registry`: one of a test, a decorator, or a store that no URL names.
     ///
     /// ```
-    /// use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
     /// use service_registry::Client;
+    /// use service_registry::testing::{Fault, FaultyRegistry, MemRegistry};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> service_registry::Result<()> {
@@ -116,114 +107,140 @@ impl Client {
     ///
     /// Outside of a tokio runtime.
     pub fn from_registry(registry: impl Registry) -> Self {
-        Self::of(Arc::new(registry), DiscoveryOptions::default())
+        let (name, options) = (format!("{registry:?}"), DiscoveryOptions::default());
+        Self::new(Arc::new(registry), name, false, options, Handle::current())
     }
 
-    fn of(registry: Arc<dyn Registry>, options: DiscoveryOptions) -> Self {
-        let discovery = Discovery::new(registry.clone(), options);
-        Self { registry, discovery, runtime: Handle::current() }
+    fn new(
+        registry: Arc<dyn Registry>,
+        name: String,
+        is_remote: bool,
+        options: DiscoveryOptions,
+        runtime: Handle,
+    ) -> Self {
+        let discovery = Discovery::new(registry.clone(), options.clone());
+        let registrations = Mutex::default();
+        let shared = Arc::new(Shared { options, name: name.into(), is_remote, registrations });
+        Self { registry, discovery, runtime, shared }
     }
 
-    /// Registers `instance`, and keeps it registered until it is stopped or dropped, as
-    /// [`Registration::start`] with default options.
+    /// Registers `instance`, and keeps it registered until it is stopped or dropped, whatever happens to the store.
+    ///
+    /// An instance at an unspecified address (`0.0.0.0`) is registered at an address of this machine: see
+    /// [`advertise`](crate::advertise).
+    ///
+    /// If the future is dropped, the instance is withdrawn in the background.
     ///
     /// # Errors
     ///
-    /// Those of [`Registration::start`].
+    /// `Invalid` if the instance fails its [check](Instance::check), or this machine has no address to publish. `Superseded`
+    /// if another process took its id at the same time; `Denied` if the store refuses the credentials; `Unavailable` if it does not
+    /// answer within 10 s. `Closed` after [`shutdown`](Self::shutdown).
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
         self.register_with(instance, RegistrationOptions::default()).await
     }
 
-    /// Registers `instance` with `options`.
+    /// Registers `instance` as [`register`](Self::register) does, with `options`.
     ///
     /// # Errors
     ///
-    /// Those of [`Registration::start`].
+    /// Those of [`register`](Self::register). With [`RegistrationOptions::in_background`] only `Invalid` and `Closed`: the
+    /// registration keeps trying, and says so in its status.
     pub async fn register_with(
         &self,
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Registration> {
-        Registration::start(self.registry.clone(), instance, options).await
+        self.open()?;
+        let instance = publishable(instance, self.shared.is_remote)?;
+        let registration = Registration::start(self.registry.clone(), instance, options).await?;
+        let mut registrations = self.shared.lock();
+        if registrations.is_closed {
+            return Err(closed()); // dropped here, so withdrawn
+        }
+        registrations.handles.retain(|handle| !handle.is_stopped());
+        registrations.handles.push(registration.handle());
+        Ok(registration)
     }
 
-    /// Returns a view of `service`. All views of one service share a watch.
+    /// Returns a view of `service`: keep it, since each has statistics of its own. All views of one service share a watch.
     ///
     /// It can be called from any thread: the view's task runs on the runtime on which the client was made.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `service` is no [`ServiceName`].
+    /// `Invalid` if `service` is no [`ServiceName`]; `Closed` after [`shutdown`](Self::shutdown).
     pub fn discover<S>(&self, service: S) -> Result<View>
     where
         S: TryInto<ServiceName>,
         Error: From<S::Error>,
     {
+        self.discover_with(service, ViewOptions::default())
+    }
+
+    /// Returns a view of `service` as [`discover`](Self::discover) does, with `options`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`discover`](Self::discover).
+    pub fn discover_with<S>(&self, service: S, options: ViewOptions) -> Result<View>
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
         let service = service.try_into()?;
+        self.open()?;
         let _runtime = self.runtime.enter();
-        Ok(self.discovery.view(&service))
+        let view = if options.labels.is_empty() {
+            self.discovery.view(&service)
+        } else {
+            let labelled = Labelled::new(self.registry.clone(), options.labels.clone());
+            let mut discovery = self.shared.options.clone();
+            discovery.snapshots = None; // a file is of the whole service
+            Discovery::new(Arc::new(labelled), discovery).view(&service)
+        };
+        Ok(View::new(view, &options, self.shared.name.clone()))
+    }
+
+    /// Drains all registrations of this client at the same time, as [`Registration::drain`] does, and closes the client:
+    /// it registers and discovers nothing more. Views that exist go on.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a withdrawal: its instance may be listed until its ttl has passed. All are attempted.
+    pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let handles = {
+            let mut registrations = self.shared.lock();
+            registrations.is_closed = true;
+            registrations.handles.clone()
+        };
+        let drained = join_all(handles.iter().map(|handle| handle.drain(grace))).await;
+        drained.into_iter().collect()
     }
 
     /// Returns the registry below: leases, snapshots and watches.
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
+
+    fn open(&self) -> Result<()> {
+        if self.shared.lock().is_closed { Err(closed()) } else { Ok(()) }
+    }
+}
+
+impl Shared {
+    /// Held for a few assignments; no code panics meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Registrations> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client was shut down: connect a new one")
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("registry", &self.registry).finish_non_exhaustive()
-    }
-}
-
-/// A connection that is being prepared: see [`Client::builder`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct ClientBuilder {
-    url: String,
-    connectors: Vec<Arc<dyn Connector>>,
-    discovery: DiscoveryOptions,
-}
-
-impl ClientBuilder {
-    /// Adds the connector of a store of others. For a scheme that is there already, it takes its place.
-    pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.connectors.push(Arc::new(connector));
-        self
-    }
-
-    /// Sets the folder for snapshot files, which views show while the store has not answered yet: see
-    /// [`DiscoveryOptions::snapshots`]. None unless set.
-    pub fn snapshots(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.discovery.snapshots = Some(folder.into());
-        self
-    }
-
-    /// Connects, and makes a request to see that the store answers.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`].
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    pub async fn connect(self) -> Result<Client> {
-        let connected = connect_by(&self.connectors, &self.url.parse()?).await?;
-        Ok(Client::of(connected.registry().clone(), self.discovery))
-    }
-
-    /// Returns a client without a request: see [`connect_lazy`].
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_lazy`]; `Unsupported` if the connector of another store has no lazy connections.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    pub fn connect_lazy(self) -> Result<Client> {
-        let connected = connect_lazy_by(&self.connectors, &self.url.parse()?)?;
-        Ok(Client::of(connected.registry().clone(), self.discovery))
     }
 }

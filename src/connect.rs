@@ -1,6 +1,7 @@
 //! From a URL to a registry, by the connectors of the stores that are built in.
 
-use crate::{ConnectOptions, Connected, Connector, Error, ErrorKind, Registry, Result, Target};
+use crate::store::{ConnectOptions, Connected, Connector, Registry, Target};
+use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
 /// The schemes that this library has, each with the features that it needs.
@@ -18,27 +19,15 @@ const SCHEMES: [(&str, &str); 9] = [
 
 const REDISS: &str = "features `redis` and `tls`";
 
-/// Connects to a registry.
-///
-/// `mem://` makes a new registry each time; the others are shared with whoever names the same servers
-/// and prefix. Parts and options of a URL are those of [`Target`] and of the store's own `connect`.
-///
-/// # Errors
-///
-/// `Invalid` if a part of the URL is wrong, its scheme is unknown (the error lists those there are) or was
-/// not built in (it names the feature to add). `Unavailable` if the server does not answer, `Denied` if
-/// it refuses the credentials.
-pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
-    Ok(connect_by(&built_in(), target).await?.registry().clone())
+/// Connects to a registry by the connectors of the stores that are built in.
+pub(crate) async fn registry(target: &Target) -> Result<Arc<dyn Registry>> {
+    Ok(connect_by(&built_in(), target, &ConnectOptions::default()).await?.registry().clone())
 }
 
-/// Returns a handle to a registry without a request: its first call connects. See [`connect_lazy`](crate::connect_lazy).
-///
-/// # Errors
-///
-/// `Invalid` as for [`connect_target`].
-pub fn connect_target_lazy(target: &Target) -> Result<Arc<dyn Registry>> {
-    Ok(connect_lazy_by(&built_in(), target)?.registry().clone())
+/// Returns a handle to a registry without a request, by the connectors of the stores that are built in.
+#[cfg(any(feature = "grpc", feature = "go-zero"))]
+pub(crate) fn registry_lazy(target: &Target) -> Result<Arc<dyn Registry>> {
+    Ok(connect_lazy_by(&built_in(), target, &ConnectOptions::default())?.registry().clone())
 }
 
 /// The connectors of the stores that are built in.
@@ -57,16 +46,18 @@ pub(crate) fn built_in() -> Vec<Arc<dyn Connector>> {
 pub(crate) async fn connect_by(
     connectors: &[Arc<dyn Connector>],
     target: &Target,
+    options: &ConnectOptions,
 ) -> Result<Connected> {
-    connector_of(connectors, target)?.connect(target, &ConnectOptions::default()).await
+    connector_of(connectors, target)?.connect(target, options).await
 }
 
 /// Returns a handle without a request, by the last of `connectors` that has the scheme of `target`.
 pub(crate) fn connect_lazy_by(
     connectors: &[Arc<dyn Connector>],
     target: &Target,
+    options: &ConnectOptions,
 ) -> Result<Connected> {
-    connector_of(connectors, target)?.connect_lazy(target, &ConnectOptions::default())
+    connector_of(connectors, target)?.connect_lazy(target, options)
 }
 
 fn connector_of<'a>(

@@ -1,40 +1,40 @@
 //! A service registry for Rust teams: one contract over etcd, Redis and memory.
 //!
 //! A service registers under a name and stays registered until it stops, whatever happens to the
-//! store. Clients hold a [`View`]: a local, lock-free copy of the service that reports its freshness and
-//! survives store outages. A URL names the store; the contract is the same on every store.
+//! store. Its callers hold a [`View`]: a local, lock-free copy of the service that reports its freshness and
+//! survives store outages, and [picks](View::pick) an instance for each call. A URL names the store.
 //!
 //! ```
 //! use service_registry::{Instance, connect};
 //! use std::time::Duration;
 //!
+//! # async fn get(url: String) -> Result<String, std::io::Error> { Ok(url) }
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> service_registry::Result<()> {
-//! let client = connect("mem://").await?;
-//! let mut view = client.discover("user.rpc")?;
-//! view.ready(Duration::from_secs(5)).await?;
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let bound = "10.0.0.1:8080".parse()?;
+//! let client = connect("mem://demo").await?; // or etcd://127.0.0.1:2379?ttl=5s, redis://127.0.0.1:6379
+//! let registration = client.register(Instance::new("user.rpc", bound)?).await?; // a service, once it listens
 //!
-//! let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//! let registration = client.register(node).await?;
-//! view.changed().await?;
-//! assert_eq!(view.state().instances().next().unwrap().address().to_string(), "10.0.0.1:8080");
+//! let users = client.discover("user.rpc")?; // its callers
+//! users.ready(Duration::from_secs(5)).await?;
+//! let user = users.pick()?; // weighted among the available; never draining or ejected
+//! let body = user.observe(get(format!("http://{}/7", user.address()))).await?;
+//! assert_eq!(body, "http://10.0.0.1:8080/7");
 //!
-//! registration.stop().await?;
-//! view.changed().await?;
-//! assert!(view.state().records().is_empty());
+//! registration.drain(Duration::from_secs(1)).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A [`Client`], its [`Registration`]s and its [`View`]s are what a service needs. Below them is the [`Registry`]: leases,
-//! snapshots, and a versioned stream of changes that can be resumed.
+//! A [`Client`], its [`Registration`]s and its [`View`]s are what a service needs. The contract below them, with leases,
+//! snapshots and a versioned stream of changes that can be resumed, is in [`store`].
 //!
 //! # Stores
 //!
 //! | URL | feature | what it is |
 //! | --- | --- | --- |
-//! | `mem://` | `mem` (default) | in this process: tests, examples, single processes |
-//! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 and 3.5; its build needs protoc |
+//! | `mem://name` | `mem` (default) | in this process: tests, examples, single processes |
+//! | `etcd://user:password@host1:2379,host2:2379/prefix` | `etcd` | etcd, tested with 3.4 to 3.7; its build needs protoc |
 //! | `etcds://host/prefix?ca=ca.pem&cert=me.pem&key=me.key` | `etcd`, `tls` | the same over TLS |
 //! | `redis://user:password@host:6379/0?prefix=name` | `redis` | Redis, tested with 7.0, 8.0 and Valkey 8.1 |
 //! | `redis+sentinel://s1:26379,s2:26379/mymaster/0` | `redis` | the primary that the sentinels name |
@@ -42,7 +42,7 @@
 //! | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | `redis`, `tls` | the same over TLS |
 //!
 //! The option `ttl` of any URL (`?ttl=5s`) is the default ttl of registrations and views: 10 s without it.
-//! The laws that hold on all of them are on [`Registry`].
+//! The laws that hold on all of them are on [`store::Registry`].
 //!
 //! Beside the stores:
 //!
@@ -50,79 +50,53 @@
 //! | --- | --- |
 //! | `tls` | TLS to the stores that are built in |
 //! | `grpc` | gRPC channels that are balanced over a service (module `grpc`) |
-//! | `serve` | servers that are registered while they serve (module `serve`), and the address that they publish (module `advertise`) |
+//! | `http` | a tower layer and a `Discover` stream over a service (module `http`) |
+//! | `serve` | servers that are registered while they serve (module `serve`) |
 //! | `axum` | `serve::Listener` for `axum::serve` |
 //! | `go-zero` | configuration files of go-zero, read as they are (module `go_zero`) |
 //!
-//! # Test your service without a server
-//!
-//! Over `mem://` on tokio's paused clock a test waits for no ttl, and needs nothing installed:
-//!
-//! ```
-//! use service_registry::{
-//!     CallOptions, Claim, Instance, Registry, Result, ServiceName, connect,
-//! };
-//! use std::time::Duration;
-//!
-//! /// What is under test: picks someone to call.
-//! async fn pick(registry: &dyn Registry, service: &ServiceName) -> Result<Option<String>> {
-//!     let snapshot = registry.load(service, &CallOptions::DEFAULT).await?;
-//!     Ok(snapshot.instances().next().map(|instance| instance.address().to_string()))
-//! }
-//!
-//! #[tokio::main(flavor = "current_thread", start_paused = true)] // in a test: #[tokio::test(start_paused = true)]
-//! async fn main() -> Result<()> {
-//!     let client = connect("mem://").await?;
-//!     let registry = client.registry();
-//!     let service: ServiceName = "user.rpc".parse()?;
-//!     let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
-//!     let claim = Claim::new(Duration::from_secs(10))?;
-//!     registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
-//!     assert_eq!(pick(registry, &service).await?.as_deref(), Some("10.0.0.1:8080"));
-//!
-//!     tokio::time::sleep(Duration::from_secs(10)).await; // the instance died; no time passes for us
-//!     assert_eq!(pick(registry, &service).await?, None);
-//!     Ok(())
-//! }
-//! ```
+//! To test a service without a server: [`testing`].
 
-#[cfg(feature = "serve")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod advertise;
-#[cfg(feature = "grpc")]
-mod channel;
+pub mod balance;
 mod client;
+pub mod config;
 mod connect;
-mod diagnose;
+pub mod diagnosis;
 #[cfg(feature = "go-zero")]
+#[cfg_attr(docsrs, doc(cfg(feature = "go-zero")))]
 pub mod go_zero;
+#[cfg(feature = "grpc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "grpc")))]
+pub mod grpc;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub mod http;
+mod pick;
 #[cfg(feature = "serve")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serve")))]
 pub mod serve;
-
-#[cfg(feature = "grpc")]
-pub use self::channel::{
-    connect_channel, connect_channel_lazy, connect_channel_target, connect_channel_target_lazy,
-};
-pub use self::client::{Client, ClientBuilder, connect, connect_lazy};
-pub use self::connect::{connect_target, connect_target_lazy};
-pub use self::diagnose::diagnose;
-pub use registry_core::*;
-pub use registry_engine::*;
-
-/// The in-memory store, for its operator's powers in tests: compaction, rollback, cut watches.
+pub mod store;
 #[cfg(feature = "mem")]
-pub use registry_mem as mem;
+#[cfg_attr(docsrs, doc(cfg(feature = "mem")))]
+pub mod testing;
+mod view;
 
-/// The etcd store, for its options.
-#[cfg(feature = "etcd")]
-pub use registry_etcd as etcd;
-
-/// The Redis store, for its options.
-#[cfg(feature = "redis")]
-pub use registry_redis as redis;
-
-/// gRPC: channels that are balanced over a service.
-#[cfg(feature = "grpc")]
-pub use registry_tonic as grpc;
+pub use self::client::{Client, ClientBuilder, connect};
+pub use self::pick::Pick;
+pub use self::view::{View, ViewOptions};
+#[doc(inline)]
+pub use registry_core::{
+    Address, Error, ErrorKind, Instance, InstanceId, InstanceStatus, Result, ServiceName,
+};
+#[doc(inline)]
+pub use registry_engine::metrics;
+#[doc(inline)]
+pub use registry_engine::{
+    Registration, RegistrationOptions, RegistrationStatus, ServiceState, Update, ViewStatus,
+};
 
 /// The README's example is a test like any other.
 #[cfg(doctest)]

@@ -1,12 +1,14 @@
 //! A server that is registered while it serves.
 
 mod announcement;
+mod check;
 mod connection;
 mod health;
 mod listener;
 mod options;
 mod signals;
 
+pub use self::check::HealthCheck;
 pub use self::connection::Connection;
 #[cfg(any(test, fuzzing))]
 pub use self::connection::fuzzing;
@@ -16,10 +18,11 @@ pub use self::options::{ServeError, ServeOptions};
 
 use self::announcement::{Announcement, Exit};
 use self::signals::Signals;
-use crate::{Instance, Registry};
+#[cfg(doc)]
+use crate::RegistrationOptions;
+use crate::{Client, Instance};
 use std::future::pending;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -47,15 +50,15 @@ use tokio::time::timeout;
 /// unless the runtime lives on and withdraws it.
 ///
 /// A server starts while its store is down if the registry is that of a lazy client
-/// ([`connect_lazy`](crate::connect_lazy)) and the [registration](ServeOptions::registration) starts
-/// [in the background](crate::Start::InBackground).
+/// ([`ClientBuilder::connect_lazy`](crate::ClientBuilder::connect_lazy)) and the [registration](ServeOptions::registration)
+/// starts [in the background](RegistrationOptions::in_background).
 ///
 /// With tonic and the feature `grpc` (the mall, `examples/mall`, is such a program):
 ///
 /// ```ignore
 /// let (reporter, health) = tonic_health::server::health_reporter();
-/// let options = ServeOptions { health: Health::new(reporter).into(), ..ServeOptions::default() };
-/// serve(listener, registry, instance, options, |listener, shutdown| {
+/// let options = ServeOptions::default().with_health(Health::new(reporter).into());
+/// serve(listener, &client, instance, options, |listener, shutdown| {
 ///     Server::builder()
 ///         .add_service(health) // and yours
 ///         .serve_with_incoming_shutdown(listener, shutdown)
@@ -66,7 +69,7 @@ use tokio::time::timeout;
 /// With axum and the feature `axum`:
 ///
 /// ```ignore
-/// serve(listener, registry, instance, ServeOptions::default(), |listener, shutdown| {
+/// serve(listener, &client, instance, ServeOptions::default(), |listener, shutdown| {
 ///     axum::serve(listener, app).with_graceful_shutdown(shutdown)
 /// })
 /// .await?;
@@ -81,9 +84,23 @@ use tokio::time::timeout;
 /// # Panics
 ///
 /// Outside of a tokio runtime with I/O and time.
-pub async fn serve<S, E>(
+pub fn serve<S, E, F>(
     listener: TcpListener,
-    registry: Arc<dyn Registry>,
+    client: &Client,
+    instance: Instance,
+    options: ServeOptions,
+    server: F,
+) -> impl Future<Output = Result<(), ServeError<E>>> + use<S, E, F>
+where
+    S: IntoFuture<Output = Result<(), E>>,
+    F: FnOnce(Listener, Shutdown) -> S,
+{
+    run(listener, client.clone(), instance, options, server) // so that it can be a task of its own
+}
+
+async fn run<S, E>(
+    listener: TcpListener,
+    client: Client,
     instance: Instance,
     options: ServeOptions,
     server: impl FnOnce(Listener, Shutdown) -> S,
@@ -98,11 +115,12 @@ where
         timeout(options.ready_timeout, ready).await.unwrap_or_else(|late| Err(late.into()))
     };
     let announcement = Announcement {
-        registry,
+        client,
         instance,
         options: options.registration,
         health: options.health,
         updates: options.updates,
+        check: options.check,
         drain: options.drain,
     };
     announcement.health.report(false).await;

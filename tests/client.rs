@@ -4,10 +4,10 @@
 
 use async_trait::async_trait;
 use registry_testkit::lag::timeout;
-use service_registry::mem::MemRegistry;
+use service_registry::store::{ConnectOptions, Connected, Connector, Registry, Target};
+use service_registry::testing::MemRegistry;
 use service_registry::{
-    Client, ConnectOptions, Connected, Connector, ErrorKind, Instance, Registry, Result, Target,
-    View, connect, connect_lazy,
+    Client, ErrorKind, Instance, InstanceStatus, RegistrationStatus, Result, View, connect,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +31,10 @@ impl Connector for Scratch {
 }
 
 fn node() -> Instance {
-    Instance::new("user.rpc".parse().unwrap(), "1".parse().unwrap(), "h:1".parse().unwrap())
+    Instance::from_parts("user.rpc".parse().unwrap(), "1".parse().unwrap(), "h:1".parse().unwrap())
 }
 
-async fn ready(mut view: View) -> View {
+async fn ready(view: View) -> View {
     timeout(LIMIT, view.ready(LIMIT)).await.unwrap().unwrap();
     view
 }
@@ -70,8 +70,7 @@ async fn dropping_the_last_client_ends_no_registration_and_no_view() {
     let registration = client.register(node()).await.unwrap();
     let view = ready(client.discover(node().service()).unwrap()).await;
     drop(client);
-    let update = node().with_weight(7);
-    timeout(LIMIT, registration.update(update)).await.unwrap().unwrap();
+    timeout(LIMIT, registration.update(|node| node.with_weight(7))).await.unwrap().unwrap();
     let mut changed = view.clone();
     let seen = async {
         while view.state().instances().next().is_none_or(|node| node.weight() != 7) {
@@ -101,10 +100,126 @@ async fn a_lazy_client_of_a_connector_without_lazy_connections_is_unsupported() 
 
 #[tokio::test]
 async fn a_lazy_client_registers_and_discovers_and_has_the_ttl_of_its_url() {
-    let client = connect_lazy("mem://?ttl=5s").unwrap();
+    let client = Client::builder("mem://?ttl=5s").connect_lazy().unwrap();
     assert_eq!(client.registry().default_ttl(), Some(Duration::from_secs(5)));
     let registration = client.register(node()).await.unwrap();
     let view = ready(client.discover("user.rpc").unwrap()).await;
     assert_eq!(view.state().instances().len(), 1);
     registration.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_memory_registry_with_a_name_is_shared_in_the_process() {
+    let server = connect("mem://shared-by-name?ttl=5s").await.unwrap();
+    let registration = server.register(node()).await.unwrap();
+    let client = connect("mem://shared-by-name").await.unwrap();
+    let view = ready(client.discover("user.rpc").unwrap()).await;
+    assert_eq!(view.state().instances().len(), 1);
+    for other in ["mem://another-name", "mem://shared-by-name/namespace", "mem://"] {
+        let other = connect(other).await.unwrap();
+        let view = ready(other.discover("user.rpc").unwrap()).await;
+        assert!(view.state().records().is_empty());
+    }
+    registration.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn services_of_one_namespace_are_not_seen_in_another() {
+    let open = |namespace| Client::builder("mem://namespaces").namespace(namespace).connect();
+    let [prod, test] = [open("prod").await.unwrap(), open("test").await.unwrap()];
+    let registration = prod.register(node()).await.unwrap();
+    let view = ready(test.discover("user.rpc").unwrap()).await;
+    assert!(view.state().records().is_empty());
+    let view = ready(open("prod").await.unwrap().discover("user.rpc").unwrap()).await;
+    assert_eq!(view.state().records().len(), 1);
+    registration.stop().await.unwrap();
+
+    let error =
+        Client::builder("mem://namespaces/prod").namespace("test").connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("url=`prod`, got=`test`"), "{error}");
+}
+
+#[tokio::test]
+async fn the_ttl_of_a_builder_is_the_default_of_all_that_the_client_makes() {
+    let seconds = Duration::from_secs;
+    let client = Client::builder("mem://?ttl=5s").ttl(seconds(7)).connect().await.unwrap();
+    let registration = client.register(node()).await.unwrap();
+    let view = ready(client.discover("user.rpc").unwrap()).await;
+    assert_eq!(view.state().records()[0].ttl(), Some(seconds(7)));
+    registration.stop().await.unwrap();
+    let error = Client::builder("mem://").ttl(seconds(0)).connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_shutdown_withdraws_all_registrations_and_closes_the_client() {
+    let client = connect("mem://").await.unwrap();
+    let mut registrations = Vec::new();
+    for id in ["1", "2", "3"] {
+        let node = node().with_id(id.parse().unwrap());
+        registrations.push(client.register(node).await.unwrap());
+    }
+    registrations[0].stop().await.unwrap();
+    let mut view = ready(client.discover("user.rpc").unwrap()).await;
+    assert_eq!(view.state().records().len(), 2);
+
+    let start = tokio::time::Instant::now();
+    let (second, grace) = (Duration::from_secs(1), Duration::from_millis(300));
+    let drained = async {
+        let drains = |view: &View| {
+            view.state().instances().all(|node| node.status() == InstanceStatus::Draining)
+        };
+        while !drains(&view) {
+            view.changed().await.unwrap();
+        }
+        view.state().records().len()
+    };
+    let (shut, draining) = tokio::join!(client.shutdown(grace), timeout(LIMIT, drained));
+    shut.unwrap();
+    assert_eq!(draining.unwrap(), 2, "they drain first");
+    assert!(start.elapsed() < second * 20, "at the same time");
+    for registration in &registrations {
+        assert!(matches!(registration.status(), RegistrationStatus::Stopped));
+    }
+    timeout(LIMIT, async {
+        while !view.state().records().is_empty() {
+            view.changed().await.unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(client.register(node()).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(client.discover("user.rpc").unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// Callers on other machines would call themselves.
+#[tokio::test]
+async fn an_instance_that_listens_everywhere_is_registered_at_an_address_of_this_machine() {
+    let client = connect("mem://").await.unwrap();
+    let everywhere = Instance::new("user.rpc", ([0, 0, 0, 0], 8080).into()).unwrap();
+    match client.register(everywhere).await {
+        Ok(registration) => {
+            let address = registration.instance().address().clone();
+            assert_eq!(address.port(), 8080);
+            assert!(address.is_dialable() && !address.host().starts_with("127."), "{address}");
+        }
+        // A machine without a network has none: that is said.
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains("address"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registration_is_stopped_by_whoever_holds_it_and_all_get_the_outcome() {
+    let client = connect("mem://").await.unwrap();
+    let registration = client.register(node()).await.unwrap();
+    let (one, two) = tokio::join!(registration.stop(), registration.drain(LIMIT));
+    one.unwrap();
+    two.unwrap(); // it did not wait for its grace
+    registration.stop().await.unwrap();
+    let update = registration.update(|node| node.with_weight(7)).await;
+    assert_eq!(update.unwrap_err().kind(), ErrorKind::Closed);
 }

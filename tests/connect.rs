@@ -39,7 +39,7 @@ async fn tls_that_is_not_built_in_names_the_feature_to_add() {
 #[cfg(feature = "mem")]
 #[tokio::test]
 async fn each_memory_url_is_a_registry_of_its_own() {
-    use service_registry::Registry;
+    use service_registry::store::Registry;
 
     let open = async |url| connect(url).await.unwrap().registry().clone();
     let (one, two) = (open("mem://").await, open("mem://?ttl=5s").await);
@@ -49,7 +49,7 @@ async fn each_memory_url_is_a_registry_of_its_own() {
         two.watch(&service, &cursor, &CallOptions::DEFAULT).await.unwrap_err().kind(),
         ErrorKind::Invalid
     );
-    assert!(refusal("mem://host").await.contains("takes no host"));
+    assert!(refusal("mem://host:80").await.contains("takes no port"));
     assert!(refusal("mem://?prefix=a").await.contains("unknown option `prefix`"));
 }
 

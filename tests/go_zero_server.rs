@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 use service_registry::go_zero::{self, Format, Loader, ServerConfig};
-use service_registry::{Error, ErrorKind, LeaseId};
+use service_registry::store::LeaseId;
+use service_registry::{Error, ErrorKind};
 use std::fs;
 
 const USER: &str = "\
@@ -437,7 +438,7 @@ async fn a_server_on_etcd_is_found_where_go_zero_looks() {
     let whole = service_registry::connect(&url).await.unwrap();
     let whole = whole.registry();
     let found = whole
-        .load(&"prod/a".parse().unwrap(), &service_registry::CallOptions::DEFAULT)
+        .load(&"prod/a".parse().unwrap(), &service_registry::store::CallOptions::DEFAULT)
         .await
         .unwrap();
     let id = registration.instance().id().clone();

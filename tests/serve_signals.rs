@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
 use rustix::process::{Signal, getpid, kill_process};
-use service_registry::mem::{Fault, FaultyRegistry, MemRegistry};
 use service_registry::serve::{Listener, ServeError, ServeOptions, Shutdown, serve};
-use service_registry::{Instance, InstanceStatus, Registry, ServiceName};
+use service_registry::store::Registry;
+use service_registry::testing::{Fault, FaultyRegistry, MemRegistry};
+use service_registry::{Client, Instance, InstanceStatus, ServiceName};
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
@@ -25,10 +25,16 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 async fn the_first_signal_drains_and_the_second_ends_at_once() {
     let _alone = ALONE.lock().await;
     for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::TERM)] {
-        let store = Arc::new(MemRegistry::new());
+        let store = MemRegistry::new();
         let (listener, node) = listen().await;
-        let options = ServeOptions { drain: LIMIT * 10, ..ServeOptions::default() };
-        let server = tokio::spawn(serve(listener, store.clone(), node, options, until_told));
+        let options = ServeOptions::default().with_drain(LIMIT * 10);
+        let server = tokio::spawn(serve(
+            listener,
+            &Client::from_registry(store.clone()),
+            node,
+            options,
+            until_told,
+        ));
         until(&store, InstanceStatus::Up).await;
         send(first);
         until(&store, InstanceStatus::Draining).await;
@@ -47,9 +53,10 @@ async fn a_signal_before_it_is_ready_ends_it() {
         asked.send(()).unwrap();
         pending().await
     });
-    let options = ServeOptions { ready: Some(ready), ..ServeOptions::default() };
-    let store = Arc::new(MemRegistry::new());
-    let server = tokio::spawn(serve(listener, store, node, options, until_told));
+    let options = ServeOptions::default().with_ready(ready);
+    let store = MemRegistry::new();
+    let server =
+        tokio::spawn(serve(listener, &Client::from_registry(store), node, options, until_told));
     timeout(LIMIT, is_asked).await.unwrap().unwrap();
     send(Signal::TERM);
     timeout(LIMIT, server).await.expect("it does not hear").unwrap().unwrap();
@@ -66,11 +73,17 @@ async fn a_failed_server_still_handles_signals_while_it_is_withdrawn() {
     options.registration.stop_timeout = LIMIT * 10;
     let (fail, failing) = oneshot::channel::<()>();
     let (mut ended, end) = oneshot::channel::<()>();
-    let server = serve(listener, Arc::new(link.clone()), node, options, |_listener, _| async {
-        failing.await.unwrap();
-        drop(end);
-        Err(io::Error::other("broken"))
-    });
+    let server = serve(
+        listener,
+        &Client::from_registry(link.clone()),
+        node,
+        options,
+        |_listener, _| async {
+            failing.await.unwrap();
+            drop(end);
+            Err(io::Error::other("broken"))
+        },
+    );
     let server = tokio::spawn(server);
     until(&store, InstanceStatus::Up).await;
     link.inject(Fault::Silence);
@@ -85,7 +98,7 @@ async fn a_failed_server_still_handles_signals_while_it_is_withdrawn() {
 async fn listen() -> (TcpListener, Instance) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    (listener, Instance::new(service(), "node-1".parse().unwrap(), address))
+    (listener, Instance::from_parts(service(), "node-1".parse().unwrap(), address))
 }
 
 fn service() -> ServiceName {

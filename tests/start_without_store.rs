@@ -5,9 +5,10 @@
 use futures_util::StreamExt;
 use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
 use registry_testkit::lag::timeout;
+use service_registry::store::Start;
 use service_registry::{
-    Client, ErrorKind, Instance, Registration, RegistrationOptions, RegistrationStatus, Start,
-    View, ViewStatus, connect, connect_lazy,
+    Client, ErrorKind, Instance, Registration, RegistrationOptions, RegistrationStatus, View,
+    ViewStatus, connect,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -24,11 +25,15 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn node(service: &str, id: &str) -> Instance {
-    Instance::new(service.parse().unwrap(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+    Instance::from_parts(
+        service.parse().unwrap(),
+        id.parse().unwrap(),
+        "10.0.0.1:8080".parse().unwrap(),
+    )
 }
 
 fn in_background() -> RegistrationOptions {
-    RegistrationOptions { start: Start::InBackground, ..RegistrationOptions::default() }
+    RegistrationOptions::default().with_start(Start::InBackground)
 }
 
 fn ids(view: &View) -> Vec<String> {
@@ -84,7 +89,7 @@ async fn a_process_starts_while_the_store_is_down(url: &str, server: &mut Proces
     let owner = within(connect(url)).await.unwrap();
     let user = within(owner.register(node("user.rpc", "node-1"))).await.unwrap();
     {
-        let mut view = client(url, folder.path()).discover("user.rpc").unwrap();
+        let view = client(url, folder.path()).discover("user.rpc").unwrap();
         within(view.ready(LIMIT)).await.unwrap();
         until_written(folder.path()).await;
     }
@@ -138,8 +143,8 @@ async fn a_process_starts_while_redis_is_down_and_is_live_once_it_is_up() {
 async fn are_refused(url: &str, kind: ErrorKind) -> (View, Registration) {
     let error = within(connect(url)).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error:?}");
-    let client = connect_lazy(url).unwrap();
-    let mut view = client.discover("user.rpc").unwrap();
+    let client = Client::builder(url).connect_lazy().unwrap();
+    let view = client.discover("user.rpc").unwrap();
     let error = within(view.ready(10 * LIMIT)).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error:?}");
     assert_eq!(view.status().error().unwrap().kind(), kind);
@@ -189,8 +194,8 @@ async fn a_wrong_password_of_etcd_is_denied_at_once() {
 
 #[tokio::test]
 async fn a_url_that_is_wrong_is_refused_without_a_server() {
-    for url in ["etcd://h?layout=mine", "redis://h?prefx=a", "mem://host", "consul://h", "h"] {
-        let error = connect_lazy(url).unwrap_err();
+    for url in ["etcd://h?layout=mine", "redis://h?prefx=a", "mem://host:80", "consul://h", "h"] {
+        let error = Client::builder(url).connect_lazy().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error:?}");
     }
 }
@@ -219,7 +224,7 @@ async fn a_server_and_a_client_of_go_zero_start_while_etcd_is_down() {
 
     within(server.process().unwrap().restart()).await.unwrap();
     until_status(&registration, RegistrationStatus::is_active).await;
-    let view = connect_lazy(&format!("etcd://{host}?layout=go-zero")).unwrap();
+    let view = Client::builder(&format!("etcd://{host}?layout=go-zero")).connect_lazy().unwrap();
     let mut view = view.discover("user.rpc").unwrap();
     until_live(&mut view).await;
     assert_eq!(view.state().instances().len(), 1);

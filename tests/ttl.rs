@@ -3,9 +3,8 @@
 
 use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
-use service_registry::{
-    Claim, ErrorKind, Instance, LeaseId, Registration, RegistrationOptions, Registry, connect,
-};
+use service_registry::store::{Claim, LeaseId, Registry};
+use service_registry::{ErrorKind, Instance, Registration, RegistrationOptions, connect};
 use std::time::Duration;
 
 const TTL: Duration = Duration::from_secs(5);
@@ -17,8 +16,8 @@ async fn a_default_registration_uses_the_ttl_of(url: &str) {
         assert_eq!(registry.default_ttl(), Some(TTL), "a view uses this");
         let lease = LeaseId::random();
         let id = lease.to_string().parse().unwrap();
-        let node = Instance::new("a".parse().unwrap(), id, "10.0.0.1:80".parse().unwrap());
-        let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+        let node = Instance::from_parts("a".parse().unwrap(), id, "10.0.0.1:80".parse().unwrap());
+        let options = RegistrationOptions::default().with_lease(lease);
         let registration = Registration::start(registry.clone(), node, options).await.unwrap();
         assert_registered_for_ttl(&*registry, &registration, lease).await;
         registration.stop().await.unwrap();

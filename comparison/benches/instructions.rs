@@ -325,7 +325,7 @@ fn described() -> Instance {
         ("protocol", "grpc"),
         ("build", "3f9c2a7e51d04b86"),
     ];
-    instance(1).with_metadata(entries).unwrap()
+    instance(1).with_metadata(entries)
 }
 
 /// As etcd's are.

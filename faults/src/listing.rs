@@ -83,7 +83,10 @@ async fn run(registry: Arc<dyn Registry>, service: ServiceName, record: Arc<Mute
     const LONGEST: Duration = Duration::from_millis(20);
     let backoff = Backoff::new(SHORTEST, LONGEST);
     let timeout = Duration::from_secs(1);
-    let options = FollowOptions { backoff, outage_backoff: backoff, timeout };
+    let options = FollowOptions::default()
+        .with_backoff(backoff)
+        .with_outage_backoff(backoff)
+        .with_timeout(timeout);
     let mut events = pin!(follow(registry, service, None, options));
     while let Some(event) = events.next().await {
         let (now, mut record) = (Instant::now(), lock(&record));

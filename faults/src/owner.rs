@@ -41,8 +41,8 @@ impl Owner {
         start: Start,
     ) -> Result<Self> {
         let id: InstanceId = id.parse()?;
-        let instance = Instance::new(service.clone(), id.clone(), address.parse()?);
-        let options = RegistrationOptions { start, ..RegistrationOptions::default() };
+        let instance = Instance::from_parts(service.clone(), id.clone(), address.parse()?);
+        let options = RegistrationOptions::default().with_start(start);
         let registration = Registration::start(registry, instance, options);
         let registration = registration.await.with_context(|| format!("cannot start {id}"))?;
         let statuses = Arc::new(Mutex::new(vec![(Instant::now(), registration.status())]));

@@ -73,7 +73,7 @@ async fn used(url: &str, id: &str) -> Result<(Arc<dyn Registry>, impl Send)> {
     let (registry, service) = (connect(url).await?, SERVICE.parse::<ServiceName>()?);
     let owner = Owner::start(registry.clone(), &service, id).await?;
     let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-    let mut view = discovery.view(&service);
+    let view = discovery.view(&service);
     view.ready(READY_WITHIN).await.context("a view on the other runtime is not ready")?;
     Ok((registry, (owner, view)))
 }

@@ -109,8 +109,7 @@ impl Stage {
             None => connect(url).await,
         };
         let more = if schedule == Schedule::PausedReplicas { "&ack=replicas:1" } else { "" };
-        let options =
-            DiscoveryOptions { retain: !spec.without_retention, ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions::default().with_retain(!spec.without_retention);
         let (mut taps, mut member_links) = (Vec::new(), Vec::new());
         for view in 0..VIEWS {
             let start = async |registry| {

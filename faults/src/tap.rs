@@ -150,11 +150,11 @@ mod tests {
     #[tokio::test]
     async fn an_instance_that_was_shown_and_is_not_any_more_is_missing() {
         let registry = Arc::new(MemRegistry::new());
-        let options = DiscoveryOptions { retain: false, ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions::default().with_retain(false);
         let view = Discovery::new(registry.clone(), options).view(&"a".parse().unwrap());
         let mut watched = view.clone();
         let tap = Tap::start(view);
-        let instance = Instance::new(
+        let instance = Instance::from_parts(
             "a".parse().unwrap(),
             "1".parse().unwrap(),
             "10.0.0.1:80".parse().unwrap(),
@@ -190,7 +190,7 @@ mod tests {
         for n in 0..INSTANCES {
             let id = n.to_string().parse().unwrap();
             let address = "10.0.0.1:80".parse().unwrap();
-            let instance = Instance::new("a".parse().unwrap(), id, address);
+            let instance = Instance::from_parts("a".parse().unwrap(), id, address);
             let claim = claim.with_lease(registry_core::LeaseId::random());
             let register = registry.register(&instance, &claim, &CallOptions::DEFAULT);
             register.now_or_never().expect("memory answers at once").unwrap();

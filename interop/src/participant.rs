@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use service_registry::go_zero::{ClientConfig, ServerConfig};
 use service_registry::grpc::Channel;
 use service_registry::serve::{ServeOptions, serve};
-use service_registry::{LeaseId, RegistrationOptions, connect_target};
+use service_registry::store::LeaseId;
+use service_registry::{Client, RegistrationOptions};
 use std::io::{self, stdin};
 use std::path::Path;
 use std::process;
@@ -35,11 +36,11 @@ pub(crate) async fn server(file: &Path) -> Result<()> {
     let lease = LeaseId::random();
     let instance = config.instance(listener.local_addr()?, lease)?;
     let target = config.registry().context("the configuration names no registry")?;
-    let registry = connect_target(target).await?;
-    let registration = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
-    let options = ServeOptions { registration, ..ServeOptions::default() };
+    let registry = Client::builder_for(target.clone()).connect().await?;
+    let registration = RegistrationOptions::default().with_lease(lease);
+    let options = ServeOptions::default().with_registration(registration);
     emit(now(), What::Serving { address: address.clone() });
-    serve(listener, registry, instance, options, |listener, shutdown| {
+    serve(listener, &registry, instance, options, |listener, shutdown| {
         let desk = DeskServer::new(&address);
         Server::builder().add_service(desk).serve_with_incoming_shutdown(listener, shutdown)
     })

@@ -12,8 +12,9 @@ const DECAY: Duration = Duration::from_secs(10);
 /// (`forcePick`).
 pub(crate) const MAX_AGE: f32 = 1.0;
 
-/// The latency in microseconds that is assumed while no endpoint has a measured one.
-const FIRST_GUESS: f32 = 1_000.0;
+/// The latency in microseconds that is assumed while no endpoint has a measured one. If it were more, the first endpoint that
+/// is measured, and fast, would take all calls of the first second.
+const FIRST_GUESS: f32 = 1.0;
 
 /// The longest latency that is told from longer ones, in microseconds.
 pub(crate) const MAX_LATENCY: f32 = 60e6;

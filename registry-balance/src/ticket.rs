@@ -123,6 +123,11 @@ impl<K, T> Ticket<K, T> {
         &self.endpoint.value
     }
 
+    /// Counts the latency of the call from `now`: it was picked earlier than it is made.
+    pub fn restart(&mut self, now: Duration) {
+        self.begun = now;
+    }
+
     /// Counts the latency of the call, whose answer has begun. The call stays in flight, since a
     /// stream may go on for hours. Only the first answer counts.
     ///

@@ -91,7 +91,7 @@ impl Claim {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> registry_core::Result<()> {
 /// let (registry, options) = (MemRegistry::new(), CallOptions::default());
-/// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
+/// let instance = Instance::from_parts("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let old = registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 ///
 /// // A new incarnation reads who holds the id, and displaces exactly that one.

@@ -48,7 +48,8 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Invalid` if a part of the URL is wrong. `Unavailable` if the store does not answer, `Denied` if it
+    /// `Invalid` if a part of the URL is wrong, or the store has no namespaces and the options state one. `Unavailable` if the
+    /// store does not answer, `Denied` if it
     /// refuses the credentials.
     async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected>;
 
@@ -70,10 +71,59 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Options of a connection. There is none yet that is no part of the URL.
+/// Options of a connection that are no part of the URL.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ConnectOptions {}
+pub struct ConnectOptions {
+    /// The namespace: services of one are not seen in another. Unless set, it is what the URL says.
+    ///
+    /// A connector puts it where the URLs of its store have it, such as the path of `etcd://` or the option `prefix` of
+    /// `redis://`, and refuses a URL that states another.
+    pub namespace: Option<String>,
+}
+
+impl ConnectOptions {
+    /// Sets the [namespace](Self::namespace).
+    #[must_use]
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Returns `target` with the namespace as its path, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `target` has another path.
+    pub fn in_path(&self, target: &Target) -> Result<Target> {
+        let Some(namespace) = &self.namespace else { return Ok(target.clone()) };
+        check_namespace(namespace, Some(target.path()).filter(|path| !path.is_empty()))?;
+        Ok(target.clone().with_path(namespace.as_str()))
+    }
+
+    /// Returns `target` with the namespace as the option `name`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `target` has another value of it.
+    pub fn in_option(&self, name: &str, target: &Target) -> Result<Target> {
+        let Some(namespace) = &self.namespace else { return Ok(target.clone()) };
+        check_namespace(namespace, target.option(name))?;
+        Ok(target.clone().with_option(name, namespace.as_str()))
+    }
+}
+
+fn check_namespace(namespace: &str, stated: Option<&str>) -> Result<()> {
+    match stated {
+        Some(stated) if stated != namespace => Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "the URL states another namespace: leave out one of them, url=`{stated}`, got=`{namespace}`"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// A store that was connected to.
 #[derive(Clone, Debug)]

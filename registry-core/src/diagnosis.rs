@@ -202,7 +202,7 @@ async fn registers(registry: &dyn Registry, service: &ServiceName) -> Result<Fin
 async fn register_and_withdraw(registry: &dyn Registry, service: &ServiceName) -> Result<()> {
     let claim = Claim::new(REHEARSAL_TTL)?;
     let id = claim.lease().to_string().parse()?; // which every layout takes
-    let instance = Instance::new(service.clone(), id, "127.0.0.1:1".parse()?);
+    let instance = Instance::from_parts(service.clone(), id, "127.0.0.1:1".parse()?);
     let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
     let renewed = registry.keep_alive(&lease, &CallOptions::DEFAULT).await;
     let loaded = registry.load(service, &CallOptions::DEFAULT).await;

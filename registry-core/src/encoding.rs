@@ -105,7 +105,8 @@ pub enum Stored {
 ///
 /// # Errors
 ///
-/// `Invalid` if it is larger, or has a port 0.
+/// `Invalid` if it is larger. What [`Instance::check`] refuses is for a store to refuse: it may have been read, from a record
+/// that another program wrote.
 pub fn encode(record: &Record) -> Result<Vec<u8>> {
     let status = match record.instance().status() {
         InstanceStatus::Up => StoredStatus::Up,
@@ -127,10 +128,6 @@ pub fn encode_withdrawn(record: &Record) -> Result<Vec<u8>> {
 
 fn encode_as(record: &Record, status: StoredStatus) -> Result<Vec<u8>> {
     let instance = record.instance();
-    if let Some((name, _)) = instance.ports().iter().find(|(_, port)| port.number() == 0) {
-        let message = format!("a port is 1 to 65535, port=`{name}`, got=`0`");
-        return Err(Error::new(ErrorKind::Invalid, message));
-    }
     let encoded = EncodedRecord {
         v: VERSION,
         address: instance.address(),
@@ -206,7 +203,7 @@ impl PlainRecord {
 
     fn stored(self, service: &ServiceName, id: &InstanceId) -> Stored {
         let status = self.status.unwrap_or(StoredStatus::Up);
-        let mut instance = Instance::new(service.clone(), id.clone(), self.address)
+        let mut instance = Instance::from_parts(service.clone(), id.clone(), self.address)
             .with_weight(self.weight.unwrap_or(DEFAULT_WEIGHT))
             .with_status(match status {
                 StoredStatus::Up => InstanceStatus::Up,

@@ -5,6 +5,7 @@ use crate::{Address, Error, ErrorKind, InstanceId, Result, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The largest metadata of one instance, in bytes of its JSON form.
@@ -77,14 +78,18 @@ impl From<u16> for Port {
 /// use registry_core::{Instance, InstanceStatus};
 ///
 /// # fn main() -> registry_core::Result<()> {
-/// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?)
+/// let bound = "10.0.0.1:8080".parse().unwrap(); // of a listener: `listener.local_addr()?`
+/// let instance = Instance::new("user.rpc", bound)?
 ///     .with_weight(200)
-///     .with_metadata([("zone", "eu-1")])?;
+///     .with_zone("eu-1")
+///     .with_label("tier", "gold");
 /// assert_eq!(instance.status(), InstanceStatus::Up);
-/// assert_eq!(instance.metadata()["zone"], "eu-1");
+/// assert_eq!(instance.zone(), Some("eu-1"));
 /// # Ok(())
 /// # }
 /// ```
+///
+/// No setter fails. [`check`](Self::check) says what a store would refuse, and every `register` calls it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Instance(Arc<Inner>);
 
@@ -108,13 +113,47 @@ struct Extra {
 }
 
 impl Instance {
-    /// An instance that is up, of the [default weight](DEFAULT_WEIGHT), with nothing else set.
-    pub fn new(service: ServiceName, id: InstanceId, address: Address) -> Self {
+    /// Returns an instance of `service` that listens at `bound`, with a [random](InstanceId::random) id. It is up and has the
+    /// [default weight](DEFAULT_WEIGHT).
+    ///
+    /// `bound` is the local address of a listener. An unspecified one (`0.0.0.0:8080`) is the same as to say: an
+    /// address of this machine. The facade's `Client` replaces it when it registers the instance; a store refuses it.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if `service` is no [`ServiceName`].
+    pub fn new<S>(service: S, bound: SocketAddr) -> Result<Self>
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
+        Ok(Self::from_parts(service.try_into()?, InstanceId::random(), bound.into()))
+    }
+
+    /// Returns an instance of these parts. It is up and has the [default weight](DEFAULT_WEIGHT).
+    ///
+    /// ```
+    /// use registry_core::Instance;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let instance = Instance::from_parts("user.rpc".parse()?, "1".parse()?, "db-1.prod:80".parse()?);
+    /// assert_eq!(instance.address().host(), "db-1.prod");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_parts(service: ServiceName, id: InstanceId, address: Address) -> Self {
         let (weight, status, metadata) = (DEFAULT_WEIGHT, InstanceStatus::Up, Metadata::default());
         Self(Arc::new(Inner { service, id, address, weight, status, metadata, extra: None }))
     }
 
-    /// Moves it to another address.
+    /// Sets its id: one that stays the same when the process restarts takes the place of the old record at once.
+    #[must_use]
+    pub fn with_id(mut self, id: InstanceId) -> Self {
+        Arc::make_mut(&mut self.0).id = id;
+        self
+    }
+
+    /// Sets the address that callers dial.
     #[must_use]
     pub fn with_address(mut self, address: Address) -> Self {
         Arc::make_mut(&mut self.0).address = address;
@@ -141,7 +180,7 @@ impl Instance {
     /// use registry_core::{Instance, Port};
     ///
     /// # fn main() -> registry_core::Result<()> {
-    /// let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?)
+    /// let instance = Instance::new("user.rpc", "10.0.0.1:8080".parse().unwrap())?
     ///     .with_port("admin", 9090)
     ///     .with_port("metrics", Port::new(9100).with_protocol("http"));
     /// assert_eq!(instance.ports()["admin"].number(), 9090);
@@ -173,30 +212,58 @@ impl Instance {
     }
 
     /// Replaces its metadata.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` if the entries are larger than [`MAX_METADATA_LEN`].
+    #[must_use]
     pub fn with_metadata<K: Into<String>, V: Into<String>>(
         self,
         entries: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<Self> {
-        let map: BTreeMap<String, String> =
-            entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        let metadata = Metadata::new(&map);
-        let len = metadata.len();
-        if len > MAX_METADATA_LEN {
-            let message =
-                format!("metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`");
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        Ok(self.with_encoded(metadata))
+    ) -> Self {
+        let map = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        self.with_encoded(Metadata::new(&map))
     }
 
     /// Replaces its metadata by what was read, of whatever size.
     pub(crate) fn with_encoded(mut self, metadata: Metadata) -> Self {
         Arc::make_mut(&mut self.0).metadata = metadata;
         self
+    }
+
+    /// Checks what a store refuses to register, which a reader may find in a store nevertheless.
+    ///
+    /// ```
+    /// use registry_core::Instance;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let instance = Instance::new("user.rpc", "0.0.0.0:8080".parse().unwrap())?;
+    /// assert!(instance.check().is_err()); // nobody else can dial 0.0.0.0
+    /// instance.with_address("10.0.0.1:8080".parse()?).check()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the address is unspecified or a port is 0, if a label or an entry of the metadata has no name, or if
+    /// the metadata is larger than [`MAX_METADATA_LEN`].
+    pub fn check(&self) -> Result<()> {
+        let invalid = |message| Err(Error::new(ErrorKind::Invalid, message));
+        if !self.address().is_dialable() {
+            return invalid(format!(
+                "nobody else can dial the address: set one with `Instance::with_address`, got=`{}`",
+                self.address()
+            ));
+        }
+        if let Some((name, _)) = self.ports().iter().find(|(_, port)| port.number() == 0) {
+            return invalid(format!("a port is 1 to 65535, port=`{name}`, got=`0`"));
+        }
+        if self.labels().contains_key("") || self.0.metadata.has_empty_key() {
+            return invalid("a label and an entry of the metadata have a name, got=``".into());
+        }
+        let len = self.0.metadata.len();
+        if len > MAX_METADATA_LEN {
+            return invalid(format!(
+                "metadata is at most {MAX_METADATA_LEN} bytes as JSON, got=`{len}`"
+            ));
+        }
+        Ok(())
     }
 
     /// The service it serves.
@@ -276,7 +343,7 @@ mod tests {
 
     fn instance() -> Instance {
         let address = "10.0.0.1:80".parse().unwrap();
-        Instance::new("a".parse().unwrap(), "1".parse().unwrap(), address)
+        Instance::from_parts("a".parse().unwrap(), "1".parse().unwrap(), address)
     }
 
     #[test]
@@ -291,20 +358,38 @@ mod tests {
     fn decoded_and_undecoded_metadata_are_equal() {
         let entries = [("b", "\u{7f}\n\"x"), ("a", "")];
         let (one, two) = (instance().with_metadata(entries), instance().with_metadata(entries));
-        let (one, two) = (one.unwrap(), two.unwrap());
         assert_eq!(one.metadata()["b"], "\u{7f}\n\"x");
         assert_eq!(one, two);
         assert_eq!(one.clone(), one);
         let none: [(&str, &str); 0] = [];
-        assert_eq!(two.with_metadata(none).unwrap(), instance());
+        assert_eq!(two.with_metadata(none), instance());
         assert!(instance().metadata().is_empty());
     }
 
     #[test]
-    fn metadata_is_bounded_by_its_encoded_size() {
-        assert!(instance().with_metadata([("k", "v".repeat(63 * 1024 - 8))]).is_ok());
-        // A control character takes six bytes of JSON.
-        let error = instance().with_metadata([("k", "\u{1}".repeat(11_000))]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
+    fn an_instance_that_no_store_takes_is_told_why() {
+        let largest = instance().with_metadata([("k", "v".repeat(63 * 1024 - 8))]);
+        assert!(largest.check().is_ok());
+        let refused = [
+            // A control character takes six bytes of JSON.
+            (instance().with_metadata([("k", "\u{1}".repeat(11_000))]), "at most 64512 bytes"),
+            (instance().with_metadata([("", "a"), ("b", "c")]), "have a name"),
+            (instance().with_label("", "a"), "have a name"),
+            (instance().with_port("admin", 0), "port=`admin`"),
+            (Instance::new("a", ([0, 0, 0, 0], 80).into()).unwrap(), "got=`0.0.0.0:80`"),
+            (Instance::new("a", ([10, 0, 0, 1], 0).into()).unwrap(), "got=`10.0.0.1:0`"),
+        ];
+        for (instance, why) in refused {
+            let error = instance.check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_instance_without_an_id_of_its_own_gets_another_each_time() {
+        let new = || Instance::new("a", ([10, 0, 0, 1], 80).into()).unwrap();
+        assert_ne!(new().id(), new().id());
+        assert_eq!(new().with_id("1".parse().unwrap()).id().as_str(), "1");
     }
 }

@@ -20,7 +20,7 @@
 //! let service: ServiceName = "user.rpc".parse()?;
 //! let before = registry.load(&service, &options).await?;
 //!
-//! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//! let instance = Instance::from_parts(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //! let lease = registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 //! registry.keep_alive(&lease, &options).await?;
 //!

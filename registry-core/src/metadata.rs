@@ -35,6 +35,11 @@ impl Metadata {
         self.json.len()
     }
 
+    /// Returns whether it has an entry without a name. Entries are in order, so it would be the first.
+    pub(crate) fn has_empty_key(&self) -> bool {
+        self.json.starts_with("{\"\":")
+    }
+
     /// The JSON form: an object.
     pub(crate) fn json(&self) -> &str {
         if self.json.is_empty() { "{}" } else { &self.json }

@@ -1,12 +1,12 @@
 //! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
 
 use crate::metadata::JsonStr;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, LeaseId, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The longest service name or instance id, in bytes.
@@ -156,6 +156,20 @@ text! {
     Address, check_address
 }
 
+impl InstanceId {
+    /// Returns a random id: a positive decimal number, as every layout of every store takes it.
+    pub fn random() -> Self {
+        Self(LeaseId::random().to_string().into())
+    }
+}
+
+/// Takes any address, unspecified ones and port 0 too: see [`Instance::check`](crate::Instance::check).
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
 impl Address {
     /// Reads a stored address: any `host:port` that can be told apart, so that a stricter
     /// [`new`](Self::new) of a later release turns no stored record into a deletion.
@@ -167,6 +181,12 @@ impl Address {
         let unspecified = address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
         let legible = (1..=253).contains(&address.len()) && !host.chars().any(char::is_control);
         (port.is_some() && legible && !unspecified).then(|| Self(text.into()))
+    }
+
+    /// Returns whether others can dial it: its host is specified, and its port is not 0.
+    pub fn is_dialable(&self) -> bool {
+        let unspecified = self.host().parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        !unspecified && self.port() != 0
     }
 
     /// The host, without brackets.

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// # async fn main() -> registry_core::Result<()> {
 /// let (registry, options) = (MemRegistry::new(), CallOptions::default());
 /// let service: ServiceName = "user.rpc".parse()?;
-/// let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+/// let instance = Instance::from_parts(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let claim = Claim::new(Duration::from_secs(10))?;
 /// registry.register(&instance, &claim, &options).await?;
 ///
@@ -125,8 +125,11 @@ mod tests {
 
     #[test]
     fn a_record_is_small_and_tells_what_is_missing() {
-        let instance =
-            Instance::new("a".parse().unwrap(), "1".parse().unwrap(), "h:1".parse().unwrap());
+        let instance = Instance::from_parts(
+            "a".parse().unwrap(),
+            "1".parse().unwrap(),
+            "h:1".parse().unwrap(),
+        );
         let bare = Record::new(instance);
         assert_eq!((bare.lease(), bare.ttl(), bare.revision()), (None, None, None));
         let lease = LeaseId::new(7).unwrap();

@@ -19,8 +19,8 @@ const MAX_SINGLE_CHANGES: usize = 16;
 ///
 /// # fn main() -> registry_core::Result<()> {
 /// let address = "10.0.0.1:80".parse()?;
-/// let a = Instance::new("user.rpc".parse()?, "a".parse()?, address);
-/// let b = Instance::new("user.rpc".parse()?, "b".parse()?, a.address().clone());
+/// let a = Instance::from_parts("user.rpc".parse()?, "a".parse()?, address);
+/// let b = Instance::from_parts("user.rpc".parse()?, "b".parse()?, a.address().clone());
 /// let records: Records = [b, a].map(Record::new).into_iter().collect();
 /// assert_eq!(records.len(), 2);
 /// assert_eq!(records[0].id().as_str(), "a");
@@ -58,7 +58,7 @@ impl Records {
     /// use registry_core::{Change, Deleted, Instance, Record, Records};
     ///
     /// # fn main() -> registry_core::Result<()> {
-    /// let node = Instance::new("user.rpc".parse()?, "a".parse()?, "10.0.0.1:80".parse()?);
+    /// let node = Instance::from_parts("user.rpc".parse()?, "a".parse()?, "10.0.0.1:80".parse()?);
     /// let mut records = Records::default();
     /// records.apply(&[Change::Put(Record::new(node.clone()))]);
     /// assert_eq!(records.len(), 1);
@@ -146,7 +146,7 @@ mod tests {
 
     fn record(id: u8, weight: u32) -> Record {
         let id = id.to_string().parse().unwrap();
-        let instance = Instance::new("a".parse().unwrap(), id, "h:1".parse().unwrap());
+        let instance = Instance::from_parts("a".parse().unwrap(), id, "h:1".parse().unwrap());
         Record::new(instance.with_weight(weight))
     }
 

@@ -151,7 +151,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Superseded` as above. `Invalid` if the lease id is in use with another ttl or for another
+    /// `Superseded` as above. `Invalid` if the instance fails its [check](Instance::check), which a store makes first, or
+    /// if the lease id is in use with another ttl or for another
     /// instance of the service. A store may keep the lease id of a displaced or superseded claim in use until its
     /// ttl has passed. (Across services that is undefined: no lease id is ever used twice.)
     async fn register(

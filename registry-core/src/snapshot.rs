@@ -91,7 +91,7 @@ mod tests {
 
     fn record() -> Record {
         let service = "a".parse().unwrap();
-        Record::new(Instance::new(service, "1".parse().unwrap(), "h:1".parse().unwrap()))
+        Record::new(Instance::from_parts(service, "1".parse().unwrap(), "h:1".parse().unwrap()))
     }
 
     #[test]

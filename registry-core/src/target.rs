@@ -1,6 +1,6 @@
 //! The URL of a store.
 
-use crate::{Error, ErrorKind, MAX_TTL, MIN_TTL, Result};
+use crate::{Claim, Error, ErrorKind, MAX_TTL, MIN_TTL, Result};
 use percent_encoding::{
     AsciiSet, CONTROLS, PercentEncode, percent_decode_str, utf8_percent_encode,
 };
@@ -140,6 +140,30 @@ impl Target {
     /// ```
     pub fn take_option(&mut self, name: &str) -> Option<String> {
         self.options.remove(name)
+    }
+
+    /// Sets the default ttl of registrations and views.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` unless it is within [`MIN_TTL`] and [`MAX_TTL`].
+    pub fn with_ttl(mut self, ttl: Duration) -> Result<Self> {
+        self.ttl = Some(Claim::new(ttl)?.ttl());
+        Ok(self)
+    }
+
+    /// Sets what follows the hosts.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sets an option other than the ttl.
+    #[must_use]
+    pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
     }
 
     /// Refuses options that the store does not know, so that a misspelt one is not ignored.

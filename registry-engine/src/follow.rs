@@ -29,13 +29,44 @@ pub enum FollowEvent {
 
 /// Options for [`follow`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct FollowOptions {
     /// The backoff between attempts, if the store answers with an error.
     pub backoff: Backoff,
     /// The backoff between attempts while the store is `Unavailable`.
     pub outage_backoff: Backoff,
-    /// How long the store may take to load the service or to open a watch.
+    /// How long the store may take to load the service or to open a watch: 10 s unless set.
     pub timeout: Duration,
+}
+
+impl FollowOptions {
+    /// Sets the backoff between attempts, if the store answers with an error.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the backoff between attempts while the store is `Unavailable`.
+    #[must_use]
+    pub fn with_outage_backoff(mut self, backoff: Backoff) -> Self {
+        self.outage_backoff = backoff;
+        self
+    }
+
+    /// Sets how long the store may take to load the service or to open a watch.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        let backoff = Backoff::default();
+        Self { backoff, outage_backoff: backoff, timeout: Duration::from_secs(10) }
+    }
 }
 
 /// The state of the loop: exactly what the next step needs.

@@ -17,7 +17,9 @@ mod view;
 pub use self::backoff::Backoff;
 pub use self::discovery::Discovery;
 pub use self::follow::{FollowEvent, FollowOptions, follow};
-pub use self::registration::{Registration, RegistrationOptions, RegistrationStatus, Start};
+pub use self::registration::{
+    Registration, RegistrationOptions, RegistrationStatus, Start, TaskHandle,
+};
 pub use self::view::{
     DiscoveryOptions, Failure, Reader, Retained, ServiceState, StateRef, Update, Updates, View,
     ViewStatus,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod errors;
+mod handle;
 mod machine;
 mod options;
 mod own_record;
@@ -11,20 +12,19 @@ mod status;
 mod task;
 mod turns;
 
+pub use self::handle::TaskHandle;
 pub use self::options::{RegistrationOptions, Start};
 pub use self::status::RegistrationStatus;
 
-use self::commands::CommandQueue;
-use self::errors::{stop_timed_out, task_ended};
+use self::errors::task_ended;
 use self::task::RegistrationTask;
-use futures_util::{FutureExt, Stream, stream};
-use registry_core::DEFAULT_TTL;
-use registry_core::{Claim, Error, ErrorKind, Instance, InstanceStatus, Registry, Result};
+use futures_util::{Stream, stream};
+use registry_core::{Claim, DEFAULT_TTL, Error, ErrorKind, Instance, Registry, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// Keeps an instance registered until it is stopped or dropped, whatever happens to the store.
 ///
@@ -41,7 +41,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> registry_core::Result<()> {
 /// let registry = Arc::new(MemRegistry::new());
-/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
+/// let node = Instance::from_parts("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let registration =
 ///     Registration::start(registry.clone(), node, RegistrationOptions::default()).await?;
 ///
@@ -72,9 +72,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// ```
 #[must_use = "a registration that is dropped withdraws its instance: hold it while the service runs"]
 pub struct Registration {
-    commands: Arc<CommandQueue>,
-    status: watch::Receiver<RegistrationStatus>,
-    stop_timeout: Duration,
+    handle: TaskHandle,
 }
 
 impl Registration {
@@ -105,7 +103,7 @@ impl Registration {
         let task = RegistrationTask::new(registry, instance, claim, &options, reply);
         let (commands, status) = (task.commands(), task.status());
         tokio::spawn(task.run());
-        let registration = Self { commands, status, stop_timeout };
+        let registration = Self { handle: TaskHandle { commands, status, stop_timeout } };
         match start {
             Start::InBackground => Ok(registration),
             Start::Within(limit) => {
@@ -120,18 +118,18 @@ impl Registration {
 
     /// Returns the instance that is to be registered: the started one, or the last update.
     pub fn instance(&self) -> Instance {
-        self.commands.desired()
+        self.handle.commands.desired()
     }
 
     /// Returns the current status.
     pub fn status(&self) -> RegistrationStatus {
-        self.status.borrow().clone()
+        self.handle.status.borrow().clone()
     }
 
     /// Returns a stream of the current status and every later one. A slow reader sees only the latest. The
     /// stream ends after `Stopped`.
     pub fn statuses(&self) -> impl Stream<Item = RegistrationStatus> + Send + Unpin + use<> {
-        let mut status = self.status.clone();
+        let mut status = self.handle.status.clone();
         status.mark_changed();
         Box::pin(stream::unfold(status, |mut status| async move {
             status.changed().await.ok()?;
@@ -140,7 +138,15 @@ impl Registration {
         }))
     }
 
-    /// Updates the registered data: address, weight, status, metadata.
+    /// Changes the registered data: address, weight, status, labels, ports, metadata. `change` gets the last update, which
+    /// may not be acknowledged yet.
+    ///
+    /// ```
+    /// # use registry_engine::Registration;
+    /// # async fn shed(registration: &Registration) -> registry_core::Result<()> {
+    /// registration.update(|instance| instance.with_weight(5)).await
+    /// # }
+    /// ```
     ///
     /// Waits until the store acknowledges the update, for as long as that takes. Dropping the future does
     /// not cancel the update. Of several concurrent updates the last one counts, and all of them get its
@@ -150,50 +156,52 @@ impl Registration {
     ///
     /// `Invalid` if the service or the id differ, or if the store refuses the data; `Denied` if it refuses
     /// the credentials: the last acknowledged data stays registered. `Superseded` if another incarnation
-    /// holds the id: the update is applied once that incarnation is gone.
-    pub async fn update(&self, instance: Instance) -> Result<()> {
-        let desired = self.instance();
-        let (service, id) = (desired.service(), desired.id());
-        if (instance.service(), instance.id()) != (service, id) {
+    /// holds the id: the update is applied once that incarnation is gone. `Closed` if the registration was stopped.
+    pub async fn update(&self, change: impl FnOnce(Instance) -> Instance) -> Result<()> {
+        let (reply, updated) = oneshot::channel();
+        let change = |desired: Instance| {
+            let (service, id) = (desired.service().clone(), desired.id().clone());
+            let instance = change(desired);
+            if (instance.service(), instance.id()) == (&service, &id) {
+                return Ok(instance);
+            }
             let message =
                 format!("a registration keeps its service and id, service=`{service}`, id=`{id}`");
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        let (reply, updated) = oneshot::channel();
-        self.commands.update(instance, reply);
+            Err(Error::new(ErrorKind::Invalid, message))
+        };
+        self.handle.commands.update(change, reply)?;
         updated.await.unwrap_or_else(|_| Err(task_ended()))
     }
 
     /// Announces that the instance is draining, waits until `grace` has passed since the call, and
-    /// withdraws the instance.
+    /// withdraws the instance. It waits no longer once somebody else has stopped the registration.
+    ///
+    /// If the future is dropped, the instance stays registered as draining.
     ///
     /// # Errors
     ///
     /// Those of [`stop`](Self::stop). If the store cannot be told of the draining, the drain goes on.
-    pub async fn drain(self, grace: Duration) -> Result<()> {
-        let start = Instant::now();
-        let draining = self.instance().with_status(InstanceStatus::Draining);
-        if let Ok(Err(error)) = timeout(grace, self.update(draining)).await {
-            tracing::debug!(error = %error.chain(), "the draining could not be announced");
-        }
-        sleep(grace.saturating_sub(start.elapsed())).await;
-        self.stop().await
+    pub async fn drain(&self, grace: Duration) -> Result<()> {
+        self.handle.drain(grace).await
     }
 
     /// Withdraws the instance. A request in flight is awaited first: if it arrived after the withdrawal, it
     /// would register the instance again.
+    ///
+    /// Several calls get the outcome of the one withdrawal, later ones too. Dropping the future does not cancel it.
     ///
     /// # Errors
     ///
     /// `Unavailable` if the store did not acknowledge the withdrawal within the stop timeout: the instance
     /// may be listed until its ttl has passed. Otherwise the error that the store refuses the withdrawal
     /// with.
-    pub async fn stop(self) -> Result<()> {
-        let (reply, stopped) = oneshot::channel();
-        self.commands.stop(reply);
-        let stopped = stopped.map(|reply| reply.unwrap_or_else(|_| Err(task_ended())));
-        let limit = self.stop_timeout;
-        timeout(limit, stopped).await.unwrap_or_else(|_| Err(stop_timed_out(limit)))
+    pub async fn stop(&self) -> Result<()> {
+        self.handle.stop().await
+    }
+
+    /// Returns a handle that can end the registration, and does not keep it.
+    pub fn handle(&self) -> TaskHandle {
+        self.handle.clone()
     }
 
     fn start_timed_out(&self, limit: Duration) -> Error {
@@ -208,7 +216,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.commands.abandon();
+        self.handle.commands.abandon();
     }
 }
 

@@ -26,6 +26,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -50,7 +51,7 @@ use tokio::time::{Instant, timeout};
 /// view.ready(Duration::from_secs(5)).await?;
 /// assert!(view.state().records().is_empty());
 ///
-/// let node = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
+/// let node = Instance::from_parts("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 /// let registration = Registration::start(registry, node, RegistrationOptions::default()).await?;
 /// view.changed().await?;
 /// assert_eq!(view.state().records()[0].instance().address().to_string(), "10.0.0.1:8080");
@@ -60,14 +61,14 @@ use tokio::time::{Instant, timeout};
 pub struct View {
     shared: Arc<SharedView>,
     /// The version of the state that [`changed`](Self::changed) last reported.
-    seen: u64,
+    seen: AtomicU64,
     /// Where this handle waits for changes; made when it first waits.
     waiter: Option<Waiter>,
 }
 
 impl View {
     pub(crate) fn new(shared: Arc<SharedView>) -> Self {
-        let seen = shared.broadcaster.state().version;
+        let seen = shared.broadcaster.state().version.into();
         Self { shared, seen, waiter: None }
     }
 
@@ -80,6 +81,13 @@ impl View {
     #[inline]
     pub fn state(&self) -> StateRef {
         StateRef::new(self.shared.broadcaster.state())
+    }
+
+    /// Returns the version of the state. It grows with each state that is published; cheaper than the state itself, for what
+    /// is derived from states.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.shared.broadcaster.version()
     }
 
     /// Returns a reader for a hot loop: it caches the last state and only checks whether that is still
@@ -114,7 +122,7 @@ impl View {
     /// If the store has not answered yet: the error that it refuses the load with (`Denied`, `Invalid`), at
     /// once, even if there is a state from a file; `Unavailable` after `within` if there is no state, with the last error
     /// as its source. The view keeps retrying. `Closed`, at once, if the runtime of the view was shut down.
-    pub async fn ready(&mut self, within: Duration) -> Result<()> {
+    pub async fn ready(&self, within: Duration) -> Result<()> {
         let waiter = self.shared.broadcaster.waiter();
         let settled = |state: &ServiceState| match &state.status {
             ViewStatus::Live => Some(Ok(state.version)),
@@ -130,12 +138,12 @@ impl View {
         };
         let settled = poll_fn(|cx| waiter.poll(cx, settled));
         if let Ok(settled) = timeout(within, settled).await {
-            self.seen = settled?;
+            self.seen.store(settled?, Ordering::Relaxed);
             return Ok(());
         }
         let state = self.state();
         if state.store_snapshot.is_some() {
-            self.seen = state.version;
+            self.seen.store(state.version, Ordering::Relaxed);
             return Ok(());
         }
         let message = format!(
@@ -159,6 +167,7 @@ impl View {
     pub async fn changed(&mut self) -> Result<()> {
         let Self { shared, seen, waiter } = self;
         let waiter = waiter.get_or_insert_with(|| shared.broadcaster.waiter());
+        let seen = seen.get_mut();
         let newer = |state: &ServiceState| match &state.status {
             _ if state.version != *seen => Some(Ok(state.version)),
             ViewStatus::Stale { why, .. } if state.is_closed => Some(Err(why.clone())),
@@ -205,7 +214,8 @@ impl View {
 
 impl Clone for View {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), seen: self.seen, waiter: None }
+        let seen = self.seen.load(Ordering::Relaxed).into();
+        Self { shared: self.shared.clone(), seen, waiter: None }
     }
 }
 

@@ -13,8 +13,10 @@ use std::time::Duration;
 /// Returns the first `count` events, in short form.
 async fn events(registry: &MemRegistry, after: Option<Cursor>, count: usize) -> Vec<String> {
     let backoff = Backoff::default();
-    let options =
-        FollowOptions { backoff, outage_backoff: backoff, timeout: Duration::from_secs(1) };
+    let options = FollowOptions::default()
+        .with_backoff(backoff)
+        .with_outage_backoff(backoff)
+        .with_timeout(Duration::from_secs(1));
     let events = pin!(follow(Arc::new(registry.clone()), service(), after, options));
     let events = events.take(count).map(|event| match event {
         FollowEvent::Reset(snapshot) => format!("reset {}", snapshot.instances().len()),
@@ -31,7 +33,8 @@ fn service() -> ServiceName {
 }
 
 async fn register(registry: &MemRegistry, id: &str) {
-    let instance = Instance::new(service(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    let instance =
+        Instance::from_parts(service(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap());
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
     registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
 }

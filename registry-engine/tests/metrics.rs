@@ -66,7 +66,7 @@ fn level(metrics: &BTreeMap<String, DebugValue>, name: &str) -> f64 {
 
 fn node(id: &str, weight: u32) -> Instance {
     let address = "10.0.0.1:8080".parse().unwrap();
-    Instance::new("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
+    Instance::from_parts("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
 }
 
 /// Waits until the state is as asked.
@@ -89,7 +89,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let flaky = FaultyRegistry::new(store.clone());
     let discovery = Discovery::new(Arc::new(flaky.clone()), DiscoveryOptions::default());
     let mut view = discovery.view(&"a".parse().unwrap());
-    let options = RegistrationOptions { ttl: Some(TTL), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(TTL);
     let one = Registration::start(Arc::new(flaky.clone()), node("1", 1), options.clone());
     let one = one.await.unwrap();
     let two = Registration::start(Arc::new(store.clone()), node("2", 1), options).await.unwrap();
@@ -133,7 +133,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let mut slow = view.updates();
     assert!(slow.next().await.is_some());
     for weight in 0..2_000 {
-        timeout(TTL, one.update(node("1", weight + 2))).await.unwrap().unwrap();
+        timeout(TTL, one.update(|_| node("1", weight + 2))).await.unwrap().unwrap();
     }
     assert!(slow.next().await.is_some());
     assert_eq!(count(&metrics.all(), "registry_view_coalesced_total{service=a}"), 1);
@@ -148,7 +148,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
 
     // The gauges are sums: what another view showed is taken off again.
     let other = Discovery::new(Arc::new(store), DiscoveryOptions::default());
-    let mut second = other.view(&"a".parse().unwrap());
+    let second = other.view(&"a".parse().unwrap());
     timeout(TTL, second.ready(TTL)).await.unwrap().unwrap();
     assert_eq!(level(&metrics.all(), "registry_view_instances{service=a}"), 2.0);
     drop(second);
@@ -224,7 +224,7 @@ async fn a_recorder_that_panics_costs_its_metrics_only() {
             .push(Registration::start(registry.clone(), node(id, 100), options).await.unwrap());
     }
     let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
-    let mut view = discovery.view(&"a".parse().unwrap());
+    let view = discovery.view(&"a".parse().unwrap());
     view.ready(TTL).await.unwrap();
     for fault in [Fault::Cut, Fault::Compaction, Fault::Silence] {
         link.inject(fault);

@@ -15,12 +15,12 @@ impl Connector for EtcdConnector {
         if cfg!(feature = "tls") { &["etcd", "etcds"] } else { &["etcd"] }
     }
 
-    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        Ok(connected(EtcdRegistry::connect(target).await?))
+    async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(EtcdRegistry::connect(&options.in_path(target)?).await?))
     }
 
-    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        Ok(connected(EtcdRegistry::connect_lazy(target)?))
+    fn connect_lazy(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(EtcdRegistry::connect_lazy(&options.in_path(target)?)?))
     }
 }
 

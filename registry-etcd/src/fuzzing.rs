@@ -229,7 +229,7 @@ pub(crate) fn check_events(before: &[KeyValue], events: &[(EventType, KeyValue)]
 
 fn instance(service: &str, id: &str) -> Instance {
     let address = "10.0.0.1:80".parse().expect("an address");
-    Instance::new(service.parse().expect("a name"), id.parse().expect("an id"), address)
+    Instance::from_parts(service.parse().expect("a name"), id.parse().expect("an id"), address)
 }
 
 fn lease(id: i64) -> LeaseId {

@@ -152,7 +152,7 @@ mod tests {
         let url = server.url().parse().unwrap();
         let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
         let address = "10.0.0.1:80".parse().unwrap();
-        let one = Instance::new("user".parse().unwrap(), "1".parse().unwrap(), address);
+        let one = Instance::from_parts("user".parse().unwrap(), "1".parse().unwrap(), address);
         let claim = Claim::new(10 * IDLE_TIMEOUT).unwrap();
         registry.register(&one, &claim, &CallOptions::DEFAULT).await.unwrap();
         (registry, claim)

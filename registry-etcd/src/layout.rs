@@ -44,7 +44,7 @@
 //!     ) -> Result<Option<Stored>, BoxError> {
 //!         let Some(value) = value else { return Ok(None) };
 //!         let address = Address::new(std::str::from_utf8(value)?)?;
-//!         let instance = Instance::new(service.clone(), id.clone(), address);
+//!         let instance = Instance::from_parts(service.clone(), id.clone(), address);
 //!         Ok(Some(Stored::Live(Record::new(instance))))
 //!     }
 //!

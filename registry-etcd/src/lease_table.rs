@@ -157,7 +157,7 @@ mod tests {
 
     fn instance(id: &str) -> Instance {
         let address = "10.0.0.1:80".parse().unwrap();
-        Instance::new("a".parse().unwrap(), id.parse().unwrap(), address)
+        Instance::from_parts("a".parse().unwrap(), id.parse().unwrap(), address)
     }
 
     fn lease(id: i64) -> Lease {

@@ -7,7 +7,7 @@
 //!
 //! # async fn example() -> registry_core::Result<()> {
 //! let registry = EtcdRegistry::connect(&"etcd://127.0.0.1:2379/prod".parse()?).await?;
-//! let instance = Instance::new("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//! let instance = Instance::from_parts("user.rpc".parse()?, "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //! let claim = Claim::new(Duration::from_secs(10))?;
 //! let lease = registry.register(&instance, &claim, &CallOptions::DEFAULT).await?;
 //! registry.keep_alive(&lease, &CallOptions::DEFAULT).await?;

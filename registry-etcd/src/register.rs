@@ -34,6 +34,7 @@ pub(crate) async fn register(
     instance: &Instance,
     claim: &Claim,
 ) -> Result<Lease> {
+    instance.check()?;
     let mut known = leases.find(claim, instance);
     for _ in 0..2 {
         let (found, is_new) = match known.take() {

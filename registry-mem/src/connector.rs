@@ -20,8 +20,8 @@ impl Connector for MemConnector {
         self.connect_lazy(target, options)
     }
 
-    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        let registry = Arc::new(MemRegistry::connect(target)?);
+    fn connect_lazy(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        let registry = Arc::new(MemRegistry::connect(&options.in_path(target)?)?);
         Ok(Connected::new(registry.clone()).with_diagnose(registry))
     }
 }

@@ -28,7 +28,7 @@
 //! assert!(flaky.load(&service, &options).await.is_err());
 //!
 //! // Meanwhile another client, which the fault does not affect, registers an instance.
-//! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//! let instance = Instance::from_parts(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //! store.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 //!
 //! flaky.heal();

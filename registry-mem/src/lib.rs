@@ -13,7 +13,7 @@
 //! # async fn main() -> registry_core::Result<()> {
 //! let (registry, options) = (MemRegistry::new(), CallOptions::default());
 //! let service: ServiceName = "user.rpc".parse()?;
-//! let instance = Instance::new(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
+//! let instance = Instance::from_parts(service.clone(), "node-1".parse()?, "10.0.0.1:8080".parse()?);
 //!
 //! registry.register(&instance, &Claim::new(Duration::from_secs(10))?, &options).await?;
 //! assert_eq!(registry.load(&service, &options).await?.instances().len(), 1);
@@ -38,6 +38,7 @@ mod branches;
 mod connector;
 pub mod faults;
 mod model;
+mod names;
 
 pub use self::connector::MemConnector;
 pub use self::faults::{Fault, FaultyRegistry, Hits, Script};
@@ -91,27 +92,50 @@ impl MemRegistry {
         Self::with_model(Model::new(random()).with_history_limit(batches))
     }
 
-    /// Returns an empty registry for a `mem://` URL.
+    /// Returns a registry for a `mem://` URL: `mem://name` and `mem://name/namespace` are the same one for all who name it,
+    /// for as long as anybody holds it, and `mem://` is a new one. The ttl of a URL is that of its handle alone.
+    ///
+    /// ```
+    /// use registry_mem::MemRegistry;
+    ///
+    /// # fn main() -> registry_core::Result<()> {
+    /// let server = MemRegistry::connect(&"mem://demo?ttl=5s".parse()?)?;
+    /// let client = MemRegistry::connect(&"mem://demo".parse()?)?; // sees what the server registers
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL has more than the scheme and a ttl.
+    /// `Invalid` if the URL has more than the scheme, a name, a namespace and a ttl.
     pub fn connect(target: &Target) -> Result<Self> {
         target.allow_options(&[])?;
-        let bare = target.hosts().is_empty() && target.path().is_empty() && target.user().is_none();
-        if target.scheme() != "mem" || !bare {
-            let message =
-                format!("the memory store is `mem://` and takes no host or path, got=`{target}`");
+        let has_port = target.hosts().iter().any(|host| host.port().is_some());
+        let is_plain = !has_port && target.user().is_none();
+        if target.scheme() != "mem" || target.hosts().len() > 1 || !is_plain {
+            let message = format!(
+                "the memory store is `mem://` or `mem://name`, and takes no port and no user, got=`{target}`"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(Self { default_ttl: target.ttl(), ..Self::new() })
+        let new = || Arc::new(Shared::new(Model::new(random())));
+        let shared = match target.hosts() {
+            [host] => names::find(&format!("{}/{}", host.name(), target.path()), new),
+            _ => new(),
+        };
+        Ok(Self { shared, default_ttl: target.ttl() })
     }
 
     fn with_model(model: Model) -> Self {
+        Self { shared: Arc::new(Shared::new(model)), default_ttl: None }
+    }
+}
+
+impl Shared {
+    fn new(model: Model) -> Self {
         let published = model.revision();
         let state = State { model, published, watches: HashMap::new(), opened: 0 };
-        let shared = Shared { epoch: Instant::now(), state: Mutex::new(state) };
-        Self { shared: Arc::new(shared), default_ttl: None }
+        Self { epoch: Instant::now(), state: Mutex::new(state) }
     }
 }
 
@@ -372,7 +396,7 @@ mod tests {
         let mut watches = Vec::new();
         for name in &names {
             let address = "10.0.0.1:80".parse().unwrap();
-            let instance = Instance::new(name.clone(), "1".parse().unwrap(), address);
+            let instance = Instance::from_parts(name.clone(), "1".parse().unwrap(), address);
             let claim = Claim::new(Duration::from_secs(1)).unwrap();
             registry.register(&instance, &claim, &CallOptions::DEFAULT).await.unwrap();
             let snapshot = registry.load(name, &CallOptions::DEFAULT).await.unwrap();

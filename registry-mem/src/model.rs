@@ -81,6 +81,7 @@ impl Model {
 
     /// Registers `instance` under the [contract](registry_core::Registry::register).
     pub fn register(&mut self, now: Duration, instance: &Instance, claim: &Claim) -> Result<Lease> {
+        instance.check()?;
         let (service, id) = (instance.service(), instance.id());
         self.expire(now, service);
         let held =

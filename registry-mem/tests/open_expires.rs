@@ -12,7 +12,11 @@ async fn a_watch_whose_opening_expires_a_lease_goes_on() {
     let registry = MemRegistry::new();
     let service: ServiceName = "a".parse().unwrap();
     let node = |id: &str| {
-        Instance::new("a".parse().unwrap(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap())
+        Instance::from_parts(
+            "a".parse().unwrap(),
+            id.parse().unwrap(),
+            "10.0.0.1:80".parse().unwrap(),
+        )
     };
     let options = &CallOptions::DEFAULT;
     let claim = Claim::new(Duration::from_secs(1)).unwrap();

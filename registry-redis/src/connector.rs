@@ -20,12 +20,12 @@ impl Connector for RedisConnector {
         if cfg!(feature = "tls") { &TLS } else { &PLAIN }
     }
 
-    async fn connect(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        Ok(connected(RedisRegistry::connect(target).await?))
+    async fn connect(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(RedisRegistry::connect(&options.in_option("prefix", target)?).await?))
     }
 
-    fn connect_lazy(&self, target: &Target, _options: &ConnectOptions) -> Result<Connected> {
-        Ok(connected(RedisRegistry::connect_lazy(target)?))
+    fn connect_lazy(&self, target: &Target, options: &ConnectOptions) -> Result<Connected> {
+        Ok(connected(RedisRegistry::connect_lazy(&options.in_option("prefix", target)?)?))
     }
 }
 

@@ -112,7 +112,7 @@ pub fn script_inputs(data: &[u8]) {
     let (Ok(service), Ok(id), Ok(address)) = (service.parse(), id.parse(), address.parse()) else {
         return;
     };
-    let one = Instance::new(service, id, address).with_zone(zone);
+    let one = Instance::from_parts(service, id, address).with_zone(zone);
     let member = member(&one);
     assert_eq!(member.matches(char::is_control).count(), 1, "{member:?}");
     assert_eq!(member_id(one.service(), member.as_bytes()).as_ref(), Some(one.id()));

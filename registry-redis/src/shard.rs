@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn member_names_one_instance() {
         let address = "10.0.0.1:80".parse().unwrap();
-        let instance = Instance::new(service("prod/order.rpc"), "n 1".parse().unwrap(), address);
+        let instance =
+            Instance::from_parts(service("prod/order.rpc"), "n 1".parse().unwrap(), address);
         let member = member(&instance);
         assert_eq!(member, "prod/order.rpc\u{1f}n 1");
         assert_eq!(split_member(member.as_bytes()), Some(("prod/order.rpc", "n 1")));

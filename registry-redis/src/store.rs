@@ -65,6 +65,7 @@ impl Store {
         claim: &Claim,
     ) -> Result<Lease, StoreError> {
         let ttl = millis(claim.ttl());
+        instance.check().map_err(StoreError::Unusable)?;
         let record = value::encode(instance, ttl).map_err(StoreError::Unusable)?;
         let holder = match claim.takeover() {
             Takeover::No => String::new(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// If the store does not register an instance and load its service.
 pub async fn call_sizes(registry: &dyn Registry) -> [(&'static str, usize); 7] {
     let address = "10.0.0.1:80".parse().unwrap();
-    let one = Instance::new("sizes".parse().unwrap(), "1".parse().unwrap(), address);
+    let one = Instance::from_parts("sizes".parse().unwrap(), "1".parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(10)).unwrap();
     let lease = within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     let now = within(registry.load(one.service(), &CallOptions::DEFAULT)).await.unwrap();

@@ -183,12 +183,12 @@ pub fn id(id: &str) -> InstanceId {
 
 /// A plain instance.
 pub fn instance(service: &ServiceName, id: &str) -> Instance {
-    Instance::new(service.clone(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+    Instance::from_parts(service.clone(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
 }
 
 /// The `version`th form of an instance.
 pub fn version(service: &ServiceName, id: &str, version: usize) -> Instance {
-    instance(service, id).with_metadata([("version", version.to_string())]).unwrap()
+    instance(service, id).with_metadata([("version", version.to_string())])
 }
 
 /// A new claim for long.

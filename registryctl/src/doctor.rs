@@ -2,8 +2,10 @@
 
 use crate::Outcome;
 use crate::session::Session;
+use service_registry::diagnosis::diagnose;
 use service_registry::diagnosis::{Finding, Level};
-use service_registry::{CallOptions, InstanceStatus, Result, ServiceName, Snapshot, diagnose};
+use service_registry::store::{CallOptions, Snapshot};
+use service_registry::{InstanceStatus, Result, ServiceName};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 

@@ -4,7 +4,8 @@ use crate::Outcome;
 use crate::output::{Shown, note};
 use crate::session::Session;
 use serde::Serialize;
-use service_registry::{CallOptions, Cursor, Revision, ServiceName};
+use service_registry::ServiceName;
+use service_registry::store::{CallOptions, Cursor, Revision};
 use std::process::ExitCode;
 
 /// Print the instances of a service.

@@ -5,7 +5,8 @@ use crate::output::note;
 use crate::session::Session;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use service_registry::{CallOptions, InstanceStatus, Registry, Result, ServiceName};
+use service_registry::store::{CallOptions, Registry};
+use service_registry::{InstanceStatus, Result, ServiceName};
 use std::process::ExitCode;
 
 /// List the services, with how many instances are up and draining.

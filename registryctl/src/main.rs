@@ -18,7 +18,7 @@ use self::output::note;
 use self::session::Session;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use service_registry::Secret;
+use service_registry::store::Secret;
 use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;

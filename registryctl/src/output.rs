@@ -138,9 +138,8 @@ mod tests {
     #[test]
     fn metadata_cannot_steer_a_terminal() {
         let address = "10.0.0.1:80".parse().unwrap();
-        let instance = Instance::new("a".parse().unwrap(), "1".parse().unwrap(), address)
-            .with_metadata([("k", "a\n\u{1b}[2J\u{e9}")])
-            .unwrap();
+        let instance = Instance::from_parts("a".parse().unwrap(), "1".parse().unwrap(), address)
+            .with_metadata([("k", "a\n\u{1b}[2J\u{e9}")]);
         assert_eq!(Shown::from(&instance).row()[4], "k=a\\n\\u{1b}[2J\u{e9}");
     }
 }

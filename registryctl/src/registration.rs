@@ -3,9 +3,10 @@
 use crate::Failure;
 use crate::output::{Output, note};
 use serde::Serialize;
+use service_registry::store::{DEFAULT_WEIGHT, LeaseId, Start};
 use service_registry::{
-    Address, DEFAULT_WEIGHT, Instance, InstanceId, InstanceStatus, LeaseId, Registration,
-    RegistrationOptions, RegistrationStatus, Result, ServiceName, Start,
+    Address, Instance, InstanceId, InstanceStatus, Registration, RegistrationOptions,
+    RegistrationStatus, Result, ServiceName,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -67,11 +68,11 @@ impl RegistrationArguments {
             Some(id) => id.clone(),
             None => lease.to_string().parse()?,
         };
-        let instance = Instance::new(self.service.clone(), id, self.address.clone())
+        let instance = Instance::from_parts(self.service.clone(), id, self.address.clone())
             .with_weight(self.weight)
-            .with_metadata(self.metadata.iter().cloned())?;
-        let (ttl, lease) = (self.ttl, Some(lease));
-        let options = RegistrationOptions { ttl, lease, start, ..RegistrationOptions::default() };
+            .with_metadata(self.metadata.iter().cloned());
+        let options =
+            RegistrationOptions::default().with_ttl(self.ttl).with_lease(lease).with_start(start);
         Ok(Plan { instance, options, drain: self.drain })
     }
 }
@@ -123,7 +124,7 @@ impl Plan {
 async fn drained(registration: &Registration, grace: Duration) {
     let start = Instant::now();
     let draining = registration.instance().with_status(InstanceStatus::Draining);
-    if let Ok(Err(error)) = timeout(grace, registration.update(draining)).await {
+    if let Ok(Err(error)) = timeout(grace, registration.update(|_| draining)).await {
         note(format_args!("the draining could not be announced: {}", error.chain()));
     }
     sleep(grace.saturating_sub(start.elapsed())).await;

@@ -1,7 +1,8 @@
 //! What all verbs share: which registry, how long to wait for it, and how to print.
 
 use crate::output::Output;
-use service_registry::{Error, ErrorKind, Registry, Result, Secret, connect, connect_lazy};
+use service_registry::store::{Registry, Secret};
+use service_registry::{Client, Error, ErrorKind, Result, connect};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Session {
 
     /// Returns a handle to a registry that is down, which connects once it answers.
     pub(crate) fn connect_lazy(&self) -> Result<Arc<dyn Registry>> {
-        Ok(connect_lazy(self.url())?.registry().clone())
+        Ok(Client::builder(self.url()).connect_lazy()?.registry().clone())
     }
 
     /// Waits for an answer no longer than was asked for.

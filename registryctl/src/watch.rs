@@ -6,10 +6,11 @@ use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
 use futures_util::StreamExt;
 use serde::Serialize;
-use service_registry::{
-    Backoff, Batch, Change, Cursor, DeleteReason, Error, ErrorKind, FollowEvent, FollowOptions,
-    InstanceId, Revision, ServiceName, Snapshot, follow,
+use service_registry::store::{
+    Backoff, Batch, Change, Cursor, DeleteReason, FollowEvent, FollowOptions, Revision, Snapshot,
+    follow,
 };
+use service_registry::{Error, ErrorKind, InstanceId, ServiceName};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -47,7 +48,10 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let Ok(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
     let backoff = Backoff::default();
-    let pace = FollowOptions { backoff, outage_backoff: backoff, timeout: session.timeout() };
+    let pace = FollowOptions::default()
+        .with_backoff(backoff)
+        .with_outage_backoff(backoff)
+        .with_timeout(session.timeout());
     let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));
     let mut printer = Printer { output: session.output(), is_troubled: false };
     let outcome = loop {

@@ -91,6 +91,14 @@ impl FromStr for ListenOn {
     }
 }
 
+impl From<SocketAddr> for ListenOn {
+    fn from(address: SocketAddr) -> Self {
+        let ip = address.ip();
+        let host = if ip.is_unspecified() { Host::Any(ip) } else { Host::One(ip.to_string()) };
+        Self { host, port: address.port() }
+    }
+}
+
 impl fmt::Display for ListenOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match &self.host {

@@ -5,10 +5,9 @@ use super::loader::Loader;
 use super::own::OwnSection;
 use super::section::{Kind, Other, Section};
 use super::{Format, invalid};
-use crate::grpc::{Channel, ChannelOptions, ChannelTarget};
-use crate::{
-    Address, Error, ErrorKind, Result, Secret, connect_channel_target, connect_channel_target_lazy,
-};
+use crate::grpc::{Channel, ChannelOptions, ChannelTarget, connect_channel, connect_channel_lazy};
+use crate::store::Secret;
+use crate::{Address, Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::time::Duration;
@@ -156,8 +155,8 @@ impl ClientConfig {
     ///
     /// # Errors
     ///
-    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_target_lazy`]; with
-    /// `NonBlock: false` also those of [`connect_channel_target`], and `Unavailable` if there was no endpoint in time.
+    /// Those of [`channel_options`](Self::channel_options) and [`connect_channel_lazy`]; with
+    /// `NonBlock: false` also those of [`connect_channel`], and `Unavailable` if there was no endpoint in time.
     ///
     /// # Panics
     ///
@@ -165,9 +164,9 @@ impl ClientConfig {
     pub async fn connect(&self) -> Result<Channel> {
         let options = self.channel_options()?;
         if self.non_block {
-            return connect_channel_target_lazy(&self.target, options);
+            return connect_channel_lazy(&self.target, options);
         }
-        let channel = connect_channel_target(&self.target, options).await?;
+        let channel = connect_channel(&self.target, options).await?;
         channel.ready(DIAL_TIMEOUT).await.map_err(|status| {
             let message = format!("nobody could be reached in time, within=`{DIAL_TIMEOUT:?}`");
             Error::new(ErrorKind::Unavailable, message).with_source(status)

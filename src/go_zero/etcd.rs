@@ -2,7 +2,8 @@
 
 use super::section::Section;
 use super::{invalid, refused};
-use crate::{Error, Result, ServiceName, Target};
+use crate::store::Target;
+use crate::{Error, Result, ServiceName};
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 /// go-zero's `EtcdConf`, from `core/discov/config.go`.

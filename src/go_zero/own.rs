@@ -2,7 +2,8 @@
 
 use super::section::Section;
 use crate::advertise::Advertise;
-use crate::{DEFAULT_WEIGHT, Result, ServiceName, Target};
+use crate::store::{DEFAULT_WEIGHT, Target};
+use crate::{Result, ServiceName};
 use std::collections::BTreeMap;
 
 /// The one name at the level of go-zero's fields that is ours.

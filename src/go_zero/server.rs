@@ -7,10 +7,8 @@ use super::loader::Loader;
 use super::own::OwnSection;
 use super::section::{Kind, Other, Section};
 use crate::advertise::{Advertise, ListenOn};
-use crate::{
-    DEFAULT_WEIGHT, Instance, InstanceId, LeaseId, Registration, RegistrationOptions, Result,
-    ServiceName, Target, connect_target_lazy,
-};
+use crate::store::{DEFAULT_WEIGHT, LeaseId, Target};
+use crate::{Client, Instance, InstanceId, Registration, RegistrationOptions, Result, ServiceName};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -169,16 +167,15 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the configuration names no registry, if there is [no address to publish](Advertise::address), or the
-    /// metadata is too large.
+    /// `Invalid` if the configuration names no registry, or if there is [no address to publish](Advertise::address).
     pub fn instance(&self, bound: SocketAddr, lease: LeaseId) -> Result<Instance> {
         let service = self.service().ok_or_else(|| {
             invalid("the configuration names no registry: set `Etcd` or `ServiceRegistry.Url`")
         })?;
         let id = self.id.clone().map_or_else(|| lease.to_string().parse(), Ok)?;
         let address = self.advertise.address(bound)?;
-        let instance = Instance::new(service.clone(), id, address);
-        instance.with_weight(self.weight).with_metadata(self.metadata.clone())
+        let instance = Instance::from_parts(service.clone(), id, address);
+        Ok(instance.with_weight(self.weight).with_metadata(self.metadata.clone()))
     }
 
     /// Registers the server, which listens at `bound`; `None` if the configuration names no registry.
@@ -194,24 +191,37 @@ impl ServerConfig {
 
     /// Registers the server, which listens at `bound`, with `options`; `None` if the configuration names no registry.
     ///
-    /// This is [`connect_target_lazy`], [`instance`](Self::instance) and [`Registration::start`], under a new
-    /// lease id unless the options state one. With [`Start::InBackground`](crate::Start::InBackground) the server starts
-    /// while its registry is down.
+    /// It makes a client of its own, lazily: with [`RegistrationOptions::in_background`] the server starts while its registry
+    /// is down. Several servers of one registry share a client by [`register_on`](Self::register_on).
     ///
     /// # Errors
     ///
-    /// Those of the three.
+    /// Those of [`instance`](Self::instance) and [`Client::register_with`].
     pub async fn register_with(
         &self,
         bound: SocketAddr,
         options: RegistrationOptions,
     ) -> Result<Option<Registration>> {
         let Some(target) = self.registry() else { return Ok(None) };
+        let client = Client::builder_for(target.clone()).connect_lazy()?;
+        self.register_on(&client, bound, options).await.map(Some)
+    }
+
+    /// Registers the server, which listens at `bound`, in the registry of `client`, under a new lease id unless `options`
+    /// state one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`instance`](Self::instance) and [`Client::register_with`].
+    pub async fn register_on(
+        &self,
+        client: &Client,
+        bound: SocketAddr,
+        options: RegistrationOptions,
+    ) -> Result<Registration> {
         let lease = options.lease.unwrap_or_else(LeaseId::random);
         let instance = self.instance(bound, lease)?;
-        let registry = connect_target_lazy(target)?;
-        let options = RegistrationOptions { lease: Some(lease), ..options };
-        Registration::start(registry, instance, options).await.map(Some)
+        client.register_with(instance, options.with_lease(lease)).await
     }
 }
 

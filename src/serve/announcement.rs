@@ -1,24 +1,26 @@
 //! What others are told of a server, from ready to gone.
 
-use super::{HealthReporter, ServeError};
+use super::{HealthCheck, HealthReporter, ServeError};
+use crate::store::BoxError;
 use crate::{
-    BoxError, Error, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions,
-    Registry,
+    Client, Error, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub(super) struct Announcement {
-    pub(super) registry: Arc<dyn Registry>,
+    pub(super) client: Client,
     pub(super) instance: Instance,
     pub(super) options: RegistrationOptions,
     pub(super) health: HealthReporter,
     pub(super) updates: Option<watch::Receiver<Instance>>,
+    pub(super) check: Option<HealthCheck>,
     pub(super) drain: Duration,
 }
 
@@ -45,9 +47,9 @@ impl Announcement {
             _ = requested(&mut exit, Exit::Drain) => return Ok(()), // nobody is listed
             ready = ready => ready.map_err(ServeError::NotReady)?,
         }
-        let Self { registry, instance, options, health, updates, drain } = self;
+        let Self { client, instance, options, health, updates, check, drain } = self;
         let limit = options.stop_timeout;
-        let mut start = pin!(Registration::start(registry, instance, options));
+        let mut start = pin!(client.register_with(instance, options));
         let registration = tokio::select! {
             biased;
             started = &mut start => started.map_err(ServeError::NotRegistered)?,
@@ -62,19 +64,21 @@ impl Announcement {
         let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
         tracing::info!(%service, %id, %address, "a server is registered");
         health.report(true).await;
+        let kept =
+            Wanted { registration: &registration, instance: wanted.clone(), is_healthy: true };
         let how = tokio::select! {
             biased;
             how = requested(&mut exit, Exit::Drain) => how,
-            never = follow(&registration, updates) => match never {},
+            never = kept.follow(updates, check, &health) => match never {},
         };
         tracing::info!(%service, %id, exit = ?how, "a server is withdrawn");
         health.report(false).await;
-        tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            _ = requested(&mut exit, Exit::Now) => {}
-            () = draining(&registration, drain) => {}
-        }
-        withdrawn(registration.stop().await)
+            _ = requested(&mut exit, Exit::Now) => registration.stop().await,
+            outcome = registration.drain(drain) => outcome,
+        };
+        withdrawn(outcome)
     }
 }
 
@@ -84,32 +88,68 @@ async fn requested(exit: &mut watch::Receiver<Exit>, to: Exit) -> Exit {
     exit.wait_for(|now| *now >= to).await.map_or(Exit::Now, |now| *now)
 }
 
-/// What [`Registration::drain`] does before it stops; but this may be dropped, and the
-/// registration is there to be stopped.
-async fn draining(registration: &Registration, drain: Duration) {
-    let announced = async {
-        let instance = registration.instance().with_status(InstanceStatus::Draining);
-        if let Err(error) = registration.update(instance).await {
-            tracing::debug!(error = %error.chain(), "the draining could not be announced");
-        }
-        pending::<()>().await;
-    };
-    let _ = timeout(drain, announced).await; // it is over when the time is
+/// The instance as its owner wants it, which is registered as draining while it is not healthy.
+struct Wanted<'a> {
+    registration: &'a Registration,
+    instance: Instance,
+    is_healthy: bool,
 }
 
-/// Registers what the owner of the instance makes of it, for ever.
-async fn follow(
-    registration: &Registration,
-    updates: Option<watch::Receiver<Instance>>,
-) -> Infallible {
-    let Some(mut updates) = updates else { return pending().await };
-    while updates.changed().await.is_ok() {
-        let instance = updates.borrow_and_update().clone();
-        if let Err(error) = registration.update(instance).await {
-            tracing::warn!(error = %error.chain(), "an update of a registered server was refused");
+impl<'a> Wanted<'a> {
+    /// Registers what the owner and the check of the health make of the instance, for ever.
+    async fn follow(
+        mut self,
+        updates: Option<watch::Receiver<Instance>>,
+        check: Option<HealthCheck>,
+        health: &HealthReporter,
+    ) -> Infallible {
+        let mut updates = updates.unwrap_or_else(|| watch::channel(self.instance.clone()).1);
+        // An update takes as long as the store is away: what comes meanwhile replaces it.
+        let mut publishing: BoxFuture<'_, Result<(), Error>> = pending().boxed();
+        loop {
+            let is_healthy = self.is_healthy;
+            let health_changed = async {
+                match &check {
+                    Some(check) => check.changed(is_healthy).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                outcome = &mut publishing => {
+                    publishing = pending().boxed();
+                    if let Err(error) = outcome {
+                        let error = error.chain();
+                        tracing::warn!(%error, "an update of a registered server was refused");
+                    }
+                    continue;
+                }
+                instance = next(&mut updates) => self.instance = instance,
+                () = health_changed => {
+                    self.is_healthy = !is_healthy;
+                    let (service, id) = (self.instance.service(), self.instance.id());
+                    tracing::warn!(%service, %id, healthy = self.is_healthy, "the health of a server has changed");
+                    health.report(self.is_healthy).await;
+                }
+            }
+            publishing = self.publish().boxed();
         }
     }
-    pending().await
+
+    fn publish(&self) -> impl Future<Output = Result<(), Error>> + Send + use<'a> {
+        let instance = match self.is_healthy {
+            true => self.instance.clone(),
+            false => self.instance.clone().with_status(InstanceStatus::Draining),
+        };
+        self.registration.update(|_| instance)
+    }
+}
+
+/// Waits for the next instance, for ever if there is none.
+async fn next(updates: &mut watch::Receiver<Instance>) -> Instance {
+    match updates.changed().await {
+        Ok(()) => updates.borrow_and_update().clone(),
+        Err(_) => pending().await,
+    }
 }
 
 fn withdrawn<E>(outcome: Result<(), Error>) -> Result<(), ServeError<E>> {

@@ -1,7 +1,8 @@
 //! How a server is announced, and what can go wrong.
 
-use super::HealthReporter;
-use crate::{BoxError, Error, Instance, RegistrationOptions};
+use super::{HealthCheck, HealthReporter};
+use crate::store::BoxError;
+use crate::{Error, Instance, RegistrationOptions};
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::io;
@@ -9,10 +10,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How a server is announced, and how it ends.
+///
+/// ```
+/// use service_registry::serve::ServeOptions;
+/// use std::time::Duration;
+///
+/// let options = ServeOptions::default().with_drain(Duration::from_secs(3)).with_signals(false);
+/// ```
+#[non_exhaustive]
 pub struct ServeOptions {
-    /// How its instance is registered. With [`Start::Within`](crate::Start::Within), the
+    /// How its instance is registered. With [`Start::Within`](crate::store::Start::Within), the
     /// default, a store that does not answer in time is an error, and the server is shut down. With
-    /// [`Start::InBackground`](crate::Start::InBackground) it counts as registered at once.
+    /// [`Start::InBackground`](crate::store::Start::InBackground) it counts as registered at once.
     pub registration: RegistrationOptions,
     /// Where the server reports whether it serves, such as a gRPC health service: nowhere unless set.
     pub health: HealthReporter,
@@ -24,6 +33,8 @@ pub struct ServeOptions {
     /// The instance whenever it changes: its weight, its metadata. None unless set. What the store
     /// refuses is logged, and what was registered before stays.
     pub updates: Option<watch::Receiver<Instance>>,
+    /// A check of the service's own health. None unless set.
+    pub check: Option<HealthCheck>,
     /// How long the instance is announced as draining before it is withdrawn: 1 s unless set.
     ///
     /// Shorter than callers need to hear of it, and some still call when the server is gone;
@@ -43,6 +54,82 @@ pub struct ServeOptions {
     pub signals: bool,
 }
 
+impl ServeOptions {
+    /// Sets how the instance is registered.
+    #[must_use]
+    pub fn with_registration(mut self, registration: RegistrationOptions) -> Self {
+        self.registration = registration;
+        self
+    }
+
+    /// Sets where the server reports whether it serves.
+    #[must_use]
+    pub fn with_health(mut self, health: impl Into<HealthReporter>) -> Self {
+        self.health = health.into();
+        self
+    }
+
+    /// Sets what else to wait for before the instance is registered.
+    #[must_use]
+    pub fn with_ready<F>(mut self, ready: F) -> Self
+    where
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.ready = Some(Box::pin(ready));
+        self
+    }
+
+    /// Sets how long it may take until the server is ready.
+    #[must_use]
+    pub fn with_ready_timeout(mut self, timeout: Duration) -> Self {
+        self.ready_timeout = timeout;
+        self
+    }
+
+    /// Sets where the instance comes from whenever it changes.
+    #[must_use]
+    pub fn with_updates(mut self, updates: watch::Receiver<Instance>) -> Self {
+        self.updates = Some(updates);
+        self
+    }
+
+    /// Sets a check of the service's own health, which goes on for as long as it serves: while it fails, the instance is
+    /// registered as draining. See [`HealthCheck`].
+    #[must_use]
+    pub fn with_check(mut self, check: HealthCheck) -> Self {
+        self.check = Some(check);
+        self
+    }
+
+    /// Sets how long the instance is announced as [draining](Self::drain).
+    #[must_use]
+    pub fn with_drain(mut self, drain: Duration) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Sets how long the server has for [requests under way](Self::grace).
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets what ends the server beside the signals.
+    #[must_use]
+    pub fn with_shutdown(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.shutdown = Some(Box::pin(shutdown));
+        self
+    }
+
+    /// Sets whether SIGTERM and SIGINT end the server.
+    #[must_use]
+    pub fn with_signals(mut self, signals: bool) -> Self {
+        self.signals = signals;
+        self
+    }
+}
+
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
@@ -51,6 +138,7 @@ impl Default for ServeOptions {
             ready: None,
             ready_timeout: Duration::from_secs(30),
             updates: None,
+            check: None,
             drain: Duration::from_secs(1),
             grace: Duration::from_secs(5),
             shutdown: None,

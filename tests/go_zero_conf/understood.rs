@@ -1,9 +1,10 @@
 //! What is understood, as JSON, in the form of the program in Go.
 
 use serde_json::{Value, json};
+use service_registry::ServiceName;
 use service_registry::go_zero::{ClientConfig, ServerConfig};
 use service_registry::grpc::ChannelTarget;
-use service_registry::{ServiceName, Target};
+use service_registry::store::Target;
 
 const ETCD_PORT: u16 = 2379;
 

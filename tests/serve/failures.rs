@@ -3,12 +3,12 @@
 use crate::support::{
     LIMIT, Outcome, SHORT, World, listen, request, serve_slowly, until_told, within,
 };
-use service_registry::mem::{Fault, FaultyRegistry};
 use service_registry::serve::{ServeError, ServeOptions, serve};
-use service_registry::{Instance, InstanceStatus, RegistrationOptions, Start};
+use service_registry::store::Start;
+use service_registry::testing::{Fault, FaultyRegistry};
+use service_registry::{Client, Instance, InstanceStatus, RegistrationOptions};
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ async fn a_server_that_fails_at_once_is_never_registered() {
     let world = World::new().await;
     let (listener, node) = listen().await;
     let (options, _end) = until_told();
-    let outcome = within(serve(listener, world.registry(), node, options, |_, _| async {
+    let outcome = within(serve(listener, &world.client(), node, options, |_, _| async {
         Err(io::Error::other("broken"))
     }));
     let outcome: Outcome = outcome.await;
@@ -35,7 +35,7 @@ fn serve_until_it_fails(
     options: ServeOptions,
 ) -> (JoinHandle<Outcome>, oneshot::Sender<()>) {
     let (fail, failing) = oneshot::channel();
-    let server = serve(listener, world.registry(), node, options, |_listener, _| async move {
+    let server = serve(listener, &world.client(), node, options, |_listener, _| async move {
         failing.await.unwrap();
         Err(io::Error::other("broken"))
     });
@@ -79,10 +79,11 @@ async fn a_server_that_fails_while_it_is_being_registered_is_not_left_registered
     let (options, _end) = until_told();
     let slow = FaultyRegistry::new(world.store.clone());
     slow.inject(Fault::Latency { min: SHORT * 4, max: SHORT * 4 });
-    let outcome = serve(listener, Arc::new(slow), node, options, |_listener, _| async {
-        sleep(SHORT).await;
-        Err(io::Error::other("broken"))
-    });
+    let outcome =
+        serve(listener, &Client::from_registry(slow), node, options, |_listener, _| async {
+            sleep(SHORT).await;
+            Err(io::Error::other("broken"))
+        });
     let outcome: Outcome = within(outcome).await;
     assert!(matches!(outcome, Err(ServeError::Server(_))), "{outcome:?}");
     world.next_is(InstanceStatus::Up).await; // the request was under way
@@ -94,17 +95,21 @@ async fn a_server_that_cannot_be_registered_is_shut_down() {
     let world = World::new().await;
     let (listener, node) = listen().await;
     let (mut options, _end) = until_told();
-    options.registration =
-        RegistrationOptions { start: Start::Within(SHORT), ..RegistrationOptions::default() };
+    options.registration = RegistrationOptions::default().with_start(Start::Within(SHORT));
     let away = FaultyRegistry::new(world.store.clone());
     away.inject(Fault::Outage);
     let (mut told, was_told) = oneshot::channel::<()>();
-    let outcome =
-        serve(listener, Arc::new(away), node, options, |_listener, shutdown| async move {
+    let outcome = serve(
+        listener,
+        &Client::from_registry(away),
+        node,
+        options,
+        |_listener, shutdown| async move {
             shutdown.await;
             drop(was_told);
             Ok(())
-        });
+        },
+    );
     let outcome: Outcome = within(outcome).await;
     assert!(matches!(outcome, Err(ServeError::NotRegistered(_))), "{outcome:?}");
     within(told.closed()).await;
@@ -151,10 +156,16 @@ async fn a_store_that_does_not_acknowledge_the_withdrawal_is_an_error() {
     let (mut options, end) = until_told();
     options.registration.stop_timeout = SHORT;
     let link = FaultyRegistry::new(world.store.clone());
-    let server = serve(listener, Arc::new(link.clone()), node, options, |_l, shutdown| async {
-        shutdown.await;
-        io::Result::Ok(())
-    });
+    let server = serve(
+        listener,
+        &Client::from_registry(link.clone()),
+        node,
+        options,
+        |_l, shutdown| async {
+            shutdown.await;
+            io::Result::Ok(())
+        },
+    );
     let server = tokio::spawn(server);
     world.next_is(InstanceStatus::Up).await;
     link.inject(Fault::Silence);

@@ -3,7 +3,8 @@
 use crate::support::{SHORT, World, listen, request, serve_slowly, service, until_told, within};
 use registry_core::CallOptions;
 use service_registry::serve::{HealthReporter, ServeError, serve};
-use service_registry::{Instance, InstanceStatus, Registry};
+use service_registry::store::Registry;
+use service_registry::{Instance, InstanceStatus};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
@@ -16,20 +17,19 @@ async fn a_server_drains_then_is_withdrawn_and_only_then_refuses() {
     let (listener, node) = listen().await;
     let (options, end) = until_told();
     let store = world.store.clone();
-    let server =
-        serve(listener, world.registry(), node, options, |listener, shutdown| async move {
-            assert!(
-                store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
-                "it runs first"
-            );
-            shutdown.await;
-            assert!(
-                store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
-                "it ends last"
-            );
-            drop(listener);
-            io::Result::Ok(())
-        });
+    let server = serve(listener, &world.client(), node, options, |listener, shutdown| async move {
+        assert!(
+            store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
+            "it runs first"
+        );
+        shutdown.await;
+        assert!(
+            store.load(&service(), &CallOptions::DEFAULT).await.unwrap().records().is_empty(),
+            "it ends last"
+        );
+        drop(listener);
+        io::Result::Ok(())
+    });
     let server = tokio::spawn(server);
     let node = world.next_is(InstanceStatus::Up).await;
     within(TcpStream::connect(node.address().as_str())).await.unwrap();

@@ -4,15 +4,12 @@ use crate::http::{self, Slow};
 use futures_util::StreamExt;
 use registry_core::CallOptions;
 use registry_testkit::lag::timeout;
-use service_registry::mem::MemRegistry;
 use service_registry::serve::{ServeError, ServeOptions, serve};
-use service_registry::{
-    Change, Claim, Discovery, DiscoveryOptions, Instance, InstanceStatus, Registry, ServiceName,
-    Update, Updates,
-};
+use service_registry::store::{Change, Claim, Registry, Updates};
+use service_registry::testing::MemRegistry;
+use service_registry::{Client, Instance, InstanceStatus, ServiceName, Update};
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,16 +27,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let store = MemRegistry::new();
-        let discovery = Discovery::new(Arc::new(store.clone()), DiscoveryOptions::default());
-        let mut view = discovery.view(&service());
+        let view = Client::from_registry(store.clone()).discover(service()).unwrap();
         view.ready(LIMIT).await.unwrap();
         let mut updates = view.updates();
         assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
         Self { store, updates }
     }
 
-    pub(crate) fn registry(&self) -> Arc<dyn Registry> {
-        Arc::new(self.store.clone())
+    pub(crate) fn client(&self) -> Client {
+        Client::from_registry(self.store.clone())
     }
 
     pub(crate) async fn next(&mut self) -> Change {
@@ -72,7 +68,8 @@ impl World {
 
     /// Whether anything was ever registered: it would have been heard by now.
     pub(crate) async fn nothing_ever_was(mut self) {
-        let marker = Instance::new(service(), "marker".parse().unwrap(), "h:1".parse().unwrap());
+        let marker =
+            Instance::from_parts(service(), "marker".parse().unwrap(), "h:1".parse().unwrap());
         let claim = Claim::new(LIMIT).unwrap();
         self.store.register(&marker, &claim, &CallOptions::DEFAULT).await.unwrap();
         let next = self.next().await;
@@ -94,7 +91,7 @@ pub(crate) fn service() -> ServiceName {
 pub(crate) async fn listen() -> (TcpListener, Instance) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    (listener, Instance::new(service(), "node-1".parse().unwrap(), address))
+    (listener, Instance::from_parts(service(), "node-1".parse().unwrap(), address))
 }
 
 /// Options, and what to send to end the server.
@@ -105,12 +102,10 @@ pub(crate) fn until_told() -> (ServeOptions, oneshot::Sender<()>) {
             pending::<()>().await;
         }
     };
-    let options = ServeOptions {
-        drain: SHORT,
-        shutdown: Some(Box::pin(shutdown)),
-        signals: false,
-        ..ServeOptions::default()
-    };
+    let options = ServeOptions::default()
+        .with_drain(SHORT)
+        .with_shutdown(Box::pin(shutdown))
+        .with_signals(false);
     (options, end)
 }
 
@@ -132,7 +127,7 @@ pub(crate) fn serve_slowly(
 ) -> (JoinHandle<Outcome>, Slow) {
     let slow = Slow::default();
     let page = slow.clone();
-    let server = serve(listener, world.registry(), node.clone(), options, |listener, shutdown| {
+    let server = serve(listener, &world.client(), node.clone(), options, |listener, shutdown| {
         http::run(listener, shutdown, page)
     });
     (tokio::spawn(server), slow)

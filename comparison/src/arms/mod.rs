@@ -36,7 +36,7 @@ pub struct Request {
 
 impl Request {
     pub fn new(service: &ServiceName, id: &str, ttl: Duration) -> Result<Self> {
-        let instance = Instance::new(service.clone(), id.parse()?, "10.0.0.1:8080".parse()?);
+        let instance = Instance::from_parts(service.clone(), id.parse()?, "10.0.0.1:8080".parse()?);
         Ok(Self { instance, claim: Claim::new(ttl)? })
     }
 

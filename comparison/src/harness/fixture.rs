@@ -22,7 +22,7 @@ pub fn service(n: usize) -> Result<ServiceName> {
 pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     let (a, b, c) = (n >> 16 & 255, n >> 8 & 255, n & 255);
     let (id, address) = (format!("node-{n:011x}"), format!("10.{a}.{b}.{c}:8080"));
-    Ok(Instance::new(service.clone(), id.parse()?, address.parse()?))
+    Ok(Instance::from_parts(service.clone(), id.parse()?, address.parse()?))
 }
 
 /// How many registrations start or stop at a time.
@@ -34,11 +34,7 @@ pub async fn start_all(
     instances: impl IntoIterator<Item = Instance>,
     ttl: Duration,
 ) -> Result<Vec<Registration>> {
-    let options = RegistrationOptions {
-        ttl: Some(ttl),
-        start: Start::InBackground,
-        ..RegistrationOptions::default()
-    };
+    let options = RegistrationOptions::default().with_ttl(ttl).with_start(Start::InBackground);
     let starts = instances.into_iter().map(async |instance| {
         let registration = Registration::start(store.clone(), instance, options.clone()).await?;
         let mut statuses = registration.statuses();
@@ -86,8 +82,8 @@ impl ServiceFixture {
 
 /// A view of `service` that is live. It asks for no sign of life while something is measured.
 pub async fn view(registry: Arc<dyn Registry>, service: &ServiceName) -> Result<View> {
-    let options = DiscoveryOptions { ttl: Some(LONG), ..DiscoveryOptions::default() };
-    let mut view = Discovery::new(registry, options).view(service);
+    let options = DiscoveryOptions::default().with_ttl(LONG);
+    let view = Discovery::new(registry, options).view(service);
     view.ready(Duration::from_secs(60)).await?;
     Ok(view)
 }

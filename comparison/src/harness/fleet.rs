@@ -66,7 +66,7 @@ impl Fleet {
         for id in 0..count {
             let backend = Backend::start(accept, takes)?;
             let (service, id) = ("user.rpc".parse()?, id.to_string().parse()?);
-            let instance = Instance::new(service, id, backend.address.to_string().parse()?);
+            let instance = Instance::from_parts(service, id, backend.address.to_string().parse()?);
             let lease =
                 registry.register(&instance, &Claim::new(ttl)?, &CallOptions::DEFAULT).await?;
             members.push(Member { backend, instance, lease, is_alive: true });
@@ -76,7 +76,7 @@ impl Fleet {
 
     /// A view of them, loaded.
     pub async fn view(&self) -> Result<View> {
-        let mut view = self.discovery.view(&"user.rpc".parse()?);
+        let view = self.discovery.view(&"user.rpc".parse()?);
         view.ready(Duration::from_secs(5)).await?;
         Ok(view)
     }

@@ -158,7 +158,7 @@ impl<A: Arm> Client for ArmClient<A> {
         let mut request = Request::new(&self.service, &id.to_string(), TTL)?;
         request.instance = request.instance.with_weight(value);
         if !self.payload.is_empty() {
-            request.instance = request.instance.with_metadata([("load", self.payload.as_str())])?;
+            request.instance = request.instance.with_metadata([("load", self.payload.as_str())]);
         }
         let lease = match self.leases.get(&id) {
             Some(lease) => self.arm.update(lease, &request).await?,

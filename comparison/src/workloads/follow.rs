@@ -17,7 +17,7 @@ pub(super) async fn prepare<A: Arm>(
         let mut total = Duration::ZERO;
         for _ in 0..n {
             let start = Instant::now();
-            let listed = if let Some(mut view) = arm.view(&service) {
+            let listed = if let Some(view) = arm.view(&service) {
                 view.ready(super::DEADLINE).await?;
                 let listed = view.state().records().len();
                 total += start.elapsed();

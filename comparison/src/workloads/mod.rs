@@ -254,12 +254,12 @@ impl RequestGenerator {
         let [.., a, b, c] = self.drawn.to_be_bytes();
         let id = format!("node-{}", self.drawn).parse()?;
         let address = format!("10.{a}.{b}.{c}:8080").parse()?;
-        let instance = Instance::new(self.service.clone(), id, address).with_metadata([
+        let instance = Instance::from_parts(self.service.clone(), id, address).with_metadata([
             ("zone", "eu-central-1a"),
             ("version", "2.31.4"),
             ("protocol", "grpc"),
             ("commit", "9f8a2c1d7e6b5a4f3c2d1e0f9a8b7c6d5e4f3a2b"),
-        ])?;
+        ]);
         Ok(Request { instance, claim: Claim::new(TTL)? })
     }
 

@@ -4,8 +4,8 @@ use crate::store::Store;
 use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
 use service_registry::serve::ServeOptions;
-use service_registry::{BoxError, Instance, LeaseId, RegistrationOptions, Registry};
-use std::sync::Arc;
+use service_registry::store::BoxError;
+use service_registry::{Client, Instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ pub(crate) enum End {
 /// Where a server is about to be called.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
-    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) client: Client,
     pub(crate) instance: Instance,
     pub(crate) options: ServeOptions,
 }
@@ -38,27 +38,15 @@ impl Door {
     ) -> Result<Self> {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("cannot listen, address=`{listen}`"))?;
-        let address = listener.local_addr()?.to_string().parse()?;
-        // The id is the lease in decimal: any layout takes that, and go-zero's takes nothing else.
-        let lease = LeaseId::random();
-        let instance = Instance::new(service.parse()?, lease.to_string().parse()?, address)
-            .with_metadata([(NAME, name)])?;
-        let registration = RegistrationOptions {
-            ttl: Some(store.ttl()),
-            lease: Some(lease),
-            ..RegistrationOptions::default()
+        let instance =
+            Instance::new(service, listener.local_addr()?)?.with_metadata([(NAME, name)]);
+        let options = match end {
+            End::BySignal => ServeOptions::default(),
+            End::ByOwner(told) => ServeOptions::default()
+                .with_signals(false)
+                .with_shutdown(async { drop(told.await) }),
         };
-        let (signals, shutdown) = match end {
-            End::BySignal => (true, None),
-            End::ByOwner(told) => (false, Some(told)),
-        };
-        let options = ServeOptions {
-            registration,
-            signals,
-            shutdown: shutdown.map(|told| Box::pin(async { drop(told.await) }) as _),
-            ..ServeOptions::default()
-        };
-        Ok(Self { listener, registry: store.connect().await?, instance, options })
+        Ok(Self { listener, client: store.connect().await?, instance, options })
     }
 
     /// It is ready after `first`.

@@ -37,13 +37,13 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The registry: `mem://`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`;
+    /// The registry: `mem://mall`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`;
     /// with `?ttl=5s`, how long a server that died is listed.
     // It may hold a password, which --help is not to show.
     #[arg(long, env = "MALL_REGISTRY", hide_env_values = true)]
-    #[arg(default_value = "mem://", global = true)]
+    #[arg(default_value = "mem://mall", global = true)]
     registry: String,
-    /// Run each server of the story as a process of its own. They cannot share `mem://`.
+    /// Run each server of the story as a process of its own. They cannot share memory.
     #[arg(long, env = "MALL_PROCESSES")]
     processes: bool,
     #[command(subcommand)]
@@ -90,7 +90,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<ExitCode> {
-    let store = Store::open(&args.registry).await?;
+    let store = Store::open(&args.registry)?;
     let timeline = Timeline::start();
     match args.role {
         Some(Role::User { listen, name }) => {

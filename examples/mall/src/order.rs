@@ -13,8 +13,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use service_registry::View;
-use service_registry::grpc::{Channel, ChannelOptions};
-use service_registry::serve::{ServeOptions, serve};
+use service_registry::grpc::{Channel, ChannelOptions, channel};
+use service_registry::serve::serve;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -46,13 +46,13 @@ pub(crate) struct Receipt {
 /// Serves until the end.
 pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let view = store.view(user::SERVICE).await?;
-    let users = UserClient::new(Channel::new(view.clone(), ChannelOptions::default()));
+    let users = UserClient::new(channel(&view, ChannelOptions::default()));
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
     let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    let ready = Some(door.ready(an_instance_is_available(view))); // or the first orders would fail
-    let options = ServeOptions { ready, ..door.options };
-    serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
+    let ready = door.ready(an_instance_is_available(view)); // or the first orders would fail
+    let options = door.options.with_ready(ready);
+    serve(door.listener, &door.client, door.instance, options, |listener, shutdown| {
         axum::serve(listener, app).with_graceful_shutdown(shutdown)
     })
     .await?;

@@ -1,8 +1,8 @@
 //! The registry of the mall.
 
 use anyhow::Result;
-use service_registry::{Discovery, DiscoveryOptions, Registry, ServiceName, Target, View, connect};
-use std::sync::Arc;
+use service_registry::store::Target;
+use service_registry::{Client, View};
 use std::time::Duration;
 
 /// How long a server that died is listed, unless the URL says.
@@ -13,46 +13,35 @@ const TTL: Duration = Duration::from_secs(3);
 pub(crate) struct Store {
     url: String,
     target: Target,
-    /// What is in the memory of this process cannot be had by its URL again.
-    memory: Option<Arc<dyn Registry>>,
+    /// How long a server that died is listed.
+    pub(crate) ttl: Duration,
+    /// Keeps what is in the memory of this process.
+    _client: Client,
 }
 
 impl Store {
-    pub(crate) async fn open(url: &str) -> Result<Self> {
+    pub(crate) fn open(url: &str) -> Result<Self> {
         let target: Target = url.parse()?;
-        let memory = if target.scheme() == "mem" {
-            Some(connect(url).await?.registry().clone())
-        } else {
-            None
-        };
-        Ok(Self { url: url.to_owned(), target, memory })
+        let ttl = target.ttl().unwrap_or(TTL);
+        let _client = Client::builder(url).connect_lazy()?; // it may be a while until a server answers
+        Ok(Self { url: url.to_owned(), target, ttl, _client })
     }
 
-    /// A connection of one's own, as a process has it.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn Registry>> {
-        match &self.memory {
-            Some(memory) => Ok(memory.clone()),
-            None => Ok(connect(&self.url).await?.registry().clone()),
-        }
+    /// Returns a connection of its own, as a process has it.
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        connect(&self.url, self.ttl).await
     }
 
-    /// A view of `service`, over a connection of its own.
+    /// Returns a view of `service`, over a connection of its own.
     pub(crate) async fn view(&self, service: &str) -> Result<View> {
-        let service: ServiceName = service.parse()?;
-        let options = DiscoveryOptions { ttl: Some(self.ttl()), ..DiscoveryOptions::default() };
-        let mut view = Discovery::new(self.connect().await?, options).view(&service);
+        let view = self.connect().await?.discover(service)?;
         view.ready(Duration::from_secs(10)).await?;
         Ok(view)
     }
 
-    /// How long a server that died is listed.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.target.ttl().unwrap_or(TTL)
-    }
-
     /// Whether it is this process's alone.
     pub(crate) fn is_private(&self) -> bool {
-        self.memory.is_some()
+        self.target.scheme() == "mem"
     }
 
     /// For a process that is to share it. It may hold a password.
@@ -64,4 +53,8 @@ impl Store {
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
+}
+
+async fn connect(url: &str, ttl: Duration) -> Result<Client> {
+    Ok(Client::builder(url).ttl(ttl).connect().await?)
 }

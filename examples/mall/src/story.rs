@@ -11,7 +11,8 @@ use crate::{order, user};
 use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, select_all};
-use service_registry::{Change, Instance, InstanceId, InstanceStatus, Update, Updates, View};
+use service_registry::store::{Change, Updates};
+use service_registry::{Instance, InstanceId, InstanceStatus, Update, View};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
@@ -84,7 +85,7 @@ impl Mall {
         for name in USERS {
             staff.insert(name, hire(Job::User(name), store)?);
         }
-        Ok(Self { timeline, ttl: store.ttl(), users, apis, staff })
+        Ok(Self { timeline, ttl: store.ttl, users, apis, staff })
     }
 
     /// All that happens, unless it is interrupted.
@@ -255,11 +256,11 @@ fn meaning(change: &Change, before: Option<&Instance>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use service_registry::{CallOptions, Claim};
+    use service_registry::store::{CallOptions, Claim};
 
     #[tokio::test]
     async fn after_a_reset_exactly_the_listed_instances_are_known() {
-        let store = Store::open("mem://").await.unwrap();
+        let store = Store::open("mem://mall").unwrap();
         let users = registry_testkit::lag::timeout(LIMIT, store.view(user::SERVICE))
             .await
             .unwrap()
@@ -267,10 +268,10 @@ mod tests {
         let mut news = News::of(&users, Timeline::start());
         let [gone, here] = ["gone", "here"].map(|id| {
             let address = "h:1".parse().unwrap();
-            Instance::new(user::SERVICE.parse().unwrap(), id.parse().unwrap(), address)
+            Instance::from_parts(user::SERVICE.parse().unwrap(), id.parse().unwrap(), address)
         });
         news.listed.insert(gone.id().clone(), gone);
-        let registry = store.connect().await.unwrap();
+        let registry = store.connect().await.unwrap().registry().clone();
         registry.register(&here, &Claim::new(LIMIT).unwrap(), &CallOptions::DEFAULT).await.unwrap();
         news.tell(&Update::Reset(
             registry.load(here.service(), &CallOptions::DEFAULT).await.unwrap(),

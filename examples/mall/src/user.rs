@@ -6,7 +6,7 @@ use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
 use anyhow::Result;
 use service_registry::grpc::Health;
-use service_registry::serve::{ServeOptions, serve};
+use service_registry::serve::serve;
 use std::time::Duration;
 use tokio::time::sleep;
 use tonic::transport::Server;
@@ -23,11 +23,11 @@ const LOOK: Duration = Duration::from_millis(30);
 pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Result<()> {
     let door = Door::open(store, SERVICE, listen, name, end).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let ready = Some(door.ready(async {}));
+    let ready = door.ready(async {});
     let health_of_user = Health::new(reporter).of::<UserServer<Desk>>();
-    let options = ServeOptions { health: health_of_user.into(), ready, ..door.options };
+    let options = door.options.with_health(health_of_user).with_ready(ready);
     let desk = UserServer::new(Desk { name: name.to_owned() });
-    serve(door.listener, door.registry, door.instance, options, |listener, shutdown| {
+    serve(door.listener, &door.client, door.instance, options, |listener, shutdown| {
         Server::builder()
             .add_service(health)
             .add_service(desk)

@@ -4,9 +4,10 @@
 
 use registry_testbed::servers::Etcd;
 use registry_testkit::lag::timeout;
+use service_registry::grpc::connect_channel;
 use service_registry::grpc::{ChannelOptions, Health};
 use service_registry::serve::{ServeOptions, serve};
-use service_registry::{Instance, connect, connect_channel};
+use service_registry::{Instance, connect};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -43,23 +44,21 @@ async fn the_documented_pairs_find_each_other() {
 /// Serves `user.rpc` in the registry `server`, and calls it through a channel to `client`.
 async fn call(server: &str, client: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let instance = Instance::new("user.rpc".parse().unwrap(), "7".parse().unwrap(), address);
+    let instance = Instance::new("user.rpc", listener.local_addr().unwrap()).unwrap();
     let (reporter, health) = tonic_health::server::health_reporter();
     let (end, ended) = oneshot::channel::<()>();
-    let options = ServeOptions {
-        health: Health::new(reporter).into(),
-        shutdown: Some(Box::pin(async { drop(ended.await) })),
-        signals: false,
-        ..ServeOptions::default()
-    };
-    let registry = connect(server).await.unwrap().registry().clone();
-    let running = serve(listener, registry, instance, options, |listener, shutdown| {
+    let options = ServeOptions::default()
+        .with_health(Health::new(reporter))
+        .with_shutdown(async { drop(ended.await) })
+        .with_signals(false);
+    let registry = connect(server).await.unwrap();
+    let running = serve(listener, &registry, instance, options, |listener, shutdown| {
         Server::builder().add_service(health).serve_with_incoming_shutdown(listener, shutdown)
     });
     let running = tokio::spawn(running);
 
-    let channel = connect_channel(client, ChannelOptions::default()).await.unwrap();
+    let channel =
+        connect_channel(&client.parse().unwrap(), ChannelOptions::default()).await.unwrap();
     channel.ready(Duration::from_secs(10)).await.unwrap();
     let mut health = HealthClient::new(channel);
     // A caller may find the server before the server's own registration is answered: only then it

@@ -63,7 +63,7 @@ async fn processes_do_not_share_memory() {
     assert!(!output.status.success());
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "processes cannot share memory: name an etcd or a Redis, registry=`mem://`\n"
+        "processes cannot share memory: name an etcd or a Redis, registry=`mem://mall`\n"
     );
 }
 

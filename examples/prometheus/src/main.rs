@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use service_registry::serve::{ServeOptions, serve};
-use service_registry::{Instance, ServiceName, View, connect};
+use service_registry::{Instance, View, connect};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -48,19 +48,15 @@ async fn main() -> Result<()> {
     let address = listener.local_addr()?;
 
     let client = connect("mem://").await?;
-    let service: ServiceName = "user.rpc".parse()?;
-    let mut view = client.discover(&service)?;
+    let mut view = client.discover("user.rpc")?;
     view.ready(LIMIT).await?;
-    let node = Instance::new(service, "node-1".parse()?, address.to_string().parse()?);
+    let node = Instance::new("user.rpc", address)?;
     let app = Router::new().route("/metrics", get(async move || metrics.render()));
     // Registered while it serves; after SIGTERM or SIGINT it drains, and only then refuses.
-    let mut served = pin!(serve(
-        listener,
-        client.registry().clone(),
-        node,
-        ServeOptions::default(),
-        |listener, shutdown| axum::serve(listener, app).with_graceful_shutdown(shutdown)
-    ));
+    let mut served =
+        pin!(serve(listener, &client, node, ServeOptions::default(), |listener, shutdown| {
+            axum::serve(listener, app).with_graceful_shutdown(shutdown)
+        }));
     tokio::select! {
         ended = &mut served => return Ok(ended?),
         seen = timeout(LIMIT, somebody_is_listed(&mut view)) => {

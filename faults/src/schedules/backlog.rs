@@ -38,8 +38,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
     let claim = |_| Claim::new(LONG);
     let changes = (0..CHANGES).map(async |n| {
         let id = format!("late-{n:03}").parse()?;
-        let instance = Instance::new(stage.service.clone(), id, "10.0.0.2:8080".parse()?);
-        let instance = instance.with_metadata([("text", text.as_str())])?;
+        let instance = Instance::from_parts(stage.service.clone(), id, "10.0.0.2:8080".parse()?);
+        let instance = instance.with_metadata([("text", text.as_str())]);
         stage.direct.register(&instance, &claim(n)?, &CallOptions::DEFAULT).await?;
         anyhow::Ok(())
     });

@@ -24,7 +24,8 @@ pub(super) async fn run(stage: &mut Stage) -> Result<Evidence> {
         }
     }
     // Views are then live and wrong, and there is something to drop.
-    let newcomer = Instance::new(stage.service.clone(), "late".parse()?, "10.0.0.2:8080".parse()?);
+    let newcomer =
+        Instance::from_parts(stage.service.clone(), "late".parse()?, "10.0.0.2:8080".parse()?);
     stage.direct.register(&newcomer, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;
     let silenced = |hits: Hits| match store {
         Store::Redis => hits.stranded,

@@ -62,7 +62,7 @@ pub(super) async fn crash(stage: &mut Stage) -> Result<Evidence> {
 async fn register_canary(stage: &Stage) -> Result<ServiceName> {
     const LONG: Duration = Duration::from_secs(3_600);
     let canary: ServiceName = "canary.rpc".parse()?;
-    let instance = Instance::new(canary.clone(), "1".parse()?, "10.0.0.1:8080".parse()?);
+    let instance = Instance::from_parts(canary.clone(), "1".parse()?, "10.0.0.1:8080".parse()?);
     stage.direct.register(&instance, &Claim::new(LONG)?, &CallOptions::DEFAULT).await?;
     Ok(canary)
 }

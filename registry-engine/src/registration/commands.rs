@@ -4,6 +4,7 @@
 use futures_util::task::AtomicWaker;
 use registry_core::{Instance, Result};
 use std::future::poll_fn;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::sync::oneshot;
@@ -24,15 +25,19 @@ struct Pending {
     desired: Instance,
     /// The replies of updates that the task has not taken yet.
     updates: Vec<Reply>,
-    stop: Option<Stop>,
-    /// Whether the task has ended and runs no more commands.
-    closed: bool,
+    stop: Stop,
+    /// The replies of all stops: they get the same outcome.
+    stops: Vec<Reply>,
 }
 
 #[derive(Debug)]
 enum Stop {
-    Requested(Reply),
-    Dropped,
+    No,
+    Requested,
+    /// The task has taken the command.
+    InProgress,
+    /// The task has ended and runs no more commands. `None`: it ended otherwise than by a stop.
+    Ended(Option<Result<()>>),
 }
 
 /// What the task does next.
@@ -40,13 +45,13 @@ enum Stop {
 pub(super) enum Command {
     /// Register the desired instance, and send the outcome to these.
     Update(Vec<Reply>),
-    /// Withdraw it, and send the outcome to this one, if there is one.
-    Stop(Option<Reply>),
+    /// Withdraw it.
+    Stop,
 }
 
 impl CommandQueue {
     pub(super) fn new(desired: Instance) -> Self {
-        let pending = Pending { desired, updates: Vec::new(), stop: None, closed: false };
+        let pending = Pending { desired, updates: Vec::new(), stop: Stop::No, stops: Vec::new() };
         Self { pending: Mutex::new(pending), task: AtomicWaker::new() }
     }
 
@@ -55,17 +60,26 @@ impl CommandQueue {
         self.lock().desired.clone()
     }
 
-    /// Sets the desired instance. A dropped reply says that the task has ended.
-    pub(super) fn update(&self, instance: Instance, reply: Reply) {
+    /// Changes the desired instance. A dropped reply says that the task has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of `change`, after which nothing has changed.
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(Instance) -> Result<Instance>,
+        reply: Reply,
+    ) -> Result<()> {
         let mut pending = self.lock();
-        if pending.closed {
-            return;
+        if let Stop::Ended(_) = pending.stop {
+            return Ok(());
         }
-        pending.desired = instance;
+        pending.desired = change(pending.desired.clone())?;
         pending.updates.retain(|reply| !reply.is_closed());
         pending.updates.push(reply);
         drop(pending);
         self.task.wake();
+        Ok(())
     }
 
     /// Returns from `refused` to `acknowledged`, unless another update came in between, even to the same data: its
@@ -77,43 +91,65 @@ impl CommandQueue {
         }
     }
 
+    /// Requests a stop, and sends its outcome to `reply`: at once if the task has ended. A dropped reply says that it ended
+    /// otherwise.
     pub(super) fn stop(&self, reply: Reply) {
-        self.end(Stop::Requested(reply));
-    }
-
-    /// The handle was dropped. An earlier `stop` still counts.
-    pub(super) fn abandon(&self) {
-        self.end(Stop::Dropped);
-    }
-
-    fn end(&self, stop: Stop) {
         let mut pending = self.lock();
-        if pending.closed || pending.stop.is_some() {
+        if let Stop::Ended(outcome) = &pending.stop {
+            let outcome = outcome.clone();
+            drop(pending);
+            outcome.map(|outcome| reply.send(outcome));
             return;
         }
-        pending.stop = Some(stop);
-        drop(pending);
-        self.task.wake();
+        pending.stops.push(reply);
+        self.request_stop(pending);
     }
 
-    /// The task has ended: no caller may wait for it any longer.
+    /// Requests a stop whose outcome nobody waits for: the handle was dropped.
+    pub(super) fn abandon(&self) {
+        self.request_stop(self.lock());
+    }
+
+    fn request_stop(&self, mut pending: MutexGuard<'_, Pending>) {
+        if let Stop::No = pending.stop {
+            pending.stop = Stop::Requested;
+            drop(pending);
+            self.task.wake();
+        }
+    }
+
+    /// The task has ended with the `outcome` of a stop. Returns whether somebody waited for it.
+    pub(super) fn stopped(&self, outcome: &Result<()>) -> bool {
+        let stops = self.end(Some(outcome.clone()));
+        let sent = stops.into_iter().map(|reply| reply.send(outcome.clone()).is_ok());
+        sent.fold(false, |any, sent| any | sent)
+    }
+
+    /// The task has ended, whether it was stopped or not: no caller may wait for it any longer.
     pub(super) fn close(&self) {
+        drop(self.end(None)); // wakes the callers that wait
+    }
+
+    fn end(&self, outcome: Option<Result<()>>) -> Vec<Reply> {
         let mut pending = self.lock();
-        pending.closed = true;
-        let unanswered = (std::mem::take(&mut pending.updates), pending.stop.take());
+        if !matches!(pending.stop, Stop::Ended(_)) {
+            pending.stop = Stop::Ended(outcome);
+        }
+        let updates = mem::take(&mut pending.updates);
+        let stops = mem::take(&mut pending.stops);
         drop(pending);
-        drop(unanswered); // wakes the callers that wait
+        drop(updates);
+        stops
     }
 
     /// Takes the next command, if there is one. A stop comes first.
     pub(super) fn take(&self) -> Option<Command> {
         let mut pending = self.lock();
-        match pending.stop.take() {
-            Some(Stop::Requested(reply)) => return Some(Command::Stop(Some(reply))),
-            Some(Stop::Dropped) => return Some(Command::Stop(None)),
-            None => {}
+        if let Stop::Requested = pending.stop {
+            pending.stop = Stop::InProgress;
+            return Some(Command::Stop);
         }
-        let updates = std::mem::take(&mut pending.updates);
+        let updates = mem::take(&mut pending.updates);
         (!updates.is_empty()).then_some(Command::Update(updates))
     }
 
@@ -122,7 +158,7 @@ impl CommandQueue {
         poll_fn(|cx| {
             self.task.register(cx.waker());
             let pending = self.lock();
-            let is_ready = pending.stop.is_some() || !pending.updates.is_empty();
+            let is_ready = matches!(pending.stop, Stop::Requested) || !pending.updates.is_empty();
             if is_ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -5,7 +5,17 @@ use registry_core::LeaseId;
 use std::time::Duration;
 
 /// Options for a [`Registration`](crate::Registration).
+///
+/// ```
+/// use registry_engine::{RegistrationOptions, Start};
+/// use std::time::Duration;
+///
+/// let options = RegistrationOptions::default()
+///     .with_ttl(Duration::from_secs(5))
+///     .with_start(Start::InBackground);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RegistrationOptions {
     /// How long the instance stays listed after this process dies. Unless set, it is the ttl of the
     /// registry's [URL](registry_core::Registry::default_ttl), or else 10 s. The lease is renewed every
@@ -31,8 +41,8 @@ pub struct RegistrationOptions {
     /// # fn main() -> registry_core::Result<()> {
     /// let lease = LeaseId::random();
     /// let id = lease.to_string().parse()?;
-    /// let node = Instance::new("user.rpc".parse()?, id, "10.0.0.1:8080".parse()?);
-    /// let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    /// let node = Instance::from_parts("user.rpc".parse()?, id, "10.0.0.1:8080".parse()?);
+    /// let options = RegistrationOptions::default().with_lease(lease);
     /// # Ok(())
     /// # }
     /// ```
@@ -58,6 +68,63 @@ pub enum Start {
     Within(Duration),
     /// Returns at once, and registers in the background as soon as the store answers.
     InBackground,
+}
+
+impl RegistrationOptions {
+    /// Sets how long the instance stays listed after this process dies: see [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// Sets whether to displace another registration that holds the id: see [`takeover`](Self::takeover).
+    #[must_use]
+    pub fn with_takeover(mut self, takeover: bool) -> Self {
+        self.takeover = takeover;
+        self
+    }
+
+    /// Sets the [lease id](Self::lease) to register under.
+    #[must_use]
+    pub fn with_lease(mut self, lease: LeaseId) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Sets whether the start waits for the store.
+    #[must_use]
+    pub fn with_start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Starts in the background: see [`Start::InBackground`].
+    #[must_use]
+    pub fn in_background(self) -> Self {
+        self.with_start(Start::InBackground)
+    }
+
+    /// Sets the [backoff](Self::backoff) between attempts.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets how long the store may take for one answer: see [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long `stop` waits for the store: see [`stop_timeout`](Self::stop_timeout).
+    #[must_use]
+    pub fn with_stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = timeout;
+        self
+    }
 }
 
 impl Default for RegistrationOptions {

@@ -30,8 +30,6 @@ pub(super) struct RegistrationTask {
     status: watch::Sender<RegistrationStatus>,
     /// The replies of updates that are not acknowledged yet.
     replies: Vec<Reply>,
-    /// The reply of the stop, if a caller waits for it.
-    stop: Option<Reply>,
     metrics: RegistrationMetrics,
     retrying: RetryingCount,
     record: Arc<OwnRecord>,
@@ -57,7 +55,6 @@ impl RegistrationTask {
             commands: Arc::new(CommandQueue::new(instance)),
             status: watch::Sender::new(status),
             replies: vec![registered],
-            stop: None,
             retrying: RetryingCount::of_this_runtime(),
             record,
             logged_failures: LoggedFailures::default(),
@@ -95,9 +92,8 @@ impl RegistrationTask {
             };
             action = self.handle(event);
         };
-        let unsent = self.stop.take().map_or(Err(outcome.clone()), |reply| reply.send(outcome));
-        if let Err(Err(error)) = unsent {
-            self.warn("a registration could not be withdrawn", &error);
+        if let (false, Err(error)) = (self.commands.stopped(&outcome), &outcome) {
+            self.warn("a registration could not be withdrawn", error);
         }
     }
 
@@ -142,10 +138,7 @@ impl RegistrationTask {
                 self.replies.extend(replies);
                 Event::Update
             }
-            Some(Command::Stop(reply)) => {
-                self.stop = self.stop.take().or(reply);
-                Event::Stop
-            }
+            Some(Command::Stop) => Event::Stop,
         }
     }
 

@@ -8,6 +8,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -35,6 +36,8 @@ pub enum Update {
 /// it. A waker is foreign code: it is cloned, woken and dropped while no lock is held.
 pub(crate) struct Broadcaster {
     state: ArcSwap<ServiceState>,
+    /// The version of the state, or of the one before it.
+    version: AtomicU64,
     backlog: Mutex<Backlog>,
     /// The tasks that wait for another state.
     waiters: Mutex<Slab<Option<Waker>>>,
@@ -85,6 +88,7 @@ impl Broadcaster {
             trim_at: MIN_TRIM,
         };
         Self {
+            version: AtomicU64::new(state.version),
             state: ArcSwap::from_pointee(state),
             backlog: Mutex::new(backlog),
             waiters: Mutex::new(Slab::new()),
@@ -98,6 +102,12 @@ impl Broadcaster {
         self.state.load()
     }
 
+    /// Returns the version of the state, or of the one before it while another is published.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Returns the cell that holds the state, for readers that cache it.
     pub(crate) fn state_cell(&self) -> &ArcSwap<ServiceState> {
         &self.state
@@ -105,7 +115,9 @@ impl Broadcaster {
 
     /// Publishes `state`. Readers see it before subscribers and waiters are notified.
     pub(crate) fn publish(&self, state: ServiceState) {
+        let version = state.version;
         self.state.store(Arc::new(state));
+        self.version.store(version, Ordering::Release);
     }
 
     /// Drops the backlog: subscribers continue from `snapshot`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Options for all views of a [`Discovery`](crate::Discovery).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DiscoveryOptions {
     /// The ttl that the services register with, 100 ms to a day. Unless set, it is the ttl of the registry's
     /// [URL](registry_core::Registry::default_ttl), or else 10 s.
@@ -42,6 +43,50 @@ pub struct DiscoveryOptions {
     /// The longer it is, the more of the addresses in the file may belong to other services by now. A shorter one than the
     /// outage makes a process start without instances.
     pub snapshot_max_age: Duration,
+}
+
+impl DiscoveryOptions {
+    /// Sets the [ttl](Self::ttl) that the services register with.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// Sets whether instances are [retained](Self::retain) whose deletion nobody announced.
+    #[must_use]
+    pub fn with_retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// Sets the [backoff](Self::backoff) between attempts.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets how long the store may take: see [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets the folder for [snapshot files](Self::snapshots).
+    #[must_use]
+    pub fn with_snapshots(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.snapshots = Some(folder.into());
+        self
+    }
+
+    /// Sets how old a snapshot file may be to be used: see [`snapshot_max_age`](Self::snapshot_max_age).
+    #[must_use]
+    pub fn with_snapshot_max_age(mut self, age: Duration) -> Self {
+        self.snapshot_max_age = age;
+        self
+    }
 }
 
 impl Default for DiscoveryOptions {

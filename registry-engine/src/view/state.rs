@@ -57,7 +57,7 @@ impl ServiceState {
     /// # async fn main() -> registry_core::Result<()> {
     /// let registry = Arc::new(MemRegistry::new());
     /// let node = |id: &str| -> registry_core::Result<Instance> {
-    ///     Ok(Instance::new("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?))
+    ///     Ok(Instance::from_parts("a".parse()?, id.parse()?, "10.0.0.1:80".parse()?))
     /// };
     /// let draining = node("draining")?.with_status(InstanceStatus::Draining);
     /// for instance in [draining, node("up")?, node("weight-0")?.with_weight(0)] {
@@ -104,6 +104,11 @@ impl ServiceState {
     /// Returns the store's last answer, without retained instances. `None` before the first answer.
     pub fn store_snapshot(&self) -> Option<&Snapshot> {
         self.store_snapshot.as_ref()
+    }
+
+    /// Returns the [version](crate::View::version) of the state.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Returns how fresh the state is.
@@ -176,6 +181,13 @@ pub struct StateRef(Guard<Arc<ServiceState>>);
 impl StateRef {
     pub(super) fn new(guard: Guard<Arc<ServiceState>>) -> Self {
         Self(guard)
+    }
+}
+
+impl StateRef {
+    /// Returns the state for long: the reference itself is for a moment.
+    pub fn to_arc(&self) -> Arc<ServiceState> {
+        (*self.0).clone()
     }
 }
 

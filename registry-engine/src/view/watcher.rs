@@ -127,11 +127,10 @@ impl Watcher {
     pub(crate) async fn run(mut self) {
         // The store is asked meanwhile: the disk may be slower, or hang.
         let mut reading = self.file.as_ref().map(|file| Box::pin(file.read()));
-        let options = FollowOptions {
-            backoff: self.options.backoff,
-            outage_backoff: self.outage_backoff,
-            timeout: self.options.timeout,
-        };
+        let options = FollowOptions::default()
+            .with_backoff(self.options.backoff)
+            .with_outage_backoff(self.outage_backoff)
+            .with_timeout(self.options.timeout);
         let mut events = pin!(follow(self.registry.clone(), self.service.clone(), None, options));
         loop {
             let expiry = self.retention.next_expiry().map(sleep_until);

@@ -306,7 +306,7 @@ async fn an_update_of_an_instance_known_at_the_start_reaches_every_view() {
     let registration = world.try_start(node("a"), options).await.unwrap();
     let one = world.view(DiscoveryOptions::default()).await;
     let two = world.view(DiscoveryOptions::default()).await;
-    within(registration.update(node("a").with_weight(7))).await.unwrap();
+    within(registration.update(|_| node("a").with_weight(7))).await.unwrap();
     for view in [one, two] {
         until(&view, |state| state.records()[0].instance().weight() == 7).await;
     }

@@ -103,7 +103,7 @@ async fn a_deletion_that_the_store_reports_during_a_renewal_is_not_forgotten() {
 /// "Once the store answers on new connections, every living owner is registered within the return bound."
 #[tokio::test(start_paused = true)]
 async fn records_that_a_rollback_removes_are_back_within_the_return_bound() {
-    let options = RegistrationOptions { ttl: Some(secs(60)), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(secs(60));
     for count in [1, 20] {
         let world = World::new();
         let _registrations = start_many(&world, count, &options).await;
@@ -116,7 +116,7 @@ async fn records_that_a_rollback_removes_are_back_within_the_return_bound() {
 /// The same for a failover to a replica that lags, which loses the last records.
 #[tokio::test(start_paused = true)]
 async fn records_that_a_failover_loses_are_back_within_the_return_bound() {
-    let options = RegistrationOptions { ttl: Some(secs(60)), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(secs(60));
     for (kept, lost) in [(0, 8), (8, 12)] {
         let world = World::new();
         let mut registrations = start_many(&world, kept, &options).await;
@@ -136,7 +136,7 @@ async fn records_that_a_failover_loses_are_back_within_the_return_bound() {
 /// What the watch of the service said before a rollback says nothing about the records after it.
 #[tokio::test(start_paused = true)]
 async fn a_load_that_hangs_after_a_rollback_makes_no_registration_register_again_and_again() {
-    let options = RegistrationOptions { ttl: Some(secs(2)), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(secs(2));
     let world = World::new();
     let registrations = start_many(&world, 20, &options).await;
     // As after some life of the store.
@@ -179,7 +179,7 @@ async fn many_records_of_a_process_that_are_deleted_together_are_back_before_a_v
 /// A record that is deleted again and again is registered less and less often, whatever the ttl.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_deleted_again_and_again_is_registered_less_often_at_a_short_ttl() {
-    let options = RegistrationOptions { ttl: Some(secs(1)), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(secs(1));
     let world = World::new();
     let _registrations = start_many(&world, 1, &options).await;
     let start = Instant::now();

@@ -300,7 +300,7 @@ async fn options_that_state_no_ttl_use_that_of_the_registry() {
         ("mem://?ttl=5s", Some(secs(4)), secs(4)),
     ] {
         let world = World::over(MemRegistry::connect(&url.parse().unwrap()).unwrap());
-        let registration = RegistrationOptions { ttl: options, ..RegistrationOptions::default() };
+        let registration = RegistrationOptions::default().with_ttl(options);
         let _registration = world.try_start(node("a"), registration).await.unwrap();
         assert_eq!(world.spy.claims()[0].1.ttl(), expected, "{url}");
     }
@@ -310,7 +310,7 @@ async fn options_that_state_no_ttl_use_that_of_the_registry() {
 async fn the_shortest_and_the_longest_ttl_are_kept() {
     for ttl in [MIN_TTL, MAX_TTL] {
         let world = World::new();
-        let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_ttl(ttl);
         let _registration = world.try_start(node("a"), options).await.unwrap();
         pass(10 * ttl).await;
         let renewals = world.spy.renewals().len();

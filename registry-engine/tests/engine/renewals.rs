@@ -131,7 +131,7 @@ async fn a_store_that_panics_in_any_call_ends_only_that_call() {
         (calls % 3 == 0).then_some(Twist::Panic)
     });
     pass(TTL * 5).await;
-    within(registrations[7].update(node("007").with_weight(7))).await.unwrap();
+    within(registrations[7].update(|_| node("007").with_weight(7))).await.unwrap();
     world.link.inject(Fault::Cut); // the view makes calls, too
     pass(TTL * 5).await;
     world.spy.untwist();

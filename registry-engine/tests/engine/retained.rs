@@ -110,8 +110,7 @@ async fn the_hold_time_follows_the_ttl_of_the_record() {
         let world = World::new();
         put_all(&world, "b c d").await;
         let owner = World::over(world.store.clone());
-        let options =
-            RegistrationOptions { ttl: Some(secs(ttl)), ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_ttl(secs(ttl));
         let _registration = owner.try_start(node("a"), options).await.unwrap();
         let view = world.view(DiscoveryOptions::default()).await;
         owner.link.inject(Fault::Outage); // it crashes
@@ -279,7 +278,7 @@ async fn no_living_instance_is_missing_after_an_outage_of_any_length() {
     for ttl in [1, 2, 3, 5, 10, 30].map(secs) {
         for outage in [ttl / 2, ttl, 2 * ttl, secs(20), secs(61)] {
             let world = World::new();
-            let options = RegistrationOptions { ttl: Some(ttl), ..in_background() };
+            let options = in_background().with_ttl(ttl);
             let mut registrations = Vec::new();
             for n in 0..50 {
                 let node = node(&n.to_string());
@@ -288,7 +287,7 @@ async fn no_living_instance_is_missing_after_an_outage_of_any_length() {
             for registration in &registrations {
                 until_active(registration).await;
             }
-            let discovery = DiscoveryOptions { ttl: Some(ttl), ..DiscoveryOptions::default() };
+            let discovery = DiscoveryOptions::default().with_ttl(ttl);
             let near = world.view(discovery.clone()).await;
             // Its link is sound: it sees them expire.
             let far = World::over(world.store.clone()).view(discovery).await;
@@ -334,7 +333,7 @@ async fn an_unbounded_ttl_ends_no_view() {
     for ttl in [Duration::MAX, Duration::MAX / 2, secs(24 * 3600)] {
         let world = World::new();
         put_all(&world, "a b c d").await;
-        let options = DiscoveryOptions { ttl: Some(ttl), ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions::default().with_ttl(ttl);
         let view = world.view(options).await;
         world.link.inject(Fault::Cut);
         until(&view, |state| !state.status().is_live()).await;
@@ -354,7 +353,7 @@ async fn a_ttl_of_zero_counts_as_the_shortest_ttl() {
     let world = World::new();
     put_all(&world, "a b c d").await;
     let ttl = Some(Duration::ZERO);
-    let view = world.view(DiscoveryOptions { ttl, ..DiscoveryOptions::default() }).await;
+    let view = world.view(DiscoveryOptions::default().with_ttl(ttl)).await;
     world.link.inject(Fault::Outage);
     until(&view, |state| matches!(state.status(), ViewStatus::Stale { .. })).await;
     let refuse = Twist::Refuse(ErrorKind::Unavailable);

@@ -1,7 +1,7 @@
 //! After an outage, every living owner is registered within the return bound.
 
 use crate::support::*;
-use registry_engine::{Registration, RegistrationOptions};
+use registry_engine::Registration;
 use registry_mem::Fault;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ fn return_bound(ttl: Duration) -> Duration {
 async fn start_all(world: &World, count: usize, ttl: Duration) -> Vec<Registration> {
     let mut registrations = Vec::new();
     for n in 0..count {
-        let options = RegistrationOptions { ttl: Some(ttl), ..in_background() };
+        let options = in_background().with_ttl(ttl);
         registrations.push(world.try_start(node(&n.to_string()), options).await.unwrap());
     }
     for registration in &registrations {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const WRITTEN: std::time::Duration = std::time::Duration::from_millis(1_100);
 
 fn options(folder: &Path) -> DiscoveryOptions {
-    DiscoveryOptions { snapshots: Some(folder.to_owned()), ..DiscoveryOptions::default() }
+    DiscoveryOptions::default().with_snapshots(folder.to_owned())
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -11,11 +11,7 @@ use tokio::time::Instant;
 
 fn start_within(limit: Duration) -> RegistrationOptions {
     // A ttl so long that what goes did not expire.
-    RegistrationOptions {
-        ttl: Some(secs(3600)),
-        start: Start::Within(limit),
-        ..RegistrationOptions::default()
-    }
+    RegistrationOptions::default().with_ttl(secs(3600)).with_start(Start::Within(limit))
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +30,7 @@ async fn a_start_without_a_store_fails_in_time_and_leaves_nothing_behind() {
     for (fault, takeover) in faults.into_iter().flat_map(|fault| [(fault, true), (fault, false)]) {
         let world = World::new();
         world.link.inject(fault);
-        let options = RegistrationOptions { takeover, ..start_within(secs(3)) };
+        let options = start_within(secs(3)).with_takeover(takeover);
         let start = Instant::now();
         let error = world.try_start(node("a"), options).await.unwrap_err();
         let took = start.elapsed();
@@ -104,8 +100,7 @@ async fn a_refused_start_returns_the_error_at_once() {
 async fn a_ttl_out_of_range_is_invalid_whatever_the_start() {
     for ttl in [secs(0), millis(99), secs(24 * 3600 + 1)] {
         for start in [Start::Within(secs(1)), Start::InBackground] {
-            let options =
-                RegistrationOptions { ttl: Some(ttl), start, ..RegistrationOptions::default() };
+            let options = RegistrationOptions::default().with_ttl(ttl).with_start(start);
             let error = World::new().try_start(node("a"), options).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }
@@ -117,7 +112,7 @@ async fn a_start_without_takeover_is_superseded_at_once() {
     let world = World::new();
     let theirs = node("a").with_weight(7);
     world.put_as(&theirs).await;
-    let options = RegistrationOptions { takeover: false, ..start_within(secs(3)) };
+    let options = start_within(secs(3)).with_takeover(false);
     let start = Instant::now();
     let error = world.try_start(node("a"), options).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Superseded, secs(0)));
@@ -173,7 +168,7 @@ async fn a_start_in_the_background_keeps_retrying_although_it_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_registration_uses_the_lease_id_it_is_given() {
     let (world, lease) = (World::new(), LeaseId::random());
-    let options = RegistrationOptions { lease: Some(lease), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_lease(lease);
     let _registration = world.try_start(node(&lease.to_string()), options).await.unwrap();
     world.link.inject(Fault::LeaseLost);
     pass(TTL).await;

@@ -75,7 +75,7 @@ async fn a_stop_while_the_store_is_away_fails_in_time_and_says_what_stays_listed
     for fault in [Fault::Outage, Fault::Silence, Fault::LostReplies] {
         let world = World::new();
         let stop_timeout = secs(3);
-        let options = RegistrationOptions { stop_timeout, ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_stop_timeout(stop_timeout);
         let registration = world.try_start(node("a"), options).await.unwrap();
         world.link.inject(fault);
         let start = Instant::now();
@@ -111,7 +111,7 @@ async fn a_stop_waits_for_the_request_in_flight() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Latency { min: secs(2), max: secs(2) });
-    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
     pass(millis(500)).await;
     let sent = world.spy.claims()[1].0;
     within(registration.stop()).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_stop_waits_for_the_request_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_registration_is_withdrawn() {
     let world = World::new();
-    let options = RegistrationOptions { ttl: Some(secs(3600)), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(secs(3600));
     let registration = world.try_start(node("a"), options).await.unwrap();
     drop(registration);
     pass(millis(1)).await;

@@ -56,7 +56,7 @@ pub(crate) fn node(id: &str) -> Instance {
 }
 
 pub(crate) fn node_of(service: &ServiceName, id: &str) -> Instance {
-    Instance::new(service.clone(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap())
+    Instance::from_parts(service.clone(), id.parse().unwrap(), "10.0.0.1:80".parse().unwrap())
 }
 
 /// A claim that does not run out within a test.
@@ -65,17 +65,17 @@ pub(crate) fn long() -> Claim {
 }
 
 pub(crate) fn in_background() -> RegistrationOptions {
-    RegistrationOptions { start: Start::InBackground, ..RegistrationOptions::default() }
+    RegistrationOptions::default().with_start(Start::InBackground)
 }
 
 /// Tries again every second at least, so that an outage of 5 s ends before a lease does.
 pub(crate) fn eager() -> RegistrationOptions {
     let backoff = Backoff::new(millis(100), secs(1));
-    RegistrationOptions { backoff, ..RegistrationOptions::default() }
+    RegistrationOptions::default().with_backoff(backoff)
 }
 
 pub(crate) fn no_retention() -> DiscoveryOptions {
-    DiscoveryOptions { retain: false, ..DiscoveryOptions::default() }
+    DiscoveryOptions::default().with_retain(false)
 }
 
 pub(crate) fn ids<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> String {
@@ -130,7 +130,7 @@ impl World {
 
     /// A view that is live.
     pub(crate) async fn view(&self, options: DiscoveryOptions) -> View {
-        let mut view = self.discovery(options).view(&service());
+        let view = self.discovery(options).view(&service());
         within(view.ready(secs(60))).await.unwrap();
         view
     }

@@ -14,7 +14,7 @@ async fn an_update_is_stored_in_place_once_it_is_acknowledged() {
     let view = world.view(no_retention()).await;
     let monitor = Monitor::of(&view);
     let heavy = node("a").with_weight(7).with_status(InstanceStatus::Draining);
-    within(registration.update(heavy.clone())).await.unwrap();
+    within(registration.update(|_| heavy.clone())).await.unwrap();
     assert_eq!(world.stored().await[0], heavy);
     assert_eq!(registration.instance(), heavy);
     until(&view, |state| state.instances().eq([&heavy])).await;
@@ -33,7 +33,7 @@ async fn a_refused_update_changes_nothing() {
             Call::Register(node, _) if node.weight() == 7 => Some(Twist::Refuse(kind)),
             _ => None,
         });
-        let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
+        let error = within(registration.update(|_| node("a").with_weight(7))).await.unwrap_err();
         assert_eq!(error.kind(), kind);
         assert_eq!(registration.instance(), node("a"));
         for _ in 0..100 {
@@ -44,7 +44,7 @@ async fn a_refused_update_changes_nothing() {
         let heavy = |call: &Call| matches!(call, Call::Register(node, _) if node.weight() == 7);
         let asked = world.spy.calls().iter().filter(|(_, call)| heavy(call)).count();
         assert_eq!(asked, 1, "what is refused is not asked for again");
-        within(registration.update(node("a").with_weight(8))).await.unwrap();
+        within(registration.update(|_| node("a").with_weight(8))).await.unwrap();
         assert_eq!(world.stored().await[0].weight(), 8);
     }
 }
@@ -54,7 +54,7 @@ async fn an_update_of_another_instance_is_invalid_and_changes_nothing() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     for other in [node("b"), node_of(&"other.rpc".parse().unwrap(), "a")] {
-        let error = within(registration.update(other)).await.unwrap_err();
+        let error = within(registration.update(|_| other)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(registration.instance(), node("a"));
     }
@@ -71,7 +71,7 @@ async fn an_update_in_an_outage_waits_until_the_store_is_back() {
         world.link.inject(Fault::Outage);
         let heavy = node("a").with_weight(7);
         let update = async {
-            within(registration.update(heavy.clone())).await.unwrap();
+            within(registration.update(|_| heavy.clone())).await.unwrap();
             assert_eq!(world.stored().await[0], heavy);
             Instant::now()
         };
@@ -91,7 +91,7 @@ async fn an_update_whose_future_was_dropped_is_still_applied() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
-    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
     pass(secs(1)).await;
     world.link.heal();
     pass(MAX_BACKOFF).await;
@@ -105,7 +105,7 @@ async fn an_update_dropped_behind_another_is_still_applied() {
     world.link.inject(Fault::Silence);
     // The first is taken up and hangs in the store, the others queue.
     for weight in 7..=9 {
-        assert!(registration.update(node("a").with_weight(weight)).now_or_never().is_none());
+        assert!(registration.update(|_| node("a").with_weight(weight)).now_or_never().is_none());
         pass(millis(1)).await;
     }
     world.link.heal();
@@ -120,7 +120,7 @@ async fn an_update_whose_reply_was_lost_is_repeated() {
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::LostReplies);
     let heavy = node("a").with_weight(7);
-    let update = within(registration.update(heavy.clone()));
+    let update = within(registration.update(|_| heavy.clone()));
     let heal = async {
         pass(secs(1)).await;
         assert_eq!(world.stored().await[0], heavy, "it was made, and nobody knows");
@@ -135,7 +135,7 @@ async fn an_update_whose_reply_was_lost_is_repeated() {
 async fn an_update_to_the_registered_data_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
-    within(registration.update(node("a"))).await.unwrap();
+    within(registration.update(|_| node("a"))).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,8 +143,8 @@ async fn an_update_reverted_before_it_was_sent_is_acknowledged() {
     let world = World::new();
     let registration = world.start(node("a")).await;
     world.link.inject(Fault::Outage);
-    let there = registration.update(node("a").with_weight(7));
-    let back = registration.update(node("a"));
+    let there = registration.update(|_| node("a").with_weight(7));
+    let back = registration.update(|_| node("a"));
     let heal = async {
         pass(secs(1)).await;
         world.link.heal();
@@ -161,7 +161,7 @@ async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_g
     let registration = world.start(node("a")).await;
     let theirs = world.displace(&node("a")).await;
     until_status(&registration, |status| matches!(status, RegistrationStatus::Superseded)).await;
-    let error = within(registration.update(node("a").with_weight(7))).await.unwrap_err();
+    let error = within(registration.update(|_| node("a").with_weight(7))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded);
     assert_eq!(world.stored().await, [node("a")]);
     world.store.deregister(&theirs, &CallOptions::DEFAULT).await.unwrap();
@@ -173,13 +173,13 @@ async fn an_update_while_superseded_is_an_error_and_applies_once_the_holder_is_g
 async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
     let world = World::new();
     let ttl = secs(2); // less than the store may take for one answer
-    let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_ttl(ttl);
     let registration = world.try_start(node("a"), options).await.unwrap();
     let claimed = Instant::now();
     pass(ttl).await;
     let acknowledged = world.spy.renewals().last().copied().unwrap_or(claimed);
     world.link.inject(Fault::Silence);
-    assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+    assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
     until_status(&registration, |status| !status.is_active()).await;
     let active = acknowledged.elapsed();
     assert!(active <= ttl + TICK, "active for {active:?} after the last renewal was sent");
@@ -190,12 +190,12 @@ async fn an_update_that_hangs_keeps_the_status_active_for_at_most_one_ttl() {
 async fn a_lease_is_renewed_while_an_update_hangs() {
     for ttl in [1, 2, 3, 5, 10, 60].map(secs) {
         let world = World::new();
-        let options = RegistrationOptions { ttl: Some(ttl), ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_ttl(ttl);
         let registration = world.try_start(node("a"), options).await.unwrap();
         let view = world.view(no_retention()).await;
         let monitor = Monitor::of(&view);
         world.spy.twist(|call| matches!(call, Call::Register(..)).then_some(Twist::Hang));
-        assert!(registration.update(node("a").with_weight(7)).now_or_never().is_none());
+        assert!(registration.update(|_| node("a").with_weight(7)).now_or_never().is_none());
         pass(5 * ttl).await;
         assert!(registration.status().is_active());
         assert_eq!(monitor.least(), 1, "ttl {ttl:?}");
@@ -216,7 +216,7 @@ async fn each_of_two_equal_updates_that_are_refused_is_an_error() {
         }
         _ => None,
     });
-    let heavy = || registration.update(node("a").with_weight(7));
+    let heavy = || registration.update(|_| node("a").with_weight(7));
     let second = async {
         pass(millis(10)).await; // while the first is in flight
         heavy().await

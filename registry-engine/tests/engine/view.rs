@@ -32,7 +32,7 @@ async fn ready_fails_in_time_with_the_cause_and_the_view_keeps_retrying() {
         let world = World::new();
         world.put("a").await;
         world.link.inject(fault);
-        let options = DiscoveryOptions { timeout: secs(2), ..DiscoveryOptions::default() };
+        let options = DiscoveryOptions::default().with_timeout(secs(2));
         let view = world.discovery(options).view(&service());
         let start = Instant::now();
         let error = ready(&view, secs(3)).await.unwrap_err();

@@ -30,7 +30,7 @@ impl PublicForm for GoZero {
         value: &[u8],
     ) -> Result<Option<Instance>, DecodeError> {
         let address = decode_address(value)?;
-        Ok(Some(Instance::new(service.clone(), id.clone(), address)))
+        Ok(Some(Instance::from_parts(service.clone(), id.clone(), address)))
     }
 }
 

@@ -19,7 +19,7 @@ fn id() -> InstanceId {
 }
 
 fn minimal() -> Record {
-    let instance = Instance::new(service(), id(), "10.0.0.1:8080".parse().unwrap());
+    let instance = Instance::from_parts(service(), id(), "10.0.0.1:8080".parse().unwrap());
     Record::new(instance)
         .with_lease(LeaseId::new(7_587_862_094_070_025_734).unwrap())
         .with_ttl(Duration::from_secs(10))
@@ -34,8 +34,7 @@ fn full(status: InstanceStatus) -> Record {
         .with_label("tier", "gold")
         .with_weight(200)
         .with_status(status)
-        .with_metadata([("commit", "4f2a")])
-        .unwrap();
+        .with_metadata([("commit", "4f2a")]);
     Record::new(instance)
         .with_lease(LeaseId::new(7_587_862_094_070_025_734).unwrap())
         .with_ttl(Duration::from_secs(10))

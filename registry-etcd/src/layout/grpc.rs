@@ -46,7 +46,7 @@ impl PublicForm for Grpc {
             ADD => {
                 let address = Address::read(&decoded.addr);
                 let address = address.ok_or_else(|| DecodeError::Address(decoded.addr.clone()))?;
-                let plain = Instance::new(service.clone(), id.clone(), address);
+                let plain = Instance::from_parts(service.clone(), id.clone(), address);
                 Ok(Some(with_metadata(plain, decoded.metadata)))
             }
             DELETE => Ok(None),
@@ -74,7 +74,10 @@ const DELETE: u8 = 1;
 fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     let Some(metadata) = metadata else { return plain };
     let strings: Option<BTreeMap<String, String>> = serde_json::from_str(metadata.get()).ok();
-    strings.and_then(|strings| plain.clone().with_metadata(strings).ok()).unwrap_or(plain)
+    match strings {
+        Some(strings) => plain.with_metadata(strings),
+        None => plain,
+    }
 }
 
 /// What Go's decoder makes of an object: names in any case, the last of several, `null` for

@@ -127,7 +127,8 @@ impl Keyspace {
     pub(crate) fn withdrawn(&self, lease: &Lease) -> Result<Option<DesiredKeys>> {
         let instance = lease.instance();
         let (service, id) = (instance.service().clone(), instance.id().clone());
-        let record = record_of(Instance::new(service, id, instance.address().clone()), lease);
+        let record =
+            record_of(Instance::from_parts(service, id, instance.address().clone()), lease);
         let encoded = self.layout.encode_withdrawn(&record)?;
         encoded.map(|encoded| self.keys_of(&record, encoded)).transpose()
     }

@@ -75,9 +75,8 @@ impl PublicForm for Kitex {
             Ok(weight) => weight.saturating_mul(WEIGHT_UNIT),
             Err(_) => u32::MAX,
         };
-        let plain = Instance::new(service.clone(), id.clone(), address).with_weight(weight);
-        let tags = info.tags.unwrap_or_default();
-        Ok(Some(plain.clone().with_metadata(tags).unwrap_or(plain)))
+        let plain = Instance::from_parts(service.clone(), id.clone(), address).with_weight(weight);
+        Ok(Some(plain.with_metadata(info.tags.unwrap_or_default())))
     }
 }
 

@@ -82,7 +82,7 @@ impl PublicForm for Kratos {
         let readable: Vec<_> = endpoints.iter().filter_map(|url| endpoint(url)).collect();
         let named =
             readable.iter().find(|(scheme, _)| *scheme == GRPC).or_else(|| readable.first());
-        let plain = |address| Instance::new(service.clone(), id.clone(), address);
+        let plain = |address| Instance::from_parts(service.clone(), id.clone(), address);
         let mut instance = match (named, endpoints.first()) {
             (Some((_, address)), _) => plain(address.clone()),
             (None, Some(first)) => return Err(DecodeError::Address(first.clone())),
@@ -105,7 +105,7 @@ impl PublicForm for Kratos {
         if let Some(weight) = metadata.get(WEIGHT).and_then(|weight| weight.parse().ok()) {
             instance = instance.with_weight(weight);
         }
-        Ok(Some(instance.clone().with_metadata(metadata).unwrap_or(instance)))
+        Ok(Some(instance.with_metadata(metadata)))
     }
 
     /// An id with a `/`. Without this, the key of another service whose name begins as this one's would look the same.

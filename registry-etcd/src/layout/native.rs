@@ -126,7 +126,7 @@ mod tests {
 
     fn instance(service: &str, id: &str) -> Instance {
         let address = "10.0.0.1:80".parse().unwrap();
-        Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
+        Instance::from_parts(service.parse().unwrap(), id.parse().unwrap(), address)
     }
 
     /// What is written under lease 9 with a ttl of 10 s.
@@ -218,7 +218,7 @@ mod tests {
             };
             let layout = native(&prefix);
             let address = "10.0.0.1:80".parse().unwrap();
-            let instance = Instance::new(service.clone(), id.clone(), address);
+            let instance = Instance::from_parts(service.clone(), id.clone(), address);
             let written = written(&layout, &instance).key;
             let (key, value) = (written.name.as_bytes(), written.value.unwrap());
             prop_assert!(key.iter().all(|byte| (b' '..=b'~').contains(byte)), "{}", written.name);

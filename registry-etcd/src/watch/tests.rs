@@ -39,7 +39,7 @@ fn name() -> ServiceName {
 
 async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
     let address = "10.0.0.1:80".parse().unwrap();
-    let instance = Instance::new(name(), id.parse().unwrap(), address);
+    let instance = Instance::from_parts(name(), id.parse().unwrap(), address);
     let claim = Claim::new(Duration::from_secs(60)).unwrap();
     with_deadline(registry.register(&instance, &claim, &CallOptions::DEFAULT)).await.unwrap();
     instance

@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     async fn add(&mut self, registry: Arc<dyn Registry>, n: usize) {
-        let options = RegistrationOptions { ttl: Some(TTL), ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_ttl(TTL);
         let node = instance("user", &n.to_string());
         let started = timeout(RECOVERED, Registration::start(registry, node, options));
         self.registrations.push(started.await.unwrap().unwrap());
@@ -92,7 +92,7 @@ async fn connect(target: &Target) -> EtcdRegistry {
 }
 
 fn view(registry: &Arc<EtcdRegistry>) -> View {
-    let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
+    let options = DiscoveryOptions::default().with_ttl(TTL);
     Discovery::new(registry.clone(), options).view(&name("user"))
 }
 

@@ -79,7 +79,8 @@ impl Layout for Microservices {
         let weight = side.map_or(Ok(DEFAULT_WEIGHT), |side| {
             str::from_utf8(side)?.parse::<u32>().map_err(BoxError::from)
         })?;
-        let instance = Instance::new(service.clone(), id.clone(), address).with_weight(weight);
+        let instance =
+            Instance::from_parts(service.clone(), id.clone(), address).with_weight(weight);
         Ok(Some(Stored::Live(Record::new(instance))))
     }
 

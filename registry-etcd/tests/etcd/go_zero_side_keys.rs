@@ -43,7 +43,7 @@ async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
 #[tokio::test]
 async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_key() {
     let etcd = start().await;
-    let full = heavy().with_zone("eu-1").with_metadata([("a", "b")]).unwrap();
+    let full = heavy().with_zone("eu-1").with_metadata([("a", "b")]);
     let claim = claim(10);
     let lease = etcd.register(&full, &claim).await.unwrap();
     assert_eq!(etcd.range("user/", "user0").await, [(KEY.to_owned(), PLAIN.to_owned())]);
@@ -82,7 +82,7 @@ async fn update_is_one_change() {
     let etcd = start().await;
     let claim = claim(10);
     let mut watch = etcd.watch("user").await;
-    let other = heavy().with_metadata([("zone", "a")]).unwrap();
+    let other = heavy().with_metadata([("zone", "a")]);
     let draining = other.clone().with_status(InstanceStatus::Draining);
     for update in [plain(), heavy(), other, draining, plain().with_weight(0), plain()] {
         let before = etcd.revision().await;

@@ -20,7 +20,7 @@ async fn register_writes_what_the_go_endpoint_manager_adds() {
     assert_eq!(etcd.register(&one, &claim).await.unwrap(), lease);
     assert_eq!(etcd.revision().await, before, "a repeat makes no revision");
 
-    let full = one.with_weight(7).with_metadata([("zone", "<eu>")]).unwrap();
+    let full = one.with_weight(7).with_metadata([("zone", "<eu>")]);
     let updated = etcd.register(&full, &claim).await.unwrap();
     let golden = r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"zone":"\u003ceu\u003e"}}"#;
     assert_eq!(etcd.stored(key).await.unwrap().value_str().unwrap(), golden);
@@ -51,7 +51,7 @@ async fn watch_sees_what_a_go_program_adds_updates_and_deletes() {
     assert_eq!(next(&mut watch).await.changes, [put(&plain)]);
     let strings = r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"zone":"eu"}}"#;
     etcd.put("user.rpc/a", strings).await;
-    let zoned = plain.with_metadata([("zone", "eu")]).unwrap();
+    let zoned = plain.with_metadata([("zone", "eu")]);
     assert_eq!(next(&mut watch).await.changes, [put(&zoned)]);
 
     etcd.put("user.rpc/x/1", PLAIN).await;

@@ -29,7 +29,7 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     let etcd = Fixture::start().await;
     for id in 0..60 {
         let large = instance("big", &id.to_string());
-        let large = large.with_metadata([("k", "v".repeat(60_000))]).unwrap();
+        let large = large.with_metadata([("k", "v".repeat(60_000))]);
         etcd.put(&format!("registry/big/{id}"), encoded(&large)).await;
     }
     let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();

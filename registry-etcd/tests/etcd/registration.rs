@@ -156,7 +156,7 @@ async fn empty_lease_of_a_superseded_claim_expires() {
 #[tokio::test]
 async fn largest_record_is_registered_and_found() {
     let etcd = Fixture::start().await;
-    let one = instance("user", "1").with_metadata([("k", "v".repeat(63 * 1024 - 8))]).unwrap();
+    let one = instance("user", "1").with_metadata([("k", "v".repeat(63 * 1024 - 8))]);
     let claim = claim(10).with_lease(LeaseId::new(i64::MAX).unwrap());
     etcd.register(&one, &claim).await.unwrap();
     etcd.register(&one.clone().with_weight(1), &claim).await.unwrap();

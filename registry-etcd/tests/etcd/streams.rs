@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// An instance whose record takes so many bytes, more or less.
 fn bulky(id: &str, bytes: usize) -> Instance {
     let metadata = BTreeMap::from([("bulk".to_owned(), "x".repeat(bytes))]);
-    instance("user", id).with_metadata(metadata).unwrap()
+    instance("user", id).with_metadata(metadata)
 }
 
 #[tokio::test]

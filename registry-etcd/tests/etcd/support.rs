@@ -222,7 +222,7 @@ pub(crate) fn name(service: &str) -> ServiceName {
 }
 
 pub(crate) fn instance(service: &str, id: &str) -> Instance {
-    Instance::new(name(service), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+    Instance::from_parts(name(service), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
 }
 
 pub(crate) fn claim(seconds: u64) -> Claim {

@@ -92,11 +92,10 @@ impl<N: Names> Renamed<N> {
 
 /// What the kit sets of an instance, under other names.
 fn renamed(instance: &Instance, service: ServiceName, id: InstanceId) -> Instance {
-    let mut renamed = Instance::new(service, id, instance.address().clone())
+    let mut renamed = Instance::from_parts(service, id, instance.address().clone())
         .with_weight(instance.weight())
         .with_status(instance.status())
-        .with_metadata(instance.metadata().clone())
-        .unwrap();
+        .with_metadata(instance.metadata().clone());
     for (name, port) in instance.ports() {
         renamed = renamed.with_port(name, port.clone());
     }

@@ -4,7 +4,7 @@ const TTL: Duration = Duration::from_secs(10);
 
 fn instance(service: &str, id: &str) -> Instance {
     let (service, id) = (service.parse().unwrap(), id.parse().unwrap());
-    Instance::new(service, id, "10.0.0.1:80".parse().unwrap())
+    Instance::from_parts(service, id, "10.0.0.1:80".parse().unwrap())
 }
 
 fn put(model: &mut Model, service: &str, id: &str) -> Lease {

@@ -234,7 +234,7 @@ async fn slow_watch_delivers_at_its_rate_and_lags_at_the_capacity_of_the_store()
     flaky.inject(Fault::SlowWatch { delay: ms(100) });
     let claim = claim();
     let write = async |n: usize| {
-        let one = instance("1").with_metadata([("n", n.to_string())]).unwrap();
+        let one = instance("1").with_metadata([("n", n.to_string())]);
         within(store.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();
     };
     write(0).await;
@@ -373,7 +373,7 @@ fn service() -> ServiceName {
 }
 
 fn instance(id: &str) -> Instance {
-    Instance::new(service(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
+    Instance::from_parts(service(), id.parse().unwrap(), "10.0.0.1:8080".parse().unwrap())
 }
 
 fn claim() -> Claim {

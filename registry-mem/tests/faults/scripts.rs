@@ -75,7 +75,7 @@ async fn client_misses_nothing_under_random_scripts() {
 
 async fn write_to(registry: impl Registry) {
     for n in 0_usize.. {
-        let one = instance(&(n % 7).to_string()).with_metadata([("n", n.to_string())]).unwrap();
+        let one = instance(&(n % 7).to_string()).with_metadata([("n", n.to_string())]);
         let _ = timeout(ms(500), take_over(&registry, &one, &claim())).await;
         sleep(ms(100)).await;
     }

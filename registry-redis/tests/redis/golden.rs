@@ -32,7 +32,6 @@ fn full() -> Instance {
         .with_weight(7)
         .with_status(InstanceStatus::Draining)
         .with_metadata([("commit", "4f2a")])
-        .unwrap()
 }
 
 fn claim(lease: i64, ttl: Duration) -> Claim {
@@ -243,7 +242,7 @@ async fn shard_of_a_later_release_is_read() {
     assert_eq!(loaded.undecodable(), 0);
     let [least, record] = &loaded.records()[..] else { panic!("{loaded:?}") };
     let address = "10.0.0.2:80".parse().unwrap();
-    let all_defaults = Instance::new(service("user.rpc"), "least".parse().unwrap(), address);
+    let all_defaults = Instance::from_parts(service("user.rpc"), "least".parse().unwrap(), address);
     assert_eq!(least.instance(), &all_defaults);
     assert_eq!(record.instance().status(), InstanceStatus::Unknown);
     assert!(!record.instance().is_available());

@@ -14,7 +14,7 @@ fn records_that_are_wiped_are_back_within_the_return_bound() {
         let mut operator = Operator::of(&server).await;
         let registry = registry(&server).await;
         let ttl = Some(Duration::from_secs(60));
-        let options = RegistrationOptions { ttl, ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_ttl(ttl);
         let mut registrations = Vec::new();
         let shared = Arc::new(registry.clone());
         for n in 0..20 {

@@ -122,7 +122,7 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
     let mut servers = start().await;
     let ours = Arc::new(connect(&servers.url()).await.unwrap());
     let theirs = Arc::new(connect(&servers.url()).await.unwrap());
-    let options = RegistrationOptions { ttl: Some(Duration::from_secs(6)), ..Default::default() };
+    let options = RegistrationOptions::default().with_ttl(Duration::from_secs(6));
     let register =
         |id| within(Registration::start(ours.clone(), instance("user.rpc", id), options.clone()));
     let _kept = register("1").await.unwrap();

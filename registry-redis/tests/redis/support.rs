@@ -148,7 +148,7 @@ pub(crate) fn service(name: &str) -> ServiceName {
 
 pub(crate) fn instance(service: &str, id: &str) -> Instance {
     let address = "10.0.0.1:8080".parse().unwrap();
-    Instance::new(service.parse().unwrap(), id.parse().unwrap(), address)
+    Instance::from_parts(service.parse().unwrap(), id.parse().unwrap(), address)
 }
 
 /// Returns a claim whose ttl is longer than any test.

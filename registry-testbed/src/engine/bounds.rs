@@ -114,23 +114,19 @@ impl SuiteOptions {
 
     /// How the registrations of the suite are kept.
     pub fn registration(&self) -> RegistrationOptions {
-        RegistrationOptions {
-            ttl: Some(self.ttl()),
-            start: Start::Within(self.recovery()),
-            backoff: self.backoff(),
-            timeout: self.call_timeout,
-            stop_timeout: self.recovery(),
-            ..RegistrationOptions::default()
-        }
+        RegistrationOptions::default()
+            .with_ttl(self.ttl())
+            .with_start(Start::Within(self.recovery()))
+            .with_backoff(self.backoff())
+            .with_timeout(self.call_timeout)
+            .with_stop_timeout(self.recovery())
     }
 
     /// How the views of the suite are kept.
     pub fn discovery(&self) -> DiscoveryOptions {
-        DiscoveryOptions {
-            ttl: Some(self.ttl()),
-            backoff: self.backoff(),
-            timeout: self.call_timeout,
-            ..DiscoveryOptions::default()
-        }
+        DiscoveryOptions::default()
+            .with_ttl(self.ttl())
+            .with_backoff(self.backoff())
+            .with_timeout(self.call_timeout)
     }
 }

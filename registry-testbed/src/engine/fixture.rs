@@ -169,7 +169,7 @@ impl Fixture {
     /// Updates the data of an owner's instance, which takes as long as the store is away.
     pub(super) async fn update(&self, owner: usize, data: &str) {
         let owner = &self.owners[owner];
-        let update = owner.update(with_data(owner.instance(), data));
+        let update = owner.update(|instance| with_data(instance, data));
         update.await.expect("the store takes it in the end");
     }
 

@@ -244,5 +244,5 @@ async fn replay(
 
 /// An instance with data of its own.
 pub(super) fn with_data(instance: Instance, data: &str) -> Instance {
-    instance.with_metadata([("data", data)]).unwrap()
+    instance.with_metadata([("data", data)])
 }

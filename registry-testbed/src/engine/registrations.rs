@@ -6,7 +6,7 @@ use super::{Fault, Side};
 use futures_util::StreamExt;
 use futures_util::stream::select;
 use registry_core::{CallOptions, ErrorKind, Record, Registry};
-use registry_engine::{Registration, RegistrationOptions, RegistrationStatus, Start};
+use registry_engine::{Registration, RegistrationStatus, Start};
 use registry_testkit::case::{instance, pass, retry, timed, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -102,8 +102,7 @@ pub(super) async fn an_incarnation_whose_replies_are_late_displaces_no_newer_one
 /// Starts an incarnation of an id in the background, over the connection of a side, which it has in its data.
 async fn start_as(fixture: &Fixture, id: &str, side: Side) -> Registration {
     let node = with_data(instance(&fixture.service, id), &side.to_string());
-    let options =
-        RegistrationOptions { start: Start::InBackground, ..fixture.options.registration() };
+    let options = fixture.options.registration().with_start(Start::InBackground);
     within(Registration::start(fixture.registry(side), node, options)).await.unwrap()
 }
 
@@ -192,10 +191,7 @@ pub(super) async fn records_of_revoked_leases_are_back_long_before_the_next_rene
 /// The first eight registrations of a service have a watch each. The others share one.
 async fn lost_records_are_back(mut fixture: Fixture, fault: Fault) {
     const OWNERS: usize = 20;
-    let options = RegistrationOptions {
-        ttl: Some(Duration::from_secs(60)),
-        ..fixture.options.registration()
-    };
+    let options = fixture.options.registration().with_ttl(Duration::from_secs(60));
     for n in 1..=OWNERS {
         let node = with_data(instance(&fixture.service, &format!("node-{n}")), "own");
         let start = fixture.registry(Side::Publisher);
@@ -240,11 +236,8 @@ pub(super) async fn a_start_fails_in_time_when_the_store_is_away(mut fixture: Fi
         retry(|| publisher.load(&fixture.service, &CallOptions::DEFAULT)).await;
         fixture.environment.inject(fault, Side::Publisher, &fixture.service).await;
         // A start that takes nothing over claims at once. Another one only reads, since it gets no answer.
-        let options = RegistrationOptions {
-            start: Start::Within(limit),
-            takeover: false,
-            ..fixture.options.registration()
-        };
+        let options =
+            fixture.options.registration().with_start(Start::Within(limit)).with_takeover(false);
         let node = instance(&fixture.service, "node-1");
         let start = Registration::start(fixture.registry(Side::Publisher), node, options);
         let late = fixture.lag.deadline(limit + fixture.options.propagation());
@@ -267,8 +260,7 @@ pub(super) async fn a_registration_started_in_the_background_during_an_outage_is
 ) {
     fixture.observe(AllowedLoss::None);
     fixture.environment.inject(Fault::Outage, Side::Publisher, &fixture.service).await;
-    let options =
-        RegistrationOptions { start: Start::InBackground, ..fixture.options.registration() };
+    let options = fixture.options.registration().with_start(Start::InBackground);
     let node = instance(&fixture.service, "node-1");
     let start = Registration::start(fixture.registry(Side::Publisher), node, options);
     let owner = within(start).await.unwrap();

@@ -10,7 +10,7 @@ fn at(revision: u64) -> registry_core::Cursor {
 
 fn one(id: &str, weight: u32) -> Instance {
     let address = "h:1".parse().unwrap();
-    Instance::new("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
+    Instance::from_parts("a".parse().unwrap(), id.parse().unwrap(), address).with_weight(weight)
 }
 
 fn put(revision: u64, id: &str) -> Arc<Batch> {

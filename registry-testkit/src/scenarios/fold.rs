@@ -14,9 +14,8 @@ pub(super) async fn a_load_shows_every_instance_with_all_its_fields(case: Case<'
         .with_port("metrics", Port::new(1).with_protocol("http"))
         .with_zone("eu-1/\"a\"")
         .with_label("tier", "gold")
-        .with_metadata([("zone", "eu-1"), ("", "\u{0}\u{1f} \"quoted\" \u{e9}"), ("empty", "")])
-        .unwrap();
-    let heavy = instance(&user, "heavy").with_metadata([("k", "v".repeat(60_000))]).unwrap();
+        .with_metadata([("zone", "eu-1"), ("a b", "\u{0}\u{1f} \"quoted\" \u{e9}"), ("empty", "")]);
+    let heavy = instance(&user, "heavy").with_metadata([("k", "v".repeat(60_000))]);
     for instance in [&plain, &full, &heavy] {
         case.register(instance).await;
     }

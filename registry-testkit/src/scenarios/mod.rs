@@ -67,6 +67,7 @@ scenarios! {
     visibility {
         a_registered_instance_is_seen_by_the_next_load,
         an_update_replaces_the_record_in_place,
+        an_instance_that_fails_its_check_is_refused_and_changes_nothing,
         a_withdrawn_instance_is_gone_with_one_delete,
         a_renewed_instance_outlives_its_ttl,
         services_lists_the_names_with_live_instances,

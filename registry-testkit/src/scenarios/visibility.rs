@@ -2,8 +2,9 @@
 
 use crate::case::{Case, deleted, instance, next, pass, put, service, version};
 use futures_util::future::join_all;
-use registry_core::{CallOptions, Claim, InstanceStatus};
+use registry_core::{CallOptions, Claim, ErrorKind, InstanceStatus, MAX_METADATA_LEN};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::slice::from_ref;
 
 pub(super) async fn a_registered_instance_is_seen_by_the_next_load(case: Case<'_>) {
@@ -32,6 +33,28 @@ pub(super) async fn an_update_replaces_the_record_in_place(case: Case<'_>) {
     case.keep_alive(&second).await.unwrap();
     case.deregister(&second).await;
     assert_eq!(deleted(next(&mut watch).await), one.id().clone());
+}
+
+pub(super) async fn an_instance_that_fails_its_check_is_refused_and_changes_nothing(
+    case: Case<'_>,
+) {
+    let user = service("user.rpc");
+    let claim = crate::case::long();
+    let one = instance(&user, "1");
+    let lease = case.claim(&one, &claim).await.unwrap();
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 80)).into();
+    for bad in [
+        one.clone().with_address(unspecified),
+        one.clone().with_port("admin", 0),
+        one.clone().with_label("", "x"),
+        one.clone().with_metadata([("", "x")]),
+        one.clone().with_metadata([("k", "v".repeat(MAX_METADATA_LEN))]),
+    ] {
+        let error = case.claim(&bad, &claim).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    case.keep_alive(&lease).await.unwrap();
+    assert_eq!(case.instances(&user).await, from_ref(&one));
 }
 
 pub(super) async fn a_withdrawn_instance_is_gone_with_one_delete(case: Case<'_>) {

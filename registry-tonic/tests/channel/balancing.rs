@@ -34,7 +34,7 @@ async fn slow_instance_is_avoided_and_stays_so_when_the_view_changes() {
     // The view is another now: weight and metadata of all have changed.
     for (id, backend) in backends.iter().enumerate() {
         let changed = instance(id, backend).with_weight(50).with_metadata([("version", "2")]);
-        fixture.put(changed.unwrap()).await;
+        fixture.put(changed).await;
     }
     calls(&client, 100).await;
     assert_eq!(backends[0].calls(), before);
@@ -133,8 +133,8 @@ async fn own_zone_is_preferred_while_half_of_it_is_connected() {
         let instance = instance(id, backend);
         // Records of other programs have it in their metadata. What an instance says itself counts.
         let instance = match id {
-            1 => instance.with_metadata([("zone", zone)]).unwrap(),
-            2 => instance.with_metadata([("zone", "other")]).unwrap().with_zone(zone),
+            1 => instance.with_metadata([("zone", zone)]),
+            2 => instance.with_metadata([("zone", "other")]).with_zone(zone),
             _ => instance.with_zone(zone),
         };
         fixture.put(instance).await;

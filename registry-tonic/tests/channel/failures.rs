@@ -54,7 +54,7 @@ impl RawServer {
     }
 
     fn instance(&self, id: &str) -> Instance {
-        Instance::new(service(), id.parse().unwrap(), self.address.clone())
+        Instance::from_parts(service(), id.parse().unwrap(), self.address.clone())
     }
 }
 
@@ -136,6 +136,7 @@ async fn retry_avoids_the_endpoint_that_refused() {
     let held = fixture.put(instance(1, &backend)).await;
     fixture.put(refuser.instance("refuser")).await;
     let client = fixture.client(ChannelOptions::default());
+    backend.connected(1).await; // until then there is nobody else
     let met = async {
         while refuser.calls.load(Ordering::SeqCst) < 50 {
             calls(&client, 1).await;

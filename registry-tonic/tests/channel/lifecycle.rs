@@ -128,7 +128,7 @@ async fn unreachable_instance_fails_no_calls() {
     let backend = Backend::start();
     let fixture = Fixture::new();
     let (_held, address) = unused_address();
-    fixture.put(Instance::new(service(), "gone".parse().unwrap(), address)).await;
+    fixture.put(Instance::from_parts(service(), "gone".parse().unwrap(), address)).await;
     fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
     calls(&client, 200).await;
@@ -213,7 +213,7 @@ async fn silent_listener_does_not_count_as_connected() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string().parse().unwrap();
     let fixture = Fixture::new();
-    fixture.put(Instance::new(service(), "silent".parse().unwrap(), address)).await;
+    fixture.put(Instance::from_parts(service(), "silent".parse().unwrap(), address)).await;
     fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
     calls(&client, 200).await;

@@ -317,7 +317,7 @@ pub(crate) fn service() -> ServiceName {
 
 pub(crate) fn instance(id: usize, backend: &Backend) -> Instance {
     let address = backend.address.to_string().parse().unwrap();
-    Instance::new(service(), id.to_string().parse().unwrap(), address)
+    Instance::from_parts(service(), id.to_string().parse().unwrap(), address)
 }
 
 /// One call.

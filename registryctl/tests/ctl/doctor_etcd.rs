@@ -3,7 +3,7 @@
 use crate::support::{Ended, SERVICE, instance, load, register, registry, run, within};
 use etcd_client::{AlarmAction, AlarmType, Client, ConnectOptions, Permission, PutOptions};
 use registry_testbed::servers::{Etcd, EtcdCluster, EtcdTokens, ServerOptions};
-use service_registry::CallOptions;
+use service_registry::store::CallOptions;
 
 struct Patient {
     server: Etcd,

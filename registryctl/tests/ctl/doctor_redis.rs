@@ -4,7 +4,7 @@ use crate::support::{Ended, instance, register, registry, run, within};
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use registry_testbed::servers::{Redis, RedisCluster, ServerOptions};
-use service_registry::CallOptions;
+use service_registry::store::CallOptions;
 
 struct Patient {
     server: Redis,

@@ -11,9 +11,9 @@ on_each_server! {
 
 async fn listing(url: &str) {
     let registry = registry(url).await;
-    let heavy = instance("2").with_weight(200).with_metadata([("zone", "eu-1")]).unwrap();
+    let heavy = instance("2").with_weight(200).with_metadata([("zone", "eu-1")]);
     let order = "prod/order.rpc".parse().unwrap();
-    let other = Instance::new(order, "1".parse().unwrap(), "h:80".parse().unwrap());
+    let other = Instance::from_parts(order, "1".parse().unwrap(), "h:80".parse().unwrap());
     for one in [&instance("1").with_status(InstanceStatus::Draining), &heavy, &other] {
         register(&*registry, one).await;
     }

@@ -8,7 +8,8 @@ use registry_testbed::proxy::Proxy;
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
 use serde_json::json;
-use service_registry::{Change, InstanceStatus};
+use service_registry::InstanceStatus;
+use service_registry::store::Change;
 
 on_each_server! {
     it_is_listed_until_a_signal_and_drained_before: holding;

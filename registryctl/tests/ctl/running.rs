@@ -6,7 +6,8 @@ use crate::support::{
 };
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
-use service_registry::{Change, InstanceStatus};
+use service_registry::InstanceStatus;
+use service_registry::store::Change;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::TcpListener;

@@ -3,9 +3,8 @@
 use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
-use service_registry::{
-    CallOptions, Change, Claim, Instance, Lease, Registry, Snapshot, Watch, connect,
-};
+use service_registry::store::{CallOptions, Change, Claim, Lease, Registry, Snapshot, Watch};
+use service_registry::{Instance, connect};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -193,7 +192,7 @@ pub(crate) async fn registry(url: &str) -> Arc<dyn Registry> {
 
 pub(crate) fn instance(id: &str) -> Instance {
     let address = "10.0.0.1:8080".parse().unwrap();
-    Instance::new(SERVICE.parse().unwrap(), id.parse().unwrap(), address)
+    Instance::from_parts(SERVICE.parse().unwrap(), id.parse().unwrap(), address)
 }
 
 /// Registers for longer than any test takes.

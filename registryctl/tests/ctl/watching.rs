@@ -7,7 +7,7 @@ use etcd_client::{Client, DeleteOptions};
 use registry_testbed::servers::{Etcd, Redis};
 use rustix::process::Signal;
 use serde_json::Value;
-use service_registry::CallOptions;
+use service_registry::store::CallOptions;
 
 on_each_server! {
     a_cursor_resumes_exactly: resuming;

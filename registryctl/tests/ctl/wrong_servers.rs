@@ -2,7 +2,8 @@
 
 use crate::support::within;
 use registry_testbed::servers::{Etcd, Redis, ServerTls};
-use service_registry::{ErrorKind, connect_target};
+use service_registry::ErrorKind;
+use service_registry::store::connect_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -205,12 +205,8 @@ impl GoFleet {
 async fn ours(registry: Arc<EtcdRegistry>, key: &str) -> Result<Registration> {
     let lease = LeaseId::random();
     let id: InstanceId = lease.get().to_string().parse()?;
-    let instance = Instance::new(key.parse()?, id, "127.0.0.1:9".parse()?);
-    let options = RegistrationOptions {
-        ttl: Some(TTL),
-        lease: Some(lease),
-        ..RegistrationOptions::default()
-    };
+    let instance = Instance::from_parts(key.parse()?, id, "127.0.0.1:9".parse()?);
+    let options = RegistrationOptions::default().with_ttl(TTL).with_lease(lease);
     Ok(Registration::start(registry, instance, options).await?)
 }
 

@@ -77,7 +77,7 @@ impl Store {
         for n in 0..self.each {
             let mut from = instance(service, n)?;
             if self.metadata {
-                from = from.with_metadata(METADATA)?;
+                from = from.with_metadata(METADATA);
             }
             let (id, record) =
                 (from.id().as_str().parse()?, encoding::encode(&Record::new(from.clone()))?);

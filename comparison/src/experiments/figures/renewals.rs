@@ -92,7 +92,7 @@ async fn keep(
     let inactive = registrations.iter().filter(|one| !one.status().is_active()).count();
     let inactive = as_f64(inactive);
     // While the server is there: the next one is to be alone on the machine.
-    let stops = registrations.into_iter().map(Registration::stop);
+    let stops = registrations.iter().map(Registration::stop);
     let stopped = stream::iter(stops).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     drop(timeout(DEADLINE, stopped).await); // what is overloaded may miss some
     let spent =

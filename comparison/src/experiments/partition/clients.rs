@@ -117,7 +117,7 @@ impl SideClient {
             },
             Instances::Kept(registry) => {
                 let (ttl, start) = (Some(TTL), Start::InBackground);
-                let options = RegistrationOptions { ttl, start, ..RegistrationOptions::default() };
+                let options = RegistrationOptions::default().with_ttl(ttl).with_start(start);
                 let instance = Request::new(&SERVICE.parse()?, &id, TTL)?.instance;
                 let _registration =
                     Registration::start(registry.clone(), instance, options).await?;
@@ -130,7 +130,7 @@ impl SideClient {
     pub(super) async fn follow(&self, seen: &RefCell<BTreeSet<String>>) -> Result<Infallible> {
         let mut view = None;
         if let Instances::Kept(registry) = &self.instances {
-            let options = DiscoveryOptions { ttl: Some(TTL), ..DiscoveryOptions::default() };
+            let options = DiscoveryOptions::default().with_ttl(TTL);
             view = Some(Discovery::new(registry.clone(), options).view(&SERVICE.parse()?));
         }
         loop {

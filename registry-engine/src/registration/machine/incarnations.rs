@@ -106,7 +106,7 @@ struct World {
 fn instance(weight: usize) -> Instance {
     let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
     let weight = u32::try_from(weight).unwrap();
-    Instance::new(service, id, "h:1".parse().unwrap()).with_weight(weight)
+    Instance::from_parts(service, id, "h:1".parse().unwrap()).with_weight(weight)
 }
 
 impl World {

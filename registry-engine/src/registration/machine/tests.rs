@@ -145,7 +145,7 @@ impl Bench {
 
 fn instance() -> Instance {
     let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
-    Instance::new(service, id, "h:1".parse().unwrap())
+    Instance::from_parts(service, id, "h:1".parse().unwrap())
 }
 
 fn error(kind: ErrorKind) -> Error {
@@ -221,7 +221,7 @@ fn a_refused_read_is_reported_and_repeated_and_a_stop_meanwhile_withdraws_nothin
 
 #[test]
 fn a_start_without_takeover_displaces_nobody() {
-    let options = RegistrationOptions { takeover: false, ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_takeover(false);
     let mut bench = Bench::with(&options);
     bench.at(0, Event::Due);
     let decision =
@@ -456,7 +456,7 @@ fn a_stop_withdraws_what_may_exist_and_retries_until_the_stop_timeout() {
 #[test]
 fn a_stop_without_a_timeout_is_retried_for_ever() {
     let stop_timeout = Duration::MAX;
-    let options = RegistrationOptions { stop_timeout, ..RegistrationOptions::default() };
+    let options = RegistrationOptions::default().with_stop_timeout(stop_timeout);
     let mut bench = Bench::with(&options).with_holder(None);
     bench.at(0, Event::Due);
     bench.registered(0, Err(down()), 0);

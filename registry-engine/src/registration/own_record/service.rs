@@ -149,11 +149,10 @@ impl ServiceRecords {
     /// Watches the service until no member is left, or the store refuses it.
     async fn run(self: Arc<Self>) {
         let _guard = PanicGuard(&self);
-        let options = FollowOptions {
-            backoff: Backoff::new(Duration::from_millis(100), MAX_BACKOFF),
-            outage_backoff: retry_backoff(Backoff::default(), DEFAULT_TTL, 0),
-            timeout: OPEN_TIMEOUT,
-        };
+        let options = FollowOptions::default()
+            .with_backoff(Backoff::new(Duration::from_millis(100), MAX_BACKOFF))
+            .with_outage_backoff(retry_backoff(Backoff::default(), DEFAULT_TTL, 0))
+            .with_timeout(OPEN_TIMEOUT);
         loop {
             let service = self.key.2.clone();
             let mut events = pin!(follow(self.registry.clone(), service, None, options));

@@ -58,7 +58,7 @@ impl Bench {
 
 fn record(id: &str) -> Record {
     let (service, id) = ("a".parse().unwrap(), id.parse().unwrap());
-    Record::new(Instance::new(service, id, "h:1".parse().unwrap()))
+    Record::new(Instance::from_parts(service, id, "h:1".parse().unwrap()))
 }
 
 #[test]

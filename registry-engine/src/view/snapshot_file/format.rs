@@ -120,9 +120,8 @@ mod tests {
     }
 
     fn instance(id: &str) -> Instance {
-        Instance::new(service(), id.parse().unwrap(), "h:1".parse().unwrap())
+        Instance::from_parts(service(), id.parse().unwrap(), "h:1".parse().unwrap())
             .with_metadata([("zone", "a\nb")])
-            .unwrap()
     }
 
     fn snapshot() -> Snapshot {

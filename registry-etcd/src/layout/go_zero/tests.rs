@@ -44,7 +44,7 @@ fn keys() -> ServiceLayout {
 
 fn instance(id: &str) -> Instance {
     let address = "192.168.1.5:8081".parse().unwrap();
-    Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
+    Instance::from_parts("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
 fn at<'a>(key: &'a str, value: &'a [u8], lease: i64) -> Kv<'a> {
@@ -361,11 +361,10 @@ proptest! {
         let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
         let id = InstanceId::new(id.to_string()).unwrap();
         let address = "[::1]:65535".parse().unwrap();
-        let instance = Instance::new(service.clone(), id, address)
+        let instance = Instance::from_parts(service.clone(), id, address)
             .with_weight(weight)
             .with_status(status)
-            .with_metadata(metadata)
-            .unwrap();
+            .with_metadata(metadata);
         let layout = layout("p");
         let DesiredKeys { key, side } = written(&layout, &instance).unwrap();
         let keys = layout.service(&service).unwrap();

@@ -15,7 +15,7 @@ fn layout() -> Keyspace {
 
 fn instance(id: &str) -> Instance {
     let address = "10.0.0.1:8080".parse().unwrap();
-    Instance::new("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
+    Instance::from_parts("user.rpc".parse().unwrap(), id.parse().unwrap(), address)
 }
 
 fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
@@ -50,7 +50,7 @@ fn public_key_has_the_bytes_of_go() {
 #[test]
 fn metadata_is_escaped_like_go() {
     let odd = [("<a>", "&\u{2028}\u{2029}\u{7f}"), ("\t", "\u{8}\u{c}\u{1}\"\\/\u{e9}")];
-    let full = instance("1").with_metadata(odd).unwrap();
+    let full = instance("1").with_metadata(odd);
     let golden = concat!(
         r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"#,
         r#""\t":"\b\f\u0001\"\\/"#,
@@ -107,10 +107,10 @@ fn any_metadata_is_read_and_string_maps_are_kept() {
         assert_eq!(read(&record).unwrap(), Some(instance("1")), "{shape}");
     }
     let strings = r#"{"Op":0,"Addr":"10.0.0.1:8080","metadata":{"v":"1","weight":"7"}}"#;
-    let kept = instance("1").with_metadata([("v", "1"), ("weight", "7")]).unwrap();
+    let kept = instance("1").with_metadata([("v", "1"), ("weight", "7")]);
     assert_eq!(read(strings).unwrap(), Some(kept));
     let latin = b"{\"Addr\":\"10.0.0.1:8080\",\"Metadata\":{\"a\":\"\xe9\"}}";
-    let replaced = instance("1").with_metadata([("a", "\u{fffd}")]).unwrap();
+    let replaced = instance("1").with_metadata([("a", "\u{fffd}")]);
     let found = Grpc::decode(replaced.service(), replaced.id(), latin).unwrap();
     assert_eq!(found, Some(replaced));
 }
@@ -155,7 +155,7 @@ fn deleted_record_is_no_instance() {
 
 #[test]
 fn record_too_large_after_escaping_is_invalid() {
-    let large = instance("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
+    let large = instance("1").with_metadata([("k", "<".repeat(60_000))]);
     assert_eq!(written(&large).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
@@ -172,11 +172,10 @@ proptest! {
             return Ok(());
         };
         let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
-        let instance = Instance::new(service.clone(), id, "[::1]:65535".parse().unwrap())
+        let instance = Instance::from_parts(service.clone(), id, "[::1]:65535".parse().unwrap())
             .with_weight(weight)
             .with_status(status)
-            .with_metadata(metadata)
-            .unwrap();
+            .with_metadata(metadata);
         let DesiredKeys { key, side } = written(&instance).unwrap();
         let (keys, side) = (layout().service(&service).unwrap(), side.unwrap());
         let public = key.value.as_ref().map(|value| at(&key.name, value));

@@ -14,7 +14,7 @@ fn layout(path: &str) -> Keyspace {
 }
 
 fn instance(id: &str, address: &str) -> Instance {
-    Instance::new("user".parse().unwrap(), id.parse().unwrap(), address.parse().unwrap())
+    Instance::from_parts("user".parse().unwrap(), id.parse().unwrap(), address.parse().unwrap())
 }
 
 /// What is written for an instance under lease 9 with a ttl of 10 s.
@@ -66,8 +66,7 @@ fn records_have_the_bytes_of_kitex_and_are_read() {
     let plain = instance("10.0.0.1:8888", "10.0.0.1:8888");
     let full = instance("10.0.0.2:8888", "10.0.0.2:8888")
         .with_weight(500)
-        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}")])
-        .unwrap();
+        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}")]);
     for (instance, (key, value)) in [(plain, PLAIN), (full, FULL)] {
         assert_eq!(only(key, value), instance);
         let DesiredKeys { key: public, side } = written(&layout(""), &instance);
@@ -159,11 +158,10 @@ proptest! {
     ) {
         let Ok(id) = InstanceId::new(id) else { return Ok(()) };
         let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
-        let instance = Instance::new("user".parse().unwrap(), id, "[::1]:65535".parse().unwrap())
+        let instance = Instance::from_parts("user".parse().unwrap(), id, "[::1]:65535".parse().unwrap())
             .with_weight(weight)
             .with_status(status)
-            .with_metadata(metadata)
-            .unwrap();
+            .with_metadata(metadata);
         let layout = layout("");
         let DesiredKeys { key, side } = written(&layout, &instance);
         let (keys, side) = (layout.service(instance.service()).unwrap(), side.unwrap());

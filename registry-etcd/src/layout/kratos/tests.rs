@@ -16,7 +16,7 @@ fn layout(path: &str) -> Keyspace {
 
 fn instance(service: &str, id: &str, address: &str) -> Instance {
     let (service, id) = (service.parse().unwrap(), id.parse().unwrap());
-    Instance::new(service, id, address.parse().unwrap())
+    Instance::from_parts(service, id, address.parse().unwrap())
 }
 
 fn user(id: &str) -> Instance {
@@ -79,8 +79,7 @@ fn public_key_has_the_bytes_of_kratos() {
         .with_label("version", "v1.0.0")
         .with_port("http", 8000)
         .with_weight(50)
-        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}")])
-        .unwrap();
+        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}")]);
     // Kratos says of each endpoint whether it has TLS, which no instance here says.
     for (instance, (key, value)) in [(plain, PLAIN), (full, FULL)] {
         let DesiredKeys { key: public, side } = written(&layout(""), &instance).unwrap();
@@ -107,8 +106,7 @@ fn records_of_kratos_are_read() {
         .with_port("grpc", 9000)
         .with_port("http", 8000)
         .with_weight(50)
-        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}"), ("weight", "50")])
-        .unwrap();
+        .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}"), ("weight", "50")]);
     assert_eq!(only("user", FULL), full);
     let v6 = instance("user", "u-3", "[fd00::1]:9000");
     assert_eq!(only("user", V6), v6.with_port("grpc", 9000).with_port("http", 8000));
@@ -180,7 +178,7 @@ fn weight_is_the_metadata_of_that_name() {
     };
     let own = [("weight", "x")];
     assert_eq!(stored(user("1").with_weight(7)).metadata.unwrap()["weight"], "7");
-    let named = user("1").with_metadata(own).unwrap();
+    let named = user("1").with_metadata(own);
     assert_eq!(stored(named).metadata.unwrap()["weight"], "100");
     let odd = r#"{"name":"user","metadata":{"weight":"x"},"endpoints":["grpc://h:1"]}"#;
     let odd = only("user", ("/microservices/user/1", odd));
@@ -215,7 +213,7 @@ fn value_that_kratos_refuses_is_undecodable() {
     for bad in ["", "10.0.0.1:80", r#"{"name":1}"#, r#"{"name":"user","metadata":{"a":1}}"#] {
         assert_eq!(read("user", &[("/microservices/user/1", bad)]).undecodable, 1, "{bad}");
     }
-    let large = user("1").with_metadata([("k", "<".repeat(60_000))]).unwrap();
+    let large = user("1").with_metadata([("k", "<".repeat(60_000))]);
     assert_eq!(written(&layout(""), &large).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
@@ -233,8 +231,8 @@ proptest! {
             return Ok(());
         };
         let status = if drains { InstanceStatus::Draining } else { InstanceStatus::Up };
-        let instance = Instance::new(service.clone(), id, "[::1]:65535".parse().unwrap());
-        let mut instance = instance.with_weight(weight).with_status(status).with_metadata(metadata).unwrap();
+        let instance = Instance::from_parts(service.clone(), id, "[::1]:65535".parse().unwrap());
+        let mut instance = instance.with_weight(weight).with_status(status).with_metadata(metadata);
         for (name, port) in ports {
             instance = instance.with_port(name, port);
         }

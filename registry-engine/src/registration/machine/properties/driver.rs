@@ -40,7 +40,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(takeover: bool) -> Self {
         let (now, claim) = (Instant::now(), Claim::new(TTL).unwrap());
-        let options = RegistrationOptions { takeover, ..RegistrationOptions::default() };
+        let options = RegistrationOptions::default().with_takeover(takeover);
         let (machine, _) = RegistrationMachine::new(claim, &options, now);
         Self {
             machine,
@@ -102,7 +102,7 @@ impl Driver {
                 let answer = self.answer(limit, step);
                 self.note_register(answer, sent);
                 let (service, id) = ("a".parse().unwrap(), "1".parse().unwrap());
-                let instance = Instance::new(service, id, "h:1".parse().unwrap());
+                let instance = Instance::from_parts(service, id, "h:1".parse().unwrap());
                 let grant = |factor| {
                     Lease::new(self.claim.lease(), TTL * factor, instance.clone(), Revision::new(1))
                 };

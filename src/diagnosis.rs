@@ -1,14 +1,26 @@
-//! From a URL to what is right and what is wrong with its store.
+//! What is right and what is wrong with a store.
 
+pub use registry_core::diagnosis::*;
+
+use crate::Result;
 use crate::connect::{built_in, connect_by};
-use crate::diagnosis::{Finding, self_test};
-use crate::{Result, Target};
+use crate::store::{ConnectOptions, Target};
 
 /// Looks for what is wrong with the registry that `url` names: whether it answers, what these
 /// credentials may do, how its servers are set up, and what lies there that no registry put there.
 ///
 /// What cannot be connected to is a finding like any other. For a moment there is an instance of
 /// the service `~doctor`. All that is under the prefix is read.
+///
+/// ```
+/// use service_registry::diagnosis::{Level, diagnose};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let findings = diagnose("mem://").await;
+/// assert!(findings.iter().all(|finding| finding.level == Level::Ok));
+/// # }
+/// ```
 pub async fn diagnose(url: &str) -> Vec<Finding> {
     let findings = examine(url).await;
     findings.unwrap_or_else(|error| vec![Finding::failed("connect", &error)])
@@ -16,7 +28,7 @@ pub async fn diagnose(url: &str) -> Vec<Finding> {
 
 async fn examine(url: &str) -> Result<Vec<Finding>> {
     let target: Target = url.parse()?;
-    let connected = connect_by(&built_in(), &target).await?;
+    let connected = connect_by(&built_in(), &target, &ConnectOptions::default()).await?;
     Ok(match connected.diagnose() {
         Some(store) => store.diagnose().await,
         None => self_test(&**connected.registry()).await,

@@ -1,0 +1,159 @@
+//! The balancer of one view.
+
+use super::PickOptions;
+use crate::store::{LeaseId, Record};
+use crate::{
+    Address, Error, ErrorKind, InstanceId, Pick, Result, ServiceState, ViewOptions, ViewStatus,
+};
+use registry_balance::{Balancer, BalancerOptions, Ejected, Member, NoPick, Ticket, stable_hash};
+use registry_engine::{Failure, View};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// No state has this version.
+const NEVER: u64 = u64::MAX;
+
+/// A call in flight.
+pub(crate) type Call = Ticket<MemberKey, Record>;
+
+/// The balancer of one view. It takes over a state of the view when an instance is first picked from it.
+pub(crate) struct Picker {
+    view: View,
+    balancer: Balancer<MemberKey, Record>,
+    /// The version of the state that the balancer has.
+    version: AtomicU64,
+    /// Held while the balancer takes over a state.
+    updating: Mutex<()>,
+    start: Instant,
+    zone: Option<String>,
+    /// The URL of the store, for messages.
+    store: Arc<str>,
+}
+
+/// What statistics belong to: an instance that restarts or moves has new ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MemberKey {
+    id: InstanceId,
+    lease: Option<LeaseId>,
+    address: Address,
+}
+
+impl Picker {
+    pub(crate) fn new(view: View, options: &ViewOptions, store: Arc<str>) -> Self {
+        let balancer = BalancerOptions::default().with_ejection(options.ejection);
+        Self {
+            view,
+            balancer: Balancer::new(balancer, fastrand::u64(..)),
+            version: AtomicU64::new(NEVER),
+            updating: Mutex::default(),
+            start: Instant::now(),
+            zone: options.zone.clone(),
+            store,
+        }
+    }
+
+    /// Picks an instance for the next call.
+    #[inline]
+    pub(crate) fn pick(self: &Arc<Self>, options: &PickOptions) -> Result<Pick> {
+        if self.version.load(Ordering::Acquire) != self.view.version() {
+            self.update();
+        }
+        let mut core = registry_balance::PickOptions::default();
+        core.hash = options.hash; // exclusion is by id, whatever the incarnation
+        let accepts = |key: &MemberKey| !options.exclude.contains(&key.id);
+        let mut rng = fastrand::Rng::new();
+        match self.balancer.pick_where(&core, accepts, self.now(), &mut rng) {
+            Ok(call) => Ok(Pick::new(call, self.clone())),
+            Err(why) => Err(self.no_instance(why, options)),
+        }
+    }
+
+    /// Returns the time as the balancer counts it.
+    pub(crate) fn now(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.start)
+    }
+
+    /// Nothing listens at the address of an instance.
+    pub(crate) fn refused(&self, key: &MemberKey) {
+        self.view.report(&key.id, key.lease, Failure::Refused);
+    }
+
+    /// Logs that a failed call has ejected an instance.
+    pub(crate) fn ejected(&self, id: &InstanceId, ejected: &Ejected) {
+        let (service, Ejected { failures, duration, .. }) = (self.view.service(), ejected);
+        tracing::warn!(%service, %id, failures, ?duration, "an instance is ejected: its calls fail");
+    }
+
+    /// Takes over the state of the view. While another thread does, the picks of this one are from the last state.
+    #[cold]
+    fn update(&self) {
+        let is_first = self.version.load(Ordering::Acquire) == NEVER;
+        let _updating = match self.updating.try_lock() {
+            Ok(updating) => updating,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if is_first => {
+                self.updating.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let state = self.view.state();
+        if self.version.load(Ordering::Acquire) != state.version() {
+            self.balancer.set(self.members(&state), self.now());
+            self.version.store(state.version(), Ordering::Release);
+        }
+    }
+
+    /// Returns the available instances. Of several at one address it is the one that was registered last.
+    fn members(&self, state: &ServiceState) -> Vec<Member<MemberKey, Record>> {
+        let records = state.records();
+        let mut by_address: HashMap<&Address, &Record> = HashMap::with_capacity(records.len());
+        for record in records.iter().filter(|record| record.instance().is_available()) {
+            match by_address.entry(record.instance().address()) {
+                Entry::Occupied(other) if other.get().revision() >= record.revision() => {}
+                Entry::Occupied(mut other) => drop(other.insert(record)),
+                Entry::Vacant(vacant) => drop(vacant.insert(record)),
+            }
+        }
+        let member = |record: &Record| {
+            let (instance, lease) = (record.instance(), record.lease());
+            let (id, address) = (instance.id().clone(), instance.address().clone());
+            Member {
+                hash_key: Some(stable_hash(&id)), // a restart moves no hashes
+                weight: instance.weight(),
+                near: self.zone.is_some() && instance.zone() == self.zone.as_deref(),
+                standby: state.is_standby(instance.id()),
+                ..Member::new(MemberKey { id, lease, address }, record.clone())
+            }
+        };
+        by_address.into_values().map(member).collect()
+    }
+
+    #[cold]
+    fn no_instance(&self, why: NoPick, options: &PickOptions) -> Error {
+        let state = self.view.state();
+        let registered = state.records().len();
+        let reason = match why {
+            NoPick::Excluded => {
+                let exclude: Vec<_> = options.exclude.iter().map(InstanceId::as_str).collect();
+                format!("all that are available are excluded, exclude=`{}`", exclude.join(", "))
+            }
+            _ if matches!(state.status(), ViewStatus::Loading { .. }) && registered == 0 => {
+                "the store has not answered yet: wait for `View::ready`".to_owned()
+            }
+            _ if registered == 0 => "none is registered".to_owned(),
+            _ => format!("each of {registered} is draining or has weight 0"),
+        };
+        let (service, store) = (self.view.service(), &self.store);
+        let message =
+            format!("no instance can be called: {reason}, service=`{service}`, store=`{store}`");
+        let error = Error::new(ErrorKind::NoInstance, message);
+        match state.status().error() {
+            Some(why) => error.with_source(why.clone()),
+            None => error,
+        }
+    }
+}

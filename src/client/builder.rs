@@ -1,0 +1,160 @@
+//! A client that is being prepared.
+
+use super::Client;
+use crate::Result;
+use crate::connect::{built_in, connect_by, connect_lazy_by};
+use crate::store::{ConnectOptions, Connected, Connector, DiscoveryOptions, Target};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// A connection that is being prepared: see [`Client::builder`].
+///
+/// ```
+/// use service_registry::Client;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> service_registry::Result<()> {
+/// let client = Client::builder("mem://demo")
+///     .ttl(Duration::from_secs(5))
+///     .namespace("staging")
+///     .connect()
+///     .await?;
+/// assert_eq!(client.registry().default_ttl(), Some(Duration::from_secs(5)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    target: Result<Target>,
+    ttl: Option<Duration>,
+    options: ConnectOptions,
+    connectors: Vec<Arc<dyn Connector>>,
+    discovery: DiscoveryOptions,
+    runtime: Option<Handle>,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(target: Result<Target>) -> Self {
+        Self {
+            target,
+            ttl: None,
+            options: ConnectOptions::default(),
+            connectors: built_in(),
+            discovery: DiscoveryOptions::default(),
+            runtime: None,
+        }
+    }
+
+    /// Sets the default ttl of registrations and views, 100 ms to a day: as the option `ttl` of the URL, and before it. 10 s
+    /// unless set.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the namespace: services of one are not seen in another. It is the path of `etcd://` and the option `prefix` of
+    /// `redis://`, and refused beside another one in the URL.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.options = self.options.with_namespace(namespace);
+        self
+    }
+
+    /// Adds the connector of a store of others. For a scheme that is there already, it takes its place.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connectors.push(Arc::new(connector));
+        self
+    }
+
+    /// Sets the folder for snapshot files, which views show while the store has not answered yet: see
+    /// [`DiscoveryOptions::snapshots`]. None unless set.
+    pub fn snapshots(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.discovery = self.discovery.with_snapshots(folder);
+        self
+    }
+
+    /// Sets the runtime that the tasks of views run on: the present one unless set.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Connects, and makes a request to see that the store answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](crate::connect).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn connect(self) -> Result<Client> {
+        let target = self.target()?;
+        let connected = connect_by(&self.connectors, &target, &self.options).await?;
+        Ok(self.client(&target, &connected))
+    }
+
+    /// Returns a client without a request: its first registration or view connects.
+    ///
+    /// So a process starts while its store is down: a registration that starts
+    /// [in the background](crate::RegistrationOptions::in_background) registers once the store answers, and a view shows what
+    /// a [snapshot file](Self::snapshots) says until then. What [`connect`](Self::connect) checks of the store (the credentials,
+    /// Redis' eviction policy) is checked at the first contact: an error is the status of each view and registration until it is
+    /// corrected, and is logged once.
+    ///
+    /// ```
+    /// use service_registry::{Client, Instance, RegistrationOptions};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> service_registry::Result<()> {
+    /// let client = Client::builder("mem://").connect_lazy()?; // or etcd://127.0.0.1:2379, whether or not it answers
+    /// let instance = Instance::new("user.rpc", ([10, 0, 0, 1], 80).into())?;
+    /// let options = RegistrationOptions::default().in_background();
+    /// let registration = client.register_with(instance, options).await?; // returns at once
+    ///
+    /// let users = client.discover("user.rpc")?;
+    /// users.ready(Duration::from_secs(5)).await?; // `Denied` and `Invalid` at once, if the store says so
+    /// # registration.stop().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the URL is none, a part of it is wrong, or its store is not built in (the error names the feature to
+    /// add); `Unsupported` if the connector of another store has no lazy connections.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect_lazy(self) -> Result<Client> {
+        let target = self.target()?;
+        let connected = connect_lazy_by(&self.connectors, &target, &self.options)?;
+        Ok(self.client(&target, &connected))
+    }
+
+    fn target(&self) -> Result<Target> {
+        let target = self.target.clone()?;
+        match self.ttl {
+            Some(ttl) => target.with_ttl(ttl),
+            None => Ok(target),
+        }
+    }
+
+    fn client(self, target: &Target, connected: &Connected) -> Client {
+        let runtime = self.runtime.unwrap_or_else(Handle::current);
+        let registry = connected.registry().clone();
+        Client::new(registry, target.to_string(), is_remote(target), self.discovery, runtime)
+    }
+}
+
+/// Returns whether other machines use the store, as far as its URL says so.
+fn is_remote(target: &Target) -> bool {
+    let is_local =
+        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    target.scheme() != "mem" && !target.hosts().iter().all(|host| is_local(host.name()))
+}

@@ -1,0 +1,99 @@
+//! The instances of a view as a stream of tower's.
+
+use crate::store::LeaseId;
+use crate::{Address, Instance, InstanceId, View};
+use futures_util::{Stream, stream};
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use tower::discover::Change;
+
+/// Returns the available instances of `view` as a stream that [`tower::balance`] and others take as a
+/// [`Discover`](tower::discover::Discover). `make` makes the service of an instance. It ends when the view's runtime is shut
+/// down.
+///
+/// An instance that moves or restarts is inserted again; other changes, such as one of its weight, are not reported, since
+/// they would cost a connection.
+///
+/// ```
+/// use futures_util::{StreamExt, pin_mut};
+/// use service_registry::{Instance, connect, http::discover};
+/// use std::time::Duration;
+/// use tower::discover::Change;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> service_registry::Result<()> {
+/// let client = connect("mem://").await?;
+/// let registration = client.register(Instance::new("user", ([10, 0, 0, 1], 80).into())?).await?;
+/// let users = client.discover("user")?;
+/// users.ready(Duration::from_secs(5)).await?;
+///
+/// let changes = discover(users, |instance| instance.address().clone()); // or a connection
+/// pin_mut!(changes);
+/// let Some(Ok(Change::Insert(id, address))) = changes.next().await else { panic!() };
+/// assert_eq!(&id, registration.instance().id());
+/// assert_eq!(address.as_str(), "10.0.0.1:80");
+/// # registration.stop().await
+/// # }
+/// ```
+///
+/// [`tower::balance`]: https://docs.rs/tower/latest/tower/balance/index.html
+pub fn discover<S>(
+    view: View,
+    make: impl FnMut(&Instance) -> S,
+) -> impl Stream<Item = Result<Change<InstanceId, S>, Infallible>> {
+    let inserted = BTreeMap::new();
+    let discovery = Discovery { view, make, inserted, pending: VecDeque::new(), is_new: true };
+    stream::unfold(discovery, |mut discovery| async move {
+        let change = discovery.next().await?;
+        Some((Ok(change), discovery))
+    })
+}
+
+struct Discovery<S, M> {
+    view: View,
+    make: M,
+    /// What a service was made of, by id.
+    inserted: BTreeMap<InstanceId, (Address, Option<LeaseId>)>,
+    pending: VecDeque<Change<InstanceId, S>>,
+    is_new: bool,
+}
+
+impl<S, M: FnMut(&Instance) -> S> Discovery<S, M> {
+    async fn next(&mut self) -> Option<Change<InstanceId, S>> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                return Some(change);
+            }
+            if !self.is_new {
+                self.view.changed().await.ok()?;
+            }
+            self.is_new = false;
+            self.compare();
+        }
+    }
+
+    /// Finds out what has changed since the last time.
+    fn compare(&mut self) {
+        let state = self.view.state();
+        let records = state.records().iter();
+        let available: BTreeMap<_, _> = records
+            .filter(|record| record.instance().is_available() && !state.is_standby(record.id()))
+            .map(|record| (record.id(), record))
+            .collect();
+        self.inserted.retain(|id, _| {
+            let stays = available.contains_key(id);
+            if !stays {
+                self.pending.push_back(Change::Remove(id.clone()));
+            }
+            stays
+        });
+        for (id, record) in available {
+            let made_of = (record.instance().address().clone(), record.lease());
+            if self.inserted.get(id) != Some(&made_of) {
+                self.inserted.insert(id.clone(), made_of);
+                let service = (self.make)(record.instance());
+                self.pending.push_back(Change::Insert(id.clone(), service));
+            }
+        }
+    }
+}

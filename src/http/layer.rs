@@ -1,0 +1,119 @@
+//! A tower layer that sends each request to an instance.
+
+use super::{classify_error, classify_status};
+use crate::balance::{Outcome, PickOptions};
+use crate::{Instance, View};
+use futures_util::future::BoxFuture;
+use http::uri::{PathAndQuery, Scheme, Uri};
+use http::{Request, Response};
+use registry_core::BoxError;
+use std::mem;
+use std::task::{Context, Poll};
+use tower::{Layer, Service};
+
+/// A layer that sends each request to an instance of a service, by putting its address into the URI.
+///
+/// The scheme of the URI stays, `http` if it has none. The answer's head is the outcome: 502, 503, 504 and errors count
+/// against the instance. A future that is dropped counts as in [`Pick::observe`](crate::Pick::observe).
+///
+/// [`PickOptions`] in the extensions of a request say what is not picked, so that a retry goes elsewhere. The extensions of
+/// an answer hold the [`Instance`] that gave it.
+///
+/// ```
+/// use http::{Request, Response};
+/// use service_registry::{Instance, connect, http::BalanceLayer};
+/// use std::time::Duration;
+/// use tower::{Layer, Service, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let client = connect("mem://").await?;
+/// let registration = client.register(Instance::new("user", ([10, 0, 0, 1], 80).into())?).await?;
+/// let users = client.discover("user")?;
+/// users.ready(Duration::from_secs(5)).await?;
+///
+/// let http = service_fn(|request: Request<()>| async move { // or a client of hyper-util
+///     Ok::<_, std::io::Error>(Response::new(request.uri().to_string()))
+/// });
+/// let mut http = BalanceLayer::new(users).layer(http);
+/// let answer = http.call(Request::get("/7").body(())?).await?;
+/// assert_eq!(answer.body(), "http://10.0.0.1:80/7");
+/// # registration.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct BalanceLayer {
+    view: View,
+}
+
+impl BalanceLayer {
+    /// Returns a layer that sends requests to the instances of `view`.
+    pub fn new(view: View) -> Self {
+        Self { view }
+    }
+}
+
+impl<S> Layer<S> for BalanceLayer {
+    type Service = Balance<S>;
+
+    fn layer(&self, inner: S) -> Balance<S> {
+        Balance { inner, view: self.view.clone() }
+    }
+}
+
+/// An HTTP client that sends each request to an instance of a service: see [`BalanceLayer`].
+#[derive(Clone, Debug)]
+pub struct Balance<S> {
+    inner: S,
+    view: View,
+}
+
+impl<S, B, R> Service<Request<B>> for Balance<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Send + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<R>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that is ready makes the call.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let options = request.extensions_mut().remove::<PickOptions>().unwrap_or_default();
+        let pick = self.view.pick_with(&options);
+        Box::pin(async move {
+            let pick = pick?;
+            *request.uri_mut() = with_authority(mem::take(request.uri_mut()), &pick)?;
+            let call = async { inner.call(request).await.map_err(Into::into) };
+            let mut response = pick.observe_with(outcome, call).await?;
+            response.extensions_mut().insert(pick.clone());
+            Ok(response)
+        })
+    }
+}
+
+fn outcome<R>(result: &Result<Response<R>, BoxError>) -> Outcome {
+    match result {
+        Ok(response) => classify_status(response.status().as_u16()),
+        Err(error) => Outcome::Failure(classify_error(&**error)),
+    }
+}
+
+/// Returns `uri` with the address of `instance`.
+fn with_authority(uri: Uri, instance: &Instance) -> Result<Uri, http::Error> {
+    let mut parts = uri.into_parts();
+    parts.authority = Some(instance.address().as_str().parse()?);
+    parts.scheme.get_or_insert(Scheme::HTTP);
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    Ok(Uri::from_parts(parts)?)
+}

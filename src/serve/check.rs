@@ -1,0 +1,89 @@
+//! A service's own view of its health.
+
+use futures_util::future::BoxFuture;
+use std::fmt;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// A check of a service's own health, which goes on for as long as it serves: whether its database answers, for example.
+///
+/// After [`failures`](Self::with_failures) in a row the instance is registered as draining, so that callers turn away, and the
+/// gRPC health is `NOT_SERVING`. After one success it is available again. The server itself goes on.
+///
+/// ```
+/// use service_registry::serve::{HealthCheck, ServeOptions};
+/// use std::time::Duration;
+///
+/// # async fn ping() -> bool { true }
+/// let check = HealthCheck::new(|| async { ping().await }).with_interval(Duration::from_secs(1));
+/// let options = ServeOptions::default().with_check(check);
+/// ```
+pub struct HealthCheck {
+    check: Box<Check>,
+    interval: Duration,
+    timeout: Duration,
+    failures: u32,
+}
+
+type Check = dyn Fn() -> BoxFuture<'static, bool> + Send + Sync;
+
+impl HealthCheck {
+    /// Calls `check` every 5 s. It fails if it returns `false`, or takes more than 5 s.
+    pub fn new<F>(check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        let five_seconds = Duration::from_secs(5);
+        Self {
+            check: Box::new(move || Box::pin(check())),
+            interval: five_seconds,
+            timeout: five_seconds,
+            failures: 3,
+        }
+    }
+
+    /// Sets the time from the end of one check to the beginning of the next.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets how long a check may take.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how many failures in a row take the instance out: 3 unless set. 0 counts as 1.
+    #[must_use]
+    pub fn with_failures(mut self, failures: u32) -> Self {
+        self.failures = failures.max(1);
+        self
+    }
+
+    /// Waits until the health differs from `is_healthy`.
+    pub(super) async fn changed(&self, is_healthy: bool) {
+        let mut failures = 0;
+        loop {
+            sleep_until(Instant::now() + self.interval).await;
+            let succeeded = timeout(self.timeout, (self.check)()).await.unwrap_or(false);
+            failures = if succeeded { 0 } else { failures + 1 };
+            let has_changed = if is_healthy { failures >= self.failures } else { succeeded };
+            if has_changed {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for HealthCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthCheck")
+            .field("interval", &self.interval)
+            .field("timeout", &self.timeout)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,41 @@
+//! The contract below a [`Client`](crate::Client): for authors of stores and decorators, and for programs that want every
+//! lease, snapshot and batch.
+//!
+//! The laws that hold on every store stand on [`Registry`].
+
+pub use registry_core::encoding;
+pub use registry_core::{
+    BacklogEnd, Batch, BoxError, CallOptions, Change, Claim, ConnectOptions, Connected, Connector,
+    Consistency, Cursor, DEFAULT_TTL, DEFAULT_WEIGHT, DeleteReason, Deleted, Diagnose, Holder,
+    Host, Lease, LeaseId, Lineage, MAX_METADATA_LEN, MAX_NAME_LEN, MAX_TTL, MIN_TTL, Origin, Port,
+    Presence, Publisher, Record, Records, Registry, Revision, Secret, Snapshot, Takeover, Target,
+    TlsFiles, WATCH_CAPACITY, Watch, silence_timeout,
+};
+pub use registry_engine::{
+    Backoff, Discovery, DiscoveryOptions, FollowEvent, FollowOptions, Reader, Retained, Start,
+    StateRef, TaskHandle, Updates, follow,
+};
+
+use crate::{Result, connect};
+use std::sync::Arc;
+
+/// The in-memory store.
+#[cfg(feature = "mem")]
+pub use registry_mem as mem;
+
+/// The etcd store, for its options.
+#[cfg(feature = "etcd")]
+pub use registry_etcd as etcd;
+
+/// The Redis store, for its options.
+#[cfg(feature = "redis")]
+pub use registry_redis as redis;
+
+/// Connects to a registry: what is below [`connect`](crate::connect).
+///
+/// # Errors
+///
+/// Those of [`connect`](crate::connect).
+pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
+    connect::registry(target).await
+}

@@ -1,0 +1,163 @@
+//! Views: what callers of a service hold.
+
+mod labelled;
+mod options;
+
+pub(crate) use self::labelled::Labelled;
+pub use self::options::ViewOptions;
+
+use crate::balance::{PickOptions, Picker};
+use crate::store::{Reader, Snapshot, StateRef, Updates};
+use crate::{Pick, Result, ServiceName, ViewStatus};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A local, lock-free copy of one service, which is kept up to date in the background, and picks an instance for each call.
+///
+/// Made by [`Client::discover`](crate::Client::discover). A clone is another handle to the same copy and the same statistics of
+/// its instances; dropping the last one closes the watch. Reading takes no lock, no allocation and no request.
+///
+/// ```
+/// use service_registry::{Instance, connect};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> service_registry::Result<()> {
+/// let client = connect("mem://").await?;
+/// let mut users = client.discover("user.rpc")?;
+/// users.ready(Duration::from_secs(5)).await?;
+/// assert!(users.pick().is_err()); // nobody is registered
+///
+/// let registration = client.register(Instance::new("user.rpc", ([10, 0, 0, 1], 80).into())?).await?;
+/// users.changed().await?;
+/// assert_eq!(users.pick()?.address().to_string(), "10.0.0.1:80");
+/// # registration.stop().await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct View {
+    view: registry_engine::View,
+    picker: Arc<Picker>,
+}
+
+impl View {
+    pub(crate) fn new(view: registry_engine::View, options: &ViewOptions, store: Arc<str>) -> Self {
+        let picker = Arc::new(Picker::new(view.clone(), options, store));
+        Self { view, picker }
+    }
+
+    /// Returns the name of the service.
+    pub fn service(&self) -> &ServiceName {
+        self.view.service()
+    }
+
+    /// Waits until the store has confirmed the state, for at most `within`. It is `Ok` for a service that has no instance.
+    ///
+    /// It is `Ok` as well for a state that was read from a snapshot file and could not be confirmed in time: the
+    /// [status](Self::status) says how fresh it is.
+    ///
+    /// # Errors
+    ///
+    /// If the store has not answered yet: `Denied` or `Invalid` at once if it refuses the load; `Unavailable` after `within` if
+    /// there is no state, with the last error as its source. The view keeps retrying. `Closed` if the runtime of the view was
+    /// shut down.
+    pub async fn ready(&self, within: Duration) -> Result<()> {
+        self.view.ready(within).await
+    }
+
+    /// Returns the current state. Wait-free. Do not keep it: call again for a newer one.
+    ///
+    /// ```
+    /// # async fn show(users: service_registry::View) {
+    /// let state = users.state();
+    /// for instance in state.available() {
+    ///     println!("{}", instance.address());
+    /// }
+    /// # }
+    /// ```
+    #[inline]
+    pub fn state(&self) -> StateRef {
+        self.view.state()
+    }
+
+    /// Returns a reader for a hot loop: it caches the last state and only checks whether that is still current.
+    pub fn reader(&self) -> Reader {
+        self.view.reader()
+    }
+
+    /// Returns how fresh the state is.
+    pub fn status(&self) -> ViewStatus {
+        self.view.status()
+    }
+
+    /// Returns for how long the store has not confirmed the state: zero while the view is live.
+    pub fn staleness(&self) -> Duration {
+        self.view.staleness()
+    }
+
+    /// Returns the store's last answer, without retained instances. `None` before the first answer.
+    pub fn store_snapshot(&self) -> Option<Snapshot> {
+        self.view.store_snapshot()
+    }
+
+    /// Waits until the state differs from the one that this or [`ready`](Self::ready) last returned for, or that was current
+    /// when the handle was made: other instances, or another [status](ViewStatus). Changes in between are reported as one.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` after the last state: the runtime of the view was shut down.
+    pub async fn changed(&mut self) -> Result<()> {
+        self.view.changed().await
+    }
+
+    /// Returns a stream of the current state and every later [`Update`](crate::Update) that the store makes.
+    pub fn updates(&self) -> Updates {
+        self.view.updates()
+    }
+
+    /// Picks the instance for the next call: weighted among those that are available, never one that is draining, and
+    /// one that keeps failing only if all do. Takes no lock and does not allocate; the first pick after a change takes time
+    /// linear in the instances.
+    ///
+    /// Two instances are drawn by weight, and the better one by latency and calls in flight is picked. Report the outcome
+    /// by [`Pick::observe`], or the pick counts as in flight until it is dropped, and teaches nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NoInstance` if none is available, naming the service, the store and the reason.
+    pub fn pick(&self) -> Result<Pick> {
+        self.pick_with(&PickOptions::default())
+    }
+
+    /// Picks an instance as [`pick`](Self::pick) does, with `options`: not one of those that have just failed, for example.
+    ///
+    /// ```
+    /// use service_registry::balance::PickOptions;
+    ///
+    /// # fn retry(users: service_registry::View, failed: service_registry::Pick) -> service_registry::Result<()> {
+    /// let another = users.pick_with(&PickOptions::default().with_exclude([failed.id().clone()]))?;
+    /// let same_each_time = users.pick_with(&PickOptions::default().with_hash(7))?; // of the customer, for example
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NoInstance` if none is available that the options allow.
+    pub fn pick_with(&self, options: &PickOptions) -> Result<Pick> {
+        self.picker.pick(options)
+    }
+
+    /// Returns the view of the engine, on which gRPC channels are made.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn engine(&self) -> &registry_engine::View {
+        &self.view
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view.fmt(f)
+    }
+}

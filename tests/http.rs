@@ -1,0 +1,133 @@
+//! The HTTP layer: where a request goes, and what its answer says of the instance.
+#![cfg(all(feature = "http", feature = "mem"))]
+#![allow(clippy::unwrap_used)]
+
+use http::{Request, Response};
+use registry_testkit::lag::timeout;
+use service_registry::balance::{Failure, PickOptions};
+use service_registry::http::{BalanceLayer, classify_error, discover};
+use service_registry::{Client, ErrorKind, Instance, Registration, View, connect};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+use tower::discover::Change;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn world<const N: usize>(ids: [&str; N]) -> (Client, View, [Registration; N]) {
+    let client = connect("mem://").await.unwrap();
+    let mut registrations = Vec::new();
+    for (n, id) in (1..).zip(ids) {
+        let node = Instance::new("user", ([10, 0, 0, n], 80).into()).unwrap();
+        registrations.push(client.register(node.with_id(id.parse().unwrap())).await.unwrap());
+    }
+    let view = client.discover("user").unwrap();
+    view.ready(LIMIT).await.unwrap();
+    (client, view, registrations.try_into().unwrap())
+}
+
+fn get(uri: &str) -> Request<()> {
+    Request::get(uri).body(()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_to_an_instance_and_keeps_its_path_and_scheme() {
+    let (_client, view, _registrations) = world(["a"]).await;
+    let echo = service_fn(|request: Request<()>| async move {
+        Ok::<_, Infallible>(Response::new(request.uri().to_string()))
+    });
+    let mut http = BalanceLayer::new(view).layer(echo);
+    for (uri, sent) in [
+        ("/users/7?full=1", "http://10.0.0.1:80/users/7?full=1"),
+        ("https://user/7", "https://10.0.0.1:80/7"),
+        ("http://user:99", "http://10.0.0.1:80/"),
+    ] {
+        let answer = http.ready().await.unwrap().call(get(uri)).await.unwrap();
+        assert_eq!(answer.body(), sent);
+        assert_eq!(answer.extensions().get::<Instance>().unwrap().id().as_str(), "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_a_gateway_and_errors_eject_an_instance_and_other_answers_do_not() {
+    for (status, is_ejected) in [(503, true), (502, true), (504, true), (500, false), (404, false)]
+    {
+        let (_client, view, _registrations) = world(["a", "b"]).await;
+        let answer = service_fn(move |request: Request<()>| async move {
+            let host = request.uri().host().unwrap().to_owned();
+            let status = if host == "10.0.0.1" { status } else { 200 };
+            Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
+        });
+        let mut http = BalanceLayer::new(view).layer(answer);
+        let mut failed = 0;
+        for _ in 0..100 {
+            let answer = http.ready().await.unwrap().call(get("/")).await.unwrap();
+            failed += u32::from(answer.status() != 200);
+        }
+        assert_eq!(failed <= 5, is_ejected, "{failed} of 100 are {status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_elsewhere_if_the_request_excludes_who_failed() {
+    let (_client, view, [a, _b]) = world(["a", "b"]).await;
+    let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+    let mut http = BalanceLayer::new(view).layer(answer);
+    let not_a = PickOptions::default().with_exclude([a.instance().id().clone()]);
+    for _ in 0..50 {
+        let mut request = get("/");
+        request.extensions_mut().insert(not_a.clone());
+        let answer = http.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(answer.extensions().get::<Instance>().unwrap().id().as_str(), "b");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_a_service_without_instances_fails_at_once_and_says_so() {
+    let (_client, view, []) = world([]).await;
+    let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+    let error = BalanceLayer::new(view).layer(answer).oneshot(get("/")).await.unwrap_err();
+    let error = error.downcast::<service_registry::Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::NoInstance);
+}
+
+#[test]
+fn a_refused_connection_is_told_from_other_errors_wherever_it_stands_in_the_chain() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+    let error = |kind: io::ErrorKind| classify_error(&Outer(kind.into()));
+    assert_eq!(error(io::ErrorKind::ConnectionRefused), Failure::Refused);
+    assert_eq!(error(io::ErrorKind::TimedOut), Failure::TimedOut);
+    assert_eq!(error(io::ErrorKind::ConnectionReset), Failure::Other);
+}
+
+/// A change of the weight would cost a connection.
+#[tokio::test(start_paused = true)]
+async fn discover_reports_who_comes_moves_and_goes_and_no_change_of_the_weight() {
+    use futures_util::StreamExt;
+
+    let (client, view, [a]) = world(["a"]).await;
+    let mut changes = pin!(discover(view, |instance| instance.address().to_string()));
+    let mut known = BTreeMap::new();
+    let mut next = async || {
+        match timeout(LIMIT, changes.next()).await.unwrap().unwrap().unwrap() {
+            Change::Insert(id, address) => known.insert(id, address),
+            Change::Remove(id) => known.remove(&id),
+        };
+        known.values().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(next().await, ["10.0.0.1:80"]);
+    a.update(|node| node.with_weight(7)).await.unwrap();
+    a.update(|node| node.with_address("10.0.0.9:80".parse().unwrap())).await.unwrap();
+    assert_eq!(next().await, ["10.0.0.9:80"]);
+    let b =
+        Instance::new("user", ([10, 0, 0, 2], 80).into()).unwrap().with_id("b".parse().unwrap());
+    let _b = client.register(b).await.unwrap();
+    assert_eq!(next().await, ["10.0.0.9:80", "10.0.0.2:80"]);
+    a.stop().await.unwrap();
+    assert_eq!(next().await, ["10.0.0.2:80"]);
+}
