@@ -21,7 +21,7 @@ use tonic::Code;
 ///     CallEnd::DeadlineExceeded => Outcome::TimedOut,
 ///     other => other.default_outcome(),
 /// });
-/// let options = ChannelOptions { classify, ..ChannelOptions::default() };
+/// let options = ChannelOptions::default().with_classify(classify);
 /// assert_eq!(options.classify.outcome(CallEnd::DeadlineExceeded), Outcome::TimedOut);
 /// ```
 #[derive(Clone)]

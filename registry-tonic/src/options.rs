@@ -19,13 +19,10 @@ use tonic::transport::{Endpoint, Error};
 /// use registry_tonic::ChannelOptions;
 /// use std::num::NonZeroUsize;
 ///
-/// let options = ChannelOptions {
-///     zone: Some("eu-1".into()),
-///     subset: NonZeroUsize::new(32),
-///     ..ChannelOptions::default()
-/// };
+/// let options = ChannelOptions::default().with_zone("eu-1").with_subset(NonZeroUsize::new(32));
 /// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ChannelOptions {
     /// How long a call may take that does not say so itself, with all that it waits for: as long as it
     /// takes, unless set. The server is told, as `grpc-timeout`. After it the call fails `DeadlineExceeded`.
@@ -69,6 +66,85 @@ pub struct ChannelOptions {
     pub endpoint: MakeEndpoint,
 }
 
+impl ChannelOptions {
+    /// Sets how long a call may take that does not say so itself: see [`timeout`](Self::timeout).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a call [waits](Self::wait) for an endpoint.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets how long a [connection may take](Self::connect_timeout).
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets the [backoff](Self::backoff) between tries to connect to one endpoint.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets to how many instances to connect: see [`subset`](Self::subset).
+    #[must_use]
+    pub fn with_subset(mut self, subset: impl Into<Option<NonZeroUsize>>) -> Self {
+        self.subset = subset.into();
+        self
+    }
+
+    /// Sets the name of the [client](Self::client), from which the subset is drawn.
+    #[must_use]
+    pub fn with_client(mut self, client: impl Into<String>) -> Self {
+        self.client = Some(client.into());
+        self
+    }
+
+    /// Sets the [zone](Self::zone) of the caller.
+    #[must_use]
+    pub fn with_zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// Sets when an endpoint that fails gets no calls for a while; `None`: never.
+    #[must_use]
+    pub fn with_ejection(mut self, ejection: impl Into<Option<Ejection>>) -> Self {
+        self.ejection = ejection.into();
+        self
+    }
+
+    /// Sets which outcomes of calls [count against](Self::classify) an endpoint.
+    #[must_use]
+    pub fn with_classify(mut self, classify: Classify) -> Self {
+        self.classify = classify;
+        self
+    }
+
+    /// Sets what is sent with each call.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: MetadataMap) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Sets how an address is connected to.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: MakeEndpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+}
+
 /// How an address is connected to: TLS, timeouts, window sizes. Unless set it is `http://` and the
 /// address, with tonic's defaults.
 ///
@@ -84,7 +160,7 @@ pub struct ChannelOptions {
 ///     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
 ///     Ok(endpoint.http2_keep_alive_interval(Duration::from_secs(300)))
 /// });
-/// let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
+/// let options = ChannelOptions::default().with_endpoint(endpoint);
 /// ```
 #[derive(Clone)]
 pub struct MakeEndpoint(Arc<Make>);

@@ -135,7 +135,7 @@ impl ClientConfig {
     ///
     /// `Invalid` if `App` or `Token` is no value of gRPC metadata: visible ASCII.
     pub fn channel_options(&self) -> Result<ChannelOptions> {
-        let mut options = ChannelOptions { timeout: self.timeout, ..ChannelOptions::default() };
+        let mut options = ChannelOptions::default().with_timeout(self.timeout);
         if let Some((app, token)) = self.credentials() {
             for (key, field, value) in [("app", "App", app), ("token", "Token", token.reveal())] {
                 let value = value.parse().map_err(|_| {

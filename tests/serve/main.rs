@@ -2,6 +2,7 @@
 #![cfg(all(feature = "serve", feature = "mem"))]
 #![allow(clippy::unwrap_used)]
 
+mod check;
 mod failures;
 mod http;
 mod life;

@@ -4,8 +4,7 @@
 
 use registry_testbed::servers::Etcd;
 use registry_testkit::lag::timeout;
-use service_registry::grpc::connect_channel;
-use service_registry::grpc::{ChannelOptions, Health};
+use service_registry::grpc::{Channel, ChannelOptions, Health, channel, connect_channel};
 use service_registry::serve::{ServeOptions, serve};
 use service_registry::{Instance, connect};
 use std::time::Duration;
@@ -20,29 +19,51 @@ const README: &str = include_str!("../../../README.md");
 const GRPC: &str = include_str!("../../../docs/grpc.md");
 
 /// The README had the server register in the native layout and the client look in go-zero's: they did
-/// not find each other.
+/// not find each other. It has one URL for both.
 #[tokio::test]
-async fn the_documented_pairs_find_each_other() {
-    for document in [README, GRPC] {
-        for (server, client) in [
-            ("etcd://127.0.0.1:2379", "etcd://127.0.0.1:2379?service=user.rpc"),
-            ("etcd://127.0.0.1:2379?layout=go-zero", "etcd:///127.0.0.1:2379?key=user.rpc"),
-        ] {
-            for url in [format!("`{server}`"), format!("`{client}`")] {
-                let quoted = url.replace('`', "\"");
-                assert!(document.contains(&url) || document.contains(&quoted), "{url}");
-            }
-            let etcd = Etcd::start().await.unwrap();
-            let here = etcd.endpoint().trim_start_matches("http://").to_owned();
-            let [server, client] = [server, client].map(|url| url.replace("127.0.0.1:2379", &here));
-            let called = timeout(Duration::from_secs(20), call(&server, &client)).await;
-            called.unwrap_or_else(|_| panic!("no call is answered: {server}, {client}"));
-        }
+async fn server_and_client_of_the_readme_find_each_other() {
+    for url in ["etcd://127.0.0.1:2379", "etcd://127.0.0.1:2379?layout=go-zero"] {
+        assert!(is_documented(README, url), "{url}");
+        let (etcd, [url]) = started([url]).await;
+        let client = connect(&url).await.unwrap();
+        let view = client.discover("user.rpc").unwrap();
+        within(call(&url, channel(&view, ChannelOptions::default()))).await;
+        drop(etcd);
     }
 }
 
-/// Serves `user.rpc` in the registry `server`, and calls it through a channel to `client`.
-async fn call(server: &str, client: &str) {
+#[tokio::test]
+async fn pairs_of_a_url_and_a_target_in_the_grpc_page_find_each_other() {
+    for (server, target) in [
+        ("etcd://127.0.0.1:2379", "etcd://127.0.0.1:2379?service=user.rpc"),
+        ("etcd://127.0.0.1:2379?layout=go-zero", "etcd:///127.0.0.1:2379?key=user.rpc"),
+    ] {
+        assert!(is_documented(GRPC, server) && is_documented(GRPC, target), "{server}, {target}");
+        let (etcd, [server, target]) = started([server, target]).await;
+        let target = target.parse().unwrap();
+        let channel = connect_channel(&target, ChannelOptions::default()).await.unwrap();
+        within(call(&server, channel)).await;
+        drop(etcd);
+    }
+}
+
+fn is_documented(document: &str, url: &str) -> bool {
+    document.contains(&format!("`{url}`")) || document.contains(&format!("\"{url}\""))
+}
+
+/// Starts etcd, and has the URLs name it.
+async fn started<const N: usize>(urls: [&str; N]) -> (Etcd, [String; N]) {
+    let etcd = Etcd::start().await.unwrap();
+    let here = etcd.endpoint().trim_start_matches("http://").to_owned();
+    (etcd, urls.map(|url| url.replace("127.0.0.1:2379", &here)))
+}
+
+async fn within<T>(call: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), call).await.expect("no call is answered")
+}
+
+/// Serves `user.rpc` in the registry `server`, and calls it through `channel`.
+async fn call(server: &str, channel: Channel) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let instance = Instance::new("user.rpc", listener.local_addr().unwrap()).unwrap();
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -57,8 +78,6 @@ async fn call(server: &str, client: &str) {
     });
     let running = tokio::spawn(running);
 
-    let channel =
-        connect_channel(&client.parse().unwrap(), ChannelOptions::default()).await.unwrap();
     channel.ready(Duration::from_secs(10)).await.unwrap();
     let mut health = HealthClient::new(channel);
     // A caller may find the server before the server's own registration is answered: only then it

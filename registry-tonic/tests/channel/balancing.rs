@@ -49,7 +49,7 @@ async fn ejected(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend
     fixture.put(instance(0, &backends[0])).await;
     // Each failure makes it look three times as slow: after two it still looks like the faster.
     let ejection = Some(Ejection { failures: 2, base, max: base });
-    let client = fixture.client(ChannelOptions { ejection, ..ChannelOptions::default() });
+    let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     calls(&client, 1).await;
     backends[0].set(Mode::Fail(Code::Internal));
     for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn instance_that_fails_its_probe_is_not_preferred_while_no_more_may_be_eje
     // Of three, one may be ejected at a time.
     let base = Duration::from_millis(50);
     let ejection = Some(Ejection { failures: 2, base, max: base });
-    let client = fixture.client(ChannelOptions { ejection, ..ChannelOptions::default() });
+    let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::Internal));
     backends[1].set(Mode::Fail(Code::Internal));
@@ -105,7 +105,7 @@ async fn instance_that_hangs_is_avoided_by_calls_that_time_out() {
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
     let limit = Some(Duration::from_millis(200));
-    let client = fixture.client(ChannelOptions { timeout: limit, ..ChannelOptions::default() });
+    let client = fixture.client(ChannelOptions::default().with_timeout(limit));
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Hang);
     let (before, mut failed) = (backends[0].calls(), Vec::new());
@@ -139,7 +139,7 @@ async fn own_zone_is_preferred_while_half_of_it_is_connected() {
         };
         fixture.put(instance).await;
     }
-    let options = ChannelOptions { zone: Some("near".into()), ..ChannelOptions::default() };
+    let options = ChannelOptions::default().with_zone("near");
     let client = fixture.client(options);
     for backend in &backends {
         backend.connected(1).await;
@@ -159,7 +159,7 @@ async fn client_with_a_subset_connects_to_no_more() {
     let fixture = Fixture::new();
     fixture.put_all(&backends).await;
     let subset = NonZeroUsize::new(3);
-    let options = ChannelOptions { subset, client: Some("me".into()), ..ChannelOptions::default() };
+    let options = ChannelOptions::default().with_subset(subset).with_client("me");
     let client = fixture.client(options.clone());
     calls(&client, 200).await;
     let chosen: Vec<u32> = backends.iter().map(Backend::connections).collect();
@@ -195,7 +195,7 @@ async fn metadata_of_the_options_is_sent_unless_the_call_sets_it() {
     let mut metadata = MetadataMap::new();
     metadata.insert("app", "shop".parse().unwrap());
     metadata.insert("token", "s3cret".parse().unwrap());
-    let options = ChannelOptions { metadata, ..ChannelOptions::default() };
+    let options = ChannelOptions::default().with_metadata(metadata);
     assert!(!format!("{options:?}").contains("s3cret"));
     let mut client = fixture.client(options);
     let mut request = tonic::Request::new(tonic_health::pb::HealthCheckRequest::default());
@@ -213,7 +213,7 @@ fn calls_end_by_their_deadline_while_their_connection_takes_no_more() {
         let backend = Backend::start();
         fixture.put(instance(1, &backend).with_address(mute_server().await)).await;
         let timeout = Duration::from_secs(1);
-        let options = ChannelOptions { timeout: Some(timeout), ..ChannelOptions::default() };
+        let options = ChannelOptions::default().with_timeout(timeout);
         let client = fixture.client(options);
         // The server takes 200, and tonic's channel holds 1,024 more.
         let deadline = lag.deadline(timeout * 3 / 2);

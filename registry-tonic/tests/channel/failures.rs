@@ -85,10 +85,11 @@ async fn answer_without_a_status_is_a_failure_and_ejects() {
     for answer in [without_body, without_trailers] {
         let (broken, backend) = (RawServer::start(answer).await, Backend::start());
         let fixture = Fixture::new();
-        fixture.put(broken.instance("broken")).await;
         fixture.put(instance(1, &backend)).await;
-        let options = ChannelOptions { ejection: Some(for_good()), ..ChannelOptions::default() };
+        let options = ChannelOptions::default().with_ejection(for_good());
         let client = fixture.client(options);
+        until_called(&client, &backend, 1).await; // the only endpoint is never ejected
+        fixture.put(broken.instance("broken")).await;
         let fails_twice = async {
             let mut failed = Vec::new();
             while failed.len() < 2 {
@@ -113,7 +114,7 @@ fn deadline_holds_to_the_end_of_the_response() {
         let fixture = Fixture::new();
         fixture.put(instance(1, &backend)).await;
         let limit = Duration::from_secs(1);
-        let options = ChannelOptions { timeout: Some(limit), ..ChannelOptions::default() };
+        let options = ChannelOptions::default().with_timeout(limit);
         let mut client = fixture.client(options);
         let deadline = lag.deadline(limit * 3 / 2);
         let opened = timeout(DEADLINE, client.watch(HealthCheckRequest::default())).await;
@@ -134,9 +135,9 @@ async fn retry_avoids_the_endpoint_that_refused() {
     let (refuser, backend) = (RawServer::start(refuse).await, Backend::start());
     let fixture = Fixture::new();
     let held = fixture.put(instance(1, &backend)).await;
-    fixture.put(refuser.instance("refuser")).await;
     let client = fixture.client(ChannelOptions::default());
-    backend.connected(1).await; // until then there is nobody else
+    until_called(&client, &backend, 1).await; // from now on there is somebody else
+    fixture.put(refuser.instance("refuser")).await;
     let met = async {
         while refuser.calls.load(Ordering::SeqCst) < 50 {
             calls(&client, 1).await;
@@ -169,8 +170,10 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
         });
         let long = Duration::from_secs(60);
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
-        let options =
-            ChannelOptions { wait: long, connect_timeout: long, backoff, ..Default::default() };
+        let options = ChannelOptions::default()
+            .with_wait(long)
+            .with_connect_timeout(long)
+            .with_backoff(backoff);
         let channel = Channel::fixed([address], options);
         timeout(DEADLINE, channel.ready(DEADLINE)).await.unwrap().unwrap();
         kill.send(()).unwrap();
@@ -190,7 +193,7 @@ async fn status_that_says_nothing_of_the_endpoint_does_not_eject() {
         let backends = [Backend::start(), Backend::start()];
         let fixture = Fixture::new();
         fixture.put_all(&backends).await;
-        let options = ChannelOptions { ejection: Some(for_good()), ..ChannelOptions::default() };
+        let options = ChannelOptions::default().with_ejection(for_good());
         let client = fixture.client(options);
         until_calls_go_to(&client, &backends, |_| true).await;
         backends[0].set(Mode::Fail(code));
@@ -207,8 +210,7 @@ async fn classify_decides_what_ejects() {
         CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
         other => other.default_outcome(),
     });
-    let options =
-        ChannelOptions { ejection: Some(for_good()), classify, ..ChannelOptions::default() };
+    let options = ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
     let client = fixture.client(options);
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::ResourceExhausted));

@@ -34,7 +34,7 @@ async fn call(address: Address, certificate: String) -> Result<(), Status> {
     let endpoint = MakeEndpoint::new(move |address| {
         Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls.clone())
     });
-    let options = ChannelOptions { endpoint, ..ChannelOptions::default() };
+    let options = ChannelOptions::default().with_endpoint(endpoint);
     let mut client = HealthClient::new(Channel::fixed([address], options));
     let check = client.check(HealthCheckRequest::default());
     timeout(DEADLINE, check).await.unwrap().map(drop)

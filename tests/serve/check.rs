@@ -1,0 +1,69 @@
+//! The health check of a service's own.
+
+use crate::support::{LIMIT, World, listen, until_told, within};
+use registry_testkit::lag::timeout;
+use service_registry::InstanceStatus;
+use service_registry::serve::{HealthCheck, HealthReporter, serve};
+use std::future::{pending, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_fails_three_times_takes_the_instance_out_and_one_success_puts_it_back() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, end) = until_told();
+    let is_healthy = Arc::new(AtomicBool::new(true));
+    let (checked, reports) = (is_healthy.clone(), Arc::new(Mutex::new(Vec::new())));
+    let (reported, (changes, updates)) = (reports.clone(), watch::channel(node.clone()));
+    let interval = Duration::from_secs(1);
+    let check = HealthCheck::new(move || ready(checked.load(Ordering::SeqCst)));
+    let check = check.with_interval(interval);
+    let health = HealthReporter::new(move |serving| {
+        reported.lock().unwrap().push(serving);
+        ready(())
+    });
+    let options = options.with_check(check).with_health(health).with_updates(updates);
+    let server =
+        serve(listener, &world.client(), node.clone(), options, |_listener, shutdown| async {
+            shutdown.await;
+            Ok::<_, std::io::Error>(())
+        });
+    let server = tokio::spawn(server);
+    world.next_is(InstanceStatus::Up).await;
+
+    is_healthy.store(false, Ordering::SeqCst);
+    let start = tokio::time::Instant::now();
+    world.next_is(InstanceStatus::Draining).await;
+    assert!(start.elapsed() > interval * 2, "it took three checks");
+    // What its owner changes meanwhile does not bring it back.
+    changes.send_replace(node.clone().with_weight(7));
+    let draining = world.next_is(InstanceStatus::Draining).await;
+    assert_eq!(draining.weight(), 7);
+
+    is_healthy.store(true, Ordering::SeqCst);
+    assert_eq!(world.next_is(InstanceStatus::Up).await.weight(), 7);
+    assert_eq!(*reports.lock().unwrap(), [false, true, false, true]);
+    end.send(()).unwrap();
+    within(server).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_fails() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, end) = until_told();
+    let check = HealthCheck::new(pending::<bool>).with_failures(1);
+    let options = options.with_check(check.with_interval(Duration::from_millis(1)));
+    let server = serve(listener, &world.client(), node, options, |_listener, shutdown| async {
+        shutdown.await;
+        Ok::<_, std::io::Error>(())
+    });
+    let server = tokio::spawn(server);
+    world.next_is(InstanceStatus::Up).await;
+    timeout(LIMIT, world.next_is(InstanceStatus::Draining)).await.unwrap();
+    end.send(()).unwrap();
+    within(server).await.unwrap().unwrap();
+}
