@@ -199,6 +199,15 @@ impl Spread {
         }
     }
 
+    /// Rounds to so many decimals.
+    #[must_use]
+    pub fn rounded(self, digits: i32) -> Self {
+        let unit = 10f64.powi(digits);
+        let [median, min, max] =
+            [self.median, self.min, self.max].map(|figure| (figure * unit).round() / unit);
+        Self { median, min, max }
+    }
+
     /// Of a thing with itself: whether the machine was quiet enough to see it the same, within 2 %.
     pub fn is_sound(&self) -> bool {
         (0.98..=1.02).contains(&self.median)

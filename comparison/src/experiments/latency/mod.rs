@@ -50,7 +50,7 @@ fn finding(
     for (level, at) in pushes {
         for (pair, ratio) in at.ratios() {
             ratios.push(ratio);
-            multiples.push(format!("{}: {pair} {}", level.name(), rounded(ratio, 2)));
+            multiples.push(format!("{}: {pair} {}", level.name(), ratio.rounded(2)));
         }
     }
     let (others, most) = expirations.last_key_value().context("no instance expired")?;
@@ -67,9 +67,9 @@ fn finding(
         figure: format!(
             "a pushed change, Redis as a multiple of etcd: {}; an expiry, beside {others} others: keys of Redis {} ms late, the registry on Redis {}, on etcd {}",
             multiples.join("; "),
-            rounded(late(ObserverArm::Keyspace), 0),
-            rounded(late(ObserverArm::OursOnRedis), 0),
-            rounded(late(ObserverArm::OursOnEtcd), 0),
+            late(ObserverArm::Keyspace).rounded(0),
+            late(ObserverArm::OursOnRedis).rounded(0),
+            late(ObserverArm::OursOnEtcd).rounded(0),
         ),
         reason: match verdict {
             Verdict::Confirmed => "A pushed change is seen later on Redis than on etcd at each level of durability, in every round.",
@@ -122,7 +122,7 @@ fn level_exhibit(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
     exhibit.notes.clone_from(&at.servers);
     exhibit.notes.push(format!("disk: {sync}"));
     for (pair, ratio) in at.ratios() {
-        exhibit.notes.push(format!("{pair}, Redis / etcd, p50: {}", rounded(ratio, 2)));
+        exhibit.notes.push(format!("{pair}, Redis / etcd, p50: {}", ratio.rounded(2)));
     }
     for (arm, runs) in &at.runs {
         let (name, behind) = (arm.name(), runs.iter().filter(|run| !run.kept_up).count());
@@ -130,7 +130,7 @@ fn level_exhibit(level: Level, at: &AtLevel, sync: SyncCost) -> Exhibit {
             let rounds = runs.len();
             exhibit.notes.push(format!("{name} did not keep up in {behind} of {rounds} rounds"));
         }
-        let of = |figure: fn(&Run) -> f64| rounded(Spread::of(runs.iter().map(figure)), 2);
+        let of = |figure: fn(&Run) -> f64| Spread::of(runs.iter().map(figure)).rounded(2);
         let (p50, p90, p99) =
             (of(|run| run.seen.p50), of(|run| run.seen.p90), of(|run| run.seen.p99));
         let acknowledged = of(|run| run.acknowledged.p50);
@@ -153,7 +153,7 @@ fn expiry_exhibit(servers: Vec<String>, late: &Expirations) -> Exhibit {
             spreads.push(Spread::of(runs.iter().map(|late| late.max)));
         }
         let bar = spreads[spreads.len() - 2].median.round();
-        exhibit.add(arm.name(), spreads.into_iter().map(|spread| rounded(spread, 1)), [bar]);
+        exhibit.add(arm.name(), spreads.into_iter().map(|spread| spread.rounded(1)), [bar]);
     }
     exhibit
 }
@@ -165,13 +165,6 @@ impl Percentiles {
         let at = |percent: usize| times[last * percent / 100].as_secs_f64() * 1e3;
         Self { p50: at(50), p90: at(90), p99: at(99), max: at(100) }
     }
-}
-
-/// Rounds to so many decimals.
-fn rounded(Spread { median, min, max }: Spread, digits: i32) -> Spread {
-    let unit = 10f64.powi(digits);
-    let [median, min, max] = [median, min, max].map(|figure| (figure * unit).round() / unit);
-    Spread { median, min, max }
 }
 
 #[cfg(test)]

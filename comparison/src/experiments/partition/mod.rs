@@ -60,7 +60,7 @@ fn finding(runs: &Runs, length: Duration, effort: Effort) -> Finding {
         exhibits: exhibits(runs).into(),
         method: vec![
             format!("The primary or leader is partitioned from all other servers for {} s: messages between them are dropped, and connections stay open. It is the minority side. Some clients are on its side and reach no other server until the partition heals; all other clients do not reach it. A primary that is silent for 1 s is replaced (Sentinel, Cluster); etcd elects a new leader after 1 s. With min-replicas 1 the servers have `min-replicas-to-write 1` and `min-replicas-max-lag 1`.", length.as_secs()),
-            "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. A round without a failover is invalid.".to_owned(),
+            "On both sides a client registers one instance after the other, and gives up on one after 1 s. A write is lost if it was acknowledged on either side and is missing after the partition, when the isolated server is a replica or follower. The writes on the minority side are those that began and were acknowledged during the partition; those after the takeover began when another server had taken over. A round without a failover is invalid.".to_owned(),
             format!("{LIVE} instances live on the majority side all the time, and {LATE} start on the minority side a second after the partition. A hash is written once; keys with a ttl of 5 s are set again every third of it; the registry renews its own registrations (ttl 5 s). Callers are on the majority side: with plain Redis they read everything every 50 ms, and keep the last answer; with the registry they have a view, which retains instances that disappear while the store is in trouble. The figures show what callers see, not what is in the store, until {} s after the end.", trial::AFTER.as_secs()),
             "Plain Redis is used through the Sentinel client and the cluster client of the `redis` crate. On a Cluster the registry connects to the address that the cluster gives for a node, and so no client registers with it on the minority side.".to_owned(),
             "Median of the rounds, with minimum and maximum. Verdict: confirmed if plain Redis loses writes in each of the three topologies in every round, and etcd none; in part if in some; else refuted.".to_owned(),
@@ -87,8 +87,12 @@ fn spread(
 
 /// Returns the exhibits: of the writes, and of the live instances.
 fn exhibits(runs: &Runs) -> [Exhibit; 2] {
-    let columns =
-        ["acknowledged on the minority side", "lost", "longest unavailability on the other, s"];
+    let columns = [
+        "acknowledged on the minority side",
+        "after the takeover",
+        "lost",
+        "longest unavailability on the other, s",
+    ];
     let title = "Acknowledged writes lost after a partition";
     let mut writes = Exhibit::new(title, &columns, &["lost"]);
     let columns =
@@ -105,16 +109,18 @@ fn exhibits(runs: &Runs) -> [Exhibit; 2] {
         };
         let name = format!("{}: {name}", topology.name());
         let of = |figure: fn(&Run) -> f64| spread(runs, topology, arm, figure);
-        let tenths = |figure: fn(&Run) -> f64| {
-            spread(runs, topology, arm, |run| (figure(run) * 10.0).round() / 10.0).to_string()
-        };
+        let tenths = |figure: fn(&Run) -> f64| of(figure).rounded(1).to_string();
         let has_client = runs[&topology][0][&arm].late.is_some();
         let or_no_client = |cell| if has_client { cell } else { "no client".to_owned() };
-        let minority = of(|run| as_f64(run.minority_writes.unwrap_or_default()));
+        let minority = |figure: fn(&Run) -> Option<usize>| {
+            let written = |run: &Run| as_f64(figure(run).unwrap_or_default());
+            or_no_client(spread(runs, topology, arm, written).to_string())
+        };
         let (lost, unlisted) = (of(|run| as_f64(run.lost)), of(|run| as_f64(run.unlisted)));
         let late = of(|run| as_f64(run.late.unwrap_or(LATE)));
         let cells = [
-            or_no_client(minority.to_string()),
+            minority(|run| run.minority_writes),
+            minority(|run| run.minority_writes_after_takeover),
             lost.to_string(),
             tenths(|run| run.unavailability),
         ];

@@ -42,8 +42,11 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// The result of one arm in one partition.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Run {
-    /// Writes that began after the cut and were acknowledged on the minority side. `None` where no client writes there.
+    /// Writes that began and were acknowledged on the minority side during the partition. `None` where no client writes
+    /// there.
     pub(super) minority_writes: Option<usize>,
+    /// Of these, the writes that began after another server had taken over.
+    pub(super) minority_writes_after_takeover: Option<usize>,
     /// Acknowledged writes of both sides that are missing at the end.
     pub(super) lost: usize,
     /// The longest time without an acknowledged write on the majority side, in seconds.
@@ -61,9 +64,17 @@ struct Timeline {
     /// Where all arms wait for each other before it.
     ready: Barrier,
     cut: Cell<Option<Instant>>,
-    healed: Cell<Option<Instant>>,
+    partition: Cell<Option<Partition>>,
     is_healed: Arc<AtomicBool>,
     is_over: Cell<bool>,
+}
+
+/// When a partition that is over began, when another server had taken over, and when it was healed.
+#[derive(Clone, Copy)]
+struct Partition {
+    cut: Instant,
+    takeover: Instant,
+    healed: Instant,
 }
 
 /// A write that was acknowledged.
@@ -87,7 +98,7 @@ pub(super) async fn run(
     let timeline = &Timeline {
         ready: Barrier::new(clients::arms(topology).len() + 1),
         cut: Cell::default(),
-        healed: Cell::default(),
+        partition: Cell::default(),
         is_healed: Arc::default(),
         is_over: Cell::default(),
     };
@@ -105,8 +116,9 @@ pub(super) async fn run(
         let cut = Instant::now();
         timeline.cut.set(Some(cut));
         deployment.isolate(one).await?;
+        let takeover = Instant::now();
         sleep_until(cut + length).await;
-        timeline.healed.set(Some(Instant::now()));
+        timeline.partition.set(Some(Partition { cut, takeover, healed: Instant::now() }));
         timeline.is_healed.store(true, Ordering::Relaxed);
         deployment.heal(one).await?;
         sleep(AFTER).await;
@@ -148,11 +160,10 @@ async fn trial(
         let majority_writes = write(majority, "majority", || timeline.is_over.get());
         let (minority, majority_writes, samples) =
             tokio::join!(minority, majority_writes, sample(&seen, timeline));
-        let fault = timeline.cut.get().zip(timeline.healed.get());
-        let fault = fault.context("there was no partition")?;
+        let partition = timeline.partition.get().context("there was no partition")?;
         let listed = async || majority.current().listed().await.ok();
         let left = poll("the instances are not listed at the end", listed).await?;
-        evaluate(minority.as_deref(), &majority_writes, &samples, fault, &left)
+        evaluate(minority.as_deref(), &majority_writes, &samples, partition, &left)
     };
     tokio::select! {
         outcome = scenario => outcome,
@@ -196,7 +207,7 @@ fn evaluate(
     minority: Option<&[Write]>,
     majority: &[Write],
     samples: &[Sample],
-    (cut, healed): (Instant, Instant),
+    Partition { cut, takeover, healed }: Partition,
     left: &BTreeSet<String>,
 ) -> Result<Run> {
     let unavailability = unavailability(majority, cut, healed);
@@ -208,15 +219,20 @@ fn evaluate(
     let absences = (0..LIVE).map(|n| absence(&live(n), samples));
     let absences: Vec<Duration> = absences.filter(|absence| !absence.is_zero()).collect();
     let at_end = samples.last().context("no sample was taken")?;
-    let after_cut = |writes: &[Write]| writes.iter().filter(|write| write.begun >= cut).count();
     Ok(Run {
-        minority_writes: minority.map(after_cut),
+        minority_writes: minority.map(|writes| count(writes, cut, healed)),
+        minority_writes_after_takeover: minority.map(|writes| count(writes, takeover, healed)),
         lost: all.filter(|write| !left.contains(&write.id)).count(),
         unavailability: unavailability.as_secs_f64(),
         unlisted: absences.len(),
         longest_absence: absences.into_iter().max().unwrap_or_default().as_secs_f64(),
         late: minority.map(|_| (0..LATE).filter(|n| at_end.contains(&late(*n))).count()),
     })
+}
+
+/// Returns how many writes began at `from` or later, and were acknowledged before `to`.
+fn count(acknowledged: &[Write], from: Instant, to: Instant) -> usize {
+    acknowledged.iter().filter(|write| from <= write.begun && write.at < to).count()
 }
 
 /// Returns the longest time between two acknowledgements during the partition.
@@ -243,6 +259,25 @@ fn late(n: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A write that is under way at the cut may still be acknowledged by the isolated server, and one that is under way at
+    /// the heal by the new primary. Only a second leader acknowledges a write between the takeover and the heal.
+    #[test]
+    fn a_minority_write_counts_after_the_takeover_if_it_begins_after_it_and_ends_before_the_heal() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let partition = Partition { cut: at(1_000), takeover: at(3_000), healed: at(8_000) };
+        let counted = |begun, acknowledged| {
+            let write = Write { begun: at(begun), at: at(acknowledged), id: String::new() };
+            let run = evaluate(Some(&[write]), &[], &[Sample::new()], partition, &Sample::new());
+            let run = run.unwrap();
+            (run.minority_writes.unwrap(), run.minority_writes_after_takeover.unwrap())
+        };
+        assert_eq!(counted(900, 1_100), (0, 0), "under way at the cut");
+        assert_eq!(counted(1_100, 3_100), (1, 0), "under way at the takeover");
+        assert_eq!(counted(3_100, 3_200), (1, 1), "by a second leader");
+        assert_eq!(counted(7_900, 8_100), (0, 0), "under way at the heal");
+    }
 
     #[test]
     fn unavailability_is_the_longest_time_between_acknowledgements() {
