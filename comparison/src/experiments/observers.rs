@@ -3,11 +3,10 @@
 
 use crate::arms::{Arm, Keyspace, Ours, Publish, RawEtcd};
 use crate::harness::observe::ArmClient;
-use crate::harness::stores::{connect, describe_etcd, describe_redis};
-use crate::harness::{Client, RedisLink, StoreOptions};
+use crate::harness::stores::connect;
+use crate::harness::{Client, EtcdServer, RedisLink, RedisServer, StoreOptions};
 use anyhow::{Context, Result};
 use registry_testbed::proxy::Proxy;
-use registry_testbed::servers::{Etcd, Redis};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -47,13 +46,12 @@ pub enum ObserverArm {
 }
 
 /// The servers of all arms.
-#[derive(Debug)]
 pub struct Servers {
     /// The etcd, if it takes part.
-    pub etcd: Option<Etcd>,
-    redis: Redis,
+    pub etcd: Option<EtcdServer>,
+    redis: RedisServer,
     /// For keyspace notifications, a setting of the server that slows down the others.
-    notifying: Redis,
+    notifying: RedisServer,
 }
 
 impl ObserverArm {
@@ -143,27 +141,26 @@ impl Servers {
     /// Starts them, or connects to those that the environment names.
     pub async fn start(at: StoreOptions) -> Result<Self> {
         Ok(Self {
-            etcd: Some(Etcd::start_with(at.etcd).await?),
-            redis: Redis::start_with(at.redis.clone()).await?,
-            notifying: Redis::start_with(at.redis).await?,
+            etcd: Some(EtcdServer::start_with(at.etcd).await?),
+            redis: RedisServer::start_with(at.redis.clone()).await?,
+            notifying: RedisServer::start_with(at.redis).await?,
         })
     }
 
-    /// Describes the servers: their versions, and how they persist a write.
-    pub async fn describe(&mut self) -> Result<Vec<String>> {
-        let mut descriptions = vec![describe_redis(&mut self.redis).await?];
-        if let Some(etcd) = &mut self.etcd {
-            descriptions.push(describe_etcd(etcd).await?);
-        }
-        Ok(descriptions)
+    /// Describes the servers: their versions, and how they persist a write. Redis comes first.
+    pub fn descriptions(&self) -> Vec<String> {
+        let etcd = self.etcd.as_ref().map(|etcd| &etcd.description);
+        [&self.redis.description].into_iter().chain(etcd).cloned().collect()
     }
 
     /// Returns the URL of an arm's server.
     pub fn url(&self, arm: ObserverArm) -> Result<&str> {
         Ok(match arm {
-            _ if arm.is_on_etcd() => self.etcd.as_ref().context("etcd does not take part")?.url(),
-            ObserverArm::Keyspace => self.notifying.url(),
-            _ => self.redis.url(),
+            _ if arm.is_on_etcd() => {
+                self.etcd.as_ref().context("etcd does not take part")?.etcd.url()
+            }
+            ObserverArm::Keyspace => self.notifying.redis.url(),
+            _ => self.redis.redis.url(),
         })
     }
 }

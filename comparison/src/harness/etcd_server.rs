@@ -1,12 +1,13 @@
 //! An etcd, and what it counts.
 
-use super::stores::describe_etcd;
+use super::levels::{SYNCS, placement};
 use crate::arms::RawEtcd;
 use crate::arms::etcd::connect;
 use anyhow::{Context, Result};
 use etcd_client::Client;
 use registry_etcd::EtcdRegistry;
-use registry_testbed::servers::{Etcd, ServerOptions};
+use registry_testbed::servers::{Etcd, Process, ServerOptions};
+use std::fs;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,13 +41,18 @@ impl EtcdServer {
         }
         let mut etcd = Etcd::start_with(options).await?;
         let address = etcd.endpoint().trim_start_matches("http://").to_owned();
-        let description = describe_etcd(&mut etcd).await?;
+        let description = describe(&mut etcd).await?;
         Ok(Self { address, description, etcd })
+    }
+
+    /// The URL of the registry.
+    pub fn url(&self) -> String {
+        format!("etcd://{}/{OURS}", self.address)
     }
 
     /// The registry, on a connection of its own.
     pub async fn registry(&self) -> Result<EtcdRegistry> {
-        registry(&self.address).await
+        Ok(EtcdRegistry::connect(&self.url().parse()?).await?)
     }
 
     /// The raw client, on a connection of its own.
@@ -85,18 +91,13 @@ impl EtcdServer {
     }
 }
 
-/// The registry, at an address.
-pub async fn registry(address: &str) -> Result<EtcdRegistry> {
-    Ok(EtcdRegistry::connect(&format!("etcd://{address}/{OURS}").parse()?).await?)
-}
-
 /// What a server counts, in the form of Prometheus.
 pub struct Metrics(String);
 
 impl Metrics {
-    /// How many requests it was sent: of one method, or of all.
-    pub fn requests(&self, method: Option<&str>) -> Result<f64> {
-        self.sum("grpc_server_msg_received_total", method)
+    /// How many requests of a method it was sent.
+    pub fn requests(&self, method: &str) -> Result<f64> {
+        self.sum("grpc_server_msg_received_total", Some(method))
     }
 
     /// How many streams of a method are open.
@@ -108,11 +109,6 @@ impl Metrics {
     /// How many watchers there are.
     pub fn watchers(&self) -> Result<f64> {
         self.sum("etcd_debugging_mvcc_watcher_total", None)
-    }
-
-    /// How many leases expired.
-    pub fn expired(&self) -> Result<f64> {
-        self.sum("etcd_debugging_server_lease_expired_total", None)
     }
 
     /// The seconds that it ran for.
@@ -133,4 +129,26 @@ impl Metrics {
         let known = (!values.is_empty()).then(|| values.iter().sum());
         known.with_context(|| format!("the server does not count `{name}`, label=`{label:?}`"))
     }
+}
+
+/// Describes a server: its version, and how it persists a write.
+async fn describe(etcd: &mut Etcd) -> Result<String> {
+    let status = connect(&etcd.endpoint()).await?.maintenance_client().status().await?;
+    let persistence = etcd.process().map_or_else(
+        |_| "an external server: its persistence is unknown".to_owned(),
+        |process| durability(process),
+    );
+    Ok(format!("etcd {}, {persistence}", status.version()))
+}
+
+/// Returns how an etcd that this process started persists a write.
+fn durability(process: &Process) -> String {
+    let line =
+        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
+    let syncs = match line {
+        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
+        Some(_) => SYNCS,
+        None => "fsync unknown",
+    };
+    format!("{syncs}, {}", placement(process))
 }

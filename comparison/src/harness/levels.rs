@@ -1,9 +1,9 @@
 //! Levels of durability of an acknowledged write. etcd and Redis are compared only at the same level.
 
-use super::stores::{SYNCS, Store, StoreOptions, own};
+use super::stores::{StoreOptions, own};
 use super::table::seconds;
 use anyhow::{Context, Result};
-use registry_testbed::servers::ServerOptions;
+use registry_testbed::servers::{Process, ServerOptions};
 use rustix::fs::statfs;
 use serde::Serialize;
 use std::fs::File;
@@ -26,6 +26,9 @@ pub enum Level {
     /// As `OnDisk`, on a tmpfs: the cost of the protocol without that of the disk.
     Protocol,
 }
+
+/// The description of an etcd that syncs its writes to disk before it acknowledges them.
+pub(super) const SYNCS: &str = "fsync at every commit";
 
 /// How long the record is that is appended: about as long as those of a registry.
 const RECORD_LEN: usize = 300;
@@ -52,26 +55,19 @@ impl Level {
         }
     }
 
-    /// Returns why a server does not have this level, by its description.
-    pub fn unsupported_by(self, server: &str) -> Option<&'static str> {
-        let syncs = server.starts_with("etcd") && server.contains(SYNCS);
-        if self == Self::Nothing && syncs { self.why_without_etcd() } else { None }
-    }
-
-    /// Returns why etcd may not have this level.
-    pub fn why_without_etcd(self) -> Option<&'static str> {
+    /// Returns why an etcd does not have this level, by its description.
+    pub fn unsupported_by(self, etcd: &str) -> Option<&'static str> {
         match self {
             Self::WithinASecond => Some("it has no such setting"),
-            Self::Nothing => Some("before 3.5 it syncs at every commit, and cannot be told not to"),
-            Self::OnDisk | Self::Protocol => None,
+            Self::Nothing if etcd.contains(SYNCS) => {
+                Some("before 3.5 it syncs at every commit, and cannot be told not to")
+            }
+            Self::OnDisk | Self::Nothing | Self::Protocol => None,
         }
     }
 
-    /// Returns how to start servers at this level, or `None` for a store that does not have it.
-    pub fn servers(self, store: Store, at: &StoreOptions) -> Result<Option<StoreOptions>> {
-        if (self, store) == (Self::WithinASecond, Store::Etcd) {
-            return Ok(None);
-        }
+    /// Returns how to start servers at this level, as far as each store has it.
+    pub fn servers(self, at: &StoreOptions) -> Result<StoreOptions> {
         let disk = match self {
             Self::OnDisk | Self::WithinASecond => Some(disk()?),
             Self::Protocol => Some(memory()?),
@@ -81,7 +77,7 @@ impl Level {
             if self == Self::WithinASecond { &["--appendfsync", "everysec"] } else { &[] };
         let with_disk = |options| ServerOptions { disk: disk.clone(), ..options };
         let (etcd, redis) = (own(&at.etcd, &[]), own(&at.redis, redis));
-        Ok(Some(StoreOptions { etcd: with_disk(etcd), redis: with_disk(redis) }))
+        Ok(StoreOptions { etcd: with_disk(etcd), redis: with_disk(redis) })
     }
 }
 
@@ -124,8 +120,14 @@ fn memory() -> Result<PathBuf> {
     found.context("no file system in memory: /dev/shm is not one")
 }
 
+/// Returns where a server that this process started keeps its data.
+pub(super) fn placement(process: &Process) -> &'static str {
+    let in_memory = is_in_memory(&process.data_dir()) == Some(true);
+    if in_memory { "data in memory" } else { "data on a disk" }
+}
+
 /// Whether a folder is in memory; nothing if there is no such folder.
-pub(crate) fn is_in_memory(folder: &Path) -> Option<bool> {
+fn is_in_memory(folder: &Path) -> Option<bool> {
     /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     Some(IN_MEMORY.contains(&statfs(folder).ok()?.f_type))
@@ -138,23 +140,20 @@ mod tests {
     #[test]
     fn a_level_sets_the_data_directory_and_the_sync_options() {
         let at = StoreOptions::default();
-        let redis = |level: Level| level.servers(Store::Redis, &at).unwrap().unwrap().redis;
+        let redis = |level: Level| level.servers(&at).unwrap().redis;
         assert_eq!(redis(Level::Nothing).disk, None);
         assert_ne!(redis(Level::OnDisk).disk, redis(Level::Protocol).disk);
         assert_eq!(redis(Level::WithinASecond).arguments, ["--appendfsync", "everysec"]);
-        assert!(Level::WithinASecond.servers(Store::Etcd, &at).unwrap().is_none());
     }
 
     #[test]
-    fn an_etcd_that_always_syncs_does_not_support_the_level_nothing() {
+    fn an_etcd_that_always_syncs_does_not_support_the_level_nothing_and_none_syncs_every_second() {
         let old = format!("etcd 3.4.23, {SYNCS}, data in memory");
         assert!(Level::Nothing.unsupported_by(&old).is_some());
         assert!(Level::Protocol.unsupported_by(&old).is_none());
-        assert!(
-            Level::Nothing.unsupported_by("etcd 3.5.16, no fsync, data in memory (/x)").is_none()
-        );
-        let redis = "redis 7.0.15, no append-only file, no snapshots";
-        assert!(Level::ALL.into_iter().all(|level| level.unsupported_by(redis).is_none()));
+        let new = "etcd 3.5.16, no fsync, data in memory";
+        let unsupported = Level::ALL.into_iter().filter(|level| level.unsupported_by(new).is_some());
+        assert_eq!(unsupported.collect::<Vec<_>>(), [Level::WithinASecond]);
     }
 
     #[test]

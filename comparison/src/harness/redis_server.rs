@@ -1,6 +1,6 @@
 //! A Redis, and what it counts.
 
-use super::stores::{bare, describe_redis};
+use super::levels::placement;
 use crate::arms::RawRedis;
 use crate::arms::redis::connect;
 use anyhow::{Context, Result};
@@ -27,7 +27,7 @@ impl RedisServer {
     /// The same, but for where and how.
     pub async fn start_with(options: ServerOptions) -> Result<Self> {
         let mut redis = Redis::start_with(options).await?;
-        let description = describe_redis(&mut redis).await?;
+        let description = describe(&mut redis).await?;
         Ok(Self { redis, description })
     }
 
@@ -46,7 +46,7 @@ impl RedisServer {
     pub async fn counts(&self) -> Result<Counts> {
         let mut connection = connect(bare(self.redis.url())).await?;
         let mut info = String::new();
-        for section in ["commandstats", "cpu", "memory"] {
+        for section in ["commandstats", "cpu"] {
             let text: String = redis::cmd("INFO").arg(section).query_async(&mut connection).await?;
             info.push_str(&text);
         }
@@ -85,11 +85,6 @@ impl Counts {
         Ok(sum)
     }
 
-    /// The bytes that it holds.
-    pub fn memory(&self) -> Result<f64> {
-        Ok(self.field("used_memory:").context("it counts no memory")?.parse()?)
-    }
-
     /// How many connections registries have to it.
     pub fn connections(&self) -> usize {
         self.clients.lines().filter(|line| line.contains(" name=registry")).count()
@@ -100,14 +95,19 @@ impl Counts {
     }
 }
 
-/// What the server at a URL says of itself: its version, and what it does with a write.
-pub async fn describe(url: &str) -> Result<String> {
+/// Returns a URL without the registry's options, for the raw client.
+pub fn bare(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// Describes a server: its version, and how it persists a write.
+async fn describe(redis: &mut Redis) -> Result<String> {
     let mut pipe = redis::pipe();
     pipe.cmd("INFO").arg("server");
     pipe.cmd("CONFIG").arg("GET").arg("append*");
     pipe.cmd("CONFIG").arg("GET").arg("save");
     let (info, append, save): (String, HashMap<String, String>, HashMap<String, String>) =
-        pipe.query_async(&mut connect(url).await?).await?;
+        pipe.query_async(&mut connect(bare(redis.url())).await?).await?;
     let of = |name| info.lines().find_map(|line| line.strip_prefix(name));
     let version = match of("valkey_version:") {
         Some(version) => format!("valkey {version}"),
@@ -119,5 +119,6 @@ pub async fn describe(url: &str) -> Result<String> {
         _ => "no append-only file".to_owned(),
     };
     let snapshots = if setting(&save, "save").is_empty() { "no snapshots" } else { "snapshots" };
-    Ok(format!("{version}, {log}, {snapshots}"))
+    let placement = redis.process().map_or_else(|_| "external server", |it| placement(it));
+    Ok(format!("{version}, {log}, {snapshots}, {placement}"))
 }

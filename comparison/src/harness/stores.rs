@@ -1,7 +1,7 @@
 //! Which stores are compared, and the servers they run on.
 
-use super::{EtcdServer, RedisServer, levels, redis_server};
-use crate::arms::{self, Ours};
+use super::{EtcdServer, RedisServer};
+use crate::arms::Ours;
 use crate::workloads::Contender;
 use anyhow::{Context, Result, bail};
 use registry_core::Registry;
@@ -10,8 +10,8 @@ use registry_mem::MemRegistry;
 use registry_redis::RedisRegistry;
 use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
-use std::{fmt, fs};
 
 /// The environment variable that names the stores to compare, separated by commas.
 pub const VARIABLE: &str = "BENCH_STORES";
@@ -132,6 +132,15 @@ impl Server {
         }
     }
 
+    /// The URL of the server.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Mem(_) => "mem://",
+            Self::Etcd(server) => server.etcd.url(),
+            Self::Redis(server) => server.redis.url(),
+        }
+    }
+
     /// The registry, on connections of its own.
     pub async fn registry(&self) -> Result<Arc<dyn Registry>> {
         Ok(match self {
@@ -178,53 +187,6 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.description()).finish()
     }
-}
-
-/// Describes a Redis: its version, and how it persists a write.
-pub async fn describe_redis(redis: &mut Redis) -> Result<String> {
-    let description = redis_server::describe(bare(redis.url())).await?;
-    Ok(match redis.process() {
-        Ok(process) => format!("{description}, {}", placement(process)),
-        Err(_) => description,
-    })
-}
-
-/// Describes an etcd: its version, and how it persists a write.
-pub async fn describe_etcd(etcd: &mut Etcd) -> Result<String> {
-    let client = arms::etcd::connect(&etcd.endpoint()).await?;
-    let status = client.maintenance_client().status().await?;
-    Ok(match etcd.process() {
-        Ok(process) => format!("etcd {}, {}", status.version(), durability(process)),
-        Err(_) => {
-            format!("etcd {}, an external server: its persistence is unknown", status.version())
-        }
-    })
-}
-
-/// Returns a URL without the registry's options, for the raw client.
-pub fn bare(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
-}
-
-/// The description of an etcd that syncs its writes to disk before it acknowledges them.
-pub(crate) const SYNCS: &str = "fsync at every commit";
-
-/// Returns how an etcd that this process started persists a write.
-pub fn durability(process: &Process) -> String {
-    let line =
-        process.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).ok());
-    let syncs = match line {
-        Some(line) if line.contains("--unsafe-no-fsync") => "no fsync",
-        Some(_) => SYNCS,
-        None => "fsync unknown",
-    };
-    format!("{syncs}, {}", placement(process))
-}
-
-/// Returns where a server that this process started keeps its data.
-fn placement(process: &Process) -> &'static str {
-    let in_memory = levels::is_in_memory(&process.data_dir()) == Some(true);
-    if in_memory { "data in memory" } else { "data on a disk" }
 }
 
 #[cfg(test)]

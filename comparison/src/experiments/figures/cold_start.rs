@@ -2,7 +2,8 @@
 
 use crate::arms::{Arm, Ours};
 use crate::harness::fixture::view;
-use crate::harness::stores::{bare, connect};
+use crate::harness::redis_server::bare;
+use crate::harness::stores::connect;
 use crate::harness::{EtcdServer, Figures, RedisServer, in_turns};
 use crate::workloads::{RequestGenerator, Workload};
 use anyhow::{Context, Result};

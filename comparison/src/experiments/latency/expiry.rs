@@ -34,8 +34,8 @@ pub(super) async fn run(
     let at = StoreOptions { etcd: own(&at.etcd, &[]), redis: own(&at.redis, &[]) };
     let (mut descriptions, mut expirations) = (Vec::new(), Expirations::new());
     for others in counts.iter().copied() {
-        let mut servers = Servers::start(at.clone()).await?;
-        descriptions = servers.describe().await?;
+        let servers = Servers::start(at.clone()).await?;
+        descriptions = servers.descriptions();
         // Side by side: once all others are registered, nothing but the expiry happens.
         let barrier = Barrier::new(ARMS.len());
         let plan = ExpiryPlan {

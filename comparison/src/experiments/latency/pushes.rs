@@ -4,7 +4,7 @@ use super::super::observation::{observe, wait_for};
 use super::super::observers::{ObserverArm, Servers};
 use super::super::{Effort, Progress, with_timeout};
 use super::Percentiles;
-use crate::harness::{Change, Client, Event, EventLog, Level, Store, StoreOptions};
+use crate::harness::{Change, Client, Event, EventLog, Level, StoreOptions};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -78,14 +78,9 @@ pub(super) async fn run(
 
 /// Starts the servers of a level, and describes them.
 async fn start(level: Level, at: &StoreOptions) -> Result<(Servers, Vec<String>)> {
-    let options = level.servers(Store::Redis, at)?.context("Redis has all levels")?;
-    let mut servers = Servers::start(options).await?;
-    let mut descriptions = servers.describe().await?;
-    let unsupported = match level.servers(Store::Etcd, at)? {
-        Some(_) => level.unsupported_by(&descriptions[1]),
-        None => level.why_without_etcd(),
-    };
-    if let Some(why) = unsupported {
+    let mut servers = Servers::start(level.servers(at)?).await?;
+    let mut descriptions = servers.descriptions();
+    if let Some(why) = level.unsupported_by(&descriptions[1]) {
         servers.etcd = None;
         descriptions[1] = format!("not on etcd: {why}");
     }

@@ -4,11 +4,11 @@
 mod servers;
 mod syncs;
 
-use self::servers::{Mode, Server};
+use self::servers::Mode;
 use self::syncs::REGISTRATIONS;
 use super::{Effort, Progress, poll, side_by_side, wait_until};
 use crate::arms::TTL;
-use crate::harness::{Spread, StoreOptions, SyncCost, as_f64};
+use crate::harness::{Server, Spread, StoreOptions, SyncCost, as_f64};
 use crate::report::finding::{Exhibit, Finding, Verdict};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;

@@ -1,10 +1,9 @@
-//! The servers that crash, and their clients.
+//! The stores that crash, each with its persistence settings, and their clients.
 
 use super::super::observers::{ObserverArm, WRITER};
 use crate::harness::stores::own;
-use crate::harness::{Client, Level, Store, StoreOptions};
-use anyhow::{Context, Result};
-use registry_testbed::servers::{Etcd, Process, Redis};
+use crate::harness::{Client, Level, Server, Store, StoreOptions};
+use anyhow::Result;
 use serde::Serialize;
 
 /// A store with its persistence settings.
@@ -21,12 +20,6 @@ pub(super) enum Mode {
     PlainKeys,
     /// The registry on etcd.
     Etcd,
-}
-
-/// The server of a round.
-pub(super) enum Server {
-    Etcd(Etcd),
-    Redis(Redis),
 }
 
 impl Mode {
@@ -54,19 +47,17 @@ impl Mode {
     }
 
     pub(super) async fn start(self, at: &StoreOptions) -> Result<Server> {
-        let at_level =
-            |level: Level, store| level.servers(store, at)?.context("each store has this level");
-        let redis = match self {
-            Self::Etcd => {
-                let etcd = at_level(Level::OnDisk, Store::Etcd)?.etcd;
-                return Ok(Server::Etcd(Etcd::start_with(etcd).await?));
+        let store = if self == Self::Etcd { Store::Etcd } else { Store::Redis };
+        let options = match self {
+            Self::RedisDefault => {
+                // The default of redis.conf.
+                let redis = own(&at.redis, &["--save", "3600 1 300 100 60 10000"]);
+                StoreOptions { redis, ..at.clone() }
             }
-            // The default of redis.conf.
-            Self::RedisDefault => own(&at.redis, &["--save", "3600 1 300 100 60 10000"]),
-            Self::RedisEverySecond => at_level(Level::WithinASecond, Store::Redis)?.redis,
-            Self::RedisAlways | Self::PlainKeys => at_level(Level::OnDisk, Store::Redis)?.redis,
+            Self::RedisEverySecond => Level::WithinASecond.servers(at)?,
+            Self::RedisAlways | Self::PlainKeys | Self::Etcd => Level::OnDisk.servers(at)?,
         };
-        Ok(Server::Redis(Redis::start_with(redis).await?))
+        Server::start_with(store, &options).await
     }
 
     pub(super) async fn client(self, server: &Server) -> Result<Box<dyn Client>> {
@@ -75,19 +66,6 @@ impl Mode {
             Self::PlainKeys => ObserverArm::Keyspace,
             _ => ObserverArm::OursOnRedis,
         };
-        let url = match server {
-            Server::Etcd(etcd) => etcd.url(),
-            Server::Redis(redis) => redis.url(),
-        };
-        arm.client(url, "persistence", WRITER).await
-    }
-}
-
-impl Server {
-    pub(super) fn process(&mut self) -> Result<&mut Process> {
-        Ok(match self {
-            Self::Etcd(etcd) => etcd.process()?,
-            Self::Redis(redis) => redis.process()?,
-        })
+        arm.client(server.url(), "persistence", WRITER).await
     }
 }
