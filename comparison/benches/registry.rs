@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use comparison::harness::stores::VARIABLE;
 use comparison::harness::{
     Comparison, Figures, Latencies, Plan, Progress, Server, StealTime, Store, Table, as_f64,
-    contend, machine, one_thread,
+    compare, machine, one_thread, prepare,
 };
 use comparison::workloads::{Pick, Picks, Runner, Spread, Subscription, Workload, record_len};
 use criterion::measurement::WallTime;
@@ -175,7 +175,8 @@ async fn add(
         Some(raw) => (raw, ["ours", "raw"]),
         None => (&ours, ["ours", "itself"]),
     };
-    let rounds = contend([&*ours, &**second, &**second], workload, PLAN).await?;
+    let runners = prepare([&*ours, &**second, &**second], workload).await?;
+    let rounds = compare(runners, PLAN).await?;
     let comparison = Comparison::new(&rounds);
     figures.add_comparison(format!("{workload} {store}"), arms, &comparison, |x| x);
     for (n, arm) in arms.into_iter().enumerate().filter(|(_, arm)| *arm != "itself") {

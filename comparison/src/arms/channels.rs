@@ -7,7 +7,7 @@ use registry_tonic::{Channel as Ours, ChannelOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::channel::Change;
 use tonic::transport::{Channel, Endpoint};
@@ -41,13 +41,13 @@ impl ChannelArm {
             Self::Direct => {
                 let first = addresses(&view).into_iter().next().context("nobody is listed")?;
                 let channel = Endpoint::from_shared(format!("http://{first}"))?.connect_lazy();
-                Caller::Tonic { client: HealthClient::new(channel), task: None }
+                Caller::Tonic { client: HealthClient::new(channel), task: Arc::default() }
             }
             Self::Balance => {
                 let (channel, changes) = Channel::balance_channel(1024);
-                let task = tokio::spawn(feed(view, changes)).abort_handle();
-                let task = Some(Arc::new(AbortOnDrop(task)));
-                Caller::Tonic { client: HealthClient::new(channel), task }
+                let mut task = JoinSet::new();
+                task.spawn(feed(view, changes));
+                Caller::Tonic { client: HealthClient::new(channel), task: Arc::new(task) }
             }
         })
     }
@@ -57,7 +57,8 @@ impl ChannelArm {
 #[derive(Clone)]
 pub enum Caller {
     Ours(HealthClient<Ours>),
-    Tonic { client: HealthClient<Channel>, task: Option<Arc<AbortOnDrop>> },
+    /// Beside the task that follows the view, if there is one.
+    Tonic { client: HealthClient<Channel>, task: Arc<JoinSet<Result<()>>> },
 }
 
 impl Caller {
@@ -67,15 +68,6 @@ impl Caller {
             Self::Ours(client) => client.clone().check(request).await.map(drop),
             Self::Tonic { client, .. } => client.clone().check(request).await.map(drop),
         }
-    }
-}
-
-/// A task that follows the view for as long as this is held.
-pub struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -16,7 +16,6 @@ pub use self::publish::Publish;
 pub use self::redis::RawRedis;
 
 use anyhow::{Error, Result, bail};
-use futures_util::stream::{self, LocalBoxStream, StreamExt, TryStreamExt};
 use registry_core::encoding::{self, Stored};
 use registry_core::{Change, Claim, Instance, InstanceId, Record, ServiceName};
 use registry_engine::View;
@@ -120,20 +119,4 @@ pub trait Arm: Clone + 'static {
     fn view(&self, _: &ServiceName) -> Option<View> {
         None
     }
-
-    /// Opens a stream of the instances whose lease expired.
-    async fn expirations(&self, service: &ServiceName) -> Result<Expirations> {
-        let watch = self.watch(service, &self.cursor(service).await?).await?;
-        let changes = stream::try_unfold((self.clone(), watch), async |(arm, mut watch)| {
-            let changes = arm.next(&mut watch).await?;
-            anyhow::Ok(Some((stream::iter(changes.into_iter().map(anyhow::Ok)), (arm, watch))))
-        });
-        let deleted = changes.try_flatten().try_filter_map(async |change| {
-            Ok(if let Change::Delete(deleted) = change { Some(deleted.id().clone()) } else { None })
-        });
-        Ok(deleted.boxed_local())
-    }
 }
-
-/// The expired instances, as they are seen.
-pub type Expirations = LocalBoxStream<'static, Result<InstanceId>>;

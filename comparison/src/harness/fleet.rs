@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -28,15 +27,6 @@ pub struct Fleet {
     discovery: Discovery,
     ttl: Duration,
     members: Vec<Member>,
-}
-
-/// What accepts the connections of a service.
-#[derive(Clone, Copy, Debug)]
-pub enum Accept {
-    /// The listener of `serve`.
-    Listener,
-    /// tonic's own, with `TCP_NODELAY`.
-    Tonic,
 }
 
 struct Member {
@@ -50,21 +40,11 @@ impl Fleet {
     /// Starts so many services whose calls take so long, and registers them. Who is not renewed for a `ttl`
     /// is gone.
     pub async fn start(count: usize, takes: Duration, ttl: Duration) -> Result<Self> {
-        Self::start_with(Accept::Listener, count, takes, ttl).await
-    }
-
-    /// The same, but for what accepts their connections.
-    pub async fn start_with(
-        accept: Accept,
-        count: usize,
-        takes: Duration,
-        ttl: Duration,
-    ) -> Result<Self> {
         let registry = Arc::new(MemRegistry::new());
         let discovery = Discovery::new(registry.clone(), DiscoveryOptions::default());
         let mut members = Vec::new();
         for id in 0..count {
-            let backend = Backend::start(accept, takes)?;
+            let backend = Backend::start(takes)?;
             let (service, id) = ("user.rpc".parse()?, id.to_string().parse()?);
             let instance = Instance::from_parts(service, id, backend.address.to_string().parse()?);
             let lease =
@@ -148,7 +128,7 @@ struct Load {
 }
 
 impl Backend {
-    fn start(accept: Accept, takes: Duration) -> Result<Self> {
+    fn start(takes: Duration) -> Result<Self> {
         let (takes, calls, pending) = (micros(takes).into(), 0.into(), 0.into());
         let state = Arc::new(Load { takes, calls, pending });
         let (end, ended) = oneshot::channel();
@@ -157,7 +137,7 @@ impl Backend {
         let thread = thread::spawn(move || {
             // A failure here shows as a missing address.
             let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-            let _ = runtime.block_on(serve(accept, served, ended, address_sender));
+            let _ = runtime.block_on(serve(served, ended, address_sender));
             runtime.shutdown_background();
         });
         let address = address_receiver.recv().context("a service did not start")?;
@@ -189,7 +169,6 @@ impl Drop for Backend {
 }
 
 async fn serve(
-    accept: Accept,
     state: Arc<Load>,
     ended: oneshot::Receiver<()>,
     address_sender: mpsc::Sender<SocketAddr>,
@@ -199,16 +178,8 @@ async fn serve(
     let (shutdown, shutdown_requested) = oneshot::channel::<()>();
     let router = Server::builder().add_service(HealthServer::new(Service(state)));
     let shutdown_requested = async { drop(shutdown_requested.await) };
-    let server = match accept {
-        Accept::Listener => {
-            let incoming = Listener::from(listener);
-            tokio::spawn(router.serve_with_incoming_shutdown(incoming, shutdown_requested))
-        }
-        Accept::Tonic => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            tokio::spawn(router.serve_with_incoming_shutdown(incoming, shutdown_requested))
-        }
-    };
+    let incoming = Listener::from(listener);
+    let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, shutdown_requested));
     if ended.await.is_ok() {
         drop(shutdown);
         server.await??;

@@ -17,27 +17,25 @@ pub mod redis_server;
 pub mod routed;
 pub mod stores;
 pub mod table;
-pub mod wire;
 
 pub use self::etcd_server::EtcdServer;
 pub use self::figures::{Figure, Figures};
 pub use self::fixture::ServiceFixture;
-pub use self::fleet::{Accept, Fleet};
+pub use self::fleet::Fleet;
 pub use self::heap::Heap;
 pub use self::latch::CountdownLatch;
 pub use self::levels::{Level, SyncCost};
 pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
 pub use self::observe::{Change, Client, Event, EventLog, Values};
 pub use self::paired::{
-    Comparison, Plan, Spread, compare, compare_anew, contend, in_turns, plan, prepare,
+    Comparison, Plan, Spread, compare, compare_anew, in_turns, plan, prepare,
 };
 pub use self::progress::Progress;
 pub use self::redis_link::RedisLink;
 pub use self::redis_server::RedisServer;
-pub use self::routed::{Call, Routed};
+pub use self::routed::Routed;
 pub use self::stores::{Server, Store, StoreOptions};
 pub use self::table::{Latencies, Table};
-pub use self::wire::WireCost;
 
 use anyhow::Result;
 use tokio::runtime::{Builder, Runtime};

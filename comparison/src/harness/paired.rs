@@ -77,21 +77,13 @@ pub fn plan(quick: bool) -> Plan {
     }
 }
 
-/// Compares runners: the first with the second. The third does what the second does.
-pub async fn compare(mut runners: [Runner; 3], plan: Plan) -> Result<Comparison> {
-    let rounds = rounds(&mut runners, plan).await?;
-    finish(runners).await?;
-    Ok(Comparison::new(&rounds))
-}
-
-/// Compares contenders in a workload, and returns the rounds.
-pub async fn contend(
-    contenders: [&dyn Contender; 3],
-    workload: Workload,
-    plan: Plan,
-) -> Result<Vec<Round>> {
-    let mut runners = prepare(contenders, workload).await?;
-    let rounds = rounds(&mut runners, plan).await?;
+/// Compares runners: the first with the second. The third does what the second does. Returns the rounds.
+pub async fn compare(mut runners: [Runner; 3], plan: Plan) -> Result<Vec<Round>> {
+    let mut rounds = Vec::with_capacity(plan.rounds);
+    round(&mut runners, plan).await?; // warms up
+    for _ in 0..plan.rounds {
+        rounds.push(round(&mut runners, plan).await?);
+    }
     finish(runners).await?;
     Ok(rounds)
 }
@@ -129,16 +121,6 @@ async fn finish(runners: [Runner; 3]) -> Result<()> {
         runner.finish().await?;
     }
     Ok(())
-}
-
-/// The rounds of a comparison, after one that warmed up.
-async fn rounds(runners: &mut [Runner; 3], plan: Plan) -> Result<Vec<Round>> {
-    let mut rounds = Vec::with_capacity(plan.rounds);
-    round(runners, plan).await?;
-    for _ in 0..plan.rounds {
-        rounds.push(round(runners, plan).await?);
-    }
-    Ok(rounds)
 }
 
 async fn round([first, second, again]: &mut [Runner; 3], plan: Plan) -> Result<Round> {
@@ -282,7 +264,7 @@ mod tests {
             |name, seconds| Runner::new(name, Fake { name, seconds, log: Rc::clone(&log) });
         let runners = [runner('a', 3), runner('b', 2), runner('c', 2)];
         let plan = Plan { rounds: 1, round: Duration::ZERO, turns: 3, batch: 10 };
-        let figures = compare(runners, plan).await.unwrap();
+        let figures = Comparison::new(&compare(runners, plan).await.unwrap());
         assert_eq!(*log.borrow(), "abbaabbccbbcabbaabbccbbc");
         assert!(close(figures.first, 3.0) && close(figures.ratio.median, 1.5), "{figures:?}");
         assert!(close(figures.floor.max, 1.0) && figures.floor.is_sound(), "{figures:?}");

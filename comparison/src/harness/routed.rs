@@ -5,18 +5,9 @@ use registry_core::{
     CallOptions, Claim, Cursor, Holder, Instance, Lease, Registry, Result, ServiceName, Snapshot,
     Watch,
 };
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The calls that a route may tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    Register,
-    KeepAlive,
-    Other,
-}
 
 /// Asks a route for each call which registry takes it.
 pub struct Routed<F>(pub F);
@@ -28,30 +19,30 @@ impl<F> fmt::Debug for Routed<F> {
 }
 
 #[async_trait]
-impl<F: Fn(Call) -> Arc<dyn Registry> + Send + Sync + 'static> Registry for Routed<F> {
+impl<F: Fn() -> Arc<dyn Registry> + Send + Sync + 'static> Registry for Routed<F> {
     async fn register(
         &self,
         instance: &Instance,
         claim: &Claim,
         options: &CallOptions,
     ) -> Result<Lease> {
-        (self.0)(Call::Register).register(instance, claim, options).await
+        (self.0)().register(instance, claim, options).await
     }
 
     async fn holder(&self, instance: &Instance, options: &CallOptions) -> Result<Option<Holder>> {
-        (self.0)(Call::Other).holder(instance, options).await
+        (self.0)().holder(instance, options).await
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
-        (self.0)(Call::KeepAlive).keep_alive(lease, options).await
+        (self.0)().keep_alive(lease, options).await
     }
 
     async fn deregister(&self, lease: &Lease, options: &CallOptions) -> Result<()> {
-        (self.0)(Call::Other).deregister(lease, options).await
+        (self.0)().deregister(lease, options).await
     }
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
-        (self.0)(Call::Other).load(service, options).await
+        (self.0)().load(service, options).await
     }
 
     async fn watch(
@@ -60,10 +51,6 @@ impl<F: Fn(Call) -> Arc<dyn Registry> + Send + Sync + 'static> Registry for Rout
         after: &Cursor,
         options: &CallOptions,
     ) -> Result<Watch> {
-        (self.0)(Call::Other).watch(service, after, options).await
-    }
-
-    async fn services(&self, options: &CallOptions) -> Result<BTreeSet<ServiceName>> {
-        (self.0)(Call::Other).services(options).await
+        (self.0)().watch(service, after, options).await
     }
 }

@@ -3,8 +3,7 @@
 use super::{RequestGenerator, Workload};
 use crate::arms::{Arm, Request};
 use anyhow::{Context, Result, bail};
-use futures_util::StreamExt;
-use registry_core::{Claim, InstanceId};
+use registry_core::{Change, Claim, InstanceId};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::Barrier;
@@ -33,13 +32,17 @@ pub(super) async fn observe<A: Arm>(arm: &A, plan: ExpiryPlan<'_>) -> Result<Vec
     if let Some(barrier) = plan.barrier {
         barrier.wait().await;
     }
-    let mut expirations = arm.expirations(&generator.service).await?;
+    let service = &generator.service;
+    let mut watch = arm.watch(service, &arm.cursor(service).await?).await?;
     let registering = register(arm, &mut generator, plan);
     let mut seen = HashMap::<InstanceId, Instant>::new();
     let seeing = async {
         while seen.len() < plan.count {
-            let id = expirations.next().await.context("the watch ended")??;
-            seen.insert(id, Instant::now());
+            for change in arm.next(&mut watch).await? {
+                if let Change::Delete(deleted) = change {
+                    seen.insert(deleted.id().clone(), Instant::now());
+                }
+            }
         }
         anyhow::Ok(())
     };

@@ -16,8 +16,6 @@ const SERVICES: u32 = 1_000;
 /// A way to pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// Only the random number.
-    Empty,
     /// From a slice that never changes.
     Slice,
     /// Through `View::state`.
@@ -52,7 +50,6 @@ impl Picks {
 impl Pick {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Empty => "loop and random number",
             Self::Slice => "slice index",
             Self::State => "state()",
             Self::Reader => "reader()",
@@ -64,12 +61,6 @@ impl Pick {
     pub fn run(self, from: &Picks, iterations: u64) {
         let (mut rng, view) = (Rng::with_seed(7), &from.view);
         match self {
-            Self::Empty => {
-                let len = black_box(from.slice.len());
-                repeat(iterations, || {
-                    black_box(rng.usize(..len));
-                });
-            }
             Self::Slice => {
                 let slice: &[Record] = black_box(&from.slice);
                 repeat(iterations, || choose(slice, &mut rng));

@@ -2,13 +2,15 @@
 //! on Redis.
 
 use crate::arms::{Ours, RawEtcd};
+use crate::harness::etcd_server::OURS;
+use crate::harness::stores::connect;
 use crate::harness::{
-    EtcdServer, Figure, Figures, RedisServer, Server, Store, WireCost, compare_anew, etcd_server,
-    plan, prepare,
+    EtcdServer, Figure, Figures, RedisServer, Server, Store, as_f64, compare_anew, plan, prepare,
 };
 use crate::workloads::{Contender, Runner, Workload};
 use anyhow::{Context, Result};
-use registry_testbed::proxy::Proxy;
+use registry_testbed::proxy::{Fault, Proxy};
+use std::time::Duration;
 
 /// A workload, and what ours may take as a multiple of raw.
 type Row = (Workload, f64);
@@ -34,12 +36,12 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let server = Server::start(Store::Etcd).await?;
     let mut figures = compared(&server, &ON_ETCD, quick).await?;
     let Server::Etcd(server) = server else { return Ok(figures) };
-    // An update is a put, for raw; ours makes a transaction and a renewal at once.
-    for (workload, _) in ON_ETCD.iter().filter(|(workload, _)| *workload != Workload::Update) {
-        add_wire_cost(&mut figures, &server, *workload, if quick { 20 } else { 500 }).await?;
+    // An update is a put for raw, and ours deregisters in more steps than raw, which the watch waits for.
+    for workload in [Workload::Register, Workload::KeepAlive, Workload::Load(100)] {
+        add_bytes(&mut figures, &server, workload, if quick { 20 } else { 500 }).await?;
     }
     figures.note("raw makes the same requests, without deadlines, checks of its answers, or other members; its update is a put, where ours is a transaction with a renewal beside it");
-    figures.note("round trips: over a link that takes 25 ms each way; bytes: both ways, as a proxy counts them; requests: by the server");
+    figures.note("bytes: both ways, as a proxy counts them; requests and round trips: the tests of the store count them");
     Ok(figures)
 }
 
@@ -79,26 +81,48 @@ async fn compared(server: &Server, rows: &[Row], quick: bool) -> Result<Figures>
     Ok(figures)
 }
 
-async fn add_wire_cost(
+/// Adds the bytes of one call of ours, which are to be no more than those of the raw client.
+async fn add_bytes(
     figures: &mut Figures,
     server: &EtcdServer,
     workload: Workload,
     calls: u32,
 ) -> Result<()> {
     let counted = if workload == Workload::Register { Workload::RegisterMore } else { workload };
-    let proxies = [
-        Proxy::start(server.address.parse()?).await?,
-        Proxy::start(server.address.parse()?).await?,
-    ];
-    let [ours, raw] = proxies.each_ref().map(|proxy| proxy.address().to_string());
-    let ours = Ours::new(etcd_server::registry(&ours).await?);
+    let address = server.address.parse()?;
+    let proxies = [Proxy::start(address).await?, Proxy::start(address).await?];
+    let [ours, raw] = proxies.each_ref().map(Proxy::address);
+    let ours = Ours::from(connect(&format!("etcd://{ours}/{OURS}")).await?);
+    let ours = bytes(&ours, counted, calls, &proxies[0]).await?;
     let raw = RawEtcd::connect(&format!("http://{raw}")).await?;
-    let ours = WireCost::of(&ours, counted, calls, (&proxies[0], server)).await?;
-    let raw = WireCost::of(&raw, counted, calls, (&proxies[1], server)).await?;
-    // With each of these a load and a deregistration are counted, which the registry does in more steps.
-    let with_bytes = workload != Workload::RegisterToWatch;
-    ours.add(figures, &workload.to_string(), &raw, with_bytes);
+    let raw = bytes(&raw, counted, calls, &proxies[1]).await?;
+    // Lease ids are drawn, and as varints differ in length.
+    let figure = Figure::counted(format!("{workload}: bytes (raw {raw:.1})"), ours, "");
+    figures.add(figure.at_most(raw * 1.02));
     Ok(())
+}
+
+/// The bytes of one call, both ways, with what clears it away, if that is not left to the end.
+async fn bytes(
+    arm: &dyn Contender,
+    workload: Workload,
+    calls: u32,
+    proxy: &Proxy,
+) -> Result<f64> {
+    /// So many calls later, what is compressed is.
+    const WARM_UP: u64 = 20;
+    let mut runner = Runner::prepare("counted", arm, workload).await?;
+    runner.time(WARM_UP).await?;
+    // The proxy counts the bytes that it delays.
+    proxy.inject(Fault::Delay { each: Duration::ZERO, jitter: Duration::ZERO });
+    let before = proxy.hits().delayed_bytes;
+    for _ in 0..calls {
+        runner.time(1).await?;
+    }
+    let bytes = as_f64(proxy.hits().delayed_bytes - before);
+    proxy.heal();
+    runner.finish().await?;
+    Ok(bytes / f64::from(calls))
 }
 
 /// The scripts of one call, and of what clears it away, and the microseconds that they take.

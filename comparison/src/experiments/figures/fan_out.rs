@@ -10,12 +10,8 @@ use anyhow::{Result, ensure};
 use futures_util::{FutureExt, StreamExt};
 use registry_core::Record;
 use std::sync::Arc;
-use tokio::task::yield_now;
 
 const MANY: usize = 10_000;
-
-/// How many batches a view holds for subscribers that do not read.
-const BACKLOG: u64 = 1024;
 
 pub(super) fn figures(quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
@@ -29,7 +25,6 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
         if Heap::IS_COUNTED {
             copies(&mut figures).await?;
             footprint(&mut figures).await?;
-            backlog(&mut figures).await?;
         } else {
             figures.note("bytes are counted with `--features heap`");
         }
@@ -104,30 +99,5 @@ async fn footprint(figures: &mut Figures) -> Result<()> {
         let figure = format!("{}: a subscriber and its task", subscription.name());
         figures.add(Figure::counted(figure, each(heap.grown()), "B").at_most(1023.0));
     }
-    Ok(())
-}
-
-/// Makes changes that one subscriber does not read, and looks whether memory grows without end.
-async fn backlog(figures: &mut Figures) -> Result<()> {
-    let mut fixture = ServiceFixture::new(10).await?;
-    let change = async |fixture: &mut ServiceFixture| {
-        for _ in 0..BACKLOG {
-            fixture.change().await?;
-            yield_now().await;
-        }
-        anyhow::Ok(())
-    };
-    change(&mut fixture).await?; // no subscriber yet: nothing is held
-    let mut stuck = fixture.view.updates();
-    ensure!(stuck.next().now_or_never().is_some(), "it begins with the state");
-    let (heap, mut grown) = (Heap::now(), Vec::new());
-    for _ in 0..4 {
-        change(&mut fixture).await?;
-        grown.push(heap.grown());
-    }
-    let each = grown[0] / as_f64(BACKLOG);
-    figures.add(Figure::counted("stuck: held for each of 1,024 unread changes", each, "B"));
-    let more = (grown[3] - grown[1]) / as_f64(2 * BACKLOG);
-    figures.add(Figure::counted("stuck: held for each change after that", more, "B").at_most(1.0));
     Ok(())
 }

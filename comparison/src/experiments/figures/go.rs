@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -249,24 +248,18 @@ async fn see(view: &mut View, address: Address) -> Result<u64> {
 
 /// Makes so many calls as go-zero's caller does. Returns the microseconds that each took.
 async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> {
-    let (results, mut took) = mpsc::channel(calls);
     let mut ticks = interval(Duration::from_millis(5));
+    let mut tasks = Vec::with_capacity(calls);
     for _ in 0..calls {
         ticks.tick().await;
-        let (mut client, results) = (client.clone(), results.clone());
-        tokio::spawn(async move {
+        let mut client = client.clone();
+        tasks.push(tokio::spawn(async move {
             let start = Instant::now();
-            let outcome = client.check(HealthCheckRequest::default()).await;
-            let took = start.elapsed().as_secs_f64() * 1e6;
-            drop(results.send(outcome.map(|_| took)).await);
-        });
+            client.check(HealthCheckRequest::default()).await.context("a call of ours failed")?;
+            Ok(start.elapsed().as_secs_f64() * 1e6)
+        }));
     }
-    drop(results);
-    let mut all = Vec::with_capacity(calls);
-    while let Some(took) = took.recv().await {
-        all.push(took.context("a call of ours failed")?);
-    }
-    Ok(all)
+    try_join_all(tasks).await?.into_iter().collect()
 }
 
 fn add_percentiles(

@@ -1,7 +1,7 @@
 //! One call at a time: the balanced channel beside tonic's.
 
 use crate::arms::{ChannelArm, TTL};
-use crate::harness::{Accept, Figure, Figures, Fleet, compare_anew, plan};
+use crate::harness::{Figure, Figures, Fleet, compare_anew, plan};
 use crate::workloads::{Repeated, Runner};
 use anyhow::Result;
 use std::time::Duration;
@@ -23,13 +23,6 @@ pub(super) async fn figures(quick: bool) -> Result<Figures> {
         let target = |figure: Figure| figure.at_most(limit).aim(aim);
         figures.add_comparison("call", ["ours", other.name()], &compared, target);
     }
-    let tonics = Fleet::start_with(Accept::Tonic, ENDPOINTS, Duration::ZERO, TTL).await?;
-    let runners = async || {
-        let arm = ChannelArm::Direct;
-        Ok([runner(&fleet, arm).await?, runner(&tonics, arm).await?, runner(&tonics, arm).await?])
-    };
-    let compared = compare_anew(plan(quick), runners).await?;
-    figures.add_comparison("listener", ["serve", "tonic's"], &compared, |x| x.at_most(1.05));
     figures.note(format!(
         "p50 of an empty unary call to {ENDPOINTS} endpoints on loopback, in turns at every call, each round over new connections"
     ));

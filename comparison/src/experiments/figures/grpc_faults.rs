@@ -112,12 +112,14 @@ fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -
         ("after it recovered", recovered, end),
     ];
     for (what, from, to) in parts {
-        let failed = as_f64(failures(&run.calls, from, to) as u64);
+        let calls = || run.calls.iter().filter(|call| (from..to).contains(&call.due));
+        let failed = as_f64(calls().filter(|call| call.failed).count());
         let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
         let limit = if from == killed { as_f64(run.under_way) } else { 0.0 };
         let ours = arm == ChannelArm::Ours;
         figures.add(if ours { figure.at_most(limit) } else { figure });
-        let p99 = p99(&run.calls, from, to)? * 1e3;
+        let took = Latencies::of(calls().map(|call| call.took.as_secs_f64()))?;
+        let p99 = took.percentile(99.0).unwrap_or(f64::NAN) * 1e3;
         figures.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
     }
     figures.note(format!(
@@ -125,19 +127,6 @@ fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -
         run.under_way, run.after_drain
     ));
     Ok(())
-}
-
-fn failures(calls: &[Call], from: Duration, to: Duration) -> usize {
-    within(calls, from, to).filter(|call| call.failed).count()
-}
-
-fn p99(calls: &[Call], from: Duration, to: Duration) -> Result<f64> {
-    let took = within(calls, from, to).map(|call| call.took.as_secs_f64());
-    Ok(Latencies::of(took)?.percentile(99.0).unwrap_or(f64::NAN))
-}
-
-fn within(calls: &[Call], from: Duration, to: Duration) -> impl Iterator<Item = &Call> {
-    calls.iter().filter(move |call| (from..to).contains(&call.due))
 }
 
 impl Schedule {

@@ -1,6 +1,6 @@
 //! A large service: read and decoded, and in a live view.
 
-use crate::harness::{Figure, Figures, Plan, Server, Store, compare, prepare};
+use crate::harness::{Comparison, Figure, Figures, Plan, Server, Store, compare, prepare};
 use crate::workloads::Workload;
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -20,9 +20,9 @@ async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let mut figures = Figures::default();
     let (ours, raw) = (server.ours().await?, server.raw().await?.context("no raw client")?);
     for workload in [Workload::Load(many), Workload::Follow(many)] {
-        let compared = compare(prepare([&*ours, &*raw, &*raw], workload).await?, plan).await?;
+        let rounds = compare(prepare([&*ours, &*raw, &*raw], workload).await?, plan).await?;
         let target = |figure: Figure| figure.at_most(1.25).aim(1.05);
-        figures.add_comparison(workload, ["ours", "raw"], &compared, target);
+        figures.add_comparison(workload, ["ours", "raw"], &Comparison::new(&rounds), target);
     }
     figures.note(server.description());
     figures.note("raw reads the same pages and decodes the same records");

@@ -11,7 +11,6 @@ use registry_core::{
     BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Origin,
     Record, Registry, Revision, ServiceName, Snapshot, Watch,
 };
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,10 +128,6 @@ impl Registry for Store {
 
     async fn deregister(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<()> {
         Err(read_only())
-    }
-
-    async fn services(&self, _: &CallOptions) -> registry_core::Result<BTreeSet<ServiceName>> {
-        Ok(BTreeSet::new())
     }
 }
 

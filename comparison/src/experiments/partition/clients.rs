@@ -87,7 +87,7 @@ pub(super) async fn open(
     }
     let (minority, is_healed) = (connect(minority).await?, is_healed.clone());
     let both = [minority, majority.clone()];
-    let route = move |_| both[usize::from(is_healed.load(Ordering::Relaxed))].clone();
+    let route = move || both[usize::from(is_healed.load(Ordering::Relaxed))].clone();
     Ok((Some(open(Arc::new(Routed(route)))?), open(majority)?))
 }
 
