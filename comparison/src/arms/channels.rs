@@ -58,7 +58,10 @@ impl ChannelArm {
 pub enum Caller {
     Ours(HealthClient<Ours>),
     /// Beside the task that follows the view, if there is one.
-    Tonic { client: HealthClient<Channel>, task: Arc<JoinSet<Result<()>>> },
+    Tonic {
+        client: HealthClient<Channel>,
+        task: Arc<JoinSet<Result<()>>>,
+    },
 }
 
 impl Caller {

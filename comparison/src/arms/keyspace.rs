@@ -1,22 +1,16 @@
 //! A key with a ttl for each instance, and Redis' own notifications of what happens to keys.
 
+use super::publish::Subscription;
 use super::{Arm, Recovery, Request, decoded};
 use crate::harness::RedisLink;
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use redis::Msg;
 use registry_core::{Change, Deleted, InstanceId, Record, ServiceName};
 
 /// `SET PX`, and a subscription to the notifications of the keys, which do not carry the value. A client that is
 /// not subscribed at that moment misses them, so it reads everything after each connect.
 #[derive(Clone)]
 pub struct Keyspace(pub RedisLink);
-
-pub struct Notifications {
-    service: ServiceName,
-    messages: BoxStream<'static, Msg>,
-}
 
 impl Keyspace {
     fn key(service: &ServiceName, id: &str) -> String {
@@ -33,7 +27,7 @@ impl Keyspace {
 impl Arm for Keyspace {
     type Lease = Request;
     type Cursor = ();
-    type Watch = Notifications;
+    type Watch = Subscription;
     type Loaded = Vec<Record>;
 
     const RECOVERY: Recovery = Recovery::Reread;
@@ -75,15 +69,15 @@ impl Arm for Keyspace {
     }
 
     /// Also sets the server to notify.
-    async fn watch(&self, service: &ServiceName, (): &()) -> Result<Notifications> {
+    async fn watch(&self, service: &ServiceName, (): &()) -> Result<Subscription> {
         let mut notify = redis::cmd("CONFIG");
         self.0.run::<()>(notify.arg("SET").arg("notify-keyspace-events").arg("KEA")).await?;
         let mut channel = self.0.client().await?.get_async_pubsub().await?;
         channel.psubscribe(format!("__keyspace@0__:{}", Self::key(service, "*"))).await?;
-        Ok(Notifications { service: service.clone(), messages: channel.into_on_message().boxed() })
+        Ok(Subscription { service: service.clone(), messages: channel.into_on_message().boxed() })
     }
 
-    async fn next(&self, watch: &mut Notifications) -> Result<Vec<Change>> {
+    async fn next(&self, watch: &mut Subscription) -> Result<Vec<Change>> {
         let message = watch.messages.next().await.context("the notifications ended")?;
         let (_, id) = message.get_channel_name().rsplit_once(':').context("no key")?;
         let (id, event): (_, String) = (InstanceId::new(id)?, message.get_payload()?);
@@ -96,5 +90,5 @@ impl Arm for Keyspace {
         Ok(vec![record.map_or_else(deleted, Change::Put)])
     }
 
-    fn position(&self, _: &Notifications) {}
+    fn position(&self, _: &Subscription) {}
 }

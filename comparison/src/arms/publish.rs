@@ -14,9 +14,10 @@ use std::collections::HashMap;
 #[derive(Clone)]
 pub struct Publish<const REREADS: bool>(pub RedisLink);
 
+/// A subscription to what happens to the instances of a service.
 pub struct Subscription {
-    service: ServiceName,
-    messages: BoxStream<'static, Msg>,
+    pub service: ServiceName,
+    pub messages: BoxStream<'static, Msg>,
 }
 
 impl<const REREADS: bool> Publish<REREADS> {

@@ -25,6 +25,14 @@ pub fn instance(service: &ServiceName, n: usize) -> Result<Instance> {
     Ok(Instance::from_parts(service.clone(), id.parse()?, address.parse()?))
 }
 
+/// So many services, and so many instances that are spread over them.
+pub fn spread(services: usize, instances: usize) -> Result<(Vec<ServiceName>, Vec<Instance>)> {
+    let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
+    let instances = (0..instances).map(|n| instance(&names[n % services], n / services));
+    let instances = instances.collect::<Result<_>>()?;
+    Ok((names, instances))
+}
+
 /// How many registrations start or stop at a time.
 pub const AT_ONCE: usize = 256;
 
@@ -44,6 +52,11 @@ pub async fn start_all(
         anyhow::Ok(registration)
     });
     stream::iter(starts).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Returns how many registrations are active.
+pub fn active(registrations: &[Registration]) -> usize {
+    registrations.iter().filter(|registration| registration.status().is_active()).count()
 }
 
 /// A service in memory, an instance of which can be changed, and a live view of it.

@@ -152,7 +152,8 @@ mod tests {
         assert!(Level::Nothing.unsupported_by(&old).is_some());
         assert!(Level::Protocol.unsupported_by(&old).is_none());
         let new = "etcd 3.5.16, no fsync, data in memory";
-        let unsupported = Level::ALL.into_iter().filter(|level| level.unsupported_by(new).is_some());
+        let unsupported =
+            Level::ALL.into_iter().filter(|level| level.unsupported_by(new).is_some());
         assert_eq!(unsupported.collect::<Vec<_>>(), [Level::WithinASecond]);
     }
 

@@ -27,9 +27,7 @@ pub use self::latch::CountdownLatch;
 pub use self::levels::{Level, SyncCost};
 pub use self::machine::{StealTime, as_f64, process_time, resident, thread_time};
 pub use self::observe::{Change, Client, Event, EventLog, Values};
-pub use self::paired::{
-    Comparison, Plan, Spread, compare, compare_anew, in_turns, plan, prepare,
-};
+pub use self::paired::{Comparison, Plan, Spread, compare, compare_anew, in_turns, plan, prepare};
 pub use self::progress::Progress;
 pub use self::redis_link::RedisLink;
 pub use self::redis_server::RedisServer;

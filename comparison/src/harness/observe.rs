@@ -2,7 +2,7 @@
 //! write the same workload.
 
 use crate::arms::{Arm, Recovery, Request, TTL};
-use crate::workloads::{Contender, ExpiryPlan};
+use crate::workloads::expiry::{self, ExpiryPlan};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use registry_core::{self as core, InstanceId, ServiceName};
@@ -182,7 +182,7 @@ impl<A: Arm> Client for ArmClient<A> {
     }
 
     async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
-        Contender::expirations(&self.arm, plan).await
+        expiry::observe(&self.arm, plan).await
     }
 }
 

@@ -62,17 +62,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How many scripts it ran.
-    pub fn scripts(&self) -> Result<f64> {
-        let Some(calls) = self.field("cmdstat_evalsha:calls=") else { return Ok(0.0) };
-        Ok(calls.split(',').next().unwrap_or_default().parse()?)
-    }
-
-    /// How many microseconds they took.
-    pub fn script_time(&self) -> Result<f64> {
-        let Some(calls) = self.field("cmdstat_evalsha:calls=") else { return Ok(0.0) };
-        let time = calls.split(',').find_map(|field| field.strip_prefix("usec="));
-        Ok(time.context("it counts no time of scripts")?.parse()?)
+    /// How many scripts it ran, and how many microseconds they took.
+    pub fn scripts(&self) -> Result<[f64; 2]> {
+        let Some(scripts) = self.field("cmdstat_evalsha:") else { return Ok([0.0; 2]) };
+        let count = |name| scripts.split(',').find_map(|field| field.strip_prefix(name));
+        let (calls, micros) = (count("calls="), count("usec="));
+        let (calls, micros) = calls.zip(micros).context("it counts no scripts")?;
+        Ok([calls.parse()?, micros.parse()?])
     }
 
     /// The seconds that it ran for.

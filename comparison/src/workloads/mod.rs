@@ -157,19 +157,12 @@ impl<T, F: AsyncFnMut() -> Result<T>> Timed for Repeated<F> {
 #[async_trait(?Send)]
 pub trait Contender {
     async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>>;
-
-    /// Lets instances expire. Returns for each how late after its ttl the expiry was seen.
-    async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>>;
 }
 
 #[async_trait(?Send)]
 impl<A: Arm> Contender for A {
     async fn prepare(&self, workload: Workload) -> Result<Box<dyn Timed>> {
         workload.prepare(self.clone()).await
-    }
-
-    async fn expirations(&self, plan: ExpiryPlan<'_>) -> Result<Vec<Duration>> {
-        expiry::observe(self, plan).await
     }
 }
 

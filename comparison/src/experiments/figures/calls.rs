@@ -36,7 +36,7 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let server = Server::start(Store::Etcd).await?;
     let mut figures = compared(&server, &ON_ETCD, quick).await?;
     let Server::Etcd(server) = server else { return Ok(figures) };
-    // An update is a put for raw, and ours deregisters in more steps than raw, which the watch waits for.
+    // Not an update, which is a put for raw, nor a watch, which waits for a deregistration: raw makes it in fewer steps.
     for workload in [Workload::Register, Workload::KeepAlive, Workload::Load(100)] {
         add_bytes(&mut figures, &server, workload, if quick { 20 } else { 500 }).await?;
     }
@@ -52,10 +52,10 @@ pub(super) async fn redis(quick: bool) -> Result<Figures> {
     for (workload, _) in &ON_REDIS[..2] {
         let raw = scripts(&server, &server.raw().await?, *workload).await?;
         let ours = scripts(&server, &Ours::new(server.registry().await?), *workload).await?;
-        let figure = Figure::counted(format!("{workload}: scripts (raw {})", raw.0), ours.0, "");
-        figures.add(figure.exactly(raw.0));
-        let name = format!("{workload}: the server's time (raw {:.1})", raw.1);
-        figures.add(Figure::timed(name, ours.1, "us"));
+        let figure = Figure::counted(format!("{workload}: scripts (raw {})", raw[0]), ours[0], "");
+        figures.add(figure.exactly(raw[0]));
+        let name = format!("{workload}: the server's time (raw {:.1})", raw[1]);
+        figures.add(Figure::timed(name, ours[1], "us"));
     }
     figures.note(
         "raw makes the same writes by one script, reads and checks nothing, and has no deadlines",
@@ -103,13 +103,8 @@ async fn add_bytes(
 }
 
 /// The bytes of one call, both ways, with what clears it away, if that is not left to the end.
-async fn bytes(
-    arm: &dyn Contender,
-    workload: Workload,
-    calls: u32,
-    proxy: &Proxy,
-) -> Result<f64> {
-    /// So many calls later, what is compressed is.
+async fn bytes(arm: &dyn Contender, workload: Workload, calls: u32, proxy: &Proxy) -> Result<f64> {
+    /// How many calls are made before those that are counted: by then headers that repeat are compressed.
     const WARM_UP: u64 = 20;
     let mut runner = Runner::prepare("counted", arm, workload).await?;
     runner.time(WARM_UP).await?;
@@ -130,16 +125,12 @@ async fn scripts(
     server: &RedisServer,
     arm: &dyn Contender,
     workload: Workload,
-) -> Result<(f64, f64)> {
+) -> Result<[f64; 2]> {
     const CALLS: u32 = 1000;
     let mut runner = Runner::prepare("counted", arm, workload).await?;
-    let before = server.counts().await?;
+    let before = server.counts().await?.scripts()?;
     runner.time(CALLS.into()).await?;
-    let after = server.counts().await?;
+    let after = server.counts().await?.scripts()?;
     runner.finish().await?;
-    let each = |sum: f64| sum / f64::from(CALLS);
-    Ok((
-        each(after.scripts()? - before.scripts()?),
-        each(after.script_time()? - before.script_time()?),
-    ))
+    Ok([0, 1].map(|n| (after[n] - before[n]) / f64::from(CALLS)))
 }

@@ -2,13 +2,13 @@
 
 use crate::harness::fixture::view;
 use crate::harness::go_program::{GoProgram, micros_since_1970};
+use crate::harness::stores::connect;
 use crate::harness::{EtcdServer, Figure, Figures, Latencies, as_f64, in_turns};
 use anyhow::{Context, Result, bail};
 use etcd_client::{Client, DeleteOptions, EventType, PutOptions, Txn, TxnOp, WatchOptions};
 use futures_util::future::{try_join, try_join_all};
-use registry_core::{Address, Instance, InstanceId, LeaseId};
+use registry_core::{Address, Instance, InstanceId, LeaseId, Registry};
 use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
-use registry_etcd::EtcdRegistry;
 use registry_testbed::servers::free_port;
 use registry_tonic::{Channel, ChannelOptions};
 use std::fs;
@@ -72,9 +72,8 @@ impl GoFleet {
     }
 
     /// Connects to the registry that go-zero's keys are.
-    async fn registry(&self) -> Result<Arc<EtcdRegistry>> {
-        let url = format!("etcd://{}?layout=go-zero", self.server.address);
-        Ok(Arc::new(EtcdRegistry::connect(&url.parse()?).await?))
+    async fn registry(&self) -> Result<Arc<dyn Registry>> {
+        connect(&format!("etcd://{}?layout=go-zero", self.server.address)).await
     }
 
     /// From nothing to a registered server.
@@ -201,7 +200,7 @@ impl GoFleet {
 }
 
 /// Registers as a server of a go-zero fleet does.
-async fn ours(registry: Arc<EtcdRegistry>, key: &str) -> Result<Registration> {
+async fn ours(registry: Arc<dyn Registry>, key: &str) -> Result<Registration> {
     let lease = LeaseId::random();
     let id: InstanceId = lease.get().to_string().parse()?;
     let instance = Instance::from_parts(key.parse()?, id, "127.0.0.1:9".parse()?);

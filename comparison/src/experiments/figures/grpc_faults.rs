@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 const INSTANCES: usize = 10;
+const PER_SECOND: u32 = 500;
 const TTL: Duration = Duration::from_secs(4);
 /// How long a call takes, and how long at the one that is slowed.
 const TAKES: Duration = Duration::from_millis(2);
@@ -27,9 +28,8 @@ enum Fault {
     Slow(usize, Duration),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Schedule {
-    per_second: u32,
     length: Duration,
     faults: Vec<(Duration, Fault)>,
 }
@@ -76,7 +76,7 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
     }
     figures.note(format!(
         "{} calls a second, each {} ms, to {INSTANCES} instances; latencies from when a call was due; an instance without renewal is unlisted after {} s",
-        schedule.per_second,
+        PER_SECOND,
         TAKES.as_millis(),
         TTL.as_secs()
     ));
@@ -87,7 +87,6 @@ pub(super) fn figures(quick: bool) -> Result<Figures> {
 fn schedule(step: u32) -> Schedule {
     let at = |steps| Duration::from_secs(u64::from(step * steps));
     Schedule {
-        per_second: 500,
         length: at(7),
         faults: vec![
             (at(1), Fault::Kill(0)),
@@ -134,7 +133,7 @@ impl Schedule {
     async fn run(&self, fleet: &mut Fleet, caller: &Caller) -> Result<Run> {
         let start = Instant::now() + Duration::from_millis(100);
         let (results, mut finished) = mpsc::channel(10_000);
-        let calls = tokio::spawn(call_all(self.clone(), start, caller.clone(), results));
+        let calls = tokio::spawn(call_all(self.length, start, caller.clone(), results));
         let mut renewals = interval(Duration::from_millis(500));
         let mut faults = self.faults.iter().peekable();
         let (mut under_way, mut drained) = (0, None);
@@ -167,14 +166,14 @@ impl Schedule {
 }
 
 async fn call_all(
-    schedule: Schedule,
+    length: Duration,
     start: Instant,
     caller: Caller,
     results: mpsc::Sender<Call>,
 ) -> Result<()> {
-    let period = Duration::from_secs(1) / schedule.per_second;
+    let period = Duration::from_secs(1) / PER_SECOND;
     let mut due = Duration::ZERO;
-    while due < schedule.length {
+    while due < length {
         sleep_until(start + due).await;
         // A timer wakes at whole milliseconds: all that is due by then is made.
         while start + due <= Instant::now() {

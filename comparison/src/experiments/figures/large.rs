@@ -5,15 +5,7 @@ use crate::workloads::Workload;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-pub(super) async fn etcd(quick: bool) -> Result<Figures> {
-    figures(Store::Etcd, quick).await
-}
-
-pub(super) async fn redis(quick: bool) -> Result<Figures> {
-    figures(Store::Redis, quick).await
-}
-
-async fn figures(store: Store, quick: bool) -> Result<Figures> {
+pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let (many, rounds) = if quick { (2_000, 3) } else { (20_000, 9) };
     let plan = Plan { rounds, round: Duration::ZERO, turns: 1, batch: 1 };
     let server = Server::start(store).await?;

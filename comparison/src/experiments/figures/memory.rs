@@ -3,13 +3,13 @@
 use crate::arms::decoded;
 use crate::harness::fixture::{instance, service, view};
 use crate::harness::{Figure, Figures, Heap, as_f64, one_thread};
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use async_trait::async_trait;
 use futures_util::stream;
 use registry_core::encoding;
 use registry_core::{
     BoxError, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, Lease, Origin,
-    Record, Registry, Revision, ServiceName, Snapshot, Watch,
+    Record, Registry, Result, Revision, ServiceName, Snapshot, Watch,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const ALL: usize = 100_000;
 const METADATA: [(&str, &str); 2] =
     [("zone", "eu-central-1a"), ("version", "payments-2026.11.22-build.4711-ab12cd34e")];
 
-pub(super) fn figures(_: bool) -> Result<Figures> {
+pub(super) fn figures(_: bool) -> anyhow::Result<Figures> {
     ensure!(Heap::IS_COUNTED, "bytes are counted with `--features heap`");
     let mut figures = Figures::default();
     for metadata in [false, true] {
@@ -41,9 +41,9 @@ pub(super) fn figures(_: bool) -> Result<Figures> {
 
 /// The bytes for each instance in views of so many services, over those of its address and metadata:
 /// as loaded, and once all metadata was asked for.
-async fn hold(store: Store, services: usize) -> Result<(f64, f64)> {
+async fn hold(store: Store, services: usize) -> anyhow::Result<(f64, f64)> {
     let all = services * store.each;
-    let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
+    let names = (0..services).map(service).collect::<anyhow::Result<Vec<_>>>()?;
     let (mut views, registry) = (Vec::with_capacity(services), Arc::new(store));
     let each = |grown: f64, payload: usize| (grown - as_f64(payload)) / as_f64(all);
     let heap = Heap::now();
@@ -71,7 +71,7 @@ struct Store {
 }
 
 impl Store {
-    fn list(&self, service: &ServiceName) -> Result<Vec<Record>, BoxError> {
+    fn list(&self, service: &ServiceName) -> std::result::Result<Vec<Record>, BoxError> {
         let mut listed = Vec::new();
         for n in 0..self.each {
             let mut from = instance(service, n)?;
@@ -88,11 +88,7 @@ impl Store {
 
 #[async_trait]
 impl Registry for Store {
-    async fn load(
-        &self,
-        service: &ServiceName,
-        _: &CallOptions,
-    ) -> registry_core::Result<Snapshot> {
+    async fn load(&self, service: &ServiceName, _: &CallOptions) -> Result<Snapshot> {
         let cursor = Origin::new("held", "", service).cursor(Revision::new(1), 0);
         let list = self.list(service).map_err(|error| {
             Error::new(ErrorKind::Internal, "a record does not decode").with_source(error)
@@ -100,33 +96,23 @@ impl Registry for Store {
         Ok(Snapshot::new(cursor, list?))
     }
 
-    async fn watch(
-        &self,
-        _: &ServiceName,
-        after: &Cursor,
-        _: &CallOptions,
-    ) -> registry_core::Result<Watch> {
+    async fn watch(&self, _: &ServiceName, after: &Cursor, _: &CallOptions) -> Result<Watch> {
         Ok(Watch::new(after.clone(), stream::pending()))
     }
 
-    async fn register(
-        &self,
-        _: &Instance,
-        _: &Claim,
-        _: &CallOptions,
-    ) -> registry_core::Result<Lease> {
+    async fn register(&self, _: &Instance, _: &Claim, _: &CallOptions) -> Result<Lease> {
         Err(read_only())
     }
 
-    async fn holder(&self, _: &Instance, _: &CallOptions) -> registry_core::Result<Option<Holder>> {
+    async fn holder(&self, _: &Instance, _: &CallOptions) -> Result<Option<Holder>> {
         Err(read_only())
     }
 
-    async fn keep_alive(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<Duration> {
+    async fn keep_alive(&self, _: &Lease, _: &CallOptions) -> Result<Duration> {
         Err(read_only())
     }
 
-    async fn deregister(&self, _: &Lease, _: &CallOptions) -> registry_core::Result<()> {
+    async fn deregister(&self, _: &Lease, _: &CallOptions) -> Result<()> {
         Err(read_only())
     }
 }

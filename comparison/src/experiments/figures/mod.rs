@@ -21,7 +21,7 @@ mod renewals;
 mod standstill;
 mod watches;
 
-use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread};
+use crate::harness::{Figures, Progress, StealTime, Store, machine, one_thread, two_threads};
 use crate::workloads::record_len;
 use anyhow::{Result, ensure};
 
@@ -30,8 +30,15 @@ type Set = (&'static str, &'static str, fn(bool) -> Result<Figures>);
 
 /// Measures on a runtime of one thread.
 macro_rules! one {
-    ($figures:path) => {
-        |quick| one_thread()?.block_on($figures(quick))
+    ($figures:path $(, $store:expr)?) => {
+        |quick| one_thread()?.block_on($figures($($store,)? quick))
+    };
+}
+
+/// Measures on a runtime of two threads.
+macro_rules! two {
+    ($figures:path, $store:expr) => {
+        |quick| two_threads()?.block_on($figures($store, quick))
     };
 }
 
@@ -42,19 +49,19 @@ const ALL: &[Set] = &[
     ("load", "10,000 changes/s, 1,000 services of ten subscribers, some stuck", load::figures),
     ("mem-memory", "100,000 instances in views; with `--features heap`", memory::figures),
     ("mem-others", "calls beside 10,000 services not asked for", one!(others::figures)),
-    ("mem-renewals", RENEWALS, |quick| renewals::figures(Store::Mem, quick)),
+    ("mem-renewals", RENEWALS, two!(renewals::figures, Store::Mem)),
     ("mem-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Mem, quick)),
     ("etcd-calls", CALLS, one!(calls::etcd)),
-    ("etcd-large", LARGE, one!(large::etcd)),
+    ("etcd-large", LARGE, one!(large::figures, Store::Etcd)),
     ("etcd-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Etcd, quick)),
-    ("etcd-renewals", RENEWALS, |quick| renewals::figures(Store::Etcd, quick)),
-    ("etcd-standstill", STANDSTILL, |quick| standstill::figures(Store::Etcd, quick)),
+    ("etcd-renewals", RENEWALS, two!(renewals::figures, Store::Etcd)),
+    ("etcd-standstill", STANDSTILL, two!(standstill::figures, Store::Etcd)),
     ("etcd-watches", "10,000 watches of one process", one!(watches::etcd)),
     ("redis-calls", CALLS, one!(calls::redis)),
-    ("redis-large", LARGE, one!(large::redis)),
+    ("redis-large", LARGE, one!(large::figures, Store::Redis)),
     ("redis-own-records", OWN_RECORDS, |quick| own_records::figures(Store::Redis, quick)),
-    ("redis-renewals", RENEWALS, |quick| renewals::figures(Store::Redis, quick)),
-    ("redis-standstill", STANDSTILL, |quick| standstill::figures(Store::Redis, quick)),
+    ("redis-renewals", RENEWALS, two!(renewals::figures, Store::Redis)),
+    ("redis-standstill", STANDSTILL, two!(standstill::figures, Store::Redis)),
     ("redis-watches", "1,000 services watched by one process", one!(watches::redis)),
     ("go", "go-zero's own programs beside ours, on one etcd", one!(go::figures)),
     ("grpc-calls", "one call at a time, beside tonic's channels", one!(grpc_calls::figures)),

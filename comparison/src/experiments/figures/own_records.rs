@@ -3,13 +3,13 @@
 
 use crate::arms::{Arm, Ours, RawRedis, Request, etcd};
 use crate::harness::etcd_server::{EtcdServer, OURS};
-use crate::harness::fixture::{instance, service, start_all};
+use crate::harness::fixture::{active, spread, start_all};
 use crate::harness::{Figure, Figures, Heap, Latencies, Server, Store, as_f64, one_thread};
 use crate::workloads::{RequestGenerator, Workload};
 use anyhow::{Context, Result};
 use etcd_client::DeleteOptions;
 use futures_util::future::try_join_all;
-use registry_core::{Change, Instance, InstanceId, Lease, Record, ServiceName};
+use registry_core::{Change, InstanceId, Lease, Record, ServiceName};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +44,9 @@ pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
 /// Takes a hundred records away at once, in turns with those that the raw client keeps.
 async fn lost(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> {
     let server = Server::start(store).await?;
-    let (service, other) = (service(0)?, Ours::from(server.registry().await?));
-    let instances = (0..LOST).map(|n| instance(&service, n)).collect::<Result<Vec<_>>>()?;
+    let other = Ours::from(server.registry().await?);
+    let (services, instances) = spread(1, LOST)?;
+    let service = &services[0];
     let _registrations = start_all(&Arc::new(server.registry().await?), instances, TTL).await?;
     let kept = RequestGenerator::new(Workload::Register)?.requests(LOST)?;
     let raw_service = kept[0].instance.service();
@@ -57,21 +58,16 @@ async fn lost(figures: &mut Figures, store: Store, rounds: usize) -> Result<()> 
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         sleep(TTL.mul_f64(1.2)).await;
-        match &server {
-            Server::Mem(_) => {
-                let leases = leases(&other, &service).await?;
-                times[0].extend(back(&other, &service, deregister(&other, leases)).await?);
-            }
-            Server::Etcd(server) => {
-                let lost = Box::pin(delete(server, OURS, &service, &other));
-                times[0].extend(back(&other, &service, lost).await?);
-                let raw = server.raw().await?;
-                let lost = Box::pin(delete(server, etcd::ROOT, raw_service, &raw));
-                times[1].extend(back(&raw, raw_service, lost).await?);
-            }
-            Server::Redis(server) => {
-                let leases = leases(&other, &service).await?;
-                times[0].extend(back(&other, &service, deregister(&other, leases)).await?);
+        if let Server::Etcd(server) = &server {
+            let lost = Box::pin(delete(server, OURS, service, &other));
+            times[0].extend(back(&other, service, lost).await?);
+            let raw = server.raw().await?;
+            let lost = Box::pin(delete(server, etcd::ROOT, raw_service, &raw));
+            times[1].extend(back(&raw, raw_service, lost).await?);
+        } else {
+            let leases = leases(&other, service).await?;
+            times[0].extend(back(&other, service, deregister(&other, leases)).await?);
+            if let Server::Redis(server) = &server {
                 let raw = server.raw().await?;
                 let leases = kept
                     .iter()
@@ -182,9 +178,7 @@ async fn keep<A: Arm>(arm: &A, kept: &[Request]) -> Result<()> {
 async fn scale(figures: &mut Figures, services: usize, many: usize) -> Result<()> {
     let mut server = EtcdServer::start().await?;
     let store = Arc::new(server.registry().await?);
-    let names = (0..services).map(service).collect::<Result<Vec<_>>>()?;
-    let instances = (0..many).map(|n| instance(&names[n % services], n / services));
-    let instances: Vec<Instance> = instances.collect::<Result<_>>()?;
+    let (_, instances) = spread(services, many)?;
     let (heap, begin) = (Heap::now(), Instant::now());
     let registrations = start_all(&store, instances, Duration::from_secs(600)).await?;
     let took = begin.elapsed().as_secs_f64();
@@ -198,13 +192,14 @@ async fn scale(figures: &mut Figures, services: usize, many: usize) -> Result<()
     let up = restart.elapsed().as_secs_f64();
     server.wait_for_watchers(expected..=f64::MAX).await.context("after the restart")?;
     let reopened = restart.elapsed().as_secs_f64();
-    let active = registrations.iter().filter(|one| one.status().is_active()).count();
     let name = |what: &str| format!("{services} services of {}: {what}", many / services);
     figures.add(Figure::timed(name("registered in"), took, "s"));
     figures.add(Figure::counted(name("watchers"), expected, ""));
     figures.add_heap(Figure::counted(name("each registration holds"), bytes, "B"));
     figures.add(Figure::timed(name("etcd up again"), up, "s"));
     figures.add(Figure::timed(name("watches reopened"), reopened, "s"));
-    figures.add(Figure::counted(name("active"), as_f64(active), "").exactly(as_f64(many)));
+    figures.add(
+        Figure::counted(name("active"), as_f64(active(&registrations)), "").exactly(as_f64(many)),
+    );
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! 100,000 registrations of one process: what it and the server spend on keeping them alive, and at which ttl it is
 //! too much.
 
-use crate::harness::fixture::{AT_ONCE, instance, service, start_all};
-use crate::harness::{Figure, Figures, Heap, Server, Store, as_f64, process_time, two_threads};
+use crate::harness::fixture::{AT_ONCE, active, spread, start_all};
+use crate::harness::{Figure, Figures, Heap, Server, Store, as_f64, process_time};
 use anyhow::{Result, ensure};
 use futures_util::stream::{self, StreamExt};
-use registry_core::{CallOptions, Change, Instance, Registry, ServiceName, Watch};
+use registry_core::{CallOptions, Change, Registry, ServiceName, Watch};
 use registry_engine::Registration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,28 +22,11 @@ const TTLS: &[u64] = &[30, 10, 5, 3];
 /// How long it may take to register all, and to stop them.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What it took to keep so many.
-#[derive(Default)]
-struct Spent {
-    registered: f64,
-    bytes: f64,
-    ours: f64,
-    server: f64,
-    expired: f64,
-    anew: f64,
-    inactive: f64,
-}
-
-pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
-    two_threads()?.block_on(figures_of(store, quick))
-}
-
-async fn figures_of(store: Store, quick: bool) -> Result<Figures> {
+pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let (many, ttls) = if quick { (1_000, [3, 2].as_slice()) } else { (100_000, TTLS) };
     let (mut figures, mut kept) = (Figures::default(), None);
     for &ttl in ttls {
-        let spent = keep(&mut figures, store, many, Duration::from_secs(ttl)).await?;
-        if spent.is_none_or(|spent| spent.expired + spent.inactive > 0.0) {
+        if !keep(&mut figures, store, many, Duration::from_secs(ttl)).await? {
             break;
         }
         kept = Some(ttl);
@@ -56,25 +39,18 @@ async fn figures_of(store: Store, quick: bool) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Keeps so many alive on a server of their own, and adds what that took. `None`: they could not be registered.
-async fn keep(
-    figures: &mut Figures,
-    store: Store,
-    many: usize,
-    ttl: Duration,
-) -> Result<Option<Spent>> {
+/// Keeps so many alive on a server of their own, and adds what that took. Returns whether all were registered and none
+/// was lost.
+async fn keep(figures: &mut Figures, store: Store, many: usize, ttl: Duration) -> Result<bool> {
     let server = Server::start(store).await?;
     figures.note(server.description());
-    let services = (0..SERVICES).map(service).collect::<Result<Vec<_>>>()?;
-    let instances: Vec<Instance> = (0..many)
-        .map(|n| instance(&services[n % SERVICES], n / SERVICES))
-        .collect::<Result<_>>()?;
+    let (services, instances) = spread(SERVICES, many)?;
     let registry = Arc::new(server.registry().await?);
     let (heap, start) = (Heap::now(), Instant::now());
     let starting = timeout(DEADLINE, start_all(&registry, instances, ttl));
     let Ok(registrations) = starting.await else {
         figures.note(format!("{many} at {ttl:?}: not registered after {DEADLINE:?}"));
-        return Ok(None);
+        return Ok(false);
     };
     let registrations: Vec<Registration> = registrations?;
     let registered = start.elapsed().as_secs_f64();
@@ -89,16 +65,24 @@ async fn keep(
     let (ours, theirs) = (load(process_time() - spent), load(server.cpu().await? - cpu));
     ensure!(watches.try_join_next().is_none(), "a watch ended");
     let [puts, deletes] = counts.each_ref().map(|count| as_f64(count.load(Ordering::Relaxed)));
-    let inactive = registrations.iter().filter(|one| !one.status().is_active()).count();
-    let inactive = as_f64(inactive);
+    let inactive = as_f64(many - active(&registrations));
     // While the server is there: the next one is to be alone on the machine.
     let stops = registrations.iter().map(Registration::stop);
     let stopped = stream::iter(stops).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     drop(timeout(DEADLINE, stopped).await); // what is overloaded may miss some
-    let spent =
-        Spent { registered, bytes, ours, server: theirs, expired: deletes, anew: puts, inactive };
-    spent.add(figures, store, many, ttl);
-    Ok(Some(spent))
+    let name = |what: &str| format!("{many} at {} s: {what}", ttl.as_secs());
+    figures.add_heap(Figure::counted(name("each holds"), bytes, "B"));
+    let ours = Figure::timed(name("this process, of a core"), ours, "%");
+    let in_memory = store == Store::Mem;
+    figures.add(if in_memory && ttl.as_secs() == TTLS[0] { ours.at_most(5.0) } else { ours });
+    figures.add(Figure::timed(name("registered in"), registered, "s"));
+    if !in_memory {
+        figures.add(Figure::timed(name("the server, of a core"), theirs, "%"));
+    }
+    figures.add(Figure::timed(name("seen to expire"), deletes, ""));
+    figures.add(Figure::timed(name("registered anew"), puts, ""));
+    figures.add(Figure::timed(name("not active at the end"), inactive, ""));
+    Ok(deletes + inactive <= 0.0)
 }
 
 /// Counts what changes in each service from now on: puts, and deletions.
@@ -123,24 +107,4 @@ async fn watch_all(
         });
     }
     Ok(watches)
-}
-
-impl Spent {
-    fn add(&self, figures: &mut Figures, store: Store, many: usize, ttl: Duration) {
-        let name = |what: &str| format!("{many} at {} s: {what}", ttl.as_secs());
-        figures.add_heap(Figure::counted(name("each holds"), self.bytes, "B"));
-        let ours = Figure::timed(name("this process, of a core"), self.ours, "%");
-        let in_memory = store == Store::Mem;
-        figures.add(if in_memory && ttl.as_secs() == TTLS[0] { ours.at_most(5.0) } else { ours });
-        let mut add = |what: &str, value: f64, unit| {
-            figures.add(Figure::timed(name(what), value, unit));
-        };
-        add("registered in", self.registered, "s");
-        if !in_memory {
-            add("the server, of a core", self.server, "%");
-        }
-        add("seen to expire", self.expired, "");
-        add("registered anew", self.anew, "");
-        add("not active at the end", self.inactive, "");
-    }
 }

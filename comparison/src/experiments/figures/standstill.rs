@@ -1,10 +1,10 @@
 //! A server that stands still while one process keeps 100,000 registrations on it: what is lost, and when all are back.
 
 use super::renewals::SERVICES;
-use crate::harness::fixture::{instance, service, start_all};
-use crate::harness::{Figure, Figures, Server, Store, as_f64, two_threads};
+use crate::harness::fixture::{active, spread, start_all};
+use crate::harness::{Figure, Figures, Server, Store, as_f64};
 use anyhow::{Context, Result};
-use registry_core::{CallOptions, Instance, InstanceId, Registry, Revision, ServiceName};
+use registry_core::{CallOptions, InstanceId, Registry, Revision, ServiceName};
 use registry_engine::Registration;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,19 +17,13 @@ const PARTS: [(&str, f64); 3] = [("1/6", 1.0 / 6.0), ("2/5", 0.4), ("4/3", 4.0 /
 /// The records, each with the revision at which it was put.
 type Listed = HashMap<(ServiceName, InstanceId), Revision>;
 
-pub(super) fn figures(store: Store, quick: bool) -> Result<Figures> {
-    two_threads()?.block_on(figures_of(store, quick))
-}
-
-async fn figures_of(store: Store, quick: bool) -> Result<Figures> {
+pub(super) async fn figures(store: Store, quick: bool) -> Result<Figures> {
     let (many, ttl) = if quick { (1_000, 6) } else { (100_000, 30) };
     let (mut figures, ttl) = (Figures::default(), Duration::from_secs(ttl));
     let mut server = Server::start(store).await?;
     figures.note(server.description());
     figures.note(format!("a ttl of {ttl:?}; anew: put again, counted a ttl after all were back"));
-    let services = (0..SERVICES).map(service).collect::<Result<Vec<_>>>()?;
-    let instances = (0..many).map(|n| instance(&services[n % SERVICES], n / SERVICES));
-    let instances: Vec<Instance> = instances.collect::<Result<_>>()?;
+    let (services, instances) = spread(SERVICES, many)?;
     let registry = Arc::new(server.registry().await?);
     let registrations = start_all(&registry, instances, ttl).await?;
     for (name, part) in PARTS {
@@ -43,7 +37,7 @@ async fn figures_of(store: Store, quick: bool) -> Result<Figures> {
         sleep(ttl).await;
         let after = listed(&server, &services).await?;
         let anew = before.iter().filter(|(id, revision)| after.get(*id) != Some(*revision)).count();
-        let inactive = registrations.iter().filter(|one| !one.status().is_active()).count();
+        let inactive = many - active(&registrations);
         let name = format!("{many}, still for {name} of a ttl");
         let kept = |figure: Figure| if part < 1.0 { figure.at_most(0.0) } else { figure };
         figures.add(Figure::timed(format!("{name}: all back after"), back, "s"));
@@ -60,7 +54,7 @@ async fn all_back(server: &Server, services: &[ServiceName], registrations: &[Re
     loop {
         sleep(PAUSE).await;
         // A server that is busy with all of them may not answer a load in time.
-        if registrations.iter().all(|one| one.status().is_active())
+        if active(registrations) == registrations.len()
             && listed(server, services).await.is_ok_and(|all| all.len() == registrations.len())
         {
             return;

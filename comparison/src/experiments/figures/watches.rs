@@ -9,7 +9,7 @@ use crate::harness::{
 };
 use crate::workloads::{IN_FLIGHT, Workload};
 use anyhow::{Context, Result};
-use etcd_client::{WatchRequestSender, WatchResponse, WatchResponseStream};
+use etcd_client::Client;
 use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use registry_core::{CallOptions, Cursor, Registry, ServiceName, Watch};
@@ -70,7 +70,7 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
     let options = EtcdOptions { silence_timeout, audit_interval, ..EtcdOptions::default() };
     let registry = EtcdRegistry::connect_with(&server.url().parse()?, options).await?;
     let ours = OpenWatches::new(Arc::new(registry), names).await?;
-    let mut raw = [RawWatches::new(&server).await?, RawWatches::new(&server).await?];
+    let raw = [server.client().await?, server.client().await?];
     let open_before = server.metrics().await?.watchers()?;
     let (mut reads, mut streams) = (0.0, 0.0);
     let samples = in_turns(rounds, async |arm| {
@@ -80,13 +80,10 @@ async fn open(figures: &mut Figures, names: &[ServiceName], rounds: usize) -> Re
             let (took, _watches) = ours.open(&cursors).await?;
             let after = server.metrics().await?;
             reads += after.requests("Range")? - before.requests("Range")?;
-            streams = after.streams("Watch")? - 2.0; // two are raw
+            streams = after.streams("Watch")?;
             took
         } else {
-            let raw = &mut raw[arm / 2];
-            let took = raw.open(names).await?;
-            raw.close(many).await?;
-            took
+            open_raw(&raw[arm / 2], names).await?
         };
         server.wait_for_watchers(0.0..=open_before).await?;
         Ok(took.as_secs_f64() * 1e3)
@@ -169,64 +166,29 @@ impl<'a> OpenWatches<'a> {
     }
 }
 
-/// The raw client with one stream, on which all is sent at once.
-struct RawWatches {
-    requests: WatchRequestSender,
-    responses: WatchResponseStream,
-    revision: i64,
-    /// The id of the last watcher.
-    last: i64,
-}
-
-impl RawWatches {
-    async fn new(server: &EtcdServer) -> Result<Self> {
-        let mut watches = server.client().await?.watch_client();
-        let (requests, mut responses) = watches.watch("anchor", None).await?.split();
-        let created = responses.message().await?.context("the stream ended")?;
-        let revision = created.header().context("an answer without a header")?.revision();
-        Ok(Self { requests, responses, revision, last: 0 })
-    }
-
-    async fn open(&mut self, names: &[ServiceName]) -> Result<Duration> {
-        let Self { requests, responses, revision, last } = self;
-        let many = names.len();
-        let start = Instant::now();
-        let sent = async {
-            for name in names {
-                *last += 1;
-                let key = format!("{ROOT}/{name}/");
-                let options = watch_options(&key, *last).with_start_revision(*revision + 1);
-                requests.watch(key, Some(options)).await?;
-            }
-            Ok(())
-        };
-        try_join(sent, read(responses, many, WatchResponse::created)).await?;
-        Ok(start.elapsed())
-    }
-
-    async fn close(&mut self, many: usize) -> Result<()> {
-        let Self { requests, responses, last, .. } = self;
-        let sent = async {
-            for id in *last - i64::try_from(many)? + 1..=*last {
-                requests.cancel(id).await?;
-            }
-            Ok(())
-        };
-        try_join(sent, read(responses, many, WatchResponse::canceled)).await?;
+/// Watches all services by the raw client, on one stream that ends with it. Returns how long that takes.
+async fn open_raw(client: &Client, names: &[ServiceName]) -> Result<Duration> {
+    let mut watches = client.watch_client();
+    let (mut requests, mut responses) = watches.watch("anchor", None).await?.split();
+    let created = responses.message().await?.context("the stream ended")?;
+    let revision = created.header().context("an answer without a header")?.revision();
+    let start = Instant::now();
+    let sent = async {
+        for (name, id) in names.iter().zip(1..) {
+            let key = format!("{ROOT}/{name}/");
+            let options = watch_options(&key, id).with_start_revision(revision + 1);
+            requests.watch(key, Some(options)).await?;
+        }
+        anyhow::Ok(())
+    };
+    let answered = async {
+        let mut left = names.len();
+        while left > 0 {
+            let answer = responses.message().await?.context("the stream ended")?;
+            left -= usize::from(answer.created());
+        }
         Ok(())
-    }
-}
-
-/// Reads so many answers of a kind.
-async fn read(
-    responses: &mut WatchResponseStream,
-    many: usize,
-    is_meant: impl Fn(&WatchResponse) -> bool,
-) -> Result<()> {
-    let mut left = many;
-    while left > 0 {
-        let answer = responses.message().await?.context("the stream ended")?;
-        left -= usize::from(is_meant(&answer));
-    }
-    Ok(())
+    };
+    try_join(sent, answered).await?;
+    Ok(start.elapsed())
 }
