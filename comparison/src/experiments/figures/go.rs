@@ -255,7 +255,7 @@ async fn check(client: HealthClient<Channel>, calls: usize) -> Result<Vec<f64>> 
         tasks.push(tokio::spawn(async move {
             let start = Instant::now();
             client.check(HealthCheckRequest::default()).await.context("a call of ours failed")?;
-            Ok(start.elapsed().as_secs_f64() * 1e6)
+            anyhow::Ok(start.elapsed().as_secs_f64() * 1e6)
         }));
     }
     try_join_all(tasks).await?.into_iter().collect()
