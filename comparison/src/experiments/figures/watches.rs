@@ -23,7 +23,7 @@ pub(super) async fn etcd(quick: bool) -> Result<Figures> {
     let (many, rounds) = if quick { (500, 3) } else { (10_000, 21) };
     let mut figures = Figures::default();
     let names = (0..many).map(name).collect::<Result<Vec<_>>>()?;
-    open(&mut figures, &names, rounds).await?;
+    Box::pin(open(&mut figures, &names, rounds)).await?;
     events(&mut figures, Store::Etcd, &names, quick).await?;
     reopen(&mut figures, &names).await?;
     Ok(figures)
