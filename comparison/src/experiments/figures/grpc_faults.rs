@@ -101,23 +101,24 @@ fn schedule(step: u32) -> Schedule {
 fn add(figures: &mut Figures, arm: ChannelArm, schedule: &Schedule, run: &Run) -> Result<()> {
     let name = arm.name();
     let [killed, drained, left, slowed, recovered] = [0, 1, 2, 3, 4].map(|n| schedule.faults[n].0);
-    let end = schedule.length;
     let parts = [
         ("before", Duration::ZERO, killed),
         ("after one is killed", killed, drained),
         ("while one drains", drained, left),
         ("after it left", left, slowed),
         ("while one is slow", slowed, recovered),
-        ("after it recovered", recovered, end),
+        ("after it recovered", recovered, Duration::MAX),
     ];
     for (what, from, to) in parts {
-        let calls = || run.calls.iter().filter(|call| (from..to).contains(&call.due));
-        let failed = as_f64(calls().filter(|call| call.failed).count());
+        // By when they ended: a call that was under way at the kill was due before it.
+        let failed = |call: &&Call| call.failed && (from..to).contains(&(call.due + call.took));
+        let failed = as_f64(run.calls.iter().filter(failed).count());
         let figure = Figure::counted(format!("{name}: failed calls {what}"), failed, "");
         let limit = if from == killed { as_f64(run.under_way) } else { 0.0 };
         let ours = arm == ChannelArm::Ours;
         figures.add(if ours { figure.at_most(limit) } else { figure });
-        let took = Latencies::of(calls().map(|call| call.took.as_secs_f64()))?;
+        let due = run.calls.iter().filter(|call| (from..to).contains(&call.due));
+        let took = Latencies::of(due.map(|call| call.took.as_secs_f64()))?;
         let p99 = took.percentile(99.0).unwrap_or(f64::NAN) * 1e3;
         figures.add(Figure::timed(format!("{name}: p99 {what}"), p99, "ms"));
     }
