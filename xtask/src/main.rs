@@ -1,5 +1,6 @@
 //! The chores of this workspace: `cargo xtask --help`.
 
+mod api;
 mod apt;
 mod ci;
 mod circles;
@@ -73,6 +74,12 @@ enum Task {
     },
     /// Fail if modules of a library form a circle.
     Circles,
+    /// List the public items of the libraries, and fail if they are not those in docs/api. Needs the nightly compiler.
+    Api {
+        /// Write them to docs/api.
+        #[arg(long)]
+        accept: bool,
+    },
     /// Run schedules of faults against real servers, and fail if a promise is broken: see `faults --help`.
     #[command(disable_help_flag = true)]
     Faults {
@@ -129,6 +136,7 @@ fn run(task: Task) -> Result<()> {
         Task::Instructions { accept } => instructions::run(accept),
         Task::GoZero { accept } => go_zero::run(accept),
         Task::Circles => circles::run(),
+        Task::Api { accept } => api::run(accept),
         Task::Faults { options } => faults::run(&options),
         Task::Interop { options } => interop::run(&options),
         Task::Fuzz { target, inputs } => fuzz::run(target.as_deref(), inputs),

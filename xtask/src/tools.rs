@@ -32,6 +32,14 @@ const FUZZ: Tool = Tool {
     version: "0.13.2",
 };
 
+/// Reads what the nightly compiler that is pinned writes, so both are raised together.
+const PUBLIC_API: Tool = Tool {
+    program: "cargo-public-api",
+    wheel: "cargo-public-api",
+    source: "cargo-public-api",
+    version: "0.52.0",
+};
+
 const TOOLS: [Tool; 4] = [
     NEXTEST,
     Tool {
@@ -62,6 +70,11 @@ pub(crate) fn nextest() -> Result<()> {
 /// Provides cargo-fuzz, which CI does not need.
 pub(crate) fn fuzz() -> Result<()> {
     FUZZ.provide()
+}
+
+/// Provides cargo-public-api, which needs the nightly compiler.
+pub(crate) fn public_api() -> Result<()> {
+    PUBLIC_API.provide()
 }
 
 impl Tool {

@@ -6,20 +6,21 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::directions;
 use super::report::Steps;
+use crate::api;
 use crate::circles;
-use crate::command::{cargo, execute, succeeds, tool};
+use crate::command::{cargo, execute, step, succeeds, tool};
 use crate::folders::workspace;
 
 /// One set of features, so that clippy and the documentation share the builds of dependencies.
 const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-registry/tls,\
-    service-registry/grpc,service-registry/go-zero,service-registry/axum,mall/etcd,mall/redis,\
+    service-registry/grpc,service-registry/go-zero,service-registry/axum,service-registry/http,mall/etcd,mall/redis,\
     registry-testbed/docker,registry-testbed/tls,comparison/instructions,comparison/heap";
 
 /// Features of the facade that are used together.
-const GROUPS: [&str; 4] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis"];
+const GROUPS: [&str; 5] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis", "http,axum"];
 
 /// Examples that build alone, without features that other packages enable.
-const EXAMPLES: [&str; 2] = ["mall", "prometheus-example"];
+const EXAMPLES: [&str; 3] = ["http-example", "mall", "prometheus-example"];
 
 /// All steps, the fast ones first.
 pub(super) fn run(steps: &mut Steps) {
@@ -29,6 +30,11 @@ pub(super) fn run(steps: &mut Steps) {
     steps.run("README", readme);
     steps.run("directions of dependencies", directions::run);
     steps.run("circles of modules", circles::run);
+    if api::can_run() {
+        steps.run("public items", || api::run(false));
+    } else {
+        step("public items are not compared: there is no nightly compiler");
+    }
     steps.run("licences and sources", || deny(&["licenses", "bans", "sources"]));
     advisories(steps);
     steps.run("clippy", clippy);
