@@ -1,12 +1,14 @@
 //! What is right and what is wrong with a store, as its operator is told: `registryctl doctor`.
 
+use crate::name::REHEARSAL;
+use crate::printable::into_printable;
 use crate::{CallOptions, Claim, Error, ErrorKind, Instance, Registry, Result, ServiceName};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// What a check found.
+/// What a check found. Its texts are [printable](crate::printable()), whatever the store contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
@@ -36,7 +38,8 @@ pub enum Level {
 impl Finding {
     /// It is as it should be.
     pub fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, message: message.into(), advice: None }
+        let message = into_printable(message.into());
+        Self { check, level: Level::Ok, message, advice: None }
     }
 
     /// It works, and may not for long, or not for everybody.
@@ -45,8 +48,8 @@ impl Finding {
         message: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        let (message, advice) = (message.into(), Some(advice.into()));
-        Self { check, level: Level::Warning, message, advice }
+        let advice = Some(into_printable(advice.into()));
+        Self { level: Level::Warning, advice, ..Self::ok(check, message) }
     }
 
     /// It does not work.
@@ -80,7 +83,7 @@ impl Finding {
     /// Says of what it is.
     #[must_use]
     pub fn with_subject(self, subject: impl fmt::Display) -> Self {
-        Self { message: format!("{subject}: {}", self.message), ..self }
+        Self { message: into_printable(format!("{subject}: {}", self.message)), ..self }
     }
 }
 
@@ -151,9 +154,6 @@ pub async fn self_test(registry: &dyn Registry) -> Vec<Finding> {
     }
     findings
 }
-
-/// The service that a rehearsal registers under.
-const REHEARSAL: &str = "~doctor";
 
 /// How long a rehearsal that is cut off in the middle stays listed.
 const REHEARSAL_TTL: Duration = Duration::from_secs(5);
@@ -234,6 +234,25 @@ mod tests {
             let found = check("it", async move { Err(Error::new(kind, "no")) }).await;
             let expected = if kind == ErrorKind::Denied { Level::Warning } else { Level::Error };
             assert_eq!(found[0].level, expected, "{kind}");
+        }
+    }
+
+    /// Names of members, versions and keys steered the terminal of whoever asked the doctor.
+    #[test]
+    fn what_a_store_contains_cannot_steer_a_terminal_through_a_finding() {
+        let hostile = "a\u{1b}[2J\u{202e}\n";
+        let findings = [
+            Finding::ok("it", hostile),
+            Finding::warning("it", hostile, hostile),
+            Finding::error("it", hostile, hostile),
+            Finding::ok("it", "").with_subject(hostile),
+            Finding::failed("it", &Error::new(ErrorKind::Internal, hostile)),
+        ];
+        for finding in
+            findings.into_iter().chain(records(1, 1, [hostile.to_owned()].into_iter(), ""))
+        {
+            let shown = format!("{}{}", finding.message, finding.advice.unwrap_or_default());
+            assert_eq!(crate::printable(&shown), shown);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::instance::{DEFAULT_WEIGHT, Port};
 use crate::metadata::Metadata;
 use crate::{
     Address, Error, ErrorKind, Instance, InstanceId, InstanceStatus, LeaseId, Record, Result,
-    ServiceName,
+    ServiceName, printable,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +45,7 @@ pub enum DecodeError {
     Malformed(#[from] serde_json::Error),
     /// Its address is missing or is not `host:port`.
     #[error("record has no readable address, address=`{}`", printable(.0))]
+    // JSON escapes only a part of it
     Address(String),
 }
 
@@ -232,17 +233,6 @@ impl PlainRecord {
             _ => Stored::Live(record),
         }
     }
-}
-
-/// Escapes what does not print: JSON escapes only a part of it, and errors are logged.
-fn printable(json: &str) -> String {
-    json.chars().fold(String::with_capacity(json.len()), |mut text, char| {
-        match char {
-            '"' | '\\' | '\'' => text.push(char),
-            _ => text.extend(char.escape_debug()),
-        }
-        text
-    })
 }
 
 fn understood<T: serde::de::DeserializeOwned>(value: Value) -> Option<T> {

@@ -1,6 +1,7 @@
 //! One opaque error, whose kind says what the caller does next.
 
 use crate::Holder;
+use crate::printable::{PrintableError, into_printable};
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
@@ -83,7 +84,8 @@ impl fmt::Display for ErrorKind {
 /// An error of a registry.
 ///
 /// [`kind`](Self::kind) is what a program decides by. The message is for people: it says what was
-/// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret.
+/// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret. It and the messages
+/// of the sources are [printable](crate::printable()), whatever a store or a server sent.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -96,9 +98,10 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`.
+    /// An error of `kind`. What does not print in the message is escaped.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, holder: None, is_silence: false }
+        let message = into_printable(message.into());
+        Self { kind, message, source: None, holder: None, is_silence: false }
     }
 
     /// An `Unavailable` error that ends a watch, since its source gave no sign of life for `limit`.
@@ -109,10 +112,15 @@ impl Error {
         Self { is_silence: true, ..Self::new(ErrorKind::Unavailable, message) }
     }
 
-    /// Adds the error that caused this one.
+    /// Adds the error that caused this one. One that does not print is replaced by a copy of its escaped messages, which
+    /// has no other type any more.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(Arc::from(source.into()));
+        let source = source.into();
+        self.source = Some(match PrintableError::replacing(&*source) {
+            Some(printable) => Arc::new(printable),
+            None => Arc::from(source),
+        });
         self
     }
 
@@ -172,5 +180,29 @@ mod tests {
         assert_eq!(error.to_string(), "cannot load");
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
         assert!(error.is_retryable());
+    }
+
+    /// A server's own words steered the terminal of whoever printed the error.
+    #[test]
+    fn text_from_outside_cannot_steer_a_terminal_through_an_error_or_its_sources() {
+        let server = std::io::Error::other("ERR \u{1b}[2J\nWARN forged");
+        let wrapped = Error::new(ErrorKind::Internal, "reply=`\u{202e}`").with_source(server);
+        let error = Error::new(ErrorKind::Unavailable, "cannot load\u{200b}").with_source(wrapped);
+        let shown = "cannot load\\u{200b}: reply=`\\u{202e}`: ERR \\u{1b}[2J\\nWARN forged";
+        assert_eq!(error.chain().to_string(), shown);
+        let chain = std::iter::successors(Some(&error as &dyn StdError), |error| (*error).source());
+        let messages: Vec<_> = chain.map(ToString::to_string).collect();
+        assert_eq!(messages.join(": "), shown);
+
+        let foreign = std::io::Error::other(std::io::Error::other("a\nb"));
+        let error = Error::new(ErrorKind::Unavailable, "cannot load").with_source(foreign);
+        assert_eq!(error.chain().to_string(), "cannot load: a\\nb");
+    }
+
+    #[test]
+    fn a_source_that_prints_keeps_its_type() {
+        let error = Error::new(ErrorKind::Unavailable, "cannot load")
+            .with_source(std::io::Error::other("reset"));
+        assert!(error.source().is_some_and(<dyn StdError>::is::<std::io::Error>));
     }
 }
