@@ -39,22 +39,21 @@ pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
         "a:b",
         "{a}",
         "a*?[x]",
-        "..",
-        "~meta",
         "\\",
         "'\"",
         &long,
     ];
+    let ids = [&odd[..], &["..", "~meta"]].concat(); // what no service may be named
     for name in odd {
         let name = service(name);
         let (_, mut watch) = case.follow(&name).await;
-        for id in odd {
+        for id in &ids {
             let instance = instance(&name, id);
             case.register(&instance).await;
             assert_eq!(put(next(&mut watch).await), instance);
         }
-        let mut expected = odd.map(String::from);
-        expected.sort();
+        let mut expected = ids.clone();
+        expected.sort_unstable();
         assert_eq!(case.ids(&name).await, expected, "{name}");
     }
     let listed = crate::case::within(case.registry.services(&CallOptions::DEFAULT)).await.unwrap();
