@@ -1,6 +1,6 @@
 //! What is right and what is wrong with a store, as its operator is told: `registryctl doctor`.
 
-use crate::name::REHEARSAL;
+use crate::name::reserved::REHEARSAL;
 use crate::printable::into_printable;
 use crate::{CallOptions, Claim, Error, ErrorKind, Instance, Registry, Result, ServiceName};
 use serde::Serialize;

@@ -1,5 +1,7 @@
 //! The names of services and instances, and the addresses they listen at: parsed once, then trusted.
 
+pub(crate) mod reserved;
+
 use crate::metadata::JsonStr;
 use crate::{Error, ErrorKind, LeaseId, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -138,38 +140,7 @@ impl ServiceName {
         let (slashes, _) = key.split_at(key.len() - service.len());
         Ok((slashes, Self::new(service)?))
     }
-
-    /// Checks what a store refuses to register, which a reader may find in a store nevertheless: an older release, or
-    /// another program, may have written it.
-    ///
-    /// ```
-    /// use registry_core::ServiceName;
-    ///
-    /// # fn main() -> registry_core::Result<()> {
-    /// assert!(ServiceName::new("prod/user.rpc")?.check_new().is_ok());
-    /// assert!(ServiceName::new("prod/../user.rpc")?.check_new().is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` if a segment between slashes is empty, `.` or `..`, which programs that take keys for paths resolve to
-    /// another service; or if the name begins with `~`, which is reserved for this library.
-    pub fn check_new(&self) -> Result<()> {
-        let why = if self.0.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-            "a service name has no empty segment, `.` or `..` between its slashes"
-        } else if self.0.starts_with('~') && self.0 != REHEARSAL {
-            "a service name does not begin with `~`, which is reserved"
-        } else {
-            return Ok(());
-        };
-        Err(Error::new(ErrorKind::Invalid, format!("{why}, got=`{self}`")))
-    }
 }
-
-/// The service that a self-test of a store registers under, the only reserved name in use.
-pub(crate) const REHEARSAL: &str = "~doctor";
 
 text! {
     /// The id of an instance, unique within its service.
@@ -313,38 +284,6 @@ mod tests {
             let error = ServiceName::from_key(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
         }
-    }
-
-    /// `users/../x` and `a//b` were registered, and are other keys to whoever takes keys for paths.
-    #[test]
-    fn a_name_that_is_a_path_or_reserved_is_read_and_not_registered() {
-        let bad = [
-            "a//b",
-            "a///b",
-            "users/../x",
-            "../x",
-            "a/.",
-            "..",
-            ".",
-            "a/./b",
-            "~pulse",
-            "~doctor/a",
-            "~",
-        ];
-        for bad in bad {
-            let name = ServiceName::new(bad).unwrap();
-            let error = name.check_new().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
-            assert!(error.to_string().ends_with(&format!("got=`{bad}`")), "{error}");
-        }
-        let good =
-            ["user.rpc", "prod/order.rpc", "...", "a/..b", ".hidden", "a~b", "a/~b", REHEARSAL];
-        for good in good {
-            ServiceName::new(good).unwrap().check_new().unwrap();
-        }
-        // The slashes in front of a key are the store's.
-        let (_, name) = ServiceName::from_key("//grpc/user.rpc").unwrap();
-        name.check_new().unwrap();
     }
 
     #[test]

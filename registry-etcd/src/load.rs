@@ -49,7 +49,7 @@ pub(crate) async fn load(
     }
     let Reading { records, has_withdrawn, undecodable, example } = reading;
     if let Some((key, why)) = example {
-        tracing::warn!(undecodable, %key, %why, "skipped what cannot be decoded, such as this key");
+        tracing::warn!(undecodable, %key, %why, "skipped keys that cannot be decoded, such as this one");
     }
     let proof = proof.with_cluster(answered.cluster).with_withdrawn(has_withdrawn);
     let cursor = service.origin().cursor(Revision::new(answered.revision), proof);

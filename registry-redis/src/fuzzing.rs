@@ -67,7 +67,7 @@ pub fn entry(data: &[u8]) {
 }
 
 fn check_change(entry: &Entry, service: &ServiceName) {
-    let Some(change) = entry.change(service) else { return };
+    let Some(change) = entry.change(service, |_, _| {}) else { return };
     assert_eq!(member_id(service, entry.member()).as_ref(), Some(change.id()));
     if let Change::Put(record) = change {
         assert_eq!(record.instance().service(), service);

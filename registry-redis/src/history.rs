@@ -17,7 +17,9 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::shard::member_id;
 use crate::value::{Content, Value};
-use registry_core::{Change, Cursor, DeleteReason, Deleted, Origin, Revision, ServiceName};
+use registry_core::{
+    Change, Cursor, DeleteReason, Deleted, InstanceId, Origin, Revision, ServiceName,
+};
 use std::str::FromStr;
 
 /// A point in the history of a shard.
@@ -154,14 +156,22 @@ impl Entry {
         }
     }
 
-    /// Returns the change to `service`, if the entry is one.
-    pub(crate) fn change(&self, service: &ServiceName) -> Option<Change> {
+    /// Returns the change to `service`, if the entry is one. A record that cannot be decoded is a deletion, and is
+    /// passed to `report` with the reason.
+    pub(crate) fn change(
+        &self,
+        service: &ServiceName,
+        report: impl FnOnce(&InstanceId, &str),
+    ) -> Option<Change> {
         let id = member_id(service, &self.member)?;
         let reason = match &self.kind {
             Kind::Put(value) => match value.decode(service, &id, self.revision) {
                 Content::Live(record) => return Some(Change::Put(record)),
                 Content::Withdrawn => Some(DeleteReason::Withdrawn),
-                Content::Undecodable => None,
+                Content::Undecodable(why) => {
+                    report(&id, &why);
+                    None
+                }
             },
             Kind::Delete(reason) => *reason,
         };
@@ -211,6 +221,11 @@ pub(crate) mod tests {
 
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
 
+    /// To be told of what cannot be decoded, where everything can.
+    fn decodes(id: &InstanceId, why: &str) {
+        panic!("{id} cannot be decoded: {why}");
+    }
+
     #[test]
     fn digest_is_16_hexadecimal_digits() {
         let digest: Digest = "00ff00ff00ff00ff".parse().unwrap();
@@ -245,15 +260,20 @@ pub(crate) mod tests {
     fn entry_changes_only_its_own_service() {
         let service: ServiceName = "a".parse().unwrap();
         let put = entry(1, "a\u{1f}1", Some(RECORD));
-        let Some(Change::Put(record)) = put.change(&service) else { panic!("{put:?}") };
+        let Some(Change::Put(record)) = put.change(&service, decodes) else { panic!("{put:?}") };
         assert_eq!((record.id().as_str(), record.ttl()), ("1", Some(Duration::from_secs(10))));
-        assert_eq!(put.change(&"a/b".parse().unwrap()), None);
-        assert_eq!(put.change(&"b".parse().unwrap()), None);
+        assert_eq!(put.change(&"a/b".parse().unwrap(), decodes), None);
+        assert_eq!(put.change(&"b".parse().unwrap(), decodes), None);
         let deleted = Deleted::new("1".parse().unwrap());
         let expired = deleted.clone().with_reason(DeleteReason::Expired);
-        assert_eq!(entry(2, "a\u{1f}1", None).change(&service), Some(Change::Delete(expired)));
+        let deletion = entry(2, "a\u{1f}1", None).change(&service, decodes);
+        assert_eq!(deletion, Some(Change::Delete(expired)));
         let undecodable = entry(2, "a\u{1f}1", Some("?"));
-        assert_eq!(undecodable.change(&service), Some(Change::Delete(deleted)));
+        let mut reported = None;
+        let change =
+            undecodable.change(&service, |id, why| reported = Some(format!("{id}: {why}")));
+        assert_eq!(change, Some(Change::Delete(deleted)));
+        assert_eq!(reported.as_deref(), Some("1: record is not a JSON object"));
     }
 
     #[test]
@@ -268,7 +288,7 @@ pub(crate) mod tests {
         for (stored, reason) in reasons {
             let mut deletion = raw(2, "a\u{1f}1", None);
             deletion.1[5] = stored.as_bytes().to_vec();
-            let change = Entry::parse(deletion).unwrap().change(&service);
+            let change = Entry::parse(deletion).unwrap().change(&service, decodes);
             let Some(Change::Delete(deleted)) = change else { panic!("{change:?}") };
             assert_eq!(deleted.reason(), reason, "{stored}");
         }

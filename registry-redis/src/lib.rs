@@ -94,6 +94,7 @@ mod options;
 mod renewals;
 mod scripts;
 mod shard;
+mod skipped;
 mod store;
 mod value;
 mod watch;

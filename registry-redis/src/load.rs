@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::scripts;
 use crate::shard::{Shard, member_id};
+use crate::skipped::Skipped;
 use crate::store::{MAX_DUE_CALLS, Store};
 use crate::value::{Content, Value};
 use futures_util::future::join;
@@ -59,7 +60,7 @@ pub(crate) async fn survey(store: &Store, service: &ServiceName) -> Result<Surve
         }
     }
     let without_name = std::iter::repeat_n(format!("{service}/?"), unnamed);
-    let unreadable = rows.iter().filter(|(_, row)| row.content == Content::Undecodable);
+    let unreadable = rows.iter().filter(|(_, row)| matches!(row.content, Content::Undecodable(_)));
     let unreadable: Vec<_> =
         unreadable.map(|(id, _)| format!("{service}/{id}")).chain(without_name).collect();
     let instances = rows.len() + unnamed - unreadable.len();
@@ -110,19 +111,9 @@ impl Loader<'_> {
         unnamed += self.decode(&page, &mut rows);
         let at = self.reconcile(&positions, &mut rows).await?;
         let cursor = at.cursor(&self.store.origin(self.service));
-        let mut undecodable = unnamed;
-        let records: Vec<Record> = rows
-            .into_iter()
-            .filter_map(|(_, row)| match row.content {
-                Content::Live(record) => Some(record),
-                Content::Withdrawn => None,
-                Content::Undecodable => {
-                    undecodable += 1;
-                    None
-                }
-            })
-            .collect();
-        let snapshot = Snapshot::new(cursor, records).with_undecodable(undecodable);
+        let (records, skipped) = split(rows, unnamed);
+        skipped.warn(self.service);
+        let snapshot = Snapshot::new(cursor, records).with_undecodable(skipped.count);
         Ok(snapshot.with_lineage(page.lineage))
     }
 
@@ -231,12 +222,27 @@ fn merge(rows: &mut Vec<(InstanceId, Row)>, mut changes: BTreeMap<InstanceId, (u
     rows.extend(changes.into_iter().filter_map(|(id, (_, row))| Some((id, row?))));
 }
 
+/// Returns the records of rows, and those rows that have none. `unnamed` members are no rows.
+fn split(rows: Vec<(InstanceId, Row)>, unnamed: usize) -> (Vec<Record>, Skipped) {
+    let mut skipped = Skipped { count: unnamed, example: None };
+    let records = rows.into_iter().filter_map(|(id, row)| match row.content {
+        Content::Live(record) => Some(record),
+        Content::Withdrawn => None,
+        Content::Undecodable(why) => {
+            skipped.count += 1;
+            skipped.example.get_or_insert((id, why));
+            None
+        }
+    });
+    (records.collect(), skipped)
+}
+
 /// Parses a value of the state. A malformed one was not written by this library and counts as older than all
 /// changes.
 fn parse_value(service: &ServiceName, id: &InstanceId, value: &[u8]) -> Row {
     let Some((put_revision, value)) = Value::parse_stored(value) else {
-        tracing::warn!(%service, %id, "skipped a record that this library did not write");
-        return Row { put_revision: 0, content: Content::Undecodable };
+        let why = "this library did not write it".to_owned();
+        return Row { put_revision: 0, content: Content::Undecodable(why) };
     };
     Row { put_revision, content: value.decode(service, id, put_revision) }
 }
@@ -244,9 +250,10 @@ fn parse_value(service: &ServiceName, id: &InstanceId, value: &[u8]) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use registry_testbed::Warnings;
 
     fn row(id: &str, put_revision: u64) -> (InstanceId, Row) {
-        (id.parse().unwrap(), Row { put_revision, content: Content::Undecodable })
+        (id.parse().unwrap(), Row { put_revision, content: Content::Undecodable("?".into()) })
     }
 
     fn merged(shown: &[(&str, u64)], changes: &[(&str, u64, bool)]) -> Vec<(String, u64)> {
@@ -257,6 +264,29 @@ mod tests {
         });
         merge(&mut rows, changes.collect());
         rows.into_iter().map(|(id, row)| (id.to_string(), row.put_revision)).collect()
+    }
+
+    /// Each of 100,000 records that cannot be decoded gave a line of the log, at each load.
+    #[test]
+    fn records_that_cannot_be_decoded_are_logged_in_one_line_with_their_number() {
+        let warnings = Warnings::capture();
+        let service = "a".parse().unwrap();
+        let foreign = |n| {
+            let id = format!("\u{202e}{n}").parse().unwrap();
+            let row = parse_value(&service, &id, b"junk\n");
+            (id, row)
+        };
+        let (records, skipped) = split((0..1_000).map(foreign).collect(), 7);
+        assert!(records.is_empty());
+        skipped.warn(&service);
+        let lines = warnings.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].contains("undecodable=1007") && lines[0].contains("id=\\u{202e}0"),
+            "{lines:?}"
+        );
+        split(Vec::new(), 0).1.warn(&service);
+        assert_eq!(warnings.lines().len(), 1);
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(crate) enum Content {
     Live(Record),
     /// Its owner has withdrawn it: it is not listed. This library deletes such a record instead.
     Withdrawn,
-    Undecodable,
+    /// Why its record cannot be decoded.
+    Undecodable(String),
 }
 
 impl Value {
@@ -58,7 +59,7 @@ impl Value {
         self.ttl
     }
 
-    /// Decodes the record of an instance that was written at `revision`, or logs that it cannot be decoded.
+    /// Decodes the record of an instance that was written at `revision`.
     pub(crate) fn decode(&self, service: &ServiceName, id: &InstanceId, revision: u64) -> Content {
         match encoding::decode(service, id, &self.record) {
             Ok(Stored::Live(record)) => Content::Live(
@@ -68,11 +69,7 @@ impl Value {
                     .with_revision(Revision::new(revision)),
             ),
             Ok(Stored::Withdrawn(_)) => Content::Withdrawn,
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(%service, %id, error, "skipped a record that cannot be decoded");
-                Content::Undecodable
-            }
+            Err(error) => Content::Undecodable(error.to_string()),
         }
     }
 
@@ -147,8 +144,10 @@ mod tests {
     fn withdrawn_and_undecodable_records_are_not_listed() {
         let withdrawn = RECORD.replace("{\"v\":1", "{\"v\":1,\"status\":\"withdrawn\"");
         assert_eq!(content(&format!("42 1500 3 {withdrawn}")), Content::Withdrawn);
-        assert_eq!(content("42 1500 3 {}"), Content::Undecodable);
-        assert_eq!(content("42 1500 3 "), Content::Undecodable);
+        for record in ["{}", ""] {
+            let content = content(&format!("42 1500 3 {record}"));
+            assert!(matches!(content, Content::Undecodable(_)), "{content:?}");
+        }
     }
 
     #[test]

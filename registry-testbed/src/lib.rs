@@ -3,6 +3,7 @@
 //! * [`servers`] finds or starts the real servers to test against.
 //! * [`proxy`] injects faults between a registry and its server: it delays, cuts, refuses, loses.
 //! * [`engine`] holds registrations and views over a store to what they promise, under faults.
+//! * [`Warnings`] keeps the warnings that a test logs.
 //! * [`Trace`] keeps all that is traced, to search it for secrets.
 //! * [`Soak`] is a long random run over connections that are cut all the time.
 //!
@@ -18,7 +19,9 @@ pub mod servers;
 mod sizes;
 mod soak;
 mod trace;
+mod warnings;
 
 pub use self::sizes::call_sizes;
 pub use self::soak::{Soak, SoakReport};
 pub use self::trace::Trace;
+pub use self::warnings::Warnings;

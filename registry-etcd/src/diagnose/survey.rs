@@ -79,7 +79,7 @@ impl<'a> Survey<'a> {
         let (mut undecodable, mut reasons) = (HashSet::new(), Vec::new());
         let kvs = keys.iter().map(|kv| Kv::from(*kv));
         let (records, _) = decode_all(&service, kvs, |key, why| {
-            reasons.push((printable(key), why.to_string()));
+            reasons.push((printable(key), why.to_string())); // a finding is printable
             undecodable.insert(key.to_vec());
         });
         if records.is_empty() && self.keyspace.layout().shares_root() {

@@ -6,7 +6,7 @@
 use crate::cluster::{Cluster, Connection};
 use crate::error::EtcdError;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
-use registry_core::LeaseId;
+use registry_core::{LeaseId, printable};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::mem::take;
@@ -115,7 +115,8 @@ impl Stream {
         let (unsent, pending) = (take(&mut requests.unsent), take(&mut requests.pending));
         drop(requests);
         let waiting = unsent.len() + pending.len();
-        tracing::debug!(error = %end, waiting, "a stream of renewals ended");
+        let error = end.to_string();
+        tracing::debug!(error = %printable(&error), waiting, "a stream of renewals ended");
         // That nobody answers any more is what they all hear: they are dropped.
     }
 

@@ -4,7 +4,7 @@ use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
 use etcd_client::{EventType, KeyValue};
 use registry_core::encoding::Stored;
-use registry_core::{BoxError, Change, DeleteReason, Deleted, InstanceId};
+use registry_core::{BoxError, Change, DeleteReason, Deleted, InstanceId, printable};
 use std::collections::HashSet;
 
 /// Turns the events of a watch, revision by revision, into changes.
@@ -149,9 +149,69 @@ impl Singles {
 }
 
 fn warn_once(warned: &mut bool, key: &[u8], why: &BoxError) {
-    if !*warned {
-        *warned = true;
-        let key = key.escape_ascii();
-        tracing::warn!(%key, %why, "skipped what cannot be decoded, and says so once");
+    if !std::mem::replace(warned, true) {
+        let (key, why) = (key.escape_ascii(), why.to_string());
+        tracing::warn!(%key, why = %printable(&why), "skipped a key that cannot be decoded, and says so once a watch");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::builtin;
+    use crate::layout::keyspace::Keyspace;
+    use crate::layout::reading::Reading;
+    use registry_core::printable;
+    use registry_testbed::Warnings;
+
+    /// Values that cannot be decoded, and that would steer a terminal or forge a line of a log.
+    const HOSTILE: [&str; 3] = [
+        "\u{1b}[2J\nWARN forged\u{202e}",
+        "{\"address\":\"\\n\\u001b[2J\u{202e}\"}",
+        "{\"Addr\":\"\u{9b}\u{200b}\\n\",\"endpoints\":[\"\\n\u{202e}\"],\"status\":\"\\n\"}",
+    ];
+
+    fn service(layout: &str) -> ServiceLayout {
+        let target = format!("etcd://h?layout={layout}").parse().unwrap();
+        let keyspace = Keyspace::new(builtin::from_target(&target).unwrap());
+        keyspace.service(&"user.rpc".parse().unwrap()).unwrap()
+    }
+
+    /// Each of 100,000 keys that cannot be decoded gave a line of the log, in the words of whoever put it.
+    #[test]
+    fn keys_that_cannot_be_decoded_are_logged_once_a_watch_and_cannot_forge_a_line() {
+        for (layout, value) in
+            ["native", "go-zero", "grpc"].iter().flat_map(|layout| HOSTILE.map(|v| (layout, v)))
+        {
+            let warnings = Warnings::capture();
+            let mut decoder = Decoder::new(service(layout), [].into_iter());
+            for n in 1..1_000_u64 {
+                let key = format!("user.rpc/{n}");
+                let kv = Kv { key: key.as_bytes(), value: value.as_bytes(), lease: 9, modified: n };
+                decoder.apply([(EventType::Put, kv)].into_iter());
+            }
+            let lines = warnings.lines();
+            assert_eq!(lines.len(), 1, "{layout}: {lines:?}");
+            assert_eq!(printable(&lines[0]), lines[0], "{layout}");
+        }
+    }
+
+    #[test]
+    fn a_load_gives_one_printable_example_of_all_keys_that_cannot_be_decoded() {
+        for (layout, value) in
+            ["native", "go-zero", "grpc"].iter().flat_map(|layout| HOSTILE.map(|v| (layout, v)))
+        {
+            let keys: Vec<_> = (0..1_000).map(|n| format!("user.rpc/{n}")).collect();
+            let kvs = keys.iter().map(|key| Kv {
+                key: key.as_bytes(),
+                value: value.as_bytes(),
+                lease: 9,
+                modified: 3,
+            });
+            let reading = Reading::of(&service(layout), kvs);
+            assert_eq!(reading.undecodable, 1_000, "{layout}");
+            let (key, why) = reading.example.unwrap();
+            assert_eq!((&*printable(&key), &*printable(&why)), (&*key, &*why), "{layout}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
 use registry_core::encoding::Stored;
-use registry_core::{BoxError, Record};
+use registry_core::{BoxError, Record, printable};
 
 /// What was read from some keys of a service.
 #[derive(Debug, Default)]
@@ -23,7 +23,8 @@ impl Reading {
         let (mut undecodable, mut example) = (0, None);
         let (records, has_withdrawn) = decode_all(service, kvs, |key, why| {
             undecodable += 1;
-            example = Some((key.escape_ascii().to_string(), why.to_string()));
+            example =
+                Some((key.escape_ascii().to_string(), printable(&why.to_string()).into_owned()));
         });
         Self { records, has_withdrawn, undecodable, example }
     }

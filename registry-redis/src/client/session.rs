@@ -8,6 +8,7 @@ use crate::options::{Ack, RedisOptions};
 use crate::scripts::Script;
 use crate::shard::KeyGroup;
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
+use registry_core::printable;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct Session {
@@ -45,7 +46,8 @@ impl Session {
         let link = dialer.dial(address, name).await?;
         let shaken = Self::shake_hands(topology, &link).await;
         let run_id = shaken.map_err(|error| link.traffic().explain(error).at(address))?;
-        tracing::debug!(server = %address, %run_id, name, "connected");
+        let server = address.to_string();
+        tracing::debug!(server = %printable(&server), run_id = %printable(&run_id), name, "connected");
         let silence = Silence::new(link.traffic().clone());
         Ok(Self { link, run_id, is_broken: AtomicBool::new(false), silence })
     }

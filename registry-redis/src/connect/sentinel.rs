@@ -16,7 +16,7 @@ use crate::options::RedisOptions;
 use crate::shard::KeyGroup;
 use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use registry_core::{Error, ErrorKind, Result, Target};
+use registry_core::{Error, ErrorKind, Result, Target, printable};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -196,7 +196,8 @@ impl Sentinel {
             return (Ok(primary.clone()), queries);
         }
         if known.primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
-            tracing::info!(primary = %answer.primary, "sentinel names another primary");
+            let primary = answer.primary.to_string();
+            tracing::info!(primary = %printable(&primary), "sentinel names another primary");
         }
         *known = Known { primary: Some(answer.primary.clone()), epoch: answer.epoch };
         (Ok(answer.primary), queries)
@@ -277,7 +278,8 @@ async fn poll(inner: Weak<Inner>, queries: Arc<Queries>) {
         let _guard = sentinel.wait_for_query(&queries).await;
         if let Err(error) = sentinel.query_all(&queries.links).await {
             // The last answer stands: serving needs no sentinel.
-            tracing::debug!(%error, "no sentinel says whether the primary is still the same");
+            let error = error.to_string();
+            tracing::debug!(error = %printable(&error), "no sentinel says whether the primary is still the same");
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::shard::Shard;
 use crate::store::{Page, Store};
 use futures_util::future::{BoxFuture, FutureExt, pending};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use registry_core::printable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +83,9 @@ impl FeedTask {
     pub(super) async fn run(mut self) {
         tracing::debug!(client = ?self.store.client, "the feed begins");
         let outcome = self.serve().await;
-        tracing::debug!(client = ?self.store.client, ?outcome, "the feed ends");
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        let why = printable(why.as_deref().unwrap_or("nobody watches"));
+        tracing::debug!(client = ?self.store.client, %why, "the feed ends");
         if let Err(error) = outcome {
             while let Some((subscription, _)) = self.queue.next_or_stop(&mut self.requests) {
                 subscription.publisher.fail(error.of_watch());
@@ -254,7 +257,8 @@ impl FeedTask {
             }
             Err(error) if error.is_demotion() => return Err(error),
             Err(error) => {
-                tracing::warn!(?shard, %error, "could not check for expired leases, will try again");
+                let why = error.to_string();
+                tracing::warn!(?shard, error = %printable(&why), "could not check for expired leases, will try again");
                 let delay = self.store.client.silence_timeout() / 8;
                 watched.checks().check_by(Instant::now() + delay.min(MAX_RETRY_DELAY));
             }

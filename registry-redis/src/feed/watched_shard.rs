@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
 use crate::shard::split_member;
+use crate::skipped::warn_once;
 use registry_core::{Batch, Error, Origin, Publisher, ServiceName};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ struct Watched {
     service: ServiceName,
     origin: Origin,
     watchers: Vec<Watcher>,
+    /// Whether a record of it that cannot be decoded was logged.
+    has_warned: bool,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl WatchedShard {
             self.checks.check_by(due);
         }
         let Subscription { service, member, origin, publisher, .. } = subscription;
-        let new = Watched { service: service.clone(), origin, watchers: Vec::new() };
+        let new = Watched::new(service.clone(), origin);
         let watched = match member {
             Some(member) => self.records.entry(member.into_bytes()).or_insert(new),
             None => self.services.entry(service).or_insert(new),
@@ -109,11 +112,13 @@ impl WatchedShard {
 
     fn publish(&mut self, entry: &Entry) {
         let Some((service, _)) = split_member(entry.member()) else { return };
-        let of_service = self.services.get_mut(service);
-        let of_record = self.records.get_mut(entry.member());
-        let Some(any) = of_service.as_deref().or(of_record.as_deref()) else { return };
-        let Some(change) = entry.change(&any.service) else { return };
-        let batch = Arc::new(Batch::new(self.at.cursor(&any.origin), vec![change]));
+        let mut of_service = self.services.get_mut(service);
+        let mut of_record = self.records.get_mut(entry.member());
+        let Some(any) = of_service.as_deref_mut().or(of_record.as_deref_mut()) else { return };
+        let Watched { service, origin, has_warned, .. } = any;
+        let change = entry.change(service, |id, why| warn_once(has_warned, service, id, why));
+        let Some(change) = change else { return };
+        let batch = Arc::new(Batch::new(self.at.cursor(origin), vec![change]));
         for watched in of_service.into_iter().chain(of_record) {
             watched.publish(&batch);
         }
@@ -189,6 +194,10 @@ impl WatchedShard {
 }
 
 impl Watched {
+    fn new(service: ServiceName, origin: Origin) -> Self {
+        Self { service, origin, watchers: Vec::new(), has_warned: false }
+    }
+
     /// Publishes to every watch that has not come so far, and removes those that have ended.
     fn publish(&mut self, batch: &Arc<Batch>) {
         let revision = batch.revision().get();
@@ -214,6 +223,7 @@ mod tests {
     use crate::history::tests::{entry, position};
     use futures_util::{FutureExt, StreamExt};
     use registry_core::{Change, ErrorKind, Watch};
+    use registry_testbed::Warnings;
 
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
     const SILENCE: Duration = Duration::from_secs(8);
@@ -252,6 +262,24 @@ mod tests {
     fn received(watch: &mut Watch) -> Vec<(u64, usize)> {
         let batch = || watch.next().now_or_never()?.map(|batch| batch.unwrap());
         std::iter::from_fn(batch).map(|b| (b.revision().get(), b.changes.len())).collect()
+    }
+
+    /// Each of 100,000 records that cannot be decoded gave a line of the log.
+    #[tokio::test]
+    async fn records_that_cannot_be_decoded_are_logged_once_a_watch() {
+        let warnings = Warnings::capture();
+        let (mut shard, _watch) = watched(4, "a");
+        let record = "{\"address\":\"\\n\u{1b}[2J\u{202e}\"}";
+        for n in 5..1_005 {
+            shard.apply(&entry(n, &format!("a\u{1f}\u{200b}{n}"), Some(record))).unwrap();
+        }
+        let lines = warnings.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].contains("service=a") && lines[0].contains("no readable address"),
+            "{lines:?}"
+        );
+        assert_eq!(registry_core::printable(&lines[0]), lines[0]);
     }
 
     #[tokio::test]

@@ -30,19 +30,8 @@ pub(super) async fn names_that_share_a_prefix_see_their_own_only(case: Case<'_>)
 
 pub(super) async fn odd_names_are_stored_and_found(case: Case<'_>) {
     let long = "n".repeat(255);
-    let odd = [
-        "%",
-        "%2F",
-        "a%2Fb",
-        "a b",
-        "\u{e9}\u{1F980}",
-        "a:b",
-        "{a}",
-        "a*?[x]",
-        "\\",
-        "'\"",
-        &long,
-    ];
+    let odd =
+        ["%", "%2F", "a%2Fb", "a b", "\u{e9}\u{1F980}", "a:b", "{a}", "a*?[x]", "\\", "'\"", &long];
     let ids = [&odd[..], &["..", "~meta"]].concat(); // what no service may be named
     for name in odd {
         let name = service(name);
