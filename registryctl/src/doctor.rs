@@ -7,6 +7,7 @@ use service_registry::diagnosis::{Finding, Level};
 use service_registry::store::{CallOptions, Snapshot};
 use service_registry::{InstanceStatus, Result, ServiceName};
 use std::collections::BTreeMap;
+use std::iter;
 use std::process::ExitCode;
 
 /// Look for what is wrong with the registry, and say what to do about it.
@@ -35,15 +36,20 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             output.object(finding)?;
         }
     } else {
-        output.table(["LEVEL", "CHECK", "FOUND"], findings.iter().map(row))?;
+        output.table(["LEVEL", "CHECK", "FOUND"], findings.iter().flat_map(rows))?;
     }
     let is_well = findings.iter().all(|finding| finding.level < Level::Error);
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn row(Finding { check, level, message, advice, .. }: &Finding) -> [String; 3] {
-    let advice = advice.as_ref().map(|advice| format!("\n-> {advice}")).unwrap_or_default();
-    [level.to_string(), (*check).to_owned(), format!("{message}{advice}")]
+/// What was found, and in a row of its own what to do about it.
+fn rows(
+    Finding { check, level, message, advice, .. }: &Finding,
+) -> impl Iterator<Item = [String; 3]> {
+    let found = [level.to_string(), (*check).to_owned(), message.clone()];
+    let advice =
+        advice.as_ref().map(|advice| [String::new(), String::new(), format!("-> {advice}")]);
+    iter::once(found).chain(advice)
 }
 
 async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> {

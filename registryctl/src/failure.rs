@@ -2,6 +2,7 @@
 
 use service_registry::ErrorKind;
 use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     Signals(io::Error),
     #[error("cannot start the command, command=`{0}`: {1}")]
     Start(String, io::Error),
+    #[error("there is no such verb, verb=`{0}`")]
+    NoVerb(String),
     #[error("cannot wait for the command: {0}")]
     Wait(io::Error),
     #[error("nothing listens in time, address=`{0}`, ready-timeout=`{1:?}`")]
@@ -25,6 +28,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What this process exits with. Of a command that cannot be started, it is what shells and `env` exit with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Start(_, error) if error.kind() == io::ErrorKind::NotFound => ExitCode::from(127),
+            Self::Start(..) => ExitCode::from(126),
+            Self::NoVerb(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     /// What to do about it.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
@@ -37,6 +50,7 @@ impl Failure {
             Self::NotWithdrawn(_) => {
                 Some("see that the store runs; `registryctl ls` shows who is listed")
             }
+            Self::NoVerb(_) => Some("see `registryctl --help`"),
             Self::Output(_) | Self::Signals(_) | Self::Start(..) | Self::Wait(_) => None,
         }
     }

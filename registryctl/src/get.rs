@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 /// Print the instances of a service.
 ///
-/// With --json as one object, with the cursor that `watch --after` goes on from. A service without
-/// instances is none that failed: nothing is listed.
+/// With --json as one object, with the cursor that `watch --after` goes on from.
+///
+/// It exits with 1 if no instance is listed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The service.
@@ -35,9 +36,11 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let (cursor, undecodable) = (snapshot.cursor(), snapshot.undecodable());
     let instances: Vec<_> = snapshot.instances().map(Shown::from).collect();
     let (output, revision) = (session.output(), cursor.revision());
+    // As of `grep`: nothing was found, and that is an answer, printed in full.
+    let code = if instances.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     if output.is_json() {
         output.object(&Loaded { service, revision, cursor, undecodable, instances })?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     if instances.is_empty() {
         note(format_args!("no instance is listed, service=`{service}`"));
@@ -48,5 +51,5 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         note(format_args!("records that cannot be decoded, and are not listed: {undecodable}"));
     }
     note(format_args!("revision {revision}, cursor {cursor}"));
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

@@ -1,10 +1,12 @@
 //! The service registry from the shell: `registryctl --help`.
 
 mod child;
+mod completions;
 mod doctor;
 mod failure;
 mod get;
 mod ls;
+mod man;
 mod output;
 mod register;
 mod registration;
@@ -15,7 +17,7 @@ mod watch;
 
 use self::failure::Failure;
 use self::output::note;
-use self::session::Session;
+use self::session::{Session, URL_VARIABLE};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use service_registry::store::Secret;
@@ -27,8 +29,9 @@ use std::time::Duration;
 type Outcome = Result<ExitCode, Failure>;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 it worked, also where there was nothing to list; 1 it did not; 2 it was called wrongly.
-`run` exits with the code of its command.
+Exit codes: 0 it worked; 1 it did not, or `get` found no instance; 2 it was called wrongly.
+`run` exits with the code of its command, 128 and the signal that the command died of, 127 if there
+is no such command, and 126 if it cannot be executed.
 
 Data goes to standard output, notes and errors go to standard error.";
 
@@ -43,7 +46,7 @@ struct Arguments {
     ///
     /// A URL with a password belongs in the environment: everybody on the machine sees the
     /// arguments of a command. It is never printed.
-    #[arg(long, global = true, env = "REGISTRY_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, global = true, env = URL_VARIABLE, hide_env_values = true, value_name = "URL")]
     #[arg(value_parser = |url: &str| Ok::<_, Infallible>(Secret::new(url)))]
     registry: Option<Secret>,
 
@@ -68,20 +71,26 @@ enum Verb {
     Register(register::Arguments),
     Run(run::Arguments),
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Arguments { registry, json, timeout, verb } = Arguments::parse();
-    let Some(url) = registry else { unnamed() };
-    let session = Session::new(url, timeout, json);
+    let session = || {
+        let url = registry.unwrap_or_else(|| unnamed());
+        Session::new(url, timeout, json)
+    };
     let outcome = match &verb {
-        Verb::Ls(arguments) => ls::run(&session, arguments).await,
-        Verb::Get(arguments) => get::run(&session, arguments).await,
-        Verb::Watch(arguments) => watch::run(&session, arguments).await,
-        Verb::Register(arguments) => register::run(&session, arguments).await,
-        Verb::Run(arguments) => run::run(&session, arguments).await,
-        Verb::Doctor(arguments) => doctor::run(&session, arguments).await,
+        Verb::Ls(arguments) => ls::run(&session(), arguments).await,
+        Verb::Get(arguments) => get::run(&session(), arguments).await,
+        Verb::Watch(arguments) => watch::run(&session(), arguments).await,
+        Verb::Register(arguments) => register::run(&session(), arguments).await,
+        Verb::Run(arguments) => run::run(&session(), arguments).await,
+        Verb::Doctor(arguments) => doctor::run(&session(), arguments).await,
+        Verb::Completions(arguments) => completions::run(Arguments::command(), arguments),
+        Verb::Man(arguments) => man::run(Arguments::command(), arguments),
     };
     outcome.unwrap_or_else(|failure| {
         if failure.is_closed_output() {
@@ -91,12 +100,14 @@ async fn main() -> ExitCode {
         if let Some(advice) = failure.advice() {
             note(format_args!("advice: {advice}"));
         }
-        ExitCode::FAILURE
+        failure.exit_code()
     })
 }
 
 /// There is no registry that goes without saying.
 fn unnamed() -> ! {
-    let message = "no registry is named: set REGISTRY_URL or --registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`";
+    let message = format!(
+        "no registry is named: set {URL_VARIABLE} or --registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`"
+    );
     Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit()
 }

@@ -1,9 +1,12 @@
-//! How things are printed: tables and lines for people, JSON for machines.
+//! How things are printed: tables and lines for people, JSON for machines. What was read from a registry must not steer a
+//! terminal: all that is written here is printable.
 
 use crate::failure::Failure;
 use comfy_table::{Table, presets};
+use registry_core::printable;
 use serde::Serialize;
 use service_registry::{Instance, InstanceStatus};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -44,10 +47,14 @@ impl Output {
     pub(crate) fn object(self, object: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_string(object)
             .unwrap_or_else(|error| unreachable!("what is printed has text for keys: {error}"));
-        self.line(json)
+        self.write(&printable_json(&json))
     }
 
     pub(crate) fn line(self, line: impl Display) -> Result<(), Failure> {
+        self.write(&printable(&line.to_string()))
+    }
+
+    fn write(self, line: &str) -> Result<(), Failure> {
         let write = |stream: &mut dyn Write| {
             writeln!(stream, "{line}")?;
             stream.flush()
@@ -65,18 +72,19 @@ impl Output {
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> Result<(), Failure> {
         let mut table = Table::new();
+        let rows = rows.into_iter().map(|row| row.map(|cell| printable(&cell).into_owned()));
         table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        self.line(table.trim_fmt())
+        self.write(&table.trim_fmt())
     }
 }
 
 /// Tells people something beside the data.
 pub(crate) fn note(text: impl Display) {
     // Nobody is left to be told that nobody listens.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
 /// An instance as it is printed.
@@ -106,8 +114,7 @@ impl Shown<'_> {
 
     /// What stands below the header.
     pub(crate) fn row(&self) -> [String; 5] {
-        let metadata =
-            self.metadata.iter().map(|(key, value)| printable(&format!("{key}={value}")));
+        let metadata = self.metadata.iter().map(|(key, value)| format!("{key}={value}"));
         [
             self.id.to_owned(),
             self.address.to_owned(),
@@ -118,17 +125,22 @@ impl Shown<'_> {
     }
 }
 
-/// What was read from a registry must not steer a terminal.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
+/// Escapes what does not print as JSON does, so that a machine reads what was there.
+fn printable_json(json: &str) -> Cow<'_, str> {
+    if matches!(printable(json), Cow::Borrowed(_)) {
+        return Cow::Borrowed(json);
     }
-    printable
+    // Only text has such characters: none is part of the syntax that is written.
+    let escaped = json.chars().fold(String::with_capacity(json.len()), |mut escaped, char| {
+        let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
+        match printable(char.encode_utf8(&mut utf8)) {
+            Cow::Borrowed(_) => escaped.push(char),
+            Cow::Owned(_) => escaped
+                .extend(char.encode_utf16(&mut utf16).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
+        escaped
+    });
+    Cow::Owned(escaped)
 }
 
 #[cfg(test)]
@@ -136,10 +148,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_cannot_steer_a_terminal() {
-        let address = "10.0.0.1:80".parse().unwrap();
-        let instance = Instance::from_parts("a".parse().unwrap(), "1".parse().unwrap(), address)
-            .with_metadata([("k", "a\n\u{1b}[2J\u{e9}")]);
-        assert_eq!(Shown::from(&instance).row()[4], "k=a\\n\\u{1b}[2J\u{e9}");
+    fn json_cannot_steer_a_terminal_and_means_the_same() {
+        let hostile = "a\n\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{200b}\u{e0041}\"\\\u{e9}";
+        let json = serde_json::to_string(&[hostile]).unwrap();
+        let shown = printable_json(&json);
+        assert_eq!(printable(&shown), shown);
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [hostile]);
+        assert!(shown.contains("\\u202e") && shown.contains("\\udb40\\udc41"), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::signals::{STOP, Signals};
 use crate::{Failure, Outcome};
 use futures_util::StreamExt;
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process};
 use service_registry::store::{Registry, Start};
 use service_registry::{Address, Registration};
 use std::pin::pin;
@@ -28,9 +28,16 @@ use tokio::time::{sleep, timeout};
 /// states are printed to standard error. A registry that is away keeps the command from running for
 /// no longer than --timeout.
 ///
+/// SIGTSTP, which is Ctrl-Z, drains and withdraws the instance, too, since a command that is stopped
+/// answers nobody; then the command is stopped, and this process. SIGCONT (`fg`) continues both, and
+/// registers the instance again.
+///
+/// A command that is not found ends this with 127, one that cannot be executed with 126.
+///
 /// The command has a process group of its own: what is typed at a terminal does not reach it, but
 /// by us, and where standard input is a terminal it reads from /dev/null. Signals go to all of the
-/// group.
+/// group, and orphans are reaped, so that this can be the first process of a container. The command
+/// does not get REGISTRYCTL_URL; a REGISTRY_URL is its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -62,8 +69,11 @@ impl Arguments {
     }
 }
 
-/// All that are handled: those that stop, and those that only go to the command.
+/// Those that are handled from the beginning: those that end, and those that only go to the command.
 const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
+
+/// Those that pause, and are handled while there is a command. Before that they do what they do to any process.
+const PAUSING: [Signal; 2] = [Signal::TSTP, Signal::CONT];
 
 /// How long to wait before it is looked again whether the command listens.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -92,30 +102,62 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         note(format_args!("warning: something listens at {probe} already, before the command"));
     }
     let sidecar = Sidecar { session, arguments, plan };
+    let mut signals = signals.and(&PAUSING)?;
     let mut child = Child::start(&arguments.command)?;
-    let started = {
-        let mut start = pin!(sidecar.start(registry));
-        loop {
-            tokio::select! {
-                code = child.ended() => return code,
-                signal = signals.next() => {
-                    if STOP.contains(&signal) {
-                        break Err(signal);
-                    }
-                    child.send(signal);
-                }
-                started = &mut start => break Ok(started),
+    loop {
+        let ended = match sidecar.attend(registry.clone(), &mut child, &mut signals).await {
+            Ok(Leave::Ended(code)) => return Ok(code),
+            Ok(Leave::Stop(signal)) => Some(signal),
+            Ok(Leave::Pause) => pause(&mut child, &mut signals).await,
+            Err(failure) => {
+                child.stop(Signal::TERM, arguments.kill_after, &mut signals).await?;
+                return Err(failure);
             }
+        };
+        if let Some(signal) = ended {
+            return child.stop(signal, arguments.kill_after, &mut signals).await;
+        }
+    }
+}
+
+/// Why the command is registered no longer.
+enum Leave {
+    Ended(ExitCode),
+    /// It is to end.
+    Stop(Signal),
+    /// It is to be stopped until SIGCONT.
+    Pause,
+}
+
+/// Passes a signal on to the command, unless it says to leave.
+fn heed(signal: Signal, child: &Child) -> Option<Leave> {
+    match signal {
+        Signal::TSTP => return Some(Leave::Pause),
+        stop if STOP.contains(&stop) => return Some(Leave::Stop(stop)),
+        other => child.send(other),
+    }
+    None
+}
+
+/// Stops the command and then this process, so that a shell has its prompt, until SIGCONT or the end of the command. A
+/// signal that came instead and says to end is returned.
+async fn pause(child: &mut Child, signals: &mut Signals) -> Option<Signal> {
+    child.send(Signal::TSTP);
+    // The first process of a container cannot be stopped, and waits below.
+    let _ = kill_process(getpid(), Signal::STOP);
+    let stop = loop {
+        tokio::select! {
+            _ = child.ended() => break None,
+            signal = signals.next() => match signal {
+                Signal::CONT => break None,
+                stop if STOP.contains(&stop) => break Some(stop),
+                Signal::TSTP => {}
+                other => child.send(other),
+            },
         }
     };
-    match started {
-        Ok(Ok(registration)) => sidecar.serve(registration, &mut child, &mut signals).await,
-        Ok(Err(failure)) => {
-            child.stop(Signal::TERM, arguments.kill_after, &mut signals).await?;
-            Err(failure)
-        }
-        Err(signal) => child.stop(signal, arguments.kill_after, &mut signals).await,
-    }
+    child.send(Signal::CONT); // one that is stopped hears of no other signal
+    stop
 }
 
 struct Sidecar<'a> {
@@ -125,6 +167,28 @@ struct Sidecar<'a> {
 }
 
 impl Sidecar<'_> {
+    /// Registers the command once it listens, and withdraws it when it ends, is to end or is to be paused.
+    async fn attend(
+        &self,
+        registry: Arc<dyn Registry>,
+        child: &mut Child,
+        signals: &mut Signals,
+    ) -> Result<Leave, Failure> {
+        let registration = {
+            let mut start = pin!(self.start(registry));
+            loop {
+                tokio::select! {
+                    code = child.ended() => return code.map(Leave::Ended),
+                    signal = signals.next() => if let Some(leave) = heed(signal, child) {
+                        return Ok(leave);
+                    },
+                    started = &mut start => break started?,
+                }
+            }
+        };
+        self.serve(registration, child, signals).await
+    }
+
     /// Waits until the command listens, and begins to register it.
     async fn start(&self, registry: Arc<dyn Registry>) -> Result<Registration, Failure> {
         let (probe, limit) = (self.arguments.probe(), self.arguments.ready_timeout);
@@ -135,26 +199,23 @@ impl Sidecar<'_> {
         Ok(Registration::start(registry, instance, options).await?)
     }
 
-    /// Keeps the command registered until it ends or is to end.
+    /// Keeps the command registered until it ends, is to end or is to be paused.
     async fn serve(
         &self,
         registration: Registration,
         child: &mut Child,
         signals: &mut Signals,
-    ) -> Outcome {
+    ) -> Result<Leave, Failure> {
         let mut states = registration.statuses();
-        let signal = loop {
+        let mut leave = loop {
             tokio::select! {
                 code = child.ended() => {
                     report(self.plan.withdraw(registration, self.output()).await);
-                    return code;
+                    return code.map(Leave::Ended);
                 }
-                signal = signals.next() => {
-                    if STOP.contains(&signal) {
-                        break signal;
-                    }
-                    child.send(signal);
-                }
+                signal = signals.next() => if let Some(leave) = heed(signal, child) {
+                    break leave;
+                },
                 Some(state) = states.next() => report(self.plan.report(self.output(), &state)),
             }
         };
@@ -162,17 +223,17 @@ impl Sidecar<'_> {
             loop {
                 tokio::select! {
                     _ = child.ended() => break,
-                    signal = signals.next() => {
-                        if STOP.contains(&signal) {
-                            break;
+                    signal = signals.next() => if let Some(next) = heed(signal, child) {
+                        if matches!(leave, Leave::Pause) {
+                            leave = next; // to end says more than to pause
                         }
-                        child.send(signal);
-                    }
+                        break;
+                    },
                 }
             }
         };
         report(self.plan.retire(registration, self.output(), cut).await);
-        child.stop(signal, self.arguments.kill_after, signals).await
+        Ok(leave)
     }
 
     /// Standard output is the command's.

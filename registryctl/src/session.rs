@@ -6,6 +6,9 @@ use service_registry::{Client, Error, ErrorKind, Result, connect};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Names the registry. It is not `REGISTRY_URL`, which services read: what `run` runs keeps its own.
+pub(crate) const URL_VARIABLE: &str = "REGISTRYCTL_URL";
+
 pub(crate) struct Session {
     /// It may hold a password.
     url: Secret,

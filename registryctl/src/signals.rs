@@ -21,6 +21,12 @@ impl Signals {
         kinds.iter().map(listen).collect::<Result<_, _>>().map(Self).map_err(Failure::Signals)
     }
 
+    /// Adds those of other kinds, from now on.
+    pub(crate) fn and(mut self, kinds: &[Signal]) -> Result<Self, Failure> {
+        self.0.extend(Self::of(kinds)?.0);
+        Ok(self)
+    }
+
     /// Does some work; the signal, if one of them comes before that is done.
     pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
         tokio::select! {

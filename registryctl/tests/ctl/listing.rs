@@ -1,12 +1,12 @@
 //! `ls` and `get`.
 
-use crate::support::{SERVICE, instance, json, on_each_server, register, registry, run};
+use crate::support::{SERVICE, instance, json, loaded, on_each_server, register, registry, run};
 use serde_json::json;
 use service_registry::{Instance, InstanceStatus};
 
 on_each_server! {
     what_is_registered_is_listed: listing;
-    what_is_not_there_is_no_failure: nothing;
+    nothing_to_list_is_no_failure_and_no_instance_to_get_is_one: nothing;
 }
 
 async fn listing(url: &str) {
@@ -40,13 +40,13 @@ async fn listing(url: &str) {
 }
 
 async fn nothing(url: &str) {
-    for arguments in [&["ls"][..], &["ls", "--names"], &["get", SERVICE]] {
+    for (arguments, code) in [(&["ls"][..], 0), (&["ls", "--names"], 0), (&["get", SERVICE], 1)] {
         let ended = run(url, arguments).await;
-        assert_eq!((ended.code, ended.out.len()), (0, 0), "{ended:?}");
+        assert_eq!((ended.code, ended.out.len()), (code, 0), "{ended:?}");
         assert!(ended.err[0].starts_with("no "), "{ended:?}");
     }
     assert!(json(url, &["ls"]).await.is_empty());
-    assert_eq!(json(url, &["get", SERVICE]).await[0]["instances"], json!([]));
+    assert_eq!(loaded(url).await["instances"], json!([]));
 }
 
 fn words(line: &str) -> Vec<&str> {

@@ -4,6 +4,8 @@
 
 mod doctor_etcd;
 mod doctor_redis;
+mod hostile;
+mod jobs;
 mod listing;
 mod registering;
 mod running;

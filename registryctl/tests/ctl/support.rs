@@ -1,7 +1,9 @@
 //! The tool's process, and a registry to see and to do what it does not.
 
 use registry_testkit::lag::timeout;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 use serde_json::Value;
 use service_registry::store::{CallOptions, Change, Claim, Lease, Registry, Snapshot, Watch};
 use service_registry::{Instance, connect};
@@ -11,8 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::oneshot;
 
 pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_registryctl");
+
+/// What services read is not for the tool, which could not connect to it.
+pub(crate) const OTHERS_URL: &str = "none://";
 
 /// The service of these tests.
 pub(crate) const SERVICE: &str = "user.rpc";
@@ -34,7 +40,8 @@ pub(crate) fn start(url: &str, arguments: &[&str]) -> Running {
 pub(crate) fn start_reading(url: &str, arguments: &[&str], input: Stdio) -> Running {
     let child = Command::new(TOOL)
         .args(arguments)
-        .env("REGISTRY_URL", url)
+        .env("REGISTRYCTL_URL", url)
+        .env("REGISTRY_URL", OTHERS_URL)
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -58,10 +65,19 @@ pub(crate) async fn json(url: &str, arguments: &[&str]) -> Vec<Value> {
     ended.json()
 }
 
+/// What `get` prints as JSON. It exits with 1 if no instance is among it.
+pub(crate) async fn loaded(url: &str) -> Value {
+    let ended = run(url, &["get", SERVICE, "--json"]).await;
+    let loaded = ended.json().remove(0);
+    let is_empty = loaded["instances"].as_array().unwrap().is_empty();
+    assert_eq!(ended.code, i32::from(is_empty), "{ended:?}");
+    loaded
+}
+
 /// The ids that `get` lists.
 pub(crate) async fn listed(url: &str) -> Vec<String> {
-    let loaded = json(url, &["get", SERVICE]).await;
-    let instances = loaded[0]["instances"].as_array().unwrap();
+    let loaded = loaded(url).await;
+    let instances = loaded["instances"].as_array().unwrap();
     instances.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -121,8 +137,23 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it runs").cast_signed();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().expect("it runs").cast_signed()).unwrap()
+    }
+
+    /// Waits until its process is stopped, as a shell does.
+    pub(crate) async fn stopped(&self) {
+        let (pid, (send, stopped)) = (self.pid(), oneshot::channel());
+        // A thread that nobody waits for: it ends with this process.
+        std::thread::spawn(move || {
+            let options = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+            let _ = send.send(waitid(WaitId::Pid(pid), options));
+        });
+        let status = within(stopped).await.unwrap().unwrap().expect("it waited");
+        assert!(status.stopped(), "{status:?}");
     }
 
     /// Waits for its end.

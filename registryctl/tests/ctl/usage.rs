@@ -1,17 +1,58 @@
 //! How it is called, and what it says when that was wrong.
 
 use crate::support::{TOOL, run, within};
+use std::process::Output;
 use tokio::process::Command;
 
 #[tokio::test]
 async fn without_a_registry_the_error_says_what_to_set() {
-    let output = Command::new(TOOL).arg("ls").env_remove("REGISTRY_URL").output();
-    let output = within(output).await.unwrap();
+    let output = without_a_registry(&["ls"]).await;
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
-    for part in ["REGISTRY_URL", "--registry", "etcd://", "redis://"] {
+    for part in ["REGISTRYCTL_URL", "--registry", "etcd://", "redis://"] {
         assert!(told.contains(part), "{told}");
     }
+}
+
+/// Runs the tool where no registry is named but to services.
+async fn without_a_registry(arguments: &[&str]) -> Output {
+    let mut tool = Command::new(TOOL);
+    tool.args(arguments).env_remove("REGISTRYCTL_URL").env("REGISTRY_URL", "mem://");
+    within(tool.output()).await.unwrap()
+}
+
+/// All of them.
+const VERBS: [&str; 8] = ["ls", "get", "watch", "register", "run", "doctor", "completions", "man"];
+
+#[tokio::test]
+async fn completions_and_manual_are_printed_without_a_registry_and_name_every_verb() {
+    let completions = ["bash", "elvish", "fish", "powershell", "zsh"];
+    let arguments = completions.map(|shell| vec!["completions", shell]);
+    for arguments in arguments.into_iter().chain([vec!["man"]]) {
+        let output = without_a_registry(&arguments).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {text}");
+        for verb in VERBS {
+            assert!(text.contains(verb), "{arguments:?} lacks {verb}: {text}");
+        }
+    }
+    for verb in VERBS {
+        let output = without_a_registry(&["man", verb]).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!(".TH registryctl-{verb} ")), "{text}");
+    }
+    assert_eq!(without_a_registry(&["man", "nope"]).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn the_help_lists_every_verb() {
+    let help = without_a_registry(&["--help"]).await;
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let verbs = listed.filter_map(|line| line.split_whitespace().next());
+    let verbs: Vec<_> = verbs.filter(|verb| *verb != "help").collect();
+    assert_eq!(verbs, VERBS, "{help}");
 }
 
 #[tokio::test]
@@ -59,7 +100,7 @@ async fn an_error_says_what_to_do_and_never_a_password() {
 
 #[tokio::test]
 async fn every_option_says_what_it_is_for() {
-    for verb in ["ls", "get", "watch", "register", "run", "doctor"] {
+    for verb in VERBS {
         let ended = run("mem://", &[verb, "-h"]).await;
         assert_eq!(ended.code, 0);
         let lines = ended.out.iter().map(|line| line.trim());
