@@ -1,6 +1,6 @@
 //! Metrics of the engine, through the facade of the crate `metrics`. Install a recorder before the first
-//! registration or view; metrics recorded earlier are lost. If a process has several
-//! [`Discovery`](crate::Discovery)s, the gauges of a service are the sums of their views.
+//! registration or view; metrics recorded earlier are lost, and their descriptions, too (see [`describe`]).
+//! If a process has several [`Discovery`](crate::Discovery)s, the gauges of a service are the sums of their views.
 //!
 //! | name | kind, unit | labels | what it is |
 //! | --- | --- | --- | --- |
@@ -20,9 +20,86 @@
 //! | `registry_view_undecodable` | gauge | `service` | undecodable records skipped by the last load |
 
 use crate::view::report::Release;
-use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use ::metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use registry_core::{ErrorKind, ServiceName};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+/// Describes every metric to the recorder, as the table above does.
+///
+/// The first registration or view of a process does so: there is no need to call it but for a recorder that is installed
+/// later, or a second one.
+pub fn describe() {
+    describe_gauge!(
+        "registry_registrations_active",
+        Unit::Count,
+        "Registrations whose last acknowledged renewal was sent within the ttl"
+    );
+    describe_counter!(
+        "registry_registrations_repeated_total",
+        Unit::Count,
+        "Times an instance was registered again after its lease was lost"
+    );
+    describe_counter!("registry_renewals_total", Unit::Count, "Renewals that succeeded");
+    describe_counter!(
+        "registry_renewals_failed_total",
+        Unit::Count,
+        "Renewals that failed; the reason is the kind of the error"
+    );
+    describe_gauge!(
+        "registry_view_instances",
+        Unit::Count,
+        "Instances shown, including retained ones"
+    );
+    describe_gauge!(
+        "registry_view_retained",
+        Unit::Count,
+        "Retained instances: shown although the store does not list them"
+    );
+    describe_counter!("registry_view_retained_total", Unit::Count, "Instances retained so far");
+    describe_counter!(
+        "registry_view_released_total",
+        Unit::Count,
+        "Instances no longer retained: they returned, refused a connection, or their hold time expired"
+    );
+    describe_gauge!(
+        "registry_view_stale",
+        "1 while the view is not live: alert if it lasts for longer than a ttl"
+    );
+    describe_counter!(
+        "registry_view_resyncs_total",
+        Unit::Count,
+        "Times the service was loaded again; the reason is the kind of the error that required it; the first load does not count"
+    );
+    describe_counter!(
+        "registry_view_disruptions_total",
+        Unit::Count,
+        "Times the watch ended or an attempt to open it failed; the reason is the kind of the error"
+    );
+    describe_histogram!(
+        "registry_view_lag_batches",
+        Unit::Count,
+        "Events that were ready when the view read them; at most 256 are read at once"
+    );
+    describe_counter!(
+        "registry_view_coalesced_total",
+        Unit::Count,
+        "Times a subscriber lagged so far behind that it got the state instead of the changes"
+    );
+    describe_gauge!(
+        "registry_view_undecodable",
+        Unit::Count,
+        "Undecodable records skipped by the last load"
+    );
+}
+
+fn describe_once() {
+    static DESCRIBED: Once = Once::new();
+    DESCRIBED.call_once(|| contained(describe));
+}
 
 /// The metrics of one registration. Those recorded at each renewal are looked up once.
 pub(crate) struct RegistrationMetrics {
@@ -34,6 +111,7 @@ pub(crate) struct RegistrationMetrics {
 
 impl RegistrationMetrics {
     pub(crate) fn new(service: &ServiceName) -> Self {
+        describe_once();
         let name = service.to_string();
         Self {
             active: gauge!("registry_registrations_active", "service" => name.clone()),
@@ -92,6 +170,7 @@ pub(crate) struct ViewMetrics {
 
 impl ViewMetrics {
     pub(crate) fn new(service: &ServiceName) -> Self {
+        describe_once();
         let name = service.to_string();
         Self {
             instances: Level::new(gauge!("registry_view_instances", "service" => name.clone())),

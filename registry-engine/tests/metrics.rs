@@ -84,6 +84,7 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let recorder = DebuggingRecorder::new();
     let metrics = Metrics::new(&recorder);
     let _installed = ::metrics::set_default_local_recorder(&recorder);
+    registry_engine::metrics::describe(); // another test may have been the first in this process
 
     let store = MemRegistry::new();
     let flaky = FaultyRegistry::new(store.clone());
@@ -145,6 +146,10 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let all = metrics.all();
     let names: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
     assert_eq!(names, documented);
+    let recorded = metrics.snapshotter.snapshot().into_vec().into_iter();
+    let undescribed = recorded.filter(|(_, _, description, _)| description.is_none());
+    let undescribed: Vec<_> = undescribed.map(|(key, ..)| key.key().name().to_owned()).collect();
+    assert!(undescribed.is_empty(), "{undescribed:?}");
 
     // The gauges are sums: what another view showed is taken off again.
     let other = Discovery::new(Arc::new(store), DiscoveryOptions::default());

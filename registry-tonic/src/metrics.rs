@@ -1,6 +1,6 @@
 //! What channels tell the facade of the crate `metrics`, as the engine does in
 //! [`registry_engine::metrics`]. Of several channels of one service, gauges are those of the one that
-//! changed last.
+//! changed last. The first channel of a process [describes](describe) them.
 //!
 //! | name | kind | labels | what it is |
 //! | --- | --- | --- | --- |
@@ -10,7 +10,40 @@
 //! | `registry_channel_ejections_total` | counter | `service` | ejections of endpoints after consecutive failures |
 //! | `registry_channel_replays_total` | counter | `service` | calls that no endpoint had processed, and that were retried on another |
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
+use std::sync::Once;
+
+/// Describes every metric to the recorder, as the table above does.
+///
+/// The first channel of a process does so: there is no need to call it but for a recorder that is installed later, or a
+/// second one.
+pub fn describe() {
+    describe_gauge!(
+        "registry_channel_endpoints",
+        Unit::Count,
+        "Endpoints of the channel, connected or not"
+    );
+    describe_gauge!(
+        "registry_channel_connected",
+        Unit::Count,
+        "Endpoints that are connected and take calls"
+    );
+    describe_counter!(
+        "registry_channel_connect_failures_total",
+        Unit::Count,
+        "Failed attempts to connect"
+    );
+    describe_counter!(
+        "registry_channel_ejections_total",
+        Unit::Count,
+        "Ejections of endpoints after consecutive failures"
+    );
+    describe_counter!(
+        "registry_channel_replays_total",
+        Unit::Count,
+        "Calls that no endpoint had processed, and that were retried on another"
+    );
+}
 
 /// The meters of one channel, looked up once.
 pub(crate) struct Meters {
@@ -23,6 +56,8 @@ pub(crate) struct Meters {
 
 impl Meters {
     pub(crate) fn new(service: &str) -> Self {
+        static DESCRIBED: Once = Once::new();
+        DESCRIBED.call_once(describe);
         let name = || service.to_owned();
         Self {
             endpoints: gauge!("registry_channel_endpoints", "service" => name()),
@@ -49,5 +84,36 @@ impl Meters {
 
     pub(crate) fn replayed(&self) {
         self.replays.increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics_util::debugging::DebuggingRecorder;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_metrics_of_a_channel_are_documented_and_described() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let _installed = metrics::set_default_local_recorder(&recorder);
+        describe(); // another test may have made the first channel of this process
+        let meters = Meters::new("a");
+        meters.set_endpoints(2, 1);
+        meters.connect_failed();
+        meters.ejected();
+        meters.replayed();
+        let documented = include_str!("metrics.rs").lines();
+        let documented: BTreeSet<_> = documented
+            .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
+            .map(str::to_owned)
+            .collect();
+        let recorded = snapshotter.snapshot().into_vec().into_iter();
+        let described: BTreeSet<_> = recorded
+            .filter(|(_, _, description, _)| description.is_some())
+            .map(|(key, ..)| key.key().name().to_owned())
+            .collect();
+        assert_eq!(described, documented);
     }
 }

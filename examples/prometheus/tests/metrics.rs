@@ -1,9 +1,9 @@
-//! What is scraped is what the documentation names, in name and in kind.
+//! What is scraped is what the documentation names, in name and in kind, and has a help text.
 #![allow(clippy::unwrap_used)]
 
 use registry_testkit::lag::timeout;
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -42,6 +42,9 @@ async fn the_scraped_metrics_are_the_documented_ones() {
         expected.remove(name.strip_prefix("registry_").unwrap()).expect(name);
     }
     assert_eq!(scraped, expected, "{text}");
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP registry_"));
+    let helped: BTreeSet<_> = helps.filter_map(|line| Some(line.split_once(' ')?.0)).collect();
+    assert_eq!(helped, scraped.keys().copied().collect(), "{text}");
     for line in [
         r#"registry_registrations_active{service="user.rpc"} 1"#,
         r#"registry_view_instances{service="user.rpc"} 1"#,

@@ -2,9 +2,10 @@
 
 use crate::support::{SERVICE, instance, on_each_server, register, registry, run, start, within};
 use etcd_client::Client;
+use registry_core::printable;
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
-use service_registry::{CallOptions, Registry, printable};
+use service_registry::{CallOptions, Registry};
 
 on_each_server! {
     names_and_metadata_cannot_steer_a_terminal: names;
@@ -13,12 +14,12 @@ on_each_server! {
 const HOSTILE: &str = "\u{202e}\u{200b}\u{feff}";
 
 /// Registers an instance whose every name does not print.
-async fn register_hostile(registry: &dyn Registry, url: &str) {
+async fn register_hostile(registry: &dyn Registry) {
     let one = instance(&format!("1{HOSTILE}"))
         .with_label("a\u{1b}[2J", HOSTILE)
         .with_zone(format!("z\n{HOSTILE}"))
         .with_metadata([(format!("k\n{HOSTILE}"), "\u{1b}[2J\u{9b}")]);
-    register(registry, &one.unwrap_or_else(|error| panic!("{url}: {error}"))).await;
+    register(registry, &one.unwrap()).await;
 }
 
 fn assert_printable(arguments: &[&str], lines: &[String]) {
@@ -29,7 +30,7 @@ fn assert_printable(arguments: &[&str], lines: &[String]) {
 
 async fn names(url: &str) {
     let registry = registry(url).await;
-    register_hostile(&*registry, url).await;
+    register_hostile(&*registry).await;
     for verb in [&["ls"][..], &["get", SERVICE], &["doctor", SERVICE]] {
         for json in [&[][..], &["--json"]] {
             let arguments = [verb, json].concat();
