@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::feed::{Feeds, Subscription};
 use crate::history::{Entry, Position};
 use crate::shard::{Shard, member};
+use crate::skipped::warn_once;
 use crate::store::{Page, Store};
 use futures_util::{StreamExt, stream};
 use registry_core::{BacklogEnd, Batch, Cursor, Lease, Origin, Result, ServiceName, Watch};
@@ -56,6 +57,8 @@ struct LogReader<'a> {
     backlog: Vec<Arc<Batch>>,
     /// The bytes of the changes in it.
     backlog_size: usize,
+    /// Whether a record that cannot be decoded was logged.
+    has_warned: bool,
 }
 
 impl<'a> LogReader<'a> {
@@ -67,7 +70,8 @@ impl<'a> LogReader<'a> {
     ) -> Self {
         let (origin, shard) = (store.origin(service), store.client.keyspace().shard_of(service));
         let (backlog, backlog_size) = (Vec::new(), 0);
-        Self { store, service, member, origin, shard, at, backlog, backlog_size }
+        let has_warned = false;
+        Self { store, service, member, origin, shard, at, backlog, backlog_size, has_warned }
     }
 
     /// Returns a watch of what was read after the cursor `after`, and of the changes that follow. The next lease
@@ -137,7 +141,8 @@ impl<'a> LogReader<'a> {
         if self.member.as_ref().is_some_and(|member| member.as_bytes() != entry.member()) {
             return;
         }
-        if let Some(change) = entry.change(self.service) {
+        let report = |id: &_, why: &_| warn_once(&mut self.has_warned, self.service, id, why);
+        if let Some(change) = entry.change(self.service, report) {
             self.backlog_size += entry.size();
             self.backlog.push(Arc::new(Batch::new(self.cursor(), vec![change])));
         }

@@ -19,13 +19,10 @@ pub(crate) fn run(mut tool: Command, arguments: &Arguments) -> Outcome {
     tool.build();
     let page = match &arguments.verb {
         None => tool,
-        Some(verb) => match tool.find_subcommand(verb) {
-            Some(found) => {
-                let name = format!("{}-{verb}", tool.get_name());
-                found.clone().name(name)
-            }
-            None => return Err(Failure::NoVerb(verb.clone())),
-        },
+        Some(verb) => {
+            let found = tool.find_subcommand(verb).cloned();
+            found.ok_or_else(|| Failure::NoVerb(verb.clone()))?
+        }
     };
     let mut text = Vec::new();
     Man::new(page).render(&mut text).map_err(Failure::Output)?;

@@ -11,6 +11,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use service_registry::store::{Registry, Start};
 use service_registry::{Address, Registration};
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
