@@ -45,8 +45,9 @@ async fn stopping(url: &str) {
     let address = listener.local_addr().unwrap().to_string();
     let mut changes = watch(&*registry(url).await).await;
     // By then nobody must find it any more.
-    let script =
-        format!("trap '{TOOL} get {SERVICE}; exit 3' TERM; while read -r line; do :; done");
+    let script = format!(
+        "trap '{TOOL} --registry {url} get {SERVICE}; exit 3' TERM; while read -r line; do :; done"
+    );
     let mut command = start(url, &arguments(&address, &["--drain", "100ms"], &script));
     command.note("active ").await;
     command.signal(Signal::TERM);
