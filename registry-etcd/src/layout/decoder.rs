@@ -171,6 +171,12 @@ mod tests {
         "{\"Addr\":\"\u{9b}\u{200b}\\n\",\"endpoints\":[\"\\n\u{202e}\"],\"status\":\"\\n\"}",
     ];
 
+    /// Layouts, where their keys begin, and values.
+    fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        let layouts = [("native", "registry/"), ("go-zero", ""), ("grpc", "")];
+        layouts.into_iter().flat_map(|(layout, root)| HOSTILE.map(|value| (layout, root, value)))
+    }
+
     fn service(layout: &str) -> ServiceLayout {
         let target = format!("etcd://h?layout={layout}").parse().unwrap();
         let keyspace = Keyspace::new(builtin::from_target(&target).unwrap());
@@ -180,13 +186,11 @@ mod tests {
     /// Each of 100,000 keys that cannot be decoded gave a line of the log, in the words of whoever put it.
     #[test]
     fn keys_that_cannot_be_decoded_are_logged_once_a_watch_and_cannot_forge_a_line() {
-        for (layout, value) in
-            ["native", "go-zero", "grpc"].iter().flat_map(|layout| HOSTILE.map(|v| (layout, v)))
-        {
+        for (layout, root, value) in cases() {
             let warnings = Warnings::capture();
             let mut decoder = Decoder::new(service(layout), [].into_iter());
             for n in 1..1_000_u64 {
-                let key = format!("user.rpc/{n}");
+                let key = format!("{root}user.rpc/{n}");
                 let kv = Kv { key: key.as_bytes(), value: value.as_bytes(), lease: 9, modified: n };
                 decoder.apply([(EventType::Put, kv)].into_iter());
             }
@@ -198,10 +202,8 @@ mod tests {
 
     #[test]
     fn a_load_gives_one_printable_example_of_all_keys_that_cannot_be_decoded() {
-        for (layout, value) in
-            ["native", "go-zero", "grpc"].iter().flat_map(|layout| HOSTILE.map(|v| (layout, v)))
-        {
-            let keys: Vec<_> = (0..1_000).map(|n| format!("user.rpc/{n}")).collect();
+        for (layout, root, value) in cases() {
+            let keys: Vec<_> = (0..1_000).map(|n| format!("{root}user.rpc/{n}")).collect();
             let kvs = keys.iter().map(|key| Kv {
                 key: key.as_bytes(),
                 value: value.as_bytes(),

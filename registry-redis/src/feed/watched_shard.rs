@@ -269,7 +269,7 @@ mod tests {
     async fn records_that_cannot_be_decoded_are_logged_once_a_watch() {
         let warnings = Warnings::capture();
         let (mut shard, _watch) = watched(4, "a");
-        let record = "{\"address\":\"\\n\u{1b}[2J\u{202e}\"}";
+        let record = "{\"address\":\"\\n\\u001b[2J\u{202e}\"}";
         for n in 5..1_005 {
             shard.apply(&entry(n, &format!("a\u{1f}\u{200b}{n}"), Some(record))).unwrap();
         }
