@@ -109,8 +109,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())
             .map(str::to_owned)
             .collect();
-        let recorded = snapshotter.snapshot().into_vec().into_iter();
-        let described: BTreeSet<_> = recorded
+        let all = snapshotter.snapshot().into_vec().into_iter();
+        let described: BTreeSet<_> = all
             .filter(|(_, _, description, _)| description.is_some())
             .map(|(key, ..)| key.key().name().to_owned())
             .collect();
