@@ -146,8 +146,8 @@ async fn exactly_the_documented_metrics_are_recorded() {
     let all = metrics.all();
     let names: BTreeSet<&str> = all.keys().filter_map(|name| name.split('{').next()).collect();
     assert_eq!(names, documented);
-    let recorded = metrics.snapshotter.snapshot().into_vec().into_iter();
-    let undescribed = recorded.filter(|(_, _, description, _)| description.is_none());
+    let at_last = metrics.snapshotter.snapshot().into_vec().into_iter();
+    let undescribed = at_last.filter(|(_, _, description, _)| description.is_none());
     let undescribed: Vec<_> = undescribed.map(|(key, ..)| key.key().name().to_owned()).collect();
     assert!(undescribed.is_empty(), "{undescribed:?}");
 

@@ -38,7 +38,7 @@ use tokio::time::{sleep, timeout};
 /// The command has a process group of its own: what is typed at a terminal does not reach it, but
 /// by us, and where standard input is a terminal it reads from /dev/null. Signals go to all of the
 /// group, and orphans are reaped, so that this can be the first process of a container. The command
-/// does not get REGISTRYCTL_URL; a REGISTRY_URL is its own.
+/// does not get `REGISTRYCTL_URL`; a `REGISTRY_URL` is its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
