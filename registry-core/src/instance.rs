@@ -241,10 +241,11 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the address is unspecified or a port is 0, if a label or an entry of the metadata has no name, or if
+    /// `Invalid` if the [service](ServiceName::check_new) is a path or reserved, if the address is unspecified or a port is 0, if a label or an entry of the metadata has no name, or if
     /// the metadata is larger than [`MAX_METADATA_LEN`].
     pub fn check(&self) -> Result<()> {
         let invalid = |message| Err(Error::new(ErrorKind::Invalid, message));
+        self.service().check_new()?;
         if !self.address().is_dialable() {
             return invalid(format!(
                 "nobody else can dial the address: set one with `Instance::with_address`, got=`{}`",
@@ -370,7 +371,11 @@ mod tests {
     fn an_instance_that_no_store_takes_is_told_why() {
         let largest = instance().with_metadata([("k", "v".repeat(63 * 1024 - 8))]);
         assert!(largest.check().is_ok());
+        let path = |name: &str| Instance::new(name, ([10, 0, 0, 1], 80).into()).unwrap();
         let refused = [
+            (path("a//b"), "got=`a//b`"),
+            (path("users/../x"), "got=`users/../x`"),
+            (path("~pulse"), "got=`~pulse`"),
             // A control character takes six bytes of JSON.
             (instance().with_metadata([("k", "\u{1}".repeat(11_000))]), "at most 64512 bytes"),
             (instance().with_metadata([("", "a"), ("b", "c")]), "have a name"),

@@ -88,7 +88,8 @@ async fn answer_without_a_status_is_a_failure_and_ejects() {
         fixture.put(instance(1, &backend)).await;
         let options = ChannelOptions::default().with_ejection(for_good());
         let client = fixture.client(options);
-        until_called(&client, &backend, 1).await; // the only endpoint is never ejected
+        // The broken one would not be ejected while it is alone.
+        calls(&client, 1).await;
         fixture.put(broken.instance("broken")).await;
         let fails_twice = async {
             let mut failed = Vec::new();
@@ -136,7 +137,7 @@ async fn retry_avoids_the_endpoint_that_refused() {
     let fixture = Fixture::new();
     let held = fixture.put(instance(1, &backend)).await;
     let client = fixture.client(ChannelOptions::default());
-    until_called(&client, &backend, 1).await; // from now on there is somebody else
+    calls(&client, 1).await; // from now on there is somebody else
     fixture.put(refuser.instance("refuser")).await;
     let met = async {
         while refuser.calls.load(Ordering::SeqCst) < 50 {
@@ -170,10 +171,8 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
         });
         let long = Duration::from_secs(60);
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
-        let options = ChannelOptions::default()
-            .with_wait(long)
-            .with_connect_timeout(long)
-            .with_backoff(backoff);
+        let options =
+            ChannelOptions::default().with_wait(long).with_connect_timeout(long).with_backoff(backoff);
         let channel = Channel::fixed([address], options);
         timeout(DEADLINE, channel.ready(DEADLINE)).await.unwrap().unwrap();
         kill.send(()).unwrap();
@@ -210,7 +209,8 @@ async fn classify_decides_what_ejects() {
         CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
         other => other.default_outcome(),
     });
-    let options = ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
+    let options =
+        ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
     let client = fixture.client(options);
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::ResourceExhausted));

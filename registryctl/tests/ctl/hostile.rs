@@ -5,7 +5,7 @@ use etcd_client::Client;
 use registry_core::printable;
 use registry_testbed::servers::Etcd;
 use rustix::process::Signal;
-use service_registry::{CallOptions, Registry};
+use service_registry::store::{CallOptions, Registry};
 
 on_each_server! {
     names_and_metadata_cannot_steer_a_terminal: names;
