@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use registry_testkit::lag::timeout;
 use service_registry::store::{ConnectOptions, Connected, Connector, Registry, Target};
 use service_registry::testing::MemRegistry;
-use service_registry::{Client, ErrorKind, Instance, InstanceStatus, RegistrationStatus, Result, View, connect};
+use service_registry::{
+    Client, ErrorKind, Instance, InstanceStatus, RegistrationStatus, Result, View, connect,
+};
 use std::sync::Arc;
 use std::time::Duration;
 

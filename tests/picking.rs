@@ -6,7 +6,10 @@ use registry_testkit::lag::timeout;
 use service_registry::balance::{Failure, Outcome, PickOptions};
 use service_registry::store::{CallOptions, Claim, LeaseId, Registry};
 use service_registry::testing::MemRegistry;
-use service_registry::{Client, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions, View, ViewOptions, connect};
+use service_registry::{
+    Client, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions, View,
+    ViewOptions, connect,
+};
 use std::collections::HashMap;
 use std::future::pending;
 use std::io;

@@ -6,7 +6,10 @@ use futures_util::StreamExt;
 use registry_testbed::servers::{Etcd, Process, Redis, ServerOptions};
 use registry_testkit::lag::timeout;
 use service_registry::store::Start;
-use service_registry::{Client, ErrorKind, Instance, Registration, RegistrationOptions, RegistrationStatus, View, ViewStatus, connect};
+use service_registry::{
+    Client, ErrorKind, Instance, Registration, RegistrationOptions, RegistrationStatus, View,
+    ViewStatus, connect,
+};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;

@@ -4,7 +4,10 @@ use crate::Failure;
 use crate::output::{Output, note};
 use serde::Serialize;
 use service_registry::store::{DEFAULT_WEIGHT, LeaseId, Start};
-use service_registry::{Address, Instance, InstanceId, InstanceStatus, Registration, RegistrationOptions, RegistrationStatus, Result, ServiceName};
+use service_registry::{
+    Address, Instance, InstanceId, InstanceStatus, Registration, RegistrationOptions,
+    RegistrationStatus, Result, ServiceName,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 

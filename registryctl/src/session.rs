@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// Returns a handle to a registry that is down, which connects once it answers.
-    pub(crate) fn Client::builder(&self).connect_lazy() -> Result<Arc<dyn Registry>> {
+    pub(crate) fn connect_lazy(&self) -> Result<Arc<dyn Registry>> {
         Ok(Client::builder(self.url()).connect_lazy()?.registry().clone())
     }
 

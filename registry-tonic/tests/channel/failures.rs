@@ -171,8 +171,10 @@ fn calls_fail_at_once_when_all_servers_are_dead() {
         });
         let long = Duration::from_secs(60);
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
-        let options =
-            ChannelOptions::default().with_wait(long).with_connect_timeout(long).with_backoff(backoff);
+        let options = ChannelOptions::default()
+            .with_wait(long)
+            .with_connect_timeout(long)
+            .with_backoff(backoff);
         let channel = Channel::fixed([address], options);
         timeout(DEADLINE, channel.ready(DEADLINE)).await.unwrap().unwrap();
         kill.send(()).unwrap();
@@ -209,8 +211,7 @@ async fn classify_decides_what_ejects() {
         CallEnd::Status(Code::ResourceExhausted) => Outcome::Failure,
         other => other.default_outcome(),
     });
-    let options =
-        ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
+    let options = ChannelOptions::default().with_ejection(for_good()).with_classify(classify);
     let client = fixture.client(options);
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::ResourceExhausted));

@@ -19,7 +19,7 @@ async fn register_hostile(registry: &dyn Registry) {
         .with_label("a\u{1b}[2J", HOSTILE)
         .with_zone(format!("z\n{HOSTILE}"))
         .with_metadata([(format!("k\n{HOSTILE}"), "\u{1b}[2J\u{9b}")]);
-    register(registry, &one.unwrap()).await;
+    register(registry, &one).await;
 }
 
 fn assert_printable(arguments: &[&str], lines: &[String]) {
