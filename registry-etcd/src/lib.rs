@@ -155,6 +155,7 @@ mod connector;
 mod cursor;
 mod diagnose;
 mod dial;
+mod elsewhere;
 mod endpoint;
 mod error;
 mod first_contact;
@@ -182,6 +183,7 @@ mod withdraw;
 pub use self::connector::EtcdConnector;
 pub use self::options::EtcdOptions;
 
+use self::elsewhere::Elsewhere;
 use self::first_contact::FirstContact;
 use self::layout::keyspace::Keyspace;
 use self::lease_table::LeaseTable;
@@ -204,6 +206,7 @@ pub struct EtcdRegistry {
     first_contact: FirstContact,
     keyspace: Keyspace,
     leases: LeaseTable,
+    elsewhere: Elsewhere,
 }
 
 impl EtcdRegistry {
@@ -279,7 +282,8 @@ impl EtcdRegistry {
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
         let runtimes = Runtimes::new(endpoints, dial, options);
         let (leases, first_contact) = (LeaseTable::default(), FirstContact::default());
-        Ok(Self { default_ttl: target.ttl(), runtimes, first_contact, keyspace, leases })
+        let elsewhere = Elsewhere::default();
+        Ok(Self { default_ttl: target.ttl(), runtimes, first_contact, keyspace, leases, elsewhere })
     }
 
     /// Makes the first contact unless it was made. Returns what to call by, and the options for what remains of the
@@ -346,9 +350,12 @@ impl Registry for EtcdRegistry {
         // An answer without a quorum may be from before what a watch has told of.
         let is_strong = options.consistency == Consistency::Strong;
         let load_check = if is_strong { streams.begin_load() } else { None };
-        let service = self.keyspace.service(service)?;
-        let loading = load::load(&client, &service, options.consistency);
+        let keys = self.keyspace.service(service)?;
+        let loading = load::load(&client, &keys, options.consistency);
         let loaded = options.limit(Box::pin(loading)).await?;
+        if loaded.newest.is_none() {
+            self.elsewhere.look(&client, &self.keyspace, service);
+        }
         if let Some(load_check) = load_check {
             load_check.finish(&client, &loaded)?;
         }

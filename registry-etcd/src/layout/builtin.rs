@@ -8,7 +8,8 @@ use super::native::Native;
 use super::public::{PublicForm, PublicLayout};
 use super::{Layout, go_zero, kitex, kratos, names, native, side};
 use registry_core::encoding;
-use registry_core::{Error, ErrorKind, Result, Target};
+use registry_core::{Error, ErrorKind, Result, ServiceName, Target};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The layout that a URL names in its option `layout`, native by default, under its path.
@@ -26,6 +27,23 @@ pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
             Err(Error::new(ErrorKind::Invalid, message))
         }
     }
+}
+
+/// Returns what the keys of `service` start with in the built-in layouts, under their default roots, `own` apart.
+pub(crate) fn prefixes(own: &dyn Layout, service: &ServiceName) -> BTreeSet<String> {
+    let layouts: [Arc<dyn Layout>; 5] = [
+        Arc::new(Native::new("")),
+        Arc::new(PublicLayout::<GoZero>::new("")),
+        Arc::new(PublicLayout::<Grpc>::new("")),
+        Arc::new(PublicLayout::<Kratos>::new("")),
+        Arc::new(PublicLayout::<Kitex>::new("")),
+    ];
+    let prefix = |layout: &dyn Layout| Some(layout.keys(service).ok()?.prefix().to_owned());
+    let mut prefixes: BTreeSet<_> = layouts.iter().filter_map(|layout| prefix(&**layout)).collect();
+    if let Some(own) = prefix(own) {
+        prefixes.remove(&own);
+    }
+    prefixes
 }
 
 /// The name of the built-in layout that a record has, whatever root its key has. A side record tells none.

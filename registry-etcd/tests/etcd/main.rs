@@ -8,6 +8,7 @@ mod auth;
 mod cluster;
 mod connection;
 mod custom_layout;
+mod elsewhere;
 mod go_zero;
 mod go_zero_side_keys;
 mod grpc;

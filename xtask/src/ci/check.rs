@@ -20,7 +20,7 @@ const FEATURES: &str = "service-registry/etcd,service-registry/redis,service-reg
 const GROUPS: [&str; 5] = ["etcd,tls", "redis,tls", "grpc,go-zero", "mem,etcd,redis", "http,axum"];
 
 /// Examples that build alone, without features that other packages enable.
-const EXAMPLES: [&str; 3] = ["http-example", "mall", "prometheus-example"];
+const EXAMPLES: [&str; 4] = ["grpc-example", "http-example", "mall", "prometheus-example"];
 
 /// All steps, the fast ones first.
 pub(super) fn run(steps: &mut Steps) {

@@ -1,0 +1,47 @@
+//! Tells of a service that stands in etcd under another layout: the servers and their callers then have different URLs, and
+//! nothing else shows it.
+
+use crate::client::Client;
+use crate::layout::builtin;
+use crate::layout::keyspace::Keyspace;
+use etcd_client::GetOptions;
+use registry_core::ServiceName;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// For how many services this is asked.
+const MAX_ASKED: usize = 1000;
+
+/// The services that were looked for. A clone shares them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Elsewhere(Arc<Mutex<HashSet<ServiceName>>>);
+
+impl Elsewhere {
+    /// Looks once in the background whether `service`, which has no key in `keyspace`, has one under the built-in layouts.
+    /// If so, that is logged. Without the right to read there, or without an answer, it is not known.
+    pub(crate) fn look(&self, client: &Client, keyspace: &Keyspace, service: &ServiceName) {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() >= MAX_ASKED || !asked.insert(service.clone()) {
+            return;
+        }
+        drop(asked);
+        let (client, own, service) = (client.clone(), keyspace.layout().name(), service.clone());
+        let prefixes = builtin::prefixes(keyspace.layout(), &service);
+        tokio::spawn(async move {
+            for prefix in prefixes {
+                let first = GetOptions::new().with_prefix().with_limit(1).with_serializable();
+                let Ok(mut found) = client.range(prefix, first).await else { return };
+                let kvs = found.take_kvs();
+                let layout = kvs.first().and_then(|kv| builtin::detect(kv.key(), kv.value()));
+                if let Some(layout) = layout {
+                    tracing::warn!(
+                        %service, layout = own, found_in = layout,
+                        "a service has no instance in the layout of this URL, and keys in another: \
+                         servers and callers need the same `layout`"
+                    );
+                    return;
+                }
+            }
+        });
+    }
+}
