@@ -102,3 +102,13 @@ pub use registry_engine::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the guide.
+#[cfg(all(doctest, feature = "axum", feature = "grpc", feature = "http", feature = "mem"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
+
+/// And those for authors of stores.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/write-a-store.md")]
+struct WriteAStore;
