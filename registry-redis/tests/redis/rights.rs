@@ -22,6 +22,20 @@ fn documented(whose: &str) -> Vec<&'static str> {
     words.collect()
 }
 
+/// Returns the rules of the user `name` on the page for operators.
+fn on_the_page(name: &str) -> Vec<&'static str> {
+    let text = include_str!("../../../docs/operations.md");
+    let (_, after) =
+        text.split_once(&format!("ACL SETUSER {name} on '>PASSWORD' ")).expect("a user");
+    let command = after.split("\n\n").next().expect("its rules");
+    let command = command.split("\n```").next().expect("its rules");
+    command
+        .split_whitespace()
+        .filter(|word| *word != "\\")
+        .map(|word| word.trim_matches('\''))
+        .collect()
+}
+
 const OWNER: &str = "a user of the server that registers needs these rules";
 const READER: &str = "and one that only reads";
 
@@ -98,6 +112,12 @@ async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
     let last = instance("user.rpc", &format!("last-{}", fastrand::u32(..)));
     run!(registry.register(&last, &claim_for(Duration::from_millis(100)), options));
     errors
+}
+
+#[test]
+fn operators_are_told_the_documented_rights() {
+    assert_eq!(on_the_page("user-service"), documented(OWNER));
+    assert_eq!(on_the_page("order-reader"), documented(READER));
 }
 
 #[tokio::test]
