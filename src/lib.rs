@@ -108,7 +108,12 @@ struct Readme;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
+/// So are those about gRPC.
+#[cfg(all(doctest, feature = "grpc"))]
+#[doc = include_str!("../docs/grpc.md")]
+struct Grpc;
+
 /// And those for authors of stores.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "mem"))]
 #[doc = include_str!("../docs/write-a-store.md")]
 struct WriteAStore;
