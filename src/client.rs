@@ -6,6 +6,7 @@ mod publish;
 pub use self::builder::ClientBuilder;
 
 use self::publish::publishable;
+use crate::balance::Picker;
 use crate::store::{Discovery, DiscoveryOptions, Registry, Target, TaskHandle};
 use crate::view::Labelled;
 use crate::{
@@ -191,15 +192,17 @@ impl Client {
         let service = service.try_into()?;
         self.open()?;
         let _runtime = self.runtime.enter();
-        let view = if options.labels.is_empty() {
+        let ViewOptions { labels, zone, ejection } = options;
+        let view = if labels.is_empty() {
             self.discovery.view(&service)
         } else {
-            let labelled = Labelled::new(self.registry.clone(), options.labels.clone());
+            let labelled = Labelled::new(self.registry.clone(), labels);
             let mut discovery = self.shared.options.clone();
             discovery.snapshots = None; // a file is of the whole service
             Discovery::new(Arc::new(labelled), discovery).view(&service)
         };
-        Ok(View::new(view, &options, self.shared.name.clone()))
+        let picker = Picker::new(view.clone(), zone, ejection, self.shared.name.clone());
+        Ok(View::new(view, picker))
     }
 
     /// Drains all registrations of this client at the same time, as [`Registration::drain`] does, and closes the client:

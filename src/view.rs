@@ -42,9 +42,8 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(view: registry_engine::View, options: &ViewOptions, store: Arc<str>) -> Self {
-        let picker = Arc::new(Picker::new(view.clone(), options, store));
-        Self { view, picker }
+    pub(crate) fn new(view: registry_engine::View, picker: Picker) -> Self {
+        Self { view, picker: Arc::new(picker) }
     }
 
     /// Returns the name of the service.

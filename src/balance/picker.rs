@@ -1,10 +1,8 @@
 //! The balancer of one view.
 
-use super::PickOptions;
+use super::{Ejection, PickOptions};
 use crate::store::{LeaseId, Record};
-use crate::{
-    Address, Error, ErrorKind, InstanceId, Pick, Result, ServiceState, ViewOptions, ViewStatus,
-};
+use crate::{Address, Error, ErrorKind, InstanceId, Pick, Result, ServiceState, ViewStatus};
 use registry_balance::{Balancer, BalancerOptions, Ejected, Member, NoPick, Ticket, stable_hash};
 use registry_engine::{Failure, View};
 use std::collections::HashMap;
@@ -43,15 +41,20 @@ pub(crate) struct MemberKey {
 }
 
 impl Picker {
-    pub(crate) fn new(view: View, options: &ViewOptions, store: Arc<str>) -> Self {
-        let balancer = BalancerOptions::default().with_ejection(options.ejection);
+    pub(crate) fn new(
+        view: View,
+        zone: Option<String>,
+        ejection: Option<Ejection>,
+        store: Arc<str>,
+    ) -> Self {
+        let balancer = BalancerOptions::default().with_ejection(ejection);
         Self {
             view,
             balancer: Balancer::new(balancer, fastrand::u64(..)),
             version: AtomicU64::new(NEVER),
             updating: Mutex::default(),
             start: Instant::now(),
-            zone: options.zone.clone(),
+            zone,
             store,
         }
     }

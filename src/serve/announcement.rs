@@ -136,10 +136,10 @@ impl<'a> Wanted<'a> {
     }
 
     fn publish(&self) -> impl Future<Output = Result<(), Error>> + Send + use<'a> {
-        let instance = match self.is_healthy {
-            true => self.instance.clone(),
-            false => self.instance.clone().with_status(InstanceStatus::Draining),
-        };
+        let mut instance = self.instance.clone();
+        if !self.is_healthy {
+            instance = instance.with_status(InstanceStatus::Draining);
+        }
         self.registration.update(|_| instance)
     }
 }

@@ -44,8 +44,7 @@ impl Server {
 async fn run(url: String, name: &'static str, ended: oneshot::Receiver<()>) -> Result<()> {
     let client = Client::builder(&url).ttl(crate::TTL).connect().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let instance =
-        Instance::new(crate::SERVICE, listener.local_addr()?)?.with_label("name", name);
+    let instance = Instance::new(crate::SERVICE, listener.local_addr()?)?.with_label("name", name);
     let (reporter, health) = tonic_health::server::health_reporter();
     let options = ServeOptions::default()
         .with_health(Health::new(reporter)) // in step with the registration
