@@ -5,23 +5,25 @@
 //! survives store outages, and [picks](View::pick) an instance for each call. A URL names the store.
 //!
 //! ```
-//! use service_registry::{Instance, connect};
-//! use std::time::Duration;
-//!
-//! # async fn get(url: String) -> Result<String, std::io::Error> { Ok(url) }
+//! # use service_registry::{Instance, connect};
+//! # use std::time::Duration;
+//! # struct Http;
+//! # impl Http {
+//! #     async fn get(&self, url: String) -> std::io::Result<String> { Ok(url) }
+//! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let bound = "10.0.0.1:8080".parse()?;
+//! # let (http, listener) = (Http, std::net::TcpListener::bind("127.0.0.1:0")?);
 //! let client = connect("mem://demo").await?; // or etcd://127.0.0.1:2379?ttl=5s, redis://127.0.0.1:6379
-//! let registration = client.register(Instance::new("user.rpc", bound)?).await?; // a service, once it listens
+//! let registration = client.register(Instance::new("user.rpc", listener.local_addr()?)?).await?; // a service, once it listens
 //!
 //! let users = client.discover("user.rpc")?; // its callers
-//! users.ready(Duration::from_secs(5)).await?;
-//! let user = users.pick()?; // weighted among the available; never draining or ejected
-//! let body = user.observe(get(format!("http://{}/7", user.address()))).await?;
-//! assert_eq!(body, "http://10.0.0.1:8080/7");
+//! users.ready(Duration::from_secs(5)).await?; // the store has answered; there may be no instance yet
+//! let user = users.pick()?; // weighted among the available; one that drains is never picked
+//! let body = user.observe(http.get(format!("http://{}/7", user.address()))).await?; // outcome and latency feed the next pick
 //!
 //! registration.drain(Duration::from_secs(1)).await?;
+//! # assert!(body.ends_with("/7"));
 //! # Ok(())
 //! # }
 //! ```

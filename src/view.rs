@@ -8,7 +8,7 @@ pub use self::options::ViewOptions;
 
 use crate::balance::{PickOptions, Picker};
 use crate::store::{Reader, Snapshot, StateRef, Updates};
-use crate::{Pick, Result, ServiceName, ViewStatus};
+use crate::{Pick, Result, ServiceName, ServiceState, ViewStatus};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +108,36 @@ impl View {
     /// `Closed` after the last state: the runtime of the view was shut down.
     pub async fn changed(&mut self) -> Result<()> {
         self.view.changed().await
+    }
+
+    /// Waits until the state is as `is_so` says, and returns it: until an instance can be called, for example.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::timeout;
+    ///
+    /// # async fn start(mut users: service_registry::View) -> Result<(), Box<dyn std::error::Error>> {
+    /// let some = users.wait_for(|state| state.available().next().is_some());
+    /// timeout(Duration::from_secs(30), some).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Closed` after the last state: the runtime of the view was shut down.
+    pub async fn wait_for(
+        &mut self,
+        mut is_so: impl FnMut(&ServiceState) -> bool,
+    ) -> Result<StateRef> {
+        loop {
+            let state = self.state();
+            if is_so(&state) {
+                return Ok(state);
+            }
+            drop(state);
+            self.changed().await?;
+        }
     }
 
     /// Returns a stream of the current state and every later [`Update`](crate::Update) that the store makes.

@@ -1,22 +1,24 @@
-//! What the README says of the package is what `Cargo.toml` has.
+//! The README's program is the one of the crate's documentation, which runs as a test.
+#![allow(clippy::unwrap_used)]
 
 const README: &str = include_str!("../README.md");
+const LIB: &str = include_str!("../src/lib.rs");
 
+/// The README cannot be a doctest: who reads it in a browser would see the lines that a doctest hides.
 #[test]
-fn the_readme_states_the_minimum_supported_rust_version() {
-    let version = env!("CARGO_PKG_RUST_VERSION");
-    let stated = format!("supported Rust version is {version}.");
-    assert!(README.contains(&stated), "README.md does not say: {stated}");
+fn program_of_the_readme_is_the_one_that_runs_as_a_doctest() {
+    let of_readme: Vec<_> = block(README, "```rust,ignore").collect();
+    let docs: String = LIB
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .fold(String::new(), |docs, line| docs + line.strip_prefix(' ').unwrap_or(line) + "\n");
+    let visible = block(&docs, "```").filter(|line| !line.starts_with("# "));
+    assert_eq!(of_readme, visible.collect::<Vec<_>>());
+    assert!(of_readme.len() < 12, "it is short");
 }
 
-#[test]
-fn every_store_in_the_table_names_features_that_exist() {
-    let manifest = include_str!("../Cargo.toml");
-    let rows = README.lines().filter(|line| line.starts_with("| `") && line.contains("://"));
-    let cells = rows.map(|row| row.split(" | ").nth(1).expect("a row has a feature"));
-    let features: Vec<_> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-    assert!(features.contains(&"mem") && features.contains(&"tls"), "{features:?}");
-    for feature in features {
-        assert!(manifest.contains(&format!("\n{feature} = [")), "no feature `{feature}`");
-    }
+/// The lines of the first block that begins so.
+fn block<'a>(page: &'a str, begin: &'a str) -> impl Iterator<Item = &'a str> {
+    let after = page.lines().skip_while(move |line| *line != begin).skip(1);
+    after.take_while(|line| *line != "```")
 }

@@ -46,6 +46,7 @@ pub struct Balancer<K, T> {
     /// What tickets clone: that is one addition, where a downgrade may have to try again.
     weak: Weak<Shared<K, T>>,
     initially_ready: bool,
+    connects_on_demand: bool,
     slots: Mutex<Vec<Slot<K, T>>>,
 }
 
@@ -64,6 +65,10 @@ pub struct BalancerOptions {
     pub ejection: Option<Ejection>,
     /// Whether a new member takes calls before [`Balancer::set_ready`] says so: `true` unless set.
     pub initially_ready: bool,
+    /// Whether the first call of a member connects to it, so that its latency does not count, nor that of the calls that
+    /// began before its answer: `false` unless set. Counted, a member whose first connection was slow gets next to no calls
+    /// for seconds.
+    pub connects_on_demand: bool,
 }
 
 /// A member of a service.
@@ -153,7 +158,8 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
     pub fn new(options: BalancerOptions, seed: u64) -> Self {
         let shared = Arc::new(Shared::new(options.ejection, seed));
         let weak = Arc::downgrade(&shared);
-        Self { shared, weak, initially_ready: options.initially_ready, slots: Mutex::default() }
+        let BalancerOptions { initially_ready, connects_on_demand, .. } = options;
+        Self { shared, weak, initially_ready, connects_on_demand, slots: Mutex::default() }
     }
 
     /// Replaces the members. A key that stays keeps its statistics and its readiness, whatever else
@@ -172,7 +178,11 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         let slot = |member: Member<K, T>| {
             let (stats, is_ready) = match known.get(&member.key) {
                 Some(slot) => (slot.endpoint.stats.clone(), slot.is_ready),
-                None => (Arc::new(EndpointStats::new(expected, now)), self.initially_ready),
+                None => {
+                    let stats = EndpointStats::new(expected, now);
+                    let stats = if self.connects_on_demand { stats.cold() } else { stats };
+                    (Arc::new(stats), self.initially_ready)
+                }
             };
             let Member { key, value, weight, near: is_near, standby: is_standby, hash_key } =
                 member;
@@ -350,11 +360,19 @@ impl BalancerOptions {
         self.initially_ready = initially_ready;
         self
     }
+
+    /// Sets whether the [first call of a member connects](Self::connects_on_demand) to it.
+    #[must_use]
+    pub fn with_connects_on_demand(mut self, connects_on_demand: bool) -> Self {
+        self.connects_on_demand = connects_on_demand;
+        self
+    }
 }
 
 impl Default for BalancerOptions {
     fn default() -> Self {
-        Self { ejection: Some(Ejection::default()), initially_ready: true }
+        let ejection = Some(Ejection::default());
+        Self { ejection, initially_ready: true, connects_on_demand: false }
     }
 }
 

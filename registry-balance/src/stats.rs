@@ -19,6 +19,9 @@ const STALE_AFTER: f32 = 100.0;
 /// that fails at once does not look fast.
 const FAILURE_FACTOR: f32 = 3.0;
 
+/// The first call, which connects, was not answered yet.
+const COLD: u64 = u64::MAX;
+
 /// What the calls of an endpoint have shown. It is read and written without a lock.
 #[derive(Debug)]
 pub(crate) struct EndpointStats {
@@ -26,6 +29,8 @@ pub(crate) struct EndpointStats {
     /// An [`Estimate`].
     latency: AtomicU64,
     consecutive_failures: AtomicU32,
+    /// When the first call was answered, which connected: [`COLD`] until then, and 0 where no call connects.
+    warm_since: AtomicU64,
     pub(crate) ejection: EjectionState,
 }
 
@@ -37,7 +42,25 @@ impl EndpointStats {
             in_flight: 0.into(),
             latency: Estimate::guess(expected, now).pack().into(),
             consecutive_failures: 0.into(),
+            warm_since: 0.into(),
             ejection: EjectionState::default(),
+        }
+    }
+
+    /// The first call connects.
+    pub(crate) fn cold(self) -> Self {
+        Self { warm_since: COLD.into(), ..self }
+    }
+
+    /// Returns whether a call that began then, and is answered now, has waited for the first connection.
+    pub(crate) fn was_cold(&self, begun: Ticks, now: Ticks) -> bool {
+        match self.warm_since.load(Ordering::Relaxed) {
+            0 => false,
+            COLD => {
+                self.warm_since.store(now.get().max(1), Ordering::Relaxed);
+                true
+            }
+            warm_since => begun.get() < warm_since,
         }
     }
 

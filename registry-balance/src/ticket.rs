@@ -142,7 +142,7 @@ impl<K, T> Ticket<K, T> {
         if self.admission.is_probe() {
             stats.probe_answered(elapsed, now);
             stats.ejection.answered(&mut self.admission);
-        } else {
+        } else if !stats.was_cold(Ticks::of(self.begun), now) {
             stats.answered(elapsed, now);
         }
     }

@@ -242,3 +242,36 @@ fn threads_pick_while_members_change() {
     });
     assert!(balancer.candidates().len() >= 4);
 }
+
+/// A member whose first connection took 300 ms was idle for seconds while another took all calls.
+#[test]
+fn latency_of_the_first_call_does_not_count_where_it_connects() {
+    let options = BalancerOptions::default().with_connects_on_demand(true);
+    let balancer = Balancer::new(options, 7);
+    balancer.set([Member::new("a", ()), Member::new("b", ())], NOW);
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut first = std::collections::HashMap::new();
+    while first.len() < 2 {
+        let ticket = balancer.pick(&PickOptions::default(), NOW, &mut rng).unwrap();
+        first.insert(*ticket.key(), ticket);
+    }
+    let second = loop {
+        let ticket = balancer.pick(&PickOptions::default(), NOW, &mut rng).unwrap();
+        if *ticket.key() == "a" {
+            break ticket; // it waits for the same connection
+        }
+    };
+    for (key, ticket) in first {
+        ticket.finish(Outcome::Success, NOW + if key == "a" { 300 * MS } else { MS });
+    }
+    second.finish(Outcome::Success, NOW + 301 * MS);
+    let mut now = NOW + 302 * MS;
+    let mut picked = 0;
+    for _ in 0..200 {
+        let ticket = balancer.pick(&PickOptions::default(), now, &mut rng).unwrap();
+        picked += u32::from(*ticket.key() == "a");
+        now += MS;
+        ticket.finish(Outcome::Success, now);
+    }
+    assert!((60..=140).contains(&picked), "{picked} of 200");
+}

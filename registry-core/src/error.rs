@@ -86,7 +86,7 @@ impl fmt::Display for ErrorKind {
 /// [`kind`](Self::kind) is what a program decides by. The message is for people: it says what was
 /// wrong and what is allowed, and never repeats the [`source`](StdError::source) nor shows a secret. It and the messages
 /// of the sources are [printable](crate::printable()), whatever a store or a server sent.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
@@ -95,6 +95,21 @@ pub struct Error {
     /// Boxed, since few errors have one.
     holder: Option<Box<Holder>>,
     is_silence: bool,
+}
+
+/// Leaves out what most errors do not have, since `main` shows an error like this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.kind).field("message", &self.message);
+        if let Some(source) = &self.source {
+            debug.field("source", source);
+        }
+        if let Some(holder) = &self.holder {
+            debug.field("holder", holder);
+        }
+        debug.finish()
+    }
 }
 
 impl Error {

@@ -25,7 +25,8 @@ impl Elsewhere {
             return;
         }
         drop(asked);
-        let (client, own, service) = (client.clone(), keyspace.layout().name(), service.clone());
+        let (client, service) = (client.clone(), service.clone());
+        let own = keyspace.layout().name().to_owned();
         let prefixes = builtin::prefixes(keyspace.layout(), &service);
         tokio::spawn(async move {
             for prefix in prefixes {
@@ -35,7 +36,7 @@ impl Elsewhere {
                 let layout = kvs.first().and_then(|kv| builtin::detect(kv.key(), kv.value()));
                 if let Some(layout) = layout {
                     tracing::warn!(
-                        %service, layout = own, found_in = layout,
+                        %service, layout = %own, found_in = layout,
                         "a service has no instance in the layout of this URL, and keys in another: \
                          servers and callers need the same `layout`"
                     );

@@ -47,7 +47,8 @@ impl Picker {
         ejection: Option<Ejection>,
         store: Arc<str>,
     ) -> Self {
-        let balancer = BalancerOptions::default().with_ejection(ejection);
+        let balancer =
+            BalancerOptions::default().with_ejection(ejection).with_connects_on_demand(true);
         Self {
             view,
             balancer: Balancer::new(balancer, fastrand::u64(..)),

@@ -11,8 +11,8 @@ mod server;
 
 use crate::server::Server;
 use anyhow::{Context, Result, ensure};
+use service_registry::Client;
 use service_registry::grpc::{ChannelOptions, channel};
-use service_registry::{Client, View};
 use std::time::Duration;
 use tokio::time::{interval, timeout};
 use tonic_health::pb::HealthCheckRequest;
@@ -38,13 +38,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "mem://shop".into());
     let client = Client::builder(&url).ttl(TTL).connect().await?;
-    let view = client.discover(SERVICE)?;
+    let mut view = client.discover(SERVICE)?;
     view.ready(LIMIT).await?;
 
     let [alice, bob, carol] =
         ["alice", "bob", "carol"].map(|name| Server::start(&url, name).context(name));
     let (alice, bob, mut carol) = (alice?, bob?, Some(carol?));
-    timeout(LIMIT, all_are_available(view.clone())).await.context("not all were registered")??;
+    let all_are_available = view.wait_for(|state| state.available().count() == 3);
+    timeout(LIMIT, all_are_available).await.context("not all were registered")??;
 
     // Any generated client works over the channel, which balances the calls over the view.
     let users = HealthClient::new(channel(&view, ChannelOptions::default()));
@@ -64,12 +65,5 @@ async fn main() -> Result<()> {
     bob.stop().await?;
     println!("{CALLS} calls, {failed} failed");
     ensure!(failed == 0, "calls failed");
-    Ok(())
-}
-
-async fn all_are_available(mut view: View) -> Result<()> {
-    while view.state().available().count() < 3 {
-        view.changed().await?;
-    }
     Ok(())
 }

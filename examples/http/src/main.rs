@@ -11,7 +11,7 @@ mod server;
 use crate::caller::Users;
 use crate::server::Server;
 use anyhow::{Context, Result, ensure};
-use service_registry::{Client, View};
+use service_registry::Client;
 use std::time::Duration;
 use tokio::time::{interval, timeout};
 
@@ -32,13 +32,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "mem://shop".into());
     let client = Client::builder(&url).ttl(TTL).connect().await?;
-    let view = client.discover("user")?;
+    let mut view = client.discover("user")?;
     view.ready(LIMIT).await?;
 
     let [alice, bob, carol] =
         ["alice", "bob", "carol"].map(|name| Server::start(&url, name).context(name));
     let (alice, bob, mut carol) = (alice?, bob?, Some(carol?));
-    timeout(LIMIT, all_are_available(view.clone())).await.context("not all were registered")??;
+    let all_are_available = view.wait_for(|state| state.available().count() == 3);
+    timeout(LIMIT, all_are_available).await.context("not all were registered")??;
 
     let users = Users::new(view);
     let (mut ticks, mut repeated, mut failed) = (interval(INTERVAL), 0, 0);
@@ -64,12 +65,5 @@ async fn main() -> Result<()> {
     println!("{repeated} attempts failed and were made again elsewhere");
     println!("{REQUESTS} requests, {failed} failed");
     ensure!(failed == 0, "requests failed");
-    Ok(())
-}
-
-async fn all_are_available(mut view: View) -> Result<()> {
-    while view.state().available().count() < 3 {
-        view.changed().await?;
-    }
     Ok(())
 }
