@@ -20,7 +20,6 @@ use comparison::harness::{ServiceFixture, fixture};
 use comparison::workloads::{Pick, Picks};
 use futures_util::{FutureExt, StreamExt};
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use registry_balance::{Balancer, BalancerOptions, Member, PickOptions};
 use registry_core::encoding;
 use registry_core::{
     CallOptions, Claim, Cursor, Instance, Lease, LeaseId, MAX_TTL, Origin, Record, Registry,
@@ -46,10 +45,7 @@ const TIMES: u32 = 100;
 /// How many instances the service has.
 const INSTANCES: u32 = 100;
 
-library_benchmark_group!(
-    name = picks,
-    benchmarks = [pick_by_reader, pick_by_state, pick_for_call, pick_by_balancer]
-);
+library_benchmark_group!(name = picks, benchmarks = [pick_by_reader, pick_by_state, pick_for_call]);
 library_benchmark_group!(
     name = texts,
     benchmarks = [record_encode, record_decode, cursor_format, cursor_parse]
@@ -84,18 +80,6 @@ fn pick_for_call(view: service_registry::View) -> service_registry::View {
         drop(black_box(view.pick()));
     }
     view
-}
-
-// What a gRPC channel does beside the clock, and the drop of the ticket.
-#[library_benchmark]
-#[bench::of_100(balancer())]
-fn pick_by_balancer(balancer: Balancer<u32, u32>) -> Balancer<u32, u32> {
-    let (options, now) = (PickOptions::default(), Duration::from_secs(1));
-    let mut rng = fastrand::Rng::with_seed(7);
-    for _ in 0..TIMES {
-        drop(black_box(balancer.pick(&options, now, &mut rng)));
-    }
-    balancer
 }
 
 #[library_benchmark]
@@ -276,12 +260,6 @@ fn balanced_view() -> service_registry::View {
     drop(view.pick().unwrap());
     std::mem::forget(runtime); // the end of the view's task would be another state
     view
-}
-
-fn balancer() -> Balancer<u32, u32> {
-    let balancer = Balancer::new(BalancerOptions::default(), 7);
-    balancer.set((0..INSTANCES).map(|n| Member::new(n, n)), Duration::from_secs(1));
-    balancer
 }
 
 /// A service in memory.
