@@ -13,8 +13,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::iter::successors;
 
-/// Returns what the result of an HTTP call says of the instance: 502, 503, 504 and errors are failures, all else a success.
-/// For [`Pick::observe_with`](crate::Pick::observe_with).
+/// Returns what the result of an HTTP call says of the instance: see [`classify_status`] and [`classify_error`]. For [`Pick::observe_with`](crate::Pick::observe_with).
 ///
 /// ```
 /// use http::Response;
@@ -32,11 +31,12 @@ pub fn classify<B, E: StdError + 'static>(result: &Result<Response<B>, E>) -> Ou
     }
 }
 
-/// Returns what the status code of an HTTP answer says of the instance: 502, 503 and 504 are failures. For clients whose
-/// answers have types of their own.
+/// Returns what the status code of an HTTP answer says of the instance: 502, 503 and 504 are failures. Other errors of the
+/// server say nothing, since many are fast, and may be due to one request. For clients whose answers have types of their own.
 pub fn classify_status(status: u16) -> Outcome {
     match status {
         502..=504 => Outcome::Failure(Failure::Other),
+        500..=599 => Outcome::Neutral,
         _ => Outcome::Success,
     }
 }

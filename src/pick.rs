@@ -105,7 +105,7 @@ impl Pick {
         }
         let ejected = call.finish(outcome.into(), self.picker.now());
         if let Some(ejected) = ejected {
-            self.picker.ejected(self.instance.id(), &ejected);
+            self.picker.ejected(&self.instance, &ejected);
         }
     }
 

@@ -116,7 +116,7 @@ impl View {
     /// use std::time::Duration;
     /// use tokio::time::timeout;
     ///
-    /// # async fn start(mut users: service_registry::View) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn start(users: service_registry::View) -> Result<(), Box<dyn std::error::Error>> {
     /// let some = users.wait_for(|state| state.available().next().is_some());
     /// timeout(Duration::from_secs(30), some).await??;
     /// # Ok(())
@@ -126,17 +126,15 @@ impl View {
     /// # Errors
     ///
     /// `Closed` after the last state: the runtime of the view was shut down.
-    pub async fn wait_for(
-        &mut self,
-        mut is_so: impl FnMut(&ServiceState) -> bool,
-    ) -> Result<StateRef> {
+    pub async fn wait_for(&self, mut is_so: impl FnMut(&ServiceState) -> bool) -> Result<StateRef> {
+        let mut view = self.view.clone(); // made before the first look, so that no change is missed
         loop {
-            let state = self.state();
+            let state = view.state();
             if is_so(&state) {
                 return Ok(state);
             }
             drop(state);
-            self.changed().await?;
+            view.changed().await?;
         }
     }
 

@@ -68,6 +68,7 @@ async fn answers_of_a_gateway_and_errors_eject_an_instance_and_other_answers_do_
             failed += u32::from(answer.status() != 200);
         }
         assert_eq!(failed <= 5, is_ejected, "{failed} of 100 are {status}");
+        assert!(failed <= 60 || status == 404, "{failed} of 100 are {status}");
     }
 }
 

@@ -22,6 +22,10 @@ const FAILURE_FACTOR: f32 = 3.0;
 /// The first call, which connects, was not answered yet.
 const COLD: u64 = u64::MAX;
 
+/// The microseconds that an endpoint counts with whose first calls failed or have shown nothing. Its guess would be
+/// better than what the others take, so that it got one call after the other. It is asked again after a second.
+const UNKNOWN: f32 = 10_000.0;
+
 /// What the calls of an endpoint have shown. It is read and written without a lock.
 #[derive(Debug)]
 pub(crate) struct EndpointStats {
@@ -153,8 +157,19 @@ impl EndpointStats {
         if !self.ejection.is_current(began) {
             return None;
         }
-        self.update(|estimate| estimate.raised(estimate.decayed(now) * FAILURE_FACTOR, now));
+        let failed = |estimate: Estimate| {
+            let micros = if estimate.is_guess() { UNKNOWN } else { 0.0 };
+            estimate.raised((estimate.decayed(now) * FAILURE_FACTOR).max(micros), now)
+        };
+        self.update(failed);
         Some(self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1))
+    }
+
+    /// A call has ended and shown nothing. An endpoint of which no call has shown anything does not look fast for it.
+    pub(crate) fn shown_nothing(&self, now: Ticks) {
+        if self.estimate().is_guess() {
+            self.update(|estimate| estimate.raised(UNKNOWN, now));
+        }
     }
 
     #[inline]

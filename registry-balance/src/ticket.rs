@@ -165,7 +165,10 @@ impl<K, T> Ticket<K, T> {
                 self.unanswered(now);
                 ejected
             }
-            Outcome::Neutral => None,
+            Outcome::Neutral => {
+                self.endpoint.stats.shown_nothing(Ticks::of(now));
+                None
+            }
         }
     }
 

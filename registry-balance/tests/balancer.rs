@@ -275,3 +275,16 @@ fn latency_of_the_first_call_does_not_count_where_it_connects() {
     }
     assert!((60..=140).contains(&picked), "{picked} of 200");
 }
+
+/// A server that failed at once got five calls in a row, until it was ejected: its guess was better than what the other took.
+#[test]
+fn member_whose_first_calls_fail_or_show_nothing_does_not_look_fast() {
+    for outcome in [Outcome::Failure, Outcome::Neutral] {
+        let mut world = World::new([member(1), member(2)]);
+        world.pick_key(2, NOW).finish(Outcome::Success, NOW + 5 * MS);
+        world.pick_key(1, NOW).finish(outcome, NOW + MS);
+        let picked = world.called(NOW + 10 * MS);
+        assert_eq!(picked, [2], "{outcome:?}");
+        assert!(world.called(NOW + Duration::from_secs(2)).contains(&1), "it is asked again");
+    }
+}

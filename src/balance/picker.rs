@@ -2,7 +2,9 @@
 
 use super::{Ejection, PickOptions};
 use crate::store::{LeaseId, Record};
-use crate::{Address, Error, ErrorKind, InstanceId, Pick, Result, ServiceState, ViewStatus};
+use crate::{
+    Address, Error, ErrorKind, Instance, InstanceId, Pick, Result, ServiceState, ViewStatus,
+};
 use registry_balance::{Balancer, BalancerOptions, Ejected, Member, NoPick, Ticket, stable_hash};
 use registry_engine::{Failure, View};
 use std::collections::HashMap;
@@ -86,10 +88,11 @@ impl Picker {
         self.view.report(&key.id, key.lease, Failure::Refused);
     }
 
-    /// Logs that a failed call has ejected an instance.
-    pub(crate) fn ejected(&self, id: &InstanceId, ejected: &Ejected) {
+    /// Logs that a failed call has ejected an instance, as a gRPC channel does.
+    pub(crate) fn ejected(&self, instance: &Instance, ejected: &Ejected) {
+        let (id, address) = (instance.id(), instance.address());
         let (service, Ejected { failures, duration, .. }) = (self.view.service(), ejected);
-        tracing::warn!(%service, %id, failures, ?duration, "an instance is ejected: its calls fail");
+        tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
     }
 
     /// Takes over the state of the view. While another thread does, the picks of this one are from the last state.

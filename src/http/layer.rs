@@ -7,14 +7,16 @@ use futures_util::future::BoxFuture;
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Request, Response};
 use registry_core::BoxError;
+use std::fmt;
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
 /// A layer that sends each request to an instance of a service, by putting its address into the URI.
 ///
-/// The scheme of the URI stays, `http` if it has none. The answer's head is the outcome: 502, 503, 504 and errors count
-/// against the instance. A future that is dropped counts as in [`Pick::observe`](crate::Pick::observe).
+/// The scheme of the URI stays, `http` if it has none; its host and port are replaced. The answer's head is the outcome: 502,
+/// 503, 504 and errors count against the instance. It repeats no request. A future that is dropped counts as in [`Pick::observe`](crate::Pick::observe).
 ///
 /// [`PickOptions`] in the extensions of a request say what is not picked, so that a retry goes elsewhere. The extensions of
 /// an answer hold the [`Instance`] that gave it.
@@ -42,15 +44,46 @@ use tower::{Layer, Service};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BalanceLayer {
     view: View,
+    classify: Arc<ClassifyStatus>,
 }
+
+type ClassifyStatus = dyn Fn(u16) -> Outcome + Send + Sync;
 
 impl BalanceLayer {
     /// Returns a layer that sends requests to the instances of `view`.
     pub fn new(view: View) -> Self {
-        Self { view }
+        Self { view, classify: Arc::new(classify_status) }
+    }
+
+    /// Sets what the status of an answer says of its instance: [`classify_status`] unless set.
+    ///
+    /// ```
+    /// use service_registry::balance::{Failure, Outcome};
+    /// use service_registry::http::BalanceLayer;
+    ///
+    /// # fn layer(users: service_registry::View) -> BalanceLayer {
+    /// BalanceLayer::new(users).with_classify(|status| match status {
+    ///     500..=599 => Outcome::Failure(Failure::Other),
+    ///     _ => Outcome::Success,
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_classify(
+        mut self,
+        classify: impl Fn(u16) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Arc::new(classify);
+        self
+    }
+}
+
+impl fmt::Debug for BalanceLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BalanceLayer").field("view", &self.view).finish_non_exhaustive()
     }
 }
 
@@ -58,7 +91,7 @@ impl<S> Layer<S> for BalanceLayer {
     type Service = Balance<S>;
 
     fn layer(&self, inner: S) -> Balance<S> {
-        Balance { inner, view: self.view.clone() }
+        Balance { inner, layer: self.clone() }
     }
 }
 
@@ -66,7 +99,7 @@ impl<S> Layer<S> for BalanceLayer {
 #[derive(Clone, Debug)]
 pub struct Balance<S> {
     inner: S,
-    view: View,
+    layer: BalanceLayer,
 }
 
 impl<S, B, R> Service<Request<B>> for Balance<S>
@@ -90,21 +123,23 @@ where
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let options = request.extensions_mut().remove::<PickOptions>().unwrap_or_default();
-        let pick = self.view.pick_with(&options);
+        let pick = self.layer.view.pick_with(&options);
+        let classify = self.layer.classify.clone();
         Box::pin(async move {
             let pick = pick?;
             *request.uri_mut() = with_authority(mem::take(request.uri_mut()), &pick)?;
             let call = async { inner.call(request).await.map_err(Into::into) };
-            let mut response = pick.observe_with(outcome, call).await?;
+            let mut response =
+                pick.observe_with(|result| outcome(result, &*classify), call).await?;
             response.extensions_mut().insert(pick.clone());
             Ok(response)
         })
     }
 }
 
-fn outcome<R>(result: &Result<Response<R>, BoxError>) -> Outcome {
+fn outcome<R>(result: &Result<Response<R>, BoxError>, classify: &ClassifyStatus) -> Outcome {
     match result {
-        Ok(response) => classify_status(response.status().as_u16()),
+        Ok(response) => classify(response.status().as_u16()),
         Err(error) => Outcome::Failure(classify_error(&**error)),
     }
 }

@@ -32,7 +32,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "mem://shop".into());
     let client = Client::builder(&url).ttl(TTL).connect().await?;
-    let mut view = client.discover("user")?;
+    let view = client.discover("user")?;
     view.ready(LIMIT).await?;
 
     let [alice, bob, carol] =

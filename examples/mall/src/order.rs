@@ -60,9 +60,8 @@ pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
 }
 
 /// Waits for the first instance that may be called.
-async fn an_instance_is_available(mut view: View) {
-    let is_missing = |view: &View| view.state().available().next().is_none();
-    while is_missing(&view) && view.changed().await.is_ok() {}
+async fn an_instance_is_available(view: View) {
+    drop(view.wait_for(|state| state.available().next().is_some()).await);
 }
 
 #[derive(Clone)]
