@@ -24,9 +24,12 @@ impl ServiceName {
     /// `Invalid` if a segment between slashes is empty, `.` or `..`, which programs that take keys for paths resolve to
     /// another service; or if the name begins with `~`, which is reserved for this library.
     pub fn check_new(&self) -> Result<()> {
-        let why = if self.as_str().split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        let name = self.as_str();
+        let is_dots = |segment: &str| matches!(segment, "" | "." | "..");
+        let is_path = if name.contains('/') { name.split('/').any(is_dots) } else { is_dots(name) };
+        let why = if is_path {
             "a service name has no empty segment, `.` or `..` between its slashes"
-        } else if self.as_str().starts_with('~') && self.as_str() != REHEARSAL {
+        } else if name.starts_with('~') && name != REHEARSAL {
             "a service name does not begin with `~`, which is reserved"
         } else {
             return Ok(());
