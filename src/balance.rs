@@ -24,8 +24,8 @@ use crate::InstanceId;
 pub struct PickOptions {
     /// The instances that are not picked, such as those that have just failed this request.
     pub exclude: Vec<InstanceId>,
-    /// Picks the same instance for the same number for as long as that instance is available, as a cache or a session wants
-    /// it. When an instance comes or goes, only its own share of the numbers moves. Takes time linear in the instances.
+    /// Picks the same instance for the same number, as a cache or a session wants it. When an instance comes or goes, or is
+    /// ejected, only its own share of the numbers moves. Takes time linear in the instances.
     pub hash: Option<u64>,
 }
 

@@ -62,6 +62,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Registrations {
     handles: Vec<TaskHandle>,
+    /// How many there may be until those that were stopped are looked for.
+    limit: usize,
     is_closed: bool,
 }
 
@@ -152,16 +154,28 @@ impl Client {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Registration> {
-        self.open()?;
+        let instance = self.publishable(instance)?;
+        let starting = {
+            let mut registrations = self.shared.lock();
+            if registrations.is_closed {
+                return Err(closed());
+            }
+            let _runtime = self.runtime.enter();
+            let starting = Registration::begin(self.registry.clone(), instance, &options)?;
+            registrations.add(starting.handle()); // a shutdown ends what is being started, too
+            starting
+        };
+        starting.registered().await
+    }
+
+    /// Returns `instance` as it is to be registered.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if no store would take it, or this machine has no address to publish.
+    pub(crate) fn publishable(&self, instance: Instance) -> Result<Instance> {
         let instance = publishable(instance, self.shared.is_remote)?;
-        let registration = Registration::start(self.registry.clone(), instance, options).await?;
-        let mut registrations = self.shared.lock();
-        if registrations.is_closed {
-            return Err(closed()); // dropped here, so withdrawn
-        }
-        registrations.handles.retain(|handle| !handle.is_stopped());
-        registrations.handles.push(registration.handle());
-        Ok(registration)
+        instance.check().map(|()| instance)
     }
 
     /// Returns a view of `service`: keep it, since each has statistics of its own. All views of one service share a watch.
@@ -193,15 +207,19 @@ impl Client {
         self.open()?;
         let _runtime = self.runtime.enter();
         let ViewOptions { labels, zone, ejection } = options;
+        let selection = labels.iter().map(|(name, value)| format!("{name}={value}"));
+        let selection = selection.collect::<Vec<_>>().join(",");
         let view = if labels.is_empty() {
             self.discovery.view(&service)
         } else {
             let labelled = Labelled::new(self.registry.clone(), labels);
-            let mut discovery = self.shared.options.clone();
+            // Who is missing in a load may have lost a label, and be called under another: it is not retained.
+            let mut discovery = self.shared.options.clone().with_retain(false);
             discovery.snapshots = None; // a file is of the whole service
             Discovery::new(Arc::new(labelled), discovery).view(&service)
         };
-        let picker = Picker::new(view.clone(), zone, ejection, self.shared.name.clone());
+        let store = self.shared.name.clone();
+        let picker = Picker::new(view.clone(), selection, zone, ejection, store);
         Ok(View::new(view, picker))
     }
 
@@ -217,7 +235,9 @@ impl Client {
             registrations.is_closed = true;
             registrations.handles.clone()
         };
-        let drained = join_all(handles.iter().map(|handle| handle.drain(grace))).await;
+        // What was stopped before has told its own caller how that went.
+        let open = handles.iter().filter(|handle| !handle.is_stopped());
+        let drained = join_all(open.map(|handle| handle.drain(grace))).await;
         drained.into_iter().collect()
     }
 
@@ -228,6 +248,16 @@ impl Client {
 
     fn open(&self) -> Result<()> {
         if self.shared.lock().is_closed { Err(closed()) } else { Ok(()) }
+    }
+}
+
+impl Registrations {
+    fn add(&mut self, handle: TaskHandle) {
+        if self.handles.len() >= self.limit {
+            self.handles.retain(|handle| !handle.is_stopped());
+            self.limit = 2 * self.handles.len() + 16; // so that many registrations take linear time
+        }
+        self.handles.push(handle);
     }
 }
 

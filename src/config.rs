@@ -45,7 +45,7 @@ impl ClientConfig {
         Self { url: url.into(), ttl: None, namespace: None, snapshots: None }
     }
 
-    /// Reads `REGISTRY_URL`, and if they are set `REGISTRY_TTL`, `REGISTRY_NAMESPACE` and `REGISTRY_SNAPSHOTS`.
+    /// Reads `REGISTRY_URL`, and if they are set and not empty `REGISTRY_TTL`, `REGISTRY_NAMESPACE` and `REGISTRY_SNAPSHOTS`.
     ///
     /// ```no_run
     /// use service_registry::config::ClientConfig;
@@ -65,7 +65,7 @@ impl ClientConfig {
 
     fn from_variables(read: impl Fn(&str) -> Result<String, VarError>) -> Result<Self> {
         let variable = |name: &str| match read(name) {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
             Err(VarError::NotPresent) => Ok(None),
             Err(VarError::NotUnicode(_)) => {
                 Err(invalid(format!("the variable `{name}` is not UTF-8")))

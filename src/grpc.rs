@@ -8,7 +8,7 @@ pub use registry_tonic::*;
 use crate::View;
 
 /// Returns a channel to the instances of `view`: any generated client of tonic works over it. It shares the connection of
-/// the view's client.
+/// the view's client. It has the zone of the view, unless `options` have one; ejection is that of `options`.
 ///
 /// ```
 /// use service_registry::connect;
@@ -26,6 +26,8 @@ use crate::View;
 /// # Panics
 ///
 /// Outside of a tokio runtime.
-pub fn channel(view: &View, options: ChannelOptions) -> Channel {
-    Channel::new(view.engine().clone(), options)
+pub fn channel(view: &View, mut options: ChannelOptions) -> Channel {
+    let (view, zone) = view.parts();
+    options.zone = options.zone.or_else(|| zone.map(str::to_owned));
+    Channel::new(view.clone(), options)
 }

@@ -32,11 +32,11 @@ pub fn classify<B, E: StdError + 'static>(result: &Result<Response<B>, E>) -> Ou
 }
 
 /// Returns what the status code of an HTTP answer says of the instance: 502, 503 and 504 are failures. Other errors of the
-/// server say nothing, since many are fast, and may be due to one request. For clients whose answers have types of their own.
+/// server, and 429, say nothing, since many are fast, and may be due to one request. For clients whose answers have types of their own.
 pub fn classify_status(status: u16) -> Outcome {
     match status {
         502..=504 => Outcome::Failure(Failure::Other),
-        500..=599 => Outcome::Neutral,
+        429 | 500..=599 => Outcome::Neutral,
         _ => Outcome::Success,
     }
 }

@@ -57,7 +57,7 @@ use tokio::time::timeout;
 ///
 /// ```ignore
 /// let (reporter, health) = tonic_health::server::health_reporter();
-/// let options = ServeOptions::default().with_health(Health::new(reporter).into());
+/// let options = ServeOptions::default().with_health(Health::new(reporter));
 /// serve(listener, &client, instance, options, |listener, shutdown| {
 ///     Server::builder()
 ///         .add_service(health) // and yours

@@ -13,7 +13,7 @@ pub use registry_core::{
 };
 pub use registry_engine::{
     Backoff, Discovery, DiscoveryOptions, FollowEvent, FollowOptions, Reader, Retained, Start,
-    StateRef, TaskHandle, Updates, follow,
+    Starting, StateRef, TaskHandle, Updates, follow,
 };
 
 use crate::{Result, connect};

@@ -176,10 +176,10 @@ impl View {
         self.picker.pick(options)
     }
 
-    /// Returns the view of the engine, on which gRPC channels are made.
+    /// Returns the view of the engine, on which gRPC channels are made, and the zone of the caller.
     #[cfg(feature = "grpc")]
-    pub(crate) fn engine(&self) -> &registry_engine::View {
-        &self.view
+    pub(crate) fn parts(&self) -> (&registry_engine::View, Option<&str>) {
+        (&self.view, self.picker.zone())
     }
 }
 

@@ -5,7 +5,7 @@
 use registry_testkit::lag::timeout;
 use service_registry::balance::{Failure, Outcome, PickOptions};
 use service_registry::store::{CallOptions, Claim, LeaseId, Registry};
-use service_registry::testing::MemRegistry;
+use service_registry::testing::{Fault, FaultyRegistry, MemRegistry};
 use service_registry::{
     Client, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions, View,
     ViewOptions, connect,
@@ -290,4 +290,26 @@ async fn a_view_with_labels_shows_the_instances_that_have_them() {
     world.registrations["b"].stop().await.unwrap();
     until(&mut view, |view| ids(view).is_empty()).await;
     assert_eq!(view.state().version(), before + 1);
+}
+
+/// It was retained, and called under a label that it had lost, for as long as two ttls.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_lost_its_label_while_the_view_was_cut_off_is_gone() {
+    let store = MemRegistry::new();
+    let link = FaultyRegistry::new(store.clone());
+    let direct = Client::from_registry(store.clone());
+    let blue = direct.register(node("a").with_label("version", "blue")).await.unwrap();
+    let options = ViewOptions::default().with_label("version", "blue");
+    let client = Client::from_registry(link.clone());
+    let view = ready(client.discover_with("user.rpc", options).unwrap()).await;
+    assert!(view.pick().is_ok());
+
+    link.inject(Fault::Outage);
+    blue.update(|node| node.with_label("version", "green")).await.unwrap();
+    let head = store.load(view.service(), &CallOptions::DEFAULT).await.unwrap();
+    store.compact(head.cursor().revision());
+    link.heal();
+    timeout(LIMIT, view.wait_for(|state| state.records().is_empty())).await.unwrap().unwrap();
+    let error = view.pick().unwrap_err().to_string();
+    assert!(error.contains("labels=`version=blue`"), "{error}");
 }

@@ -176,13 +176,12 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         let staying = members.iter().filter_map(|member| known.get(&member.key));
         let expected = median_latency(staying.map(|slot| &*slot.endpoint.stats), now);
         let slot = |member: Member<K, T>| {
-            let (stats, is_ready) = match known.get(&member.key) {
-                Some(slot) => (slot.endpoint.stats.clone(), slot.is_ready),
-                None => {
-                    let stats = EndpointStats::new(expected, now);
-                    let stats = if self.connects_on_demand { stats.cold() } else { stats };
-                    (Arc::new(stats), self.initially_ready)
-                }
+            let (stats, is_ready) = if let Some(slot) = known.get(&member.key) {
+                (slot.endpoint.stats.clone(), slot.is_ready)
+            } else {
+                let stats = EndpointStats::new(expected, now);
+                let stats = if self.connects_on_demand { stats.cold() } else { stats };
+                (Arc::new(stats), self.initially_ready)
             };
             let Member { key, value, weight, near: is_near, standby: is_standby, hash_key } =
                 member;

@@ -195,14 +195,17 @@ fn abandoned_call_is_no_failure_but_a_lower_bound_of_the_latency() {
 }
 
 #[test]
-fn neutral_outcome_says_nothing() {
+fn neutral_outcome_says_nothing_of_a_member_that_is_known() {
     let ejection = Ejection { failures: 1, ..Ejection::default() };
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let mut world = World::with(options, [member(1), member(2)]);
+    for key in [1, 2] {
+        world.pick_key(key, NOW).finish(Outcome::Success, NOW + MS);
+    }
     for _ in 0..10 {
         assert_eq!(world.pick_key(1, NOW).finish(Outcome::Neutral, NOW + 60_000 * MS), None);
     }
-    assert_eq!(world.called(NOW), [1, 2]);
+    assert_eq!(world.called(NOW + MS), [1, 2]);
 }
 
 #[test]

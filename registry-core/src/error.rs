@@ -108,6 +108,9 @@ impl fmt::Debug for Error {
         if let Some(holder) = &self.holder {
             debug.field("holder", holder);
         }
+        if self.is_silence {
+            debug.field("is_silence", &true);
+        }
         debug.finish()
     }
 }

@@ -18,7 +18,7 @@ pub use self::backoff::Backoff;
 pub use self::discovery::Discovery;
 pub use self::follow::{FollowEvent, FollowOptions, follow};
 pub use self::registration::{
-    Registration, RegistrationOptions, RegistrationStatus, Start, TaskHandle,
+    Registration, RegistrationOptions, RegistrationStatus, Start, Starting, TaskHandle,
 };
 pub use self::view::{
     DiscoveryOptions, Failure, Reader, Retained, ServiceState, StateRef, Update, Updates, View,

@@ -93,6 +93,25 @@ impl Registration {
         instance: Instance,
         options: RegistrationOptions,
     ) -> Result<Self> {
+        Self::begin(registry, instance, &options)?.registered().await
+    }
+
+    /// Begins to register `instance` in `registry`, as [`start`](Self::start) does, for whoever needs its
+    /// [handle](Starting::handle) before it is registered.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the instance fails its [check](Instance::check), or the ttl is out of range.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn begin(
+        registry: Arc<dyn Registry>,
+        instance: Instance,
+        options: &RegistrationOptions,
+    ) -> Result<Starting> {
+        instance.check()?;
         let ttl = options.ttl.or_else(|| registry.default_ttl()).unwrap_or(DEFAULT_TTL);
         let mut claim = Claim::new(ttl)?;
         if let Some(lease) = options.lease {
@@ -100,20 +119,11 @@ impl Registration {
         }
         let (start, stop_timeout) = (options.start, options.stop_timeout);
         let (reply, registered) = oneshot::channel();
-        let task = RegistrationTask::new(registry, instance, claim, &options, reply);
+        let task = RegistrationTask::new(registry, instance, claim, options, reply);
         let (commands, status) = (task.commands(), task.status());
         tokio::spawn(task.run());
         let registration = Self { handle: TaskHandle { commands, status, stop_timeout } };
-        match start {
-            Start::InBackground => Ok(registration),
-            Start::Within(limit) => {
-                match timeout(limit, registered).await {
-                    Ok(reply) => reply.unwrap_or_else(|_| Err(task_ended()))?,
-                    Err(_) => return Err(registration.start_timed_out(limit)),
-                }
-                Ok(registration)
-            }
-        }
+        Ok(Starting { registration, start, registered })
     }
 
     /// Returns the instance that is to be registered: the started one, or the last update.
@@ -163,7 +173,7 @@ impl Registration {
             let (service, id) = (desired.service().clone(), desired.id().clone());
             let instance = change(desired);
             if (instance.service(), instance.id()) == (&service, &id) {
-                return Ok(instance);
+                return instance.check().map(|()| instance);
             }
             let message =
                 format!("a registration keeps its service and id, service=`{service}`, id=`{id}`");
@@ -210,6 +220,36 @@ impl Registration {
         match self.status() {
             RegistrationStatus::Retrying { why, .. } => error.with_source(why),
             _ => error,
+        }
+    }
+}
+
+/// A registration that is being started: see [`Registration::begin`]. If it is dropped, its instance is withdrawn.
+#[derive(Debug)]
+#[must_use = "a registration that is dropped withdraws its instance"]
+pub struct Starting {
+    registration: Registration,
+    start: Start,
+    registered: oneshot::Receiver<Result<()>>,
+}
+
+impl Starting {
+    /// Returns a handle that can end the registration, and does not keep it.
+    pub fn handle(&self) -> TaskHandle {
+        self.registration.handle()
+    }
+
+    /// Waits until the instance is registered, as [`RegistrationOptions::start`] says.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Registration::start`].
+    pub async fn registered(self) -> Result<Registration> {
+        let Self { registration, start, registered } = self;
+        let Start::Within(limit) = start else { return Ok(registration) };
+        match timeout(limit, registered).await {
+            Ok(reply) => reply.unwrap_or_else(|_| Err(task_ended())).map(|()| registration),
+            Err(_) => Err(registration.start_timed_out(limit)),
         }
     }
 }

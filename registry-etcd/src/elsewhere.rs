@@ -34,7 +34,8 @@ impl Elsewhere {
                 let Ok(mut found) = client.range(prefix, first).await else { return };
                 let kvs = found.take_kvs();
                 let layout = kvs.first().and_then(|kv| builtin::detect(kv.key(), kv.value()));
-                if let Some(layout) = layout {
+                // The same layout is another namespace, which may be meant.
+                if let Some(layout) = layout.filter(|layout| *layout != own) {
                     tracing::warn!(
                         %service, layout = %own, found_in = layout,
                         "a service has no instance in the layout of this URL, and keys in another: \

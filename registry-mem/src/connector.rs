@@ -6,7 +6,7 @@ use registry_core::diagnosis::{Finding, self_test};
 use registry_core::{ConnectOptions, Connected, Connector, Diagnose, Result, Target};
 use std::sync::Arc;
 
-/// Connects to `mem://`: a new registry each time.
+/// Connects to `mem://`: a new registry each time, `mem://name` the same one for all of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemConnector;
 

@@ -29,6 +29,8 @@ pub(crate) struct Picker {
     /// Held while the balancer takes over a state.
     updating: Mutex<()>,
     start: Instant,
+    /// The labels that an instance must have, for messages. Empty if there are none.
+    selection: String,
     zone: Option<String>,
     /// The URL of the store, for messages.
     store: Arc<str>,
@@ -45,6 +47,7 @@ pub(crate) struct MemberKey {
 impl Picker {
     pub(crate) fn new(
         view: View,
+        selection: String,
         zone: Option<String>,
         ejection: Option<Ejection>,
         store: Arc<str>,
@@ -57,6 +60,7 @@ impl Picker {
             version: AtomicU64::new(NEVER),
             updating: Mutex::default(),
             start: Instant::now(),
+            selection,
             zone,
             store,
         }
@@ -65,17 +69,33 @@ impl Picker {
     /// Picks an instance for the next call.
     #[inline]
     pub(crate) fn pick(self: &Arc<Self>, options: &PickOptions) -> Result<Pick> {
-        if self.version.load(Ordering::Acquire) != self.view.version() {
-            self.update();
+        if self.is_behind() {
+            self.update(false);
         }
         let mut core = registry_balance::PickOptions::default();
         core.hash = options.hash; // exclusion is by id, whatever the incarnation
         let accepts = |key: &MemberKey| !options.exclude.contains(&key.id);
         let mut rng = fastrand::Rng::new();
-        match self.balancer.pick_where(&core, accepts, self.now(), &mut rng) {
+        let mut picked = self.balancer.pick_where(&core, accepts, self.now(), &mut rng);
+        if picked.is_err() && self.is_behind() {
+            self.update(true); // the state that another thread takes over may have one
+            picked = self.balancer.pick_where(&core, accepts, self.now(), &mut rng);
+        }
+        match picked {
             Ok(call) => Ok(Pick::new(call, self.clone())),
             Err(why) => Err(self.no_instance(why, options)),
         }
+    }
+
+    /// Returns whether the view has another state than the balancer.
+    fn is_behind(&self) -> bool {
+        self.version.load(Ordering::Acquire) != self.view.version()
+    }
+
+    /// Returns the zone of the caller.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// Returns the time as the balancer counts it.
@@ -95,14 +115,15 @@ impl Picker {
         tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
     }
 
-    /// Takes over the state of the view. While another thread does, the picks of this one are from the last state.
+    /// Takes over the state of the view. While another thread does, the picks of this one are from the last state, unless
+    /// it waits.
     #[cold]
-    fn update(&self) {
-        let is_first = self.version.load(Ordering::Acquire) == NEVER;
+    fn update(&self, waits: bool) {
+        let waits = waits || self.version.load(Ordering::Acquire) == NEVER;
         let _updating = match self.updating.try_lock() {
             Ok(updating) => updating,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) if is_first => {
+            Err(TryLockError::WouldBlock) if waits => {
                 self.updating.lock().unwrap_or_else(PoisonError::into_inner)
             }
             Err(TryLockError::WouldBlock) => return,
@@ -114,13 +135,15 @@ impl Picker {
         }
     }
 
-    /// Returns the available instances. Of several at one address it is the one that was registered last.
+    /// Returns the available instances. Of several at one address it is the one that was registered last, and one that the
+    /// store lists before one that is retained.
     fn members(&self, state: &ServiceState) -> Vec<Member<MemberKey, Record>> {
         let records = state.records();
+        let rank = |record: &Record| (!state.is_standby(record.id()), record.revision());
         let mut by_address: HashMap<&Address, &Record> = HashMap::with_capacity(records.len());
         for record in records.iter().filter(|record| record.instance().is_available()) {
             match by_address.entry(record.instance().address()) {
-                Entry::Occupied(other) if other.get().revision() >= record.revision() => {}
+                Entry::Occupied(other) if rank(other.get()) >= rank(record) => {}
                 Entry::Occupied(mut other) => drop(other.insert(record)),
                 Entry::Vacant(vacant) => drop(vacant.insert(record)),
             }
@@ -150,6 +173,9 @@ impl Picker {
             }
             _ if matches!(state.status(), ViewStatus::Loading { .. }) && registered == 0 => {
                 "the store has not answered yet: wait for `View::ready`".to_owned()
+            }
+            _ if registered == 0 && !self.selection.is_empty() => {
+                format!("none with these labels is registered, labels=`{}`", self.selection)
             }
             _ if registered == 0 => "none is registered".to_owned(),
             _ => format!("each of {registered} is draining or has weight 0"),

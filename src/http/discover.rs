@@ -15,7 +15,7 @@ use tower::discover::Change;
 /// they would cost a connection.
 ///
 /// ```
-/// use futures_util::{StreamExt, pin_mut};
+/// use futures_util::StreamExt;
 /// use service_registry::{Instance, connect, http::discover};
 /// use std::time::Duration;
 /// use tower::discover::Change;
@@ -27,8 +27,7 @@ use tower::discover::Change;
 /// let users = client.discover("user")?;
 /// users.ready(Duration::from_secs(5)).await?;
 ///
-/// let changes = discover(users, |instance| instance.address().clone()); // or a connection
-/// pin_mut!(changes);
+/// let mut changes = discover(users, |instance| instance.address().clone()); // or a connection
 /// let Some(Ok(Change::Insert(id, address))) = changes.next().await else { panic!() };
 /// assert_eq!(&id, registration.instance().id());
 /// assert_eq!(address.as_str(), "10.0.0.1:80");
@@ -40,13 +39,13 @@ use tower::discover::Change;
 pub fn discover<S>(
     view: View,
     make: impl FnMut(&Instance) -> S,
-) -> impl Stream<Item = Result<Change<InstanceId, S>, Infallible>> {
+) -> impl Stream<Item = Result<Change<InstanceId, S>, Infallible>> + Unpin {
     let inserted = BTreeMap::new();
     let discovery = Discovery { view, make, inserted, pending: VecDeque::new(), is_new: true };
-    stream::unfold(discovery, |mut discovery| async move {
+    Box::pin(stream::unfold(discovery, |mut discovery| async move {
         let change = discovery.next().await?;
         Some((Ok(change), discovery))
-    })
+    }))
 }
 
 struct Discovery<S, M> {

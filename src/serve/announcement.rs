@@ -6,7 +6,7 @@ use crate::{
     Client, Error, ErrorKind, Instance, InstanceStatus, Registration, RegistrationOptions,
 };
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
@@ -64,8 +64,12 @@ impl Announcement {
         let (service, id, address) = (wanted.service(), wanted.id(), wanted.address());
         tracing::info!(%service, %id, %address, "a server is registered");
         health.report(true).await;
-        let kept =
-            Wanted { registration: &registration, instance: wanted.clone(), is_healthy: true };
+        let kept = Wanted {
+            client: &client,
+            registration: &registration,
+            instance: wanted.clone(),
+            is_healthy: true,
+        };
         let how = tokio::select! {
             biased;
             how = requested(&mut exit, Exit::Drain) => how,
@@ -90,6 +94,7 @@ async fn requested(exit: &mut watch::Receiver<Exit>, to: Exit) -> Exit {
 
 /// The instance as its owner wants it, which is registered as draining while it is not healthy.
 struct Wanted<'a> {
+    client: &'a Client,
     registration: &'a Registration,
     instance: Instance,
     is_healthy: bool,
@@ -106,29 +111,31 @@ impl<'a> Wanted<'a> {
         let mut updates = updates.unwrap_or_else(|| watch::channel(self.instance.clone()).1);
         // An update takes as long as the store is away: what comes meanwhile replaces it.
         let mut publishing: BoxFuture<'_, Result<(), Error>> = pending().boxed();
+        let mut health_changed =
+            pin!(OptionFuture::from(check.as_ref().map(|it| it.changed(true))));
         loop {
-            let is_healthy = self.is_healthy;
-            let health_changed = async {
-                match &check {
-                    Some(check) => check.changed(is_healthy).await,
-                    None => pending().await,
-                }
-            };
             tokio::select! {
                 outcome = &mut publishing => {
                     publishing = pending().boxed();
                     if let Err(error) = outcome {
-                        let error = error.chain();
-                        tracing::warn!(%error, "an update of a registered server was refused");
+                        refused(&error);
                     }
                     continue;
                 }
-                instance = next(&mut updates) => self.instance = instance,
-                () = health_changed => {
-                    self.is_healthy = !is_healthy;
-                    let (service, id) = (self.instance.service(), self.instance.id());
-                    tracing::warn!(%service, %id, healthy = self.is_healthy, "the health of a server has changed");
-                    health.report(self.is_healthy).await;
+                instance = next(&mut updates) => match self.client.publishable(instance) {
+                    Ok(instance) => self.instance = instance,
+                    Err(error) => {
+                        refused(&error); // what was registered before stays, as if it had not come
+                        continue;
+                    }
+                },
+                Some(()) = &mut health_changed => {
+                    self.is_healthy = !self.is_healthy;
+                    let (service, id, healthy) =
+                        (self.instance.service(), self.instance.id(), self.is_healthy);
+                    tracing::warn!(%service, %id, healthy, "the health of a server has changed");
+                    health_changed.set(check.as_ref().map(|it| it.changed(healthy)).into());
+                    health.report(healthy).await;
                 }
             }
             publishing = self.publish().boxed();
@@ -142,6 +149,10 @@ impl<'a> Wanted<'a> {
         }
         self.registration.update(|_| instance)
     }
+}
+
+fn refused(error: &Error) {
+    tracing::warn!(error = %error.chain(), "an update of a registered server was refused");
 }
 
 /// Waits for the next instance, for ever if there is none.

@@ -3,9 +3,14 @@
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
-/// A check of a service's own health, which goes on for as long as it serves: whether its database answers, for example.
+/// The shortest time between two checks.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A check of a service's own health, which goes on for as long as it serves: whether it still makes progress, or its disk
+/// is full, for example. A check of what all instances share, such as a database, takes out all of them at once, and leaves their
+/// callers with none.
 ///
 /// After [`failures`](Self::with_failures) in a row the instance is registered as draining, so that callers turn away, and the
 /// gRPC health is `NOT_SERVING`. After one success it is available again. The server itself goes on.
@@ -14,8 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// use service_registry::serve::{HealthCheck, ServeOptions};
 /// use std::time::Duration;
 ///
-/// # async fn ping() -> bool { true }
-/// let check = HealthCheck::new(|| async { ping().await }).with_interval(Duration::from_secs(1));
+/// # async fn makes_progress() -> bool { true }
+/// let check = HealthCheck::new(|| async { makes_progress().await }).with_interval(Duration::from_secs(1));
 /// let options = ServeOptions::default().with_check(check);
 /// ```
 pub struct HealthCheck {
@@ -67,7 +72,7 @@ impl HealthCheck {
     pub(super) async fn changed(&self, is_healthy: bool) {
         let mut failures = 0;
         loop {
-            sleep_until(Instant::now() + self.interval).await;
+            sleep(self.interval.max(MIN_INTERVAL)).await;
             let succeeded = timeout(self.timeout, (self.check)()).await.unwrap_or(false);
             failures = if succeeded { 0 } else { failures + 1 };
             let has_changed = if is_healthy { failures >= self.failures } else { succeeded };

@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 pub struct ViewOptions {
     /// The labels that an instance must have to be in the view. None unless set.
     ///
-    /// Views of one service with labels have a watch each; those without share one.
+    /// Views of one service with labels have a watch each; those without share one. They retain no instance that the store
+    /// does not list, since it may just have lost a label, and use no snapshot files.
     pub labels: BTreeMap<String, String>,
     /// The zone of the caller. Instances of the same [zone](crate::Instance::zone) take all calls while at least half of them
     /// are available. None unless set.

@@ -67,3 +67,38 @@ async fn a_check_that_hangs_fails() {
     end.send(()).unwrap();
     within(server).await.unwrap().unwrap();
 }
+
+/// Each update began the interval and the count of failures anew, so a busy owner was never found unhealthy. An update that
+/// was refused took the place of the instance, so that its draining was refused as well.
+#[tokio::test(start_paused = true)]
+async fn updates_neither_put_off_the_check_nor_keep_it_from_taking_the_instance_out() {
+    let mut world = World::new().await;
+    let (listener, node) = listen().await;
+    let (options, end) = until_told();
+    let (changes, updates) = watch::channel(node.clone());
+    let check = HealthCheck::new(|| ready(false)).with_interval(Duration::from_secs(2));
+    let options = options.with_check(check).with_updates(updates);
+    let server =
+        serve(listener, &world.client(), node.clone(), options, |_listener, shutdown| async {
+            shutdown.await;
+            Ok::<_, std::io::Error>(())
+        });
+    let server = tokio::spawn(server);
+    world.next_is(InstanceStatus::Up).await;
+    let owner = tokio::spawn(async move {
+        for weight in 1.. {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let bad = node.clone().with_weight(weight).with_label("", "refused");
+            changes.send_replace(if weight % 2 == 0 {
+                bad
+            } else {
+                node.clone().with_weight(weight)
+            });
+        }
+    });
+    let taken_out = async { while world.next_put().await.status() != InstanceStatus::Draining {} };
+    timeout(LIMIT, taken_out).await.unwrap();
+    owner.abort();
+    end.send(()).unwrap();
+    within(server).await.unwrap().unwrap();
+}

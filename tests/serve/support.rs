@@ -55,6 +55,13 @@ impl World {
         }
     }
 
+    pub(crate) async fn next_put(&mut self) -> Instance {
+        match self.next().await {
+            Change::Put(record) => record.into_instance(),
+            other => panic!("it is gone: {other:?}"),
+        }
+    }
+
     pub(crate) async fn next_is_gone(&mut self) {
         let next = self.next().await;
         assert!(matches!(next, Change::Delete(_)), "{next:?}");

@@ -153,7 +153,7 @@ fn difference(file: &Path, items: &str) -> String {
     let only = |here: &str, there: &str, mark: &str| {
         let lines: Vec<_> = there.lines().collect();
         let only = here.lines().filter(|line| !lines.contains(line));
-        only.map(|line| format!("  {mark} {line}\n")).collect::<String>()
+        only.fold(String::new(), |text, line| text + "  " + mark + " " + line + "\n")
     };
     format!("{}\n{}{}", file.display(), only(&committed, items, "-"), only(items, &committed, "+"))
 }

@@ -23,8 +23,8 @@ impl Store {
     pub(crate) fn open(url: &str) -> Result<Self> {
         let target: Target = url.parse()?;
         let ttl = target.ttl().unwrap_or(TTL);
-        let _client = Client::builder(url).connect_lazy()?; // it may be a while until a server answers
-        Ok(Self { url: url.to_owned(), target, ttl, _client })
+        // Lazily: it may be a while until a server answers.
+        Ok(Self { url: url.to_owned(), target, ttl, _client: Client::builder(url).connect_lazy()? })
     }
 
     /// Returns a connection of its own, as a process has it.

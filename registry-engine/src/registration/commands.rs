@@ -2,7 +2,7 @@
 //! since a process may have 100,000 registrations.
 
 use futures_util::task::AtomicWaker;
-use registry_core::{Instance, Result};
+use registry_core::{Instance, InstanceStatus, Result};
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ pub(super) type Reply = oneshot::Sender<Result<()>>;
 /// Shared by a handle, which sends commands, and a task, which runs them.
 #[derive(Debug)]
 pub(super) struct CommandQueue {
+    /// Held by whoever changes the desired instance, while its closure runs. It is taken before `pending`.
+    updating: Mutex<()>,
     pending: Mutex<Pending>,
     task: AtomicWaker,
 }
@@ -23,6 +25,8 @@ pub(super) struct CommandQueue {
 struct Pending {
     /// The instance that is to be registered.
     desired: Instance,
+    /// Whether it drains: no update makes it available again.
+    is_draining: bool,
     /// The replies of updates that the task has not taken yet.
     updates: Vec<Reply>,
     stop: Stop,
@@ -49,10 +53,24 @@ pub(super) enum Command {
     Stop,
 }
 
+impl Pending {
+    /// Sets the desired instance, unless the task has ended: the dropped reply says so.
+    fn set_desired(&mut self, instance: Instance, reply: Reply) {
+        if let Stop::Ended(_) = self.stop {
+            return;
+        }
+        self.desired = instance;
+        self.updates.retain(|reply| !reply.is_closed());
+        self.updates.push(reply);
+    }
+}
+
 impl CommandQueue {
     pub(super) fn new(desired: Instance) -> Self {
-        let pending = Pending { desired, updates: Vec::new(), stop: Stop::No, stops: Vec::new() };
-        Self { pending: Mutex::new(pending), task: AtomicWaker::new() }
+        let (updates, stops) = (Vec::new(), Vec::new());
+        let pending = Pending { desired, is_draining: false, updates, stop: Stop::No, stops };
+        let (updating, pending) = (Mutex::default(), Mutex::new(pending));
+        Self { updating, pending, task: AtomicWaker::new() }
     }
 
     /// Returns the instance that is to be registered.
@@ -70,16 +88,26 @@ impl CommandQueue {
         change: impl FnOnce(Instance) -> Result<Instance>,
         reply: Reply,
     ) -> Result<()> {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = change(self.desired())?; // a caller's code, which may look at the registration
         let mut pending = self.lock();
-        if let Stop::Ended(_) = pending.stop {
-            return Ok(());
-        }
-        pending.desired = change(pending.desired.clone())?;
-        pending.updates.retain(|reply| !reply.is_closed());
-        pending.updates.push(reply);
+        let drains = pending.is_draining;
+        let instance =
+            if drains { instance.with_status(InstanceStatus::Draining) } else { instance };
+        pending.set_desired(instance, reply);
         drop(pending);
         self.task.wake();
         Ok(())
+    }
+
+    /// Sets the status of the desired instance to draining, for good.
+    pub(super) fn drain(&self, reply: Reply) {
+        let mut pending = self.lock();
+        pending.is_draining = true;
+        let instance = pending.desired.clone().with_status(InstanceStatus::Draining);
+        pending.set_desired(instance, reply);
+        drop(pending);
+        self.task.wake();
     }
 
     /// Returns from `refused` to `acknowledged`, unless another update came in between, even to the same data: its

@@ -12,8 +12,7 @@ pub(super) fn stop_timed_out(limit: Duration) -> Error {
 
 /// The task has ended before its handle.
 pub(super) fn task_ended() -> Error {
-    let message =
-        "the task of the registration has ended: its runtime was shut down, or the store panicked";
+    let message = "the registration has ended: it was stopped, its runtime was shut down, or the store panicked";
     Error::new(ErrorKind::Closed, message)
 }
 

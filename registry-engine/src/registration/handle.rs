@@ -4,7 +4,7 @@ use super::commands::CommandQueue;
 use super::errors::{stop_timed_out, task_ended};
 use super::status::RegistrationStatus;
 use futures_util::FutureExt;
-use registry_core::{Instance, InstanceStatus, Result};
+use registry_core::Result;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,17 +28,15 @@ impl TaskHandle {
     }
 
     /// Announces that the instance is draining, and returns once the registration is stopped.
-    async fn announce_draining(&self) -> Result<()> {
+    async fn announce_draining(&self) {
         let (reply, announced) = oneshot::channel();
-        let drain = |instance: Instance| Ok(instance.with_status(InstanceStatus::Draining));
-        self.commands.update(drain, reply)?;
+        self.commands.drain(reply);
         if let Err(error) = announced.await.unwrap_or_else(|_| Err(task_ended())) {
             tracing::debug!(error = %error.chain(), "the draining could not be announced");
         }
         let is_stopped =
             |status: &RegistrationStatus| matches!(status, RegistrationStatus::Stopped);
         let _ = self.status.clone().wait_for(is_stopped).await; // an error: the task has ended as well
-        Ok(())
     }
 
     /// Stops the registration: see [`Registration::stop`](crate::Registration::stop).

@@ -36,7 +36,7 @@ pub enum Update {
 /// it. A waker is foreign code: it is cloned, woken and dropped while no lock is held.
 pub(crate) struct Broadcaster {
     state: ArcSwap<ServiceState>,
-    /// The version of the state, or of the one before it.
+    /// The version of the state, or of the one that is published next.
     version: AtomicU64,
     backlog: Mutex<Backlog>,
     /// The tasks that wait for another state.
@@ -102,7 +102,7 @@ impl Broadcaster {
         self.state.load()
     }
 
-    /// Returns the version of the state, or of the one before it while another is published.
+    /// Returns the version of the state, or of the one that is being published.
     #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -115,9 +115,9 @@ impl Broadcaster {
 
     /// Publishes `state`. Readers see it before subscribers and waiters are notified.
     pub(crate) fn publish(&self, state: ServiceState) {
-        let version = state.version;
+        // First: who has seen the state knows that it is new.
+        self.version.store(state.version, Ordering::Release);
         self.state.store(Arc::new(state));
-        self.version.store(version, Ordering::Release);
     }
 
     /// Drops the backlog: subscribers continue from `snapshot`.
