@@ -3,7 +3,7 @@
 pub use registry_core::diagnosis::*;
 
 use crate::Result;
-use crate::connect::{built_in, connect_by};
+use crate::connectors::{built_in, connect_by};
 use crate::store::{ConnectOptions, Target};
 
 /// Looks for what is wrong with the registry that `url` names: whether it answers, what these

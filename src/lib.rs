@@ -65,7 +65,7 @@ pub mod advertise;
 pub mod balance;
 mod client;
 pub mod config;
-mod connect;
+mod connectors;
 pub mod diagnosis;
 #[cfg(feature = "go-zero")]
 #[cfg_attr(docsrs, doc(cfg(feature = "go-zero")))]

@@ -16,7 +16,7 @@ pub use registry_engine::{
     Starting, StateRef, TaskHandle, Updates, follow,
 };
 
-use crate::{Result, connect};
+use crate::{Result, connectors};
 use std::sync::Arc;
 
 /// The in-memory store.
@@ -37,5 +37,5 @@ pub use registry_redis as redis;
 ///
 /// Those of [`connect`](crate::connect).
 pub async fn connect_target(target: &Target) -> Result<Arc<dyn Registry>> {
-    connect::registry(target).await
+    connectors::registry(target).await
 }

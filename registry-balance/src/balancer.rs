@@ -92,7 +92,7 @@ pub struct Member<K, T> {
     /// Whether it takes calls only while no other member is ready.
     pub standby: bool,
     /// What [picks by hash](PickOptions::hash) rank it by: the hash of its key unless set. Set it to
-    /// the [`stable_hash`](crate::stable_hash) of what stays, where a restart changes the key: else
+    /// the [`stable_hash`] of what stays, where a restart changes the key: else
     /// the restart moves hashes to other members.
     pub hash_key: Option<u64>,
 }

@@ -2,7 +2,7 @@
 
 use super::Client;
 use crate::Result;
-use crate::connect::{built_in, connect_by, connect_lazy_by};
+use crate::connectors::{built_in, connect_by, connect_lazy_by};
 use crate::store::{ConnectOptions, Connected, Connector, DiscoveryOptions, Target};
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! From a target to a channel.
 
 use crate::store::{Discovery, DiscoveryOptions, Registry};
-use crate::{Result, ServiceName, connect};
+use crate::{Result, ServiceName, connectors};
 use registry_tonic::{Channel, ChannelOptions, ChannelTarget};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub async fn connect_channel(target: &ChannelTarget, options: ChannelOptions) ->
     match target {
         ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
         ChannelTarget::Service { registry, service } => {
-            Ok(to_service(connect::registry(registry).await?, service, options))
+            Ok(to_service(connectors::registry(registry).await?, service, options))
         }
     }
 }
@@ -54,7 +54,7 @@ pub fn connect_channel_lazy(target: &ChannelTarget, options: ChannelOptions) -> 
     match target {
         ChannelTarget::Direct(addresses) => Ok(Channel::fixed(addresses.iter().cloned(), options)),
         ChannelTarget::Service { registry, service } => {
-            Ok(to_service(connect::registry_lazy(registry)?, service, options))
+            Ok(to_service(connectors::registry_lazy(registry)?, service, options))
         }
     }
 }

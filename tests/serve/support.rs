@@ -58,7 +58,7 @@ impl World {
     pub(crate) async fn next_put(&mut self) -> Instance {
         match self.next().await {
             Change::Put(record) => record.into_instance(),
-            other => panic!("it is gone: {other:?}"),
+            gone @ Change::Delete(_) => panic!("it is gone: {gone:?}"),
         }
     }
 
