@@ -1,6 +1,6 @@
 //! Handles that are made without a request, and what their first calls do.
 
-use crate::support::{Fixture, name, within};
+use crate::support::{Fixture, claim, instance, name, within};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -30,6 +30,8 @@ async fn each_call_makes_a_first_contact_until_one_succeeds() {
     let mut etcd = Fixture::start().await;
     let registry = lazy(etcd.server.url());
     let user = name("user");
+    // An empty service is looked for in other layouts, too.
+    etcd.register(&instance("user", "1"), &claim(60)).await.unwrap();
     etcd.server.process().unwrap().kill().unwrap();
     for _ in 0..2 {
         let error = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap_err();
