@@ -50,6 +50,8 @@ async fn watches_opened_concurrently_share_one_stream() {
 #[tokio::test]
 async fn cursor_loaded_while_the_stream_is_open_is_not_checked_again() {
     let etcd = Fixture::start().await;
+    // An empty service is looked for in other layouts, too, which is a read.
+    etcd.register(&instance("anchor", "1"), &claim(60)).await.unwrap();
     let _anchor = etcd.watch("anchor").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     let now = etcd.load("user").await;
@@ -70,6 +72,8 @@ async fn cursor_loaded_while_the_stream_is_open_is_not_checked_again() {
 async fn cursor_before_a_compaction_is_compacted_though_the_stream_is_open() {
     // etcd would start a watch at the compacted revision itself, where deletions are lost.
     let etcd = Fixture::start().await;
+    // An empty service is looked for in other layouts, too, which is a read.
+    etcd.register(&instance("anchor", "1"), &claim(60)).await.unwrap();
     let _anchor = etcd.watch("anchor").await;
     let before = etcd.load("user").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
