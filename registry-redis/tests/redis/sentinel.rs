@@ -168,7 +168,8 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
         }
     })
     .await;
-    assert!(was_lost && steps > 10, "the write was not lost");
+    // The replicas stood still and were cut off before the write, and ran again after the primary's end: none has it.
+    assert!(was_lost && steps > 10, "there was no failover");
 }
 
 #[tokio::test]
