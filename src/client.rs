@@ -3,11 +3,11 @@
 mod builder;
 mod publish;
 
-pub use self::builder::ClientBuilder;
+pub use self::builder::{ClientBuilder, connect};
 
 use self::publish::publishable;
 use crate::balance::Picker;
-use crate::store::{Discovery, DiscoveryOptions, Registry, Target, TaskHandle};
+use crate::store::{Discovery, DiscoveryOptions, Registry, TaskHandle};
 use crate::view::Labelled;
 use crate::{
     Error, ErrorKind, Instance, Registration, RegistrationOptions, Result, ServiceName, View,
@@ -67,29 +67,7 @@ struct Registrations {
     is_closed: bool,
 }
 
-/// Connects to the registry that `url` names. It is [`Client::builder`] without more.
-///
-/// `mem://name` is one registry for all of this process that name it; `mem://` is a new one.
-///
-/// # Errors
-///
-/// `Invalid` if `url` is no URL, a part of it is wrong, or its store is not built in (the error names the
-/// feature to add). `Unavailable` if the store does not answer, `Denied` if it refuses the credentials.
-pub async fn connect(url: &str) -> Result<Client> {
-    Client::builder(url).connect().await
-}
-
 impl Client {
-    /// Prepares a connection to the registry that `url` names.
-    pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder::new(url.parse())
-    }
-
-    /// Prepares a connection to the registry that `target` names.
-    pub fn builder_for(target: Target) -> ClientBuilder {
-        ClientBuilder::new(Ok(target))
-    }
-
     /// Returns a client of `registry`: one of a test, a decorator, or a store that no URL names.
     ///
     /// ```

@@ -173,7 +173,7 @@ impl View {
     ///
     /// `NoInstance` if none is available that the options allow.
     pub fn pick_with(&self, options: &PickOptions) -> Result<Pick> {
-        self.picker.pick(options)
+        self.picker.pick(options).map(|call| Pick::new(call, self.picker.clone()))
     }
 
     /// Returns the view of the engine, on which gRPC channels are made, and the zone of the caller.

@@ -39,23 +39,23 @@ mod connector;
 pub mod faults;
 mod model;
 mod names;
+mod shared;
 
 pub use self::connector::MemConnector;
 pub use self::faults::{Fault, FaultyRegistry, Hits, Script};
 pub use self::model::{DEFAULT_HISTORY_LIMIT, Model};
 
+use self::shared::{Shared, Subscription, Watches};
+
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
 use registry_core::{
     Batch, CallOptions, Claim, Cursor, Error, ErrorKind, Holder, Instance, InstanceId, Lease,
-    LeaseId, Lineage, Publisher, Registry, Result, Revision, ServiceName, Snapshot, Target, Watch,
+    LeaseId, Registry, Result, Revision, ServiceName, Snapshot, Target, Watch,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::future::pending;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
 
 /// A registry that lives as long as its handles. A clone is another handle to the same registry.
 #[derive(Clone)]
@@ -63,23 +63,6 @@ pub struct MemRegistry {
     shared: Arc<Shared>,
     default_ttl: Option<Duration>,
 }
-
-struct Shared {
-    epoch: Instant,
-    // Held for a few map operations and never across an await, so a plain mutex is best.
-    state: Mutex<State>,
-}
-
-struct State {
-    model: Model,
-    /// Up to which revision the open watches were told.
-    published: Revision,
-    watches: Watches,
-    opened: u64,
-}
-
-/// The open watches of each service, by number.
-type Watches = HashMap<ServiceName, Vec<(u64, Publisher)>>;
 
 impl MemRegistry {
     /// Returns an empty registry that keeps the last [`DEFAULT_HISTORY_LIMIT`] batches of history.
@@ -128,14 +111,6 @@ impl MemRegistry {
 
     fn with_model(model: Model) -> Self {
         Self { shared: Arc::new(Shared::new(model)), default_ttl: None }
-    }
-}
-
-impl Shared {
-    fn new(model: Model) -> Self {
-        let published = model.revision();
-        let state = State { model, published, watches: HashMap::new(), opened: 0 };
-        Self { epoch: Instant::now(), state: Mutex::new(state) }
     }
 }
 
@@ -251,127 +226,10 @@ impl Registry for MemRegistry {
     }
 }
 
-impl Shared {
-    /// Runs `f` on the model at the present time, and publishes the committed batches to the watches.
-    fn with<T>(&self, f: impl FnOnce(Duration, &mut Model) -> T) -> T {
-        self.with_state(|now, state| f(now, &mut state.model))
-    }
-
-    fn with_state<T>(&self, f: impl FnOnce(Duration, &mut State) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = f(self.epoch.elapsed(), &mut state);
-        state.publish();
-        output
-    }
-}
-
-impl State {
-    /// Tells the open watches what was committed since the last call.
-    fn publish(&mut self) {
-        // A renewal or a read commits nothing, and does not search the history.
-        if self.model.revision() == self.published {
-            return;
-        }
-        for (service, batch) in self.model.committed_after(self.published) {
-            if let Some(watches) = self.watches.get_mut(service) {
-                watches.retain_mut(|(_, publisher)| publisher.publish(batch.clone()));
-            }
-        }
-        self.published = self.model.revision();
-        self.model.trim_history();
-    }
-}
-
-/// An open watch's registration in the store. Dropping it leaves nothing behind.
-struct Subscription {
-    shared: Arc<Shared>,
-    service: ServiceName,
-    id: u64,
-}
-
-impl Subscription {
-    /// Opens a watch of `service` after the cursor that `after` returns.
-    fn open(
-        shared: &Arc<Shared>,
-        service: &ServiceName,
-        after: impl FnOnce(Duration, &mut Model) -> Result<Cursor>,
-    ) -> Result<OpenWatch> {
-        // One critical section, so that no batch is lost between the backlog and the publications.
-        shared.with_state(|now, state| {
-            let after = after(now, &mut state.model)?;
-            let backlog = state.model.batches(now, service, &after)?;
-            state.publish(); // what has expired just now is in the backlog of this watch
-            let (publisher, watch) = Watch::channel(after, backlog);
-            state.opened += 1;
-            state.watches.entry(service.clone()).or_default().push((state.opened, publisher));
-            let (shared, service, id) = (shared.clone(), service.clone(), state.opened);
-            let lineage = state.model.lineage();
-            Ok(OpenWatch { watch, lineage, subscription: Self { shared, service, id } })
-        })
-    }
-
-    /// Returns the next item of `watch`, and expires the leases of the service meanwhile.
-    async fn next(&self, watch: &mut Watch) -> Option<Result<Arc<Batch>>> {
-        loop {
-            let deadline = self.shared.with(|now, model| {
-                model.expire(now, &self.service);
-                model.next_deadline(&self.service)
-            });
-            let expiry = async {
-                match deadline {
-                    Some(at) => sleep_until(self.shared.epoch + at).await,
-                    None => pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                item = watch.next() => return item,
-                () = expiry => {}
-            }
-        }
-    }
-}
-
-/// A watch that was just opened.
-struct OpenWatch {
-    watch: Watch,
-    lineage: Lineage,
-    subscription: Subscription,
-}
-
-impl OpenWatch {
-    /// Returns the watch, each batch as `map` returns it.
-    fn into_watch(self, map: impl Fn(Arc<Batch>) -> Arc<Batch> + Send + 'static) -> Watch {
-        let Self { watch, lineage, subscription } = self;
-        let watch = watch.wrap(|watch| {
-            stream::unfold(
-                (watch, subscription, map),
-                |(mut watch, subscription, map)| async move {
-                    let item = subscription.next(&mut watch).await?.map(&map);
-                    Some((item, (watch, subscription, map)))
-                },
-            )
-        });
-        watch.with_lineage(lineage)
-    }
-}
-
 /// Returns `batch` without the changes of other instances than `id`.
 fn own_changes(batch: &Arc<Batch>, id: &InstanceId) -> Arc<Batch> {
     let own = batch.changes.iter().filter(|change| change.id() == id);
     Arc::new(Batch::new(batch.cursor.clone(), own.cloned().collect()))
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watches) = state.watches.get_mut(&self.service) {
-            watches.retain(|(id, _)| *id != self.id);
-            if watches.is_empty() {
-                state.watches.remove(&self.service);
-            }
-        }
-    }
 }
 
 fn fail_all(watches: Watches, error: impl Fn() -> Error) {
@@ -387,7 +245,7 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, StreamExt};
 
     #[tokio::test(start_paused = true)]
     async fn watches_get_all_that_one_operation_deletes_though_the_history_is_shorter() {

@@ -1,6 +1,6 @@
 //! The registries of this process that have a name.
 
-use crate::Shared;
+use crate::shared::Shared;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

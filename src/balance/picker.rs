@@ -2,9 +2,7 @@
 
 use super::{Ejection, PickOptions};
 use crate::store::{LeaseId, Record};
-use crate::{
-    Address, Error, ErrorKind, Instance, InstanceId, Pick, Result, ServiceState, ViewStatus,
-};
+use crate::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceState, ViewStatus};
 use registry_balance::{Balancer, BalancerOptions, Ejected, Member, NoPick, Ticket, stable_hash};
 use registry_engine::{Failure, View};
 use std::collections::HashMap;
@@ -68,7 +66,7 @@ impl Picker {
 
     /// Picks an instance for the next call.
     #[inline]
-    pub(crate) fn pick(self: &Arc<Self>, options: &PickOptions) -> Result<Pick> {
+    pub(crate) fn pick(&self, options: &PickOptions) -> Result<Call> {
         if self.is_behind() {
             self.update(false);
         }
@@ -81,10 +79,7 @@ impl Picker {
             self.update(true); // the state that another thread takes over may have one
             picked = self.balancer.pick_where(&core, accepts, self.now(), &mut rng);
         }
-        match picked {
-            Ok(call) => Ok(Pick::new(call, self.clone())),
-            Err(why) => Err(self.no_instance(why, options)),
-        }
+        picked.map_err(|why| self.no_instance(why, options))
     }
 
     /// Returns whether the view has another state than the balancer.

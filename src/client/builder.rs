@@ -38,8 +38,32 @@ pub struct ClientBuilder {
     runtime: Option<Handle>,
 }
 
+/// Connects to the registry that `url` names. It is [`Client::builder`] without more.
+///
+/// `mem://name` is one registry for all of this process that name it; `mem://` is a new one.
+///
+/// # Errors
+///
+/// `Invalid` if `url` is no URL, a part of it is wrong, or its store is not built in (the error names the
+/// feature to add). `Unavailable` if the store does not answer, `Denied` if it refuses the credentials.
+pub async fn connect(url: &str) -> Result<Client> {
+    Client::builder(url).connect().await
+}
+
+impl Client {
+    /// Prepares a connection to the registry that `url` names.
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder::new(url.parse())
+    }
+
+    /// Prepares a connection to the registry that `target` names.
+    pub fn builder_for(target: Target) -> ClientBuilder {
+        ClientBuilder::new(Ok(target))
+    }
+}
+
 impl ClientBuilder {
-    pub(super) fn new(target: Result<Target>) -> Self {
+    fn new(target: Result<Target>) -> Self {
         Self {
             target,
             ttl: None,

@@ -10,7 +10,7 @@ use crate::command::{cargo, output};
 use crate::packages;
 
 /// The packages of the workspace, and which of them may be in the plain build of each.
-const OURS: [(&str, &str); 17] = [
+const OURS: [(&str, &str); 19] = [
     ("registry-core", ""),
     ("registry-engine", "registry-core"),
     ("registry-mem", "registry-core"),
@@ -20,17 +20,30 @@ const OURS: [(&str, &str); 17] = [
     ("registry-tonic", "registry-balance registry-core registry-engine"),
     ("registry-testkit", "registry-core registry-mem"),
     ("registry-testbed", "registry-core registry-engine registry-mem registry-testkit"),
-    ("service-registry", "registry-core registry-engine registry-mem"),
+    ("service-registry", "registry-balance registry-core registry-engine registry-mem"),
     (
         "registryctl",
-        "registry-core registry-engine registry-mem registry-etcd registry-redis service-registry",
+        "registry-balance registry-core registry-engine registry-mem registry-etcd registry-redis \
+         service-registry",
+    ),
+    (
+        "grpc-example",
+        "registry-balance registry-core registry-engine registry-mem registry-tonic \
+         service-registry",
+    ),
+    (
+        "http-example",
+        "registry-balance registry-core registry-engine registry-mem service-registry",
     ),
     (
         "mall",
         "registry-balance registry-core registry-engine registry-mem registry-tonic \
          service-registry",
     ),
-    ("prometheus-example", "registry-core registry-engine registry-mem service-registry"),
+    (
+        "prometheus-example",
+        "registry-balance registry-core registry-engine registry-mem service-registry",
+    ),
     (
         "comparison",
         "registry-balance registry-core registry-engine registry-mem registry-etcd registry-redis \
