@@ -24,7 +24,8 @@ pub(crate) async fn story(url: &str, mut say: impl FnMut(String)) -> Result<()> 
     let view = client.discover(&service)?;
     view.ready(Duration::from_secs(5)).await?;
     let mut updates = view.updates();
-    let mut heard = async || told(&updates.next().await.expect("it has no end"));
+    let mut heard = async || told(&updates.next().await.expect("the runtime lives"));
+    say(heard().await);
     say(heard().await);
 
     // Alice serves, and stays registered whatever happens to the store. Bob dies at once.
@@ -54,5 +55,6 @@ fn told(update: &Update) -> String {
             Change::Put(record) => format!("{} is {:?}", record.id(), record.instance().status()),
             Change::Delete(deleted) => format!("{} is gone", deleted.id()),
         },
+        Update::Status(status) => format!("the view is {status}"),
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
 
-const STORY: [&str; 7] = [
+const STORY: [&str; 8] = [
     "there are 0",
+    "the view is live",
     "alice is Up",
     "bob is Up",
     "bob is gone",

@@ -17,6 +17,7 @@
 //! | `registry_view_disruptions_total` | counter | `service`, `reason` | times the watch ended or an attempt to open it failed; the reason is the kind of the error |
 //! | `registry_view_lag_batches` | histogram | `service` | events that were ready when the view read them; at most 256 are read at once |
 //! | `registry_view_coalesced_total` | counter | `service` | times a subscriber lagged so far behind that it got the state instead of the changes |
+//! | `registry_view_ejections_total` | counter | `service` | ejections of instances that failed several picks in a row; those of a gRPC channel count apart |
 //! | `registry_view_undecodable` | gauge | `service` | undecodable records skipped by the last load |
 
 use crate::view::report::Release;
@@ -88,6 +89,11 @@ pub fn describe() {
         "registry_view_coalesced_total",
         Unit::Count,
         "Times a subscriber lagged so far behind that it got the state instead of the changes"
+    );
+    describe_counter!(
+        "registry_view_ejections_total",
+        Unit::Count,
+        "Ejections of instances that failed several picks in a row; those of a gRPC channel count apart"
     );
     describe_gauge!(
         "registry_view_undecodable",
@@ -238,6 +244,13 @@ impl ViewMetrics {
         self.instances.set(instances);
         self.retained.set(retained);
     }
+}
+
+/// Counts an ejection of an instance. It happens seldom, so the counter is looked up each time.
+pub(crate) fn ejected(service: &ServiceName) {
+    contained(|| {
+        counter!("registry_view_ejections_total", "service" => service.to_string()).increment(1);
+    });
 }
 
 /// What one view adds to a gauge, until it is dropped.

@@ -210,6 +210,11 @@ impl View {
             drop(self.shared.refusals.try_send(refusal));
         }
     }
+
+    /// Counts in the [metrics](crate::metrics) that a balancer has ejected an instance of this view.
+    pub fn count_ejection(&self) {
+        crate::metrics::ejected(self.service());
+    }
 }
 
 impl Clone for View {

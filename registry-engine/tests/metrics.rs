@@ -6,7 +6,9 @@ use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString,
 use futures_util::StreamExt;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use registry_core::{CallOptions, Instance, Registry};
-use registry_engine::{Discovery, DiscoveryOptions, Registration, RegistrationOptions, View};
+use registry_engine::{
+    Discovery, DiscoveryOptions, Registration, RegistrationOptions, Update, View,
+};
 use registry_mem::{Fault, FaultyRegistry, MemRegistry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -132,13 +134,14 @@ async fn exactly_the_documented_metrics_are_recorded() {
 
     // A subscriber that does not read gets the state.
     let mut slow = view.updates();
-    assert!(slow.next().await.is_some());
+    assert!(slow.next().await.is_some_and(|update| matches!(update, Update::Reset(_))));
     for weight in 0..2_000 {
         timeout(TTL, one.update(|_| node("1", weight + 2))).await.unwrap().unwrap();
     }
-    assert!(slow.next().await.is_some());
+    assert!(slow.next().await.is_some_and(|update| matches!(update, Update::Reset(_))));
     assert_eq!(count(&metrics.all(), "registry_view_coalesced_total{service=a}"), 1);
 
+    view.count_ejection();
     let documented: BTreeSet<&str> = include_str!("../src/metrics.rs")
         .lines()
         .filter_map(|line| line.strip_prefix("//! | `")?.split('`').next())

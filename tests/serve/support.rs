@@ -44,6 +44,7 @@ impl World {
                 Update::Batch(batch) if batch.is_progress() => {}
                 Update::Batch(batch) => return batch.changes[0].clone(),
                 Update::Reset(reset) => panic!("the store was never away: {reset:?}"),
+                Update::Status(_) => {}
             }
         }
     }

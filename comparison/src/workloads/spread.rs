@@ -5,7 +5,7 @@ use crate::harness::{CountdownLatch, ServiceFixture};
 use anyhow::Result;
 use futures_util::StreamExt;
 use registry_core::{Batch, Origin, Revision};
-use registry_engine::View;
+use registry_engine::{Update, View};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -113,8 +113,10 @@ pub async fn subscribe(
             tasks.spawn(async move {
                 let mut updates = view.updates();
                 drop(view);
-                while updates.next().await.is_some() {
-                    latch.count_down(); // the first is the state
+                while let Some(update) = updates.next().await {
+                    if !matches!(update, Update::Status(_)) {
+                        latch.count_down(); // the first is the state
+                    }
                 }
             });
         } else {

@@ -222,6 +222,7 @@ impl News {
                 self.listed = all.map(|one| (one.id().clone(), one.clone())).collect();
                 return;
             }
+            Update::Status(status) => return self.timeline.say(format!("the list is {status}")),
         };
         for change in &batch.changes {
             self.timeline.say(meaning(change, self.listed.get(change.id())));

@@ -1,6 +1,6 @@
 //! What a watcher publishes and the handles of its view read: the state, the last batches, the waiters.
 
-use super::state::ServiceState;
+use super::state::{ServiceState, ViewStatus};
 use arc_swap::{ArcSwap, Guard};
 use metrics::Counter;
 use registry_core::{Batch, Snapshot};
@@ -18,15 +18,17 @@ pub(crate) const MAX_BACKLOG: usize = 1024;
 /// Backlog length below which trimming is skipped.
 const MIN_TRIM: usize = 16;
 
-/// A change of a service as the store reported it, without retained instances or what was read from a
-/// snapshot file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A change of a service as the store reported it, without retained instances and without those of a
+/// snapshot file; or a change of the view's status.
+#[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_enums)] // a consumer that skips a kind diverges
 pub enum Update {
-    /// Replaces all that came before: the service has exactly these instances. The first item is one.
+    /// Replaces all earlier changes: the service has exactly these instances. A `Reset` comes before the first `Batch`.
     Reset(Snapshot),
     /// The changes of the next revision.
     Batch(Arc<Batch>),
+    /// The view is now as fresh as this, as of the changes before it. A subscriber that lags gets the last status only.
+    Status(ViewStatus),
 }
 
 /// Publishes states and batches: one writer, any number of readers.
@@ -54,6 +56,12 @@ struct Backlog {
     first: u64,
     /// The number of the first batch after the last reset.
     reset_at: u64,
+    /// The last status; `None` before the view has reported one.
+    status: Option<ViewStatus>,
+    /// How often the status was set.
+    status_changes: u64,
+    /// Whether this status is the last one, and no batch follows.
+    is_closed: bool,
     /// Without subscribers nothing is held.
     subscribers: Slab<Subscriber>,
     /// The length at which the backlog is trimmed next.
@@ -64,6 +72,8 @@ struct Backlog {
 struct Subscriber {
     /// The number of the next batch that it reads.
     next: u64,
+    /// The number of the last status that it has read.
+    status_read: u64,
     /// Set while it waits for that batch.
     waker: Option<Waker>,
 }
@@ -75,6 +85,7 @@ enum Next {
     /// It missed batches that are no longer held.
     Coalesced(Snapshot),
     Batch(Arc<Batch>),
+    Status(ViewStatus),
 }
 
 impl Broadcaster {
@@ -84,6 +95,9 @@ impl Broadcaster {
             batches: VecDeque::new(),
             first: 1,
             reset_at: 0,
+            status: None,
+            status_changes: 0,
+            is_closed: false,
             subscribers: Slab::new(),
             trim_at: MIN_TRIM,
         };
@@ -137,6 +151,16 @@ impl Broadcaster {
         backlog.trim();
     }
 
+    /// Sets the status that subscribers get after the batches before it. If it `is_last`, their streams then end.
+    pub(crate) fn set_status(&self, status: ViewStatus, is_last: bool) {
+        let mut backlog = lock(&self.backlog);
+        let replaced = backlog.status.replace(status);
+        backlog.status_changes += 1;
+        backlog.is_closed = is_last;
+        drop(backlog);
+        drop(replaced); // after the lock, since the source of an error may be foreign
+    }
+
     /// Adds a subscriber and returns its number. Batches are held from now on.
     pub(crate) fn subscribe(&self) -> usize {
         lock(&self.backlog).subscribers.insert(Subscriber::default())
@@ -153,25 +177,29 @@ impl Broadcaster {
         drop(subscriber);
     }
 
-    /// Returns the next update of `subscriber`, or wakes its task when there is one.
-    pub(crate) fn poll_next(&self, subscriber: usize, cx: &Context<'_>) -> Poll<Update> {
+    /// Returns the next update of `subscriber`, or wakes its task when there is one. `None` after the last.
+    pub(crate) fn poll_next(&self, subscriber: usize, cx: &Context<'_>) -> Poll<Option<Update>> {
         let waker = cx.waker().clone();
         let mut backlog = lock(&self.backlog);
         let Some(next) = backlog.next(subscriber) else {
+            if backlog.is_closed {
+                return Poll::Ready(None);
+            }
             let replaced = backlog.subscribers[subscriber].waker.replace(waker);
             drop(backlog);
             drop(replaced);
             return Poll::Pending;
         };
         drop(backlog);
-        Poll::Ready(match next {
+        Poll::Ready(Some(match next {
             Next::Reset(snapshot) => Update::Reset(snapshot),
             Next::Coalesced(snapshot) => {
                 self.coalesced.increment(1); // the recorder is foreign code: no lock is held
                 Update::Reset(snapshot)
             }
             Next::Batch(batch) => Update::Batch(batch),
-        })
+            Next::Status(status) => Update::Status(status),
+        }))
     }
 
     /// Wakes all that wait. `wakers` is empty, and is kept for its capacity.
@@ -195,6 +223,17 @@ impl Broadcaster {
 impl Backlog {
     /// Takes the next item of `subscriber`; `None` if there is none yet.
     fn next(&mut self, subscriber: usize) -> Option<Next> {
+        self.next_change(subscriber).or_else(|| self.next_status(subscriber))
+    }
+
+    fn next_status(&mut self, subscriber: usize) -> Option<Next> {
+        let subscriber = &mut self.subscribers[subscriber];
+        let is_read = subscriber.status_read == self.status_changes;
+        subscriber.status_read = self.status_changes;
+        self.status.clone().filter(|_| !is_read).map(Next::Status)
+    }
+
+    fn next_change(&mut self, subscriber: usize) -> Option<Next> {
         let subscriber = &mut self.subscribers[subscriber];
         if subscriber.next < self.first {
             let snapshot = self.snapshot.clone()?;
@@ -306,7 +345,7 @@ mod tests {
     /// The next update of `subscriber`, if there is one.
     fn next(broadcaster: &Broadcaster, subscriber: usize) -> Option<Update> {
         match broadcaster.poll_next(subscriber, &Context::from_waker(Waker::noop())) {
-            Poll::Ready(update) => Some(update),
+            Poll::Ready(update) => update,
             Poll::Pending => None,
         }
     }

@@ -8,11 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A stream of the updates of a service. It begins with the state at the first poll.
+/// A stream of the updates of a service. It begins with the state at the first poll, and its status.
 ///
 /// A subscriber that keeps up gets every batch, in order. One that falls more than 1024 batches behind
 /// gets the state instead, as a [`Reset`](Update::Reset), and continues from there. A batch that only puts what is there
-/// already, under the same lease, is no update. The stream never ends; during an outage it yields nothing.
+/// already, under the same lease, is no update.
+///
+/// During an outage the stream yields a [`Status`](Update::Status) for each failed attempt to reach the store. It ends only if
+/// the runtime of the view is shut down, after a status whose error is of kind [`Closed`](registry_core::ErrorKind::Closed).
 pub struct Updates {
     /// The number by which the broadcaster knows this subscriber.
     subscriber: usize,
@@ -30,7 +33,7 @@ impl Stream for Updates {
     type Item = Update;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
-        self.shared.broadcaster.poll_next(self.subscriber, cx).map(Some)
+        self.shared.broadcaster.poll_next(self.subscriber, cx)
     }
 }
 

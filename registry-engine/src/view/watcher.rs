@@ -19,6 +19,7 @@ use registry_core::{
     Batch, Change, DeleteReason, Error, ErrorKind, Lineage, Record, Records, Registry, ServiceName,
     Snapshot,
 };
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
@@ -58,6 +59,8 @@ pub(crate) struct Watcher {
     /// The batches that are not published yet; `None` if a reset is not published yet.
     pending_batches: Option<Vec<Arc<Batch>>>,
     dirty: bool,
+    /// Whether the status is not published yet.
+    is_status_new: bool,
     version: u64,
     wakers: Vec<Waker>,
 }
@@ -114,6 +117,7 @@ impl Watcher {
             file,
             pending_batches: Some(Vec::new()),
             dirty: false,
+            is_status_new: false,
             version: 0,
             wakers: Vec::new(),
         }
@@ -316,6 +320,7 @@ impl Watcher {
         }
         self.metrics.stale(!status.is_live());
         self.status = status;
+        self.is_status_new = true;
         self.dirty = true;
     }
 
@@ -363,6 +368,9 @@ impl Watcher {
                 self.broadcaster.reset(snapshot.clone());
                 self.pending_batches = Some(Vec::new());
             }
+        }
+        if mem::take(&mut self.is_status_new) {
+            self.broadcaster.set_status(self.status.clone(), is_closed);
         }
         self.broadcaster.wake_all(&mut self.wakers);
     }

@@ -321,7 +321,7 @@ async fn after_a_watch_error_a_view_resumes_and_shows_no_dead_instance() {
         world.store.deregister(&lease, &CallOptions::DEFAULT).await.unwrap();
         until_shown(&view, "a").await;
     }
-    let (monitor, mut updates) = (Monitor::of(&view), view.updates());
+    let (monitor, mut updates) = (Monitor::of(&view), changes(&view));
     assert!(matches!(within(updates.next()).await, Some(Update::Reset(_))));
     let known = view.store_snapshot().unwrap();
     for _ in 0..10 {

@@ -1,9 +1,10 @@
 //! A newer incarnation starts while the link of an older one is slow or loses replies.
 
 use crate::support::*;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Change, Instance, Takeover};
-use registry_engine::{Registration, RegistrationStatus, Update, Updates, View};
+use registry_engine::{Registration, RegistrationStatus, Update, View};
 use registry_mem::Fault;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ struct Incarnations {
     older: World,
     newer: World,
     _view: View,
-    updates: Updates,
+    updates: BoxStream<'static, Update>,
 }
 
 impl Incarnations {
@@ -27,7 +28,7 @@ impl Incarnations {
         let older = World::new();
         let newer = World::over(older.store.clone());
         let view = World::over(older.store.clone()).view(no_retention()).await;
-        let mut updates = view.updates();
+        let mut updates = changes(&view);
         within(updates.next()).await.unwrap(); // the state at the beginning
         Self { older, newer, _view: view, updates }
     }

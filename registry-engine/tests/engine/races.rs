@@ -44,7 +44,7 @@ fn a_subscriber_misses_no_concurrent_update() {
     four_threads().block_on(async {
         let (world, claim, mut rng) = (World::new(), long(), Rng::with_seed(7));
         let view = world.view(DiscoveryOptions::default()).await;
-        let mut updates = view.updates();
+        let mut updates = changes(&view);
         within(updates.next()).await.unwrap();
         for n in 0..25_000 {
             change(&world, &mut rng, &claim, n);

@@ -22,7 +22,7 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
         let near = world.view(DiscoveryOptions::default()).await;
         // Another client of the same store, that is hit by what is done to the store alone.
         let far = World::over(world.store.clone()).view(no_retention()).await;
-        let (monitor, mut updates) = (Monitor::of(&near), near.updates());
+        let (monitor, mut updates) = (Monitor::of(&near), changes(&near));
         within(world.link.play(&script)).await;
         pass(SETTLED).await;
 
@@ -55,7 +55,7 @@ async fn after_any_sequence_of_faults_every_view_shows_every_registration() {
             match (update.unwrap(), &mut folded) {
                 (Update::Reset(snapshot), folded) => *folded = Some(snapshot),
                 (Update::Batch(batch), Some(folded)) => folded.apply(&batch).unwrap(),
-                (Update::Batch(_), None) => panic!("the first item is a reset"),
+                (update, _) => panic!("the first item is a reset: {update:?}"),
             }
         }
         let snapshot = within(world.store.load(&service(), &CallOptions::DEFAULT)).await.unwrap();

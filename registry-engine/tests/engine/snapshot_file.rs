@@ -129,7 +129,7 @@ async fn a_subscriber_gets_the_stores_state_and_not_the_files() {
     world.link.inject(Fault::Outage);
     let view = world.discovery(options(folder.path())).view(&service());
     until_shown(&view, "a").await;
-    let mut updates = view.updates();
+    let mut updates = changes(&view);
     assert!(updates.next().now_or_never().is_none());
     world.put("b").await;
     world.link.heal();

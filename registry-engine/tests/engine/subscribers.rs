@@ -2,16 +2,17 @@
 
 use crate::support::*;
 use fastrand::Rng;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use registry_core::{Batch, CallOptions, Lease, Registry, Snapshot, WATCH_CAPACITY};
-use registry_engine::{DiscoveryOptions, Update, Updates, View};
+use registry_engine::{DiscoveryOptions, Update, View, ViewStatus};
 use registry_mem::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a subscriber heard, folded.
 struct Subscriber {
-    updates: Updates,
+    updates: BoxStream<'static, Update>,
     resets: usize,
     snapshot: Option<Snapshot>,
     /// What came since the first reset.
@@ -22,7 +23,7 @@ struct Subscriber {
 impl Subscriber {
     fn new(view: &View) -> Self {
         let (resets, snapshot, batches, first) = (0, None, Vec::new(), None);
-        Self { updates: view.updates(), resets, snapshot, batches, first }
+        Self { updates: changes(view), resets, snapshot, batches, first }
     }
 
     /// Reads one update if there is one.
@@ -45,6 +46,7 @@ impl Subscriber {
                 snapshot.apply(&batch).unwrap();
                 self.batches.push(batch);
             }
+            Update::Status(status) => panic!("it is no change: {status}"),
         }
     }
 
@@ -189,7 +191,7 @@ async fn a_waiting_subscriber_is_woken_by_the_next_update() {
     let world = World::new();
     let view = world.view(DiscoveryOptions::default()).await;
     let waiting: Vec<_> =
-        (0..10).map(|_| tokio::spawn(view.updates().take(3).collect::<Vec<_>>())).collect();
+        (0..10).map(|_| tokio::spawn(changes(&view).take(3).collect::<Vec<_>>())).collect();
     pass(millis(1)).await;
     world.put("a").await;
     pass(millis(1)).await;
@@ -218,4 +220,33 @@ async fn a_view_recovers_from_a_burst_that_outruns_the_watch() {
     subscriber.read_all();
     assert_eq!(subscriber.snapshot, view.store_snapshot());
     assert_eq!((world.spy.loads(), world.spy.watches().len()), (1, 2), "resumed, not reloaded");
+}
+
+/// A consumer of updates could not tell an outage from a service that does not change.
+#[tokio::test(start_paused = true)]
+async fn updates_carry_each_status_behind_the_changes_before_it() {
+    let world = World::new();
+    world.put("a").await;
+    world.link.inject(Fault::Outage);
+    let view = world.discovery(no_retention()).view(&service());
+    let mut updates = view.updates();
+    let mut next = async || within(updates.next()).await.unwrap();
+    let Update::Status(ViewStatus::Loading { why: Some(_), .. }) = next().await else { panic!() };
+
+    world.link.heal();
+    let Update::Reset(_) = next().await else { panic!() };
+    let Update::Status(ViewStatus::Live) = next().await else { panic!() };
+
+    world.link.inject(Fault::Outage);
+    let Update::Status(ViewStatus::Stale { .. }) = next().await else { panic!() };
+    for id in ["b", "c"] {
+        world.put(id).await;
+    }
+    world.link.heal();
+    until(&view, |state| state.status().is_live()).await; // the subscriber lags
+    let Update::Batch(b) = next().await else { panic!() };
+    let Update::Batch(c) = next().await else { panic!() };
+    let Update::Status(ViewStatus::Live) = next().await else { panic!() };
+    assert_eq!([&b, &c].map(|batch| batch.changes[0].id().as_str()), ["b", "c"]);
+    assert!(updates.next().now_or_never().is_none(), "it lagged behind the other statuses");
 }

@@ -1,10 +1,12 @@
 //! What the tests have in common: a store behind a faulty link behind a spy, and eyes on a view.
 
 use futures_util::StreamExt;
+use futures_util::future::ready as at_once;
+use futures_util::stream::BoxStream;
 use registry_core::{CallOptions, Claim, Instance, Lease, Registry, Result, ServiceName, Takeover};
 use registry_engine::{
     Backoff, Discovery, DiscoveryOptions, Registration, RegistrationOptions, RegistrationStatus,
-    ServiceState, Start, View,
+    ServiceState, Start, Update, View,
 };
 use registry_mem::{FaultyRegistry, MemRegistry};
 use std::sync::Arc;
@@ -45,6 +47,12 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 /// Lets so much of the paused clock go by.
 pub(crate) async fn pass(time: Duration) {
     sleep(time).await;
+}
+
+/// Returns the updates of a view but for those of its status.
+pub(crate) fn changes(view: &View) -> BoxStream<'static, Update> {
+    let updates = view.updates();
+    updates.filter(|update| at_once(!matches!(update, Update::Status(_)))).boxed()
 }
 
 pub(crate) fn service() -> ServiceName {

@@ -204,7 +204,7 @@ async fn a_resync_after_a_compaction_is_one_step() {
         let gone = world.put("a").await;
         world.put("b").await;
         let view = world.view(options.clone()).await;
-        let mut updates = view.updates();
+        let mut updates = changes(&view);
         let Update::Reset(first) = within(updates.next()).await.unwrap() else { panic!() };
         let monitor = Monitor::of(&view);
         world.link.inject(Fault::Outage);
@@ -279,7 +279,7 @@ async fn a_watch_closes_with_the_last_handle_of_any_kind() {
     for _ in 0..3 {
         let view = discovery.view(&service());
         ready(&view, secs(5)).await.unwrap();
-        let (clone, mut reader, mut updates) = (view.clone(), view.reader(), view.updates());
+        let (clone, mut reader, mut updates) = (view.clone(), view.reader(), changes(&view));
         drop(view);
         drop(clone);
         pass(secs(1)).await;
@@ -341,6 +341,7 @@ fn a_view_whose_runtime_was_shut_down_is_closed() {
     let first = runtime().unwrap();
     let view = first.block_on(world.view(DiscoveryOptions::default()));
     assert!(view.status().is_live());
+    let updates = view.updates();
     drop(first);
     assert!(!view.status().is_live());
     // Its last state can be read, and nobody waits for another.
@@ -351,4 +352,7 @@ fn a_view_whose_runtime_was_shut_down_is_closed() {
     });
     assert_eq!(ready.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(changed.unwrap_err().kind(), ErrorKind::Closed);
+    let updates = runtime().unwrap().block_on(within(updates.collect::<Vec<_>>()));
+    let [Update::Reset(_), Update::Status(last)] = &updates[..] else { panic!("{updates:?}") };
+    assert_eq!(last.error().unwrap().kind(), ErrorKind::Closed);
 }

@@ -89,6 +89,7 @@ impl Replica {
                 state.apply(&batch).unwrap();
                 state
             }
+            Update::Status(_) => return,
         };
         self.states.push((state.cursor().revision().get(), state.records().clone()));
         self.state = Some(state);

@@ -49,6 +49,7 @@ pub(super) async fn a_drain_is_seen_before_the_removal(mut fixture: Fixture) {
             match updates.next().await.unwrap() {
                 Update::Batch(batch) => changes.extend(batch.changes.clone()),
                 Update::Reset(state) => panic!("nothing was wrong with the store: {state:?}"),
+                Update::Status(_) => {}
             }
         }
         changes

@@ -134,7 +134,7 @@ async fn read(
 ) -> Result<()> {
     let (changes, mut last) = (schedule.changes / SERVICES, 0);
     while last < changes {
-        match updates.next().await.context("updates have no end")? {
+        match updates.next().await.context("the view was closed")? {
             // The state in place of changes: those up to there are lost.
             Update::Reset(state) => {
                 let newest = state.instances().map(Instance::weight).max().unwrap_or(0);
@@ -156,6 +156,7 @@ async fn read(
                     seen.add(n / schedule.part, service, schedule.due(n)?.elapsed());
                 }
             }
+            Update::Status(_) => {}
         }
     }
     ensure!(last == changes, "more than all was seen");
