@@ -154,7 +154,8 @@ impl View {
     ///
     /// `NoInstance` if none is available, naming the service, the store and the reason.
     pub fn pick(&self) -> Result<Pick> {
-        self.pick_with(&PickOptions::default())
+        const ANY: &PickOptions = &PickOptions { exclude: Vec::new(), hash: None };
+        self.pick_with(ANY)
     }
 
     /// Picks an instance as [`pick`](Self::pick) does, with `options`: not one of those that have just failed, for example.
@@ -172,6 +173,7 @@ impl View {
     /// # Errors
     ///
     /// `NoInstance` if none is available that the options allow.
+    #[inline]
     pub fn pick_with(&self, options: &PickOptions) -> Result<Pick> {
         self.picker.pick(options).map(|call| Pick::new(call, self.picker.clone()))
     }

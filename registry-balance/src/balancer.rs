@@ -224,22 +224,25 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<Ticket<K, T>, NoPick> {
-        self.pick_where(options, |_| true, now, rng)
+        let exclude = &options.exclude;
+        let accept = |key: &K| exclude.is_empty() || !exclude.contains(key);
+        self.pick_where(options.hash, accept, now, rng)
     }
 
-    /// Picks as [`pick`](Self::pick) does, among the members whose key `accept` takes: to exclude
-    /// members by a part of their key, for example. `accept` may be called more than once for a key.
+    /// Picks as [`pick`](Self::pick) does, by `hash` if there is one, among the members whose key
+    /// `accept` takes: to exclude members by a part of their key, for example. `accept` may be called
+    /// more than once for a key.
     ///
     /// ```
-    /// use registry_balance::{Balancer, BalancerOptions, Member, PickOptions};
+    /// use registry_balance::{Balancer, BalancerOptions, Member};
     /// use std::time::Duration;
     ///
     /// let now = Duration::from_secs(1);
     /// let balancer = Balancer::new(BalancerOptions::default(), 7);
     /// balancer.set([Member::new(("a", 1), ()), Member::new(("b", 2), ())], now);
     ///
-    /// let (options, mut rng) = (PickOptions::default(), fastrand::Rng::with_seed(7));
-    /// let ticket = balancer.pick_where(&options, |(id, _)| *id != "a", now, &mut rng)?;
+    /// let mut rng = fastrand::Rng::with_seed(7);
+    /// let ticket = balancer.pick_where(None, |(id, _)| *id != "a", now, &mut rng)?;
     /// assert_eq!(*ticket.key(), ("b", 2));
     /// # Ok::<(), registry_balance::NoPick>(())
     /// ```
@@ -247,22 +250,21 @@ impl<K: Eq + Hash, T> Balancer<K, T> {
     /// # Errors
     ///
     /// No member is ready, or all that are ready are excluded or not accepted.
+    #[inline]
     pub fn pick_where(
         &self,
-        options: &PickOptions<K>,
+        hash: Option<u64>,
         accept: impl Fn(&K) -> bool,
         now: Duration,
         rng: &mut impl Rng,
     ) -> Result<Ticket<K, T>, NoPick> {
-        let accepts =
-            |key: &K| (options.exclude.is_empty() || !options.exclude.contains(key)) && accept(key);
         let ticks = Ticks::of(now);
         let picker = self.shared.picker.load();
         let mut picks = 1;
         loop {
-            let candidate = match options.hash {
-                None => picker.pick(accepts, ticks, rng),
-                Some(hash) => picker.pick_by_hash(hash, accepts, ticks),
+            let candidate = match hash {
+                None => picker.pick(&accept, ticks, rng),
+                Some(hash) => picker.pick_by_hash(hash, &accept, ticks),
             };
             let Some(endpoint) = candidate else {
                 let is_none_ready = picker.endpoints().len() == 0;

@@ -11,10 +11,11 @@ use std::time::Duration;
 /// use registry_balance::Ejection;
 /// use std::time::Duration;
 ///
-/// let patient = Ejection { failures: 20, ..Ejection::default() };
+/// let patient = Ejection::default().with_failures(20);
 /// assert_eq!(patient.base, Duration::from_secs(1));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ejection {
     /// The number of consecutive failures that ejects: 5 unless set. With fewer, a service that
     /// refuses one kind of call loses endpoints by it; with more, more calls are lost to a broken
@@ -27,6 +28,29 @@ pub struct Ejection {
     /// The longest duration: 30 s unless set. An endpoint that was repaired is found again that
     /// late.
     pub max: Duration,
+}
+
+impl Ejection {
+    /// Sets the number of consecutive failures that ejects.
+    #[must_use]
+    pub fn with_failures(mut self, failures: u32) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    /// Sets the duration of the first ejection.
+    #[must_use]
+    pub fn with_base(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Sets the longest duration.
+    #[must_use]
+    pub fn with_max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
 }
 
 impl Default for Ejection {

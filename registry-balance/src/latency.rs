@@ -84,10 +84,8 @@ impl Estimate {
     /// Returns the part of it that counts at `now`.
     #[inline]
     fn decay(self, now: Ticks) -> f32 {
-        match self.age(now) {
-            0.0 => 1.0,
-            seconds => (-seconds / DECAY.as_secs_f32()).exp(),
-        }
+        // `exp` to 2 % up to three times DECAY, where the rest makes no difference, in a third of its instructions.
+        (1.0 - self.age(now) / (DECAY.as_secs_f32() * 256.0)).max(0.0).powi(256)
     }
 
     #[inline]

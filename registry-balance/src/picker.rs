@@ -81,24 +81,39 @@ impl<K, T> Picker<K, T> {
         now: Ticks,
         rng: &mut impl Rng,
     ) -> Option<&Arc<Endpoint<K, T>>> {
+        let is_usable = |candidate: &Candidate<K, T>| {
+            accepts(&candidate.endpoint.key) && candidate.endpoint.stats.ejection.is_usable(now)
+        };
+        let (first, second) = match &*self.candidates {
+            [] => return None,
+            [only] => return accepts(&only.endpoint.key).then_some(&only.endpoint),
+            _ => self.two(rng),
+        };
+        match (is_usable(first), is_usable(second)) {
+            (true, true) => Some(better(first, second, now)),
+            (true, false) => self.with_stand_in(Some(first), accepts, now, rng),
+            (false, true) => self.with_stand_in(Some(second), accepts, now, rng),
+            (false, false) => self.with_stand_in(None, accepts, now, rng),
+        }
+    }
+
+    /// Returns the better of the endpoint that was `drawn` and another one, which stands in for one that is not usable.
+    #[cold]
+    fn with_stand_in<'a>(
+        &'a self,
+        drawn: Option<&'a Candidate<K, T>>,
+        accepts: impl Fn(&K) -> bool,
+        now: Ticks,
+        rng: &mut impl Rng,
+    ) -> Option<&'a Arc<Endpoint<K, T>>> {
         let is_accepted = |candidate: &Candidate<K, T>| accepts(&candidate.endpoint.key);
         let is_usable = |candidate: &Candidate<K, T>| {
             is_accepted(candidate) && candidate.endpoint.stats.ejection.is_usable(now)
         };
-        let (first, second) = match &*self.candidates {
-            [] => return None,
-            [only] => return is_accepted(only).then_some(&only.endpoint),
-            _ => self.two(rng),
-        };
-        let drawn = match (is_usable(first), is_usable(second)) {
-            (true, true) => return Some(better(first, second, now)),
-            (true, false) => first,
-            (false, true) => second,
-            (false, false) => {
-                let any = self.round(rng).find(|any| is_usable(any));
-                let any = any.or_else(|| self.round(rng).find(|any| is_accepted(any)));
-                return any.map(|any| &any.endpoint);
-            }
+        let Some(drawn) = drawn else {
+            let any = self.round(rng).find(|any| is_usable(any));
+            let any = any.or_else(|| self.round(rng).find(|any| is_accepted(any)));
+            return any.map(|any| &any.endpoint);
         };
         let is_another = |another: &&Candidate<K, T>| !std::ptr::eq(*another, drawn);
         let stand_in = self.round(rng).filter(is_another).find(|another| is_usable(another));
@@ -171,20 +186,21 @@ fn highest<'a, K, T>(
 
 /// Returns a half-open endpoint, since it looks slow until a call has shown how it is now. Else the first, unless the
 /// second is clearly better, or would never be asked again by an estimate that is stale.
+#[inline]
 fn better<'a, K, T>(
     first: &'a Candidate<K, T>,
     second: &'a Candidate<K, T>,
     now: Ticks,
 ) -> &'a Arc<Endpoint<K, T>> {
     let (one, other) = (&*first.endpoint.stats, &*second.endpoint.stats);
-    let lighter = first.share.max(second.share);
+    let cost = one.cost(now, first.share);
     // One that is as good gets its calls where it is drawn first.
-    let is_worse = || one.cost(now, first.share) * MARGIN < other.cost(now, second.share);
+    let is_worse = || cost * MARGIN < other.cost(now, second.share);
+    let lighter = first.share.max(second.share);
     let is_second = !one.ejection.is_half_open(now)
         && (other.ejection.is_half_open(now)
-            || other.is_stale(now) && is_worse()
-            || other.cost_as_second(now, second.share, lighter) * MARGIN
-                < one.cost(now, first.share));
+            || other.cost_as_second(now, second.share, lighter) * MARGIN < cost
+            || other.is_stale(now) && is_worse());
     if is_second { &second.endpoint } else { &first.endpoint }
 }
 

@@ -87,7 +87,7 @@ impl EndpointStats {
     fn cost_with(&self, now: Ticks, share: f32, extra: f32) -> f32 {
         #[allow(clippy::cast_precision_loss)]
         let in_flight = self.in_flight.load(Ordering::Relaxed) as f32;
-        (self.estimate().decayed(now) + NOISE) * (in_flight.mul_add(share, 1.0) + extra)
+        (self.estimate().decayed(now) + NOISE) * (in_flight * share + 1.0 + extra)
     }
 
     /// Returns whether the estimate is so old that a new one is worth a call.

@@ -83,7 +83,7 @@ pub enum Outcome {
 /// use std::time::Duration;
 ///
 /// let now = Duration::from_secs(1);
-/// let ejection = Ejection { failures: 1, ..Ejection::default() };
+/// let ejection = Ejection::default().with_failures(1);
 /// let balancer = Balancer::new(BalancerOptions::default().with_ejection(Some(ejection)), 7);
 /// balancer.set([Member::new("a", ()), Member::new("b", ())], now);
 ///

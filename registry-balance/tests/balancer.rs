@@ -176,7 +176,7 @@ fn consecutive_failures_eject_and_the_probe_readmits() {
 /// second and ten times what was expected counted as a failure, and ejected.
 #[test]
 fn abandoned_call_is_no_failure_but_a_lower_bound_of_the_latency() {
-    let ejection = Ejection { failures: 1, ..Ejection::default() };
+    let ejection = Ejection::default().with_failures(1);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let mut world = World::with(options, [member(1), member(2)]);
     world.pick_key(1, NOW).finish(Outcome::Success, NOW + MS);
@@ -196,7 +196,7 @@ fn abandoned_call_is_no_failure_but_a_lower_bound_of_the_latency() {
 
 #[test]
 fn neutral_outcome_says_nothing_of_a_member_that_is_known() {
-    let ejection = Ejection { failures: 1, ..Ejection::default() };
+    let ejection = Ejection::default().with_failures(1);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let mut world = World::with(options, [member(1), member(2)]);
     for key in [1, 2] {

@@ -14,7 +14,7 @@ const NOW: Duration = Duration::from_secs(10);
 
 /// Members 0, 1, ..., which are ejected by two failures in a row.
 fn balancer(members: u32) -> Balancer<u32, ()> {
-    let ejection = Ejection { failures: 2, ..Ejection::default() };
+    let ejection = Ejection::default().with_failures(2);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let balancer = Balancer::new(options, 7);
     balancer.set((0..members).map(|key| Member::new(key, ())), NOW);
@@ -23,7 +23,7 @@ fn balancer(members: u32) -> Balancer<u32, ()> {
 
 fn pick(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Ticket<u32, ()> {
     let mut rng = fastrand::Rng::with_seed(7);
-    balancer.pick_where(&PickOptions::default(), |k| *k == key, now, &mut rng).unwrap()
+    balancer.pick_where(None, |k| *k == key, now, &mut rng).unwrap()
 }
 
 /// Ejects a member.

@@ -97,7 +97,7 @@ fn hash_goes_to_the_same_member_whatever_its_latency_and_its_calls_in_flight() {
 
 #[test]
 fn hash_returns_to_its_member_after_the_ejection() {
-    let ejection = Ejection { failures: 1, ..Ejection::default() };
+    let ejection = Ejection::default().with_failures(1);
     let options = BalancerOptions::default().with_ejection(Some(ejection));
     let balancer = Balancer::new(options, 7);
     balancer.set((0..5).map(|key| Member::new(key, ())), NOW);
@@ -144,12 +144,12 @@ fn predicate_excludes_members_by_a_part_of_their_key() {
     let keys = [("a", 1), ("a", 2), ("b", 1)];
     balancer.set(keys.map(|key| Member::new(key, ())), NOW);
     let mut rng = fastrand::Rng::with_seed(7);
-    for options in [PickOptions::default(), PickOptions::default().with_hash(3)] {
+    for hash in [None, Some(3)] {
         for _ in 0..100 {
             let accept = |&(id, _): &(&str, i32)| id != "a";
-            let ticket = balancer.pick_where(&options, accept, NOW, &mut rng).unwrap();
+            let ticket = balancer.pick_where(hash, accept, NOW, &mut rng).unwrap();
             assert_eq!(*ticket.key(), ("b", 1));
         }
-        assert!(balancer.pick_where(&options, |_| false, NOW, &mut rng).is_err());
+        assert!(balancer.pick_where(hash, |_| false, NOW, &mut rng).is_err());
     }
 }

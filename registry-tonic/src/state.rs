@@ -6,7 +6,7 @@ use crate::endpoint::{Endpoint, EndpointKey};
 use crate::replay::Replay;
 use crate::wait::Wait;
 use arc_swap::ArcSwap;
-use registry_balance::{Balancer, BalancerOptions, NoPick, PickOptions};
+use registry_balance::{Balancer, BalancerOptions, NoPick};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -103,11 +103,14 @@ impl ChannelState {
     /// does.
     pub(crate) fn try_begin(&self, begun: Instant, refused: &[EndpointKey]) -> Option<Call> {
         let now = self.context.since_start(begun);
-        let (mut options, mut rng) = (PickOptions::default(), fastrand::Rng::new());
+        let (mut lost, mut rng) = (Vec::new(), fastrand::Rng::new());
         loop {
-            let is_another = |key: &EndpointKey| !refused.contains(key);
-            let picked = match self.balancer.pick_where(&options, is_another, now, &mut rng) {
-                Err(NoPick::Excluded) => self.balancer.pick(&options, now, &mut rng),
+            let is_connected = |key: &EndpointKey| !lost.contains(key);
+            let is_another = |key: &EndpointKey| is_connected(key) && !refused.contains(key);
+            let picked = match self.balancer.pick_where(None, is_another, now, &mut rng) {
+                Err(NoPick::Excluded) => {
+                    self.balancer.pick_where(None, is_connected, now, &mut rng)
+                }
                 picked => picked,
             };
             let ticket = picked.ok()?;
@@ -115,7 +118,7 @@ impl ChannelState {
                 return Some(Call::new(ticket, connection));
             }
             // Its connection was just lost, and its task has not said so yet.
-            options.exclude.push(ticket.key().clone());
+            lost.push(ticket.key().clone());
         }
     }
 }

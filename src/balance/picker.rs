@@ -70,16 +70,23 @@ impl Picker {
         if self.is_behind() {
             self.update(false);
         }
-        let mut core = registry_balance::PickOptions::default();
-        core.hash = options.hash; // exclusion is by id, whatever the incarnation
-        let accepts = |key: &MemberKey| !options.exclude.contains(&key.id);
-        let mut rng = fastrand::Rng::new();
-        let mut picked = self.balancer.pick_where(&core, accepts, self.now(), &mut rng);
-        if picked.is_err() && self.is_behind() {
-            self.update(true); // the state that another thread takes over may have one
-            picked = self.balancer.pick_where(&core, accepts, self.now(), &mut rng);
+        match self.try_pick(options) {
+            // The state that another thread takes over may have one.
+            Err(_) if self.is_behind() => {
+                self.update(true);
+                self.try_pick(options)
+            }
+            picked => picked,
         }
-        picked.map_err(|why| self.no_instance(why, options))
+        .map_err(|why| self.no_instance(why, options))
+    }
+
+    #[inline]
+    fn try_pick(&self, options: &PickOptions) -> Result<Call, NoPick> {
+        let PickOptions { exclude, hash } = options;
+        // By id, whatever the incarnation.
+        let accept = |key: &MemberKey| exclude.is_empty() || !exclude.contains(&key.id);
+        self.balancer.pick_where(*hash, accept, self.now(), &mut fastrand::Rng::new())
     }
 
     /// Returns whether the view has another state than the balancer.
@@ -103,11 +110,12 @@ impl Picker {
         self.view.report(&key.id, key.lease, Failure::Refused);
     }
 
-    /// Logs that a failed call has ejected an instance, as a gRPC channel does.
+    /// Logs and counts that a failed call has ejected an instance, as a gRPC channel does.
     pub(crate) fn ejected(&self, instance: &Instance, ejected: &Ejected) {
         let (id, address) = (instance.id(), instance.address());
         let (service, Ejected { failures, duration, .. }) = (self.view.service(), ejected);
         tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
+        self.view.count_ejection();
     }
 
     /// Takes over the state of the view. While another thread does, the picks of this one are from the last state, unless
