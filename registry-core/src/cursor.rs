@@ -28,13 +28,18 @@ impl Cursor {
         self.revision
     }
 
+    /// Returns what the cursor belongs to.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// Whether both are cursors of one service of one store.
     pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.origin.0, &other.origin.0) || self.origin == other.origin
     }
 }
 
-/// Which service of which store cursors belong to. For authors of stores.
+/// Which service of which store cursors belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(Arc<OriginInner>);
 
@@ -56,6 +61,21 @@ impl Origin {
     /// A cursor at `revision`, with what the store needs to recognise its history by.
     pub fn cursor(&self, revision: Revision, proof: impl fmt::Display) -> Cursor {
         Cursor { origin: self.clone(), revision, proof: proof.to_string().into() }
+    }
+
+    /// Returns the kind of the store.
+    pub fn store(&self) -> &str {
+        &self.0.store
+    }
+
+    /// Returns what else of the configuration decides which data is read: layout and prefix, for example.
+    pub fn scope(&self) -> &str {
+        &self.0.scope
+    }
+
+    /// Returns the service.
+    pub fn service(&self) -> &ServiceName {
+        &self.0.service
     }
 
     /// The proof in `cursor`, if it is a cursor of this origin.

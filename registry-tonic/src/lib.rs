@@ -22,7 +22,6 @@ pub mod fuzzing;
 mod health;
 pub mod metrics;
 mod options;
-mod origin;
 mod replay;
 mod state;
 mod status;

@@ -1,7 +1,6 @@
 //! The task behind a channel: it follows the view, and keeps an endpoint for each address.
 
 use crate::endpoint::{Endpoint, EndpointKey, EndpointState};
-use crate::origin::describe;
 use crate::state::{ChannelState, Connectivity};
 use registry_balance::{Member, client_number, subset};
 use registry_core::Address;
@@ -241,8 +240,10 @@ fn no_endpoint(service: &str, state: &ServiceState) -> Connectivity {
             }
         }
         (0, _) => {
-            let looked_in = state.store_snapshot().and_then(|found| describe(found.cursor()));
-            let looked_in = looked_in.map(|place| format!(", {place}")).unwrap_or_default();
+            let looked_in = state.store_snapshot().map(|found| found.cursor().origin());
+            let looked_in = looked_in
+                .map(|origin| format!(", store=`{}`, scope=`{}`", origin.store(), origin.scope()))
+                .unwrap_or_default();
             Connectivity::TransientFailure(format!(
                 "no instance of {service} is registered: servers and callers use the same store, layout and \
                  prefix{looked_in}"

@@ -48,7 +48,7 @@ async fn ejected(base: Duration) -> (Fixture, HealthClient<Channel>, Vec<Backend
     let fixture = Fixture::new();
     fixture.put(instance(0, &backends[0])).await;
     // Each failure makes it look three times as slow: after two it still looks like the faster.
-    let ejection = Some(Ejection { failures: 2, base, max: base });
+    let ejection = Some(Ejection::default().with_failures(2).with_base(base).with_max(base));
     let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     calls(&client, 1).await;
     backends[0].set(Mode::Fail(Code::Internal));
@@ -86,7 +86,7 @@ async fn instance_that_fails_its_probe_is_not_preferred_while_no_more_may_be_eje
     fixture.put_all(&backends).await;
     // Of three, one may be ejected at a time. A slow machine makes the calls in more time, and so with more probes.
     let base = Duration::from_millis(400);
-    let ejection = Some(Ejection { failures: 2, base, max: base });
+    let ejection = Some(Ejection::default().with_failures(2).with_base(base).with_max(base));
     let client = fixture.client(ChannelOptions::default().with_ejection(ejection));
     until_calls_go_to(&client, &backends, |_| true).await;
     backends[0].set(Mode::Fail(Code::Internal));

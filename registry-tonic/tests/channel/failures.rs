@@ -65,7 +65,7 @@ fn ok() -> http::Response<()> {
 /// Two failures eject, for the rest of the test.
 fn for_good() -> Ejection {
     let base = Duration::from_secs(60);
-    Ejection { failures: 2, base, max: base }
+    Ejection::default().with_failures(2).with_base(base).with_max(base)
 }
 
 /// HTTP 200 that ends without a status was taken for an answer: its endpoint was never ejected.
