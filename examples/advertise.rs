@@ -28,8 +28,8 @@ async fn main() -> Result<()> {
         let listen_on = format!("{host}:8080");
         let advertise = Advertise::new(listen_on.parse()?);
         for pod_ip in ["", "10.9.9.9", "fd00::99", "[fd00::99]", "abc"] {
-            let pod = Some(pod_ip.to_owned()).filter(|pod_ip| !pod_ip.is_empty());
-            let machine = Machine { pod_ip: pod, addresses: machine.addresses.clone() };
+            let machine = Machine::new(machine.addresses.clone());
+            let machine = if pod_ip.is_empty() { machine } else { machine.with_pod_ip(pod_ip) };
             let address = advertise.address_on(&machine, bound).ok();
             let address = address.as_ref().map(Address::as_str);
             println!(

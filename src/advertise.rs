@@ -43,13 +43,10 @@ use std::net::{AddrParseError, IpAddr, SocketAddr};
 /// use service_registry::advertise::{Advertise, InterfaceAddress, Machine};
 ///
 /// # fn main() -> service_registry::Result<()> {
-/// let address = |interface: &str, ip: [u8; 4]| InterfaceAddress {
-///     interface: interface.to_owned(),
-///     ip: ip.into(),
-///     loopback: false,
-/// };
-/// let addresses = vec![address("eth0", [10, 0, 0, 5]), address("eth1", [192, 168, 1, 5])];
-/// let machine = Machine { pod_ip: None, addresses };
+/// let machine = Machine::new(vec![
+///     InterfaceAddress::new("eth0", [10, 0, 0, 5].into()),
+///     InterfaceAddress::new("eth1", [192, 168, 1, 5].into()),
+/// ]);
 /// let bound = ([0, 0, 0, 0], 8080).into();
 /// let advertise = Advertise::new("0.0.0.0:8080".parse()?);
 /// assert_eq!(advertise.address_on(&machine, bound)?.as_str(), "10.0.0.5:8080");

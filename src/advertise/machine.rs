@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 /// What the choice of an address depends on.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Machine {
     /// The address that Kubernetes gave to the pod, by custom in the environment as `POD_IP`.
     pub pod_ip: Option<String>,
@@ -16,6 +17,7 @@ pub struct Machine {
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterfaceAddress {
     /// The name of the interface.
     pub interface: String,
@@ -27,6 +29,18 @@ pub struct InterfaceAddress {
 }
 
 impl Machine {
+    /// A machine with these addresses, for tests.
+    pub fn new(addresses: Vec<InterfaceAddress>) -> Self {
+        Self { pod_ip: None, addresses }
+    }
+
+    /// Sets the address that Kubernetes gave to the pod.
+    #[must_use]
+    pub fn with_pod_ip(mut self, pod_ip: impl Into<String>) -> Self {
+        self.pod_ip = Some(pod_ip.into());
+        self
+    }
+
     /// The one that this process runs on.
     ///
     /// # Errors
@@ -53,6 +67,20 @@ impl Machine {
             pod_ip: std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty()),
             addresses: interfaces.into_iter().filter_map(address).collect(),
         })
+    }
+}
+
+impl InterfaceAddress {
+    /// An address of an interface that other machines may reach.
+    pub fn new(interface: impl Into<String>, ip: IpAddr) -> Self {
+        Self { interface: interface.into(), ip, loopback: false }
+    }
+
+    /// Sets whether it is an address of an interface for the machine alone.
+    #[must_use]
+    pub fn with_loopback(mut self, loopback: bool) -> Self {
+        self.loopback = loopback;
+        self
     }
 }
 

@@ -111,7 +111,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// As [`connect`](crate::connect).
+    /// As [`connect`].
     ///
     /// # Panics
     ///
