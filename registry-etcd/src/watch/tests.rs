@@ -4,12 +4,15 @@ use super::*;
 use crate::cursor::KeyMeta;
 use crate::runtimes::Connections;
 use crate::{EtcdOptions, EtcdRegistry};
-use futures_util::StreamExt;
+use futures_util::future::ready;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use registry_core::{CallOptions, Claim, ErrorKind, Instance, Registry, Revision, ServiceName};
 use registry_testbed::servers::Etcd;
 use registry_testkit::lag::timeout;
 use std::future::Future;
 use std::time::Duration;
+use tokio::task::unconstrained;
 
 const AUDIT: Duration = Duration::from_millis(200);
 
@@ -108,9 +111,17 @@ async fn sign_of_life_is_asked_for_before_watchers_that_wait() {
     // Nothing is sent meanwhile, since this does not yield.
     let at = now.revision().get().cast_signed();
     let create = || stream.create_watcher(&service, at).unwrap();
-    let mut waiting: Vec<_> = (0..10_000).map(|_| create()).collect();
-    let sign = stream.create_mute_watcher(&service).unwrap();
-    with_deadline(sign.created).await.unwrap();
-    let created = waiting.iter_mut().filter_map(|watcher| watcher.created.try_recv().ok()).count();
+    let mut pending: Vec<_> = (0..10_000).map(|_| (create(), "waits")).collect();
+    pending.push((stream.create_mute_watcher(&service).unwrap(), "sign of life"));
+    let created =
+        pending.into_iter().map(|(PendingWatcher { handle, created }, name)| async move {
+            created.await.unwrap();
+            (handle, name)
+        });
+    // It yields futures in the order in which they are woken, once each was polled. A budget would end that poll early.
+    let mut created: FuturesUnordered<_> = created.collect();
+    assert!(unconstrained(created.next()).now_or_never().is_none());
+    let first = created.by_ref().take_while(|(_, name)| ready(*name == "waits"));
+    let created = with_deadline(unconstrained(first.count())).await;
     assert!(created < 1_000, "{created} of 10,000 watchers were created before");
 }
