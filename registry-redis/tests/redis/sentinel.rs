@@ -170,6 +170,9 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
     .await;
     // The replicas stood still and were cut off before the write, and ran again after the primary's end: none has it.
     assert!(was_lost && steps > 10, "there was no failover");
+    // The owner has written the very same record again, under the same lease: the history is the one that was lost.
+    let after = within(theirs.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap();
+    assert_eq!(after.cursor(), before.cursor());
 }
 
 #[tokio::test]
