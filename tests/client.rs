@@ -292,3 +292,25 @@ async fn a_change_may_look_at_its_registration() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
     registration.stop().await.unwrap();
 }
+
+/// A library may connect on a runtime that ends before the registration should.
+#[test]
+fn registrations_and_views_run_on_the_runtime_that_the_builder_names() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (named, caller) = (runtime(), runtime());
+    let builder = Client::builder("mem://").runtime(named.handle().clone());
+    let (client, registration) = caller.block_on(async {
+        let client = builder.connect().await.unwrap();
+        let options = RegistrationOptions::default().in_background();
+        let registration = client.register_with(node(), options).await.unwrap();
+        (client, registration)
+    });
+    drop(caller);
+    let view = client.discover("user.rpc").unwrap(); // on no runtime at all
+    named.block_on(async {
+        let view = timeout(LIMIT, view.wait_for(|state| state.available().count() == 1)).await;
+        view.unwrap().unwrap();
+        timeout(LIMIT, registration.update(|node| node.with_weight(7))).await.unwrap().unwrap();
+        timeout(LIMIT, registration.stop()).await.unwrap().unwrap();
+    });
+}
