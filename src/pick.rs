@@ -103,9 +103,9 @@ impl Pick {
         if outcome == Outcome::Failure(Failure::Refused) {
             self.picker.refused(call.key());
         }
-        let ejected = call.finish(outcome.into(), self.picker.now());
-        if let Some(ejected) = ejected {
-            self.picker.ejected(&self.instance, &ejected);
+        let transition = call.finish(outcome.into(), self.picker.now());
+        if let Some(transition) = transition {
+            self.picker.report(&self.instance, transition);
         }
     }
 

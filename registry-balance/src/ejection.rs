@@ -149,11 +149,12 @@ impl EjectionState {
         }
     }
 
-    /// Ends the ejection, unless the call began in another epoch.
-    pub(crate) fn readmit(&self, began: Admission) {
-        self.update(|state| {
+    /// Ends the ejection, unless the call began in another epoch. Returns whether it has.
+    pub(crate) fn readmit(&self, began: Admission) -> bool {
+        let readmitted = self.update(|state| {
             (state.times > 0 && state.epoch == began.state().epoch).then(|| state.readmitted())
         });
+        readmitted.is_some()
     }
 
     /// Gives the right to probe back: the call was not made.

@@ -74,4 +74,4 @@ pub use self::ejection::Ejection;
 pub use self::hash::stable_hash;
 pub use self::rng::Rng;
 pub use self::subset::{client_number, subset};
-pub use self::ticket::{Ejected, Outcome, Ticket};
+pub use self::ticket::{Outcome, Ticket, Transition};

@@ -133,22 +133,22 @@ impl EndpointStats {
         self.update(|estimate| estimate.raised(micros(elapsed), now));
     }
 
-    /// A call succeeded.
+    /// A call succeeded. Returns whether that has ended an ejection.
     #[inline]
-    pub(crate) fn succeeded(&self, began: Admission) {
+    pub(crate) fn succeeded(&self, began: Admission) -> bool {
         // Most calls find 0: a read is cheaper than a write to what other threads read.
-        if began.is_probe() || self.consecutive_failures.load(Ordering::Relaxed) != 0 {
-            self.recovered(began);
-        }
+        let is_news = began.is_probe() || self.consecutive_failures.load(Ordering::Relaxed) != 0;
+        is_news && self.recovered(began)
     }
 
     /// A call succeeded after others had failed.
     #[cold]
-    fn recovered(&self, began: Admission) {
-        if self.ejection.is_current(began) {
-            self.consecutive_failures.store(0, Ordering::Relaxed);
-            self.ejection.readmit(began);
+    fn recovered(&self, began: Admission) -> bool {
+        if !self.ejection.is_current(began) {
+            return false;
         }
+        self.consecutive_failures.store(0, Ordering::Relaxed);
+        self.ejection.readmit(began)
     }
 
     /// A call failed. Returns the number of consecutive failures, or `None` if the call does not

@@ -76,10 +76,12 @@ pub enum Outcome {
     Neutral,
 }
 
-/// An ejection that an outcome has caused, for logs and metrics.
+/// How an outcome has changed whether its member takes calls, for logs and metrics.
 ///
 /// ```
-/// use registry_balance::{Balancer, BalancerOptions, Ejection, Member, Outcome, PickOptions};
+/// use registry_balance::{
+///     Balancer, BalancerOptions, Ejection, Member, Outcome, PickOptions, Transition,
+/// };
 /// use std::time::Duration;
 ///
 /// let now = Duration::from_secs(1);
@@ -88,18 +90,23 @@ pub enum Outcome {
 /// balancer.set([Member::new("a", ()), Member::new("b", ())], now);
 ///
 /// let ticket = balancer.pick(&PickOptions::default(), now, &mut fastrand::Rng::with_seed(7))?;
-/// let ejected = ticket.finish(Outcome::Failure, now).unwrap();
-/// assert_eq!(ejected.failures, 1);
-/// assert!(ejected.duration >= Duration::from_millis(800));
+/// let transition = ticket.finish(Outcome::Failure, now);
+/// assert!(matches!(transition, Some(Transition::Ejected { failures: 1, .. })));
 /// # Ok::<(), registry_balance::NoPick>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Ejected {
-    /// The number of consecutive failures.
-    pub failures: u32,
-    /// For how long the member takes no calls.
-    pub duration: Duration,
+pub enum Transition {
+    /// The member was ejected.
+    #[non_exhaustive]
+    Ejected {
+        /// The number of consecutive failures.
+        failures: u32,
+        /// For how long the member takes no calls.
+        duration: Duration,
+    },
+    /// The member served the call that probed it, and takes calls again.
+    Readmitted,
 }
 
 impl<K, T> Ticket<K, T> {
@@ -148,22 +155,22 @@ impl<K, T> Ticket<K, T> {
     }
 
     /// Reports the outcome of the call, and ends it. Returns the ejection that a failure has
-    /// caused.
+    /// caused, or the end of one.
     ///
     /// A failure does not count if the member was ejected or readmitted since the call began.
-    pub fn finish(mut self, outcome: Outcome, now: Duration) -> Option<Ejected> {
+    pub fn finish(mut self, outcome: Outcome, now: Duration) -> Option<Transition> {
         self.is_reported = true;
         match outcome {
             Outcome::Success => {
                 self.answered(now);
-                self.endpoint.stats.succeeded(self.admission);
-                None
+                let is_readmitted = self.endpoint.stats.succeeded(self.admission);
+                is_readmitted.then_some(Transition::Readmitted)
             }
             Outcome::Failure => self.fail(now),
             Outcome::TimedOut => {
-                let ejected = self.fail(now);
+                let transition = self.fail(now);
                 self.unanswered(now);
-                ejected
+                transition
             }
             Outcome::Neutral => {
                 self.endpoint.stats.shown_nothing(Ticks::of(now));
@@ -186,7 +193,7 @@ impl<K, T> Ticket<K, T> {
         }
     }
 
-    fn fail(&self, now: Duration) -> Option<Ejected> {
+    fn fail(&self, now: Duration) -> Option<Transition> {
         let (stats, now) = (&self.endpoint.stats, Ticks::of(now));
         let failures = stats.failed(self.admission, now)?;
         let shared = self.shared.upgrade()?;
@@ -195,7 +202,7 @@ impl<K, T> Ticket<K, T> {
             return None;
         }
         let duration = shared.eject(stats, self.admission, now)?;
-        Some(Ejected { failures, duration })
+        Some(Transition::Ejected { failures, duration })
     }
 
     fn elapsed(&self, now: Duration) -> Duration {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use registry_balance::{
-    Balancer, BalancerOptions, Ejection, Member, NoPick, Outcome, PickOptions, Ticket,
+    Balancer, BalancerOptions, Ejection, Member, NoPick, Outcome, PickOptions, Ticket, Transition,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,20 +153,23 @@ fn consecutive_failures_eject_and_the_probe_readmits() {
         assert_eq!(world.pick(NOW).finish(Outcome::Failure, NOW), None, "{n}");
     }
     world.balancer.set_ready(&2, true);
-    let ejected = world.pick_key(1, NOW).finish(Outcome::Failure, NOW).unwrap();
-    assert_eq!(ejected.failures, 6);
-    assert!((800..=1_200).contains(&ejected.duration.as_millis()), "{ejected:?}");
+    let ejected = world.pick_key(1, NOW).finish(Outcome::Failure, NOW);
+    let Some(Transition::Ejected { failures: 6, duration, .. }) = ejected else {
+        panic!("{ejected:?}")
+    };
+    assert!((800..=1_200).contains(&duration.as_millis()), "{duration:?}");
     assert_eq!(world.called(NOW), [2]);
 
-    let later = NOW + ejected.duration + MS;
+    let later = NOW + duration + MS;
     let probe = world.pick_key(1, later);
     assert_eq!(world.called(later), [2], "one call probes it");
     drop(probe);
     let probe = world.pick_key(1, later);
-    let again = probe.finish(Outcome::Failure, later).unwrap();
-    assert!(again.duration > Duration::from_millis(1_500), "{again:?}");
+    let again = probe.finish(Outcome::Failure, later);
+    let Some(Transition::Ejected { duration, .. }) = again else { panic!("{again:?}") };
+    assert!(duration > Duration::from_millis(1_500), "{duration:?}");
 
-    let last = later + again.duration + MS;
+    let last = later + duration + MS;
     world.pick_key(1, last).finish(Outcome::Success, last + MS);
     world.pick_key(2, last).finish(Outcome::Success, last + MS);
     assert_eq!(world.called(last + MS), [1, 2]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use registry_balance::{
-    Balancer, BalancerOptions, Ejected, Ejection, Member, Outcome, PickOptions, Ticket,
+    Balancer, BalancerOptions, Ejection, Member, Outcome, PickOptions, Ticket, Transition,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -26,10 +26,13 @@ fn pick(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Ticket<u32, ()
     balancer.pick_where(None, |k| *k == key, now, &mut rng).unwrap()
 }
 
-/// Ejects a member.
-fn eject(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Ejected {
+/// Ejects a member. Returns for how long.
+fn eject(balancer: &Balancer<u32, ()>, key: u32, now: Duration) -> Duration {
     assert_eq!(pick(balancer, key, now).finish(Outcome::Failure, now), None);
-    pick(balancer, key, now).finish(Outcome::Failure, now).unwrap()
+    match pick(balancer, key, now).finish(Outcome::Failure, now) {
+        Some(Transition::Ejected { failures: 2, duration, .. }) => duration,
+        other => panic!("it is not ejected: {other:?}"),
+    }
 }
 
 /// Returns whether a member takes calls: a pick that may go elsewhere goes to it now and then.
@@ -53,8 +56,8 @@ fn keep_busy(balancer: &Balancer<u32, ()>, now: Duration) -> [Ticket<u32, ()>; 2
 fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
     let balancer = balancer(3);
     let mut under_way: Vec<_> = (0..10).map(|_| pick(&balancer, 0, NOW)).collect();
-    let ejected = eject(&balancer, 0, NOW);
-    let half_open = NOW + ejected.duration + MS;
+    let duration = eject(&balancer, 0, NOW);
+    let half_open = NOW + duration + MS;
     // They neither extend the ejection, nor do they count as its probe.
     for ticket in under_way.drain(..3) {
         assert_eq!(ticket.finish(Outcome::Failure, half_open), None);
@@ -63,7 +66,8 @@ fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
     for ticket in under_way.drain(..3) {
         assert_eq!(ticket.finish(Outcome::Failure, half_open), None);
     }
-    probe.finish(Outcome::Success, half_open + MS);
+    let served = probe.finish(Outcome::Success, half_open + MS);
+    assert_eq!(served, Some(Transition::Readmitted));
     for ticket in under_way {
         assert_eq!(ticket.finish(Outcome::Failure, half_open + MS), None);
     }
@@ -81,7 +85,7 @@ fn failures_of_calls_that_began_before_an_ejection_do_not_count() {
 fn success_of_a_call_that_began_before_an_ejection_ends_neither_it_nor_a_row_of_failures() {
     let balancer = balancer(3);
     let [first, second] = [0, 0].map(|key| pick(&balancer, key, NOW));
-    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     first.finish(Outcome::Success, NOW + MS);
     assert!(!takes_calls(&balancer, 0, NOW + MS));
 
@@ -95,7 +99,7 @@ fn success_of_a_call_that_began_before_an_ejection_ends_neither_it_nor_a_row_of_
 #[test]
 fn hung_probe_is_followed_by_another() {
     let balancer = balancer(3);
-    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     let hung = pick(&balancer, 0, half_open);
     assert!(!takes_calls(&balancer, 0, half_open + 900 * MS));
     let later = half_open + 1_001 * MS;
@@ -108,7 +112,7 @@ fn hung_probe_is_followed_by_another() {
 #[test]
 fn abandoned_probe_is_followed_by_another_and_one_that_was_not_made_at_once() {
     let balancer = balancer(3);
-    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     drop(pick(&balancer, 0, half_open));
     pick(&balancer, 0, half_open).abandon(half_open + MS);
     assert!(!takes_calls(&balancer, 0, half_open + MS), "no caller after another waits for it");
@@ -118,19 +122,20 @@ fn abandoned_probe_is_followed_by_another_and_one_that_was_not_made_at_once() {
 #[test]
 fn probe_that_fails_after_its_answer_began_ejects_again() {
     let balancer = balancer(3);
-    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     let mut probe = pick(&balancer, 0, half_open);
     probe.answered(half_open + MS);
     assert!(!takes_calls(&balancer, 0, half_open + MS), "it is judged by its outcome");
-    let again = probe.finish(Outcome::Failure, half_open + 2 * MS).unwrap();
-    assert!(again.duration > 1_500 * MS, "{again:?}");
+    let again = probe.finish(Outcome::Failure, half_open + 2 * MS);
+    let Some(Transition::Ejected { duration, .. }) = again else { panic!("{again:?}") };
+    assert!(duration > 1_500 * MS, "{duration:?}");
 }
 
 /// A stream that goes on for hours has no outcome for hours.
 #[test]
 fn probe_whose_answer_has_begun_ends_the_ejection_in_time() {
     let balancer = balancer(3);
-    let half_open = NOW + eject(&balancer, 0, NOW).duration + MS;
+    let half_open = NOW + eject(&balancer, 0, NOW) + MS;
     let mut stream = pick(&balancer, 0, half_open);
     stream.answered(half_open + MS);
     let later = half_open + 1_001 * MS;

@@ -5,7 +5,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use registry_balance::{
-    Balancer, BalancerOptions, Ejection, Member, Outcome, PickOptions, stable_hash,
+    Balancer, BalancerOptions, Ejection, Member, Outcome, PickOptions, Transition, stable_hash,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -105,11 +105,12 @@ fn hash_returns_to_its_member_after_the_ejection() {
     let mut pick = |now| balancer.pick(&PickOptions::default().with_hash(3), now, &mut rng);
     let ticket = pick(NOW).unwrap();
     let first = *ticket.key();
-    let ejected = ticket.finish(Outcome::Failure, NOW).unwrap();
+    let ejected = ticket.finish(Outcome::Failure, NOW);
+    let Some(Transition::Ejected { duration, .. }) = ejected else { panic!("{ejected:?}") };
     let second = *pick(NOW).unwrap().key();
     assert_ne!(second, first);
 
-    let later = NOW + ejected.duration + Duration::from_millis(1);
+    let later = NOW + duration + Duration::from_millis(1);
     let probe = pick(later).unwrap();
     assert_eq!(*probe.key(), first);
     assert_eq!(*pick(later).unwrap().key(), second, "one call probes it");

@@ -6,7 +6,7 @@ use crate::endpoint::{Endpoint, EndpointKey};
 use crate::status::FailureCause;
 use http::header::{HeaderMap, HeaderName};
 use http::{Response, StatusCode};
-use registry_balance::{Ejected, Outcome, Ticket};
+use registry_balance::{Outcome, Ticket, Transition};
 use registry_core::BoxError;
 use std::fmt;
 use std::sync::Arc;
@@ -112,15 +112,21 @@ impl Call {
         if outcome == Outcome::Neutral {
             // Whoever ended the call, it took at least that long.
             ticket.abandon(now);
-        } else if let Some(ejected) = ticket.finish(outcome, now) {
-            self.report(ejected);
+        } else if let Some(transition) = ticket.finish(outcome, now) {
+            self.report(transition);
         }
     }
 
-    fn report(&self, Ejected { failures, duration, .. }: Ejected) {
+    fn report(&self, transition: Transition) {
         let Connection { address, context, .. } = &*self.connection;
-        tracing::warn!(%address, service = context.name, failures, ?duration, "endpoint ejected after consecutive failures");
-        context.meters.ejected();
+        let service = &context.name;
+        match transition {
+            Transition::Ejected { failures, duration, .. } => {
+                tracing::warn!(%address, service, failures, ?duration, "endpoint ejected after consecutive failures");
+                context.meters.ejected();
+            }
+            _ => tracing::info!(%address, service, "endpoint takes calls again"),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use super::{Ejection, PickOptions};
 use crate::store::{LeaseId, Record};
 use crate::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceState, ViewStatus};
-use registry_balance::{Balancer, BalancerOptions, Ejected, Member, NoPick, Ticket, stable_hash};
+use registry_balance::{
+    Balancer, BalancerOptions, Member, NoPick, Ticket, Transition, stable_hash,
+};
 use registry_engine::{Failure, View};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -110,12 +112,16 @@ impl Picker {
         self.view.report(&key.id, key.lease, Failure::Refused);
     }
 
-    /// Logs and counts that a failed call has ejected an instance, as a gRPC channel does.
-    pub(crate) fn ejected(&self, instance: &Instance, ejected: &Ejected) {
-        let (id, address) = (instance.id(), instance.address());
-        let (service, Ejected { failures, duration, .. }) = (self.view.service(), ejected);
-        tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
-        self.view.count_ejection();
+    /// Logs and counts that a call has ejected its instance, or ended that, as a gRPC channel does.
+    pub(crate) fn report(&self, instance: &Instance, transition: Transition) {
+        let (service, id, address) = (self.view.service(), instance.id(), instance.address());
+        match transition {
+            Transition::Ejected { failures, duration, .. } => {
+                tracing::warn!(%address, %service, %id, failures, ?duration, "endpoint ejected after consecutive failures");
+                self.view.count_ejection();
+            }
+            _ => tracing::info!(%address, %service, %id, "endpoint takes calls again"),
+        }
     }
 
     /// Takes over the state of the view. While another thread does, the picks of this one are from the last state, unless
