@@ -2,9 +2,11 @@
 //! answer says of an instance.
 
 mod discover;
+mod error;
 mod layer;
 
 pub use self::discover::discover;
+pub use self::error::CallError;
 pub use self::layer::{Balance, BalanceLayer};
 
 use crate::balance::{Failure, Outcome};

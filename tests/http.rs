@@ -5,15 +5,19 @@
 use http::{Request, Response};
 use registry_testkit::lag::timeout;
 use service_registry::balance::{Failure, Outcome, PickOptions};
-use service_registry::http::{BalanceLayer, classify_error, discover};
+use service_registry::http::{BalanceLayer, CallError, classify_error, discover};
 use service_registry::{Client, ErrorKind, Instance, Registration, View, connect};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tower::discover::Change;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::retry::{Policy, RetryLayer};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -89,6 +93,58 @@ async fn a_retry_goes_elsewhere_if_the_request_excludes_who_failed() {
         let answer = http.ready().await.unwrap().call(request).await.unwrap();
         assert_eq!(answer.extensions().get::<Instance>().unwrap().id().as_str(), "b");
     }
+}
+
+/// A retry of tower sees the error alone, and could not tell who had failed.
+#[tokio::test(start_paused = true)]
+async fn an_error_names_the_instance_that_was_called_and_keeps_its_source() {
+    let (_client, view, _registrations) = world(["a"]).await;
+    let refuse =
+        service_fn(|_: Request<()>| async { Err::<Response<()>, _>(io::Error::other("no")) });
+    let error = BalanceLayer::new(view).layer(refuse).call(get("/")).await.unwrap_err();
+    let error = error.downcast::<CallError>().unwrap();
+    assert_eq!(error.to_string(), "the call failed, instance=`a`, address=`10.0.0.1:80`");
+    assert_eq!(error.instance().id().as_str(), "a");
+    assert_eq!(error.into_source().to_string(), "no");
+}
+
+/// Repeats a request elsewhere, once.
+#[derive(Clone)]
+struct Elsewhere;
+
+impl<R> Policy<Request<()>, Response<R>, BoxError> for Elsewhere {
+    type Future = std::future::Ready<()>;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<()>,
+        result: &mut Result<Response<R>, BoxError>,
+    ) -> Option<Self::Future> {
+        let error = result.as_ref().err()?.downcast_ref::<CallError>()?;
+        let exclude = PickOptions::default().with_exclude([error.instance().id().clone()]);
+        request.extensions_mut().insert(exclude).is_none().then(|| std::future::ready(()))
+    }
+
+    fn clone_request(&mut self, request: &Request<()>) -> Option<Request<()>> {
+        Some(request.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_tower_goes_elsewhere_by_what_the_error_says() {
+    let (_client, view, _registrations) = world(["a", "b"]).await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let a_refuses = service_fn(move |request: Request<()>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let is_a = request.uri().host() == Some("10.0.0.1");
+        ready(if is_a { Err(io::Error::other("no")) } else { Ok(Response::new(())) })
+    });
+    let mut http = RetryLayer::new(Elsewhere).layer(BalanceLayer::new(view).layer(a_refuses));
+    for _ in 0..20 {
+        http.ready().await.unwrap().call(get("/")).await.unwrap();
+    }
+    assert!(calls.load(Ordering::Relaxed) > 20, "a was never called");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! A tower layer that sends each request to an instance.
 
-use super::{classify_error, classify_status};
+use super::{CallError, classify_error, classify_status};
 use crate::balance::{Outcome, PickOptions};
 use crate::{Instance, View};
 use futures_util::future::BoxFuture;
@@ -19,7 +19,7 @@ use tower::{Layer, Service};
 /// 503, 504 and errors count against the instance. It repeats no request. A future that is dropped counts as in [`Pick::observe`](crate::Pick::observe).
 ///
 /// [`PickOptions`] in the extensions of a request say what is not picked, so that a retry goes elsewhere. The extensions of
-/// an answer hold the [`Instance`] that gave it.
+/// an answer hold the [`Instance`] that gave it, and the [error](CallError) of a call names the instance that was called.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -129,10 +129,13 @@ where
             let pick = pick?;
             *request.uri_mut() = with_authority(mem::take(request.uri_mut()), &pick)?;
             let call = async { inner.call(request).await.map_err(Into::into) };
-            let mut response =
-                pick.observe_with(|result| outcome(result, &*classify), call).await?;
-            response.extensions_mut().insert(pick.clone());
-            Ok(response)
+            match pick.observe_with(|result| outcome(result, &*classify), call).await {
+                Ok(mut response) => {
+                    response.extensions_mut().insert(pick.clone());
+                    Ok(response)
+                }
+                Err(error) => Err(CallError::new(pick.clone(), error).into()),
+            }
         })
     }
 }
