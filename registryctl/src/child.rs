@@ -14,22 +14,22 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::time::sleep;
 
 pub(crate) struct Child {
-    /// Its process, and the group of it and of what it starts.
+    /// The process, and the id of its process group.
     pid: Pid,
     ended: Option<ExitCode>,
-    /// Tells when the status of a child of this process has changed.
+    /// SIGCHLD: the status of a child of this process has changed.
     changes: unix::Signal,
 }
 
 impl Child {
-    /// Starts a program with its arguments, in a process group of its own: it gets the signals that
-    /// we pass on, and none of a terminal's before it was drained.
+    /// Starts a program with its arguments.
     ///
-    /// A terminal stops a group in the background that reads from it: it gets no terminal to read. The URL of our
-    /// registry may hold a password, and is not for it; a `REGISTRY_URL` is its own, and is left alone.
+    /// The process group is its own, so that a signal from the terminal does not reach it before it is drained. A
+    /// terminal stops a background group that reads from it, so standard input is never a terminal. The URL of the
+    /// registry may contain a password and is removed from the environment; `REGISTRY_URL` stays.
     pub(crate) fn start(command: &[String]) -> Result<Self, Failure> {
         let (program, arguments) =
-            command.split_first().unwrap_or_else(|| unreachable!("it is required"));
+            command.split_first().unwrap_or_else(|| unreachable!("clap requires a command"));
         let changes = unix::signal(SignalKind::child()).map_err(Failure::Signals)?;
         adopt_orphans();
         let input = if stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() };
@@ -39,7 +39,7 @@ impl Child {
         Ok(Self { pid: Pid::from_child(&child), ended: None, changes })
     }
 
-    /// Waits for its end. It may be asked again.
+    /// Waits for the end of the command. It may be called again after the end.
     pub(crate) async fn ended(&mut self) -> Result<ExitCode, Failure> {
         loop {
             self.reap()?;
@@ -50,8 +50,7 @@ impl Child {
         }
     }
 
-    /// Takes the status of every child of this process that has ended: of the command, and of orphans, which stay in the
-    /// table of processes until somebody does.
+    /// Reaps every child of this process that has ended: the command, and the orphans that this process has adopted.
     fn reap(&mut self) -> Result<(), Failure> {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -63,17 +62,17 @@ impl Child {
         }
     }
 
-    /// Sends it, and all that it started in its group, a signal, if it still runs.
+    /// Sends a signal to the process group of the command, if the command still runs.
     pub(crate) fn send(&self, signal: Signal) {
-        // Until its end was waited for, nobody else can get its id.
+        // The system does not reuse the id before the command is reaped.
         if self.ended.is_none() {
-            // It can only fail because it has just ended, which `ended` tells.
+            // It fails only if the command has just ended, which `ended` reports.
             let _ = kill_process_group(self.pid, signal);
         }
     }
 
-    /// Sends it a signal and waits for its end; after `patience` it is killed. Further signals are
-    /// passed on.
+    /// Sends `signal` and waits for the end of the command. Passes further signals on, and kills the command after
+    /// `patience`.
     pub(crate) async fn stop(
         &mut self,
         signal: Signal,
@@ -95,29 +94,28 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// Whoever gives it up leaves nothing of its group behind.
+    /// Kills the process group, so that nothing stays behind.
     fn drop(&mut self) {
         self.send(Signal::KILL);
     }
 }
 
-/// Makes this process the parent of what the command leaves behind, as the first process of a container is anyway. So
-/// orphans are reaped wherever it runs.
+/// Makes this process adopt the orphans of the command, which the first process of a container does by default.
 fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpid, set_child_subreaper};
-        // A kernel that does not know it leaves orphans to the first process.
+        // Without support in the kernel the first process of the system adopts them.
         let _ = set_child_subreaper(Some(getpid()));
     }
 }
 
-/// As shells have it for who died of a signal.
+/// Returns the exit code of a process that a signal ended, as shells do.
 pub(crate) fn died_of(signal: i32) -> ExitCode {
     u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// As shells have it: its own, or 128 and the signal that it died of.
+/// Returns the exit code of a process, as shells do: its own, or 128 plus the signal that ended it.
 fn code(status: WaitStatus) -> ExitCode {
     match (status.exit_status(), status.terminating_signal()) {
         (None, Some(signal)) => died_of(signal),

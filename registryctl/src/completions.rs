@@ -1,4 +1,4 @@
-//! `completions`: what a shell completes.
+//! `completions`: prints a completion script.
 
 use crate::{Failure, Outcome};
 use clap::Command;
@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-/// Print what completes this tool's verbs and options in a shell.
+/// Print a completion script for a shell.
 ///
 /// For bash: `registryctl completions bash > ~/.local/share/bash-completion/completions/registryctl`.
 #[derive(Debug, clap::Args)]

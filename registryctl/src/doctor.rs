@@ -1,4 +1,4 @@
-//! `doctor`: what is wrong with a registry, and what to do about it.
+//! `doctor`: diagnoses a registry.
 
 use crate::Outcome;
 use crate::session::Session;
@@ -10,25 +10,26 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::process::ExitCode;
 
-/// Look for what is wrong with the registry, and say what to do about it.
+/// Diagnose the registry: find problems, and say what to do about them.
 ///
-/// It looks whether the servers answer and what these credentials may do, at releases, memory, disk
-/// and history, and at all records under the prefix: those that nobody can decode, that never
-/// expire, or that are in another layout. For a moment it registers an instance of the service
-/// `~doctor`. What it may not ask is a warning. No check takes longer than 10s.
+/// It checks whether the servers answer and what the credentials permit, then releases, memory, disk
+/// and history. It reads all records under the prefix and reports those that cannot be decoded, that
+/// never expire, or that have another layout. It registers an instance of the service `~doctor` for
+/// a moment. A check that the credentials do not permit is a warning. No check takes longer than
+/// 10s.
 ///
-/// It exits with 1 if there is an error.
+/// The exit code is 1 if there is an error.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A service to look at as well.
+    /// Also check this service.
     service: Option<ServiceName>,
 }
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut findings = diagnose(session.url()).await;
     if let Some(service) = &arguments.service {
-        let looked = look(session, service).await;
-        findings.extend(looked.unwrap_or_else(|error| vec![Finding::failed("service", &error)]));
+        let checked = check(session, service).await;
+        findings.extend(checked.unwrap_or_else(|error| vec![Finding::failed("service", &error)]));
     }
     let output = session.output();
     if output.is_json() {
@@ -38,11 +39,11 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     } else {
         output.table(["LEVEL", "CHECK", "FOUND"], findings.iter().flat_map(rows))?;
     }
-    let is_well = findings.iter().all(|finding| finding.level < Level::Error);
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_healthy = findings.iter().all(|finding| finding.level < Level::Error);
+    Ok(if is_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What was found, and in a row of its own what to do about it.
+/// Returns a row with the finding, and a second row with the advice.
 fn rows(
     Finding { check, level, message, advice, .. }: &Finding,
 ) -> impl Iterator<Item = [String; 3]> {
@@ -52,14 +53,15 @@ fn rows(
     iter::once(found).chain(advice)
 }
 
-async fn look(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> {
+/// Checks whether instances of `service` are available.
+async fn check(session: &Session, service: &ServiceName) -> Result<Vec<Finding>> {
     let registry = session.connect().await?;
     let snapshot = session.in_time(registry.load(service, &CallOptions::DEFAULT)).await?;
     let mut findings = vec![served(service, &snapshot)];
     findings.extend(shared_addresses(&snapshot));
     if snapshot.undecodable() > 0 {
         let message = format!("records that cannot be decoded: {}", snapshot.undecodable());
-        let advice = "see the check `records`, which names them";
+        let advice = "see the findings of the check `records`, which name them";
         findings.push(Finding::warning("service", message, advice));
     }
     Ok(findings)
@@ -69,16 +71,19 @@ fn served(service: &ServiceName, snapshot: &Snapshot) -> Finding {
     let up = snapshot.instances().filter(|instance| instance.status() == InstanceStatus::Up);
     let available = snapshot.instances().filter(|instance| instance.is_available()).count();
     let (all, up) = (snapshot.instances().len(), up.count());
-    let message = format!("`{service}` has instances: {all}, that are up: {up}");
+    let message = format!("instances of `{service}`: {all}, up: {up}");
     if available > 0 {
         return Finding::ok("service", message);
     }
-    let message = format!("{message}, with a weight above 0: {available}");
-    Finding::warning("service", message, "start one: nobody can be called")
+    let message = format!("{message}, available (up, and a weight above 0): {available}");
+    Finding::warning(
+        "service",
+        message,
+        "start an instance, or end the draining of one: none can be called",
+    )
 }
 
-/// Two instances at one address: one of them is not what it says, or a leftover that still is
-/// renewed.
+/// Reports instances that share an address. One of them has a wrong address, or is a leftover that somebody renews.
 fn shared_addresses(snapshot: &Snapshot) -> Option<Finding> {
     let mut by_address = BTreeMap::<&str, Vec<&str>>::new();
     for instance in snapshot.instances() {
@@ -90,6 +95,10 @@ fn shared_addresses(snapshot: &Snapshot) -> Option<Finding> {
     if shared.is_empty() {
         return None;
     }
-    let message = format!("addresses of several instances: {}", shared.join(", "));
-    Some(Finding::warning("service", message, "stop whoever registers twice"))
+    let message = format!("several instances share an address: {}", shared.join(", "));
+    Some(Finding::warning(
+        "service",
+        message,
+        "stop the process that registers the second one, or correct its address",
+    ))
 }

@@ -1,4 +1,4 @@
-//! Why a verb failed.
+//! Errors of the verbs.
 
 use service_registry::ErrorKind;
 use std::io;
@@ -15,20 +15,20 @@ pub(crate) enum Failure {
     Signals(io::Error),
     #[error("cannot start the command, command=`{0}`: {1}")]
     Start(String, io::Error),
-    #[error("there is no such verb, verb=`{0}`")]
+    #[error("unknown verb, verb=`{0}`")]
     NoVerb(String),
     #[error("cannot wait for the command: {0}")]
     Wait(io::Error),
-    #[error("nothing listens in time, address=`{0}`, ready-timeout=`{1:?}`")]
+    #[error("the command does not listen, address=`{0}`, ready-timeout=`{1:?}`")]
     NotReady(String, Duration),
     #[error(
-        "it may be listed until its ttl has passed: the registry did not answer, within=`{0:?}`"
+        "the registry did not answer: the instance may stay listed until its ttl has passed, timeout=`{0:?}`"
     )]
     NotWithdrawn(Duration),
 }
 
 impl Failure {
-    /// What this process exits with. Of a command that cannot be started, it is what shells and `env` exit with.
+    /// Returns the exit code. For a command that cannot be started it is that of shells and of `env`.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Start(_, error) if error.kind() == io::ErrorKind::NotFound => ExitCode::from(127),
@@ -38,24 +38,26 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about the error.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
-            // Whoever reads this is no program that could wait: that of the kind is for those.
+            // The advice of the kind is for programs, which can wait and retry.
             Self::Registry(error) if error.kind() == ErrorKind::Unavailable => Some(
-                "see that the store runs at that address, then repeat it: it may have been done",
+                "check that the store runs at that address, then repeat the command: it may already have taken effect",
             ),
             Self::Registry(error) => Some(error.kind().advice()),
-            Self::NotReady(..) => Some("see why the command does not listen there, or set --probe"),
-            Self::NotWithdrawn(_) => {
-                Some("see that the store runs; `registryctl ls` shows who is listed")
-            }
+            Self::NotReady(..) => Some(
+                "check that the command listens there, or set --probe or a longer --ready-timeout",
+            ),
+            Self::NotWithdrawn(_) => Some(
+                "check that the store runs; `registryctl get SERVICE` shows which instances are listed",
+            ),
             Self::NoVerb(_) => Some("see `registryctl --help`"),
             Self::Output(_) | Self::Signals(_) | Self::Start(..) | Self::Wait(_) => None,
         }
     }
 
-    /// Whether whoever read what we print has seen enough.
+    /// Returns whether the reader of the output has closed the pipe.
     pub(crate) fn is_closed_output(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

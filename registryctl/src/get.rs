@@ -1,4 +1,4 @@
-//! `get`: who serves a service now.
+//! `get`: prints the instances of a service.
 
 use crate::Outcome;
 use crate::output::{Shown, note};
@@ -10,12 +10,12 @@ use std::process::ExitCode;
 
 /// Print the instances of a service.
 ///
-/// With --json as one object, with the cursor that `watch --after` goes on from.
+/// With --json it prints one object, including the cursor at which `watch --after` continues.
 ///
-/// It exits with 1 if no instance is listed.
+/// The exit code is 1 if the service has no instance.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The service.
+    /// Name of the service.
     service: ServiceName,
 }
 
@@ -24,7 +24,7 @@ struct Loaded<'a> {
     service: &'a ServiceName,
     revision: Revision,
     cursor: &'a Cursor,
-    /// Records that cannot be decoded, and are not listed.
+    /// Number of records that cannot be decoded; they are not in `instances`.
     undecodable: usize,
     instances: Vec<Shown<'a>>,
 }
@@ -36,19 +36,19 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let (cursor, undecodable) = (snapshot.cursor(), snapshot.undecodable());
     let instances: Vec<_> = snapshot.instances().map(Shown::from).collect();
     let (output, revision) = (session.output(), cursor.revision());
-    // As of `grep`: nothing was found, and that is an answer, printed in full.
+    // Like `grep`, which exits with 1 if nothing matches.
     let code = if instances.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     if output.is_json() {
         output.object(&Loaded { service, revision, cursor, undecodable, instances })?;
         return Ok(code);
     }
     if instances.is_empty() {
-        note(format_args!("no instance is listed, service=`{service}`"));
+        note(format_args!("no instance is registered, service=`{service}`"));
     } else {
         output.table(Shown::HEADER, instances.iter().map(Shown::row))?;
     }
     if undecodable > 0 {
-        note(format_args!("records that cannot be decoded, and are not listed: {undecodable}"));
+        note(format_args!("records that cannot be decoded (see `doctor`): {undecodable}"));
     }
     note(format_args!("revision {revision}, cursor {cursor}"));
     Ok(code)

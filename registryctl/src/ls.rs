@@ -1,4 +1,4 @@
-//! `ls`: which services there are.
+//! `ls`: lists the services.
 
 use crate::Outcome;
 use crate::output::note;
@@ -9,16 +9,16 @@ use service_registry::store::{CallOptions, Registry};
 use service_registry::{InstanceStatus, Result, ServiceName};
 use std::process::ExitCode;
 
-/// List the services, with how many instances are up and draining.
+/// List the services with the number of instances that are up and draining.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The names only: one call, where the counts take a load of each service.
+    /// Print only the names. This takes one request; the counts take a load of each service.
     #[arg(long)]
     names: bool,
 }
 
-/// How many services are loaded at a time.
-const AT_ONCE: usize = 16;
+/// Number of services to load concurrently.
+const CONCURRENCY: usize = 16;
 
 #[derive(Serialize)]
 struct Named<'a> {
@@ -30,7 +30,7 @@ struct Counted {
     service: ServiceName,
     up: usize,
     draining: usize,
-    /// Records that cannot be decoded.
+    /// Number of records that cannot be decoded.
     undecodable: usize,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let counts = stream::iter(names).map(|service| count(session, &*registry, service));
-    let counts: Vec<_> = counts.buffered(AT_ONCE).try_collect().await?;
+    let counts: Vec<_> = counts.buffered(CONCURRENCY).try_collect().await?;
     if output.is_json() || counts.is_empty() {
         for counted in counts {
             output.object(&counted)?;

@@ -1,4 +1,4 @@
-//! The service registry from the shell: `registryctl --help`.
+//! Command-line tool for the service registry: `registryctl --help`.
 
 mod child;
 mod completions;
@@ -25,36 +25,36 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a verb comes to.
+/// The outcome of a verb.
 type Outcome = Result<ExitCode, Failure>;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 it worked; 1 it did not, or `get` found no instance; 2 it was called wrongly.
-`run` exits with the code of its command, 128 and the signal that the command died of, 127 if there
-is no such command, and 126 if it cannot be executed.
+Exit codes: 0 success; 1 failure, or `get` found no instance; 2 usage error.
+`run` exits with the code of its command: 128+N if signal N ended the command, 127 if the command
+does not exist, and 126 if it cannot be executed.
 
-Data goes to standard output, notes and errors go to standard error.";
+Data goes to standard output, notes and errors to standard error.";
 
-/// The service registry from the shell.
+/// Command-line tool for the service registry.
 ///
-/// A registry is an etcd, a Redis or, within one process only and so for trials of this tool,
-/// memory: `mem://`.
+/// A registry is an etcd, a Redis or `mem://`, a registry in the memory of one process, which is
+/// useful only to try this tool.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
-    /// The registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`.
+    /// URL of the registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`.
     ///
-    /// A URL with a password belongs in the environment: everybody on the machine sees the
-    /// arguments of a command. It is never printed.
+    /// Pass a URL that contains a password in the environment variable: every user of the machine
+    /// can see command-line arguments. The tool never prints the password.
     #[arg(long, global = true, env = URL_VARIABLE, hide_env_values = true, value_name = "URL")]
     #[arg(value_parser = |url: &str| Ok::<_, Infallible>(Secret::new(url)))]
     registry: Option<Secret>,
 
-    /// Print JSON, one object a line.
+    /// Print JSON, one object per line.
     #[arg(long, global = true)]
     json: bool,
 
-    /// How long the registry may take for an answer.
+    /// How long to wait for each answer of the registry.
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -79,7 +79,7 @@ enum Verb {
 async fn main() -> ExitCode {
     let Arguments { registry, json, timeout, verb } = Arguments::parse();
     let session = || {
-        let url = registry.unwrap_or_else(|| unnamed());
+        let url = registry.unwrap_or_else(|| no_registry());
         Session::new(url, timeout, json)
     };
     let outcome = match &verb {
@@ -94,7 +94,7 @@ async fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|failure| {
         if failure.is_closed_output() {
-            return ExitCode::SUCCESS; // as `head` does when it has seen enough
+            return ExitCode::SUCCESS; // the reader has closed the pipe, as `head` does
         }
         note(format_args!("error: {failure}"));
         if let Some(advice) = failure.advice() {
@@ -104,10 +104,10 @@ async fn main() -> ExitCode {
     })
 }
 
-/// There is no registry that goes without saying.
-fn unnamed() -> ! {
+/// Exits with a usage error: there is no default registry.
+fn no_registry() -> ! {
     let message = format!(
-        "no registry is named: set {URL_VARIABLE} or --registry, such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`"
+        "no registry is given: set {URL_VARIABLE} or --registry to a URL such as `etcd://127.0.0.1:2379/prod` or `redis://127.0.0.1:6379/0`"
     );
     Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit()
 }

@@ -1,4 +1,4 @@
-//! `man`: the manual.
+//! `man`: prints the manual.
 
 use crate::{Failure, Outcome};
 use clap::Command;
@@ -6,12 +6,12 @@ use clap_mangen::Man;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-/// Print the manual of this tool or of a verb, in the format of `man`.
+/// Print the manual page of this tool or of one verb, in troff format.
 ///
 /// To read it: `registryctl man run | man -l -`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The verb. Without one it is the page of the tool, which lists them.
+    /// The verb. The default is the page of the tool, which lists all verbs.
     verb: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! How things are printed: tables and lines for people, JSON for machines. What was read from a registry must not steer a
-//! terminal: all that is written here is printable.
+//! Output: tables and lines for people, JSON for machines. Everything is escaped to printable characters, because data
+//! from a registry must not control the terminal.
 
 use crate::failure::Failure;
 use comfy_table::{Table, presets};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Where data goes, and in which form.
+/// The stream and the format of the output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Output {
 #[derive(Clone, Copy, Debug)]
 enum Stream {
     Out,
-    /// Standard output is another's.
+    /// Standard output belongs to the command of `run`.
     Err,
 }
 
@@ -30,7 +30,7 @@ impl Output {
         Self { json, stream: Stream::Out }
     }
 
-    /// In the same form, on standard error.
+    /// Returns the same format, on standard error.
     pub(crate) fn on_stderr(self) -> Self {
         Self { stream: Stream::Err, ..self }
     }
@@ -39,14 +39,14 @@ impl Output {
         self.json
     }
 
-    /// An object for machines, or a line for people.
+    /// Prints `object` as JSON, or `line` as text.
     pub(crate) fn say(self, object: &impl Serialize, line: impl Display) -> Result<(), Failure> {
         if self.json { self.object(object) } else { self.line(line) }
     }
 
     pub(crate) fn object(self, object: &impl Serialize) -> Result<(), Failure> {
         let json = serde_json::to_string(object)
-            .unwrap_or_else(|error| unreachable!("what is printed has text for keys: {error}"));
+            .unwrap_or_else(|error| unreachable!("every map has text for keys: {error}"));
         self.write(&printable_json(&json))
     }
 
@@ -81,13 +81,13 @@ impl Output {
     }
 }
 
-/// Tells people something beside the data.
+/// Prints a note to standard error.
 pub(crate) fn note(text: impl Display) {
-    // Nobody is left to be told that nobody listens.
+    // A failure to write to standard error cannot be reported.
     let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
-/// An instance as it is printed.
+/// An instance, as printed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown<'a> {
     id: &'a str,
@@ -112,7 +112,7 @@ impl<'a> From<&'a Instance> for Shown<'a> {
 impl Shown<'_> {
     pub(crate) const HEADER: [&'static str; 5] = ["ID", "ADDRESS", "WEIGHT", "STATUS", "METADATA"];
 
-    /// What stands below the header.
+    /// Returns the cells below the header.
     pub(crate) fn row(&self) -> [String; 5] {
         let metadata = self.metadata.iter().map(|(key, value)| format!("{key}={value}"));
         [
@@ -125,12 +125,12 @@ impl Shown<'_> {
     }
 }
 
-/// Escapes what does not print as JSON does, so that a machine reads what was there.
+/// Escapes unprintable characters as JSON does, so that a parser reads the original text.
 fn printable_json(json: &str) -> Cow<'_, str> {
     if matches!(printable(json), Cow::Borrowed(_)) {
         return Cow::Borrowed(json);
     }
-    // Only text has such characters: none is part of the syntax that is written.
+    // Unprintable characters occur only inside of strings: JSON syntax has none.
     let escaped = json.chars().fold(String::with_capacity(json.len()), |mut escaped, char| {
         let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
         match printable(char.encode_utf8(&mut utf8)) {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_cannot_steer_a_terminal_and_means_the_same() {
+    fn json_escapes_control_characters_and_parses_to_the_original() {
         let hostile = "a\n\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{200b}\u{e0041}\"\\\u{e9}";
         let json = serde_json::to_string(&[hostile]).unwrap();
         let shown = printable_json(&json);

@@ -1,4 +1,4 @@
-//! `register`: holds a registration for somebody else.
+//! `register`: keeps an instance of another program registered.
 
 use crate::registration::{Plan, RegistrationArguments};
 use crate::session::Session;
@@ -11,10 +11,11 @@ use std::pin::pin;
 use std::process::ExitCode;
 use tokio::time::timeout;
 
-/// Hold a registration until SIGINT or SIGTERM, and print its states.
+/// Keep an instance registered until SIGINT, SIGTERM or SIGQUIT, and print its status.
 ///
-/// Then the instance is drained and withdrawn; a second signal cuts the draining short. Register
-/// only what already listens. See `run` for a command that is registered while it runs.
+/// On the signal the instance is drained and withdrawn; a second signal cuts the draining short.
+/// Register only a server that already listens. `run` starts a command and registers it while it
+/// runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -29,7 +30,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let patience = options.stop_timeout;
     let mut start = pin!(Registration::start(registry?, instance, options));
     let Ok(registration) = stop.or(&mut start).await else {
-        // The registry may have heard of it: what is given up in the middle would stay listed.
+        // The request may have reached the registry: an instance whose start is dropped here could stay listed.
         let Ok(started) = timeout(patience, start).await else {
             return Err(Failure::NotWithdrawn(patience));
         };
@@ -38,23 +39,23 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     };
     let registration = registration?;
     let held = hold(session, &plan, &registration, &mut stop).await;
-    // Whoever read the states may be gone: that is no reason to stay registered.
+    // Withdraw the instance also if the reader of the output has gone.
     plan.retire(registration, session.output(), stop.next()).await?;
     held.map(|()| ExitCode::SUCCESS)
 }
 
-/// Tells the states until there is a signal.
+/// Prints the status of the registration until a signal arrives.
 async fn hold(
     session: &Session,
     plan: &Plan,
     registration: &Registration,
     stop: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut states = registration.statuses();
+    let mut statuses = registration.statuses();
     loop {
         tokio::select! {
             _ = stop.next() => return Ok(()),
-            Some(state) = states.next() => plan.report(session.output(), &state)?,
+            Some(status) = statuses.next() => plan.report(session.output(), &status)?,
         }
     }
 }

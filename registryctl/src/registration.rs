@@ -1,4 +1,4 @@
-//! What `register` and `run` share: an instance that is held, drained and withdrawn.
+//! The part that `register` and `run` share: registering, draining and withdrawing an instance.
 
 use crate::Failure;
 use crate::output::{Output, note};
@@ -13,42 +13,42 @@ use tokio::time::{Instant, sleep, timeout};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RegistrationArguments {
-    /// The service.
+    /// Name of the service.
     service: ServiceName,
 
-    /// Where callers find the instance: `HOST:PORT`.
+    /// Address that callers connect to: `HOST:PORT`.
     address: Address,
 
-    /// The id of the instance. One that is registered under it is displaced.
+    /// Id of the instance. An instance that already has this id is displaced.
     ///
-    /// By default it is that of the lease: a random number, as the go-zero layout wants it.
+    /// The default is the id of the lease, a random number, as the go-zero layout requires.
     #[arg(long)]
     id: Option<InstanceId>,
 
-    /// Its share of the calls, relative to the others'.
+    /// Share of the calls, relative to the weights of the other instances.
     #[arg(long, default_value_t = DEFAULT_WEIGHT)]
     weight: u32,
 
-    /// What else it says of itself; may be given several times.
+    /// Metadata of the instance; repeat the option for several pairs.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
 
-    /// How long it stays listed when this process dies. [default: that of the URL, or 10s]
+    /// How long the instance stays listed after this process dies. [default: that of the URL, or 10s]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
 
-    /// How long to announce that it takes no new calls before it is withdrawn.
+    /// How long the instance is registered as draining before it is withdrawn.
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     #[arg(value_parser = humantime::parse_duration)]
     drain: Duration,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("metadata is KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// What is to be registered, and how.
+/// An instance to register, and its options.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) instance: Instance,
@@ -61,7 +61,7 @@ impl RegistrationArguments {
         &self.address
     }
 
-    /// Checks everything that can be checked before there is a registry.
+    /// Checks the arguments, as far as that is possible without a registry.
     pub(crate) fn plan(&self, start: Start) -> Result<Plan> {
         let lease = LeaseId::random();
         let id = match &self.id {
@@ -78,9 +78,9 @@ impl RegistrationArguments {
 }
 
 impl Plan {
-    /// Announces that the instance takes no new calls, gives callers the time to hear of it, or
-    /// until `cut`, and withdraws it. (A [`Registration::drain`] that is cut would withdraw it in
-    /// the background.)
+    /// Registers the instance as draining, waits for the drain time or until `cut`, and withdraws it.
+    ///
+    /// Cutting a [`Registration::drain`] short would withdraw the instance in the background instead.
     pub(crate) async fn retire(
         &self,
         registration: Registration,
@@ -90,7 +90,7 @@ impl Plan {
         if !self.drain.is_zero() {
             let reported = report(output, "draining", &self.instance, None);
             tokio::select! {
-                () = drained(&registration, self.drain) => {}
+                () = drain(&registration, self.drain) => {}
                 _ = cut => {}
             }
             self.withdraw(registration, output).await?;
@@ -108,24 +108,29 @@ impl Plan {
         report(output, "withdrawn", &self.instance, None)
     }
 
-    /// Tells in which state the registration is.
-    pub(crate) fn report(&self, output: Output, state: &RegistrationStatus) -> Result<(), Failure> {
-        match state {
+    /// Prints the status of the registration.
+    pub(crate) fn report(
+        &self,
+        output: Output,
+        status: &RegistrationStatus,
+    ) -> Result<(), Failure> {
+        match status {
             RegistrationStatus::Active => report(output, "active", &self.instance, None),
             RegistrationStatus::Retrying { why, .. } => {
                 report(output, "retrying", &self.instance, Some(&why.chain().to_string()))
             }
             RegistrationStatus::Superseded => report(output, "superseded", &self.instance, None),
-            _ => Ok(()), // it was stopped, by us
+            _ => Ok(()), // `Stopped`: this process has stopped it
         }
     }
 }
 
-async fn drained(registration: &Registration, grace: Duration) {
+/// Registers the instance as draining, and waits until `grace` has passed.
+async fn drain(registration: &Registration, grace: Duration) {
     let start = Instant::now();
     let draining = registration.instance().with_status(InstanceStatus::Draining);
     if let Ok(Err(error)) = timeout(grace, registration.update(|_| draining)).await {
-        note(format_args!("the draining could not be announced: {}", error.chain()));
+        note(format_args!("cannot register the instance as draining: {}", error.chain()));
     }
     sleep(grace.saturating_sub(start.elapsed())).await;
 }

@@ -1,4 +1,4 @@
-//! `run`: a command that is registered while it runs.
+//! `run`: runs a command that is registered while it listens.
 
 use crate::child::{Child, died_of};
 use crate::output::{Output, note};
@@ -19,41 +19,39 @@ use tokio::time::{sleep, timeout};
 
 /// Run a command, and keep it registered while it listens and runs.
 ///
-/// It is registered once its address accepts connections, and withdrawn at once when it ends, with
-/// whose code this ends. A command that ends before it listens is never registered. What listens
-/// there before it was started is warned of, and cannot be told from it.
+/// The command is registered once its address accepts connections, and withdrawn when it ends. A
+/// command that ends before it listens is never registered. If something already listens at the
+/// address before the start, `run` prints a warning, because it cannot tell that listener from the
+/// command. If the registry is down, the command starts after --timeout at the latest, and is
+/// registered once the registry answers. The status is printed to standard error.
 ///
-/// A signal before the command is started ends this with 128 and its number. After that, SIGTERM,
-/// SIGINT and SIGQUIT first drain and withdraw the instance, then go to the command; a
-/// second one cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 go to the command at once. Its
-/// states are printed to standard error. A registry that is away keeps the command from running for
-/// no longer than --timeout.
+/// SIGTERM, SIGINT and SIGQUIT first drain and withdraw the instance, and are then passed on to the
+/// command; a second one cuts the draining short. SIGHUP, SIGUSR1 and SIGUSR2 are passed on at once.
 ///
-/// SIGTSTP, which is Ctrl-Z, drains and withdraws the instance, too, since a command that is stopped
-/// answers nobody; then the command is stopped, and this process. SIGCONT (`fg`) continues both, and
-/// registers the instance again.
+/// SIGTSTP (Ctrl-Z) drains and withdraws the instance, then stops the command and `run`. SIGCONT
+/// (`fg`) continues both, and registers the instance again.
 ///
-/// A command that is not found ends this with 127, one that cannot be executed with 126.
+/// The exit code is that of the command: 128+N if signal N ended it or arrived before it was
+/// started, 127 if the command does not exist, 126 if it cannot be executed.
 ///
-/// The command has a process group of its own: what is typed at a terminal does not reach it, but
-/// by us, and where standard input is a terminal it reads from /dev/null. Signals go to all of the
-/// group, and orphans are reaped, so that this can be the first process of a container. The command
-/// does not get `REGISTRYCTL_URL`; a `REGISTRY_URL` is its own.
+/// The command has its own process group, and signals go to the whole group. It reads from
+/// /dev/null if standard input is a terminal. Its orphans are reaped, so `run` can be the first
+/// process of a container. `REGISTRYCTL_URL` is removed from its environment; `REGISTRY_URL` stays.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     registration: RegistrationArguments,
 
-    /// How long the command may take until it listens.
+    /// How long to wait until the command listens.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = humantime::parse_duration)]
     ready_timeout: Duration,
 
-    /// Where it is looked whether the command listens, if not at its address.
+    /// Address to probe instead of the address of the instance.
     #[arg(long, value_name = "HOST:PORT")]
     probe: Option<Address>,
 
-    /// How long the command may take to end after a signal, until it is killed.
+    /// How long to wait for the command to end after a signal before it is killed.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = humantime::parse_duration)]
     kill_after: Duration,
@@ -64,24 +62,24 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Where the command is to listen.
+    /// Returns the address to probe.
     fn probe(&self) -> &Address {
         self.probe.as_ref().unwrap_or_else(|| self.registration.address())
     }
 }
 
-/// Those that are handled from the beginning: those that end, and those that only go to the command.
+/// The signals that are handled from the beginning: those that end the command, and those that are passed on.
 const HANDLED: [Signal; 6] = [STOP[0], STOP[1], STOP[2], Signal::HUP, Signal::USR1, Signal::USR2];
 
-/// Those that pause, and are handled while there is a command. Before that they do what they do to any process.
+/// The signals that pause and continue the command. They have their default action before it is started.
 const PAUSING: [Signal; 2] = [Signal::TSTP, Signal::CONT];
 
-/// How long to wait before it is looked again whether the command listens.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Interval between probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long one look whether somebody listens may take. Packets that a firewall drops are repeated
-/// for minutes, and the command may listen by then.
-const LOOK: Duration = Duration::from_secs(1);
+/// Timeout of one probe. If a firewall drops its packets, the system retries for minutes, and misses that the command
+/// listens by then.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut signals = Signals::of(&HANDLED)?;
@@ -90,23 +88,25 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let first = async { tokio::join!(session.connect(), listens(probe)) };
     let (first, is_taken) = match signals.or(first).await {
         Ok(found) => found,
-        Err(signal) => return Ok(died_of(signal.as_raw())), // before anything was started
+        Err(signal) => return Ok(died_of(signal.as_raw())), // nothing was started yet
     };
     let registry = match first {
         Err(error) if error.is_retryable() => {
             note(format_args!("not registered yet: {}", error.chain()));
             session.connect_lazy()?
         }
-        first => first?, // likewise
+        first => first?,
     };
     if is_taken {
-        note(format_args!("warning: something listens at {probe} already, before the command"));
+        note(format_args!(
+            "warning: something already listens at {probe}, before the command has started"
+        ));
     }
     let sidecar = Sidecar { session, arguments, plan };
     let mut signals = signals.and(&PAUSING)?;
     let mut child = Child::start(&arguments.command)?;
     loop {
-        let ended = match sidecar.attend(registry.clone(), &mut child, &mut signals).await {
+        let ended = match sidecar.supervise(registry.clone(), &mut child, &mut signals).await {
             Ok(Leave::Ended(code)) => return Ok(code),
             Ok(Leave::Stop(signal)) => Some(signal),
             Ok(Leave::Pause) => pause(&mut child, &mut signals).await,
@@ -121,17 +121,17 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     }
 }
 
-/// Why the command is registered no longer.
+/// Why the command is no longer registered.
 enum Leave {
     Ended(ExitCode),
-    /// It is to end.
+    /// A signal asks it to end.
     Stop(Signal),
-    /// It is to be stopped until SIGCONT.
+    /// It is to be paused until SIGCONT.
     Pause,
 }
 
-/// Passes a signal on to the command, unless it says to leave.
-fn heed(signal: Signal, child: &Child) -> Option<Leave> {
+/// Passes a signal on to the command, unless the instance must be withdrawn first.
+fn handle(signal: Signal, child: &Child) -> Option<Leave> {
     match signal {
         Signal::TSTP => return Some(Leave::Pause),
         stop if STOP.contains(&stop) => return Some(Leave::Stop(stop)),
@@ -140,11 +140,11 @@ fn heed(signal: Signal, child: &Child) -> Option<Leave> {
     None
 }
 
-/// Stops the command and then this process, so that a shell has its prompt, until SIGCONT or the end of the command. A
-/// signal that came instead and says to end is returned.
+/// Stops the command and then this process, so that the shell shows its prompt, until SIGCONT or the end of the command.
+/// Returns the signal if one asks to end instead.
 async fn pause(child: &mut Child, signals: &mut Signals) -> Option<Signal> {
     child.send(Signal::TSTP);
-    // The first process of a container cannot be stopped, and waits below.
+    // The first process of a container cannot be stopped; it waits below.
     let _ = kill_process(getpid(), Signal::STOP);
     let stop = loop {
         tokio::select! {
@@ -157,7 +157,7 @@ async fn pause(child: &mut Child, signals: &mut Signals) -> Option<Signal> {
             },
         }
     };
-    child.send(Signal::CONT); // one that is stopped hears of no other signal
+    child.send(Signal::CONT); // a stopped process gets no other signal
     stop
 }
 
@@ -168,8 +168,8 @@ struct Sidecar<'a> {
 }
 
 impl Sidecar<'_> {
-    /// Registers the command once it listens, and withdraws it when it ends, is to end or is to be paused.
-    async fn attend(
+    /// Registers the command once it listens, until it ends, is asked to end or is paused.
+    async fn supervise(
         &self,
         registry: Arc<dyn Registry>,
         child: &mut Child,
@@ -180,7 +180,7 @@ impl Sidecar<'_> {
             loop {
                 tokio::select! {
                     code = child.ended() => return code.map(Leave::Ended),
-                    signal = signals.next() => if let Some(leave) = heed(signal, child) {
+                    signal = signals.next() => if let Some(leave) = handle(signal, child) {
                         return Ok(leave);
                     },
                     started = &mut start => break started?,
@@ -190,43 +190,43 @@ impl Sidecar<'_> {
         self.serve(registration, child, signals).await
     }
 
-    /// Waits until the command listens, and begins to register it.
+    /// Waits until the command listens, and starts to register it.
     async fn start(&self, registry: Arc<dyn Registry>) -> Result<Registration, Failure> {
         let (probe, limit) = (self.arguments.probe(), self.arguments.ready_timeout);
-        if timeout(limit, listening(probe)).await.is_err() {
+        if timeout(limit, wait_until_listening(probe)).await.is_err() {
             return Err(Failure::NotReady(probe.to_string(), limit));
         }
         let Plan { instance, options, .. } = self.plan.clone();
         Ok(Registration::start(registry, instance, options).await?)
     }
 
-    /// Keeps the command registered until it ends, is to end or is to be paused.
+    /// Keeps the command registered until it ends, is asked to end or is paused. Then withdraws it.
     async fn serve(
         &self,
         registration: Registration,
         child: &mut Child,
         signals: &mut Signals,
     ) -> Result<Leave, Failure> {
-        let mut states = registration.statuses();
+        let mut statuses = registration.statuses();
         let mut leave = loop {
             tokio::select! {
                 code = child.ended() => {
                     report(self.plan.withdraw(registration, self.output()).await);
                     return code.map(Leave::Ended);
                 }
-                signal = signals.next() => if let Some(leave) = heed(signal, child) {
+                signal = signals.next() => if let Some(leave) = handle(signal, child) {
                     break leave;
                 },
-                Some(state) = states.next() => report(self.plan.report(self.output(), &state)),
+                Some(status) = statuses.next() => report(self.plan.report(self.output(), &status)),
             }
         };
         let cut = async {
             loop {
                 tokio::select! {
                     _ = child.ended() => break,
-                    signal = signals.next() => if let Some(next) = heed(signal, child) {
+                    signal = signals.next() => if let Some(next) = handle(signal, child) {
                         if matches!(leave, Leave::Pause) {
-                            leave = next; // to end says more than to pause
+                            leave = next; // it may ask to end, which overrides the pause
                         }
                         break;
                     },
@@ -237,27 +237,27 @@ impl Sidecar<'_> {
         Ok(leave)
     }
 
-    /// Standard output is the command's.
+    /// Returns an output on standard error: standard output belongs to the command.
     fn output(&self) -> Output {
         self.session.output().on_stderr()
     }
 }
 
-/// What goes wrong with the registration is no reason to end the command.
+/// Prints an error of the registration. The command keeps running.
 fn report(outcome: Result<(), Failure>) {
     if let Err(failure) = outcome {
         note(format_args!("error: {failure}"));
     }
 }
 
-/// Waits until somebody listens.
-async fn listening(address: &Address) {
+/// Waits until `address` accepts connections.
+async fn wait_until_listening(address: &Address) {
     while !listens(address).await {
-        sleep(PAUSE).await;
+        sleep(PROBE_INTERVAL).await;
     }
 }
 
-/// Whether somebody listens.
+/// Returns whether `address` accepts connections.
 async fn listens(address: &Address) -> bool {
-    matches!(timeout(LOOK, TcpStream::connect(address.as_str())).await, Ok(Ok(_)))
+    matches!(timeout(PROBE_TIMEOUT, TcpStream::connect(address.as_str())).await, Ok(Ok(_)))
 }

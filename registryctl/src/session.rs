@@ -1,4 +1,4 @@
-//! What all verbs share: which registry, how long to wait for it, and how to print.
+//! The settings that all verbs share: the registry, the timeout and the output.
 
 use crate::output::Output;
 use service_registry::store::{Registry, Secret};
@@ -6,11 +6,11 @@ use service_registry::{Client, Error, ErrorKind, Result, connect};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Names the registry. It is not `REGISTRY_URL`, which services read: what `run` runs keeps its own.
+/// The variable with the URL of the registry. Services read `REGISTRY_URL`, which the command of `run` may need itself.
 pub(crate) const URL_VARIABLE: &str = "REGISTRYCTL_URL";
 
 pub(crate) struct Session {
-    /// It may hold a password.
+    /// It may contain a password.
     url: Secret,
     timeout: Duration,
     output: Output,
@@ -37,12 +37,12 @@ impl Session {
         Ok(self.in_time(connect(self.url())).await?.registry().clone())
     }
 
-    /// Returns a handle to a registry that is down, which connects once it answers.
+    /// Returns a handle that connects on first use, for a registry that is down.
     pub(crate) fn connect_lazy(&self) -> Result<Arc<dyn Registry>> {
         Ok(Client::builder(self.url()).connect_lazy()?.registry().clone())
     }
 
-    /// Waits for an answer no longer than was asked for.
+    /// Waits for an answer for at most the timeout.
     pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let limit = self.timeout;
         tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {

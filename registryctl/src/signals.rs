@@ -6,10 +6,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 use tokio::signal::unix;
 
-/// Those that ask a process to end.
+/// The signals that ask a process to end.
 pub(crate) const STOP: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
-/// Those of some kinds, from when it was made on. Until then they do what they do to any process.
+/// Receives signals of some kinds. Before it is created they have their default action.
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
@@ -21,13 +21,13 @@ impl Signals {
         kinds.iter().map(listen).collect::<Result<_, _>>().map(Self).map_err(Failure::Signals)
     }
 
-    /// Adds those of other kinds, from now on.
+    /// Also receives signals of other kinds, from now on.
     pub(crate) fn and(mut self, kinds: &[Signal]) -> Result<Self, Failure> {
         self.0.extend(Self::of(kinds)?.0);
         Ok(self)
     }
 
-    /// Does some work; the signal, if one of them comes before that is done.
+    /// Runs `work`. Returns the signal as an error if one arrives before `work` is done.
     pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
         tokio::select! {
             signal = self.next() => Err(signal),
@@ -35,14 +35,14 @@ impl Signals {
         }
     }
 
-    /// Waits for the next.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         poll_fn(|cx| {
-            let mut came = self
+            let mut received = self
                 .0
                 .iter_mut()
                 .filter_map(|(kind, signals)| signals.poll_recv(cx).is_ready().then_some(*kind));
-            came.next().map_or(Poll::Pending, Poll::Ready)
+            received.next().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

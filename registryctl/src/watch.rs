@@ -1,4 +1,4 @@
-//! `watch`: every change to a service, as it happens.
+//! `watch`: prints every change to a service.
 
 use crate::output::{Output, Shown, note};
 use crate::session::Session;
@@ -14,31 +14,32 @@ use service_registry::{Error, ErrorKind, InstanceId, ServiceName};
 use std::pin::pin;
 use std::process::ExitCode;
 
-/// Print a service, then every change to it with its revision, until Ctrl-C.
+/// Print the instances of a service, then every change to them, until Ctrl-C.
 ///
-/// It goes on over outages: interruptions are told and mended.
-/// With --json each line is an object, whose `type` is:
+/// It reports an outage of the registry, and resumes after it.
+/// With --json each line is an object with one of these values of `type`:
 ///
-///   reset        forget all before, these are the instances now
-///   live         all that was missed has come
+///   reset        the full list of instances; it replaces everything before it
+///   live         all changes up to now have been printed
 ///   put, delete  one change
-///   progress     nothing of this service changed up to the cursor
-///   trouble      what follows may be late; `why` and `message` say more
-///   gone         the history after the cursor is not held any more (`compacted`),
-///                or was rolled back (`diverged`); a reset follows
+///   progress     no change of this service up to the cursor
+///   trouble      the registry is unavailable, and changes may arrive late;
+///                `why` and `message` have the error
+///   gone         the history after the cursor is lost: it was `compacted`,
+///                or rolled back (`diverged`); a reset follows
 ///
-/// Where a revision makes several changes, only the last has a `cursor`: to resume
-/// between them would lose some.
+/// If one revision contains several changes, only the last one has a `cursor`:
+/// resuming between them would lose changes.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
-    /// The service.
+    /// Name of the service.
     service: ServiceName,
 
-    /// Go on after a cursor that `get` or an earlier `watch` printed: what came since then, without
-    /// the instances.
+    /// Continue after a cursor that `get` or an earlier `watch` printed: print only the changes
+    /// since then, and no list of instances.
     ///
-    /// A cursor of another registry or service is refused.
+    /// The cursor must be from the same registry and service.
     #[arg(long, value_name = "CURSOR")]
     after: Option<Cursor>,
 }
@@ -48,27 +49,27 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let Ok(registry) = signals.or(session.connect()).await else { return Ok(ExitCode::SUCCESS) };
     let (service, mut cursor) = (arguments.service.clone(), arguments.after.clone());
     let backoff = Backoff::default();
-    let pace = FollowOptions::default()
+    let options = FollowOptions::default()
         .with_backoff(backoff)
         .with_outage_backoff(backoff)
         .with_timeout(session.timeout());
-    let mut steps = pin!(follow(registry?, service, cursor.clone(), pace));
+    let mut events = pin!(follow(registry?, service, cursor.clone(), options));
     let mut printer = Printer { output: session.output(), is_troubled: false };
     let outcome = loop {
-        let step = tokio::select! {
+        let event = tokio::select! {
             biased;
             _ = signals.next() => break Ok(ExitCode::SUCCESS),
-            Some(step) = steps.next() => step,
+            Some(event) = events.next() => event,
         };
-        let reached = match &step {
+        let reached = match &event {
             FollowEvent::Reset(snapshot) => Some(snapshot.cursor().clone()),
             FollowEvent::Batch(batch) => Some(batch.cursor.clone()),
             FollowEvent::Opened(_) | FollowEvent::Live | FollowEvent::Trouble(_) => None,
         };
-        if let Err(failure) = printer.print(step) {
+        if let Err(failure) = printer.print(event) {
             break Err(failure);
         }
-        cursor = reached.or(cursor); // only what was printed counts
+        cursor = reached.or(cursor); // only after the event was printed
     };
     if let Some(cursor) = cursor {
         note(format_args!("resume with: --after {cursor}"));
@@ -76,7 +77,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     outcome
 }
 
-/// What is printed as JSON.
+/// An event, as printed in JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Event<'a> {
@@ -98,7 +99,7 @@ enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<&'a Cursor>,
         id: &'a InstanceId,
-        /// Absent if the store does not know it.
+        /// Absent if the store does not know the reason.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
     },
@@ -116,7 +117,7 @@ enum Event<'a> {
     },
 }
 
-fn named(reason: DeleteReason) -> Option<&'static str> {
+fn name(reason: DeleteReason) -> Option<&'static str> {
     match reason {
         DeleteReason::Withdrawn => Some("withdrawn"),
         DeleteReason::Expired => Some("expired"),
@@ -130,8 +131,8 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, step: FollowEvent) -> Result<(), Failure> {
-        match step {
+    fn print(&mut self, event: FollowEvent) -> Result<(), Failure> {
+        match event {
             FollowEvent::Reset(snapshot) => self.reset(&snapshot),
             FollowEvent::Opened(_) => Ok(()),
             FollowEvent::Live => self.live(),
@@ -181,9 +182,9 @@ impl Printer {
                     self.output.say(&Event::Put { revision, cursor, instance }, text)?;
                 }
                 Change::Delete(deleted) => {
-                    let (id, reason) = (deleted.id(), deleted.reason().and_then(named));
-                    let told = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                    let text = format!("{revision} delete {id}{told}");
+                    let (id, reason) = (deleted.id(), deleted.reason().and_then(name));
+                    let suffix = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                    let text = format!("{revision} delete {id}{suffix}");
                     self.output.say(&Event::Delete { revision, cursor, id, reason }, text)?;
                 }
             }
@@ -191,7 +192,7 @@ impl Printer {
         Ok(())
     }
 
-    /// What is mended is told, what cannot be is the end.
+    /// Reports an error from which `follow` recovers. Returns any other one, which ends the watch.
     fn trouble(&mut self, error: Error) -> Result<(), Failure> {
         let (why, message) = (error.kind().to_string(), error.chain().to_string());
         match error.kind() {
@@ -212,8 +213,8 @@ impl Printer {
     }
 }
 
-fn line(revision: Revision, what: &str, shown: &Shown<'_>) -> String {
+fn line(revision: Revision, change: &str, shown: &Shown<'_>) -> String {
     let row = shown.row();
-    let text = format!("{revision} {what} {}", row.join(" "));
+    let text = format!("{revision} {change} {}", row.join(" "));
     text.trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! `doctor`, on an etcd that has something.
+//! `doctor` on etcd.
 
 use crate::support::{Ended, SERVICE, instance, load, register, registry, run, within};
 use etcd_client::{AlarmAction, AlarmType, Client, ConnectOptions, Permission, PutOptions};
@@ -21,14 +21,14 @@ impl Patient {
         within(self.raw.kv_client().put(key, value, None)).await.unwrap();
     }
 
-    /// Puts a key on a lease, as a registry does.
+    /// Puts a key with a lease, as a registry does.
     async fn put_leased(&self, key: &str, value: &str) {
         let lease = within(self.raw.lease_client().grant(600, None)).await.unwrap().id();
         let options = Some(PutOptions::new().with_lease(lease));
         within(self.raw.kv_client().put(key, value, options)).await.unwrap();
     }
 
-    /// `rest` is what the URL has after the host.
+    /// Runs `doctor` on the URL of the server with `rest` appended.
     async fn examine(&self, rest: &str) -> Ended {
         examine(&format!("{}{rest}", self.server.url())).await
     }
@@ -62,7 +62,7 @@ async fn a_healthy_store_has_no_error_and_nothing_is_left_behind() {
 }
 
 #[tokio::test]
-async fn people_read_a_table() {
+async fn without_json_the_findings_are_a_table() {
     let patient = Patient::new().await;
     let ended = run(patient.server.url(), &["doctor"]).await;
     assert!(ended.out[0].starts_with("LEVEL"), "{ended:?}");
@@ -97,7 +97,7 @@ async fn a_side_key_of_go_zero_that_cannot_be_decoded_is_named() {
 }
 
 #[tokio::test]
-async fn records_in_another_layout_are_recognised_with_the_way_to_them() {
+async fn records_in_another_layout_are_reported_with_the_url_that_reads_them() {
     let patient = Patient::new().await;
     patient.put_leased("prod/user.rpc/7", "10.0.0.1:80").await;
     patient.put_leased("grpc/user.rpc/a", r#"{"Op":0,"Addr":"10.0.0.1:80"}"#).await;
@@ -111,7 +111,7 @@ async fn records_in_another_layout_are_recognised_with_the_way_to_them() {
     let ended = patient.examine("/ours?layout=go-zero").await;
     assert!(ended.finding("error", "layout").contains("leave `layout` out"), "{ended:?}");
 
-    // Nothing is where it looks.
+    // The default prefix has no records.
     let elsewhere = patient.examine("").await.finding("warning", "layout");
     assert!(elsewhere.contains("prod/user.rpc/7"), "{elsewhere}");
     for (rest, layout) in
@@ -180,7 +180,7 @@ async fn a_member_that_is_down_is_named() {
     let mut cluster = within(EtcdCluster::start()).await.unwrap();
     let dead = cluster.endpoint(1).replace("http://", "");
     cluster.process(1).kill().unwrap();
-    // The others may elect a leader first.
+    // The other members may have to elect a leader first.
     let registry = registry(cluster.url()).await;
     while within(registry.load(&SERVICE.parse().unwrap(), &CallOptions::DEFAULT)).await.is_err() {}
     let ended = examine(cluster.url()).await;
@@ -199,7 +199,7 @@ async fn members_that_the_url_does_not_name_are_not_asked() {
     assert!(unasked.contains(&authority(1)) && unasked.contains(&authority(2)), "{unasked}");
     let told = ended.finding("ok", "members");
     assert!(told.contains("all that were asked answer"), "{told}");
-    ended.finding("ok", "space"); // of one
+    ended.finding("ok", "space"); // of the member in the URL
 }
 
 #[tokio::test]
@@ -227,11 +227,11 @@ async fn a_named_service_is_examined() {
     let patient = Patient::new().await;
     let url = patient.server.url();
     let ended = run(url, &["doctor", SERVICE, "--json"]).await;
-    assert!(ended.finding("warning", "service").contains("nobody can be called"), "{ended:?}");
+    assert!(ended.finding("warning", "service").contains("none can be called"), "{ended:?}");
     let registry = registry(url).await;
     register(&*registry, &instance("1")).await;
     let ended = run(url, &["doctor", SERVICE, "--json"]).await;
-    assert!(ended.finding("ok", "service").contains("instances: 1"), "{ended:?}");
+    assert!(ended.finding("ok", "service").contains("`user.rpc`: 1, up: 1"), "{ended:?}");
     register(&*registry, &instance("2")).await;
     let shared = run(url, &["doctor", SERVICE, "--json"]).await.finding("warning", "service");
     assert!(shared.contains("10.0.0.1:8080 (1, 2)"), "{shared}");

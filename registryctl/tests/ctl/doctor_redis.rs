@@ -1,4 +1,4 @@
-//! `doctor`, on a Redis that has something.
+//! `doctor` on Redis.
 
 use crate::support::{Ended, instance, register, registry, run, within};
 use redis::FromRedisValue;
@@ -33,10 +33,10 @@ impl Patient {
         within(command.query_async(&mut self.raw)).await.unwrap()
     }
 
-    /// The key of the shard that is in use.
+    /// Returns the only key of this kind: one shard is in use.
     async fn key(&mut self, kind: &str) -> String {
         let keys: Vec<String> = self.run(&format!("KEYS *:{kind}")).await;
-        let [key] = &keys[..] else { panic!("it is one key: {keys:?}") };
+        let [key] = &keys[..] else { panic!("expected one key: {keys:?}") };
         key.clone()
     }
 
@@ -100,7 +100,7 @@ async fn a_server_that_may_evict_the_registry_is_an_error() {
 #[tokio::test]
 async fn a_server_that_is_nearly_full_is_a_warning() {
     let mut patient = Patient::new().await;
-    // So much that a connection more or less does not count.
+    // Large enough that one connection more or less does not matter.
     patient.run::<()>("SETRANGE bulk 50000000 x").await;
     let info: String = patient.run("INFO memory").await;
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
@@ -121,7 +121,7 @@ async fn a_shard_that_lost_a_key_is_an_error() {
     let lost = ended.finding("error", "shards");
     assert!(lost.contains(index.trim_end_matches(":idx")), "{lost}");
     assert!(lost.contains("`registryctl ls`"), "{lost}");
-    // The rehearsal and the survey of the records have repaired it meanwhile.
+    // `doctor` has repaired it by registering and by reading the records.
     assert_eq!(patient.examine().await.code, 0);
     assert!(ended.finding("ok", "records").contains("instances: 1, of services: 1"));
 }
@@ -164,7 +164,7 @@ async fn a_shard_that_cannot_be_read_is_an_error_and_hides_no_other() {
     let mut patient = Patient::new().await;
     let registry = registry(patient.server.url()).await;
     register(&*registry, &instance("1")).await;
-    // It is in neither the shard of our service nor that of the rehearsal.
+    // Neither the service nor `~doctor` is in this shard.
     let junk = "{registry/03}";
     patient.run::<()>(&format!("SET {junk}:state junk")).await;
     let ended = patient.examine().await;
@@ -198,7 +198,7 @@ async fn a_prefix_with_another_layout_is_an_error() {
 #[tokio::test]
 async fn wrong_and_insufficient_credentials_are_distinguished() {
     let mut patient = Patient::started_with(&["--appendonly", "yes"]).await;
-    // What the documentation of the store asks for, and no CONFIG.
+    // The documented rights of an owner, which exclude CONFIG.
     patient
         .run::<()>(
             "ACL SETUSER app on >pw resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx \
@@ -226,7 +226,7 @@ async fn each_node_of_a_cluster_is_examined() {
     let ended = examine(&cluster.url()).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     let releases = ended.json().into_iter().filter(|one| one["check"] == "release").count();
-    assert!(releases > 1, "the shards of a prefix lie on several: {ended:?}");
+    assert!(releases > 1, "the shards of a prefix are on several nodes: {ended:?}");
     ended.finding("ok", "register");
 }
 

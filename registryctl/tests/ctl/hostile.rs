@@ -1,4 +1,4 @@
-//! What others have put into a store cannot steer the terminal of whoever looks at it.
+//! Data that others have put into a store cannot control the terminal.
 
 use crate::support::{SERVICE, instance, on_each_server, register, registry, run, start, within};
 use etcd_client::Client;
@@ -8,12 +8,12 @@ use rustix::process::Signal;
 use service_registry::store::{CallOptions, Registry};
 
 on_each_server! {
-    names_and_metadata_cannot_steer_a_terminal: names;
+    names_and_metadata_cannot_control_the_terminal: names;
 }
 
 const HOSTILE: &str = "\u{202e}\u{200b}\u{feff}";
 
-/// Registers an instance whose every name does not print.
+/// Registers an instance with unprintable characters in every text.
 async fn register_hostile(registry: &dyn Registry) {
     let one = instance(&format!("1{HOSTILE}"))
         .with_label("a\u{1b}[2J", HOSTILE)
@@ -47,14 +47,14 @@ async fn names(url: &str) {
         let ended = watch.ended().await;
         assert_printable(&arguments, &[vec![first], ended.out, ended.err].concat());
     }
-    // What a machine reads is what was registered.
+    // JSON parses to the text that was registered.
     let loaded = &crate::support::loaded(url).await["instances"][0];
     assert_eq!(loaded["id"], format!("1{HOSTILE}"));
     within(registry.services(&CallOptions::DEFAULT)).await.unwrap();
 }
 
 #[tokio::test]
-async fn keys_and_values_that_others_wrote_cannot_steer_the_terminal_of_the_doctor() {
+async fn foreign_keys_and_values_cannot_control_the_terminal() {
     let server = Etcd::start().await.expect("a server");
     let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
     let values = [

@@ -8,23 +8,23 @@ use rustix::process::Signal;
 use std::net::TcpListener;
 
 on_each_server! {
-    a_command_that_is_paused_is_withdrawn_and_is_back_when_it_continues: pausing;
+    a_paused_command_is_withdrawn_and_registered_again_when_it_continues: pausing;
 }
 
-/// Starts a script that is run at an address.
+/// Runs a shell script as the command of `run`.
 fn start_script(url: &str, address: &str, script: &str) -> Running {
     start(url, &["run", SERVICE, address, "--drain", "100ms", "--", "sh", "-c", script])
 }
 
-/// Says which signals of a terminal it gets. Each ends a `read`, as does the end of the test.
-const TOLD: &str =
+/// Prints the signals of a terminal that it gets. Each ends a `read`, as does the end of the test.
+const PRINT_SIGNALS: &str =
     "trap 'echo paused' TSTP; trap 'echo continued' CONT; echo ready; read a; read b; read c";
 
-/// Ctrl-Z stopped the tool alone: the command served on, and was called until its ttl had passed and nobody renewed.
+/// Prevents a bug: Ctrl-Z stopped only the tool. The command kept serving, and was listed until its lease expired.
 async fn pausing(url: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut command = start_script(url, &address, TOLD);
+    let mut command = start_script(url, &address, PRINT_SIGNALS);
     assert_eq!(command.line().await, "ready");
     command.note("active ").await;
     let ids = listed(url).await;
@@ -38,7 +38,7 @@ async fn pausing(url: &str) {
     command.signal(Signal::CONT);
     assert_eq!(command.line().await, "continued");
     command.note("active ").await;
-    assert_eq!(listed(url).await, ids, "it is the same instance");
+    assert_eq!(listed(url).await, ids, "the id stays the same");
     command.signal(Signal::TERM);
     assert_eq!(command.ended().await.code, 128 + 15);
     assert!(listed(url).await.is_empty());
@@ -48,7 +48,7 @@ async fn pausing(url: &str) {
 async fn a_command_that_is_paused_before_it_listens_continues() {
     let server = Etcd::start().await.expect("a server");
     let address = free_address();
-    let mut command = start_script(server.url(), &address, TOLD);
+    let mut command = start_script(server.url(), &address, PRINT_SIGNALS);
     assert_eq!(command.line().await, "ready");
     command.signal(Signal::TSTP);
     assert_eq!(command.line().await, "paused");
@@ -60,9 +60,9 @@ async fn a_command_that_is_paused_before_it_listens_continues() {
     assert_eq!(listed(server.url()).await.len(), 1);
 }
 
-/// A process that is stopped gets no other signal before it continues.
+/// A stopped process gets no other signal before it continues.
 #[tokio::test]
-async fn a_signal_that_ends_reaches_a_command_that_is_paused() {
+async fn a_terminating_signal_reaches_a_paused_command() {
     let server = Etcd::start().await.expect("a server");
     let mut command = start_script(server.url(), &free_address(), "echo ready; read line");
     assert_eq!(command.line().await, "ready");
@@ -73,12 +73,12 @@ async fn a_signal_that_ends_reaches_a_command_that_is_paused() {
     assert_eq!(command.ended().await.code, 128 + 15);
 }
 
-/// As the first process of a container, the tool left every orphan in the table of processes.
+/// Prevents a bug: as the first process of a container, the tool never reaped orphans.
 #[tokio::test]
 async fn orphans_of_the_command_are_adopted_and_reaped() {
     let server = Etcd::start().await.expect("a server");
-    // The inner shell leaves a process behind, and the outer one waits until that has our tool for a parent, kills it,
-    // and waits until it is no process any more.
+    // The inner shell leaves an orphan behind. The outer one waits until the tool has adopted it, kills it, and waits
+    // until it is reaped.
     let script = "orphan=$(sh -c 'sleep 600 >/dev/null & echo $!')
         until grep -q \"^PPid:[[:space:]]*$PPID\\$\" /proc/$orphan/status; do sleep 0.01; done
         echo adopted
@@ -91,7 +91,7 @@ async fn orphans_of_the_command_are_adopted_and_reaped() {
     assert_eq!(command.ended().await.code, 0);
 }
 
-/// The command got the URL of the registry, with the password in it.
+/// Prevents a bug: the command inherited the URL of the registry, including its password.
 #[tokio::test]
 async fn the_command_gets_its_own_registry_url_and_not_that_of_the_tool() {
     let server = Etcd::start().await.expect("a server");
@@ -101,7 +101,7 @@ async fn the_command_gets_its_own_registry_url_and_not_that_of_the_tool() {
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_started_is_told_as_shells_do() {
+async fn a_command_that_cannot_be_started_has_the_exit_code_of_shells() {
     let server = Etcd::start().await.expect("a server");
     let plain = tempfile::NamedTempFile::new().unwrap();
     let plain = plain.path().to_str().unwrap();

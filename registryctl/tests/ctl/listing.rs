@@ -5,8 +5,8 @@ use serde_json::json;
 use service_registry::{Instance, InstanceStatus};
 
 on_each_server! {
-    what_is_registered_is_listed: listing;
-    nothing_to_list_is_no_failure_and_no_instance_to_get_is_one: nothing;
+    registered_instances_are_listed: listing;
+    without_instances_ls_exits_with_0_and_get_with_1: nothing;
 }
 
 async fn listing(url: &str) {

@@ -1,4 +1,4 @@
-//! The tool as it is used: its real binary, on real servers.
+//! Tests of the binary on real servers.
 
 #![allow(clippy::unwrap_used)]
 

@@ -12,9 +12,9 @@ use service_registry::InstanceStatus;
 use service_registry::store::Change;
 
 on_each_server! {
-    it_is_listed_until_a_signal_and_drained_before: holding;
+    an_instance_is_listed_until_a_signal_and_drained_first: holding;
     a_second_signal_cuts_the_draining_short: hurrying;
-    an_id_is_taken_over_and_who_lost_it_says_so: displacing;
+    a_displaced_registration_reports_superseded: displacing;
 }
 
 async fn holding(url: &str) {
@@ -25,7 +25,7 @@ async fn holding(url: &str) {
     let told = held.json().await;
     assert_eq!(told["state"], "active");
     let id = told["id"].as_str().unwrap();
-    assert!(id.parse::<i64>().unwrap() > 0, "by default it is that of the lease");
+    assert!(id.parse::<i64>().unwrap() > 0, "the default id is that of the lease");
     let loaded = &json(url, &["get", SERVICE]).await[0]["instances"];
     let metadata = json!({"zone": "eu-1", "note": "a=b"});
     let expected = json!([
@@ -37,8 +37,10 @@ async fn holding(url: &str) {
     for state in ["draining", "withdrawn"] {
         assert_eq!(held.json().await["state"], state);
     }
-    let Change::Put(up) = next(&mut changes).await else { panic!("it was put first") };
-    let Change::Put(draining) = next(&mut changes).await else { panic!("it was drained") };
+    let Change::Put(up) = next(&mut changes).await else { panic!("the first change is a put") };
+    let Change::Put(draining) = next(&mut changes).await else {
+        panic!("the second change is a put: it drains")
+    };
     assert_eq!(
         (up.instance().status(), draining.instance().status()),
         (InstanceStatus::Up, InstanceStatus::Draining)
@@ -48,7 +50,7 @@ async fn holding(url: &str) {
 }
 
 async fn hurrying(url: &str) {
-    // Longer than a test may take.
+    // The drain time is longer than the deadline of the test.
     let mut held = start(url, &["register", SERVICE, "10.0.0.9:80", "--drain", "10m"]);
     assert!(held.line().await.starts_with("active user.rpc "));
     held.signal(Signal::INT);
@@ -66,7 +68,7 @@ async fn displacing(url: &str) {
     assert_eq!(one.json().await["state"], "active");
     let mut two = start(url, &arguments);
     assert_eq!(two.json().await["state"], "active");
-    // It tries to get it back, once; who reads slowly does not see that.
+    // It retries once; a slow reader misses that status.
     let mut state = one.json().await["state"].clone();
     if state == "retrying" {
         state = one.json().await["state"].clone();
@@ -80,10 +82,10 @@ async fn a_signal_while_it_registers_leaves_nothing_behind() {
     let server = Etcd::start().await.expect("a server");
     let direct = server.endpoint().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(direct).await.unwrap();
-    // The read of the holder, which comes first, names the service, too.
+    // The address is only in the write: the read of the holder, which comes first, also names the service.
     proxy.lose_replies_from("10.0.0.9:80");
     let mut changes = watch(&*registry(server.url()).await).await;
-    // For longer than a test may take.
+    // The ttl is longer than the deadline of the test.
     let arguments = ["register", SERVICE, "10.0.0.9:80", "--ttl", "10m", "--json"];
     let held = start(&format!("etcd://{}", proxy.address()), &arguments);
     assert!(matches!(next(&mut changes).await, Change::Put(_)));
@@ -104,7 +106,7 @@ async fn in_the_layout_of_go_zero_an_instance_is_named_after_its_lease() {
     let raw = within(Box::pin(Client::connect([server.endpoint()], None))).await.unwrap();
     let all = Some(GetOptions::new().with_prefix());
     let found = within(raw.kv_client().get("user.rpc/", all)).await.unwrap();
-    let [kv] = found.kvs() else { panic!("it is one key: {found:?}") };
+    let [kv] = found.kvs() else { panic!("expected one key: {found:?}") };
     assert_eq!(
         (kv.key_str().unwrap(), kv.value_str().unwrap()),
         (&*format!("user.rpc/{id}"), "10.0.0.9:80")

@@ -18,7 +18,7 @@ on_each_server! {
     a_command_that_dies_is_withdrawn_at_once: dying;
 }
 
-/// The arguments for a script that is run, whose address is probed.
+/// Returns the arguments that run a shell script.
 fn arguments<'a>(address: &'a str, options: &[&'a str], script: &'a str) -> Vec<&'a str> {
     [&["run", SERVICE, address][..], options, &["--", "sh", "-c", script]].concat()
 }
@@ -28,7 +28,7 @@ async fn running(url: &str) {
     let script = "echo started; read line; exit 7";
     let mut command = start(url, &arguments(&address, &[], script));
     assert_eq!(command.line().await, "started");
-    assert!(listed(url).await.is_empty(), "nobody listens yet");
+    assert!(listed(url).await.is_empty(), "it does not listen yet");
     let _listener = TcpListener::bind(&address).unwrap();
     let note = command.note("active ").await;
     assert!(note.ends_with(&address), "{note}");
@@ -44,7 +44,7 @@ async fn stopping(url: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut changes = watch(&*registry(url).await).await;
-    // By then nobody must find it any more.
+    // When the command gets the signal, the instance must not be listed any more.
     let script = format!(
         "trap '{TOOL} --registry {url} get {SERVICE}; exit 3' TERM; while read -r line; do :; done"
     );
@@ -69,7 +69,7 @@ async fn stopping(url: &str) {
 async fn dying(url: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    // Longer than a test may take, if anybody waited for that.
+    // The drain time is longer than the deadline of the test.
     let options = ["--drain", "10m"];
     let mut command = start(url, &arguments(&address, &options, "read line; kill -KILL $$"));
     command.note("active ").await;
@@ -89,7 +89,7 @@ async fn a_command_that_never_listens_is_ended_and_was_never_registered() {
     let arguments = arguments(&address, &options, "echo started; exec sleep 600");
     let ended = run(server.url(), &arguments).await;
     assert_eq!((ended.code, &ended.out[..]), (1, &["started".to_owned()][..]), "{ended:?}");
-    assert!(ended.err[0].contains("nothing listens in time"), "{ended:?}");
+    assert!(ended.err[0].contains("the command does not listen"), "{ended:?}");
     assert_eq!(load(&*registry).await.cursor(), before.cursor(), "etcd was not written to");
 }
 
@@ -126,7 +126,7 @@ async fn other_signals_go_to_the_command_and_change_nothing() {
     let server = Etcd::start().await.expect("a server");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut command = start(server.url(), &arguments(&address, &["--drain", "0s"], TOLD));
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "0s"], PRINT_SIGNALS));
     assert_eq!(command.line().await, "ready");
     command.note("active ").await;
     for (signal, told) in [(Signal::HUP, "hup"), (Signal::USR1, "usr1")] {
@@ -138,14 +138,15 @@ async fn other_signals_go_to_the_command_and_change_nothing() {
     assert_eq!(command.ended().await.code, 128 + 15);
 }
 
-/// Says which signals it gets. Each ends a `read`, as does the end of the test.
-const TOLD: &str = "trap 'echo hup' HUP; trap 'echo usr1' USR1; echo ready; read a; read b; read c";
+/// Prints the signals that it gets. Each ends a `read`, as does the end of the test.
+const PRINT_SIGNALS: &str =
+    "trap 'echo hup' HUP; trap 'echo usr1' USR1; echo ready; read a; read b; read c";
 
 #[tokio::test]
 async fn a_signal_and_the_kill_after_it_go_to_all_that_the_command_started() {
     let server = Etcd::start().await.expect("a server");
     for (trap, code) in [("", 128 + 15), ("trap '' TERM; ", 128 + 9)] {
-        // It holds our standard output: that ends only when it does.
+        // The background process holds standard output open until it ends.
         let script = format!("{trap}sleep 600 & echo started; wait");
         let address = free_address();
         let arguments = arguments(&address, &["--kill-after", "100ms"], &script);
@@ -161,7 +162,7 @@ async fn other_signals_go_to_the_command_while_it_is_drained_and_do_not_cut_that
     let server = Etcd::start().await.expect("a server");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], TOLD));
+    let mut command = start(server.url(), &arguments(&address, &["--drain", "10m"], PRINT_SIGNALS));
     assert_eq!(command.line().await, "ready");
     command.note("active ").await;
     command.signal(Signal::TERM);
@@ -170,7 +171,7 @@ async fn other_signals_go_to_the_command_while_it_is_drained_and_do_not_cut_that
         command.signal(signal);
         assert_eq!(command.line().await, told);
     }
-    assert_eq!(listed(server.url()).await.len(), 1, "it is still drained");
+    assert_eq!(listed(server.url()).await.len(), 1, "it still drains");
     command.signal(Signal::TERM);
     assert_eq!(command.ended().await.code, 128 + 15);
     assert!(listed(server.url()).await.is_empty());
@@ -182,7 +183,7 @@ async fn a_signal_during_the_connect_starts_no_command() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}", silent.local_addr().unwrap());
         let address = free_address();
-        // To start it would fail, and be told.
+        // Starting this command would fail with an error.
         let arguments = ["run", SERVICE, &address, "--timeout", "10m", "--", "/no/such/command"];
         let command = start(&url, &arguments);
         let _connection = within(silent.accept()).await.unwrap();
@@ -193,19 +194,19 @@ async fn a_signal_during_the_connect_starts_no_command() {
 }
 
 #[tokio::test]
-async fn a_listener_that_is_older_than_the_command_is_a_warning() {
+async fn a_listener_before_the_start_of_the_command_is_a_warning() {
     let server = Etcd::start().await.expect("a server");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let ended = run(server.url(), &arguments(&address, &[], "exit 5")).await;
     assert_eq!(ended.code, 5);
-    assert!(ended.err[0].contains(&format!("listens at {address} already")), "{ended:?}");
+    assert!(ended.err[0].contains(&format!("already listens at {address}")), "{ended:?}");
 }
 
 #[tokio::test]
 async fn a_command_has_no_terminal_to_read_from() {
     let server = Etcd::start().await.expect("a server");
-    // Nobody types there.
+    // No input arrives there.
     let terminal = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
     assert!(terminal.is_terminal());
     let address = free_address();

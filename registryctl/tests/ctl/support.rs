@@ -1,4 +1,4 @@
-//! The tool's process, and a registry to see and to do what it does not.
+//! Runs the tool as a process, and accesses its registry directly.
 
 use registry_testkit::lag::timeout;
 use rustix::process::{
@@ -17,18 +17,18 @@ use tokio::sync::oneshot;
 
 pub(crate) const TOOL: &str = env!("CARGO_BIN_EXE_registryctl");
 
-/// What services read is not for the tool, which could not connect to it.
+/// The value of `REGISTRY_URL`, which the tool must ignore: it cannot connect to it.
 pub(crate) const OTHERS_URL: &str = "none://";
 
 /// The service of these tests.
 pub(crate) const SERVICE: &str = "user.rpc";
 
-/// No await of a test lasts longer, the lag aside.
+/// Limit of every await of a test, beside the scheduling lag.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     let outcome = timeout(DEADLINE, future).await;
-    outcome.unwrap_or_else(|_| panic!("nothing happened for {DEADLINE:?}"))
+    outcome.unwrap_or_else(|_| panic!("no progress within {DEADLINE:?}"))
 }
 
 /// Starts the tool on a registry.
@@ -36,7 +36,7 @@ pub(crate) fn start(url: &str, arguments: &[&str]) -> Running {
     start_reading(url, arguments, Stdio::piped())
 }
 
-/// Starts the tool on a registry, with something as its standard input.
+/// Starts the tool on a registry, with `input` as its standard input.
 pub(crate) fn start_reading(url: &str, arguments: &[&str], input: Stdio) -> Running {
     let child = Command::new(TOOL)
         .args(arguments)
@@ -58,14 +58,14 @@ pub(crate) async fn run(url: &str, arguments: &[&str]) -> Ended {
     start(url, arguments).ended().await
 }
 
-/// Runs the tool with `--json` to its end, which must be a good one.
+/// Runs the tool with `--json`, and asserts that it exits with 0.
 pub(crate) async fn json(url: &str, arguments: &[&str]) -> Vec<Value> {
     let ended = run(url, &[arguments, &["--json"]].concat()).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     ended.json()
 }
 
-/// What `get` prints as JSON. It exits with 1 if no instance is among it.
+/// Returns what `get` prints as JSON, and asserts that the exit code is 1 without an instance.
 pub(crate) async fn loaded(url: &str) -> Value {
     let ended = run(url, &["get", SERVICE, "--json"]).await;
     let loaded = ended.json().remove(0);
@@ -74,14 +74,14 @@ pub(crate) async fn loaded(url: &str) -> Value {
     loaded
 }
 
-/// The ids that `get` lists.
+/// Returns the ids that `get` lists.
 pub(crate) async fn listed(url: &str) -> Vec<String> {
     let loaded = loaded(url).await;
     let instances = loaded["instances"].as_array().unwrap();
     instances.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A process of the tool.
+/// A running process of the tool.
 pub(crate) struct Running {
     child: Child,
     out: Option<Lines<BufReader<ChildStdout>>>,
@@ -89,32 +89,32 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// The next line on standard output.
+    /// Returns the next line on standard output.
     pub(crate) async fn line(&mut self) -> String {
-        let out = self.out.as_mut().expect("it was not closed");
+        let out = self.out.as_mut().expect("standard output is open");
         match within(out.next_line()).await.unwrap() {
             Some(line) => line,
-            None => panic!("it printed no more: {:?}", self.rest_of_stderr().await),
+            None => panic!("standard output ended: {:?}", self.rest_of_stderr().await),
         }
     }
 
-    /// The next line on standard output, as JSON.
+    /// Returns the next line on standard output, parsed as JSON.
     pub(crate) async fn json(&mut self) -> Value {
         serde_json::from_str(&self.line().await).unwrap()
     }
 
-    /// The next line on standard output of a `type`. Those before it may be progress.
+    /// Returns the next event of the given `type`. Only progress may come before it.
     pub(crate) async fn event(&mut self, kind: &str) -> Value {
         loop {
             let event = self.json().await;
             if event["type"] == kind {
                 return event;
             }
-            assert_eq!(event["type"], "progress", "it is no `{kind}`: {event}");
+            assert_eq!(event["type"], "progress", "expected `{kind}`: {event}");
         }
     }
 
-    /// Waits for a line on standard error that begins like this.
+    /// Waits for a line on standard error that begins with `begin`.
     pub(crate) async fn note(&mut self, begin: &str) -> String {
         let mut before = Vec::new();
         while let Some(line) = within(self.err.next_line()).await.unwrap() {
@@ -123,15 +123,15 @@ impl Running {
             }
             before.push(line);
         }
-        panic!("there was no `{begin}`, but {before:?}");
+        panic!("no line begins with `{begin}`: {before:?}");
     }
 
-    /// Closes what reads its standard output.
+    /// Closes the reading end of its standard output.
     pub(crate) fn close_stdout(&mut self) {
         self.out = None;
     }
 
-    /// Gives it, or its command, a line on standard input.
+    /// Writes an empty line to its standard input, which its command reads.
     pub(crate) async fn write_line(&mut self) {
         within(self.child.stdin.as_mut().unwrap().write_all(b"\n")).await.unwrap();
     }
@@ -147,7 +147,7 @@ impl Running {
     /// Waits until its process is stopped, as a shell does.
     pub(crate) async fn stopped(&self) {
         let (pid, (send, stopped)) = (self.pid(), oneshot::channel());
-        // A thread that nobody waits for: it ends with this process.
+        // The thread is detached; it ends with this process.
         std::thread::spawn(move || {
             let options = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
             let status = waitid(WaitId::Pid(pid), options);
@@ -156,7 +156,7 @@ impl Running {
         assert!(within(stopped).await.unwrap().unwrap(), "it is not stopped");
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) async fn ended(mut self) -> Ended {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         while let Some(lines) = &mut self.out
@@ -166,7 +166,7 @@ impl Running {
         }
         err.append(&mut self.rest_of_stderr().await);
         let code = within(self.child.wait()).await.unwrap().code();
-        Ended { code: code.expect("it died of no signal"), out, err }
+        Ended { code: code.expect("no signal ended it"), out, err }
     }
 
     async fn rest_of_stderr(&mut self) -> Vec<String> {
@@ -179,24 +179,23 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// The tool is killed, which it could not pass on: so is what it runs, each in a group of its
-    /// own.
+    /// Kills the process groups of its commands: the tool itself is killed and cannot pass the signal on.
     fn drop(&mut self) {
         let Some(pid) = self.child.id() else { return };
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.unwrap_or_default().split_ascii_whitespace() {
             if let Some(group) = child.parse().ok().and_then(Pid::from_raw) {
-                let _ = kill_process_group(group, Signal::KILL); // it may just have ended
+                let _ = kill_process_group(group, Signal::KILL); // fails if it has just ended
             }
         }
     }
 }
 
-/// What a process of the tool came to.
+/// The result of a process of the tool.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
-    /// What it printed that was not read before.
+    /// The lines that were not read before the end.
     pub(crate) out: Vec<String>,
     pub(crate) err: Vec<String>,
 }
@@ -206,12 +205,12 @@ impl Ended {
         self.out.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The only finding of a check that is of a level, with its advice.
+    /// Returns the message and the advice of the only finding with this level and check.
     pub(crate) fn finding(&self, level: &str, check: &str) -> String {
         let found: Vec<_> = self.json();
         let mut like = found.iter().filter(|one| one["level"] == level && one["check"] == check);
         let (Some(one), None) = (like.next(), like.next()) else {
-            panic!("it is not one finding `{level} {check}`: {found:#?}");
+            panic!("not exactly one finding `{level} {check}`: {found:#?}");
         };
         format!("{} -> {}", one["message"], one["advice"])
     }
@@ -226,7 +225,7 @@ pub(crate) fn instance(id: &str) -> Instance {
     Instance::from_parts(SERVICE.parse().unwrap(), id.parse().unwrap(), address)
 }
 
-/// Registers for longer than any test takes.
+/// Registers with a ttl that is longer than any test.
 pub(crate) async fn register(registry: &dyn Registry, instance: &Instance) -> Lease {
     let claim = Claim::new(Duration::from_secs(600)).unwrap();
     within(registry.register(instance, &claim, &CallOptions::DEFAULT)).await.unwrap()
@@ -236,13 +235,13 @@ pub(crate) async fn load(registry: &dyn Registry) -> Snapshot {
     within(registry.load(&SERVICE.parse().unwrap(), &CallOptions::DEFAULT)).await.unwrap()
 }
 
-/// A watch from now on.
+/// Opens a watch from the current revision.
 pub(crate) async fn watch(registry: &dyn Registry) -> Watch {
     let cursor = load(registry).await.cursor().clone();
     within(registry.watch(&SERVICE.parse().unwrap(), &cursor, &CallOptions::DEFAULT)).await.unwrap()
 }
 
-/// The next change.
+/// Returns the next change.
 pub(crate) async fn next(watch: &mut Watch) -> Change {
     use futures_util::StreamExt;
     loop {
@@ -254,13 +253,13 @@ pub(crate) async fn next(watch: &mut Watch) -> Change {
     }
 }
 
-/// An address where nobody listens until the test does.
+/// Returns an address where nothing listens.
 pub(crate) fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// Declares a test of the same story on each kind of server.
+/// Declares each test for etcd and for Redis.
 macro_rules! on_each_server {
     ($($name:ident: $story:ident;)*) => {$(
         mod $name {

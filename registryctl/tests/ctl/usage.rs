@@ -1,4 +1,4 @@
-//! How it is called, and what it says when that was wrong.
+//! Arguments, help, and errors of wrong usage.
 
 use crate::support::{TOOL, run, within};
 use std::process::Output;
@@ -14,14 +14,14 @@ async fn without_a_registry_the_error_says_what_to_set() {
     }
 }
 
-/// Runs the tool where no registry is named but to services.
+/// Runs the tool without `REGISTRYCTL_URL`, and with the `REGISTRY_URL` of services.
 async fn without_a_registry(arguments: &[&str]) -> Output {
     let mut tool = Command::new(TOOL);
     tool.args(arguments).env_remove("REGISTRYCTL_URL").env("REGISTRY_URL", "mem://");
     within(tool.output()).await.unwrap()
 }
 
-/// All of them.
+/// All verbs.
 const VERBS: [&str; 8] = ["ls", "get", "watch", "register", "run", "doctor", "completions", "man"];
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn an_error_says_what_to_do_and_never_a_password() {
         &["doctor"],
         &["--help"],
     ];
-    // Port 1 on loopback: nobody listens.
+    // Nothing listens on port 1.
     for url in ["redis://app:s3cret@127.0.0.1:1", "etcd://app:s3cret@127.0.0.1:1", "s3cret"] {
         for arguments in verbs {
             let ended = run(url, arguments).await;
@@ -92,7 +92,7 @@ async fn an_error_says_what_to_do_and_never_a_password() {
             let told = format!("{ended:?}");
             assert!(told.contains("advice: ") || told.contains("-> "), "{told}");
             if url.contains("127.0.0.1") && arguments != ["doctor"] {
-                assert!(told.contains("advice: see that the store runs"), "{told}");
+                assert!(told.contains("advice: check that the store runs"), "{told}");
             }
         }
     }

@@ -11,9 +11,9 @@ use service_registry::store::CallOptions;
 
 on_each_server! {
     a_cursor_resumes_exactly: resuming;
-    who_reads_no_more_ends_it_quietly: closing;
+    a_closed_output_ends_the_watch_without_an_error: closing;
     a_cursor_of_another_service_is_refused: refusing;
-    people_read_a_line_a_change: reading;
+    the_text_output_has_one_line_for_each_change: reading;
 }
 
 async fn resuming(url: &str) {
@@ -34,7 +34,7 @@ async fn resuming(url: &str) {
     let note = watch.note("resume with: --after ").await;
     assert_eq!(watch.ended().await.code, 0);
 
-    // What happens while nobody watches.
+    // Changes while no watch is open.
     register(&*registry, &instance("3")).await;
     register(&*registry, &instance("4")).await;
     let cursor = note.rsplit(' ').next().unwrap();
@@ -72,7 +72,7 @@ async fn refusing(url: &str) {
         run(url, &["watch", SERVICE, "--after", &other.cursor().to_string(), "--json"]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.err.iter().any(|line| line.starts_with("advice: ")), "{ended:?}");
-    assert!(ended.out.is_empty(), "it lists nothing instead: {ended:?}");
+    assert!(ended.out.is_empty(), "it prints no reset instead: {ended:?}");
 }
 
 async fn reading(url: &str) {

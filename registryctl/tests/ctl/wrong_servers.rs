@@ -1,4 +1,4 @@
-//! Servers that are not those that a URL means: what an error says is the same for each store.
+//! URLs that reach the wrong kind of server: the error is of the same kind for each store.
 
 use crate::support::within;
 use registry_testbed::servers::{Etcd, Redis, ServerTls};
@@ -7,15 +7,15 @@ use service_registry::store::connect_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A mistake in a URL, the kind of error that it is, and what the error says to do.
+/// A mistake in a URL, and the error that it must cause.
 struct Mistake {
     what: &'static str,
-    /// The URLs of an etcd and of a Redis, and what each error says to do.
+    /// For etcd and for Redis: the URL, and a part of the remedy in the error.
     urls: [(String, &'static str); 2],
     kind: ErrorKind,
 }
 
-/// Starts a server that answers the first bytes of each connection with `answer`, and hangs up.
+/// Starts a server that replies to each connection with `answer` and closes it.
 async fn server_that_answers(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -77,7 +77,7 @@ async fn mistake_in_a_url_is_the_same_kind_of_error_with_each_store() {
             kind: ErrorKind::Unavailable,
         },
         Mistake {
-            what: "plain text, and an alert of TLS for an answer",
+            what: "plain text, answered by a TLS alert",
             urls: [
                 (format!("etcd://{alert}"), "etcds://"),
                 (format!("redis://{alert}"), "rediss://"),
@@ -85,7 +85,7 @@ async fn mistake_in_a_url_is_the_same_kind_of_error_with_each_store() {
             kind: ErrorKind::Unavailable,
         },
         Mistake {
-            what: "TLS to a server of plain text",
+            what: "TLS to a plain-text server",
             urls: [
                 (format!("etcds://{etcd}?{options}"), "etcd://"),
                 (format!("rediss://{redis}?{options}"), "redis://"),
