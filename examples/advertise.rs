@@ -1,7 +1,8 @@
-//! What a server publishes on this machine, and who reaches it: `cargo run --example advertise --features serve`
+//! The address that a server publishes on this machine: `cargo run --example advertise --features serve`
 //!
-//! It prints the addresses of the machine and a line of JSON for each of what a server may listen on and `POD_IP` may
-//! be. The port of all is shown as 8080. `cargo xtask go-zero` puts it beside what go-zero publishes.
+//! Prints the addresses of the machine, then a line of JSON for each listen address and value of `POD_IP`: the published
+//! address, and whether IPv4 and IPv6 reach the listener. The port is always shown as 8080. `cargo xtask go-zero`
+//! compares the output with what go-zero publishes.
 
 use serde_json::json;
 use service_registry::advertise::{Advertise, ListenOn, Machine};
@@ -18,10 +19,10 @@ async fn main() -> Result<()> {
     println!("{}", json!({"addresses": addresses.collect::<Vec<_>>()}));
     for host in ["0.0.0.0", "", "[::]"] {
         let free: ListenOn = format!("{host}:0").parse()?;
-        let listener = free.bind().await.expect("there is a free port");
+        let listener = free.bind().await.expect("a free port");
         let bound = listener.local_addr().expect("it is bound");
         let reaches = async |ip: &str| {
-            let address = SocketAddr::new(ip.parse().expect("it is an address"), bound.port());
+            let address = SocketAddr::new(ip.parse().expect("an address"), bound.port());
             TcpStream::connect(address).await.is_ok()
         };
         let (ipv4, ipv6) = (reaches("127.0.0.1").await, reaches("::1").await);

@@ -1,4 +1,4 @@
-//! The quickstart tells the same story on every store.
+//! The quickstart prints the same lines on every store.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use std::time::Duration;
 mod quickstart;
 
 const STORY: [&str; 8] = [
-    "there are 0",
+    "instances: 0",
     "the view is live",
     "alice is Up",
     "bob is Up",
-    "bob is gone",
-    "left is 10.0.0.1:8080",
+    "bob is removed",
+    "available: 10.0.0.1:8080",
     "alice is Draining",
-    "alice is gone",
+    "alice is removed",
 ];
 
 #[allow(dead_code)] // by the features there may be no store to tell it on

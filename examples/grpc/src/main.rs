@@ -1,11 +1,11 @@
-//! gRPC calls that go where a service is: one of three servers is killed, and the calls go to the others.
+//! gRPC calls that are balanced over three servers. One is killed, and the calls go to the others.
 //!
 //! ```sh
 //! cargo run -p grpc-example
 //! cargo run -p grpc-example --features etcd -- etcd://127.0.0.1:2379
 //! ```
 //!
-//! The service is gRPC's own health service, so that there are no protos to compile.
+//! The servers offer the health service of gRPC, so that there are no protos to compile.
 
 mod server;
 
@@ -18,20 +18,20 @@ use tokio::time::{interval, timeout};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// The name that the servers are found under.
+/// The name of the service.
 const SERVICE: &str = "user.rpc";
 
-/// How long a server that died is listed.
+/// How long a killed server stays listed.
 const TTL: Duration = Duration::from_secs(2);
 
-/// How many calls are made, and how often.
+/// Number of calls, and the time between them.
 const CALLS: u32 = 600;
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// The call before which a server is killed.
+/// The server is killed before this call.
 const KILLED_AT: u32 = 200;
 
-/// How long it may take until all servers are listed.
+/// Limit for the start of the servers.
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,9 +45,11 @@ async fn main() -> Result<()> {
         ["alice", "bob", "carol"].map(|name| Server::start(&url, name).context(name));
     let (alice, bob, mut carol) = (alice?, bob?, Some(carol?));
     let all_are_available = view.wait_for(|state| state.available().count() == 3);
-    timeout(LIMIT, all_are_available).await.context("not all were registered")??;
+    timeout(LIMIT, all_are_available)
+        .await
+        .context("not all servers were registered in time")??;
 
-    // Any generated client works over the channel, which balances the calls over the view.
+    // The channel balances calls over the view. Every generated client works over it.
     let users = HealthClient::new(channel(&view, ChannelOptions::default()));
     let (mut ticks, mut failed) = (interval(INTERVAL), 0);
     for n in 0..CALLS {

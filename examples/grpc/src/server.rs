@@ -1,4 +1,4 @@
-//! A server over gRPC.
+//! A gRPC server.
 
 use anyhow::Result;
 use service_registry::grpc::Health;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport;
 
-/// A server on a runtime of its own, which stands for a process.
+/// A server on its own runtime, which simulates a process.
 pub(crate) struct Server {
     process: Runtime,
     serving: JoinHandle<Result<()>>,
@@ -26,7 +26,7 @@ impl Server {
         Ok(Self { process, serving, end })
     }
 
-    /// Ends it as SIGTERM does: it drains, is withdrawn, and then shuts down.
+    /// Stops the server as SIGTERM does: it drains, is withdrawn, and shuts down.
     pub(crate) async fn stop(self) -> Result<()> {
         drop(self.end);
         let served = self.serving.await?;
@@ -34,26 +34,26 @@ impl Server {
         served
     }
 
-    /// Ends it as a crash does: its connections break, and nobody withdraws it.
+    /// Stops the server as a crash does: its connections break, and it is not withdrawn.
     pub(crate) fn kill(self) {
         self.process.shutdown_background();
     }
 }
 
-/// Serves, and is registered for as long as it does.
+/// Runs the server, which is registered while it serves.
 async fn run(url: String, name: &'static str, ended: oneshot::Receiver<()>) -> Result<()> {
     let client = Client::builder(&url).ttl(crate::TTL).connect().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let instance = Instance::new(crate::SERVICE, listener.local_addr()?)?.with_label("name", name);
     let (reporter, health) = tonic_health::server::health_reporter();
     let options = ServeOptions::default()
-        .with_health(Health::new(reporter)) // in step with the registration
+        .with_health(Health::new(reporter)) // follows the registration
         .with_drain(Duration::from_millis(200))
         .with_shutdown(async { drop(ended.await) })
-        .with_signals(false); // those are the caller's; a server of its own has them
+        .with_signals(false); // the caller in this process handles signals; omit this in a real server
     serve(listener, &client, instance, options, |listener, shutdown| {
         transport::Server::builder()
-            .add_service(health) // and yours
+            .add_service(health) // and your services
             .serve_with_incoming_shutdown(listener, shutdown)
     })
     .await?;

@@ -1,11 +1,11 @@
-//! The example ends.
+//! Runs the example.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 
-/// A call that is under way at the kill may fail: its server may have made it.
+/// The call in flight at the kill may fail, because the channel does not repeat a call that a server may have processed.
 #[test]
-fn at_most_the_call_under_way_fails_while_a_server_is_killed() {
+fn at_most_the_call_in_flight_fails_when_a_server_is_killed() {
     let output = Command::new(env!("CARGO_BIN_EXE_grpc-example")).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! A caller of the service `user`, which tries a request again elsewhere.
+//! A caller of the service `user`, which retries a failed request on another instance.
 
 use anyhow::{Context, Error, Result, anyhow};
 use axum::body::{Body, to_bytes};
@@ -12,11 +12,11 @@ use service_registry::http::classify;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How often a request is made, at most, and how long each attempt may take.
+/// Maximal number of attempts for a request, and the timeout of each.
 const ATTEMPTS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The largest answer that is read.
+/// Maximal length of an answer.
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(crate) struct Users {
@@ -29,8 +29,8 @@ impl Users {
         Self { view, http: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// Gets `path` from an instance. A request that fails is made again elsewhere, since a GET changes nothing. Returns the
-    /// answer, and how many attempts failed.
+    /// Gets `path` from an instance, and retries on another one if that fails: a GET is safe to repeat. Returns the
+    /// answer, and the number of failed attempts.
     pub(crate) async fn get(&self, path: &str) -> Result<(String, usize)> {
         let mut options = PickOptions::default();
         loop {
@@ -43,7 +43,7 @@ impl Users {
                     let body = to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await?;
                     return Ok((String::from_utf8(body.into())?, options.exclude.len()));
                 }
-                Ok(Ok(answer)) => anyhow!("{uri} answers {}", answer.status()),
+                Ok(Ok(answer)) => anyhow!("{uri} returned {}", answer.status()),
                 Ok(Err(error)) => Error::from(error),
                 Err(late) => late.into(),
             };

@@ -1,4 +1,4 @@
-//! Requests over HTTP that go where a service is: one of three servers is killed, and no request fails.
+//! HTTP requests that are balanced over three servers. One is killed, and no request fails.
 //!
 //! ```sh
 //! cargo run -p http-example
@@ -15,17 +15,17 @@ use service_registry::Client;
 use std::time::Duration;
 use tokio::time::{interval, timeout};
 
-/// How long a server that died is listed.
+/// How long a killed server stays listed.
 const TTL: Duration = Duration::from_secs(2);
 
-/// How many requests are made, and how often.
+/// Number of requests, and the time between them.
 const REQUESTS: u32 = 600;
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// The request before which a server is killed.
+/// The server is killed before this request.
 const KILLED_AT: u32 = 200;
 
-/// How long it may take until all servers are listed.
+/// Limit for the start of the servers.
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,7 +39,9 @@ async fn main() -> Result<()> {
         ["alice", "bob", "carol"].map(|name| Server::start(&url, name).context(name));
     let (alice, bob, mut carol) = (alice?, bob?, Some(carol?));
     let all_are_available = view.wait_for(|state| state.available().count() == 3);
-    timeout(LIMIT, all_are_available).await.context("not all were registered")??;
+    timeout(LIMIT, all_are_available)
+        .await
+        .context("not all servers were registered in time")??;
 
     let users = Users::new(view);
     let (mut ticks, mut repeated, mut failed) = (interval(INTERVAL), 0, 0);
@@ -51,7 +53,7 @@ async fn main() -> Result<()> {
         }
         match users.get("/users/7").await {
             Ok((answer, attempts)) => {
-                ensure!(answer.starts_with("user 7"), "not the answer: {answer}");
+                ensure!(answer.starts_with("user 7"), "unexpected answer: {answer}");
                 repeated += attempts;
             }
             Err(error) => {
@@ -62,7 +64,7 @@ async fn main() -> Result<()> {
     }
     alice.stop().await?;
     bob.stop().await?;
-    println!("{repeated} attempts failed and were made again elsewhere");
+    println!("{repeated} attempts failed and were retried on another server");
     println!("{REQUESTS} requests, {failed} failed");
     ensure!(failed == 0, "requests failed");
     Ok(())

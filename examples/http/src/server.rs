@@ -1,4 +1,4 @@
-//! A server of the service `user`, over HTTP.
+//! An HTTP server of the service `user`.
 
 use anyhow::Result;
 use axum::Router;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A server on a runtime of its own, which stands for a process.
+/// A server on its own runtime, which simulates a process.
 pub(crate) struct Server {
     process: Runtime,
     serving: JoinHandle<Result<()>>,
@@ -27,7 +27,7 @@ impl Server {
         Ok(Self { process, serving, end })
     }
 
-    /// Ends it as SIGTERM does: it drains, is withdrawn, and then shuts down.
+    /// Stops the server as SIGTERM does: it drains, is withdrawn, and shuts down.
     pub(crate) async fn stop(self) -> Result<()> {
         drop(self.end);
         let served = self.serving.await?;
@@ -35,13 +35,13 @@ impl Server {
         served
     }
 
-    /// Ends it as a crash does: its connections break, and nobody withdraws it.
+    /// Stops the server as a crash does: its connections break, and it is not withdrawn.
     pub(crate) fn kill(self) {
         self.process.shutdown_background();
     }
 }
 
-/// Serves, and is registered for as long as it does.
+/// Runs the server, which is registered while it serves.
 async fn run(url: String, name: &'static str, ended: oneshot::Receiver<()>) -> Result<()> {
     let client = Client::builder(&url).ttl(crate::TTL).connect().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -51,7 +51,7 @@ async fn run(url: String, name: &'static str, ended: oneshot::Receiver<()>) -> R
     let options = ServeOptions::default()
         .with_drain(Duration::from_millis(200))
         .with_shutdown(async { drop(ended.await) })
-        .with_signals(false); // those are the caller's; a server of its own has them
+        .with_signals(false); // the caller in this process handles signals; omit this in a real server
     serve(listener, &client, instance, options, |listener, shutdown| {
         axum::serve(listener, app).with_graceful_shutdown(shutdown)
     })

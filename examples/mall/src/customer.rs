@@ -1,4 +1,4 @@
-//! A customer, who places orders over HTTP.
+//! A customer that places orders over HTTP.
 
 use crate::order::{Order, Receipt};
 use crate::tally::Tally;
@@ -15,39 +15,39 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
-/// A hundred orders a second.
-const PACE: Duration = Duration::from_millis(10);
+/// Time between orders.
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long a customer waits for a receipt, and how long one is at most.
-const PATIENCE: Duration = Duration::from_secs(10);
-const RECEIPT_LEN: usize = 64 * 1024;
+/// Timeout of an order, and the maximal length of a receipt.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_RECEIPT_LEN: usize = 64 * 1024;
 
-/// Places so many orders, and tells what became of them.
+/// Places `calls` orders, and prints their outcomes.
 pub(crate) async fn run(timeline: Timeline, url: &str, calls: u64) -> Result<ExitCode> {
     let tally = Arc::new(Tally::default());
     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
     tokio::select! {
-        () = shop(url, 0..calls, interrupted, &tally) => {}
+        () = place_orders(url, 0..calls, interrupted, &tally) => {}
         never = timeline.follow(&tally) => match never {},
     }
     Ok(timeline.end(&tally))
 }
 
-/// Places `orders`, until it is `enough`, and waits for those under way.
-pub(crate) async fn shop(
+/// Places `orders` until `end`, and waits for those in flight.
+pub(crate) async fn place_orders(
     url: &str,
     orders: impl Iterator<Item = u64>,
-    enough: impl Future<Output = ()>,
+    end: impl Future<Output = ()>,
     tally: &Arc<Tally>,
 ) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let (mut enough, mut pace) = (pin!(enough), interval(PACE));
+    let (mut end, mut ticks) = (pin!(end), interval(INTERVAL));
     let mut placed = JoinSet::new();
     for user in orders {
         tokio::select! {
             biased;
-            () = &mut enough => break,
-            _ = pace.tick() => {}
+            () = &mut end => break,
+            _ = ticks.tick() => {}
         }
         let (client, url, tally) = (client.clone(), url.to_owned(), tally.clone());
         placed.spawn(async move { tally.count(place(&client, &url, &Order { user }).await) });
@@ -64,9 +64,9 @@ async fn place(client: &Client<HttpConnector, Body>, url: &str, order: &Order) -
     let answer = async {
         let answer = client.request(request).await?;
         let (status, body) = (answer.status(), Body::new(answer.into_body()));
-        anyhow::Ok((status, to_bytes(body, RECEIPT_LEN).await?))
+        anyhow::Ok((status, to_bytes(body, MAX_RECEIPT_LEN).await?))
     };
-    let (status, body) = timeout(PATIENCE, answer).await.context("no receipt in time")??;
+    let (status, body) = timeout(TIMEOUT, answer).await.context("no receipt in time")??;
     ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
     serde_json::from_slice(&body).context("not a receipt")
 }

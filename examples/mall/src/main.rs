@@ -1,14 +1,13 @@
-//! A small shop. Customers place orders with an API, which asks a gRPC service who they are, and
-//! finds its servers through the registry. While orders come in one server is killed and another
-//! one drained.
+//! A small shop. Customers place orders with an HTTP API, which looks them up in a gRPC service that it
+//! finds through the registry. Under load, one user server is killed and another one is drained.
 //!
 //! ```sh
-//! cargo run -p mall                                                       # all in one process
+//! cargo run -p mall                                                       # in one process
 //! cargo run -p mall --features redis -- --processes --registry redis://127.0.0.1:6379
 //! ```
 
 mod customer;
-mod door;
+mod listening;
 mod order;
 mod store;
 mod story;
@@ -23,7 +22,7 @@ mod proto {
     tonic::include_proto!("mall");
 }
 
-use crate::door::End;
+use crate::listening::End;
 use crate::store::Store;
 use crate::timeline::Timeline;
 use anyhow::Result;
@@ -32,18 +31,18 @@ use std::process::ExitCode;
 
 /// A shop whose servers find each other through the registry.
 ///
-/// Alone it runs the whole story: three user servers, an order API and a customer, while one server
-/// is killed and one is drained.
+/// Without a subcommand it runs everything: three user servers, an order API and a customer. One user
+/// server is killed, and one is drained.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The registry: `mem://mall`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`;
-    /// with `?ttl=5s`, how long a server that died is listed.
-    // It may hold a password, which --help is not to show.
+    /// URL of the registry: `mem://mall`, `etcd://127.0.0.1:2379?layout=go-zero`, `redis://127.0.0.1:6379`.
+    /// `?ttl=5s` sets how long a killed server stays listed.
+    // The URL may contain a password, which --help must not show.
     #[arg(long, env = "MALL_REGISTRY", hide_env_values = true)]
     #[arg(default_value = "mem://mall", global = true)]
     registry: String,
-    /// Run each server of the story as a process of its own. They cannot share memory.
+    /// Run each server as its own process. This needs a registry on a server.
     #[arg(long, env = "MALL_PROCESSES")]
     processes: bool,
     #[command(subcommand)]
@@ -52,27 +51,27 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Role {
-    /// A server of `user.rpc`, over gRPC.
+    /// Run a gRPC server of `user.rpc`.
     User {
-        /// Where it listens, and is called.
+        /// Address to listen on, and to register.
         #[arg(long, env = "MALL_LISTEN", default_value = "127.0.0.1:0")]
         listen: String,
-        /// What it says it is called.
+        /// Name of the server.
         #[arg(long, env = "MALL_NAME")]
         name: String,
     },
-    /// The order API, over HTTP.
+    /// Run the order API over HTTP.
     Order {
-        /// Where it listens, and is called.
+        /// Address to listen on, and to register.
         #[arg(long, env = "MALL_LISTEN", default_value = "127.0.0.1:0")]
         listen: String,
     },
-    /// A customer of the order API.
+    /// Place orders with the order API.
     Customer {
-        /// Where the order API is.
+        /// URL of the order API.
         #[arg(long, env = "MALL_URL")]
         url: String,
-        /// How many orders to place, a hundred a second.
+        /// Number of orders, placed at 100 per second.
         #[arg(long, env = "MALL_CALLS", default_value_t = 1000)]
         calls: u64,
     },
@@ -98,7 +97,7 @@ async fn run(args: Args) -> Result<ExitCode> {
         }
         Some(Role::Order { listen }) => order::run(&store, &listen, End::BySignal).await?,
         Some(Role::Customer { url, calls }) => return customer::run(timeline, &url, calls).await,
-        None => return story::tell(timeline, &store, args.processes).await,
+        None => return story::run(timeline, &store, args.processes).await,
     }
     Ok(ExitCode::SUCCESS)
 }

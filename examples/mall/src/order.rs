@@ -1,7 +1,6 @@
-//! The order API, over HTTP. It asks `user.rpc` who a customer is, and finds it through the
-//! registry.
+//! The order API over HTTP. It looks customers up in `user.rpc`, which it finds through the registry.
 
-use crate::door::{Door, End};
+use crate::listening::{End, Listening};
 use crate::proto::user_client::UserClient;
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -19,48 +18,48 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-/// The name that it is found under.
+/// Name of the service.
 pub(crate) const SERVICE: &str = "order.api";
 
-/// How often a lookup is made, at most, and how long each may take.
-const LOOKUPS: u32 = 3;
-const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+/// Maximal number of attempts for a lookup, and the timeout of each.
+const MAX_ATTEMPTS: u32 = 3;
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What somebody wants.
+/// An order.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Whose order it is.
+    /// Id of the customer.
     pub(crate) user: u64,
 }
 
-/// What they get.
+/// The confirmation of an order.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Receipt {
     pub(crate) customer: String,
-    /// The user server that knew them.
+    /// The user server that answered the lookup.
     pub(crate) served_by: String,
-    /// How many lookups it took.
+    /// Number of lookups, retries included.
     pub(crate) lookups: u32,
 }
 
-/// Serves until the end.
+/// Serves until `end`.
 pub(crate) async fn run(store: &Store, listen: &str, end: End) -> Result<()> {
     let view = store.view(user::SERVICE).await?;
     let users = UserClient::new(channel(&view, ChannelOptions::default()));
     let api = Api { users };
     let app = Router::new().route("/orders", post(order)).with_state(api);
-    let door = Door::open(store, SERVICE, listen, "the order API", end).await?;
-    let ready = door.ready(an_instance_is_available(view)); // or the first orders would fail
-    let options = door.options.with_ready(ready);
-    serve(door.listener, &door.client, door.instance, options, |listener, shutdown| {
+    let server = Listening::new(store, SERVICE, listen, "the order API", end).await?;
+    let ready = server.ready(instance_available(view)); // otherwise the first orders would fail
+    let options = server.options.with_ready(ready);
+    serve(server.listener, &server.client, server.instance, options, |listener, shutdown| {
         axum::serve(listener, app).with_graceful_shutdown(shutdown)
     })
     .await?;
     Ok(())
 }
 
-/// Waits for the first instance that may be called.
-async fn an_instance_is_available(view: View) {
+/// Waits for the first available instance.
+async fn instance_available(view: View) {
     drop(view.wait_for(|state| state.available().next().is_some()).await);
 }
 
@@ -80,18 +79,19 @@ async fn order(
 }
 
 impl Api {
-    /// Looks a customer up, and says how many lookups it took. One changes nothing, so that it is
-    /// repeated when its server died under it; of other calls only their author knows.
+    /// Looks a customer up. Returns the reply and the number of attempts.
+    ///
+    /// A lookup is safe to repeat, so it is retried if its server died. Only the caller can know that about a call.
     async fn look_up(&self, id: u64) -> Result<(LookUpReply, u32), Status> {
         let mut lookups = 1;
         loop {
             let mut users = self.users.clone();
-            let lookup = timeout(LOOKUP_LIMIT, users.look_up(LookUpRequest { id })).await;
+            let lookup = timeout(ATTEMPT_TIMEOUT, users.look_up(LookUpRequest { id })).await;
             let lookup =
                 lookup.unwrap_or_else(|_| Err(Status::deadline_exceeded("a lookup took too long")));
             match lookup {
                 Ok(reply) => return Ok((reply.into_inner(), lookups)),
-                Err(status) if status.code() == Code::Unavailable && lookups < LOOKUPS => {
+                Err(status) if status.code() == Code::Unavailable && lookups < MAX_ATTEMPTS => {
                     lookups += 1;
                 }
                 Err(status) => return Err(status),

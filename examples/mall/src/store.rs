@@ -5,17 +5,17 @@ use service_registry::store::Target;
 use service_registry::{Client, View};
 use std::time::Duration;
 
-/// How long a server that died is listed, unless the URL says.
+/// How long a killed server stays listed, unless the URL sets a ttl.
 const TTL: Duration = Duration::from_secs(3);
 
-/// A registry, by its URL.
+/// A registry.
 #[derive(Clone)]
 pub(crate) struct Store {
     url: String,
     target: Target,
-    /// How long a server that died is listed.
+    /// How long a killed server stays listed.
     pub(crate) ttl: Duration,
-    /// Keeps what is in the memory of this process.
+    /// Keeps a registry in memory alive.
     _client: Client,
 }
 
@@ -23,33 +23,33 @@ impl Store {
     pub(crate) fn open(url: &str) -> Result<Self> {
         let target: Target = url.parse()?;
         let ttl = target.ttl().unwrap_or(TTL);
-        // Lazily: it may be a while until a server answers.
+        // Lazily, because the server may not answer yet.
         Ok(Self { url: url.to_owned(), target, ttl, _client: Client::builder(url).connect_lazy()? })
     }
 
-    /// Returns a connection of its own, as a process has it.
+    /// Returns a new connection, as a separate process would have.
     pub(crate) async fn connect(&self) -> Result<Client> {
         connect(&self.url, self.ttl).await
     }
 
-    /// Returns a view of `service`, over a connection of its own.
+    /// Returns a view of `service` over a new connection.
     pub(crate) async fn view(&self, service: &str) -> Result<View> {
         let view = self.connect().await?.discover(service)?;
         view.ready(Duration::from_secs(10)).await?;
         Ok(view)
     }
 
-    /// Whether it is this process's alone.
+    /// Returns whether other processes cannot reach it.
     pub(crate) fn is_private(&self) -> bool {
         self.target.scheme() == "mem"
     }
 
-    /// For a process that is to share it. It may hold a password.
+    /// Returns the URL for another process. It may contain a password.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// For people.
+    /// Returns the URL without the password, for printing.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }

@@ -1,8 +1,7 @@
-//! The story: three user servers and an order API; one is killed, one is drained, and a customer
-//! shops.
+//! Runs three user servers, an order API and a customer. One server is killed and one is drained.
 
-use crate::customer::shop;
-use crate::door::name;
+use crate::customer::place_orders;
+use crate::listening::name;
 use crate::store::Store;
 use crate::tally::Tally;
 use crate::timeline::Timeline;
@@ -24,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// What nothing in the story takes longer than, but for a lease that has to run out first.
+/// Limit of each step, beside the time until a lease expires.
 const LIMIT: Duration = Duration::from_secs(15);
 
 const API: &str = "the order API";
@@ -32,11 +31,11 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const TO_BE_KILLED: &str = "carol";
 const TO_BE_DRAINED: &str = "bob";
 
-/// Tells it from the opening to the closing, or until Ctrl-C.
-pub(crate) async fn tell(timeline: Timeline, store: &Store, processes: bool) -> Result<ExitCode> {
+/// Runs everything to the end, or until Ctrl-C.
+pub(crate) async fn run(timeline: Timeline, store: &Store, processes: bool) -> Result<ExitCode> {
     ensure!(
         !(processes && store.is_private()),
-        "processes cannot share memory: name an etcd or a Redis, registry=`{}`",
+        "processes cannot share a registry in memory: use etcd or Redis, registry=`{}`",
         store.target()
     );
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,18 +51,18 @@ pub(crate) async fn tell(timeline: Timeline, store: &Store, processes: bool) -> 
     let tally = Arc::new(Tally::default());
     let mut mall = tokio::select! {
         opened = Mall::open(timeline.clone(), store, processes) => opened?,
-        () = &mut interrupted => return Ok(timeline.end(&tally)), // nobody works yet
+        () = &mut interrupted => return Ok(timeline.end(&tally)),
     };
-    let mut news = News::of(&mall.users, timeline.clone());
-    let from_open_to_close = async {
-        let told = mall.day(interrupted, &tally).await;
+    let mut changes = Changes::of(&mall.users, timeline.clone());
+    let story = async {
+        let outcome = mall.run(interrupted, &tally).await;
         timeline.say("the mall closes");
-        mall.close().await.and(told)
+        mall.close().await.and(outcome)
     };
     tokio::select! {
-        biased; // news first: all that was seen from here on is told by then
-        never = news.follow() => match never {},
-        told = from_open_to_close => told?,
+        biased; // changes first, so that all of them are printed at the end
+        never = changes.follow() => match never {},
+        outcome = story => outcome?,
     }
     Ok(timeline.end(&tally))
 }
@@ -73,23 +72,23 @@ struct Mall {
     ttl: Duration,
     users: View,
     apis: View,
-    /// Those who work, by name.
-    staff: BTreeMap<&'static str, Worker>,
+    /// The running servers, by name.
+    workers: BTreeMap<&'static str, Worker>,
 }
 
 impl Mall {
     async fn open(timeline: Timeline, store: &Store, processes: bool) -> Result<Self> {
-        let hire = if processes { Worker::in_process } else { Worker::in_thread };
+        let start = if processes { Worker::in_process } else { Worker::in_thread };
         let (users, apis) = (store.view(user::SERVICE).await?, store.view(order::SERVICE).await?);
-        let mut staff = BTreeMap::from([(API, hire(Job::Order, store)?)]);
+        let mut workers = BTreeMap::from([(API, start(Job::Order, store)?)]);
         for name in USERS {
-            staff.insert(name, hire(Job::User(name), store)?);
+            workers.insert(name, start(Job::User(name), store)?);
         }
-        Ok(Self { timeline, ttl: store.ttl, users, apis, staff })
+        Ok(Self { timeline, ttl: store.ttl, users, apis, workers })
     }
 
-    /// All that happens, unless it is interrupted.
-    async fn day(
+    /// Places orders while servers are killed and drained, until that is done or interrupted.
+    async fn run(
         &mut self,
         mut interrupted: impl Future<Output = ()> + Unpin,
         tally: &Arc<Tally>,
@@ -99,23 +98,23 @@ impl Mall {
             () = &mut interrupted => return Ok(()),
         };
         self.timeline.say(format_args!("orders are taken at {url}"));
-        let (enough, told) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel::<()>();
         let customer = tokio::spawn({
             let tally = tally.clone();
-            async move { shop(&url, 0.., async { drop(told.await) }, &tally).await }
+            async move { place_orders(&url, 0.., async { drop(ended.await) }, &tally).await }
         });
         let timeline = self.timeline.clone();
-        let told = tokio::select! {
-            told = self.plot() => told,
+        let outcome = tokio::select! {
+            outcome = self.kill_and_drain() => outcome,
             never = timeline.follow(tally) => match never {},
             () = interrupted => Ok(()),
         };
-        drop(enough);
+        drop(end);
         customer.await?;
-        told
+        outcome
     }
 
-    /// Waits until everybody is registered, and gives the URL of the order API.
+    /// Waits until all servers are registered. Returns the URL of the order API.
     async fn ready(&mut self) -> Result<String> {
         let listed = async {
             until(LIMIT, &mut self.users, "all user servers to be registered", |names| {
@@ -125,7 +124,7 @@ impl Mall {
             until(LIMIT, &mut self.apis, "the order API to be registered", |names| names == [API])
                 .await
         };
-        let ended = select_all(self.staff.values_mut().map(|worker| Box::pin(worker.ended())));
+        let ended = select_all(self.workers.values_mut().map(|worker| Box::pin(worker.ended())));
         tokio::select! {
             listed = listed => listed?,
             (ended, ..) = ended => return ended.and(Err(anyhow!("a server ended by itself"))),
@@ -133,41 +132,42 @@ impl Mall {
         Ok(format!("http://{}", self.apis.state().records()[0].instance().address()))
     }
 
-    /// What the customer should not notice.
-    async fn plot(&mut self) -> Result<()> {
-        let Self { timeline, ttl, users, staff, .. } = self;
+    /// Kills one server and drains another one, which the customer must not notice.
+    async fn kill_and_drain(&mut self) -> Result<()> {
+        let Self { timeline, ttl, users, workers, .. } = self;
         sleep(Duration::from_millis(2500)).await;
-        if let Some(worker) = staff.remove(TO_BE_KILLED) {
+        if let Some(worker) = workers.remove(TO_BE_KILLED) {
             worker.kill().await?;
             timeline.say(format_args!(
-                "{TO_BE_KILLED} is killed: nobody withdraws her, she is listed for up to {ttl:?}"
+                "{TO_BE_KILLED} is killed, and stays listed until her lease expires: up to {ttl:?}"
             ));
         }
         let without = |name: &'static str| move |names: &[&str]| !names.contains(&name);
-        until(LIMIT + *ttl, users, "the killed one to be gone", without(TO_BE_KILLED)).await?;
+        until(LIMIT + *ttl, users, "the killed server to be removed", without(TO_BE_KILLED))
+            .await?;
         sleep(Duration::from_secs(2)).await;
-        if let Some(worker) = staff.get_mut(TO_BE_DRAINED) {
-            timeline.say(format_args!("{TO_BE_DRAINED} is asked to leave"));
-            timeout(LIMIT, worker.leave()).await.context("the drained one has not left")??;
-            staff.remove(TO_BE_DRAINED);
+        if let Some(worker) = workers.get_mut(TO_BE_DRAINED) {
+            timeline.say(format_args!("{TO_BE_DRAINED} is asked to stop"));
+            timeout(LIMIT, worker.stop()).await.context("the drained server has not stopped")??;
+            workers.remove(TO_BE_DRAINED);
         }
-        until(LIMIT, users, "the drained one to be gone", without(TO_BE_DRAINED)).await?;
+        until(LIMIT, users, "the drained server to be removed", without(TO_BE_DRAINED)).await?;
         sleep(Duration::from_secs(2)).await;
         Ok(())
     }
 
-    /// Asks all who are there to leave, and waits until they have, as far as others can tell.
+    /// Stops all servers, and waits until none is listed.
     async fn close(mut self) -> Result<()> {
-        let left = join_all(self.staff.values_mut().map(Worker::leave));
-        let left = timeout(LIMIT, left).await.context("not all servers have left in time")?;
-        left.into_iter().collect::<Result<()>>()?;
-        let staff = self.staff;
-        let none = |names: &[&str]| !names.iter().any(|name| staff.contains_key(name));
-        until(LIMIT, &mut self.users, "all to be gone", none).await
+        let stopped = join_all(self.workers.values_mut().map(Worker::stop));
+        let stopped = timeout(LIMIT, stopped).await.context("not all servers stopped in time")?;
+        stopped.into_iter().collect::<Result<()>>()?;
+        let workers = self.workers;
+        let none = |names: &[&str]| !names.iter().any(|name| workers.contains_key(name));
+        until(LIMIT, &mut self.users, "all servers to be removed", none).await
     }
 }
 
-/// Waits until the names that are listed are as asked.
+/// Waits until the listed names fulfil `are`.
 async fn until(
     limit: Duration,
     view: &mut View,
@@ -188,35 +188,35 @@ async fn until(
         }
     };
     let seen = timeout(limit, seen).await;
-    seen.with_context(|| format!("waited in vain for {what}, limit=`{limit:?}`"))
+    seen.with_context(|| format!("timeout while waiting for {what}, limit=`{limit:?}`"))
 }
 
-/// What the registry says of the user servers.
-struct News {
+/// Prints the changes of the user servers.
+struct Changes {
     updates: Updates,
     timeline: Timeline,
     listed: BTreeMap<InstanceId, Instance>,
 }
 
-impl News {
+impl Changes {
     fn of(users: &View, timeline: Timeline) -> Self {
         Self { updates: users.updates(), timeline, listed: BTreeMap::new() }
     }
 
-    /// Tells it as it comes.
+    /// Prints the changes as they arrive.
     async fn follow(&mut self) -> Infallible {
         loop {
             match self.updates.next().await {
-                Some(update) => self.tell(&update),
+                Some(update) => self.print(&update),
                 None => pending().await,
             }
         }
     }
 
-    fn tell(&mut self, update: &Update) {
+    fn print(&mut self, update: &Update) {
         let batch = match update {
             Update::Batch(batch) => batch,
-            // What it took to get there is not known.
+            // The changes between both states are not known.
             Update::Reset(all) => {
                 let all = all.instances();
                 self.listed = all.map(|one| (one.id().clone(), one.clone())).collect();
@@ -225,7 +225,7 @@ impl News {
             Update::Status(status) => return self.timeline.say(format!("the list is {status}")),
         };
         for change in &batch.changes {
-            self.timeline.say(meaning(change, self.listed.get(change.id())));
+            self.timeline.say(describe(change, self.listed.get(change.id())));
             match change {
                 Change::Put(record) => {
                     self.listed.insert(record.id().clone(), record.instance().clone());
@@ -236,21 +236,23 @@ impl News {
     }
 }
 
-/// What a change means for whoever was listed `before`.
-fn meaning(change: &Change, before: Option<&Instance>) -> String {
+/// Describes a change. `before` is the instance as it was listed before.
+fn describe(change: &Change, before: Option<&Instance>) -> String {
     match (change, before) {
         (Change::Put(record), _) => {
             let now = record.instance();
             if now.status() == InstanceStatus::Draining {
-                return format!("{} drains, and gets no new calls", name(now));
+                return format!("{} drains and gets no new calls", name(now));
             }
             format!("{} is registered at {}", name(now), now.address())
         }
         (Change::Delete(_), Some(before)) if before.status() == InstanceStatus::Draining => {
-            format!("{} is gone, as announced", name(before))
+            format!("{} is withdrawn", name(before))
         }
-        (Change::Delete(_), Some(before)) => format!("{} is gone without a word", name(before)),
-        (Change::Delete(deleted), None) => format!("{} is gone", deleted.id()),
+        (Change::Delete(_), Some(before)) => {
+            format!("{} is removed without a withdrawal", name(before))
+        }
+        (Change::Delete(deleted), None) => format!("{} is removed", deleted.id()),
     }
 }
 
@@ -260,23 +262,23 @@ mod tests {
     use service_registry::store::{CallOptions, Claim};
 
     #[tokio::test]
-    async fn after_a_reset_exactly_the_listed_instances_are_known() {
+    async fn after_a_reset_only_the_listed_instances_are_known() {
         let store = Store::open("mem://mall").unwrap();
         let users = registry_testkit::lag::timeout(LIMIT, store.view(user::SERVICE))
             .await
             .unwrap()
             .unwrap();
-        let mut news = News::of(&users, Timeline::start());
+        let mut changes = Changes::of(&users, Timeline::start());
         let [gone, here] = ["gone", "here"].map(|id| {
             let address = "h:1".parse().unwrap();
             Instance::from_parts(user::SERVICE.parse().unwrap(), id.parse().unwrap(), address)
         });
-        news.listed.insert(gone.id().clone(), gone);
+        changes.listed.insert(gone.id().clone(), gone);
         let registry = store.connect().await.unwrap().registry().clone();
         registry.register(&here, &Claim::new(LIMIT).unwrap(), &CallOptions::DEFAULT).await.unwrap();
-        news.tell(&Update::Reset(
+        changes.print(&Update::Reset(
             registry.load(here.service(), &CallOptions::DEFAULT).await.unwrap(),
         ));
-        assert_eq!(news.listed, BTreeMap::from([(here.id().clone(), here)]));
+        assert_eq!(changes.listed, BTreeMap::from([(here.id().clone(), here)]));
     }
 }

@@ -1,4 +1,4 @@
-//! What became of the calls.
+//! Statistics of the calls.
 
 use crate::order::Receipt;
 use anyhow::Error;
@@ -12,20 +12,20 @@ pub(crate) struct Tally(Mutex<Counts>);
 #[derive(Default)]
 struct Counts {
     total: Totals,
-    /// Who served how many, since that was last asked.
+    /// Number of calls by server, since the last call of `take_shares`.
     shares: BTreeMap<String, u64>,
-    /// Why the first of them failed that failed.
+    /// The error of the first failed call.
     failure: Option<String>,
 }
 
-/// What became of all calls.
+/// Totals of all calls.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Totals {
     pub(crate) calls: u64,
     pub(crate) failed: u64,
-    /// Lookups that were made for those that did not fail.
+    /// Lookups of the successful calls, retries included.
     pub(crate) lookups: u64,
-    /// How many of them were made again.
+    /// How many of these lookups were retries.
     pub(crate) repeated: u64,
 }
 
@@ -46,8 +46,8 @@ impl Tally {
         }
     }
 
-    /// Who served how many, since the last time.
-    pub(crate) fn shares(&self) -> BTreeMap<String, u64> {
+    /// Returns the number of calls by server since the last call of this function.
+    pub(crate) fn take_shares(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.lock().shares)
     }
 
@@ -55,12 +55,11 @@ impl Tally {
         self.lock().total
     }
 
-    /// Why the first call failed that failed.
+    /// Returns the error of the first failed call.
     pub(crate) fn failure(&self) -> Option<String> {
         self.lock().failure.clone()
     }
 
-    /// Held for a few assignments.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! What is told, and when it happened.
+//! Output with timestamps.
 
 use crate::tally::{Tally, Totals};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, interval_at};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lines with a clock, and on a terminal how far it is.
+/// Prints lines with the elapsed time, and on a terminal a progress bar.
 #[derive(Clone)]
 pub(crate) struct Timeline {
     start: Instant,
@@ -40,23 +40,23 @@ impl Timeline {
         }
     }
 
-    /// Tells every second who served what share of the calls.
+    /// Prints every second which server handled which share of the calls.
     pub(crate) async fn follow(&self, tally: &Tally) -> Infallible {
         let mut seconds = interval_at(Instant::now() + SECOND, SECOND);
         loop {
             seconds.tick().await;
-            self.say(Shares(tally.shares()));
+            self.say(Shares(tally.take_shares()));
             if let Some(progress) = &self.progress {
                 progress.set_message(tally.totals().to_string());
             }
         }
     }
 
-    /// The last lines, and what the process ends with.
+    /// Prints the last lines, and returns the exit code.
     pub(crate) fn end(&self, tally: &Tally) -> ExitCode {
         let totals = tally.totals();
         if let Some(failure) = tally.failure() {
-            self.say(format_args!("the first that failed: {failure}"));
+            self.say(format_args!("the first failure: {failure}"));
         }
         if let Some(progress) = &self.progress {
             progress.finish_and_clear();
@@ -73,7 +73,7 @@ impl Display for Totals {
     }
 }
 
-/// Who served what share of the calls: a bar of their first letters, and how many each.
+/// Shares of the calls: a bar of the first letters of the servers, and the number of calls of each.
 struct Shares(BTreeMap<String, u64>);
 
 impl Shares {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_has_one_width_for_all_servers() {
+    fn the_bar_has_the_same_width_for_any_number_of_servers() {
         let bar = |shares: &[(&str, u64)]| {
             let shares = shares.iter().map(|(name, share)| ((*name).to_owned(), *share));
             Shares(shares.collect()).to_string()

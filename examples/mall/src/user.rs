@@ -1,6 +1,6 @@
-//! `user.rpc`: who our customers are, over gRPC.
+//! `user.rpc`: a gRPC service that looks customers up.
 
-use crate::door::{Door, End};
+use crate::listening::{End, Listening};
 use crate::proto::user_server::{User, UserServer};
 use crate::proto::{LookUpReply, LookUpRequest};
 use crate::store::Store;
@@ -12,42 +12,41 @@ use tokio::time::sleep;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-/// The name that it is found under.
+/// Name of the service.
 pub(crate) const SERVICE: &str = "user.rpc";
 
-/// How long a look into the card index takes: at a hundred calls a second, each server has one
-/// under way.
-const LOOK: Duration = Duration::from_millis(30);
+/// Duration of a lookup. At 100 calls per second, each of three servers has one in flight.
+const LOOKUP_TIME: Duration = Duration::from_millis(30);
 
-/// Serves until the end.
+/// Serves until `end`.
 pub(crate) async fn run(store: &Store, listen: &str, name: &str, end: End) -> Result<()> {
-    let door = Door::open(store, SERVICE, listen, name, end).await?;
+    let server = Listening::new(store, SERVICE, listen, name, end).await?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let ready = door.ready(async {});
-    let health_of_user = Health::new(reporter).of::<UserServer<Desk>>();
-    let options = door.options.with_health(health_of_user).with_ready(ready);
-    let desk = UserServer::new(Desk { name: name.to_owned() });
-    serve(door.listener, &door.client, door.instance, options, |listener, shutdown| {
+    let ready = server.ready(async {});
+    let health_of_user = Health::new(reporter).of::<UserServer<Users>>();
+    let options = server.options.with_health(health_of_user).with_ready(ready);
+    let users = UserServer::new(Users { name: name.to_owned() });
+    serve(server.listener, &server.client, server.instance, options, |listener, shutdown| {
         Server::builder()
             .add_service(health)
-            .add_service(desk)
+            .add_service(users)
             .serve_with_incoming_shutdown(listener, shutdown)
     })
     .await?;
     Ok(())
 }
 
-struct Desk {
+struct Users {
     name: String,
 }
 
 #[tonic::async_trait]
-impl User for Desk {
+impl User for Users {
     async fn look_up(
         &self,
         request: Request<LookUpRequest>,
     ) -> Result<Response<LookUpReply>, Status> {
-        sleep(LOOK).await;
+        sleep(LOOKUP_TIME).await;
         let name = format!("customer {}", request.into_inner().id);
         Ok(Response::new(LookUpReply { name, served_by: self.name.clone() }))
     }

@@ -1,6 +1,6 @@
-//! A server of the story, which can be asked to leave, and killed.
+//! A server in a process or a thread, which can be stopped and killed.
 
-use crate::door::End;
+use crate::listening::End;
 use crate::store::Store;
 use crate::{order, user};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -11,10 +11,10 @@ use std::thread;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
-/// Where it listens: wherever there is room.
+/// Listens on any free port.
 const LISTEN: &str = "127.0.0.1:0";
 
-/// What it does.
+/// What a worker runs.
 #[derive(Clone, Copy)]
 pub(crate) enum Job {
     User(&'static str),
@@ -37,39 +37,39 @@ impl Job {
     }
 }
 
-/// Somebody who does it. To drop one is to kill it.
+/// A running server. Dropping it kills it.
 pub(crate) struct Worker {
-    place: Place,
-    /// Whether it was asked to leave. To ask twice is to kill.
-    asked: bool,
+    host: Host,
+    /// Whether it was asked to stop. A second SIGTERM would end it at once.
+    is_stopping: bool,
 }
 
-/// Where it works.
-enum Place {
+/// The process or thread of a worker.
+enum Host {
     Process(Child),
-    Thread { leave: Option<oneshot::Sender<()>>, kill: Option<oneshot::Sender<()>>, end: Ending },
+    Thread { stop: Option<oneshot::Sender<()>>, kill: Option<oneshot::Sender<()>>, end: Ending },
 }
 
 type Ending = oneshot::Receiver<Result<()>>;
 
 impl Worker {
-    /// In a process of its own.
+    /// Starts the job in its own process.
     pub(crate) fn in_process(job: Job, store: &Store) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .args(job.arguments())
-            .env("MALL_REGISTRY", store.url()) // an argument would show its password to all
+            .env("MALL_REGISTRY", store.url()) // every user can see the password in an argument
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .process_group(0) // Ctrl-C is for us to pass on
+            .process_group(0) // this process handles Ctrl-C
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Self { place: Place::Process(child), asked: false })
+        Ok(Self { host: Host::Process(child), is_stopping: false })
     }
 
-    /// In a thread with a runtime of its own: with that all of it ends at once, its connections and
-    /// its renewals too, and nothing is withdrawn.
+    /// Starts the job in a thread with its own runtime. Ending the runtime simulates a crash: connections and renewals
+    /// end at once, and nothing is withdrawn.
     pub(crate) fn in_thread(job: Job, store: &Store) -> Result<Self> {
-        let (leave, left) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let (kill, killed) = oneshot::channel::<()>();
         let (ended, end) = oneshot::channel();
         let store = store.clone();
@@ -79,63 +79,63 @@ impl Worker {
                 tokio::select! {
                     biased;
                     _ = killed => Ok(()),
-                    outcome = job.run(&store, End::ByOwner(left)) => outcome,
+                    outcome = job.run(&store, End::ByOwner(stopped)) => outcome,
                 }
             });
             drop(runtime);
-            drop(ended.send(outcome)); // nobody may wait for it
+            drop(ended.send(outcome)); // the receiver may be dropped
         })?;
-        let place = Place::Thread { leave: Some(leave), kill: Some(kill), end };
-        Ok(Self { place, asked: false })
+        let host = Host::Thread { stop: Some(stop), kill: Some(kill), end };
+        Ok(Self { host, is_stopping: false })
     }
 
-    /// Kills it. It withdraws nothing.
+    /// Kills the server. It does not withdraw its instance.
     pub(crate) async fn kill(mut self) -> Result<()> {
-        match &mut self.place {
-            Place::Process(child) => Ok(child.kill().await?),
-            Place::Thread { kill, .. } => {
+        match &mut self.host {
+            Host::Process(child) => Ok(child.kill().await?),
+            Host::Thread { kill, .. } => {
                 drop(kill.take());
                 self.ended().await
             }
         }
     }
 
-    /// Asks it to leave, once, and waits until it has: drained, withdrawn, and closed.
-    pub(crate) async fn leave(&mut self) -> Result<()> {
-        if !std::mem::replace(&mut self.asked, true) {
-            match &mut self.place {
-                Place::Process(child) => terminate(child)?,
-                Place::Thread { leave, .. } => drop(leave.take()),
+    /// Asks the server to stop, once, and waits until it has drained, is withdrawn and has closed.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            match &mut self.host {
+                Host::Process(child) => terminate(child)?,
+                Host::Thread { stop, .. } => drop(stop.take()),
             }
         }
         self.ended().await
     }
 
-    /// Waits until it has ended.
+    /// Waits for the end of the server.
     pub(crate) async fn ended(&mut self) -> Result<()> {
-        match &mut self.place {
-            Place::Process(child) => {
+        match &mut self.host {
+            Host::Process(child) => {
                 let status = child.wait().await?;
-                let is_fine = status.success() || self.asked && is_terminated(status);
+                let is_fine = status.success() || self.is_stopping && is_terminated(status);
                 ensure!(is_fine, "a server failed, status=`{status}`");
                 Ok(())
             }
-            Place::Thread { end, .. } => {
+            Host::Thread { end, .. } => {
                 end.await.unwrap_or_else(|_| Err(anyhow!("a server panicked")))
             }
         }
     }
 }
 
-/// Whether it died of SIGTERM. Then it was asked so early that it did not listen for that yet, and
-/// nothing was registered.
+/// Returns whether SIGTERM ended the process. Then the signal came before the server handled signals, and nothing was
+/// registered.
 fn is_terminated(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::TERM.as_raw())
 }
 
-/// SIGTERM, as an orchestrator sends it.
+/// Sends SIGTERM, as an orchestrator does.
 fn terminate(child: &Child) -> Result<()> {
-    let id = child.id().context("it has ended by itself")?;
+    let id = child.id().context("the server has already ended")?;
     let pid = Pid::from_raw(i32::try_from(id)?).context("no process has the number 0")?;
     Ok(kill_process(pid, Signal::TERM)?)
 }
@@ -148,23 +148,23 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// One that does not listen for signals.
-    fn deaf() -> Worker {
+    /// Returns a process that does not handle signals.
+    fn without_signal_handler() -> Worker {
         let mut sleep = Command::new("sleep");
         let child = sleep.arg("600").kill_on_drop(true).spawn().expect("coreutils");
-        Worker { place: Place::Process(child), asked: false }
+        Worker { host: Host::Process(child), is_stopping: false }
     }
 
     #[tokio::test]
     async fn an_end_by_sigterm_is_a_failure_unless_it_was_requested() {
-        let mut asked = deaf();
-        timeout(LIMIT, asked.leave()).await.expect("it sleeps on").expect("it was asked");
+        let mut stopped = without_signal_handler();
+        timeout(LIMIT, stopped.stop()).await.expect("it ends").expect("the stop was requested");
 
-        let mut surprised = deaf();
-        let Place::Process(child) = &surprised.place else { unreachable!("see above") };
+        let mut terminated = without_signal_handler();
+        let Host::Process(child) = &terminated.host else { unreachable!("it is a process") };
         terminate(child).expect("it runs");
-        let outcome = timeout(LIMIT, surprised.ended()).await.expect("it sleeps on");
-        let error = outcome.expect_err("nobody asked");
+        let outcome = timeout(LIMIT, terminated.ended()).await.expect("it ends");
+        let error = outcome.expect_err("no stop was requested");
         assert!(error.to_string().starts_with("a server failed, status="), "{error}");
     }
 }

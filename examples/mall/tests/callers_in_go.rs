@@ -1,5 +1,5 @@
-//! Callers in Go that know several hosts of etcd send an `:authority` that tonic's HTTP/2 refuses: what a
-//! real tonic server makes of such calls, with and without the listener of `serve`.
+//! Callers in Go with several etcd hosts send an `:authority` that `h2` rejects. Calls a tonic server with and without the
+//! listener of `serve`.
 #![allow(clippy::unwrap_used)]
 
 use futures_util::stream;
@@ -26,10 +26,10 @@ const HEADERS: u8 = 0x1;
 const SETTINGS: u8 = 0x4;
 const RST_STREAM: u8 = 0x3;
 
-/// What a caller in Go sends that knows two hosts of etcd.
+/// The `:authority` of a caller in Go with two etcd hosts.
 const TWO_HOSTS: &str = "127.0.0.1:2379,localhost:2379";
 
-/// The health of gRPC, served. It tells the remote address of each call.
+/// Returns a gRPC health service, and a channel with the remote address of each call.
 fn health() -> (Router, mpsc::Receiver<Option<SocketAddr>>) {
     let (see, seen) = mpsc::channel(1);
     let look = move |request: Request<()>| {
@@ -40,7 +40,7 @@ fn health() -> (Router, mpsc::Receiver<Option<SocketAddr>>) {
     (Server::builder().add_service(InterceptedService::new(health, look)), seen)
 }
 
-/// Asks for the health. Returns the frame that answers, with its type: that of the message, or the reset.
+/// Calls the health service. Returns the type and payload of the first DATA or RST_STREAM frame of the answer.
 async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, authority: &str) -> (u8, Vec<u8>) {
     let literal = |index: u8, value: &str| {
         [&[0x40 | index, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
@@ -73,10 +73,10 @@ async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, authority: &str) 
             }
         }
     };
-    timeout(Duration::from_secs(10), answered).await.expect("there is no answer").unwrap()
+    timeout(Duration::from_secs(10), answered).await.expect("an answer in time").unwrap()
 }
 
-/// The answer `SERVING`.
+/// Returns the answer `SERVING`.
 fn serving() -> (u8, Vec<u8>) {
     (DATA, vec![0, 0, 0, 0, 2, 8, 1])
 }
@@ -97,7 +97,7 @@ async fn a_tonic_server_answers_whatever_authority_a_caller_sends() {
     }
 }
 
-/// If this fails, tonic has learned it, and the listener can do less.
+/// If this fails, tonic accepts such calls, and the listener no longer has to repair them.
 #[tokio::test]
 async fn a_tonic_server_with_its_own_listener_resets_the_call() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -109,7 +109,7 @@ async fn a_tonic_server_with_its_own_listener_resets_the_call() {
 }
 
 #[tokio::test]
-async fn a_connection_repairs_what_a_server_decrypted() {
+async fn a_connection_repairs_a_decrypted_stream() {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();

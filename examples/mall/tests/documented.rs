@@ -1,4 +1,4 @@
-//! The server and the client of the README and of docs/grpc.md, on the URLs that stand there.
+//! The server and the client of README.md and docs/grpc.md, with the URLs of these pages.
 #![cfg(feature = "etcd")]
 #![allow(clippy::unwrap_used)]
 
@@ -18,8 +18,8 @@ use tonic_health::pb::health_client::HealthClient;
 const README: &str = include_str!("../../../README.md");
 const GRPC: &str = include_str!("../../../docs/grpc.md");
 
-/// The README had the server register in the native layout and the client look in go-zero's: they did
-/// not find each other. It has one URL for both.
+/// Prevents a bug: the README had a URL with the native layout for the server and one with that of go-zero for the client,
+/// so they did not find each other.
 #[tokio::test]
 async fn server_and_client_of_the_readme_find_each_other() {
     assert!(is_documented(README, "etcd://127.0.0.1:2379?layout=go-zero"));
@@ -51,7 +51,7 @@ fn is_documented(document: &str, url: &str) -> bool {
     document.contains(&format!("`{url}`")) || document.contains(&format!("\"{url}\""))
 }
 
-/// Starts etcd, and has the URLs name it.
+/// Starts etcd, and returns the URLs with its address.
 async fn started<const N: usize>(urls: [&str; N]) -> (Etcd, [String; N]) {
     let etcd = Etcd::start().await.unwrap();
     let here = etcd.endpoint().trim_start_matches("http://").to_owned();
@@ -59,7 +59,7 @@ async fn started<const N: usize>(urls: [&str; N]) -> (Etcd, [String; N]) {
 }
 
 async fn within<T>(call: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), call).await.expect("no call is answered")
+    timeout(Duration::from_secs(20), call).await.expect("the calls are answered in time")
 }
 
 /// Serves `user.rpc` in the registry `server`, and calls it through `channel`.
@@ -80,8 +80,7 @@ async fn call(server: &str, channel: Channel) {
 
     channel.ready(Duration::from_secs(10)).await.unwrap();
     let mut health = HealthClient::new(channel);
-    // A caller may find the server before the server's own registration is answered: only then it
-    // reports that it serves.
+    // A caller may find the server before the reply to its registration, after which it reports `SERVING`.
     let mut told = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     while told.message().await.unwrap().unwrap().status() != ServingStatus::Serving.into() {}
     drop(told);
@@ -89,8 +88,8 @@ async fn call(server: &str, channel: Channel) {
     running.await.unwrap().unwrap();
 }
 
-/// With Nagle's algorithm the p99 of a caller in Go was 41 ms instead of 6 ms, and callers in Go that know
-/// two hosts of etcd could not call a server without the listener of this library.
+/// Without the listener of this library, the p99 of a caller in Go was 41 ms instead of 6 ms (Nagle's algorithm), and
+/// callers in Go with two etcd hosts could not call the server.
 #[test]
 fn every_documented_server_uses_the_listener() {
     let serve = include_str!("../../../src/serve.rs");

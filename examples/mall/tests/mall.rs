@@ -1,34 +1,34 @@
-//! The mall, as somebody at a shell sees it: in one process, and as processes on real stores.
+//! Runs the mall in one process, and as several processes on real stores.
 #![allow(clippy::unwrap_used)]
 
 mod shell;
 
 use self::shell::{Mall, command, output, within};
 
-/// Holds the story to what it promises.
+/// Asserts that no call failed, and that the killed and the drained server got calls only before that.
 fn check(told: &[String]) {
     let told_all = told.join("\n");
     assert!(calls(told) > 100, "{told_all}");
     let at = |event: &str| told.iter().position(|line| line.contains(event)).expect(event);
     let time = |event| told[at(event)].split(" s ").next().unwrap().trim().parse::<f64>().unwrap();
-    // Of a ttl of 3 s a third has passed at most since the last renewal, and a little more.
-    let listed = time("carol is gone without a word") - time("carol is killed");
-    assert!(listed > 1.5, "she was withdrawn:\n{told_all}");
-    for (name, event) in [("carol", "carol is killed"), ("bob", "bob is gone, as announced")] {
+    // The ttl is 3 s, and the last renewal was sent at most about a third of it ago.
+    let listed = time("carol is removed without a withdrawal") - time("carol is killed");
+    assert!(listed > 1.5, "the lease cannot have expired yet:\n{told_all}");
+    for (name, event) in [("carol", "carol is killed"), ("bob", "bob is withdrawn")] {
         let (before, after) = told.split_at(at(event));
         let shares = |lines: &[String]| -> Vec<bool> {
             let shares = lines.iter().filter(|line| line.contains("  alice "));
             shares.map(|line| line.contains(&format!("  {name} "))).collect()
         };
         assert!(shares(before).contains(&true), "{name} was never called:\n{told_all}");
-        // The second in which it happened began before it.
+        // The event lies within the first of these seconds.
         let after = shares(after);
-        assert!(after.len() > 1, "nobody was called afterwards:\n{told_all}");
+        assert!(after.len() > 1, "no server was called afterwards:\n{told_all}");
         assert!(!after[1..].contains(&true), "{name} is still called:\n{told_all}");
     }
 }
 
-/// How many calls were made, of which none failed: the last line says so.
+/// Returns the number of calls from the last line, and asserts that none failed.
 fn calls(told: &[String]) -> u64 {
     let last = told.last().expect("a last line");
     let calls = last.strip_suffix(" calls, 0 failed").and_then(|calls| calls.parse().ok());
@@ -49,10 +49,7 @@ async fn a_mall_that_is_stopped_closes_early_and_no_call_fails() {
     let told = mall.end().await;
     assert!(calls(&told) > 50);
     for name in ["alice", "bob", "carol"] {
-        assert!(
-            told.iter().any(|line| line.contains(&format!("{name} is gone, as announced"))),
-            "{told:?}"
-        );
+        assert!(told.iter().any(|line| line.contains(&format!("{name} is withdrawn"))), "{told:?}");
     }
     assert!(!told.iter().any(|line| line.contains("killed")), "{told:?}");
 }
@@ -63,7 +60,7 @@ async fn processes_do_not_share_memory() {
     assert!(!output.status.success());
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "processes cannot share memory: name an etcd or a Redis, registry=`mem://mall`\n"
+        "processes cannot share a registry in memory: use etcd or Redis, registry=`mem://mall`\n"
     );
 }
 
@@ -78,11 +75,10 @@ async fn help_does_not_show_a_password() {
     }
 }
 
-/// As processes on etcd; and meanwhile a go-zero client would read exactly what one of its own
-/// writes: the lease in decimal under the name, and `host:port`, with not a byte more.
+/// Also checks that the keys and values are those of go-zero: the lease in decimal under the name, and `host:port`.
 #[cfg(feature = "etcd")]
 #[tokio::test]
-async fn as_processes_on_etcd_no_call_fails_and_go_zero_reads_its_own_bytes() {
+async fn as_processes_on_etcd_no_call_fails_and_the_keys_are_those_of_go_zero() {
     let etcd = registry_testbed::servers::Etcd::start().await.expect("a server");
     let url = format!("{}?layout=go-zero", etcd.url());
     let mut mall = Mall::start(&["--processes", "--registry", &url]);
@@ -134,9 +130,9 @@ async fn each_role_can_be_started_by_hand() {
     let redis = registry_testbed::servers::Redis::start().await.expect("a server");
     let registry = ["--registry", redis.url()];
     let mut user = Mall::start(&[&["user", "--name", "dora"], &registry[..]].concat());
-    user.until("dora is called at ").await;
+    user.until("dora serves at ").await;
     let mut order = Mall::start(&[&["order"], &registry[..]].concat());
-    let told = order.until("the order API is called at ").await;
+    let told = order.until("the order API serves at ").await;
     let (_, address) = told.last().unwrap().rsplit_once(' ').unwrap();
     let url = format!("http://{address}");
     let customer = ["customer", "--url", &url, "--calls", "120"];

@@ -1,11 +1,11 @@
-//! What the registry tells operators, as Prometheus scrapes it:
+//! Serves the metrics of the registry to Prometheus:
 //!
 //! ```sh
 //! cargo run -p prometheus-example &
 //! curl http://127.0.0.1:9184/metrics
 //! ```
 //!
-//! What each metric means stands in the documentation of `service_registry::metrics`.
+//! The documentation of `service_registry::metrics` describes each metric.
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -18,27 +18,27 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{interval, timeout};
 
-/// Bounds of the buckets of `registry_view_lag_batches`. Without any a histogram is rendered as
-/// quantiles, which cannot be added up over processes.
+/// Buckets of `registry_view_lag_batches`. Without buckets a histogram is rendered as quantiles, which cannot be
+/// aggregated over processes.
 const LAG: [f64; 5] = [1.0, 4.0, 16.0, 64.0, 256.0];
 
-/// How often samples are put into buckets, whether anybody scrapes them or not.
+/// Interval at which samples are moved into buckets, also without a scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How long it may take to be listed, in this process's own memory.
+/// Limit until the instance is listed, in the memory of this process.
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // The recorder comes first: what is told before there is one, nobody hears.
+    // Install the recorder first: metrics from before are lost.
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("registry_view_lag_batches".into()), &LAG)?
         .install_recorder()?;
     let upkeep = metrics.clone();
     tokio::spawn(async move {
-        let mut turns = interval(UPKEEP);
+        let mut ticks = interval(UPKEEP);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             upkeep.run_upkeep();
         }
     });
@@ -52,21 +52,21 @@ async fn main() -> Result<()> {
     view.ready(LIMIT).await?;
     let node = Instance::new("user.rpc", address)?;
     let app = Router::new().route("/metrics", get(async move || metrics.render()));
-    // Registered while it serves; after SIGTERM or SIGINT it drains, and only then refuses.
+    // On SIGTERM or SIGINT it drains before it closes the listener.
     let mut served =
         pin!(serve(listener, &client, node, ServeOptions::default(), |listener, shutdown| {
             axum::serve(listener, app).with_graceful_shutdown(shutdown)
         }));
     tokio::select! {
         ended = &mut served => return Ok(ended?),
-        seen = timeout(LIMIT, somebody_is_listed(&mut view)) => {
-            seen.with_context(|| format!("nobody was listed in time, within=`{LIMIT:?}`"))?;
+        seen = timeout(LIMIT, instance_listed(&mut view)) => {
+            seen.with_context(|| format!("no instance was listed in time, limit=`{LIMIT:?}`"))?;
         }
     }
     println!("metrics are at http://{address}/metrics");
     Ok(served.await?)
 }
 
-async fn somebody_is_listed(view: &mut View) {
+async fn instance_listed(view: &mut View) {
     while view.state().records().is_empty() && view.changed().await.is_ok() {}
 }

@@ -1,4 +1,4 @@
-//! The dashboard for Grafana shows every metric that there is, and none that there is not.
+//! The Grafana dashboard shows exactly the documented metrics.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ const DOCUMENTED: [&str; 2] = [
     include_str!("../../../registry-tonic/src/metrics.rs"),
 ];
 
-/// What Prometheus appends to the name of a histogram.
+/// The suffix that Prometheus appends to the name of a histogram.
 const BUCKET: &str = "_bucket";
 
 fn documented() -> BTreeSet<&'static str> {
@@ -20,7 +20,7 @@ fn documented() -> BTreeSet<&'static str> {
     lines.filter_map(|line| line.strip_prefix("//! | `")?.split('`').next()).collect()
 }
 
-/// The names of metrics in a query.
+/// Returns the names of the metrics in a query.
 fn names(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
     let names = words.filter(|word| word.starts_with("registry_"));
@@ -42,21 +42,21 @@ fn every_metric_is_shown_and_every_shown_metric_exists() {
     let queries = targets.flatten().map(|target| target["expr"].as_str().unwrap());
     let shown: BTreeSet<_> = queries.flat_map(names).collect();
     assert_eq!(shown, documented());
-    // The variables and the texts name none either that does not exist.
+    // Variables and texts name only existing metrics, too.
     let anywhere: BTreeSet<_> = names(DASHBOARD).collect();
     assert_eq!(anywhere, documented());
 }
 
 #[test]
-fn the_dashboard_is_one_that_grafana_imports() {
+fn the_dashboard_has_the_form_that_grafana_imports() {
     let dashboard = dashboard();
     assert!(
         dashboard["schemaVersion"].as_u64().unwrap() >= 36,
-        "data sources are objects since then"
+        "data sources are objects since version 36"
     );
     assert!(dashboard["title"].is_string() && dashboard["uid"].is_string());
     let ids: BTreeSet<_> = panels(&dashboard).iter().map(|panel| panel["id"].as_u64()).collect();
-    assert_eq!(ids.len(), panels(&dashboard).len(), "each panel has an id of its own");
+    assert_eq!(ids.len(), panels(&dashboard).len(), "each panel has its own id");
     for panel in panels(&dashboard) {
         let title = panel["title"].as_str().unwrap();
         let place = &panel["gridPos"];

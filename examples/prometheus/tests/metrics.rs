@@ -1,4 +1,4 @@
-//! What is scraped is what the documentation names, in name and in kind, and has a help text.
+//! The scraped metrics have the documented names and kinds, and a help text.
 #![allow(clippy::unwrap_used)]
 
 use registry_testkit::lag::timeout;
@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-/// What only trouble brings about.
-const OF_TROUBLE: [&str; 6] = [
+/// Metrics that only a fault creates.
+const FAULT_METRICS: [&str; 6] = [
     "registry_registrations_repeated_total",
     "registry_renewals_failed_total",
     "registry_view_disruptions_total",
@@ -20,7 +20,7 @@ const OF_TROUBLE: [&str; 6] = [
     "registry_view_retained_total",
 ];
 
-/// The kinds of the metrics in the table of the documentation, by name.
+/// Returns the kinds of the metrics in the table of the documentation, by name.
 fn documented() -> BTreeMap<&'static str, &'static str> {
     let table = include_str!("../../../registry-engine/src/metrics.rs").lines();
     let rows = table.filter_map(|line| line.strip_prefix("//! | `registry_"));
@@ -33,12 +33,12 @@ fn documented() -> BTreeMap<&'static str, &'static str> {
 
 #[tokio::test]
 async fn the_scraped_metrics_are_the_documented_ones() {
-    let text = timeout(Duration::from_secs(20), scrape()).await.expect("it takes too long");
+    let text = timeout(Duration::from_secs(20), scrape()).await.expect("the scrape takes too long");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE registry_"));
     let scraped: BTreeMap<_, _> =
         types.map(|line| line.split_once(' ').expect("a name and a kind")).collect();
     let mut expected = documented();
-    for name in OF_TROUBLE {
+    for name in FAULT_METRICS {
         expected.remove(name.strip_prefix("registry_").unwrap()).expect(name);
     }
     assert_eq!(scraped, expected, "{text}");
@@ -54,7 +54,7 @@ async fn the_scraped_metrics_are_the_documented_ones() {
     }
 }
 
-/// Starts the example, reads its metrics, and ends it as an orchestrator does.
+/// Starts the example, reads its metrics, and stops it with SIGTERM.
 async fn scrape() -> String {
     let mut example = Command::new(env!("CARGO_BIN_EXE_prometheus-example"))
         .arg("127.0.0.1:0")
@@ -63,7 +63,7 @@ async fn scrape() -> String {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(example.stdout.take().expect("it is piped")).lines();
-    let line = lines.next_line().await.unwrap().expect("it says where");
+    let line = lines.next_line().await.unwrap().expect("it prints its URL");
     let url = line.strip_prefix("metrics are at http://").expect(&line);
     let (address, path) = url.split_once('/').unwrap();
 

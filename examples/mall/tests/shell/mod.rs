@@ -1,4 +1,4 @@
-//! A mall that was started at a shell.
+//! Runs the mall as a process.
 
 use registry_testkit::lag::{self, timeout};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -9,14 +9,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// What the story takes, three times over.
+/// Three times the duration of a full run.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// What a mall has to close by itself, and a little more.
+/// Limit for closing, a little above that of the mall itself.
 const CLOSING: Duration = Duration::from_secs(20);
 
-/// A running mall. Dropped before its end it is asked to end: killed, it could not end its own. If
-/// it does not, it is killed nevertheless.
+/// A running mall. Dropping it sends SIGTERM, so that it can stop its own processes, and kills it if it does not end.
 pub(crate) struct Mall {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -31,26 +30,26 @@ impl Mall {
         Self { child, lines, told: Vec::new() }
     }
 
-    /// Reads up to a line with `text` in it, and gives all lines so far.
+    /// Reads up to a line that contains `text`. Returns all lines so far.
     pub(crate) async fn until(&mut self, text: &str) -> Vec<String> {
         while !self.next().await.expect(text).contains(text) {}
         self.told.clone()
     }
 
-    /// Sends SIGTERM, if it has not ended.
+    /// Sends SIGTERM if the process has not ended.
     pub(crate) fn terminate(&self) {
         if let Some(pid) = self.pid() {
             kill_process(pid, Signal::TERM).expect("it is ours");
         }
     }
 
-    /// Of one whose end was not seen.
+    /// Returns the process id, unless the end of the process was observed.
     fn pid(&self) -> Option<Pid> {
         let pid = self.child.id()?;
         Pid::from_raw(pid.try_into().unwrap())
     }
 
-    /// All that it told. It is a success.
+    /// Waits for the end, asserts success, and returns all lines.
     pub(crate) async fn end(mut self) -> Vec<String> {
         while self.next().await.is_some() {}
         let status = within(self.child.wait()).await.unwrap();
@@ -69,25 +68,25 @@ impl Drop for Mall {
     fn drop(&mut self) {
         let Some(pid) = self.pid() else { return };
         self.terminate();
-        // The runtime does not run in here: a thread waits, and leaves the status to be read.
+        // The runtime is blocked in here, so a thread waits. It leaves the exit status to be read.
         let (ended, end) = mpsc::channel::<()>();
         thread::spawn(move || {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             drop(ended);
         });
         if lag::deadline(CLOSING).receive(&end) == Err(RecvTimeoutError::Timeout) {
-            drop(self.child.start_kill()); // it fails if it has just ended
+            drop(self.child.start_kill()); // fails if it has just ended
         }
     }
 }
 
-/// What `program` says, once it has ended.
+/// Runs `program` to its end.
 pub(crate) async fn output(program: &str, arguments: &[&str]) -> Output {
     command(program, arguments).output().await.unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.expect("it takes too long")
+    timeout(LIMIT, future).await.expect("no timeout")
 }
 
 pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {

@@ -1,4 +1,4 @@
-//! What the servers of the mall have in common: a listener, and how they are announced.
+//! The shared part of the servers: a listener and an instance to register.
 
 use crate::store::Store;
 use anyhow::{Context, Result};
@@ -9,27 +9,27 @@ use service_registry::{Client, Instance};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// The metadata that says what a server is called.
+/// The metadata key with the name of a server.
 const NAME: &str = "name";
 
-/// What ends a server.
+/// The event that stops a server.
 pub(crate) enum End {
-    /// SIGTERM or SIGINT. Whoever started it is told where it is called.
+    /// SIGTERM or SIGINT. The server prints its address.
     BySignal,
-    /// Whoever runs it within a process.
+    /// The end of this channel, for a server within another process.
     ByOwner(oneshot::Receiver<()>),
 }
 
-/// Where a server is about to be called.
-pub(crate) struct Door {
+/// A server that listens and is about to be registered.
+pub(crate) struct Listening {
     pub(crate) listener: TcpListener,
     pub(crate) client: Client,
     pub(crate) instance: Instance,
     pub(crate) options: ServeOptions,
 }
 
-impl Door {
-    pub(crate) async fn open(
+impl Listening {
+    pub(crate) async fn new(
         store: &Store,
         service: &str,
         listen: &str,
@@ -42,23 +42,23 @@ impl Door {
             Instance::new(service, listener.local_addr()?)?.with_metadata([(NAME, name)]);
         let options = match end {
             End::BySignal => ServeOptions::default(),
-            End::ByOwner(told) => ServeOptions::default()
+            End::ByOwner(ended) => ServeOptions::default()
                 .with_signals(false)
-                .with_shutdown(async { drop(told.await) }),
+                .with_shutdown(async { drop(ended.await) }),
         };
         Ok(Self { listener, client: store.connect().await?, instance, options })
     }
 
-    /// It is ready after `first`.
+    /// Returns the future for `with_ready`: it waits for `first`, and prints the address of the server.
     pub(crate) fn ready(
         &self,
         first: impl Future<Output = ()> + Send + 'static,
     ) -> BoxFuture<'static, Result<(), BoxError>> {
-        let line = format!("{} is called at {}", name(&self.instance), self.instance.address());
-        let is_told = self.options.signals;
+        let line = format!("{} serves at {}", name(&self.instance), self.instance.address());
+        let prints = self.options.signals;
         Box::pin(async move {
             first.await;
-            if is_told {
+            if prints {
                 println!("{line}");
             }
             Ok(())
@@ -66,7 +66,7 @@ impl Door {
     }
 }
 
-/// What a server is called: by its metadata, or else by its id.
+/// Returns the name of a server: from its metadata, or else its id.
 pub(crate) fn name(instance: &Instance) -> &str {
     instance.metadata().get(NAME).map_or_else(|| instance.id().as_str(), String::as_str)
 }
