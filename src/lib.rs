@@ -15,11 +15,11 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (http, listener) = (Http, std::net::TcpListener::bind("127.0.0.1:0")?);
 //! let client = connect("mem://demo").await?; // or etcd://127.0.0.1:2379?ttl=5s, redis://127.0.0.1:6379
-//! let registration = client.register(Instance::new("user.rpc", listener.local_addr()?)?).await?; // a service, once it listens
+//! let registration = client.register(Instance::new("user.rpc", listener.local_addr()?)?).await?; // a server, once it listens
 //!
-//! let users = client.discover("user.rpc")?; // its callers
+//! let users = client.discover("user.rpc")?; // a caller
 //! users.ready(Duration::from_secs(5)).await?; // the store has answered; there may be no instance yet
-//! let user = users.pick()?; // weighted among the available; one that drains is never picked
+//! let user = users.pick()?; // one of the available instances; a draining one is never picked
 //! let body = user.observe(http.get(format!("http://{}/7", user.address()))).await?; // outcome and latency feed the next pick
 //!
 //! registration.drain(Duration::from_secs(1)).await?;

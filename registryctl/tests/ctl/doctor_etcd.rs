@@ -199,7 +199,7 @@ async fn members_that_the_url_does_not_name_are_not_asked() {
     assert!(unasked.contains(&authority(1)) && unasked.contains(&authority(2)), "{unasked}");
     let told = ended.finding("ok", "members");
     assert!(told.contains("all that were asked answer"), "{told}");
-    ended.finding("ok", "space"); // of the member in the URL
+    ended.finding("ok", "space"); // of one
 }
 
 #[tokio::test]
