@@ -1,4 +1,4 @@
-//! The requests that are made of an etcd: each once, and under a deadline.
+//! Requests to etcd, each with a deadline.
 
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
@@ -14,13 +14,13 @@ use registry_core::{Error, LeaseId, Lineage, Result, silence_timeout};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest answer to a read of several keys that is taken, in bytes.
+/// The largest accepted response to a read of several keys, in bytes.
 pub(crate) const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
 
-/// The largest answer to anything else. By default a value in etcd has 1.5 MiB at most.
+/// The largest accepted response to any other request, in bytes. By default, etcd limits a value to 1.5 MiB.
 pub(crate) const MAX_ANSWER_LEN: usize = 64 * 1024 * 1024;
 
-/// An etcd, as this crate talks to it.
+/// A client of an etcd cluster.
 #[derive(Clone)]
 pub(crate) struct Client {
     cluster: Cluster,
@@ -30,7 +30,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Returns a client that has connected to nobody yet.
+    /// Returns a client that is not connected yet.
     pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let cluster = Cluster::new(endpoints, dial, options);
         let (keep_alive_streams, audit_interval) =
@@ -39,8 +39,8 @@ impl Client {
         Self { cluster, keep_alive_streams, audit_interval, silence_timeout }
     }
 
-    /// Makes the cheapest read that later calls depend on: it needs an etcd, a quorum, and a user that etcd knows.
-    /// If a member is unavailable, the next one is tried, up to `members`.
+    /// Makes the cheapest read that later calls depend on: it requires an etcd, a quorum, and a user that
+    /// etcd knows. If a member is unavailable, the next one is tried, up to `members` in all.
     pub(crate) async fn check(&self, key: &str, members: usize) -> Result<()> {
         self.cluster.check_files().await?;
         let read = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
@@ -48,7 +48,8 @@ impl Client {
         loop {
             match self.range(key, read.clone()).await {
                 Ok(_) => return Ok(()),
-                // A user for one service may not read all keys. The refusal is an answer, too.
+                // A user of one service may lack permission for all keys. The refusal still shows that etcd
+                // answers.
                 Err(error) if error.is_permission_denied() => return Ok(()),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {
@@ -67,7 +68,7 @@ impl Client {
         &self.cluster
     }
 
-    /// After how long without a sign of life a watch ends.
+    /// Returns how long a watch may show no sign of life before it ends.
     pub(crate) fn silence_timeout(&self) -> Duration {
         self.silence_timeout
     }
@@ -76,7 +77,7 @@ impl Client {
         self.audit_interval
     }
 
-    /// A read, linearizable unless `options` say otherwise.
+    /// Reads keys, linearizably unless `options` say otherwise.
     pub(crate) async fn range(
         &self,
         key: impl Into<Vec<u8>>,
@@ -85,7 +86,7 @@ impl Client {
         self.range_up_to(key, options, MAX_ANSWER_LEN).await
     }
 
-    /// A read whose answer has so many bytes at most.
+    /// Reads keys, with a response of at most `max_len` bytes.
     pub(crate) async fn range_up_to(
         &self,
         key: impl Into<Vec<u8>>,
@@ -103,7 +104,7 @@ impl Client {
         read.await
     }
 
-    /// A transaction.
+    /// Executes a transaction.
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, EtcdError> {
         let change = self.cluster.call(|connection| {
             let txn = txn.clone();
@@ -115,7 +116,7 @@ impl Client {
         change.await
     }
 
-    /// Grants a lease for at least `seconds`; gives the seconds granted.
+    /// Grants a lease for at least `seconds`. Returns the granted ttl in seconds.
     pub(crate) async fn grant(&self, lease: LeaseId, seconds: i64) -> Result<i64, EtcdError> {
         let grant = self.cluster.call(|connection| async move {
             let id = LeaseGrantOptions::new().with_id(lease.get());
@@ -124,12 +125,12 @@ impl Client {
         grant.await
     }
 
-    /// Renews a lease for its whole ttl. Gives the seconds granted, if etcd says them.
+    /// Renews a lease for its whole ttl. Returns the granted ttl in seconds, if etcd states it.
     pub(crate) async fn renew(&self, lease: LeaseId) -> Result<Option<i64>, EtcdError> {
         self.keep_alive_streams.renew(&self.cluster, lease).await
     }
 
-    /// Revokes a lease, whose keys go with it.
+    /// Revokes a lease, which deletes its keys.
     pub(crate) async fn revoke(&self, lease: LeaseId) -> Result<(), EtcdError> {
         let revoke = self.cluster.call(|connection| async move {
             connection.client().lease_client().revoke(lease.get()).await?;
@@ -138,7 +139,7 @@ impl Client {
         revoke.await
     }
 
-    /// What a lease was granted for and which keys hang on it, if there is such a lease.
+    /// Returns the granted ttl and the attached keys of a lease, or `None` if it does not exist.
     pub(crate) async fn lease_info(
         &self,
         lease: LeaseId,
@@ -148,8 +149,8 @@ impl Client {
             Ok(connection.client().lease_client().time_to_live(lease.get(), Some(keys)).await?)
         });
         match lease_info.await {
-            // No lease was granted for nothing. What remains of its ttl would not tell: it is -1
-            // for a lease that does not exist, and for one that is late to be revoked.
+            // A granted ttl is never 0. The remaining ttl is no criterion: it is -1 both for a lease that
+            // does not exist and for an expired one that is not revoked yet.
             Ok(answer) => Ok(Some(answer).filter(|answer| answer.granted_ttl() > 0)),
             Err(error) if error.reason() == Reason::LeaseNotFound => Ok(None),
             Err(error) => Err(error),
@@ -157,13 +158,13 @@ impl Client {
     }
 }
 
-/// Who answered, and from which state.
+/// The cluster, raft term and revision of a response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
     pub(crate) cluster: u64,
-    /// The raft term: an election begins a new one.
+    /// The raft term, which each election increments.
     term: u64,
-    /// The revision of the store by then.
+    /// The revision of the store at the time of the response.
     pub(crate) revision: u64,
 }
 
@@ -174,7 +175,7 @@ impl Answered {
         Ok(Self { cluster, term, revision: header.revision().cast_unsigned() })
     }
 
-    /// Two that are equal were given by one cluster without an election between them.
+    /// Returns the lineage. Equal lineages mean the same cluster without an election in between.
     pub(crate) fn lineage(self) -> Lineage {
         Lineage::new(format_args!("{:x}.{}", self.cluster, self.term))
     }

@@ -1,9 +1,9 @@
-//! The members of an etcd, and which of them to ask.
+//! The members of an etcd cluster, and the choice of the member to use.
 //!
-//! etcd-client can balance over several endpoints, but takes one that refuses connections for ready
-//! (tonic issue 2839): with two of three members dead, 181 of 300 puts failed. So a connection here is
-//! to one member, all requests go over the same one, and a member that cannot be reached, does not
-//! answer, or has no leader is left for the next.
+//! etcd-client can balance over several endpoints, but treats one that refuses connections as ready (tonic
+//! issue 2839): with two of three members dead, 181 of 300 puts failed. So a connection here leads to one
+//! member, all requests use it, and the client switches to the next member if this one is unreachable, does
+//! not answer, or has no leader.
 
 mod attempt;
 mod connection;
@@ -24,20 +24,20 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-/// How long a connection may be silent that something is waited for on, until it is doubted. A healthy member
-/// answers within some milliseconds.
+/// How long a connection may be silent while an answer is pending before it is suspected to be dead. A
+/// healthy member answers within milliseconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The same on a slow link. A registration takes three round trips, and has 4 s at most.
+/// The upper limit of that time on a slow link. A registration takes three round trips, and has at most 4 s.
 const MAX_SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a call waits for another one that dials, before it dials itself.
+/// How long a call waits for another call that dials before it dials itself.
 const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How much longer than on another connection an answer may take, at least.
+/// The minimum extra time an answer may take compared to one on another connection.
 const MIN_ANSWER_TIME: Duration = Duration::from_millis(50);
 
-/// An etcd of one or more members. A clone is a handle to the same connection.
+/// An etcd cluster of one or more members. A clone is a handle to the same connection.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Inner>);
 
@@ -46,11 +46,12 @@ struct Inner {
     dial: Dial,
     request_timeout: Duration,
     current: Mutex<Current>,
-    /// Held by whoever dials: with a user, that is a request.
+    /// Held by the call that dials. With a user, dialing includes a login request.
     dialing: tokio::sync::Mutex<()>,
-    /// Of each member, held by whoever listens to it on a new connection, since another one is silent.
+    /// One lock per member, held by the task that probes it over a new connection because another one is
+    /// silent.
     hearing: Vec<tokio::sync::Mutex<()>>,
-    /// How long the slowest of the last answers took, in milliseconds.
+    /// The longest recent response time, in milliseconds.
     slowest_answer_ms: AtomicU64,
 }
 
@@ -61,7 +62,8 @@ struct Current {
 }
 
 impl Cluster {
-    /// Connects to nobody yet. Which member comes first is drawn: a fleet spreads over all of them.
+    /// Returns a cluster that is not connected yet. The first member is random, so that a fleet spreads over
+    /// all members.
     pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let current =
             Current { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
@@ -77,10 +79,10 @@ impl Cluster {
         }))
     }
 
-    /// Makes one request of the member in use, within the deadline.
+    /// Sends one request to the current member, within the deadline.
     ///
-    /// A request that reached no member, since its connection could not be made, is retried on the next member. One
-    /// that was refused for its token is retried once with a new token. Any other outcome is returned.
+    /// A request that reached no member because its connection failed is retried on the next member. One
+    /// whose token was rejected is retried once with a new token. Any other outcome is returned.
     pub(crate) async fn call<T, F>(
         &self,
         request: impl Fn(Arc<Connection>) -> F,
@@ -138,17 +140,17 @@ impl Cluster {
         .await
     }
 
-    /// Checks the files that TLS needs.
+    /// Checks that the TLS files can be used.
     pub(crate) async fn check_files(&self) -> registry_core::Result<()> {
         self.0.dial.check_files().await
     }
 
-    /// The members that the URL names.
+    /// Returns the members that the URL names.
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
         &self.0.endpoints
     }
 
-    /// Asks one member, in use or not, how it is: over a connection of its own.
+    /// Asks a member for its status, over a new connection.
     pub(crate) async fn status_of(&self, endpoint: &Endpoint) -> Result<StatusResponse, EtcdError> {
         let status = async {
             let link = Arc::new(Link::new());
@@ -162,7 +164,7 @@ impl Cluster {
         self.with_deadline(|_| status).await
     }
 
-    /// Waits for an answer up to the deadline, which `answer` is made with.
+    /// Waits for `answer` until the deadline, which is passed to it.
     pub(crate) async fn with_deadline<T, F>(
         &self,
         answer: impl FnOnce(Instant) -> F,
@@ -182,8 +184,8 @@ impl Cluster {
         })
     }
 
-    /// Doubts a connection once nothing was heard on it for long although something is waited for, up to the `deadline`
-    /// then. It has no end.
+    /// Suspects a connection once it was silent for too long while an answer is pending, then gives it until
+    /// `deadline`. Never returns.
     pub(crate) async fn doubt(
         &self,
         connection: &Arc<Connection>,
@@ -196,19 +198,19 @@ impl Cluster {
             if let Some(deadline) = deadline()
                 && self.is_doubted(connection)
             {
-                // Whoever waits for longest may have given up long ago.
+                // The deadline may lie in the past if its caller gave up.
                 let deadline = deadline.max(Instant::now() + SILENCE_TIMEOUT);
                 self.close_unless_heard_by(deadline, connection);
             }
         }
     }
 
-    /// Whether requests go over `connection`, and have done so since it was first in use.
+    /// Returns whether requests use `connection`.
     pub(crate) fn is_current(&self, connection: &Arc<Connection>) -> bool {
         self.current().connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
     }
 
-    /// The connection in use, or one to the member whose turn it is.
+    /// Returns the current connection, or dials the next member.
     async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
         let current = self.current().connection.clone();
         let current = current.filter(|connection| !self.is_doubted(connection));
@@ -218,8 +220,8 @@ impl Cluster {
         }
     }
 
-    /// Returns whether the connection is silent although something is waited for on it. A request that begins now takes
-    /// another one.
+    /// Returns whether the connection has been silent for too long while an answer is pending. If so, new
+    /// requests use another connection.
     fn is_doubted(&self, connection: &Arc<Connection>) -> bool {
         let is_doubted = connection.silence(Instant::now()) >= self.silence_timeout();
         if is_doubted {
@@ -228,13 +230,13 @@ impl Cluster {
         is_doubted
     }
 
-    /// Returns after how much silence a connection is doubted: later on a link whose answers are slow.
+    /// Returns the silence after which a connection is suspected. It is longer on a slow link.
     fn silence_timeout(&self) -> Duration {
         let slowest = Duration::from_millis(self.0.slowest_answer_ms.load(Ordering::Relaxed));
         (2 * slowest).clamp(SILENCE_TIMEOUT, MAX_SILENCE_TIMEOUT)
     }
 
-    /// Records how long an answer took. A slow one counts for the next dozen.
+    /// Records a response time. A slow response affects the next dozen.
     fn record_answer(&self, took: Duration) {
         let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let before = self.0.slowest_answer_ms.load(Ordering::Relaxed);
@@ -242,15 +244,15 @@ impl Cluster {
     }
 
     async fn dial(&self) -> Result<Arc<Connection>, EtcdError> {
-        // Whoever dials may hang on a dead link, as a login is a request.
+        // The other call may hang on a dead link during its login request.
         let _guard = timeout(SHARING_TIMEOUT, self.0.dialing.lock()).await.ok();
         let member = {
             let mut current = self.current();
             if let Some(connection) = current.connection.clone() {
-                return Ok(connection); // made by whose turn it was before
+                return Ok(connection); // made by the call that held the lock
             }
             let member = current.member;
-            current.member = self.next_member(member); // whoever gives up on this one has moved on
+            current.member = self.next_member(member); // in case this one hangs
             member
         };
         let opened = Connection::open(member, &self.0.endpoints[member], &self.0.dial).await;
@@ -273,22 +275,22 @@ impl Cluster {
         }
     }
 
-    /// Asks the next member from now on, if there is another. What is open on this one goes on.
+    /// Sends later requests to the next member, if there is one. Open streams stay on this one.
     pub(crate) fn switch_member(&self, connection: &Arc<Connection>) {
         if self.0.endpoints.len() > 1 {
-            self.replace(connection); // a single one is connected to anew by the client
+            self.replace(connection); // etcd-client reconnects to a single member by itself
         }
     }
 
-    /// Gives up a connection that is silent, with all that is open on it.
+    /// Closes a silent connection with all streams on it.
     fn close_connection(&self, connection: &Arc<Connection>) {
         self.replace(connection);
         connection.close();
     }
 
-    /// Closes a connection, unless anything is heard on it by the deadline: it is asked for something that each
-    /// member answers by itself. It is closed at once if the same member answers on a new connection, so that what waits
-    /// on the dead one is repeated early.
+    /// Closes a connection unless it shows a sign of life by the deadline. The probe is a request that each
+    /// member answers by itself. If the same member answers on a new connection first, the connection is
+    /// closed at once, so that calls that wait on the dead one are retried early.
     fn close_unless_heard_by(&self, deadline: Instant, connection: &Arc<Connection>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(check) = connection.begin_check() else { return };
@@ -309,22 +311,23 @@ impl Cluster {
         });
     }
 
-    /// Returns once the member of a connection answers on another one, and a moment later: a member that stood still
-    /// answers on both, in any order.
+    /// Returns a moment after the member answers on another connection. The delay is for a member that was
+    /// paused: it answers on both connections, in any order.
     async fn hear_elsewhere(&self, connection: &Connection) {
         let member = &self.0.endpoints[connection.member()];
         let guard = self.0.hearing[connection.member()].lock().await;
         loop {
             let start = Instant::now();
             let limit = self.silence_timeout();
-            // Without a login, which would be a request to all members: a refusal is a sign of life, too.
+            // Without a login, which needs a quorum. A refusal is a sign of life, too.
             let answer = async {
                 match self.0.dial.connect_without_user(member).await {
                     Ok(client) => sign_of_life(&client).await,
                     Err(_) => false,
                 }
             };
-            // A connection that is made while the link is down may stay dead when it heals, so each try makes its own.
+            // A connection made while the link is down may stay dead after the link recovers, so each attempt
+            // makes a new one.
             if let Ok(true) = timeout(limit, answer).await {
                 drop(guard);
                 return sleep((2 * start.elapsed()).max(MIN_ANSWER_TIME)).await;
@@ -339,12 +342,12 @@ impl Cluster {
         if left.is_some() {
             current.member = self.next_member(current.member);
             drop(current);
-            tracing::info!(from = connection.endpoint(), "left a connection to etcd for the next");
+            tracing::info!(from = connection.endpoint(), "switched to another connection to etcd");
         }
     }
 
-    /// Takes up a connection again that was doubted and gave a sign of life, if there is no other member and no other
-    /// connection was made.
+    /// Uses a suspected connection again after it showed a sign of life, if the cluster has one member and no
+    /// other connection was made.
     fn restore(&self, connection: &Arc<Connection>) {
         let mut current = self.current();
         if self.0.endpoints.len() == 1 && current.connection.is_none() {
@@ -357,7 +360,7 @@ impl Cluster {
         (member + 1) % self.0.endpoints.len()
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
+    /// The lock is held for a few assignments that cannot panic.
     fn current(&self) -> MutexGuard<'_, Current> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -369,7 +372,8 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Asks for something that each member answers by itself. Returns whether it answered: a refusal is a sign of life, too.
+/// Makes a request that each member answers by itself. Returns whether it answered; a refusal counts as an
+/// answer.
 async fn sign_of_life(client: &Client) -> bool {
     let options = GetOptions::new().with_serializable().with_keys_only();
     let answer = client.kv_client().get("\0", Some(options)).await;

@@ -1,11 +1,11 @@
-//! How an etcd URL becomes a registry.
+//! The connector for etcd URLs.
 
 use crate::EtcdRegistry;
 use async_trait::async_trait;
 use registry_core::{ConnectOptions, Connected, Connector, Result, Target};
 use std::sync::Arc;
 
-/// Connects to `etcd://`, and with the feature `tls` to `etcds://`.
+/// A connector for `etcd://`, and with the feature `tls` for `etcds://`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EtcdConnector;
 

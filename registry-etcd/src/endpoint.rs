@@ -1,4 +1,4 @@
-//! Where a member is.
+//! Addresses of members.
 
 use std::fmt;
 

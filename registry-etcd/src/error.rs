@@ -1,68 +1,68 @@
-//! What can go wrong with a call to etcd, and what that means to the caller of a registry.
+//! Errors of calls to etcd, and their meaning for the caller of a registry.
 
 use crate::transport::Problem;
 use registry_core::{Error, ErrorKind};
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// Why a call to etcd failed. The source of this crate's errors.
+/// Why a call to etcd failed: the source of this crate's errors.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EtcdError {
-    /// etcd, or the way to it, gave an error.
+    /// An error from etcd or its transport.
     #[error("{}", describe(.0))]
     Client(etcd_client::Error),
-    /// The same of a known member.
+    /// An error from a known member.
     #[error("{}", .problem.as_ref().map_or_else(|| .error.to_string(), Problem::to_string))]
     At {
         /// `host:port`
         endpoint: String,
-        /// What is wrong with the server, if its connection told.
+        /// What is wrong with the server, if its connection revealed it.
         problem: Option<Problem>,
         error: Box<Self>,
     },
-    /// Nothing was heard in time.
+    /// No response arrived in time.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
-    /// A watch gave no sign of life though its connection stands.
-    #[error("etcd is silent on a watch, no sign of life within {0:?}")]
+    /// A watch showed no sign of life although its connection is open.
+    #[error("the watch received no sign of life from etcd within {0:?}")]
     Silent(Duration),
-    /// The stream of a watch ended without an error.
+    /// The stream ended without an error.
     #[error("the stream ended")]
     StreamEnded,
-    /// A watch was canceled, since the history it was to read is compacted.
-    #[error("the history is compacted up to revision {0}")]
+    /// A watch was canceled because the history after its cursor is compacted.
+    #[error("etcd has compacted its history up to revision {0}")]
     Compacted(i64),
     /// A watch was canceled for another reason.
     #[error("the watch was canceled, reason=`{0}`")]
     Canceled(String),
-    /// A watch heard of a change that does not follow on the one before.
+    /// A watch received an event that does not follow on the previous one.
     #[error("{0}")]
     MissingEvents(String),
-    /// A read of a revision before one that was heard of before it was made.
-    #[error("the member answered from the past, revision=`{0}`, known=`{1}`")]
+    /// A read returned a revision older than one this client had already seen.
+    #[error("the member returned stale data, revision=`{0}`, known=`{1}`")]
     StaleRead(u64, u64),
-    /// The lease that was to be renewed is not there.
+    /// The lease to renew does not exist.
     #[error("lease not found")]
     LeaseNotFound,
-    /// The data are not those that a cursor was made from.
+    /// The data do not match the cursor.
     #[error("{0}")]
     Diverged(String),
-    /// The cluster is not the one that a cursor was made from.
+    /// The cluster is not the one of the cursor.
     #[error("{0}")]
     OtherCluster(String),
-    /// There is more than this reads.
-    #[error("{0} are larger than is read, max=`{1}`")]
+    /// The response exceeds a limit, in bytes.
+    #[error("{0} exceed the limit of {1} bytes")]
     TooLarge(&'static str, usize),
-    /// An answer is not what etcd promises.
-    #[error("an answer lacks {0}")]
+    /// A response violates etcd's protocol.
+    #[error("etcd's response lacks {0}")]
     Malformed(&'static str),
 }
 
-/// What tonic says of an answer that is larger than it may be.
+/// tonic's text for a response above the size limit.
 const TOO_LARGE: &str = "message length too large";
 
 impl EtcdError {
-    /// What it means.
+    /// Returns what the error means.
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Client(error) => reason_of_client(error),
@@ -72,7 +72,7 @@ impl EtcdError {
             Self::Deadline(_) | Self::Silent(_) | Self::StreamEnded | Self::StaleRead(..) => {
                 Reason::Unavailable
             }
-            // Either way there is history that it does not give.
+            // Either way etcd cannot deliver part of the history.
             Self::Compacted(_) | Self::MissingEvents(_) => Reason::Compacted,
             Self::LeaseNotFound => Reason::LeaseNotFound,
             Self::Diverged(_) => Reason::Diverged,
@@ -89,7 +89,7 @@ impl From<etcd_client::Error> for EtcdError {
 }
 
 impl EtcdError {
-    /// Adds the member that it is of, and what is wrong with it.
+    /// Adds the member that the error is from, and what is wrong with that member.
     pub(crate) fn at(self, endpoint: &str, problem: Option<Problem>) -> Self {
         match self {
             Self::At { .. } => self,
@@ -97,7 +97,7 @@ impl EtcdError {
         }
     }
 
-    /// The member that it is of, if one was asked.
+    /// Returns the member that the error is from, if one was asked.
     pub(crate) fn endpoint(&self) -> Option<&str> {
         match self {
             Self::At { endpoint, .. } => Some(endpoint),
@@ -105,7 +105,7 @@ impl EtcdError {
         }
     }
 
-    /// The same without the member that it is of.
+    /// Returns the error without its member.
     fn bare(&self) -> &Self {
         match self {
             Self::At { error, .. } => error,
@@ -113,7 +113,7 @@ impl EtcdError {
         }
     }
 
-    /// The status that a server, or the client below, gave.
+    /// Returns the gRPC status, from the server or from tonic.
     fn status(&self) -> Option<&Status> {
         match self.bare() {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
@@ -121,9 +121,9 @@ impl EtcdError {
         }
     }
 
-    /// Whether no member saw the request, since no connection could be made.
+    /// Returns whether the request reached no member because no connection could be made.
     pub(crate) fn is_unsent(&self) -> bool {
-        // etcd-client's own error names no source, so this begins with what is in it.
+        // etcd-client's error does not return its source, so the search starts with the inner error.
         let mut source: Option<&(dyn std::error::Error + 'static)> = match self.bare() {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
             Self::Client(etcd_client::Error::TransportError(error)) => Some(error),
@@ -138,8 +138,8 @@ impl EtcdError {
         false
     }
 
-    /// Whether it was refused for a token that has run out, or is from before a change of users. The
-    /// texts are those of etcd's `api/v3rpc/rpctypes/error.go`.
+    /// Returns whether the token was rejected because it expired or predates a change of users. The texts are
+    /// those of etcd's `api/v3rpc/rpctypes/error.go`.
     pub(crate) fn is_token_rejected(&self) -> bool {
         let text = match self.bare() {
             Self::Client(etcd_client::Error::GRpcStatus(status)) => status.message(),
@@ -149,26 +149,26 @@ impl EtcdError {
         text.contains("invalid auth token") || text.contains("revision of auth store is old")
     }
 
-    /// Whether the answer was larger than it may be. The text is that of tonic's `codec/decode.rs`.
+    /// Returns whether the response was above the size limit. The text is that of tonic's `codec/decode.rs`.
     pub(crate) fn is_too_large(&self) -> bool {
         self.status().is_some_and(|status| {
             status.code() == Code::OutOfRange && status.message().contains(TOO_LARGE)
         })
     }
 
-    /// How many bytes the answer had that was too large.
+    /// Returns the size in bytes of the response that was too large.
     pub(crate) fn answer_len(&self) -> Option<usize> {
         let (_, found) = self.status()?.message().split_once("found ")?;
         found.split(' ').next()?.parse().ok()
     }
 
-    /// Whether the user is known, and may not do this.
+    /// Returns whether the user is known but lacks permission.
     pub(crate) fn is_permission_denied(&self) -> bool {
         self.status().is_some_and(|status| status.code() == Code::PermissionDenied)
     }
 
-    /// Whether another member may do better. One that is asked too much, or is out of space, is not
-    /// alone in that.
+    /// Returns whether another member may succeed. An overloaded cluster, or one out of space, is so on every
+    /// member.
     pub(crate) fn is_member_failure(&self) -> bool {
         let is_exhausted = self.status().is_some_and(|status| {
             status.code() == Code::ResourceExhausted
@@ -192,7 +192,7 @@ impl From<EtcdError> for Error {
     }
 }
 
-/// What the errors of etcd mean, as far as this crate tells them apart.
+/// The meaning of an etcd error, as far as this crate distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     LeaseExists,
@@ -209,7 +209,7 @@ pub(crate) enum Reason {
 impl Reason {
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
-            // It is not there when asked for and there when granted: it is just being revoked.
+            // The lease existed when granted again, but not when looked up: etcd is revoking it.
             Self::LeaseExists | Self::Unavailable => ErrorKind::Unavailable,
             Self::LeaseNotFound => ErrorKind::LeaseLost,
             Self::Compacted => ErrorKind::Compacted,
@@ -222,20 +222,20 @@ impl Reason {
 
     fn message(self) -> &'static str {
         match self {
-            Self::LeaseExists => "etcd is about to revoke the lease: repeat",
+            Self::LeaseExists => "etcd is about to revoke the lease: retry",
             Self::LeaseNotFound => "etcd does not know the lease: it expired or was revoked",
-            Self::Compacted => "etcd has dropped the history after the cursor",
-            Self::Diverged => "the cursor is not from the history that etcd holds",
+            Self::Compacted => "etcd no longer has the history after the cursor: load again",
+            Self::Diverged => "the cursor does not match etcd's history: load again",
             Self::OtherCluster => "the cursor is from another cluster: load again",
             Self::Invalid => "etcd refused the request",
-            Self::Denied => "etcd refused the credentials",
-            Self::Unavailable => "etcd did not answer, or not in time",
-            Self::Internal => "etcd answered what it should not",
+            Self::Denied => "etcd refused the credentials, or they lack permissions",
+            Self::Unavailable => "etcd is unavailable or did not answer in time",
+            Self::Internal => "etcd sent an unexpected response",
         }
     }
 }
 
-/// What `error` says, and the innermost cause of it. etcd-client would add what is meant for debugging.
+/// Returns the message of `error` and its innermost cause. etcd-client would add debugging details.
 fn describe(error: &etcd_client::Error) -> String {
     let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
     let message = match status.message() {
@@ -256,8 +256,8 @@ fn reason_of_client(error: &etcd_client::Error) -> Reason {
     use etcd_client::Error as E;
     match error {
         E::GRpcStatus(status) => reason_of_status(status),
-        // The one text that etcd-client makes of a renewal's answer; the others say that the stream
-        // was cut.
+        // etcd-client uses this text for a renewal of an unknown lease. Its other texts mean that the stream
+        // broke.
         E::LeaseKeepAliveError(text) if text == "lease not found" => Reason::LeaseNotFound,
         E::LeaseKeepAliveError(_) | E::WatchError(_) | E::TransportError(_) | E::IoError(_) => {
             Reason::Unavailable
@@ -267,32 +267,32 @@ fn reason_of_client(error: &etcd_client::Error) -> Reason {
     }
 }
 
-/// By the code, and by the text where a code means several things. The texts are those of etcd's
-/// `api/v3rpc/rpctypes/error.go`, as in 3.4 and 3.5, and of tonic's `codec/decode.rs`.
+/// Maps a status by its code, and by its text where a code is ambiguous. The texts are those of etcd's
+/// `api/v3rpc/rpctypes/error.go` (3.4 and 3.5) and of tonic's `codec/decode.rs`.
 fn reason_of_status(status: &Status) -> Reason {
     let text = status.message();
     match status.code() {
         Code::OutOfRange if text.contains("has been compacted") => Reason::Compacted,
         Code::OutOfRange if text.contains("is a future revision") => Reason::Diverged,
-        // Not history: tonic says so of an answer that is larger than it may be.
+        // tonic's error for a response above the size limit, not one about history.
         Code::OutOfRange if text.contains(TOO_LARGE) => Reason::Internal,
         Code::NotFound if text.contains("requested lease not found") => Reason::LeaseNotFound,
         Code::FailedPrecondition if text.contains("lease already exists") => Reason::LeaseExists,
         Code::FailedPrecondition if text.contains("not leader") => Reason::Unavailable,
         Code::Unauthenticated | Code::PermissionDenied => Reason::Denied,
-        // rustls says so of a server that is not whom it should be. To ask again does not help.
+        // rustls' error for a server whose certificate is not valid. A retry does not help.
         _ if text.contains("invalid peer certificate") => Reason::Denied,
-        // Among others, "user name is empty": what a server with authentication says to who has
-        // none.
+        // Includes "user name is empty": the reply of a server with authentication to a client without
+        // credentials.
         Code::InvalidArgument | Code::FailedPrecondition if mentions_credentials(text) => {
             Reason::Denied
         }
-        // Unimplemented: it speaks gRPC but is no etcd.
+        // Unimplemented: the server speaks gRPC but is no etcd.
         Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::OutOfRange
         | Code::Unimplemented => Reason::Invalid,
-        // tonic says so of a connection that breaks in mid-answer, by the reason it breaks for.
+        // tonic's code for some connections that break within a response.
         Code::Internal if text.contains("h2 protocol error") => Reason::Unavailable,
         Code::Unavailable
         | Code::DeadlineExceeded
@@ -304,7 +304,7 @@ fn reason_of_status(status: &Status) -> Reason {
     }
 }
 
-/// A watch is refused inside its stream, where there are texts only.
+/// etcd cancels a refused watch within its stream, where it gives only a text.
 fn reason_of_cancellation(text: &str) -> Reason {
     if mentions_credentials(text) { Reason::Denied } else { Reason::Unavailable }
 }

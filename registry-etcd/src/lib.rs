@@ -1,4 +1,4 @@
-//! The service registry over etcd, to the contract of [`registry_core::Registry`].
+//! An etcd store for the contract of [`registry_core::Registry`].
 //!
 //! ```no_run
 //! use registry_core::{CallOptions, Claim, Instance, Registry};
@@ -15,137 +15,145 @@
 //! # }
 //! ```
 //!
-//! An instance hangs on one etcd lease, whose id is the claim's. Which keys and values stand for it
-//! is the [layout]: one of these, chosen by the URL, or a
-//! [`Layout`](crate::layout::Layout) of your own in [`EtcdOptions::layout`].
+//! Each instance has one etcd lease, whose id is the claim's. The [layout] decides which keys and values
+//! represent the instance: one of the built-in ones below, chosen by the URL, or your own
+//! [`Layout`](crate::layout::Layout) in [`EtcdOptions::layout`].
 //!
-//! | `?layout=` | the value of `<path>/<service>/<id>` | the path, if the URL has none |
+//! | `?layout=` | value of the key `<path>/<service>/<id>` | default path |
 //! | --- | --- | --- |
-//! | `native` | its [record](registry_core::encoding) | `registry` |
+//! | `native` | the [record](registry_core::encoding) of the instance | `registry` |
 //! | `go-zero` | `10.0.0.1:8080` | none, keys start with the service |
 //! | `grpc` | `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}` | none, keys start with the service |
 //! | `kratos` | `{"id":"u-1","name":"user","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:8080"]}` | `/microservices` |
 //! | `kitex` | `{"network":"tcp","address":"10.0.0.1:8080","weight":10,"tags":null}` | `kitex/registry-etcd` |
 //!
-//! * **native**: in names `/`, `%`, control characters and what is not ASCII are percent-encoded,
-//!   so the keys of a service are exactly those under `<path>/<service>/`.
-//! * **go-zero**: what publishers of go-zero put and its subscribers read, byte for byte; the
-//!   service is their `Etcd.Key`. To register, an id is a decimal from 1 to 2^63-1, by their custom
-//!   that of the lease; to be read, it may be any.
-//! * **grpc**: what the package `naming/endpoints` of etcd's client in Go reads and writes. `Metadata` is an
-//!   object of the instance's metadata, as Go escapes it, or `null`. Of what Go programs put there, an object
-//!   of strings is read as metadata; anything else is theirs.
-//! * **kratos**: what the etcd registry of Kratos reads and writes. An instance belongs to the service that its JSON
-//!   names. Its first endpoint of `grpc`, or else its first, is the address, and each endpoint of that host is a port
-//!   named by its scheme. The address is written as `grpc`, and each other port whose name may be a scheme. `version` is the
-//!   label of that name, and the weight the metadata of that name, as in Kratos. One without an endpoint is listed and
-//!   not available. An id with a `/` is counted and reported. The path is Kratos' namespace to the byte: `etcd://host//prod`
-//!   has the keys of `Namespace("/prod")`.
-//! * **kitex**: what the package `registry-etcd` of Kitex reads and writes. By custom the id is the address. `tags` is the
-//!   metadata, and `weight` a tenth of the weight, rounded up: a default of 10 beside one of 100. As in Kitex, no service
-//!   has a `/`. An IPv6 address is read without brackets, as Kitex writes it, and written with them, as Go dials it.
-//!   `registry-etcd` of before December 2022 takes all keys that start with `user` for its instances, those of
-//!   `user.~meta` too: update such callers first.
+//! * **native**: names are percent-encoded where they contain `/`, `%`, control or non-ASCII characters. So
+//!   the keys of a service are exactly those under `<path>/<service>/`.
+//! * **go-zero**: the format of go-zero's publishers and subscribers, byte for byte. The service name is
+//!   their `Etcd.Key`. An id to register must be a decimal from 1 to 2^63-1 (go-zero uses the lease id). An
+//!   id that is only read may be any text.
+//! * **grpc**: the format of the package `naming/endpoints` of etcd's Go client. `Metadata` is a JSON object
+//!   of the instance's metadata, escaped as Go does, or `null`. An object of strings that a Go program wrote
+//!   is read as metadata; any other value is ignored.
+//! * **kratos**: the format of Kratos' etcd registry. An instance belongs to the service that its JSON names.
+//!   Its address is the first `grpc` endpoint, or else its first endpoint. Each endpoint on that host becomes
+//!   a port named after its scheme. The address is written as a `grpc` endpoint, as is each other port whose
+//!   name is a valid scheme, under that scheme. `version` maps to the label `version`, and the metadata entry
+//!   `weight` to the weight, as in Kratos. An instance without an endpoint is listed but not available. A key
+//!   whose id contains a `/` is counted and reported as undecodable. The path is Kratos' namespace, byte for
+//!   byte: `etcd://host//prod` has the keys of `Namespace("/prod")`.
+//! * **kitex**: the format of Kitex' package `registry-etcd`, where the id is by custom the address. `tags`
+//!   is the metadata. `weight` is a tenth of the weight, rounded up, since Kitex' default is 10 and ours is
+//!   100. As in Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex
+//!   writes it, and written with brackets, as Go dials it. Versions of `registry-etcd` before December 2022
+//!   treat every key that starts with `user` as an instance of `user`, including those of `user.~meta`:
+//!   update such callers first.
 //!
-//! All but `native` have a second key, `<path>/<service>.~meta/<id>`, for what Go's value cannot say: the whole
-//! [record](registry_core::encoding), with lease and ttl, put by the same transaction under the same lease. It
-//! counts while its lease is that of the first key, so what a publisher in Go takes over is its own. Go's readers
-//! know no status: an instance that drains or has weight 0 has only the second key, so they do not see it. A
-//! second key that cannot be decoded is counted and reported, and its instance listed without it. No service ends
-//! with `.~meta`.
+//! Every layout except `native` has a side key, `<path>/<service>.~meta/<id>`, for what the Go formats cannot
+//! express. It contains the whole [record](registry_core::encoding) with lease and ttl, and the same
+//! transaction puts it under the same lease. It is ignored if its lease differs from that of the first key: a
+//! Go publisher has then taken over the instance. Go readers know no status, so a draining instance, or one
+//! with weight 0, has only the side key and is invisible to them. An undecodable side key is counted and
+//! reported, and its instance is listed without it. No service name may end with `.~meta`.
 //!
-//! In these, names are not escaped and other keys may lie among those of a service: only its
-//! direct children are its instances (`a/b/1` is no instance of `a`), and the rest is passed over. A
-//! path of slashes alone is what keys start with: on `etcd://host//?layout=go-zero` the service
-//! `grpc/user.rpc` is go-zero's key `/grpc/user.rpc`.
-//! Two instances may have one address; to go-zero's readers these are one endpoint.
+//! These layouts do not escape names, and unrelated keys may lie among those of a service. Only direct
+//! children of the service are instances (`a/b/1` is no instance of `a`); other keys are ignored. A path that
+//! consists only of slashes is a literal key prefix: on `etcd://host//?layout=go-zero` the service
+//! `grpc/user.rpc` is go-zero's key `/grpc/user.rpc`. Two instances may share an address; go-zero's readers
+//! see one endpoint.
 //!
-//! What is particular to this store:
+//! Properties of this store:
 //!
 //! * Revisions are etcd's own, and number the whole store.
-//! * Ttls are whole seconds, rounded up, and no shorter than etcd's minimum (2 s, unless the
-//!   server's election timeout was changed). Claims that round to the same ttl count as the same.
-//! * To deregister takes two requests: one puts the record as withdrawn, so that watches know the reason, and one
-//!   revokes the lease, which deletes the keys. Until then a withdrawn record is not listed and holds no id. The first
-//!   request gets half of the caller's timeout. If it fails, the second is made all the same.
-//! * An instance that died is gone within its ttl and 1 s, and 1 s more for every 1,000 leases that die at once.
-//!   etcd does not tell an expiry from a revocation, so it has no reason.
-//! * The first [`keep_alive`](registry_core::Registry::keep_alive) a ttl after the last one that
-//!   did also compares the record with the one acknowledged, in a second request at the same time.
-//! * A takeover is one transaction that compares the holder and puts the record. The lease that it displaces only
-//!   loses the key: other keys may be on it, so it is not revoked. Its owner is told by its watch on its own
-//!   record, or by the presence check.
-//! * A holder is a lease and the create revision of the key. A takeover keeps the create revision. So a lease that was
-//!   displaced, and takes the id back from its successor without a deletion between, is the same holder as before.
-//! * The lease of a superseded claim is not revoked, and expires by its ttl. The claim may be repeated under it.
-//! * A [watch on the own record](registry_core::Registry::watch_record) begins with a read that compares it, so
-//!   that it opens however old the record is.
-//! * A cursor knows the cluster, the number of keys of its service, and which key was put last and
-//!   when. A history that agrees in these at the cursor's revision is taken for the same.
-//! * A cursor of another cluster is `Invalid`; that of one that was wiped or restored `Diverged`.
-//! * [`services`](registry_core::Registry::services) reads keys only: it names a service even if none of its
-//!   records can be decoded. Where the layout has no path, each `<service>/<id>` in the whole of etcd counts.
-//! * In the layouts of Go programs a watch begins with a read of all that stood at its cursor, and keeps it.
-//! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor
-//!   that was loaded while that stood, on the same connection, is not checked: the same process answered
-//!   all the time. Cursors move with the service's changes and with the progress notifications that etcd
-//!   sends a quiet watch (by default every 10 minutes; see etcd's
-//!   `--experimental-watch-progress-notify-interval`).
-//! * Renewals go over four streams, each served by one task. One that is held up, by a lease that has expired and is not revoked
-//!   yet, takes no more: another takes its place.
-//! * All requests go to one member, drawn when connecting. It is left for the next when it cannot be
-//!   reached, does not answer, or has no leader. A request that reached no member is retried on the next member at
-//!   once; one that may have reached a member fails `Unavailable`, and its repeat goes to the next.
-//! * A connection on which nothing is heard for half a second, while something is waited for, is given up when a
-//!   request on it reaches the [timeout](EtcdOptions::request_timeout); the watches on it end `Unavailable`, to be
-//!   resumed on another. When a caller gives up earlier, only later requests go elsewhere: what is open stays,
-//!   unless the member gives no sign of life until that timeout. Every byte that is received is a sign of life: a part of
-//!   an answer, too.
-//! * Connections and streams belong to the tokio runtime that they were opened on. A handle that is used on several
-//!   runtimes has connections on each.
-//! * The files of TLS are read for each connection, so that renewed certificates need no restart. The first ones are
-//!   checked by the first call. Later, files that cannot be used make connections `Unavailable` until they are repaired.
-//! * An error names the member, and what to do if that is no etcd: a port that wants TLS or does not speak it, a server of
-//!   HTTP/1, a Redis, a certificate that is not trusted.
-//! * A token that has run out is replaced, for calls and for watches, and the request is made once more;
-//!   a password that is refused is `Denied`, at once.
-//! * Where etcd compacts its history, cursors older than that are `Compacted`. By default it never
-//!   does, and the history grows without bound: see etcd's `--auto-compaction-retention`.
+//! * Ttls are whole seconds, rounded up, and no shorter than etcd's minimum (2 s with the default election
+//!   timeout). Claims that round to the same ttl count as the same.
+//! * `deregister` takes two requests. The first marks the record as withdrawn, so that watches know the
+//!   reason. The second revokes the lease, which deletes the keys. Between them the withdrawn record is not
+//!   listed and does not hold the id. The first request gets half of the caller's timeout; if it fails, the
+//!   second is still sent.
+//! * A crashed instance is gone within its ttl plus 1 s, and another second for every 1,000 leases that
+//!   expire at once. etcd does not distinguish an expiry from a revocation, so such a deletion has no reason.
+//! * Once per ttl, [`keep_alive`](registry_core::Registry::keep_alive) also sends a concurrent presence
+//!   check, which compares the stored record with the acknowledged one.
+//! * A takeover is one transaction that compares the holder and puts the record. The displaced lease is not
+//!   revoked, since other keys may be attached to it; it only loses the key. Its owner notices through its
+//!   own-record watch or the presence check.
+//! * A holder is a lease and the create revision of the key, which a takeover preserves. So a displaced lease
+//!   that takes the id back is the same holder as before, unless the key was deleted in between.
+//! * The lease of a superseded claim is not revoked; it expires after its ttl. The claim may be repeated
+//!   under it.
+//! * An [own-record watch](registry_core::Registry::watch_record) starts with a read that compares the
+//!   record, so compaction cannot prevent it.
+//! * A cursor identifies the cluster, the number of keys of its service, and the key that was put last, with
+//!   its revision. A history that matches all of these at the cursor's revision counts as the same history.
+//! * A cursor of another cluster fails `Invalid`. After the cluster was wiped or restored, a cursor fails
+//!   `Diverged`.
+//! * [`services`](registry_core::Registry::services) reads only keys, so it lists a service even if none of
+//!   its records can be decoded. In a layout without a path, every `<service>/<id>` key in etcd counts.
+//! * In the layouts with side keys, a watch first reads the service as of its cursor, and keeps those keys in
+//!   memory.
+//! * All watches of a registry and its clones are watchers on one gRPC stream, read by one task. A cursor is
+//!   not checked if it was loaded on the same connection while that stream was open, since the same process
+//!   answered both. Cursors advance with changes of the service and with etcd's progress notifications for
+//!   idle watches (every 10 minutes by default; see `--experimental-watch-progress-notify-interval`).
+//! * Renewals use four streams, each served by one task. A stream that is blocked, for example by an expired
+//!   lease that is not revoked yet, accepts no more renewals, and another stream replaces it.
+//! * All requests go to one member, chosen at random. The client switches to the next member if this one is
+//!   unreachable, does not answer, or has no leader. A request that reached no member is retried on the next
+//!   member at once. One that may have reached a member fails `Unavailable`, and the caller's retry goes to
+//!   the next member.
+//! * A connection that is silent for half a second while an answer is pending is closed once a request on it
+//!   reaches the [timeout](EtcdOptions::request_timeout). Its watches then end `Unavailable` and can be
+//!   resumed on another connection. If a caller gives up earlier, only later requests use another connection.
+//!   Open streams stay, unless the member shows no sign of life until that timeout. Every received byte is a
+//!   sign of life, even part of an answer.
+//! * Connections and streams belong to the tokio runtime on which they were opened. A handle that is used on
+//!   several runtimes has connections on each.
+//! * TLS files are read for each connection, so renewed certificates need no restart. The first call checks
+//!   the files. If they become unusable later, new connections fail `Unavailable` until the files are
+//!   repaired.
+//! * Errors name the member. If the server is not an etcd, they say what to do: the port requires TLS or does
+//!   not speak it, the server speaks HTTP/1 or is a Redis, or the certificate is not trusted.
+//! * An expired token is replaced and the request is sent once more, for calls and for watches. A rejected
+//!   password fails `Denied` at once.
+//! * A cursor older than etcd's last compaction is `Compacted`. By default etcd never compacts, and its
+//!   history grows without bound: see `--auto-compaction-retention`.
 //!
 //! # Users and roles
 //!
-//! With authentication, a user needs these permissions, whose ranges include the first key and exclude the last:
+//! With authentication, a user needs these permissions. Each range includes its first key and excludes its
+//! below:
 //!
-//! | who | native, prefix `registry` | the others, path `apps` |
+//! | role | native, prefix `registry` | the other layouts, path `apps` |
 //! | --- | --- | --- |
 //! | registers and discovers all services, and lists them | `readwrite` on `registry/`, `registry0` | `readwrite` on `apps/`, `apps0` |
 //! | owner of the service `user`: registers and discovers it | `readwrite` on `registry/user/`, `registry/user0` | `readwrite` on `apps/user.~meta/`, `apps/user0` |
 //! | reader of the service `user`: discovers it | `read` on `registry/user/`, `registry/user0` | `read` on `apps/user.~meta/`, `apps/user0` |
 //!
-//! `etcdctl role grant-permission user-owner readwrite registry/user/ registry/user0` grants the second one. To register
-//! needs to read as well, since a registration compares what is stored. Without a path, all services are the range from
-//! `\0` to `\0`, which has no end. Leases have no permissions in etcd: any user may renew a lease whose id it
-//! knows. Only a user who may write all its keys revokes it.
+//! `etcdctl role grant-permission user-owner readwrite registry/user/ registry/user0` grants the second one.
+//! Registering requires read permission too, since a registration compares what is stored. Without a path,
+//! the range of all services is from `\0` to `\0`, which means no end. etcd has no permissions for leases:
+//! any user who knows a lease id may renew it. Revoking a lease requires write permission on all its keys.
 //!
-//! [`connect`](EtcdRegistry::connect) asks for no permission. A call that lacks one fails `Denied`. Some releases of
-//! etcd, 3.4.23 among them, check no permissions inside of nested transactions. This crate writes nothing there that
-//! the outer transaction does not write as well, so its calls are refused on them too; another program of such a
-//! user may write what it likes.
+//! [`connect`](EtcdRegistry::connect) checks no permissions. A call that lacks one fails `Denied`. Some
+//! releases of etcd, such as 3.4.23, check no permissions inside nested transactions. This crate writes
+//! nothing there that the outer transaction does not write as well, so those releases refuse its calls too.
+//! Another program with the same user could write anything.
 //!
 //! # Bounds
 //!
-//! What a server decides is bounded. Past a bound, a call fails `Internal`.
+//! Everything that a server decides is bounded. Past a bound, a call fails `Internal`.
 //!
-//! | what | at most |
+//! | what | limit |
 //! | --- | --- |
-//! | an answer to a read of several keys | 16 MiB; it is asked for again with fewer keys |
-//! | an answer to anything else, and one key with its value | 64 MiB |
-//! | all keys and values of one load or list | 1 GiB; of a value, 64 KiB and a byte count |
-//! | pages of one load or list | each begins behind the one before |
-//! | a response of a watch in all its pieces, and what waits while a watch is opened | 256 MiB, or the watch is `Compacted` |
-//! | a granted ttl | a day, and not less than was requested |
+//! | response to a read of several keys | 16 MiB; a larger page is read again with fewer keys |
+//! | any other response, or one key with its value | 64 MiB |
+//! | all keys and values of one load or list | 1 GiB; a longer value counts as 64 KiB plus one byte |
+//! | pages of one load or list | each page must begin after the previous one |
+//! | one watch response with all its fragments, and events buffered while a watch opens | 256 MiB, or the watch is `Compacted` |
+//! | a granted ttl | a day; it must not be shorter than requested |
 //! | transactions of one registration | 4 |
-//! | members asked in one call | each once; each token is replaced once |
+//! | members tried in one call | each at most once; each token is refreshed once |
 
 #[cfg(test)]
 mod arbitrary_replies;
@@ -210,17 +218,18 @@ pub struct EtcdRegistry {
 }
 
 impl EtcdRegistry {
-    /// Connects to `etcd://[user:password@]host[:port][,host[:port]...][/path]` with the default
-    /// options.
+    /// Connects to `etcd://[user:password@]host[:port][,host[:port]...][/path]` with the default options.
     ///
-    /// The hosts are members of one cluster; the port is 2379 unless stated. The option `layout` is
-    /// `native`, whose path is `registry` unless stated, `go-zero` or `grpc`. A `/` at the end of the path
-    /// does not count, unless the path of one of the last two has nothing else.
+    /// The hosts are members of one cluster; the default port is 2379. The option `layout` names a built-in
+    /// [layout], `native` by default, which also determines the default path. A `/` at the end of the path is
+    /// ignored, except that `kratos` and `kitex` use the path exactly as given, and `go-zero` and `grpc` do
+    /// so if it consists only of slashes.
     ///
-    /// `etcds://` is the same over TLS, with the feature `tls`. Its options name PEM files: `ca` contains the
-    /// certificate authorities to trust (by default those of the system), `cert` and `key` contain the client
-    /// certificate and its private key. `server_name` is the name in the server's certificate, by default the host.
-    /// `verify=none` takes anybody for the server, so whoever is on the way reads and changes all.
+    /// `etcds://` is the same over TLS and requires the feature `tls`. Its options name PEM files: `ca` has
+    /// the trusted certificate authorities (by default those of the system), `cert` and `key` have the client
+    /// certificate and its private key. `server_name` is the name in the server's certificate, by default the
+    /// host. `verify=none` accepts any server certificate, so a man in the middle can read and change
+    /// everything.
     ///
     /// # Errors
     ///
@@ -229,14 +238,14 @@ impl EtcdRegistry {
         Self::connect_with(target, EtcdOptions::default()).await
     }
 
-    /// Connects with `options`, and makes one read to see that the store answers.
+    /// Connects with `options`, and makes one read to check that the store answers.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not or a file that
-    /// cannot be read. `Unavailable` if no member answers in time, or none that answers has a quorum.
-    /// `Denied` if the server wants other credentials, or is not who its certificate should say it is. Permissions are
-    /// not checked: calls tell. A server that takes no client without the right certificate may just hang up, which is
+    /// `Invalid` if `target` is no URL of this store, names an unknown layout, or names a file that cannot be
+    /// read. `Unavailable` if no member answers in time, or none that answers has a quorum. `Denied` if the
+    /// server refuses the credentials or its certificate is not valid. Permissions are not checked here but
+    /// by each call. A server that requires a client certificate may just close the connection, which is
     /// `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let registry = Self::connect_lazy_with(target, options)?;
@@ -246,7 +255,7 @@ impl EtcdRegistry {
         Ok(registry)
     }
 
-    /// Returns a handle to the etcd that `target` names, with the default options and without a request: see
+    /// Returns a handle with the default options, without a request: see
     /// [`connect_lazy_with`](Self::connect_lazy_with).
     ///
     /// # Errors
@@ -256,15 +265,16 @@ impl EtcdRegistry {
         Self::connect_lazy_with(target, EtcdOptions::default())
     }
 
-    /// Returns a handle with `options`, without a request. The first call connects, and makes the read that
-    /// [`connect_with`](Self::connect_with) makes.
+    /// Returns a handle with `options`, without a request. The first call connects and makes the read of
+    /// [`connect_with`](Self::connect_with).
     ///
     /// Until that read succeeds, each call makes it first and returns its error, such as `Denied`; concurrent calls
     /// share one attempt.
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store, or names a layout that there is not. Files are read by the first call.
+    /// `Invalid` if `target` is no URL of this store or names an unknown layout. The first call reads the TLS
+    /// files.
     pub fn connect_lazy_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed_options(target))?;
@@ -286,8 +296,8 @@ impl EtcdRegistry {
         Ok(Self { default_ttl: target.ttl(), runtimes, first_contact, keyspace, leases, elsewhere })
     }
 
-    /// Makes the first contact unless it was made. Returns what to call by, and the options for what remains of the
-    /// call.
+    /// Makes the first contact unless it was made. Returns the connections to use and the options for the
+    /// rest of the call.
     async fn contact(&self, options: &CallOptions) -> Result<(Connections, CallOptions)> {
         let connections = self.runtimes.connections()?;
         if self.first_contact.is_made() {

@@ -1,10 +1,10 @@
-//! How long to wait for etcd.
+//! Timeouts and other options of a connection to etcd.
 
 use crate::layout::Layout;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an [`EtcdRegistry`](crate::EtcdRegistry) waits for etcd.
+/// Timeouts and other options of an [`EtcdRegistry`](crate::EtcdRegistry).
 ///
 /// ```
 /// use registry_etcd::EtcdOptions;
@@ -15,52 +15,52 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct EtcdOptions {
-    /// How long each request may take, from the call to the whole answer. 5 s by default.
+    /// Timeout of each request, from the call to the complete response. 5 s by default.
     ///
-    /// An operation is a few requests: `register` makes two to ten, `load` one for the first 1,000
-    /// instances and one for every 5,000 more (1,000, if they are large). Shorter than a commit takes
-    /// (a disk under load: 100 ms and more), every registration is `Unavailable` though it was made.
-    /// Longer than a third of a lease's ttl, one lost renewal is noticed too late to repeat it.
+    /// An operation takes several requests: `register` makes two to ten. `load` makes one for the first 1,000
+    /// instances and one for every 5,000 more (1,000 if the records are large). If the timeout is shorter
+    /// than a commit takes (100 ms and more on a loaded disk), every registration fails `Unavailable`
+    /// although it was made. If it is longer than a third of a lease's ttl, a lost renewal is noticed too
+    /// late to retry it.
     pub request_timeout: Duration,
 
-    /// How long a connection may take to be made, part of `request_timeout`. 2 s by default.
+    /// Timeout for making a connection, part of `request_timeout`. 2 s by default.
     ///
-    /// Shorter than a round trip, no connection is ever made.
+    /// It must be longer than a round trip, or no connection is ever made.
     pub connect_timeout: Duration,
 
-    /// How long a connection may be silent, while something is waited for, until it is pinged. 10 s
-    /// by default.
+    /// How long a connection may be silent while an answer is pending before it is pinged. 10 s by default.
     ///
-    /// This and `ping_timeout` are what ends a quiet watch whose server is gone without a word.
-    /// Below 5 s etcd closes the connection for pinging too often (`--grpc-keepalive-min-time`, 5 s
-    /// by default); the longer it is, the longer a watch may be out of date and not know it.
+    /// This option and `ping_timeout` end an idle watch whose server vanished. Below 5 s, etcd closes the
+    /// connection for pinging too often (`--grpc-keepalive-min-time`, 5 s by default). A longer interval lets
+    /// a watch be out of date for longer without noticing.
     pub ping_interval: Duration,
 
-    /// How long a ping may go unanswered until the connection is given up. 5 s by default.
+    /// How long a ping may stay unanswered before the connection is closed. 5 s by default.
     ///
-    /// Shorter than the longest pause of the network or the server, every pause cuts all watches.
+    /// If it is shorter than the pauses of the network or the server, each such pause breaks all watches.
     pub ping_timeout: Duration,
 
-    /// How long the source of a watch may give no sign of life, until the watch ends `Unavailable`. By default
-    /// two thirds of the URL's `ttl`, as [`silence_timeout`](registry_core::silence_timeout) says: 6.7 s unless
-    /// it states one.
+    /// How long the source of a watch may show no sign of life before the watch ends `Unavailable`. Defaults
+    /// to two thirds of the URL's `ttl`, or 6.7 s without one, see
+    /// [`silence_timeout`](registry_core::silence_timeout).
     ///
-    /// Three times in that time a member is asked for two signs: a linearizable read of one key over the
-    /// connection of its watches, and an answer on their stream.
+    /// Three times within this period, the client probes a member: with a linearizable read of one key on the
+    /// connection of its watches, and with a request on their stream.
     pub silence_timeout: Option<Duration>,
 
-    /// How often it is looked whether a watch has missed anything, a fifth more or less; `None` never
-    /// looks. 5 minutes by default.
+    /// How often each watch is audited for missed events, varied by up to a fifth; `None` disables it. 5
+    /// minutes by default.
     ///
-    /// Some releases of etcd lose events in silence (issues 17529, 18089 and 19179; none from 3.4.36 and
-    /// 3.5.18 on). It costs a read of one key for each watched service. Often, that adds up; seldom, a
-    /// view may be wrong for that long.
+    /// Some releases of etcd lose events silently (issues 17529, 18089 and 19179; fixed in 3.4.36 and
+    /// 3.5.18). An audit reads one key of each watched service. A longer interval costs less, but a view may
+    /// be wrong for that long.
     pub audit_interval: Option<Duration>,
 
-    /// A layout that is not built in; `None`, the default, uses the one that the URL names.
+    /// A custom layout; `None`, the default, uses the layout that the URL names.
     ///
-    /// Its root replaces the path of the URL. A URL with a path or the option `layout` is `Invalid`
-    /// beside it.
+    /// Its root replaces the path of the URL. If the URL also has a path or the option `layout`, connecting
+    /// fails `Invalid`.
     pub layout: Option<Arc<dyn Layout>>,
 }
 

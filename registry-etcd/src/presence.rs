@@ -1,21 +1,20 @@
-//! Whether the record of a lease is still stored as acknowledged.
+//! The presence check: whether the record of a lease is still stored as acknowledged.
 //!
-//! A lease that renews does not show that its key is still there: someone may have deleted or
-//! overwritten it, and etcd before 3.4.38 and 3.5.23 may renew a lease it has revoked.
+//! A lease that renews does not prove that its key still exists: the key may have been deleted or
+//! overwritten, and etcd before 3.4.38 and 3.5.23 may renew a revoked lease.
 
 use crate::client::{Answered, Client};
 use crate::layout::keyspace::Keyspace;
 use etcd_client::{GetOptions, Txn, TxnOp};
 use registry_core::{Error, ErrorKind, Lease, Result};
 
-/// Compares the keys of `lease` with what was acknowledged to it, in one read.
+/// Compares the stored keys of `lease` with the acknowledged ones, in one read.
 ///
-/// A revision alone does not tell that: after a rollback another record may have got it. So the values are
-/// compared, too.
+/// The values are compared as well as the revision, since a rollback may give the revision to another record.
 ///
 /// # Errors
 ///
-/// `LeaseLost` unless they hold the record last acknowledged to this lease.
+/// `LeaseLost` unless the keys hold the record last acknowledged for this lease.
 pub(crate) async fn verify(
     client: &Client,
     keyspace: &Keyspace,
@@ -23,11 +22,12 @@ pub(crate) async fn verify(
 ) -> Result<Answered> {
     let desired = keyspace.acknowledged(lease)?;
     let compares = desired.is_acknowledged(lease.id().get(), lease.revision().get().cast_signed());
-    // Without a read, etcd would answer from its own state alone, without a quorum.
+    // Without a read, the member would answer from its own state, without a quorum.
     let read = || [TxnOp::get(&*desired.key.name, Some(GetOptions::new().with_keys_only()))];
     let answer = client.txn(Txn::new().when(compares).and_then(read()).or_else(read())).await?;
     if answer.succeeded() {
         return Ok(Answered::by(answer.header())?);
     }
-    Err(Error::new(ErrorKind::LeaseLost, "the record is not the one last acknowledged"))
+    let message = "the stored record is missing or not the one last acknowledged";
+    Err(Error::new(ErrorKind::LeaseLost, message))
 }

@@ -1,11 +1,12 @@
-//! How etcd counts ttls.
+//! Ttls in etcd's unit, whole seconds.
 
 use std::time::Duration;
 
-/// The shortest ttl that etcd grants, unless its election timeout is set: one and a half of that, in whole seconds.
+/// The shortest ttl that etcd grants with its default election timeout: one and a half timeouts, in whole
+/// seconds.
 pub(crate) const MIN_GRANTED_TTL: Duration = Duration::from_secs(2);
 
-/// etcd counts ttls in seconds; a lease is never shorter than was requested.
+/// Returns `ttl` in seconds, rounded up, so that a lease is never shorter than requested.
 pub(crate) fn whole_seconds(ttl: Duration) -> i64 {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)

@@ -1,13 +1,13 @@
-//! The answers to transactions. etcd-client's own accessor panics on an answer whose operations lack a result.
+//! Responses to transactions. etcd-client's own accessor panics if an operation lacks its result.
 
 use crate::error::EtcdError;
 use etcd_client::proto::{PbTxnOpResponse, PbTxnResponse};
 use etcd_client::{KeyValue, TxnResponse};
 
-/// How deep transactions are nested at most.
+/// The deepest nesting of transactions that is followed.
 const MAX_DEPTH: usize = 16;
 
-/// What the innermost transaction that was made did.
+/// What the innermost executed transaction did.
 #[derive(Debug)]
 pub(crate) enum Branch {
     /// It put keys.
@@ -23,7 +23,7 @@ pub(crate) enum Branch {
     },
 }
 
-/// Follows the nested transactions of an answer to the last one.
+/// Follows the nested transactions of a response to the innermost one.
 pub(crate) fn last_branch(answer: &TxnResponse) -> Result<Branch, EtcdError> {
     let mut txn = &answer.0;
     for _ in 0..MAX_DEPTH {
@@ -38,7 +38,7 @@ pub(crate) fn last_branch(answer: &TxnResponse) -> Result<Branch, EtcdError> {
     Err(EtcdError::Malformed("an outcome"))
 }
 
-/// What each read of a transaction found that does nothing but read.
+/// Returns what each read of a read-only transaction found.
 pub(crate) fn reads(answer: &TxnResponse) -> Result<Vec<Option<KeyValue>>, EtcdError> {
     match branch(&answer.0)? {
         Branch::Read { found, .. } => Ok(found),

@@ -1,4 +1,4 @@
-//! Withdrawal: the record is put as withdrawn, so that watches know the reason, and then its lease is revoked.
+//! Withdrawal: marks the record as withdrawn, so that watches know the reason, then revokes its lease.
 
 use crate::client::Client;
 use crate::holding::if_any;
@@ -8,9 +8,9 @@ use registry_core::{CallOptions, Lease, Result};
 
 /// Withdraws the record of `lease`, and revokes the lease. Neither request changes the keys of a successor.
 ///
-/// The first request gets half of the caller's timeout. If it fails, the lease is revoked all the same: the record is
-/// then deleted without a reason. If the connection was silent for a second by then, the revocation is sent over
-/// another one.
+/// The first request gets half of the caller's timeout. If it fails, the lease is revoked anyway, and the
+/// record is deleted without a reason. If the connection was silent for a second by then, the revocation uses
+/// another connection.
 pub(crate) async fn deregister(
     client: &Client,
     keyspace: &Keyspace,
@@ -20,7 +20,7 @@ pub(crate) async fn deregister(
     let first = options.timeout.map_or(*options, |timeout| options.with_timeout(timeout / 2));
     if let Err(error) = Box::pin(first.limit(put_withdrawn(client, keyspace, lease))).await {
         let lease = lease.id();
-        tracing::debug!(%lease, error = %error.chain(), "an instance is deleted without a reason");
+        tracing::debug!(%lease, error = %error.chain(), "could not mark a record as withdrawn");
     }
     lease::revoke(client, lease.id()).await
 }

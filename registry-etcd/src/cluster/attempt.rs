@@ -1,16 +1,16 @@
-//! A request whose answer is waited for.
+//! Requests that are in flight.
 
 use super::{Cluster, Connection, SILENCE_TIMEOUT};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Something that is waited for. Once its deadline has passed, after a while in which nothing at all was heard
-/// on the connection, the connection is given up: a link that went silent, or a member that stands still.
+/// A request in flight. If its deadline passes after a period in which nothing was received on the
+/// connection, the connection is closed: the link is dead or the member is paused.
 ///
-/// A caller may give up earlier. That tells nothing of the connection, so nothing that is open on it ends. But
-/// later requests go over another one, and this one is asked for a sign of life: it has until the deadline that
-/// the caller did not wait for.
+/// If a caller gives up before the deadline, that says nothing about the connection, so its open streams
+/// stay. But later requests use another connection, and this one is probed. It has until the original
+/// deadline to show a sign of life.
 pub(crate) struct Attempt {
     cluster: Cluster,
     connection: Arc<Connection>,
@@ -20,7 +20,7 @@ pub(crate) struct Attempt {
 }
 
 impl Cluster {
-    /// Notes that something is waited for on `connection` up to `deadline`, until [`Attempt::finish`].
+    /// Records a request in flight on `connection` with its `deadline`, until [`Attempt::finish`].
     pub(crate) fn attempt(&self, connection: &Arc<Connection>, deadline: Instant) -> Attempt {
         let (cluster, connection, start) = (self.clone(), connection.clone(), Instant::now());
         connection.begin_wait(start);
@@ -29,24 +29,24 @@ impl Cluster {
 }
 
 impl Attempt {
-    /// Doubts the connection once nothing was heard on it for long. It has no end.
+    /// Suspects the connection once it was silent for too long. Never returns.
     pub(crate) async fn doubt(&self) -> Infallible {
         self.cluster.doubt(&self.connection, || Some(self.deadline)).await
     }
 
-    /// There was an outcome.
+    /// Records that the request has an outcome.
     pub(crate) fn finish(self) {
         let now = Instant::now();
         self.cluster.record_answer(now - self.start);
         self.finish_recorded();
     }
 
-    /// There was an outcome, and whoever heard it noted that.
+    /// Records an outcome whose response time was already recorded.
     pub(crate) fn finish_recorded(mut self) {
         self.is_finished = true;
     }
 
-    /// Since when it is waited for.
+    /// Returns when the request was sent.
     pub(crate) fn start(&self) -> Instant {
         self.start
     }

@@ -14,32 +14,32 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
-/// How many answers are waited for, and since when any of them is.
+/// The number of pending answers, and since when at least one is pending.
 #[derive(Debug, Default)]
 struct Waiting {
     count: usize,
     since: Option<Instant>,
 }
 
-/// A connection to one member, made anew by the client below when it breaks.
+/// A connection to one member. etcd-client reconnects it when it breaks.
 pub(crate) struct Connection {
     client: Client,
     endpoint: String,
-    /// Where it is in the URL.
+    /// The index of the member in the URL.
     member: usize,
     link: Arc<Link>,
     waiting: std::sync::Mutex<Waiting>,
-    /// How many tokens there were before this one.
+    /// How many times the token was refreshed.
     token_generation: AtomicU64,
     refreshing: Mutex<()>,
-    /// Held by whoever checks whether it is alive.
+    /// Held by the task that probes the connection.
     check: Arc<Mutex<()>>,
     /// Whether it was closed.
     closed: watch::Sender<bool>,
 }
 
 impl Connection {
-    /// With a user, this is a request: for a token.
+    /// Connects to a member. With a user, this sends a login request for a token.
     pub(super) async fn open(
         member: usize,
         endpoint: &Endpoint,
@@ -65,7 +65,7 @@ impl Connection {
         &self.client
     }
 
-    /// Where it leads: `host:port`.
+    /// Returns the member's `host:port`.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -79,7 +79,7 @@ impl Connection {
         self.link.problem()
     }
 
-    /// Records that an answer is waited for, until [`end_wait`](Self::end_wait).
+    /// Records a pending answer, until [`end_wait`](Self::end_wait).
     pub(super) fn begin_wait(&self, now: Instant) {
         let mut waiting = self.waiting();
         waiting.count += 1;
@@ -94,13 +94,13 @@ impl Connection {
         }
     }
 
-    /// Returns how long nothing was received although something is waited for.
+    /// Returns how long nothing was received while an answer is pending.
     pub(super) fn silence(&self, now: Instant) -> Duration {
         let since = self.waiting().since;
         since.map_or(Duration::ZERO, |since| now - since.max(self.last_activity()))
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
+    /// The lock is held for a few assignments that cannot panic.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +113,7 @@ impl Connection {
         self.link.last_activity()
     }
 
-    /// Begins to check whether it is alive, unless that is being checked.
+    /// Returns a guard for probing the connection, unless a probe is running.
     pub(super) fn begin_check(&self) -> Option<OwnedMutexGuard<()>> {
         self.check.clone().try_lock_owned().ok()
     }
@@ -122,7 +122,7 @@ impl Connection {
         Token(self.token_generation.load(Ordering::Acquire))
     }
 
-    /// Has a new token made in place of `refused`, unless another request has had that done already.
+    /// Replaces the token `refused`, unless another request has already replaced it.
     pub(crate) async fn refresh_token(&self, refused: Token) -> Result<(), EtcdError> {
         let _guard = self.refreshing.lock().await;
         if self.token() == refused {
@@ -132,14 +132,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the streams that are open on it.
+    /// Ends the streams that are open on the connection.
     pub(super) fn close(&self) {
         self.closed.send_replace(true);
     }
 
-    /// Waits until it is closed.
+    /// Waits until the connection is closed.
     pub(crate) async fn closed(&self) {
-        // It cannot fail: the sender is this.
+        // It cannot fail, since `self` owns the sender.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }
