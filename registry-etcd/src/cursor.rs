@@ -1,31 +1,31 @@
-//! What a cursor remembers of the history it was read from, to recognise it by.
+//! The proof in a cursor, which identifies the history that the cursor was read from.
 //!
-//! Neither the cluster id nor a revision tells that: an etcd that was wiped, or restored from a
-//! backup, keeps its id and climbs past the old revision with another history. So a cursor also
-//! says what one sorted Range of the service, at its revision, must show.
+//! The cluster id and the revision do not suffice: an etcd that was wiped or restored from a backup keeps its
+//! id, and reaches the old revision with another history. So a cursor also records what one sorted Range of
+//! the service must return at its revision.
 
 use crate::error::EtcdError;
 use etcd_client::{EventType, KeyValue};
 use std::fmt;
 use std::str::FromStr;
 
-/// What stood in a service at the revision of a cursor.
+/// The keys of a service at the revision of a cursor, in summary.
 ///
-/// It recognises every history in which, at that revision, the service has another number of keys
-/// or another newest one. It is fooled by one that agrees in both; and once the newest key was
-/// deleted, by one that agrees in the number, if no key is newer than the deletion.
+/// It detects every history in which, at that revision, the service has a different number of keys or a
+/// different newest key. It does not detect one that matches in both. After the newest key was deleted, it
+/// does not detect one that matches in the number, if no key is newer than the deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     cluster: u64,
     count: u64,
     newest: Newest,
-    /// Whether the record of one of the keys is withdrawn, in a layout without side keys. Who resumes here
-    /// reads them, to know which deletions were reported before.
+    /// Whether one of the keys has a withdrawn record, in a layout without side keys. A watch that resumes
+    /// here reads those keys, to know which deletions were already reported.
     has_withdrawn: bool,
 }
 
 impl Default for Proof {
-    /// The proof of a service without keys, of a cluster that is not known yet.
+    /// Returns the proof of a service without keys in an unknown cluster.
     fn default() -> Self {
         Self::new(0)
     }
@@ -34,16 +34,16 @@ impl Default for Proof {
 /// What is known of the key that was put last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Newest {
-    /// It was put at this revision under this lease, which is 63 random bits. Revision 0: there is
-    /// no key. Lease 0: it is not known, or there are several such keys.
+    /// It was put at this revision under this lease (63 random bits). Revision 0: no key exists. Lease 0: the
+    /// lease is unknown, or several keys with different leases were put.
     Put { revision: u64, lease: i64 },
-    /// Several were put at this revision, all under this one lease, which is not 0.
+    /// Several keys were put at this revision, all under this lease, which is not 0.
     Several { revision: u64, lease: i64 },
     /// It was put before this revision, at which a newer one was deleted.
     OlderThan(u64),
 }
 
-/// What etcd says of a key, its value apart.
+/// The metadata of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyMeta<'a> {
     pub(crate) key: &'a [u8],
@@ -64,34 +64,34 @@ impl<'a> From<&'a KeyValue> for KeyMeta<'a> {
 }
 
 impl Proof {
-    /// The proof of a service without keys.
+    /// Returns the proof of a service without keys.
     pub(crate) fn new(cluster: u64) -> Self {
         let newest = Newest::Put { revision: 0, lease: 0 };
         Self { cluster, count: 0, newest, has_withdrawn: false }
     }
 
-    /// The same of a cluster that was not known before.
+    /// Sets the cluster.
     pub(crate) fn with_cluster(self, cluster: u64) -> Self {
         Self { cluster, ..self }
     }
 
-    /// The same with or without keys whose record is withdrawn.
+    /// Sets whether one of the keys has a withdrawn record.
     pub(crate) fn with_withdrawn(self, has_withdrawn: bool) -> Self {
         Self { has_withdrawn, ..self }
     }
 
-    /// Whether the record of one of the keys is withdrawn.
+    /// Returns whether one of the keys has a withdrawn record.
     pub(crate) fn has_withdrawn(&self) -> bool {
         self.has_withdrawn
     }
 
-    /// Adds a key that stands there.
+    /// Adds an existing key.
     pub(crate) fn add(&mut self, key: KeyMeta<'_>) {
         self.count = self.count.saturating_add(1);
         self.newest.put(key);
     }
 
-    /// Holds it against the number of keys found, and the newest of them.
+    /// Checks the proof against the number of keys found and the newest of them.
     pub(crate) fn check(&self, count: u64, newest: Option<KeyMeta<'_>>) -> Result<(), EtcdError> {
         let (put, under) = newest.map_or((0, 0), |key| (key.modified, key.lease));
         let agrees = match self.newest {
@@ -104,11 +104,11 @@ impl Proof {
             return Ok(());
         }
         Err(EtcdError::Diverged(format!(
-            "the service has another past, proof=`{self}`, keys=`{count}`, newest=`{put}`"
+            "the service has another history, proof=`{self}`, keys=`{count}`, newest=`{put}`"
         )))
     }
 
-    /// Holds it against the cluster that answered.
+    /// Checks the proof against the cluster that answered.
     pub(crate) fn check_cluster(&self, cluster: u64) -> Result<(), EtcdError> {
         if cluster == self.cluster {
             return Ok(());
@@ -139,7 +139,7 @@ impl Newest {
         }
     }
 
-    /// Whether it was put at `now`.
+    /// Returns whether the newest key was put at `now`.
     fn was_put_at(self, now: u64) -> bool {
         match self {
             Self::Put { revision, .. } | Self::Several { revision, .. } => revision == now,
@@ -152,8 +152,8 @@ impl Newest {
     }
 }
 
-/// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together,
-/// or `CLUSTER.COUNT.dREVISION`, ids in hexadecimal. With withdrawn records it ends with `.w`.
+/// `CLUSTER.COUNT.pREVISION.LEASE`, `CLUSTER.COUNT.tREVISION.LEASE` for several keys put together, or
+/// `CLUSTER.COUNT.dREVISION`, with hexadecimal ids. `.w` follows if there are withdrawn records.
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.", self.cluster, self.count)?;
@@ -174,7 +174,7 @@ impl FromStr for Proof {
     }
 }
 
-/// What the text of a proof ends with if a record is withdrawn.
+/// The suffix of a proof with withdrawn records.
 const WITHDRAWN: &str = ".w";
 
 fn parse(text: &str) -> Option<Proof> {
@@ -186,7 +186,7 @@ fn parse(text: &str) -> Option<Proof> {
     let (count, newest) = rest.split_once('.')?;
     let put = |put: &str| {
         let (revision, lease) = put.split_once('.')?;
-        // A negative one, which others may draw, has all 16 digits.
+        // Other clients may use negative ids, which have all 16 digits.
         Some((revision.parse().ok()?, u64::from_str_radix(lease, 16).ok()?.cast_signed()))
     };
     let newest = if let Some(one) = newest.strip_prefix('p') {
@@ -202,16 +202,16 @@ fn parse(text: &str) -> Option<Proof> {
     Some(Proof { cluster, count: count.parse().ok()?, newest, has_withdrawn })
 }
 
-/// The proof of a history, carried on event by event.
+/// The proof of a history, updated by each event.
 #[derive(Debug)]
 pub(crate) struct History {
     proof: Proof,
-    /// The newest key, if its deletion can be told from that of others.
+    /// The newest key, if its deletion can be distinguished from that of others.
     newest: Option<Vec<u8>>,
 }
 
 impl History {
-    /// Goes on from `proof`, and from the name of the newest key, if that is known.
+    /// Continues from `proof`, and from the name of the newest key if it is known.
     pub(crate) fn new(proof: Proof, newest: Option<&[u8]>) -> Self {
         let mut history = Self { proof, newest: None };
         history.remember(newest);
@@ -222,12 +222,12 @@ impl History {
         &self.proof
     }
 
-    /// Notes whether the record of one of the keys is withdrawn.
+    /// Sets whether one of the keys has a withdrawn record.
     pub(crate) fn set_withdrawn(&mut self, has_withdrawn: bool) {
         self.proof.has_withdrawn = has_withdrawn;
     }
 
-    /// Takes in an event. Those of one revision may come in any order.
+    /// Applies an event. Events of one revision may come in any order.
     pub(crate) fn advance(&mut self, kind: EventType, key: KeyMeta<'_>) {
         match kind {
             EventType::Put => {
@@ -237,7 +237,7 @@ impl History {
                 self.remember(Some(key.key));
             }
             EventType::Delete => {
-                // It may be 0 already if etcd lost an event. Then the next check finds out.
+                // It may be 0 already if etcd lost an event. The next audit detects that.
                 self.proof.count = self.proof.count.saturating_sub(1);
                 let another = self.newest.as_deref().is_some_and(|newest| newest != key.key);
                 if !another && !self.proof.newest.was_put_at(key.modified) {

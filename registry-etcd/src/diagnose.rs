@@ -1,4 +1,4 @@
-//! What is wrong with an etcd, as its operator is told.
+//! The diagnosis of an etcd for its operator.
 
 mod history;
 mod members;
@@ -14,11 +14,12 @@ use registry_core::diagnosis::{Finding, check, self_test};
 
 #[async_trait]
 impl Diagnose for EtcdRegistry {
-    /// Looks for what is wrong: with the members, their releases and their space, with the history
-    /// that they hold, with what lies under the path; and rehearses a registration.
+    /// Checks the members, their releases, space and history, and the keys under the path, and rehearses a
+    /// registration.
     ///
-    /// It reads all that is under the path; where nothing is, also the first 1,000 keys of the
-    /// whole etcd, for records in another layout. What these credentials may not ask is a warning.
+    /// It reads all keys under the path. If there are none, it also reads the first 1,000 keys of the whole
+    /// etcd, to find records in another layout. A check for which the credentials lack permission is a
+    /// warning.
     async fn diagnose(&self) -> Vec<Finding> {
         let client = match self.runtimes.connections() {
             Ok(Connections { client, .. }) => client,
@@ -33,7 +34,7 @@ impl Diagnose for EtcdRegistry {
         );
         let clock = Finding::ok(
             "clock",
-            "etcd tells no time: leases run on its leader's clock, and anew when the leader changes",
+            "etcd does not report its time: leases run on the leader's clock, and restart when the leader changes",
         );
         [rehearsed, members, history, records, vec![clock]].concat()
     }

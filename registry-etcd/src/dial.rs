@@ -1,4 +1,4 @@
-//! From a URL to what a connection needs.
+//! Parses an etcd URL into endpoints and connection settings.
 
 use crate::endpoint::Endpoint;
 use crate::options::EtcdOptions;
@@ -6,10 +6,10 @@ use crate::transport::Dial;
 use etcd_client::ConnectOptions;
 use registry_core::{Error, ErrorKind, Result, Target};
 
-/// Where etcd listens unless the URL says otherwise.
+/// The default port of etcd.
 const PORT: u16 = 2379;
 
-/// The options that its URL may have.
+/// Returns the options that the URL may have.
 pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     match target.scheme() {
         "etcds" => &["layout", "ca", "cert", "key", "server_name", "verify"],
@@ -17,18 +17,20 @@ pub(crate) fn allowed_options(target: &Target) -> &'static [&'static str] {
     }
 }
 
-/// The members that `target` names.
+/// Returns the members that `target` names.
 pub(crate) fn endpoints(target: &Target) -> Result<Vec<Endpoint>> {
     let protocol = match target.scheme() {
         "etcd" => "http",
         "etcds" => "https",
         other => {
-            return Err(invalid(format!("the URL of an etcd is etcd://host, got=`{other}://`")));
+            return Err(invalid(format!(
+                "an etcd URL begins with etcd:// or etcds://, got=`{other}://`"
+            )));
         }
     };
     if target.hosts().is_empty() {
         return Err(invalid(
-            "an etcd has a host: etcd://host, or etcd://host1,host2 for a cluster",
+            "the etcd URL names no host: use etcd://host, or etcd://host1,host2 for a cluster",
         ));
     }
     let endpoint = |authority: String| {
@@ -38,14 +40,18 @@ pub(crate) fn endpoints(target: &Target) -> Result<Vec<Endpoint>> {
     Ok(target.hosts().iter().map(|host| endpoint(host.authority(PORT))).collect())
 }
 
-/// How to connect to each of them.
+/// Returns how to connect to each member.
 pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
-    // A member that lost its quorum refuses calls at once, and ends watches that it could not serve.
+    // With this, a member without a quorum refuses calls at once and ends watches that it cannot serve.
     let mut calls = ConnectOptions::new().with_require_leader(true);
     match (target.user(), target.password()) {
         (None, None) => {}
         (Some(user), Some(password)) => calls = calls.with_user(user, password.reveal()),
-        _ => return Err(invalid("etcd wants a user and a password: etcd://user:password@host")),
+        _ => {
+            return Err(invalid(
+                "the etcd URL has only one of user and password: use etcd://user:password@host",
+            ));
+        }
     }
     if target.scheme() == "etcds" {
         if !cfg!(feature = "tls") {
@@ -54,12 +60,12 @@ pub(crate) fn dial(target: &Target, options: &EtcdOptions) -> Result<Dial> {
         }
         if target.option("cert").is_some() != target.option("key").is_some() {
             return Err(invalid(
-                "a client has both of a certificate and its key: `cert` and `key`",
+                "the URL has only one of `cert` and `key`: a client certificate needs both",
             ));
         }
         if target.option("verify").is_some_and(|verify| verify != "none") {
             return Err(invalid(
-                "option `verify` is `none`, or is not there: a server is verified",
+                "option `verify` must be `none`; leave it out to verify the server",
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! Tells of a service that stands in etcd under another layout: the servers and their callers then have different URLs, and
-//! nothing else shows it.
+//! Detects a service that is registered under another layout. Its servers and callers then use different
+//! URLs, and nothing else reveals that.
 
 use crate::client::Client;
 use crate::layout::builtin;
@@ -9,16 +9,16 @@ use registry_core::ServiceName;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// For how many services this is asked.
+/// The limit of services that are looked up.
 const MAX_ASKED: usize = 1000;
 
-/// The services that were looked for. A clone shares them.
+/// The services that were looked up. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Elsewhere(Arc<Mutex<HashSet<ServiceName>>>);
 
 impl Elsewhere {
-    /// Looks once in the background whether `service`, which has no key in `keyspace`, has one under the built-in layouts.
-    /// If so, that is logged. Without the right to read there, or without an answer, it is not known.
+    /// Looks up once, in the background, whether `service`, which has no key in `keyspace`, has one in
+    /// another built-in layout. If so, logs a warning. Without permission or an answer, nothing is logged.
     pub(crate) fn look(&self, client: &Client, keyspace: &Keyspace, service: &ServiceName) {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.len() >= MAX_ASKED || !asked.insert(service.clone()) {
@@ -34,12 +34,12 @@ impl Elsewhere {
                 let Ok(mut found) = client.range(prefix, first).await else { return };
                 let kvs = found.take_kvs();
                 let layout = kvs.first().and_then(|kv| builtin::detect(kv.key(), kv.value()));
-                // The same layout is another namespace, which may be meant.
+                // The same layout under another path may be intended.
                 if let Some(layout) = layout.filter(|layout| *layout != own) {
                     tracing::warn!(
                         %service, layout = %own, found_in = layout,
-                        "a service has no instance in the layout of this URL, and keys in another: \
-                         servers and callers need the same `layout`"
+                        "the service has no instance in the layout of this URL, but keys in another layout: \
+                         use the same `layout` for its servers and callers"
                     );
                     return;
                 }

@@ -1,4 +1,4 @@
-//! The check that a handle makes of etcd, once, before its first request.
+//! The check of etcd that a handle makes once, before its first request.
 
 use crate::client::Client;
 use registry_core::{Error, Result};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a call waits for the attempt of another, before it makes its own. That other one may hang on a dead
-/// connection, or its call may not be polled any more. A request that registers an instance may take 0.8 s: enough of it
-/// must be left to doubt the connection.
+/// How long a call waits for another call's attempt before it makes its own. The other attempt may hang on a
+/// dead connection, or its future may no longer be polled. A registration may take as little as 0.8 s, and
+/// enough of it must remain to detect a silent connection.
 const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Whether etcd has answered a handle or one of its clones.
@@ -31,10 +31,11 @@ impl FirstContact {
         self.0.is_made.load(Ordering::Acquire)
     }
 
-    /// Checks that `client` may read `key`, unless that was checked. Asks at most `members` members in turn.
+    /// Checks that `client` may read `key`, unless that was checked before. Tries at most `members` members
+    /// in turn.
     ///
-    /// A call that waits for the attempt of another gets its outcome. If that other call is dropped, the next one makes
-    /// an attempt of its own.
+    /// A call that waits for another call's attempt returns its outcome. If that other call is dropped, the
+    /// next one makes its own attempt.
     pub(crate) async fn make(&self, client: &Client, key: &str, members: usize) -> Result<()> {
         let Inner { is_made, failures, last_failure } = &*self.0;
         let failed_before = failures.load(Ordering::Relaxed);

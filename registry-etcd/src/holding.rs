@@ -1,7 +1,7 @@
-//! Holders of an id: comparisons of transactions, and the holder that a transaction read.
+//! Holders of an id: the comparisons of transactions, and the holder that a transaction found.
 //!
-//! The lease of an instance's key holds its id. In a layout with side keys, an instance may have only its side key. Then
-//! the lease of the side key holds the id. A withdrawn record holds no id.
+//! The holder of an id is the lease of the instance's key. In a layout with side keys an instance may have
+//! only its side key; then the lease of the side key is the holder. A withdrawn record holds no id.
 
 use crate::error::EtcdError;
 use crate::layout::keyspace::{DesiredKey, DesiredKeys};
@@ -10,13 +10,13 @@ use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use registry_core::encoding::Stored;
 use registry_core::{BoxError, Holder, InstanceId, LeaseId, Revision};
 
-/// Alternatives, each of which is several comparisons that hold together.
+/// Alternatives, each of which is a conjunction of comparisons.
 pub(crate) type Alternatives = Vec<Vec<Compare>>;
 
-/// Returns a transaction that makes `changes` if one of the alternatives holds, and `otherwise` if none does. etcd has
-/// no "or", so the transactions are nested.
+/// Returns a transaction that makes `changes` if one of the alternatives holds, and `otherwise` if none does.
+/// etcd has no "or", so the transactions are nested.
 ///
-/// etcd 3.4 checks neither permissions nor its quota inside of a nested transaction.
+/// etcd 3.4 checks neither permissions nor its quota inside a nested transaction.
 pub(crate) fn if_any(alternatives: Alternatives, changes: &[TxnOp], otherwise: Vec<TxnOp>) -> Txn {
     let mut rest = otherwise;
     let mut alternatives = alternatives.into_iter();
@@ -55,7 +55,7 @@ impl DesiredKeys {
     pub(crate) fn is_acknowledged(&self, lease: i64, revision: i64) -> Vec<Compare> {
         let mut all = self.key.is_stored(lease);
         match &self.side {
-            // A side key of another lease counts for nobody.
+            // A side key of another lease is ignored by all readers.
             Some(DesiredKey { name, value: None }) => {
                 all.push(Compare::lease(&**name, CompareOp::NotEqual, lease));
             }
@@ -91,8 +91,8 @@ impl DesiredKeys {
 
     /// Compares: `lease` has the key, or it has the side key and no key is desired.
     ///
-    /// Before a key is put beside a stored side key, the side key is read. If it says that the instance is available,
-    /// somebody else deleted the key, so `lease` becomes another holder.
+    /// Before a key is put beside a stored side key, the side key must be read. If it says that the instance
+    /// is available, another client deleted the key, so `lease` becomes a new holder.
     pub(crate) fn is_held_for_put(&self, lease: i64) -> Alternatives {
         let mut any = self.is_held_by(lease);
         if self.key.value.is_some() {
@@ -101,9 +101,9 @@ impl DesiredKeys {
         any
     }
 
-    /// Compares: the keys are stored under `lease`, and they are not the desired ones.
+    /// Compares: the keys are stored under `lease`, and differ from the desired ones.
     ///
-    /// If the acknowledged record has only a side key, it was put at `hidden_at`.
+    /// `hidden_at` is the revision of the side key if the acknowledged record has only that.
     pub(crate) fn is_updatable(&self, lease: i64, hidden_at: Option<Revision>) -> Vec<Compare> {
         let (key, side) = (&self.key, self.side.as_ref());
         let mut all = match (side, hidden_at) {
@@ -113,8 +113,8 @@ impl DesiredKeys {
             }
             _ => vec![has_lease(&key.name, lease)],
         };
-        // One comparison is enough: a side key says all that its key says. If others wrote one of them alone, the keys
-        // are compared in full afterwards.
+        // One comparison suffices, since the side key contains everything the key does. If another client
+        // wrote only one of them, the full comparison follows.
         if let Some((name, value)) = side.and_then(DesiredKey::put).or_else(|| key.put()) {
             all.push(Compare::value(name, CompareOp::NotEqual, value));
         }
@@ -164,7 +164,7 @@ impl DesiredKey {
     }
 }
 
-/// The stored keys of an id, as a transaction read them.
+/// The stored keys of an id, as a transaction found them.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     key: Option<&'a KeyValue>,
@@ -178,7 +178,7 @@ impl<'a> Found<'a> {
         Self { key: at(0), side: at(1) }
     }
 
-    /// Decodes the record of the keys. `None` if they are no instance in this layout.
+    /// Decodes the record. Returns `None` if the keys are no instance in this layout.
     pub(crate) fn decode(
         &self,
         service: &ServiceLayout,
@@ -187,7 +187,7 @@ impl<'a> Found<'a> {
         service.decode(id, self.key.map(Kv::from), self.side.map(Kv::from))
     }
 
-    /// Returns the holder, which [`DesiredKeys::is_held_since`] compares. `None` if no stored key holds the id.
+    /// Returns the holder for [`DesiredKeys::is_held_since`], or `None` if no stored key holds the id.
     pub(crate) fn holder(
         &self,
         service: &ServiceLayout,
@@ -197,11 +197,12 @@ impl<'a> Found<'a> {
         match self.decode(service, id) {
             Ok(Some(Stored::Withdrawn(_))) => return Ok(None),
             Ok(None) if self.key.is_none() => return Ok(None),
-            // A key whose value cannot be decoded, or is no instance in this layout, holds the id as well.
+            // A key that cannot be decoded, or is no instance in this layout, holds the id as well.
             Ok(Some(Stored::Live(_)) | None) | Err(_) => {}
         }
         let lease = LeaseId::new(kv.lease()).ok();
-        // While an instance drains, its key is deleted and its side key stays: so the holder began with the side key.
+        // While an instance drains, its key is deleted but its side key stays. So the side key dates the
+        // holder.
         let side = self.side.filter(|side| side.lease() == kv.lease());
         let since = match lease {
             Some(_) => side.unwrap_or(kv).create_revision(),
@@ -210,12 +211,12 @@ impl<'a> Found<'a> {
         Ok(Some(Holder::new(lease, Some(Revision::new(since.cast_unsigned())))))
     }
 
-    /// Returns whether `lease` has the side key, and no key is stored.
+    /// Returns whether `lease` has the side key while the key does not exist.
     pub(crate) fn is_side_of(&self, lease: i64) -> bool {
         self.key.is_none() && self.side.is_some_and(|side| side.lease() == lease)
     }
 
-    /// Compares: the keys are stored as they were found, where `desired` names them.
+    /// Compares: the keys are stored as they were found.
     pub(crate) fn is_unchanged(&self, desired: &DesiredKeys) -> Vec<Compare> {
         let found = [self.key, self.side];
         let keys = desired.keys().zip(found);

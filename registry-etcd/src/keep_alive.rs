@@ -1,9 +1,9 @@
 //! Renewals of many leases over a few streams.
 //!
-//! etcd serves the renewals of a stream one after another, and one of a lease that has expired but is
-//! not revoked yet holds up those behind it: for 8.6 s, measured while thousands of leases expired. So
-//! there are several streams, and one with a renewal that waits takes no more: another takes its place.
-//! Only one renewal at a time opens a stream; others wait for it, so there are never many streams.
+//! etcd serves the renewals of a stream one after another. A renewal of an expired lease that is not revoked
+//! yet blocks those behind it: for 8.6 s, measured while thousands of leases expired. So there are several
+//! streams, and a stalled stream accepts no more renewals while another replaces it. Only one renewal at a
+//! time opens a stream and others wait for it, which bounds the number of streams.
 
 mod stream;
 
@@ -15,28 +15,27 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::{Instant, timeout};
 
-/// How many streams there are, while none is held up.
+/// The number of streams while none is stalled.
 const LANES: usize = 4;
 
-/// How many there are in place of one, while all are. A server that is slow with everything gets no
-/// more: it would be slower yet.
+/// The limit of streams per lane, if all of them stall. More would slow down an overloaded server further.
 const MAX_STREAMS: usize = 4;
 
 /// The streams of a registry. A clone shares them.
 #[derive(Clone, Default)]
 pub(crate) struct KeepAliveStreams(Arc<[Lane; LANES]>);
 
-/// The place of one stream, or of several where the first are held up.
+/// The slot of one stream, or of several if the first ones are stalled.
 #[derive(Default)]
 struct Lane {
     streams: Mutex<Vec<Arc<Stream>>>,
-    /// Held by whoever opens another, for as long as that is not held up.
+    /// Held by the renewal that opens a stream, until that stream stalls.
     opening: tokio::sync::Mutex<()>,
 }
 
 impl KeepAliveStreams {
-    /// Renews a lease for its whole ttl. Gives the seconds granted; `None` if the answer opened a stream, since
-    /// etcd-client keeps that one to itself.
+    /// Renews a lease for its whole ttl. Returns the granted ttl in seconds, or `None` if this renewal opened
+    /// a stream, since etcd-client consumes that response.
     pub(crate) async fn renew(
         &self,
         cluster: &Cluster,
@@ -59,7 +58,7 @@ impl Lane {
         }
         let guard = match (self.opening.try_lock(), self.last()) {
             (Ok(guard), _) => guard,
-            // Held up as it is: another is on its way.
+            // The stream is stalled, but another one is being opened.
             (Err(_), Some(stream)) => {
                 return stream.renew(cluster, lease, deadline).await.map(Some);
             }
@@ -78,7 +77,7 @@ impl Lane {
         lock(&self.streams).last().cloned()
     }
 
-    /// The first stream that is not held up; `None` if another should be opened.
+    /// Returns the first stream that is not stalled, or `None` if another should be opened.
     fn stream(&self) -> Option<Arc<Stream>> {
         let mut streams = lock(&self.streams);
         streams.retain(|stream| !stream.is_closed());
@@ -86,7 +85,7 @@ impl Lane {
         fit.or_else(|| streams.last().filter(|_| streams.len() >= MAX_STREAMS)).cloned()
     }
 
-    /// Opens a stream, which takes a renewal. If that stalls too, the next renewal may open another.
+    /// Opens a stream with a first renewal. If that stalls too, the next renewal may open another stream.
     async fn open(
         &self,
         cluster: &Cluster,
@@ -116,7 +115,7 @@ impl Lane {
     }
 }
 
-/// Held for a few assignments, and nothing panics meanwhile.
+/// The lock is held for a few assignments that cannot panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -137,17 +136,17 @@ mod tests {
     use tokio::task::yield_now;
     use tokio::time;
 
-    /// As if so much time had passed here; none has at the server.
+    /// Advances the client's clock, but not the server's.
     async fn pass(duration: Duration) {
         time::pause();
         time::advance(duration).await;
         time::resume();
         for _ in 0..100 {
-            yield_now().await; // whoever was waiting for it has run
+            yield_now().await; // lets tasks that wait for that time run
         }
     }
 
-    /// A registry, and the claim of an instance in it.
+    /// Returns a registry and the claim of an instance registered in it.
     async fn registered(server: &Etcd, options: EtcdOptions) -> (EtcdRegistry, Claim) {
         let url = server.url().parse().unwrap();
         let registry = EtcdRegistry::connect_with(&url, options).await.unwrap();
@@ -161,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn idle_stream_is_closed() {
         let server = Etcd::start().await.unwrap();
-        // Nothing but the time of disuse is to pass.
+        // Only the idle timeout should elapse.
         let options = EtcdOptions { ping_interval: 100 * IDLE_TIMEOUT, ..EtcdOptions::default() };
         let (registry, claim) = registered(&server, options).await;
         let client = registry.runtimes.connections().unwrap().client;
@@ -171,7 +170,7 @@ mod tests {
         let almost_idle = IDLE_TIMEOUT.mul_f64(0.95);
         for _ in 0..3 {
             pass(almost_idle).await;
-            assert!(!stream.is_closed(), "it was used less than that ago");
+            assert!(!stream.is_closed(), "the stream was used within the idle timeout");
             streams.renew(cluster, claim.lease()).await.unwrap();
             assert!(Arc::ptr_eq(&stream, &streams.0.iter().find_map(Lane::last).unwrap()));
         }
@@ -191,12 +190,12 @@ mod tests {
         .await
     }
 
-    /// Where they sent for themselves, one after the other, each was polled again and again while others were sent.
+    /// Each renewal sent its own request in turn, and was polled again for every other one that was sent.
     #[tokio::test]
-    async fn renewals_that_wait_for_a_server_that_stands_still_cost_nothing() {
+    async fn renewals_waiting_for_a_paused_server_are_polled_a_bounded_number_of_times() {
         const COUNT: usize = 2_000;
         let mut server = Etcd::start().await.unwrap();
-        // However busy the machine is, none is given up.
+        // Long enough that none times out on a busy machine.
         let options = EtcdOptions { request_timeout: IDLE_TIMEOUT, ..EtcdOptions::default() };
         let (registry, claim) = registered(&server, options).await;
         let client = registry.runtimes.connections().unwrap().client;
@@ -206,9 +205,9 @@ mod tests {
         let polls = Cell::new(0);
         let renewal = || counted(streams.renew(cluster, claim.lease()), &polls);
         let mut renewals: FuturesUnordered<_> = (0..COUNT).map(|_| renewal()).collect();
-        // Longer than a connection may be silent.
+        // Longer than the silence timeout of a connection.
         let still = timeout(3 * STALL_TIMEOUT, renewals.next()).await;
-        assert!(still.is_err(), "it does not stand still: {still:?}");
+        assert!(still.is_err(), "the server is not paused: {still:?}");
         assert!(polls.get() <= COUNT + COUNT / 10, "{} polls", polls.get());
         server.process().unwrap().resume().unwrap();
         let answered = lag::timeout(Duration::from_secs(30), renewals.count()).await.unwrap();

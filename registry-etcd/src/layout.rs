@@ -1,7 +1,8 @@
-//! Layouts: which keys and values stand for an instance in etcd.
+//! Layouts: the keys and values that represent an instance in etcd.
 //!
-//! The layouts `native`, `go-zero`, `grpc`, `kratos` and `kitex` are built in; a URL names one as `?layout=NAME`. For any
-//! other format, implement [`Layout`] and pass it as [`EtcdOptions::layout`](crate::options::EtcdOptions::layout).
+//! The layouts `native`, `go-zero`, `grpc`, `kratos` and `kitex` are built in; a URL names one as
+//! `?layout=NAME`. For any other format, implement [`Layout`] and pass it as
+//! [`EtcdOptions::layout`](crate::options::EtcdOptions::layout).
 //!
 //! This layout stores plain addresses as `/apps/<service>/<id>`:
 //!
@@ -79,79 +80,81 @@ use registry_core::encoding::Stored;
 use registry_core::{BoxError, InstanceId, Record, Result, ServiceName};
 use std::fmt;
 
-/// Which keys and values stand for an instance.
+/// The keys and values that represent an instance.
 ///
-/// An instance has one key: the prefix of its service followed by its id. A layout may add a second,
-/// the *side key*, for what the value of the first cannot say. [`keys`](Self::keys) states the prefixes,
-/// [`encode`](Self::encode) the rest; the store writes both keys in one transaction under one lease. A layout
-/// may leave the first key out, so that programs that know nothing of side keys do not see the instance.
+/// An instance has one key: the prefix of its service followed by its id. A layout may add a second key, the
+/// *side key*, for what the value of the first cannot express. [`keys`](Self::keys) states the prefixes and
+/// [`encode`](Self::encode) the rest. The store writes both keys in one transaction under one lease. A layout
+/// may omit the first key, so that programs that know no side keys do not see the instance.
 ///
 /// The methods are called for every key that is read, so they must neither block nor log.
-/// [`encode`](Self::encode) is strict: it refuses an instance that [`decode`](Self::decode) would not give
-/// back. Decoding is tolerant: it ignores unknown fields.
+/// [`encode`](Self::encode) is strict: it refuses an instance that [`decode`](Self::decode) would not return.
+/// Decoding is tolerant: it ignores unknown fields.
 pub trait Layout: fmt::Debug + Send + Sync + 'static {
-    /// A short name. Cursors carry it, so a cursor of another layout is refused.
+    /// Returns a short name. Cursors contain it, so a cursor of another layout is refused.
     fn name(&self) -> &str;
 
-    /// What all keys start with, such as `/microservices/`. May be empty: then the layout shares the
-    /// whole of etcd with others.
+    /// Returns the prefix of all keys, such as `/microservices/`. If it is empty, the layout shares the whole
+    /// of etcd with other programs.
     fn root(&self) -> &str;
 
-    /// Where the keys of `service` are.
+    /// Returns the key prefixes of `service`.
     ///
     /// # Errors
     ///
     /// `Invalid` if the layout cannot express that name.
     fn keys(&self, service: &ServiceName) -> Result<ServiceKeys>;
 
-    /// What to write for `record`, which has its lease and ttl. The store knows the lease from the keys.
+    /// Returns what to write for `record`, which has its lease and ttl. The value need not contain the lease,
+    /// since etcd stores it with the key.
     ///
     /// # Errors
     ///
     /// `Invalid` if the layout cannot express the instance.
     fn encode(&self, record: &Record) -> Result<Encoded>;
 
-    /// What to write over the keys of `record` when its owner withdraws it, before they are deleted, so that a
-    /// watch knows why. [`decode`](Self::decode) gives [`Stored::Withdrawn`] for it. `None`, the default, if
-    /// the layout cannot say it: then the keys are only deleted.
+    /// Returns what to write over the keys of `record` when its owner withdraws it, so that watches know the
+    /// reason of the deletion that follows. [`decode`](Self::decode) must return [`Stored::Withdrawn`] for
+    /// it. `None`, the default, means that the layout cannot express it: the keys are deleted at once.
     ///
     /// # Errors
     ///
-    /// If it cannot be encoded. Then the keys are only deleted, too.
+    /// If it cannot be encoded. The keys are then deleted at once as well.
     fn encode_withdrawn(&self, record: &Record) -> Result<Option<Encoded>> {
         let _ = record;
         Ok(None)
     }
 
-    /// The id that follows a prefix of [`keys`](Self::keys). `None` if no instance has such a key: the
-    /// key is ignored.
+    /// Decodes the id that follows a prefix of [`keys`](Self::keys). Returns `None` if no instance has such a
+    /// key: the key is ignored.
     ///
-    /// Two texts must not mean the same id.
+    /// Two different texts must not decode to the same id.
     ///
     /// # Errors
     ///
-    /// If the key should not be there at all. It is counted and reported as undecodable.
+    /// If the key should not exist at all. It is counted and reported as undecodable.
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError>;
 
-    /// Why a key should not be there to which [`decode_id`](Self::decode_id) gives no id, if its `value` tells that it is meant
-    /// for `service`. It is counted and reported as undecodable. By default such keys are ignored.
+    /// For a key for which [`decode_id`](Self::decode_id) returns `None`: returns why it is wrong, if its
+    /// `value` claims to be of `service`. The key is then counted and reported as undecodable. By default
+    /// such keys are ignored.
     fn stray(&self, service: &ServiceName, value: &[u8]) -> Option<BoxError> {
         let _ = (service, value);
         None
     }
 
-    /// The record that `value` and `side` describe; `None` if they say that there is no instance, or that it
-    /// belongs to another service. Lease and revision of the record are the store's to set.
+    /// Decodes a record. Returns `None` if the values are no instance, or one of another service. The store
+    /// sets lease and revision of the record.
     ///
-    /// `value` is that of the key; `None` if only the side key exists. `side` is the value of the side key, if
-    /// there is one: where both keys exist, one under the same lease. At least one of them is given. Of a value
-    /// above [`MAX_RECORD_LEN`](registry_core::encoding::MAX_RECORD_LEN), one byte more than that may be all
-    /// that is passed.
+    /// `value` is the value of the key, or `None` if only the side key exists. `side` is the value of the
+    /// side key, if it exists and has the same lease as the key. At least one of them is given. A value
+    /// longer than [`MAX_RECORD_LEN`](registry_core::encoding::MAX_RECORD_LEN) may be cut to one byte more
+    /// than that.
     ///
     /// # Errors
     ///
-    /// If the values cannot be decoded. They are counted and reported, and if both were given the instance is
-    /// read again without `side`.
+    /// If the values cannot be decoded. They are counted and reported. If both were given, the instance is
+    /// decoded again without `side`.
     fn decode(
         &self,
         service: &ServiceName,
@@ -160,18 +163,18 @@ pub trait Layout: fmt::Debug + Send + Sync + 'static {
         side: Option<&[u8]>,
     ) -> Result<Option<Stored>, BoxError>;
 
-    /// The service that has an instance, if it can be decoded, under `key` or under a side key `key`. Called
-    /// for each key under [`root`](Self::root) to list the services.
+    /// Returns the service whose instance (if it can be decoded) has the key or side key `key`. Called for
+    /// each key under [`root`](Self::root) to list the services.
     fn service_of(&self, key: &[u8]) -> Option<ServiceName>;
 
-    /// Whether others may keep keys of their own under [`root`](Self::root). By default they may: then a
-    /// diagnosis passes over a service of which no key can be decoded.
+    /// Returns whether other programs may have their own keys under [`root`](Self::root). By default they
+    /// may; a diagnosis then ignores a service of which no key can be decoded.
     fn shares_root(&self) -> bool {
         true
     }
 }
 
-/// The prefixes that the keys of one service have.
+/// The key prefixes of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceKeys {
     prefix: String,
@@ -179,26 +182,26 @@ pub struct ServiceKeys {
 }
 
 impl ServiceKeys {
-    /// Keys that are `prefix` and an id.
+    /// Creates keys that consist of `prefix` and an id.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), side_prefix: None }
     }
 
-    /// Adds side keys, which are `prefix` and the same id.
+    /// Adds side keys, which consist of `prefix` and the same id.
     ///
-    /// One range is read and watched, from the lower of both prefixes to the end of the higher one. So
-    /// they should be neighbours: keys between them are read and ignored.
+    /// One range is read and watched, from the lower of both prefixes to the end of the higher one. The
+    /// prefixes should be neighbours, since keys between them are read and ignored.
     #[must_use]
     pub fn with_side_prefix(self, prefix: impl Into<String>) -> Self {
         Self { side_prefix: Some(prefix.into()), ..self }
     }
 
-    /// What the key of an instance has in front of its id.
+    /// Returns the prefix of an instance's key.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What a side key has in front of the id, if the layout has side keys.
+    /// Returns the prefix of a side key, if the layout has side keys.
     pub fn side_prefix(&self) -> Option<&str> {
         self.side_prefix.as_deref()
     }
@@ -213,12 +216,12 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// `id` is written behind the prefixes of the service, `value` is that of the key.
+    /// Creates a record with only a key: `id` follows the prefix of the service, `value` is the key's value.
     pub fn new(id: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         Self { id: id.into(), value: Some(value.into()), side: None }
     }
 
-    /// Only the side key is written, and the key is deleted. The layout must have side keys.
+    /// Creates a record with only a side key; the key is deleted. The layout must have side keys.
     pub fn side_only(id: impl Into<String>, side: impl Into<Vec<u8>>) -> Self {
         Self { id: id.into(), value: None, side: Some(side.into()) }
     }

@@ -1,4 +1,4 @@
-//! The lease an instance hangs on: granted under the id of its claim, renewed, revoked.
+//! The lease of an instance: granted under the id of its claim, renewed, revoked.
 
 use crate::client::Client;
 use crate::error::{EtcdError, Reason};
@@ -14,15 +14,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Granted {
     pub(crate) ttl: Duration,
-    /// Whether it was granted just now. Otherwise an earlier call was granted it, and it is not renewed yet.
+    /// Whether this call granted it. If not, an earlier call did, and it still needs a renewal.
     pub(crate) is_new: bool,
 }
 
-/// Grants the lease of `claim`, or finds the one that an earlier call was granted.
+/// Grants the lease of `claim`, or finds the one that an earlier call granted.
 ///
 /// # Errors
 ///
-/// `Invalid` if the lease has another ttl, or holds another key than those of `desired`.
+/// `Invalid` if the lease has another ttl, or keys other than the `desired` ones.
 pub(crate) async fn grant_or_find(
     client: &Client,
     claim: &Claim,
@@ -34,7 +34,7 @@ pub(crate) async fn grant_or_find(
         Err(error) if error.reason() == Reason::LeaseExists => {
             match Box::pin(find(client, claim.lease(), requested, desired)).await? {
                 Some(granted) => Ok(Granted { ttl: as_ttl(granted, requested)?, is_new: false }),
-                // It expired meanwhile.
+                // It expired between the two requests.
                 None => Ok(Granted { ttl: grant(client, claim).await?, is_new: true }),
             }
         }
@@ -42,14 +42,14 @@ pub(crate) async fn grant_or_find(
     }
 }
 
-/// Grants the lease of `claim`. Gives its ttl.
+/// Grants the lease of `claim`. Returns its ttl.
 pub(crate) async fn grant(client: &Client, claim: &Claim) -> Result<Duration> {
     let requested = whole_seconds(claim.ttl());
     Ok(as_ttl(client.grant(claim.lease(), requested).await?, requested)?)
 }
 
-/// Checks that `lease` has the `requested` ttl and no keys other than the desired ones. Gives its ttl, or `None` if
-/// the lease does not exist any more.
+/// Checks that `lease` has the `requested` ttl and no keys other than the desired ones. Returns its ttl in
+/// seconds, or `None` if the lease no longer exists.
 async fn find(
     client: &Client,
     lease: LeaseId,
@@ -70,7 +70,7 @@ async fn find(
     Ok(Some(granted))
 }
 
-/// Renews `lease` for its whole ttl. Gives whether it is still there.
+/// Renews `lease` for its whole ttl. Returns whether it still exists.
 pub(crate) async fn renew_existing(client: &Client, lease: LeaseId) -> Result<bool> {
     match client.renew(lease).await {
         Ok(_) => Ok(true),
@@ -79,12 +79,11 @@ pub(crate) async fn renew_existing(client: &Client, lease: LeaseId) -> Result<bo
     }
 }
 
-/// What etcd grants who asks for `asked`: that, or its minimum if that is longer.
+/// Returns the ttl that etcd grants for `requested`: that, or its minimum if that is longer.
 ///
-/// The minimum hangs on the server's election timeout and is told nowhere, so it is tried out, with
-/// a lease that holds nothing. That is needed only to repeat a claim whose ttl was raised. Of two
-/// claims whose ttls are both raised to the minimum it cannot be told which one was first: they
-/// count as the same.
+/// The minimum depends on the server's election timeout, which no request returns, so a lease without keys is
+/// granted to find out. This is needed only to repeat a claim whose ttl was raised. Two claims whose ttls are
+/// both raised to the minimum are indistinguishable and count as the same.
 async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
     let trial = LeaseId::random();
     let granted = client.grant(trial, requested).await?;
@@ -92,7 +91,7 @@ async fn probe_granted_ttl(client: &Client, requested: i64) -> Result<i64> {
     Ok(granted)
 }
 
-/// Renews `lease` for its whole ttl. Gives the ttl granted.
+/// Renews `lease` for its whole ttl. Returns the granted ttl.
 pub(crate) async fn renew(client: &Client, leases: &LeaseTable, lease: &Lease) -> Result<Duration> {
     match client.renew(lease.id()).await {
         Ok(Some(granted)) => Ok(as_ttl(granted, 1)?),
@@ -106,11 +105,11 @@ pub(crate) async fn renew(client: &Client, leases: &LeaseTable, lease: &Lease) -
     }
 }
 
-/// Renews `lease`, and looks at the same time whether its record is still in its place. Gives the ttl granted.
+/// Renews `lease`, and checks the presence of its record at the same time. Returns the granted ttl.
 ///
 /// # Errors
 ///
-/// `LeaseLost` if either says so, whatever becomes of the other.
+/// `LeaseLost` if either request finds a loss, whatever the outcome of the other.
 pub(crate) async fn renew_and_verify(
     client: &Client,
     keyspace: &Keyspace,
@@ -121,7 +120,7 @@ pub(crate) async fn renew_and_verify(
         future::join(renew(client, leases, lease), presence::verify(client, keyspace, lease)).await;
     match (renewed, verified) {
         (renewed, Err(error)) if error.kind() == ErrorKind::LeaseLost => {
-            // The lease may stay. Its claim can put the record under it again.
+            // The lease may still exist. Its claim can put the record under it again.
             if renewed.is_ok() {
                 leases.record(lease, false);
                 leases.demand_check(lease.id());
@@ -133,7 +132,7 @@ pub(crate) async fn renew_and_verify(
     }
 }
 
-/// Revokes `lease`, and with it the keys that hang on it. One that is gone is fine.
+/// Revokes `lease`, which deletes its keys. A lease that does not exist is no error.
 pub(crate) async fn revoke(client: &Client, lease: LeaseId) -> Result<()> {
     match client.revoke(lease).await {
         Err(error) if error.reason() != Reason::LeaseNotFound => Err(error.into()),
@@ -141,23 +140,21 @@ pub(crate) async fn revoke(client: &Client, lease: LeaseId) -> Result<()> {
     }
 }
 
-/// Revokes a lease that nothing hangs on any more, or nothing that counts. If that fails it goes by
-/// its ttl.
+/// Revokes a lease that is not needed any more. If that fails, the lease expires after its ttl.
 pub(crate) async fn revoke_best_effort(client: &Client, lease: LeaseId) {
     if let Err(error) = revoke(client, lease).await {
-        tracing::debug!(%lease, %error, "a lease without a purpose is left to expire");
+        tracing::debug!(%lease, %error, "could not revoke an unused lease: it will expire");
     }
 }
 
-/// Returns the ttl that etcd granted, in seconds, for at least `requested`. It raises short ones to one and a half
-/// election timeouts.
+/// Returns the ttl for the `granted` seconds. etcd raises a short ttl to one and a half election timeouts.
 ///
 /// # Errors
 ///
-/// `Internal` if it is shorter, or longer than any ttl that can be requested.
+/// `Internal` if it is shorter than `requested`, or longer than any ttl that can be requested.
 fn as_ttl(granted: i64, requested: i64) -> Result<Duration, EtcdError> {
     if !(requested..=whole_seconds(MAX_TTL)).contains(&granted) {
-        return Err(EtcdError::Malformed("a ttl that can have been requested"));
+        return Err(EtcdError::Malformed("a ttl within the requested range"));
     }
     Ok(Duration::from_secs(granted.unsigned_abs()))
 }
@@ -170,9 +167,9 @@ fn invalid(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    /// A ttl of 2^63 seconds overflowed where it was doubled, and one of 0 was renewed without a pause.
+    /// A ttl of 2^63 seconds overflowed when doubled, and a ttl of 0 caused renewals without pause.
     #[test]
-    fn ttl_that_cannot_have_been_requested_is_an_error() {
+    fn ttl_out_of_range_is_an_error() {
         let day = whole_seconds(MAX_TTL);
         for (granted, requested) in
             [(i64::MIN, 1), (-1, 1), (0, 1), (9, 10), (day + 1, 10), (i64::MAX, day)]

@@ -1,4 +1,4 @@
-//! What a process knows of the leases that it keeps alive.
+//! The leases that this process keeps alive.
 
 use crate::ttl::whole_seconds;
 use registry_core::{Claim, Instance, Lease, LeaseId, Revision};
@@ -7,35 +7,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The leases that were granted or renewed, shared by all clones of a registry.
+/// The granted or renewed leases, shared by all clones of a registry.
 ///
-/// To forget a lease is always safe: its next renewal checks the record, and its next registration asks etcd for the
-/// lease first.
+/// Forgetting a lease is always safe: its next renewal checks the record, and its next registration looks the
+/// lease up in etcd.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LeaseTable(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<LeaseId, Entry>,
-    /// How many entries there may be until abandoned ones are looked for.
+    /// The number of entries above which abandoned ones are removed.
     limit: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Whose keys are attached to it. It has no others.
+    /// The only instance whose keys are attached to the lease.
     instance: Instance,
     /// The granted ttl.
     ttl: Duration,
-    /// The ttl that was asked for, in seconds. etcd may have raised it.
+    /// The requested ttl in seconds. etcd may have raised it.
     requested: i64,
     renewed: Instant,
-    /// When its record was last seen as acknowledged.
+    /// When its record was last found to be stored as acknowledged.
     seen: Option<Instant>,
     acknowledged: Option<Acknowledged>,
 }
 
-/// A lease that exists, unless it was revoked.
+/// A lease that exists unless another client revoked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KnownLease {
     /// The granted ttl.
@@ -44,7 +44,7 @@ pub(crate) struct KnownLease {
     pub(crate) acknowledged: Option<Acknowledged>,
 }
 
-/// A record that was acknowledged.
+/// An acknowledged record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) revision: Revision,
@@ -53,8 +53,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl LeaseTable {
-    /// Returns what is known of the lease of `claim`, unless its ttl has passed. `None` if it was granted for another
-    /// instance or another ttl.
+    /// Returns the lease of `claim`, unless its ttl has passed or it was granted for another instance or ttl.
     pub(crate) fn find(&self, claim: &Claim, instance: &Instance) -> Option<KnownLease> {
         let inner = self.lock();
         let entry = inner.entries.get(&claim.lease())?;
@@ -79,7 +78,7 @@ impl LeaseTable {
         self.lock().insert(claim.lease(), entry);
     }
 
-    /// Records that `lease` was renewed, and its record seen as acknowledged if `is_seen`.
+    /// Records a renewal of `lease`, and with `is_seen` that its record is still stored as acknowledged.
     pub(crate) fn record(&self, lease: &Lease, is_seen: bool) {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -100,7 +99,7 @@ impl LeaseTable {
         }
     }
 
-    /// Records that `lease` was acknowledged. If `is_hidden`, its record has only a side key.
+    /// Records that the record of `lease` was acknowledged. With `is_hidden` it has only a side key.
     pub(crate) fn acknowledge(&self, lease: &Lease, is_hidden: bool) {
         self.record(lease, true);
         if let Some(entry) = self.lock().entries.get_mut(&lease.id()) {
@@ -108,14 +107,14 @@ impl LeaseTable {
         }
     }
 
-    /// Returns whether it is a ttl or longer since the record of `lease` was seen, or it never was.
+    /// Returns whether the record of `lease` was not checked for a ttl or longer.
     pub(crate) fn is_check_due(&self, lease: &Lease) -> bool {
         let inner = self.lock();
         let entry = inner.entries.get(&lease.id());
         entry.is_none_or(|entry| entry.seen.is_none_or(|seen| seen.elapsed() >= entry.ttl))
     }
 
-    /// Has the next renewal of `lease` check its record.
+    /// Makes the next renewal of `lease` check its record.
     pub(crate) fn demand_check(&self, lease: LeaseId) {
         if let Some(entry) = self.lock().entries.get_mut(&lease) {
             entry.seen = None;
@@ -127,7 +126,7 @@ impl LeaseTable {
         self.lock().entries.remove(&lease);
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
+    /// The lock is held for a few assignments that cannot panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,8 +140,8 @@ impl Inner {
         }
     }
 
-    /// Drops what was abandoned: a lease that is kept alive is renewed several times in its ttl. Each sweep is paid for
-    /// by as many entries added as it looks at.
+    /// Removes abandoned leases, which were not renewed for two ttls. The growing limit makes the amortized
+    /// cost constant.
     fn sweep(&mut self) {
         self.entries.retain(|_, entry| entry.renewed.elapsed() < 2 * entry.ttl);
         self.limit = (2 * self.entries.len()).max(64);
@@ -171,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn presence_check_is_due_once_per_ttl() {
         let table = LeaseTable::default();
-        assert!(table.is_check_due(&lease(1)), "of a lease from elsewhere nothing is known");
+        assert!(table.is_check_due(&lease(1)), "a lease of another process is unknown");
         table.record(&lease(1), true);
         tokio::time::advance(Duration::from_millis(9_999)).await;
         table.record(&lease(1), false);

@@ -1,4 +1,4 @@
-//! Reads of what stands in the store, in pages that all show one revision.
+//! Reads of services, in pages of one revision.
 
 use crate::client::Client;
 use crate::cursor::Proof;
@@ -11,16 +11,16 @@ use etcd_client::{GetOptions, KeyValue};
 use registry_core::{Consistency, Error, ErrorKind, Result, Revision, ServiceName, Snapshot};
 use std::collections::BTreeSet;
 
-/// A service as it was loaded.
+/// A loaded service.
 pub(crate) struct Loaded {
     pub(crate) snapshot: Snapshot,
     /// The key that was put last.
     pub(crate) newest: Option<Vec<u8>>,
-    /// Whether a key was passed over whose record is withdrawn, in a layout without side keys.
+    /// Whether a withdrawn record was skipped, in a layout without side keys.
     pub(crate) has_withdrawn: bool,
 }
 
-/// All records of a service.
+/// Loads all records of a service.
 pub(crate) async fn load(
     client: &Client,
     service: &ServiceLayout,
@@ -38,7 +38,7 @@ pub(crate) async fn load(
             newest.observe(kv);
         }
         if service.has_side_keys() {
-            kept.append(&mut kvs); // a key may belong to one of another page
+            kept.append(&mut kvs); // a key and its side key may be on different pages
         } else {
             reading.merge(Reading::of(service, kvs.iter().map(Kv::from)));
         }
@@ -73,7 +73,7 @@ impl NewestKey {
     }
 }
 
-/// The names under which an instance has a key. No value is read.
+/// Returns the names of the services that have an instance key. Reads no values.
 pub(crate) async fn services(
     client: &Client,
     keyspace: &Keyspace,
@@ -81,7 +81,7 @@ pub(crate) async fn services(
     let (layout, (start, end)) = (keyspace.layout(), keyspace.range());
     let options = GetOptions::new().with_range(end).with_keys_only();
     let mut names = BTreeSet::new();
-    // Page by page: it may be all that an etcd holds.
+    // Page by page, since the range may be the whole of etcd.
     let read = pages(client, &start, options, None, |kvs| {
         names.extend(kvs.iter().filter_map(|kv| layout.service_of(kv.key())));
     });
@@ -89,7 +89,7 @@ pub(crate) async fn services(
     Ok(names)
 }
 
-/// All keys of a service, as of one revision.
+/// All keys of a service at one revision.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) cluster: u64,
@@ -97,13 +97,13 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The key that was put last.
+    /// Returns the key that was put last.
     pub(crate) fn newest(&self) -> Option<&KeyValue> {
         self.kvs.iter().max_by_key(|kv| kv.mod_revision())
     }
 }
 
-/// All keys of a service as of the revision `at`, 1 or later.
+/// Reads all keys of a service at the revision `at`, which is 1 or later.
 ///
 /// # Errors
 ///
@@ -119,11 +119,11 @@ pub(crate) async fn list_at(
     Ok(Listing { cluster, kvs })
 }
 
-/// The revision of the first page is no longer readable. A repeat reads another one.
+/// Maps the loss of the first page's revision to `Unavailable`, since a retry reads another revision.
 fn as_unavailable(error: EtcdError) -> Error {
     if !matches!(error.reason(), Reason::Compacted | Reason::Diverged) {
         return error.into();
     }
-    let message = "the history was cut between two pages of a read: repeat";
+    let message = "the history was compacted or rolled back between two pages of a read: retry";
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }

@@ -1,4 +1,4 @@
-//! Reads of many keys, in pages that all show one revision and are bounded by bytes.
+//! Reads of many keys, in pages of one revision, bounded by bytes.
 
 use crate::client::{Answered, Client, MAX_ANSWER_LEN, MAX_PAGE_LEN};
 use crate::error::EtcdError;
@@ -7,28 +7,28 @@ use futures_util::future;
 use registry_core::encoding::MAX_RECORD_LEN;
 use tokio::task::yield_now;
 
-/// How many keys the first page holds at most.
+/// The limit of keys on the first page.
 const FIRST_LEN: usize = 1000;
 
-/// How many keys a page holds at most. For each page etcd counts all keys that are left, so that few large ones are
+/// The limit of keys on later pages. For each page etcd counts all remaining keys, so a few large pages are
 /// cheaper.
 const MAX_LEN: usize = 5000;
 
-/// How many bytes a page is to have.
+/// The target size of a page in bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many bytes of keys and values all pages have together at most. Of a value that is larger than a record, one byte
-/// more than a record counts.
+/// The limit for the keys and values of all pages, in bytes. A value larger than a record counts as one byte
+/// more than a record.
 const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
-/// How many keys are read until others on the thread get their turn.
+/// How many keys are processed before other tasks on the thread get a turn.
 const YIELD_AFTER: usize = 256;
 
-/// Reads page by page, all as of the revision `at`, or else of the one that the first page shows. The content of
-/// one page is passed to `read` while etcd looks for the next. Gives who answered the first page.
+/// Reads all pages at the revision `at`, or else at the revision of the first page. While etcd reads the next
+/// page, the content of the current one is passed to `read`. Returns the header of the first page.
 ///
-/// A page that is larger than [`MAX_PAGE_LEN`] bytes is asked for again with fewer keys. Of a value that is larger
-/// than a record, `read` gets one byte more than a record may have.
+/// A page larger than [`MAX_PAGE_LEN`] bytes is requested again with fewer keys. A value larger than a record
+/// is passed to `read` shortened to one byte more than a record.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub(crate) async fn pages(
         let len = next_len(&kvs);
         total += shorten(&mut kvs);
         if total > MAX_BYTES {
-            return Err(EtcdError::TooLarge("all keys and values that a read gives", MAX_BYTES));
+            return Err(EtcdError::TooLarge("all keys and values of a read", MAX_BYTES));
         }
         if !page.more() {
             deliver(kvs, &mut read).await;
@@ -61,14 +61,14 @@ pub(crate) async fn pages(
         next_start = [last, b"\0"].concat();
         let next = self::page(client, &next_start, &options, len);
         let delivered = async {
-            yield_now().await; // so that the request is sent before
+            yield_now().await; // lets the request be sent first
             deliver(kvs, &mut read).await;
         };
         page = future::join(next, delivered).await.0?;
     }
 }
 
-/// Reads a page of at most `len` keys: fewer, if they are too large.
+/// Reads a page of at most `len` keys, or fewer if they are too large.
 pub(crate) async fn page(
     client: &Client,
     start: &[u8],
@@ -80,7 +80,8 @@ pub(crate) async fn page(
         let max_bytes = if len > 1 { MAX_PAGE_LEN } else { MAX_ANSWER_LEN };
         match client.range_up_to(start, options.clone().with_limit(limit), max_bytes).await {
             Err(error) if len > 1 && error.is_too_large() => {
-                // Each time etcd reads all of them again, so what it said of their size is used.
+                // etcd reads all keys again on each attempt, so the size that it reported determines the next
+                // one.
                 let size = error.answer_len().unwrap_or_default().max(2 * PAGE_BYTES);
                 len = (len * PAGE_BYTES / size).max(1);
             }
@@ -89,7 +90,7 @@ pub(crate) async fn page(
     }
 }
 
-/// Shortens values that are too large for a record. Gives how many bytes are left.
+/// Shortens values that are too large for a record. Returns the remaining size in bytes.
 fn shorten(kvs: &mut [KeyValue]) -> usize {
     let mut bytes = 0;
     for KeyValue(kv) in kvs {
@@ -102,7 +103,8 @@ fn shorten(kvs: &mut [KeyValue]) -> usize {
     bytes
 }
 
-/// Gives some keys at a time, and between them the thread to others, such as the task that receives.
+/// Passes the keys on in batches, and yields to other tasks in between, such as the one that receives
+/// responses.
 async fn deliver(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
     if kvs.len() <= YIELD_AFTER {
         return read(kvs);
@@ -118,7 +120,7 @@ async fn deliver(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Sen
     }
 }
 
-/// How many keys to read next, if they are as large as these.
+/// Returns how many keys of this size fill the next page.
 fn next_len(kvs: &[KeyValue]) -> usize {
     let bytes: usize = kvs.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
     (PAGE_BYTES * kvs.len() / bytes.max(1)).clamp(1, MAX_LEN)

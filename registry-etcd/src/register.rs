@@ -1,4 +1,4 @@
-//! Registration: a lease, and one transaction under it. A repeat of the transaction makes no revision.
+//! Registration: a lease, and one transaction under it. Repeating the transaction creates no revision.
 
 use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
@@ -14,19 +14,19 @@ use registry_core::{
 };
 use std::time::Duration;
 
-/// How many transactions one call makes. More than one is needed only where the keys of a withdrawn record, or
-/// one key of two, are left over.
+/// The limit of transactions per call. A second one is needed only after a withdrawn record or half of a key
+/// pair is found.
 const MAX_TRIES: usize = 4;
 
 /// Puts the record of `instance` under the lease of `claim`, unless it is stored already.
 ///
-/// If this process knows the lease, it makes the transaction at once and renews beside it. Otherwise it asks for the
-/// lease first, too if the known one is gone.
+/// If this process knows the lease, the transaction is sent at once, with a concurrent renewal. Otherwise, or
+/// if the known lease is gone, the lease is granted or looked up first.
 ///
-/// `Superseded` if another holder has the id, and the claim does not name it.
+/// Fails `Superseded` if another holder has the id and the claim does not name it.
 ///
-/// The lease of a superseded claim is not revoked. The claim may be repeated with a takeover, and a revocation that
-/// arrives late would delete the record of the repeat. The lease has no keys, and expires by its ttl.
+/// The lease of a superseded claim is not revoked: the claim may be repeated with a takeover, and a late
+/// revocation would delete the new record. The lease has no keys and expires after its ttl.
 pub(crate) async fn register(
     client: &Client,
     keyspace: &Keyspace,
@@ -59,12 +59,12 @@ pub(crate) async fn register(
         leases.acknowledge(&lease, is_hidden);
         return Ok(lease);
     }
-    // It was granted a moment ago, so this process or the network stood still for a ttl. Nothing was written.
-    let message = "the lease expired before the record was written: repeat";
+    // The lease was granted a moment ago, so this process or the network was paused for a ttl. Nothing was written.
+    let message = "the lease expired before the record was written: retry";
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-/// Grants the lease of `claim`, or finds it. Gives whether it is new.
+/// Grants the lease of `claim`, or finds it. Returns also whether it is new.
 async fn acquire(
     client: &Client,
     keyspace: &Keyspace,
@@ -78,13 +78,13 @@ async fn acquire(
     Ok((KnownLease { ttl, acknowledged: None }, is_new))
 }
 
-/// Reads who holds the id of `instance`, in one transaction: `Superseded` would name the same holder.
+/// Returns the holder of the id of `instance`, as `Superseded` would report it.
 pub(crate) async fn holder(
     client: &Client,
     keyspace: &Keyspace,
     instance: &Instance,
 ) -> Result<Option<Holder>> {
-    // etcd serves a transaction of linearizable reads with a quorum.
+    // etcd serves linearizable reads in a transaction with a quorum.
     let answer = client.txn(Txn::new().and_then(keyspace.keys_of_id(instance)?.reads())).await?;
     let found = txn::reads(&answer)?;
     if found.iter().all(Option::is_none) {
@@ -101,7 +101,7 @@ struct Registration<'a> {
     instance: &'a Instance,
     claim: &'a Claim,
     desired: DesiredKeys,
-    /// Whether the lease was granted just now. Then it has no keys.
+    /// Whether the lease was granted by this call, so it has no keys yet.
     is_new: bool,
     acknowledged: Option<Acknowledged>,
 }
@@ -126,7 +126,7 @@ impl Registration<'_> {
                 Err(error) => Err(Some(error)),
             }
         };
-        // The renewal of a lease that is gone may wait for seconds, until etcd has revoked it.
+        // The renewal of a lease that is gone may block for seconds, until etcd has revoked the lease.
         match future::try_join(put, renewal).await {
             Ok((put_at, ())) => Ok(Some(put_at)),
             Err(None) => Ok(None),
@@ -161,7 +161,8 @@ impl Registration<'_> {
             let holder = found.holder(&service, instance.id())?;
             if found.is_side_of(claim.lease().get()) {
                 if holder.is_none() {
-                    // The create revision of the side key would name the earlier holder.
+                    // Overwriting the side key would keep its create revision, which identifies the earlier
+                    // holder.
                     client.txn(desired.deletion_of_side(found.is_unchanged(desired))).await?;
                     step = Step::First;
                     continue;
@@ -171,19 +172,19 @@ impl Registration<'_> {
             }
             step = Step::OverwriteIfUnchanged(found.is_unchanged(desired));
         }
-        let message = "the keys of the instance changed while it was registered: repeat";
+        let message = "the keys of the instance changed during its registration: retry";
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 
     /// ```text
-    /// if it is as expected, and not as claimed: put it
-    /// else, if it is there as claimed: read it
-    /// else, if it is ours, if nothing is there, or if the claim takes over from the holder: put it
-    /// else, if others deleted the key and left the side key of the acknowledged record: delete that
-    /// else: read it
+    /// if the keys are as expected, and not as claimed: put
+    /// else if the keys are stored as claimed: read
+    /// else if this lease holds the id, no key exists, or the claim takes over from the holder: put
+    /// else if only the side key of the acknowledged record is left: delete it
+    /// else: read
     /// ```
     ///
-    /// The first put is not nested, since etcd 3.4 checks neither permissions nor its quota inside of a nested
+    /// The first put is not nested, since etcd 3.4 checks neither permissions nor its quota inside a nested
     /// transaction.
     fn transaction(&self, step: Step) -> Txn {
         let Self { desired, claim, .. } = self;
@@ -211,7 +212,7 @@ impl Registration<'_> {
         Txn::new().when(expected).and_then(changes).or_else(otherwise)
     }
 
-    /// Compares: what is stored is what usually is, and not the record itself.
+    /// Compares: the keys are in the usual state before this registration, and do not hold the record yet.
     fn expected(&self) -> Vec<Compare> {
         let Self { desired, claim, .. } = self;
         match (self.is_new, claim.takeover()) {
@@ -238,7 +239,7 @@ enum Step {
     OverwriteIfUnchanged(Vec<Compare>),
 }
 
-/// Returns the keys of `instance` with a lease that was granted for `ttl`.
+/// Returns the keys of `instance` under a lease with the granted `ttl`.
 fn desired_keys(
     keyspace: &Keyspace,
     instance: &Instance,
@@ -248,16 +249,16 @@ fn desired_keys(
     keyspace.desired_keys(&Record::new(instance.clone()).with_lease(claim.lease()).with_ttl(ttl))
 }
 
-/// What a transaction found or made.
+/// What a transaction found or did.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The record is stored, and was put at this revision.
+    /// The record is stored; it was put at this revision.
     Stored(u64),
-    /// The record is stored, but its keys were put by different revisions.
+    /// The record is stored, but its keys were put at different revisions.
     Torn,
-    /// A side key whose key others had deleted is deleted, so that the id is vacant.
+    /// An orphaned side key was deleted, so the id is vacant.
     Cleared,
-    /// Something else is stored: what each key shows.
+    /// Something else is stored: the found keys.
     Refused(Vec<Option<KeyValue>>),
 }
 
@@ -281,6 +282,6 @@ pub(crate) fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
 fn superseded(instance: &Instance, holder: Holder) -> Error {
     let (service, id) = (instance.service(), instance.id());
     let message =
-        format!("another one holds the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
+        format!("another instance holds the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
     Error::new(ErrorKind::Superseded, message).with_holder(holder)
 }

@@ -1,7 +1,7 @@
-//! The connections of a registry: a set for each tokio runtime that it is used on.
+//! The connections of a registry: one set per tokio runtime.
 //!
-//! Tasks of a runtime serve connections and streams. They end with their runtime, and stand still while nobody drives it.
-//! So a call uses what was opened on its own runtime.
+//! Connections and streams are served by tasks of the runtime on which they were opened. These end with the
+//! runtime, and make no progress while nothing drives it. So a call uses the connections of its own runtime.
 
 use crate::client::Client;
 use crate::endpoint::Endpoint;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::watch;
 
-/// What calls on one runtime use. A clone is a handle to the same.
+/// The connections on one runtime. A clone is a handle to the same ones.
 #[derive(Clone)]
 pub(crate) struct Connections {
     pub(crate) client: Client,
@@ -31,10 +31,10 @@ struct Inner {
     used: Mutex<Vec<Used>>,
 }
 
-/// A runtime, and the connections on it.
+/// A runtime and its connections.
 struct Used {
     runtime: Id,
-    /// Closed when the runtime is shut down: a task on it has the receiver.
+    /// Closed when the runtime shuts down, since a task on it owns the receiver.
     alive: watch::Sender<()>,
     connections: Connections,
 }
@@ -45,18 +45,18 @@ impl Runtimes {
         Self(Arc::new(Inner { endpoints, dial, options, used }))
     }
 
-    /// Returns the connections of the runtime that the caller is on.
+    /// Returns the connections of the current runtime.
     ///
     /// # Errors
     ///
     /// `Invalid` outside of a runtime.
     pub(crate) fn connections(&self) -> Result<Connections> {
         let Ok(handle) = Handle::try_current() else {
-            let message = "etcd is called outside of a tokio runtime: call it on one";
+            let message = "etcd is called outside a tokio runtime: call it within one";
             return Err(Error::new(ErrorKind::Invalid, message));
         };
         let Inner { endpoints, dial, options, used } = &*self.0;
-        // Held for a few assignments, and nothing panics meanwhile.
+        // The lock is held for a few assignments that cannot panic.
         let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
         let is_present = |used: &&Used| used.runtime == handle.id() && !used.alive.is_closed();
         if let Some(present) = used.iter().find(is_present) {
@@ -65,7 +65,7 @@ impl Runtimes {
         used.retain(|used| !used.alive.is_closed());
         let (alive, mut registry) = watch::channel(());
         handle.spawn(async move {
-            // It fails when the registry is dropped.
+            // Ends with an error when the registry is dropped.
             let _ = registry.changed().await;
         });
         let client = Client::new(endpoints.clone(), dial.clone(), options);
@@ -74,7 +74,7 @@ impl Runtimes {
         Ok(connections)
     }
 
-    /// The members that the URL names.
+    /// Returns the members that the URL names.
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
         &self.0.endpoints
     }

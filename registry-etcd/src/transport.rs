@@ -1,5 +1,5 @@
-//! The connections below the etcd client: each has its own TLS handshake with files that are read anew, notes whatever is
-//! received, and says if the server speaks another protocol.
+//! The transport below etcd-client. Each connection makes its own TLS handshake with freshly read files,
+//! records received bytes, and detects a server that speaks another protocol.
 
 mod link;
 mod problem;
@@ -25,22 +25,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// How to connect to each member.
+/// The settings for connecting to a member.
 #[derive(Clone)]
 pub(crate) struct Dial {
-    /// The credentials, and that calls need a leader.
+    /// The credentials, and the requirement of a leader.
     calls: ConnectOptions,
     options: EtcdOptions,
     tls: Option<Tls>,
 }
 
 impl Dial {
-    /// `target` contains the options of TLS, and is not read unless its scheme wants TLS.
+    /// `target` has the TLS options; it is ignored unless its scheme requires TLS.
     pub(crate) fn new(calls: ConnectOptions, options: &EtcdOptions, target: &Target) -> Self {
         Self { calls, options: options.clone(), tls: Tls::of(target) }
     }
 
-    /// Checks the files that TLS needs.
+    /// Checks that the TLS files can be used.
     ///
     /// # Errors
     ///
@@ -52,18 +52,18 @@ impl Dial {
         }
     }
 
-    /// Returns a client of one member. With a user, this is a request: for a token.
+    /// Returns a client of one member. With a user, this sends a login request for a token.
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
         link: &Arc<Link>,
     ) -> Result<Client, EtcdError> {
         let channel = Channel::Tonic(self.channel(endpoint, link)?);
-        // Boxed, since a client and the future that makes it take several KiB.
+        // Boxed, since the client and its future take several KiB.
         Ok(Box::pin(Client::from_channel(channel, Some(self.calls.clone()))).await?)
     }
 
-    /// Returns a client of one member that makes no request before it is used, and that no member takes for a user.
+    /// Returns a client of one member that is not logged in and makes no request until it is used.
     pub(crate) async fn connect_without_user(
         &self,
         endpoint: &Endpoint,
@@ -72,14 +72,14 @@ impl Dial {
         Ok(Box::pin(Client::from_channel(channel, None)).await?)
     }
 
-    /// Returns a channel that connects when it is used, and again when the connection breaks.
+    /// Returns a channel that connects on first use, and again when the connection breaks.
     fn channel(
         &self,
         endpoint: &Endpoint,
         link: &Arc<Link>,
     ) -> Result<tonic::transport::Channel, EtcdError> {
         let EtcdOptions { connect_timeout, ping_interval, ping_timeout, .. } = self.options;
-        // TLS is the connector's, so that tonic must not want it: only the origin says so.
+        // The connector does TLS, so tonic must not: only the origin has the scheme `https`.
         let address = format!("http://{}", endpoint.authority);
         let origin = endpoint.url.parse().map_err(etcd_client::Error::InvalidUri)?;
         let settings = tonic::transport::Endpoint::from_shared(address)
@@ -88,7 +88,7 @@ impl Dial {
             .connect_timeout(connect_timeout)
             .http2_keep_alive_interval(ping_interval)
             .keep_alive_timeout(ping_timeout)
-            // etcd takes pings without a stream for abuse, and closes the connection.
+            // etcd treats pings without an open stream as abuse, and closes the connection.
             .keep_alive_while_idle(false);
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -98,7 +98,7 @@ impl Dial {
     }
 }
 
-/// Makes the connections of one channel, one after the other.
+/// Makes the successive connections of one channel.
 struct Connector {
     tcp: HttpConnector,
     link: Arc<Link>,

@@ -1,4 +1,4 @@
-//! Watches: many on one stream of a process.
+//! Watches: all watchers of a registry share one gRPC stream.
 
 mod baseline;
 mod feed;
@@ -27,28 +27,28 @@ use registry_core::{BacklogEnd, Cursor, Result, Watch};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// The stream that new watches go to. A clone shares it.
+/// The stream for new watches. A clone shares it.
 #[derive(Clone, Default)]
 pub(crate) struct Streams(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     current: Mutex<Option<Arc<Stream>>>,
-    /// Held by whoever opens a stream.
+    /// Held while a stream is being opened.
     opening: tokio::sync::Mutex<()>,
 }
 
-/// A watcher that etcd has made.
+/// A watcher that etcd has created.
 struct CreatedWatcher {
     handle: WatcherHandle,
     answered: Answered,
 }
 
 impl Streams {
-    /// Watches the keys of a service from after a cursor on.
+    /// Watches the keys of a service after a cursor.
     ///
-    /// The watcher is made and the cursor's proof is checked at the same time, and nothing is delivered
-    /// before both went well. A cursor that was [verified](Self::begin_load) when it was loaded is not checked.
+    /// The watcher is created and the cursor's proof is checked concurrently, and nothing is delivered before
+    /// both succeed. A cursor that was [verified](Self::begin_load) when loaded needs no check.
     pub(crate) async fn watch(
         &self,
         client: &Client,
@@ -57,7 +57,7 @@ impl Streams {
     ) -> Result<Watch> {
         let proof: Proof = service.origin().proof(after)?;
         let revision = after.revision().get();
-        // No etcd gets as far as i64::MAX, so it answers that this is the future.
+        // No store reaches revision i64::MAX, so etcd reports it as a future revision.
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
         let verified = self.open_verified(client, &service, after).await;
         let is_verified = verified.is_some();
@@ -65,8 +65,8 @@ impl Streams {
             let (opened, baseline) = verified?;
             (opened, baseline, None)
         } else {
-            // Boxed, as all that is rare here: of 10,000 watches that are opened at once, each holds as
-            // much as its largest step would.
+            // Boxed because this path is rare, but its largest step would determine the size of each of
+            // thousands of watch futures.
             let opening = self.open(client, &service, at);
             let reading = Baseline::read(client, &service, &proof, at);
             let survey = Survey::now(client, &service);
@@ -76,9 +76,9 @@ impl Streams {
         };
         let CreatedWatcher { handle, answered } = opened;
         proof.check_cluster(answered.cluster)?;
-        // A watch of the future is silent until the future comes. Either the member lags, and this
-        // waits for it; or the store was rolled back, and then the check that ran beside may be from
-        // before. And of what came after a cursor that was not checked, the history may be dropped.
+        // If etcd's revision is before the cursor, either the member lags, and this check waits for it, or
+        // the store was rolled back, and the concurrent check may have run before that. If it is after an
+        // unchecked cursor, the history in between may be compacted.
         let found = if is_verified && answered.revision > revision {
             let checked = check(client, &service, &proof, at);
             let survey = Survey::now(client, &service);
@@ -94,13 +94,13 @@ impl Streams {
         let feed = Feed::new(service, decoder, history, revision);
         let (feed, backlog_end) = match found {
             Some(found) => feed.with_backlog(found),
-            None => (feed, BacklogEnd::at(after.revision())), // nothing happened since it was loaded
+            None => (feed, BacklogEnd::at(after.revision())), // nothing changed since the load
         };
         let watch = handle.start(feed, after.clone()).with_backlog_end(backlog_end);
         Ok(watch.with_lineage(answered.lineage()))
     }
 
-    /// Starts to watch over a load, if a stream is open: see [`LoadCheck`].
+    /// Begins to verify a load, if a stream is open: see [`LoadCheck`].
     pub(crate) fn begin_load(&self) -> Option<LoadCheck> {
         self.current()
             .map(|stream| LoadCheck { highest_revision: stream.highest_revision(), stream })
@@ -114,7 +114,7 @@ impl Streams {
         after: &Cursor,
     ) -> Option<Result<(CreatedWatcher, Baseline), EtcdError>> {
         let stream = self.current().filter(|_| !service.has_side_keys())?;
-        // What is older than what the stream has heard of may have been compacted away since.
+        // The history before the highest revision seen on the stream may have been compacted since.
         let verified = stream
             .take_verified(after)
             .filter(|_| stream.highest_revision() <= after.revision().get())?;
@@ -130,7 +130,7 @@ impl Streams {
         }
     }
 
-    /// Makes a watcher that starts after a revision.
+    /// Creates a watcher that starts after a revision.
     async fn open(
         &self,
         client: &Client,
@@ -144,7 +144,7 @@ impl Streams {
                 let (stream, pending) = self.create_watcher(client, service, start).await?;
                 let token = stream.token();
                 match wait_until_created(client, pending, deadline).await {
-                    // The token of a stream is that of its opening. What is on it goes on.
+                    // A stream keeps its first token. Existing watchers on it continue.
                     Err(error) if error.is_token_rejected() && !is_refreshed => {
                         is_refreshed = true;
                         self.retire(&stream);
@@ -157,7 +157,7 @@ impl Streams {
         client.cluster().with_deadline(opening).await
     }
 
-    /// Asks for a watcher, on the open stream or on a new one.
+    /// Requests a watcher on the open stream, or on a new one.
     async fn create_watcher(
         &self,
         client: &Client,
@@ -174,7 +174,7 @@ impl Streams {
         }
         let _guard = self.0.opening.lock().await;
         if let Some(pending) = on_current() {
-            return Ok(pending); // on the one that was opened meanwhile
+            return Ok(pending); // another call opened a stream
         }
         let (stream, pending) = Stream::open(client, service, start).await?;
         *self.current_slot() = Some(stream.clone());
@@ -187,12 +187,12 @@ impl Streams {
         current.clone()
     }
 
-    /// Puts no new watches on `stream`.
+    /// Creates no more watchers on `stream`.
     fn retire(&self, stream: &Arc<Stream>) {
         self.current_slot().take_if(|current| Arc::ptr_eq(current, stream));
     }
 
-    /// Held for an assignment, and nothing panics meanwhile.
+    /// The lock is held for an assignment that cannot panic.
     fn current_slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Stream>>> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,28 +200,27 @@ impl Streams {
 
 /// A stream that was open when a load began.
 ///
-/// While the stream is open, the connection is too, and so the same process answers: a store is wiped,
-/// restored or replaced by starting another. So a cursor that was loaded on that connection meanwhile
-/// needs no check of its proof, as long as the stream is open and nothing has happened in the store
-/// since.
+/// While the stream is open, so is its connection, and the same etcd process answers: wiping, restoring or
+/// replacing a store starts another process. So a cursor that was loaded on that connection needs no check of
+/// its proof while the stream stays open and the store does not change.
 pub(crate) struct LoadCheck {
     stream: Arc<Stream>,
-    /// The highest revision that it had heard of by then.
+    /// The highest revision seen on the stream when the load began.
     highest_revision: u64,
 }
 
 impl LoadCheck {
-    /// A load on the connection in use gave `loaded`.
+    /// Marks the cursor of `loaded` as verified, if it was loaded on the stream's connection.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::StaleRead`] if it is of before the load: a member that stood still may answer so, though
-    /// it should not (etcd issue 20418, before 3.4.42 and 3.5.28).
+    /// [`EtcdError::StaleRead`] if the load returned a revision from before it began. A member that was
+    /// paused may do that (etcd issue 20418, fixed in 3.4.42 and 3.5.28).
     pub(crate) fn finish(&self, client: &Client, loaded: &Loaded) -> Result<(), EtcdError> {
         let cursor = loaded.snapshot.cursor();
         let revision = cursor.revision().get();
         if !client.cluster().is_current(self.stream.connection()) || self.stream.is_closed() {
-            return Ok(()); // another may have answered
+            return Ok(()); // another connection may have answered
         }
         if revision < self.highest_revision {
             client.cluster().switch_member(self.stream.connection());

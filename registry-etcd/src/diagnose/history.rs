@@ -1,4 +1,4 @@
-//! How much history there is for a watch that comes back.
+//! Checks how much history etcd keeps for watches that resume.
 
 use crate::client::{Answered, Client};
 use crate::error::{EtcdError, Reason};
@@ -7,7 +7,7 @@ use etcd_client::{GetOptions, WatchOptions};
 use registry_core::Result;
 use registry_core::diagnosis::Finding;
 
-/// So many revisions, at some 300 bytes each, take a seventh of the default quota.
+/// At some 300 bytes each, these revisions take a seventh of the default quota.
 const MANY_REVISIONS: u64 = 1_000_000;
 
 pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
@@ -16,18 +16,18 @@ pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec
     let now = Answered::by(now.header())?.revision;
     let finding = match client.range(keyspace.root(), any.with_revision(1)).await {
         Ok(_) if now > MANY_REVISIONS => {
-            let message = format!("all {now} revisions are held: nothing was ever compacted");
-            let advice = "set --auto-compaction-mode=revision --auto-compaction-retention=10000, or the disk fills up";
+            let message = format!("all {now} revisions are kept: the history is never compacted");
+            let advice = "set --auto-compaction-mode=revision --auto-compaction-retention=10000, or the database fills up";
             Finding::warning("history", message, advice)
         }
         Ok(_) => {
-            let message = format!("all {now} revisions are held: nothing was compacted so far");
+            let message = format!("all {now} revisions are kept: nothing was compacted yet");
             Finding::ok("history", message)
         }
         Err(error) if error.reason() == Reason::Compacted => {
             let compacted = compacted(client, keyspace).await?;
             let message = format!(
-                "compacted up to revision {compacted}, now at {now}: older cursors load again"
+                "compacted up to revision {compacted}, now at {now}: a watch from an older cursor loads again"
             );
             Finding::ok("history", message)
         }
@@ -36,7 +36,7 @@ pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec
     Ok(vec![finding])
 }
 
-/// The revision that history was compacted up to. Only a watch that comes too late is told.
+/// Returns the compacted revision. etcd reports it only to a watch that starts before it.
 async fn compacted(client: &Client, keyspace: &Keyspace) -> Result<i64, EtcdError> {
     let watch = client.cluster().call(|connection| async move {
         let from_the_first = WatchOptions::new().with_prefix().with_start_revision(1);

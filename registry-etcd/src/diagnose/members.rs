@@ -1,4 +1,4 @@
-//! How the members are that the URL names, and which others they know of.
+//! Checks the members that the URL names, and lists the other members of the cluster.
 
 use super::release;
 use crate::client::{Answered, Client};
@@ -9,10 +9,10 @@ use registry_core::diagnosis::Finding;
 use registry_core::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a full database says, and what it takes to go on (etcd's `etcdserver/api/v3alarm`).
+/// What to do about a full database (etcd's `etcdserver/api/v3alarm`).
 const NO_SPACE: &str = "compact the history, defragment each member, then `etcdctl alarm disarm`; see --auto-compaction-retention and --quota-backend-bytes";
 
-/// The quota of releases that do not tell theirs, unless it was set.
+/// The default quota, for releases that do not report theirs.
 const DEFAULT_QUOTA: i64 = 2 << 30;
 
 pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
@@ -29,7 +29,7 @@ pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
             Err(error) => {
                 let why = describe(error);
                 let message = format!("{authority} does not answer: {why}");
-                let advice = "start it, or take it out of the URL";
+                let advice = "start it, or remove it from the URL";
                 findings.push(Finding::warning("endpoint", message, advice));
                 unreachable.insert(authority, why);
             }
@@ -42,19 +42,19 @@ pub(super) async fn diagnose(client: &Client) -> Result<Vec<Finding>> {
         }
         Err(error) => findings.push(Finding::from_error("members", &error.into())),
     }
-    // A member may have several names.
+    // Several addresses may lead to the same member.
     let healthy: BTreeMap<_, _> =
         answers.iter().map(|(_, status)| (member_of(status), status)).collect();
     let versions: BTreeSet<_> = healthy.values().map(|status| status.version()).collect();
     findings.extend(versions.into_iter().map(release::assess));
     findings.extend(healthy.values().map(|status| space_finding(status)));
-    // Each member tells the alarms of all.
+    // Each member reports the alarms of all members.
     let alarms: BTreeSet<_> = healthy.values().flat_map(|status| status.errors()).collect();
     findings.extend(alarms.into_iter().map(|alarm| alarm_finding(alarm)));
     Ok(findings)
 }
 
-/// What the cluster knows of itself.
+/// The member list of the cluster.
 struct Listed {
     cluster: u64,
     members: Vec<Member>,
@@ -69,24 +69,24 @@ async fn members(client: &Client) -> Result<Listed, EtcdError> {
     list.await
 }
 
-/// Who answers at an authority, and what.
+/// An authority of the URL and its status response.
 type Answer<'a> = (&'a str, StatusResponse);
 
-/// Whoever answers where the URL says, and is none of the members.
+/// Reports a server at an address of the URL that is not a member of the cluster.
 fn foreign_member(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding> {
     let (cluster, member) = (cluster_of(status), member_of(status));
     let message = if cluster != listed.cluster {
-        format!("{authority} is of another cluster, got=`{cluster:x}`, want=`{:x}`", listed.cluster)
+        format!("{authority} belongs to another cluster, got=`{cluster:x}`, expected=`{:x}`", listed.cluster)
     } else if listed.members.iter().all(|one| one.id() != member) {
-        format!("{authority} is a member that the cluster does not list, member=`{member:x}`")
+        format!("{authority} is not in the member list of the cluster, member=`{member:x}`")
     } else {
         return None;
     };
-    Some(Finding::error("endpoint", message, "take it out of the URL"))
+    Some(Finding::error("endpoint", message, "remove it from the URL"))
 }
 
-/// What became of the members. Only those that the URL names were asked: what a member advertises
-/// is somebody else's word, and is not given our password.
+/// Assesses the members. Only addresses in the URL were queried: an advertised address is not trusted with
+/// the password.
 fn assess(
     Listed { cluster, members }: &Listed,
     answers: &[Answer<'_>],
@@ -103,13 +103,13 @@ fn assess(
         let of_it = format!("{} ({})", name(member), urls(member));
         let mut advertised = member.client_urls().iter().map(|url| authority_of(url));
         if member.client_urls().is_empty() {
-            missing.push(format!("{of_it}: it has not started yet"));
+            missing.push(format!("{of_it}: not started yet"));
         } else if let Some(why) =
             advertised.clone().find_map(|authority| unreachable.get(&*authority))
         {
             missing.push(format!("{of_it}: {why}"));
         } else if advertised.any(|one| answers.iter().any(|(authority, _)| *authority == one)) {
-            missing.push(format!("{of_it}: another answers there"));
+            missing.push(format!("{of_it}: another server answers there"));
         } else {
             not_queried.push(of_it);
         }
@@ -117,17 +117,17 @@ fn assess(
     let mut findings = Vec::new();
     if !not_queried.is_empty() {
         let message = format!(
-            "{} of {count} members advertise what is not in the URL, and were not asked: {}",
+            "{} of {count} members advertise addresses that are not in the URL, and were not queried: {}",
             not_queried.len(),
             not_queried.join("; ")
         );
-        let advice = "name them in the URL, unless a host in it stands for all: no other is asked";
+        let advice = "add them to the URL, unless one of its hosts is a proxy for them";
         findings.push(Finding::warning("members", message, advice));
     }
     if !missing.is_empty() {
         let message =
             format!("{} of {count} members do not answer: {}", missing.len(), missing.join("; "));
-        let advice = "start them; without a majority nothing can be registered";
+        let advice = "start them: without a majority of the members, nothing can be registered";
         findings.push(Finding::warning("members", message, advice));
         return findings;
     }
@@ -135,23 +135,23 @@ fn assess(
     let leader = members.iter().find(|member| Some(member.id()) == leader);
     findings.push(match leader {
         Some(leader) if count == 1 => {
-            Finding::ok("members", format!("1 member, `{}`: it has no stand-in", leader.name()))
+            Finding::ok("members", format!("1 member, `{}`, without redundancy", leader.name()))
         }
         Some(leader) => {
-            let asked = if not_queried.is_empty() { "all" } else { "all that were asked" };
+            let asked = if not_queried.is_empty() { "all" } else { "all queried ones" };
             let leader = leader.name();
             let message = format!("{count} members, {asked} answer, the leader is `{leader}`");
             Finding::ok("members", message)
         }
         None => {
             let advice = "start enough members for a majority";
-            Finding::error("members", format!("{count} members, and no leader"), advice)
+            Finding::error("members", format!("{count} members, but no leader"), advice)
         }
     });
     findings
 }
 
-/// The host and port of a URL that a member advertises, as ours are written.
+/// Returns the host and port of an advertised URL, in the form of our authorities.
 fn authority_of(url: &str) -> String {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
     rest.trim_end_matches('/').to_ascii_lowercase()
@@ -177,10 +177,10 @@ fn cluster_of(status: &StatusResponse) -> u64 {
 fn space_finding(status: &StatusResponse) -> Finding {
     let (size, reported) = (status.db_size(), status.db_size_quota());
     let quota = if reported > 0 { reported } else { DEFAULT_QUOTA };
-    let assumed = if reported > 0 { "" } else { ", unless another was set" };
+    let assumed = if reported > 0 { "" } else { " (the default quota)" };
     let member = member_of(status);
     let message = format!(
-        "the database of member {member:x} has {} of {} MiB{assumed}",
+        "the database of member {member:x} uses {} of {} MiB{assumed}",
         size >> 20,
         quota >> 20
     );
@@ -194,9 +194,9 @@ fn alarm_finding(alarm: &str) -> Finding {
     let advice = match alarm {
         full if full.contains("NOSPACE") => NO_SPACE,
         corrupt if corrupt.contains("CORRUPT") => {
-            "take the member out, wipe it and add it again: its data differs from the others'"
+            "its data differs from the other members': remove the member, wipe it, and add it again"
         }
-        _ => "see `etcdctl endpoint status` and the log of the member",
+        _ => "see `etcdctl endpoint status` and the member's log",
     };
     Finding::error("alarm", format!("a member reports: {}", alarm.trim()), advice)
 }

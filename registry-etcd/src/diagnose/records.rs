@@ -1,4 +1,4 @@
-//! What lies under the path, and whether it is what the layout wants.
+//! Checks that the keys under the path are records in the layout of the URL.
 
 use super::survey::{ForeignRecord, Survey, Surveyed};
 use crate::client::Client;
@@ -9,7 +9,7 @@ use etcd_client::GetOptions;
 use registry_core::diagnosis::{self, Finding, examples};
 use registry_core::{Error, ErrorKind, Result};
 
-/// How many keys of the whole etcd are looked at where nothing lies under the path.
+/// How many keys of the whole etcd are read if there are none under the path.
 const SAMPLE_LEN: usize = 1000;
 
 pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec<Finding>> {
@@ -31,7 +31,7 @@ pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec
 
 fn records(surveyed: &Surveyed) -> Vec<Finding> {
     let undecodable = surveyed.undecodable.iter().map(|(key, why)| format!("`{key}` ({why})"));
-    let advice = "find out who writes them, or delete them: `etcdctl del KEY`";
+    let advice = "find out which program writes them, or delete them: `etcdctl del KEY`";
     diagnosis::records(surveyed.services, surveyed.instances, undecodable, advice)
 }
 
@@ -42,20 +42,20 @@ fn leases(surveyed: &Surveyed) -> Option<Finding> {
     }
     let examples = examples(leaseless.iter().map(|key| format!("`{key}`")));
     let message =
-        format!("records on no lease, which never expire: {}: {examples}", leaseless.len());
-    let advice = "delete them: `etcdctl del KEY`; who is alive registers with a lease";
+        format!("records without a lease, which never expire: {}: {examples}", leaseless.len());
+    let advice = "delete them: `etcdctl del KEY`; instances that are alive register again, with a lease";
     Some(Finding::warning("leases", message, advice))
 }
 
-/// Whether the records are in the layout that the URL asks for, and where the URL looks.
+/// Checks that the records are in the layout and under the path of the URL.
 fn layout(keyspace: &Keyspace, surveyed: &Surveyed, elsewhere: &[ForeignRecord]) -> Finding {
     let (layout, root) = (keyspace.layout().name(), keyspace.root());
     let foreign = &surveyed.foreign;
     if let Some(first) = foreign.first() {
         let examples = examples(foreign.iter().map(describe));
         let message =
-            format!("records in another layout than `{layout}`: {}: {examples}", foreign.len());
-        let advice = format!("if these are meant, {}", url_change(first));
+            format!("records in a layout other than `{layout}`: {}: {examples}", foreign.len());
+        let advice = format!("if you expect these, {}", url_change(first));
         return if surveyed.instances == 0 {
             Finding::error("layout", message, advice)
         } else {
@@ -64,8 +64,8 @@ fn layout(keyspace: &Keyspace, surveyed: &Surveyed, elsewhere: &[ForeignRecord])
     }
     if let Some(first) = elsewhere.first() {
         let examples = examples(elsewhere.iter().map(describe));
-        let message = format!("nothing under `{root}`, and records elsewhere: {examples}");
-        let advice = format!("if these are meant, {}", url_change(first));
+        let message = format!("no records under `{root}`, but elsewhere: {examples}");
+        let advice = format!("if you expect these, {}", url_change(first));
         return Finding::warning("layout", message, advice);
     }
     Finding::ok("layout", format!("`{layout}`, keys begin with `{root}`"))
@@ -75,20 +75,20 @@ fn describe(foreign: &ForeignRecord) -> String {
     format!("`{}` ({})", foreign.key, foreign.layout)
 }
 
-/// What to change in the URL, so that it leads to a record.
+/// Returns the change to the URL with which it would lead to the record.
 fn url_change(foreign: &ForeignRecord) -> String {
     let option = if builtin::is_default(foreign.layout) {
-        "leave `layout` out".to_owned()
+        "remove `layout`".to_owned()
     } else {
         format!("add `?layout={}`", foreign.layout)
     };
-    format!("{option}, and put what is in front of the service behind the host")
+    format!("{option}, and set the path to the part of the key before the service name")
 }
 
-/// Records that the URL does not lead to. None, if the credentials may not read there.
+/// Returns records outside the path of the URL, or none if the credentials lack permission to read there.
 async fn elsewhere(client: &Client, keyspace: &Keyspace) -> Result<Vec<ForeignRecord>> {
     if keyspace.root().is_empty() {
-        return Ok(Vec::new()); // all was looked at
+        return Ok(Vec::new()); // all keys were surveyed
     }
     let all = GetOptions::new().with_all_keys();
     let answer = page(client, b"", &all, SAMPLE_LEN).await.map_err(Error::from);

@@ -1,29 +1,29 @@
-//! What is known of a release of etcd.
+//! Checks the release of etcd.
 
 use registry_core::diagnosis::Finding;
 
 const UPGRADE: &str = "upgrade to 3.5.28 or later";
 
-/// Judges a release by its version, such as `3.5.16`.
+/// Assesses a release by its version, such as `3.5.16`.
 pub(super) fn assess(version: &str) -> Finding {
     let Some(release) = parse(version) else {
-        let message = format!("the release has a version that is none of etcd's, got=`{version}`");
+        let message = format!("unknown version of etcd, got=`{version}`");
         return Finding::warning("release", message, UPGRADE);
     };
     match release {
         (..3, ..) | (3, ..=3, _) => {
-            let message = format!("etcd {version} is older than what this library is tested with");
+            let message = format!("etcd {version} is older than the tested releases");
             Finding::warning("release", message, UPGRADE)
         }
-        // Issues 17529, 18089 and 19179; the first releases without them are those of the last.
+        // Issues 17529, 18089 and 19179. These are the first releases that fix all three.
         (3, 4, ..36) | (3, 5, ..18) => {
             let message = format!(
-                "etcd {version} may lose events of a watch in silence: views are wrong until the audit, every 5 minutes"
+                "etcd {version} may silently lose watch events: views are wrong until the next audit, within 6 minutes"
             );
             Finding::warning("release", message, UPGRADE)
         }
-        (3, 4 | 5, _) => Finding::ok("release", format!("etcd {version}, whose like is tested")),
-        _ => Finding::ok("release", format!("etcd {version}, which is not among those tested")),
+        (3, 4 | 5, _) => Finding::ok("release", format!("etcd {version}, a tested release series")),
+        _ => Finding::ok("release", format!("etcd {version}, not a tested release series")),
     }
 }
 

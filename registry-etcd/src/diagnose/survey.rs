@@ -1,4 +1,4 @@
-//! All keys under a layout's root: instances, keys that cannot be decoded, and records in other layouts.
+//! A survey of all keys under a layout's root: instances, undecodable keys, and records in other layouts.
 
 use crate::layout::builtin;
 use crate::layout::keyspace::Keyspace;
@@ -8,27 +8,27 @@ use etcd_client::KeyValue;
 use registry_core::ServiceName;
 use std::collections::{BTreeSet, HashSet};
 
-/// The keys that were read so far.
+/// The keys read so far.
 pub(super) struct Survey<'a> {
     keyspace: &'a Keyspace,
-    /// In the order of their names.
+    /// In key order.
     kvs: Vec<KeyValue>,
 }
 
-/// The result. Keys are printable.
+/// The result of a survey. Keys are printable.
 #[derive(Debug, Default)]
 pub(super) struct Surveyed {
     pub(super) services: usize,
     pub(super) instances: usize,
-    /// Keys of services that cannot be decoded, and why.
+    /// Undecodable keys of services, and why they cannot be decoded.
     pub(super) undecodable: Vec<(String, String)>,
-    /// Keys of services that have no lease.
+    /// Keys of services without a lease.
     pub(super) leaseless: Vec<String>,
-    /// Keys that this layout does not read as instances, and that are records in a built-in layout.
+    /// Keys that are no instances in this layout, but records in another built-in layout.
     pub(super) foreign: Vec<ForeignRecord>,
 }
 
-/// A record in a built-in layout, but not in the one that was asked for.
+/// A record in a built-in layout other than the layout of the URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ForeignRecord {
     pub(super) key: String,
@@ -40,7 +40,7 @@ impl<'a> Survey<'a> {
         Self { keyspace, kvs: Vec::new() }
     }
 
-    /// Adds keys under the root, which follow those added before.
+    /// Adds keys under the root, in key order after those already added.
     pub(super) fn add(&mut self, mut kvs: Vec<KeyValue>) {
         self.kvs.append(&mut kvs);
     }
@@ -59,7 +59,7 @@ impl<'a> Survey<'a> {
         surveyed
     }
 
-    /// Adds a service to the result, and those of its keys that can be decoded to `own`.
+    /// Adds a service to the result, and its decodable keys to `own`.
     fn add_service<'b>(
         &'b self,
         service: &ServiceName,
@@ -69,7 +69,7 @@ impl<'a> Survey<'a> {
         let Ok(service) = self.keyspace.service(service) else { return };
         let start = self.kvs.partition_point(|kv| kv.key() < service.start());
         let len = self.kvs[start..].partition_point(|kv| kv.key() < service.end());
-        // Where others keep what they like, a key in the range may be none of the service.
+        // In a shared root, a key in the range may belong to another program.
         let keys = self.kvs[start..start + len].iter();
         let keys: Vec<_> = keys
             .filter(|kv| {
@@ -79,11 +79,11 @@ impl<'a> Survey<'a> {
         let (mut undecodable, mut reasons) = (HashSet::new(), Vec::new());
         let kvs = keys.iter().map(|kv| Kv::from(*kv));
         let (records, _) = decode_all(&service, kvs, |key, why| {
-            reasons.push((printable(key), why.to_string())); // a finding is printable
+            reasons.push((printable(key), why.to_string())); // the finding makes this printable
             undecodable.insert(key.to_vec());
         });
         if records.is_empty() && self.keyspace.layout().shares_root() {
-            return; // these may be anybody's keys
+            return; // these keys may belong to another program
         }
         surveyed.undecodable.append(&mut reasons);
         own.extend(keys.iter().map(|kv| kv.key()).filter(|key| !undecodable.contains(*key)));
@@ -95,7 +95,7 @@ impl<'a> Survey<'a> {
 }
 
 impl ForeignRecord {
-    /// What `kv` is in the built-in layout that it is in, if it is in one.
+    /// Returns `kv` as a record of a built-in layout, if it is one.
     pub(super) fn detect(kv: &KeyValue) -> Option<Self> {
         let layout = builtin::detect(kv.key(), kv.value())?;
         Some(Self { key: printable(kv.key()), layout })

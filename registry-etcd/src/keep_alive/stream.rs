@@ -1,7 +1,8 @@
-//! One stream, whose task sends renewals and hands out the answers.
+//! One keep-alive stream and the task that sends its renewals and dispatches the responses.
 //!
-//! The task does that for all who wait. If each sent for itself, one after the other, thousands of renewals that wait in one
-//! task would be polled for each that is sent: 500 were sent a second, measured after an etcd stood still for 5 s.
+//! One task sends for all waiting callers. If each caller sent its own renewal in turn, thousands of futures
+//! in one task would be polled for each renewal sent: that reached only 500 renewals a second, measured after
+//! an etcd was paused for 5 s.
 
 use crate::cluster::{Cluster, Connection};
 use crate::error::EtcdError;
@@ -16,13 +17,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-/// How long a renewal may wait on a stream until those after it take another.
+/// How long a renewal may wait on a stream before later ones use another stream.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a stream is kept that nobody uses.
+/// How long an unused stream stays open.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A stream, and those who wait for an answer on it.
+/// A stream and the renewals that wait on it.
 pub(super) struct Stream {
     connection: Arc<Connection>,
     requests: Mutex<Requests>,
@@ -32,9 +33,9 @@ pub(super) struct Stream {
 
 #[derive(Default)]
 struct Requests {
-    /// Those that are still to be sent, in order.
+    /// Renewals that are not sent yet, in order.
     unsent: VecDeque<PendingRenewal>,
-    /// Those who wait for an answer, in the order in which they asked: that of the answers.
+    /// Renewals in flight. Responses arrive in the same order.
     pending: VecDeque<PendingRenewal>,
     is_closed: bool,
 }
@@ -55,12 +56,12 @@ impl Stream {
         self.lock().is_closed
     }
 
-    /// Whether somebody has waited for long.
+    /// Returns whether a renewal has waited longer than [`STALL_TIMEOUT`].
     pub(super) fn is_stalled(&self) -> bool {
         self.oldest().is_some_and(|(since, _)| since.elapsed() >= STALL_TIMEOUT)
     }
 
-    /// Gives the seconds granted.
+    /// Returns the granted ttl in seconds.
     pub(super) async fn renew(
         &self,
         cluster: &Cluster,
@@ -77,7 +78,7 @@ impl Stream {
         answer
     }
 
-    /// Has a renewal sent. Gives where its outcome comes; `None` if the stream has ended.
+    /// Queues a renewal. Returns the receiver of its outcome, or `None` if the stream has ended.
     fn add(
         &self,
         lease: LeaseId,
@@ -95,7 +96,7 @@ impl Stream {
         Some(answered)
     }
 
-    /// Sends renewals and hands out answers, until the stream ends or nobody has used it for long.
+    /// Sends renewals and dispatches responses until the stream ends or is idle for too long.
     pub(super) async fn run(
         self: Arc<Self>,
         cluster: Cluster,
@@ -116,11 +117,11 @@ impl Stream {
         drop(requests);
         let waiting = unsent.len() + pending.len();
         let error = end.to_string();
-        tracing::debug!(error = %printable(&error), waiting, "a stream of renewals ended");
-        // That nobody answers any more is what they all hear: they are dropped.
+        tracing::debug!(error = %printable(&error), waiting, "a keep-alive stream ended");
+        // Dropping the waiting renewals makes them fail.
     }
 
-    /// Sends what is to be sent. Gives why it cannot any more.
+    /// Sends queued renewals. Returns why it can no longer send.
     async fn send(&self, mut keeper: LeaseKeeper) -> EtcdError {
         loop {
             let Some(lease) = self.next_unsent() else {
@@ -134,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// The next renewal to send, whose answer is waited for from now on. One that was given up is not sent.
+    /// Takes the next renewal to send, and marks it as in flight. Cancelled renewals are skipped.
     fn next_unsent(&self) -> Option<LeaseId> {
         let mut requests = self.lock();
         while let Some(next) = requests.unsent.pop_front() {
@@ -147,13 +148,14 @@ impl Stream {
         None
     }
 
-    /// Hands answers to those who wait. Gives why there are no more, or `None` after nobody has used the stream for long.
+    /// Dispatches responses to the waiting renewals. Returns why the stream ended, or `None` if it was idle
+    /// for too long.
     async fn hand_out(&self, mut answers: LeaseKeepAliveStream) -> Option<EtcdError> {
         let mut last = Instant::now();
         let mut idle = pin!(sleep_until(last + IDLE_TIMEOUT));
         loop {
             let answer = tokio::select! {
-                biased; // the other is looked at while there is no answer, and only then
+                biased; // the idle timeout only counts while no response is ready
                 answer = answers.message() => answer,
                 () = &mut idle => {
                     if last.elapsed() >= IDLE_TIMEOUT {
@@ -173,16 +175,16 @@ impl Stream {
                 Err(error) => return Some(error.into()),
             };
             let Some(waiting) = self.lock().pending.pop_front() else {
-                return Some(EtcdError::Malformed("a renewal that it answers"));
+                return Some(EtcdError::Malformed("a renewal request that it answers"));
             };
             if waiting.lease.get() != answer.id() {
                 drop(waiting.answer.send(Err(EtcdError::StreamEnded)));
-                return Some(EtcdError::Malformed("the lease whose turn it is"));
+                return Some(EtcdError::Malformed("the lease id that was next in order"));
             }
-            // A lease that is not there has no ttl.
+            // A lease that does not exist has no ttl.
             let ttl = Some(answer.ttl()).filter(|ttl| *ttl > 0);
             let outcome = ttl.ok_or(EtcdError::LeaseNotFound);
-            drop(waiting.answer.send(outcome)); // who asked may not wait any more
+            drop(waiting.answer.send(outcome)); // the caller may have given up
         }
     }
 
@@ -192,19 +194,19 @@ impl Stream {
         requests.is_closed
     }
 
-    /// Doubts the connection for all who wait. It has no end.
+    /// Suspects the connection on behalf of all waiting renewals. Never returns.
     async fn doubt(&self, cluster: &Cluster) -> Infallible {
         cluster.doubt(&self.connection, || self.oldest().map(|(_, deadline)| deadline)).await
     }
 
-    /// Since when and up to when anybody waits.
+    /// Returns the start and the deadline of the oldest waiting renewal.
     fn oldest(&self) -> Option<(Instant, Instant)> {
         let requests = self.lock();
         let oldest = requests.pending.front().or_else(|| requests.unsent.front());
         oldest.map(|oldest| (oldest.since, oldest.deadline))
     }
 
-    /// Held for a few assignments, and nothing panics meanwhile.
+    /// The lock is held for a few assignments that cannot panic.
     fn lock(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use registry_core::{Error, ErrorKind, Result, ServiceName, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The layout that a URL names in its option `layout`, native by default, under its path.
+/// Returns the layout that the URL's option `layout` names, native by default, with the URL's path.
 pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
     let path = target.path();
     match target.option("layout").unwrap_or(native::NAME) {
@@ -22,14 +22,16 @@ pub(crate) fn from_target(target: &Target) -> Result<Arc<dyn Layout>> {
         Kratos::NAME => Ok(Arc::new(PublicLayout::<Kratos>::new(path))),
         Kitex::NAME => Ok(Arc::new(PublicLayout::<Kitex>::new(path))),
         name => {
-            let message =
-                format!("layout is `native`, `go-zero`, `grpc`, `kratos` or `kitex`, got=`{name}`");
+            let message = format!(
+                "option `layout` must be `native`, `go-zero`, `grpc`, `kratos` or `kitex`, got=`{name}`"
+            );
             Err(Error::new(ErrorKind::Invalid, message))
         }
     }
 }
 
-/// Returns what the keys of `service` start with in the built-in layouts, under their default roots, `own` apart.
+/// Returns the key prefixes of `service` in the built-in layouts with their default roots, except the prefix
+/// in `own`.
 pub(crate) fn prefixes(own: &dyn Layout, service: &ServiceName) -> BTreeSet<String> {
     let layouts: [Arc<dyn Layout>; 5] = [
         Arc::new(Native::new("")),
@@ -46,16 +48,16 @@ pub(crate) fn prefixes(own: &dyn Layout, service: &ServiceName) -> BTreeSet<Stri
     prefixes
 }
 
-/// The name of the built-in layout that a record has, whatever root its key has. A side record tells none.
+/// Returns the name of the built-in layout of a record, under any root. A side record does not reveal it.
 pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
     if kratos::is_record(key, value) {
-        return Some(Kratos::NAME); // its keys may begin with a slash
+        return Some(Kratos::NAME); // first, since its keys may begin with a slash
     }
     let (service, id) = names::service_and_id(key)?;
     if side::is_side(&service) {
         None
     } else if kitex::is_record(value) {
-        Some(Kitex::NAME) // it has an address, as a native one
+        Some(Kitex::NAME) // before native, since both have an address
     } else if encoding::decode(&service, &id, value).is_ok() {
         Some(native::NAME)
     } else if Grpc::decode(&service, &id, value).is_ok_and(|instance| instance.is_some()) {
@@ -67,7 +69,7 @@ pub(crate) fn detect(key: &[u8], value: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether `name` is the layout of a URL that states none.
+/// Returns whether `name` is the default layout of a URL.
 pub(crate) fn is_default(name: &str) -> bool {
     name == native::NAME
 }

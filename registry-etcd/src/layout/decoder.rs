@@ -1,4 +1,4 @@
-//! What the events of a watch change.
+//! Decodes the events of a watch into changes.
 
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
@@ -7,21 +7,21 @@ use registry_core::encoding::Stored;
 use registry_core::{BoxError, Change, DeleteReason, Deleted, InstanceId, printable};
 use std::collections::HashSet;
 
-/// Turns the events of a watch, revision by revision, into changes.
+/// Decodes the events of a watch, revision by revision.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
-    /// Whether a key that cannot be decoded was logged.
+    /// Whether an undecodable key was logged.
     warned: bool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Each event is decoded by itself.
+    /// Each event is decoded on its own.
     Single(Singles),
-    /// An event is decoded with the other key of its instance.
+    /// An event is decoded together with the other key of its instance.
     Pairs(Pairs),
-    /// An event only tells that something happened to its instance.
+    /// An event only shows that its instance changed.
     Undecoded(ServiceLayout),
 }
 
@@ -29,13 +29,13 @@ enum State {
 #[derive(Debug)]
 struct Singles {
     service: ServiceLayout,
-    /// The instances whose keys exist though they are withdrawn.
+    /// The instances with a withdrawn record whose keys still exist.
     withdrawn: HashSet<InstanceId>,
 }
 
 impl Decoder {
-    /// Starts from the keys that exist. That must be all of them if the layout has side keys, or if a record
-    /// among them is withdrawn.
+    /// Starts from the existing keys. These must be complete if the layout has side keys, or if one of their
+    /// records is withdrawn.
     pub(crate) fn new<'a>(service: ServiceLayout, existing: impl Iterator<Item = Kv<'a>>) -> Self {
         let mut warned = false;
         let state = if service.has_side_keys() {
@@ -47,18 +47,18 @@ impl Decoder {
         Self { state, warned }
     }
 
-    /// Decodes nothing: to each event of an instance's keys it gives a deletion.
+    /// Returns a decoder that reports each event of an instance's keys as a deletion, without decoding it.
     pub(crate) fn undecoded(service: ServiceLayout) -> Self {
         Self { state: State::Undecoded(service), warned: false }
     }
 
-    /// The changes of all events of one revision, at most one for each instance.
+    /// Returns the changes of one revision, at most one per instance.
     pub(crate) fn changes(&mut self, events: &[(EventType, &KeyValue)]) -> Vec<Change> {
         self.apply(events.iter().map(|(kind, kv)| (*kind, Kv::from(*kv))))
     }
 
-    /// Whether a key exists whose record is withdrawn, in a layout without side keys. Who goes on from here
-    /// has to know which.
+    /// Returns whether a key has a withdrawn record, in a layout without side keys. A watch that resumes from
+    /// here must know these keys.
     pub(crate) fn has_withdrawn(&self) -> bool {
         matches!(&self.state, State::Single(singles) if !singles.withdrawn.is_empty())
     }
@@ -84,7 +84,8 @@ impl Decoder {
     }
 }
 
-/// Leaves out all changes of an instance but the last. A transaction changes a key once, but a server may say anything.
+/// Keeps only the last change of each instance. A transaction changes a key once, but a server may violate
+/// that.
 fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
     if changes.len() > 1 {
         let mut seen = HashSet::with_capacity(changes.len());
@@ -106,7 +107,7 @@ impl Singles {
         Self { service, withdrawn }
     }
 
-    /// The change that an event means, if its key is that of an instance.
+    /// Returns the change of an event, if its key belongs to an instance.
     fn change(
         &mut self,
         kind: EventType,
@@ -134,7 +135,7 @@ impl Singles {
                 Some(DeleteReason::Withdrawn)
             }
             Ok(None) => None,
-            // To overwrite a valid record with an invalid one counts as a delete.
+            // Overwriting a valid record with an invalid one counts as a delete.
             Err(why) => {
                 report(kv.key, why);
                 None
@@ -151,7 +152,10 @@ impl Singles {
 fn warn_once(warned: &mut bool, key: &[u8], why: &BoxError) {
     if !std::mem::replace(warned, true) {
         let (key, why) = (key.escape_ascii(), why.to_string());
-        tracing::warn!(%key, why = %printable(&why), "skipped a key that cannot be decoded, and says so once a watch");
+        tracing::warn!(
+            %key, why = %printable(&why),
+            "skipped a key that cannot be decoded; others in this watch are not logged"
+        );
     }
 }
 
@@ -164,14 +168,14 @@ mod tests {
     use registry_core::printable;
     use registry_testbed::Warnings;
 
-    /// Values that cannot be decoded, and that would steer a terminal or forge a line of a log.
+    /// Undecodable values that try to control a terminal or forge a log line.
     const HOSTILE: [&str; 3] = [
         "\u{1b}[2J\nWARN forged\u{202e}",
         "{\"address\":\"\\n\\u001b[2J\u{202e}\"}",
         "{\"Addr\":\"\u{9b}\u{200b}\\n\",\"endpoints\":[\"\\n\u{202e}\"],\"status\":\"\\n\"}",
     ];
 
-    /// Layouts, where their keys begin, and values.
+    /// Layouts, the prefixes of their keys, and values.
     fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         let layouts = [("native", "registry/"), ("go-zero", ""), ("grpc", "")];
         layouts.into_iter().flat_map(|(layout, root)| HOSTILE.map(|value| (layout, root, value)))
@@ -183,9 +187,9 @@ mod tests {
         keyspace.service(&"user.rpc".parse().unwrap()).unwrap()
     }
 
-    /// Each of 100,000 keys that cannot be decoded gave a line of the log, in the words of whoever put it.
+    /// Each of 100,000 undecodable keys caused a log line with text chosen by its writer.
     #[test]
-    fn keys_that_cannot_be_decoded_are_logged_once_a_watch_and_cannot_forge_a_line() {
+    fn undecodable_keys_are_logged_once_per_watch_and_cannot_forge_a_log_line() {
         for (layout, root, value) in cases() {
             let warnings = Warnings::capture();
             let mut decoder = Decoder::new(service(layout), [].into_iter());
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_gives_one_printable_example_of_all_keys_that_cannot_be_decoded() {
+    fn load_returns_one_printable_example_of_the_undecodable_keys() {
         for (layout, root, value) in cases() {
             let keys: Vec<_> = (0..1_000).map(|n| format!("{root}user.rpc/{n}")).collect();
             let kvs = keys.iter().map(|key| Kv {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     let json = serde_json::to_string(value)
         .unwrap_or_else(|error| unreachable!("text maps serialize: {error}"));
-    // What Go escapes beyond that can stand inside strings only.
+    // The characters that only Go escapes can occur only inside strings.
     let mut escaped = String::with_capacity(json.len());
     for char in json.chars() {
         match char {
@@ -29,6 +29,6 @@ pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, DecodeError
     if value.len() > MAX_RECORD_LEN {
         return Err(DecodeError::TooLarge(value.len()));
     }
-    // Go takes what is no UTF-8 for this as well.
+    // Go also replaces invalid UTF-8.
     Ok(serde_json::from_str(&String::from_utf8_lossy(value))?)
 }

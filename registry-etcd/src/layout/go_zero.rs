@@ -1,12 +1,12 @@
-//! go-zero's layout: `<Key>/<id>` holds `host:port` and nothing else, byte for byte.
+//! The layout of go-zero: `<Key>/<id>` contains `host:port` and nothing else.
 //!
-//! What go-zero cannot say of an instance stands in a [side record](super::side).
+//! The rest of an instance is in a [side record](super::side).
 
 use super::error::DecodeError;
 use super::public::PublicForm;
 use registry_core::{Address, Error, ErrorKind, Instance, InstanceId, Result, ServiceName};
 
-/// The longest value that may be an address: a host name of 253 bytes, and a port.
+/// The longest possible address: a host name of 253 bytes and a port.
 const MAX_ADDRESS_LEN: usize = 253 + ":65535".len();
 
 #[derive(Debug)]
@@ -18,7 +18,8 @@ impl PublicForm for GoZero {
     fn encode(instance: &Instance) -> Result<Vec<u8>> {
         let id = instance.id().as_str();
         if !is_lease_id(id) {
-            let message = "in the go-zero layout an id to register is a decimal from 1 to 2^63-1";
+            let message =
+                "an id to register in the go-zero layout must be a decimal from 1 to 2^63-1";
             return Err(Error::new(ErrorKind::Invalid, format!("{message}, got=`{id}`")));
         }
         Ok(instance.address().as_str().into())
@@ -34,7 +35,7 @@ impl PublicForm for GoZero {
     }
 }
 
-/// Whether `id` is a lease id as Go prints it, so that programs in Go parse it.
+/// Returns whether `id` is a lease id as Go prints it, which Go programs can parse.
 pub(super) fn is_lease_id(id: &str) -> bool {
     id.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == id)
 }

@@ -1,13 +1,12 @@
-//! The layout of etcd's own resolver for gRPC in Go, its package `naming/endpoints`:
-//! `<service>/<id>` holds a JSON record, written byte for byte as Go's `encoding/json` writes it.
+//! The layout of etcd's gRPC resolver in Go (package `naming/endpoints`): `<service>/<id>` contains a JSON
+//! record, byte for byte as Go's `encoding/json` writes it.
 //!
 //! ```text
 //! {"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}
 //! ```
 //!
-//! By custom the id is the address, though readers take any. `Metadata` is an object of the instance's
-//! metadata, or `null` without any, as a publisher in Go writes it. All else stands in a
-//! [side record](super::side).
+//! By convention the id is the address, but readers accept any id. `Metadata` is an object of the instance's
+//! metadata, or `null` without any, as a Go publisher writes it. The rest is in a [side record](super::side).
 
 use super::error::DecodeError;
 use super::go_json;
@@ -39,7 +38,7 @@ impl PublicForm for Grpc {
         if value.len() > MAX_RECORD_LEN {
             return Err(DecodeError::TooLarge(value.len()));
         }
-        // Go takes what is no UTF-8 for this as well.
+        // Go also replaces invalid UTF-8.
         let text = String::from_utf8_lossy(value);
         let decoded: Decoded<'_> = serde_json::from_str(&text)?;
         match decoded.op {
@@ -55,7 +54,7 @@ impl PublicForm for Grpc {
     }
 }
 
-/// In the order of Go's struct.
+/// The fields in the order of Go's struct.
 #[derive(Serialize)]
 struct Endpoint<'a> {
     #[serde(rename = "Op")]
@@ -70,7 +69,7 @@ struct Endpoint<'a> {
 const ADD: u8 = 0;
 const DELETE: u8 = 1;
 
-/// An object of strings is the metadata. All else that Go programs put there is theirs alone.
+/// Uses an object of strings as metadata. Other values have a meaning only to the Go program that wrote them.
 fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     let Some(metadata) = metadata else { return plain };
     let strings: Option<BTreeMap<String, String>> = serde_json::from_str(metadata.get()).ok();
@@ -80,8 +79,8 @@ fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     }
 }
 
-/// What Go's decoder makes of an object: names in any case, the last of several, `null` for
-/// nothing.
+/// An object as Go's decoder reads it: case-insensitive names, the last duplicate wins, `null` leaves a field
+/// unset.
 #[derive(Default)]
 struct Decoded<'a> {
     op: u8,

@@ -1,4 +1,4 @@
-//! All keys of a registry.
+//! The keyspace of a registry: its layout, root and services.
 
 use super::builtin;
 use super::service::{ServiceLayout, prefix_end};
@@ -12,12 +12,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Keyspace {
     layout: Arc<dyn Layout>,
-    /// `<name>:<root>`: cursors of another layout, or of another root, are of other data.
+    /// `<name>:<root>`, so that cursors of another layout or root are refused.
     scope: Arc<str>,
 }
 
-/// The keys of a record as they should be stored: a key, and in some layouts a side key. At least one of them has a
-/// value.
+/// The keys to store for a record: a key, and in some layouts a side key. At least one of them has a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DesiredKeys {
     pub(crate) key: DesiredKey,
@@ -38,18 +37,18 @@ impl Keyspace {
         Self { layout, scope }
     }
 
-    /// The layout of a URL, unless the options have one.
+    /// Returns the layout from the options, or else from the URL.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL names no built-in layout, or states a layout or a path beside one from the
-    /// options, which has a root of its own.
+    /// `Invalid` if the URL names no built-in layout, or if it has a layout or a path while the options have
+    /// a layout.
     pub(crate) fn open(target: &Target, layout: Option<&Arc<dyn Layout>>) -> Result<Self> {
         let Some(layout) = layout else { return Ok(Self::new(builtin::from_target(target)?)) };
         if target.option("layout").is_some() || !target.path().is_empty() {
             let (name, root) = (layout.name(), layout.root());
             let message = format!(
-                "the options have the layout `{name}` with the root `{root}`: leave path and `layout` out of the URL"
+                "the options set the layout `{name}` with the root `{root}`: remove the path and `layout` from the URL"
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
@@ -60,30 +59,30 @@ impl Keyspace {
         &*self.layout
     }
 
-    /// What all keys start with.
+    /// Returns the prefix of all keys.
     pub(crate) fn root(&self) -> &str {
         self.layout.root()
     }
 
-    /// The range of all keys: the first, and the first after them.
+    /// Returns the range of all keys: the first key, and the first one after the range.
     pub(crate) fn range(&self) -> (Vec<u8>, Vec<u8>) {
         let start = match self.root() {
-            "" => "\0", // etcd knows no empty key
+            "" => "\0", // etcd has no empty key
             root => root,
         };
         (start.into(), prefix_end(self.root()))
     }
 
-    /// The keys of `service`.
+    /// Returns the keys of `service`.
     ///
     /// # Errors
     ///
-    /// `Invalid` if no service of this layout has that name.
+    /// `Invalid` if the layout cannot express that name.
     pub(crate) fn service(&self, service: &ServiceName) -> Result<ServiceLayout> {
         ServiceLayout::new(self.layout.clone(), &self.scope, service)
     }
 
-    /// One of the keys of an instance of `service`. Cursors belong to the instance.
+    /// Returns a layout of one key of an instance of `service`. Its cursors belong to that instance.
     pub(crate) fn one_key(
         &self,
         desired: &DesiredKeys,
@@ -103,7 +102,7 @@ impl Keyspace {
         self.keys_of(record, self.layout.encode(record)?)
     }
 
-    /// Returns the keys of the id of `instance`, with the values that a lease of no meaning would put.
+    /// Returns the keys of the id of `instance`, with the values for an arbitrary lease.
     ///
     /// # Errors
     ///
@@ -117,13 +116,13 @@ impl Keyspace {
     ///
     /// # Errors
     ///
-    /// `Invalid` if this layout cannot express the instance: the lease is of another registry.
+    /// `Invalid` if this layout cannot express the instance, so the lease is of another registry.
     pub(crate) fn acknowledged(&self, lease: &Lease) -> Result<DesiredKeys> {
         self.desired_keys(&record_of(lease.instance().clone(), lease))
     }
 
-    /// Returns the keys that withdraw the instance of `lease`. Of the instance they contain its address only. `None` if
-    /// the layout has no withdrawn records.
+    /// Returns the keys that mark the instance of `lease` as withdrawn. They contain only its address. `None`
+    /// if the layout has no withdrawn records.
     pub(crate) fn withdrawn(&self, lease: &Lease) -> Result<Option<DesiredKeys>> {
         let instance = lease.instance();
         let (service, id) = (instance.service().clone(), instance.id().clone());
@@ -140,7 +139,10 @@ impl Keyspace {
             .side_prefix()
             .map(|prefix| DesiredKey { name: [prefix, &id].concat(), value: side });
         if value.is_none() && side.as_ref().is_none_or(|side| side.value.is_none()) {
-            let message = format!("the layout writes nothing, layout=`{}`", self.layout.name());
+            let message = format!("the layout encoded no value, layout=`{}`", self.layout.name());
+                "the layout encoded neither a value nor a side value, layout=`{}`",
+                self.layout.name()
+            );
             return Err(Error::new(ErrorKind::Internal, message));
         }
         let key = DesiredKey { name: [keys.prefix(), &id].concat(), value };
@@ -153,7 +155,7 @@ fn record_of(instance: Instance, lease: &Lease) -> Record {
 }
 
 impl DesiredKeys {
-    /// Returns both keys, or the only one.
+    /// Returns the key and, if there is one, the side key.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &DesiredKey> {
         std::iter::once(&self.key).chain(&self.side)
     }
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn url_states_no_layout_or_path_beside_a_custom_layout() {
+    fn url_must_not_have_a_layout_or_path_beside_a_custom_layout() {
         let custom = builtin::from_target(&"etcd://h/apps?layout=grpc".parse().unwrap()).unwrap();
         let open = |url: &str| Keyspace::open(&url.parse().unwrap(), Some(&custom));
         for url in ["etcd://h", "etcd://h/"] {

@@ -1,12 +1,12 @@
-//! The layout of Kitex' registry on etcd: `<prefix>/<service>/<id>` holds a JSON record, written byte for byte as Go's
-//! `encoding/json` writes it.
+//! The layout of Kitex' etcd registry: `<prefix>/<service>/<id>` contains a JSON record, byte for byte as
+//! Go's `encoding/json` writes it.
 //!
 //! ```text
 //! {"network":"tcp","address":"10.0.0.1:8888","weight":10,"tags":null}
 //! ```
 //!
-//! The id is the address where Kitex registers, and any text to its readers. `tags` is the metadata. A weight of Kitex is a
-//! tenth of that of an instance, rounded up, so that both defaults mean the same.
+//! Kitex uses the address as id when it registers, but reads any id. `tags` is the metadata. A Kitex weight
+//! is a tenth of an instance's weight, rounded up, so that both defaults are equivalent.
 
 use super::error::DecodeError;
 use super::go_json;
@@ -17,14 +17,14 @@ use registry_core::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The weight of an instance that Kitex gives none.
+/// Kitex' default weight.
 const KITEX_DEFAULT_WEIGHT: u32 = 10;
 const WEIGHT_UNIT: u32 = DEFAULT_WEIGHT / KITEX_DEFAULT_WEIGHT;
 
 #[derive(Debug)]
 pub(super) struct Kitex;
 
-/// In the order of Go's struct.
+/// The fields in the order of Go's struct.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Info {
@@ -37,16 +37,17 @@ struct Info {
 impl PublicForm for Kitex {
     const NAME: &'static str = "kitex";
 
-    /// The path is Kitex' prefix, to the byte.
+    /// The path is Kitex' prefix, byte for byte.
     fn root(path: &str) -> String {
         let prefix = if path.is_empty() { "kitex/registry-etcd" } else { path };
         format!("{prefix}/")
     }
 
-    /// Callers of Kitex would take the instances of `a/b` for some of `a`.
+    /// Kitex callers would treat the instances of `a/b` as instances of `a`.
     fn check(service: &ServiceName) -> Result<()> {
         if service.as_str().contains('/') {
-            let message = format!("in the kitex layout no service has a `/`, got=`{service}`");
+            let message =
+                format!("a service name in the kitex layout must not contain `/`, got=`{service}`");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(())
@@ -69,7 +70,7 @@ impl PublicForm for Kitex {
     ) -> Result<Option<Instance>, DecodeError> {
         let info: Info = go_json::decode(value)?;
         let address = address(&info.address).ok_or(DecodeError::Address(info.address))?;
-        // None that is positive is the default, as in Kitex.
+        // As in Kitex, a weight that is not positive means the default.
         let weight = match u32::try_from(info.weight.max(0)) {
             Ok(0) => DEFAULT_WEIGHT,
             Ok(weight) => weight.saturating_mul(WEIGHT_UNIT),
@@ -80,7 +81,7 @@ impl PublicForm for Kitex {
     }
 }
 
-/// Reads an address. Kitex leaves out the brackets of IPv6.
+/// Parses an address. Kitex omits the brackets of IPv6 addresses.
 fn address(text: &str) -> Option<Address> {
     let address = Address::read(text)?;
     if !address.host().contains(':') || text.starts_with('[') {
@@ -89,7 +90,7 @@ fn address(text: &str) -> Option<Address> {
     Address::read(&format!("[{}]:{}", address.host(), address.port()))
 }
 
-/// Whether `value` is a record of Kitex.
+/// Returns whether `value` is a Kitex record.
 pub(super) fn is_record(value: &[u8]) -> bool {
     go_json::decode(value)
         .is_ok_and(|info: Info| !info.network.is_empty() && address(&info.address).is_some())

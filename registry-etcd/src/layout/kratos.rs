@@ -1,13 +1,14 @@
-//! The layout of Kratos' registry on etcd: `<namespace>/<name>/<id>` holds a JSON record, written byte for byte as Go's
-//! `encoding/json` writes it.
+//! The layout of Kratos' etcd registry: `<namespace>/<name>/<id>` contains a JSON record, byte for byte as
+//! Go's `encoding/json` writes it.
 //!
 //! ```text
 //! {"id":"u-1","name":"user","version":"v1.0.0","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}
 //! ```
 //!
-//! Kratos escapes nothing, so `name` and not the key says whose instance it is. The first endpoint of `grpc`, or else
-//! the first one, is the address; each of that host is a port, named by its scheme. `version` is the label of
-//! that name. As in Kratos, the weight is the metadata `weight`, and 100 without one.
+//! Kratos does not escape names, so an instance belongs to the service in `name`, not the one in the key. The
+//! first `grpc` endpoint, or else the first endpoint, is the address. Each endpoint on that host is a port
+//! named by its scheme. `version` is the label `version`. As in Kratos, the weight is the metadata entry
+//! `weight`, and 100 without one.
 
 use super::error::DecodeError;
 use super::go_json;
@@ -18,19 +19,20 @@ use registry_core::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The scheme of the endpoint that is the address.
+/// The scheme of the endpoint that becomes the address.
 const GRPC: &str = "grpc";
-/// The label and the metadata that have a meaning in Kratos.
+/// The label and the metadata entry that have a meaning in Kratos.
 const VERSION: &str = "version";
 const WEIGHT: &str = "weight";
 
-/// The address of an instance without an endpoint. It is not available, so nobody dials it; no host has this name (RFC 6761).
+/// The address of an instance without an endpoint. It is not available, so nothing dials it. No host can have
+/// this name (RFC 6761).
 const NO_ENDPOINT: &str = "no-endpoint.invalid:1";
 
 #[derive(Debug)]
 pub(super) struct Kratos;
 
-/// In the order of Go's struct.
+/// The fields in the order of Go's struct.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Service {
@@ -44,7 +46,7 @@ struct Service {
 impl PublicForm for Kratos {
     const NAME: &'static str = "kratos";
 
-    /// The path is Kratos' namespace, to the byte.
+    /// The path is Kratos' namespace, byte for byte.
     fn root(path: &str) -> String {
         let namespace = if path.is_empty() { "/microservices" } else { path };
         format!("{namespace}/")
@@ -92,7 +94,7 @@ impl PublicForm for Kratos {
                 plain(nowhere).with_status(InstanceStatus::Unknown)
             }
         };
-        // As in Kratos, the first of a scheme counts.
+        // As in Kratos, the first endpoint of a scheme wins.
         for (scheme, address) in readable.into_iter().rev() {
             if address.host() == instance.address().host() {
                 instance = instance.with_port(scheme, address.port());
@@ -108,27 +110,29 @@ impl PublicForm for Kratos {
         Ok(Some(instance.with_metadata(metadata)))
     }
 
-    /// An id with a `/`. Without this, the key of another service whose name begins as this one's would look the same.
+    /// Reports an id with a `/`. Such a key looks like one of another service whose name starts with this
+    /// one's.
     fn stray(service: &ServiceName, value: &[u8]) -> Option<DecodeError> {
         let stored: Service = go_json::decode(value).ok()?;
         (stored.name == service.as_str()).then_some(DecodeError::Id(stored.id))
     }
 }
 
-/// The scheme and the address of an endpoint.
+/// Returns the scheme and the address of an endpoint.
 fn endpoint(url: &str) -> Option<(&str, Address)> {
     let (scheme, rest) = url.split_once("://")?;
     let address = rest.split(['/', '?', '#']).next()?;
     Some((scheme, Address::read(address)?))
 }
 
-/// Whether a URL may begin with it. Programs in Go skip an instance with an endpoint that is no URL.
+/// Returns whether `name` is a valid URL scheme. Go programs skip an instance with an endpoint that is no
+/// URL.
 fn is_scheme(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|char| char.is_ascii_alphanumeric() || "+-.".contains(char))
 }
 
-/// Whether `value` is a record of Kratos, as its `key` says.
+/// Returns whether `value` is a Kratos record that matches its `key`.
 pub(super) fn is_record(key: &[u8], value: &[u8]) -> bool {
     go_json::decode(value).is_ok_and(|Service { id, name, .. }| {
         !name.is_empty() && key.ends_with(format!("/{name}/{id}").as_bytes())

@@ -1,4 +1,4 @@
-//! This library's own layout: `<prefix>/<service>/<id>`, names escaped, holds a versioned record.
+//! The native layout: `<prefix>/<service>/<id>`, with escaped names, contains a versioned record.
 
 use super::{Encoded, Layout, ServiceKeys};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
@@ -14,7 +14,7 @@ pub(super) struct Native {
 }
 
 impl Native {
-    /// Keys are under `path`, or under `registry` if it is empty.
+    /// Returns the layout under `path`, or under `registry` if it is empty.
     pub(super) fn new(path: &str) -> Self {
         let root = match path.trim_end_matches('/') {
             "" => "registry/".to_owned(),
@@ -50,8 +50,8 @@ impl Layout for Native {
     fn decode_id(&self, text: &[u8]) -> Result<Option<InstanceId>, BoxError> {
         match decode_id(text) {
             Some(id) => Ok(Some(id)),
-            // The prefix is this library's own.
-            None => Err("the key is none that this library writes".into()),
+            // No other program should write under this prefix.
+            None => Err("the key is not in the native format".into()),
         }
     }
 
@@ -77,7 +77,7 @@ impl Layout for Native {
     }
 }
 
-/// etcd has the lease of each key.
+/// Removes the lease, which etcd stores with each key.
 fn without_lease(record: &Record) -> Record {
     let bare = Record::new(record.instance().clone());
     match record.ttl() {
@@ -90,20 +90,20 @@ fn decode_id(text: &[u8]) -> Option<InstanceId> {
     InstanceId::new(unescape(text)?).ok()
 }
 
-/// What would end a name or be mistaken for an escape, and what does not print. All that is not
-/// ASCII is escaped in any case.
+/// The ASCII characters to escape: separators, the escape character, and control characters. Non-ASCII is
+/// always escaped.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 
 fn escape(name: &str) -> Cow<'_, str> {
     utf8_percent_encode(name, ESCAPED).into()
 }
 
-/// Undoes [`escape`]. Other spellings of the same name are refused, so that no two keys mean one
+/// Reverses [`escape`]. Other spellings of the same name are refused, so that no two keys represent one
 /// instance.
 fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
     if name.iter().all(is_plain) {
-        return str::from_utf8(name).ok().map(Cow::Borrowed); // as nearly all do
+        return str::from_utf8(name).ok().map(Cow::Borrowed); // the common case
     }
     let text = percent_decode(name).decode_utf8().ok()?;
     let canonical = escape(&text).as_bytes() == name;
@@ -129,7 +129,7 @@ mod tests {
         Instance::from_parts(service.parse().unwrap(), id.parse().unwrap(), address)
     }
 
-    /// What is written under lease 9 with a ttl of 10 s.
+    /// Returns the keys under lease 9 with a ttl of 10 s.
     fn written(layout: &Keyspace, instance: &Instance) -> DesiredKeys {
         let record = Record::new(instance.clone()).with_lease(LeaseId::new(9).unwrap());
         layout.desired_keys(&record.with_ttl(Duration::from_secs(10))).unwrap()
@@ -147,7 +147,7 @@ mod tests {
         layout.service(&service.parse().unwrap()).unwrap()
     }
 
-    /// The id of a key of the service; `None` if the key is foreign.
+    /// Returns the id in a key of the service, or `None` if the key is foreign.
     fn id_of(keys: &ServiceLayout, key: &[u8]) -> Option<InstanceId> {
         keys.locate(key, b"").ok()?.map(|(part, id)| {
             assert_eq!(part, Part::Key);
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn two_keys_never_mean_the_same_instance(id: Vec<u8>) {
+        fn different_keys_never_represent_the_same_instance(id: Vec<u8>) {
             let layout = native("r");
             let key = [b"r/user/", id.as_slice()].concat();
             if let Some(id) = id_of(&keys(&layout, "user"), &key) {

@@ -1,7 +1,7 @@
-//! The keys of a service whose layout has side keys, each with its side key.
+//! The key pairs of a service in a layout with side keys.
 //!
-//! A side key counts only while it has the same lease as the key it belongs to. So whoever takes over
-//! the key, such as a publisher in Go, leaves the side key of the former holder behind.
+//! A side key is valid only while it has the same lease as its key. So a client that takes over the key, such
+//! as a Go publisher, invalidates the side key of the previous holder.
 
 use super::service::{Kv, Part, ServiceLayout};
 use etcd_client::EventType;
@@ -16,7 +16,7 @@ pub(super) struct Pairs {
     pairs: BTreeMap<InstanceId, Pair>,
 }
 
-/// The keys of one instance that exist; at least one of them does.
+/// The existing keys of one instance, at least one.
 #[derive(Clone, Debug, Default)]
 struct Pair {
     key: Option<OwnedKv>,
@@ -33,7 +33,7 @@ struct OwnedKv {
 }
 
 impl Pairs {
-    /// The pairs of these keys. Keys that should not exist are passed to `report`.
+    /// Pairs up the keys. Keys that should not exist are passed to `report`.
     pub(super) fn new<'a>(
         service: ServiceLayout,
         kvs: impl Iterator<Item = Kv<'a>>,
@@ -50,7 +50,7 @@ impl Pairs {
         pairs
     }
 
-    /// The records that the pairs describe. Keys that cannot be decoded are passed to `report`.
+    /// Decodes the records. Undecodable keys are passed to `report`.
     pub(super) fn records(&self, mut report: impl FnMut(&[u8], BoxError)) -> Vec<Record> {
         let stored = self.pairs.keys().map(|id| self.stored(id, &mut report));
         stored.filter_map(live).collect()
@@ -91,7 +91,7 @@ impl Pairs {
         report: &mut impl FnMut(&[u8], BoxError),
     ) -> Option<Change> {
         match (self.stored(&id, report), before) {
-            // A side key of another lease changes nothing.
+            // A side key with another lease does not change the record.
             (Some(Stored::Live(after)), before) if before.as_ref() != Some(&after) => {
                 Some(Change::Put(after))
             }
@@ -103,10 +103,10 @@ impl Pairs {
         }
     }
 
-    /// What is stored of the instance with `id`.
+    /// Returns the stored record of an instance.
     ///
-    /// If only its side key cannot be decoded, the instance is listed without it, as programs list it
-    /// that know nothing of side keys.
+    /// If only its side key cannot be decoded, the instance is listed without it, as by programs that know no
+    /// side keys.
     fn stored(&self, id: &InstanceId, report: &mut impl FnMut(&[u8], BoxError)) -> Option<Stored> {
         let Pair { key, side } = self.pairs.get(id)?;
         let (key, side) = (key.as_ref().map(OwnedKv::get), side.as_ref().map(OwnedKv::get));
@@ -146,7 +146,7 @@ impl OwnedKv {
 
 impl From<Kv<'_>> for OwnedKv {
     fn from(Kv { key, value, lease, modified }: Kv<'_>) -> Self {
-        // Of a value that is too large, as much as shows that.
+        // An oversized value is cut to the length that still shows it is too large.
         let value = &value[..value.len().min(MAX_RECORD_LEN + 1)];
         Self { bytes: [key, value].concat().into(), key_len: key.len(), lease, modified }
     }

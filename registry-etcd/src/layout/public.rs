@@ -1,5 +1,5 @@
-//! What the layouts of Go programs have in common: a public key, whose value has the form of these programs, and a
-//! [side record](super::side).
+//! The common part of the layouts for Go programs: a public key in the format of these programs, and a [side
+//! record](super::side).
 
 use super::error::DecodeError;
 use super::{Encoded, Layout, ServiceKeys, names, side};
@@ -10,26 +10,26 @@ use registry_core::{
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The form of public keys and values.
+/// The format of public keys and values.
 pub(super) trait PublicForm: fmt::Debug + Send + Sync + 'static {
     /// The name of the layout.
     const NAME: &'static str;
 
-    /// What all keys start with, under the path of a URL.
+    /// Returns the prefix of all keys for the path of a URL.
     fn root(path: &str) -> String {
         names::root(path)
     }
 
-    /// Refuses a name that no service of these programs has.
+    /// Refuses a service name that these programs cannot have.
     fn check(service: &ServiceName) -> Result<()> {
         let _ = service;
         Ok(())
     }
 
-    /// The value of the public key.
+    /// Encodes the value of the public key.
     fn encode(instance: &Instance) -> Result<Vec<u8>>;
 
-    /// The instance that a value describes; `None` if the value says that it is not one of `service`.
+    /// Decodes a public value. Returns `None` if it is no instance of `service`.
     fn decode(
         service: &ServiceName,
         id: &InstanceId,
@@ -43,7 +43,7 @@ pub(super) trait PublicForm: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The layout of a form.
+/// The layout of a public format.
 #[derive(Debug)]
 pub(super) struct PublicLayout<F> {
     root: String,
@@ -75,7 +75,7 @@ impl<F: PublicForm> Layout for PublicLayout<F> {
         let len = value.len();
         if len > MAX_RECORD_LEN {
             let message = format!(
-                "in the {} layout a value is at most {MAX_RECORD_LEN} bytes, as Go escapes it, got=`{len}`",
+                "the {} layout limits a value to {MAX_RECORD_LEN} bytes after escaping, got=`{len}`",
                 F::NAME
             );
             return Err(Error::new(ErrorKind::Invalid, message));

@@ -1,24 +1,25 @@
-//! What the keys of a service say, as they are at one revision.
+//! The records of a service, decoded from its keys at one revision.
 
 use super::pairs::Pairs;
 use super::service::{Kv, ServiceLayout};
 use registry_core::encoding::Stored;
 use registry_core::{BoxError, Record, printable};
 
-/// What was read from some keys of a service.
+/// The result of decoding keys of a service.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) records: Vec<Record>,
-    /// Whether there is a key whose record is withdrawn, in a layout without side keys.
+    /// Whether a key has a withdrawn record, in a layout without side keys.
     pub(crate) has_withdrawn: bool,
-    /// How many keys cannot be decoded.
+    /// The number of keys that cannot be decoded.
     pub(crate) undecodable: usize,
-    /// One of these keys and what is wrong with it, printable.
+    /// One of these keys and why it cannot be decoded, printable.
     pub(crate) example: Option<(String, String)>,
 }
 
 impl Reading {
-    /// Decodes keys, all of the service if [that is needed](ServiceLayout::has_side_keys).
+    /// Decodes keys. They must be all keys of the service if [it has side
+    /// keys](ServiceLayout::has_side_keys).
     pub(crate) fn of<'a>(service: &ServiceLayout, kvs: impl Iterator<Item = Kv<'a>>) -> Self {
         let (mut undecodable, mut example) = (0, None);
         let (records, has_withdrawn) = decode_all(service, kvs, |key, why| {
@@ -29,7 +30,7 @@ impl Reading {
         Self { records, has_withdrawn, undecodable, example }
     }
 
-    /// Adds what was read from other keys.
+    /// Adds the result for other keys.
     pub(crate) fn merge(&mut self, mut others: Self) {
         self.records.append(&mut others.records);
         self.has_withdrawn |= others.has_withdrawn;
@@ -38,8 +39,8 @@ impl Reading {
     }
 }
 
-/// The records that keys describe, and whether one of them is withdrawn in a layout without side keys. Keys
-/// that cannot be decoded are passed to `report`.
+/// Decodes records, and returns also whether one of them is withdrawn in a layout without side keys.
+/// Undecodable keys are passed to `report`.
 pub(crate) fn decode_all<'a>(
     service: &ServiceLayout,
     kvs: impl Iterator<Item = Kv<'a>>,

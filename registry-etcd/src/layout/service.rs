@@ -1,4 +1,4 @@
-//! One service in a layout: which keys it has, and what each of them is.
+//! One service in a layout: the range of its keys, and their decoding.
 
 use super::{Layout, ServiceKeys};
 use etcd_client::KeyValue;
@@ -6,7 +6,7 @@ use registry_core::encoding::Stored;
 use registry_core::{BoxError, InstanceId, LeaseId, Origin, Record, Result, Revision, ServiceName};
 use std::sync::Arc;
 
-/// The keys of one service, all in one range, and how to decode them.
+/// The keys of one service, which lie in one range, and their decoding.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceLayout {
     layout: Arc<dyn Layout>,
@@ -20,23 +20,23 @@ pub(crate) struct ServiceLayout {
 #[derive(Clone, Debug)]
 struct Range {
     start: Vec<u8>,
-    /// The first key after them.
+    /// The first key after the range.
     end: Vec<u8>,
 }
 
-/// Which key of an instance.
+/// Which of an instance's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Key,
     SideKey,
 }
 
-/// A key as etcd holds it.
+/// A key as etcd returns it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kv<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    /// 0: the key has no lease. Others than this library may draw negative ones.
+    /// 0: the key has no lease. Other clients may use negative ids.
     pub(crate) lease: i64,
     /// The revision at which it was last put.
     pub(crate) modified: u64,
@@ -50,7 +50,7 @@ impl<'a> From<&'a KeyValue> for Kv<'a> {
 }
 
 impl ServiceLayout {
-    /// The keys of `service`. Its cursors belong to `scope`.
+    /// Returns the layout of `service`. Its cursors belong to `scope`.
     pub(super) fn new(layout: Arc<dyn Layout>, scope: &str, service: &ServiceName) -> Result<Self> {
         let keys = layout.keys(service)?;
         let prefix = keys.prefix();
@@ -63,38 +63,39 @@ impl ServiceLayout {
         Ok(Self { layout, service: service.clone(), keys, range, origin })
     }
 
-    /// The same with one key only. Its cursors belong to `scope`.
+    /// Restricts the range to one key. Cursors belong to `scope`.
     pub(super) fn with_one_key(self, key: &str, scope: &str) -> Self {
         let range = Range { start: key.into(), end: [key.as_bytes(), b"\0"].concat() };
         let origin = Origin::new("etcd", scope, &self.service);
         Self { range, origin, ..self }
     }
 
-    /// The first key of the range.
+    /// Returns the first key of the range.
     pub(crate) fn start(&self) -> &[u8] {
         &self.range.start
     }
 
-    /// The first key after the range.
+    /// Returns the first key after the range.
     pub(crate) fn end(&self) -> &[u8] {
         &self.range.end
     }
 
-    /// What the cursors of this service belong to.
+    /// Returns the origin of this service's cursors.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Whether an instance may have two keys, so that an event means nothing without the other key.
+    /// Returns whether an instance may have two keys. An event then has no meaning without the other key.
     pub(crate) fn has_side_keys(&self) -> bool {
         self.keys.side_prefix().is_some()
     }
 
-    /// Which key of which instance `key` is; `None` if it is no key of an instance. `value` is empty if it was deleted.
+    /// Returns the instance to which `key` belongs, or `None` if it is no instance key. `value` is empty if
+    /// the key was deleted.
     ///
     /// # Errors
     ///
-    /// If the layout says that the key should not be there.
+    /// If the layout says that the key should not exist.
     pub(crate) fn locate(
         &self,
         key: &[u8],
@@ -112,8 +113,8 @@ impl ServiceLayout {
         }
     }
 
-    /// The record that its keys describe, with their lease and revision; `None` if they say that there is no
-    /// instance. A side key of another lease counts for nothing.
+    /// Decodes the record of an instance, with its lease and revision. Returns `None` if the keys are no
+    /// instance. A side key with another lease than the key is ignored.
     pub(crate) fn decode(
         &self,
         id: &InstanceId,
@@ -132,7 +133,7 @@ impl ServiceLayout {
     }
 }
 
-/// The record as it lies under these keys, whatever lease it states itself.
+/// Sets the lease and revision of the stored keys, whatever lease the record states.
 fn stamped(record: Record, lease: i64, modified: u64) -> Record {
     let ttl = record.ttl();
     let mut stamped = Record::new(record.into_instance()).with_revision(Revision::new(modified));
@@ -145,12 +146,12 @@ fn stamped(record: Record, lease: i64, modified: u64) -> Record {
     }
 }
 
-/// The first key after all that start with `prefix`.
+/// Returns the first key after all keys with this prefix.
 pub(super) fn prefix_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     match end.last_mut() {
-        Some(last) => *last += 1, // no byte of UTF-8 is 0xff
-        None => end.push(0),      // to etcd, the range up to "\0" has no end
+        Some(last) => *last += 1, // UTF-8 has no byte 0xff
+        None => end.push(0),      // etcd treats "\0" as no end
     }
     end
 }

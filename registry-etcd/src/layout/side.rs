@@ -1,48 +1,49 @@
-//! Side records: what a layout of Go programs cannot say of an instance.
+//! Side records: the part of an instance that the Go formats cannot express.
 //!
-//! They lie under `<service>.~meta/<id>`, outside of the prefix `<service>/` that programs in Go read. Each
-//! is a whole [record](registry_core::encoding), with its lease and ttl, and counts only while its key has
-//! the same lease as the public key: so a publisher in Go that takes a key over takes the address, and
-//! leaves the rest behind.
+//! Their keys are `<service>.~meta/<id>`, outside the prefix `<service>/` that Go programs read. Each value
+//! is a whole [record](registry_core::encoding), with its lease and ttl. It is valid only while its key has
+//! the same lease as the public key. So a Go publisher that takes over the public key invalidates the side
+//! record.
 //!
-//! Programs in Go know no status and no weight. So an instance that is not available, since it drains or has
-//! weight 0, has no public key, and its side record is read alone. That of an available instance is not: its
-//! public key was deleted by others.
+//! Go programs know no status and no weight. So an instance that is not available (draining, or weight 0) has
+//! no public key, and its side record is read alone. A side record of an available instance is not read
+//! alone, since then another client deleted the public key.
 
 use super::names;
 use super::{Encoded, ServiceKeys};
 use registry_core::encoding::{self, DecodeError, Stored};
 use registry_core::{Error, ErrorKind, Instance, InstanceId, Record, Result, ServiceName};
 
-/// What the side keys of a service have after its name. `.` < `/` < `0`: so the range from the first
-/// side key to the end of the keys contains both, and little else.
+/// The suffix of a service name in side keys. Since `.` < `/` < `0`, the range from the first side key to the
+/// last public key contains both and little else.
 const SUFFIX: &str = ".~meta";
 
-/// The keys of `service` under `root`, in the layout that is called `layout`.
+/// Returns the keys of `service` under `root`, in the layout named `layout`.
 pub(super) fn keys(layout: &str, root: &str, service: &ServiceName) -> Result<ServiceKeys> {
     let service = service.as_str();
     if service.ends_with(SUFFIX) {
-        let message =
-            format!("in the {layout} layout no service ends with `{SUFFIX}`, got=`{service}`");
+        let message = format!(
+            "a service name in the {layout} layout must not end with `{SUFFIX}`, got=`{service}`"
+        );
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     let keys = ServiceKeys::new([root, service, "/"].concat());
     Ok(keys.with_side_prefix([root, service, SUFFIX, "/"].concat()))
 }
 
-/// The service that has an instance under a key or a side key, without the root.
+/// Returns the service of a key or side key, given without the root.
 pub(super) fn service_of(names: &[u8]) -> Option<ServiceName> {
     let (name, _) = names::split(names)?;
-    // With the suffix it may be longer than a name.
+    // With the suffix it may exceed the limit of a name.
     names::service(name.strip_suffix(SUFFIX.as_bytes()).unwrap_or(name))
 }
 
-/// Whether a service of this name is the side keys of another.
+/// Returns whether the service name is the prefix of another service's side keys.
 pub(super) fn is_side(service: &ServiceName) -> bool {
     service.as_str().ends_with(SUFFIX)
 }
 
-/// The side record, and beside it `public` if the instance is available.
+/// Encodes the side record, and adds `public` if the instance is available.
 pub(super) fn encode(record: &Record, public: impl Into<Vec<u8>>) -> Result<Encoded> {
     let (id, side) = (record.id().as_str(), encoding::encode(record)?);
     Ok(if record.instance().is_available() {
@@ -52,13 +53,13 @@ pub(super) fn encode(record: &Record, public: impl Into<Vec<u8>>) -> Result<Enco
     })
 }
 
-/// The side record of a withdrawn instance. It has no public key.
+/// Encodes the side record of a withdrawn instance, which has no public key.
 pub(super) fn encode_withdrawn(record: &Record) -> Result<Encoded> {
     let side = encoding::encode_withdrawn(record)?;
     Ok(Encoded::side_only(record.id().as_str(), side))
 }
 
-/// The record of the instance that the public key describes, if there is one, and the side record.
+/// Decodes the record from the public key's instance, if there is one, and the side record.
 pub(super) fn decode(
     service: &ServiceName,
     id: &InstanceId,
@@ -76,7 +77,7 @@ pub(super) fn decode(
     })
 }
 
-/// Go programs call the address of the public key, so it is the one that counts.
+/// Uses the address of the public key, since Go programs call that one.
 fn at_address_of(public: &Instance, side: Record) -> Record {
     if side.instance().address() == public.address() {
         return side;

@@ -1,4 +1,4 @@
-//! What is known of the connection of a channel.
+//! The observed state of a channel's connection.
 
 use super::problem::Problem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When something was last received, and what is wrong with the server.
+/// When bytes were last received, and what is wrong with the server.
 #[derive(Debug)]
 pub(crate) struct Link {
     start: Instant,
-    /// When any byte was last received, in milliseconds since the start.
+    /// When any byte was last received, in milliseconds since `start`.
     last_activity_ms: AtomicU64,
     received_bytes: AtomicU64,
     problem: Mutex<Option<Problem>>,
@@ -22,14 +22,14 @@ impl Link {
         Self { start: Instant::now(), last_activity_ms, received_bytes, problem: Mutex::default() }
     }
 
-    /// Records that so many bytes were received just now: parts of an answer and acknowledged pings count, too.
+    /// Records received bytes. Partial responses and acknowledged pings count, too.
     pub(super) fn record_received(&self, bytes: usize) {
         let age = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_activity_ms.store(age, Ordering::Relaxed);
         self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// How many bytes were received on all connections of the channel.
+    /// Returns the bytes received on all connections of the channel.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
     }
@@ -38,7 +38,7 @@ impl Link {
         self.start + Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
     }
 
-    /// Returns what is wrong with the server, if the last connection found out.
+    /// Returns what is wrong with the server, if the last connection revealed it.
     pub(crate) fn problem(&self) -> Option<Problem> {
         self.lock().clone()
     }

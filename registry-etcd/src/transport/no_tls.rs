@@ -1,4 +1,4 @@
-//! TLS, which is not built in.
+//! The substitute for TLS without the feature `tls`.
 
 use super::problem::Problem;
 use registry_core::{Result, Target};

@@ -1,57 +1,61 @@
-//! What is wrong with a server, and what to do about it.
+//! Reasons why a server is unusable, and what to do about them.
 
 use std::io;
 
-/// A server that is not the etcd that the URL means.
-#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "some come from TLS only"))]
+/// A server that is not the expected etcd.
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "some only occur with TLS"))]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
-    /// It answered in plain text with an alert of TLS.
-    #[error("the server wants TLS: use `etcds://`")]
+    /// The server answered in plain text with a TLS alert.
+    #[error("the server requires TLS: use `etcds://`")]
     WantsTls,
-    /// It closed the connection without an answer to the preface of HTTP/2. An etcd with TLS does that.
+    /// The server closed the connection without answering the HTTP/2 preface. An etcd with TLS does that.
     #[error(
-        "the server closed the connection before its first byte: if it wants TLS, use `etcds://`; a proxy without a server does so, too"
+        "the server closed the connection before its first byte: use `etcds://` if it requires TLS; a proxy without a backend also does this"
     )]
     ClosedAtOnce,
-    /// It speaks HTTP/1.
-    #[error("a server of HTTP/1 answers, and no etcd: check host and port")]
+    /// The server speaks HTTP/1.
+    #[error("the server speaks HTTP/1, so it is no etcd: check host and port")]
     Http1,
-    #[error("a Redis answers, and no etcd: check host and port")]
+    #[error("the server is a Redis, not an etcd: check host and port")]
     Redis,
     #[error("the server does not speak HTTP/2, so it is no etcd: check host and port")]
     Unknown,
-    /// It answered the handshake of TLS in something else, or hung up.
+    /// The server answered the TLS handshake in another protocol, or closed the connection.
     #[error("the server does not speak TLS: use `etcd://`, or check host and port")]
     PlainText,
     #[error(
-        "the server closed the connection in the TLS handshake: it may speak plain text (`etcd://`), or want a client certificate (`cert` and `key`)"
+        "the server closed the connection during the TLS handshake: it may speak plain text (use `etcd://`), or require a client certificate (set `cert` and `key`)"
     )]
     ClosedInHandshake,
-    #[error("{0}: check `ca`, and `server_name` if the host is not the name in the certificate")]
+    #[error(
+        "{0}: check `ca`, and set `server_name` if the certificate has another name than the host"
+    )]
     Certificate(String),
-    /// The server refused our certificate, or that there is none.
+    /// The server refused the client certificate, or requires one.
     #[error("the server refused the client certificate, {0}: check `cert` and `key`")]
     Refused(String),
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
-    /// A file cannot be used, though it could before.
+    /// A TLS file cannot be used any more.
     #[error("{0}")]
     Files(String),
 }
 
 impl Problem {
-    /// Returns whether other credentials are needed, or another authority to trust.
+    /// Returns whether a retry needs other credentials or another trusted authority.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Certificate(_) | Self::Refused(_))
     }
 
-    /// Returns what a failed read or write tells: with TLS 1.3 a server refuses a client after the handshake.
+    /// Returns the problem behind a failed read or write. With TLS 1.3 a server may refuse the client after
+    /// the handshake.
     pub(super) fn of_failure(error: &io::Error) -> Option<Self> {
         of_tls(error)
     }
 
-    /// Returns what the first byte of an answer tells. A server of HTTP/2 begins with a frame of less than 64 KiB.
+    /// Returns the problem that the first byte reveals. HTTP/2 begins with a frame of less than 64 KiB, so
+    /// with 0.
     pub(super) fn of_first_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => None,
@@ -63,7 +67,7 @@ impl Problem {
     }
 }
 
-/// What an error of a connection tells, if it is one of TLS.
+/// Returns the problem behind an I/O error, if it is a TLS error.
 #[cfg(feature = "tls")]
 pub(super) fn of_tls(error: &io::Error) -> Option<Problem> {
     use rustls::AlertDescription as Alert;

@@ -1,4 +1,4 @@
-//! A byte stream that notes what is received.
+//! A byte stream that records received bytes.
 
 use super::link::Link;
 use super::problem::Problem;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A byte stream in both directions.
+/// A bidirectional byte stream.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection that records each read in its [`Link`], and fails if the first byte is not one of HTTP/2.
+/// A connection that records each read in its [`Link`], and fails if the first byte is not HTTP/2.
 pub(super) struct MonitoredStream {
     stream: Box<dyn Duplex>,
     link: Arc<Link>,
-    /// What it means if the server closes the connection before its first byte.
+    /// The problem to report if the server closes the connection before its first byte.
     closed: Problem,
     has_read: bool,
 }
@@ -34,7 +34,7 @@ impl MonitoredStream {
 }
 
 impl MonitoredStream {
-    /// Records what the failure of a read or a write tells. A server that hangs up may be noticed by either.
+    /// Records the problem behind a failed read or write. A closed connection may show in either.
     fn record_failure(&self, error: &io::Error) {
         let closed = || (!self.has_read).then(|| self.closed.clone());
         if let Some(problem) = Problem::of_failure(error).or_else(closed) {

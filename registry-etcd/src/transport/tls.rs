@@ -1,4 +1,4 @@
-//! TLS: whom to trust, and who we are, from the files that a URL names.
+//! TLS with the files that a URL names.
 
 use super::problem::{Problem, of_tls};
 use registry_core::{Error, ErrorKind, Result, Target, TlsFiles};
@@ -13,10 +13,11 @@ use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The protocol that a server chooses in the handshake, if it knows HTTP/2.
+/// The ALPN protocol of HTTP/2.
 const HTTP2: &[u8] = b"h2";
 
-/// The options of a URL. The files are read for each connection, so that a renewed certificate needs no restart.
+/// The TLS options of a URL. The files are read for each connection, so a renewed certificate needs no
+/// restart.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<Target>);
 
@@ -34,10 +35,12 @@ impl Tls {
     async fn config(&self) -> Result<ClientConfig> {
         let target = self.0.clone();
         let read = spawn_blocking(move || config(&target)).await;
-        read.unwrap_or_else(|_| Err(invalid("the files of TLS were not read: the runtime ends")))
+        read.unwrap_or_else(|_| {
+            Err(invalid("cannot read the TLS files: the runtime is shutting down"))
+        })
     }
 
-    /// Makes the handshake with `host`.
+    /// Makes the TLS handshake with `host`.
     pub(super) async fn connect(
         &self,
         host: &str,
@@ -48,7 +51,7 @@ impl Tls {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = self.0.option("server_name").unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|_| {
-            Problem::Handshake("`server_name` is a DNS name or an address".to_owned())
+            Problem::Handshake("`server_name` must be a DNS name or an IP address".to_owned())
         })?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
         let stream =
@@ -60,7 +63,7 @@ impl Tls {
     }
 }
 
-/// Without a `ca` the roots of the system are trusted, with one nobody else is.
+/// Reads the TLS configuration. Without `ca` the system's roots are trusted, otherwise only `ca`.
 fn config(target: &Target) -> Result<ClientConfig> {
     let files = TlsFiles::read(target)?;
     let mut roots = RootCertStore::empty();
@@ -68,7 +71,7 @@ fn config(target: &Target) -> Result<ClientConfig> {
         Some(ca) => roots.add_parsable_certificates(certificates("ca", ca)?),
         None => roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
     };
-    // The provider is passed on, so that none is installed for the whole process.
+    // The provider is passed explicitly, so that none is installed for the whole process.
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid("TLS is not available").with_source(error))?
@@ -77,13 +80,11 @@ fn config(target: &Target) -> Result<ClientConfig> {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-                invalid("option `key` names a private key in PEM").with_source(error)
+                invalid("option `key` must name a PEM file with a private key").with_source(error)
             })?;
-            builder.with_client_auth_cert(certificates("cert", certificate)?, key).map_err(
-                |error| {
-                    invalid("`cert` and `key` are a certificate and its key").with_source(error)
-                },
-            )?
+            builder
+                .with_client_auth_cert(certificates("cert", certificate)?, key)
+                .map_err(|error| invalid("`cert` and `key` do not match").with_source(error))?
         }
     };
     if target.option("verify").is_some() {
@@ -93,7 +94,8 @@ fn config(target: &Target) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Takes anybody for the server, as `verify=none` asks. That it has the key of its certificate is still checked.
+/// A verifier that accepts any certificate, for `verify=none`. It still checks that the server has the
+/// private key.
 #[derive(Debug)]
 struct AnyServer;
 
@@ -137,7 +139,8 @@ impl ServerCertVerifier for AnyServer {
 fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates.map_err(|error| {
-        invalid(format!("option `{option}` names certificates in PEM")).with_source(error)
+        invalid(format!("option `{option}` must name a PEM file with certificates"))
+            .with_source(error)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Checks that the history of a cursor is the one that etcd holds.
+//! Checks that etcd still has the history of a cursor.
 
 use crate::client::{Answered, Client};
 use crate::cursor::{KeyMeta, Proof};
@@ -9,14 +9,14 @@ use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 
 /// The keys of a service at the revision of a cursor.
 pub(super) struct Baseline {
-    /// The key that was put last, if it is known.
+    /// The key that was put last, if known.
     pub(super) newest: Option<Vec<u8>>,
-    /// All keys, if the layout has side keys, or if a record among them is withdrawn.
+    /// All keys, if the layout has side keys or one of the records is withdrawn.
     pub(super) kvs: Vec<KeyValue>,
 }
 
 impl Baseline {
-    /// Reads it, and holds the cursor's proof against it.
+    /// Reads the baseline and checks the cursor's proof against it.
     pub(super) async fn read(
         client: &Client,
         service: &ServiceLayout,
@@ -36,7 +36,7 @@ impl Baseline {
     }
 }
 
-/// What one sorted Range tells of a service: how many keys there are, and which was put last.
+/// A summary of a service from one sorted Range: the number of keys, and the key that was put last.
 pub(super) struct Survey {
     answered: Answered,
     count: u64,
@@ -44,7 +44,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Reads it as it is now.
+    /// Reads the current state.
     pub(super) async fn now(client: &Client, service: &ServiceLayout) -> Result<Self, EtcdError> {
         Self::read(client, service, GetOptions::new()).await
     }
@@ -54,7 +54,7 @@ impl Survey {
         service: &ServiceLayout,
         options: GetOptions,
     ) -> Result<Self, EtcdError> {
-        // With its value: without it, etcd 3.7 does not tell the lease of a key.
+        // Reads the value too, since without it etcd 3.7 omits the lease of a key.
         let newest = options
             .with_range(service.end())
             .with_sort(SortTarget::Mod, SortOrder::Descend)
@@ -64,31 +64,31 @@ impl Survey {
         Ok(Self { answered, count: found.count().unsigned_abs(), newest: found.take_kvs().pop() })
     }
 
-    /// The revision of the store by then.
+    /// Returns the revision of the store at the time of the read.
     pub(super) fn revision(&self) -> u64 {
         self.answered.revision
     }
 
-    /// Holds a proof against it.
+    /// Checks a proof against the survey.
     pub(super) fn check(&self, proof: &Proof) -> Result<(), EtcdError> {
         proof.check_cluster(self.answered.cluster)?;
         proof.check(self.count, self.newest.as_ref().map(KeyMeta::from))
     }
 }
 
-/// Holds the cursor's proof against the service as it stood at the cursor's revision. Gives the key
-/// that was put last by then.
+/// Checks the cursor's proof against the service at the cursor's revision. Returns the key that was put last
+/// by then.
 ///
-/// etcd reads down to the revision it was compacted at, and including it. So does this, though a
-/// watch could start one earlier: at the compacted revision itself deletions are lost (etcd issues
-/// 18089 and 19179).
+/// etcd serves reads from its compacted revision on, while a watch could start one revision earlier. This
+/// check refuses that earlier start, since deletions at the compacted revision are lost (etcd issues 18089
+/// and 19179).
 pub(super) async fn check(
     client: &Client,
     service: &ServiceLayout,
     proof: &Proof,
     at: i64,
 ) -> Result<Option<Vec<u8>>, EtcdError> {
-    // 0 would mean the newest. No etcd is at a revision before 1, which has no keys.
+    // 0 would mean the current revision. Revision 1 is the first one, and has no keys.
     let survey = Survey::read(client, service, GetOptions::new().with_revision(at.max(1))).await?;
     survey.check(proof)?;
     Ok(survey.newest.map(|kv| kv.key().to_vec()))

@@ -1,4 +1,4 @@
-//! What etcd says to one watcher, as batches.
+//! Turns the responses for one watcher into batches.
 
 use super::baseline::Survey;
 use super::versions::KeyVersions;
@@ -11,22 +11,22 @@ use etcd_client::{EventType, KeyValue, WatchResponse};
 use registry_core::{BacklogEnd, Batch, Change, Cursor, Error, Publisher, Revision, Watch};
 use std::sync::Arc;
 
-/// Turns responses into batches, without ever waiting for the reader: all watchers of a process share
-/// a stream, so one that nobody drains would stall all others.
+/// Publishes batches without ever waiting for the reader. All watchers of a process share a stream, so a
+/// reader that lags would stall the others.
 pub(super) struct Feed {
     service: ServiceLayout,
     decoder: Decoder,
     history: History,
     versions: KeyVersions,
-    /// How far the watch has come.
+    /// The revision that the watch has reached.
     revision: u64,
-    /// What the service was found to be when the watch was opened, until the watch has come so far.
+    /// The state of the service when the watch was opened, until the watch has reached it.
     expected: Option<(Survey, BacklogEnd)>,
     publisher: Option<Publisher>,
 }
 
 impl Feed {
-    /// Goes on from `revision`, up to which `history` leads.
+    /// Returns a feed that continues from `revision`, the end of `history`.
     pub(super) fn new(
         service: ServiceLayout,
         decoder: Decoder,
@@ -37,8 +37,8 @@ impl Feed {
         Self { service, decoder, history, versions, revision, expected: None, publisher: None }
     }
 
-    /// The same of a service that had changed since, if `found` says so: its backlog has come once the history leads
-    /// to what was found. etcd does not say how much it still has to send to a watcher.
+    /// Expects a backlog up to the state `found`. It ends once the history matches `found`, since etcd does
+    /// not report how many events a watcher still has to receive.
     pub(super) fn with_backlog(mut self, found: Survey) -> (Self, BacklogEnd) {
         let end = BacklogEnd::unknown();
         self.expected = Some((found, end.clone()));
@@ -46,10 +46,10 @@ impl Feed {
         (self, end)
     }
 
-    /// A watch after `after`, of what was buffered for it and of what is to come. `false` means that it is
-    /// over already.
+    /// Opens a watch after `after`, with the buffered responses as its backlog. `false` means that it has
+    /// already ended.
     ///
-    /// What was buffered is no lag: nobody could have read it before.
+    /// The buffered batches do not count as lag, since they could not be read before.
     pub(super) fn open(&mut self, after: Cursor, buffered: &[WatchResponse]) -> (Watch, bool) {
         let (mut backlog, mut end) = (Vec::new(), None);
         for response in buffered {
@@ -69,7 +69,7 @@ impl Feed {
         (watch, self.publisher.is_some())
     }
 
-    /// Takes in a response. `false` means that the watch is over.
+    /// Publishes a response. `false` means that the watch has ended.
     pub(super) fn push(&mut self, response: &WatchResponse) -> bool {
         match self.read(response) {
             Ok(batches) => {
@@ -83,38 +83,39 @@ impl Feed {
         }
     }
 
-    /// Ends the watch.
+    /// Ends the watch with an error.
     pub(super) fn fail(&mut self, error: Error) {
         if let Some(publisher) = self.publisher.take() {
             publisher.fail(error);
         }
     }
 
-    /// What it stands at: the service, the proof of its history, and the revision that holds for.
+    /// Returns the service, the proof of its history, and the revision of that proof.
     pub(super) fn position(&self) -> (&ServiceLayout, &Proof, u64) {
         (&self.service, self.history.proof(), self.revision)
     }
 
-    /// The batches of one response. etcd never splits a revision over two.
+    /// Returns the batches of one response. etcd never splits a revision over two responses.
     fn read(&mut self, response: &WatchResponse) -> Result<Vec<Batch>, EtcdError> {
         if response.canceled() {
             return Err(cancellation(response));
         }
         if response.events().is_empty() {
-            // Only the notification of this watcher tells how far it has come. The reply to a request
-            // for progress, id -1, overtakes events (etcd issue 15220).
+            // Only a notification for this watcher shows its progress. The reply to a progress request, with
+            // id -1, can overtake events (etcd issue 15220).
             let revision = Answered::by(response.header())?.revision;
             let moves = revision > self.revision;
             return Ok(if moves { vec![self.move_to(revision, Vec::new())] } else { Vec::new() });
         }
-        // The header's revision may be ahead of a backlog's events: theirs are what counts.
+        // The header's revision may be ahead of the events of a backlog, so each event's own revision is
+        // used.
         let mut events = Vec::with_capacity(response.events().len());
         for event in response.events() {
-            // etcd-client's own accessor panics on another number.
+            // etcd-client's own accessor panics on an unknown kind.
             let kind = match event.0.r#type {
                 0 => EventType::Put,
                 1 => EventType::Delete,
-                _ => return Err(EtcdError::Malformed("a kind of change that is known")),
+                _ => return Err(EtcdError::Malformed("a known event type")),
             };
             events.push((kind, event.kv().ok_or(EtcdError::Malformed("a key"))?));
         }
@@ -122,7 +123,7 @@ impl Feed {
         revisions.filter_map(|events| self.batch(events).transpose()).collect()
     }
 
-    /// The batch of one revision, unless it was read before: etcd issues 15275 and 20221.
+    /// Returns the batch of one revision, unless it was received before (etcd issues 15275 and 20221).
     fn batch(&mut self, events: &[(EventType, &KeyValue)]) -> Result<Option<Batch>, EtcdError> {
         let revision = KeyMeta::from(events[0].1).modified;
         if revision <= self.revision {
@@ -137,7 +138,7 @@ impl Feed {
         Ok(Some(self.move_to(revision, changes)))
     }
 
-    /// Notes where the backlog ends, if that is here.
+    /// Sets the end of the backlog once it is reached.
     fn look_for_backlog_end(&mut self) {
         let revision = self.revision;
         let is_here = |(found, _): &mut (Survey, _)| {
@@ -156,7 +157,7 @@ impl Feed {
     }
 }
 
-/// Why etcd canceled a watch. A compaction is told by its revision; it gives no reason.
+/// Returns why etcd canceled a watch. For a compaction etcd gives a revision but no reason.
 pub(super) fn cancellation(response: &WatchResponse) -> EtcdError {
     match response.compact_revision() {
         0 => EtcdError::Canceled(response.cancel_reason().to_owned()),

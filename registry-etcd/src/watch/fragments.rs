@@ -1,22 +1,22 @@
-//! Responses that etcd sends in pieces.
+//! Reassembles fragmented watch responses.
 
 use etcd_client::{Event, WatchResponse};
 use std::collections::HashMap;
 
-/// How many bytes of keys and values one response may have in all its pieces, and those may have that wait for a watcher
-/// that is being opened.
+/// The limit in bytes of keys and values of one response with all its fragments, and of the responses
+/// buffered for a watcher that is being opened.
 pub(super) const MAX_PENDING_LEN: usize = 256 * 1024 * 1024;
 
-/// The pieces so far, by watcher.
+/// The fragments received so far, by watcher.
 #[derive(Default)]
 pub(super) struct Fragments(HashMap<i64, WatchResponse>);
 
-/// The pieces of a response are larger than [`MAX_PENDING_LEN`].
+/// The fragments of a response exceed [`MAX_PENDING_LEN`].
 #[derive(Debug, PartialEq)]
 pub(super) struct TooLarge;
 
 impl Fragments {
-    /// Adds a response. `None`, if more of it is to come.
+    /// Adds a response. Returns `None` if more fragments follow.
     pub(super) fn add(
         &mut self,
         mut response: WatchResponse,
@@ -39,7 +39,7 @@ impl Fragments {
     }
 }
 
-/// How many bytes of keys and values a response has.
+/// Returns the size of a response's keys and values in bytes.
 pub(super) fn len(response: &WatchResponse) -> usize {
     let kvs = response.events().iter().filter_map(Event::kv);
     kvs.map(|kv| kv.key().len() + kv.value().len()).sum()
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_watchers_are_put_together_apart() {
+    fn fragments_are_reassembled_per_watcher() {
         let mut fragments = Fragments::default();
         for id in [1, 2, 1] {
             assert!(fragments.add(piece(id, 3, true)).unwrap().is_none());
@@ -68,9 +68,9 @@ mod tests {
         assert!(fragments.0.is_empty());
     }
 
-    /// A server could send pieces for ever.
+    /// A server could send fragments without end.
     #[test]
-    fn pieces_without_an_end_are_given_up() {
+    fn fragments_above_the_limit_are_an_error() {
         let mut fragments = Fragments::default();
         let quarter = MAX_PENDING_LEN / 4;
         for _ in 0..4 {

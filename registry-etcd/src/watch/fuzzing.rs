@@ -1,4 +1,4 @@
-//! The law of what a watch makes of the responses of a server.
+//! The invariants of a watch for any responses of a server.
 
 #![allow(clippy::missing_panics_doc)]
 
@@ -15,9 +15,10 @@ use prost::Message;
 use registry_core::{Change, ErrorKind, Revision};
 use std::collections::HashSet;
 
-/// A watch gives batches in order, each with one change of an instance at most, and ends if the server breaks a rule.
+/// Checks that batches are in order, that each has at most one change per instance, and that a violation by
+/// the server ends the watch.
 ///
-/// The bytes are a layout, then messages with their lengths in front: the keys that exist at first, and responses.
+/// The input is a layout byte, then length-prefixed messages: the initial keys, and responses.
 pub fn watch(data: &[u8]) {
     let Some((layout, mut data)) = data.split_first() else { return };
     let layout = LAYOUTS[usize::from(*layout) % LAYOUTS.len()];

@@ -1,4 +1,4 @@
-//! The watch of an owner on its own record.
+//! The own-record watch: the owner of a lease watches its record.
 
 use super::Streams;
 use super::baseline::check;
@@ -25,8 +25,8 @@ use std::sync::Arc;
 impl Streams {
     /// Watches the keys of `lease`.
     ///
-    /// It begins where the keys were found to be the acknowledged ones: nothing happened to them before, and
-    /// what history etcd has dropped up to there is not needed.
+    /// The watch starts at the revision at which the keys were verified, so it does not depend on older
+    /// history, which may be compacted.
     pub(crate) async fn watch_record(
         &self,
         client: &Client,
@@ -68,7 +68,7 @@ impl Streams {
     }
 }
 
-/// The proof of a range that has one key, as it was acknowledged.
+/// Returns the proof of a range with one key, as acknowledged.
 fn proof_of(key: &DesiredKey, lease: &Lease, cluster: u64) -> Proof {
     let mut proof = Proof::new(cluster);
     if key.value.is_some() {
@@ -79,10 +79,10 @@ fn proof_of(key: &DesiredKey, lease: &Lease, cluster: u64) -> Proof {
     proof
 }
 
-/// Watches of a key and its side key, as one.
+/// The watches of a key and its side key, merged into one.
 ///
-/// The events of one revision come by each of them. So when one of them says that something happened, both
-/// keys are read as they were then.
+/// Both watches report the events of one revision separately. So on any event, both keys are read at its
+/// revision.
 struct Merged {
     pair: Pair,
     events: SelectAll<Watch>,
@@ -105,7 +105,7 @@ impl Merged {
                 Ok(event) => event,
                 Err(error) => return Some(Err(error)),
             };
-            // How far one of them has come says nothing of the other.
+            // The progress of one watch says nothing about the other.
             if event.is_progress() || event.revision() <= self.last {
                 continue;
             }
@@ -131,7 +131,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// What the keys said at a revision at which one of them changed.
+    /// Returns the change of the record at a revision at which one of the keys changed.
     async fn change_at(&self, revision: Revision) -> Result<Change, EtcdError> {
         let options = GetOptions::new().with_revision(revision.get().cast_signed());
         let reads = self.desired.keys().map(|key| TxnOp::get(&*key.name, Some(options.clone())));

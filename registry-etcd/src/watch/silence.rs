@@ -1,8 +1,8 @@
-//! Notices a source that is silent though its connection stands.
+//! Detects a silent source whose connection is still open.
 //!
-//! A watch with nothing to say and a watch whose member stands still look the same. So while a stream is open, its member
-//! is asked for two signs of life: a linearizable read, which needs a leader and a quorum, and an answer on the
-//! stream itself, since each may be missing alone.
+//! An idle watch and a watch on a paused member look the same. So while a stream is open, two liveness probes
+//! are sent: a linearizable read, which needs a leader and a quorum, and a request on the stream itself.
+//! Either may fail alone.
 
 use super::stream::Stream;
 use crate::error::EtcdError;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How many bytes have to arrive in a second, so that a sign of life that is late is taken to queue behind them: fewer
-/// may be those of others on the connection.
+/// The receive rate at which a late probe is assumed to queue behind other data. A lower rate may be due to
+/// other uses of the connection.
 const BUSY_BYTES_PER_SECOND: u128 = 16 * 1024;
 
 impl Stream {
-    /// Returns once a sign of life is missing, within `limit` after the last one. On a link that is busy with what it
-    /// carries, a sign may take longer.
+    /// Returns once a probe fails, at the latest `limit` after the last one that succeeded. On a link that is
+    /// busy receiving, it waits longer.
     pub(super) async fn notice_silence(self: &Arc<Self>, limit: Duration) -> EtcdError {
         let (interval, wait) = (limit / 3, limit / 2);
         loop {
@@ -33,7 +33,7 @@ impl Stream {
                 match timeout_at(deadline, &mut signs).await {
                     Ok(Ok(_)) => break,
                     Ok(Err(error)) => return error,
-                    // This process stood still as well: what arrived meanwhile is read first.
+                    // This process was paused as well, so received data is processed first.
                     Err(_) if Instant::now() > deadline + interval => {}
                     Err(_) => {
                         let received = self.connection().received_bytes() - before;
@@ -46,7 +46,7 @@ impl Stream {
         }
     }
 
-    /// Reads a key of the service over the connection of the stream. A refusal is a sign of life, too.
+    /// Reads a key of the service on the stream's connection. A refusal also counts as a sign of life.
     async fn read_sign(&self, service: &ServiceLayout) -> Result<(), EtcdError> {
         let mut kv = self.connection().client().kv_client();
         let options = GetOptions::new().with_keys_only();
@@ -56,9 +56,9 @@ impl Stream {
         }
     }
 
-    /// Asks for a watcher that never has anything to say, on the stream.
+    /// Creates a watcher without events on the stream.
     ///
-    /// A request for progress would do as well, but crashes the gRPC proxy of etcd 3.4.
+    /// A progress request would also do, but crashes the gRPC proxy of etcd 3.4.
     async fn stream_sign(self: &Arc<Self>, service: &ServiceLayout) -> Result<(), EtcdError> {
         let Some(pending) = self.create_mute_watcher(service) else { return Ok(()) };
         pending.created.await.map(drop).map_err(|_| EtcdError::StreamEnded)

@@ -1,4 +1,4 @@
-//! One gRPC stream with many watchers on it, and the task that serves it.
+//! One gRPC stream with many watchers, and the task that serves it.
 
 use super::baseline::check;
 use super::feed::Feed;
@@ -19,35 +19,35 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// The id of the watcher that a stream is opened with.
+/// The id of a stream's first watcher.
 const FIRST_WATCHER_ID: i64 = 1;
 
-/// A stream. It lives for as long as there are watchers on it and the connection stands.
+/// A watch stream. It stays open while it has watchers and its connection is alive.
 pub(super) struct Stream {
     client: Client,
     connection: Arc<Connection>,
     token: Token,
     table: Mutex<WatcherTable>,
-    /// There is something to send, or nobody is left.
+    /// Notified when there is a request to send or no watcher is left.
     wake: Notify,
     /// The highest revision that etcd has reported while the stream was open.
     highest_revision: AtomicU64,
 }
 
-/// A watcher that was asked for.
+/// A watcher that was requested.
 pub(super) struct PendingWatcher {
     pub(super) handle: WatcherHandle,
     pub(super) created: Created,
 }
 
-/// A watcher on a stream. To drop it cancels it.
+/// A watcher on a stream. Dropping it cancels the watcher.
 pub(super) struct WatcherHandle {
     stream: Arc<Stream>,
     id: i64,
 }
 
 impl Stream {
-    /// Opens a stream, with a first watcher on it.
+    /// Opens a stream with a first watcher.
     pub(super) async fn open(
         client: &Client,
         service: &ServiceLayout,
@@ -84,7 +84,7 @@ impl Stream {
         Ok((new, pending))
     }
 
-    /// Asks for another watcher, unless the stream is over.
+    /// Requests another watcher, unless the stream has ended.
     pub(super) fn create_watcher(
         self: &Arc<Self>,
         service: &ServiceLayout,
@@ -116,8 +116,8 @@ impl Stream {
         Some(PendingWatcher { handle: WatcherHandle { stream: self.clone(), id }, created })
     }
 
-    /// Asks for a watcher of one key that is told of no change, unless the stream is over. It is asked for before all
-    /// others.
+    /// Requests a watcher of one key that filters out all events, unless the stream has ended. The request
+    /// precedes all queued ones.
     pub(super) fn create_mute_watcher(
         self: &Arc<Self>,
         service: &ServiceLayout,
@@ -130,7 +130,7 @@ impl Stream {
         self.lock().is_closed
     }
 
-    /// A service that is watched on the stream, if there is one.
+    /// Returns a service that is watched on the stream, if there is one.
     pub(super) fn any_service(&self) -> Option<ServiceLayout> {
         self.lock().positions().next().map(|(_, service, ..)| service)
     }
@@ -139,34 +139,34 @@ impl Stream {
         &self.connection
     }
 
-    /// The token that it was opened with.
+    /// Returns the token with which the stream was opened.
     pub(super) fn token(&self) -> Token {
         self.token
     }
 
-    /// The highest revision that etcd has reported while the stream was open.
+    /// Returns the highest revision that etcd has reported while the stream was open.
     pub(super) fn highest_revision(&self) -> u64 {
         self.highest_revision.load(Ordering::Relaxed)
     }
 
-    /// Remembers that `cursor` was loaded while the stream was open.
+    /// Records that `cursor` was loaded while the stream was open.
     pub(super) fn add_verified(&self, cursor: Cursor, newest: Option<Vec<u8>>) {
         self.highest_revision.fetch_max(cursor.revision().get(), Ordering::Relaxed);
         self.lock().add_verified(cursor, newest);
     }
 
-    /// What is known of `cursor`, if it was loaded while the stream was open.
+    /// Removes and returns the record of `cursor`, if it was loaded while the stream was open.
     pub(super) fn take_verified(&self, cursor: &Cursor) -> Option<VerifiedCursor> {
         self.lock().take_verified(cursor)
     }
 
-    /// Serves the watchers until the stream breaks or the last of them is gone.
+    /// Serves the watchers until the stream breaks or has no watcher left.
     async fn run(self: Arc<Self>, requests: WatchRequestSender, responses: WatchResponseStream) {
         let mut guard = CloseGuard { stream: self.clone(), end: Some(EtcdError::StreamEnded) };
-        // All at once: etcd may not read what it is sent before what it sends is read.
+        // Concurrently, since etcd may stop reading requests until its responses are read.
         guard.end = tokio::select! {
             end = self.read(responses) => Some(end),
-            sent = self.write(requests) => sent.err(), // without one, nobody is left
+            sent = self.write(requests) => sent.err(), // without an error, no watcher is left
             end = self.audit() => Some(end),
             end = self.notice_silence(self.client.silence_timeout()) => Some(end),
             () = self.connection.closed() => Some(EtcdError::StreamEnded),
@@ -182,10 +182,10 @@ impl Stream {
             table.is_closed = true;
             std::mem::take(&mut table.watchers)
         };
-        // A token that is too old for the stream is no matter of the watches on it.
+        // A rejected token concerns the stream, not its watches, which can resume on another stream.
         let error = Error::from(if end.is_token_rejected() { EtcdError::StreamEnded } else { end });
         for watcher in watchers.into_values() {
-            // One that is being opened hears it by being dropped.
+            // An opening watcher is notified by being dropped.
             if let Watcher::Live(mut feed) = watcher {
                 feed.fail(error.clone());
             }
@@ -197,7 +197,7 @@ impl Stream {
         loop {
             match responses.message().await {
                 Ok(Some(response)) => {
-                    // That of a refusal is 0.
+                    // The revision of a refusal is 0.
                     let revision = response.header().map_or(0, ResponseHeader::revision);
                     self.highest_revision.fetch_max(revision.cast_unsigned(), Ordering::Relaxed);
                     let id = response.watch_id();
@@ -212,9 +212,8 @@ impl Stream {
                     let is_read = !response.events().is_empty();
                     self.dispatch(response);
                     if is_read {
-                        // After a standstill of the process, responses wait in thousands. A reader on
-                        // this thread gets its turn between them, or it would lag through no fault of
-                        // its own.
+                        // After a pause of the process, thousands of responses are waiting. Yielding lets
+                        // readers on this thread keep up, or they would lag through no fault of their own.
                         yield_now().await;
                     }
                 }
@@ -224,7 +223,7 @@ impl Stream {
         }
     }
 
-    /// Sends what is to be sent, until nobody is left.
+    /// Sends queued requests until no watcher is left.
     async fn write(&self, mut requests: WatchRequestSender) -> Result<(), EtcdError> {
         loop {
             let next = {
@@ -245,8 +244,8 @@ impl Stream {
         }
     }
 
-    /// Looks now and then whether a watch has missed anything, as some releases of etcd have them do in
-    /// silence: what it has read must have led to what stands there. It has no end.
+    /// Audits the watches at intervals, since some releases of etcd lose events silently: the proof that
+    /// follows from the received events must match the store. Returns only an error.
     async fn audit(&self) -> EtcdError {
         let Some(interval) = self.client.audit_interval() else {
             return std::future::pending().await;
@@ -256,7 +255,7 @@ impl Stream {
             let positions: Vec<_> = self.lock().positions().collect();
             for (id, service, proof, revision) in positions {
                 let checked = check(&self.client, &service, &proof, revision.cast_signed()).await;
-                let Err(EtcdError::Diverged(why)) = checked else { continue }; // or it is not known
+                let Err(EtcdError::Diverged(why)) = checked else { continue }; // or the audit failed
                 if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
                     feed.fail(EtcdError::MissingEvents(why).into());
                     self.wake.notify_one();
@@ -265,16 +264,16 @@ impl Stream {
         }
     }
 
-    /// Ends a watch that was sent more than is held.
+    /// Ends a watch whose response exceeds the limit.
     fn give_up(&self, id: i64) {
-        let why = format!("a response is larger than is held, max=`{MAX_PENDING_LEN}`");
+        let why = format!("a watch response exceeds the limit of {MAX_PENDING_LEN} bytes");
         if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
             feed.fail(EtcdError::MissingEvents(why).into());
         }
         self.wake.notify_one();
     }
 
-    /// Hands a response to its watcher.
+    /// Dispatches a response to its watcher.
     fn dispatch(&self, response: WatchResponse) {
         let mut table = self.lock();
         if response.created() {
@@ -282,7 +281,7 @@ impl Stream {
         }
         let id = response.watch_id();
         let is_open = match table.watchers.get_mut(&id) {
-            // It was dropped; or it is the reply to a request for progress.
+            // The watcher was dropped, or this is the reply to a progress request.
             None => true,
             Some(Watcher::Opening(opening)) => {
                 opening.buffered_len += fragments::len(&response);
@@ -298,16 +297,16 @@ impl Stream {
         }
     }
 
-    /// Held while a response is read: nothing of that waits.
+    /// The lock is held while a response is processed, which never waits.
     fn lock(&self) -> MutexGuard<'_, WatcherTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes a stream when its task ends, also by the end of its runtime.
+/// Closes a stream when its task ends or its runtime shuts down.
 struct CloseGuard {
     stream: Arc<Stream>,
-    /// `None`, if nobody is left on it.
+    /// `None` if no watcher is left.
     end: Option<EtcdError>,
 }
 
@@ -324,13 +323,13 @@ impl WatcherHandle {
         &self.stream.connection
     }
 
-    /// Has what its watcher says read by `feed`, from the creation on.
+    /// Feeds the responses of the watcher to `feed`, including those buffered since its creation.
     pub(super) fn start(self, feed: Feed, after: Cursor) -> Watch {
         let mut feed = Box::new(feed);
         let mut table = self.stream.lock();
         let (buffered, is_known) = match table.watchers.remove(&self.id) {
             Some(Watcher::Opening(opening)) => (opening.buffered, true),
-            _ => (Vec::new(), false), // the stream is over: so is the feed, by being dropped
+            _ => (Vec::new(), false), // the stream has ended, and dropping the feed ends the watch
         };
         let (watch, is_open) = feed.open(after, &buffered);
         if is_known && is_open {

@@ -8,16 +8,16 @@ use registry_core::Cursor;
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot;
 
-/// How many loaded cursors are remembered that nobody watches from.
+/// The limit of remembered cursors that are not watched.
 const MAX_VERIFIED_CURSORS: usize = 16_384;
 
-/// The watchers of a stream, and the requests about them that are still to be sent.
+/// The watchers of a stream, and the unsent requests about them.
 #[derive(Default)]
 pub(super) struct WatcherTable {
     pub(super) watchers: HashMap<i64, Watcher>,
-    /// The watchers asked for and not answered, in the order in which they are answered.
+    /// The requested but unconfirmed watchers, in the order in which etcd confirms them.
     unconfirmed: VecDeque<i64>,
-    /// The requests to send.
+    /// The unsent requests.
     pub(super) outbox: VecDeque<Outgoing>,
     last_id: i64,
     /// The cursors that were loaded while the stream was open.
@@ -26,7 +26,7 @@ pub(super) struct WatcherTable {
 }
 
 pub(super) enum Watcher {
-    /// Its proof is still being checked.
+    /// The proof of its cursor is still being checked.
     Opening(Opening),
     Live(Box<Feed>),
 }
@@ -34,16 +34,16 @@ pub(super) enum Watcher {
 pub(super) struct Opening {
     /// Receives the response by which etcd confirms the watcher.
     created: Option<oneshot::Sender<WatchResponse>>,
-    /// The responses since.
+    /// The responses received since.
     pub(super) buffered: Vec<WatchResponse>,
-    /// How many bytes of keys and values they have.
+    /// The size of their keys and values in bytes.
     pub(super) buffered_len: usize,
 }
 
-/// Where etcd's answer to a request for a watcher comes; an error when the stream broke before.
+/// Receives etcd's response to a request for a watcher, or an error if the stream breaks first.
 pub(super) type Created = oneshot::Receiver<WatchResponse>;
 
-/// What is known of a cursor that needs no check.
+/// A cursor that needs no check.
 pub(super) struct VerifiedCursor {
     /// The key that was put last, if there is one.
     pub(super) newest: Option<Vec<u8>>,
@@ -63,7 +63,7 @@ impl WatcherTable {
         (self.last_id, answer)
     }
 
-    /// Takes the next request to send.
+    /// Removes and returns the next request to send.
     pub(super) fn next_outgoing(&mut self) -> Option<Outgoing> {
         let next = self.outbox.pop_front()?;
         if let Outgoing::Create { id, .. } = next {
@@ -72,13 +72,12 @@ impl WatcherTable {
         Some(next)
     }
 
-    /// Notes that a watcher was asked for.
+    /// Records that a watcher was requested.
     pub(super) fn mark_sent(&mut self, id: i64) {
         self.unconfirmed.push_back(id);
     }
 
-    /// Remembers a cursor that needs no check. Cursors that are never watched are forgotten when there are
-    /// too many.
+    /// Remembers a cursor that needs no check. All are forgotten when too many are never watched.
     pub(super) fn add_verified(&mut self, cursor: Cursor, newest: Option<Vec<u8>>) {
         if self.verified.len() >= MAX_VERIFIED_CURSORS {
             self.verified.clear();
@@ -86,12 +85,12 @@ impl WatcherTable {
         self.verified.insert(cursor, VerifiedCursor { newest });
     }
 
-    /// What is known of `cursor`, if it was remembered.
+    /// Removes and returns `cursor`, if it was remembered.
     pub(super) fn take_verified(&mut self, cursor: &Cursor) -> Option<VerifiedCursor> {
         self.verified.remove(cursor)
     }
 
-    /// What the watches have read, and up to which revision.
+    /// Returns the id, service, proof and revision of each live watch.
     pub(super) fn positions(&self) -> impl Iterator<Item = (i64, ServiceLayout, Proof, u64)> {
         self.watchers.iter().filter_map(|(id, watcher)| match watcher {
             Watcher::Opening(_) => None,
@@ -102,19 +101,19 @@ impl WatcherTable {
         })
     }
 
-    /// Takes a watcher out, and has it canceled.
+    /// Removes a watcher and queues its cancellation.
     pub(super) fn remove(&mut self, id: i64) -> Option<Watcher> {
         let watcher = self.watchers.remove(&id)?;
         self.outbox.push_back(Outgoing::Cancel(id));
         Some(watcher)
     }
 
-    /// etcd answers in the order in which it is asked. What it refuses has no id.
+    /// Confirms the oldest unconfirmed watcher: etcd responds in order, and a refusal has no id.
     pub(super) fn confirm(&mut self, response: WatchResponse) {
         let Some(id) = self.unconfirmed.pop_front() else { return };
         let Some(Watcher::Opening(opening)) = self.watchers.get_mut(&id) else { return };
         if let Some(created) = opening.created.take() {
-            drop(created.send(response)); // who asked may be gone, and its handle cancels
+            drop(created.send(response)); // if the caller is gone, dropping its handle cancels the watcher
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Whether the events of a key follow on each other.
+//! Detects missing events by the versions of keys.
 //!
-//! Some releases of etcd lose events in silence: a slow watcher in a compaction (issue 17529, before
-//! 3.4.31 and 3.5.13), a deletion at the revision of one (18089, 19179). Every key has a version, which
-//! is 1 when it is created and counts its changes, so that a hole shows when the key is heard of next.
+//! Some releases of etcd lose events silently: for a slow watcher during a compaction (issue 17529, fixed in
+//! 3.4.31 and 3.5.13), or a deletion at the compacted revision (18089, 19179). The version of a key starts at
+//! 1 and counts its changes, so the next event of the key reveals a gap.
 
 use crate::error::EtcdError;
 use etcd_client::{EventType, KeyValue};
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 
-/// The versions of the keys that a watch has heard of and that stand, by a hash of the key.
+/// The last known versions of existing keys, by a hash of the key.
 #[derive(Debug, Default)]
 pub(super) struct KeyVersions {
     versions: HashMap<u64, i64>,
@@ -18,11 +18,11 @@ pub(super) struct KeyVersions {
 }
 
 impl KeyVersions {
-    /// Takes in an event.
+    /// Checks and records an event.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::MissingEvents`] if others were lost before it.
+    /// [`EtcdError::MissingEvents`] if events of the key are missing before it.
     pub(super) fn advance(&mut self, kind: EventType, kv: &KeyValue) -> Result<(), EtcdError> {
         let entry = self.versions.entry(self.hasher.hash_one(kv.key()));
         match (kind, entry) {
@@ -60,9 +60,9 @@ mod tests {
             assert!(take(&mut versions, EventType::Put, key, version), "{key} {version}");
         }
         assert!(take(&mut versions, EventType::Delete, "a", 0));
-        assert!(take(&mut versions, EventType::Put, "a", 1), "created anew");
-        assert!(take(&mut versions, EventType::Delete, "c", 0), "of a key that was never heard of");
-        assert_eq!(versions.versions.len(), 2, "what is gone takes no room");
+        assert!(take(&mut versions, EventType::Put, "a", 1), "created again");
+        assert!(take(&mut versions, EventType::Delete, "c", 0), "an unknown key");
+        assert_eq!(versions.versions.len(), 2, "deleted keys are removed");
     }
 
     #[test]
