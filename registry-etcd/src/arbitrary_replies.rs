@@ -1,4 +1,4 @@
-//! The laws of [`fuzzing`] hold for whatever a server sends: here for replies of random shape.
+//! Checks the invariants of [`fuzzing`] for random replies of a server.
 
 use crate::fuzzing;
 use etcd_client::proto::{
@@ -90,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn answer_to_a_transaction_is_an_outcome_or_an_error(answer in transaction()) {
+    fn transaction_response_is_an_outcome_or_an_error(answer in transaction()) {
         fuzzing::check_transaction(&answer);
     }
 
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn text_of_a_proof_is_read_or_refused(text in "[0-9a-fptdw.]{0,40}|.{0,30}") {
+    fn proof_text_round_trips_or_is_refused(text in "[0-9a-fptdw.]{0,40}|.{0,30}") {
         fuzzing::proof(text.as_bytes());
     }
 }

@@ -14,10 +14,10 @@ async fn call_futures_are_small() {
 #[tokio::test]
 async fn invalid_url_is_refused_with_a_hint() {
     let cases = [
-        ("redis://h", "etcd://host"),
-        ("etcd://", "has a host"),
-        ("etcd://app@h", "a user and a password"),
-        ("etcd://:s3cret@h", "a user and a password"),
+        ("redis://h", "begins with etcd://"),
+        ("etcd://", "names no host"),
+        ("etcd://app@h", "only one of user and password"),
+        ("etcd://:s3cret@h", "only one of user and password"),
         ("etcd://h?ca=/x.pem", "unknown option"),
         ("etcd://h?layout=gozero", "`native`, `go-zero`, `grpc`, `kratos` or `kitex`"),
         ("etcd://h?layouts=native", "unknown option"),

@@ -76,7 +76,10 @@ type Answer<'a> = (&'a str, StatusResponse);
 fn foreign_member(listed: &Listed, (authority, status): &Answer<'_>) -> Option<Finding> {
     let (cluster, member) = (cluster_of(status), member_of(status));
     let message = if cluster != listed.cluster {
-        format!("{authority} belongs to another cluster, got=`{cluster:x}`, expected=`{:x}`", listed.cluster)
+        format!(
+            "{authority} belongs to another cluster, got=`{cluster:x}`, expected=`{:x}`",
+            listed.cluster
+        )
     } else if listed.members.iter().all(|one| one.id() != member) {
         format!("{authority} is not in the member list of the cluster, member=`{member:x}`")
     } else {

@@ -43,7 +43,8 @@ fn leases(surveyed: &Surveyed) -> Option<Finding> {
     let examples = examples(leaseless.iter().map(|key| format!("`{key}`")));
     let message =
         format!("records without a lease, which never expire: {}: {examples}", leaseless.len());
-    let advice = "delete them: `etcdctl del KEY`; instances that are alive register again, with a lease";
+    let advice =
+        "delete them: `etcdctl del KEY`; instances that are alive register again, with a lease";
     Some(Finding::warning("leases", message, advice))
 }
 

@@ -84,7 +84,7 @@ fn invalid_token_differs_from_wrong_password() {
 }
 
 #[test]
-fn broken_keep_alive_stream_is_no_lost_lease() {
+fn broken_keep_alive_stream_is_not_a_lost_lease() {
     let of = |text: &str| {
         EtcdError::from(etcd_client::Error::LeaseKeepAliveError(text.to_owned())).reason()
     };
@@ -105,6 +105,6 @@ fn watch_refused_for_credentials_is_denied() {
 fn registry_error_has_the_etcd_error_as_source() {
     let error = Error::from(EtcdError::Deadline(Duration::from_secs(5)));
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert_eq!(error.to_string(), "etcd did not answer, or not in time");
+    assert_eq!(error.to_string(), "etcd is unavailable or did not answer in time");
     assert_eq!(error.source().unwrap().to_string(), "no answer within 5s");
 }

@@ -140,9 +140,6 @@ impl Keyspace {
             .map(|prefix| DesiredKey { name: [prefix, &id].concat(), value: side });
         if value.is_none() && side.as_ref().is_none_or(|side| side.value.is_none()) {
             let message = format!("the layout encoded no value, layout=`{}`", self.layout.name());
-                "the layout encoded neither a value nor a side value, layout=`{}`",
-                self.layout.name()
-            );
             return Err(Error::new(ErrorKind::Internal, message));
         }
         let key = DesiredKey { name: [keys.prefix(), &id].concat(), value };

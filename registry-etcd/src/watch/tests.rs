@@ -1,4 +1,4 @@
-//! What a member does that lies: it is played by telling the watch of what never was.
+//! Watches on a member that misses events, simulated by a proof with a key that does not exist.
 
 use super::*;
 use crate::cursor::KeyMeta;
@@ -17,10 +17,10 @@ use tokio::task::unconstrained;
 const AUDIT: Duration = Duration::from_millis(200);
 
 async fn with_deadline<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.expect("it happens in time")
+    timeout(Duration::from_secs(20), future).await.expect("no timeout")
 }
 
-/// A server with one instance, and a watch on it from what was loaded.
+/// Starts a server with one instance, and a watch from the loaded cursor.
 async fn start() -> (Etcd, EtcdRegistry, Cursor, Watch) {
     let server = with_deadline(Etcd::start()).await.unwrap();
     let options = EtcdOptions { audit_interval: Some(AUDIT), ..EtcdOptions::default() };
@@ -48,7 +48,7 @@ async fn register(registry: &EtcdRegistry, id: &str) -> Instance {
     instance
 }
 
-/// A watch that believes to have read `more` than there is.
+/// Returns a watch whose proof has a key `more` that etcd does not have.
 async fn watch_with_proof_of(registry: &EtcdRegistry, after: &Cursor, more: &KeyMeta<'_>) -> Watch {
     let service = registry.keyspace.service(&name()).unwrap();
     let at = after.revision().get();
@@ -70,8 +70,8 @@ async fn audit_ends_only_the_watch_that_missed_a_deletion() {
     let mut incomplete = watch_with_proof_of(&registry, &now, &gone).await;
 
     let error = with_deadline(incomplete.next()).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}: it is to be loaded anew");
-    // Longer than the audit takes to come round again.
+    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}: the caller must load again");
+    // Longer than the interval between audits.
     let quiet = tokio::time::timeout(3 * AUDIT, other.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     let two = register(&registry, "2").await;
@@ -84,7 +84,7 @@ async fn load_older_than_a_watch_is_refused() {
     let (_server, registry, now, _watch) = start().await;
     with_deadline(registry.load(&name(), &CallOptions::DEFAULT))
         .await
-        .expect("what is new is given");
+        .expect("a current load succeeds");
 
     let service = registry.keyspace.service(&name()).unwrap();
     let ahead = Revision::new(now.revision().get() + 1);
@@ -93,7 +93,7 @@ async fn load_older_than_a_watch_is_refused() {
     let error = with_deadline(registry.load(&name(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("from the past"), "{source}");
+    assert!(source.contains("stale data"), "{source}");
 
     register(&registry, "2").await;
     with_deadline(registry.load(&name(), &CallOptions::DEFAULT))
@@ -101,27 +101,27 @@ async fn load_older_than_a_watch_is_refused() {
         .expect("the member has caught up");
 }
 
-/// It was asked for behind all watchers that were asked for before it, so that a process that opened thousands of
-/// watches at once called them all silent.
+/// The probe was queued behind all requested watchers, so a process that opened thousands of watches at once found
+/// them all silent.
 #[tokio::test]
-async fn sign_of_life_is_asked_for_before_watchers_that_wait() {
+async fn liveness_probe_precedes_queued_watchers() {
     let (_server, registry, now, _watch) = start().await;
     let service = registry.keyspace.service(&name()).unwrap();
     let stream = registry.runtimes.connections().unwrap().streams.current().unwrap();
-    // Nothing is sent meanwhile, since this does not yield.
+    // Nothing is sent while this loop runs, since it does not yield.
     let at = now.revision().get().cast_signed();
     let create = || stream.create_watcher(&service, at).unwrap();
     let mut pending: Vec<_> = (0..10_000).map(|_| (create(), "waits")).collect();
-    pending.push((stream.create_mute_watcher(&service).unwrap(), "sign of life"));
+    pending.push((stream.create_mute_watcher(&service).unwrap(), "probe"));
     let created =
         pending.into_iter().map(|(PendingWatcher { handle, created }, name)| async move {
             created.await.unwrap();
             (handle, name)
         });
-    // It yields futures in the order in which they are woken, once each was polled. A budget would end that poll early.
+    // After one poll of each, futures are yielded in the order in which they are woken. A budget would end that poll early.
     let mut created: FuturesUnordered<_> = created.collect();
     assert!(unconstrained(created.next()).now_or_never().is_none());
     let first = created.by_ref().take_while(|(_, name)| ready(*name == "waits"));
     let created = with_deadline(unconstrained(first.count())).await;
-    assert!(created < 1_000, "{created} of 10,000 watchers were created before");
+    assert!(created < 1_000, "{created} of 10,000 watchers were created before the probe");
 }

@@ -69,13 +69,13 @@ async fn server_that_is_no_etcd_is_told() {
     let redis = within(Redis::start()).await.unwrap();
     let host = redis.url().trim_start_matches("redis://").to_owned();
     let (host, _) = host.split_once('/').unwrap_or((&host, ""));
-    let error = assert_told(&format!("etcd://{host}"), host, "a Redis answers").await;
+    let error = assert_told(&format!("etcd://{host}"), host, "the server is a Redis").await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 
     let answers: [(&[u8], &str); 5] = [
-        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "a server of HTTP/1 answers"),
-        (b"-ERR unknown command 'PRI'\r\n", "a Redis answers"),
-        (b"\x15\x03\x01\x00\x02\x02\x46", "the server wants TLS"),
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "the server speaks HTTP/1"),
+        (b"-ERR unknown command 'PRI'\r\n", "the server is a Redis"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "the server requires TLS"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP/2"),
         (b"", "closed the connection before its first byte"),
     ];

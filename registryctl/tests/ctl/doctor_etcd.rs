@@ -109,7 +109,7 @@ async fn records_in_another_layout_are_reported_with_the_url_that_reads_them() {
     let ended = patient.examine("/grpc?layout=go-zero").await;
     assert!(ended.finding("error", "layout").contains("?layout=grpc"), "{ended:?}");
     let ended = patient.examine("/ours?layout=go-zero").await;
-    assert!(ended.finding("error", "layout").contains("leave `layout` out"), "{ended:?}");
+    assert!(ended.finding("error", "layout").contains("remove `layout`"), "{ended:?}");
 
     // The default prefix has no records.
     let elsewhere = patient.examine("").await.finding("warning", "layout");
@@ -195,10 +195,10 @@ async fn members_that_the_url_does_not_name_are_not_asked() {
     let authority = |n| cluster.endpoint(n).replace("http://", "");
     let ended = examine(&format!("etcd://{}", authority(0))).await;
     let unasked = ended.finding("warning", "members");
-    assert!(unasked.contains("2 of 3 members") && unasked.contains("not asked"), "{unasked}");
+    assert!(unasked.contains("2 of 3 members") && unasked.contains("not queried"), "{unasked}");
     assert!(unasked.contains(&authority(1)) && unasked.contains(&authority(2)), "{unasked}");
     let told = ended.finding("ok", "members");
-    assert!(told.contains("all that were asked answer"), "{told}");
+    assert!(told.contains("all queried ones answer"), "{told}");
     ended.finding("ok", "space"); // of one
 }
 
@@ -212,7 +212,7 @@ async fn a_member_of_another_cluster_is_an_error() {
     let ended = examine(&format!("{},{}", one.url(), two.url().replace("etcd://", ""))).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let told = ended.finding("error", "endpoint");
-    assert!(told.contains("is of another cluster"), "{told}");
+    assert!(told.contains("belongs to another cluster"), "{told}");
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ fn id_with_a_slash_is_reported_by_its_own_service_alone() {
     assert_eq!(read("team", &[SLASHES]).undecodable, 0);
     let reading = read("team/user", &[SLASHES]);
     assert_eq!((reading.records.len(), reading.undecodable), (0, 1));
-    let why = "an id has no `/`, id=`a/b`".to_owned();
+    let why = "the id contains a `/`, id=`a/b`".to_owned();
     assert_eq!(reading.example, Some((SLASHES.0.to_owned(), why)));
     let keys = layout("").service(&"team/user".parse().unwrap()).unwrap();
     let mut decoder = Decoder::new(keys, [].into_iter());
