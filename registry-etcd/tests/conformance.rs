@@ -1,5 +1,4 @@
-//! The etcd store in its own layout, held to the contract on a real server of its own for each
-//! scenario.
+//! The conformance tests of the etcd store in the native layout, with a real server per scenario.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/native.rs"]

@@ -1,4 +1,5 @@
-//! The same on a cluster of three members of its own for each scenario, of which one is spoken to.
+//! The conformance tests of the etcd store on a cluster of three members per scenario, over one of the
+//! members.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/native.rs"]

@@ -1,6 +1,6 @@
-//! The etcd store in go-zero's layout, held to the whole contract.
+//! The conformance tests of the etcd store in the go-zero layout.
 //!
-//! The kit names its instances as it likes, and in this layout they have numbers.
+//! The kit uses arbitrary instance ids, but this layout requires numbers, so ids are mapped.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/public.rs"]
@@ -41,12 +41,12 @@ impl SubjectLayout for GoZero {
     }
 }
 
-/// Which name has which number.
+/// The mapping of ids to numbers.
 #[derive(Clone, Debug, Default)]
 struct Numbers(Arc<Mutex<HashMap<InstanceId, InstanceId>>>);
 
 impl Names for Numbers {
-    /// The number of a name, given it when it is first asked for.
+    /// Returns the number of an id, and assigns one at first use.
     fn stored_id(&self, shown: &InstanceId) -> InstanceId {
         let mut numbers = self.0.lock().unwrap();
         let next = numbers.len() + 1;

@@ -1,6 +1,6 @@
-//! The etcd store in Kitex' layout, held to the whole contract.
+//! The conformance tests of the etcd store in the Kitex layout.
 //!
-//! The kit has services with a `/` in their names, and Kitex has none.
+//! The kit uses service names with a `/`, which Kitex does not allow, so names are mapped.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/public.rs"]
@@ -43,7 +43,7 @@ fn prefix(service: &ServiceName) -> String {
     format!("kitex/registry-etcd/{}/", WithoutSlash.stored_service(service))
 }
 
-/// Has another character for each slash. The kit uses it nowhere else.
+/// Replaces each slash by a character that the kit does not use.
 #[derive(Clone, Debug)]
 struct WithoutSlash;
 

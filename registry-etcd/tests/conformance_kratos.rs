@@ -1,4 +1,4 @@
-//! The etcd store in Kratos' layout, held to the whole contract.
+//! The conformance tests of the etcd store in the Kratos layout.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/public.rs"]

@@ -1,5 +1,5 @@
-//! Registrations and views over a real etcd, under faults: of one member, or of three that share their
-//! fate, if `REGISTRY_TEST_ETCD_MEMBERS` is 3.
+//! The engine's tests over a real etcd with faults: one member, or three that fail together if
+//! `REGISTRY_TEST_ETCD_MEMBERS` is 3.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/members.rs"]
@@ -19,12 +19,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// One more than etcd grants at least, so that a busy machine loses no lease.
+/// One second above etcd's minimum, so that no lease expires on a busy machine.
 const TTL: Duration = Duration::from_secs(3);
 
 const CALL: Duration = Duration::from_secs(2);
 
-/// etcd allows no less between two pings.
+/// etcd's minimum between two pings.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// One server, a connection to it for each side, and one for the operator.
+/// A server, a connection for each side, and one for the operator.
 struct Server {
     etcd: Mutex<Running>,
     proxies: ProxyPair,
@@ -80,12 +80,12 @@ impl Server {
         Ok(Self { etcd: Mutex::new(etcd), proxies, client, publisher, subscriber, direct, active })
     }
 
-    /// Nobody gets an answer.
+    /// Asserts that no call is answered.
     async fn assert_away(&self, service: &ServiceName) {
         let answer =
             timeout(Duration::from_millis(200), self.direct.load(service, &CallOptions::DEFAULT))
                 .await;
-        assert!(!matches!(answer, Ok(Ok(_))), "the server is there");
+        assert!(!matches!(answer, Ok(Ok(_))), "the server answers");
     }
 }
 
@@ -96,7 +96,7 @@ async fn connect(address: &str) -> EtcdRegistry {
         ping_timeout: PING_TIMEOUT,
         ..EtcdOptions::default()
     };
-    // Watches end after two thirds of this ttl without a sign of life.
+    // A watch ends after two thirds of this ttl without a sign of life.
     let url = format!("etcd://{address}/test?ttl={}s", TTL.as_secs()).parse().unwrap();
     EtcdRegistry::connect_with(&url, options).await.unwrap()
 }

@@ -3,7 +3,7 @@ use crate::dial;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-/// Where nobody listens.
+/// Returns an endpoint where no server listens.
 fn unused_endpoint() -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let authority = listener.local_addr().unwrap().to_string();
@@ -45,5 +45,5 @@ async fn request_that_may_have_been_received_is_sent_once() {
     }
     let tried = tried.into_inner().unwrap();
     assert_eq!(tried.len(), 2);
-    assert_ne!(tried[0], tried[1], "the repeat goes to the next");
+    assert_ne!(tried[0], tried[1], "the retry goes to the next member");
 }

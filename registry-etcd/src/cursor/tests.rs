@@ -11,7 +11,7 @@ fn key_meta(name: usize, modified: u64, lease: i64) -> KeyMeta<'static> {
     KeyMeta { key: NAMES[name], created: modified, modified, lease }
 }
 
-/// The proof of these keys, as a load gives it.
+/// Returns the proof of these keys, as a load computes it.
 fn proof_of(keys: &[KeyMeta<'_>]) -> Proof {
     let mut proof = Proof::new(0xab);
     for key in keys {
@@ -20,7 +20,7 @@ fn proof_of(keys: &[KeyMeta<'_>]) -> Proof {
     proof
 }
 
-/// The committed text of cursors. It changes only with a format number.
+/// The committed cursor texts. They may change only with a new format number.
 #[test]
 fn cursors_have_the_text_of_the_golden_file() {
     let layout = builtin::from_target(&"etcd://h/root".parse().unwrap()).unwrap();
@@ -48,7 +48,7 @@ fn cursors_have_the_text_of_the_golden_file() {
 }
 
 #[test]
-fn text_that_is_no_proof_is_refused() {
+fn invalid_proof_text_is_refused() {
     for bad in [
         "",
         "ab",
@@ -84,14 +84,14 @@ fn proof_detects_another_count_newest_key_or_cluster() {
 }
 
 #[test]
-fn keys_put_together_are_recognised_by_a_common_lease() {
+fn keys_of_one_revision_are_recognised_by_their_common_lease() {
     let pair = proof_of(&[key_meta(0, 3, 5), key_meta(1, 3, 5)]);
     assert!(pair.check(2, Some(key_meta(0, 3, 5))).is_ok());
     assert!(pair.check(2, Some(key_meta(0, 3, 6))).is_err(), "put by another lease");
     for others in [[key_meta(1, 3, 6), key_meta(2, 3, 5)], [key_meta(1, 3, 0), key_meta(2, 3, 0)]] {
         let mixed = proof_of(&[&[key_meta(0, 3, 5)], &others[..]].concat());
         for under in [0, 5, 6] {
-            assert!(mixed.check(3, Some(key_meta(0, 3, under))).is_ok(), "any may be shown");
+            assert!(mixed.check(3, Some(key_meta(0, 3, under))).is_ok(), "any lease is accepted");
         }
     }
 }
@@ -108,8 +108,8 @@ fn newest_key_survives_deletions_of_other_keys() {
 }
 
 proptest! {
-    /// Each revision puts some keys, under a lease of 0 to 2, and deletes others. At each, the
-    /// proof carried on, also by one who resumes there, and that of a load must all hold.
+    /// Each revision puts some keys, under a lease of 0 to 2, and deletes others. At each revision, the proof
+    /// of a load and the updated proofs, including one resumed there, must all hold.
     #[test]
     fn proof_holds_after_any_history(
         revisions in vec(vec(proptest::option::of(proptest::option::of(0_i64..3)), 4), 1..20),
@@ -135,7 +135,7 @@ proptest! {
             }
             let existing: Vec<KeyMeta<'_>> = keys.iter().copied().flatten().collect();
             let last = existing.iter().map(|key| key.modified).max();
-            // Of keys put by one revision, etcd may answer with any.
+            // etcd may return any of the keys put by one revision.
             let newest = existing.iter().filter(|key| Some(key.modified) == last).copied();
             let loaded = proof_of(&existing);
             for newest in newest.clone().map(Some).chain(last.is_none().then_some(None)) {

@@ -1,4 +1,4 @@
-//! The committed forms of what each layout stores. They change only with a format number.
+//! The committed stored forms of each layout. They may change only with a new format number.
 
 use super::{Encoded, Layout, builtin};
 use registry_core::encoding::Stored;
@@ -40,7 +40,7 @@ fn full(status: InstanceStatus) -> Record {
         .with_ttl(Duration::from_secs(10))
 }
 
-/// The keys and values of a service, one a line.
+/// Formats the keys and values, one per line.
 fn written(layout: &dyn Layout, what: &str, encoded: Option<Encoded>) -> String {
     let keys = layout.keys(&service()).unwrap();
     let Some(Encoded { id, value, side }) = encoded else { return format!("{what}: nothing\n") };
@@ -54,7 +54,7 @@ fn written(layout: &dyn Layout, what: &str, encoded: Option<Encoded>) -> String 
 }
 
 #[test]
-fn each_layout_stores_what_its_golden_file_says() {
+fn each_layout_matches_its_golden_file() {
     let forms = [
         ("native", include_str!("../../golden/native.txt")),
         ("go-zero", include_str!("../../golden/go-zero.txt")),
@@ -82,7 +82,7 @@ fn each_layout_stores_what_its_golden_file_says() {
 }
 
 #[test]
-fn a_record_of_a_future_release_is_read_in_each_layout_and_is_not_available() {
+fn record_of_a_future_release_is_decoded_in_each_layout_and_not_available() {
     let future = include_bytes!("../../../registry-core/golden/record-future.json");
     let public: [(&str, Option<&[u8]>); 5] = [
         ("native", None),

@@ -1,4 +1,4 @@
-//! Users, passwords, and tokens that run out.
+//! Users, passwords, and tokens that expire.
 
 use crate::support::{Fixture, claim, deleted, instance, name, next, put, withdrawn, within};
 use etcd_client::{Client, ConnectOptions};
@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// A token that nobody uses lives for so long on the servers of these tests, in seconds.
+/// How long an unused token lives on the servers of these tests, in seconds.
 const TOKEN_TTL: u64 = 2;
 
-/// A server that wants credentials: `root`, and `app`, who may do all under `registry/`.
+/// A server that requires credentials, with the users `root`, and `app`, which has all permissions under
+/// `registry/`.
 struct Guarded {
     etcd: Fixture,
     root: Box<Client>,
@@ -46,14 +47,14 @@ impl Guarded {
         within(EtcdRegistry::connect(&url.parse().unwrap())).await
     }
 
-    /// How often somebody asked for a token.
+    /// Returns the number of login requests so far.
     async fn authentications(&self) -> u64 {
         self.etcd
             .metric("grpc_server_started_total{grpc_method=\"Authenticate\",grpc_service=\"etcdserverpb.Auth\",grpc_type=\"unary\"}")
             .await
     }
 
-    /// Lets every token run out. A token lives on while it is used, so this must be waited for.
+    /// Waits until every token has expired. A token lives on while it is used.
     async fn wait_until_tokens_expire() {
         sleep(Duration::from_secs(TOKEN_TTL + 2)).await;
     }
@@ -83,7 +84,7 @@ async fn only_the_right_password_is_accepted() {
         let error = guarded.connect(wrong).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{wrong}: {error:?}");
         assert!(!format!("{error:?} {error}").contains("pass word"));
-        assert_eq!(guarded.authentications().await, before + 1, "it asked once");
+        assert_eq!(guarded.authentications().await, before + 1, "one login request");
     }
 }
 
@@ -92,7 +93,7 @@ async fn user_without_permission_for_the_prefix_is_denied() {
     let guarded = Guarded::start().await;
     let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
     let url = format!("{url}/elsewhere").parse().unwrap();
-    // It may have a permission for some services, so that only they tell.
+    // The user may have permissions for some services, so only calls for them can find out.
     let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
     let error = within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
@@ -102,7 +103,7 @@ async fn user_without_permission_for_the_prefix_is_denied() {
 async fn permission_for_one_service_suffices_to_connect_with_go_zero() {
     let guarded = Guarded::start().await;
     let mut auth = guarded.root.auth_client();
-    // Both of its keys: `0` is the byte after `/`.
+    // The range of both of its keys: `0` is the byte after `/`.
     let all = etcd_client::Permission::read_write("user.rpc.~meta/").with_range_end("user.rpc0");
     within(auth.role_grant_permission("app", all)).await.unwrap();
     let url = guarded.etcd.server.url().replace("etcd://", "etcd://app:pass%20word@");
@@ -131,7 +132,7 @@ async fn connect_skips_a_member_silent_on_authentication() {
     let target = format!("etcd://app:pass%20word@{silent},{url}").parse().unwrap();
     let request_timeout = Duration::from_millis(500);
     let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
-    // Which one comes first is drawn.
+    // The first member is random.
     for _ in 0..6 {
         let registry = within(EtcdRegistry::connect_with(&target, options.clone())).await.unwrap();
         within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
@@ -148,16 +149,16 @@ async fn expired_token_is_replaced_for_calls_and_watches() {
     let mut watch =
         within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
-    // First for a watch: a new one on the stream that stands, whose token has run out.
+    // A new watch on the open stream, whose token has expired.
     Guarded::wait_until_tokens_expire().await;
     let mut second =
         within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
-    // Then for each kind of call.
+    // Each kind of call.
     Guarded::wait_until_tokens_expire().await;
     within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     Guarded::wait_until_tokens_expire().await;
     let other = within(registry.register(&two, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
-    // Those that stood go on.
+    // The open watches continue.
     for watch in [&mut watch, &mut second] {
         assert_eq!(next(watch).await.changes, [put(&two)]);
     }
@@ -203,7 +204,7 @@ async fn changed_password_is_denied_without_endless_retries() {
     let error =
         within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    // It is let in again with the password it has, once that is right.
+    // The client logs in with its password again once that is valid.
     within(auth.user_change_password("app", "pass word")).await.unwrap();
     within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
 }
@@ -221,11 +222,11 @@ async fn invalid_jwt_tokens_are_replaced() {
     let mut watch =
         within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
-    // They expire, used or not.
+    // JWT tokens expire even while they are used.
     Guarded::wait_until_tokens_expire().await;
     let lease = within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    // And a change of users makes them void: "revision of auth store is old".
+    // A change of users invalidates them: "revision of auth store is old".
     let root = ConnectOptions::new().with_user("root", Etcd::PASSWORD);
     let root =
         Box::new(within(Box::pin(Client::connect([etcd.endpoint()], Some(root)))).await.unwrap());
@@ -236,12 +237,12 @@ async fn invalid_jwt_tokens_are_replaced() {
     let now = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
     within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
     within(registry.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "what stood goes on");
+    assert_eq!(next(&mut watch).await.changes, [withdrawn("1")], "the open watch continues");
 }
 
-/// Who may write and not read cannot compare, and may revoke.
+/// A user with only write permission cannot compare, but may revoke.
 #[tokio::test]
-async fn withdrawal_whose_first_step_is_refused_is_made_without_its_reason() {
+async fn withdrawal_whose_first_step_is_refused_deletes_without_a_reason() {
     let guarded = Guarded::start().await;
     let mut auth = guarded.root.auth_client();
     within(auth.role_add("writer")).await.unwrap();
@@ -269,9 +270,9 @@ async fn withdrawal_whose_first_step_is_refused_is_made_without_its_reason() {
     assert_eq!(lost.kind(), ErrorKind::LeaseLost);
 }
 
-/// The clients below trace and log, too.
+/// The libraries below log, too.
 #[tokio::test]
-async fn no_trace_of_a_login_contains_a_password_or_a_token() {
+async fn no_log_of_a_login_contains_a_password_or_a_token() {
     let trace = Trace::capture();
     let guarded = Guarded::start().await;
     let registry = guarded.connect("app:pass%20word").await.unwrap();
@@ -284,11 +285,11 @@ async fn no_trace_of_a_login_contains_a_password_or_a_token() {
     within(registry.keep_alive(&lease, &options)).await.unwrap();
 
     let text = trace.text();
-    assert!(text.contains("h2::"), "the connection below is traced");
+    assert!(text.contains("h2::"), "the HTTP/2 connection is traced");
     for secret in ["pass word", "pass%20word", "pass+word", "wr/ong", "wr%2Fong", "s3cret"] {
         assert!(!text.contains(secret), "{secret}");
     }
-    // As etcd makes simple tokens: 16 letters, a dot and a number.
+    // etcd's simple tokens have 16 letters, a dot and a number.
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
     let is_token = |word: &&str| {
         let (letters, number) = word.split_once('.').unwrap_or_default();
@@ -300,9 +301,9 @@ async fn no_trace_of_a_login_contains_a_password_or_a_token() {
     assert_eq!(words.into_iter().find(is_token), None);
 }
 
-/// Whoever waits on a silent connection shares one that shows whether the member is alive.
+/// All calls that wait on a silent connection share one probe of whether the member is alive.
 #[test]
-fn member_of_a_silent_connection_is_heard_over_another_one_without_a_login() {
+fn member_of_a_silent_connection_is_probed_without_a_login() {
     const READS: &str = "grpc_server_started_total{grpc_method=\"Range\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}";
     tolerating(Duration::from_secs(1), async |_| {
         let guarded = Guarded::start().await;
@@ -320,6 +321,6 @@ fn member_of_a_silent_connection_is_heard_over_another_one_without_a_login() {
         }
         assert!(proxy.hits().stranded >= 1);
         let after = (guarded.etcd.metric(READS).await, guarded.authentications().await);
-        assert_eq!(after, (before.0 + 1, before.1), "one read, which is refused");
+        assert_eq!(after, (before.0 + 1, before.1), "one refused read");
     });
 }

@@ -1,4 +1,4 @@
-//! Three members, of which one goes: what is registered stays, and no view loses it.
+//! A cluster of three members loses one: instances stay registered, and no view loses them.
 
 use crate::support::{instance, name, within};
 use registry_core::{CallOptions, Registry, Target};
@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout_at};
 
 const TTL: Duration = Duration::from_secs(5);
 
-/// An election takes up to 2 s, and on a busy machine there may be several.
+/// An election takes up to 2 s, and a busy machine may need several.
 const RECOVERED: Duration = Duration::from_secs(40);
 
-/// A cluster, and services on it that look at each other.
+/// A cluster with services that discover each other.
 struct Fleet {
     cluster: EtcdCluster,
     registry: Arc<EtcdRegistry>,
@@ -30,7 +30,7 @@ impl Fleet {
         let mut fleet =
             Self { view: view(&registry), cluster, registry, registrations: Vec::new() };
         for n in 0..10 {
-            // Half of them through members of their own drawing.
+            // Half of them connect on their own, to random members.
             let own: Arc<dyn Registry> = match n % 2 {
                 0 => fleet.registry.clone(),
                 _ => Arc::new(connect(&fleet.cluster.url().parse().unwrap()).await),
@@ -54,10 +54,10 @@ impl Fleet {
                 self.view.changed().await.unwrap();
             }
         };
-        timeout(RECOVERED, shown).await.expect("the view shows all");
+        timeout(RECOVERED, shown).await.expect("the view shows all instances");
     }
 
-    /// For so long, nobody leaves the view and all count themselves as registered at the end.
+    /// Asserts that for `time` no view loses an instance, and that all are registered at the end.
     async fn assert_no_instance_lost_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         let count = self.registrations.len();
@@ -79,7 +79,7 @@ impl Fleet {
         assert_eq!(stored.instances().len(), count, "the store has them too");
     }
 
-    /// A new one is registered, and seen.
+    /// Registers a new instance and waits until the view shows it.
     async fn assert_updates_arrive(&mut self) {
         let n = self.registrations.len();
         self.add(self.registry.clone(), n).await;
@@ -96,8 +96,7 @@ fn view(registry: &Arc<EtcdRegistry>) -> View {
     Discovery::new(registry.clone(), options).view(&name("user"))
 }
 
-/// Does something to the leader, and sees that nobody is lost by it: for as long as leases live on
-/// when nobody renews them.
+/// Applies `strike` to the leader and asserts that no instance is lost, for as long as unrenewed leases live.
 async fn no_instance_is_lost_when(strike: impl FnOnce(&mut Process)) -> Fleet {
     let mut fleet = Fleet::start().await;
     let leader = within(fleet.cluster.leader()).await.unwrap();
@@ -142,7 +141,7 @@ async fn partitioned_member_serves_no_stale_reads() {
     let error = within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "it has no quorum");
 
-    // Who knows the others is served by them, whichever member is drawn first.
+    // A client that knows the other members uses them, whichever member it tries first.
     for _ in 0..5 {
         let registry = connect(&cluster.url().parse().unwrap()).await;
         within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
@@ -150,7 +149,7 @@ async fn partitioned_member_serves_no_stale_reads() {
 }
 
 #[tokio::test]
-async fn wiped_cluster_has_diverged_and_is_filled_again() {
+async fn wiped_cluster_has_diverged_and_instances_register_again() {
     let mut fleet = Fleet::start().await;
     let before = within(fleet.registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     for member in 0..3 {
@@ -169,6 +168,6 @@ async fn wiped_cluster_has_diverged_and_is_filled_again() {
     };
     let kind = timeout(RECOVERED, diverged).await.unwrap();
     assert_eq!(kind, registry_core::ErrorKind::Diverged);
-    // All are back by their next renewal, and none ever left the view.
+    // All instances register again at their next renewal, and none leaves the view meanwhile.
     fleet.assert_no_instance_lost_for(3 * TTL).await;
 }

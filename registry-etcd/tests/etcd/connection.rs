@@ -1,4 +1,4 @@
-//! Servers that are not there, do not answer, or refuse.
+//! Servers that are absent, do not answer, or refuse.
 
 use crate::support::{Fixture, claim, end_error, instance, name, within};
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -8,7 +8,7 @@ use std::error::Error as _;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Gives up soon, and notices a dead connection soon.
+/// Short timeouts, also for dead connections.
 fn short_timeouts() -> EtcdOptions {
     EtcdOptions {
         request_timeout: Duration::from_millis(500),
@@ -54,7 +54,7 @@ fn paused_server_makes_every_call_unavailable_in_time() {
             within(registry.watch(&user, now.cursor(), &CallOptions::DEFAULT)).await.unwrap();
 
         etcd.server.process().unwrap().pause().unwrap();
-        // Seven requests of half a second each: a withdrawal makes two.
+        // Seven requests of half a second each, since a withdrawal makes two.
         let deadline = lag.deadline(Duration::from_secs(4));
         let failures = [
             within(registry.register(&one, &claim, &CallOptions::DEFAULT)).await.map(drop),
@@ -71,7 +71,7 @@ fn paused_server_makes_every_call_unavailable_in_time() {
         assert_eq!(end_error(&mut quiet).await, ErrorKind::Unavailable);
 
         etcd.server.process().unwrap().resume().unwrap();
-        // What was sent before the pause ended may still be served: the revocation, too.
+        // Requests sent during the pause may still be executed, including the revocation.
         within(async {
             while registry.register(&one, &claim, &CallOptions::DEFAULT).await.is_err() {}
         })

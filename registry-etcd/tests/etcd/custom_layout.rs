@@ -1,4 +1,4 @@
-//! A layout that is not built in: JSON as Kratos writes it, and the weight in a side key.
+//! A custom layout: JSON as Kratos writes it, and the weight in a side key.
 
 use crate::support::{Fixture, claim, deleted, instance, name, next, put, within};
 use etcd_client::Client;
@@ -139,7 +139,7 @@ async fn watch_and_load_decode_the_keys_of_a_custom_layout() {
     let lease = etcd.register(&heavy, &claim).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [put(&heavy)]);
 
-    // Keys of others: one that should not be there, an invalid record, another service's record.
+    // Keys of other programs: one that should not exist, an invalid record, and a record of another service.
     etcd.put("/microservices/user/junk", "").await;
     etcd.put("/microservices/user/u-2", "{").await;
     etcd.put("/microservices/user/u-3", r#"{"id":"3","name":"order","endpoints":[]}"#).await;
@@ -154,7 +154,7 @@ async fn watch_and_load_decode_the_keys_of_a_custom_layout() {
 }
 
 #[tokio::test]
-async fn diagnosis_does_not_take_a_custom_layout_for_another() {
+async fn diagnosis_does_not_mistake_a_custom_layout_for_another() {
     let etcd = start().await;
     etcd.register(&instance("user", "u-1"), &claim(10)).await.unwrap();
     let findings = within(Box::pin(etcd.registry.diagnose())).await;
@@ -164,7 +164,7 @@ async fn diagnosis_does_not_take_a_custom_layout_for_another() {
 }
 
 #[tokio::test]
-async fn url_states_no_layout_or_path_beside_a_custom_layout() {
+async fn url_must_not_have_a_layout_or_path_beside_a_custom_layout() {
     let etcd = start().await;
     for rest in ["/prod", "?layout=native"] {
         let error = connect(&etcd.server, rest).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A service that stands under another layout than that of the URL.
+//! A service that is registered in another layout than that of the URL.
 
 use crate::support::{Fixture, claim, instance, within};
 use registry_core::{CallOptions, Registry};
@@ -7,10 +7,10 @@ use registry_testbed::Warnings;
 use registry_testkit::lag::timeout;
 use std::time::Duration;
 
-/// A server registered in the native layout and its client looked in go-zero's: 528 calls found no instance, and nothing said
-/// why.
+/// A server registered in the native layout while its client used the layout of go-zero: 528 calls found no
+/// instance, and nothing explained why.
 #[tokio::test]
-async fn service_that_stands_under_another_layout_is_told_of_once() {
+async fn service_in_another_layout_is_logged_once() {
     let native = Fixture::start().await;
     let go_zero = native.server.url().to_owned() + "?layout=go-zero";
     let go_zero = within(EtcdRegistry::connect(&go_zero.parse().unwrap())).await.unwrap();
@@ -26,7 +26,7 @@ async fn service_that_stands_under_another_layout_is_told_of_once() {
     assert!(native.load("nobody").await.records().is_empty());
     let told = async {
         while warnings.lines().len() < 2 {
-            native.load("mail.rpc").await; // which is not asked for again
+            native.load("mail.rpc").await; // which is looked up only once
         }
     };
     timeout(Duration::from_secs(20), told).await.unwrap();

@@ -1,4 +1,4 @@
-//! Beside a fleet of go-zero, whose side is played with the very operations it makes on etcd.
+//! Interoperation with a go-zero fleet, simulated by the operations that go-zero makes on etcd.
 
 use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
 use futures_util::StreamExt;
@@ -23,8 +23,8 @@ fn at(id: &str, address: &str) -> Instance {
     instance("user.rpc", id).with_address(address.parse().unwrap())
 }
 
-/// A publisher as `core/discov` has it: a lease of the server's choice, and a blind put. Gives the
-/// lease and the id.
+/// Publishes as go-zero's `core/discov` does: under a lease that the server chooses, with an unconditional
+/// put. Returns the lease and the id.
 async fn publish(etcd: &Fixture, id: Option<i64>, address: &str) -> (i64, String) {
     let lease = etcd.grant(10).await;
     let id = id.unwrap_or(lease).to_string();
@@ -32,7 +32,7 @@ async fn publish(etcd: &Fixture, id: Option<i64>, address: &str) -> (i64, String
     (lease, id)
 }
 
-/// What a subscriber in Go lists.
+/// Returns the keys and values that a Go subscriber lists.
 async fn list_as_go_zero(etcd: &Fixture) -> Vec<(String, String)> {
     etcd.range("user.rpc/", "user.rpc0").await
 }
@@ -59,10 +59,9 @@ async fn register_writes_one_key_like_a_go_publisher() {
     assert_eq!(etcd.range("\0", "\0").await.len(), 2, "and its side key");
 }
 
-/// Every put was an update of the view: a program that puts its key again and again woke all callers each time, as
-/// it does not in a fleet of go-zero.
+/// Every put updated the view. A program that repeats its put woke all callers each time, unlike in go-zero.
 #[tokio::test]
-async fn put_of_the_value_that_stands_is_no_update_of_a_view() {
+async fn put_of_the_same_value_does_not_update_a_view() {
     let etcd = start().await;
     let (lease, first) = publish(&etcd, None, "192.168.1.5:8081").await;
     let discovery = Discovery::new(Arc::new(etcd.registry.clone()), DiscoveryOptions::default());
@@ -82,7 +81,7 @@ async fn put_of_the_value_that_stands_is_no_update_of_a_view() {
     let another_lease = etcd.grant(10).await;
     etcd.put_under(another_lease, &format!("user.rpc/{first}"), "192.168.1.5:8081").await;
     let Some(Update::Batch(batch)) = within(updates.next()).await else { panic!("a batch") };
-    assert_eq!(batch.changes[0].id().to_string(), first, "its publisher started anew");
+    assert_eq!(batch.changes[0].id().to_string(), first, "its publisher restarted");
 }
 
 #[tokio::test]
@@ -114,7 +113,7 @@ fn killed_publisher_expires_a_ttl_after_its_last_renewal() {
         etcd.put_under(lease, &format!("user.rpc/{lease}"), "10.0.0.1:80").await;
         let mut watch = etcd.watch("user.rpc").await;
         let mut publisher = Publisher::start(&etcd, lease);
-        // It says each renewal, which it makes three times in a ttl.
+        // etcdctl prints a line for each renewal, three per ttl.
         let renewals = BufReader::new(publisher.0.stdout.take().unwrap());
         let renewed = spawn_blocking(|| renewals.lines().take(6).map(Result::unwrap).collect());
         let renewed: Vec<String> = within(renewed).await.unwrap();
@@ -126,7 +125,7 @@ fn killed_publisher_expires_a_ttl_after_its_last_renewal() {
 
         assert_eq!(next(&mut watch).await.changes, [deleted(&lease.to_string())]);
         let gone_after = last_renewal.elapsed();
-        // A renewal is said some milliseconds after it was made; etcd looks twice a second.
+        // The line is printed some milliseconds after the renewal, and etcd checks for expiry twice a second.
         let early = TTL.saturating_sub(gone_after);
         assert!(early < Duration::from_millis(500), "{gone_after:?}");
         expiry.assert_met();
@@ -134,7 +133,7 @@ fn killed_publisher_expires_a_ttl_after_its_last_renewal() {
     });
 }
 
-/// etcdctl, renewing a lease. Killed on drop (SIGKILL), so that no test leaves one behind.
+/// An etcdctl process that renews a lease. Dropping it kills it (SIGKILL), so that no test leaves one behind.
 struct Publisher(Child);
 
 impl Publisher {
@@ -151,11 +150,11 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.0.kill().and_then(|()| self.0.wait()).expect("it is ours to kill");
+        self.0.kill().and_then(|()| self.0.wait()).expect("the child process can be killed");
     }
 }
 
-/// What etcdctl prints.
+/// Returns the output of etcdctl.
 async fn etcdctl(etcd: &Fixture, arguments: &[&str]) -> String {
     let mut command = Command::new("etcdctl");
     command.env("ETCDCTL_API", "3").args(["--endpoints", &etcd.server.endpoint()]);
@@ -179,15 +178,15 @@ async fn restart_under_a_configured_id_survives_the_old_revoke() {
     let ours = claim(10);
     let moved = at("7", "10.0.0.3:80");
     etcd.take_over(&moved, &ours).await.unwrap();
-    assert!(etcd.leases().await.contains(&new), "it is theirs to revoke");
+    assert!(etcd.leases().await.contains(&new), "only its owner may revoke it");
     assert_eq!(list_as_go_zero(&etcd).await, [pair("user.rpc/7", "10.0.0.3:80")]);
-    // Never an empty step.
+    // The watch never shows an empty service.
     assert_eq!(next(&mut watch).await.changes, [put(&at("7", "10.0.0.2:80"))]);
     assert_eq!(next(&mut watch).await.changes, [put(&moved)]);
 }
 
 #[tokio::test]
-async fn id_held_by_a_go_publisher_needs_a_takeover() {
+async fn id_held_by_a_go_publisher_requires_a_takeover() {
     let etcd = start().await;
     let (lease, id) = publish(&etcd, None, "10.0.0.1:80").await;
     let outcome = etcd.register(&at(&id, "10.0.0.2:80"), &claim(10)).await;
@@ -217,7 +216,7 @@ async fn only_direct_children_are_listed() {
     etcd.watch_after("user.rpc", found.cursor()).await.unwrap();
 }
 
-/// Of two keys with one value go-zero's readers make one endpoint; here that is the balancer's.
+/// go-zero's readers merge keys with equal values into one endpoint. Here the balancer does that.
 #[tokio::test]
 async fn two_keys_with_one_value_are_two_instances() {
     let etcd = start().await;
@@ -250,7 +249,7 @@ async fn deleted_or_revoked_key_is_detected_and_registered_again() {
     let (one, first) = (at("7", "10.0.0.1:80"), claim(10));
     let lease = etcd.register(&one, &first).await.unwrap();
     etcd.delete("user.rpc/7").await;
-    // Another registry knows nothing of the lease, so it looks at once.
+    // Another registry does not know the lease, so it checks at once.
     let other = connect_as(&etcd.server, GO_ZERO).await;
     let error = within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
@@ -354,7 +353,7 @@ async fn key_with_a_leading_slash_is_shared_both_ways() {
     assert_eq!(etcd.range("/grpc/svc/", "/grpc/svc0").await, expected);
 }
 
-/// The ids of a Go publisher are its leases, and etcd draws them from all of `i64` above 0.
+/// A Go publisher uses its lease as id, and etcd draws leases from all positive `i64` values.
 #[tokio::test]
 async fn largest_lease_id_is_a_valid_id() {
     let etcd = start().await;

@@ -1,4 +1,4 @@
-//! Side keys of the go-zero layout: written, read and lost together with their keys.
+//! Side keys of the go-zero layout: written, read and deleted together with their keys.
 
 use crate::support::{
     Fixture, claim, connect_as, deleted, end_error, instance, name, next, put, withdrawn, within,
@@ -28,7 +28,7 @@ fn heavy() -> Instance {
     plain().with_weight(200)
 }
 
-/// Whether `lease` is lost to a registry that knows nothing of it, and so looks at once.
+/// Returns whether `lease` is lost, by a registry that does not know it and so checks it at once.
 async fn is_lost(etcd: &Fixture, lease: &Lease) -> bool {
     let other = connect_as(&etcd.server, GO_ZERO).await;
     match within(other.keep_alive(lease, &CallOptions::DEFAULT)).await {
@@ -66,7 +66,7 @@ async fn side_key_is_invisible_to_go_and_shares_transaction_and_lease_with_its_k
 }
 
 #[tokio::test]
-async fn repeat_makes_no_revision() {
+async fn repeated_registration_creates_no_revision() {
     let etcd = start().await;
     let held = claim(10);
     for one in [plain(), heavy(), plain().with_weight(0)] {
@@ -98,9 +98,9 @@ async fn update_is_one_change() {
     assert_eq!(etcd.leases().await, [claim.lease().get()]);
 }
 
-/// Go's readers know no status: they would go on calling it.
+/// Go readers know no status, so they would keep calling a draining instance.
 #[tokio::test]
-async fn draining_instance_disappears_for_go_and_is_seen_as_draining_by_us() {
+async fn draining_instance_is_hidden_from_go_and_listed_as_draining() {
     for layout in [GO_ZERO, "?layout=grpc"] {
         let etcd = Fixture::start_as(layout).await;
         let (claim, mut watch) = (claim(10), etcd.watch("user").await);
@@ -117,7 +117,7 @@ async fn draining_instance_disappears_for_go_and_is_seen_as_draining_by_us() {
                 [name("user")].into()
             );
             etcd.keep_alive(&lease).await.unwrap();
-            // It holds its id all the same.
+            // It still holds its id.
             let refused = etcd.holder(&plain(), &self::claim(10)).await;
             assert_eq!(refused.lease(), Some(lease.id()));
         }
@@ -157,7 +157,7 @@ async fn lost_or_foreign_side_key_is_detected_and_repaired() {
         assert!(!is_lost(&etcd, &lease).await);
         match under {
             None => etcd.delete(SIDE).await,
-            // Even with the same value under the same lease: it is not the one acknowledged.
+            // The same value under the same lease still differs from the acknowledged one, by its revision.
             Some(under) => etcd.put_under(under, SIDE, HEAVY).await,
         }
         assert!(is_lost(&etcd, &lease).await, "{under:?}");
@@ -170,9 +170,9 @@ async fn lost_or_foreign_side_key_is_detected_and_repaired() {
     }
 }
 
-/// A repair writes both keys at once, so that the record is known again by one revision.
+/// A repair writes both keys at once, so that one revision identifies the record again.
 #[tokio::test]
-async fn side_key_put_again_with_the_same_value_is_repaired() {
+async fn side_key_rewritten_with_the_same_value_is_repaired() {
     let etcd = start().await;
     let claim = claim(10);
     etcd.register(&heavy(), &claim).await.unwrap();
@@ -192,7 +192,7 @@ async fn go_publisher_that_takes_over_drops_the_side_key() {
     assert_eq!(next(&mut watch).await.changes, [put(&plain())]);
     assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&plain()]);
     assert!(is_lost(&etcd, &lease).await);
-    // The side key goes with our lease, and nobody sees it go.
+    // The side key is deleted with our lease, which no watch reports.
     etcd.deregister(&lease).await.unwrap();
     assert!(etcd.stored(SIDE).await.is_none());
     etcd.revoke(theirs).await;
@@ -294,7 +294,7 @@ async fn every_cursor_of_a_watch_resumes_with_exactly_the_rest() {
     assert_eq!(folded.records(), after.records());
 }
 
-/// What stood at the cursor is read in pages, all of them from then and not from now.
+/// The keys at the cursor are read in pages, all at the cursor's revision.
 #[tokio::test]
 async fn watch_of_many_pages_starts_from_the_keys_at_its_cursor() {
     let etcd = start().await;
@@ -310,7 +310,7 @@ async fn watch_of_many_pages_starts_from_the_keys_at_its_cursor() {
     }
     let then = etcd.load("user").await;
     assert_eq!(then.instances().len(), 1_500);
-    // Now they are as they were but for one, which is told from its key alone.
+    // Now all keys are as before except one, whose name alone shows the difference.
     for id in [1_500, 1] {
         etcd.delete(&format!("user/{id}")).await;
         etcd.put_under(lease, &format!("user/{id}"), PLAIN).await;

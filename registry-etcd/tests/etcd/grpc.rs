@@ -1,4 +1,4 @@
-//! The layout of etcd's own resolver for gRPC in Go.
+//! The layout of etcd's gRPC resolver in Go.
 
 use crate::support::{Fixture, claim, connect_as, deleted, instance, name, next, put, within};
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -13,12 +13,15 @@ async fn register_writes_what_the_go_endpoint_manager_adds() {
     let claim = claim(10);
     let lease = etcd.register(&one, &claim).await.unwrap();
     let key = "user.rpc/10.0.0.1:8080";
-    assert!(etcd.stored("user.rpc.~meta/10.0.0.1:8080").await.is_some(), "out of Go's prefix");
+    assert!(
+        etcd.stored("user.rpc.~meta/10.0.0.1:8080").await.is_some(),
+        "outside the prefix that Go reads"
+    );
     assert_eq!(etcd.range("user.rpc/", "user.rpc0").await, [(key.to_owned(), PLAIN.to_owned())]);
     assert_eq!(etcd.stored(key).await.unwrap().lease(), claim.lease().get());
     let before = etcd.revision().await;
     assert_eq!(etcd.register(&one, &claim).await.unwrap(), lease);
-    assert_eq!(etcd.revision().await, before, "a repeat makes no revision");
+    assert_eq!(etcd.revision().await, before, "repeating creates no revision");
 
     let full = one.with_weight(7).with_metadata([("zone", "<eu>")]);
     let updated = etcd.register(&full, &claim).await.unwrap();

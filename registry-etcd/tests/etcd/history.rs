@@ -1,11 +1,11 @@
-//! Cursors whose history was compacted, lost or replaced.
+//! Cursors whose history is compacted, lost or replaced.
 
 use crate::support::{
     Fixture, claim, connect, end_error, instance, name, next, put, withdrawn, within,
 };
 use registry_core::{CallOptions, Cursor, ErrorKind, Registry};
 
-/// `cursor`, had it been made at another revision.
+/// Returns `cursor` with another revision.
 fn moved(cursor: &Cursor, revision: u64) -> Cursor {
     let text = cursor.to_string();
     let mut fields: Vec<&str> = text.split(':').collect();
@@ -59,7 +59,7 @@ async fn cursor_from_the_future_has_diverged() {
 }
 
 #[tokio::test]
-async fn cursor_at_revision_zero_gives_the_whole_history() {
+async fn cursor_at_revision_zero_returns_the_whole_history() {
     let etcd = Fixture::start().await;
     let cursor = moved(etcd.load("user").await.cursor(), 0);
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -96,9 +96,9 @@ async fn wiped_server_that_passed_the_cursor_has_diverged() {
     within(process.restart()).await.unwrap();
     assert_eq!(end_error(&mut watch).await, ErrorKind::Unavailable);
 
-    // The old revision is still to come: a plain watch would wait for it in silence.
+    // The cursor's revision is in the future, so a plain watch would wait for it silently.
     assert_eq!(etcd.watch_error("user", before.cursor()).await, ErrorKind::Diverged);
-    // Now it was there, with as many instances, in another order.
+    // Now that revision exists, with as many instances, in another order.
     for id in ["3", "1", "2"] {
         etcd.register(&instance("user", id), &claim(10)).await.unwrap();
     }
@@ -124,13 +124,13 @@ async fn service_with_another_newest_key_has_diverged() {
     for _ in 0..5 {
         cursors.push(next(&mut watch).await.cursor);
     }
-    // After the deletion of another, the newest key is still known.
+    // After another key was deleted, the newest key is still known.
     assert!(cursors[4].to_string().contains("2.p5."), "{}", cursors[4]);
     let process = etcd.server.process().unwrap();
     process.wipe().unwrap();
     within(process.restart()).await.unwrap();
 
-    // The same again, but for the lease ids, up to the same revisions.
+    // The same history up to the same revisions, with other lease ids.
     let two = claim(10);
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     etcd.register(&instance("user", "2"), &two).await.unwrap();

@@ -1,4 +1,4 @@
-//! Callers that give up: their calls end, and nothing else.
+//! Callers with short timeouts: their calls end, and nothing else does.
 
 use crate::support::{Fixture, claim, encoded, instance, name, next, put, within};
 use futures_util::StreamExt;
@@ -8,11 +8,11 @@ use registry_testbed::proxy::{Fault, Proxy};
 use registry_testkit::lag::timeout;
 use std::time::Duration;
 
-/// Asserts that nothing ends the watch for longer than a connection that is doubted has to give a sign of life.
+/// Asserts that the watch stays open for longer than the probe of a suspected connection takes.
 async fn assert_goes_on(watch: &mut Watch) {
     let end = async {
         loop {
-            if let Err(error) = watch.next().await.expect("it goes on") {
+            if let Err(error) = watch.next().await.expect("the watch does not end") {
                 return error;
             }
         }
@@ -22,10 +22,10 @@ async fn assert_goes_on(watch: &mut Watch) {
     }
 }
 
-/// The answer came in parts, and no part of it counted: so a connection that was busy was taken for a dead one, and closed
-/// with all watches and renewals on it.
+/// Only complete responses counted as a sign of life. So a connection that was busy receiving was considered
+/// dead, and was closed with all its watches and renewals.
 #[tokio::test]
-async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
+async fn call_that_times_out_while_its_response_arrives_ends_only_itself() {
     let etcd = Fixture::start().await;
     for id in 0..60 {
         let large = instance("big", &id.to_string());
@@ -34,7 +34,7 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     }
     let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(address).await.unwrap();
-    // What is queued delays signs of life as well, but not for as long as two thirds of this ttl.
+    // Queued data delays the probes as well, but by less than two thirds of this ttl.
     let url = format!("etcd://{}?ttl=60s", proxy.address()).parse().unwrap();
     let registry = within(EtcdRegistry::connect(&url)).await.unwrap();
     let (user, big, options) = (name("user"), name("big"), CallOptions::DEFAULT);
@@ -44,14 +44,14 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     let lease = within(registry.register(&instance("order", "1"), &held, &options)).await.unwrap();
     within(registry.keep_alive(&lease, &options)).await.unwrap();
 
-    // What the client has room for arrives for some 5 s: too late for an answer behind it, and in time for a ping.
+    // The buffered data takes some 5 s to arrive: too long for a response behind it, but not for a ping.
     proxy.inject(Fault::Throttle { bytes_per_second: 400_000 });
     let limit = Duration::from_millis(1_500);
     let impatient = options.with_timeout(limit);
     let error = within(registry.load(&big, &impatient)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let dropped = tokio::time::timeout(limit, registry.load(&big, &options)).await;
-    assert!(dropped.is_err(), "the answer takes longer");
+    assert!(dropped.is_err(), "the response takes longer than the timeout");
     assert_goes_on(&mut watch).await;
     proxy.heal();
     let one = instance("user", "1");
@@ -61,9 +61,9 @@ async fn call_that_is_given_up_while_its_answer_arrives_ends_only_itself() {
     assert!(proxy.hits().throttled_bytes > 0);
 }
 
-/// As when the disk of a server stalls for longer than callers wait, and everything it answers comes late.
+/// Simulates a stalled disk: all responses arrive later than callers wait.
 #[tokio::test]
-async fn calls_that_are_given_up_on_a_slow_server_end_no_watch_and_open_no_stream() {
+async fn timeouts_on_a_slow_server_end_no_watch_and_open_no_stream() {
     let etcd = Fixture::start().await;
     let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
     let proxy = Proxy::start(address).await.unwrap();

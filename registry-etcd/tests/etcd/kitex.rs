@@ -1,10 +1,10 @@
-//! The layout of Kitex' registry.
+//! The layout of Kitex' etcd registry.
 
 use crate::support::{Fixture, claim, deleted, instance, next, put};
 
 const KITEX: &str = "?layout=kitex";
 const KEY: &str = "kitex/registry-etcd/user/10.0.0.1:8080";
-/// As Kitex writes it.
+/// A record as Kitex writes it.
 const PLAIN: &str = r#"{"network":"tcp","address":"10.0.0.1:8080","weight":10,"tags":null}"#;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn server_is_published_to_kitex_until_its_weight_is_0() {
     let mut watch = etcd.watch("user").await;
     let idle = one.with_weight(0);
     let lease = etcd.register(&idle, &claim).await.unwrap();
-    assert!(etcd.stored(KEY).await.is_none(), "to Kitex, weight 0 is the default");
+    assert!(etcd.stored(KEY).await.is_none(), "Kitex reads weight 0 as the default");
     let side = etcd.stored("kitex/registry-etcd/user.~meta/10.0.0.1:8080").await.unwrap();
     assert_eq!(side.mod_revision(), etcd.revision().await);
     assert_eq!(next(&mut watch).await.changes, [put(&idle)]);

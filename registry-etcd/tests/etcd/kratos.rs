@@ -1,10 +1,10 @@
-//! The layout of Kratos' registry.
+//! The layout of Kratos' etcd registry.
 
 use crate::support::{Fixture, claim, deleted, instance, next, put};
 use registry_core::InstanceStatus;
 
 const KRATOS: &str = "?layout=kratos";
-/// As Kratos writes it.
+/// A record as Kratos writes it.
 const PLAIN: &str = r#"{"id":"u-1","name":"user","version":"v1.0.0","metadata":null,"endpoints":["grpc://10.0.0.1:8080"]}"#;
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn watch_sees_what_kratos_registers_and_deletes() {
     etcd.put("/microservices/user/u-1", PLAIN).await;
     let one = instance("user", "u-1").with_label("version", "v1.0.0").with_port("grpc", 8080);
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
-    // Kratos escapes nothing, so keys of others lie below.
+    // Kratos does not escape names, so keys of other services lie below this one.
     etcd.put("/microservices/user/a/1", PLAIN.replace("\"user\"", "\"user/a\"")).await;
     etcd.put("/microservices/user/u/1", PLAIN.replace("u-1", "u/1")).await;
     let found = etcd.load("user").await;

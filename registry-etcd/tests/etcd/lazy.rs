@@ -1,4 +1,4 @@
-//! Handles that are made without a request, and what their first calls do.
+//! Lazy handles, and what their first calls do.
 
 use crate::support::{Fixture, claim, instance, name, within};
 use futures_util::FutureExt;
@@ -22,7 +22,7 @@ fn a_lazy_handle_needs_neither_a_runtime_nor_a_server() {
     listener.set_nonblocking(true).unwrap();
     let registry = lazy(&format!("etcd://{}", listener.local_addr().unwrap()));
     assert_eq!(registry.default_ttl(), None);
-    assert!(listener.accept().is_err(), "nobody connects");
+    assert!(listener.accept().is_err(), "no connection is made");
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn each_call_makes_a_first_contact_until_one_succeeds() {
     let mut etcd = Fixture::start().await;
     let registry = lazy(etcd.server.url());
     let user = name("user");
-    // An empty service is looked for in other layouts, too.
+    // Loading an empty service also looks for it in other layouts.
     etcd.register(&instance("user", "1"), &claim(60)).await.unwrap();
     etcd.server.process().unwrap().kill().unwrap();
     for _ in 0..2 {
@@ -45,25 +45,25 @@ async fn each_call_makes_a_first_contact_until_one_succeeds() {
     within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
     let load = etcd.metric(reads).await - before;
     within(lazy(etcd.server.url()).load(&user, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(etcd.metric(reads).await - before, 2 * load + 1, "the check is made once");
+    assert_eq!(etcd.metric(reads).await - before, 2 * load + 1, "the check runs once");
 }
 
 #[tokio::test]
-async fn a_first_call_that_is_dropped_does_not_end_the_contact_of_others() {
+async fn dropped_first_call_does_not_end_the_first_contact_of_others() {
     let etcd = Fixture::start().await;
     let registry = lazy(etcd.server.url());
     let user = name("user");
     let mut second = pin!(registry.load(&user, &CallOptions::DEFAULT));
     {
         let mut first = pin!(registry.load(&user, &CallOptions::DEFAULT));
-        assert!(first.as_mut().now_or_never().is_none(), "it connects");
-        assert!(second.as_mut().now_or_never().is_none(), "it waits for the first");
+        assert!(first.as_mut().now_or_never().is_none(), "the first call connects");
+        assert!(second.as_mut().now_or_never().is_none(), "the second call waits for the first");
     }
     within(second).await.unwrap();
 }
 
 #[test]
-fn a_first_contact_that_hangs_holds_up_no_other_call() {
+fn hanging_first_contact_blocks_no_other_call() {
     tolerating(Duration::from_secs(1), async |lag| {
         let etcd = Fixture::start().await;
         let address = etcd.server.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
@@ -77,20 +77,20 @@ fn a_first_contact_that_hangs_holds_up_no_other_call() {
         let hurried = CallOptions::default().with_timeout(Duration::from_secs(2));
         let error = within(registry.load(&name("user"), &hurried)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        // What is open stays dead, and new connections work.
+        // The open connection stays dead, and new ones work.
         proxy.strand();
         proxy.heal();
         let deadline = lag.deadline(Duration::from_secs(2));
         within(registry.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
         deadline.assert_met();
-        assert!(!patient.is_finished(), "it waits for its dead connection");
+        assert!(!patient.is_finished(), "it still waits on its dead connection");
         drop(within(patient).await.unwrap());
     });
 }
 
 #[test]
 fn a_wrong_password_is_denied_to_each_call_and_concurrent_calls_share_the_attempt() {
-    // A call shares an attempt for a quarter of a second.
+    // Calls share an attempt for at most a quarter of a second.
     tolerating(Duration::from_millis(100), async |_| denied_to_each_call().await);
 }
 
@@ -111,7 +111,7 @@ async fn denied_to_each_call() {
         }
         assert_eq!(etcd.metric(attempts).await - before, 1, "round {round}");
     }
-    // A permission that is missing is found by the first call, as by `connect`.
+    // A missing permission is found by the first call that needs it, as after `connect`.
     let login = format!("etcd://app:{}@", Etcd::PASSWORD);
     let elsewhere = format!("{}/elsewhere", etcd.server.url().replace("etcd://", &login));
     let error = within(lazy(&elsewhere).services(&CallOptions::DEFAULT)).await.unwrap_err();
@@ -120,9 +120,10 @@ async fn denied_to_each_call() {
     within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
 }
 
-/// The same with a user: then a connection begins with a request for a token. It fails: the others wait for 5 s.
+/// The same with a user, whose connection begins with a login request. Without sharing limits, the others
+/// would wait for 5 s.
 #[test]
-fn a_login_that_hangs_holds_up_no_other_call() {
+fn hanging_login_blocks_no_other_call() {
     tolerating(Duration::from_secs(1), async |lag| {
         let arguments = EtcdTokens::Simple.arguments();
         let options = ServerOptions { url: None, arguments, ..Etcd::options() };
@@ -142,9 +143,9 @@ fn a_login_that_hangs_holds_up_no_other_call() {
             }
         })
         .await;
-        // As a registration with a ttl of 3 s, whose request may take 0.8 s.
+        // As a registration with a ttl of 3 s, whose requests may take 0.8 s.
         let hurried = CallOptions::default().with_timeout(Duration::from_millis(800));
-        // What is open stays dead, and new connections work.
+        // The open connection stays dead, and new ones work.
         proxy.strand();
         proxy.heal();
         let deadline = lag.deadline(Duration::from_secs(2));

@@ -12,8 +12,10 @@ async fn presence_check_finds_a_deleted_key() {
     let etcd = Fixture::start().await;
     let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     etcd.delete("registry/user/1").await;
-    etcd.keep_alive(&lease).await.expect("within a ttl of the registration nobody looks");
-    // Another registry knows nothing of the lease, so it looks at once.
+    etcd.keep_alive(&lease)
+        .await
+        .expect("no presence check is due within a ttl of the registration");
+    // Another registry does not know the lease, so it checks at once.
     let other = connect(&etcd.server).await;
     let error = within(other.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
@@ -31,7 +33,7 @@ async fn presence_check_is_made_once_per_ttl() {
             let Err(error) = etcd.keep_alive(&lease).await else {
                 // However busy the machine: what is sent a ttl after the last look looks again.
                 assert!(sent_after < lease.ttl(), "renewed blindly after {sent_after:?}");
-                // Renews as a registration does, only more often: time must pass for the check to be due.
+                // Renews as a registration does, only more often. Time must pass until the check is due.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -47,7 +49,7 @@ async fn presence_check_finds_an_overwritten_key() {
     let one = instance("user", "1");
     let lease = etcd.register(&one, &claim(10)).await.unwrap();
     let record = etcd.stored("registry/user/1").await.unwrap().value().to_vec();
-    // Even with the same record under the same lease: it is not the one acknowledged.
+    // The same record under the same lease still differs from the acknowledged one, by its revision.
     for under in [0, lease.id().get()] {
         let options = PutOptions::new().with_lease(under);
         let mut raw = etcd.raw.kv_client();

@@ -1,6 +1,6 @@
-//! What is etcd's own about the registry, against a real server for each test.
+//! Tests of what is specific to the etcd store, each with a real server.
 //!
-//! What every store must do is tested by the conformance kit.
+//! The conformance kit tests what every store must do.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Several endpoints: which one is asked, and when it is left.
+//! Several endpoints: which member is used, and when the client switches.
 
 use crate::support::{Fixture, Seen, claim, end_error, instance, name, next, put, within};
 use registry_core::{CallOptions, ErrorKind, Registry, Result};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-/// How long a caller of these tests waits: for longer than a silence counts as one.
+/// The timeout of a caller in these tests, longer than the silence timeout.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_200);
 
 async fn proxy(etcd: &Fixture) -> Proxy {
@@ -22,19 +22,19 @@ async fn connect(authorities: &str) -> Result<EtcdRegistry> {
     within(EtcdRegistry::connect(&format!("etcd://{authorities}").parse().unwrap())).await
 }
 
-/// Where nobody listens.
+/// Returns an address where no server listens.
 async fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
-async fn dead_endpoints_in_the_list_fail_no_call() {
+async fn unreachable_endpoints_in_the_list_fail_no_call() {
     let etcd = Fixture::start().await;
     let endpoint = etcd.server.endpoint();
     let live = endpoint.strip_prefix("http://").unwrap();
     let (one, two) = (closed_port().await, closed_port().await);
-    // Which one comes first is drawn.
+    // The first member is random.
     for _ in 0..10 {
         let registry = connect(&format!("{one},{live},{two}")).await.unwrap();
         for _ in 0..5 {
@@ -71,7 +71,7 @@ async fn calls_and_watches_fail_over_to_the_next_member() {
     let registry = connect(&format!("{a},{b}")).await.unwrap();
     let user = name("user");
     let mut watched = within(registry.load(&user, &CallOptions::DEFAULT)).await.unwrap();
-    // Down goes the one in use, whichever it is, and then the other.
+    // Stops the current member, whichever it is, and then the other one.
     for round in 0..4 {
         let mut watch =
             within(registry.watch(&user, watched.cursor(), &CallOptions::DEFAULT)).await.unwrap();
@@ -82,11 +82,11 @@ async fn calls_and_watches_fail_over_to_the_next_member() {
         let mut failed = 0;
         while within(registry.load(&user, &CallOptions::DEFAULT)).await.is_err() {
             failed += 1;
-            assert!(failed < 3, "one call at most is lost with the connection");
+            assert!(failed < 3, "at most one call fails with the connection");
         }
         let one = instance("user", &round.to_string());
         within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap();
-        // If it was on that member the watch was cut, and resumes on the other.
+        // If the watch was on the stopped member, it has ended and resumes on the other.
         let batch = match within(futures_util::StreamExt::next(&mut watch)).await.unwrap() {
             Ok(batch) if !batch.is_progress() => Seen::from(batch),
             _ => {
@@ -105,7 +105,7 @@ async fn calls_and_watches_fail_over_to_the_next_member() {
 #[test]
 fn silent_connection_is_replaced_when_a_call_times_out() {
     tolerating(Duration::from_secs(5), async |lag| {
-        // The sockets stay open, nothing flows, and new connections work.
+        // The sockets stay open without data, and new connections work.
         let etcd = Fixture::start().await;
         let proxy = proxy(&etcd).await;
         let options = EtcdOptions { request_timeout: CALL_TIMEOUT, ..EtcdOptions::default() };
@@ -130,7 +130,7 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
         assert_eq!(
             end_error(&mut watch).await,
             ErrorKind::Unavailable,
-            "so that its reader resumes"
+            "so that its reader can resume"
         );
         let mut resumed =
             within(registry.watch(&user, watch.cursor(), &CallOptions::DEFAULT)).await.unwrap();
@@ -141,7 +141,7 @@ fn silent_connection_is_replaced_when_a_call_times_out() {
     });
 }
 
-/// Each request that was under way when a link healed waited for its whole timeout.
+/// Each request in flight when a link recovered waited for its whole timeout.
 #[test]
 fn request_on_a_dead_connection_ends_once_its_member_answers_on_another() {
     tolerating(Duration::from_secs(2), async |lag| {
@@ -161,10 +161,10 @@ fn request_on_a_dead_connection_ends_once_its_member_answers_on_another() {
     });
 }
 
-/// The first request of a deregistration waited for the whole timeout of the caller, so that the lease was not revoked
-/// and the instance stayed until its ttl had passed.
+/// The first request of a deregistration used the caller's whole timeout, so the lease was not revoked and
+/// the instance stayed until its ttl had passed.
 #[tokio::test]
-async fn deregistration_whose_first_request_is_not_answered_revokes_the_lease() {
+async fn deregistration_without_an_answer_to_its_first_request_revokes_the_lease() {
     let etcd = Fixture::start().await;
     let proxy = proxy(&etcd).await;
     let registry = connect(&proxy.address().to_string()).await.unwrap();
@@ -193,19 +193,19 @@ async fn call_cancelled_at_once_does_not_close_the_connection() {
     }
     let one = instance("user", "1");
     etcd.register(&one, &claim(60)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch stands");
+    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch is open");
 }
 
-/// A slow answer is no dead connection: the one who gave up is alone in that.
+/// A slow response does not mean a dead connection. A caller with a short timeout must not affect others.
 #[tokio::test]
-async fn caller_that_gives_up_early_ends_no_watch_and_leaves_a_silent_connection() {
+async fn caller_with_a_short_timeout_ends_no_watch_and_avoids_a_silent_connection() {
     let etcd = Fixture::start().await;
     let proxy = proxy(&etcd).await;
     let registry = connect(&proxy.address().to_string()).await.unwrap();
     let (user, options) = (name("user"), CallOptions::DEFAULT);
     let now = within(registry.load(&user, &options)).await.unwrap();
     let mut watch = within(registry.watch(&user, now.cursor(), &options)).await.unwrap();
-    // All that comes takes longer than the caller waits, and arrives.
+    // Everything arrives, but later than the caller waits.
     let slow = CALL_TIMEOUT + Duration::from_millis(300);
     proxy.inject(Fault::Delay { each: slow, jitter: Duration::ZERO });
     let impatient = options.with_timeout(CALL_TIMEOUT);
@@ -214,10 +214,10 @@ async fn caller_that_gives_up_early_ends_no_watch_and_leaves_a_silent_connection
     assert!(error.to_string().contains("caller's timeout"), "{error}");
     let one = instance("user", "1");
     etcd.register(&one, &claim(60)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch stands");
+    assert_eq!(next(&mut watch).await.changes, [put(&one)], "the watch is open");
     proxy.heal();
     within(registry.load(&user, &options)).await.unwrap();
     let two = instance("user", "2");
     etcd.register(&two, &claim(60)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [put(&two)], "also after the sign of life came");
+    assert_eq!(next(&mut watch).await.changes, [put(&two)], "also after the sign of life");
 }

@@ -1,4 +1,4 @@
-//! An owner's watch on its own record, in each layout.
+//! Own-record watches, in each layout.
 
 use crate::support::{Fixture, claim, deleted, instance, next, put, withdrawn, within};
 use futures_util::{FutureExt, StreamExt};
@@ -12,7 +12,7 @@ async fn watch_record(etcd: &Fixture, lease: &Lease) -> Result<Watch> {
 }
 
 #[tokio::test]
-async fn own_record_watch_tells_what_others_do_and_nothing_else() {
+async fn own_record_watch_reports_only_changes_by_others() {
     for (rest, key) in LAYOUTS {
         let etcd = Fixture::start_as(rest).await;
         let (one, held) = (instance("user", "1"), claim(10));
@@ -22,7 +22,7 @@ async fn own_record_watch_tells_what_others_do_and_nothing_else() {
         etcd.register(&one, &held).await.unwrap();
         etcd.register(&instance("user", "2"), &claim(10)).await.unwrap();
         etcd.delete(key).await;
-        // The deletion comes first: none of the above was told.
+        // The deletion is the first event: the owner's own changes were not reported.
         assert_eq!(next(&mut watch).await.changes, [deleted("1")], "{rest}");
 
         let lease = etcd.register(&one, &held).await.unwrap();
@@ -37,12 +37,15 @@ async fn own_record_watch_tells_what_others_do_and_nothing_else() {
         let mut watch = watch_record(&etcd, &successor).await.unwrap();
         etcd.revoke(successor.id().get()).await;
         assert_eq!(next(&mut watch).await.changes, [deleted("1")], "{rest}");
-        assert!(watch.next().now_or_never().is_none(), "{rest}: keys that go together go once");
+        assert!(
+            watch.next().now_or_never().is_none(),
+            "{rest}: keys deleted together are one event"
+        );
     }
 }
 
 #[tokio::test]
-async fn own_record_watch_tells_of_a_withdrawal_and_of_draining() {
+async fn own_record_watch_reports_withdrawal_and_draining() {
     for (rest, _) in LAYOUTS {
         let etcd = Fixture::start_as(rest).await;
         let (one, held) = (instance("user", "1"), claim(10));
@@ -57,9 +60,9 @@ async fn own_record_watch_tells_of_a_withdrawal_and_of_draining() {
     }
 }
 
-/// A registration lives for weeks, and history is kept for an hour.
+/// A registration may live for weeks while history is kept for an hour.
 #[tokio::test]
-async fn own_record_watch_opens_though_the_history_since_its_put_is_compacted() {
+async fn own_record_watch_opens_although_the_history_since_its_put_is_compacted() {
     for (rest, key) in LAYOUTS {
         let etcd = Fixture::start_as(rest).await;
         let lease = etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A connection that breaks in the middle of a request, or of a reply.
+//! Connections that break in the middle of a request or a reply.
 
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{CallOptions, Claim, ErrorKind, Registry};
@@ -6,7 +6,8 @@ use registry_etcd::EtcdRegistry;
 use registry_testbed::proxy::{Fault, Proxy};
 use registry_testbed::servers::Etcd;
 
-/// Breaks a registration after so many bytes, repeats it, and sees that it was made once. Whether it broke.
+/// Breaks a registration with `fault`, repeats it, and asserts that it was made once. Returns whether the
+/// fault was hit.
 async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {
     let address = server.endpoint().trim_start_matches("http://").to_owned();
     let proxy = Proxy::start(address.parse().unwrap()).await.unwrap();
@@ -31,16 +32,16 @@ async fn register_over(server: &Etcd, fault: Fault, id: &str) -> bool {
     proxy.heal();
     let lease = within(through.register(&one, &claim, &CallOptions::DEFAULT))
         .await
-        .expect("a repeat is made on a new link");
+        .expect("the retry uses a new connection");
     assert_eq!(lease.id(), claim.lease());
 
-    // It was made at one revision, whatever was repeated.
+    // It was registered at one revision, despite the retry.
     assert_eq!(next(&mut watch).await.changes, [put(&one)]);
     let now = within(direct.load(&name(id), &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(now.instances().len(), 1);
     assert_eq!(watch.cursor().revision(), lease.revision());
     within(direct.deregister(&lease, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes.len(), 1, "and nothing was in between");
+    assert_eq!(next(&mut watch).await.changes.len(), 1, "and there was no other change");
     broken.is_err()
 }
 
@@ -49,8 +50,8 @@ async fn connect_to(address: &str) -> EtcdRegistry {
     within(EtcdRegistry::connect(&url)).await.unwrap()
 }
 
-/// Breaks connections after ever more bytes, until nothing breaks any more. A registration takes some
-/// 1,500, those of a new connection apart.
+/// Breaks connections after more and more bytes, until none breaks. A registration takes some 1,500 bytes,
+/// without those of a new connection.
 async fn break_connections_until_none_breaks(fault: impl Fn(usize) -> Fault) {
     let server = within(Etcd::start()).await.unwrap();
     let (mut broken, mut whole) = (0, 0);
@@ -61,15 +62,15 @@ async fn break_connections_until_none_breaks(fault: impl Fn(usize) -> Fault) {
             whole += 1;
         }
     }
-    assert!(broken > 0 && whole > 0, "both are seen: {broken} broken, {whole} whole");
+    assert!(broken > 0 && whole > 0, "both cases must occur: {broken} broken, {whole} whole");
 }
 
 #[tokio::test]
-async fn repeat_after_a_partial_request_registers_once() {
+async fn retry_after_a_partial_request_registers_once() {
     break_connections_until_none_breaks(|bytes| Fault::CutRequestsAfter { bytes }).await;
 }
 
 #[tokio::test]
-async fn repeat_after_a_partial_reply_registers_once() {
+async fn retry_after_a_partial_reply_registers_once() {
     break_connections_until_none_breaks(|bytes| Fault::CutAfter { bytes }).await;
 }

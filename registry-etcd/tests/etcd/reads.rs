@@ -1,4 +1,4 @@
-//! Loads and lists.
+//! Loads, and lists of services.
 
 use crate::support::{Fixture, claim, encoded, instance, name, next, within};
 use etcd_client::TxnOp;
@@ -53,7 +53,7 @@ async fn undecodable_record_is_skipped_and_counted() {
 }
 
 #[tokio::test]
-async fn load_of_many_pages_shows_one_revision() {
+async fn load_of_many_pages_reads_one_revision() {
     let etcd = Fixture::start().await;
     let record = encoded(&instance("user", "0"));
     let puts = |from: usize| -> Vec<TxnOp> {
@@ -84,7 +84,7 @@ async fn load_of_many_pages_shows_one_revision() {
     }
 }
 
-/// etcd-client's own limit is 4 MiB.
+/// etcd-client's default limit is 4 MiB.
 #[tokio::test]
 async fn page_and_backlog_of_large_records_are_read() {
     let etcd = Fixture::start().await;
@@ -105,7 +105,8 @@ async fn page_and_backlog_of_large_records_are_read() {
     assert_eq!(folded.records(), found.records());
 }
 
-/// The first page was always one of 1,000 keys. If it took longer than a request may, the service could never be read.
+/// The first page always had 1,000 keys. If it took longer than the request timeout, the service could never
+/// be read.
 #[tokio::test]
 async fn service_with_large_values_is_read_over_a_slow_link() {
     for rest in ["", "?layout=go-zero"] {
@@ -126,7 +127,7 @@ async fn service_with_large_values_is_read_over_a_slow_link() {
         let request_timeout = Duration::from_millis(2_500);
         let options = EtcdOptions { request_timeout, ..EtcdOptions::default() };
         let registry = within(EtcdRegistry::connect_with(&url, options)).await.unwrap();
-        // All of it takes four seconds.
+        // Reading everything takes four seconds.
         proxy.inject(Fault::Throttle { bytes_per_second: 8_000_000 });
         let user = name("user");
         let loading = registry.load(&user, &CallOptions::DEFAULT);

@@ -1,4 +1,4 @@
-//! The transaction of a registration, and the lease below it.
+//! The transaction of a registration, and its lease.
 
 use crate::support::{Fixture, claim, instance, within};
 use etcd_client::LeaseGrantOptions;
@@ -8,7 +8,7 @@ use registry_testkit::case::retry;
 use std::time::Duration;
 
 #[tokio::test]
-async fn repeat_makes_no_revision() {
+async fn repeated_registration_creates_no_revision() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     let first = etcd.register(&one, &claim).await.unwrap();
@@ -23,7 +23,7 @@ async fn repeat_makes_no_revision() {
 }
 
 #[tokio::test]
-async fn repeat_with_takeover_makes_no_revision() {
+async fn repeated_takeover_creates_no_revision() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     etcd.register(&one, &self::claim(10)).await.unwrap();
@@ -84,7 +84,11 @@ async fn lease_belongs_to_one_instance_with_one_ttl() {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "id {id}, ttl {ttl}");
     }
     assert_eq!(etcd.revision().await, before);
-    assert_eq!(etcd.leases().await, [held.lease().get()], "trials leave no lease");
+    assert_eq!(
+        etcd.leases().await,
+        [held.lease().get()],
+        "the probes of the minimum ttl leave no lease"
+    );
 }
 
 #[tokio::test]
@@ -101,7 +105,7 @@ async fn ttl_is_rounded_up_to_seconds_and_to_the_minimum_of_etcd() {
         let outcome = etcd.register(&one, &longer).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid, "{asked} ms");
     }
-    assert_eq!(etcd.leases().await.len(), 4, "trials leave no lease");
+    assert_eq!(etcd.leases().await.len(), 4, "the probes of the minimum ttl leave no lease");
 }
 
 #[tokio::test]
@@ -121,8 +125,8 @@ async fn superseded_claim_changes_nothing_but_its_lease() {
     etcd.keep_alive(&lease).await.unwrap();
 }
 
-/// The lease of a superseded claim was revoked. A revocation that arrived late deleted the record of the same claim,
-/// which had been repeated with a takeover and acknowledged meanwhile.
+/// The lease of a superseded claim was revoked. When the revocation arrived late, it deleted the record of
+/// the same claim, which had been repeated with a takeover and acknowledged.
 #[tokio::test]
 async fn superseded_claim_does_not_revoke_its_lease() {
     let etcd = Fixture::start().await;
@@ -135,7 +139,7 @@ async fn superseded_claim_does_not_revoke_its_lease() {
     etcd.keep_alive(&lease).await.unwrap();
 }
 
-/// A claim that is refused again and again renews its empty lease. Once it is abandoned, the lease expires.
+/// A claim that is refused repeatedly renews its empty lease. Once abandoned, the lease expires.
 #[tokio::test]
 async fn empty_lease_of_a_superseded_claim_expires() {
     let etcd = Fixture::start().await;
@@ -146,7 +150,7 @@ async fn empty_lease_of_a_superseded_claim_expires() {
     assert_eq!(etcd.leases().await.len(), 2);
     within(async {
         while etcd.leases().await != [held.lease().get()] {
-            // Time must pass for the lease to expire, and etcd tells nobody of a lease without keys.
+            // The lease has no keys, so no watch reports its expiry.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -167,7 +171,7 @@ async fn largest_record_is_registered_and_found() {
 }
 
 #[tokio::test]
-async fn registration_cancelled_anywhere_is_repeatable() {
+async fn registration_cancelled_at_any_point_can_be_repeated() {
     let etcd = Fixture::start().await;
     for turns in 0..100 {
         let (one, claim) = (instance("user", &turns.to_string()), claim(60));
@@ -183,21 +187,22 @@ async fn registration_cancelled_anywhere_is_repeatable() {
         let lease = etcd.register(&one, &claim).await.unwrap();
         etcd.keep_alive(&lease).await.unwrap();
         let stored = etcd.stored(&format!("registry/user/{turns}")).await.unwrap();
-        assert_eq!(stored.version(), 1, "given up after {turns} turns");
+        assert_eq!(stored.version(), 1, "cancelled after {turns} polls");
     }
     assert_eq!(etcd.leases().await.len(), 100);
 }
 
-/// A lease that has expired is there for up to half a second more, until etcd revokes it.
+/// An expired lease exists for up to half a second more, until etcd revokes it.
 #[tokio::test]
-async fn repeat_at_the_moment_of_expiry_registers() {
+async fn registration_repeated_at_the_moment_of_expiry_succeeds() {
     let etcd = Fixture::start().await;
     let repeat = async |n: u64| {
         let (one, claim) = (instance("user", &n.to_string()), claim(2));
         etcd.register(&one, &claim).await.unwrap();
-        // Before, at and after the expiry: what is tested is the time.
+        // Before, at and after the expiry.
         tokio::time::sleep(Duration::from_millis(1_800 + 70 * n)).await;
-        // `Unavailable` says that the lease is just being revoked: it is repeated as the law allows.
+        // `Unavailable` means that etcd is revoking the lease. The contract allows it, and the caller
+        // repeats.
         retry(|| etcd.register(&one, &claim)).await;
     };
     future::join_all((0..12).map(repeat)).await;

@@ -1,4 +1,4 @@
-//! The least that a user may do to register, or to discover: each right is removed once.
+//! The minimal permissions to register or to discover: each test removes one.
 
 use crate::support::{Fixture, claim, instance, name, next, put, withdrawn, within};
 use etcd_client::Permission;
@@ -7,7 +7,7 @@ use registry_etcd::EtcdRegistry;
 
 const OPTIONS: CallOptions = CallOptions::DEFAULT;
 
-/// Layouts, with the range of all keys and the range of the service `user`.
+/// The layouts, each with the range of all keys and the range of the service `user`.
 const LAYOUTS: [(&str, [&str; 2], [&str; 2]); 3] = [
     ("", ["registry/", "registry0"], ["registry/user/", "registry/user0"]),
     ("?layout=go-zero", ["\0", "\0"], ["user.~meta/", "user0"]),
@@ -26,7 +26,7 @@ fn write([start, end]: [&str; 2]) -> Permission {
     Permission::write(start).with_range_end(end)
 }
 
-/// A server with users, each of whom has one permission and the password `pw`.
+/// A server with users, each of which has one permission and the password `pw`.
 struct Guarded {
     etcd: Fixture,
     rest: &'static str,
@@ -51,7 +51,7 @@ impl Guarded {
     async fn connect(&self, user: &str) -> EtcdRegistry {
         let url = self.etcd.server.url().replace("etcd://", &format!("etcd://{user}:pw@"));
         let url = format!("{url}{}", self.rest).parse().unwrap();
-        within(EtcdRegistry::connect(&url)).await.expect("a user with any right connects")
+        within(EtcdRegistry::connect(&url)).await.expect("a user with any permission connects")
     }
 }
 
@@ -63,7 +63,7 @@ fn assert_denied<T: std::fmt::Debug>(outcome: Result<T>, what: &str) {
     assert_eq!(outcome.expect_err(what).kind(), ErrorKind::Denied, "{what}");
 }
 
-/// All that a service does that registers.
+/// Asserts that all operations of a registering service succeed.
 async fn assert_owns(registry: &EtcdRegistry, service: &str) {
     let (one, held, service) = (instance(service, "1"), claim(60), name(service));
     assert_eq!(within(registry.holder(&one, &OPTIONS)).await.unwrap(), None);
@@ -81,7 +81,7 @@ async fn assert_owns(registry: &EtcdRegistry, service: &str) {
 }
 
 #[tokio::test]
-async fn user_for_all_services_registers_and_lists_and_needs_both_rights() {
+async fn user_for_all_services_needs_read_and_write_permission() {
     for (rest, all, _) in LAYOUTS {
         let users = [("both", read_write(all)), ("reader", read(all)), ("writer", write(all))];
         let guarded = Guarded::start(rest, &users).await;
@@ -98,7 +98,7 @@ async fn user_for_all_services_registers_and_lists_and_needs_both_rights() {
     }
 }
 
-/// Connecting was refused, since it read a key of the prefix.
+/// Connecting failed, since it read a key of the whole prefix.
 #[tokio::test]
 async fn user_for_one_service_owns_it_and_nothing_else() {
     for (rest, _, service) in LAYOUTS {
@@ -133,7 +133,7 @@ async fn reader_of_one_service_discovers_it_and_changes_nothing() {
         assert_eq!(holder.unwrap().lease(), Some(lease.id()), "{rest}");
         let mut watch = within(reader.watch(&user, now.cursor(), &OPTIONS)).await.unwrap();
 
-        // Under a lease of its own, and under that of the owner.
+        // Under its own lease and under the owner's.
         assert_denied(register(&reader, "user", "2").await, rest);
         let moved = one.clone().with_weight(7);
         assert_denied(within(reader.register(&moved, &held, &OPTIONS)).await, rest);
@@ -141,14 +141,14 @@ async fn reader_of_one_service_discovers_it_and_changes_nothing() {
         within(owner.keep_alive(&lease, &OPTIONS)).await.expect("nothing was changed");
         within(owner.register(&moved, &held, &OPTIONS)).await.unwrap();
         assert_eq!(next(&mut watch).await.changes, [put(&moved)], "{rest}");
-        // Without the right to read, nothing is discovered.
+        // Without read permission, nothing is discovered.
         let writer = guarded.connect("writer").await;
         assert_denied(within(writer.load(&user, &OPTIONS)).await, rest);
         assert_denied(within(writer.watch(&user, now.cursor(), &OPTIONS)).await, rest);
     }
 }
 
-/// The keys of a service are two ranges, of which the lower one is for what Go cannot say.
+/// The keys of a service are two ranges; the lower one has the side keys.
 #[tokio::test]
 async fn role_without_the_side_keys_does_not_suffice() {
     let users = [("owner", read_write(["user/", "user0"]))];

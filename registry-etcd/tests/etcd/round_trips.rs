@@ -1,4 +1,4 @@
-//! How many requests each operation makes, as the server counts them, and how many of them in sequence.
+//! The number of requests of each operation, as the server counts them, and of sequential round trips.
 
 use crate::support::{Fixture, claim, connect_as, instance, name, within};
 use registry_core::{
@@ -10,11 +10,11 @@ use registry_testkit::lag::{Lag, tolerating};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The layouts, and how many keys an available instance has in each.
+/// The layouts, with the number of keys of an available instance.
 const LAYOUTS: [(&str, usize); 3] = [("", 1), ("?layout=go-zero", 2), ("?layout=grpc", 2)];
 
-/// The unary calls so far, and the renewals and new watchers on streams. What the test itself reads of the server is
-/// no call of gRPC.
+/// Returns the number of unary calls, stream renewals and new watchers so far. The test's own metric reads
+/// are no gRPC calls.
 async fn requests(etcd: &Fixture) -> u64 {
     let metrics = etcd.metrics().await;
     let counted = metrics.lines().filter(|line| {
@@ -24,7 +24,7 @@ async fn requests(etcd: &Fixture) -> u64 {
     counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-/// How many requests `call` makes.
+/// Returns the number of requests that `call` makes.
 async fn count<T>(etcd: &Fixture, call: impl Future<Output = T>) -> (u64, T) {
     let before = requests(etcd).await;
     let answer = within(call).await;
@@ -46,13 +46,13 @@ async fn each_operation_makes_as_many_requests_as_documented() {
         let (updated, _) = count(&etcd, etcd.register(&one.clone().with_weight(7), &held)).await;
         let (drained, _) = count(&etcd, etcd.register(&one.clone().with_weight(0), &held)).await;
         let (back, _) = register(held).await;
-        // The transaction, and a renewal beside it.
+        // The transaction and a concurrent renewal.
         assert_eq!([repeated, updated, drained, back], [2; 4], "{rest}");
         etcd.delete(if rest.is_empty() { "registry/user/1" } else { "user/1" }).await;
         let (repaired, lease) = register(held).await;
         assert_eq!(repaired, if rest.is_empty() { 2 } else { 3 }, "{rest}");
         let lease = lease.unwrap();
-        // A process that did not register it asks for the lease first.
+        // A process that did not register the instance looks up the lease first.
         let unknown = connect_as(&etcd.server, rest).await;
         let (elsewhere, outcome) = count(&etcd, unknown.register(&one, &held, &options)).await;
         assert_eq!((elsewhere, outcome.unwrap()), (4, lease.clone()), "{rest}");
@@ -64,7 +64,8 @@ async fn each_operation_makes_as_many_requests_as_documented() {
         let (refused, error) = register(claim(10)).await;
         let (read, holder) = count(&etcd, etcd.read_holder(&one)).await;
         assert_eq!(error.unwrap_err().holder(), holder.as_ref(), "{rest}");
-        // A start reads the holder and registers: three round trips in sequence, whether the id is held or vacant.
+        // A registration at startup reads the holder and registers: three sequential round trips, whether the
+        // id is held or vacant.
         let takeover = Takeover::From(holder.unwrap());
         let (taken_over, successor) = register(claim(10).with_takeover(takeover)).await;
         let successor = successor.unwrap();
@@ -88,9 +89,9 @@ async fn each_operation_makes_as_many_requests_as_documented() {
         let (watched, _watch) = count(&etcd, registry.watch(&user, now.cursor(), &options)).await;
         assert_eq!([loaded, stale, listed, watched], [1, 1, 1, 3], "{rest}");
 
-        // Kept open: to cancel a watcher is a message, too.
+        // Kept open, since cancelling a watcher is a message, too.
         let (watched, _own) = count(&etcd, registry.watch_record(&successor, &options)).await;
-        assert_eq!(watched, 1 + keys as u64, "{rest}: a watcher for each key");
+        assert_eq!(watched, 1 + keys as u64, "{rest}: one watcher per key");
 
         let (withdrawn, _) = count(&etcd, etcd.deregister(&lease)).await;
         let (again, _) = count(&etcd, etcd.deregister(&successor)).await;
@@ -109,7 +110,7 @@ struct Distant<'a> {
 impl Distant<'_> {
     const DELAY: Duration = Duration::from_millis(100);
 
-    /// Asserts that `call` takes as long as `round_trips` in sequence.
+    /// Asserts that `call` takes as long as `round_trips` sequential ones.
     async fn takes<T>(&self, round_trips: u32, what: &str, call: impl Future<Output = T>) -> T {
         let limit = Self::DELAY * round_trips + Self::DELAY / 2;
         let (start, deadline) = (Instant::now(), self.lag.deadline(limit));
@@ -171,7 +172,7 @@ fn each_operation_takes_as_many_round_trips_as_documented() {
 }
 
 #[tokio::test]
-async fn repeat_of_an_update_whose_reply_was_lost_makes_no_revision() {
+async fn repeated_update_after_a_lost_reply_creates_no_revision() {
     for (rest, _) in LAYOUTS {
         let etcd = Fixture::start_as(rest).await;
         let address = etcd.server.endpoint().trim_start_matches("http://").parse().unwrap();
@@ -190,14 +191,14 @@ async fn repeat_of_an_update_whose_reply_was_lost_makes_no_revision() {
             assert_eq!(lost.kind(), ErrorKind::Unavailable, "{lost}");
             assert!(proxy.loses_replies(), "the update was never sent");
             within(async {
-                // The update was sent, and nobody tells when the server has made it.
+                // The update was sent, but nothing reports when the server has executed it.
                 while etcd.revision().await == before {
                     tokio::task::yield_now().await;
                 }
             })
             .await;
             proxy.heal();
-            // That closed the connection. A request made before the client has noticed it may fail.
+            // The lost reply closed the connection. A request before the client notices that may fail.
             within(async { while registry.load(update.service(), &options).await.is_err() {} })
                 .await;
             for _ in 0..2 {

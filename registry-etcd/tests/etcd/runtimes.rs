@@ -1,4 +1,4 @@
-//! Handles that are used on another runtime than the one that made them.
+//! Handles that are used on another runtime than the one on which they were made.
 
 use crate::support::{claim, end_error, instance, name, next, put, withdrawn, within};
 use futures_util::FutureExt;
@@ -22,9 +22,10 @@ async fn use_all(registry: &EtcdRegistry) -> registry_core::Watch {
     watch
 }
 
-/// With one host every call failed for ever, since the only connection was never replaced; with two, no watch worked.
+/// With one host, every call failed forever, since the only connection was never replaced. With two, no watch
+/// worked.
 #[test]
-fn handle_works_on_another_runtime_when_its_own_is_gone_or_stands_still() {
+fn handle_works_on_another_runtime_when_its_own_is_shut_down_or_not_driven() {
     let main = runtime();
     let etcd = main.block_on(within(Etcd::start())).unwrap();
     let host = etcd.url().trim_start_matches("etcd://");
@@ -53,10 +54,10 @@ fn handle_works_on_another_runtime_when_its_own_is_gone_or_stands_still() {
 }
 
 #[test]
-fn call_outside_of_a_runtime_says_so() {
+fn call_outside_a_runtime_is_an_error() {
     let registry = EtcdRegistry::connect_lazy(&"etcd://127.0.0.1:1".parse().unwrap()).unwrap();
     let loaded = registry.load(&name("user"), &CallOptions::DEFAULT).now_or_never();
-    let error = loaded.expect("it says so at once").unwrap_err();
+    let error = loaded.expect("the call fails at once").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("tokio runtime"), "{error}");
 }

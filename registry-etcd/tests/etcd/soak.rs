@@ -6,21 +6,21 @@ use registry_testbed::Soak;
 use registry_testbed::proxy::Proxy;
 use std::sync::Arc;
 
-/// How many changes to see, if not a few: the long form is `cargo xtask matrix etcd`.
+/// The number of changes, if not the short form. `cargo xtask matrix etcd` runs the long form.
 const CHANGES: &str = "REGISTRY_TEST_CHANGES";
 
 #[tokio::test]
-async fn soak_over_cut_connections_breaks_no_law() {
+async fn soak_over_cut_connections_keeps_the_contract() {
     let changes = std::env::var(CHANGES).map_or(1_000, |count| count.parse().expect(CHANGES));
     let etcd = Fixture::start().await;
     let endpoint = etcd.server.endpoint();
     let address = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
     let proxies = [Proxy::start(address).await.unwrap(), Proxy::start(address).await.unwrap()];
-    // Two ways to the one member, so that what is cut is left for the other.
+    // Two addresses of the same member, so that the client can switch.
     let url = format!("etcd://{},{}", proxies[0].address(), proxies[1].address());
     let disturbed = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap();
     let seed = fastrand::u64(..);
-    println!("seed {seed}"); // of what is done; when it is done is not in our hands
+    println!("seed {seed}"); // of the operations; their timing is not reproducible
     let disturb = || {
         for proxy in &proxies {
             if fastrand::bool() { proxy.cut() } else { proxy.reset() }

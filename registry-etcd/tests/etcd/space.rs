@@ -1,4 +1,4 @@
-//! An etcd that is out of space: it takes nothing new, and renews.
+//! An etcd that is out of space: it accepts renewals, but no new registrations.
 
 use crate::support::{Fixture, claim, deleted, instance, next, put, within};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
@@ -18,7 +18,7 @@ async fn server_out_of_space_refuses_only_new_registrations() {
     let mut n = 0;
     let full = loop {
         n += 1;
-        assert!(n < 100, "it took 100 times 500 kB");
+        assert!(n < 100, "the quota was not reached by 100 times 500 kB");
         let bulk = vec![b'x'; 500_000];
         if let Err(error) = within(kv.put(format!("bulk/{n}"), bulk, None)).await {
             break error;
@@ -28,16 +28,16 @@ async fn server_out_of_space_refuses_only_new_registrations() {
 
     let error = etcd.register(&two, &claim(60)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    etcd.keep_alive(&lease).await.expect("it renews what there is");
+    etcd.keep_alive(&lease).await.expect("existing leases are renewed");
     assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one]);
 
-    // Of a withdrawal only the first step is refused, the one that says why.
+    // Only the first step of a withdrawal is refused, the one that records the reason.
     etcd.deregister(&other).await.unwrap();
     assert_eq!(next(&mut orders).await.changes, [deleted("1")]);
     assert!(!etcd.leases().await.contains(&other.id().get()));
 
     within(kv.delete("bulk/", Some(DeleteOptions::new().with_prefix()))).await.unwrap();
-    // Physically: what is not gone yet, no defragmentation frees.
+    // Defragmentation frees only what was physically deleted.
     let physical = Some(CompactionOptions::new().with_physical());
     within(kv.compact(etcd.revision().await, physical)).await.unwrap();
     let mut maintenance = etcd.raw.maintenance_client();
@@ -49,6 +49,6 @@ async fn server_out_of_space_refuses_only_new_registrations() {
     let of_it = Some(of_it);
     within(maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, of_it)).await.unwrap();
     etcd.register(&two, &claim(60)).await.unwrap();
-    assert_eq!(next(&mut watch).await.changes, [put(&two)], "the watch stood all the time");
+    assert_eq!(next(&mut watch).await.changes, [put(&two)], "the watch stayed open");
     etcd.deregister(&lease).await.unwrap();
 }

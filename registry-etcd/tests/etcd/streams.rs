@@ -1,4 +1,4 @@
-//! What watches and renewals share, and what they leave at the server.
+//! What watches and renewals share, and what they leave on the server.
 
 use crate::support::{Fixture, claim, encoded, instance, name, next, put, within};
 use etcd_client::TxnOp;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An instance whose record takes so many bytes, more or less.
+/// Returns an instance whose record has about this size.
 fn bulky(id: &str, bytes: usize) -> Instance {
     let metadata = BTreeMap::from([("bulk".to_owned(), "x".repeat(bytes))]);
     instance("user", id).with_metadata(metadata)
@@ -33,7 +33,7 @@ async fn hundred_watches_share_one_stream() {
     }
     drop(watches);
     etcd.wait_until_zero("etcd_debugging_mvcc_watch_stream_total").await;
-    etcd.watch("user").await; // on a new one
+    etcd.watch("user").await; // on a new stream
 }
 
 #[tokio::test]
@@ -50,29 +50,33 @@ async fn watches_opened_concurrently_share_one_stream() {
 #[tokio::test]
 async fn cursor_loaded_while_the_stream_is_open_is_not_checked_again() {
     let etcd = Fixture::start().await;
-    // An empty service is looked for in other layouts, too, which is a read.
+    // Loading an empty service also looks for it in other layouts, which is a read.
     etcd.register(&instance("anchor", "1"), &claim(60)).await.unwrap();
     let _anchor = etcd.watch("anchor").await;
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
     let now = etcd.load("user").await;
     let before = etcd.calls("Range").await;
     let mut watch = etcd.watch_after("user", now.cursor()).await.unwrap();
-    assert_eq!(etcd.calls("Range").await, before, "the stream vouches for it");
+    assert_eq!(etcd.calls("Range").await, before, "the open stream proves the cursor");
     let two = instance("user", "2");
     etcd.register(&two, &claim(10)).await.unwrap();
     let batch = next(&mut watch).await;
     assert_eq!(batch.changes, [put(&two)]);
-    // What the watch gives proves itself as ever.
+    // The cursors of the watch contain their own proof, as usual.
     let before = etcd.calls("Range").await;
     etcd.watch_after("user", &batch.cursor).await.unwrap();
-    assert_eq!(etcd.calls("Range").await, before + 2, "its proof, and how far it has to read");
+    assert_eq!(
+        etcd.calls("Range").await,
+        before + 2,
+        "the check of its proof, and the survey of its backlog"
+    );
 }
 
 #[tokio::test]
 async fn cursor_before_a_compaction_is_compacted_though_the_stream_is_open() {
     // etcd would start a watch at the compacted revision itself, where deletions are lost.
     let etcd = Fixture::start().await;
-    // An empty service is looked for in other layouts, too, which is a read.
+    // Loading an empty service also looks for it in other layouts, which is a read.
     etcd.register(&instance("anchor", "1"), &claim(60)).await.unwrap();
     let _anchor = etcd.watch("anchor").await;
     let before = etcd.load("user").await;
@@ -104,7 +108,7 @@ async fn cursor_loaded_before_a_wipe_is_checked() {
 async fn backlog_of_many_mebibytes_arrives_whole() {
     let etcd = Fixture::start().await;
     let before = etcd.load("user").await;
-    // Two keys a revision, 100 KiB together: responses are split in the middle of some.
+    // Two keys per revision, 100 KiB together, so that responses are split within revisions.
     for n in 0..120 {
         let puts = ["a", "b"].map(|half| {
             let id = format!("{n}{half}");
@@ -160,7 +164,7 @@ async fn slow_server_gets_a_bounded_number_of_streams_per_lane() {
             within(registry.register(&one, &claim(60), &CallOptions::DEFAULT)).await.unwrap(),
         );
     }
-    // Longer than a renewal may wait until those after it take another stream.
+    // Longer than the stall timeout, after which later renewals use another stream.
     proxy.inject(Fault::Delay { each: Duration::from_millis(300), jitter: Duration::ZERO });
     let start = Instant::now();
     let renewals = leases.iter().map(|lease| async {
@@ -170,8 +174,8 @@ async fn slow_server_gets_a_bounded_number_of_streams_per_lane() {
     });
     future::join_all(renewals).await;
     let streams = etcd.calls("LeaseKeepAlive").await;
-    assert!(streams > 4, "{streams}: none was held up, so that this shows nothing");
-    // The first late answers cost one connection more, until it is known that they are late.
+    assert!(streams > 4, "{streams}: no stream stalled, so the test shows nothing");
+    // The first late responses cost another connection, until they are known to be late.
     assert!(streams <= 2 * LANES_AND_MOST, "{streams} streams");
 }
 
@@ -209,7 +213,7 @@ async fn cancelled_renewals_do_not_shift_the_answers_of_others() {
             _ = etcd.registry.keep_alive(&gone, &CallOptions::DEFAULT) => {}
             () = giving_up => {}
         }
-        etcd.keep_alive(&one).await.expect("nobody else's answer");
+        etcd.keep_alive(&one).await.expect("its own response");
     }
 }
 
@@ -228,17 +232,17 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
     let mut dying: Vec<_> =
         within(futures_util::stream::iter(dying).buffer_unordered(64).collect::<Vec<_>>()).await;
     let dying: Vec<_> = dying.drain(..).map(Result::unwrap).collect();
-    // After the crowd, which a busy machine takes longer to register than their ttl.
+    // Registered after the others, since a busy machine takes longer than their ttl to register those.
     let mut living = Vec::new();
     for n in 0..20 {
         living.push(etcd.register(&instance("user", &n.to_string()), &claim(4)).await.unwrap());
     }
-    // From when all their ttls have passed, the dead are renewed, too: etcd answers that when it has
-    // revoked them, and what is behind it on a stream waits for so long.
+    // Once their ttls have passed, the expired leases are renewed, too. etcd answers only after it has
+    // revoked them, which blocks the renewals behind them on the stream.
     let over = Instant::now() + Duration::from_secs(2);
     let deadline = lag::deadline(Duration::from_secs(22));
     while !etcd.load("crowd").await.records().is_empty() {
-        assert!(!deadline.has_passed(), "the crowd does not expire");
+        assert!(!deadline.has_passed(), "the abandoned leases do not expire");
         let doomed = if Instant::now() < over { &[][..] } else { &dying[..50] };
         let dead =
             doomed.iter().map(|lease| etcd.registry.keep_alive(lease, &CallOptions::DEFAULT));
@@ -246,10 +250,10 @@ async fn renewals_continue_while_a_thousand_leases_expire() {
         let alive = future::join_all(living.iter().map(|lease| etcd.keep_alive(lease)));
         let (dead, alive) = future::join(dead, alive).await;
         for renewed in alive {
-            renewed.expect("a living lease is renewed");
+            renewed.expect("a live lease is renewed");
         }
         for renewed in dead.unwrap_or_default() {
-            renewed.expect_err("what has expired is not renewed");
+            renewed.expect_err("an expired lease is not renewed");
         }
     }
     let left = etcd.load("user").await.instances().len();

@@ -1,4 +1,4 @@
-//! A server, a registry on it, and a plain client to see and to do what a registry does not.
+//! A server with a registry, and a plain client for what the registry cannot do.
 
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
 use futures_util::StreamExt;
@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Waits for what must happen soon.
+/// Awaits a future that must complete soon.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.expect("it happens in time")
+    timeout(Duration::from_secs(20), future).await.expect("no timeout")
 }
 
 pub(crate) struct Fixture {
@@ -32,7 +32,7 @@ impl Fixture {
         Self::start_as("").await
     }
 
-    /// `rest` is what the URL of the registry has after the address.
+    /// `rest` is the part of the registry's URL after the address.
     pub(crate) async fn start_as(rest: &str) -> Self {
         Self::over(within(Etcd::start()).await.unwrap(), rest).await
     }
@@ -43,19 +43,19 @@ impl Fixture {
         Self { server, registry, raw: Box::new(raw) }
     }
 
-    /// Puts `value` under `key` by hand.
+    /// Puts `value` under `key` without a lease.
     pub(crate) async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
         let answer = within(self.raw.kv_client().put(key, value, None)).await.unwrap();
         answer.header().unwrap().revision()
     }
 
-    /// Puts `value` under `key` as a publisher does who holds `lease`.
+    /// Puts `value` under `key`, as a publisher with `lease` does.
     pub(crate) async fn put_under(&self, lease: i64, key: &str, value: &str) {
         let options = Some(PutOptions::new().with_lease(lease));
         within(self.raw.kv_client().put(key, value, options)).await.unwrap();
     }
 
-    /// Is granted a lease by the server's choice.
+    /// Grants a lease whose id the server chooses.
     pub(crate) async fn grant(&self, seconds: i64) -> i64 {
         within(self.raw.lease_client().grant(seconds, None)).await.unwrap().id()
     }
@@ -64,7 +64,7 @@ impl Fixture {
         within(self.raw.lease_client().revoke(lease)).await.unwrap();
     }
 
-    /// The keys from `start` up to `end`, as the whole of them is read by others.
+    /// Returns the keys from `start` up to `end` with their values, as other programs read them.
     pub(crate) async fn range(&self, start: &str, end: &str) -> Vec<(String, String)> {
         let options = Some(GetOptions::new().with_range(end));
         let found = within(self.raw.kv_client().get(start, options)).await.unwrap();
@@ -79,13 +79,13 @@ impl Fixture {
         within(self.raw.kv_client().txn(txn)).await.unwrap().header().unwrap().revision()
     }
 
-    /// Deletes `key` by hand.
+    /// Deletes `key`.
     pub(crate) async fn delete(&self, key: &str) {
         let answer = within(self.raw.kv_client().delete(key, None)).await.unwrap();
         assert_eq!(answer.deleted(), 1, "{key}");
     }
 
-    /// What stands under `key`.
+    /// Returns what is stored under `key`.
     pub(crate) async fn stored(&self, key: &str) -> Option<KeyValue> {
         within(self.raw.kv_client().get(key, None)).await.unwrap().take_kvs().pop()
     }
@@ -102,7 +102,7 @@ impl Fixture {
         within(self.raw.kv_client().compact(revision, None)).await.unwrap();
     }
 
-    /// All that the server counts, as text.
+    /// Returns the server's metrics as text.
     pub(crate) async fn metrics(&self) -> String {
         let endpoint = self.server.endpoint();
         let address = endpoint.strip_prefix("http://").unwrap();
@@ -116,15 +116,14 @@ impl Fixture {
         within(metrics).await
     }
 
-    /// What the server counts under a name, or 0.
+    /// Returns a metric, or 0 if it is missing.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let metrics = self.metrics().await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
 
-    /// Waits until the server counts none under a name. It tells nobody when that changes, so it is
-    /// asked again.
+    /// Waits until a metric is 0. The server has no notification for that, so this polls.
     pub(crate) async fn wait_until_zero(&self, name: &str) {
         within(async {
             while self.metric(name).await != 0 {
@@ -134,7 +133,7 @@ impl Fixture {
         .await;
     }
 
-    /// How many calls, or streams, of a method there were.
+    /// Returns the number of calls, or streams, of a method.
     pub(crate) async fn calls(&self, method: &str) -> u64 {
         let (service, kind) = match method {
             "Range" => ("KV", "unary"),
@@ -156,21 +155,21 @@ impl Fixture {
         within(self.registry.register(instance, claim, &CallOptions::DEFAULT)).await
     }
 
-    /// The holder that refuses `claim`. A read names the same one.
+    /// Returns the holder that refuses `claim`, and asserts that a read returns the same one.
     pub(crate) async fn holder(&self, instance: &Instance, claim: &Claim) -> Holder {
         let refused = self.register(instance, claim).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Superseded, "{refused}");
-        let named = *refused.holder().expect("the store names the holder");
+        let named = *refused.holder().expect("the error has the holder");
         assert_eq!(self.read_holder(instance).await, Some(named));
         named
     }
 
-    /// The holder that a read names.
+    /// Returns the holder by a read.
     pub(crate) async fn read_holder(&self, instance: &Instance) -> Option<Holder> {
         within(self.registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// Registers `instance` in place of whoever holds its id.
+    /// Registers `instance` in place of the current holder of its id.
     pub(crate) async fn take_over(&self, instance: &Instance, claim: &Claim) -> Result<Lease> {
         let holder = self.holder(instance, claim).await;
         self.register(instance, &claim.with_takeover(Takeover::From(holder))).await
@@ -188,7 +187,7 @@ impl Fixture {
         within(self.registry.load(&name(service), &CallOptions::DEFAULT)).await.unwrap()
     }
 
-    /// A watch from now on.
+    /// Watches from the current state.
     pub(crate) async fn watch(&self, service: &str) -> Watch {
         let now = self.load(service).await;
         self.watch_after(service, now.cursor()).await.unwrap()
@@ -198,7 +197,7 @@ impl Fixture {
         within(self.registry.watch(&name(service), after, &CallOptions::DEFAULT)).await
     }
 
-    /// How a watch after a cursor that is of no use fails: at once, or as its first item.
+    /// Returns how a watch after an invalid cursor fails: at once or as its first item.
     pub(crate) async fn watch_error(&self, service: &str, after: &Cursor) -> ErrorKind {
         match self.watch_after(service, after).await {
             Ok(mut watch) => within(watch.next()).await.unwrap().unwrap_err().kind(),
@@ -211,7 +210,7 @@ pub(crate) async fn connect(server: &Etcd) -> EtcdRegistry {
     connect_as(server, "").await
 }
 
-/// `rest` is what the URL has after the address.
+/// `rest` is the part of the URL after the address.
 pub(crate) async fn connect_as(server: &Etcd, rest: &str) -> EtcdRegistry {
     let url = format!("{}{rest}", server.url());
     within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap()
@@ -229,7 +228,7 @@ pub(crate) fn claim(seconds: u64) -> Claim {
     Claim::new(Duration::from_secs(seconds)).unwrap()
 }
 
-/// A batch, of whose changes the tests name what matters to most of them.
+/// A batch with simplified changes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) cursor: Cursor,
@@ -259,7 +258,7 @@ impl From<Arc<Batch>> for Seen {
     }
 }
 
-/// The next batch with changes.
+/// Returns the next batch with changes.
 pub(crate) async fn next(watch: &mut Watch) -> Seen {
     loop {
         let batch = within(watch.next()).await.unwrap().unwrap();
@@ -269,7 +268,7 @@ pub(crate) async fn next(watch: &mut Watch) -> Seen {
     }
 }
 
-/// The error that a watch ends with.
+/// Returns the error that ends a watch.
 pub(crate) async fn end_error(watch: &mut Watch) -> ErrorKind {
     loop {
         if let Err(error) = within(watch.next()).await.expect("a watch ends with an error") {
@@ -283,7 +282,7 @@ pub(crate) fn put(instance: &Instance) -> SeenChange {
     SeenChange::Put(instance.clone())
 }
 
-/// For an unknown reason.
+/// A deletion without a known reason.
 pub(crate) fn deleted(id: &str) -> SeenChange {
     SeenChange::Delete(id.parse().unwrap(), None)
 }
@@ -292,7 +291,7 @@ pub(crate) fn withdrawn(id: &str) -> SeenChange {
     SeenChange::Delete(id.parse().unwrap(), Some(DeleteReason::Withdrawn))
 }
 
-/// The bytes of an instance's record, as others may write it: without ttl.
+/// Returns the bytes of an instance's record as other programs may write it, without a ttl.
 pub(crate) fn encoded(instance: &Instance) -> Vec<u8> {
     encoding::encode(&Record::new(instance.clone())).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Takeover: compared and written in one transaction, which touches nothing else of the displaced holder.
+//! Takeovers: one transaction that compares and writes, and changes nothing else of the displaced holder.
 
 use crate::support::{
     Fixture, claim, connect, connect_as, encoded, instance, next, put, withdrawn, within,
@@ -15,7 +15,7 @@ fn text(instance: &Instance) -> String {
     String::from_utf8(encoded(instance)).unwrap()
 }
 
-/// An agent may register for many processes under one lease of its own.
+/// An agent may register several processes under its own single lease.
 #[tokio::test]
 async fn takeover_does_not_revoke_the_lease_of_the_displaced_holder() {
     let etcd = Fixture::start().await;
@@ -28,7 +28,7 @@ async fn takeover_does_not_revoke_the_lease_of_the_displaced_holder() {
     assert_eq!(etcd.stored(KEY).await.unwrap().lease(), ours.lease().get());
     assert_eq!(etcd.stored("registry/order/b").await.unwrap().lease(), theirs);
     etcd.revoke(theirs).await;
-    assert_eq!(etcd.load("user").await.instances().len(), 1, "it holds no key of ours");
+    assert_eq!(etcd.load("user").await.instances().len(), 1, "it holds no instance");
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn displaced_lease_only_loses_its_key() {
     let moved = one.with_address("10.0.0.2:8080".parse().unwrap());
     let second = etcd.take_over(&moved, &new).await.unwrap();
     assert!(etcd.leases().await.contains(&old.lease().get()));
-    // A registry that knows nothing of the lease looks at once.
+    // A registry that does not know the lease checks it at once.
     let other = connect(&etcd.server).await;
     let lost = within(other.keep_alive(&first, &CallOptions::DEFAULT)).await;
     assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -51,14 +51,14 @@ async fn displaced_lease_only_loses_its_key() {
 }
 
 #[tokio::test]
-async fn key_without_a_lease_holds_its_id_until_it_is_named() {
+async fn key_without_a_lease_holds_its_id_until_a_claim_names_it() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     for value in [text(&one), "by hand".to_owned()] {
         let revision = etcd.put(KEY, value).await.cast_unsigned();
         let holder = etcd.holder(&one, &claim(10)).await;
         assert_eq!(holder, Holder::new(None, Some(Revision::new(revision))));
-        // It was put again since: that is another holder.
+        // The key was put again in between, which makes it another holder.
         let again = etcd.put(KEY, "by hand").await.cast_unsigned();
         let stale = claim(10).with_takeover(Takeover::From(holder));
         let present = etcd.holder(&one, &stale).await;
@@ -71,7 +71,7 @@ async fn key_without_a_lease_holds_its_id_until_it_is_named() {
 }
 
 #[tokio::test]
-async fn undecodable_record_holds_its_id_until_it_is_named() {
+async fn undecodable_record_holds_its_id_until_a_claim_names_it() {
     let etcd = Fixture::start().await;
     let one = instance("user", "1");
     let theirs = etcd.grant(60).await;
@@ -82,7 +82,7 @@ async fn undecodable_record_holds_its_id_until_it_is_named() {
     assert_eq!(etcd.load("user").await.instances().collect::<Vec<_>>(), [&one]);
 }
 
-/// etcd grants negative ids to whoever asks for them.
+/// etcd grants negative lease ids to clients that request them.
 #[tokio::test]
 async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
     let one = instance("user", "1");
@@ -112,7 +112,7 @@ async fn key_under_a_negative_lease_is_listed_watched_and_taken_over() {
             assert_eq!(found.records()[0].lease(), None);
             for cursor in [&seen.cursor, found.cursor()] {
                 let read = cursor.to_string().parse().unwrap();
-                etcd.watch_after("user", &read).await.expect("the cursor can be read");
+                etcd.watch_after("user", &read).await.expect("the cursor is valid");
             }
             let diagnosed = within(etcd.registry.diagnose()).await;
             let wrong: Vec<_> = diagnosed.iter().filter(|one| one.level == Level::Error).collect();
@@ -150,7 +150,7 @@ async fn any_claim_takes_the_id_of_a_withdrawn_record_and_survives_its_revocatio
         let etcd = Fixture::start_as(rest).await;
         let one = instance("user", "1");
         let theirs = etcd.grant(60).await;
-        // As a withdrawal leaves it whose second step has not been made yet.
+        // The state after the first step of a withdrawal.
         let value = r#"{"v":1,"address":"10.0.0.1:8080","status":"withdrawn"}"#;
         etcd.put_under(theirs, key, value).await;
         let found = etcd.load("user").await;

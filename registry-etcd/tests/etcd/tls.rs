@@ -1,4 +1,4 @@
-//! TLS: whom to trust, and who we are.
+//! TLS: verification of servers and clients.
 
 use crate::support::{claim, instance, name, next, put, within};
 use registry_core::{CallOptions, Error, ErrorKind, Registry, Result};
@@ -14,7 +14,7 @@ async fn connect(etcd: &Etcd, options: &[(&str, PathBuf)]) -> Result<EtcdRegistr
     within(EtcdRegistry::connect(&url.parse().unwrap())).await
 }
 
-/// All that went wrong, one in the other.
+/// Returns the texts of all errors in the chain.
 fn chain(error: &Error) -> String {
     error.chain().to_string()
 }
@@ -39,10 +39,10 @@ async fn server_is_trusted_only_through_its_ca() {
     let error = connect(&etcd, &[("ca", tls.other_ca())]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
     assert!(chain(&error).contains("certificate"), "{}", chain(&error));
-    // Whom the system trusts did not sign it.
+    // None of the system's authorities signed it.
     let error = connect(&etcd, &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
-    // Without TLS nothing is understood.
+    // A plain-text client cannot talk to it.
     let plain = etcd.url().replace("etcds://", "etcd://").parse().unwrap();
     let error = within(EtcdRegistry::connect(&plain)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", chain(&error));
@@ -58,7 +58,7 @@ async fn server_accepts_only_the_right_client_certificate() {
 
     let others = with(tls.other_client_certificate(), tls.other_client_key());
     for refused in [&others[..], &[("ca", tls.ca())]] {
-        // The server hangs up, and whether it gets to say why is a matter of chance.
+        // The server closes the connection, and may or may not say why first.
         let kind = connect(&etcd, refused).await.unwrap_err().kind();
         assert!(matches!(kind, ErrorKind::Denied | ErrorKind::Unavailable), "{kind}");
     }
@@ -90,9 +90,10 @@ async fn server_is_not_verified_if_the_url_says_so() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
 }
 
-/// The files were read once, when the handle was made. So no connection succeeded after the first certificate had expired.
+/// The files were read once, when the handle was made. After the first certificate had expired, no connection
+/// succeeded.
 #[tokio::test]
-async fn files_are_read_anew_for_each_connection() {
+async fn files_are_read_again_for_each_connection() {
     let tls = ServerTls::mutual().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let address = etcd.url().trim_start_matches("etcds://").parse().unwrap();
@@ -123,7 +124,7 @@ async fn files_are_read_anew_for_each_connection() {
         let (certificate, key) = (tls.other_client_certificate(), tls.other_client_key());
         let ca = if stranger { tls.ca() } else { tls.other_ca() };
         renew(certificate, key, ca);
-        within(registry.load(&user, &options)).await.expect("the open connection goes on");
+        within(registry.load(&user, &options)).await.expect("the open connection keeps working");
         proxy.cut();
         within(async { while registry.load(&user, &options).await.is_ok() {} }).await;
         std::fs::write(path("ca.pem"), "half of a file").unwrap();
@@ -134,5 +135,5 @@ async fn files_are_read_anew_for_each_connection() {
         within(registry.load(&user, &options)).await.unwrap();
     }
     let installed = rustls::crypto::CryptoProvider::get_default();
-    assert!(installed.is_none(), "the application chooses its own");
+    assert!(installed.is_none(), "no process-wide provider is installed");
 }

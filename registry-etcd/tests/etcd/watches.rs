@@ -1,4 +1,4 @@
-//! What a watch delivers, and what it leaves behind.
+//! Deliveries of watches, and their cleanup.
 
 use crate::support::{Fixture, claim, deleted, encoded, end_error, instance, next, put, within};
 use etcd_client::{Client, DeleteOptions, TxnOp};
@@ -92,14 +92,14 @@ async fn foreign_key_only_moves_the_cursor() {
 }
 
 #[tokio::test]
-async fn progress_notifications_move_a_quiet_watch() {
+async fn progress_notifications_advance_an_idle_watch() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let revision = etcd.put("elsewhere", "").await.cast_unsigned();
     while watch.cursor().revision().get() < revision {
         assert!(within(watch.next()).await.unwrap().unwrap().is_progress());
     }
-    // So that a compaction takes away nothing it needs.
+    // Prevents a compaction from removing history that the watch needs.
     etcd.compact(watch.cursor().revision().get()).await;
     let mut resumed = etcd.watch_after("user", watch.cursor()).await.unwrap();
     etcd.register(&instance("user", "1"), &claim(10)).await.unwrap();
@@ -141,7 +141,7 @@ async fn reader_that_keeps_up_receives_any_backlog() {
 }
 
 #[tokio::test]
-async fn paused_process_does_not_lag() {
+async fn paused_process_is_not_treated_as_lag() {
     let etcd = Fixture::start().await;
     let mut watch = etcd.watch("user").await;
     let endpoint = etcd.server.endpoint();
@@ -156,7 +156,7 @@ async fn paused_process_does_not_lag() {
             }
         });
     });
-    // It takes the only thread of the runtime, the reader's and the watch's.
+    // Blocks the only thread of the runtime, on which the reader and the watch run.
     writer.join().unwrap();
     for _ in 0..2_000 {
         next(&mut watch).await;
@@ -164,7 +164,7 @@ async fn paused_process_does_not_lag() {
 }
 
 #[tokio::test]
-async fn unread_watch_lags_and_stalls_no_other() {
+async fn unread_watch_lags_without_stalling_others() {
     let etcd = Fixture::start().await;
     let (mut idle, mut read) = (etcd.watch("user").await, etcd.watch("user").await);
     let record = encoded(&instance("user", "0"));
@@ -189,7 +189,7 @@ async fn dropped_watch_cancels_its_watcher() {
     let watches = [etcd.watch("a").await, etcd.watch("b").await];
     assert_eq!(etcd.metric("etcd_debugging_mvcc_watcher_total").await, 2);
     drop(watches);
-    // One that is given up on its way to be opened leaves nothing either, wherever it is by then.
+    // A watch that is cancelled while it opens must be cleaned up as well, at any point.
     let now = etcd.load("c").await;
     for turns in 0..100 {
         let giving_up = async {

@@ -1,4 +1,4 @@
-//! What goes over the wire, read by a relay that speaks HTTP/2 on either side.
+//! The bytes on the wire, recorded by an HTTP/2 relay.
 
 use crate::support::{Fixture, name, within};
 use h2::{RecvStream, SendStream, client, server};
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 const LOAD: &str = "/etcdserverpb.KV/Range";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-/// Go's range begins at `user.rpc/`; the side keys, which Go does not know, sort just before.
+/// Go's range begins at `user.rpc/`. The side keys, which Go does not know, sort directly before it.
 const START: &[u8] = b"user.rpc.~meta/";
 const END: &[u8] = b"user.rpc0";
 
@@ -37,8 +37,8 @@ async fn watch_request_is_that_of_go_zero() {
     assert!(ranges.contains(&(START.to_vec(), END.to_vec())), "{ranges:?}");
 
     let watches: Vec<_> = asked.iter().filter(|call| call.path == WATCH).collect();
-    let [watch] = watches[..] else { panic!("one stream, and not {}", watches.len()) };
-    // A member that has lost its leader ends the stream instead of keeping silent.
+    let [watch] = watches[..] else { panic!("expected one stream, got {}", watches.len()) };
+    // With this header, a member without a leader ends the stream instead of staying silent.
     assert_eq!(watch.headers["hasleader"], "true");
     let created = watch.message::<WatchRequest>().create.unwrap();
     assert_eq!((&*created.key, &*created.range_end), (START, END));
@@ -47,7 +47,7 @@ async fn watch_request_is_that_of_go_zero() {
     assert_eq!(created.start_revision, revision + 1);
 }
 
-/// A part of etcd's messages, with the numbers of its `rpc.proto`.
+/// A subset of etcd's messages, with the field numbers of its `rpc.proto`.
 #[derive(Message)]
 struct RangeRequest {
     #[prost(bytes = "vec", tag = "1")]
@@ -72,14 +72,14 @@ struct WatchCreateRequest {
     start_revision: i64,
 }
 
-/// Passes calls on to a server, and remembers what was asked. Dropping it ends them all.
+/// A relay to a server that records requests. Dropping it ends all of its tasks.
 struct Relay {
     address: String,
     asked: Arc<Mutex<Vec<Call>>>,
     _connections: JoinSet<()>,
 }
 
-/// What a call asked so far.
+/// The request of a call so far.
 #[derive(Clone)]
 struct Call {
     path: String,
@@ -110,10 +110,10 @@ impl Relay {
 }
 
 impl Call {
-    /// The first message: after the flag of compression, and the length, of gRPC.
+    /// Decodes the first message, after gRPC's compression flag and length.
     fn message<T: Message + Default>(&self) -> T {
         let (head, rest) = self.body.split_at(5);
-        assert_eq!(head[0], 0, "it is not compressed");
+        assert_eq!(head[0], 0, "the message is not compressed");
         let len = u32::from_be_bytes(head[1..].try_into().unwrap());
         T::decode(&rest[..usize::try_from(len).unwrap()]).unwrap()
     }
@@ -150,7 +150,7 @@ async fn relay(inbound: TcpStream, outbound: TcpStream, log: Arc<Mutex<Vec<Call>
     }
 }
 
-/// Passes on what comes until one side has had enough.
+/// Passes data on until one side closes.
 async fn pass(mut from: RecvStream, mut to: SendStream<Bytes>, mut see: impl FnMut(&[u8])) {
     while let Some(Ok(chunk)) = from.data().await {
         see(&chunk);

@@ -1,11 +1,11 @@
-//! Withdrawal: the record is put as withdrawn, then its lease is revoked.
+//! Withdrawals: the record is marked as withdrawn, then its lease is revoked.
 
 use crate::support::{Fixture, claim, instance, next, put, withdrawn};
 
 const LAYOUTS: [&str; 3] = ["", "?layout=go-zero", "?layout=grpc"];
 
 #[tokio::test]
-async fn withdrawal_is_told_once_from_every_cursor() {
+async fn withdrawal_is_reported_once_from_every_cursor() {
     for rest in LAYOUTS {
         let etcd = Fixture::start_as(rest).await;
         let (one, two) = (instance("user", "1"), instance("user", "2"));
@@ -19,13 +19,13 @@ async fn withdrawal_is_told_once_from_every_cursor() {
         let mut live = etcd.watch_after("user", before.cursor()).await.unwrap();
         assert_eq!(next(&mut live).await.changes, [put(&one)], "{rest}");
         assert_eq!(next(&mut live).await.changes, [withdrawn("1")], "{rest}");
-        // Between its two steps: whoever resumes here knows that the deletion was told.
+        // Between the two steps: a watch that resumes here knows that the deletion was reported.
         let between = live.cursor().to_string().parse().unwrap();
         let mut from_there = etcd.watch_after("user", &between).await.unwrap();
         let mut from_load = etcd.watch_after("user", registered.cursor()).await.unwrap();
         assert_eq!(next(&mut from_load).await.changes, [withdrawn("1")], "{rest}");
         for watch in [&mut live, &mut from_there, &mut from_load] {
-            // The deletion itself is progress, which the change replaces if nobody read it before.
+            // The deletion itself is only progress, which an unread change replaces.
             let mut seen = next(watch).await;
             if seen.changes.is_empty() {
                 seen = next(watch).await;
@@ -54,7 +54,7 @@ async fn successor_survives_both_steps_of_a_withdrawal() {
 }
 
 #[tokio::test]
-async fn withdrawn_claim_may_be_made_again_between_the_two_steps() {
+async fn withdrawn_claim_may_be_repeated_between_the_two_steps() {
     let etcd = Fixture::start().await;
     let (one, claim) = (instance("user", "1"), claim(10));
     etcd.register(&one, &claim).await.unwrap();

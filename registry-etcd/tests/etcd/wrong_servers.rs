@@ -1,4 +1,4 @@
-//! Servers that are not the etcd that a URL means: an error names the host, and what to do.
+//! Servers that are not the expected etcd: the error names the host, and what to do.
 
 use crate::support::within;
 use registry_core::{Error, ErrorKind};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A server that answers the first bytes of each connection with `answer`, and hangs up.
+/// Starts a server that answers the first bytes of each connection with `answer`, then closes the connection.
 async fn server_that_answers(answer: &'static [u8]) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -22,7 +22,7 @@ async fn server_that_answers(answer: &'static [u8]) -> (String, JoinHandle<()>) 
     (address, serving)
 }
 
-/// Asserts that an error names the host and the hint, and gives its text. Neither text comes twice.
+/// Asserts that the error contains the host and the hint, each once. Returns the error.
 async fn assert_told(url: &str, host: &str, hint: &str) -> Error {
     let error = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap_err();
     let told = error.chain().to_string();
@@ -35,7 +35,7 @@ async fn assert_told(url: &str, host: &str, hint: &str) -> Error {
 }
 
 #[tokio::test]
-async fn tls_port_spoken_to_in_plain_text_is_told_and_the_reverse() {
+async fn plain_text_to_a_tls_port_and_the_reverse_are_reported() {
     let tls = ServerTls::generate().unwrap();
     let secure = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let host = secure.url().trim_start_matches("etcds://").to_owned();
@@ -50,7 +50,7 @@ async fn tls_port_spoken_to_in_plain_text_is_told_and_the_reverse() {
 }
 
 #[tokio::test]
-async fn certificate_that_is_not_trusted_is_told_with_the_options_to_check() {
+async fn untrusted_certificate_is_reported_with_the_options_to_check() {
     let tls = ServerTls::generate().unwrap();
     let etcd = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let host = etcd.url().trim_start_matches("etcds://").to_owned();
@@ -65,7 +65,7 @@ async fn certificate_that_is_not_trusted_is_told_with_the_options_to_check() {
 }
 
 #[tokio::test]
-async fn server_that_is_no_etcd_is_told() {
+async fn server_that_is_no_etcd_is_reported() {
     let redis = within(Redis::start()).await.unwrap();
     let host = redis.url().trim_start_matches("redis://").to_owned();
     let (host, _) = host.split_once('/').unwrap_or((&host, ""));

@@ -1,4 +1,4 @@
-//! The servers, and what an operator does to all of them.
+//! The servers, and the operations on all of them.
 
 #![allow(dead_code)] // each binary uses a part of it
 
@@ -18,12 +18,12 @@ pub(crate) enum Running {
 }
 
 impl Members {
-    /// As many as `REGISTRY_TEST_ETCD_MEMBERS` says; one unless it is set.
+    /// Reads `REGISTRY_TEST_ETCD_MEMBERS`, one by default.
     pub(crate) fn from_env() -> Self {
         match std::env::var("REGISTRY_TEST_ETCD_MEMBERS").as_deref() {
             Ok("3") => Self::Three,
             Ok("1") | Err(_) => Self::One,
-            Ok(other) => panic!("REGISTRY_TEST_ETCD_MEMBERS is 1 or 3, got=`{other}`"),
+            Ok(other) => panic!("REGISTRY_TEST_ETCD_MEMBERS must be 1 or 3, got=`{other}`"),
         }
     }
 
@@ -36,7 +36,7 @@ impl Members {
 }
 
 impl Running {
-    /// Where the first member is, who may lead or follow.
+    /// Returns the address of the first member, which may be leader or follower.
     pub(crate) fn endpoint(&self) -> String {
         match self {
             Self::One(etcd) => etcd.endpoint(),
@@ -56,7 +56,7 @@ impl Running {
         self.each(|member| member.kill().unwrap());
     }
 
-    /// Kills them, and loses all of their data.
+    /// Kills the servers and deletes their data.
     pub(crate) fn wipe(&mut self) {
         self.kill();
         self.each(|member| member.wipe().unwrap());

@@ -1,4 +1,4 @@
-//! An etcd as the kit's subject, whatever the layout, of one member or of three.
+//! An etcd of one or three members as the subject of the conformance kit, in any layout.
 
 mod members;
 
@@ -17,25 +17,25 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// Runs the kit over a layout; `rest` is what its URLs have after the address.
+/// Runs the kit over a layout; `rest` is the part of the URLs after the address.
 pub(crate) fn run<L: SubjectLayout>(members: Members, rest: &'static str) -> ExitCode {
-    // etcd grants 2 s at least, and looks for expired leases twice a second.
+    // etcd grants at least 2 s, and checks for expired leases twice a second.
     let traits = Traits::server(Duration::from_secs(2), Duration::from_secs(1));
     let traits = traits.with_lost_writes(LostWrites::NoticedOncePerTtl);
     let traits = traits.with_reasons(&[DeleteReason::Withdrawn]);
     conformance(traits, move || Server::<L>::open(members, rest))
 }
 
-/// What an operator must know of a layout.
+/// An operator's knowledge of a layout.
 #[async_trait]
 pub(crate) trait SubjectLayout: Send + Sync + Sized + 'static {
-    /// The layout over a new server, and the registry there as the kit is to see it.
+    /// Returns the layout over a new server, and the registry that the kit uses.
     fn over(registry: EtcdRegistry) -> (Self, Arc<dyn Registry>);
 
-    /// Deletes all instances of a service at one revision. Gives how many keys there were.
+    /// Deletes all instances of a service at one revision. Returns the number of keys deleted.
     async fn evict(&self, client: &mut Client, service: &ServiceName) -> i64;
 
-    /// The key of an instance that the kit calls `id`.
+    /// Returns the key of the instance that the kit calls `id`.
     fn key(&self, service: &ServiceName, id: &InstanceId) -> String;
 }
 

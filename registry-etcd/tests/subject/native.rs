@@ -1,4 +1,4 @@
-//! This library's own layout.
+//! The native layout.
 
 use crate::subject::SubjectLayout;
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ impl SubjectLayout for Native {
     }
 }
 
-/// Enough for the names that operators touch here; the layout's own tests have the rest.
+/// Sufficient for the names used here; the layout has its own tests.
 fn escape(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }

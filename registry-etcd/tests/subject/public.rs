@@ -1,9 +1,9 @@
-//! The public keys of a layout of Go programs, as an operator treats them who knows nothing of side keys.
+//! The public keys of a layout for Go programs, as an operator handles them who does not know side keys.
 
 use etcd_client::{Client, GetOptions, KeyValue, Txn, TxnOp};
 
-/// Deletes the keys directly below `prefix` at one revision, and leaves their side keys to their leases. Gives how many
-/// there were.
+/// Deletes the keys directly below `prefix` at one revision, but not their side keys. Returns the number of
+/// keys deleted.
 pub(crate) async fn evict(client: &mut Client, prefix: String) -> i64 {
     let all = GetOptions::new().with_prefix().with_keys_only();
     let found = client.get(prefix.clone(), Some(all)).await.unwrap();

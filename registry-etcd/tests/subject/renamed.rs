@@ -1,4 +1,5 @@
-//! A store whose layout does not take every name: the kit sees it behind a table of other names, and nothing else is between.
+//! A store whose layout restricts names. The kit uses it through a mapping of names, with nothing else in
+//! between.
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The names that the kit gives, and those that are stored.
+/// The mapping between the kit's names and the stored names.
 pub(crate) trait Names: Clone + Debug + Send + Sync + 'static {
     fn stored_id(&self, shown: &InstanceId) -> InstanceId {
         shown.clone()
@@ -90,7 +91,7 @@ impl<N: Names> Renamed<N> {
     }
 }
 
-/// What the kit sets of an instance, under other names.
+/// Returns the instance under other names.
 fn renamed(instance: &Instance, service: ServiceName, id: InstanceId) -> Instance {
     let mut renamed = Instance::from_parts(service, id, instance.address().clone())
         .with_weight(instance.weight())

@@ -20,7 +20,7 @@ const DRAINING: &[u8] =
 const WITHDRAWN: &[u8] =
     br#"{"v":1,"address":"192.168.1.5:8081","weight":100,"status":"withdrawn","metadata":{}}"#;
 
-/// What a change says of an instance, lease and revision apart.
+/// A change of an instance, without lease and revision.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Put(Instance),
@@ -59,7 +59,7 @@ fn del(key: &str) -> (EventType, Kv<'_>) {
     (EventType::Delete, at(key, b"", 0))
 }
 
-/// A watch of a service, of which some keys stand.
+/// Returns the decoder of a watch that starts with the keys `stored`.
 fn decoder(stored: &[Kv<'_>]) -> Decoder {
     Decoder::new(keys(), stored.iter().copied())
 }
@@ -88,7 +88,7 @@ fn deleted(id: &str) -> Seen {
     Delete(id.parse().unwrap(), None)
 }
 
-/// What is written for an instance under lease 9 with a ttl of 10 s.
+/// Returns the keys to store for an instance under lease 9 with a ttl of 10 s.
 fn written(layout: &Keyspace, instance: &Instance) -> Result<DesiredKeys> {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
     layout.desired_keys(&record.with_ttl(std::time::Duration::from_secs(10)))
@@ -140,7 +140,10 @@ fn path_of_slashes_is_the_root() {
     }
     assert_eq!(layout("/prod/").root(), "/prod/");
     let scopes = ["", "/", "//"].map(|path| layout(path).root().to_owned());
-    assert!(scopes[0] != scopes[1] && scopes[1] != scopes[2], "their cursors are not mixed up");
+    assert!(
+        scopes[0] != scopes[1] && scopes[1] != scopes[2],
+        "cursors of different paths must differ"
+    );
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn takeover_by_a_go_publisher_drops_the_side_key() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let moved = instance("1").with_address("10.0.0.9:80".parse().unwrap());
     let taken = step(&mut decoder, [put("user.rpc/1", b"10.0.0.9:80", 6)]);
-    assert_eq!(taken, [Put(moved)], "a replacement is one step");
+    assert_eq!(taken, [Put(moved)], "a replacement is one change");
     let late = [put("user.rpc.~meta/1", br#"{"address":"h:1","weight":3}"#, 5)];
     assert_eq!(step(&mut decoder, late), []);
     assert_eq!(step(&mut decoder, [del("user.rpc.~meta/1")]), [], "the old lease ends");
@@ -291,11 +294,11 @@ fn undecodable_key_is_deleted_once_and_comes_back_whole() {
     assert_eq!(step(&mut decoder, [put("user.rpc/1", b"?", 0)]), []);
     let back = step(&mut decoder, [put("user.rpc/1", PLAIN, 5)]);
     assert_eq!(back, [Put(instance("1").with_weight(200))]);
-    assert_eq!(step(&mut decoder, [put("user.rpc/2", b"?", 0)]), [], "it never was there");
+    assert_eq!(step(&mut decoder, [put("user.rpc/2", b"?", 0)]), [], "it was never listed");
 }
 
 #[test]
-fn draining_instance_is_read_from_its_side_key_alone() {
+fn draining_instance_is_read_from_its_side_key_only() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let draining = instance("1").with_weight(200).with_status(InstanceStatus::Draining);
     let drain = [del("user.rpc/1"), put("user.rpc.~meta/1", DRAINING, 5)];
@@ -307,7 +310,7 @@ fn draining_instance_is_read_from_its_side_key_alone() {
 }
 
 #[test]
-fn withdrawn_instance_is_deleted_once_and_for_that_reason() {
+fn withdrawn_instance_is_deleted_once_with_that_reason() {
     let mut decoder = decoder(&[at("user.rpc.~meta/1", HEAVY, 5), at("user.rpc/1", PLAIN, 5)]);
     let withdrawal = [del("user.rpc/1"), put("user.rpc.~meta/1", WITHDRAWN, 5)];
     let withdrawn = Delete("1".parse().unwrap(), Some(DeleteReason::Withdrawn));
@@ -382,8 +385,7 @@ proptest! {
         }
     }
 
-    /// Whatever happens to the keys of two instances, a watch carried on event by event shows what
-    /// a load shows, and so does one that begins anywhere.
+    /// For any changes to the keys of two instances, a watch from any point shows the same as a load.
     #[test]
     fn folded_watch_equals_load(
         revisions in proptest::collection::vec(
@@ -423,7 +425,7 @@ proptest! {
             let changes = decoder.apply(events_of_revision.into_iter());
             let mut ids: Vec<_> = changes.iter().map(Change::id).cloned().collect();
             ids.dedup();
-            prop_assert_eq!(ids.len(), changes.len(), "one change an id");
+            prop_assert_eq!(ids.len(), changes.len(), "one change per id");
             for change in changes {
                 match change {
                     Change::Put(record) => {

@@ -22,7 +22,7 @@ fn read(value: &str) -> Result<Option<Instance>, DecodeError> {
     Grpc::decode(&"user.rpc".parse().unwrap(), &"1".parse().unwrap(), value.as_bytes())
 }
 
-/// What is written for an instance under lease 9 with a ttl of 10 s.
+/// Returns the keys to store for an instance under lease 9 with a ttl of 10 s.
 fn written(instance: &Instance) -> Result<DesiredKeys> {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
     layout().desired_keys(&record.with_ttl(std::time::Duration::from_secs(10)))

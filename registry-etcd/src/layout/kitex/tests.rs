@@ -17,7 +17,7 @@ fn instance(id: &str, address: &str) -> Instance {
     Instance::from_parts("user".parse().unwrap(), id.parse().unwrap(), address.parse().unwrap())
 }
 
-/// What is written for an instance under lease 9 with a ttl of 10 s.
+/// Returns the keys to store for an instance under lease 9 with a ttl of 10 s.
 fn written(layout: &Keyspace, instance: &Instance) -> DesiredKeys {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9).unwrap());
     layout.desired_keys(&record.with_ttl(Duration::from_secs(10))).unwrap()
@@ -38,7 +38,7 @@ fn only(key: &str, value: &str) -> Instance {
     reading.records[0].instance().clone()
 }
 
-// The records below were written by Kitex' registry itself.
+// These records were written by Kitex' own registry.
 const PLAIN: (&str, &str) = (
     "kitex/registry-etcd/user/10.0.0.1:8888",
     r#"{"network":"tcp","address":"10.0.0.1:8888","weight":10,"tags":null}"#,
@@ -109,7 +109,7 @@ fn instance_that_is_not_available_has_no_public_key() {
 }
 
 #[test]
-fn service_has_no_slash() {
+fn service_with_a_slash_is_invalid() {
     let error = layout("").service(&"user/a".parse().unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let service_of = |key: &str| layout("").layout().service_of(key.as_bytes());
@@ -130,7 +130,7 @@ fn value_that_kitex_refuses_is_undecodable() {
 }
 
 #[test]
-fn record_is_told_from_the_native_one_that_has_an_address_too() {
+fn kitex_record_is_not_detected_as_a_native_one() {
     let detect = |(key, value): (&str, &str)| builtin::detect(key.as_bytes(), value.as_bytes());
     assert_eq!(detect(PLAIN), Some("kitex"));
     assert_eq!(detect(("registry/user/1", r#"{"v":1,"address":"10.0.0.1:80"}"#)), Some("native"));

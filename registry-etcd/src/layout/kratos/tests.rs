@@ -23,7 +23,7 @@ fn user(id: &str) -> Instance {
     instance("user", id, "10.0.0.1:9000")
 }
 
-/// What is written for an instance under lease 9 with a ttl of 10 s.
+/// Returns the keys to store for an instance under lease 9 with a ttl of 10 s.
 fn written(layout: &Keyspace, instance: &Instance) -> Result<DesiredKeys> {
     let record = Record::new(instance.clone()).with_lease(LeaseId::new(9)?);
     layout.desired_keys(&record.with_ttl(Duration::from_secs(10)))
@@ -33,7 +33,7 @@ fn at<'a>(key: &'a str, value: &'a str) -> Kv<'a> {
     Kv { key: key.as_bytes(), value: value.as_bytes(), lease: 9, modified: 3 }
 }
 
-/// What a load of `service` shows, where these keys stand.
+/// Returns what a load of `service` reads from these keys.
 fn read(service: &str, kvs: &[(&str, &str)]) -> Reading {
     let keys = layout("").service(&service.parse().unwrap()).unwrap();
     Reading::of(&keys, kvs.iter().map(|(key, value)| at(key, value)))
@@ -45,7 +45,7 @@ fn only(service: &str, kv: (&str, &str)) -> Instance {
     reading.records[0].instance().clone()
 }
 
-// The records below were written by Kratos itself.
+// These records were written by Kratos itself.
 const PLAIN: (&str, &str) = (
     "/microservices/user/u-1",
     r#"{"id":"u-1","name":"user","version":"v1.0.0","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}"#,
@@ -80,7 +80,7 @@ fn public_key_has_the_bytes_of_kratos() {
         .with_port("http", 8000)
         .with_weight(50)
         .with_metadata([("zone", "eu-1"), ("a<b>&", "\"q\" \u{2028} \u{e9}")]);
-    // Kratos says of each endpoint whether it has TLS, which no instance here says.
+    // Kratos records for each endpoint whether it has TLS, which our instances do not express.
     for (instance, (key, value)) in [(plain, PLAIN), (full, FULL)] {
         let DesiredKeys { key: public, side } = written(&layout(""), &instance).unwrap();
         assert_eq!(public.name, key);
@@ -88,7 +88,7 @@ fn public_key_has_the_bytes_of_kratos() {
         assert_eq!(str::from_utf8(&public.value.unwrap()).unwrap(), value);
         let side = side.unwrap();
         assert_eq!(side.name, key.replace("/user/", "/user.~meta/"));
-        // Kratos reads all keys that begin with the service, and skips a record without its name.
+        // Kratos reads all keys that start with the service, and skips records of other services.
         let side: Service = go_json::decode(&side.value.unwrap()).unwrap();
         assert_eq!(side.name, "");
     }
@@ -98,7 +98,7 @@ fn public_key_has_the_bytes_of_kratos() {
 }
 
 #[test]
-fn records_of_kratos_are_read() {
+fn records_written_by_kratos_are_read() {
     let plain = user("u-1").with_label("version", "v1.0.0").with_port("grpc", 9000);
     assert_eq!(only("user", PLAIN), plain);
     let full = instance("user", "u-2", "10.0.0.2:9000")
@@ -113,7 +113,7 @@ fn records_of_kratos_are_read() {
 }
 
 #[test]
-fn address_is_the_endpoint_of_grpc_or_else_the_first() {
+fn address_is_the_grpc_endpoint_or_else_the_first() {
     let cases = [
         (r#"["http://h:1","grpc://h:2","grpc://h:3"]"#, "h:2", &[("grpc", 2), ("http", 1)][..]),
         (r#"["http://h:1/x?y=z","ws://h:2","tcp://other:3"]"#, "h:1", &[("http", 1), ("ws", 2)]),
@@ -148,7 +148,7 @@ fn instance_belongs_to_the_service_that_its_record_names() {
 }
 
 #[test]
-fn id_with_a_slash_is_reported_by_its_own_service_alone() {
+fn id_with_a_slash_is_reported_only_for_its_own_service() {
     assert_eq!(read("team", &[SLASHES]).undecodable, 0);
     let reading = read("team/user", &[SLASHES]);
     assert_eq!((reading.records.len(), reading.undecodable), (0, 1));
@@ -186,7 +186,7 @@ fn weight_is_the_metadata_of_that_name() {
 }
 
 #[test]
-fn port_whose_name_is_no_scheme_is_not_published() {
+fn port_is_not_published_if_its_name_is_no_scheme() {
     let ports = user("1").with_port("a b", 1).with_port("grpc", 2).with_port("9p", 3);
     let value = written(&layout(""), &ports.with_port("ws+x", 4)).unwrap().key.value.unwrap();
     let stored: Service = go_json::decode(&value).unwrap();
@@ -244,7 +244,7 @@ proptest! {
         let public = public.as_ref().map(|value| at(&key.name, value));
         let reading = Reading::of(&keys, [at(&side.name, &beside)].into_iter().chain(public));
         prop_assert_eq!(reading.records[0].instance(), &instance);
-        // What programs of Kratos, and callers without the side record, see of it.
+        // What Kratos programs, and callers without the side record, can see.
         let bare = Reading::of(&keys, public.into_iter());
         let bare: Vec<_> = bare.records.iter().map(|r| (r.instance().address(), r.instance().weight())).collect();
         let expected = instance.is_available().then_some((instance.address(), weight));
