@@ -1,10 +1,10 @@
-//! A client of the servers of a prefix: one connection for commands to each server in use, made when it is
-//! needed, and one for each feed.
+//! A client of the servers of a prefix. It has one connection for commands to each server in use, made on
+//! demand, and one for each feed.
 //!
-//! The client never repeats a call whose outcome is unknown. It does not use a connection again that
-//! failed; the next call makes another. (The `ConnectionManager` of the redis crate hides when it reconnects,
-//! and its multiplexed connection never does, so slots of our own hold the latter.) A redirected call was
-//! not executed: the client follows redirects.
+//! The client never retries a call whose outcome is unknown. A failed connection is not used again; the next
+//! call makes another. The `ConnectionManager` of the redis crate hides reconnects and its multiplexed
+//! connection never reconnects, so the client caches the latter in its own slots. A redirected call was not
+//! executed, so the client follows redirects.
 
 mod feed_connection;
 mod session;
@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::time::{Instant, timeout};
 
-/// How many redirects a call follows. In a healthy Cluster it meets one at most.
+/// The limit of redirects per call. In a healthy Cluster there is one at most.
 const MAX_REDIRECTS: usize = 4;
 
 /// A client of the servers of a prefix.
@@ -43,19 +43,19 @@ pub(crate) struct Client {
     options: RedisOptions,
     silence_timeout: Duration,
     sessions: Mutex<HashMap<SessionKey, Arc<SessionSlot>>>,
-    /// Whether the layout of the prefix was checked since the last connection was made.
+    /// Whether the layout of the prefix was verified since the last connection was made.
     is_verified: AtomicBool,
-    /// Held by the call that checks it, so that concurrent calls share the check.
+    /// Held during verification, so that concurrent calls share it.
     verifying: tokio::sync::Mutex<()>,
 }
 
-/// What a session is cached by.
+/// The cache key of a session.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct SessionKey {
     address: Address,
-    /// The runtime that drives the connection: another one may stand still.
+    /// The runtime that drives the connection. Another runtime may not be driven.
     runtime: runtime::Id,
-    /// Whether it is for writes that wait for replicas. Other calls must not queue behind them.
+    /// Whether the session is for writes that wait for replicas. Other calls must not queue behind them.
     waits_for_ack: bool,
 }
 
@@ -67,7 +67,7 @@ impl SessionKey {
 }
 
 impl Client {
-    /// Returns a client that has connected to nobody yet.
+    /// Returns a client that is not connected yet.
     pub(crate) fn new(config: ConnectConfig) -> Self {
         let ConnectConfig { topology, dialer, prefix, options, silence_timeout } = config;
         let keyspace = Keyspace::new(&prefix, options.shards);
@@ -100,7 +100,7 @@ impl Client {
         &*self.topology
     }
 
-    /// Runs `script` on `shard`: one round trip, unless the server does not know the script yet or
+    /// Runs `script` on `shard`. This takes one round trip, unless the server does not know the script yet or
     /// redirects the call.
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
@@ -112,8 +112,8 @@ impl Client {
         self.call(&Call { script, group, args, ack, then: None }).await
     }
 
-    /// Does the same, and runs a command that reads a key of `shard` in the same round trip. Another client's call may
-    /// come between.
+    /// Does the same, and runs a command that reads a key of `shard` in the same round trip. Another client's
+    /// call may be executed in between.
     pub(crate) async fn run_with<T: FromRedisValue, U: FromRedisValue>(
         &self,
         script: &Script,
@@ -125,7 +125,7 @@ impl Client {
         self.call(&Call { script, group, args, ack, then: Some(command) }).await
     }
 
-    /// Runs a `script` that writes, and waits for the acknowledgements that the options ask for.
+    /// Runs a `script` that writes, and waits for the acknowledgements that the options require.
     pub(crate) async fn write<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -136,8 +136,8 @@ impl Client {
         self.call(&Call { script, group, args, ack, then: None }).await
     }
 
-    /// Makes a connection of its own for blocking reads of the log of `shard`, and of the other logs on
-    /// the same server.
+    /// Makes a separate connection for blocking reads of the log of `shard`, and of the other logs on the
+    /// same server.
     pub(crate) async fn connect_feed(&self, shard: Shard) -> Result<FeedConnection, StoreError> {
         with_deadline(self.options.connect_deadline.min(self.silence_timeout), async {
             let address = self.topology.locate(KeyGroup::Shard(shard)).await?;
@@ -149,8 +149,7 @@ impl Client {
         .await
     }
 
-    /// Returns the servers of the shards, as far as they are known, and an error if that of a shard is
-    /// not.
+    /// Returns the known servers of the shards, and an error if the server of a shard is unknown.
     pub(crate) async fn servers(&self) -> (Vec<Address>, Option<StoreError>) {
         let located = self.keyspace.shards().map(|shard| {
             with_deadline(
@@ -169,13 +168,13 @@ impl Client {
         (addresses, failure)
     }
 
-    /// Makes a connection for questions about a server itself.
+    /// Makes a connection for queries about a server.
     pub(crate) async fn dial(&self, address: &Address) -> Result<Link, StoreError> {
         let dialled = self.dialer.dial(address, "registry-doctor");
         with_deadline(self.options.connect_deadline, dialled).await
     }
 
-    /// Returns what the server of such a connection reports about itself.
+    /// Returns the server's report about itself, over such a connection.
     pub(crate) async fn info(&self, link: &Link) -> Result<Info, StoreError> {
         with_deadline(self.options.request_deadline, Info::ask(&mut link.requests())).await
     }
@@ -190,22 +189,22 @@ impl Client {
         with_deadline(self.options.request_deadline, command.query_async(&mut requests)).await
     }
 
-    /// Returns when the last bytes came in on the connection for commands to `shard`, if there is one.
+    /// Returns when the command connection of `shard` last received data, if there is one.
     pub(crate) fn last_received(&self, shard: Shard) -> Option<Instant> {
         let address = self.topology.known_server(KeyGroup::Shard(shard))?;
         let slot = self.sessions().get(&SessionKey::new(&address, false))?.clone();
         Some(slot.session()?.link().traffic().received())
     }
 
-    /// Whether `shard` is still on the server at `address`, as far as is known.
+    /// Returns whether `shard` is still on the server at `address`, as far as is known.
     pub(crate) fn is_current(&self, address: &Address, shard: Shard) -> bool {
         let known = self.topology.known_server(KeyGroup::Shard(shard));
         known.is_none_or(|known| known == *address)
     }
 
-    /// Checks the layout of the prefix, unless it was checked since the last connection was made.
+    /// Verifies the layout of the prefix, unless that was done since the last connection was made.
     pub(crate) async fn ensure_layout(&self) -> Result<(), StoreError> {
-        // A call that is not polled any more may hold the lock.
+        // A call that is no longer polled may hold the lock.
         let deadline = self.options.connect_deadline + self.options.request_deadline;
         with_deadline(deadline, async {
             let _guard = timeout(SHARING_TIMEOUT, self.verifying.lock()).await.ok();
@@ -226,7 +225,7 @@ impl Client {
         let call = Call { script, group, args: &args, ack: Ack::Primary, then: None };
         let [format, shards]: [Option<String>; 2] = self.call(&call).await?;
         let (Some(format), Some(shards)) = (format, shards) else {
-            return Ok(()); // only a reader finds a prefix without a layout, which nobody has used yet
+            return Ok(()); // an unused prefix, which a reader does not initialize
         };
         if [&format, &shards] != [&ours[0], &ours[1]] {
             return Err(StoreError::LayoutMismatch { format, shards, ours: ours.join(", ") });
@@ -252,7 +251,7 @@ impl Client {
             let wait = session.silence().wait();
             let traffic = session.link().traffic();
             let outcome = while_receiving(self.options.request_deadline, traffic, run).await;
-            wait.end(); // a call that failed says itself whether the connection is broken
+            wait.end(); // a failed call determines by itself whether the connection is broken
             let error = match outcome {
                 Ok(reply) => return Ok(reply),
                 Err(error) => traffic.explain(error),
@@ -286,8 +285,8 @@ impl Client {
         (!session.is_broken()).then_some((address, session))
     }
 
-    /// Returns a session with the server of a call, or with the one that an `ASK` redirect named. Tries
-    /// the next candidate if a server cannot be reached: it has not received the call.
+    /// Returns a session with the server of a call, or with the server of an `ASK` redirect. If a server
+    /// cannot be reached, it has not received the call, so the next candidate is tried.
     async fn locate_session(
         &self,
         call: &Call<'_>,
@@ -327,9 +326,9 @@ impl Client {
         located
     }
 
-    /// Returns the session of a key, connecting if there is none.
+    /// Returns the session of a key, and connects if there is none.
     ///
-    /// Concurrent callers wait here for the one that connects, but not for long.
+    /// Concurrent callers wait for the one that connects, for a limited time.
     async fn session(&self, key: &SessionKey) -> Result<Arc<Session>, StoreError> {
         let slot = {
             let mut sessions = self.sessions();
@@ -352,13 +351,13 @@ impl Client {
         .await
     }
 
-    /// The lock is held for a moment, in which nothing panics.
+    /// The lock is held for a moment in which nothing can panic.
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<SessionSlot>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The servers and the database, without the credentials.
+/// Displays the servers and the database, without credentials.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.topology, self.dialer.database)

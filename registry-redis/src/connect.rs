@@ -1,4 +1,4 @@
-//! Which servers hold a prefix, and how to connect to them.
+//! Connections to the servers of a prefix.
 
 mod address;
 mod cluster;

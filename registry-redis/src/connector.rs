@@ -1,4 +1,4 @@
-//! How a Redis URL becomes a registry.
+//! The connector for Redis URLs.
 
 use crate::RedisRegistry;
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ const PLAIN: [&str; 3] = ["redis", "redis+sentinel", "redis+cluster"];
 const TLS: [&str; 6] =
     [PLAIN[0], PLAIN[1], PLAIN[2], "rediss", "rediss+sentinel", "rediss+cluster"];
 
-/// Connects to `redis://`, `redis+sentinel://` and `redis+cluster://`, and with the feature `tls` to
+/// A connector for `redis://`, `redis+sentinel://` and `redis+cluster://`, and with the feature `tls` for
 /// `rediss://`, `rediss+sentinel://` and `rediss+cluster://`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RedisConnector;

@@ -1,4 +1,4 @@
-//! Deadlines on calls, and durations as scripts take them.
+//! Deadlines of calls, and the conversion of durations for scripts.
 
 use crate::connect::Traffic;
 use crate::error::StoreError;
@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long a call waits for another one that connects or checks, before it does so itself: the other one may hang on a dead
-/// link, and wait for longer than this call may.
+/// How long a call waits for another call that connects or checks before it does so itself. The other call
+/// may hang on a dead link for longer than this call may wait.
 pub(crate) const SHARING_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Runs `call` for at most `deadline`.
@@ -21,11 +21,12 @@ pub(crate) async fn with_deadline<T, E: Into<StoreError>>(
     }
 }
 
-/// How often the deadline of a call is put off by parts of replies.
+/// How often received data may extend the deadline of a call.
 const MAX_EXTENSIONS: u32 = 10;
 
-/// Runs `call` until nothing has come in on its connection for `deadline`, at most [`MAX_EXTENSIONS`] times as long.
-/// Replies come in the order of their calls, so that a part of one shows that the server is not silent.
+/// Runs `call` until its connection has received nothing for `deadline`, or for [`MAX_EXTENSIONS`] deadlines
+/// at most. Replies arrive in the order of their calls, so any part of a reply shows that the server is
+/// alive.
 pub(crate) async fn while_receiving<T, E: Into<StoreError>>(
     deadline: Duration,
     traffic: &Traffic,
@@ -46,9 +47,9 @@ pub(crate) async fn while_receiving<T, E: Into<StoreError>>(
     }
 }
 
-/// Returns a random time below `limit`, by which processes of a fleet do the same thing at different times.
+/// Returns a random time below `limit`, so that the processes of a fleet do not act at the same time.
 pub(crate) fn random_below(limit: Duration) -> Duration {
-    // Without randomness they do it at the same time, which costs the server a little.
+    // Without randomness they act at the same time, which costs the server little.
     let fraction = getrandom::u32().map_or(0.0, |bits| f64::from(bits) / f64::from(u32::MAX));
     limit.mul_f64(fraction)
 }

@@ -1,4 +1,4 @@
-//! Checks of a registry, for its operator.
+//! The diagnosis of a registry for its operator.
 
 mod server;
 mod shards;
@@ -7,10 +7,10 @@ use crate::store::Store;
 use registry_core::Registry;
 use registry_core::diagnosis::{Finding, check, self_test};
 
-/// Checks the shards, the records in them and the servers, and rehearses a registration with
-/// `registry`, the one that uses `store`.
+/// Checks the shards, their records and the servers, and rehearses a registration with `registry`, which must
+/// use `store`.
 pub(crate) async fn diagnose(store: &Store, registry: &dyn Registry) -> Vec<Finding> {
-    // The shards come first, since a load repairs a shard that lost a key.
+    // The shards are checked first, since a load would repair a shard that lost a key.
     let shards = check("history", shards::check_shards(store)).await;
     let rehearsed = self_test(registry).await;
     let (records, servers) = tokio::join!(

@@ -1,9 +1,9 @@
-//! The links of the chain of digests.
+//! Digests of the history.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A link of the chain of digests. It identifies the history up to a revision.
+/// A digest in the chain of digests. It identifies the history up to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest(u64);
 
@@ -32,6 +32,6 @@ impl FromStr for Digest {
     }
 }
 
-/// A digest is 16 hexadecimal digits.
+/// The text is not 16 lowercase hexadecimal digits.
 #[derive(Debug)]
 pub(crate) struct ParseDigestError;

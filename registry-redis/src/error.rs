@@ -1,4 +1,4 @@
-//! The errors of this store, and the kind of error that each of them is to the caller.
+//! The errors of this store, and their kinds.
 
 use crate::connect::{Address, Violation};
 use redis::{ErrorKind as RedisKind, RedisError};
@@ -6,13 +6,13 @@ use registry_core::{Error, ErrorKind, Holder};
 use std::io;
 use std::time::Duration;
 
-/// A failed call or watch. Clones tell many watches why they ended.
+/// The error of a call or a watch. It is cloned for each watch that it ends.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("redis did not answer in time, deadline=`{0:?}`")]
     Deadline(Duration),
     #[error(
-        "the server did not answer in time: if it speaks plain text, connect to it with redis://, deadline=`{0:?}`"
+        "the server did not answer in time: if it does not use TLS, connect to it with redis://, deadline=`{0:?}`"
     )]
     NoHandshake(Duration),
     #[error("{}", describe(kind_of(.0)))]
@@ -22,65 +22,63 @@ pub(crate) enum StoreError {
     #[error("{0}")]
     Protocol(Violation),
     #[error(
-        "the server closed the connection without a reply, as one does that expects TLS (rediss://): check host and port"
+        "the server closed the connection without a reply: if it requires TLS, use rediss://; otherwise check host and port"
     )]
     ClosedUnanswered,
     #[error("the server does not speak TLS: connect to it with redis://")]
     NotTls,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS makes it"))]
-    #[error("the server's certificate is not trusted: see the option `ca`, reason=`{0}`")]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "it only occurs with TLS"))]
+    #[error("the server's certificate is not trusted: check the option `ca`, reason=`{0}`")]
     Untrusted(String),
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS makes it"))]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "it only occurs with TLS"))]
     #[error(
-        "the server refused the client's certificate, or the want of one: see the options `cert` and `key`, alert=`{0}`"
+        "the server refused the client's certificate, or requires one: check the options `cert` and `key`, alert=`{0}`"
     )]
     CertificateRefused(String),
-    #[error("redis states no `run_id` in `INFO server`: this library does not support the server")]
+    #[error("`INFO server` has no `run_id`: this library does not support the server")]
     MissingRunId,
     #[error(
-        "the prefix was first used with another layout, format=`{format}`, shards=`{shards}`, ours=`{ours}`"
+        "the prefix was first used with another layout: use another prefix, format=`{format}`, shards=`{shards}`, ours=`{ours}`"
     )]
     LayoutMismatch { format: String, shards: String, ours: String },
     #[error("the server {0}: connect to it with {1}://")]
     WrongTopology(&'static str, &'static str),
-    #[error("the server is a replica, or has become one")]
+    #[error("the server is a replica, or has become one: retry")]
     NotPrimary,
     #[error(
-        "the server may evict any key, and with it the registry: set its maxmemory-policy to `noeviction` or a `volatile-*` one, policy=`{0}`"
+        "the server may evict any key, including the registry's: set its maxmemory-policy to `noeviction` or `volatile-*`, policy=`{0}`"
     )]
     EvictionPolicy(String),
     #[error(
-        "the primary has the write, and too few replicas do: repeat it, wanted=`{wanted}`, had=`{had}`"
+        "the primary has the write, but too few replicas do: retry, wanted=`{wanted}`, had=`{had}`"
     )]
     Unreplicated { wanted: u32, had: u32 },
-    #[error("the primary has the write in memory, and not on its disk yet: repeat it")]
+    #[error("the primary has the write in memory, but not yet on disk: retry")]
     NotFsynced,
-    #[error("the server sends {0} without an end")]
+    #[error("the server keeps sending {0} beyond the limit")]
     Endless(&'static str),
-    #[error("a script sent an unexpected reply, reply=`{0}`")]
+    #[error("a script returned an unexpected reply, reply=`{0}`")]
     UnexpectedReply(String),
-    #[error(
-        "another lease holds the instance id: take over on purpose, or choose another id, holder=`{0}`"
-    )]
+    #[error("another lease holds the instance id: take it over, or use another id, holder=`{0}`")]
     Superseded(Holder),
-    /// What the caller gave cannot be used.
+    /// The caller's arguments are invalid.
     #[error("{0}")]
     Unusable(#[source] Error),
-    #[error("the lease is gone, or its last acknowledged record is: register again")]
+    #[error("the lease or its last acknowledged record is gone: register again")]
     LeaseLost,
-    #[error("the lease id is in use with another ttl")]
+    #[error("the lease id is in use with another ttl: use a new lease id")]
     TtlMismatch,
-    #[error("the lease id is in use for another instance")]
+    #[error("the lease id is in use for another instance: use a new lease id")]
     InstanceMismatch,
-    #[error("the registry was opened for reading only, with `access=read`")]
+    #[error("the registry is read-only: remove `access=read` from the URL to register")]
     ReadOnly,
     #[error("the history after the cursor was trimmed: load again")]
     Compacted,
     #[error("the history of the cursor was rolled back, wiped or replaced: load again")]
     Diverged,
-    #[error("another program has written to the log of the shard: watch again")]
+    #[error("another program wrote to the log of the shard: watch again")]
     ForeignEntries,
-    #[error("the history changed while it was being read: try again")]
+    #[error("the history changed while it was being read: retry")]
     HistoryChanged,
     #[error("too many watches are being opened at once: watch again")]
     TooManyWatches,
@@ -88,12 +86,12 @@ pub(crate) enum StoreError {
     FeedEnded,
     #[error("the shard has moved to another server: watch again")]
     ShardMoved,
-    #[error("the feed's server receives no changes while another server does: watch again")]
+    #[error("the server of the feed receives no changes, but another server does: watch again")]
     FeedStalled,
 }
 
 impl StoreError {
-    /// Returns what the caller should do about the error. Nothing else decides that.
+    /// Returns the kind of the error: what the caller should do about it.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Redis(error) => kind_of(error),
@@ -104,7 +102,7 @@ impl StoreError {
             | Self::TooManyWatches
             | Self::FeedEnded
             | Self::NotPrimary
-            // Another server may listen there for a moment, as behind a proxy: no registration ends for that.
+            // Another server may listen there briefly, as behind a proxy. That must not end a registration.
             | Self::Protocol(Violation::NotRedis(_))
             | Self::NotTls
             | Self::ClosedUnanswered
@@ -131,7 +129,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the connection it happened on must not be used again.
+    /// Returns whether the connection must not be used again.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::Deadline(_) | Self::Protocol(_) => true,
@@ -145,12 +143,12 @@ impl StoreError {
         }
     }
 
-    /// Whether another server might do what this one did not.
+    /// Returns whether another server may succeed.
     pub(crate) fn is_unavailable(&self) -> bool {
         self.kind() == ErrorKind::Unavailable
     }
 
-    /// Whether the server has become a replica. Another connection may lead to its successor.
+    /// Returns whether the server has become a replica. A new connection may lead to its successor.
     pub(crate) fn is_demotion(&self) -> bool {
         match self {
             Self::Redis(error) => {
@@ -162,12 +160,12 @@ impl StoreError {
         }
     }
 
-    /// Whether the connection failed.
+    /// Returns whether the connection failed.
     pub(crate) fn is_io(&self) -> bool {
         matches!(self, Self::Redis(error) if error.kind() == RedisKind::Io)
     }
 
-    /// Names the server, if the error is of it.
+    /// Adds the server, if the error is about it.
     pub(crate) fn at(self, server: &Address) -> Self {
         match self {
             Self::Deadline(_)
@@ -200,7 +198,7 @@ impl From<RedisError> for StoreError {
 }
 
 impl StoreError {
-    /// Returns the error of a watch that ends with this one: it is silence if the server gave no reply in time.
+    /// Returns the error with which a watch ends. It counts as silence if the server gave no reply in time.
     pub(crate) fn of_watch(&self) -> Error {
         match self {
             Self::Deadline(limit) => Error::silent(*limit),
@@ -230,8 +228,9 @@ impl From<StoreError> for Error {
 
 /// Returns the kind of an error of the redis crate, by the code that the server sent.
 ///
-/// The text may contain a prefix, which a user chose, so it is not searched for codes. A server before 7.0 wraps the error
-/// of a command that a script called: `ERR Error running script (call to f_...): @user_script:1: -OOM command ...`.
+/// The text may contain a prefix, which users choose, so codes are not searched in it. A server before 7.0
+/// wraps the error of a command in a script: `ERR Error running script (call to f_...): @user_script:1: -OOM
+/// command ...`.
 fn kind_of(error: &RedisError) -> ErrorKind {
     if error.kind() == RedisKind::Io {
         return ErrorKind::Unavailable;
@@ -257,7 +256,7 @@ fn kind_of_code(code: &str) -> Option<ErrorKind> {
     })
 }
 
-/// What the details of an error say that has no code of its own.
+/// Parts of error messages that have no code of their own.
 const PROSE: &[(&str, ErrorKind)] = &[
     ("a key of the registry has a later format", ErrorKind::Invalid),
     ("without any password configured", ErrorKind::Denied),
@@ -270,15 +269,15 @@ const PROSE: &[(&str, ErrorKind)] = &[
     ("No such master", ErrorKind::Invalid),
 ];
 
-/// Describes a failed call. The server's own words follow as the source.
+/// Describes a failed call. The server's own message follows as the source.
 fn describe(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => "redis refused the credentials, or they lack permissions",
         ErrorKind::Invalid => {
-            "redis cannot serve this: the prefix is used by something else, the database does not exist, or the server is too old for `ack=fsync` or keeps no append-only file"
+            "redis cannot serve this: the prefix is used by another program, the database does not exist, or the server does not support `ack=fsync` (Redis 7.2 with an append-only file)"
         }
-        ErrorKind::Unavailable => "redis could not be reached, or cannot serve now",
-        _ => "redis refused a call that it should accept",
+        ErrorKind::Unavailable => "redis could not be reached, or cannot serve requests now",
+        _ => "redis refused a valid call",
     }
 }
 

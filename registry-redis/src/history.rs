@@ -1,17 +1,17 @@
-//! The history of a shard: a log of changes, each chained to the one before by digests.
+//! The history of a shard: a log of changes, chained by digests.
 //!
-//! The entry `<revision>-0` of the log is the change that made that revision; revisions are dense. It has the fields
-//! `t` (`P` put or `D` delete), `m` the member, `v` the [value](crate::value) of a put or the reason of a delete
-//! (`withdrawn`, `expired`, or nothing if it is not known), `p` and `d` the digests before and after it. A digest is
-//! the first 16 digits of
+//! The log entry `<revision>-0` is the change of that revision; revisions are dense. Its fields are `t` (`P`
+//! put or `D` delete), `m` (the member), `v` (the [value](crate::value) of a put, or the reason of a delete:
+//! `withdrawn`, `expired`, or empty if unknown), and `p` and `d` (the digests before and after it). A digest
+//! is the first 16 digits of
 //!
 //! ```text
 //! sha1(digest before 0x1F revision 0x1F type 0x1F member 0x1F value or reason)
 //! ```
 //!
-//! and the first digest of a shard is made of its name, the time and the server's run id. So two shards with a digest in common have the same history
-//! up to it, and a revision that is used again after a failover, a restart from an old file or a wipe has
-//! another digest.
+//! The first digest of a shard is computed from its name, the time and the server's run id. So two shards
+//! that share a digest have the same history up to it. A revision that is used again after a failover, a
+//! restart from an old file or a wipe has another digest.
 
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -22,7 +22,7 @@ use registry_core::{
 };
 use std::str::FromStr;
 
-/// A point in the history of a shard.
+/// A position in the history of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) revision: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Returns the position of `cursor`. `Invalid` if it is not of `origin`.
+    /// Returns the position of `cursor`. Fails `Invalid` if the cursor is not of `origin`.
     pub(crate) fn of(origin: &Origin, cursor: &Cursor) -> registry_core::Result<Self> {
         Ok(Self { revision: cursor.revision().get(), digest: origin.proof(cursor)? })
     }
@@ -39,7 +39,7 @@ impl Position {
         origin.cursor(Revision::new(self.revision), self.digest)
     }
 
-    /// Advances over `entry`, if that is the next one.
+    /// Advances past `entry`, if it is the next one.
     pub(crate) fn advance(&mut self, entry: &Entry) -> Result<(), Gap> {
         if self.revision.checked_add(1) != Some(entry.revision) {
             return Err(Gap::Missing);
@@ -70,16 +70,17 @@ impl From<Gap> for StoreError {
     }
 }
 
-/// An entry of the log as Redis gives it: its id, and names and values in turn.
+/// An entry of the log as Redis returns it: its id, and alternating field names and values.
 pub(crate) type RawEntry = (String, Vec<Vec<u8>>);
 
-/// Whether an entry may be of this library, by its id, in a history up to `end`. Another program may have written ones
-/// between ours, and ahead of them.
+/// Returns whether an entry may be from this library, by its id, in a history up to `end`. Another program
+/// may have written entries between ours or ahead of them.
 pub(crate) fn is_ours((id, _): &RawEntry, end: u64) -> bool {
     id.strip_suffix("-0").is_some_and(|at| at.parse().is_ok_and(|at: u64| at <= end))
 }
 
-/// Whether another program has written an entry before the one after `at`. Others of its are ahead of the history.
+/// Returns whether another program wrote the entry before the one after `at`. Its other entries are ahead of
+/// the history.
 pub(crate) fn is_between((id, _): &RawEntry, at: Position) -> bool {
     let (revision, sequence) = id.split_once('-').unwrap_or_default();
     sequence != "0" && revision.parse().is_ok_and(|revision: u64| revision <= at.revision)
@@ -127,7 +128,7 @@ impl Entry {
             b"D" => Kind::Delete(match value.unwrap_or_default().as_slice() {
                 b"withdrawn" => Some(DeleteReason::Withdrawn),
                 b"expired" => Some(DeleteReason::Expired),
-                _ => None, // a later version may know more of them
+                _ => None, // a later version may have more reasons
             }),
             _ => return None,
         };
@@ -143,12 +144,12 @@ impl Entry {
         &self.member
     }
 
-    /// Returns roughly how many bytes it takes.
+    /// Returns the approximate size in bytes.
     pub(crate) fn size(&self) -> usize {
         128 + self.member.len() + self.value().map_or(0, Value::size)
     }
 
-    /// Returns the value of a put; a deletion has none.
+    /// Returns the value of a put, or `None` for a delete.
     pub(crate) fn value(&self) -> Option<&Value> {
         match &self.kind {
             Kind::Put(value) => Some(value),
@@ -156,8 +157,8 @@ impl Entry {
         }
     }
 
-    /// Returns the change to `service`, if the entry is one. A record that cannot be decoded is a deletion, and is
-    /// passed to `report` with the reason.
+    /// Returns the change to `service`, or `None` if the entry changes another service. An undecodable record
+    /// counts as a delete, and is passed to `report` with the reason.
     pub(crate) fn change(
         &self,
         service: &ServiceName,
@@ -199,7 +200,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// An entry as the scripts write it, of a put or an expiry, with `n` for its digest.
+    /// Returns an entry of a put or an expiry as the scripts write it, with the digest `n`.
     pub(crate) fn raw(n: u64, member: &str, record: Option<&str>) -> RawEntry {
         let kind = if record.is_some() { "P" } else { "D" };
         let value =
@@ -221,7 +222,7 @@ pub(crate) mod tests {
 
     const RECORD: &str = r#"{"v":1,"address":"10.0.0.1:80"}"#;
 
-    /// To be told of what cannot be decoded, where everything can.
+    /// A `report` function for entries that must be decodable.
     fn decodes(id: &InstanceId, why: &str) {
         panic!("{id} cannot be decoded: {why}");
     }

@@ -1,4 +1,4 @@
-//! What a server reports about itself.
+//! The report of a server about itself.
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 pub(crate) struct Info(String);
 
 impl Info {
-    /// Asks a server for all sections. The caller sets the deadline.
+    /// Requests all sections. The caller sets the deadline.
     pub(crate) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         redis::cmd("INFO").query_async(connection).await.map(Self)
     }
@@ -24,7 +24,7 @@ impl Info {
         self.get(field)?.parse().ok()
     }
 
-    /// Returns `standalone`, `cluster` or `sentinel`. Valkey has its own name for the field.
+    /// Returns `standalone`, `cluster` or `sentinel`. Valkey uses another field name.
     pub(crate) fn mode(&self) -> Option<&str> {
         self.get("redis_mode").or_else(|| self.get("server_mode"))
     }

@@ -1,10 +1,10 @@
-//! The service registry over Redis: one server, a primary under Sentinel or a Cluster, with the guarantees
-//! of the [contract](registry_core::Registry).
+//! A Redis store for the [contract](registry_core::Registry) of a registry: over one server, a primary under
+//! Sentinel, or a Cluster.
 //!
-//! Redis has no leases, no revisions and no watch that can be resumed. This crate builds them with Lua
-//! scripts from its plain types: a script is atomic, so a change, its revision and its entry in a stream
-//! are made together. Watches read the stream. The crate uses no keys with a ttl, no keyspace notifications
-//! and no pub/sub: the first expire late, the others lose messages while nobody listens.
+//! Redis has no leases, no revisions and no resumable watch. This crate builds them from plain data types
+//! with Lua scripts. A script is atomic, so a change, its revision and its entry in a stream are written
+//! together. Watches read the stream. The crate does not use keys with a ttl, which expire late, or keyspace
+//! notifications and pub/sub, which lose messages while no client listens.
 //!
 //! ```no_run
 //! use registry_core::{CallOptions, Registry, ServiceName};
@@ -20,36 +20,36 @@
 //! # }
 //! ```
 //!
-//! # What it promises beyond the contract
+//! # Guarantees beyond the contract
 //!
-//! * **Expiry** runs on a clock of its own that stops during a restart or a failover: these cost leases no
-//!   time, however long they take. Every call deletes the expired leases of its shard, and every process
-//!   that watches a shard does so on time: within 100 ms and a round trip for up to 100 leases that
-//!   expire together, and some 25 ms more for each further 1,000.
-//! * **Every rollback is noticed**, by a chain of digests: a restart from an old file, a failover to a
-//!   replica that lagged, a wipe. A cursor from before the rollback still resumes; a later one fails
+//! * **Expiry** runs on a lease clock that stops during a restart or a failover, so these cost leases no
+//!   time, however long they take. Every call deletes the expired leases of its shard, and every process that
+//!   watches a shard does so on time: within 100 ms and a round trip for up to 100 leases that expire
+//!   together, and some 25 ms more for each further 1,000.
+//! * **Every rollback is detected** by a chain of digests: a restart from an old file, a failover to a
+//!   lagging replica, or a wipe. A cursor from before the rollback still resumes; a later one fails
 //!   `Diverged`. An open watch fails within 6 s, even if nothing changes.
-//! * **An outdated server** is noticed: one that became a replica, one whose address was moved to another
-//!   server, and a primary that was partitioned while Sentinel promoted another (within some 10 s). It is
+//! * **An outdated server is detected**: one that became a replica, one whose address moved to another
+//!   server, and a partitioned primary after Sentinel promoted another (within some 10 s). Such a server is
 //!   `Unavailable` to readers, too.
-//! * **Cost**: a handle has one connection for commands, and a second one while there are watches; on a
-//!   Cluster it has one for commands to each node in use, and one for each watched shard. With
+//! * **Connections**: a handle has one connection for commands, and a second one while there are watches. On
+//!   a Cluster it has one for commands to each node in use, and one for each watched shard. With
 //!   [`ack`](RedisOptions::with_ack) it has one more for writes.
 //!
-//! # What it cannot promise
+//! # Limitations
 //!
-//! * Redis loses acknowledged writes, by default at every crash and at every failover. This is noticed,
-//!   and repaired when the owners of the records register again: see the law *Lost write*.
-//! * A server that refuses writes, for lack of memory, disk or replicas, is `Unavailable` to readers
-//!   too: nobody can renew a lease there, so that its records are soon outdated.
+//! * Redis loses acknowledged writes, by default at every crash and every failover. This is detected, and
+//!   repaired when the owners register again: see the law *Lost write*.
+//! * A server that refuses writes, for lack of memory, disk or replicas, is `Unavailable` to readers too: no
+//!   lease can be renewed there, so its records are soon outdated.
 //! * A server clock that is set forward looks like time that passes: leases expire early by as much.
-//! * A `maxmemory-policy` that evicts keys without a ttl (`allkeys-*`) destroys shards: such a server is
-//!   refused. If it is set later, evictions are noticed. Use `noeviction` or a `volatile-*` policy.
-//! * While a slot of a Cluster is being moved, its services are `Unavailable` for moments.
+//! * A `maxmemory-policy` that evicts keys without a ttl (`allkeys-*`) destroys shards, so such a server is
+//!   refused. If the policy is set later, evictions are detected. Use `noeviction` or a `volatile-*` policy.
+//! * While a Cluster slot is being moved, its services are briefly `Unavailable`.
 //!
-//! # Rights
+//! # Permissions
 //!
-//! For the prefix `registry`, a user of the server that registers needs these rules and no others:
+//! For the prefix `registry`, a Redis user that registers needs these ACL rules and no others:
 //!
 //! ```text
 //! resetchannels -@all +info +client|setname +eval +evalsha +time +hsetnx +hmget +hget +hgetall +hset +hdel
@@ -58,7 +58,7 @@
 //!   ~{registry/[0-9][0-9]}:exp ~{registry/[0-9][0-9]}:log
 //! ```
 //!
-//! and one that only reads, with the option `access=read` in its URL, these:
+//! A user that only reads, with the option `access=read` in its URL, needs these:
 //!
 //! ```text
 //! resetchannels -@all +info +client|setname +eval_ro +evalsha_ro +time +hmget +hlen +zrangebylex +zscore +zcard +zcount
@@ -66,14 +66,14 @@
 //!   %R~{registry/[0-9][0-9]}:exp %R~{registry/[0-9][0-9]}:log
 //! ```
 //!
-//! These keys match no other prefix. In a prefix, `*`, `?`, `[`, `]` and `\` are written with a `\` before them. Further
-//! commands: `+select` for another database than 0, `+asking` in a Cluster, `+wait` or `+waitaof` with
-//! [`ack`](RedisOptions::with_ack), and `+config|get` for [`diagnose`](Diagnose::diagnose), which does without
-//! them. At a sentinel the user needs `+client|setname +sentinel|master +sentinel|get-master-addr-by-name`.
+//! These key patterns match no other prefix. In a prefix, escape `*`, `?`, `[`, `]` and `\` with a `\`.
+//! Further commands: `+select` for a database other than 0, `+asking` in a Cluster, `+wait` or `+waitaof`
+//! with [`ack`](RedisOptions::with_ack), and optionally `+config|get` for [`diagnose`](Diagnose::diagnose).
+//! At a sentinel, the user needs `+client|setname +sentinel|master +sentinel|get-master-addr-by-name`.
 //!
-//! A reader can change nothing. It computes what it shows of leases: one that has expired is not listed, also before
-//! an owner's call deletes it. Its watches hear of that deletion, and so does `services()`. A shard that lost a key is
-//! `Unavailable` to it until an owner's call repairs it.
+//! A reader changes nothing. It does not list an instance whose lease has expired, even before an owner's
+//! call deletes it. Its watches and `services()` reflect the expiry only after that deletion. A shard that
+//! lost a key is `Unavailable` to a reader until an owner's call repairs it.
 //!
 //! The layout of the keys is documented in `shard.rs`, `value.rs` and `history.rs`.
 
@@ -130,16 +130,16 @@ pub struct RedisRegistry {
 }
 
 impl RedisRegistry {
-    /// Connects to the server, or the servers, of a URL:
+    /// Connects to the server or servers of a URL:
     ///
     /// * `redis://[user:password@]host[:port][/database]`
     /// * `redis+sentinel://[user:password@]sentinel[:port][,...]/primary[/database]`, where `primary` is the
-    ///   name that the sentinels use, and the credentials are for the primary;
+    ///   name of the primary at the sentinels, and the credentials are for the primary;
     /// * `redis+cluster://[user:password@]node[:port][,...]`, with some of the nodes.
     ///
-    /// With the feature `tls` also `rediss://`, `rediss+sentinel://` and `rediss+cluster://`, with the options
-    /// `ca`, `cert` and `key`: files in PEM with the authority to trust instead of the system's, and with
-    /// the client's certificate and key.
+    /// With the feature `tls`, also `rediss://`, `rediss+sentinel://` and `rediss+cluster://`. Their options
+    /// `ca`, `cert` and `key` name PEM files with the trusted authorities (by default those of the system)
+    /// and the client's certificate and key.
     ///
     /// The option `prefix`, `registry` by default, is the prefix of all keys. Clients with the same prefix
     /// share a registry; those with different prefixes are isolated from each other. For the option `ack`
@@ -174,16 +174,16 @@ impl RedisRegistry {
         Self::connect_lazy_with(target, RedisOptions::default())
     }
 
-    /// Returns a handle with the given options, without a request. The first call connects, and checks the server and
-    /// the prefix as [`connect_with`](Self::connect_with) does.
+    /// Returns a handle with the given options, without a request. The first call connects, and checks the
+    /// server and the prefix as [`connect_with`](Self::connect_with) does.
     ///
-    /// Each call returns what is wrong, such as `Invalid` for a server that evicts keys, until it is corrected;
-    /// concurrent calls share one connection attempt.
+    /// Until the check succeeds, each call returns its error, such as `Invalid` for a server that evicts
+    /// keys. Concurrent calls share one connection attempt.
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL does not have the form that [`connect`](Self::connect) states, or for options that cannot
-    /// work.
+    /// `Invalid` if the URL does not have the form that [`connect`](Self::connect) states, or if the options
+    /// cannot work.
     pub fn connect_lazy_with(target: &Target, options: RedisOptions) -> Result<Self> {
         let client = Client::new(ConnectConfig::new(target, options)?);
         let store = Arc::new(Store { client });
@@ -195,10 +195,10 @@ impl RedisRegistry {
 
 #[async_trait]
 impl Diagnose for RedisRegistry {
-    /// Checks the shards and the records in them, and the servers: their versions, what they may evict
-    /// and what they keep on disk. Also rehearses a registration.
+    /// Checks the shards and their records, and the servers: their versions, eviction and persistence. Also
+    /// rehearses a registration.
     ///
-    /// It reads everything under the prefix. A question that the credentials do not permit is a warning.
+    /// It reads everything under the prefix. A check for which the credentials lack permission is a warning.
     async fn diagnose(&self) -> Vec<Finding> {
         diagnose::diagnose(&self.store, self).await
     }
@@ -220,7 +220,7 @@ impl Registry for RedisRegistry {
     }
 
     async fn keep_alive(&self, lease: &Lease, options: &CallOptions) -> Result<Duration> {
-        // The script reads the record in any case: `Presence::Proven` would save nothing.
+        // The script always reads the record, so `Presence::Proven` would save nothing.
         limit(options, async || Ok(self.renewals.renew(lease).await?)).await
     }
 
@@ -254,10 +254,10 @@ impl Registry for RedisRegistry {
     }
 }
 
-/// Makes a call that ends at the caller's timeout. The connection does not suffer from it: only the deadlines of
-/// this store tell that a server is dead.
+/// Makes a call with the caller's timeout. The timeout does not affect the connection: only this store's own
+/// deadlines show that a server is dead.
 ///
-/// The call is passed as a function, since a future that is passed to an `async fn` takes twice its size.
+/// The call is passed as a function, since a future passed to an `async fn` takes twice its size.
 async fn limit<T, F: Future<Output = Result<T>>>(
     options: &CallOptions,
     call: impl FnOnce() -> F,

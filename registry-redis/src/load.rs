@@ -1,9 +1,9 @@
-//! Loading a service: page by page, and then brought to one revision.
+//! Loads of a service: page by page, then reconciled to one revision.
 //!
-//! Redis keeps no old revisions, so that the pages of a large service are of different ones. The log has the
-//! changes between them. It is read from the revision of the first page to that of the last, and a change
-//! counts if it is newer than the page that showed the instance. The history must contain every page's
-//! position; otherwise there was a failover between two pages.
+//! Redis keeps no old revisions, so the pages of a large service show different ones. The log has the changes
+//! between them. It is read from the revision of the first page to that of the last, and a change applies if
+//! it is newer than the page that contained the instance. The history must contain the position of every
+//! page; otherwise there was a failover between two pages.
 
 use crate::error::StoreError;
 use crate::history::{Entry, Gap, Position};
@@ -17,14 +17,13 @@ use registry_core::{InstanceId, Lineage, Record, ServiceName, Snapshot};
 use std::collections::BTreeMap;
 use tokio::task::yield_now;
 
-/// How many records are read in one call. At 500 bytes each they take the server 1.5 ms, in which it serves
-/// nobody else.
+/// How many records one call reads. At 500 bytes each, they occupy the server for 1.5 ms.
 const PAGE: usize = 1000;
 
-/// How many pages, and pages of the log, one load reads: 4,000,000 records and 1,000,000 changes.
+/// The limit of record pages, and of log pages, per load: 4,000,000 records and 1,000,000 changes.
 const MAX_PAGES: usize = 4000;
 
-/// How often a load is attempted whose history changes meanwhile.
+/// The limit of attempts if the history changes during a load.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Reads a service as of one revision.
@@ -32,7 +31,7 @@ pub(crate) async fn load(store: &Store, service: &ServiceName) -> Result<Snapsho
     for _ in 0..MAX_ATTEMPTS {
         let loader = Loader { store, service, shard: store.client.keyspace().shard_of(service) };
         match loader.load().await {
-            // More changes were written meanwhile than the log keeps, or there was a failover.
+            // More changes were written during the load than the log keeps, or there was a failover.
             Err(StoreError::Compacted | StoreError::Diverged) => {}
             outcome => return outcome,
         }
@@ -40,10 +39,10 @@ pub(crate) async fn load(store: &Store, service: &ServiceName) -> Result<Snapsho
     Err(StoreError::HistoryChanged)
 }
 
-/// The numbers of readable and unreadable records of a service.
+/// The numbers of decodable and undecodable records of a service.
 pub(crate) struct Survey {
     pub(crate) instances: usize,
-    /// The records that cannot be decoded, as `service/id`.
+    /// The undecodable records, as `service/id`.
     pub(crate) unreadable: Vec<String>,
 }
 
@@ -73,7 +72,7 @@ struct Loader<'a> {
     shard: Shard,
 }
 
-/// The records that one call reads.
+/// The records read by one call.
 struct Page {
     at: Position,
     lineage: Lineage,
@@ -83,7 +82,7 @@ struct Page {
     values: Vec<Option<Vec<u8>>>,
 }
 
-/// A record, and the revision it was put at.
+/// A record and the revision of its put.
 struct Row {
     put_revision: u64,
     content: Content,
@@ -96,7 +95,7 @@ impl Loader<'_> {
         let mut rows = Vec::with_capacity(page.members.len());
         let mut unnamed = 0;
         while let Some(last) = page.last.take() {
-            // This page is decoded while the server reads the next one: after the request is sent.
+            // This page is decoded while the server reads the next one, so the request must be sent first.
             let decode = async {
                 yield_now().await;
                 unnamed += self.decode(&page, &mut rows);
@@ -143,7 +142,7 @@ impl Loader<'_> {
         Err(StoreError::Endless("records"))
     }
 
-    /// Decodes a page into `rows`. Returns how many of its members are no valid names.
+    /// Decodes a page into `rows`. Returns the number of members without a valid name.
     fn decode(&self, page: &Page, rows: &mut Vec<(InstanceId, Row)>) -> usize {
         let before = rows.len();
         rows.extend(page.members.iter().zip(&page.values).filter_map(|(member, value)| {
@@ -154,7 +153,7 @@ impl Loader<'_> {
         page.members.len() - (rows.len() - before)
     }
 
-    /// Brings rows of pages that were read at these positions to the last position.
+    /// Brings the rows of pages that were read at these positions to the last position.
     async fn reconcile(
         &self,
         positions: &[Position],
@@ -193,7 +192,7 @@ impl Loader<'_> {
         Ok(at)
     }
 
-    /// Notes the change of an entry, if it is one of the service.
+    /// Records the change of an entry, if it belongs to the service.
     fn note_change(&self, entry: &Entry, changes: &mut BTreeMap<InstanceId, (u64, Option<Row>)>) {
         let Some(id) = member_id(self.service, entry.member()) else { return };
         let put_revision = entry.position().revision;
@@ -205,7 +204,7 @@ impl Loader<'_> {
     }
 }
 
-/// Applies changes to the rows of pages, where they are newer.
+/// Applies the changes that are newer than the page's row.
 fn merge(rows: &mut Vec<(InstanceId, Row)>, mut changes: BTreeMap<InstanceId, (u64, Option<Row>)>) {
     if changes.is_empty() {
         return;
@@ -222,7 +221,7 @@ fn merge(rows: &mut Vec<(InstanceId, Row)>, mut changes: BTreeMap<InstanceId, (u
     rows.extend(changes.into_iter().filter_map(|(id, (_, row))| Some((id, row?))));
 }
 
-/// Returns the records of rows, and those rows that have none. `unnamed` members are no rows.
+/// Splits rows into decoded records and skipped ones. `unnamed` counts skipped members that have no row.
 fn split(rows: Vec<(InstanceId, Row)>, unnamed: usize) -> (Vec<Record>, Skipped) {
     let mut skipped = Skipped { count: unnamed, example: None };
     let records = rows.into_iter().filter_map(|(id, row)| match row.content {
@@ -237,11 +236,11 @@ fn split(rows: Vec<(InstanceId, Row)>, unnamed: usize) -> (Vec<Record>, Skipped)
     (records.collect(), skipped)
 }
 
-/// Parses a value of the state. A malformed one was not written by this library and counts as older than all
+/// Parses a value of the state. A malformed one was written by another program, and counts as older than all
 /// changes.
 fn parse_value(service: &ServiceName, id: &InstanceId, value: &[u8]) -> Row {
     let Some((put_revision, value)) = Value::parse_stored(value) else {
-        let why = "this library did not write it".to_owned();
+        let why = "the value is not in this library's format".to_owned();
         return Row { put_revision: 0, content: Content::Undecodable(why) };
     };
     Row { put_revision, content: value.decode(service, id, put_revision) }
@@ -266,9 +265,9 @@ mod tests {
         rows.into_iter().map(|(id, row)| (id.to_string(), row.put_revision)).collect()
     }
 
-    /// Each of 100,000 records that cannot be decoded gave a line of the log, at each load.
+    /// Each of 100,000 undecodable records caused a log line at each load.
     #[test]
-    fn records_that_cannot_be_decoded_are_logged_in_one_line_with_their_number() {
+    fn undecodable_records_are_logged_in_one_line_with_their_number() {
         let warnings = Warnings::capture();
         let service = "a".parse().unwrap();
         let foreign = |n| {
@@ -290,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn change_of_the_log_counts_if_it_is_newer_than_the_page() {
+    fn change_in_the_log_applies_if_it_is_newer_than_the_page() {
         let shown = [("a", 3), ("b", 7), ("c", 2)];
         let pair = |id: &str, at| (id.to_owned(), at);
         assert_eq!(merged(&shown, &[]), shown.map(|(id, at)| pair(id, at)));
-        // Put again, put before the page was read, deleted, and put where no page showed it.
+        // Put again, put before the page was read, deleted, and put without a row on any page.
         let changes = [("a", 5, true), ("b", 6, true), ("c", 8, false), ("d", 9, true)];
         assert_eq!(merged(&shown, &changes), [pair("a", 5), pair("b", 7), pair("d", 9)]);
-        // Deleted before the page showed it again, and put and deleted between two pages.
+        // Deleted before the page contained it again, and put and deleted between two pages.
         let changes = [("b", 6, false), ("e", 9, false)];
         assert_eq!(merged(&shown, &changes), [pair("a", 3), pair("b", 7), pair("c", 2)]);
     }

@@ -1,7 +1,7 @@
-//! Renewals, batched: those of one shard that arrive while a call is in progress share the next call.
+//! Batched renewals: those of one shard that arrive while a call is in flight share the next call.
 //!
-//! A lone renewal is a call of its own, made by its caller. So one renewal takes one round trip, and a
-//! thousand concurrent ones take some ten. A runtime may stand still, so its calls renew for no other runtime.
+//! A single renewal is its own call, made by its caller. So one renewal takes one round trip, and a thousand
+//! concurrent ones take some ten. A runtime may not be driven, so its calls never renew for another runtime.
 
 use crate::deadline::millis;
 use crate::deadline::with_deadline;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
-/// How many leases one call renews. They take the server some 1 ms, in which it serves nobody else.
+/// How many leases one call renews. They occupy the server for some 1 ms.
 const MAX_BATCH: usize = 128;
 
 /// Batches the renewals of each shard. A clone is a handle to the same batches.
@@ -31,24 +31,24 @@ struct Inner {
     queues: Mutex<HashMap<QueueKey, Vec<Pending>>>,
 }
 
-/// The runtime of the callers, and the shard of their leases. A queue exists while a call is in progress.
+/// The runtime of the callers and the shard of their leases. A queue exists while a call is in flight.
 type QueueKey = (runtime::Id, Shard);
 
-/// A lease to renew, and where the outcome goes. The sender is dropped without an outcome if the runtime of the
-/// call shut down: its caller then asks again.
+/// A lease to renew, and the receiver of its outcome. If the runtime of the call shuts down, the sender is
+/// dropped without an outcome, and the caller asks again.
 #[derive(Debug)]
 struct Pending {
     args: LeaseArgs,
     reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// A lease as the script takes it: member, the beginning of its value, ttl.
+/// A lease as arguments of the script: the member, the prefix of its value, and the ttl.
 type LeaseArgs = [Vec<u8>; 3];
 
 enum Admission {
-    /// No call is in progress: the caller makes one.
+    /// No call is in flight, so the caller makes one.
     Call(CallGuard, LeaseArgs),
-    /// A later call renews the lease, and the outcome comes here.
+    /// A later call renews the lease and sends the outcome here.
     Wait(oneshot::Receiver<Result<(), StoreError>>),
 }
 
@@ -99,16 +99,16 @@ impl RenewalBatcher {
         }
     }
 
-    /// The lock is held for a few assignments, in which nothing panics.
+    /// The lock is held for a few assignments that cannot panic.
     fn queues(&self) -> MutexGuard<'_, HashMap<QueueKey, Vec<Pending>>> {
         self.0.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the batch of the next call. If there is none, no call is in progress any more.
+    /// Takes the batch of the next call. Returns `None` if there is none; then no call is in flight any more.
     fn next_batch(&self, key: QueueKey) -> Option<Vec<Pending>> {
         let mut queues = self.queues();
         let queue = queues.get_mut(&key)?;
-        // Renewals whose caller was cancelled are left out.
+        // Drops renewals whose caller was cancelled.
         queue.retain(|pending| !pending.reply.is_closed());
         if queue.is_empty() {
             queues.remove(&key);
@@ -118,18 +118,18 @@ impl RenewalBatcher {
         Some(queue.drain(..len).collect())
     }
 
-    /// Notes that no call is in progress, and has the callers that wait ask again.
+    /// Ends the call in flight without an outcome, and makes the waiting callers ask again.
     fn abandon(&self, key: QueueKey) {
         let pending = self.queues().remove(&key);
-        drop(pending); // wakes the callers, so after the lock is released
+        drop(pending); // wakes the callers, so only after the lock is released
     }
 }
 
-/// A call in progress. However it ends, also if it is cancelled, dropping the guard starts the next one.
+/// A call in flight. When it ends or is cancelled, dropping the guard starts the next one.
 struct CallGuard {
     batcher: RenewalBatcher,
     key: QueueKey,
-    /// Whether the runtime has begun to make the call.
+    /// Whether the runtime has started the call.
     has_begun: bool,
 }
 
@@ -153,7 +153,8 @@ impl CallGuard {
 impl Drop for CallGuard {
     fn drop(&mut self) {
         let own_runtime = Handle::try_current().ok().filter(|runtime| runtime.id() == self.key.0);
-        // A runtime that has shut down makes no calls, and another one makes none for it: its callers ask again.
+        // A runtime that has shut down makes no calls, and no other runtime makes them for it, so its callers
+        // ask again.
         let Some(runtime) = own_runtime.filter(|_| self.has_begun) else {
             return self.batcher.abandon(self.key);
         };
@@ -163,7 +164,7 @@ impl Drop for CallGuard {
     }
 }
 
-/// Renews leases in one call. Returns the outcome of each.
+/// Renews leases in one call. Returns the outcome of each lease.
 async fn call(
     store: &Store,
     shard: Shard,

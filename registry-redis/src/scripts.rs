@@ -1,14 +1,14 @@
-//! The Lua scripts: nothing else changes a shard. Each file opens with its contract.
+//! The Lua scripts. Only they change a shard. Each file begins with its contract.
 
 use std::sync::LazyLock;
 
-/// A script, and what a reader runs instead, if it may.
+/// A script, and its read-only version if it has one.
 pub(crate) struct Script {
     pub(crate) owner: Text,
     pub(crate) reader: Option<Text>,
 }
 
-/// The text of a script, and the name by which a server that has run it knows it.
+/// The code of a script and its SHA-1, by which a server knows a script that it has run.
 pub(crate) struct Text {
     pub(crate) code: &'static str,
     pub(crate) sha1: String,
@@ -20,14 +20,14 @@ impl Text {
     }
 }
 
-/// Makes the text of a script of its parts.
+/// Concatenates the code of a script.
 macro_rules! text {
     ($($file:literal)+) => {
         Text::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+))
     };
 }
 
-/// Makes a script that writes, or one that a reader has, too.
+/// Defines a script for owners, and optionally its version for readers.
 macro_rules! script {
     ($($file:literal)+) => {
         LazyLock::new(|| Script { owner: text!($($file)+), reader: None })
@@ -55,6 +55,6 @@ pub(crate) static READ_LOG: LazyLock<Script> =
 pub(crate) static SERVICES: LazyLock<Script> =
     script!("head" "whole" "services"; "reader" "services");
 
-// These have no common head, since they change no shard.
+// These do not include `head`, since they change no shard.
 pub(crate) static INSPECT: LazyLock<Script> = script!("inspect"; "inspect");
 pub(crate) static LAYOUT: LazyLock<Script> = script!("layout"; "layout_read");

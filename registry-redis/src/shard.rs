@@ -1,9 +1,9 @@
-//! The layout: the shards of a prefix, their keys, and the names in them.
+//! The layout of keys: the shards of a prefix, their keys, and the names in them.
 //!
 //! A prefix has [`SHARDS`] shards, and each service belongs to one of them. All keys of a shard share a hash
-//! tag, so that one script can use them all, in a Cluster too:
+//! tag, so one script can use them all, also in a Cluster:
 //!
-//! | key | type | holds |
+//! | key | type | content |
 //! | --- | --- | --- |
 //! | `{prefix/NN}:state` | hash | `meta`, and for each record its member -> its [value](crate::value) and its lease -> its member |
 //! | `{prefix/NN}:idx` | sorted set | members, all with score 0, so in the order of their bytes |
@@ -12,23 +12,23 @@
 //! | `{prefix}:layout` | hash | `format` and `shards`: the version of this layout and the number of shards, fixed by the first client of the prefix |
 //!
 //! `meta` is `1 <revision> <digest> <lineage> <count> <lag> <due> <saved_at> <run_id>`: the format; the last
-//! revision and its digest; the name of the [lineage](registry_core::Lineage); the number of members; in ms, how
-//! far the lease clock lags behind the server's, the time on the lease clock before which no lease expires, and
-//! the server's time when this was saved; the server's run id. The lineage is the first 16 digits of
-//! `sha1(digest run_id)` for the first digest, and of `sha1(lineage run_id)` whenever the run id is
-//! another one than that saved: after a restart, a failover or a rollback.
+//! revision and its digest; the [lineage](registry_core::Lineage); the number of members; the lag of the
+//! lease clock behind the server's clock in ms; the lease-clock time in ms before which no lease expires; the
+//! server's time in ms when this was saved; and the server's run id. The lineage is the first 16 digits of
+//! `sha1(digest run_id)` for the first digest. Whenever the run id differs from the saved one (after a
+//! restart, a failover or a rollback), the new lineage is the first 16 digits of `sha1(lineage run_id)`.
 //!
-//! A shard whose keys do not agree, since one was lost or overwritten, is repaired by the next call: see `repair` in
-//! `scripts/head.lua`.
+//! If a key of a shard was lost or overwritten, so that its keys are inconsistent, the next call repairs the
+//! shard: see `repair` in `scripts/head.lua`.
 //!
-//! A member is `<service> 0x1F <instance id>`. No name contains a control character, so a member is
-//! never ambiguous, no field of `state` is two things, and the members of a service are one range of `idx`.
+//! A member is `<service> 0x1F <instance id>`. Names contain no control characters, so a member is
+//! unambiguous, the fields of `state` do not collide, and the members of a service are one range of `idx`.
 
 use registry_core::{Instance, InstanceId, ServiceName};
 
-/// How many shards a prefix has, unless the options say otherwise.
+/// The default number of shards of a prefix.
 ///
-/// More of them would spread services over more nodes of a Cluster, but a feed reads all that are in use.
+/// More shards would spread services over more nodes of a Cluster, but a feed reads all shards in use.
 pub(crate) const SHARDS: u8 = 16;
 
 /// The version of the layout above.
@@ -40,7 +40,7 @@ const SEPARATOR: char = '\u{1f}';
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Shard(u8);
 
-/// Keys with the same hash tag, which one server holds.
+/// Keys with the same hash tag, which are all on one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeyGroup {
     /// The key of the layout.
@@ -94,7 +94,7 @@ impl Keyspace {
         Shard::of(service, self.len())
     }
 
-    /// Returns the keys of `group`, in the order in which scripts take them.
+    /// Returns the keys of `group` in the order of the scripts' arguments.
     pub(crate) fn keys(&self, group: KeyGroup) -> &[String] {
         match group {
             KeyGroup::Layout => std::slice::from_ref(&self.layout),

@@ -1,12 +1,12 @@
-//! How records that cannot be decoded are logged: once, since another program may write thousands of them.
+//! Logs undecodable records once, since another program may write thousands of them.
 
 use registry_core::{InstanceId, ServiceName, printable};
 
-/// The records of a load that cannot be decoded.
+/// The undecodable records of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
     pub(crate) count: usize,
-    /// One of them, and why. It is missing if none has a valid name.
+    /// One of them and the reason, or `None` if none has a valid name.
     pub(crate) example: Option<(InstanceId, String)>,
 }
 
@@ -24,11 +24,11 @@ impl Skipped {
     }
 }
 
-/// Logs the first record of a watch that cannot be decoded.
+/// Logs the first undecodable record of a watch.
 pub(crate) fn warn_once(has_warned: &mut bool, service: &ServiceName, id: &InstanceId, why: &str) {
     if !std::mem::replace(has_warned, true) {
         let (service, id, why) =
             (printable(service.as_str()), printable(id.as_str()), printable(why));
-        tracing::warn!(%service, %id, %why, "skipped a record that cannot be decoded, and says so once a watch");
+        tracing::warn!(%service, %id, %why, "skipped a record that cannot be decoded; others in this watch are not logged");
     }
 }

@@ -1,4 +1,4 @@
-//! The operations on a prefix: each is one call of one script.
+//! The operations on a prefix, each of which is one script call.
 
 use crate::client::Client;
 use crate::deadline::millis;
@@ -24,38 +24,38 @@ pub(crate) struct Store {
 /// A part of a shard's log.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// The entries after the position asked for, checked to follow it without a gap.
+    /// The entries after the requested position, checked to follow it without a gap.
     pub(crate) entries: Vec<Entry>,
     /// The shard's last revision.
     pub(crate) end: u64,
-    /// In what time the shard's next lease expires, if it has any.
+    /// The time until the shard's next lease expires, if it has one.
     pub(crate) due: Option<Duration>,
     pub(crate) lineage: Lineage,
 }
 
-/// The end of a shard's log, up to which the record of a lease is the last acknowledged one.
+/// The end of a shard's log, at which the record of a lease is the last acknowledged one.
 #[derive(Debug)]
 pub(crate) struct RecordPosition {
     pub(crate) at: Position,
-    /// In what time the shard's next lease expires.
+    /// The time until the shard's next lease expires.
     pub(crate) due: Option<Duration>,
     pub(crate) lineage: Lineage,
 }
 
-/// How many entries of the log are read in one call. At 64 KiB each, the largest reply has 64 MiB.
+/// How many log entries one call reads. At 64 KiB each, the largest reply has 64 MiB.
 const LOG_PAGE: usize = 1000;
 
 /// The reply of the script that reads the log: status, time to the next expiry, revision, lineage, entries.
 pub(crate) type RawPage = (String, i64, u64, String, Vec<RawEntry>);
 
-/// How many names of services are read in one call, and how many calls read those of a shard.
+/// How many service names one call reads, and the limit of calls per shard.
 const NAMES_PAGE: usize = 1000;
 const MAX_NAME_PAGES: usize = 1000;
 
-/// How many calls a reader makes until all expired leases are deleted: each deletes a hundred.
+/// The limit of calls until all expired leases are deleted; each deletes a hundred.
 pub(crate) const MAX_DUE_CALLS: usize = 10_000;
 
-/// The longest time until a lease expires that a server is believed: longer than any ttl.
+/// The longest accepted time until a lease expires, above any ttl.
 pub(crate) const MAX_DUE: u64 = 86_400_000 * 2;
 
 impl Store {
@@ -124,9 +124,10 @@ impl Store {
         if status == "OK" { Ok(()) } else { Err(StoreError::UnexpectedReply(status)) }
     }
 
-    /// Checks that the record of `lease` is the last acknowledged one. Returns the position up to which it is.
+    /// Checks that the record of `lease` is the last acknowledged one. Returns the position at which it was
+    /// checked.
     ///
-    /// `LeaseLost` if it is another one.
+    /// Fails `LeaseLost` if the record is missing or another one.
     pub(crate) async fn find_record(&self, lease: &Lease) -> Result<RecordPosition, StoreError> {
         let shard = self.client.keyspace().shard_of(lease.instance().service());
         let member = member(lease.instance());
@@ -163,7 +164,7 @@ impl Store {
             let (status, page): (String, Vec<String>) =
                 self.client.run(&scripts::SERVICES, shard, &args).await?;
             match status.as_str() {
-                // A member of another program may have the empty name.
+                // A member of another program may have an empty name.
                 "OK" if !names.is_empty() && page.first().is_some_and(|first| **first <= *last) => {
                     break;
                 }
@@ -181,8 +182,8 @@ impl Store {
         Err(StoreError::Endless("names of services"))
     }
 
-    /// Checks that the history of `shard` contains `at`. The page has the entry after it, if there is one. Also deletes
-    /// expired leases.
+    /// Checks that the history of `shard` contains `at`. The returned page has the next entry, if there is
+    /// one. Also deletes expired leases.
     pub(crate) async fn check_log(&self, shard: Shard, at: Position) -> Result<Page, StoreError> {
         let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
         let args = [b"", b"", revision.as_bytes(), digest.as_bytes()];
@@ -190,12 +191,12 @@ impl Store {
         parse_page(at, reply, None)
     }
 
-    /// Does the same, and reads more entries: a page is empty only at the end of the log.
+    /// Does the same, and reads more entries. The page is empty only at the end of the log.
     pub(crate) async fn read_log(&self, shard: Shard, at: Position) -> Result<Page, StoreError> {
         let (revision, digest) = (at.revision.to_string(), at.digest.to_string());
         let args = [b"", b"", revision.as_bytes(), digest.as_bytes()];
         let mut entries = redis::cmd("XRANGE");
-        // A script would take several times as long to reply with them.
+        // A script would take several times as long to return them.
         let next = at.revision.saturating_add(1);
         entries.arg(self.client.keyspace().log(shard)).arg(format!("{next}-0")).arg("+");
         entries.arg("COUNT").arg(LOG_PAGE);
@@ -210,13 +211,13 @@ impl Store {
     }
 }
 
-/// Parses the time until the next lease expires, in ms. A negative one means that there is no lease.
+/// Parses the time in ms until the next lease expires. A negative number means that there is no lease.
 fn parse_due(due: i64) -> Option<Duration> {
     u64::try_from(due).ok().map(|due| Duration::from_millis(due.min(MAX_DUE)))
 }
 
-/// Parses the reply of a script that reads the log at `at`, with the `entries` that were read after it instead of its
-/// own.
+/// Parses the reply of the script that reads the log at `at`. If `entries` were read separately, they replace
+/// those in the reply.
 pub(crate) fn parse_page(
     at: Position,
     (status, due, end, lineage, first): RawPage,
@@ -235,8 +236,8 @@ pub(crate) fn parse_page(
     }
 }
 
-/// Parses entries up to the revision `end`, each of which must follow the one before. Those of another program are left
-/// out: those between ours by their ids, and those ahead of them since no owner has deleted them yet.
+/// Parses entries up to the revision `end`, each of which must follow the previous one. Entries of another
+/// program are left out: between ours they have other ids, and ahead of ours no owner has deleted them yet.
 fn parse_entries(mut at: Position, end: u64, entries: Vec<RawEntry>) -> Result<Vec<Entry>, Gap> {
     let parse = |raw| {
         let entry = Entry::parse(raw)?;

@@ -1,13 +1,13 @@
-//! The value of a record: what the log has of it, and the state of a shard.
+//! The value of a record, in the log and in the state of a shard.
 //!
 //! ```text
 //! <lease> <ttl> <claimed> <record>
 //! ```
 //!
-//! is the field `v` of a put in the log: the lease under which the record is stored, its ttl in ms, the revision
-//! since which this lease holds the id, and the encoded [record](encoding). The state has the same value, with
-//! the revision that wrote it and the digest at that revision before it: `<revision> <digest> `. So a load and a
-//! watch read equal records, and a record that has the revision of another one after a rollback is told from it.
+//! is the field `v` of a put in the log: the lease of the record, its ttl in ms, the revision since which
+//! this lease holds the id, and the encoded [record](encoding). The state prefixes it with the revision that
+//! wrote it and the digest at that revision: `<revision> <digest> `. So a load and a watch decode equal
+//! records. After a rollback, the digest distinguishes two records with the same revision.
 
 use crate::digest::Digest;
 use registry_core::encoding::{self, Stored};
@@ -17,7 +17,7 @@ use registry_core::{
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The value of a record, read as far as its place in a shard says.
+/// The parsed value of a record. The record itself is still encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Value {
     lease: LeaseId,
@@ -26,11 +26,11 @@ pub(crate) struct Value {
     record: Vec<u8>,
 }
 
-/// What a value says of an instance.
+/// The decoded content of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Live(Record),
-    /// Its owner has withdrawn it: it is not listed. This library deletes such a record instead.
+    /// The owner has withdrawn it, so it is not listed. This library deletes such records instead.
     Withdrawn,
     /// Why its record cannot be decoded.
     Undecodable(String),
@@ -41,13 +41,13 @@ impl Value {
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let mut parts = value.splitn(4, |byte| *byte == b' ');
         let lease = LeaseId::new(number(parts.next()?)?).ok()?;
-        // A server may say anything.
+        // A server may send any ttl.
         let ttl = Duration::from_millis(number(parts.next()?)?).clamp(MIN_TTL, MAX_TTL);
         let _claimed: u64 = number(parts.next()?)?;
         Some(Self { lease, ttl, record: parts.next()?.to_vec() })
     }
 
-    /// Parses a value of the state. Returns the revision that wrote it, too.
+    /// Parses a value of the state. Returns also the revision that wrote it.
     pub(crate) fn parse_stored(value: &[u8]) -> Option<(u64, Self)> {
         let mut parts = value.splitn(3, |byte| *byte == b' ');
         let revision = number(parts.next()?)?;
@@ -83,7 +83,7 @@ impl Value {
     }
 }
 
-/// Encodes the record of `instance`, as the scripts take it.
+/// Encodes the record of `instance` for the scripts.
 ///
 /// # Errors
 ///
@@ -93,21 +93,20 @@ pub(crate) fn encode(instance: &registry_core::Instance, ttl_ms: u64) -> Result<
     encoding::encode(&record)
 }
 
-/// Returns how the value of the record begins in the state, while it is the one that `lease` was last
-/// acknowledged.
+/// Returns the prefix of the stored value while it is the last acknowledged record of `lease`.
 pub(crate) fn acknowledged_prefix(lease: &Lease, ttl_ms: u64) -> String {
     let proof = lease.proof().unwrap_or_default();
     format!("{} {proof} {} {ttl_ms} ", lease.revision(), lease.id())
 }
 
-/// Returns a holder as the script of a registration takes it: see its contract.
+/// Returns a holder as an argument of the registration script.
 pub(crate) fn holder_arg(holder: &Holder) -> String {
     let lease = holder.lease().map_or_else(|| "-".to_owned(), |lease| lease.to_string());
     let claimed = holder.claimed().map_or_else(|| "-".to_owned(), |at| at.to_string());
     format!("{lease} {claimed}")
 }
 
-/// Returns the holder that the script of a registration names.
+/// Parses the holder in a reply of the registration script.
 pub(crate) fn parse_holder(lease: &str, claimed: &str) -> Holder {
     let lease = lease.parse().ok().and_then(|lease| LeaseId::new(lease).ok());
     Holder::new(lease, claimed.parse().ok().map(Revision::new))
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn log_and_state_give_the_same_record() {
+    fn log_and_state_decode_to_the_same_record() {
         let in_log = format!("42 1500 3 {RECORD}");
         let in_state = format!("7 00ff00ff00ff00ff {in_log}");
         let (revision, stored) = Value::parse_stored(in_state.as_bytes()).unwrap();
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn value_that_this_library_did_not_write_is_malformed() {
+    fn value_of_another_program_is_malformed() {
         for junk in ["", "junk", "42 1500 3", "0 1500 3 {}", "-1 1500 3 {}", "42 x 3 {}"] {
             assert_eq!(Value::parse(junk.as_bytes()), None, "{junk}");
             let stored = format!("7 00ff00ff00ff00ff {junk}");

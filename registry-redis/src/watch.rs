@@ -1,12 +1,12 @@
-//! Opening a watch: the caller catches up with the log, then a feed takes over.
+//! Opening a watch: the caller reads the log up to its end, then a feed takes over.
 //!
-//! Nothing is lost or repeated between them, and neither waits for the other. The caller reads the log from
-//! its cursor to the end, C, on the command connection, and subscribes to the feed. If the feed has
-//! read up to R in that shard,
+//! Nothing is lost or repeated in between, and neither waits for the other. The caller reads the log from its
+//! cursor to the end, C, on the command connection, then subscribes to the feed. If the feed has read the
+//! shard up to R,
 //!
-//! * at R <= C the feed leaves out the changes that the caller has read;
-//! * at R > C the feed publishes the changes after R, and the caller reads on from C to R;
-//! * a feed that does not read the shard yet begins at C.
+//! * at R <= C the feed skips the changes that the caller has read;
+//! * at R > C the feed publishes the changes after R, and the caller continues reading from C to R;
+//! * a feed that does not read the shard yet starts at C.
 
 use crate::error::StoreError;
 use crate::feed::{Feeds, Subscription};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many bytes of changes a watch takes before it is given to its reader. One that has missed more loads again.
+/// The limit of a watch's backlog in bytes when it is opened. A watch that missed more must load again.
 const MAX_BACKLOG: usize = 1 << 30;
 
 pub(crate) async fn watch(
@@ -36,7 +36,7 @@ pub(crate) async fn watch(
     Ok(watch.with_lineage(lineage))
 }
 
-/// Watches the record of a lease, which is the last acknowledged one where the watch begins.
+/// Watches the record of a lease. The watch starts where that is the last acknowledged record.
 pub(crate) async fn watch_record(store: &Store, feeds: &Feeds, lease: &Lease) -> Result<Watch> {
     let found = store.find_record(lease).await?;
     let instance = lease.instance();
@@ -46,7 +46,7 @@ pub(crate) async fn watch_record(store: &Store, feeds: &Feeds, lease: &Lease) ->
     Ok(watch.with_lineage(found.lineage))
 }
 
-/// Reads the log of a shard page by page, and keeps the changes to one service, or to one record of it.
+/// Reads the log of a shard page by page, and collects the changes to one service or one of its records.
 struct LogReader<'a> {
     store: &'a Store,
     service: &'a ServiceName,
@@ -55,9 +55,9 @@ struct LogReader<'a> {
     shard: Shard,
     at: Position,
     backlog: Vec<Arc<Batch>>,
-    /// The bytes of the changes in it.
+    /// The size of the changes in the backlog in bytes.
     backlog_size: usize,
-    /// Whether a record that cannot be decoded was logged.
+    /// Whether an undecodable record was logged.
     has_warned: bool,
 }
 
@@ -74,7 +74,7 @@ impl<'a> LogReader<'a> {
         Self { store, service, member, origin, shard, at, backlog, backlog_size, has_warned }
     }
 
-    /// Returns a watch of what was read after the cursor `after`, and of the changes that follow. The next lease
+    /// Returns a watch of the changes read after the cursor `after`, and of those that follow. The next lease
     /// of the shard expires in `due`.
     async fn follow(
         mut self,
@@ -100,7 +100,7 @@ impl<'a> LogReader<'a> {
         Ok(watch.with_backlog_end(BacklogEnd::at(last)))
     }
 
-    /// Reads to the end. Returns the last page.
+    /// Reads to the end of the log. Returns the last page.
     async fn read_to_end(&mut self) -> Result<Page, StoreError> {
         loop {
             let page = self.store.read_log(self.shard, self.at).await?;
@@ -132,7 +132,7 @@ impl<'a> LogReader<'a> {
                 }
             }
         }
-        // They differ only if a rollback happened meanwhile, and either may be the outdated one.
+        // They differ only after a rollback in between, and either may be outdated.
         if self.at == end { Ok(()) } else { Err(StoreError::HistoryChanged) }
     }
 
@@ -152,7 +152,7 @@ impl<'a> LogReader<'a> {
         self.at.cursor(&self.origin)
     }
 
-    /// Returns the changes, and progress to the end of the log.
+    /// Returns the changes, followed by progress to the end of the log.
     fn into_backlog(mut self) -> Vec<Arc<Batch>> {
         self.backlog.push(Arc::new(Batch::progress(self.cursor())));
         self.backlog

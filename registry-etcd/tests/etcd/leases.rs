@@ -31,7 +31,7 @@ async fn presence_check_is_made_once_per_ttl() {
         loop {
             let sent_after = registered.elapsed();
             let Err(error) = etcd.keep_alive(&lease).await else {
-                // However busy the machine: what is sent a ttl after the last look looks again.
+                // On any machine, a renewal sent a ttl after the last check must check again.
                 assert!(sent_after < lease.ttl(), "renewed blindly after {sent_after:?}");
                 // Renews as a registration does, only more often. Time must pass until the check is due.
                 tokio::time::sleep(Duration::from_millis(100)).await;
