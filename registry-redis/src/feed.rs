@@ -1,7 +1,7 @@
-//! The feeds: one task and one connection for all watches of shards that share a server.
+//! Feeds: one task and one connection serve all watches of shards on the same server.
 //!
-//! A feed begins with the first watch and ends with the last. When its connection fails, it ends all its
-//! watches, and the next watch begins another feed: a feed never reconnects.
+//! A feed starts with the first watch and stops after the last. It never reconnects: when its connection
+//! fails, it ends all its watches, and the next watch starts another feed.
 
 mod checks;
 mod queue;
@@ -24,12 +24,13 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug)]
 pub(crate) struct Feeds {
     store: Arc<Store>,
-    /// How many there are on each runtime.
+    /// The number of feeds per runtime.
     count: usize,
     queues: Arc<Mutex<HashMap<QueueKey, RequestQueue>>>,
 }
 
-/// The runtime that a feed runs on, and its number there. A runtime may stand still, so none waits for another one.
+/// The runtime of a feed, and its number there. A runtime may not be driven, so no feed depends on another
+/// runtime.
 type QueueKey = (runtime::Id, usize);
 
 impl Feeds {
@@ -39,8 +40,8 @@ impl Feeds {
         Self { store, count, queues: Arc::default() }
     }
 
-    /// Makes a feed publish to a watch. Returns the position after which it does: that of the watch, or
-    /// a later one if the feed is ahead of it.
+    /// Subscribes a watch to a feed. Returns the position after which the feed publishes: that of the watch,
+    /// or a later one if the feed is ahead.
     pub(crate) async fn subscribe(
         &self,
         subscription: Subscription,
@@ -51,11 +52,11 @@ impl Feeds {
         if let Some(requests) = queue.send((subscription, reply))? {
             tokio::spawn(FeedTask::new(self.store.clone(), queue.clone(), requests).run());
         }
-        // No deadline: the task replies at once, or has ended.
+        // No deadline is needed: the task replies at once, or has ended.
         replied.await.map_err(|_| StoreError::FeedEnded)
     }
 
-    /// The lock is held for a moment, in which nothing panics.
+    /// The lock is held for a moment in which nothing can panic.
     fn queue(&self, key: QueueKey) -> RequestQueue {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if !queues.contains_key(&key) {

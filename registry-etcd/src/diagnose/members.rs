@@ -138,7 +138,7 @@ fn assess(
     let leader = members.iter().find(|member| Some(member.id()) == leader);
     findings.push(match leader {
         Some(leader) if count == 1 => {
-            Finding::ok("members", format!("1 member, `{}`, without redundancy", leader.name()))
+            Finding::ok("members", format!("1 member, `{}`: no redundancy", leader.name()))
         }
         Some(leader) => {
             let asked = if not_queried.is_empty() { "all" } else { "all queried ones" };

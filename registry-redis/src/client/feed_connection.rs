@@ -1,4 +1,4 @@
-//! A connection for blocking reads of logs.
+//! Connections for blocking reads of logs.
 
 use crate::connect::{Address, Link};
 use crate::deadline::{millis, while_receiving};
@@ -7,28 +7,29 @@ use crate::history::RawEntry;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A connection for blocking reads of logs. Dropping it closes it, and ends a read in progress.
+/// A connection for blocking reads of logs. Dropping it closes it and ends a read in flight.
 pub(crate) struct FeedConnection {
     address: Address,
     link: Link,
-    /// How long the server blocks until a log grows.
+    /// How long the server blocks until a log has new entries.
     block: Duration,
     /// The deadline of a read.
     deadline: Duration,
 }
 
-/// What was read from one log: its key and the entries.
+/// The entries read from one log, and its key.
 pub(crate) type RawLog = (String, Vec<RawEntry>);
 
 impl FeedConnection {
-    /// How long the server blocks at most.
+    /// The longest time that the server blocks.
     const MAX_BLOCK: Duration = Duration::from_secs(5);
-    /// How many entries come in one reply, of all logs and of each. At 64 KiB each, the largest reply has 64 MiB.
+    /// The limit of entries per reply, for all logs and for each one. At 64 KiB each, the largest reply has
+    /// 64 MiB.
     const MAX_ENTRIES: usize = 1024;
     const MAX_PAGE: usize = 256;
 
     pub(super) fn new(address: Address, link: Link, silence_timeout: Duration) -> Self {
-        // A busy server needs a while for its reply, after the block. It takes a block of 0 for one without an end.
+        // A busy server replies some time after the block. A block of 0 would never end.
         let block = (silence_timeout / 2).clamp(Duration::from_millis(1), Self::MAX_BLOCK);
         Self { address, link, block, deadline: silence_timeout }
     }
@@ -38,8 +39,8 @@ impl FeedConnection {
         &self.address
     }
 
-    /// Reads the entries of `logs` after the revision given for each. Waits until one of the logs has
-    /// any; returns nothing if none does in time.
+    /// Reads the entries of `logs` after the revision given for each. Waits until one of the logs has any;
+    /// returns nothing if none has in time.
     pub(crate) async fn read(&mut self, logs: &[(String, u64)]) -> Result<Vec<RawLog>, StoreError> {
         let mut read = redis::cmd("XREAD");
         let page = (Self::MAX_ENTRIES / logs.len().max(1)).clamp(1, Self::MAX_PAGE);
@@ -55,7 +56,7 @@ impl FeedConnection {
         let reply = read.query_async::<Option<Vec<RawLog>>>(&mut requests);
         let start = Instant::now();
         match while_receiving(self.deadline, traffic, reply).await {
-            // A server that does not block would be asked again and again.
+            // Otherwise a server that does not block would be polled in a busy loop.
             Ok(None) if start.elapsed() < self.block / 2 => Err(StoreError::FeedEnded),
             Ok(logs) => Ok(logs.unwrap_or_default()),
             Err(error) => Err(traffic.explain(error).at(&self.address)),

@@ -1,4 +1,4 @@
-//! A connection for commands whose server was checked, and how it runs a script.
+//! A connection for commands to a verified server, and the execution of scripts.
 
 use super::silence::Silence;
 use crate::connect::{Address, Dialer, Link, Topology};
@@ -18,13 +18,14 @@ pub(super) struct Session {
     silence: Silence,
 }
 
-/// A script with its arguments, the keys that it runs on, and who must acknowledge it.
+/// A script with its arguments, its keys, and the required acknowledgement.
 pub(super) struct Call<'a> {
     pub(super) script: &'a Script,
     pub(super) group: KeyGroup,
     pub(super) args: &'a [&'a [u8]],
     pub(super) ack: Ack,
-    /// A command to run after the script, where nobody must acknowledge it. The reply is a pair then.
+    /// A command to run after the script, if no acknowledgement by replicas is required. The reply is then a
+    /// pair.
     pub(super) then: Option<&'a Cmd>,
 }
 
@@ -35,8 +36,8 @@ impl Call<'_> {
 }
 
 impl Session {
-    /// Connects, and makes the handshake: the server must have the role that the URL says, and must
-    /// not evict keys.
+    /// Connects and verifies the server: it must have the role that the URL requires, and must not evict
+    /// keys.
     pub(super) async fn connect(
         topology: &dyn Topology,
         dialer: &Dialer,
@@ -52,7 +53,7 @@ impl Session {
         Ok(Self { link, run_id, is_broken: AtomicBool::new(false), silence })
     }
 
-    /// Returns the run id of a server that has the right role and keeps its keys.
+    /// Returns the run id of the server, after checking its role and eviction policy.
     async fn shake_hands(topology: &dyn Topology, link: &Link) -> Result<String, StoreError> {
         let info = Info::ask(&mut link.requests()).await?;
         let run_id = info.get("run_id").ok_or(StoreError::MissingRunId)?.to_owned();
@@ -73,7 +74,7 @@ impl Session {
         &self.link
     }
 
-    /// Makes the next caller connect anew.
+    /// Makes the next call use a new connection.
     pub(super) fn mark_broken(&self) {
         self.is_broken.store(true, Ordering::Relaxed);
     }
@@ -82,12 +83,12 @@ impl Session {
         self.is_broken.load(Ordering::Relaxed) || self.link.traffic().is_closed()
     }
 
-    /// Returns what tells whether the server owes a reply.
+    /// Returns the tracker of the server's silence.
     pub(super) fn silence(&self) -> &Silence {
         &self.silence
     }
 
-    /// Runs a script on `keys`. With `is_asking`, another node has redirected this one call here.
+    /// Runs a script on `keys`. `is_asking` means that another node redirected this call here with `ASK`.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         options: &RedisOptions,
@@ -108,8 +109,8 @@ impl Session {
             (&call.script.owner, "EVALSHA", "EVAL")
         };
         match self.send(options, &command(by_name, &text.sha1), call, is_asking).await {
-            // The server forgets scripts when it restarts and when somebody flushes them. It learns this one and runs
-            // it in one step, so that no flush comes between.
+            // The server forgets scripts when it restarts or they are flushed. `EVAL` loads and runs the
+            // script atomically, so no flush can come in between.
             Err(StoreError::Redis(error))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
@@ -153,7 +154,7 @@ impl Session {
             pipeline.add_command(then.clone());
             return Ok(pipeline.query_async(&mut self.link.requests()).await?);
         }
-        // Shorter than our deadline, so that the server's count of acknowledgements arrives in time.
+        // Shorter than the request deadline, so that the count of acknowledgements arrives in time.
         let timeout = options.request_deadline.mul_f64(0.75).as_millis();
         let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
         let mut connection = self.link.requests();

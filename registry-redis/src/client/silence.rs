@@ -1,8 +1,8 @@
-//! How long a server owes a reply, over all calls on a connection.
+//! The time that a server has failed to reply, summed over all calls on a connection.
 //!
-//! A call whose caller gives up before the deadline of this store shows nothing by itself. Many of them in a row
-//! do: if the callers waited for the deadline in all, without a byte of any reply, the connection is as broken as
-//! after a call that exceeded it.
+//! A single call whose caller gives up before this store's deadline proves nothing. Several in a row do: if
+//! the callers together waited as long as the deadline without receiving a byte, the connection is as broken
+//! as after one call that exceeded it.
 
 use crate::connect::Traffic;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ pub(super) struct Silence {
 
 #[derive(Debug)]
 struct State {
-    /// When the last bytes came, or until when waits were counted.
+    /// When the last bytes were received, or up to when waits were counted.
     counted: Instant,
-    /// For how long callers have waited in vain since then. Waits at the same time count once.
+    /// How long callers have waited in vain since then. Concurrent waits count once.
     total: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Silence {
         Self { traffic, state: Mutex::new(state) }
     }
 
-    /// Begins to wait for a reply. If the wait is dropped, the caller has given up.
+    /// Starts a wait for a reply. Dropping it means that the caller gave up.
     pub(super) fn wait(&self) -> Wait<'_> {
         Wait { silence: self, since: Instant::now(), is_over: false }
     }
@@ -39,8 +39,8 @@ impl Silence {
         self.lock().total
     }
 
-    /// Returns what was counted since the last bytes came. The lock is held for a few assignments, in which nothing
-    /// panics.
+    /// Returns what was counted since the last bytes were received. The lock is held for a few assignments
+    /// that cannot panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let received = self.traffic.received();
@@ -58,7 +58,7 @@ pub(super) struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Ends the wait, since the server replied or the call failed otherwise.
+    /// Ends the wait because the server replied or the call failed otherwise.
     pub(super) fn end(mut self) {
         self.is_over = true;
         *self.silence.lock() = State { counted: Instant::now(), total: Duration::ZERO };
@@ -83,7 +83,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn only_waits_without_a_reply_count_and_those_at_the_same_time_once() {
+    async fn only_waits_without_a_reply_count_and_concurrent_ones_count_once() {
         let traffic = Arc::new(Traffic::new());
         let silence = Silence::new(traffic.clone());
         let waits = [silence.wait(), silence.wait(), silence.wait()];
@@ -91,7 +91,7 @@ mod tests {
         drop(waits);
         assert_eq!(silence.total(), SECOND);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(silence.total(), SECOND, "nobody waits");
+        assert_eq!(silence.total(), SECOND, "no caller waits");
         let wait = silence.wait();
         tokio::time::advance(SECOND).await;
         drop(wait);
@@ -108,7 +108,7 @@ mod tests {
         let waits = silence.wait();
         tokio::time::advance(SECOND).await;
         traffic.note_bytes();
-        assert_eq!(silence.total(), Duration::ZERO, "a part of a reply came");
+        assert_eq!(silence.total(), Duration::ZERO, "part of a reply was received");
         tokio::time::advance(SECOND).await;
         drop(waits);
         assert_eq!(silence.total(), SECOND, "the time since that part");

@@ -1,4 +1,4 @@
-//! The place of a session, which concurrent callers share.
+//! The cache slot of a session, shared by concurrent callers.
 
 use super::session::Session;
 use crate::deadline::SHARING_TIMEOUT;
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 #[derive(Default)]
 pub(super) struct SessionSlot {
     session: Mutex<Option<Arc<Session>>>,
-    /// Held by whoever connects.
+    /// Held while a session is being made.
     connecting: tokio::sync::Mutex<()>,
 }
 
 impl SessionSlot {
-    /// Returns the session that was made last, unless it is broken.
+    /// Returns the cached session, unless it is broken.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.lock().clone().filter(|session| !session.is_broken())
     }
@@ -24,7 +24,7 @@ impl SessionSlot {
         self.session().is_some() || self.connecting.try_lock().is_err()
     }
 
-    /// Returns the session, or the one that `connect` makes.
+    /// Returns the cached session, or else the one that `connect` makes.
     pub(super) async fn session_or(
         &self,
         connect: impl Future<Output = Result<Session, StoreError>>,
@@ -44,7 +44,7 @@ impl SessionSlot {
         }
     }
 
-    /// Held for an assignment; nothing panics meanwhile.
+    /// The lock is held for an assignment that cannot panic.
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub(crate) struct Address(Arc<(String, u16)>);
 
 impl Address {
-    /// An IPv6 host is without brackets.
+    /// An IPv6 host must have no brackets.
     pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
         Self(Arc::new((host.into(), port)))
     }
@@ -19,10 +19,10 @@ impl Address {
         Self::new(host.name(), host.port().unwrap_or(default_port))
     }
 
-    /// Returns the addresses of all hosts of a URL, one at least.
+    /// Returns the addresses of all hosts of a URL, at least one.
     pub(super) fn all_of(target: &Target, default_port: u16) -> Result<Vec<Self>> {
         if target.hosts().is_empty() {
-            let message = format!("{}:// names at least one host", target.scheme());
+            let message = format!("{}:// needs at least one host", target.scheme());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(target.hosts().iter().map(|host| Self::of(host, default_port)).collect())
@@ -36,8 +36,8 @@ impl Address {
         self.0.1
     }
 
-    /// Parses the `host:port` of a redirect that `from` sent. A node that does not know its own host
-    /// leaves it out or writes `?`: then the host is that of `from`.
+    /// Parses the `host:port` of a redirect from the node `from`. A node that does not know its own host
+    /// omits it or writes `?`, which means the host of `from`.
     pub(super) fn parse_redirect(text: &str, from: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok()?;
@@ -46,7 +46,7 @@ impl Address {
     }
 }
 
-/// Writes several addresses as a URL lists them.
+/// Writes a list of addresses as in a URL.
 pub(super) fn write_list(addresses: &[Address], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (n, address) in addresses.iter().enumerate() {
         write!(f, "{}{address}", if n == 0 { "" } else { "," })?;

@@ -1,7 +1,7 @@
 //! A Cluster, in which each shard is on some node.
 //!
-//! The client keeps no slot map. It remembers the `MOVED` redirect of each key group, and forgets a node
-//! that fails. A group whose owner is unknown is asked for at any node.
+//! The client keeps no slot map. It remembers the `MOVED` redirect of each key group, and forgets a node that
+//! fails. If the owner of a group is unknown, any node is asked, which redirects to it.
 
 use super::address::{Address, write_list};
 use super::topology::{Redirect, Topology};
@@ -25,18 +25,19 @@ pub(super) struct Cluster {
 #[derive(Debug, Default)]
 struct State {
     owners: HashMap<KeyGroup, Address>,
-    /// The candidate to ask where no owner is known, modulo their number.
+    /// The index of the next candidate while the owner is unknown, modulo the number of nodes.
     next: usize,
 }
 
 impl Cluster {
     const PORT: u16 = 6379;
 
-    /// Returns the nodes of a URL. Each client begins at a random one, so that a fleet spreads over
-    /// all of them.
+    /// Returns the nodes of a URL. Each client starts at a random one, so that a fleet spreads over all of
+    /// them.
     pub(super) fn parse(target: &Target) -> Result<Self> {
         if !target.path().is_empty() {
-            let message = "redis+cluster:// has no path: a cluster has one database";
+            let message =
+                "redis+cluster:// must have no path, since a cluster has only one database";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let first = getrandom::u32().unwrap_or_default() as usize;
@@ -57,7 +58,7 @@ impl Cluster {
         nodes[state.next % nodes.len()].clone()
     }
 
-    /// The seeds and the other nodes that redirects named: over the years, all seeds may be replaced.
+    /// Returns the seeds and the nodes named by redirects, since over time all seeds may be replaced.
     fn nodes(&self, state: &State) -> Vec<Address> {
         let mut nodes = self.seeds.clone();
         for owner in state.owners.values() {
@@ -68,7 +69,7 @@ impl Cluster {
         nodes
     }
 
-    /// The lock is held for a few assignments, in which nothing panics.
+    /// The lock is held for a few assignments that cannot panic.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,30 +112,28 @@ impl Topology for Cluster {
         })
     }
 
-    /// Different nodes hold different shards.
+    /// One feed per shard, since different nodes hold different shards.
     fn feed_count(&self, shards: u8) -> u8 {
         shards
     }
 
-    /// A node may be a replica: it redirects to the primary.
+    /// A node may be a replica, which redirects to its primary.
     fn check_role(&self, info: &Info) -> Result<(), StoreError> {
         match info.mode() {
-            Some("standalone") => {
-                Err(StoreError::WrongTopology("is no node of a cluster", "redis"))
-            }
+            Some("standalone") => Err(StoreError::WrongTopology("is not a cluster node", "redis")),
             Some("sentinel") => Err(StoreError::WrongTopology("is a sentinel", "redis+sentinel")),
             _ => Ok(()),
         }
     }
 
-    /// The nodes vouch for each other. The node that holds the layout may be down, and must not keep
-    /// callers from the shards on other nodes.
+    /// The nodes belong to the same cluster. The node with the layout may be down, which must not block calls
+    /// to shards on other nodes.
     fn verifies_each_connection(&self) -> bool {
         false
     }
 
     fn judge_lone_primary(&self) -> Finding {
-        let message = "a primary without a replica: what lies on it goes when it fails";
+        let message = "a primary without a replica: its data is lost when it fails";
         Finding::warning("replicas", message, "give each primary a replica")
     }
 

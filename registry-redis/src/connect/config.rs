@@ -1,4 +1,4 @@
-//! What to connect to, from a URL and options.
+//! The connection settings from a URL and options.
 
 use super::cluster::Cluster;
 use super::dial::Dialer;
@@ -10,10 +10,10 @@ use registry_core::{Error, ErrorKind, Result, Target};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The prefix of a URL that names none.
+/// The default prefix.
 const DEFAULT_PREFIX: &str = "registry";
 
-/// The settings of a URL and its options, checked.
+/// The validated settings of a URL and its options.
 #[derive(Debug)]
 pub(crate) struct ConnectConfig {
     pub(crate) topology: Box<dyn Topology>,
@@ -45,7 +45,7 @@ impl ConnectConfig {
             Some("read") => options.is_reader = true,
             Some("write") => options.is_reader = false,
             Some(other) => {
-                let message = format!("option `access` is `read` or `write`, got=`{other}`");
+                let message = format!("option `access` must be `read` or `write`, got=`{other}`");
                 return Err(invalid(message));
             }
         }
@@ -53,7 +53,7 @@ impl ConnectConfig {
         let legal = |c: char| !c.is_control() && c != '{' && c != '}';
         if prefix.is_empty() || !prefix.chars().all(legal) {
             return Err(invalid(
-                "a prefix is not empty, and has no `{`, no `}` and no control characters",
+                "option `prefix` must not be empty or contain `{`, `}` or control characters",
             ));
         }
         let mut dialer = Dialer {
@@ -91,7 +91,7 @@ impl Scheme {
             "rediss+cluster" => ("redis+cluster", true),
             other => {
                 let message = format!(
-                    "a Redis is named by redis://, redis+sentinel:// or redis+cluster://, or with TLS by rediss://, rediss+sentinel:// or rediss+cluster://, got=`{other}://`"
+                    "a Redis URL begins with redis://, redis+sentinel:// or redis+cluster://, or with TLS with rediss://, rediss+sentinel:// or rediss+cluster://, got=`{other}://`"
                 );
                 return Err(invalid(message));
             }
@@ -112,7 +112,7 @@ impl Scheme {
             known.extend(["ca", "cert", "key"]);
             if target.option("cert").is_some() != target.option("key").is_some() {
                 return Err(invalid(
-                    "a client has both of a certificate and its key: `cert` and `key`",
+                    "the URL has only one of `cert` and `key`: a client certificate needs both",
                 ));
             }
         }
@@ -134,7 +134,7 @@ fn parse_ack(text: &str) -> Result<Ack> {
     };
     ack.ok_or_else(|| {
         invalid(format!(
-            "option `ack` is `primary`, `replicas:N`, `fsync` or `fsync:N` (N replicas besides), got=`{text}`"
+            "option `ack` must be `primary`, `replicas:N`, `fsync` or `fsync:N` (with N replicas), got=`{text}`"
         ))
     })
 }

@@ -17,7 +17,7 @@ pub(crate) struct Dialer {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
-    /// The URL whose options name the files, if the servers speak TLS.
+    /// The URL whose options name the TLS files, if the servers use TLS.
     pub(crate) tls: Option<Arc<Target>>,
 }
 
@@ -29,8 +29,7 @@ impl Dialer {
         link.map_err(|error| traffic.explain(error).at(address))
     }
 
-    /// Says of a deadline that a connection was not made by what may be wrong: a server of plain text waits for more of a
-    /// handshake.
+    /// Explains a deadline during connecting with TLS: a plain-text server waits for more of the handshake.
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::Deadline(limit) if self.tls.is_some() => StoreError::NoHandshake(limit),
@@ -69,7 +68,7 @@ impl Dialer {
     }
 }
 
-/// Connects to whichever address of a host accepts first.
+/// Connects to the first address of a host that accepts.
 async fn connect(address: &Address) -> io::Result<TcpStream> {
     let found: Vec<_> = lookup_host((address.host(), address.port())).await?.collect();
     if found.is_empty() {
@@ -77,7 +76,7 @@ async fn connect(address: &Address) -> io::Result<TcpStream> {
     }
     let (stream, _) =
         select_ok(found.into_iter().map(|at| Box::pin(TcpStream::connect(at)))).await?;
-    // Nagle's algorithm delays calls made while another is under way.
+    // Nagle's algorithm would delay a call while another is in flight.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -93,9 +92,9 @@ async fn secured(
     Ok(Link::over(stream, traffic.clone()).await?)
 }
 
-/// A URL with TLS is refused before.
+/// Never called, since a URL with TLS is refused earlier.
 #[cfg(not(feature = "tls"))]
-#[expect(clippy::unused_async, reason = "as with the feature")]
+#[expect(clippy::unused_async, reason = "same signature as with the feature")]
 async fn secured(
     _: &Arc<Target>,
     _: &Address,
@@ -111,7 +110,7 @@ pub(super) fn parse_database(path: &str) -> Result<u32> {
         return Ok(0);
     }
     path.parse().map_err(|_| {
-        let message = format!("a database is a number or left out, got=`{path}`");
+        let message = format!("the database in the path must be a number, got=`{path}`");
         Error::new(ErrorKind::Invalid, message)
     })
 }

@@ -1,4 +1,4 @@
-//! The laws of the replies of servers.
+//! Invariants of server replies.
 
 #![allow(clippy::missing_panics_doc)]
 
@@ -10,16 +10,16 @@ use crate::store::RawPage;
 use redis::{FromRedisValue, Value};
 use std::collections::HashMap;
 
-/// Replies are metered alike however they are cut, and the parser of the redis crate needs all of a reply that the meter
-/// has counted. What scripts and servers are asked for is decoded, or is an error. The bytes are the length of the parts,
-/// and replies.
+/// Metering does not depend on how replies are split, and the parser of the redis crate needs exactly the
+/// bytes that the meter counts. Replies to scripts and queries are decoded or fail with an error. The input
+/// is the length of the parts, then replies.
 pub fn replies(data: &[u8]) {
     let Some((len, data)) = data.split_first() else { return };
     let whole = ReplyMeter::new().take(data);
     let mut meter = ReplyMeter::new();
     let in_parts = data.chunks(usize::from(*len).max(1)).try_for_each(|part| meter.take(part));
     match (&whole, &in_parts) {
-        (Err(Violation::NotRedis(_)), Err(Violation::NotRedis(_))) => {} // they show what they have of it
+        (Err(Violation::NotRedis(_)), Err(Violation::NotRedis(_))) => {} // each shows the bytes it has
         _ => assert_eq!(whole, in_parts),
     }
 
@@ -35,7 +35,7 @@ pub fn replies(data: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(&data[..end]) else { return };
     if let Err(error) = reply.clone().extract_error() {
         let (error, text) = (StoreError::from(error.clone()), error.to_string());
-        // The server's words are the source: an error does not repeat them.
+        // The server's message is the source, so the error must not repeat it.
         assert!(text.len() < 32 || !error.to_string().contains(&text));
         error.kind();
     }
@@ -52,12 +52,12 @@ fn decode<T: FromRedisValue>(reply: &Value) {
     drop(redis::from_redis_value_ref::<T>(reply));
 }
 
-/// The address of a redirect is refused, or is displayed as text of the same address.
+/// The address of a redirect is refused, or round-trips through its text.
 pub fn redirect(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let from = Address::new("10.0.0.1", 7000);
     let Some(address) = Address::parse_redirect(text, &from) else { return };
-    // No host has brackets in it.
+    // No real host contains brackets.
     if !address.host().contains(['[', ']']) {
         assert_eq!(Address::parse_redirect(&address.to_string(), &from), Some(address));
     }

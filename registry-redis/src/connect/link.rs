@@ -1,4 +1,4 @@
-//! A connection to a server, and what is known of its traffic.
+//! Connections to a server, and their traffic.
 
 use super::reply_meter::ReplyMeter;
 use crate::error::StoreError;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// A connection to a server. Dropping it closes it, and ends what was asked on it.
+/// A connection to a server. Dropping it closes it and ends its calls in flight.
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: MultiplexedConnection,
@@ -22,31 +22,31 @@ pub(crate) struct Link {
     driver: AbortHandle,
 }
 
-/// What came in on a connection.
+/// The received data of a connection.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     opened: Instant,
-    /// When the last bytes came, in microseconds after that.
+    /// When bytes were last received, in microseconds after `opened`.
     received: AtomicU64,
     is_closed: AtomicBool,
-    /// What came in that ended the connection.
+    /// The received data that ended the connection.
     failure: OnceLock<StoreError>,
 }
 
 impl Link {
-    /// Makes a connection over `stream`, whose traffic is driven by the present runtime.
+    /// Makes a connection over `stream`, driven by the current runtime.
     pub(super) async fn over(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         traffic: Arc<Traffic>,
     ) -> Result<Self, RedisError> {
-        // The response timeout of the redis crate, 500 ms, would end every blocking read and leave the
+        // The redis crate's default response timeout of 500 ms would end every blocking read, and leave the
         // connection to a server that still blocks.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let metered = Metered { stream, meter: ReplyMeter::new(), traffic: traffic.clone() };
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&info, metered, config).await?;
-        // Dropped with the task, also by a runtime that shuts down.
+        // Dropped with the task, even when its runtime shuts down.
         let guard = CloseGuard(traffic.clone());
         let driver = tokio::spawn(async move {
             driver.await;
@@ -55,7 +55,7 @@ impl Link {
         Ok(Self { connection, traffic, driver: driver.abort_handle() })
     }
 
-    /// Returns a handle to make a request with. It must not outlive the connection.
+    /// Returns a handle for requests. It must not outlive the connection.
     pub(crate) fn requests(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
@@ -81,12 +81,12 @@ impl Traffic {
         }
     }
 
-    /// When the last bytes came in, whatever reply they belong to.
+    /// Returns when bytes were last received, of any reply.
     pub(crate) fn received(&self) -> Instant {
         self.opened + Duration::from_micros(self.received.load(Ordering::Relaxed))
     }
 
-    /// Whether the connection has ended, also since the runtime that drove it shut down.
+    /// Returns whether the connection has ended, including by the shutdown of its runtime.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
@@ -95,7 +95,7 @@ impl Traffic {
         self.received.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns what ended the connection, if `error` is how a call has met it.
+    /// Returns why the connection ended, if `error` is its symptom in a call.
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match self.failure.get() {
             Some(failure) if error.is_io() => failure.clone(),
@@ -117,7 +117,7 @@ impl Drop for CloseGuard {
     }
 }
 
-/// A stream whose replies are bounded.
+/// A stream that meters replies.
 struct Metered<S> {
     stream: S,
     meter: ReplyMeter,

@@ -1,41 +1,41 @@
-//! The bounds on what a server may send. The parser of the redis crate has none: it takes memory for an array as
-//! long as its header says, and collects a reply of any size.
+//! Limits on the replies of a server. The parser of the redis crate has none: it allocates an array as long
+//! as its header says, and buffers a reply of any size.
 
 use std::fmt;
 
-/// The largest reply, in bytes. A page of 1,000 records of 64 KiB, the largest, is half as large.
+/// The limit of a reply in bytes. A page of 1,000 records of 64 KiB, the largest, has half of that.
 pub(super) const MAX_REPLY: u64 = 128 << 20;
 
-/// The most elements of a reply, nested ones included. A read of 1,024 entries of logs has some 15,000.
+/// The limit of elements per reply, including nested ones. A read of 1,024 log entries has some 15,000.
 pub(super) const MAX_ELEMENTS: u64 = 1 << 17;
 
-/// The longest line: an error, or a status.
+/// The longest line of an error or a status.
 const MAX_LINE: usize = 64 << 10;
 
 /// The longest number: a sign and 19 digits.
 const MAX_NUMBER: usize = 20;
 
-/// What a server sent that no Redis sends, or more than is taken.
+/// A violation of the Redis protocol or of the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// A reply is larger, or has more elements, than any that was asked for.
+    /// A reply is larger, or has more elements, than any request needs.
     TooLarge,
-    /// What was sent is no reply of Redis. Contains its first bytes.
+    /// The data is no Redis reply. Contains its first bytes.
     NotRedis(Vec<u8>),
 }
 
-/// Follows the frames of replies as their bytes arrive.
+/// Tracks the frames of replies as their bytes arrive.
 #[derive(Debug)]
 pub(super) struct ReplyMeter {
     place: Place,
-    /// The elements of the reply that are still to come.
+    /// The elements of the reply that are still missing.
     elements_left: u64,
     /// The elements and the bytes of the reply so far.
     elements: u64,
     bytes: u64,
 }
 
-/// What the next byte belongs to.
+/// The element to which the next byte belongs.
 #[derive(Debug)]
 enum Place {
     Kind,
@@ -49,7 +49,7 @@ impl ReplyMeter {
         Self { place: Place::Kind, elements_left: 1, elements: 0, bytes: 0 }
     }
 
-    /// Takes the bytes that came next.
+    /// Processes the next bytes.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while let [first, rest @ ..] = bytes {
             let taken = if let Place::Bulk { left } = &mut self.place {
@@ -68,7 +68,7 @@ impl ReplyMeter {
         Ok(())
     }
 
-    /// Whether the next byte begins a reply.
+    /// Returns whether the next byte begins a reply.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_between_replies(&self) -> bool {
         matches!(self.place, Place::Kind) && (self.elements, self.bytes) == (0, 0)
@@ -113,7 +113,7 @@ impl ReplyMeter {
         Ok(())
     }
 
-    /// Begins what the header of an element announces.
+    /// Begins the element that the header announces.
     fn begin(&mut self, kind: u8, number: i64) -> Result<(), Violation> {
         match (kind, u64::try_from(number)) {
             (b'$', Ok(len)) => {
@@ -155,14 +155,14 @@ impl fmt::Display for Violation {
                 "the server sent a reply of more than {} MiB or {MAX_ELEMENTS} elements",
                 MAX_REPLY >> 20
             ),
-            // An alert or a handshake of TLS.
+            // A TLS alert or handshake record.
             Self::NotRedis(bytes) if matches!(bytes[..], [0x15 | 0x16, 3, ..]) => {
-                write!(f, "the server speaks TLS: connect to it with rediss://")
+                write!(f, "the server requires TLS: connect to it with rediss://")
             }
             Self::NotRedis(bytes) => {
                 write!(
                     f,
-                    "the server does not speak the protocol of Redis: check host and port, got=`{}`",
+                    "the server does not speak the Redis protocol: check host and port, got=`{}`",
                     bytes.escape_ascii()
                 )
             }
@@ -179,7 +179,7 @@ mod tests {
     const REPLIES: &[u8] = b"+OK\r\n-ERR no\rsuch\r\n:-12\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n*0\r\n*2\r\n*2\r\n$1\r\nx\r\n:1\r\n$0\r\n\r\n";
 
     #[test]
-    fn replies_pass_however_they_are_cut() {
+    fn replies_are_accepted_in_any_fragmentation() {
         for len in 1..REPLIES.len() {
             let mut meter = ReplyMeter::new();
             for _ in 0..1000 {
@@ -205,16 +205,16 @@ mod tests {
             let head = &bytes[..bytes.len().min(40)];
             let outcome = refused(bytes);
             if head.starts_with(b"*2") {
-                assert_eq!(outcome, Ok(()), "it is within the bound");
+                assert_eq!(outcome, Ok(()), "this one is within the limit");
             } else {
                 assert_eq!(outcome, Err(Violation::TooLarge), "{}", head.escape_ascii());
             }
         }
-        // Nested arrays count together.
+        // Elements of nested arrays are summed.
         let inner = format!("*2000\r\n{}", ":1\r\n".repeat(2000));
         let nested = format!("*100\r\n{}", inner.repeat(70));
         assert_eq!(refused(nested.as_bytes()), Err(Violation::TooLarge));
-        // So do the bytes of one reply, and not those of several.
+        // The limit of bytes applies to each reply, not to several.
         let bulk = [b"$1048576\r\n".as_slice(), &vec![0; 1 << 20], b"\r\n"].concat();
         let mut meter = ReplyMeter::new();
         for _ in 0..200 {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_redis_sends_is_named() {
+    fn data_of_another_protocol_is_shown() {
         let told = |bytes: &[u8]| ReplyMeter::new().take(bytes).unwrap_err().to_string();
         assert!(
             told(b"HTTP/1.1 400 Bad Request\r\n").contains("got=`HTTP/1.1 400 Bad Request\\r\\n`")
@@ -235,7 +235,7 @@ mod tests {
         assert!(told(b"\0\0\x12\x04").contains("got=`\\x00\\x00\\x12\\x04`"));
         for number in ["$", "*x", ":1 2", "$99999999999999999999", "*1\n2"] {
             let bytes = format!("{number}\r\n");
-            assert!(told(bytes.as_bytes()).contains("protocol of Redis"), "{number}");
+            assert!(told(bytes.as_bytes()).contains("Redis protocol"), "{number}");
         }
     }
 

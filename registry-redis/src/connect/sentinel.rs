@@ -1,10 +1,11 @@
 //! A primary under Sentinel.
 //!
-//! All sentinels are asked at once. Of the answers of a majority, or of all that came in time, the one with
-//! the highest epoch counts: a sentinel that was partitioned still names the old primary. They are asked again
-//! when the primary fails, and also periodically: a partitioned old primary goes on serving its clients.
+//! All sentinels are queried at once. Among the answers of a majority, or of all that arrive in time, the one
+//! with the highest epoch wins, since a partitioned sentinel still names the old primary. They are queried
+//! when the primary fails, and also periodically, since a partitioned old primary keeps serving its clients.
 //!
-//! Each runtime asks for itself, over connections of its own: another one may stand still. All share the answers.
+//! Each runtime queries over its own connections, since another runtime may not be driven. All share the
+//! answers.
 
 use super::address::{Address, write_list};
 use super::dial::{Dialer, parse_database};
@@ -25,9 +26,9 @@ use tokio::runtime;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// How often the sentinels are asked. A lease that is still renewed at the old primary must reach the new one
-/// before it expires there: this and a third of a ttl until the next renewal are less than the ttl. The processes of a
-/// fleet ask at different times.
+/// The interval between queries. A lease that is still renewed at the old primary must reach the new one
+/// before it expires there: this interval and the third of a ttl until the next renewal must be less than the
+/// ttl. The processes of a fleet query at different times.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(2500);
 
 const JITTER: Duration = Duration::from_millis(500);
@@ -39,7 +40,7 @@ pub(super) struct Sentinel(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sentinels: Vec<Address>,
-    /// The name under which they monitor the primary.
+    /// The name of the primary at the sentinels.
     name: String,
     dialer: Dialer,
     deadline: Duration,
@@ -47,7 +48,7 @@ struct Inner {
     pollers: Mutex<HashMap<runtime::Id, Poller>>,
 }
 
-/// What the sentinels have said.
+/// The combined answers of the sentinels.
 #[derive(Debug, Default)]
 struct Known {
     primary: Option<Address>,
@@ -55,7 +56,7 @@ struct Known {
     epoch: u64,
 }
 
-/// The task of a runtime that queries the sentinels periodically, and what its callers share with it.
+/// The task of a runtime that queries the sentinels periodically, and what it shares with callers.
 #[derive(Debug)]
 struct Poller {
     task: AbortHandle,
@@ -65,9 +66,10 @@ struct Poller {
 /// The queries of one runtime.
 #[derive(Debug, Default)]
 struct Queries {
-    /// Held by the task that queries the sentinels, so that others wait for its answer.
+    /// Held during a query, so that others wait for its answer.
     querying: tokio::sync::Mutex<()>,
-    /// Connections to sentinels that answered. A fleet that dialled them at each poll would keep them busy.
+    /// Connections to sentinels that answered. Dialling for each query would keep the sentinels of a large
+    /// fleet busy.
     links: Mutex<HashMap<Address, Link>>,
 }
 
@@ -81,8 +83,8 @@ struct Answer {
 impl Sentinel {
     const PORT: u16 = 26379;
 
-    /// Returns the sentinels of a URL, and the database of the primary. `primary` has the credentials of
-    /// the URL, which are the primary's, and its TLS files.
+    /// Returns the sentinels of a URL, and the database of the primary. `primary` has the URL's credentials,
+    /// which are for the primary, and its TLS files.
     pub(super) fn parse(
         target: &Target,
         options: &RedisOptions,
@@ -92,7 +94,7 @@ impl Sentinel {
         if name.is_empty() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "the path of redis+sentinel:// is what the sentinels call the primary, as in redis+sentinel://s1,s2,s3/mymaster",
+                "redis+sentinel:// needs the name of the primary in its path, as in redis+sentinel://s1,s2,s3/mymaster",
             ));
         }
         let database = parse_database(database)?;
@@ -100,7 +102,7 @@ impl Sentinel {
         let (user, password) = match target.option("sentinel_login") {
             Some("same") => (primary.user.clone(), primary.password.clone()),
             Some(other) => {
-                let message = format!("option `sentinel_login` is `same`, got=`{other}`");
+                let message = format!("option `sentinel_login` must be `same`, got=`{other}`");
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
             None => {
@@ -124,7 +126,7 @@ impl Sentinel {
         lock(&self.0.known).primary.clone()
     }
 
-    /// Polls the sentinels on the runtime of the caller as long as a handle exists. Returns the queries of that runtime.
+    /// Polls the sentinels on the current runtime while a handle exists. Returns the queries of that runtime.
     fn keep_polling(&self) -> Arc<Queries> {
         let runtime = runtime::Handle::current();
         let mut pollers = lock(&self.0.pollers);
@@ -133,7 +135,7 @@ impl Sentinel {
         {
             return poller.queries.clone();
         }
-        // The tasks of runtimes that were dropped have finished.
+        // Tasks of runtimes that shut down are finished.
         pollers.retain(|_, poller| !poller.task.is_finished());
         let queries = Arc::<Queries>::default();
         let task = runtime.spawn(poll(Arc::downgrade(&self.0), queries.clone())).abort_handle();
@@ -141,7 +143,7 @@ impl Sentinel {
         queries
     }
 
-    /// Waits for a query in progress, but not for long: the task that makes it may not be polled any more.
+    /// Waits a limited time for a query in flight, since its task may no longer be polled.
     async fn wait_for_query<'a>(
         &self,
         queries: &'a Queries,
@@ -149,19 +151,19 @@ impl Sentinel {
         timeout(SHARING_TIMEOUT.min(self.0.deadline / 2), queries.querying.lock()).await.ok()
     }
 
-    /// Asks all sentinels for the primary, and waits for a majority of them.
+    /// Queries all sentinels for the primary, and waits for a majority.
     async fn query(&self, links: &Mutex<HashMap<Address, Link>>) -> Result<Address, StoreError> {
         self.query_some(links).await.0
     }
 
-    /// The same, and then waits for the others: a query that is given up costs its connection.
+    /// Does the same, then waits for the other sentinels, since an abandoned query loses its connection.
     async fn query_all(&self, links: &Mutex<HashMap<Address, Link>>) -> Result<(), StoreError> {
         let (primary, mut others) = self.query_some(links).await;
         while others.next().await.is_some() {}
         primary.map(drop)
     }
 
-    /// Asks all sentinels for the primary, and waits for a majority of them. Returns the queries of the others, too.
+    /// Queries all sentinels for the primary, and waits for a majority. Returns also the remaining queries.
     async fn query_some<'a>(
         &'a self,
         links: &'a Mutex<HashMap<Address, Link>>,
@@ -174,7 +176,7 @@ impl Sentinel {
         let majority = queries.len() / 2 + 1;
         let seen = lock(&self.0.known).epoch;
         let (mut best, mut answers, mut errors) = (None::<Answer>, 0, Vec::new());
-        // A majority may not have heard of a failover yet: answers of an epoch below `seen` are outdated.
+        // A majority may not know of a failover yet, so answers below the epoch `seen` are outdated.
         while (answers < majority || best.as_ref().is_none_or(|best| best.epoch < seen))
             && let Some(outcome) = queries.next().await
         {
@@ -197,7 +199,7 @@ impl Sentinel {
         }
         if known.primary.as_ref().is_some_and(|primary| *primary != answer.primary) {
             let primary = answer.primary.to_string();
-            tracing::info!(primary = %printable(&primary), "sentinel names another primary");
+            tracing::info!(primary = %printable(&primary), "the sentinels name another primary");
         }
         *known = Known { primary: Some(answer.primary.clone()), epoch: answer.epoch };
         (Ok(answer.primary), queries)
@@ -210,7 +212,7 @@ impl Sentinel {
     ) -> Result<Answer, StoreError> {
         let Inner { dialer, deadline, .. } = &*self.0;
         with_deadline(*deadline, async {
-            // Taken out, so that one that does not answer is not used again.
+            // Removed, so that a connection that does not answer is not used again.
             let open = lock(links).remove(sentinel).filter(|link| !link.traffic().is_closed());
             if let Some(link) = open {
                 match self.ask(&link).await {
@@ -230,8 +232,8 @@ impl Sentinel {
     }
 
     async fn ask(&self, link: &Link) -> Result<Answer, StoreError> {
-        // During a failover a sentinel reports the new epoch already, but the old address in all
-        // replies except the one that is meant for clients.
+        // During a failover, a sentinel already reports the new epoch, but the new address only in the reply
+        // meant for clients.
         let name = &self.0.name;
         let mut query = redis::pipe();
         query.cmd("SENTINEL").arg("MASTER").arg(name);
@@ -246,7 +248,7 @@ impl Sentinel {
 #[async_trait]
 impl Topology for Sentinel {
     fn known_server(&self, _: KeyGroup) -> Option<Address> {
-        // Each runtime polls that makes calls: the one that polled first may have ended, or stand still.
+        // Every runtime that makes calls polls, since another runtime may have ended or may not be driven.
         self.keep_polling();
         self.known_primary()
     }
@@ -258,7 +260,7 @@ impl Topology for Sentinel {
         }
         let _guard = self.wait_for_query(&queries).await;
         if let Some(primary) = self.known_primary() {
-            return Ok(primary); // the task that held the lock has asked
+            return Ok(primary); // found by the query that held the lock
         }
         self.query(&queries.links).await
     }
@@ -268,18 +270,18 @@ impl Topology for Sentinel {
     }
 }
 
-/// Queries the sentinels periodically, as long as a handle exists.
+/// Queries the sentinels periodically while a handle exists.
 async fn poll(inner: Weak<Inner>, queries: Arc<Queries>) {
     loop {
         sleep(MIN_POLL_INTERVAL + random_below(JITTER)).await;
         let Some(inner) = inner.upgrade() else { return };
         let sentinel = Sentinel(inner);
-        // A caller may be querying because the primary failed.
+        // A caller may already be querying because the primary failed.
         let _guard = sentinel.wait_for_query(&queries).await;
         if let Err(error) = sentinel.query_all(&queries.links).await {
-            // The last answer stands: serving needs no sentinel.
+            // The last answer stays valid, since calls need no sentinel.
             let error = error.to_string();
-            tracing::debug!(error = %printable(&error), "no sentinel says whether the primary is still the same");
+            tracing::debug!(error = %printable(&error), "no sentinel answered the periodic query for the primary");
         }
     }
 }
@@ -291,7 +293,7 @@ impl fmt::Display for Sentinel {
     }
 }
 
-/// The lock is held for a few assignments, in which nothing panics.
+/// The lock is held for a few assignments that cannot panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -305,7 +307,7 @@ fn parse_answer(
     Some(Answer { epoch, primary: Address::new(&host, port) })
 }
 
-/// Returns one of several errors: one that the caller must fix, if there is any.
+/// Returns an error that the caller can fix, if there is one, or else any of them.
 fn most_actionable(mut errors: Vec<StoreError>) -> StoreError {
     let actionable = errors.iter().position(|error| !error.is_unavailable());
     errors.swap_remove(actionable.unwrap_or_default())

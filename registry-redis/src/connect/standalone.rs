@@ -1,4 +1,4 @@
-//! One server.
+//! A single server.
 
 use super::address::Address;
 use super::dial::parse_database;
@@ -20,7 +20,7 @@ impl Standalone {
         let [host] = target.hosts() else {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "redis:// names exactly one host; several are redis+sentinel:// or redis+cluster://",
+                "redis:// must have exactly one host: use redis+sentinel:// or redis+cluster:// for several",
             ));
         };
         Ok((Self(Address::of(host, Self::PORT)), parse_database(target.path())?))

@@ -1,5 +1,4 @@
-//! TLS: whom to trust and who we are, read anew for each connection, since certificates are replaced while a
-//! process runs.
+//! TLS. The files are read for each connection, since certificates are replaced while a process runs.
 
 use super::address::Address;
 use crate::error::StoreError;
@@ -22,17 +21,21 @@ pub(super) async fn connect(
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, StoreError> {
     let name = ServerName::try_from(address.host().to_owned()).map_err(|_| {
-        invalid(format!("TLS needs a host name or an IP address, got=`{}`", address.host()))
+        invalid(format!(
+            "the host must be a valid name or IP address for TLS, got=`{}`",
+            address.host()
+        ))
     })?;
     let target = target.clone();
-    // Files are read off the runtime. The task ends with an error if it panics or the runtime shuts down.
+    // Files are read on a blocking thread. The task fails if it panics or the runtime shuts down.
     let config = spawn_blocking(move || config(&target)).await;
-    let config = config.map_err(|_| StoreError::from(io_error("the runtime shuts down")))??;
+    let config =
+        config.map_err(|_| StoreError::from(io_error("the runtime is shutting down")))??;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|error| refusal(&error).unwrap_or_else(|| StoreError::from(error)))
 }
 
-/// Returns what a failed handshake, or a later read, says of the certificates or the port.
+/// Returns the problem of certificates or port behind a failed handshake or read.
 pub(super) fn refusal(error: &io::Error) -> Option<StoreError> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(why) => Some(StoreError::Untrusted(format!("{why}"))),
@@ -57,7 +60,7 @@ fn config(target: &Target) -> Result<ClientConfig, StoreError> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    // The provider is ours alone: the application may install another for itself.
+    // The provider is passed explicitly, since the application may install another one.
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("ca", error))?

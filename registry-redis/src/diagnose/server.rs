@@ -1,4 +1,4 @@
-//! Checks of the servers' versions and settings.
+//! Checks the servers' versions and settings.
 
 use crate::client::Client;
 use crate::connect::{Address, Link};
@@ -42,20 +42,19 @@ fn release(info: &Info) -> Finding {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     let numbers = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     if numbers < (6, 2) {
-        let message = format!("{name} {version} is older than what the scripts need, 6.2");
-        return Finding::warning("release", message, "upgrade it");
+        let message = format!("{name} {version} is older than 6.2, which the scripts need");
+        return Finding::warning("release", message, "upgrade the server");
     }
     let is_tested = TESTED.contains(&(name, &*format!("{}.{}", numbers.0, numbers.1)));
-    let verdict =
-        if is_tested { "whose like is tested" } else { "which is not among those tested" };
+    let verdict = if is_tested { "a tested release series" } else { "not a tested release series" };
     Finding::ok("release", format!("{name} {version}, {verdict}"))
 }
 
 fn replicas(info: &Info, lone_primary: impl FnOnce() -> Finding) -> Finding {
     match info.number("connected_slaves") {
         None => {
-            let message = "the server does not say whether it has replicas";
-            Finding::warning("replicas", message, "ask who runs it")
+            let message = "the server does not report whether it has replicas";
+            Finding::warning("replicas", message, "ask its operator")
         }
         Some(0) => lone_primary(),
         Some(count) => Finding::ok("replicas", format!("a primary with replicas: {count}")),
@@ -66,13 +65,13 @@ fn memory(info: &Info) -> Finding {
     let policy = info.get("maxmemory_policy").unwrap_or_default();
     if policy.starts_with("allkeys") {
         let message =
-            format!("the server may evict any key, and with it the registry: policy=`{policy}`");
-        let advice = "set its maxmemory-policy to `noeviction` or a `volatile-*` one";
+            format!("the server may evict any key, including the registry's: policy=`{policy}`");
+        let advice = "set its maxmemory-policy to `noeviction` or `volatile-*`";
         return Finding::error("memory", message, advice);
     }
     let (Some(used), Some(limit)) = (info.number("used_memory"), info.number("maxmemory")) else {
-        let message = "the server does not say how much memory it has, and may use";
-        return Finding::warning("memory", message, "ask who runs it");
+        let message = "the server does not report its memory usage and limit";
+        return Finding::warning("memory", message, "ask its operator");
     };
     match limit {
         0 => Finding::ok("memory", format!("{} MiB in use, without a limit", used >> 20)),
@@ -80,7 +79,7 @@ fn memory(info: &Info) -> Finding {
             let message =
                 format!("{} of {} MiB in use, policy=`{policy}`", used >> 20, limit >> 20);
             if used > limit / 5 * 4 {
-                let advice = "raise maxmemory: a server that is full takes no registrations";
+                let advice = "raise maxmemory: a full server refuses registrations";
                 return Finding::warning("memory", message, advice);
             }
             Finding::ok("memory", message)
@@ -88,24 +87,24 @@ fn memory(info: &Info) -> Finding {
     }
 }
 
-/// Checks what a crash of the server loses.
+/// Checks which data a crash of the server loses.
 async fn disk(client: &Client, link: &Link, info: &Info) -> Vec<Finding> {
     let failed = ["rdb_last_bgsave_status", "aof_last_write_status"];
     if let Some(failed) = failed.into_iter().find(|field| info.get(field) == Some("err")) {
         let message =
-            format!("the server could not write to its disk, and may refuse to serve: {failed}");
-        return vec![Finding::error("disk", message, "make room, and see the server's log")];
+            format!("the server could not write to its disk, and may refuse calls: {failed}");
+        return vec![Finding::error("disk", message, "free disk space, and see the server's log")];
     }
     let acknowledged = match client.options().ack {
-        Ack::Primary => "acknowledged is what the primary has in memory",
-        Ack::Replicas(_) => "acknowledged is what replicas have in memory",
-        Ack::Fsync { .. } => "acknowledged is what is on disk",
+        Ack::Primary => "writes are acknowledged in the primary's memory",
+        Ack::Replicas(_) => "writes are acknowledged in the memory of replicas",
+        Ack::Fsync { .. } => "writes are acknowledged on disk",
     };
     if info.get("aof_enabled") != Some("1") {
         let message = format!(
-            "no append-only file: a crash loses what was registered since the last snapshot; {acknowledged}"
+            "no append-only file: a crash loses the registrations since the last snapshot; {acknowledged}"
         );
-        let advice = "set appendonly to `yes`; without, who is alive registers again within a third of a ttl";
+        let advice = "set appendonly to `yes`; without it, live instances register again within a third of a ttl";
         return vec![Finding::warning("disk", message, advice)];
     }
     let mut command = redis::cmd("CONFIG");
@@ -123,7 +122,8 @@ async fn disk(client: &Client, link: &Link, info: &Info) -> Vec<Finding> {
     }
 }
 
-/// Leases run on the server's clock. The skew of ours only helps to compare logs.
+/// Reports the skew between the server's clock and ours. Leases run on the server's clock, so the skew only
+/// helps to compare logs.
 async fn clock(client: &Client, link: &Link) -> Finding {
     let before = now();
     let time: Result<(u64, u64), Error> =
@@ -136,12 +136,15 @@ async fn clock(client: &Client, link: &Link) -> Finding {
     let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);
     let skew = theirs.abs_diff(ours);
     let side = if theirs >= ours { "ahead of" } else { "behind" };
-    Finding::ok("clock", format!("leases run on the server's, which is {skew:.1?} {side} ours"))
+    Finding::ok(
+        "clock",
+        format!("leases run on the server's clock, which is {skew:.1?} {side} ours"),
+    )
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "it is compared with the server's clock, and no lease depends on it"
+    reason = "compared with the server's clock; no lease depends on it"
 )]
 fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -155,10 +158,12 @@ mod tests {
     #[test]
     fn release_is_reported_by_its_own_name() {
         let check = |text: &str| release(&Info::from(text));
-        assert!(check("redis_version:7.0.15\r\n").message.contains("Redis 7.0.15, whose like is"));
-        assert!(check("redis_version:7.4.1\r\n").message.contains("not among those tested"));
+        assert!(
+            check("redis_version:7.0.15\r\n").message.contains("Redis 7.0.15, a tested release")
+        );
+        assert!(check("redis_version:7.4.1\r\n").message.contains("not a tested release series"));
         let valkey = check("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\n");
-        assert!(valkey.message.contains("Valkey 8.1.1, whose like is tested"), "{valkey:?}");
+        assert!(valkey.message.contains("Valkey 8.1.1, a tested release series"), "{valkey:?}");
         assert_eq!(check("redis_version:6.0.16\r\n").level, Level::Warning);
         assert_eq!(check("").level, Level::Warning);
     }

@@ -1,4 +1,4 @@
-//! Checks of the shards of a prefix and the records in them.
+//! Checks the shards of a prefix and their records.
 
 use crate::error::StoreError;
 use crate::load;
@@ -34,7 +34,7 @@ pub(super) async fn check_shards(store: &Store) -> Result<Vec<Finding>> {
         findings.push(Finding::ok(
             "history",
             format!(
-                "shards in use: {used} of {all}, the longest log has {longest} changes, and about {cap} are kept"
+                "shards in use: {used} of {all}, longest log: {longest} changes, kept: about {cap}"
             ),
         ));
     }
@@ -59,7 +59,7 @@ impl<'a> Failures<'a> {
         }
     }
 
-    /// Returns a finding for each error.
+    /// Returns one finding per error.
     fn findings(self, check: &'static str) -> impl Iterator<Item = Finding> {
         self.0.into_iter().map(move |(error, shards)| {
             let shards = shards.into_iter().collect::<Vec<_>>().join(", ");
@@ -72,15 +72,15 @@ impl<'a> Failures<'a> {
 struct ShardState {
     status: Status,
     log_len: u64,
-    /// Its keys that have another type.
+    /// The keys with a wrong type.
     wrong: Vec<String>,
-    /// How many entries of its log another program wrote.
+    /// The number of log entries that another program wrote.
     foreign: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
-    /// It has never been used.
+    /// The shard has never been used.
     Fresh,
     Whole,
     Damaged,
@@ -96,30 +96,30 @@ impl ShardState {
             "DAMAGED" => Status::Damaged,
             _ => return Err(StoreError::UnexpectedReply(status)),
         };
-        // Revisions are dense. An empty log has no first one.
+        // Revisions are dense. An empty log has no first revision.
         let log_len = if first == 0 { 0 } else { revision.saturating_add(1).saturating_sub(first) };
         let keys = store.client.keyspace().keys(KeyGroup::Shard(shard)).iter().zip("1234".chars());
         let wrong = keys.filter(|(_, number)| wrong.contains(*number));
         Ok(Self { status, log_len, wrong: wrong.map(|(key, _)| key.clone()).collect(), foreign })
     }
 
-    /// Returns what is wrong with the shard of that name, and the command that repairs it.
+    /// Returns the problem of the shard named `name`, and how to repair it.
     fn problem(&self, name: &str) -> Option<Finding> {
         let (message, advice) = if !self.wrong.is_empty() {
             let keys = self.wrong.join(" ");
             let message = format!("another program wrote keys of the registry: {keys}");
             let advice = format!(
-                "find out which one; `redis-cli DEL {keys}` repairs it: what is missing then is made of the other keys"
+                "find out which program; `redis-cli DEL {keys}` repairs the shard: the missing data is restored from the other keys"
             );
             (message, advice)
         } else if self.status == Status::Damaged {
-            let advice = "find out who deletes keys; `registryctl ls` repairs it: the next load makes what is missing of the other keys, and who is alive registers again by itself";
-            ("a shard lost a key, by eviction or by somebody's hand, or has members out of order".into(), advice.into())
+            let advice = "find out what deletes keys; `registryctl ls` repairs the shard: the next load restores missing data from the other keys, and live instances register again by themselves";
+            ("a shard lost a key, by eviction or manual deletion, or its members are out of order".into(), advice.into())
         } else if self.foreign > 0 {
             let message =
                 format!("another program wrote to the log of a shard, entries=`{}`", self.foreign);
             let advice =
-                "find out which one; `registryctl watch` or the next registration deletes them";
+                "find out which program; `registryctl watch` or the next registration deletes them";
             (message, advice.into())
         } else {
             return None;
@@ -141,7 +141,7 @@ pub(super) async fn check_records(store: &Store) -> Result<Vec<Finding>> {
             Err(error) => failures.add(shard, error),
         }
     }
-    // Names that the futures own: one that borrows them would not be `Send`.
+    // The futures own the names, since borrowed names would make them not `Send`.
     let surveys = stream::iter(services.clone()).map(|service| async move {
         let survey = load::survey(store, &service).await;
         (keyspace.hash_tag(keyspace.shard_of(&service)), survey)
@@ -158,7 +158,7 @@ pub(super) async fn check_records(store: &Store) -> Result<Vec<Finding>> {
         }
     }
     let unreadable = unreadable.iter().map(|name| format!("`{name}`"));
-    let advice = "find out who writes them; they go when their ttl has passed";
+    let advice = "find out which program writes them; they expire after their ttl";
     let mut findings = diagnosis::records(services.len(), instances, unreadable, advice);
     findings.extend(failures.findings("records"));
     Ok(findings)

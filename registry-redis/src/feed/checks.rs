@@ -1,37 +1,37 @@
-//! When a shard is checked: whether its history goes on, and whether leases have expired.
+//! The schedule of a shard's checks, which verify its history and delete expired leases.
 
 use crate::error::StoreError;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After what time a shard is checked again, unless the silence timeout is short. A read does not notice a log that
-/// was wiped or trimmed: it blocks.
+/// The longest interval between checks of a shard. They are needed because a blocking read does not notice
+/// that a log was wiped or trimmed.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many checks in a row follow each other at once, while each deletes as many expired leases as it may.
+/// The limit of checks without a pause, while each deletes as many expired leases as it may.
 const MAX_IN_A_ROW: u32 = 100;
 
-/// The pause after those, so that no server keeps this process busy.
+/// The pause after those, so that no server can keep this process busy.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The checks of a shard.
 #[derive(Debug)]
 pub(super) struct Checks {
-    /// When to check next: no lease expires before that.
+    /// When the next check is due. No lease expires earlier.
     next: Instant,
     is_checking: bool,
     in_a_row: u32,
-    /// When the last check began that the shard answered, and why one failed since.
+    /// When the last answered check began, and why a check has failed since.
     answered: Instant,
     failure: Option<StoreError>,
-    /// When the last bytes came in, as far as is known, on the connection on which a check waits.
+    /// When bytes were last received on the connection of a check in flight, as far as known.
     received: Instant,
-    /// How long the shard may answer none.
+    /// How long the shard may leave checks unanswered.
     silence_timeout: Duration,
 }
 
 impl Checks {
-    /// Begins with a shard that was read just now.
+    /// Starts with a shard that was just read.
     pub(super) fn new(silence_timeout: Duration) -> Self {
         let now = Instant::now();
         let next = now + interval(silence_timeout);
@@ -40,7 +40,7 @@ impl Checks {
         Self { next, is_checking, in_a_row, answered, failure, received, silence_timeout }
     }
 
-    /// Returns when to check next, unless a check is in progress. A check that begins a row of them is put off by
+    /// Returns when the next check is due, unless one is in flight. The first check of a row is delayed by
     /// `jitter`.
     pub(super) fn next(&self, jitter: Duration) -> Option<Instant> {
         let jitter = if self.in_a_row > 0 { Duration::ZERO } else { jitter };
@@ -52,14 +52,14 @@ impl Checks {
         self.next = self.next.min(instant);
     }
 
-    /// Notes that a check begins. Its reply covers all present leases, so that from now on only new ones
+    /// Records the start of a check. Its reply covers all existing leases, so from now on only new leases
     /// make the next check earlier.
     pub(super) fn begin(&mut self) {
         self.is_checking = true;
         self.next = Instant::now() + interval(self.silence_timeout);
     }
 
-    /// Notes the end of a check that began at `began`. After it, the next lease expires in `due`.
+    /// Records the end of a check that began at `began`. The next lease expires in `due`.
     pub(super) fn end(&mut self, began: Instant, outcome: Result<Option<Duration>, &StoreError>) {
         self.is_checking = false;
         self.failure = outcome.err().cloned();
@@ -75,15 +75,16 @@ impl Checks {
         }
     }
 
-    /// Notes when the last bytes came in on the connection for checks. While a check waits there, they are parts of the
-    /// replies before its own. Its deadline bounds the wait, and one that has failed shows that the shard answers none.
+    /// Records when bytes were last received on the connection for checks. While a check is in flight, they
+    /// belong to earlier replies. The check's deadline bounds the wait, and a failed check shows that the
+    /// shard does not answer.
     pub(super) fn note_bytes(&mut self, received: Instant) {
         if self.is_checking && self.failure.is_none() {
             self.received = received;
         }
     }
 
-    /// Returns when the shard has answered no check for as long as it may.
+    /// Returns when the shard counts as silent, because it has answered no check for the silence timeout.
     pub(super) fn silent_at(&self) -> Instant {
         self.answered.max(self.received) + self.silence_timeout
     }
@@ -92,13 +93,14 @@ impl Checks {
         self.silence_timeout
     }
 
-    /// Returns why a shard that is silent answers none.
+    /// Returns why a silent shard does not answer.
     pub(super) fn failure(&self) -> StoreError {
         self.failure.clone().unwrap_or(StoreError::Deadline(self.silence_timeout))
     }
 }
 
-/// Two checks in a row are due before a shard counts as silent, so that one call that fails is no silence.
+/// Returns the interval between checks. Two are due within the silence timeout, so one failed call is not
+/// enough for silence.
 fn interval(silence_timeout: Duration) -> Duration {
     (silence_timeout / 2).min(MAX_INTERVAL)
 }
@@ -111,7 +113,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn check_is_due_with_the_first_lease_and_considers_leases_added_during_a_check() {
+    async fn check_is_due_at_the_first_expiry_including_leases_added_during_a_check() {
         let start = Instant::now();
         let mut checks = Checks::new(SILENCE);
         assert_eq!(checks.next(SECOND / 10), Some(start + SILENCE / 2 + SECOND / 10));
@@ -142,14 +144,15 @@ mod tests {
         assert_eq!(checks.next(SECOND / 10), Some(Instant::now()));
     }
 
-    /// A reply that took longer than the silence timeout on a slow link ended the watches, though it arrived.
+    /// A reply that took longer than the silence timeout on a slow link ended the watches, although it
+    /// arrived.
     #[tokio::test(start_paused = true)]
-    async fn shard_is_not_silent_while_bytes_arrive_and_its_check_waits() {
+    async fn shard_is_not_silent_while_bytes_arrive_during_a_check() {
         let start = Instant::now();
         let mut checks = Checks::new(SILENCE);
         tokio::time::advance(SECOND).await;
         checks.note_bytes(Instant::now());
-        assert_eq!(checks.silent_at(), start + SILENCE, "no check waits");
+        assert_eq!(checks.silent_at(), start + SILENCE, "no check is in flight");
         checks.begin();
         tokio::time::advance(6 * SECOND).await;
         checks.note_bytes(Instant::now());

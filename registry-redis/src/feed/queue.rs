@@ -1,4 +1,4 @@
-//! The requests of watches to the task of a feed.
+//! The queue of subscriptions to the task of a feed.
 
 use crate::error::StoreError;
 use crate::history::Position;
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// How many requests may wait for the task. It never waits for anything before it takes them.
+/// The capacity of the queue. The task always takes requests without waiting for anything else.
 const CAPACITY: usize = 1024;
 
-/// A watch that has read the log of its shard up to a position, and wants the changes after it.
+/// A watch that has read the log of its shard up to a position, and needs the changes after it.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) shard: Shard,
     pub(crate) service: ServiceName,
-    /// The member whose changes the watch wants, if not those of the whole service.
+    /// The member whose changes the watch needs, or `None` for the whole service.
     pub(crate) member: Option<String>,
     pub(crate) origin: Origin,
     pub(crate) at: Position,
@@ -25,7 +25,7 @@ pub(crate) struct Subscription {
     pub(crate) publisher: Publisher,
 }
 
-/// A subscription, and where the task replies with the position after which it publishes.
+/// A subscription, and the sender for the position after which the task publishes.
 pub(super) type Request = (Subscription, oneshot::Sender<Position>);
 
 /// The sending end of the task's queue, while a task runs. A clone is a handle to the same queue.
@@ -33,12 +33,12 @@ pub(super) type Request = (Subscription, oneshot::Sender<Position>);
 pub(super) struct RequestQueue(Arc<Mutex<Option<mpsc::Sender<Request>>>>);
 
 impl RequestQueue {
-    /// Sends a request to the task. If none runs, returns the requests that a new task must serve.
+    /// Sends a request to the running task. If there is none, returns the receiver for a new task.
     pub(super) fn send(
         &self,
         request: Request,
     ) -> Result<Option<mpsc::Receiver<Request>>, StoreError> {
-        // While the lock is held, no task ends with a request in its queue.
+        // While the lock is held, the task cannot end with a request in its queue.
         let mut running = self.lock();
         let request = match &*running {
             None => request,
@@ -54,7 +54,7 @@ impl RequestQueue {
         Ok(Some(receiver))
     }
 
-    /// Takes the next request for the task that calls this. If there is none, the task counts as ended.
+    /// Takes the next request for the calling task. If there is none, the task counts as ended.
     pub(super) fn next_or_stop(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
         let mut running = self.lock();
         let next = requests.try_recv().ok();
@@ -64,12 +64,12 @@ impl RequestQueue {
         next
     }
 
-    /// Returns whether a task runs.
+    /// Returns whether a task is running.
     pub(super) fn is_running(&self) -> bool {
         self.lock().as_ref().is_some_and(|task| !task.is_closed())
     }
 
-    /// The lock is held for a few assignments, in which nothing panics.
+    /// The lock is held for a few assignments that cannot panic.
     fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<Request>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

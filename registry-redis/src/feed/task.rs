@@ -1,4 +1,4 @@
-//! The task of a feed. It waits for all of its inputs at once, and for none of them in particular.
+//! The task of a feed. It waits for all of its inputs at once, never for a single one.
 
 use super::queue::{Request, RequestQueue};
 use super::watched_shard::WatchedShard;
@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-/// How often watches receive progress, and dropped watches are removed.
+/// How often watches receive progress and dropped watches are removed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The random delay of checks, which keeps processes from checking for expired leases all at once.
+/// The random delay of checks, so that processes do not check for expired leases all at once.
 const JITTER: Duration = Duration::from_millis(50);
 
-/// When a failed check is repeated, at the latest.
+/// The longest delay before a failed check is retried.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct FeedTask {
@@ -33,15 +33,15 @@ pub(super) struct FeedTask {
     queue: RequestQueue,
     requests: mpsc::Receiver<Request>,
     shards: BTreeMap<Shard, WatchedShard>,
-    /// The read in progress, and the positions that it began at.
+    /// The read in flight, and the positions at which it started.
     reading: Option<BoxFuture<'static, Result<Read, StoreError>>>,
     reading_from: Vec<(Shard, Position)>,
     /// The connection being made for a read that includes new shards.
     connecting: Option<BoxFuture<'static, Result<FeedConnection, StoreError>>>,
-    /// The checks in progress, on the command connection.
+    /// The checks in flight, on the command connection.
     checks: FuturesUnordered<BoxFuture<'static, Check>>,
     jitter: Duration,
-    /// The server of the read in progress.
+    /// The server of the read in flight.
     address: Option<Address>,
 }
 
@@ -51,7 +51,7 @@ struct Read {
     logs: Vec<RawLog>,
 }
 
-/// Whether the history of a shard contains a position.
+/// The result of a check whether the history of a shard contains a position.
 struct Check {
     shard: Shard,
     at: Position,
@@ -79,13 +79,13 @@ impl FeedTask {
         }
     }
 
-    /// Serves watches until there are none, or the connection fails.
+    /// Serves watches until none is left or the connection fails.
     pub(super) async fn run(mut self) {
-        tracing::debug!(client = ?self.store.client, "the feed begins");
+        tracing::debug!(client = ?self.store.client, "feed started");
         let outcome = self.serve().await;
         let why = outcome.as_ref().err().map(ToString::to_string);
-        let why = printable(why.as_deref().unwrap_or("nobody watches"));
-        tracing::debug!(client = ?self.store.client, %why, "the feed ends");
+        let why = printable(why.as_deref().unwrap_or("no watch is left"));
+        tracing::debug!(client = ?self.store.client, %why, "feed stopped");
         if let Err(error) = outcome {
             while let Some((subscription, _)) = self.queue.next_or_stop(&mut self.requests) {
                 subscription.publisher.fail(error.of_watch());
@@ -111,7 +111,7 @@ impl FeedTask {
                 },
                 read = completed(&mut self.reading) => {
                     let connection = self.publish(read?);
-                    // The watches that received something run before the next read.
+                    // Let the watches that received something run before the next read.
                     yield_now().await;
                     self.start_read(connection);
                 }
@@ -133,24 +133,25 @@ impl FeedTask {
         let from = loop {
             let (shard, at) = (subscription.shard, subscription.at);
             let watched = self.shards.entry(shard).or_insert_with(|| {
-                // The read in progress does not include it. It goes on until the new connection is made.
+                // The read in flight does not include the shard. It continues until the new connection is
+                // made.
                 self.connecting.get_or_insert_with(|| connect(self.store.clone(), shard));
                 WatchedShard::new(at, self.store.client.silence_timeout())
             });
             match watched.subscribe(subscription) {
                 Ok(from) => break from,
-                // The history of the watch comes from the server just now: ours is the outdated one.
+                // The watch has just read its history from the server, so the feed's is outdated.
                 Err(refused) => {
                     subscription = *refused;
                     self.close(shard, Gap::Forked);
                 }
             }
         };
-        // A cancelled caller has dropped its watch too, which the next tick removes.
+        // If the caller was cancelled, its watch is dropped too, and the next tick removes it.
         let _ = reply.send(from);
     }
 
-    /// Starts a read of all shards from their positions. It replaces a read in progress.
+    /// Starts a read of all shards from their positions, in place of a read in flight.
     fn start_read(&mut self, mut connection: FeedConnection) {
         if self.shards.is_empty() {
             return;
@@ -171,8 +172,8 @@ impl FeedTask {
         self.reading = Some(read.boxed());
     }
 
-    /// Ends the watches of the shards that the read in progress does not include, since no connection could be made for
-    /// them. That is no silence while the server may answer on the connection of that read.
+    /// Ends the watches of the shards that the read in flight does not include, since no connection could be
+    /// made for them. That is not silence, since the server may still answer on the connection of that read.
     fn end_shards_not_read(&mut self, error: &StoreError) {
         let from = &self.reading_from;
         let is_left_out =
@@ -212,8 +213,9 @@ impl FeedTask {
         connection
     }
 
-    /// Ends the watches of a shard whose log does not continue at its position. The server is asked for
-    /// the reason; if it sees none, the log contained entries that this library did not write, and has just deleted.
+    /// Ends the watches of a shard whose log does not continue at its position. A check asks the server for
+    /// the reason. If it finds none, the log contained entries of another program, which the check has just
+    /// deleted.
     fn close(&mut self, shard: Shard, gap: Gap) {
         let Some(watched) = self.shards.remove(&shard) else { return };
         let store = self.store.clone();
@@ -230,7 +232,7 @@ impl FeedTask {
         self.shards.values().filter_map(|watched| watched.next_check(self.jitter)).min()
     }
 
-    /// Starts the checks that are due. A check also lets the server delete expired leases.
+    /// Starts the checks that are due. A check also makes the server delete expired leases.
     fn start_checks(&mut self) {
         let now = Instant::now();
         for (shard, watched) in &mut self.shards {
@@ -247,7 +249,7 @@ impl FeedTask {
         match outcome {
             Ok(page) => watched.expect(page.end),
             Err(StoreError::Compacted | StoreError::Diverged) if watched.at() != at => {
-                // The feed has read on meanwhile, and may be past what was trimmed.
+                // The feed has read on in between, and may be past the trimmed entries.
                 self.checks.push(check(self.store.clone(), shard, watched));
             }
             Err(error @ (StoreError::Compacted | StoreError::Diverged)) => {
@@ -258,7 +260,7 @@ impl FeedTask {
             Err(error) if error.is_demotion() => return Err(error),
             Err(error) => {
                 let why = error.to_string();
-                tracing::warn!(?shard, error = %printable(&why), "could not check for expired leases, will try again");
+                tracing::warn!(?shard, error = %printable(&why), "could not check for expired leases, will retry");
                 let delay = self.store.client.silence_timeout() / 8;
                 watched.checks().check_by(Instant::now() + delay.min(MAX_RETRY_DELAY));
             }
@@ -266,7 +268,7 @@ impl FeedTask {
         Ok(())
     }
 
-    /// Ends the watches of shards that answer no check though their logs can be read.
+    /// Ends the watches of silent shards, even though their logs can be read.
     fn end_silent_shards(&mut self) {
         let now = Instant::now();
         let client = &self.store.client;
@@ -315,7 +317,7 @@ fn check(store: Arc<Store>, shard: Shard, watched: &mut WatchedShard) -> BoxFutu
     async move { Check { shard, at, began, outcome: store.check_log(shard, at).await } }.boxed()
 }
 
-/// Removes the shards of which `predicate` is true.
+/// Removes the shards for which `predicate` returns true.
 fn extract(
     shards: &mut BTreeMap<Shard, WatchedShard>,
     mut predicate: impl FnMut(Shard, &mut WatchedShard) -> bool,
@@ -327,7 +329,7 @@ fn extract(
     found.iter().filter_map(|shard| shards.remove(shard)).collect()
 }
 
-/// Waits for the work in progress, if there is any, and removes it.
+/// Waits for the future in flight, if there is one, and removes it.
 async fn completed<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
     match work {
         Some(running) => {

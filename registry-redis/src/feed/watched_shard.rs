@@ -1,4 +1,4 @@
-//! A shard as a feed follows it: a position, and the watches that continue from there.
+//! A shard in a feed: its position, and the watches that continue from there.
 
 use super::checks::Checks;
 use super::queue::Subscription;
@@ -21,9 +21,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct WatchedShard {
     at: Position,
     services: HashMap<ServiceName, Watched>,
-    /// The records that are watched by their owners, by member.
+    /// The records watched by their owners, by member.
     records: HashMap<Vec<u8>, Watched>,
-    /// The positions of watches that subscribed ahead of the feed: its history must contain them.
+    /// The positions of watches that subscribed ahead of the feed. The feed's history must contain them.
     expected: BTreeMap<u64, Digest>,
     /// The revision of the last progress that all watches received.
     reported: u64,
@@ -32,25 +32,25 @@ pub(super) struct WatchedShard {
     overdue: Option<Instant>,
 }
 
-/// A service, or one of its records, and the watches of it.
+/// A service, or one of its records, and its watches.
 #[derive(Debug)]
 struct Watched {
     service: ServiceName,
     origin: Origin,
     watchers: Vec<Watcher>,
-    /// Whether a record of it that cannot be decoded was logged.
+    /// Whether an undecodable record was logged.
     has_warned: bool,
 }
 
 #[derive(Debug)]
 struct Watcher {
     publisher: Publisher,
-    /// The last revision that it was sent, or has read itself.
+    /// The last revision that it was sent or has read itself.
     sent: u64,
 }
 
 impl WatchedShard {
-    /// Begins to follow the log at `at`, which was read just now.
+    /// Starts to follow the log at `at`, which was just read.
     pub(super) fn new(at: Position, silence_timeout: Duration) -> Self {
         Self {
             at,
@@ -67,8 +67,8 @@ impl WatchedShard {
         self.at
     }
 
-    /// Adds a watch. Returns the position after which it is published to, or the subscription itself if
-    /// the watch has another history.
+    /// Adds a watch. Returns the position after which it receives changes, or the subscription itself if the
+    /// watch has another history.
     pub(super) fn subscribe(
         &mut self,
         subscription: Subscription,
@@ -96,7 +96,7 @@ impl WatchedShard {
         Ok(from)
     }
 
-    /// Advances over an entry and publishes it.
+    /// Advances past an entry and publishes it.
     pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), Gap> {
         self.at.advance(entry)?;
         self.overdue = None;
@@ -124,8 +124,8 @@ impl WatchedShard {
         }
     }
 
-    /// How many revisions have passed since the last progress. Watches may not know of them, since the
-    /// changes were not theirs.
+    /// Returns the number of revisions since the last progress. Watches may not know them, since the changes
+    /// were of other services.
     pub(super) fn unreported_revisions(&self) -> u64 {
         self.at.revision - self.reported
     }
@@ -142,37 +142,37 @@ impl WatchedShard {
         &mut self.checks
     }
 
-    /// Returns when to check the shard next, unless a check is in progress.
+    /// Returns when the next check is due, unless one is in flight.
     pub(super) fn next_check(&self, jitter: Duration) -> Option<Instant> {
         self.checks.next(jitter)
     }
 
-    /// Returns when the shard has answered no check for as long as it may.
+    /// Returns when the shard counts as silent.
     pub(super) fn silent_at(&self) -> Instant {
         self.checks.silent_at()
     }
 
-    /// Notes the end of the log as a check saw it, on another connection.
+    /// Records the end of the log as a check saw it on another connection.
     pub(super) fn expect(&mut self, end: u64) {
         if end > self.at.revision {
             self.overdue.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Whether the feed receives nothing although there are changes: its server is not, or no longer,
-    /// the one that the checks reach.
+    /// Returns whether the feed receives nothing although there are changes. Then its server is not the one
+    /// that the checks reach.
     pub(super) fn is_stalled(&self) -> bool {
         self.overdue.is_some_and(|since| since.elapsed() >= STALLED_AFTER)
     }
 
-    /// Removes the watches that were dropped. Returns whether any are left.
+    /// Removes dropped watches. Returns whether any are left.
     pub(super) fn prune(&mut self) -> bool {
         self.services.retain(|_, watched| watched.prune());
         self.records.retain(|_, watched| watched.prune());
         !(self.services.is_empty() && self.records.is_empty())
     }
 
-    /// Ends all watches, since the shard answers no check.
+    /// Ends all watches because the shard is silent.
     pub(super) fn fail_silent(self) {
         let silence = Error::silent(self.checks.silence_timeout());
         let silence = silence.with_source(self.checks.failure());
@@ -184,7 +184,7 @@ impl WatchedShard {
         self.end(&error.of_watch());
     }
 
-    /// Ends all watches with this error, which is not called silence.
+    /// Ends all watches with this error, which must not be treated as silence.
     pub(super) fn end(self, error: &Error) {
         let watched = self.services.into_values().chain(self.records.into_values());
         for watcher in watched.flat_map(|watched| watched.watchers) {
@@ -198,7 +198,7 @@ impl Watched {
         Self { service, origin, watchers: Vec::new(), has_warned: false }
     }
 
-    /// Publishes to every watch that has not come so far, and removes those that have ended.
+    /// Publishes to every watch that has not reached the batch's revision, and removes ended watches.
     fn publish(&mut self, batch: &Arc<Batch>) {
         let revision = batch.revision().get();
         self.watchers.retain_mut(|watcher| {
@@ -210,7 +210,7 @@ impl Watched {
         });
     }
 
-    /// Removes the watches that were dropped. Returns whether any are left.
+    /// Removes dropped watches. Returns whether any are left.
     fn prune(&mut self) -> bool {
         self.watchers.retain(|watcher| !watcher.publisher.is_closed());
         !self.watchers.is_empty()
@@ -264,9 +264,9 @@ mod tests {
         std::iter::from_fn(batch).map(|b| (b.revision().get(), b.changes.len())).collect()
     }
 
-    /// Each of 100,000 records that cannot be decoded gave a line of the log.
+    /// Each of 100,000 undecodable records caused a log line.
     #[tokio::test]
-    async fn records_that_cannot_be_decoded_are_logged_once_a_watch() {
+    async fn undecodable_records_are_logged_once_per_watch() {
         let warnings = Warnings::capture();
         let (mut shard, _watch) = watched(4, "a");
         let record = "{\"address\":\"\\n\\u001b[2J\u{202e}\"}";
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn put_is_checked_when_its_lease_may_have_expired() {
+    async fn check_is_due_when_the_lease_of_a_put_may_have_expired() {
         let start = Instant::now();
         let (mut shard, _watch) = watched(4, "a");
         let mut brief = entry(5, "b\u{1f}1", Some(RECORD));
@@ -387,7 +387,7 @@ mod tests {
         shard.expect(7);
         shard.apply(&entry(5, "b\u{1f}1", None)).unwrap();
         tokio::time::advance(STALLED_AFTER).await;
-        assert!(!shard.is_stalled(), "it advances");
+        assert!(!shard.is_stalled(), "the feed advances");
         shard.expect(7);
         tokio::time::advance(STALLED_AFTER).await;
         assert!(shard.is_stalled());

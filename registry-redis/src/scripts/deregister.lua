@@ -1,11 +1,11 @@
--- Deletes the record of a lease, whatever it is by now. The record of a successor stays. O(log N).
+-- Deletes the record of a lease, even a changed one, but not the record of a successor. O(log N).
 --
 -- ARGV: 3 member, 4 lease.
 -- Reply: OK
 
 local member, value = found[3], found[2]
 if member and not is_new then
-  if member ~= ARGV[3] then -- the lease has another record than when it was granted
+  if member ~= ARGV[3] then -- the lease now has the record of another instance
     value = redis.call('HGET', STATE, member)
   end
   local _, _, holder = parse(value)

@@ -1,4 +1,5 @@
--- A part of some scripts. The ms until the next lease of the shard expires, or -1 if it has none. O(log N).
+-- Part of some scripts. Computes the ms until the next lease of the shard expires, or -1 if it has none.
+-- O(log N).
 local ms_to_expiry = '-1'
 do
   local first = redis.call('ZRANGE', EXP, 0, 0, 'WITHSCORES')

@@ -1,4 +1,4 @@
--- The part of load.lua for a reader, which deletes nothing: a record whose lease has expired is not shown.
+-- Part of load.lua for readers, which delete nothing: hides records whose lease has expired.
 for i = #members, 1, -1 do
   local deadline = redis.call('ZSCORE', EXP, members[i])
   if deadline and tonumber(deadline) < lease_now then

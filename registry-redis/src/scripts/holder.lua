@@ -1,7 +1,7 @@
--- Returns the holder of an id, as register.lua names it. O(log N).
+-- Returns the holder of an id, as register.lua does. O(log N).
 --
 -- ARGV: 3 member.
--- Reply: { HELD, lease, claimed }: '' for unknown | { VACANT, '', '' }
+-- Reply: { HELD, lease, claimed }, each '' if unknown | { VACANT, '', '' }
 
 local current = not is_new and found[2]
 if not current then

@@ -1,8 +1,8 @@
--- Reports the state of a shard, and changes nothing. It has no head. O(log N).
+-- Reports the state of a shard without changing it. It does not include head.lua. O(log N).
 --
 -- KEYS: state, idx, exp, log of one shard (see shard.rs).
--- Reply: { FRESH | WHOLE | DAMAGED, revision, the first revision in the log or '0', the numbers of the keys that
--- have another type, as in '24', the number of entries of other programs ahead of the log, up to 100 }
+-- Reply: { FRESH | WHOLE | DAMAGED, revision, the first revision in the log or '0', the numbers of the keys
+-- with a wrong type, as in '24', the number of other programs' entries ahead of the log, up to 100 }
 
 local wrong = ''
 local function read(key, command, ...)

@@ -1,10 +1,11 @@
 -- Renews leases for their whole ttls. O(L log L) for L of them.
 --
--- ARGV: from 3 on, for each lease: member, '<revision> <digest> <lease> <ttl> ' as its value begins, ttl.
--- Reply: a character for each: K it was kept, L it is lost.
+-- ARGV: from 3 on, for each lease: member, '<revision> <digest> <lease> <ttl> ' (the prefix of its value),
+-- ttl.
+-- Reply: a character per lease: K if it was renewed, L if it is lost.
 --
--- A lease is lost if its record was written at another revision, or in another history, than the last
--- acknowledged one, even if the lease exists: a rollback has undone the acknowledged write.
+-- A lease is lost if its record is not the last acknowledged one, by revision or history, even if the lease
+-- exists: a rollback has undone the acknowledged write.
 
 local outcomes, earliest = '', tonumber(due)
 for i = 3, #ARGV, 3 do
@@ -25,5 +26,5 @@ for i = 3, #ARGV, 3 do
   end
   outcomes = outcomes .. outcome
 end
-save_deadline(earliest) -- saves nothing of a new shard: its clock begins now, and it has no lease
+save_deadline(earliest) -- saves nothing for a new shard: it has no lease, and its clock starts now
 return outcomes

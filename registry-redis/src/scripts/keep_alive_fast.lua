@@ -1,7 +1,7 @@
--- The common case of keep_alive.lua, before the common head: one lease, which is found with its last acknowledged
--- record, in a shard where no other expires earlier. It makes half the commands, and no closures. O(log N).
+-- The fast path of keep_alive.lua, before the common head: one lease with its last acknowledged record, in a
+-- shard where no lease expires earlier. It uses half the commands, and no closures. O(log N).
 --
--- It writes nothing before it is decided, so that the script behind it begins anew.
+-- It writes nothing until all conditions hold, so that otherwise the script after it starts from scratch.
 
 if #ARGV == 5 then
   local found = redis.call('HMGET', KEYS[1], 'meta', ARGV[3])

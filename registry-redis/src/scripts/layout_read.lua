@@ -1,6 +1,6 @@
--- Returns the layout of a prefix, for a reader. O(1).
+-- Returns the layout of a prefix, for readers. O(1).
 --
 -- KEYS: layout (see shard.rs), and no others.
--- Reply: { format, number of shards }, or nothing for each
+-- Reply: { format, number of shards }, each nil if unset
 
 return redis.call('HMGET', KEYS[1], 'format', 'shards')

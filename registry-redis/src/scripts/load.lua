@@ -1,10 +1,12 @@
--- Reads the records of a service at one revision, a page at a time. O(log N + M) for a page of M of them.
+-- Reads one page of a service's records, at one revision. O(log N + M) for a page of M records.
 --
--- ARGV: 5 service, 6 the page's length, up to 1000, 7 the member before the page, or '' for the first.
--- Reply: { OK, revision, digest, lineage, the member before the next page or '', members, values } | { DUE, ... }: call
--- again, since more leases have expired than one call deletes, and expired ones must not be shown.
+-- ARGV: 5 service, 6 the page length, up to 1000, 7 the last member of the previous page, or '' for the first
+-- page.
+-- Reply: { OK, revision, digest, lineage, the last member if there are more pages or '', members, values } |
+-- { DUE, ... }: call again, since more leases have expired than one call deletes, and expired ones must not
+-- be listed.
 --
--- Pages are of different revisions: the caller brings them to one with the log.
+-- Pages may have different revisions; the caller reconciles them with the log.
 
 if is_new then
   local _, _, _, create = writer()
@@ -22,11 +24,11 @@ if #members > len then
   members[#members] = nil
   last = members[len]
 end
-if members[1] then -- Lua's stack holds some 8,000 of them
+if members[1] then -- Lua's stack has room for some 8,000 values
   values = redis.call('HMGET', STATE, (table.unpack or unpack)(members))
 end
 for i = 1, #members do
-  if values[i] and #values[i] > 70000 then -- larger than any record: what another program wrote fills no reply
+  if values[i] and #values[i] > 70000 then -- larger than any record: another program's value must not fill the reply
     values[i] = ''
   end
 end

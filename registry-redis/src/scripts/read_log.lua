@@ -1,10 +1,11 @@
--- Checks that the history of a shard contains a position, and reads the entry after it. O(log N).
+-- Checks that the history of a shard contains a position, and reads the next entry. O(log N).
 --
 -- ARGV: 5 revision, 6 digest.
--- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease expires or -1, revision, lineage, entries: one or none }
+-- Reply: { OK | COMPACTED | DIVERGED, ms until the next lease expires or -1, revision, lineage, entries: at
+-- most one }
 --
--- The first entry contains the digest before it: the caller compares it.
--- Like all scripts this one deletes expired leases first: watching processes call it when one expires.
+-- The entry contains the digest before it, which the caller compares.
+-- Like all scripts, this one deletes expired leases first: watching processes call it when a lease expires.
 
 if is_new then
   return { 'DIVERGED', '-1', '0', '', {} }
@@ -14,7 +15,7 @@ local at, at_digest = tonumber(ARGV[5]), ARGV[6]
 local status, entries = 'OK', {}
 local last = tonumber(revision)
 local ahead = redis.pcall('XRANGE', LOG, num(last + 1) .. '-0', '+', 'COUNT', 1)
-if ahead.err or ahead[1] then -- another program wrote it
+if ahead.err or ahead[1] then -- written by another program
   local _, _, _, _, _, clean_log = writer()
   clean_log()
 end

@@ -1,9 +1,11 @@
--- The common head of the scripts of a reader, in place of head.lua: it has the same names, and changes nothing.
+-- The common head of the scripts for readers, in place of head.lua. It defines the same names, and changes
+-- nothing.
 --
 -- KEYS and ARGV: as in head.lua.
 --
--- A reader sees what has expired and was not deleted yet. A shard that lost a key, or whose members are in no order, waits for somebody who may repair it,
--- and one that was never used looks like an empty one at revision 0, from which no history goes on.
+-- A reader treats expired leases itself, since it cannot delete them. A shard that lost a key, or whose
+-- members are out of order, fails until an owner repairs it. A shard that was never used looks empty at
+-- revision 0, which is part of no history.
 
 local STATE, IDX, EXP, LOG, RUN_ID = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
 

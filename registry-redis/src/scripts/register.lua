@@ -1,11 +1,11 @@
 -- Registers a record under a lease, for a ttl from now. O(log N).
 --
--- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 the holder to take over from, 7 record. A holder is
--- '<lease> <claimed>', or '- -' for a value that was not written by this library; '' to take over from nobody.
--- Reply: { OK, revision, digest } | { SUPERSEDED, lease, claimed }: the holder, '' for unknown |
--- { INVALID, 'ttl' or 'instance': what differs, '' }
+-- ARGV: 3 member, 4 lease, 5 ttl in ms, 6 the holder to take over from, 7 record. A holder is '<lease>
+-- <claimed>', '- -' for a value of another program, or '' for no takeover.
+-- Reply: { OK, revision, digest } | { SUPERSEDED, lease, claimed } with the holder, '' if unknown | {
+-- INVALID, 'ttl' or 'instance', '' } with what differs
 --
--- A repeated call makes no revision: it finds its own record, and only starts its ttl anew.
+-- A repeated call creates no revision: it finds its own record and only renews it.
 
 local member, lease, ttl, record = ARGV[3], ARGV[4], ARGV[5], ARGV[7]
 local current, other = found[2], found[3]

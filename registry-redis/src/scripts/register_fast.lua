@@ -1,7 +1,7 @@
--- The common case of register.lua, before the common head: the id and the lease are unknown, in a shard that is whole
--- and where none has expired. O(log N).
+-- The fast path of register.lua, before the common head: the id and the lease are unknown, in an undamaged
+-- shard without expired leases. O(log N).
 --
--- It writes nothing before it is decided, so that the script behind it begins anew.
+-- It writes nothing until all conditions hold, so that otherwise the script after it starts from scratch.
 
 do
   local member, lease = ARGV[3], ARGV[4]

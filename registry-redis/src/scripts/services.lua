@@ -1,6 +1,6 @@
--- Returns the names of a shard's services that have a record, a page at a time. O(S log N) for S of them.
+-- Returns one page of the names of a shard's services that have a record. O(S log N) for S names.
 --
--- ARGV: 5 the page's length, 6 the service before the page, or '' for the first page.
+-- ARGV: 5 the page length, 6 the last service of the previous page, or '' for the first page.
 -- Reply: { OK, names } | { DUE, ... }: call again, see load.lua.
 
 if is_new then
@@ -9,8 +9,8 @@ elseif not none_expired then
   return { 'DUE', {} }
 end
 
--- A name contains no control character, so the members of a service lie between its name with 0x1F and its
--- name with 0x20.
+-- A name contains no control character, so the members of a service lie between its name followed by 0x1F and
+-- its name followed by 0x20.
 local names, len = {}, tonumber(ARGV[5])
 local start = ARGV[6] == '' and '-' or '[' .. ARGV[6] .. '\32'
 while #names < len do

@@ -1,6 +1,6 @@
--- A part of some scripts. Repairs a shard whose keys have fewer entries than meta says, or whose members do not all
--- have the score 0: then they are in no order, and a range of them may lack any. (The state has meta and
--- leases, too, but the lease of a record that somebody overwrote may be in use for another.) O(1).
+-- Part of some scripts. Repairs a shard whose keys have fewer entries than meta says, or whose members do not
+-- all have the score 0: they are then out of order, and a range may miss some. (The state also has meta and
+-- leases, but the lease of an overwritten record may be in use by another instance.) O(1).
 if not is_new
   and (redis.call('HLEN', STATE) <= tonumber(count)
     or redis.call('ZCARD', IDX) < tonumber(count)

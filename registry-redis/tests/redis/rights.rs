@@ -1,4 +1,4 @@
-//! The rights of an owner and of a reader: those in the documentation suffice, and each is needed.
+//! The permissions of an owner and of a reader: the documented ones suffice, and each one is needed.
 
 use crate::support::{
     Operator, claim, claim_for, connect, ids, instance, load, next_change, reconnect, register,
@@ -12,7 +12,7 @@ use registry_testkit::case::take_over;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Returns the rules of a user, by what the documentation says before them.
+/// Returns the documented rules of a user, which follow the text `whose`.
 fn documented(whose: &str) -> Vec<&'static str> {
     let text = include_str!("../../src/lib.rs");
     let (_, after) = text.split_once(whose).expect("the documentation has it");
@@ -22,7 +22,7 @@ fn documented(whose: &str) -> Vec<&'static str> {
     words.collect()
 }
 
-/// Returns the rules of the user `name` on the page for operators.
+/// Returns the rules of the user `name` in the page for operators.
 fn on_the_page(name: &str) -> Vec<&'static str> {
     let text = include_str!("../../../docs/operations.md");
     let (_, after) =
@@ -36,10 +36,10 @@ fn on_the_page(name: &str) -> Vec<&'static str> {
         .collect()
 }
 
-const OWNER: &str = "a user of the server that registers needs these rules";
-const READER: &str = "and one that only reads";
+const OWNER: &str = "a Redis user that registers needs these ACL rules";
+const READER: &str = "A user that only reads";
 
-/// Makes a user. Returns its URL.
+/// Creates a user. Returns its URL.
 async fn user(server: &Redis, name: &str, rules: &[&str]) -> String {
     let mut operator = Operator::of(server).await;
     let words = [&["ACL", "SETUSER", name, "on", ">pw"], rules].concat();
@@ -47,7 +47,7 @@ async fn user(server: &Redis, name: &str, rules: &[&str]) -> String {
     server.url().replace("redis://", &format!("redis://{name}:pw@"))
 }
 
-/// Does all that an owner does, also what is rare. Returns the errors.
+/// Executes all operations of an owner, including rare ones. Returns the errors.
 async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
     let mut errors = Vec::new();
     let registry = match connect(url, RedisOptions::default()).await {
