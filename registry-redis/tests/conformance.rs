@@ -1,4 +1,4 @@
-//! The conformance of the store, with a real server for each scenario.
+//! The conformance tests of the store, with a real server for each scenario.
 #![allow(clippy::unwrap_used)]
 
 mod shard;

@@ -1,4 +1,4 @@
-//! The conformance of the store on a Cluster, with six nodes for each scenario.
+//! The conformance tests of the store on a Cluster, with six nodes for each scenario.
 #![allow(clippy::unwrap_used)]
 
 mod shard;

@@ -1,5 +1,5 @@
-//! Registrations and views over a real Redis, under faults: over one server, or over replicated ones,
-//! if `REGISTRY_TEST_REDIS_TOPOLOGY` is `sentinel` or `cluster`.
+//! The engine's tests over a real Redis with faults: one server, or replicated ones if
+//! `REGISTRY_TEST_REDIS_TOPOLOGY` is `sentinel` or `cluster`.
 #![allow(clippy::unwrap_used)]
 
 mod replicated;
@@ -28,7 +28,7 @@ const TTL: Duration = Duration::from_secs(3);
 
 const CALL: Duration = Duration::from_secs(2);
 
-/// A read of the feed blocks so long; its deadline is longer by that of a call.
+/// How long a read of the feed blocks. Its deadline is longer by that of a call.
 const BLOCK: Duration = Duration::from_secs(5);
 
 const EACH: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
@@ -99,7 +99,7 @@ impl Server {
 }
 
 async fn connect(address: &str) -> RedisRegistry {
-    // Watches end after two thirds of this ttl without a sign of life.
+    // A watch ends after two thirds of this ttl without a sign of life.
     let url = format!("redis://{address}?prefix=test&ttl={}s", TTL.as_secs()).parse().unwrap();
     let options = RedisOptions::default().with_request_deadline(CALL);
     RedisRegistry::connect_with(&url, options).await.unwrap()

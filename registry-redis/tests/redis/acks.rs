@@ -8,7 +8,7 @@ use registry_testkit::lag::timeout;
 use std::time::Duration;
 
 #[tokio::test]
-async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
+async fn unreplicated_write_is_unavailable_and_its_retry_changes_nothing() {
     let primary = server(&[]).await;
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let mut replica = server(&["--replicaof", "127.0.0.1", &port]).await;
@@ -31,7 +31,7 @@ async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
     assert!(error.to_string().contains("wanted=`1`, had=`0`"), "{error}");
     // Reads do not queue behind writes.
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
-    // Renewals wait for no replica: a living lease would expire at a healthy primary.
+    // Renewals do not wait for replicas, or live leases would expire on a healthy primary.
     let renewals = (0..20).map(|_| registry.keep_alive(&lease, &CallOptions::DEFAULT));
     for outcome in timeout(Duration::from_secs(2), join_all(renewals)).await.unwrap() {
         outcome.unwrap();
@@ -39,7 +39,7 @@ async fn unreplicated_write_is_unavailable_and_its_repeat_changes_nothing() {
 
     replica.process().unwrap().resume().unwrap();
     let again = within(registry.register(&two, &claim, &CallOptions::DEFAULT)).await.unwrap();
-    assert_eq!(again.revision().get(), 2, "it took effect once");
+    assert_eq!(again.revision().get(), 2, "the write took effect once");
     within(registry.deregister(&again, &CallOptions::DEFAULT)).await.unwrap();
 }
 
@@ -68,7 +68,7 @@ async fn fsync_ack_waits_for_the_disk_or_is_invalid() {
         let refused = within(registry.register(&two, &claim(), &CallOptions::DEFAULT)).await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-        assert!(error.to_string().contains("not on its disk"), "{error}");
+        assert!(error.to_string().contains("not yet on disk"), "{error}");
         within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
     } else {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);

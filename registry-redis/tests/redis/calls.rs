@@ -1,10 +1,10 @@
-//! How many calls the operations make.
+//! The number of calls that each operation makes.
 
 use crate::support::{Operator, claim, holder_of, instance, load, next, one_shard, server, within};
 use registry_core::{CallOptions, Registry, Takeover};
 
-/// Counts the scripts that clients call or send. Reads of a feed are left out: they go on by
-/// themselves for as long as a watch, or one dropped a moment ago, has its feed.
+/// Counts the scripts that clients call or send. Reads of a feed are not counted, since they continue while a
+/// watch, or one dropped a moment ago, has its feed.
 async fn scripts(operator: &mut Operator) -> u64 {
     let info: String = operator.run("INFO commandstats").await;
     let sent = ["evalsha", "eval"];
@@ -26,7 +26,7 @@ async fn every_operation_is_one_call_of_a_script() {
     let (first, second) = (claim(), claim());
     let heavier = one.clone().with_weight(7);
 
-    // Each script is sent at its first call.
+    // Each script is sent with its first call.
     for round in 0..2 {
         let mut counts = Vec::new();
         macro_rules! count {
@@ -59,7 +59,7 @@ async fn every_operation_is_one_call_of_a_script() {
     }
 }
 
-/// A resume read 256 entries a script, one after the other.
+/// A resume read only 256 entries per script call, one call after the other.
 #[tokio::test]
 async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
     let server = server(&[]).await;
@@ -81,9 +81,9 @@ async fn resume_after_a_thousand_changes_is_one_call_of_a_script() {
     }
 }
 
-/// The client loaded a script before it called it by name again, and a flush between both failed the call.
+/// The client loaded a script and then called it by its hash. A flush in between made the call fail.
 #[tokio::test]
-async fn call_after_scripts_were_flushed_brings_its_script() {
+async fn call_after_a_script_flush_sends_the_script() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let mut operator = Operator::of(&server).await;

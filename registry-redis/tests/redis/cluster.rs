@@ -1,4 +1,4 @@
-//! A Cluster: shards on different nodes, failovers, slots that move.
+//! A Cluster: shards on different nodes, failovers, and slots that move.
 
 use crate::support::{
     Operator, assert_service_continues, claim, connect_with_short_deadlines, failure, ids,
@@ -87,7 +87,8 @@ fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
         let mut cluster = start().await;
         let url = format!("{}?ttl=3s", cluster.url());
         let registry = connect(&url).await.unwrap();
-        // The nodes do not notice: without one, the others refuse to serve until it is replaced.
+        // The other nodes do not notice the silence; otherwise they refuse to serve until the node is
+        // replaced.
         for node in 0..cluster.nodes() {
             let mut operator = Operator::at(&cluster.address(node)).await;
             operator.run::<()>("CONFIG SET cluster-node-timeout 30000").await;
@@ -117,7 +118,7 @@ fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
 }
 
 #[tokio::test]
-async fn partitioned_node_is_left_and_becomes_a_replica_when_it_returns() {
+async fn partitioned_node_is_abandoned_and_becomes_a_replica_when_it_returns() {
     let parted = RedisCluster::start_partitionable(Redis::options());
     let mut cluster = Box::pin(within_a_minute(parted)).await.unwrap();
     let registry = connect(&cluster.url()).await.unwrap();
@@ -172,7 +173,7 @@ async fn moving_a_slot_under_load_loses_nothing() {
     let (mut written, ()) = tokio::join!(writer, mover);
     assert!(written.len() > 20, "too few writes: {}", written.len());
 
-    // A client that resumes its watch after each error sees all of them, in order.
+    // A client that resumes its watch after each error receives all of them, in order.
     let mut seen = vec!["+first".to_owned()];
     while seen.len() < written.len() {
         match within(live.next()).await.expect("a watch ends with an error") {
@@ -207,9 +208,9 @@ async fn shards_on_live_nodes_are_served_while_other_nodes_are_down() {
             elsewhere = Some((name, owner));
         }
     }
-    let (name, owner) = elsewhere.expect("no shard of three lies on another node than the layout");
+    let (name, owner) = elsewhere.expect("none of three shards is on another node than the layout");
     register(&registry, name, "1").await;
-    // With its replica, so that no node takes over.
+    // Together with its replica, so that no node takes over.
     for node in [layout, layout + 3] {
         cluster.process(node).kill().unwrap();
     }

@@ -15,7 +15,7 @@ const CHANGES: &str = "REGISTRY_TEST_CHANGES";
 const LOG: &str = "{registry/00}:log";
 
 #[tokio::test]
-async fn laws_hold_in_a_long_run_over_cut_connections() {
+async fn contract_holds_in_a_long_run_over_cut_connections() {
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
     let url = format!("redis://{}", proxy.address());
@@ -27,14 +27,14 @@ async fn laws_hold_in_a_long_run_over_cut_connections() {
     let endured = Soak { disturbed, direct, disturb, changes: changes(), seed }.run().await;
     println!("{endured:?}");
     let faults = proxy.hits().cut + proxy.hits().reset;
-    assert!(faults > 0 && endured.failures > 0, "nothing was disturbed: {endured:?}");
+    assert!(faults > 0 && endured.failures > 0, "no fault occurred: {endured:?}");
     assert_eq!(endured.direct_failures, 0, "undisturbed connections do not fail");
 }
 
 #[tokio::test]
-async fn laws_hold_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() {
+async fn contract_holds_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() {
     let cluster = Box::pin(within_a_minute(RedisCluster::start())).await.unwrap();
-    // All changes are to the shard that moves.
+    // All changes are to the moving shard.
     let options = RedisOptions::default().with_shards(1);
     let registry = async || Arc::new(connect(&cluster.url(), options.clone()).await.unwrap());
     let (disturbed, direct) = (registry().await, registry().await);
@@ -48,7 +48,7 @@ async fn laws_hold_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() 
     let (mut moves, mut failovers) = (0, 0);
     let operator = async {
         while wanted.recv().await.is_some() {
-            // Alternating, so that even a short run has both.
+            // Alternating, so that even a short run includes both.
             if failovers > moves {
                 cluster.move_on(LOG).await.unwrap();
                 moves += 1;
@@ -64,7 +64,7 @@ async fn laws_hold_in_a_long_run_on_a_cluster_whose_shards_move_and_fail_over() 
         () = operator => unreachable!("`next` lives as long as this"),
     };
     println!("{endured:?}, {moves} moves, {failovers} failovers");
-    assert!(moves > 0 && failovers > 0, "nothing was disturbed: {endured:?}");
+    assert!(moves > 0 && failovers > 0, "no fault occurred: {endured:?}");
 }
 
 fn changes() -> usize {

@@ -12,17 +12,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How much later than its ttl the expiry of a lease is seen on a quiet machine, as `docs/contract.md` states.
+/// The documented delay (`docs/contract.md`) after which an expiry is seen on an idle machine.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Each feed draws a delay for its checks, of up to 50 ms. With a few feeds, one that draws up to twice as much is late.
+/// Each feed has a random delay for its checks, up to 50 ms. Several feeds would reveal a feed with twice
+/// that delay.
 #[test]
 fn watched_leases_expire_within_the_delay_of_their_feeds() {
     const ROUND_TRIPS: Duration = Duration::from_millis(15);
     tolerating(Duration::from_secs(5), async |lag| {
         let server = server(&[]).await;
         let late = Duration::from_millis(50) + ROUND_TRIPS;
-        // One after the other, so that none takes the processor from another.
+        // One after the other, so that they do not compete for the processor.
         for n in 0..16 {
             let url = format!("{}?prefix=of-{n}", server.url());
             let registry = connect(&url, RedisOptions::default()).await.unwrap();
@@ -69,7 +70,7 @@ fn watch_sees_leases_older_than_itself_expire_in_time() {
     });
 }
 
-/// Registers leases and lets them expire, more of them than one call deletes.
+/// Registers leases and lets them expire, more than one call deletes.
 async fn register_expired(registry: &RedisRegistry, count: usize) -> Vec<Lease> {
     let ttl = Duration::from_millis(1500);
     let leases = register_many(registry, count, ttl).await;
@@ -125,7 +126,7 @@ async fn service_whose_leases_have_all_expired_is_not_listed() {
 }
 
 #[test]
-fn mass_expiry_does_not_wait_between_its_calls() {
+fn calls_of_a_mass_expiry_follow_each_other_at_once() {
     tolerating(Duration::from_secs(10), async |lag| {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
@@ -161,7 +162,7 @@ fn restart_longer_than_the_ttl_expires_no_lease() {
         reconnect(&registry).await;
         assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
         within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
-        // The lease clock runs on: a lease that is not renewed expires in time.
+        // The lease clock continues: a lease that is not renewed expires in time.
         let expiry = lag.deadline(ttl + LATE);
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         assert_eq!(next_change(&mut watch).await, "-1");
@@ -170,7 +171,7 @@ fn restart_longer_than_the_ttl_expires_no_lease() {
 }
 
 #[test]
-fn lease_clock_runs_on_after_a_restart_without_writes() {
+fn lease_clock_continues_after_a_restart_without_writes() {
     tolerating(Duration::from_secs(1), async |lag| {
         let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
         let registry = one_shard(&server).await;
@@ -192,7 +193,7 @@ fn lease_clock_runs_on_after_a_restart_without_writes() {
 }
 
 #[tokio::test]
-async fn lease_clock_of_an_idle_shard_runs() {
+async fn lease_clock_of_an_idle_shard_advances() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let ttl = Duration::from_millis(1500);

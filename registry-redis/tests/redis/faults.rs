@@ -30,7 +30,7 @@ fn calls_to_a_paused_server_fail_within_the_deadline() {
         let mut watch = watch_from_now(&registry, "user.rpc").await;
         server.process().unwrap().pause().unwrap();
 
-        // The first calls wait for a reply, the later ones for a connection; no call waits for another one.
+        // The first calls wait for a reply, the later ones for a connection. No call waits for another one.
         for _ in 0..2 {
             let start = Instant::now();
             let bound = lag.deadline(2 * deadline + Duration::from_millis(200));
@@ -153,7 +153,7 @@ async fn server_that_evicts_keys_is_refused_with_advice() {
 }
 
 #[tokio::test]
-async fn server_that_loads_its_data_is_unavailable_meanwhile() {
+async fn server_is_unavailable_while_it_loads_its_data() {
     // Loading takes some 20 ms for each key.
     let slowly = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
     let slowly = [&slowly[..], &["--rdbcompression", "no"]].concat();
@@ -209,9 +209,9 @@ async fn full_server_is_unavailable_and_changes_nothing() {
     assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"]);
 }
 
-/// A policy that is set after the connection is not refused, but evictions are noticed.
+/// A policy that is set after connecting is not refused, but evictions are detected.
 #[tokio::test]
-async fn evicted_keys_are_made_again_or_noticed() {
+async fn evicted_keys_are_restored_or_detected() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let one = instance("user.rpc", "1");
@@ -233,7 +233,7 @@ async fn evicted_keys_are_made_again_or_noticed() {
     assert_ne!(operator.info("evicted_keys").await, "0");
     operator.run::<()>("CONFIG SET maxmemory 0 maxmemory-policy noeviction").await;
 
-    // What was evicted is random, and may be the log too.
+    // Eviction is random, and may include the log.
     if let Err(error) = within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await {
         assert_eq!(error.kind(), ErrorKind::LeaseLost);
         within(registry.register(&one, &claim(), &CallOptions::DEFAULT)).await.unwrap();
@@ -281,7 +281,7 @@ async fn server_with_too_many_clients_is_unavailable_and_not_denied() {
 }
 
 #[tokio::test]
-async fn server_that_became_a_replica_is_left() {
+async fn server_that_became_a_replica_is_abandoned() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -306,7 +306,7 @@ async fn server_that_became_a_replica_is_unavailable_to_readers() {
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
     let mut opening = watch_from_now(&registry, "user.rpc").await;
-    // The feed has not connected yet, and finds a replica.
+    // The feed connects only now, and finds a replica.
     let mut operator = Operator::of(&server).await;
     operator.run::<()>("REPLICAOF 127.0.0.1 1").await;
     assert_eq!(failure(&mut opening).await, ErrorKind::Unavailable);
@@ -323,7 +323,7 @@ async fn server_that_became_a_replica_is_unavailable_to_readers() {
 }
 
 #[tokio::test]
-async fn feed_left_on_an_old_primary_is_noticed() {
+async fn feed_left_on_an_old_primary_is_detected() {
     let primary = server(&[]).await;
     let port = primary.address().rsplit(':').next().unwrap().to_owned();
     let successor = server(&["--replicaof", "127.0.0.1", &port]).await;
@@ -335,7 +335,7 @@ async fn feed_left_on_an_old_primary_is_noticed() {
     assert_eq!(next_change(&mut watch).await, "+1");
     assert_eq!(at_primary.in_sync("WAIT 1 15000").await, 1, "the replica never came in sync");
 
-    // The address moves to the successor. The old primary lives on and keeps the feed's connection.
+    // The address moves to the successor. The old primary stays alive and keeps the feed's connection.
     at_successor.run::<()>("REPLICAOF NO ONE").await;
     at_primary.run::<()>("CONFIG SET port 0").await;
     at_successor.run::<()>(&format!("CONFIG SET port {port}")).await;

@@ -54,7 +54,7 @@ async fn watches_of_a_handle_share_one_connection_that_closes_with_the_last() {
 }
 
 #[test]
-fn watch_in_a_new_shard_does_not_wait_for_the_read_in_progress() {
+fn watch_in_a_new_shard_does_not_wait_for_the_read_in_flight() {
     tolerating(Duration::from_secs(1), async |lag| {
         let server = server(&[]).await;
         let registry = registry(&server).await;
@@ -70,7 +70,7 @@ fn watch_in_a_new_shard_does_not_wait_for_the_read_in_progress() {
 }
 
 #[tokio::test]
-async fn watch_resumed_past_changes_of_others_receives_progress() {
+async fn watch_resumed_past_changes_of_other_services_receives_progress() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let start = load(&registry, "quiet").await.cursor().clone();
@@ -87,7 +87,7 @@ async fn watch_resumed_past_changes_of_others_receives_progress() {
 async fn watches_of_one_shard_receive_their_own_changes_and_progress_past_others() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
-    // Both lie in shard 1 of 16.
+    // Both are in shard 1 of 16.
     let (one, two) = ("service-0", "service-15");
     let mut first = watch_from_now(&registry, one).await;
     let mut second = watch_from_now(&registry, two).await;
@@ -110,14 +110,14 @@ async fn watches_of_one_shard_receive_their_own_changes_and_progress_past_others
 }
 
 #[tokio::test]
-async fn quiet_watch_receives_progress_before_its_position_is_trimmed() {
+async fn idle_watch_receives_progress_before_its_position_is_trimmed() {
     let server = server(&[]).await;
     let options = RedisOptions::default().with_shards(1).with_log_cap(400);
     let registry = crate::support::connect(server.url(), options).await.unwrap();
     let mut quiet = watch_from_now(&registry, "quiet").await;
     let claim = claim();
     let start = quiet.cursor().revision().get();
-    // It reads while the others write, since progress that nobody read is replaced by later progress.
+    // It reads while the others write, since unread progress is replaced by later progress.
     let reader = tokio::spawn(within(async move {
         let mut steps = 0;
         while quiet.cursor().revision().get() < start + 900 {
@@ -130,7 +130,7 @@ async fn quiet_watch_receives_progress_before_its_position_is_trimmed() {
         let noisy = instance("noisy", "1").with_weight(n);
         within(registry.register(&noisy, &claim, &CallOptions::DEFAULT)).await.unwrap();
     }
-    // This takes a few seconds: progress once a second would make only a few steps.
+    // This takes a few seconds, in which one progress per second would be only a few steps.
     let steps = reader.await.unwrap();
     assert!(steps >= 9, "{steps}");
 }
@@ -262,7 +262,7 @@ async fn unread_watch_lags_without_delaying_others() {
 }
 
 #[tokio::test]
-async fn cancelled_watch_call_leaves_nothing() {
+async fn cancelled_watch_call_leaves_nothing_behind() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -296,9 +296,9 @@ async fn idle_watch_outlives_a_blocking_read() {
     assert_eq!(next_change(&mut watch).await, "+1");
 }
 
-/// It ended all watches of the handle.
+/// The failed connection ended all watches of the handle.
 #[tokio::test]
-async fn connection_for_a_new_shard_that_cannot_be_made_ends_no_other_watch() {
+async fn failed_connection_for_a_new_shard_ends_no_other_watch() {
     let server = server(&[]).await;
     let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
     let url = format!("redis://{}", proxy.address()).parse().unwrap();

@@ -9,7 +9,7 @@ use registry_redis::RedisOptions;
 use registry_testkit::case::take_over;
 use std::time::Duration;
 
-/// The log was ahead of the revision, so that every later change failed.
+/// The log was ahead of the revision, so every later change failed.
 #[tokio::test]
 async fn foreign_log_entry_stops_no_registration() {
     for foreign in [
@@ -31,7 +31,7 @@ async fn foreign_log_entry_stops_no_registration() {
             let failed = watch_failure(&registry, "user.rpc", &start).await;
             assert_eq!(failed, ErrorKind::Compacted, "{foreign}");
         } else {
-            // The history is kept: it was deleted with the entry, so that all watches loaded again.
+            // The history must be kept: deleting it with the entry would make all watches load again.
             let mut resumed = watch(&registry, "user.rpc", &start).await;
             for change in ["+1", "+2"] {
                 assert_eq!(next_change(&mut resumed).await, change, "{foreign}");
@@ -40,7 +40,7 @@ async fn foreign_log_entry_stops_no_registration() {
     }
 }
 
-/// Such entries ended every watch of the shard, again and again, until the next change.
+/// Such entries ended every watch of the shard repeatedly, until the next change.
 #[tokio::test]
 async fn foreign_log_entry_ends_no_watch_for_long() {
     let server = server(&[]).await;
@@ -49,12 +49,12 @@ async fn foreign_log_entry_ends_no_watch_for_long() {
     let mut operator = Operator::of(&server).await;
     register(&registry, "user.rpc", "1").await;
     let mut open = watch_from_now(&registry, "user.rpc").await;
-    // Behind an entry of ours, and so between two of them.
+    // After an entry of ours, and so between two of ours.
     operator.run::<redis::Value>("XADD {registry/00}:log 1-1 x y").await;
     operator.run::<redis::Value>("XADD {registry/00}:log 1-7 x y").await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut open).await, "+2");
-    // Ahead of them all.
+    // Ahead of all entries.
     operator.run::<redis::Value>("XADD {registry/00}:log * x y").await;
     assert_eq!(failure(&mut open).await, ErrorKind::Unavailable);
     let mut open = watch(&registry, "user.rpc", open.cursor()).await;
@@ -82,7 +82,7 @@ async fn history_survives_any_number_of_foreign_log_entries() {
             operator.run::<redis::Value>("XADD {registry/00}:log * x y").await;
         }
     }
-    // Without a change: a watch resumes.
+    // A watch resumes without a change in between.
     let mut all = watch(&registry, "user.rpc", &start).await;
     for change in ["+1", "+2", "+3"] {
         assert_eq!(next_change(&mut all).await, change);
@@ -92,10 +92,10 @@ async fn history_survives_any_number_of_foreign_log_entries() {
     assert_eq!(next_change(&mut all).await, "+4");
 }
 
-/// The revision of a stray value was taken for the last one of a shard that lost `meta`, and it was too large for any
-/// later one: every call repaired the shard, in vain.
+/// In a shard that lost `meta`, the revision of a stray value counted as the last one, and was too large for
+/// any later one. So every call repaired the shard in vain.
 #[tokio::test]
-async fn stray_revision_that_is_too_large_stops_no_shard_that_lost_its_meta() {
+async fn huge_stray_revision_does_not_block_a_shard_that_lost_its_meta() {
     for revision in ["99999999999999999999", "999999999999999", "1e99"] {
         let server = server(&[]).await;
         let registry = one_shard(&server).await;
@@ -113,9 +113,9 @@ async fn stray_revision_that_is_too_large_stops_no_shard_that_lost_its_meta() {
     }
 }
 
-/// The entries that the log was made anew of were 10,000, whatever the cap: more of them than it, or too few.
+/// The log was rebuilt from 10,000 entries, whatever the cap: more than the cap, or too few.
 #[tokio::test]
-async fn log_that_is_cleaned_keeps_as_many_entries_as_its_cap() {
+async fn cleaned_log_keeps_as_many_entries_as_its_cap() {
     let server = server(&[]).await;
     let options = RedisOptions::default().with_shards(1).with_log_cap(3);
     let registry = connect(server.url(), options).await.unwrap();
@@ -130,14 +130,14 @@ async fn log_that_is_cleaned_keeps_as_many_entries_as_its_cap() {
     assert_eq!(next_change(&mut watch(&registry, "user.rpc", &end).await).await, "+20");
 }
 
-/// The deadline of a stray record was that which it stated, so that it stayed listed for ever.
+/// A stray record kept the deadline that it stated, so it stayed listed forever.
 #[tokio::test]
 async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_repair() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let mut operator = Operator::of(&server).await;
     register(&registry, "other", "1").await;
-    // The server was down for a minute, which costs no lease any time.
+    // The server was down for a minute, which costs leases no time.
     operator.edit_meta(|[_, _, _, _, _, lag, ..]| *lag = "60000".into()).await;
     operator.run_words::<()>(&["ZREM", "{registry/00}:exp", "other\u{1f}1"]).await;
     register(&registry, "user.rpc", "1").await;
@@ -153,7 +153,7 @@ async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_rep
     let deadline = async |operator: &mut Operator, id: &str| -> f64 {
         operator.run_words(&["ZSCORE", "{registry/00}:exp", &format!("user.rpc\u{1f}{id}")]).await
     };
-    // The lease clock does not run ahead of the server's.
+    // The lease clock is not ahead of the server's.
     let now: (f64, f64) = operator.run("TIME").await;
     for id in ["8", "9"] {
         let left = deadline(&mut operator, id).await - now.0 * 1000.0;
@@ -161,7 +161,7 @@ async fn stray_record_with_a_huge_ttl_expires_within_the_longest_ttl_after_a_rep
     }
 }
 
-/// Members that do not all have one score are in no order: a range of them, as a load reads it, was empty.
+/// Members with different scores are out of order: a range of them, as a load reads it, was empty.
 #[tokio::test]
 async fn member_with_another_score_hides_no_record() {
     for score in ["1", "-1"] {
@@ -181,7 +181,7 @@ async fn member_with_another_score_hides_no_record() {
     }
 }
 
-/// A member without a name of a service ended every list of services: no name comes before the first one.
+/// A member with an empty service name ended every list of services, since no name sorts before it.
 #[tokio::test]
 async fn member_without_a_name_hides_no_service() {
     let server = server(&[]).await;
@@ -195,9 +195,9 @@ async fn member_without_a_name_hides_no_service() {
     }
 }
 
-/// A value as large as no record made the reply of every load too large.
+/// A value larger than any record made the reply of every load too large.
 #[tokio::test]
-async fn huge_junk_is_one_record_that_cannot_be_decoded() {
+async fn huge_stray_value_is_one_undecodable_record() {
     let server = server(&[]).await;
     let patient = RedisOptions::default().with_request_deadline(Duration::from_secs(15));
     let registry = connect(server.url(), patient.with_shards(1)).await.unwrap();
@@ -210,7 +210,7 @@ async fn huge_junk_is_one_record_that_cannot_be_decoded() {
     assert_eq!((loaded.records().len(), loaded.undecodable()), (1, 1));
 }
 
-/// A record that nobody counted was counted when it was deleted: the count was negative, and the shard damaged.
+/// Deleting a record that was not counted made the count negative, and the shard damaged.
 #[tokio::test]
 async fn stray_record_is_taken_over_and_deleted_and_damages_nothing() {
     let server = server(&[]).await;
@@ -232,7 +232,7 @@ async fn stray_record_is_taken_over_and_deleted_and_damages_nothing() {
     assert_eq!(listed, ["other".parse().unwrap()].into());
 }
 
-/// A lease whose record somebody overwrote is still mapped to it, and may be used for another instance.
+/// The lease of an overwritten record is still mapped to it, but may be used for another instance.
 #[tokio::test]
 async fn lease_of_an_overwritten_record_can_be_used_again() {
     let server = server(&[]).await;
@@ -248,7 +248,7 @@ async fn lease_of_an_overwritten_record_can_be_used_again() {
     assert_eq!(ids(&registry, "user.rpc").await, ["2"]);
 }
 
-/// A registration that failed half-way had written a part of its keys, and the next load deleted the shard.
+/// A registration that failed midway had written some of its keys, and the next load deleted the shard.
 #[tokio::test]
 async fn key_of_another_type_makes_a_registration_invalid_and_changes_nothing() {
     for key in ["idx", "exp"] {

@@ -1,8 +1,9 @@
-//! The stored format: the files in `golden/` are what every release reads, and what this one writes.
+//! The stored format: the files in `golden/` that every release must read.
 //!
-//! `shard.txt` and `cursor.txt` are what this release writes, `future.txt` is what a later one may write. A file lists the fields of the keys of a shard, a line each: a key with its type, then `field = value`, or
-//! `score member` or `id field = value`. `<SHARD>` stands for the hash tag, `<RUN_ID>` for the server's run id,
-//! `<LINEAGE>` for the name of the lineage, `<TIME>` for a time in ms; `\x1f` is the separator of a member.
+//! `shard.txt` and `cursor.txt` are what this release writes; `future.txt` is what a later release may write.
+//! A file lists the keys of a shard, each with its type, followed by one line per entry: `field = value`,
+//! `score member` or `id field = value`. `<SHARD>` stands for the hash tag, `<RUN_ID>` for the server's run
+//! id, `<LINEAGE>` for the lineage, `<TIME>` for a time in ms; `\x1f` is the separator of a member.
 
 use crate::support::{
     Operator, ids, instance, load, next, one_shard, server, service, watch, within,
@@ -42,7 +43,7 @@ async fn run_id(operator: &mut Operator) -> String {
     operator.info("run_id").await
 }
 
-/// Writes the keys of a file.
+/// Writes the keys in a file to the server.
 async fn write(server: &Redis, file: &str) {
     let mut operator = Operator::of(server).await;
     let file = file
@@ -65,7 +66,7 @@ async fn write(server: &Redis, file: &str) {
         match stored.as_str() {
             "hash" => {
                 let (field, value) = line.split_once(" = ").unwrap();
-                // Of meta: no lease expires before, and when the clock was saved.
+                // Of meta: the time before which no lease expires, and when the clock was saved.
                 let value = value.replace("<TIME>", &now.to_string());
                 operator.run_words::<()>(&["HSET", &key, field, &value]).await;
             }
@@ -99,7 +100,7 @@ async fn add(operator: &mut Operator, key: &str, entry: Vec<String>) {
     operator.run_words::<()>(&words).await;
 }
 
-/// Returns the keys of the shard as a file has them.
+/// Returns the keys of the shard in the form of the files.
 async fn dump(server: &Redis) -> String {
     let mut operator = Operator::of(server).await;
     let mut text = String::new();
@@ -136,7 +137,7 @@ async fn dump(server: &Redis) -> String {
     text.replace('\u{1f}', "\\x1f")
 }
 
-/// Begins the history of the files.
+/// Starts the history of the files.
 async fn begin(server: &Redis) -> RedisRegistry {
     let registry = one_shard(server).await;
     write(
@@ -151,7 +152,7 @@ async fn register(registry: &RedisRegistry, instance: &Instance, claim: &Claim) 
     within(registry.register(instance, claim, &CallOptions::DEFAULT)).await.unwrap()
 }
 
-/// All fields of a record, none of them, and all kinds of changes.
+/// Records with all fields and with none, and all kinds of changes.
 async fn write_history(server: &Redis) -> RedisRegistry {
     let registry = begin(server).await;
     let long = Duration::from_secs(600);
@@ -170,10 +171,10 @@ async fn write_history(server: &Redis) -> RedisRegistry {
 }
 
 #[tokio::test]
-async fn what_is_written_is_the_golden_file() {
+async fn written_keys_match_the_golden_file() {
     let server = server(&[]).await;
     let registry = write_history(&server).await;
-    assert_eq!(dump(&server).await, SHARD, "the stored format is released: it does not change");
+    assert_eq!(dump(&server).await, SHARD, "the stored format must not change");
     let cursor = load(&registry, "user.rpc").await.cursor().to_string();
     assert_eq!(cursor, CURSOR.trim_end());
 }
@@ -220,7 +221,7 @@ async fn golden_file_is_read() {
     let expired = Deleted::new("brief".parse().unwrap()).with_reason(DeleteReason::Expired);
     assert_eq!(next(&mut log).await.changes, [Change::Delete(expired)]);
 
-    // The holder repeats its claim, and the history goes on where the cursor stands.
+    // The holder repeats its claim, and the history continues at the cursor.
     let repeated = register(&registry, &bare, &claim(5, Duration::from_secs(600))).await;
     assert_eq!(repeated.revision(), Revision::new(8));
     within(registry.keep_alive(&repeated, &CallOptions::DEFAULT)).await.unwrap();
@@ -230,10 +231,9 @@ async fn golden_file_is_read() {
     assert_eq!(batch.changes[0].id(), bare.id());
 }
 
-/// A later release may know more statuses, fields of a record or an entry, and reasons, and may leave fields of a
-/// record out.
+/// A later release may have more statuses, fields and reasons, and may omit fields of a record.
 #[tokio::test]
-async fn shard_of_a_later_release_is_read() {
+async fn shard_of_a_later_release_can_be_read() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     write(&server, FUTURE).await;

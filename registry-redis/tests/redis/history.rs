@@ -1,4 +1,4 @@
-//! Cursors and the log: trimming, wipes, and foreign entries.
+//! Cursors and the log: trimming, wipes, and entries of other programs.
 
 use crate::support::{
     Operator, STATE, claim, failure, ids, instance, load, next, next_change, one_shard, register,
@@ -87,7 +87,7 @@ async fn wipe_is_diverged_for_open_watches_and_old_cursors() {
     operator.run::<()>("FLUSHALL").await;
     assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
     assert_eq!(failure(&mut open).await, ErrorKind::Diverged);
-    // Repeating the steps makes another history.
+    // Repeating the steps creates another history.
     assert!(ids(&registry, "user.rpc").await.is_empty());
     register(&registry, "user.rpc", "1").await;
     assert_eq!(watch_failure(&registry, "user.rpc", &kept).await, ErrorKind::Diverged);
@@ -96,7 +96,7 @@ async fn wipe_is_diverged_for_open_watches_and_old_cursors() {
 }
 
 #[tokio::test]
-async fn wipe_of_one_shard_is_noticed_while_other_shards_are_busy() {
+async fn wipe_of_one_shard_is_detected_while_other_shards_are_busy() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut quiet = watch_from_now(&registry, "user.rpc").await;
@@ -133,7 +133,7 @@ async fn foreign_log_entry_ends_the_watches_of_its_shard_and_is_deleted() {
     assert_eq!(failure(&mut touched).await, ErrorKind::Unavailable);
     register(&registry, "a", "1").await;
     assert_eq!(next_change(&mut apart).await, "+1", "other shards are not affected");
-    // Nothing of the history is lost.
+    // No part of the history is lost.
     let mut resumed = watch(&registry, "user.rpc", touched.cursor()).await;
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut resumed).await, "+2");
@@ -148,7 +148,7 @@ async fn undecodable_put_is_a_delete_for_a_watch() {
     let mut watch = watch_from_now(&registry, "user.rpc").await;
     let proof = watch.cursor().to_string();
     let digest = proof.rsplit(':').next().unwrap();
-    // A later version of this library may write such a record.
+    // A later version of this library may write such records.
     let add = format!("XADD {LOG} 2-0 t P m user.rpc\u{1f}1 v W p {digest} d 00000000000000aa");
     let add: Vec<&str> = add
         .split(' ')
@@ -167,7 +167,7 @@ async fn undecodable_put_is_a_delete_for_a_watch() {
     assert_eq!(next_change(&mut watch).await, "+2", "the watch continues");
 }
 
-/// What makes a shard lose a key, or a part of one, while its log is there.
+/// Ways in which a shard loses a key, or part of one, while its log remains.
 const DAMAGES: [&[&str]; 8] = [
     &["DEL", IDX],
     &["DEL", EXP],
@@ -179,7 +179,7 @@ const DAMAGES: [&[&str]; 8] = [
     &["DEL", STATE, EXP],
 ];
 
-/// A shard that lost a key was wiped by the next load, with the records of all its services.
+/// The next load wiped a shard that lost a key, with the records of all its services.
 #[tokio::test]
 async fn shard_that_lost_a_key_is_repaired_by_any_call_and_loses_nothing() {
     let options = &CallOptions::DEFAULT;
@@ -222,7 +222,7 @@ async fn shard_that_lost_a_key_is_repaired_by_any_call_and_loses_nothing() {
     }
 }
 
-/// The log is not there either, so that the history begins anew, and watches load again.
+/// The log is missing as well, so a new history starts and watches load again.
 #[tokio::test]
 async fn records_without_history_are_kept_and_those_without_values_registered_again() {
     for (damage, is_kept) in [
@@ -253,9 +253,9 @@ async fn records_without_history_are_kept_and_those_without_values_registered_ag
     }
 }
 
-/// The lease clock, which meta has, may lag far behind the server's after many outages.
+/// The lease clock, which is saved in meta, may lag far behind the server's after many outages.
 #[tokio::test]
-async fn lost_meta_costs_no_lease_its_time() {
+async fn lost_meta_costs_leases_no_time() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let one = instance("user.rpc", "1");

@@ -1,4 +1,4 @@
-//! Handles that are made without a request, and what their first calls do.
+//! Lazy handles, and what their first calls do.
 
 use crate::support::{Operator, server, service, within};
 use futures_util::FutureExt;
@@ -17,7 +17,7 @@ async fn load(registry: &RedisRegistry) -> Result<Snapshot> {
 }
 
 #[test]
-fn a_lazy_handle_needs_neither_a_runtime_nor_a_server() {
+fn lazy_handle_needs_neither_a_runtime_nor_a_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -26,11 +26,11 @@ fn a_lazy_handle_needs_neither_a_runtime_nor_a_server() {
         let registry = lazy(&format!("{scheme}{address}{path}"));
         assert_eq!(registry.default_ttl(), None);
     }
-    assert!(listener.accept().is_err(), "nobody connects");
+    assert!(listener.accept().is_err(), "no connection is made");
 }
 
 #[test]
-fn a_url_or_an_option_that_cannot_work_is_refused_without_a_server() {
+fn invalid_url_or_option_is_refused_without_a_server() {
     let connect = |url: &str, options| {
         RedisRegistry::connect_lazy_with(&url.parse().unwrap(), options).unwrap_err().kind()
     };
@@ -40,7 +40,7 @@ fn a_url_or_an_option_that_cannot_work_is_refused_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_call_connects_once_the_server_is_up() {
+async fn call_connects_once_the_server_is_up() {
     let mut server = server(&[]).await;
     let registry = lazy(server.url());
     server.process().unwrap().kill().unwrap();
@@ -63,27 +63,27 @@ async fn concurrent_first_calls_share_a_connection_and_a_check_of_the_layout() {
     }
     assert_eq!(operator.connections("registry").await, 1);
     let info: String = operator.run("INFO commandstats").await;
-    // Only the script that checks the layout runs it: twice.
+    // Only the script that checks the layout uses HSETNX, twice.
     let checks = info.lines().find(|line| line.starts_with("cmdstat_hsetnx:")).unwrap();
     assert!(checks.starts_with("cmdstat_hsetnx:calls=2,"), "{checks}");
 }
 
 #[tokio::test]
-async fn a_first_call_that_is_dropped_does_not_end_the_contact_of_others() {
+async fn dropped_first_call_does_not_end_the_first_contact_of_others() {
     let server = server(&[]).await;
     let registry = lazy(server.url());
     let user = service("user.rpc");
     let mut second = pin!(registry.load(&user, &CallOptions::DEFAULT));
     {
         let mut first = pin!(registry.load(&user, &CallOptions::DEFAULT));
-        assert!(first.as_mut().now_or_never().is_none(), "it connects");
-        assert!(second.as_mut().now_or_never().is_none(), "it waits for the first");
+        assert!(first.as_mut().now_or_never().is_none(), "the first call connects");
+        assert!(second.as_mut().now_or_never().is_none(), "the second call waits for the first");
     }
     within(second).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_keys_is_invalid_to_each_call_until_it_is_corrected() {
+async fn server_that_evicts_keys_is_invalid_to_each_call_until_it_is_corrected() {
     let server = server(&["--maxmemory-policy", "allkeys-lru"]).await;
     let registry = lazy(server.url());
     for _ in 0..2 {
@@ -97,7 +97,7 @@ async fn a_server_that_evicts_keys_is_invalid_to_each_call_until_it_is_corrected
 }
 
 #[tokio::test]
-async fn a_prefix_of_another_layout_is_invalid_to_each_call() {
+async fn prefix_of_another_layout_is_invalid_to_each_call() {
     let server = server(&[]).await;
     let target = server.url().parse().unwrap();
     let options = RedisOptions::default().with_shards(1);
@@ -111,7 +111,7 @@ async fn a_prefix_of_another_layout_is_invalid_to_each_call() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_denied_to_each_call() {
+async fn wrong_password_is_denied_to_each_call() {
     let server = server(&["--requirepass", "s3cret"]).await;
     let registry = lazy(&server.url().replace("redis://", "redis://:wrong@"));
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Large services: pages that were read at different revisions become one snapshot.
+//! Large services: pages read at different revisions become one snapshot.
 
 use crate::support::{claim, instance, load, one_shard, server, watch, within};
 use futures_util::future::join_all;
@@ -30,7 +30,7 @@ async fn service_of_many_pages_is_loaded_completely() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register_many(&registry).await;
-    // Services whose names are adjacent in order are not part of it.
+    // Services with adjacent names must not be included.
     for name in ["user.rpb", "user.rpc/a", "user.rpd"] {
         within(registry.register(&instance(name, "1"), &claim(), &CallOptions::DEFAULT))
             .await
@@ -49,7 +49,7 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
     let all = register_many(&registry).await;
     let is_over = AtomicBool::new(false);
     let writer = async {
-        // Spread over all pages; some instances are deleted and put again between two pages.
+        // Spread over all pages. Some instances are deleted and put again between two pages.
         for (n, (one, claim, lease)) in (0..400).zip(all.iter().cycle().step_by(37)) {
             if n % 3 == 0 {
                 within(registry.deregister(lease, &CallOptions::DEFAULT)).await.unwrap();
@@ -67,7 +67,7 @@ async fn load_under_writes_equals_the_log_at_its_revision() {
         loads
     };
     let ((), loads) = tokio::join!(writer, reader);
-    assert!(loads.len() > 10, "{} loads were beside the writes", loads.len());
+    assert!(loads.len() > 10, "{} loads ran during the writes", loads.len());
 
     let mut log = watch(&registry, "user.rpc", start.cursor()).await;
     let mut folded: BTreeMap<String, Record> = BTreeMap::new();

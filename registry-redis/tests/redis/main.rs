@@ -1,7 +1,7 @@
-//! Tests of this store beyond the contract, against real servers.
+//! Tests of what is specific to the Redis store, against real servers.
 //!
-//! The conformance kit checks the laws. Each test here runs a server of its own, since most of them
-//! disturb it.
+//! The conformance kit checks the contract. Each test here runs its own server, since most of them disturb
+//! it.
 
 #![allow(clippy::unwrap_used)]
 

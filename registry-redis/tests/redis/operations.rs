@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[tokio::test]
-async fn repeated_registration_makes_no_revision() {
+async fn repeated_registration_creates_no_revision() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     let (instance, claim) = (instance("user.rpc", "1"), claim());
@@ -55,7 +55,7 @@ async fn lease_decides_between_repeat_update_and_takeover() {
 }
 
 #[tokio::test]
-async fn superseded_claim_leaves_nothing_and_its_lease_id_is_free() {
+async fn superseded_claim_leaves_nothing_behind_and_its_lease_id_is_free() {
     let server = server(&[]).await;
     let registry = one_shard(&server).await;
     register(&registry, "user.rpc", "1").await;
@@ -115,7 +115,7 @@ async fn lease_ids_of_63_bits_are_distinct() {
 }
 
 #[tokio::test]
-async fn granted_ttl_is_never_shorter_than_asked() {
+async fn granted_ttl_is_never_shorter_than_requested() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let claim = claim_for(Duration::from_micros(100_001));
@@ -146,9 +146,10 @@ async fn flushed_scripts_are_loaded_again() {
     }
 }
 
-/// A call loaded the script once and failed if it was flushed again before it ran, so that living leases expired.
+/// A call loaded its script once, and failed if the script was flushed again before it ran. So live leases
+/// expired.
 #[tokio::test]
-async fn scripts_that_are_flushed_all_the_time_cost_no_call() {
+async fn constant_script_flushes_fail_no_call() {
     let server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -246,14 +247,14 @@ async fn undecodable_record_is_counted_and_skipped() {
     for id in ["1", "2", "3"] {
         register(&registry, "user.rpc", id).await;
     }
-    // A record without an address, and a value that is damaged.
+    // A record without an address, and a damaged value.
     let no_address = r#"2 00000000000000aa 9 600000 2 {"v":9}"#;
     operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}2", no_address]).await;
     operator.run_words::<()>(&["HSET", STATE, "user.rpc\u{1f}3", "junk"]).await;
     let snapshot = load(&registry, "user.rpc").await;
     assert_eq!(snapshot.records().ids().map(InstanceId::as_str).collect::<Vec<_>>(), ["1"]);
     assert_eq!(snapshot.undecodable(), 2);
-    // Both still hold their ids: the lease that is stored, or nobody who is known.
+    // Both still hold their ids: one with its stored lease, the other with an unknown one.
     let holder = holder_of(&registry, &instance("user.rpc", "2")).await;
     let nine = LeaseId::new(9).unwrap();
     assert_eq!(holder, Holder::new(Some(nine), Some(Revision::new(2))));
@@ -300,7 +301,7 @@ async fn prefix_occupied_by_other_keys_is_invalid() {
     operator.run::<()>("SET {registry/00}:exp x").await;
     let registry = one_shard(&server).await;
     let error = within(registry.load(&service("a"), &CallOptions::DEFAULT)).await;
-    assert!(error.is_ok(), "a new shard deletes what is left of an old one: {error:?}");
+    assert!(error.is_ok(), "a new shard deletes the remains of an old one: {error:?}");
     operator.run::<()>("DEL {registry/00}:idx").await;
     operator.run::<()>("SET {registry/00}:idx x").await;
     let error = within(registry.load(&service("a"), &CallOptions::DEFAULT)).await.unwrap_err();

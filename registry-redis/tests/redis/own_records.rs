@@ -6,9 +6,10 @@ use registry_testkit::lag::tolerating;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An owner is back within the return bound, here 5 s, also if it is not one of the first eight of its service.
+/// An owner registers again within the return bound, here 5 s, even if it is not among the first eight of its
+/// service.
 #[test]
-fn records_that_are_wiped_are_back_within_the_return_bound() {
+fn wiped_records_are_registered_again_within_the_return_bound() {
     tolerating(Duration::from_secs(2), async |_| {
         let server = server(&[]).await;
         let mut operator = Operator::of(&server).await;

@@ -1,4 +1,4 @@
-//! Servers that are no Redis, and a Redis that replies with anything.
+//! Servers that are no Redis, and a Redis with arbitrary replies.
 
 use crate::support::{claim, connect, instance, within};
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Starts a server that treats each connection with `serve`. Returns its URL.
+/// Starts a server that handles each connection with `serve`. Returns its URL.
 async fn peer<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
 where
     F: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -26,7 +26,7 @@ where
     url
 }
 
-/// Starts a server that sends `bytes` at the first request, again and again with `repeats`.
+/// Starts a server that sends `bytes` at the first request, repeatedly if `repeats` is set.
 async fn sender(bytes: &'static [u8], repeats: bool) -> String {
     peer(move |mut stream| async move {
         stream.read_u8().await?;
@@ -41,7 +41,7 @@ async fn sender(bytes: &'static [u8], repeats: bool) -> String {
     .await
 }
 
-/// Starts a Redis whose scripts return what `reply` does. It is told the words of a command.
+/// Starts a Redis whose scripts return the result of `reply`, which receives the words of the command.
 async fn scripted(reply: impl Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static) -> String {
     let reply = Arc::new(reply);
     peer(move |stream| {
@@ -94,7 +94,7 @@ fn texts(texts: &[&str]) -> Vec<u8> {
     array(&texts.iter().map(|text| bulk(text.as_bytes())).collect::<Vec<_>>())
 }
 
-/// Whether a call is the check of the layout, which needs one key.
+/// Returns whether a call is the check of the layout, which has one key.
 fn is_layout(words: &[Vec<u8>]) -> bool {
     words.get(2).is_some_and(|keys| keys == b"1")
 }
@@ -108,7 +108,7 @@ async fn refusal(url: &str) -> (ErrorKind, String) {
 
 /// Such an error named no server, and said that redis could not be reached.
 #[tokio::test]
-async fn server_that_is_no_redis_is_named_with_what_it_sent() {
+async fn error_of_a_server_that_is_no_redis_shows_its_address_and_data() {
     let http = sender(b"HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
     let (kind, text) = refusal(&http).await;
     assert_eq!(kind, ErrorKind::Unavailable);
@@ -129,9 +129,9 @@ async fn server_that_is_no_redis_is_named_with_what_it_sent() {
     assert!(text.contains("without a reply"), "{text}");
 }
 
-/// The parser took memory for as many elements as the header of an array says, and for a reply of any length.
+/// The parser allocated as many elements as an array header says, and buffered replies of any length.
 #[tokio::test]
-async fn reply_without_an_end_is_refused_and_takes_little_memory() {
+async fn endless_reply_is_refused_and_takes_little_memory() {
     let before = resident();
     for (bytes, repeats) in [
         (b"*9223372036854775807\r\n".as_slice(), false),
@@ -148,7 +148,7 @@ async fn reply_without_an_end_is_refused_and_takes_little_memory() {
     assert!(grown < 300 << 20, "{} MiB more", grown >> 20);
 }
 
-/// The memory of this process in bytes.
+/// Returns the memory of this process in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -157,7 +157,7 @@ fn resident() -> u64 {
 
 const CALLS: usize = 8;
 
-/// Makes a call of a registry, by number.
+/// Makes a call of a registry, chosen by `number`.
 async fn call(registry: &RedisRegistry, number: usize, lease: &Lease) -> registry_core::Result<()> {
     let (options, one) = (&CallOptions::DEFAULT, lease.instance());
     let cursor: Cursor = "1:redis:registry:user.rpc:7:00000000000000aa".parse().unwrap();
@@ -182,7 +182,7 @@ fn lease() -> Lease {
     Lease::new(claim.lease(), claim.ttl(), one, Revision::new(7))
 }
 
-/// A reply of random shape, of words that mean something to the scripts.
+/// Returns a random reply of words that mean something to the scripts.
 fn random_reply(random: &mut fastrand::Rng, depth: u32) -> Vec<u8> {
     const WORDS: [&str; 20] = [
         "OK",
@@ -233,7 +233,7 @@ async fn no_reply_of_a_script_makes_a_call_panic() {
             return texts(&["1", "16"]);
         }
         let mut random = random.lock().unwrap();
-        // As long as the replies of the scripts, most of the time.
+        // Most of the time as long as the real replies.
         let status = bulk(["OK", "HELD", "LOST", "DUE"][random.usize(..4)].as_bytes());
         let rest = (0..random.usize(..8)).map(|_| random_reply(&mut random, 1));
         array(&std::iter::once(status).chain(rest.collect::<Vec<_>>()).collect::<Vec<_>>())
@@ -249,9 +249,9 @@ async fn no_reply_of_a_script_makes_a_call_panic() {
     }
 }
 
-/// Such calls went on for ever, or took memory without an end.
+/// Such calls never returned, or used unbounded memory.
 #[tokio::test]
-async fn no_call_goes_on_for_ever() {
+async fn every_call_ends() {
     let (digest, lineage) = (bulk(b"00000000000000aa"), bulk(b"bb"));
     let member = array(&[bulk(b"user.rpc\x1f1")]);
     let page = |status: &str, more: &str, members: &[u8]| {

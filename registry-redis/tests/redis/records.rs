@@ -1,4 +1,4 @@
-//! What a record says beside its instance, who holds it, and its owner's watch.
+//! The metadata of records, their holders, and own-record watches.
 
 use crate::support::{
     Operator, STATE, claim, claim_for, failure, holder_of, ids, instance, load, next, one_shard,
@@ -52,8 +52,8 @@ async fn renewal_returns_the_granted_ttl_in_every_mode() {
     }
 }
 
-/// A holder is a lease and the revision since which it holds the id: an update keeps both, and a lease that
-/// lost the id and has it again is another holder.
+/// A holder is a lease and the revision since which it holds the id. An update keeps both. A lease that lost
+/// the id and took it back is another holder.
 #[tokio::test]
 async fn holder_survives_an_update_and_not_a_gap() {
     let server = server(&[]).await;
@@ -74,7 +74,7 @@ async fn holder_survives_an_update_and_not_a_gap() {
     assert_eq!(named, Holder::new(Some(claim.lease()), Some(Revision::new(4))));
 }
 
-/// A value that this library did not write has no lease, and so no reason when its time is over.
+/// A value of another program has no lease, and so its expiry has no reason.
 #[tokio::test]
 async fn overwritten_record_expires_without_a_reason() {
     let server = server(&[]).await;
@@ -136,7 +136,7 @@ async fn own_record_watch_of_another_history_is_lost_and_an_open_one_diverges() 
     let lease = claimed(&registry, "1", &claim).await;
     let mut open = watch_record(&registry, &lease).await.unwrap();
     Operator::of(&server).await.run::<()>("FLUSHALL").await;
-    // The same claim is at the same revision again.
+    // The same claim at the same revision again.
     let again = claimed(&registry, "1", &claim).await;
     assert_eq!(again.revision(), lease.revision());
     assert_ne!(again, lease);
@@ -150,7 +150,7 @@ async fn own_record_watch_of_another_history_is_lost_and_an_open_one_diverges() 
 }
 
 #[tokio::test]
-async fn lineage_changes_with_a_restart_and_a_wipe_and_with_nothing_else() {
+async fn lineage_changes_only_with_a_restart_or_a_wipe() {
     let mut server = server(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     let registry = one_shard(&server).await;
     let lease = claimed(&registry, "1", &claim()).await;
@@ -183,7 +183,7 @@ async fn names_of_a_shard_are_listed_in_pages() {
         let all = chunk.iter().map(|name| register(&registry, name, "1"));
         futures_util::future::join_all(all).await;
     }
-    // Names of which one begins with the other lie together.
+    // Names that are prefixes of each other are adjacent.
     for name in ["service", "service 10/a", "service 10!"] {
         register(&registry, name, "1").await;
         register(&registry, name, "2").await;

@@ -1,4 +1,4 @@
-//! Renewals in one call.
+//! Batched renewals.
 
 use crate::support::{Operator, claim, instance, one_shard, server, within};
 use futures_util::FutureExt;
@@ -64,8 +64,8 @@ async fn cancelled_renewal_does_not_affect_the_others_in_its_batch() {
     within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();
 }
 
-/// A call in progress on a runtime that was dropped handed the next batch to that runtime, which never ran it. The
-/// shard then counted as busy for ever, and every later renewal of it failed.
+/// A call in flight on a runtime that was dropped passed the next batch to that runtime, which never ran it.
+/// The shard then counted as busy forever, and every later renewal failed.
 #[test]
 fn renewals_continue_after_the_runtime_of_a_call_is_dropped() {
     let (dropped, surviving) = (runtime(), runtime());
@@ -91,7 +91,7 @@ fn renewals_continue_after_the_runtime_of_a_call_is_dropped() {
     dropped.block_on(async {
         yield_now().await;
         for renewal in &mut pending {
-            assert!(renewal.now_or_never().is_none(), "it waits for the call in progress");
+            assert!(renewal.now_or_never().is_none(), "it waits for the call in flight");
         }
     });
     drop(dropped);

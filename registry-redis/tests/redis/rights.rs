@@ -67,7 +67,7 @@ async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
         };
     }
     let name = service("user.rpc");
-    // What is denied leaves records behind.
+    // Denied calls leave records behind.
     let one = instance("user.rpc", &fastrand::u32(..).to_string());
     let first = claim();
     if let Some(lease) = run!(registry.register(&one, &first, options)) {
@@ -88,14 +88,14 @@ async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
     if let Some(snapshot) = run!(registry.load(&name, options))
         && let Some(mut opened) = run!(registry.watch(&name, snapshot.cursor(), options))
     {
-        // A feed that may not read ends the watch; others wait for a change.
+        // A feed without permission to read ends the watch. Other watches wait for a change.
         let ended = tokio::time::timeout(
             Duration::from_millis(100),
             futures_util::StreamExt::next(&mut opened),
         );
         errors.extend(ended.await.ok().flatten().and_then(Result::err).map(|error| error.kind()));
     }
-    // A fresh shard, one that lost a key, and a log that another program wrote to.
+    // A new shard, one that lost a key, and a log with entries of another program.
     run!(registry.register(
         &instance(&format!("fresh-{}", fastrand::u32(..)), "1"),
         &claim(),
@@ -115,13 +115,13 @@ async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
 }
 
 #[test]
-fn operators_are_told_the_documented_rights() {
+fn page_for_operators_has_the_documented_permissions() {
     assert_eq!(on_the_page("user-service"), documented(OWNER));
     assert_eq!(on_the_page("order-reader"), documented(READER));
 }
 
 #[tokio::test]
-async fn documented_rights_of_an_owner_suffice_and_each_is_needed() {
+async fn documented_permissions_of_an_owner_suffice_and_each_is_needed() {
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     let rules = documented(OWNER);
@@ -138,7 +138,7 @@ async fn documented_rights_of_an_owner_suffice_and_each_is_needed() {
         let errors = own(&url, &mut operator).await;
         assert!(errors.contains(&ErrorKind::Denied), "without {command}: {errors:?}");
         operator.run::<()>(&format!("ACL SETUSER app +{command}")).await;
-        // What was denied has broken nothing.
+        // The denied calls have damaged nothing.
         within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.expect(command);
         let errors = own(&url, &mut operator).await;
         assert_eq!(errors, [], "after {command} was permitted again");
@@ -147,9 +147,9 @@ async fn documented_rights_of_an_owner_suffice_and_each_is_needed() {
     }
 }
 
-/// The pattern of a prefix matched the keys of every prefix that begins with it.
+/// The key pattern of a prefix matched the keys of every prefix that begins with it.
 #[tokio::test]
-async fn rights_for_a_prefix_are_none_for_another() {
+async fn permissions_for_a_prefix_do_not_apply_to_another() {
     let server = server(&[]).await;
     let url = user(&server, "app", &documented(OWNER)).await;
     for prefix in ["other", "registry/x", "registry/07", "reg", "registry0", "registry/07}:state"] {
@@ -164,7 +164,7 @@ async fn reader(url: &str) -> registry_core::Result<RedisRegistry> {
     connect(&format!("{url}?access=read"), RedisOptions::default()).await
 }
 
-/// Does all that a reader does. Returns the errors.
+/// Executes all operations of a reader. Returns the errors.
 async fn read(url: &str) -> Vec<ErrorKind> {
     let registry = match reader(url).await {
         Ok(registry) => registry,
@@ -193,19 +193,19 @@ async fn read(url: &str) -> Vec<ErrorKind> {
 }
 
 #[tokio::test]
-async fn documented_rights_of_a_reader_suffice_and_each_is_needed() {
+async fn documented_permissions_of_a_reader_suffice_and_each_is_needed() {
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
     let rules = documented(READER);
     let url = user(&server, "reader", &rules).await;
-    // Before anybody has used the prefix.
+    // Before the prefix is first used.
     let early = reader(&url).await.unwrap();
     assert!(load(&early, "user.rpc").await.records().is_empty());
     let mut waiting = watch_from_now(&early, "user.rpc").await;
     let owner = connect(server.url(), RedisOptions::default()).await.unwrap();
     register(&owner, "user.rpc", "1").await;
     let again = crate::support::failure(&mut waiting).await;
-    assert_eq!(again, ErrorKind::Diverged, "the history has begun");
+    assert_eq!(again, ErrorKind::Diverged, "the history has started");
 
     assert_eq!(read(&url).await, []);
     for command in rules.iter().filter_map(|rule| rule.strip_prefix('+')) {
@@ -232,7 +232,7 @@ async fn reader_follows_a_service_and_changes_nothing() {
     register(&owner, "user.rpc", "2").await;
     assert_eq!(next_change(&mut live).await, "+2");
 
-    // An expiry that nobody has recorded yet.
+    // An expiry that no owner's call has recorded yet.
     let brief = instance("user.rpc", "brief");
     let ttl = Duration::from_millis(200);
     within(owner.register(&brief, &claim_for(ttl), &CallOptions::DEFAULT)).await.unwrap();
@@ -240,7 +240,11 @@ async fn reader_follows_a_service_and_changes_nothing() {
     sleep(ttl + Duration::from_millis(20)).await;
     let before = dump(&mut operator).await;
     assert_eq!(ids(&reader, "user.rpc").await, ["1", "2"]);
-    assert_eq!(load(&reader, "user.rpc").await.undecodable(), 0, "an expired record is no bad one");
+    assert_eq!(
+        load(&reader, "user.rpc").await.undecodable(),
+        0,
+        "an expired record is not undecodable"
+    );
     assert_eq!(read(&url).await, []);
     let refused = within(reader.register(&brief, &claim(), &CallOptions::DEFAULT)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
@@ -255,9 +259,10 @@ async fn reader_follows_a_service_and_changes_nothing() {
     assert_eq!(ids(&reader, "user.rpc").await, ["1", "2"]);
 }
 
-/// A reader cannot delete such an entry: each of its watches failed `Diverged`, and so did its loads of several pages.
+/// A reader cannot delete entries of another program. Each of its watches failed `Diverged`, and so did its
+/// loads of several pages.
 #[tokio::test]
-async fn reader_resumes_though_another_program_has_written_ahead_of_the_history() {
+async fn reader_resumes_although_another_program_wrote_ahead_of_the_history() {
     let server = server(&[]).await;
     let url = user(&server, "reader", &documented(READER)).await;
     let owner = connect(server.url(), RedisOptions::default()).await.unwrap();
@@ -286,9 +291,9 @@ async fn dump(operator: &mut Operator) -> Vec<Vec<u8>> {
     values
 }
 
-/// The client below logs, too.
+/// The libraries below log, too.
 #[tokio::test]
-async fn no_trace_of_a_login_contains_a_password() {
+async fn no_log_of_a_login_contains_a_password() {
     let trace = Trace::capture();
     let server = server(&[]).await;
     let mut operator = Operator::of(&server).await;
@@ -303,11 +308,11 @@ async fn no_trace_of_a_login_contains_a_password() {
     register(&registry, "user.rpc", "2").await;
     assert_eq!(next_change(&mut watch).await, "+2");
     connect(&with("wr%2Fong"), RedisOptions::default()).await.unwrap_err();
-    // Connections that are cut are made anew, with a login.
+    // Closed connections are replaced, with a login.
     operator.cut("registry").await;
     reconnect(&registry).await;
     let text = trace.text();
-    assert!(!text.is_empty(), "something is traced");
+    assert!(!text.is_empty(), "something must be logged");
     for secret in ["pass word", "pass%20word", "pass+word", "wr/ong", "wr%2Fong"] {
         assert!(!text.contains(secret), "{secret}");
     }

@@ -1,4 +1,4 @@
-//! Servers that restart with less than they acknowledged.
+//! Servers that lose acknowledged writes in a restart.
 
 use crate::support::{
     Operator, claim, failure, ids, instance, load, next_change, one_shard, reconnect, register,
@@ -84,9 +84,9 @@ async fn assert_lease_after_kill(arguments: &[&str], is_kept: bool) {
 #[tokio::test]
 async fn killed_server_keeps_what_it_persisted_and_a_lost_lease_is_registered_again() {
     assert_lease_after_kill(&["--appendonly", "yes", "--appendfsync", "always"], true).await;
-    // The written data is in the page cache, which survives the process.
+    // The data is in the page cache, which survives the process.
     assert_lease_after_kill(&["--appendonly", "yes", "--appendfsync", "everysec"], true).await;
-    // This snapshot never happens.
+    // The snapshot is never written.
     assert_lease_after_kill(&["--save", "3600 1"], false).await;
     assert_lease_after_kill(&[], false).await;
 }

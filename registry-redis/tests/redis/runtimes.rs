@@ -1,4 +1,4 @@
-//! Handles that are used on another runtime than the one that made them.
+//! Handles that are used on another runtime than the one on which they were made.
 
 use crate::support::{
     Operator, claim, connect, ids, instance, next_change, one_shard, register, server, service,
@@ -43,9 +43,9 @@ fn handle_works_after_the_runtime_that_made_it_was_dropped() {
     });
 }
 
-/// A call waited for its deadline, 2 s, and failed; a watch was never opened.
+/// A call waited for its deadline of 2 s and failed, and no watch was ever opened.
 #[test]
-fn handle_works_while_the_runtime_that_made_it_stands_still() {
+fn handle_works_while_the_runtime_that_made_it_is_not_driven() {
     let (made, used) = (runtime(), runtime());
     let server = used.block_on(server(&[]));
     let (registry, lease, _watch) = made.block_on(async {
@@ -64,9 +64,9 @@ fn handle_works_while_the_runtime_that_made_it_stands_still() {
     drop(made);
 }
 
-/// A runtime that stood still within a renewal held up those of all others in the shard.
+/// A runtime that was not driven during a renewal blocked the renewals of all other runtimes in the shard.
 #[test]
-fn renewal_in_progress_on_a_runtime_that_stands_still_holds_up_no_other() {
+fn renewal_in_flight_on_a_runtime_that_is_not_driven_blocks_no_other() {
     let (still, used) = (runtime(), runtime());
     let server = used.block_on(server(&[]));
     let (registry, lease) = used.block_on(async {
@@ -86,9 +86,9 @@ fn renewal_in_progress_on_a_runtime_that_stands_still_holds_up_no_other() {
     still.block_on(async { within(in_progress).await.unwrap() });
 }
 
-/// A caller that held the lock of the queries, and was not polled any more, kept all others from asking the sentinels.
+/// A caller that held the query lock and was no longer polled kept all others from querying the sentinels.
 #[test]
-fn query_of_the_sentinels_on_a_runtime_that_stands_still_holds_up_no_other() {
+fn sentinel_query_on_a_runtime_that_is_not_driven_blocks_no_other() {
     let (still, used) = (runtime(), runtime());
     let (_network, servers) = sentinels();
     let registry = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
@@ -99,7 +99,7 @@ fn query_of_the_sentinels_on_a_runtime_that_stands_still_holds_up_no_other() {
     });
     used.block_on(async {
         within(registry.load(&name, &options)).await.unwrap();
-        // A caller of the same runtime that is not polled any more is waited for, but not for long.
+        // A caller on the same runtime that is no longer polled delays others only for a limited time.
         let other = RedisRegistry::connect_lazy(&servers.url().parse().unwrap()).unwrap();
         let mut in_progress = other.load(&name, &options);
         assert!((&mut in_progress).now_or_never().is_none(), "no sentinel has replied yet");
@@ -108,7 +108,8 @@ fn query_of_the_sentinels_on_a_runtime_that_stands_still_holds_up_no_other() {
     still.block_on(async { within(in_progress).await.unwrap() });
 }
 
-/// A runtime whose calls found a session that was cached never asked the sentinels, after the one that did had ended.
+/// After the runtime that polled the sentinels had ended, a runtime whose calls used cached sessions never
+/// polled them.
 #[test]
 fn sentinels_are_polled_after_the_runtime_that_polled_them_was_dropped() {
     let (made, used) = (runtime(), runtime());

@@ -40,7 +40,8 @@ async fn failover_is_followed() {
     assert_service_continues(&registry, &lease, &live).await;
 }
 
-/// Each poll, every 3 s, dialled all sentinels anew: a fleet of 1,000 processes made 333 connections a second to each.
+/// Each poll, every 3 s, dialled all sentinels again: a fleet of 1,000 processes made 333 connections a
+/// second to each sentinel.
 #[tokio::test]
 async fn sentinels_are_polled_on_connections_that_stay_open() {
     let servers = start().await;
@@ -55,7 +56,7 @@ async fn sentinels_are_polled_on_connections_that_stay_open() {
 
 async fn assert_polled_on_one_connection(sentinel: &str) {
     let mut operator = Operator::at(sentinel).await;
-    // The connection has been there for more than two polls, and the last one was made on it.
+    // The connection has existed for more than two polls, and the last poll used it.
     within(async {
         loop {
             let list: String = operator.run("CLIENT LIST").await;
@@ -75,7 +76,7 @@ async fn assert_polled_on_one_connection(sentinel: &str) {
 }
 
 #[tokio::test]
-async fn write_lost_by_a_failover_is_noticed_and_repeated() {
+async fn write_lost_by_a_failover_is_detected_and_repeated() {
     let mut servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     let kept =
@@ -86,7 +87,7 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
     let mut primary = Operator::at(&servers.address(0)).await;
     assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
 
-    // The next write reaches no replica, not even a buffer for one.
+    // The next write reaches no replica, not even a replication buffer.
     for replica in [1, 2] {
         servers.process(replica).pause().unwrap();
     }
@@ -102,7 +103,7 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
 
     retry_while_unavailable(|| async { registry.keep_alive(&kept, &CallOptions::DEFAULT).await })
         .await;
-    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second was not lost");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1"], "the second write was not lost");
     let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
@@ -111,8 +112,8 @@ async fn write_lost_by_a_failover_is_noticed_and_repeated() {
         within(registry.register(&two.with_weight(7), &claim_of_two, &CallOptions::DEFAULT))
             .await
             .unwrap();
-    assert_eq!(next_change(&mut resumed).await, "+2", "the common history is resumed from");
-    // The revision of the lost write is used again, with another digest.
+    assert_eq!(next_change(&mut resumed).await, "+2", "a cursor of the common history resumes");
+    // The revision of the lost write is reused with another digest.
     assert_eq!(again.revision(), beyond.revision());
     assert_eq!(watch_failure(&registry, "user.rpc", &beyond).await, ErrorKind::Diverged);
 }
@@ -149,7 +150,8 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
         servers.process(replica).resume().unwrap();
     }
 
-    // Its owner may register it again before a load shows the loss, but not on the lineage of before. The view shows both all the time, and in the end the store does too.
+    // The owner may register again before a load shows the loss, but then the lineage has changed. The view
+    // shows both instances all the time, and in the end the store does too.
     let (mut was_lost, mut steps) = (false, 0);
     within_a_minute(async {
         loop {
@@ -168,7 +170,8 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
         }
     })
     .await;
-    // The replicas stood still and were cut off before the write, and ran again after the primary's end: none has it.
+    // The replicas were paused and cut off before the write, and resumed after the primary's end, so none has
+    // it.
     assert!(was_lost && steps > 10, "there was no failover");
     // The owner has written the very same record again, under the same lease: the history is the one that was lost.
     let after = within(theirs.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap();
@@ -176,7 +179,7 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
 }
 
 #[tokio::test]
-async fn partitioned_primary_is_left() {
+async fn partitioned_primary_is_abandoned() {
     let servers = start().await;
     let registry = connect(&servers.url()).await.unwrap();
     register(&registry, "user.rpc", "1").await;
@@ -188,14 +191,14 @@ async fn partitioned_primary_is_left() {
     let three = instance("user.rpc", "3");
     let lost = within(registry.register(&three, &claim(), &CallOptions::DEFAULT))
         .await
-        .expect("it still acknowledges");
+        .expect("the old primary still acknowledges");
     assert_eq!(next_change(&mut live).await, "+3");
     let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
     let url = format!("redis://{}", servers.address(successor));
     let beside = connect(&url).await.unwrap();
     register(&beside, "user.rpc", "2").await;
-    // The feed notices first that the primary is another one, or that it lost a change. Resuming from the
-    // cursor fails `Diverged` in either case, see below.
+    // The feed first notices either that the primary is another server, or that it lost a change. Resuming
+    // from the cursor fails `Diverged` in both cases, see below.
     let end = failure(&mut live).await;
     assert!(matches!(end, ErrorKind::Unavailable | ErrorKind::Diverged), "{end:?}");
     let name = service("user.rpc");
@@ -204,7 +207,7 @@ async fn partitioned_primary_is_left() {
         if now.records().find("2").is_some() { Ok(()) } else { Err(not_yet()) }
     })
     .await;
-    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "no replica had the third");
+    assert_eq!(ids(&registry, "user.rpc").await, ["1", "2"], "no replica had the third instance");
     let error = within(registry.keep_alive(&lost, &CallOptions::DEFAULT)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     assert_eq!(watch_failure(&registry, "user.rpc", live.cursor()).await, ErrorKind::Diverged);
@@ -226,7 +229,7 @@ async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
     let registry = connect(&servers.url()).await.unwrap();
     register(&registry, "user.rpc", "1").await;
     servers.cut_off(0);
-    // It notices within two seconds: the lag that is permitted, and the interval of its checks.
+    // The primary notices within two seconds: the permitted lag, and the interval of its checks.
     let (two, claim_of_two) = (instance("user.rpc", "2"), claim());
     let refused = within(async {
         loop {
@@ -246,7 +249,7 @@ async fn partitioned_primary_with_min_replicas_acknowledges_no_lost_write() {
     assert!(listed.contains(&"1".to_owned()) && listed.contains(&"3".to_owned()), "{listed:?}");
 }
 
-/// Otherwise a registration renews its lease at the old primary until it expires at the new one.
+/// Without this, a registration would renew its lease at the old primary until it expires at the new one.
 #[tokio::test]
 async fn idle_handle_learns_of_a_failover_before_its_next_call() {
     const META: &str = "HGET {registry/00}:state meta";
@@ -260,8 +263,8 @@ async fn idle_handle_learns_of_a_failover_before_its_next_call() {
     assert_eq!(primary.in_sync("WAIT 2 10000").await, 2, "the replicas are not in sync");
     servers.cut_off(0);
     let successor = within_a_minute(servers.successor_of(0)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(7)).await; // more than twice the interval at which sentinels are asked
-    // A renewal saves the lease clock there, which nothing else has saved since.
+    tokio::time::sleep(Duration::from_secs(7)).await; // more than two poll intervals
+    // A renewal saves the lease clock on the server that receives it, and nothing else has done so since.
     let mut successor = Operator::at(&servers.address(successor)).await;
     let before: String = successor.run(META).await;
     within(registry.keep_alive(&lease, &CallOptions::DEFAULT)).await.unwrap();

@@ -1,5 +1,5 @@
-//! Random writes of another program to the keys of a shard: whatever it contains, the next registration is made, listed,
-//! renewed and told to watches.
+//! Random writes of another program to the keys of a shard. Whatever the shard contains, the next
+//! registration must be made, listed, renewed and reported to watches.
 
 use crate::support::{
     Operator, claim, instance, load, next_change, one_shard, retry_while_unavailable, server,
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use registry_core::{CallOptions, Claim, ErrorKind, Instance, Lease, Registry, Result};
 use registry_redis::RedisRegistry;
 
-/// How many times the keys are written to, unless the environment says otherwise.
+/// How many times the keys are written to by default.
 const ROUNDS: u32 = 300;
 
 const KEYS: [(&str, &str); 4] = [
@@ -19,7 +19,7 @@ const KEYS: [(&str, &str); 4] = [
     ("{registry/00}:log", "stream"),
 ];
 
-/// Returns a word that means something to the scripts, or nothing.
+/// Returns a word that means something to the scripts, or an empty one.
 fn word(random: &mut Rng) -> String {
     const WORDS: [&str; 24] = [
         "",
@@ -65,7 +65,7 @@ fn value(random: &mut Rng) -> String {
     format!("{} {{\"address\":\"10.0.0.9:80\"}}", words.join(" "))
 }
 
-/// Returns what `meta` may contain in this format.
+/// Returns a possible value of `meta` in this format.
 fn meta(random: &mut Rng) -> String {
     let mut words =
         ["7", "00000000000000aa", "00000000000000bb", "1", "0", "5", "6", "run"].map(str::to_owned);
@@ -75,7 +75,7 @@ fn meta(random: &mut Rng) -> String {
     format!("1 {}", words.join(" "))
 }
 
-/// Returns a command that writes to one of the keys, or deletes what is in it.
+/// Returns a command that writes to one of the keys or deletes part of it.
 fn stray(random: &mut Rng) -> Vec<String> {
     let [state, idx, exp, log] = KEYS.map(|(key, _)| key.to_owned());
     let any = KEYS[random.usize(..4)].0.to_owned();
@@ -104,7 +104,7 @@ async fn register(registry: &RedisRegistry, one: &Instance, claim: &Claim) -> Re
     within(registry.register(one, claim, &CallOptions::DEFAULT)).await
 }
 
-/// Deletes the keys that have another type. Nothing else that is in them has to be repaired by hand.
+/// Deletes the keys with a wrong type. No other content needs a manual repair.
 async fn delete_keys_of_other_types(operator: &mut Operator) {
     for (key, expected) in KEYS {
         let found: String = operator.run(&format!("TYPE {key}")).await;
@@ -114,8 +114,8 @@ async fn delete_keys_of_other_types(operator: &mut Operator) {
     }
 }
 
-/// Registers an instance and renews its lease. A revision that is as large as none is given up by the next call, with the
-/// record that was written with it.
+/// Registers an instance and renews its lease. If the revision is at its maximum, the next call drops it and
+/// the record written with it, so this retries.
 async fn own(registry: &RedisRegistry, operator: &mut Operator, one: &Instance) -> Lease {
     let claim = claim();
     for _ in 0..3 {
@@ -132,10 +132,10 @@ async fn own(registry: &RedisRegistry, operator: &mut Operator, one: &Instance) 
             Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}"),
         }
     }
-    panic!("{one:?} is lost again and again");
+    panic!("{one:?} is lost repeatedly");
 }
 
-/// Asserts that a registration is made, and that all of it works.
+/// Asserts that a registration succeeds and works completely.
 async fn assert_serves(registry: &RedisRegistry, operator: &mut Operator, round: u32) {
     let [one, two] = ["a", "b"].map(|id| instance("user.rpc", &format!("{id}{round}")));
     let lease = own(registry, operator, &one).await;
@@ -144,7 +144,7 @@ async fn assert_serves(registry: &RedisRegistry, operator: &mut Operator, round:
     let loaded = load(registry, "user.rpc").await;
     assert_eq!(loaded.records().find(one.id().as_str()).unwrap().instance(), &one);
 
-    // While the feed still follows the history before a stray write, a watch is refused for that alone.
+    // While the feed still follows the history from before a stray write, it refuses new watches.
     let user = service("user.rpc");
     let mut watch = retry_while_unavailable(|| async {
         let opened = registry.watch(&user, loaded.cursor(), &CallOptions::DEFAULT).await;

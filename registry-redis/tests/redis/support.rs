@@ -24,7 +24,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     outcome.unwrap_or_else(|_| panic!("nothing happened within {DEADLINE:?}"))
 }
 
-/// Waits for servers to agree on something, such as a failover.
+/// Waits for servers to agree, for example on a failover.
 pub(crate) async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
     let outcome = timeout(Duration::from_secs(60), future).await;
     outcome.expect("the servers agree in time")
@@ -39,7 +39,7 @@ pub(crate) async fn connect_with_short_deadlines(
     connect(url, options.with_request_deadline(second).with_connect_deadline(second)).await
 }
 
-/// Starts a server for one test, with more `arguments`.
+/// Starts a server for one test, with additional `arguments`.
 pub(crate) async fn server(arguments: &[&str]) -> Redis {
     let mut options = Redis::options();
     options.url = None;
@@ -80,8 +80,8 @@ impl Operator {
         Self(within(connection).await.unwrap())
     }
 
-    /// Runs a `WAIT`. It counts for what its connection has written, so this writes something first: without that it is answered
-    /// at once, whatever the replicas have.
+    /// Runs a `WAIT`. It refers to the writes of its own connection, so this writes something first.
+    /// Otherwise `WAIT` returns at once, whatever the replicas have.
     pub(crate) async fn in_sync(&mut self, wait: &str) -> u64 {
         self.run::<()>("SET {registry/15}:sync 1").await;
         self.run(wait).await
@@ -110,7 +110,7 @@ impl Operator {
     pub(crate) async fn info(&mut self, name: &str) -> String {
         let info: String = self.run("INFO").await;
         let mut lines = info.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(other, _)| *other == name).expect("there is one").1.to_owned()
+        lines.find(|(other, _)| *other == name).expect("the field exists").1.to_owned()
     }
 
     /// Changes the fields of `meta` of the only shard, in the order of `shard.rs`.
@@ -245,14 +245,15 @@ where
     .await
 }
 
-/// Makes calls until one succeeds: one that is made before the client sees that its connection has ended fails.
+/// Makes calls until one succeeds. A call fails if it is made before the client notices that its connection
+/// has ended.
 pub(crate) async fn reconnect(registry: &RedisRegistry) {
     let name = service("user.rpc");
     retry_while_unavailable(|| registry.load(&name, &CallOptions::DEFAULT)).await;
 }
 
-/// Asserts that the service `user.rpc` continues after a failover without loss: `lease` is still alive,
-/// and the watch `cut` can be resumed.
+/// Asserts that the service `user.rpc` continues after a failover without loss: `lease` is alive, and the
+/// ended watch `cut` can be resumed.
 pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &Lease, cut: &Watch) {
     let two = instance("user.rpc", "2");
     retry_while_unavailable(|| async {
@@ -267,12 +268,13 @@ pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &L
     assert_eq!(next_change(&mut resumed).await, "+2");
 }
 
-/// Returns the holder of the id of `instance`, as a claim without takeover is told. A read names the same one.
+/// Returns the holder of the id of `instance` from a refused claim, and asserts that a read returns the same
+/// one.
 pub(crate) async fn holder_of(registry: &RedisRegistry, instance: &Instance) -> Holder {
     let refused = within(registry.register(instance, &claim(), &CallOptions::DEFAULT)).await;
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Superseded, "{error:?}");
-    let named = *error.holder().expect("the store names the holder");
+    let named = *error.holder().expect("the error has the holder");
     let read = within(registry.holder(instance, &CallOptions::DEFAULT)).await.unwrap();
     assert_eq!(read, Some(named));
     named

@@ -1,4 +1,4 @@
-//! The timeouts of callers, and servers that send nothing.
+//! Callers' timeouts, and servers that send nothing.
 
 use crate::support::{
     Operator, claim, connect, failure, instance, load, next_change, registry, server, service,
@@ -19,7 +19,7 @@ async fn connections(operator: &mut Operator) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn timeout_of_a_caller_ends_its_call_and_not_the_connection() {
+async fn timeout_of_a_caller_ends_its_call_but_not_the_connection() {
     let mut server = server(&[]).await;
     let registry = registry(&server).await;
     let mut operator = Operator::of(&server).await;
@@ -49,9 +49,9 @@ async fn timeout_of_a_caller_ends_its_call_and_not_the_connection() {
     assert_eq!(connections(&mut operator).await, before);
 }
 
-/// Callers that always gave up before the deadline of a call kept a dead connection for ever.
+/// If callers always gave up before the deadline of a call, a dead connection was never replaced.
 #[test]
-fn connection_is_replaced_though_no_caller_waits_for_the_deadline_of_a_call() {
+fn connection_is_replaced_although_no_caller_waits_for_its_deadline() {
     tolerating(Duration::from_secs(1), async |_| {
         let server = server(&[]).await;
         let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
@@ -91,10 +91,10 @@ fn watch_of_a_silent_server_ends_in_two_thirds_of_the_ttl_of_the_url() {
     });
 }
 
-/// Once the store answers on new connections, an owner with a ttl of 3 s is registered within 1 s. A patient caller, such as
-/// a view, began to connect before, and that connection stays dead.
+/// Once the store answers on new connections, an owner with a ttl of 3 s is registered within 1 s. A call
+/// with a long timeout, such as a view's, started to connect earlier, and that connection stays dead.
 #[test]
-fn a_patient_call_that_connects_on_a_dead_link_does_not_hold_up_registrations() {
+fn call_that_connects_on_a_dead_link_does_not_block_registrations() {
     tolerating(Duration::from_secs(1), async |lag| {
         let server = server(&[]).await;
         let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
@@ -114,7 +114,7 @@ fn a_patient_call_that_connects_on_a_dead_link_does_not_hold_up_registrations() 
         .await;
         proxy.strand();
         proxy.heal();
-        // As a registration with a ttl of 3 s: its request may take 0.8 s, and the backoff at most 0.2 s.
+        // As a registration with a ttl of 3 s: its request may take 0.8 s and its backoff at most 0.2 s.
         let options = CallOptions::default().with_timeout(Duration::from_millis(800));
         let deadline = lag.deadline(Duration::from_secs(1));
         let one = instance("user.rpc", "1");
@@ -126,7 +126,7 @@ fn a_patient_call_that_connects_on_a_dead_link_does_not_hold_up_registrations() 
 
 /// Only the connection of the feed was silent, and its watches stayed open while other calls were answered.
 #[test]
-fn watch_ends_in_time_though_only_the_connection_of_its_feed_is_silent() {
+fn watch_ends_in_time_if_only_the_connection_of_its_feed_is_silent() {
     tolerating(Duration::from_secs(1), async |lag| {
         let server = server(&[]).await;
         let proxy = Proxy::start(server.address().parse().unwrap()).await.unwrap();
@@ -156,7 +156,7 @@ fn watch_ends_in_time_though_only_the_connection_of_its_feed_is_silent() {
     });
 }
 
-/// The server blocked for three quarters of the silence timeout, so that a quarter was left for its reply.
+/// The server blocked for three quarters of the silence timeout, which left only a quarter for its reply.
 #[test]
 fn watch_of_a_server_that_needs_a_third_of_the_silence_timeout_stays_open() {
     tolerating(Duration::from_millis(200), async |_| {
@@ -171,7 +171,7 @@ fn watch_of_a_server_that_needs_a_third_of_the_silence_timeout_stays_open() {
     });
 }
 
-/// Nobody can renew a lease there: who is listed may be dead, and who is not may be alive.
+/// No lease can be renewed there: a listed instance may be dead, and a missing one may be alive.
 #[test]
 fn watch_of_a_shard_that_refuses_scripts_ends_in_time() {
     tolerating(Duration::from_secs(1), async |lag| {
@@ -186,7 +186,7 @@ fn watch_of_a_shard_that_refuses_scripts_ends_in_time() {
     });
 }
 
-/// A reply that took longer than the deadline of a call broke the connection of all callers, though parts of it came.
+/// A reply that took longer than the deadline broke the connection of all callers, although it kept arriving.
 #[test]
 fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
     tolerating(Duration::from_secs(1), async |_| {
@@ -205,7 +205,8 @@ fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
         let mut operator = Operator::of(&server).await;
         let before = connections(&mut operator).await;
         proxy.inject(Fault::Throttle { bytes_per_second: 500_000 });
-        // It takes 4 s. Its impatient neighbours wait in vain for longer than the deadline of a call, in all.
+        // The reply takes 4 s. Other callers with short timeouts wait in vain for longer than the deadline in
+        // total.
         let user = service("user.rpc");
         let load = registry.load(&user, &CallOptions::DEFAULT);
         let options = CallOptions::default().with_timeout(Duration::from_millis(100));
@@ -226,8 +227,8 @@ fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
     });
 }
 
-/// A watch ended as that of a silent server, since its check waited behind a reply that took longer than the silence
-/// timeout.
+/// A watch ended as if its server were silent, since its check waited behind a reply that took longer than
+/// the silence timeout.
 #[test]
 fn watch_outlives_a_reply_that_takes_longer_than_the_silence_timeout() {
     tolerating(Duration::from_secs(1), async |_| {
@@ -254,7 +255,7 @@ fn watch_outlives_a_reply_that_takes_longer_than_the_silence_timeout() {
     });
 }
 
-/// Two thirds of such a ttl are shorter than it takes to ask a server half as often.
+/// Two thirds of the shortest ttl are less than the server needs for a probe at half that interval.
 #[test]
 fn watch_with_the_shortest_ttl_stays_open() {
     tolerating(Duration::from_millis(50), async |_| {

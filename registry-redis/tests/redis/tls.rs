@@ -1,4 +1,4 @@
-//! Servers that speak TLS.
+//! Servers that use TLS.
 
 use crate::support::{connect, ids, next_change, register, watch_from_now, within};
 use registry_core::{CallOptions, ErrorKind, Registry};
@@ -22,7 +22,7 @@ async fn server_is_trusted_if_the_authority_signed_it() {
     assert_eq!(next_change(&mut watch).await, "+1");
     assert_eq!(ids(&registry, "user.rpc").await, ["1"]);
 
-    // The system's authorities and the wrong one have not signed its certificate.
+    // Neither the system's authorities nor the wrong one have signed its certificate.
     for url in
         [server.url().to_owned(), format!("{}?ca={}", server.url(), tls.other_ca().display())]
     {
@@ -35,12 +35,12 @@ async fn server_is_trusted_if_the_authority_signed_it() {
     let error = connect(&plain, RedisOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("rediss://"), "{error:?}");
     assert!(error.to_string().contains(server.address()), "{error}");
-    // The provider of cryptography is the application's to install.
+    // Installing a process-wide crypto provider is up to the application.
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }
 
 #[tokio::test]
-async fn file_that_is_no_certificate_is_invalid() {
+async fn file_without_a_certificate_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     let pem = "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n";
@@ -52,9 +52,9 @@ async fn file_that_is_no_certificate_is_invalid() {
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
 }
 
-/// The files were read once, so that no connection could be made after the first certificate had expired.
+/// The files were read once, so no connection succeeded after the first certificate had expired.
 #[tokio::test]
-async fn certificates_are_read_anew_for_each_connection() {
+async fn certificates_are_read_again_for_each_connection() {
     let tls = ServerTls::mutual().unwrap();
     let server = start(&tls).await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Replicated servers, for the engine's suite.
+//! Replicated servers, for the engine's tests.
 //!
-//! There is no proxy before them: clients connect to the addresses that the servers name.
+//! There is no proxy in front of them, since clients connect to the addresses that the servers announce.
 
 use crate::servers::{Servers, Topology};
 use crate::shard::{delete, key};
@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// At least two thirds of it are left after a failover: time to learn of it and to renew.
+/// After a failover at least two thirds of it are left, enough to detect the failover and renew.
 const TTL: Duration = Duration::from_secs(8);
 
 const CALL: Duration = Duration::from_secs(2);
 
-/// A read of the feed blocks so long; its deadline is longer by that of a call.
+/// How long a read of the feed blocks. Its deadline is longer by that of a call.
 const NOTICE: Duration = Duration::from_secs(7);
 
 const BOTH: &[Side] = &[Side::Both];
@@ -35,10 +35,10 @@ const UNDER_SENTINEL: &[(Fault, &[Side])] = &[
     (Fault::Revocation, BOTH),
 ];
 
-/// A partitioned node of a Cluster refuses all calls, so that a partition is only a failover.
+/// A partitioned node of a Cluster refuses all calls, so a partition is only a failover.
 const ON_A_CLUSTER: &[(Fault, &[Side])] = &[
     (Fault::Cut, BOTH),
-    // All servers are paused: pausing one is only a failover.
+    // All servers are paused, since pausing one is only a failover.
     (Fault::Pause, BOTH),
     (Fault::Failover, BOTH),
     (Fault::Rollback, BOTH),
@@ -52,7 +52,7 @@ pub(crate) fn options(topology: Topology) -> SuiteOptions {
     let traits = Traits::server(TTL, Duration::from_millis(100));
     let options = |faults| SuiteOptions::new(traits, CALL, NOTICE, faults);
     match topology {
-        // No random runs: a failover on request loses the last acknowledged writes.
+        // No random runs, since a requested failover loses the last acknowledged writes.
         Topology::Standalone | Topology::Sentinel => options(UNDER_SENTINEL),
         Topology::Cluster => options(ON_A_CLUSTER).with_random_runs(0..3, Duration::from_secs(15)),
     }
@@ -89,8 +89,8 @@ impl ReplicatedServers {
         Ok(Self { servers: Mutex::new(servers), publisher, subscriber, direct, active })
     }
 
-    /// Kills the server that holds `service` once its replicas are in sync, and waits until another server
-    /// holds it. Returns the killed server.
+    /// Kills the server of `service` once its replicas are in sync, and waits until another server has taken
+    /// over. Returns the killed server.
     async fn fail_over(servers: &mut Servers, service: &ServiceName) -> usize {
         let log = key(service, "log");
         let owner = servers.owner(&log).await;
@@ -171,7 +171,7 @@ impl Environment for ReplicatedServers {
                 };
                 sentinel.successor_of(cut_off).await.unwrap();
                 sentinel.heal();
-                // Until it has rejoined it acknowledges writes that it will lose, a deregistration too.
+                // Until it has rejoined, it acknowledges writes that it will lose, including deregistrations.
                 sentinel.rejoined(cut_off).await.unwrap();
             }
             None => {}

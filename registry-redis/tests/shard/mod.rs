@@ -1,4 +1,4 @@
-//! The keys of a shard of the prefix `test`, and scripts of an operator.
+//! The keys of a shard of the prefix `test`, and scripts for an operator.
 
 #![allow(dead_code)] // each binary uses a part of it
 
@@ -14,7 +14,7 @@ pub(crate) fn key(service: &ServiceName, name: &str) -> String {
     format!("{{test/{:02}}}:{name}", hash % 16)
 }
 
-/// Runs the body of a script on the shard of `service`, after the common head of the library's.
+/// Runs the body of a script on the shard of `service`, after the library's common head.
 pub(crate) async fn run_script<T: FromRedisValue>(
     redis: &mut MultiplexedConnection,
     service: &ServiceName,
@@ -32,8 +32,7 @@ pub(crate) async fn run_script<T: FromRedisValue>(
     call.invoke_async(redis).await.unwrap()
 }
 
-/// Deletes the records of `service` that `which` selects by member, for no reason that is known. Returns how
-/// many there were.
+/// Deletes the records of `service` whose members `which` selects, without a reason. Returns their number.
 pub(crate) async fn delete(
     redis: &mut MultiplexedConnection,
     service: &ServiceName,

@@ -23,12 +23,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// Runs the conformance kit, with servers of their own for each scenario.
+/// Runs the conformance kit, with its own servers for each scenario.
 pub(crate) fn run(topology: Topology) -> ExitCode {
     let traits = Traits::server(Duration::from_secs(2), Duration::from_millis(100));
     let traits = traits.with_foreign_cursor(ErrorKind::Diverged);
     let mut traits = traits.with_eviction_at_one_revision(false);
-    // The nodes of a Cluster name their own addresses, so that clients bypass a proxy.
+    // The nodes of a Cluster announce their own addresses, so clients bypass a proxy.
     traits.remote = matches!(topology, Topology::Standalone);
     conformance(traits, move || open(topology))
 }
@@ -58,7 +58,7 @@ async fn connect(url: &str) -> RedisRegistry {
 }
 
 impl Server {
-    /// Deletes the records of `service` that `which` selects by member. Returns how many there were.
+    /// Deletes the records of `service` whose members `which` selects. Returns their number.
     async fn delete(&self, service: &ServiceName, which: impl Fn(&str) -> bool) -> usize {
         let mut redis = self.servers.lock().await.connection(&key(service, "state")).await;
         delete(&mut redis, service, which).await

@@ -8,7 +8,7 @@ use registry_testbed::servers::{
 };
 use std::path::Path;
 
-/// How the servers are arranged.
+/// The topology of the servers.
 #[derive(Clone, Copy)]
 pub(crate) enum Topology {
     Standalone,
@@ -30,7 +30,7 @@ impl Topology {
             Ok("sentinel") => Self::Sentinel,
             Ok("cluster") => Self::Cluster,
             Ok(other) => panic!(
-                "REGISTRY_TEST_REDIS_TOPOLOGY is standalone, sentinel or cluster, got=`{other}`"
+                "REGISTRY_TEST_REDIS_TOPOLOGY must be standalone, sentinel or cluster, got=`{other}`"
             ),
         }
     }
