@@ -49,7 +49,7 @@ async fn each_memory_url_is_a_registry_of_its_own() {
         two.watch(&service, &cursor, &CallOptions::DEFAULT).await.unwrap_err().kind(),
         ErrorKind::Invalid
     );
-    assert!(refusal("mem://host:80").await.contains("takes no port"));
+    assert!(refusal("mem://host:80").await.contains("without port or user"));
     assert!(refusal("mem://?prefix=a").await.contains("unknown option `prefix`"));
 }
 

@@ -286,7 +286,7 @@ impl EtcdRegistry {
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
             Some(timeout) => timeout,
-            // No lease is granted for less.
+            // etcd grants no shorter ttl.
             None => silence_timeout(target.ttl().map(|ttl| ttl.max(ttl::MIN_GRANTED_TTL))),
         };
         let options = EtcdOptions { silence_timeout: Some(silence), ..options };
@@ -357,7 +357,7 @@ impl Registry for EtcdRegistry {
 
     async fn load(&self, service: &ServiceName, options: &CallOptions) -> Result<Snapshot> {
         let (Connections { client, streams }, options) = self.contact(options).await?;
-        // An answer without a quorum may be from before what a watch has told of.
+        // A read without a quorum may be older than what a watch has reported, so it is not verified.
         let is_strong = options.consistency == Consistency::Strong;
         let load_check = if is_strong { streams.begin_load() } else { None };
         let keys = self.keyspace.service(service)?;

@@ -1,13 +1,13 @@
-//! The branches of a history: a cursor proves that its history is the one of the store.
+//! The branches of a history, with which a cursor proves that it belongs to the store's history.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The branches of a history, as pairs: the revisions after the first number were made in the branch of
-/// the second, up to those of the next pair.
+/// The branches of a history as pairs `(after, branch)`: the revisions above `after` were made in `branch`,
+/// up to those of the next pair.
 ///
-/// A cursor is valid if and only if its revision was made in its branch. So a cursor from before a
-/// rollback stays valid, and one that was rolled back does not, even when its revision is reached again.
+/// A cursor is valid if and only if its revision was made in its branch. So a cursor from before a rollback
+/// stays valid. One that was rolled back does not, even when its revision is reached again.
 #[derive(Clone, Debug)]
 pub(crate) struct Branches(Vec<(u64, u64)>);
 

@@ -1,4 +1,4 @@
-//! How a `mem://` URL becomes a registry, and its checks: the rehearsal covers all of it.
+//! The connector for `mem://` URLs, and the diagnosis of a memory store.
 
 use crate::MemRegistry;
 use async_trait::async_trait;
@@ -6,7 +6,8 @@ use registry_core::diagnosis::{Finding, self_test};
 use registry_core::{ConnectOptions, Connected, Connector, Diagnose, Result, Target};
 use std::sync::Arc;
 
-/// Connects to `mem://`: a new registry each time, `mem://name` the same one for all of the process.
+/// A connector for `mem://`, which is a new registry each time, and `mem://name`, which is shared within the
+/// process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemConnector;
 

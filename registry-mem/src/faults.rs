@@ -1,10 +1,10 @@
 //! Faults between a client and a memory store, for tests of programs that use a registry.
 //!
-//! A [`FaultyRegistry`] is one client's connection to a [`MemRegistry`]. It fulfils the whole contract
-//! of [`Registry`] until a [`Fault`] is injected. Other clients of the same store, direct ones or those
-//! with a connection of their own, are affected only by faults of the store itself.
+//! A [`FaultyRegistry`] is one client's connection to a [`MemRegistry`]. It fulfils the whole contract of
+//! [`Registry`] until a [`Fault`] is injected. Other clients of the same store, with or without a faulty
+//! connection of their own, are affected only by faults of the store itself.
 //!
-//! This is a unit test of a program that follows a service while its store is down:
+//! This unit test checks a program that follows a service while its store is down:
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -37,16 +37,16 @@
 //! view.apply(&batch)?;
 //! assert_eq!(view.instances().len(), 1);
 //!
-//! // Without this the test would pass if the fault had no effect.
+//! Without this, the test would pass even if the fault had no effect.
 //! assert_eq!(flaky.hits().watches_ended, 1);
 //! assert_eq!(flaky.hits().calls_refused, 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A schedule of faults is a [`Script`], which [`play`](FaultyRegistry::play)s on tokio's clock. A
-//! random one is determined by its seed, so that a failure can be reproduced. Injected faults take effect
-//! at once, and time passes only on tokio's clock: with a paused clock, a test takes no time and is
+//! A [`Script`] is a schedule of faults that [`play`](FaultyRegistry::play)s on tokio's clock. A random
+//! script is determined by its seed, so that a failure can be reproduced. Injected faults take effect at
+//! once, and time passes only on tokio's clock. So with a paused clock, a test takes no time and is
 //! deterministic.
 
 mod connection;
@@ -72,8 +72,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// One client's connection to a memory store, on which a test injects faults. A clone is a handle to the
-/// same connection; another client is another `FaultyRegistry` over the same store.
+/// One client's connection to a memory store, on which a test injects faults. A clone is a handle to the same
+/// connection. For another client, create another `FaultyRegistry` over the same store.
 ///
 /// The [module](self) has an example.
 #[derive(Clone)]
@@ -90,22 +90,22 @@ impl FaultyRegistry {
         Self::with_seed(store, 0)
     }
 
-    /// Connects to `store`. The `seed` determines the latencies and the leases that are lost.
+    /// Connects to `store`. The `seed` determines the latencies and the lost leases.
     pub fn with_seed(store: MemRegistry, seed: u64) -> Self {
         let silence_timeout = silence_timeout(store.default_ttl());
         let connection = Arc::new(Connection::new(seed));
         Self { store, connection, checkpoint: Arc::default(), silence_timeout }
     }
 
-    /// Sets how long a watch waits in a [silence](Fault::Silence) until it ends `Unavailable`: by default
-    /// [`silence_timeout`] of the store's default ttl.
+    /// Sets how long a watch waits in a [silence](Fault::Silence) before it ends `Unavailable`. Defaults to
+    /// the [`silence_timeout`] for the store's default ttl.
     #[must_use]
     pub fn with_silence_timeout(mut self, timeout: Duration) -> Self {
         self.silence_timeout = timeout;
         self
     }
 
-    /// Injects `fault`. An ongoing one is active until it is [healed](Self::heal).
+    /// Injects `fault`. An ongoing fault stays active until it is [healed](Self::heal).
     pub fn inject(&self, fault: Fault) {
         match fault {
             Fault::Latency { .. }
@@ -128,7 +128,7 @@ impl FaultyRegistry {
 
     /// Plays `script` from now on, and returns after its last step.
     ///
-    /// If it is dropped before that, active faults stay active until they are [healed](Self::heal).
+    /// If the future is dropped earlier, active faults stay active until they are [healed](Self::heal).
     pub async fn play(&self, script: &Script) {
         let start = Instant::now();
         for step in script.steps() {
@@ -165,7 +165,7 @@ impl FaultyRegistry {
 
     fn lose_lease(&self) {
         let lost = self.store.shared.with(|now, model| {
-            // In the order of their instances: the lease ids themselves are random.
+            // In the order of their instances, since lease ids are random.
             let mut leases = model.leases(now).into_values();
             let nth = self.connection.draw_below(leases.len() as u64);
             let lease = leases.nth(usize::try_from(nth).unwrap_or_default());

@@ -1,8 +1,8 @@
-//! A service registry in memory: exact, in process, without a server.
+//! An in-memory service registry: exact, in process, without a server.
 //!
-//! It is for unit tests, examples, and programs of one process. It fulfils the whole contract of
-//! [`Registry`], so that a program tested with it behaves the same with etcd and Redis. It runs on tokio's
-//! clock, so that a test that pauses the clock waits for no ttl.
+//! It is for unit tests, examples, and single-process programs. It fulfils the whole contract of
+//! [`Registry`], so a program tested with it behaves the same with etcd and Redis. It runs on tokio's clock,
+//! so a test that pauses the clock never waits for a ttl.
 //!
 //! ```
 //! use registry_core::{CallOptions, Claim, Instance, Registry, ServiceName};
@@ -26,9 +26,9 @@
 //!
 //! # Faults
 //!
-//! How does your program behave when the store is down, silent or slow? A [`FaultyRegistry`] is one
-//! client's connection to a memory store, on which a test injects such [faults]: one client is
-//! partitioned while another is not.
+//! How does your program behave when the store is down, silent or slow? A [`FaultyRegistry`] is one client's
+//! connection to a memory store, on which a test injects such [faults]. One client can be partitioned while
+//! another is not.
 //!
 //! # Specification
 //!
@@ -70,13 +70,14 @@ impl MemRegistry {
         Self::with_model(Model::new(random()))
     }
 
-    /// Returns an empty registry that keeps the last `batches` of history for watches that resume.
+    /// Returns an empty registry that keeps the last `batches` of history for resuming watches.
     pub fn with_history_limit(batches: usize) -> Self {
         Self::with_model(Model::new(random()).with_history_limit(batches))
     }
 
-    /// Returns a registry for a `mem://` URL: `mem://name` and `mem://name/namespace` are the same one for all who name it,
-    /// for as long as anybody holds it, and `mem://` is a new one. The ttl of a URL is that of its handle alone.
+    /// Returns a registry for a `mem://` URL. `mem://name` and `mem://name/namespace` are shared by all
+    /// handles of that name in the process, as long as one of them exists. `mem://` is a new registry. The
+    /// ttl of a URL applies only to its handle.
     ///
     /// ```
     /// use registry_mem::MemRegistry;
@@ -90,14 +91,14 @@ impl MemRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the URL has more than the scheme, a name, a namespace and a ttl.
+    /// `Invalid` if the URL has anything besides the scheme, a name, a namespace and a ttl.
     pub fn connect(target: &Target) -> Result<Self> {
         target.allow_options(&[])?;
         let has_port = target.hosts().iter().any(|host| host.port().is_some());
         let is_plain = !has_port && target.user().is_none();
         if target.scheme() != "mem" || target.hosts().len() > 1 || !is_plain {
             let message = format!(
-                "the memory store is `mem://` or `mem://name`, and takes no port and no user, got=`{target}`"
+                "a memory store URL is `mem://` or `mem://name` without port or user, got=`{target}`"
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
@@ -114,14 +115,14 @@ impl MemRegistry {
     }
 }
 
-/// Operations of an operator, and accidents.
+/// Operator actions and failures.
 impl MemRegistry {
     /// Drops the history up to `revision`.
     pub fn compact(&self, revision: Revision) {
         self.shared.with(|_, model| model.compact(revision));
     }
 
-    /// Expires a lease now.
+    /// Revokes a lease now and deletes its instance.
     pub fn revoke(&self, lease: LeaseId) {
         self.shared.with(|now, model| model.revoke(now, lease));
     }
@@ -131,19 +132,19 @@ impl MemRegistry {
         self.shared.with(|now, model| model.evict(now, service));
     }
 
-    /// Fails every open watch with `Unavailable`, as a lost connection does.
+    /// Ends every open watch with `Unavailable`, as a lost connection does.
     pub fn cut(&self) {
         let watches = self.shared.with_state(|_, state| std::mem::take(&mut state.watches));
         fail_all(watches, || Error::new(ErrorKind::Unavailable, "the connection was cut"));
     }
 
-    /// Returns the present state, to [restore](Self::restore) later.
+    /// Returns the current state, to [restore](Self::restore) later.
     pub fn backup(&self) -> Model {
         self.shared.with(|_, model| model.clone())
     }
 
-    /// Goes back to `backup`, as a failover to a lagging replica does. Open watches fail `Diverged`, and
-    /// so do later ones after a cursor that the backup does not contain.
+    /// Restores `backup`, as a failover to a lagging replica does. Open watches fail `Diverged`, and so do
+    /// later ones from a cursor that the backup does not contain.
     pub fn restore(&self, backup: Model) {
         let watches = self.shared.with_state(|now, state| {
             state.model.restore(now, backup, random());
@@ -169,7 +170,7 @@ impl fmt::Debug for MemRegistry {
     }
 }
 
-// The memory store answers at once, so no caller's timeout passes.
+// The memory store answers at once, so a caller's timeout never passes.
 #[async_trait]
 impl Registry for MemRegistry {
     async fn register(
@@ -226,7 +227,7 @@ impl Registry for MemRegistry {
     }
 }
 
-/// Returns `batch` without the changes of other instances than `id`.
+/// Returns `batch` with only the changes of the instance `id`.
 fn own_changes(batch: &Arc<Batch>, id: &InstanceId) -> Arc<Batch> {
     let own = batch.changes.iter().filter(|change| change.id() == id);
     Arc::new(Batch::new(batch.cursor.clone(), own.cloned().collect()))
@@ -248,7 +249,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt};
 
     #[tokio::test(start_paused = true)]
-    async fn watches_get_all_that_one_operation_deletes_though_the_history_is_shorter() {
+    async fn watches_receive_all_deletes_of_an_operation_even_if_the_history_limit_is_lower() {
         let registry = MemRegistry::with_history_limit(1);
         let names: [ServiceName; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
         let mut watches = Vec::new();

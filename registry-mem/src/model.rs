@@ -1,6 +1,6 @@
 //! The registry as a pure state machine: no clock, no lock, no task. **This is the specification.**
 //!
-//! The caller passes the time, counted from when the model was made. Every operation first expires the
+//! The caller passes the time, counted from when the model was created. Every operation first expires the
 //! leases of its service, and changes no other service.
 
 use crate::branches::{Branch, Branches};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many batches of history a model keeps for watches that resume, over all services.
+/// How many batches of history a model keeps for resuming watches, summed over all services.
 pub const DEFAULT_HISTORY_LIMIT: usize = 100_000;
 
 /// A registry: its records and their history.
@@ -28,7 +28,7 @@ pub struct Model {
     /// The batches of all logs, with their service, oldest first.
     history: VecDeque<(ServiceName, Arc<Batch>)>,
     history_limit: usize,
-    /// The newest dropped revision of all services that were removed.
+    /// The newest dropped revision of any service that was removed.
     compacted: u64,
 }
 
@@ -37,8 +37,8 @@ pub struct Model {
 struct Service {
     origin: Origin,
     entries: BTreeMap<InstanceId, Entry>,
-    /// Each instance is here once, at its deadline or before: a renewal changes only the deadline in the
-    /// entry, and the queue is corrected when its time has come.
+    /// Each instance has one entry, at its deadline or earlier. A renewal changes only the deadline in
+    /// `entries`, and the queue is corrected when the entry is due.
     expiry_queue: BTreeSet<(Duration, InstanceId)>,
     log: VecDeque<Arc<Batch>>,
     /// The newest revision dropped from the log.
@@ -89,13 +89,17 @@ impl Model {
         if let Some((service, _)) = held.cloned() {
             self.expire(now, &service); // the lease may have expired there
             if self.holds(claim.lease()) {
-                return Err(invalid("a lease holds one instance: draw another lease id"));
+                return Err(invalid(
+                    "the lease id is in use for another instance: use a new lease id",
+                ));
             }
         }
         let claimed = match self.entry(service, id) {
             Some(held) if held.lease.id() == claim.lease() => {
                 if held.lease.ttl() != claim.ttl() {
-                    return Err(invalid("a lease keeps its ttl: draw another lease id"));
+                    return Err(invalid(
+                        "the lease id is in use with another ttl: use a new lease id",
+                    ));
                 }
                 if held.lease.instance() == instance {
                     held.deadline = now + claim.ttl(); // a repeated claim is a renewal
@@ -116,13 +120,13 @@ impl Model {
         Ok(self.put(now, instance, claim, claimed))
     }
 
-    /// Returns who holds the id of `instance`.
+    /// Returns the holder of the id of `instance`.
     pub fn holder(&mut self, now: Duration, instance: &Instance) -> Option<Holder> {
         self.expire(now, instance.service());
         self.entry(instance.service(), instance.id()).map(|held| held.holder())
     }
 
-    /// Renews `lease`, if its record is the last acknowledged one. Returns the granted ttl.
+    /// Renews `lease` if its record is the last acknowledged one. Returns the granted ttl.
     pub fn keep_alive(&mut self, now: Duration, lease: &Lease) -> Result<Duration> {
         let (service, id) = (lease.instance().service(), lease.instance().id());
         self.expire(now, service);
@@ -140,7 +144,8 @@ impl Model {
         self.end(now, lease.id(), Some(DeleteReason::Withdrawn));
     }
 
-    /// Returns the cursor from which to watch the record of `lease`: it is the acknowledged one up to there.
+    /// Returns the cursor from which to watch the record of `lease`, after checking that it is the last
+    /// acknowledged one.
     pub fn record_cursor(&mut self, now: Duration, lease: &Lease) -> Result<Cursor> {
         let (service, id) = (lease.instance().service(), lease.instance().id());
         self.expire(now, service);
@@ -152,12 +157,12 @@ impl Model {
         }
     }
 
-    /// Returns which history the present state belongs to.
+    /// Returns the lineage of the current state.
     pub fn lineage(&self) -> Lineage {
         Lineage::new(self.branch())
     }
 
-    /// Returns the present state of `service`.
+    /// Returns the current state of `service`.
     pub fn load(&mut self, now: Duration, service: &ServiceName) -> Snapshot {
         self.expire(now, service);
         let cursor = self.cursor(&self.origin(service), self.revision);
@@ -185,7 +190,7 @@ impl Model {
         if revision < state.map_or(self.compacted, |state| state.compacted) {
             return Err(Error::new(
                 ErrorKind::Compacted,
-                "the history after this cursor is gone: load again",
+                "the history after this cursor was dropped: load again",
             ));
         }
         let Some(state) = state else { return Ok(Vec::new()) };
@@ -203,7 +208,7 @@ impl Model {
         used.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Deletes the instances of `service` whose deadline has come, in the order of deadlines.
+    /// Deletes the instances of `service` whose deadline has passed, in the order of deadlines.
     pub fn expire(&mut self, now: Duration, service: &ServiceName) {
         while let Some(id) =
             self.services.get_mut(service).and_then(|service| service.pop_expired(now))
@@ -212,12 +217,12 @@ impl Model {
         }
     }
 
-    /// Whether `lease` holds an instance, as of the last [expiry](Self::expire) in its service.
+    /// Returns whether `lease` holds an instance, as of the last [expiry](Self::expire) in its service.
     pub fn holds(&self, lease: LeaseId) -> bool {
         self.leases.contains_key(&lease)
     }
 
-    /// Returns when to call [`expire`](Self::expire) for `service` next. It may be early.
+    /// Returns when to next call [`expire`](Self::expire) for `service`. It may be early, but not late.
     pub fn next_deadline(&self, service: &ServiceName) -> Option<Duration> {
         self.services.get(service)?.expiry_queue.first().map(|(at, _)| *at)
     }
@@ -244,7 +249,7 @@ impl Model {
         self.end(now, lease, None);
     }
 
-    /// Deletes all instances of `service` at one revision, without their owners.
+    /// Deletes all instances of `service` at one revision, independent of their owners.
     pub fn evict(&mut self, now: Duration, service: &ServiceName) {
         self.expire(now, service);
         let ids =
@@ -252,8 +257,8 @@ impl Model {
         self.remove(service, ids.unwrap_or_default(), None);
     }
 
-    /// Drops the history beyond its limit. Only what every watch was told may be dropped: call it after the batches of an
-    /// operation were published.
+    /// Drops the history beyond its limit. Call it only after the batches of an operation were published to
+    /// all watches.
     pub fn trim_history(&mut self) {
         self.drop_history(self.history.len().saturating_sub(self.history_limit));
     }
@@ -275,10 +280,10 @@ impl Model {
         Self { id: self.id, ..empty }
     }
 
-    /// Goes back to an earlier state of this or another model, as a failover to a lagging replica or
-    /// a restored backup does. `branch` distinguishes the history from here on.
+    /// Restores an earlier state of this or another model, as a failover to a lagging replica or a restored
+    /// backup does. `branch` distinguishes the history from here on.
     ///
-    /// The ttl of every lease starts anew, since its owner could not renew it meanwhile.
+    /// The ttl of every lease restarts, since its owner could not renew it in the meantime.
     pub fn restore(&mut self, now: Duration, backup: Self, branch: u64) {
         let is_ours = backup.id == self.id;
         *self = Self { id: self.id, ..backup };
@@ -298,8 +303,8 @@ impl Model {
 }
 
 impl Model {
-    /// Makes the services of another registry's backup this one's. Their history stays behind, since its
-    /// cursors are the other registry's.
+    /// Adopts the services of another registry's backup. Their history is dropped, since its cursors belong
+    /// to the other registry.
     fn adopt_services(&mut self) {
         self.compact(self.revision());
         for (name, service) in &mut self.services {
@@ -319,8 +324,8 @@ impl Model {
         self.remove(&service, vec![id], reason);
     }
 
-    /// Commits a put of `instance` and makes the claim's lease its holder, since `claimed` or from now on.
-    /// The ttl begins at `now`.
+    /// Commits a put of `instance` and makes the claim's lease its holder, since `claimed` or since this
+    /// revision. The ttl starts at `now`.
     fn put(
         &mut self,
         now: Duration,
@@ -347,7 +352,7 @@ impl Model {
         lease
     }
 
-    /// Commits the deletion of those of `ids` that are present, if any.
+    /// Commits the deletion of those `ids` that exist, if any.
     fn remove(&mut self, name: &ServiceName, ids: Vec<InstanceId>, reason: Option<DeleteReason>) {
         let Some(service) = self.services.get_mut(name) else { return };
         let deleted = ids.into_iter().filter_map(|id| {
@@ -366,7 +371,7 @@ impl Model {
         }
     }
 
-    /// Makes a revision. Nothing else does.
+    /// Creates a revision; no other function does.
     fn commit(&mut self, name: &ServiceName, changes: Vec<Change>) -> &mut Service {
         let branch = Branch(self.branch());
         self.revision += 1;
@@ -386,7 +391,7 @@ impl Model {
         known.unwrap_or_else(|| origin(self.id, service))
     }
 
-    /// Returns the branch in which the next revision is made.
+    /// Returns the branch of the next revision.
     fn branch(&self) -> u64 {
         self.branches.branch_of(self.revision + 1)
     }
@@ -421,7 +426,7 @@ impl Service {
         self.entries.values().map(|entry| entry.record.clone()).collect()
     }
 
-    /// Takes the instance with the earliest deadline out of the queue, if that has come.
+    /// Removes and returns the instance with the earliest deadline, if that has passed.
     fn pop_expired(&mut self, now: Duration) -> Option<InstanceId> {
         loop {
             let (at, _) = self.expiry_queue.first().filter(|(at, _)| *at <= now)?;
@@ -456,7 +461,10 @@ fn superseded(instance: &Instance, holder: Holder) -> Error {
 
 fn lease_lost(lease: &Lease) -> Error {
     let (service, id) = (lease.instance().service(), lease.instance().id());
-    let message = format!("lease lost, service=`{service}`, id=`{id}`, lease=`{}`", lease.id());
+    let message = format!(
+        "the lease or its last acknowledged record is gone: register again, service=`{service}`, id=`{id}`, lease=`{}`",
+        lease.id()
+    );
     Error::new(ErrorKind::LeaseLost, message)
 }
 

@@ -1,4 +1,4 @@
-//! The registries of this process that have a name.
+//! The named registries of this process.
 
 use crate::shared::Shared;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 static NAMED: Mutex<Option<HashMap<String, Weak<Shared>>>> = Mutex::new(None);
 
-/// Returns the registry of that name, or a `new` one if nobody holds it.
+/// Returns the registry of that name, or a `new` one if no handle to it exists.
 pub(crate) fn find(name: &str, new: impl FnOnce() -> Arc<Shared>) -> Arc<Shared> {
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     let named = named.get_or_insert_default();

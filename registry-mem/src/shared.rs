@@ -1,4 +1,4 @@
-//! What the handles of one registry share: the model, and the watches that are open on it.
+//! The state that the handles of one registry share: the model and the open watches.
 
 use crate::model::Model;
 use futures_util::{StreamExt, stream};
@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) struct Shared {
     epoch: Instant,
-    // Held for a few map operations and never across an await, so a plain mutex is best.
+    // The lock is held for a few map operations and never across an await, so a plain mutex suffices.
     state: Mutex<State>,
 }
 
 pub(crate) struct State {
     pub(crate) model: Model,
-    /// Up to which revision the open watches were told.
+    /// The revision up to which batches were published to the open watches.
     pub(crate) published: Revision,
     pub(crate) watches: Watches,
     opened: u64,
@@ -26,7 +26,7 @@ pub(crate) struct State {
 /// The open watches of each service, by number.
 pub(crate) type Watches = HashMap<ServiceName, Vec<(u64, Publisher)>>;
 
-/// An open watch's registration in the store. Dropping it leaves nothing behind.
+/// The registration of an open watch in the store. Dropping it removes the watch.
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     service: ServiceName,
@@ -47,7 +47,7 @@ impl Shared {
         Self { epoch: Instant::now(), state: Mutex::new(state) }
     }
 
-    /// Runs `f` on the model at the present time, and publishes the committed batches to the watches.
+    /// Runs `f` on the model at the current time, and publishes the committed batches to the watches.
     pub(crate) fn with<T>(&self, f: impl FnOnce(Duration, &mut Model) -> T) -> T {
         self.with_state(|now, state| f(now, &mut state.model))
     }
@@ -61,9 +61,9 @@ impl Shared {
 }
 
 impl State {
-    /// Tells the open watches what was committed since the last call.
+    /// Publishes the batches committed since the last call to the open watches.
     fn publish(&mut self) {
-        // A renewal or a read commits nothing, and does not search the history.
+        // A renewal or a read commits nothing, so it need not search the history.
         if self.model.revision() == self.published {
             return;
         }
@@ -84,11 +84,11 @@ impl Subscription {
         service: &ServiceName,
         after: impl FnOnce(Duration, &mut Model) -> Result<Cursor>,
     ) -> Result<OpenWatch> {
-        // One critical section, so that no batch is lost between the backlog and the publications.
+        // In one critical section, so that no batch is lost between the backlog and later ones.
         shared.with_state(|now, state| {
             let after = after(now, &mut state.model)?;
             let backlog = state.model.batches(now, service, &after)?;
-            state.publish(); // what has expired just now is in the backlog of this watch
+            state.publish(); // expiries of this call are already in this watch's backlog
             let (publisher, watch) = Watch::channel(after, backlog);
             state.opened += 1;
             state.watches.entry(service.clone()).or_default().push((state.opened, publisher));
@@ -98,7 +98,7 @@ impl Subscription {
         })
     }
 
-    /// Returns the next item of `watch`, and expires the leases of the service meanwhile.
+    /// Returns the next item of `watch`, and expires the leases of the service while waiting.
     async fn next(&self, watch: &mut Watch) -> Option<Result<Arc<Batch>>> {
         loop {
             let deadline = self.shared.with(|now, model| {
@@ -121,7 +121,7 @@ impl Subscription {
 }
 
 impl OpenWatch {
-    /// Returns the watch, each batch as `map` returns it.
+    /// Returns the watch, with each batch mapped by `map`.
     pub(crate) fn into_watch(
         self,
         map: impl Fn(Arc<Batch>) -> Arc<Batch> + Send + 'static,

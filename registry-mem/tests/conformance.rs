@@ -1,4 +1,4 @@
-//! The conformance of the memory store, on a paused clock.
+//! The conformance tests of the memory store, on a paused clock.
 #![allow(clippy::unwrap_used)]
 use async_trait::async_trait;
 use registry_core::{CallOptions, Cursor, ErrorKind, InstanceId, Lease, Registry, ServiceName};
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     conformance(traits, || async { Ok(Arc::new(Memory::new()) as Arc<dyn Subject>) })
 }
 
-/// More than the scenarios need that watch from an earlier cursor.
+/// More than the scenarios that watch from an earlier cursor need.
 const HISTORY: usize = 5_000;
 
 struct Memory {

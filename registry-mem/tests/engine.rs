@@ -1,4 +1,4 @@
-//! Registrations and views over the memory store, under faults, on a paused clock.
+//! The engine's tests over the memory store with faults, on a paused clock.
 #![allow(clippy::unwrap_used)]
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use std::time::Duration;
 const ALL: &[Side] = &[Side::Publisher, Side::Subscriber, Side::Both];
 
 const FAULTS: &[(Fault, &[Side])] = &[
-    // A publisher has no call in progress: calls take no time.
+    // A publisher has no call in flight, since calls take no time.
     (Fault::Cut, &[Side::Subscriber]),
     (Fault::Silence, ALL),
     (Fault::LostReplies, ALL),
@@ -77,7 +77,7 @@ impl Environment for Memory {
         let injected: &[faults::Fault] = match fault {
             Fault::Cut => &[faults::Fault::Cut],
             Fault::Silence => &[faults::Fault::Silence],
-            // An open watch makes no calls: it must be opened again.
+            // An open watch makes no calls, so it must be opened again.
             Fault::LostReplies => &[faults::Fault::LostReplies, faults::Fault::Cut],
             Fault::Outage => &[faults::Fault::Outage],
             Fault::Delay => {
@@ -153,14 +153,17 @@ impl Environment for Memory {
         let publisher = side.has_publisher() && fault != Fault::Compaction;
         let subscriber = side.has_subscriber()
             && !matches!(fault, Fault::Rollback | Fault::Revocation | Fault::Deletion);
-        assert!(!publisher || fault == Fault::Deletion || hit(0), "the publishers noticed nothing");
-        assert!(!subscriber || hit(1), "the subscribers noticed nothing");
+        assert!(
+            !publisher || fault == Fault::Deletion || hit(0),
+            "the fault did not affect the publishers"
+        );
+        assert!(!subscriber || hit(1), "the fault did not affect the subscribers");
     }
 
     async fn play(&self, seed: u64, length: Duration) {
         let scripts = [2 * seed, 2 * seed + 1].map(|seed| Script::random(seed, length));
         tokio::join!(self.publisher.play(&scripts[0]), self.subscriber.play(&scripts[1]));
-        assert_ne!(self.hits(), [Hits::default(); 2], "nothing was hit by {scripts:?}");
+        assert_ne!(self.hits(), [Hits::default(); 2], "no effect of {scripts:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The conformance of a connection without ongoing faults.
+//! The conformance tests over a connection without ongoing faults.
 
 #[path = "faulty/subject.rs"]
 mod subject;

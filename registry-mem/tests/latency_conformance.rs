@@ -1,4 +1,4 @@
-//! The conformance of a connection with latency.
+//! The conformance tests over a connection with latency.
 
 #[path = "faulty/subject.rs"]
 mod subject;

@@ -1,4 +1,4 @@
-//! A watch whose opening deletes an expired lease reports that deletion once.
+//! Opening a watch may delete an expired lease, which must be reported once.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use registry_mem::MemRegistry;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_whose_opening_expires_a_lease_goes_on() {
+async fn watch_whose_opening_expires_a_lease_continues() {
     let registry = MemRegistry::new();
     let service: ServiceName = "a".parse().unwrap();
     let node = |id: &str| {

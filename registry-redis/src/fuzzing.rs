@@ -103,7 +103,7 @@ pub fn value(data: &[u8]) {
     assert_eq!(again.decode(&service, &id, 8), Content::Live(record));
 }
 
-/// The scripts can parse what they are given for an instance. The input is a prefix, a service, an id, an
+/// The scripts can parse their inputs for an instance. The input is a prefix, a service, an id, an
 /// address and a zone, separated by 0 bytes.
 pub fn script_inputs(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };

@@ -17,7 +17,7 @@ fn lazy(url: &str) -> EtcdRegistry {
 }
 
 #[test]
-fn a_lazy_handle_needs_neither_a_runtime_nor_a_server() {
+fn lazy_handle_needs_neither_a_runtime_nor_a_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let registry = lazy(&format!("etcd://{}", listener.local_addr().unwrap()));

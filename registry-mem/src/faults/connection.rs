@@ -1,4 +1,4 @@
-//! One connection: its active faults, and how calls and watches experience them.
+//! A connection: its active faults, and their effects on calls and watches.
 
 use super::fault::{Fault, Hits};
 use super::rng::Rng;
@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep_until};
 /// A connection, shared by its handles, its calls and its watches.
 #[derive(Debug)]
 pub(super) struct Connection {
-    // Held for a few operations and never across an await. It may be taken while the store's lock is
-    // held; no lock is taken while this one is held.
+    // The lock is held for a few operations and never across an await. It may be taken while the store's lock
+    // is held; no lock is taken while this one is held.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Sent only while the state is locked. Every call and watch receives it.
+    /// Sent only while the state is locked. Every call and watch has a receiver.
     conditions: watch::Sender<Conditions>,
     /// The open watches, by number.
     open: HashSet<u64>,
@@ -37,7 +37,7 @@ pub(super) struct Conditions {
     pub(super) outage: bool,
     pub(super) silent_since: Option<Instant>,
     pub(super) lost_replies: bool,
-    /// How often the connection was lost. Calls and watches from before a loss fail.
+    /// How often the connection was lost. Calls and watches that began before a loss fail.
     losses: u64,
     last_loss: Loss,
 }
@@ -77,7 +77,7 @@ impl Connection {
                 state.hits.watches_silenced += state.open.len() as u64;
                 state.update(|c| c.silent_since = Some(Instant::now()));
             }
-            _ => {} // the fault is active already, or it is not an ongoing one
+            _ => {} // already active, or not an ongoing fault
         });
     }
 
@@ -92,7 +92,7 @@ impl Connection {
         });
     }
 
-    /// Loses the connection. The next call finds a new one.
+    /// Loses the connection. The next call uses a new one.
     pub(super) fn cut(&self) {
         self.with(|state| state.lose(Loss::Cut));
     }
@@ -114,7 +114,7 @@ impl Connection {
         self.with(|state| state.rng.below(n))
     }
 
-    /// Draws the delay of an item of a watch: half the latency of a call.
+    /// Draws the delay of a watch item: half the latency of a call.
     pub(super) fn draw_delay(&self, (min, max): (Duration, Duration)) -> Duration {
         self.with(|state| state.rng.between(min, max)) / 2
     }
@@ -143,7 +143,7 @@ impl State {
         let conditions = *self.conditions.borrow();
         if conditions.outage && !conditions.is_silent() {
             self.hits.calls_refused += 1;
-            let message = "the store is down: try again when it is up";
+            let message = "the store is down: retry when it is up";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         Ok(conditions)
@@ -155,8 +155,8 @@ impl Conditions {
         self.silent_since.is_some()
     }
 
-    /// Whether a call or watch fails that began when `losses` losses had happened. During a silence it
-    /// does not learn of a loss.
+    /// Returns whether a call or watch that began after `losses` losses must fail. During a silence it does
+    /// not notice a loss.
     fn has_lost(&self, losses: u64) -> bool {
         !self.is_silent() && self.losses > losses
     }
@@ -164,15 +164,15 @@ impl Conditions {
     /// Returns the error of a lost connection.
     fn loss_error(&self) -> Error {
         let message = match self.last_loss {
-            Loss::Cut => "the connection was cut: try again",
-            Loss::Outage => "the store went down: try again when it is up",
-            Loss::Silence => "the connection was silent and turned out to be dead: try again",
+            Loss::Cut => "the connection was cut: retry",
+            Loss::Outage => "the store went down: retry when it is up",
+            Loss::Silence => "the connection was silent and then found dead: retry",
         };
         Error::new(ErrorKind::Unavailable, message)
     }
 }
 
-/// A call in progress. Dropping it leaves nothing behind.
+/// A call in flight. Dropping it leaves nothing behind.
 pub(super) struct Call {
     connection: Arc<Connection>,
     conditions: watch::Receiver<Conditions>,
@@ -225,7 +225,7 @@ impl Call {
             return reply;
         }
         self.connection.hit(|hits| hits.replies_lost += 1);
-        let message = "the reply was lost: the outcome is unknown, repeat the call";
+        let message = "the reply was lost, so the outcome is unknown: retry the call";
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
@@ -259,7 +259,7 @@ impl WatchGuard {
     /// Waits until the conditions have changed since they were last returned.
     pub(super) async fn changed(&mut self) {
         if self.conditions.changed().await.is_err() {
-            pending::<()>().await; // never: the sender lives in the connection that this holds
+            pending::<()>().await; // unreachable: this holds the connection, which owns the sender
         }
     }
 

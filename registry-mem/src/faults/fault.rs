@@ -1,69 +1,65 @@
-//! The faults, and counters of their effects.
+//! Faults, and counters of their effects.
 
 use std::fmt;
 use std::time::Duration;
 
 /// A fault between one client and its store, or in the store.
 ///
-/// The first kinds are *ongoing*: they are active until [healed](crate::FaultyRegistry::heal), and
-/// several may be active at once. Injecting an active one again only changes its parameters. The other
-/// kinds are *one-shot*.
+/// The first kinds are *ongoing*: they stay active until [healed](crate::FaultyRegistry::heal), and several
+/// may be active at once. Injecting an active one again only changes its parameters. The other kinds are
+/// *one-shot*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Ongoing: each call takes a random time from `min` to `max`, half of it before the store receives
-    /// the call, half of it after. The items of a watch take half as long, and stay in order. Simulates a
-    /// distant store or a busy network.
+    /// Ongoing: each call takes a random time from `min` to `max`, half of it before the store receives the
+    /// call and half of it after. Items of a watch take half as long, and stay in order. Simulates a distant
+    /// store or a busy network.
     ///
-    /// A `max` below `min` counts as `min`. Items of a watch are in transit concurrently, and the time
-    /// of each counts from when its reader waits for it.
+    /// A `max` below `min` counts as `min`. Items of a watch are in transit concurrently. The time of each
+    /// starts when its reader waits for it.
     Latency {
         /// The shortest time of a call.
         min: Duration,
         /// The longest time of a call.
         max: Duration,
     },
-    /// Ongoing: every call fails `Unavailable` at once, and the store does not receive it. The open
-    /// watches and the calls in progress fail `Unavailable`. Simulates a server that is down, or a closed
-    /// port.
+    /// Ongoing: every call fails `Unavailable` at once, and the store does not receive it. Open watches and
+    /// calls in flight fail `Unavailable`. Simulates a server that is down, or a closed port.
     Outage,
-    /// Ongoing: calls hang and the store does not receive them; open watches stay open and receive
-    /// nothing. Simulates a network that drops all packets while the sockets stay open, or a server that
-    /// is stopped in a debugger.
+    /// Ongoing: calls hang and the store does not receive them; open watches stay open and receive nothing.
+    /// Simulates a network that drops all packets while the sockets stay open, or a paused server.
     ///
     /// The client notices nothing, not even an [outage](Self::Outage) or a [cut](Self::Cut), until a call
-    /// times out or a watch ends after the [silence
-    /// timeout](super::FaultyRegistry::with_silence_timeout). After the
-    /// heal the connection turns out to be dead: the calls and watches on it fail `Unavailable`. So
-    /// the client notices every loss: it resumes a watch after its cursor and repeats a call.
+    /// times out or a watch ends after the [silence timeout](super::FaultyRegistry::with_silence_timeout).
+    /// After the heal, the connection turns out to be dead, and the calls and watches on it fail
+    /// `Unavailable`. So the client notices every loss: it resumes a watch from its cursor and repeats a
+    /// call.
     Silence,
-    /// Ongoing: the store executes calls, but they fail `Unavailable`. Simulates a server that crashes,
-    /// or a connection that breaks, between the commit and the reply.
+    /// Ongoing: the store executes calls, but they fail `Unavailable`. Simulates a server that crashes, or a
+    /// connection that breaks, between the commit and the reply.
     LostReplies,
-    /// Ongoing: a watch delivers an item no sooner than `delay` after the one before it. Simulates a
-    /// client that is too slow for its watch.
+    /// Ongoing: a watch delivers an item no sooner than `delay` after the previous one. Simulates a client
+    /// that is too slow for its watch.
     ///
-    /// The store buffers the others, up to [`WATCH_CAPACITY`](registry_core::WATCH_CAPACITY) batches.
-    /// Then the watch lags: it delivers those and fails `Unavailable`.
+    /// The store buffers up to [`WATCH_CAPACITY`](registry_core::WATCH_CAPACITY) batches. Beyond that the
+    /// watch lags: it delivers those and fails `Unavailable`.
     SlowWatch {
         /// The time between two items.
         delay: Duration,
     },
-    /// One-shot: the open watches and the calls in progress fail `Unavailable`; the next call works.
-    /// Simulates a connection that a load balancer, or a restart of the server, resets.
+    /// One-shot: open watches and calls in flight fail `Unavailable`; the next call works. Simulates a
+    /// connection reset by a load balancer or a restart of the server.
     Cut,
-    /// One-shot: the store expires a random live lease of any client. The instance is deleted, and its
-    /// owner's next renewal fails `LeaseLost`. Simulates a lease that an operator revoked, or a client
-    /// that was paused for longer than its ttl.
+    /// One-shot: the store revokes a random live lease of any client. The instance is deleted, and its
+    /// owner's next renewal fails `LeaseLost`. Simulates a lease revoked by an operator, or a client that was
+    /// paused for longer than its ttl.
     LeaseLost,
-    /// One-shot: the store drops its history. A watch after an older cursor fails `Compacted`, unless
-    /// there was no history of its service. Simulates the compaction of etcd and the trimming of a Redis
-    /// stream.
+    /// One-shot: the store drops its history. A watch after an older cursor fails `Compacted`, unless its
+    /// service had no history. Simulates the compaction of etcd and the trimming of a Redis stream.
     Compaction,
     /// One-shot: the store goes back to the last [checkpoint](Self::Checkpoint) of this connection, or
-    /// becomes empty if there is none. Every watch of the store fails `Diverged`, and so do later ones
-    /// after a cursor that was rolled back. Simulates a failover to a lagging replica, or a restored
-    /// backup.
+    /// becomes empty if there is none. Every open watch of the store fails `Diverged`, and so do later ones
+    /// from a cursor that was rolled back. Simulates a failover to a lagging replica, or a restored backup.
     Rollback,
     /// One-shot: saves the state of the store for each later [rollback](Self::Rollback).
     Checkpoint,
@@ -113,18 +109,18 @@ pub struct Hits {
     pub calls_refused: u64,
     /// Calls that hung in a [silence](Fault::Silence).
     pub calls_silenced: u64,
-    /// Calls in progress that an [outage](Fault::Outage) or a [cut](Fault::Cut) ended.
+    /// Calls in flight that an [outage](Fault::Outage) or a [cut](Fault::Cut) ended.
     pub calls_cut: u64,
     /// Calls that were executed but whose [reply was lost](Fault::LostReplies).
     pub replies_lost: u64,
     /// Open watches that became [silent](Fault::Silence).
     pub watches_silenced: u64,
-    /// Open watches that an [outage](Fault::Outage), a [cut](Fault::Cut), or a [silence](Fault::Silence) or
-    /// its heal ended. Those that the store ended are not counted.
+    /// Open watches that an [outage](Fault::Outage), a [cut](Fault::Cut), a [silence](Fault::Silence) or its
+    /// heal ended. Watches that the store ended are not counted.
     pub watches_ended: u64,
     /// Items of watches that [latency](Fault::Latency) or a [slow watch](Fault::SlowWatch) delayed.
     pub items_delayed: u64,
-    /// Leases that were [expired](Fault::LeaseLost). None if none was live.
+    /// Leases that were [revoked](Fault::LeaseLost). None if no lease was live.
     pub leases_ended: u64,
     /// [Compactions](Fault::Compaction) that dropped something.
     pub compactions: u64,

@@ -1,4 +1,4 @@
-//! A watch of a store, as it arrives over a connection with faults.
+//! A watch over a connection with faults.
 
 use super::connection::{Conditions, Connection, WatchGuard};
 use futures_util::{StreamExt, stream};
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Returns the watch `inner` as it arrives over `connection`. It ends after a silence of `silence_timeout`.
+/// Wraps the watch `inner` so that it is delivered over `connection`. It ends after a silence of
+/// `silence_timeout`.
 pub(super) fn faulty_watch(
     connection: &Arc<Connection>,
     inner: Watch,
@@ -35,7 +36,7 @@ struct FaultyWatch {
     guard: WatchGuard,
     /// The store's watch, until it has ended.
     inner: Option<Watch>,
-    /// The items that the store has sent and the reader has not received.
+    /// The items that the store has sent but the reader has not received.
     in_transit: VecDeque<InTransit>,
     last_delivery: Option<Instant>,
     silence_timeout: Duration,
@@ -96,7 +97,7 @@ impl FaultyWatch {
         Some(item)
     }
 
-    /// Puts an item of the store in transit. An item does not overtake those before it.
+    /// Puts an item from the store in transit. Items stay in order.
     fn send(&mut self, item: Option<Result<Arc<Batch>>>, conditions: &Conditions) {
         let Some(item) = item else {
             self.inner = None;
@@ -108,8 +109,8 @@ impl FaultyWatch {
     }
 }
 
-/// Returns how many items may be in transit at once. A slow watch takes one at a time, so that the
-/// others wait in the store and lag there.
+/// Returns how many items may be in transit at once. A slow watch takes one at a time, so that the others
+/// wait in the store and lag there.
 fn capacity(conditions: &Conditions) -> usize {
     if conditions.slow.is_some() { 1 } else { WATCH_CAPACITY }
 }

@@ -1,9 +1,9 @@
-//! A random number generator whose numbers depend on the seed only, also in later versions.
+//! A random number generator whose output depends only on the seed, also in later versions.
 
 use std::time::Duration;
 
-/// `SplitMix64`, by Steele, Lea and Flood (2014). It is implemented here, in a few lines, since no crate
-/// promises the same numbers in its next version: a seed in a bug report must stay valid.
+/// `SplitMix64` by Steele, Lea and Flood (2014). It is implemented here because no crate promises the same
+/// numbers in its next version, but a seed in a bug report must stay valid.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
 
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_those_of_the_reference_implementation() {
+    fn numbers_match_the_reference_implementation() {
         // From the reference implementation, https://prng.di.unimi.it/splitmix64.c, with seed 0.
         let mut rng = Rng::new(0);
         assert_eq!(rng.next(), 0xE220_A839_7B1D_CDAF);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// A schedule of faults, relative to the start of the script.
 ///
-/// Steps are ordered by time, those of the same time by when they were added. `Display` writes Rust
-/// code: paste a random script that found a bug into a test.
+/// Steps are ordered by time, and steps at the same time by insertion. `Display` writes Rust code: paste a
+/// random script that found a bug into a test.
 ///
 /// ```
 /// use registry_mem::{Fault, Script};
@@ -37,7 +37,7 @@ pub(super) struct Step {
     pub(super) fault: Option<Fault>,
 }
 
-/// The bounds of pauses and of ongoing faults in a random script, as fractions of its length.
+/// The bounds of pauses and ongoing faults in a random script, as divisors of its length.
 const MIN_PAUSE: u32 = 40;
 const MAX_PAUSE: u32 = 8;
 
@@ -59,9 +59,9 @@ impl Script {
         self.with(Step { at: offset, fault: None })
     }
 
-    /// Returns a random mix of faults with pauses between them, sometimes two ongoing faults at once.
-    /// The last step heals everything, `length` after the start. A checkpoint precedes each rollback, so
-    /// that a rollback loses some writes and not all.
+    /// Returns a random mix of faults with pauses between them, sometimes with two ongoing faults at once.
+    /// The last step heals everything, `length` after the start. Checkpoints are included, so that a rollback
+    /// loses only some writes.
     ///
     /// The same seed and length return the same script, in later versions too.
     pub fn random(seed: u64, length: Duration) -> Self {

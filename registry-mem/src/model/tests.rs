@@ -69,7 +69,7 @@ fn cursor_of_another_store_is_invalid() {
 }
 
 #[test]
-fn a_backup_of_another_store_is_restored_without_its_history() {
+fn backup_of_another_store_is_restored_without_its_history() {
     let mut other = Model::new(1);
     let foreign = load(&mut other, "a");
     put(&mut other, "a", "1");

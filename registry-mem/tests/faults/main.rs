@@ -1,4 +1,4 @@
-//! The effects of each fault on its own client, and on others.
+//! The effects of each fault on its own client and on others.
 #![allow(clippy::unwrap_used)]
 
 mod scripts;
@@ -109,7 +109,7 @@ async fn seed_determines_the_latencies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_ends_when_its_source_was_silent_for_the_silence_timeout() {
+async fn watch_ends_after_its_source_was_silent_for_the_silence_timeout() {
     let (store, _) = connect();
     let flaky = FaultyRegistry::new(store.clone()).with_silence_timeout(ms(2_000));
     let mut open = follow(&flaky).await;
@@ -215,7 +215,7 @@ async fn call_with_a_lost_reply_is_executed_and_its_repeat_changes_nothing() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let committed = load(&store).await;
     assert_eq!(committed.instances().len(), 1);
-    assert_eq!(ids(&next(&mut watch).await), ["1"], "open watches are no replies");
+    assert_eq!(ids(&next(&mut watch).await), ["1"], "open watches are not affected");
 
     flaky.heal();
     let lease = within(flaky.register(&one, &claim, &CallOptions::DEFAULT)).await.unwrap();

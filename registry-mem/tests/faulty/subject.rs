@@ -1,4 +1,4 @@
-//! The subject of both conformance runs. Its operator injects one-shot faults, so that these are tested,
+//! The subject of both conformance tests. Its operator injects one-shot faults, so that these are tested,
 //! too.
 
 use async_trait::async_trait;

@@ -111,7 +111,7 @@ fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
         deadline.assert_met();
         for (_, watch) in watches.iter_mut().filter(|(is_silent, _)| !is_silent) {
             while let Some(item) = watch.next().now_or_never() {
-                item.expect("a watch ends with an error").expect("the watch goes on");
+                item.expect("a watch ends with an error").expect("the watch continues");
             }
         }
     });
