@@ -50,7 +50,7 @@ struct Inner {
     dialing: tokio::sync::Mutex<()>,
     /// One lock per member, held by the task that probes it over a new connection because another one is
     /// silent.
-    hearing: Vec<tokio::sync::Mutex<()>>,
+    probing: Vec<tokio::sync::Mutex<()>>,
     /// The longest recent response time, in milliseconds.
     slowest_answer_ms: AtomicU64,
 }
@@ -67,10 +67,10 @@ impl Cluster {
     pub(crate) fn new(endpoints: Arc<[Endpoint]>, dial: Dial, options: &EtcdOptions) -> Self {
         let current =
             Current { member: fastrand::usize(..endpoints.len().max(1)), connection: None };
-        let hearing = endpoints.iter().map(|_| tokio::sync::Mutex::default()).collect();
+        let probing = endpoints.iter().map(|_| tokio::sync::Mutex::default()).collect();
         Self(Arc::new(Inner {
             endpoints,
-            hearing,
+            probing,
             dial,
             request_timeout: options.request_timeout,
             current: Mutex::new(current),
@@ -116,7 +116,7 @@ impl Cluster {
                         attempt.finish_recorded();
                         Err(EtcdError::StreamEnded)
                     }
-                    never = attempt.doubt() => match never {},
+                    never = attempt.suspect_when_silent() => match never {},
                 };
                 let Err(error) = outcome else { return outcome };
                 let error = error.at(connection.endpoint(), connection.problem());
@@ -186,7 +186,7 @@ impl Cluster {
 
     /// Suspects a connection once it was silent for too long while an answer is pending, then gives it until
     /// `deadline`. Never returns.
-    pub(crate) async fn doubt(
+    pub(crate) async fn suspect_when_silent(
         &self,
         connection: &Arc<Connection>,
         deadline: impl Fn() -> Option<Instant>,
@@ -196,11 +196,11 @@ impl Cluster {
             let left = timeout.saturating_sub(connection.silence(Instant::now()));
             sleep(if left.is_zero() { timeout } else { left }).await;
             if let Some(deadline) = deadline()
-                && self.is_doubted(connection)
+                && self.suspect_if_silent(connection)
             {
                 // The deadline may lie in the past if its caller gave up.
                 let deadline = deadline.max(Instant::now() + SILENCE_TIMEOUT);
-                self.close_unless_heard_by(deadline, connection);
+                self.close_unless_alive_by(deadline, connection);
             }
         }
     }
@@ -213,7 +213,7 @@ impl Cluster {
     /// Returns the current connection, or dials the next member.
     async fn connection(&self) -> Result<Arc<Connection>, EtcdError> {
         let current = self.current().connection.clone();
-        let current = current.filter(|connection| !self.is_doubted(connection));
+        let current = current.filter(|connection| !self.suspect_if_silent(connection));
         match current {
             Some(connection) => Ok(connection),
             None => Box::pin(self.dial()).await,
@@ -222,12 +222,12 @@ impl Cluster {
 
     /// Returns whether the connection has been silent for too long while an answer is pending. If so, new
     /// requests use another connection.
-    fn is_doubted(&self, connection: &Arc<Connection>) -> bool {
-        let is_doubted = connection.silence(Instant::now()) >= self.silence_timeout();
-        if is_doubted {
+    fn suspect_if_silent(&self, connection: &Arc<Connection>) -> bool {
+        let is_silent = connection.silence(Instant::now()) >= self.silence_timeout();
+        if is_silent {
             self.replace(connection);
         }
-        is_doubted
+        is_silent
     }
 
     /// Returns the silence after which a connection is suspected. It is longer on a slow link.
@@ -291,7 +291,7 @@ impl Cluster {
     /// Closes a connection unless it shows a sign of life by the deadline. The probe is a request that each
     /// member answers by itself. If the same member answers on a new connection first, the connection is
     /// closed at once, so that calls that wait on the dead one are retried early.
-    fn close_unless_heard_by(&self, deadline: Instant, connection: &Arc<Connection>) {
+    fn close_unless_alive_by(&self, deadline: Instant, connection: &Arc<Connection>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(check) = connection.begin_check() else { return };
         let (cluster, connection) = (self.clone(), connection.clone());
@@ -299,8 +299,8 @@ impl Cluster {
             let start = Instant::now();
             let is_alive = tokio::select! {
                 biased;
-                answer = timeout_at(deadline, Box::pin(sign_of_life(connection.client()))) => answer.is_ok(),
-                () = Box::pin(cluster.hear_elsewhere(&connection)) => false,
+                answer = timeout_at(deadline, Box::pin(answers_probe(connection.client()))) => answer.is_ok(),
+                () = Box::pin(cluster.probe_on_new_connection(&connection)) => false,
             };
             if is_alive {
                 cluster.restore(&connection);
@@ -313,16 +313,16 @@ impl Cluster {
 
     /// Returns a moment after the member answers on another connection. The delay is for a member that was
     /// paused: it answers on both connections, in any order.
-    async fn hear_elsewhere(&self, connection: &Connection) {
+    async fn probe_on_new_connection(&self, connection: &Connection) {
         let member = &self.0.endpoints[connection.member()];
-        let guard = self.0.hearing[connection.member()].lock().await;
+        let guard = self.0.probing[connection.member()].lock().await;
         loop {
             let start = Instant::now();
             let limit = self.silence_timeout();
             // Without a login, which needs a quorum. A refusal is a sign of life, too.
             let answer = async {
                 match self.0.dial.connect_without_user(member).await {
-                    Ok(client) => sign_of_life(&client).await,
+                    Ok(client) => answers_probe(&client).await,
                     Err(_) => false,
                 }
             };
@@ -374,7 +374,7 @@ impl fmt::Debug for Cluster {
 
 /// Makes a request that each member answers by itself. Returns whether it answered; a refusal counts as an
 /// answer.
-async fn sign_of_life(client: &Client) -> bool {
+async fn answers_probe(client: &Client) -> bool {
     let options = GetOptions::new().with_serializable().with_keys_only();
     let answer = client.kv_client().get("\0", Some(options)).await;
     !answer.is_err_and(|error| EtcdError::from(error).is_unsent())

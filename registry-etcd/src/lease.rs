@@ -123,7 +123,7 @@ pub(crate) async fn renew_and_verify(
             // The lease may still exist. Its claim can put the record under it again.
             if renewed.is_ok() {
                 leases.record(lease, false);
-                leases.demand_check(lease.id());
+                leases.require_check(lease.id());
             }
             Err(error)
         }

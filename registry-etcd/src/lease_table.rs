@@ -115,7 +115,7 @@ impl LeaseTable {
     }
 
     /// Makes the next renewal of `lease` check its record.
-    pub(crate) fn demand_check(&self, lease: LeaseId) {
+    pub(crate) fn require_check(&self, lease: LeaseId) {
         if let Some(entry) = self.lock().entries.get_mut(&lease) {
             entry.seen = None;
         }
@@ -178,7 +178,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(table.is_check_due(&lease(1)));
         table.record(&lease(1), true);
-        table.demand_check(lease(1).id());
+        table.require_check(lease(1).id());
         assert!(table.is_check_due(&lease(1)));
     }
 

@@ -244,7 +244,7 @@ async fn wait_until_created(
     let created = tokio::select! {
         biased;
         created = created => created.map_err(|_| EtcdError::StreamEnded),
-        never = attempt.doubt() => match never {},
+        never = attempt.suspect_when_silent() => match never {},
     };
     attempt.finish();
     let created = created?;

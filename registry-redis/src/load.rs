@@ -182,7 +182,7 @@ impl Loader<'_> {
             for entry in page.entries {
                 at = entry.position();
                 pass(at)?;
-                self.note_change(&entry, &mut changes);
+                self.record_change(&entry, &mut changes);
             }
         }
         if left.next().is_some() {
@@ -193,7 +193,7 @@ impl Loader<'_> {
     }
 
     /// Records the change of an entry, if it belongs to the service.
-    fn note_change(&self, entry: &Entry, changes: &mut BTreeMap<InstanceId, (u64, Option<Row>)>) {
+    fn record_change(&self, entry: &Entry, changes: &mut BTreeMap<InstanceId, (u64, Option<Row>)>) {
         let Some(id) = member_id(self.service, entry.member()) else { return };
         let put_revision = entry.position().revision;
         let row = entry.value().map(|value| {

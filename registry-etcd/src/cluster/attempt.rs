@@ -30,8 +30,8 @@ impl Cluster {
 
 impl Attempt {
     /// Suspects the connection once it was silent for too long. Never returns.
-    pub(crate) async fn doubt(&self) -> Infallible {
-        self.cluster.doubt(&self.connection, || Some(self.deadline)).await
+    pub(crate) async fn suspect_when_silent(&self) -> Infallible {
+        self.cluster.suspect_when_silent(&self.connection, || Some(self.deadline)).await
     }
 
     /// Records that the request has an outcome.
@@ -71,7 +71,7 @@ impl Drop for Attempt {
         } else {
             self.cluster.replace(&self.connection);
             let deadline = self.deadline.max(now + SILENCE_TIMEOUT);
-            self.cluster.close_unless_heard_by(deadline, &self.connection);
+            self.cluster.close_unless_alive_by(deadline, &self.connection);
         }
     }
 }

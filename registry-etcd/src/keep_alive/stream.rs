@@ -105,10 +105,10 @@ impl Stream {
     ) {
         let end = tokio::select! {
             biased;
-            end = self.hand_out(answers) => end,
+            end = self.dispatch(answers) => end,
             end = self.send(keeper) => Some(end),
             () = self.connection.closed() => Some(EtcdError::StreamEnded),
-            never = self.doubt(&cluster) => match never {},
+            never = self.suspect_when_silent(&cluster) => match never {},
         };
         let Some(end) = end else { return };
         let mut requests = self.lock();
@@ -150,7 +150,7 @@ impl Stream {
 
     /// Dispatches responses to the waiting renewals. Returns why the stream ended, or `None` if it was idle
     /// for too long.
-    async fn hand_out(&self, mut answers: LeaseKeepAliveStream) -> Option<EtcdError> {
+    async fn dispatch(&self, mut answers: LeaseKeepAliveStream) -> Option<EtcdError> {
         let mut last = Instant::now();
         let mut idle = pin!(sleep_until(last + IDLE_TIMEOUT));
         loop {
@@ -195,8 +195,10 @@ impl Stream {
     }
 
     /// Suspects the connection on behalf of all waiting renewals. Never returns.
-    async fn doubt(&self, cluster: &Cluster) -> Infallible {
-        cluster.doubt(&self.connection, || self.oldest().map(|(_, deadline)| deadline)).await
+    async fn suspect_when_silent(&self, cluster: &Cluster) -> Infallible {
+        cluster
+            .suspect_when_silent(&self.connection, || self.oldest().map(|(_, deadline)| deadline))
+            .await
     }
 
     /// Returns the start and the deadline of the oldest waiting renewal.

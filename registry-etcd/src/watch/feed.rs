@@ -42,7 +42,7 @@ impl Feed {
     pub(super) fn with_backlog(mut self, found: Survey) -> (Self, BacklogEnd) {
         let end = BacklogEnd::unknown();
         self.expected = Some((found, end.clone()));
-        self.look_for_backlog_end();
+        self.update_backlog_end();
         (self, end)
     }
 
@@ -139,7 +139,7 @@ impl Feed {
     }
 
     /// Sets the end of the backlog once it is reached.
-    fn look_for_backlog_end(&mut self) {
+    fn update_backlog_end(&mut self) {
         let revision = self.revision;
         let is_here = |(found, _): &mut (Survey, _)| {
             revision >= found.revision() || found.check(self.history.proof()).is_ok()
@@ -151,7 +151,7 @@ impl Feed {
 
     fn move_to(&mut self, revision: u64, changes: Vec<Change>) -> Batch {
         self.revision = revision;
-        self.look_for_backlog_end();
+        self.update_backlog_end();
         let proof = self.history.proof();
         Batch::new(self.service.origin().cursor(Revision::new(revision), proof), changes)
     }

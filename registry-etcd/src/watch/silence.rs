@@ -21,16 +21,16 @@ const BUSY_BYTES_PER_SECOND: u128 = 16 * 1024;
 impl Stream {
     /// Returns once a probe fails, at the latest `limit` after the last one that succeeded. On a link that is
     /// busy receiving, it waits longer.
-    pub(super) async fn notice_silence(self: &Arc<Self>, limit: Duration) -> EtcdError {
+    pub(super) async fn detect_silence(self: &Arc<Self>, limit: Duration) -> EtcdError {
         let (interval, wait) = (limit / 3, limit / 2);
         loop {
             sleep(interval.mul_f64(0.8 + 0.2 * fastrand::f64())).await;
             let Some(service) = self.any_service() else { continue };
-            let mut signs = pin!(try_join(self.read_sign(&service), self.stream_sign(&service)));
+            let mut probes = pin!(try_join(self.probe_read(&service), self.probe_stream(&service)));
             loop {
                 let (deadline, before) =
                     (Instant::now() + wait, self.connection().received_bytes());
-                match timeout_at(deadline, &mut signs).await {
+                match timeout_at(deadline, &mut probes).await {
                     Ok(Ok(_)) => break,
                     Ok(Err(error)) => return error,
                     // This process was paused as well, so received data is processed first.
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// Reads a key of the service on the stream's connection. A refusal also counts as a sign of life.
-    async fn read_sign(&self, service: &ServiceLayout) -> Result<(), EtcdError> {
+    async fn probe_read(&self, service: &ServiceLayout) -> Result<(), EtcdError> {
         let mut kv = self.connection().client().kv_client();
         let options = GetOptions::new().with_keys_only();
         match Box::pin(kv.get(service.start(), Some(options))).await.map_err(EtcdError::from) {
@@ -59,7 +59,7 @@ impl Stream {
     /// Creates a watcher without events on the stream.
     ///
     /// A progress request would also do, but crashes the gRPC proxy of etcd 3.4.
-    async fn stream_sign(self: &Arc<Self>, service: &ServiceLayout) -> Result<(), EtcdError> {
+    async fn probe_stream(self: &Arc<Self>, service: &ServiceLayout) -> Result<(), EtcdError> {
         let Some(pending) = self.create_mute_watcher(service) else { return Ok(()) };
         pending.created.await.map(drop).map_err(|_| EtcdError::StreamEnded)
     }

@@ -168,7 +168,7 @@ impl Stream {
             end = self.read(responses) => Some(end),
             sent = self.write(requests) => sent.err(), // without an error, no watcher is left
             end = self.audit() => Some(end),
-            end = self.notice_silence(self.client.silence_timeout()) => Some(end),
+            end = self.detect_silence(self.client.silence_timeout()) => Some(end),
             () = self.connection.closed() => Some(EtcdError::StreamEnded),
         };
     }
@@ -205,7 +205,7 @@ impl Stream {
                         Ok(Some(response)) => response,
                         Ok(None) => continue,
                         Err(fragments::TooLarge) => {
-                            self.give_up(id);
+                            self.fail_oversized(id);
                             continue;
                         }
                     };
@@ -265,7 +265,7 @@ impl Stream {
     }
 
     /// Ends a watch whose response exceeds the limit.
-    fn give_up(&self, id: i64) {
+    fn fail_oversized(&self, id: i64) {
         let why = format!("a watch response exceeds the limit of {MAX_PENDING_LEN} bytes");
         if let Some(Watcher::Live(mut feed)) = self.lock().remove(id) {
             feed.fail(EtcdError::MissingEvents(why).into());

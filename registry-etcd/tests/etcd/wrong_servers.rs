@@ -23,7 +23,7 @@ async fn server_that_answers(answer: &'static [u8]) -> (String, JoinHandle<()>) 
 }
 
 /// Asserts that the error contains the host and the hint, each once. Returns the error.
-async fn assert_told(url: &str, host: &str, hint: &str) -> Error {
+async fn assert_reported(url: &str, host: &str, hint: &str) -> Error {
     let error = within(EtcdRegistry::connect(&url.parse().unwrap())).await.unwrap_err();
     let told = error.chain().to_string();
     assert!(told.contains(hint) && told.contains(host), "{url}: {told}");
@@ -39,13 +39,13 @@ async fn plain_text_to_a_tls_port_and_the_reverse_are_reported() {
     let tls = ServerTls::generate().unwrap();
     let secure = within(Etcd::start_tls(Etcd::options(), &tls)).await.unwrap();
     let host = secure.url().trim_start_matches("etcds://").to_owned();
-    let error = assert_told(&format!("etcd://{host}"), &host, "use `etcds://`").await;
+    let error = assert_reported(&format!("etcd://{host}"), &host, "use `etcds://`").await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 
     let plain = within(Etcd::start()).await.unwrap();
     let host = plain.url().trim_start_matches("etcd://").to_owned();
     let url = format!("etcds://{host}?ca={}", tls.ca().display());
-    let error = assert_told(&url, &host, "`etcd://`").await;
+    let error = assert_reported(&url, &host, "`etcd://`").await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
@@ -59,7 +59,7 @@ async fn untrusted_certificate_is_reported_with_the_options_to_check() {
         format!("ca={}&server_name=elsewhere.example", tls.ca().display()),
     ] {
         let url = format!("etcds://{host}?{options}");
-        let error = assert_told(&url, &host, "check `ca`, and `server_name`").await;
+        let error = assert_reported(&url, &host, "check `ca`, and set `server_name`").await;
         assert_eq!(error.kind(), ErrorKind::Denied);
     }
 }
@@ -69,7 +69,7 @@ async fn server_that_is_no_etcd_is_reported() {
     let redis = within(Redis::start()).await.unwrap();
     let host = redis.url().trim_start_matches("redis://").to_owned();
     let (host, _) = host.split_once('/').unwrap_or((&host, ""));
-    let error = assert_told(&format!("etcd://{host}"), host, "the server is a Redis").await;
+    let error = assert_reported(&format!("etcd://{host}"), host, "the server is a Redis").await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 
     let answers: [(&[u8], &str); 5] = [
@@ -81,12 +81,12 @@ async fn server_that_is_no_etcd_is_reported() {
     ];
     for (answer, hint) in answers {
         let (address, serving) = server_that_answers(answer).await;
-        let error = assert_told(&format!("etcd://{address}"), &address, hint).await;
+        let error = assert_reported(&format!("etcd://{address}"), &address, hint).await;
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         serving.abort();
     }
     let (address, serving) = server_that_answers(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let url = format!("etcds://{address}");
-    assert_told(&url, &address, "the server does not speak TLS").await;
+    assert_reported(&url, &address, "the server does not speak TLS").await;
     serving.abort();
 }

@@ -45,8 +45,8 @@ impl Session {
         name: &str,
     ) -> Result<Self, StoreError> {
         let link = dialer.dial(address, name).await?;
-        let shaken = Self::shake_hands(topology, &link).await;
-        let run_id = shaken.map_err(|error| link.traffic().explain(error).at(address))?;
+        let verified = Self::verify_server(topology, &link).await;
+        let run_id = verified.map_err(|error| link.traffic().explain(error).at(address))?;
         let server = address.to_string();
         tracing::debug!(server = %printable(&server), run_id = %printable(&run_id), name, "connected");
         let silence = Silence::new(link.traffic().clone());
@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// Returns the run id of the server, after checking its role and eviction policy.
-    async fn shake_hands(topology: &dyn Topology, link: &Link) -> Result<String, StoreError> {
+    async fn verify_server(topology: &dyn Topology, link: &Link) -> Result<String, StoreError> {
         let info = Info::ask(&mut link.requests()).await?;
         let run_id = info.get("run_id").ok_or(StoreError::MissingRunId)?.to_owned();
         topology.check_role(&info)?;

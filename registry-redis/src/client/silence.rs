@@ -107,7 +107,7 @@ mod tests {
 
         let waits = silence.wait();
         tokio::time::advance(SECOND).await;
-        traffic.note_bytes();
+        traffic.record_received();
         assert_eq!(silence.total(), Duration::ZERO, "part of a reply was received");
         tokio::time::advance(SECOND).await;
         drop(waits);

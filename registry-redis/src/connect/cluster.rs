@@ -132,7 +132,7 @@ impl Topology for Cluster {
         false
     }
 
-    fn judge_lone_primary(&self) -> Finding {
+    fn assess_lone_primary(&self) -> Finding {
         let message = "a primary without a replica: its data is lost when it fails";
         Finding::warning("replicas", message, "give each primary a replica")
     }

@@ -103,7 +103,7 @@ impl Traffic {
         }
     }
 
-    pub(crate) fn note_bytes(&self) {
+    pub(crate) fn record_received(&self) {
         let micros = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
         self.received.store(micros, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         outcome?;
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
-            self.traffic.note_bytes();
+            self.traffic.record_received();
         }
         if let Err(violation) = self.meter.take(bytes) {
             let _ = self.traffic.failure.set(StoreError::Protocol(violation.clone()));

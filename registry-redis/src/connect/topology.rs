@@ -56,7 +56,7 @@ pub(crate) trait Topology: fmt::Debug + fmt::Display + Send + Sync {
     }
 
     /// Assesses a primary without a replica.
-    fn judge_lone_primary(&self) -> Finding {
+    fn assess_lone_primary(&self) -> Finding {
         Finding::ok("replicas", "a primary without replicas: no redundancy")
     }
 

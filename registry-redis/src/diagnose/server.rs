@@ -26,7 +26,7 @@ pub(super) async fn check_servers(client: &Client) -> Result<Vec<Finding>> {
 async fn check_server(client: &Client, address: &Address) -> Result<Vec<Finding>, StoreError> {
     let (link, topology) = (client.dial(address).await?, client.topology());
     let info = client.info(&link).await?;
-    let lone_primary = || topology.judge_lone_primary();
+    let lone_primary = || topology.assess_lone_primary();
     let mut findings = vec![release(&info), replicas(&info, lone_primary), memory(&info)];
     findings.extend(disk(client, &link, &info).await);
     findings.push(clock(client, &link).await);

@@ -78,7 +78,7 @@ impl Checks {
     /// Records when bytes were last received on the connection for checks. While a check is in flight, they
     /// belong to earlier replies. The check's deadline bounds the wait, and a failed check shows that the
     /// shard does not answer.
-    pub(super) fn note_bytes(&mut self, received: Instant) {
+    pub(super) fn record_received(&mut self, received: Instant) {
         if self.is_checking && self.failure.is_none() {
             self.received = received;
         }
@@ -151,21 +151,21 @@ mod tests {
         let start = Instant::now();
         let mut checks = Checks::new(SILENCE);
         tokio::time::advance(SECOND).await;
-        checks.note_bytes(Instant::now());
+        checks.record_received(Instant::now());
         assert_eq!(checks.silent_at(), start + SILENCE, "no check is in flight");
         checks.begin();
         tokio::time::advance(6 * SECOND).await;
-        checks.note_bytes(Instant::now());
+        checks.record_received(Instant::now());
         assert_eq!(checks.silent_at(), start + 7 * SECOND + SILENCE);
         checks.end(start + SECOND, Ok(None));
         assert_eq!(checks.silent_at(), start + 7 * SECOND + SILENCE);
         checks.begin();
         tokio::time::advance(SECOND).await;
-        checks.note_bytes(Instant::now());
+        checks.record_received(Instant::now());
         checks.end(start + 7 * SECOND, Err(&StoreError::FeedEnded));
         assert_eq!(checks.silent_at(), start + SECOND + SILENCE, "the last answered check");
         checks.begin();
-        checks.note_bytes(Instant::now());
+        checks.record_received(Instant::now());
         assert_eq!(checks.silent_at(), start + SECOND + SILENCE, "a check has failed");
     }
 

@@ -276,7 +276,7 @@ impl FeedTask {
             if watched.silent_at() <= now
                 && let Some(received) = client.last_received(shard)
             {
-                watched.checks().note_bytes(received);
+                watched.checks().record_received(received);
             }
             watched.silent_at() <= now
         };

@@ -23,7 +23,7 @@ fn documented(whose: &str) -> Vec<&'static str> {
 }
 
 /// Returns the rules of the user `name` in the page for operators.
-fn on_the_page(name: &str) -> Vec<&'static str> {
+fn on_operators_page(name: &str) -> Vec<&'static str> {
     let text = include_str!("../../../docs/operations.md");
     let (_, after) =
         text.split_once(&format!("ACL SETUSER {name} on '>PASSWORD' ")).expect("a user");
@@ -116,8 +116,8 @@ async fn own(url: &str, operator: &mut Operator) -> Vec<ErrorKind> {
 
 #[test]
 fn page_for_operators_has_the_documented_permissions() {
-    assert_eq!(on_the_page("user-service"), documented(OWNER));
-    assert_eq!(on_the_page("order-reader"), documented(READER));
+    assert_eq!(on_operators_page("user-service"), documented(OWNER));
+    assert_eq!(on_operators_page("order-reader"), documented(READER));
 }
 
 #[tokio::test]
