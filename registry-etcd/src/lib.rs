@@ -43,8 +43,8 @@
 //!   whose id contains a `/` is counted and reported as undecodable. The path is Kratos' namespace, byte for
 //!   byte: `etcd://host//prod` has the keys of `Namespace("/prod")`.
 //! * **kitex**: the format of Kitex' package `registry-etcd`, where the id is by custom the address. `tags`
-//!   is the metadata. `weight` is a tenth of the weight, rounded up, since Kitex' default is 10 and ours is
-//!   100. As in Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex
+//!   is the metadata. `weight` is a tenth of the weight, rounded up, since the default is 10 in Kitex and 100
+//!   here. As in Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex
 //!   writes it, and written with brackets, as Go dials it. Versions of `registry-etcd` before December 2022
 //!   treat every key that starts with `user` as an instance of `user`, including those of `user.~meta`:
 //!   update such callers first.

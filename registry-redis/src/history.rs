@@ -79,8 +79,8 @@ pub(crate) fn is_ours((id, _): &RawEntry, end: u64) -> bool {
     id.strip_suffix("-0").is_some_and(|at| at.parse().is_ok_and(|at: u64| at <= end))
 }
 
-/// Returns whether another program wrote the entry before the one after `at`. Its other entries are ahead of
-/// the history.
+/// Returns whether the entry is from another program, and lies before the next entry of ours after `at`. Entries of
+/// other programs beyond that are ahead of the history.
 pub(crate) fn is_between((id, _): &RawEntry, at: Position) -> bool {
     let (revision, sequence) = id.split_once('-').unwrap_or_default();
     sequence != "0" && revision.parse().is_ok_and(|revision: u64| revision <= at.revision)
