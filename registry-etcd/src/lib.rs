@@ -37,11 +37,11 @@
 //!   is read as metadata; any other value is ignored.
 //! * **kratos**: the format of Kratos' etcd registry. An instance belongs to the service that its JSON names.
 //!   Its address is the first `grpc` endpoint, or else its first endpoint. Each endpoint on that host becomes
-//!   a port named after its scheme. The address is written as a `grpc` endpoint, as is each other port whose
-//!   name is a valid scheme, under that scheme. `version` maps to the label `version`, and the metadata entry
-//!   `weight` to the weight, as in Kratos. An instance without an endpoint is listed but not available. A key
-//!   whose id contains a `/` is counted and reported as undecodable. The path is Kratos' namespace, byte for
-//!   byte: `etcd://host//prod` has the keys of `Namespace("/prod")`.
+//!   a port named after its scheme. The address is written as the `grpc` endpoint, and each other port whose
+//!   name is a valid URL scheme as an endpoint of that scheme. `version` maps to the label `version`, and the
+//!   metadata entry `weight` to the weight, as in Kratos. An instance without an endpoint is listed but not
+//!   available. A key whose id contains a `/` is counted and reported as undecodable. The path is Kratos'
+//!   namespace, byte for byte: `etcd://host//prod` has the keys of `Namespace("/prod")`.
 //! * **kitex**: the format of Kitex' package `registry-etcd`, where the id is by custom the address. `tags`
 //!   is the metadata. `weight` is a tenth of the weight, rounded up, since the default is 10 in Kitex and 100
 //!   here. As in Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex
