@@ -55,7 +55,8 @@ impl Names for Numbers {
 
     fn shown_id(&self, stored: &InstanceId) -> InstanceId {
         let numbers = self.0.lock().unwrap();
-        let (name, _) = numbers.iter().find(|(_, each)| *each == stored).expect("it has a name");
+        let (name, _) =
+            numbers.iter().find(|(_, each)| *each == stored).expect("the number is mapped");
         name.clone()
     }
 }

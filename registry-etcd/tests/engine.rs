@@ -129,7 +129,7 @@ impl Environment for Server {
             }
             Fault::Revocation => {
                 let leases = client.leases().await.unwrap();
-                assert!(!leases.leases().is_empty(), "no lease was there");
+                assert!(!leases.leases().is_empty(), "no lease existed");
                 for lease in leases.leases() {
                     client.lease_revoke(lease.id()).await.unwrap();
                 }

@@ -12,12 +12,12 @@ impl Tls {
         None
     }
 
-    #[expect(clippy::unused_async, reason = "it is with TLS")]
+    #[expect(clippy::unused_async, reason = "same signature as with TLS")]
     pub(super) async fn check(&self) -> Result<()> {
         match *self {}
     }
 
-    #[expect(clippy::unused_async, reason = "it is with TLS")]
+    #[expect(clippy::unused_async, reason = "same signature as with TLS")]
     pub(super) async fn connect(&self, _: &str, _: TcpStream) -> Result<TcpStream, Problem> {
         match *self {}
     }

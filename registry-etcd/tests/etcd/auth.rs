@@ -263,7 +263,7 @@ async fn withdrawal_whose_first_step_is_refused_deletes_without_a_reason() {
     let mut watch = within(root.watch(&name("user"), now.cursor(), &options)).await.unwrap();
 
     let refused = within(writer.load(&name("user"), &options)).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Denied, "it may not read");
+    assert_eq!(refused.kind(), ErrorKind::Denied, "the user may not read");
     within(writer.deregister(&lease, &options)).await.unwrap();
     assert_eq!(next(&mut watch).await.changes, [deleted("1")]);
     let lost = within(root.keep_alive(&lease, &options)).await.unwrap_err();

@@ -139,7 +139,7 @@ async fn partitioned_member_serves_no_stale_reads() {
     within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap();
     timeout(RECOVERED, cluster.partition(cut_off)).await.unwrap().unwrap();
     let error = within(alone.load(&name("user"), &CallOptions::DEFAULT)).await.unwrap_err();
-    assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "it has no quorum");
+    assert_eq!(error.kind(), registry_core::ErrorKind::Unavailable, "the member has no quorum");
 
     // A client that knows the other members uses them, whichever member it tries first.
     for _ in 0..5 {

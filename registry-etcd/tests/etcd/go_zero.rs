@@ -329,7 +329,7 @@ async fn path_of_the_url_prefixes_every_key() {
         &CallOptions::DEFAULT,
     ))
     .await;
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid, "a cursor is of one path");
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid, "a cursor is valid for one path");
 }
 
 #[tokio::test]

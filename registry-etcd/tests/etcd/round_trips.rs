@@ -59,7 +59,7 @@ async fn each_operation_makes_as_many_requests_as_documented() {
         let unknown = connect_as(&etcd.server, rest).await;
         let heavy = one.clone().with_weight(9);
         let (elsewhere, outcome) = count(&etcd, unknown.register(&heavy, &held, &options)).await;
-        assert!(outcome.unwrap().revision() > lease.revision(), "{rest}: it is updated");
+        assert!(outcome.unwrap().revision() > lease.revision(), "{rest}: the record is updated");
         assert_eq!(elsewhere, 4, "{rest}");
         let (refused, error) = register(claim(10)).await;
         let (read, holder) = count(&etcd, etcd.read_holder(&one)).await;

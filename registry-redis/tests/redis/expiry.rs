@@ -40,7 +40,7 @@ fn watched_leases_expire_within_the_delay_of_their_feeds() {
             let expiry = lag.deadline(ttl + late);
             assert_eq!(next_change(&mut watch).await, "+1");
             assert_eq!(next_change(&mut watch).await, "-1");
-            assert!(sent.elapsed() >= ttl, "it expires no earlier than its ttl");
+            assert!(sent.elapsed() >= ttl, "the lease expires no earlier than its ttl");
             expiry.assert_met();
         }
     });

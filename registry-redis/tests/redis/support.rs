@@ -211,7 +211,7 @@ pub(crate) async fn next(watch: &mut Watch) -> Arc<Batch> {
 /// Returns the next change as text: `+id` for a put, `-id` for a delete.
 pub(crate) async fn next_change(watch: &mut Watch) -> String {
     let batch = next(watch).await;
-    let [change] = &batch.changes[..] else { panic!("one change a batch: {batch:?}") };
+    let [change] = &batch.changes[..] else { panic!("one change per batch: {batch:?}") };
     match change {
         Change::Put(record) => format!("+{}", record.id()),
         Change::Delete(deleted) => format!("-{}", deleted.id()),
