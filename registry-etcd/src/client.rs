@@ -48,8 +48,7 @@ impl Client {
         loop {
             match self.range(key, read.clone()).await {
                 Ok(_) => return Ok(()),
-                // A user of one service may lack permission for all keys. The refusal still shows that etcd
-                // answers.
+                // A user of one service may lack permission for all keys. The refusal still shows that etcd answers.
                 Err(error) if error.is_permission_denied() => return Ok(()),
                 Err(error) if error.is_member_failure() && tries < members => tries += 1,
                 Err(error) => {

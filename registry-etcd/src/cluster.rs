@@ -48,8 +48,7 @@ struct Inner {
     current: Mutex<Current>,
     /// Held by the call that dials. With a user, dialing includes a login request.
     dialing: tokio::sync::Mutex<()>,
-    /// One lock per member, held by the task that probes it over a new connection because another one is
-    /// silent.
+    /// One lock per member, held by the task that probes it over a new connection because another one is silent.
     probing: Vec<tokio::sync::Mutex<()>>,
     /// The longest recent response time, in milliseconds.
     slowest_answer_ms: AtomicU64,
@@ -372,8 +371,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Makes a request that each member answers by itself. Returns whether it answered; a refusal counts as an
-/// answer.
+/// Makes a request that each member answers by itself. Returns whether it answered; a refusal counts as an answer.
 async fn answers_probe(client: &Client) -> bool {
     let options = GetOptions::new().with_serializable().with_keys_only();
     let answer = client.kv_client().get("\0", Some(options)).await;

@@ -17,9 +17,8 @@ impl Diagnose for EtcdRegistry {
     /// Checks the members, their releases, space and history, and the keys under the path, and rehearses a
     /// registration.
     ///
-    /// It reads all keys under the path. If there are none, it also reads the first 1,000 keys of the whole
-    /// etcd, to find records in another layout. A check for which the credentials lack permission is a
-    /// warning.
+    /// It reads all keys under the path. If there are none, it also reads the first 1,000 keys of the whole etcd, to
+    /// find records in another layout. A check for which the credentials lack permission is a warning.
     async fn diagnose(&self) -> Vec<Finding> {
         let client = match self.runtimes.connections() {
             Ok(Connections { client, .. }) => client,

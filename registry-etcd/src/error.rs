@@ -256,8 +256,7 @@ fn reason_of_client(error: &etcd_client::Error) -> Reason {
     use etcd_client::Error as E;
     match error {
         E::GRpcStatus(status) => reason_of_status(status),
-        // etcd-client uses this text for a renewal of an unknown lease. Its other texts mean that the stream
-        // broke.
+        // etcd-client uses this text for a renewal of an unknown lease. Its other texts mean that the stream broke.
         E::LeaseKeepAliveError(text) if text == "lease not found" => Reason::LeaseNotFound,
         E::LeaseKeepAliveError(_) | E::WatchError(_) | E::TransportError(_) | E::IoError(_) => {
             Reason::Unavailable
@@ -282,8 +281,7 @@ fn reason_of_status(status: &Status) -> Reason {
         Code::Unauthenticated | Code::PermissionDenied => Reason::Denied,
         // rustls' error for a server whose certificate is not valid. A retry does not help.
         _ if text.contains("invalid peer certificate") => Reason::Denied,
-        // Includes "user name is empty": the reply of a server with authentication to a client without
-        // credentials.
+        // Includes "user name is empty": the reply of a server with authentication to a client without credentials.
         Code::InvalidArgument | Code::FailedPrecondition if mentions_credentials(text) => {
             Reason::Denied
         }

@@ -31,8 +31,7 @@ impl FirstContact {
         self.0.is_made.load(Ordering::Acquire)
     }
 
-    /// Checks that `client` may read `key`, unless that was checked before. Tries at most `members` members
-    /// in turn.
+    /// Checks that `client` may read `key`, unless that was checked before. Tries at most `members` members in turn.
     ///
     /// A call that waits for another call's attempt returns its outcome. If that other call is dropped, the
     /// next one makes its own attempt.

@@ -201,8 +201,7 @@ impl<'a> Found<'a> {
             Ok(Some(Stored::Live(_)) | None) | Err(_) => {}
         }
         let lease = LeaseId::new(kv.lease()).ok();
-        // While an instance drains, its key is deleted but its side key stays. So the side key dates the
-        // holder.
+        // While an instance drains, its key is deleted but its side key stays. So the side key dates the holder.
         let side = self.side.filter(|side| side.lease() == kv.lease());
         let since = match lease {
             Some(_) => side.unwrap_or(kv).create_revision(),

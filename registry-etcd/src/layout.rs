@@ -146,10 +146,9 @@ pub trait Layout: fmt::Debug + Send + Sync + 'static {
     /// Decodes a record. Returns `None` if the values are no instance, or one of another service. The store
     /// sets lease and revision of the record.
     ///
-    /// `value` is the value of the key, or `None` if only the side key exists. `side` is the value of the
-    /// side key, if it exists and has the same lease as the key. At least one of them is given. A value
-    /// longer than [`MAX_RECORD_LEN`](registry_core::encoding::MAX_RECORD_LEN) may be cut to one byte more
-    /// than that.
+    /// `value` is the value of the key, or `None` if only the side key exists. `side` is the value of the side key,
+    /// if it exists and has the same lease as the key. At least one of them is given. A value longer than
+    /// [`MAX_RECORD_LEN`](registry_core::encoding::MAX_RECORD_LEN) may be cut to one byte more than that.
     ///
     /// # Errors
     ///

@@ -42,12 +42,11 @@
 //!   metadata entry `weight` to the weight, as in Kratos. An instance without an endpoint is listed but not
 //!   available. A key whose id contains a `/` is counted and reported as undecodable. The path is Kratos'
 //!   namespace, byte for byte: `etcd://host//prod` has the keys of `Namespace("/prod")`.
-//! * **kitex**: the format of Kitex' package `registry-etcd`, where the id is by custom the address. `tags`
-//!   is the metadata. `weight` is a tenth of the weight, rounded up, since the default is 10 in Kitex and 100
-//!   here. As in Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex
-//!   writes it, and written with brackets, as Go dials it. Versions of `registry-etcd` before December 2022
-//!   treat every key that starts with `user` as an instance of `user`, including those of `user.~meta`:
-//!   update such callers first.
+//! * **kitex**: the format of Kitex' package `registry-etcd`, where the id is by custom the address. `tags` is the
+//!   metadata. `weight` is a tenth of the weight, rounded up, since the default is 10 in Kitex and 100 here. As in
+//!   Kitex, service names contain no `/`. An IPv6 address is read without brackets, as Kitex writes it, and written
+//!   with brackets, as Go dials it. Versions of `registry-etcd` before December 2022 treat every key that starts
+//!   with `user` as an instance of `user`, including those of `user.~meta`: update such callers first.
 //!
 //! Every layout except `native` has a side key, `<path>/<service>.~meta/<id>`, for what the Go formats cannot
 //! express. It contains the whole [record](registry_core::encoding) with lease and ttl, and the same
@@ -56,21 +55,19 @@
 //! with weight 0, has only the side key and is invisible to them. An undecodable side key is counted and
 //! reported, and its instance is listed without it. No service name may end with `.~meta`.
 //!
-//! These layouts do not escape names, and unrelated keys may lie among those of a service. Only direct
-//! children of the service are instances (`a/b/1` is no instance of `a`); other keys are ignored. A path that
-//! consists only of slashes is a literal key prefix: on `etcd://host//?layout=go-zero` the service
-//! `grpc/user.rpc` is go-zero's key `/grpc/user.rpc`. Two instances may share an address; go-zero's readers
-//! see one endpoint.
+//! These layouts do not escape names, and unrelated keys may lie among those of a service. Only direct children of
+//! the service are instances (`a/b/1` is no instance of `a`); other keys are ignored. A path that consists only of
+//! slashes is a literal key prefix: on `etcd://host//?layout=go-zero` the service `grpc/user.rpc` is go-zero's key
+//! `/grpc/user.rpc`. Two instances may share an address; go-zero's readers see one endpoint.
 //!
 //! Properties of this store:
 //!
 //! * Revisions are etcd's own, and number the whole store.
 //! * Ttls are whole seconds, rounded up, and no shorter than etcd's minimum (2 s with the default election
 //!   timeout). Claims that round to the same ttl count as the same.
-//! * `deregister` takes two requests. The first marks the record as withdrawn, so that watches know the
-//!   reason. The second revokes the lease, which deletes the keys. Between them the withdrawn record is not
-//!   listed and does not hold the id. The first request gets half of the caller's timeout; if it fails, the
-//!   second is still sent.
+//! * `deregister` takes two requests. The first marks the record as withdrawn, so that watches know the reason. The
+//!   second revokes the lease, which deletes the keys. Between them the withdrawn record is not listed and does not
+//!   hold the id. The first request gets half of the caller's timeout; if it fails, the second is still sent.
 //! * A crashed instance is gone within its ttl plus 1 s, and another second for every 1,000 leases that
 //!   expire at once. etcd does not distinguish an expiry from a revocation, so such a deletion has no reason.
 //! * Once per ttl, [`keep_alive`](registry_core::Registry::keep_alive) also sends a concurrent presence
@@ -80,8 +77,7 @@
 //!   own-record watch or the presence check.
 //! * A holder is a lease and the create revision of the key, which a takeover preserves. So a displaced lease
 //!   that takes the id back is the same holder as before, unless the key was deleted in between.
-//! * The lease of a superseded claim is not revoked; it expires after its ttl. The claim may be repeated
-//!   under it.
+//! * The lease of a superseded claim is not revoked; it expires after its ttl. The claim may be repeated under it.
 //! * An [own-record watch](registry_core::Registry::watch_record) starts with a read that compares the
 //!   record, so compaction cannot prevent it.
 //! * A cursor identifies the cluster, the number of keys of its service, and the key that was put last, with
@@ -109,9 +105,8 @@
 //!   sign of life, even part of an answer.
 //! * Connections and streams belong to the tokio runtime on which they were opened. A handle that is used on
 //!   several runtimes has connections on each.
-//! * TLS files are read for each connection, so renewed certificates need no restart. The first call checks
-//!   the files. If they become unusable later, new connections fail `Unavailable` until the files are
-//!   repaired.
+//! * TLS files are read for each connection, so renewed certificates need no restart. The first call checks the
+//!   files. If they become unusable later, new connections fail `Unavailable` until the files are repaired.
 //! * Errors name the member. If the server is not an etcd, they say what to do: the port requires TLS or does
 //!   not speak it, the server speaks HTTP/1 or is a Redis, or the certificate is not trusted.
 //! * An expired token is replaced and the request is sent once more, for calls and for watches. A rejected
@@ -121,8 +116,7 @@
 //!
 //! # Users and roles
 //!
-//! With authentication, a user needs these permissions. Each range includes its first key and excludes its
-//! below:
+//! With authentication, a user needs these permissions. Each range includes its first key and excludes its below:
 //!
 //! | role | native, prefix `registry` | the other layouts, path `apps` |
 //! | --- | --- | --- |
@@ -225,11 +219,10 @@ impl EtcdRegistry {
     /// ignored, except that `kratos` and `kitex` use the path exactly as given, and `go-zero` and `grpc` do
     /// so if it consists only of slashes.
     ///
-    /// `etcds://` is the same over TLS and requires the feature `tls`. Its options name PEM files: `ca` has
-    /// the trusted certificate authorities (by default those of the system), `cert` and `key` have the client
-    /// certificate and its private key. `server_name` is the name in the server's certificate, by default the
-    /// host. `verify=none` accepts any server certificate, so a man in the middle can read and change
-    /// everything.
+    /// `etcds://` is the same over TLS and requires the feature `tls`. Its options name PEM files: `ca` has the
+    /// trusted certificate authorities (by default those of the system), `cert` and `key` have the client
+    /// certificate and its private key. `server_name` is the name in the server's certificate, by default the host.
+    /// `verify=none` accepts any server certificate, so a man in the middle can read and change everything.
     ///
     /// # Errors
     ///
@@ -242,11 +235,10 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store, names an unknown layout, or names a file that cannot be
-    /// read. `Unavailable` if no member answers in time, or none that answers has a quorum. `Denied` if the
-    /// server refuses the credentials or its certificate is not valid. Permissions are not checked here but
-    /// by each call. A server that requires a client certificate may just close the connection, which is
-    /// `Unavailable`.
+    /// `Invalid` if `target` is no URL of this store, names an unknown layout, or names a file that cannot be read.
+    /// `Unavailable` if no member answers in time, or none that answers has a quorum. `Denied` if the server refuses
+    /// the credentials or its certificate is not valid. Permissions are not checked here but by each call. A server
+    /// that requires a client certificate may just close the connection, which is `Unavailable`.
     pub async fn connect_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let registry = Self::connect_lazy_with(target, options)?;
         let Connections { client, .. } = registry.runtimes.connections()?;
@@ -273,8 +265,7 @@ impl EtcdRegistry {
     ///
     /// # Errors
     ///
-    /// `Invalid` if `target` is no URL of this store or names an unknown layout. The first call reads the TLS
-    /// files.
+    /// `Invalid` if `target` is no URL of this store or names an unknown layout. The first call reads the TLS files.
     pub fn connect_lazy_with(target: &Target, options: EtcdOptions) -> Result<Self> {
         let endpoints = dial::endpoints(target)?;
         target.allow_options(dial::allowed_options(target))?;

@@ -18,10 +18,9 @@ pub struct EtcdOptions {
     /// Timeout of each request, from the call to the complete response. 5 s by default.
     ///
     /// An operation takes several requests: `register` makes two to ten. `load` makes one for the first 1,000
-    /// instances and one for every 5,000 more (1,000 if the records are large). If the timeout is shorter
-    /// than a commit takes (100 ms and more on a loaded disk), every registration fails `Unavailable`
-    /// although it was made. If it is longer than a third of a lease's ttl, a lost renewal is noticed too
-    /// late to retry it.
+    /// instances and one for every 5,000 more (1,000 if the records are large). If the timeout is shorter than a
+    /// commit takes (100 ms and more on a loaded disk), every registration fails `Unavailable` although it was made.
+    /// If it is longer than a third of a lease's ttl, a lost renewal is noticed too late to retry it.
     pub request_timeout: Duration,
 
     /// Timeout for making a connection, part of `request_timeout`. 2 s by default.
@@ -41,9 +40,8 @@ pub struct EtcdOptions {
     /// If it is shorter than the pauses of the network or the server, each such pause breaks all watches.
     pub ping_timeout: Duration,
 
-    /// How long the source of a watch may show no sign of life before the watch ends `Unavailable`. Defaults
-    /// to two thirds of the URL's `ttl`, or 6.7 s without one, see
-    /// [`silence_timeout`](registry_core::silence_timeout).
+    /// How long the source of a watch may show no sign of life before the watch ends `Unavailable`. Defaults to two
+    /// thirds of the URL's `ttl`, or 6.7 s without one, see [`silence_timeout`](registry_core::silence_timeout).
     ///
     /// Three times within this period, the client probes a member: with a linearizable read of one key on the
     /// connection of its watches, and with a request on their stream.

@@ -10,8 +10,7 @@ use tokio::task::yield_now;
 /// The limit of keys on the first page.
 const FIRST_LEN: usize = 1000;
 
-/// The limit of keys on later pages. For each page etcd counts all remaining keys, so a few large pages are
-/// cheaper.
+/// The limit of keys on later pages. For each page etcd counts all remaining keys, so a few large pages are cheaper.
 const MAX_LEN: usize = 5000;
 
 /// The target size of a page in bytes.
@@ -80,8 +79,7 @@ pub(crate) async fn page(
         let max_bytes = if len > 1 { MAX_PAGE_LEN } else { MAX_ANSWER_LEN };
         match client.range_up_to(start, options.clone().with_limit(limit), max_bytes).await {
             Err(error) if len > 1 && error.is_too_large() => {
-                // etcd reads all keys again on each attempt, so the size that it reported determines the next
-                // one.
+                // etcd reads all keys again on each attempt, so the size that it reported determines the next one.
                 let size = error.answer_len().unwrap_or_default().max(2 * PAGE_BYTES);
                 len = (len * PAGE_BYTES / size).max(1);
             }
@@ -103,8 +101,7 @@ fn shorten(kvs: &mut [KeyValue]) -> usize {
     bytes
 }
 
-/// Passes the keys on in batches, and yields to other tasks in between, such as the one that receives
-/// responses.
+/// Passes the keys on in batches, and yields to other tasks in between, such as the one that receives responses.
 async fn deliver(kvs: Vec<KeyValue>, read: &mut (impl FnMut(Vec<KeyValue>) + Send)) {
     if kvs.len() <= YIELD_AFTER {
         return read(kvs);

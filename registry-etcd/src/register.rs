@@ -161,8 +161,7 @@ impl Registration<'_> {
             let holder = found.holder(&service, instance.id())?;
             if found.is_side_of(claim.lease().get()) {
                 if holder.is_none() {
-                    // Overwriting the side key would keep its create revision, which identifies the earlier
-                    // holder.
+                    // Overwriting the side key would keep its create revision, which identifies the earlier holder.
                     client.txn(desired.deletion_of_side(found.is_unchanged(desired))).await?;
                     step = Step::First;
                     continue;

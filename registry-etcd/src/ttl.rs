@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// The shortest ttl that etcd grants with its default election timeout: one and a half timeouts, in whole
-/// seconds.
+/// The shortest ttl that etcd grants with its default election timeout: one and a half timeouts, in whole seconds.
 pub(crate) const MIN_GRANTED_TTL: Duration = Duration::from_secs(2);
 
 /// Returns `ttl` in seconds, rounded up, so that a lease is never shorter than requested.

@@ -1,5 +1,4 @@
-//! The conformance tests of the etcd store on a cluster of three members per scenario, over one of the
-//! members.
+//! The conformance tests of the etcd store on a cluster of three members per scenario, over one of the members.
 #![allow(clippy::unwrap_used)]
 
 #[path = "subject/native.rs"]

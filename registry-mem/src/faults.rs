@@ -44,10 +44,9 @@
 //! # }
 //! ```
 //!
-//! A [`Script`] is a schedule of faults that [`play`](FaultyRegistry::play)s on tokio's clock. A random
-//! script is determined by its seed, so that a failure can be reproduced. Injected faults take effect at
-//! once, and time passes only on tokio's clock. So with a paused clock, a test takes no time and is
-//! deterministic.
+//! A [`Script`] is a schedule of faults that [`play`](FaultyRegistry::play)s on tokio's clock. A random script is
+//! determined by its seed, so that a failure can be reproduced. Injected faults take effect at once, and time passes
+//! only on tokio's clock. So with a paused clock, a test takes no time and is deterministic.
 
 mod connection;
 mod fault;

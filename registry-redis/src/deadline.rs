@@ -24,9 +24,8 @@ pub(crate) async fn with_deadline<T, E: Into<StoreError>>(
 /// How often received data may extend the deadline of a call.
 const MAX_EXTENSIONS: u32 = 10;
 
-/// Runs `call` until its connection has received nothing for `deadline`, or for [`MAX_EXTENSIONS`] deadlines
-/// at most. Replies arrive in the order of their calls, so any part of a reply shows that the server is
-/// alive.
+/// Runs `call` until its connection has received nothing for `deadline`, or for [`MAX_EXTENSIONS`] deadlines at
+/// most. Replies arrive in the order of their calls, so any part of a reply shows that the server is alive.
 pub(crate) async fn while_receiving<T, E: Into<StoreError>>(
     deadline: Duration,
     traffic: &Traffic,

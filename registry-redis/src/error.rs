@@ -228,9 +228,8 @@ impl From<StoreError> for Error {
 
 /// Returns the kind of an error of the redis crate, by the code that the server sent.
 ///
-/// The text may contain a prefix, which users choose, so codes are not searched in it. A server before 7.0
-/// wraps the error of a command in a script: `ERR Error running script (call to f_...): @user_script:1: -OOM
-/// command ...`.
+/// The text may contain a prefix, which users choose, so codes are not searched in it. A server before 7.0 wraps the
+/// error of a command in a script: `ERR Error running script (call to f_...): @user_script:1: -OOM command ...`.
 fn kind_of(error: &RedisError) -> ErrorKind {
     if error.kind() == RedisKind::Io {
         return ErrorKind::Unavailable;

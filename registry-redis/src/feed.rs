@@ -29,8 +29,7 @@ pub(crate) struct Feeds {
     queues: Arc<Mutex<HashMap<QueueKey, RequestQueue>>>,
 }
 
-/// The runtime of a feed, and its number there. A runtime may not be driven, so no feed depends on another
-/// runtime.
+/// The runtime of a feed, and its number there. A runtime may not be driven, so no feed depends on another runtime.
 type QueueKey = (runtime::Id, usize);
 
 impl Feeds {

@@ -55,8 +55,7 @@ impl RedisOptions {
         self
     }
 
-    /// Sets the deadline for connecting and logging in, 2 s by default. It is separate from the request's
-    /// deadline.
+    /// Sets the deadline for connecting and logging in, 2 s by default. It is separate from the request's deadline.
     ///
     /// With less than a few round trips, no connection succeeds. A longer deadline makes calls hang for
     /// longer if the server's machine is gone.
@@ -69,10 +68,9 @@ impl RedisOptions {
     /// Sets how many changes the log of a shard keeps for resuming watches, 10,000 by default. With records
     /// of 500 bytes, a full log takes 8 MB of the server's memory; there are 16 shards.
     ///
-    /// A watch that resumes after more changes fails `Compacted`, and its client loads again. With a small
-    /// log, every short outage of a client causes a load. Below some 400 changes, even a client that keeps up
-    /// may fail so, since the server trims a hundred entries at a time. All clients of a prefix should use
-    /// the same value.
+    /// A watch that resumes after more changes fails `Compacted`, and its client loads again. With a small log,
+    /// every short outage of a client causes a load. Below some 400 changes, even a client that keeps up may fail
+    /// so, since the server trims a hundred entries at a time. All clients of a prefix should use the same value.
     #[must_use]
     pub fn with_log_cap(mut self, changes: u32) -> Self {
         self.log_cap = changes;
@@ -92,9 +90,8 @@ impl RedisOptions {
         self
     }
 
-    /// Makes the registry read-only. It uses only commands with which the server allows no changes
-    /// (`EVAL_RO`, Redis 7.0). In a URL it is `?access=read`. See the permissions of a reader in the
-    /// documentation of this crate.
+    /// Makes the registry read-only. It uses only commands with which the server allows no changes (`EVAL_RO`, Redis
+    /// 7.0). In a URL it is `?access=read`. See the permissions of a reader in the documentation of this crate.
     ///
     /// It does not list an instance whose lease has expired. Its watches report the expiry once an owner's
     /// call has recorded it. Registrations are `Denied`.

@@ -124,8 +124,7 @@ impl Store {
         if status == "OK" { Ok(()) } else { Err(StoreError::UnexpectedReply(status)) }
     }
 
-    /// Checks that the record of `lease` is the last acknowledged one. Returns the position at which it was
-    /// checked.
+    /// Checks that the record of `lease` is the last acknowledged one. Returns the position at which it was checked.
     ///
     /// Fails `LeaseLost` if the record is missing or another one.
     pub(crate) async fn find_record(&self, lease: &Lease) -> Result<RecordPosition, StoreError> {

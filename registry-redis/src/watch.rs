@@ -1,8 +1,7 @@
 //! Opening a watch: the caller reads the log up to its end, then a feed takes over.
 //!
-//! Nothing is lost or repeated in between, and neither waits for the other. The caller reads the log from its
-//! cursor to the end, C, on the command connection, then subscribes to the feed. If the feed has read the
-//! shard up to R,
+//! Nothing is lost or repeated in between, and neither waits for the other. The caller reads the log from its cursor
+//! to the end, C, on the command connection, then subscribes to the feed. If the feed has read the shard up to R,
 //!
 //! * at R <= C the feed skips the changes that the caller has read;
 //! * at R > C the feed publishes the changes after R, and the caller continues reading from C to R;

@@ -84,8 +84,7 @@ impl Decoder {
     }
 }
 
-/// Keeps only the last change of each instance. A transaction changes a key once, but a server may violate
-/// that.
+/// Keeps only the last change of each instance. A transaction changes a key once, but a server may violate that.
 fn last_of_each(mut changes: Vec<Change>) -> Vec<Change> {
     if changes.len() > 1 {
         let mut seen = HashSet::with_capacity(changes.len());

@@ -79,8 +79,7 @@ fn with_metadata(plain: Instance, metadata: Option<&RawValue>) -> Instance {
     }
 }
 
-/// An object as Go's decoder reads it: case-insensitive names, the last duplicate wins, `null` leaves a field
-/// unset.
+/// An object as Go's decoder reads it: case-insensitive names, the last duplicate wins, `null` leaves a field unset.
 #[derive(Default)]
 struct Decoded<'a> {
     op: u8,

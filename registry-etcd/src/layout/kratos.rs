@@ -110,8 +110,7 @@ impl PublicForm for Kratos {
         Ok(Some(instance.with_metadata(metadata)))
     }
 
-    /// Reports an id with a `/`. Such a key looks like one of another service whose name starts with this
-    /// one's.
+    /// Reports an id with a `/`. Such a key looks like one of another service whose name starts with this one's.
     fn stray(service: &ServiceName, value: &[u8]) -> Option<DecodeError> {
         let stored: Service = go_json::decode(value).ok()?;
         (stored.name == service.as_str()).then_some(DecodeError::Id(stored.id))
@@ -125,8 +124,7 @@ fn endpoint(url: &str) -> Option<(&str, Address)> {
     Some((scheme, Address::read(address)?))
 }
 
-/// Returns whether `name` is a valid URL scheme. Go programs skip an instance with an endpoint that is no
-/// URL.
+/// Returns whether `name` is a valid URL scheme. Go programs skip an instance with an endpoint that is no URL.
 fn is_scheme(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|char| char.is_ascii_alphanumeric() || "+-.".contains(char))

@@ -98,8 +98,7 @@ fn escape(name: &str) -> Cow<'_, str> {
     utf8_percent_encode(name, ESCAPED).into()
 }
 
-/// Reverses [`escape`]. Other spellings of the same name are refused, so that no two keys represent one
-/// instance.
+/// Reverses [`escape`]. Other spellings of the same name are refused, so that no two keys represent one instance.
 fn unescape(name: &[u8]) -> Option<Cow<'_, str>> {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b'%');
     if name.iter().all(is_plain) {

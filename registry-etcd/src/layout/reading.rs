@@ -18,8 +18,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Decodes keys. They must be all keys of the service if [it has side
-    /// keys](ServiceLayout::has_side_keys).
+    /// Decodes keys. They must be all keys of the service if [it has side keys](ServiceLayout::has_side_keys).
     pub(crate) fn of<'a>(service: &ServiceLayout, kvs: impl Iterator<Item = Kv<'a>>) -> Self {
         let (mut undecodable, mut example) = (0, None);
         let (records, has_withdrawn) = decode_all(service, kvs, |key, why| {

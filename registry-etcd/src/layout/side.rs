@@ -1,9 +1,8 @@
 //! Side records: the part of an instance that the Go formats cannot express.
 //!
-//! Their keys are `<service>.~meta/<id>`, outside the prefix `<service>/` that Go programs read. Each value
-//! is a whole [record](registry_core::encoding), with its lease and ttl. It is valid only while its key has
-//! the same lease as the public key. So a Go publisher that takes over the public key invalidates the side
-//! record.
+//! Their keys are `<service>.~meta/<id>`, outside the prefix `<service>/` that Go programs read. Each value is a
+//! whole [record](registry_core::encoding), with its lease and ttl. It is valid only while its key has the same
+//! lease as the public key. So a Go publisher that takes over the public key invalidates the side record.
 //!
 //! Go programs know no status and no weight. So an instance that is not available (draining, or weight 0) has
 //! no public key, and its side record is read alone. A side record of an available instance is not read

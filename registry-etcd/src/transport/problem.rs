@@ -54,8 +54,7 @@ impl Problem {
         of_tls(error)
     }
 
-    /// Returns the problem that the first byte reveals. HTTP/2 begins with a frame of less than 64 KiB, so
-    /// with 0.
+    /// Returns the problem that the first byte reveals. HTTP/2 begins with a frame of less than 64 KiB, so with 0.
     pub(super) fn of_first_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => None,

@@ -16,8 +16,7 @@ use tokio_rustls::client::TlsStream;
 /// The ALPN protocol of HTTP/2.
 const HTTP2: &[u8] = b"h2";
 
-/// The TLS options of a URL. The files are read for each connection, so a renewed certificate needs no
-/// restart.
+/// The TLS options of a URL. The files are read for each connection, so a renewed certificate needs no restart.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<Target>);
 
@@ -94,8 +93,7 @@ fn config(target: &Target) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// A verifier that accepts any certificate, for `verify=none`. It still checks that the server has the
-/// private key.
+/// A verifier that accepts any certificate, for `verify=none`. It still checks that the server has the private key.
 #[derive(Debug)]
 struct AnyServer;
 

@@ -79,9 +79,8 @@ impl Survey {
 /// Checks the cursor's proof against the service at the cursor's revision. Returns the key that was put last
 /// by then.
 ///
-/// etcd serves reads from its compacted revision on, while a watch could start one revision earlier. This
-/// check refuses that earlier start, since deletions at the compacted revision are lost (etcd issues 18089
-/// and 19179).
+/// etcd serves reads from its compacted revision on, while a watch could start one revision earlier. This check
+/// refuses that earlier start, since deletions at the compacted revision are lost (etcd issues 18089 and 19179).
 pub(super) async fn check(
     client: &Client,
     service: &ServiceLayout,

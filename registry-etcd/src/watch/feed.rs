@@ -107,8 +107,7 @@ impl Feed {
             let moves = revision > self.revision;
             return Ok(if moves { vec![self.move_to(revision, Vec::new())] } else { Vec::new() });
         }
-        // The header's revision may be ahead of the events of a backlog, so each event's own revision is
-        // used.
+        // The header's revision may be ahead of the events of a backlog, so each event's own revision is used.
         let mut events = Vec::with_capacity(response.events().len());
         for event in response.events() {
             // etcd-client's own accessor panics on an unknown kind.

@@ -81,8 +81,7 @@ fn proof_of(key: &DesiredKey, lease: &Lease, cluster: u64) -> Proof {
 
 /// The watches of a key and its side key, merged into one.
 ///
-/// Both watches report the events of one revision separately. So on any event, both keys are read at its
-/// revision.
+/// Both watches report the events of one revision separately. So on any event, both keys are read at its revision.
 struct Merged {
     pair: Pair,
     events: SelectAll<Watch>,

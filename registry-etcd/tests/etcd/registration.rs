@@ -201,8 +201,7 @@ async fn registration_repeated_at_the_moment_of_expiry_succeeds() {
         etcd.register(&one, &claim).await.unwrap();
         // Before, at and after the expiry.
         tokio::time::sleep(Duration::from_millis(1_800 + 70 * n)).await;
-        // `Unavailable` means that etcd is revoking the lease. The contract allows it, and the caller
-        // repeats.
+        // `Unavailable` means that etcd is revoking the lease. The contract allows it, and the caller repeats.
         retry(|| etcd.register(&one, &claim)).await;
     };
     future::join_all((0..12).map(repeat)).await;

@@ -1,5 +1,4 @@
-//! A store whose layout restricts names. The kit uses it through a mapping of names, with nothing else in
-//! between.
+//! A store whose layout restricts names. The kit uses it through a mapping of names, with nothing else in between.
 
 use async_trait::async_trait;
 use futures_util::StreamExt;

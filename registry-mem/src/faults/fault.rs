@@ -5,9 +5,8 @@ use std::time::Duration;
 
 /// A fault between one client and its store, or in the store.
 ///
-/// The first kinds are *ongoing*: they stay active until [healed](crate::FaultyRegistry::heal), and several
-/// may be active at once. Injecting an active one again only changes its parameters. The other kinds are
-/// *one-shot*.
+/// The first kinds are *ongoing*: they stay active until [healed](crate::FaultyRegistry::heal), and several may be
+/// active at once. Injecting an active one again only changes its parameters. The other kinds are *one-shot*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -29,11 +28,10 @@ pub enum Fault {
     /// Ongoing: calls hang and the store does not receive them; open watches stay open and receive nothing.
     /// Simulates a network that drops all packets while the sockets stay open, or a paused server.
     ///
-    /// The client notices nothing, not even an [outage](Self::Outage) or a [cut](Self::Cut), until a call
-    /// times out or a watch ends after the [silence timeout](super::FaultyRegistry::with_silence_timeout).
-    /// After the heal, the connection turns out to be dead, and the calls and watches on it fail
-    /// `Unavailable`. So the client notices every loss: it resumes a watch from its cursor and repeats a
-    /// call.
+    /// The client notices nothing, not even an [outage](Self::Outage) or a [cut](Self::Cut), until a call times out
+    /// or a watch ends after the [silence timeout](super::FaultyRegistry::with_silence_timeout). After the heal, the
+    /// connection turns out to be dead, and the calls and watches on it fail `Unavailable`. So the client notices
+    /// every loss: it resumes a watch from its cursor and repeats a call.
     Silence,
     /// Ongoing: the store executes calls, but they fail `Unavailable`. Simulates a server that crashes, or a
     /// connection that breaks, between the commit and the reply.

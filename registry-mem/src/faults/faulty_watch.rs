@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Wraps the watch `inner` so that it is delivered over `connection`. It ends after a silence of
-/// `silence_timeout`.
+/// Wraps the watch `inner` so that it is delivered over `connection`. It ends after a silence of `silence_timeout`.
 pub(super) fn faulty_watch(
     connection: &Arc<Connection>,
     inner: Watch,

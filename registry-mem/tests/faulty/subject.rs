@@ -1,5 +1,4 @@
-//! The subject of both conformance tests. Its operator injects one-shot faults, so that these are tested,
-//! too.
+//! The subject of both conformance tests. Its operator injects one-shot faults, so that these are tested, too.
 
 use async_trait::async_trait;
 use registry_core::{InstanceId, Lease, Registry, ServiceName};

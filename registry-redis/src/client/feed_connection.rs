@@ -23,8 +23,7 @@ pub(crate) type RawLog = (String, Vec<RawEntry>);
 impl FeedConnection {
     /// The longest time that the server blocks.
     const MAX_BLOCK: Duration = Duration::from_secs(5);
-    /// The limit of entries per reply, for all logs and for each one. At 64 KiB each, the largest reply has
-    /// 64 MiB.
+    /// The limit of entries per reply, for all logs and for each one. At 64 KiB each, the largest reply has 64 MiB.
     const MAX_ENTRIES: usize = 1024;
     const MAX_PAGE: usize = 256;
 

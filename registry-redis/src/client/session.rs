@@ -24,8 +24,7 @@ pub(super) struct Call<'a> {
     pub(super) group: KeyGroup,
     pub(super) args: &'a [&'a [u8]],
     pub(super) ack: Ack,
-    /// A command to run after the script, if no acknowledgement by replicas is required. The reply is then a
-    /// pair.
+    /// A command to run after the script, if no acknowledgement by replicas is required. The reply is then a pair.
     pub(super) then: Option<&'a Cmd>,
 }
 
@@ -36,8 +35,7 @@ impl Call<'_> {
 }
 
 impl Session {
-    /// Connects and verifies the server: it must have the role that the URL requires, and must not evict
-    /// keys.
+    /// Connects and verifies the server: it must have the role that the URL requires, and must not evict keys.
     pub(super) async fn connect(
         topology: &dyn Topology,
         dialer: &Dialer,

@@ -32,8 +32,7 @@ struct State {
 impl Cluster {
     const PORT: u16 = 6379;
 
-    /// Returns the nodes of a URL. Each client starts at a random one, so that a fleet spreads over all of
-    /// them.
+    /// Returns the nodes of a URL. Each client starts at a random one, so that a fleet spreads over all of them.
     pub(super) fn parse(target: &Target) -> Result<Self> {
         if !target.path().is_empty() {
             let message =

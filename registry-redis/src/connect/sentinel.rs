@@ -4,8 +4,7 @@
 //! with the highest epoch wins, since a partitioned sentinel still names the old primary. They are queried
 //! when the primary fails, and also periodically, since a partitioned old primary keeps serving its clients.
 //!
-//! Each runtime queries over its own connections, since another runtime may not be driven. All share the
-//! answers.
+//! Each runtime queries over its own connections, since another runtime may not be driven. All share the answers.
 
 use super::address::{Address, write_list};
 use super::dial::{Dialer, parse_database};

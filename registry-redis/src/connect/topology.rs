@@ -16,8 +16,7 @@ pub(crate) trait Topology: fmt::Debug + fmt::Display + Send + Sync {
     /// Returns the server of `group`, if it is known without a request.
     fn known_server(&self, group: KeyGroup) -> Option<Address>;
 
-    /// Returns the server of `group`. If it is unknown, looks it up, or returns a server that redirects to
-    /// it.
+    /// Returns the server of `group`. If it is unknown, looks it up, or returns a server that redirects to it.
     async fn locate(&self, group: KeyGroup) -> Result<Address, StoreError>;
 
     /// Forgets `address`, which did not answer or is no longer a primary.

@@ -40,8 +40,7 @@ impl Checks {
         Self { next, is_checking, in_a_row, answered, failure, received, silence_timeout }
     }
 
-    /// Returns when the next check is due, unless one is in flight. The first check of a row is delayed by
-    /// `jitter`.
+    /// Returns when the next check is due, unless one is in flight. The first check of a row is delayed by `jitter`.
     pub(super) fn next(&self, jitter: Duration) -> Option<Instant> {
         let jitter = if self.in_a_row > 0 { Duration::ZERO } else { jitter };
         if self.is_checking { None } else { Some(self.next + jitter) }
@@ -144,8 +143,7 @@ mod tests {
         assert_eq!(checks.next(SECOND / 10), Some(Instant::now()));
     }
 
-    /// A reply that took longer than the silence timeout on a slow link ended the watches, although it
-    /// arrived.
+    /// A reply that took longer than the silence timeout on a slow link ended the watches, although it arrived.
     #[tokio::test(start_paused = true)]
     async fn shard_is_not_silent_while_bytes_arrive_during_a_check() {
         let start = Instant::now();

@@ -133,8 +133,7 @@ impl FeedTask {
         let from = loop {
             let (shard, at) = (subscription.shard, subscription.at);
             let watched = self.shards.entry(shard).or_insert_with(|| {
-                // The read in flight does not include the shard. It continues until the new connection is
-                // made.
+                // The read in flight does not include the shard. It continues until the new connection is made.
                 self.connecting.get_or_insert_with(|| connect(self.store.clone(), shard));
                 WatchedShard::new(at, self.store.client.silence_timeout())
             });
@@ -213,9 +212,8 @@ impl FeedTask {
         connection
     }
 
-    /// Ends the watches of a shard whose log does not continue at its position. A check asks the server for
-    /// the reason. If it finds none, the log contained entries of another program, which the check has just
-    /// deleted.
+    /// Ends the watches of a shard whose log does not continue at its position. A check asks the server for the
+    /// reason. If it finds none, the log contained entries of another program, which the check has just deleted.
     fn close(&mut self, shard: Shard, gap: Gap) {
         let Some(watched) = self.shards.remove(&shard) else { return };
         let store = self.store.clone();

@@ -87,8 +87,7 @@ fn silent_node_ends_the_watches_of_its_shards_in_time_and_no_other() {
         let mut cluster = start().await;
         let url = format!("{}?ttl=3s", cluster.url());
         let registry = connect(&url).await.unwrap();
-        // The other nodes do not notice the silence; otherwise they refuse to serve until the node is
-        // replaced.
+        // The other nodes do not notice the silence; otherwise they refuse to serve until the node is replaced.
         for node in 0..cluster.nodes() {
             let mut operator = Operator::at(&cluster.address(node)).await;
             operator.run::<()>("CONFIG SET cluster-node-timeout 30000").await;

@@ -1,7 +1,6 @@
 //! Tests of what is specific to the Redis store, against real servers.
 //!
-//! The conformance kit checks the contract. Each test here runs its own server, since most of them disturb
-//! it.
+//! The conformance kit checks the contract. Each test here runs its own server, since most of them disturb it.
 
 #![allow(clippy::unwrap_used)]
 

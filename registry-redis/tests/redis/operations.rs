@@ -146,8 +146,7 @@ async fn flushed_scripts_are_loaded_again() {
     }
 }
 
-/// A call loaded its script once, and failed if the script was flushed again before it ran. So live leases
-/// expired.
+/// A call loaded its script once, and failed if the script was flushed again before it ran. So live leases expired.
 #[tokio::test]
 async fn constant_script_flushes_fail_no_call() {
     let server = server(&[]).await;

@@ -170,8 +170,7 @@ async fn registration_lost_by_a_failover_stays_in_a_view() {
         }
     })
     .await;
-    // The replicas were paused and cut off before the write, and resumed after the primary's end, so none has
-    // it.
+    // The replicas were paused and cut off before the write, and resumed after the primary's end, so none has it.
     assert!(was_lost && steps > 10, "there was no failover");
     // The owner has written the very same record again, under the same lease: the history is the one that was lost.
     let after = within(theirs.load(&service("user.rpc"), &CallOptions::DEFAULT)).await.unwrap();

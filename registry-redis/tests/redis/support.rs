@@ -268,8 +268,7 @@ pub(crate) async fn assert_service_continues(registry: &RedisRegistry, lease: &L
     assert_eq!(next_change(&mut resumed).await, "+2");
 }
 
-/// Returns the holder of the id of `instance` from a refused claim, and asserts that a read returns the same
-/// one.
+/// Returns the holder of the id of `instance` from a refused claim, and asserts that a read returns the same one.
 pub(crate) async fn holder_of(registry: &RedisRegistry, instance: &Instance) -> Holder {
     let refused = within(registry.register(instance, &claim(), &CallOptions::DEFAULT)).await;
     let error = refused.unwrap_err();

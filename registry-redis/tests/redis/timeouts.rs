@@ -205,8 +205,7 @@ fn large_reply_over_a_slow_link_arrives_and_breaks_no_connection() {
         let mut operator = Operator::of(&server).await;
         let before = connections(&mut operator).await;
         proxy.inject(Fault::Throttle { bytes_per_second: 500_000 });
-        // The reply takes 4 s. Other callers with short timeouts wait in vain for longer than the deadline in
-        // total.
+        // The reply takes 4 s. Other callers with short timeouts wait in vain for longer than the deadline in total.
         let user = service("user.rpc");
         let load = registry.load(&user, &CallOptions::DEFAULT);
         let options = CallOptions::default().with_timeout(Duration::from_millis(100));
