@@ -281,6 +281,6 @@ pub(crate) fn outcome(answer: &TxnResponse) -> Result<Outcome, EtcdError> {
 fn superseded(instance: &Instance, holder: Holder) -> Error {
     let (service, id) = (instance.service(), instance.id());
     let message =
-        format!("another instance holds the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
+        format!("another holder has the id, service=`{service}`, id=`{id}`, holder=`{holder}`");
     Error::new(ErrorKind::Superseded, message).with_holder(holder)
 }

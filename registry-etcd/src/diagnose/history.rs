@@ -16,7 +16,7 @@ pub(super) async fn diagnose(client: &Client, keyspace: &Keyspace) -> Result<Vec
     let now = Answered::by(now.header())?.revision;
     let finding = match client.range(keyspace.root(), any.with_revision(1)).await {
         Ok(_) if now > MANY_REVISIONS => {
-            let message = format!("all {now} revisions are kept: the history is never compacted");
+            let message = format!("all {now} revisions are kept: the history was never compacted");
             let advice = "set --auto-compaction-mode=revision --auto-compaction-retention=10000, or the database fills up";
             Finding::warning("history", message, advice)
         }

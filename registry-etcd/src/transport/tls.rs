@@ -81,9 +81,12 @@ fn config(target: &Target) -> Result<ClientConfig> {
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
                 invalid("option `key` must name a PEM file with a private key").with_source(error)
             })?;
-            builder
-                .with_client_auth_cert(certificates("cert", certificate)?, key)
-                .map_err(|error| invalid("`cert` and `key` do not match").with_source(error))?
+            builder.with_client_auth_cert(certificates("cert", certificate)?, key).map_err(
+                |error| {
+                    invalid("`cert` and `key` must be a certificate and its private key")
+                        .with_source(error)
+                },
+            )?
         }
     };
     if target.option("verify").is_some() {
